@@ -1,0 +1,91 @@
+"""The settings users pass, frozen and validated once. Names carry their units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cottonpalm.faults import ConfigError
+
+
+def _need(ok: bool, message: str) -> None:  # noqa: FBT001
+    if not ok:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveConcurrency:
+    """How many requests may be in flight per model: where to start, and within which bounds to move."""
+
+    initial: int = 10
+    minimum: int = 1
+    maximum: int = 500
+
+    def __post_init__(self) -> None:
+        _need(
+            1 <= self.minimum <= self.initial <= self.maximum,
+            f"AdaptiveConcurrency needs 1 <= minimum <= initial <= maximum, got {self}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Who is tried again, how often, and how long to wait.
+
+    A wait is drawn from (0, min(cap_s, base_s * 2**n)) ("full jitter", AWS architecture blog, 2015); a wait named by
+    the provider is kept and never undercut.
+
+    Args:
+        transient_tries: sends of one request (or calls of one row, where no request was seen), the first included.
+        reask_tries: questions asked when the answer does not parse or validate, the first included.
+        throttle_tries: rejections of one request, while the same model accepted others, before its row fails.
+        base_s: seconds, the first backoff's upper end.
+        cap_s: seconds, the longest backoff.
+        allowance_share: retries allowed per request made in the whole run...
+        allowance_floor: ...and this many besides. Spent: new rows wait until requests succeed again.
+    """
+
+    transient_tries: int = 4
+    reask_tries: int = 2
+    throttle_tries: int = 20
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    allowance_share: float = 0.2
+    allowance_floor: int = 100
+
+    def __post_init__(self) -> None:
+        _need(
+            min(self.transient_tries, self.reask_tries, self.throttle_tries) >= 1,
+            "RetryPolicy: every number of tries counts the first one, so it is at least 1",
+        )
+        _need(0 < self.base_s <= self.cap_s, "RetryPolicy needs 0 < base_s <= cap_s (seconds)")
+        _need(self.allowance_share >= 0 and self.allowance_floor >= 0, "RetryPolicy: the allowance cannot be negative")
+
+
+@dataclass(slots=True)
+class Budget:
+    """A ceiling in US dollars. One Budget object passed to two processors is shared by both.
+
+    Args:
+        total: dollars; no request is sent that could take the sum above it.
+        max_output_tokens: the bound of one answer where neither the request nor the model names one.
+    """
+
+    total: float
+    max_output_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        _need(self.total >= 0, f"Budget(total={self.total}): a budget cannot be negative")
+        _need(
+            self.max_output_tokens is None or self.max_output_tokens > 0,
+            "Budget(max_output_tokens=...) must be positive",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """An exact cache in memory: equal rows are answered once. `max_entries` bounds it, the least used goes first."""
+
+    max_entries: int = 1000
+
+    def __post_init__(self) -> None:
+        _need(self.max_entries >= 1, f"Cache(max_entries={self.max_entries}) must be at least 1")

@@ -1,0 +1,1 @@
+"""Executors: turn admitted items into outcomes."""

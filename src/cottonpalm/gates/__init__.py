@@ -1,0 +1,1 @@
+"""Gates: what stands round a row for every executor."""

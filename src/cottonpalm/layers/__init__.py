@@ -1,0 +1,1 @@
+"""Layers: what concerns a row's answer as a whole."""

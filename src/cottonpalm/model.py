@@ -1,0 +1,188 @@
+"""The value types that every other module speaks in. No behaviour beyond arithmetic and display."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any, Final, Literal, TypeAlias
+
+PICO: Final = 10**12  # pico-dollars in a dollar; 63 bits hold nine million dollars
+Status: TypeAlias = Literal["ok", "failed", "skipped"]
+CostSource: TypeAlias = Literal["reported", "estimated"]
+
+
+class Kind(StrEnum):
+    """What a fault means for the row and the run."""
+
+    THROTTLE = "throttle"  # the provider pushes back: not the row's fault, uses none of its tries
+    TRANSIENT = "transient"  # may work when asked again
+    REASK = "reask"  # an answer came, but it does not parse or validate
+    DEGRADE = "degrade"  # another model could do it: context too long, answer cut by length
+    FAIL_ROW = "fail_row"  # this row cannot be answered
+    STOP_RUN = "stop_run"  # no row can be answered: bad key, no credit, unknown model
+
+
+class Verdict(Enum):
+    """How a request ended, in the eyes of admission."""
+
+    SUCCESS = "success"
+    DROPPED = "dropped"  # the provider pushed back
+    IGNORED = "ignored"  # our own fault or a cancel: says nothing about the provider's capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A classified exception. `retry_after_s` is the provider's own wait, if it named one."""
+
+    kind: Kind
+    type: str
+    message: str
+    retry_after_s: float | None = None
+    cause: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """What is kept of a failure: plain text, no exception object."""
+
+    kind: Kind
+    type: str
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider reported them. Cached and written tokens are part of the input, reasoning of the output."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+class Parked:
+    """The type of PARKED: the item waits for an equal one in flight and holds nothing meanwhile."""
+
+    def __repr__(self) -> str:
+        return "PARKED"
+
+
+PARKED: Final = Parked()
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One row on its way. `index` counts the rows of this input; `slot` is its row number in the store."""
+
+    index: int
+    row: Any
+    id: str | None = None
+    priority: float = 0
+    config: Any = None  # the row's RunnableConfig, or None
+    key: bytes | None = None  # identity in the store: 16 bytes
+    content: bytes | None = None  # hash of what is asked: 16 bytes
+    slot: int = -1
+    stored: bytes | None = None  # the packed record of an earlier process, if it is done
+    answer: Outcome | None = None  # set by the cache when an equal row answered for this one
+    account: Any = None  # the RowAccount while the row is active
+    broken: ErrorRecord | None = None  # the row could not be read: it fails without a call
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How one row ended. Usage and cost add up all its attempts, the failed ones included."""
+
+    index: int
+    status: Status
+    output: Any = None
+    id: str | None = None
+    error: ErrorRecord | None = None
+    attempts: int = 0
+    usage: Usage | None = None
+    cost_pico: int | None = None
+    cost_source: CostSource | None = None
+    latency_s: float = 0.0
+    cached: bool = False
+    lane: str = "live"
+    model: str | None = None
+    truncated: bool = False
+    input: Any = None
+    exception: BaseException | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Dollars, or None where no price is known."""
+        return None if self.cost_pico is None else self.cost_pico / PICO
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a run. Observers see events and change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """The run began. `total` is None for a source of unknown length."""
+
+    name: str | None
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowStarted(Event):
+    """A row was let in."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowFinished(Event):
+    """A row's outcome is durable and about to be handed to the reader."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class RowRestarted(Event):
+    """A row is tried again as a whole; chunks shown so far are void."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished(Event):
+    """One try of one model request is over. `status` is None where no answer came."""
+
+    index: int
+    key: str  # host and model, without the account
+    status: int | None
+    kind: Kind | None
+    latency_s: float
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Paused(Event):
+    """The provider named a wait; all requests of this key keep it."""
+
+    key: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded(Event):
+    """The run is over, one way or another; `reason` is None for a normal end."""
+
+    reason: str | None

@@ -1,0 +1,127 @@
+"""The seams. Everything that can be added to cottonpalm is one of these; value types live in `model`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from cottonpalm.model import Event, Item, Outcome, Parked
+
+Inner: TypeAlias = Callable[[Item], Awaitable[Any]]
+
+
+class Gate(Protocol):
+    """Stands round a row for every executor. `admit` -> None promises exactly one `settle` later."""
+
+    async def admit(self, item: Item) -> Outcome | Parked | None:
+        """None lets the row on; an Outcome answers it here; PARKED sets it aside until an equal row is done."""
+
+    def settle(self, item: Item, outcome: Outcome | Parked) -> None:
+        """Called once for each `admit` that said None, innermost gate first. PARKED undoes the admission."""
+
+
+class Layer(Protocol):
+    """Wraps a row's answer. May call `inner` zero, one or many times."""
+
+    async def __call__(self, item: Item, inner: Inner) -> Any:
+        """Return the row's output, or raise."""
+
+
+class Observer(Protocol):
+    """Sees events. Never blocks, never changes them; one that raises is switched off."""
+
+    def see(self, event: Event) -> None:
+        """Take note of one event."""
+
+
+class StoredRow(NamedTuple):
+    """What the store keeps of one row. `status`: 1 ok, 2 failed and retryable, 3 failed for good."""
+
+    slot: int
+    key: bytes
+    content: bytes
+    status: int
+    record: bytes
+
+
+class Slot(NamedTuple):
+    """A stored row without its record, for finding what is done."""
+
+    slot: int
+    key: bytes
+    content: bytes
+    status: int
+
+
+class RunInfo(NamedTuple):
+    """One run as `status` shows it. `meta` is a small JSON object of the run's own."""
+
+    name: str
+    created: float
+    ok: int
+    failed: int
+    retryable: int
+    cost_pico: int
+    meta: dict[str, Any]
+    holder: str | None  # "host pid since" while somebody works on it
+
+
+class RunStore(Protocol):
+    """One run of a store, held under a lease by this process until `close`."""
+
+    name: str
+    created: bool  # this call made the run
+
+    def write(self, rows: Sequence[StoredRow], done: Callable[[BaseException | None], None]) -> None:
+        """Queue one group for the writer thread; `done` runs on that thread once it is durable, or failed."""
+
+    def scan(self, after: int, limit: int) -> list[Slot]:
+        """Up to `limit` stored rows with a slot above `after`, in slot order."""
+
+    def find(self, key: bytes) -> list[Slot]:
+        """All stored rows with this key, in slot order."""
+
+    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
+        """The packed records of these slots."""
+
+    def counts(self) -> dict[int, int]:
+        """Rows per status."""
+
+    def last_slot(self) -> int:
+        """The highest slot in use, or -1."""
+
+    def meta(self) -> dict[str, Any]:
+        """The run's own small JSON object."""
+
+    def set_meta(self, **values: Any) -> None:  # noqa: ANN401 - JSON values
+        """Merge `values` into `meta`, durably."""
+
+    def close(self) -> None:
+        """Write what is queued, give the lease back, let go of files and threads."""
+
+
+class Store(Protocol):
+    """Where runs are durable."""
+
+    def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
+        """Take the lease of a run, making it if need be.
+
+        Args:
+            name: the run's name.
+            fingerprint: `fingerprint.describe(chain)`; compared with the stored one. None skips the comparison.
+            fresh: drop what the run holds first.
+
+        Raises:
+            RunBusy: another live process works on it; names host, pid and since when.
+            ChainChanged: prompts, models or parameters differ from those the run began with; says what.
+            StoreError: the file is locked, foreign, read-only or cannot be made.
+        """
+
+    def runs(self) -> list[RunInfo]:
+        """All runs, oldest first."""
+
+    def remove(self, name: str) -> None:
+        """Forget a run and its rows."""
+
+    def close(self) -> None:
+        """Let go of files and threads."""
