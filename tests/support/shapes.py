@@ -1,0 +1,377 @@
+"""What OpenAI and Anthropic put on the wire: whole answers, streamed ones, errors. Pure functions of request and reply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from tests.support.replies import Reply, Request
+
+ERRORS = {  # status or code -> (OpenAI type, OpenAI code, Anthropic type, message)
+    400: ("invalid_request_error", None, "invalid_request_error", "The request is not valid."),
+    401: ("invalid_request_error", "invalid_api_key", "authentication_error", "Incorrect API key provided."),
+    403: ("invalid_request_error", None, "permission_error", "This key may not use this resource."),
+    404: ("invalid_request_error", "model_not_found", "not_found_error", "The model does not exist."),
+    413: ("invalid_request_error", None, "request_too_large", "The request is too large."),
+    429: ("requests", "rate_limit_exceeded", "rate_limit_error", "Rate limit reached."),
+    500: ("server_error", None, "api_error", "The server had an error."),
+    503: ("server_error", None, "api_error", "The engine is overloaded."),
+    529: ("server_error", None, "overloaded_error", "Overloaded"),
+    "insufficient_quota": (
+        "insufficient_quota",
+        "insufficient_quota",
+        "invalid_request_error",
+        "Your credit balance is too low: you exceeded your current quota.",
+    ),
+    "context_length_exceeded": (
+        "invalid_request_error",
+        "context_length_exceeded",
+        "invalid_request_error",
+        "prompt is too long: 200001 tokens > 200000 maximum",
+    ),
+}
+FINISH = {
+    "chat": {
+        "stop": "stop",
+        "length": "length",
+        "filter": "content_filter",
+        "refusal": "stop",
+        "tool": "tool_calls",
+    },
+    "anthropic": {
+        "stop": "end_turn",
+        "length": "max_tokens",
+        "filter": "refusal",
+        "refusal": "refusal",
+        "tool": "tool_use",
+    },
+}
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the model said, before it has a provider's shape."""
+
+    text: str
+    finish: str
+    tool: tuple[str, dict[str, Any]] | None
+    input_tokens: int
+    output_tokens: int
+    usage: bool
+
+
+def tokens(text: str) -> int:
+    """Four characters are one token here."""
+    return (len(text) + 3) // 4
+
+
+def plain_text(content: Any) -> str:
+    """The text of a message's content, a string or a list of blocks."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return "" if content is None else str(content)
+    return "".join(part if isinstance(part, str) else part.get("text", "") for part in content)
+
+
+def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
+    found = body.get("messages", body.get("input"))
+    if isinstance(found, list) and found and isinstance(found[0], dict):
+        return found
+    return [{"role": "user", "content": found}]
+
+
+def last_user_text(body: dict[str, Any]) -> str:
+    for message in reversed(messages_of(body)):
+        if message.get("role") == "user" and (text := plain_text(message.get("content"))):
+            return text
+    return ""
+
+
+def input_tokens(body: dict[str, Any]) -> int:
+    prompt = sum(tokens(plain_text(message.get("content"))) for message in messages_of(body))
+    return prompt + tokens(plain_text(body.get("system") or body.get("instructions"))) + 3
+
+
+def answer_for(request: Request, reply: Reply) -> Answer:
+    """The deterministic answer: 'answer to: <last user text>', in the asked form, within the asked maximum."""
+    body, text, tool = request.body, reply.text, reply.tool
+    if text is None:
+        text = f"answer to: {request.text}"
+        if tool is None:
+            tool = _forced_tool(body, text)
+        if tool is None and (schema := _schema(body)) is not None:
+            text = orjson.dumps(instance(schema, text, schema)).decode()
+    if tool is not None:
+        text = ""
+    size = tokens(orjson.dumps(tool[1]).decode() if tool else text)
+    finish = "tool" if tool and reply.finish == "stop" else reply.finish
+    maximum = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
+    if maximum and size > maximum:
+        text, size, finish, tool = text[: 4 * maximum], maximum, "length", None
+    return Answer(text, finish, tool, input_tokens(body), size, reply.usage)
+
+
+def _schema(body: dict[str, Any]) -> dict[str, Any] | None:
+    if (form := body.get("response_format")) and form.get("type") == "json_schema":
+        return form["json_schema"].get("schema", {})
+    form = (body.get("text") or {}).get("format") or body.get("output_format")
+    form = form or (body.get("output_config") or {}).get("format")
+    return form.get("schema") if form and form.get("type") == "json_schema" else None
+
+
+def _forced_tool(body: dict[str, Any], text: str) -> tuple[str, dict[str, Any]] | None:
+    choice = body.get("tool_choice")
+    forced = (
+        choice in {"required", "any"}
+        if isinstance(choice, str)
+        else bool(choice) and choice["type"] != "auto"
+    )
+    if not forced or not body.get("tools"):
+        return None
+    wanted = (
+        choice.get("name") or choice.get("function", {}).get("name") if isinstance(choice, dict) else None
+    )
+    for tool in body["tools"]:
+        spec = tool.get("function", tool)
+        if wanted in (None, spec.get("name")):
+            schema = spec.get("parameters") or spec.get("input_schema") or {}
+            return spec["name"], instance(schema, text, schema)
+    return None
+
+
+def instance(schema: dict[str, Any], text: str, root: dict[str, Any]) -> Any:
+    """A value that fits the schema; its strings are `text`."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[-1]
+        return instance((root.get("$defs") or root.get("definitions"))[name], text, root)
+    for combined in ("anyOf", "oneOf", "allOf"):
+        if schema.get(combined):
+            return instance(schema[combined][0], text, root)
+    if "const" in schema or "enum" in schema:
+        return schema.get("const", (schema.get("enum") or [None])[0])
+    match schema.get("type", "object" if "properties" in schema else "string"):
+        case "object":
+            return {name: instance(part, text, root) for name, part in schema.get("properties", {}).items()}
+        case "array":
+            return [instance(schema.get("items", {}), text, root)]
+        case "integer":
+            return max(1, schema.get("minimum", 1))
+        case "number":
+            return max(1.0, schema.get("minimum", 1.0))
+        case "boolean":
+            return True
+        case "null":
+            return None
+        case _:
+            return text
+
+
+# -- whole answers ----------------------------------------------------------------------------------------------------
+
+
+def whole(request: Request, answer: Answer) -> dict[str, Any]:
+    """The answer as one JSON body."""
+    return _WHOLE.get(request.api, _chat)(request, answer)
+
+
+def _chat(request: Request, answer: Answer) -> dict[str, Any]:
+    refused = answer.finish == "refusal"
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if refused or answer.tool else answer.text,
+    }
+    message["refusal"] = answer.text if refused else None
+    if answer.tool:
+        message["tool_calls"] = [_tool_call(request, answer)]
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": FINISH["chat"][answer.finish],
+    }
+    body = {**_chat_head(request, "chat.completion"), "choices": [choice]}
+    if answer.usage:
+        body["usage"] = _chat_usage(answer)
+    return body
+
+
+def _chat_head(request: Request, kind: str) -> dict[str, Any]:
+    model = request.body.get("model", "gpt-test")
+    return {"id": f"chatcmpl-{request.seq}", "object": kind, "created": 1_700_000_000, "model": model}
+
+
+def _chat_usage(answer: Answer) -> dict[str, int]:
+    total = answer.input_tokens + answer.output_tokens
+    return {
+        "prompt_tokens": answer.input_tokens,
+        "completion_tokens": answer.output_tokens,
+        "total_tokens": total,
+    }
+
+
+def _tool_call(request: Request, answer: Answer) -> dict[str, Any]:
+    name, arguments = answer.tool or ("", {})
+    function = {"name": name, "arguments": orjson.dumps(arguments).decode()}
+    return {"id": f"call_{request.seq}", "type": "function", "function": function}
+
+
+def _responses(request: Request, answer: Answer) -> dict[str, Any]:
+    part = {"type": "output_text", "text": answer.text, "annotations": []}
+    if answer.finish == "refusal":
+        part = {"type": "refusal", "refusal": answer.text}
+    item: dict[str, Any] = {
+        "type": "message",
+        "id": f"msg_{request.seq}",
+        "role": "assistant",
+        "content": [part],
+    }
+    if answer.tool:
+        call = _tool_call(request, answer)
+        item = {"type": "function_call", "id": f"fc_{request.seq}", "call_id": call["id"], **call["function"]}
+    reason = {"length": "max_output_tokens", "filter": "content_filter"}.get(answer.finish)
+    status = "incomplete" if reason else "completed"
+    total = answer.input_tokens + answer.output_tokens
+    usage = {
+        "input_tokens": answer.input_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": answer.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": total,
+    }
+    return {
+        "id": f"resp_{request.seq}",
+        "object": "response",
+        "created_at": 1_700_000_000,
+        "status": status,
+        "error": None,
+        "incomplete_details": {"reason": reason} if reason else None,
+        "instructions": None,
+        "metadata": {},
+        "model": request.body.get("model", "gpt-test"),
+        "output": [{**item, "status": status}],
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": usage if answer.usage else None,
+    }
+
+
+def _anthropic(request: Request, answer: Answer) -> dict[str, Any]:
+    content: list[dict[str, Any]] = [{"type": "text", "text": answer.text}]
+    if answer.tool:
+        name, arguments = answer.tool
+        content = [{"type": "tool_use", "id": f"toolu_{request.seq}", "name": name, "input": arguments}]
+    body = {**_anthropic_head(request), "content": content, "stop_reason": FINISH["anthropic"][answer.finish]}
+    body["usage"] = {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens}
+    if not answer.usage:
+        del body["usage"]
+    return body
+
+
+def _anthropic_head(request: Request) -> dict[str, Any]:
+    model = request.body.get("model", "claude-test")
+    head = {"id": f"msg_{request.seq}", "type": "message", "role": "assistant", "model": model}
+    return {**head, "stop_sequence": None}
+
+
+def _embeddings(request: Request, answer: Answer) -> dict[str, Any]:
+    given = request.body.get("input")
+    count = len(given) if isinstance(given, list) else 1
+    data = [{"object": "embedding", "index": i, "embedding": [0.1, 0.2, 0.3]} for i in range(count)]
+    usage = {"prompt_tokens": answer.input_tokens, "total_tokens": answer.input_tokens}
+    return {"object": "list", "data": data, "model": request.body.get("model"), "usage": usage}
+
+
+_WHOLE = {"responses": _responses, "anthropic": _anthropic, "embeddings": _embeddings}
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+
+def events(request: Request, answer: Answer, pieces: int) -> list[bytes]:
+    """The answer as server-sent events, one entry each."""
+    return (_anthropic_events if request.api == "anthropic" else _chat_events)(request, answer, pieces)
+
+
+def usage_is_streamed(request: Request) -> bool:
+    return request.api == "anthropic" or bool((request.body.get("stream_options") or {}).get("include_usage"))
+
+
+def _split(text: str, pieces: int) -> list[str]:
+    step = max(1, -(-len(text) // max(1, pieces)))
+    return [text[start : start + step] for start in range(0, len(text), step)]
+
+
+def _chat_events(request: Request, answer: Answer, pieces: int) -> list[bytes]:
+    head = _chat_head(request, "chat.completion.chunk")
+
+    def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return b"data: " + orjson.dumps({**head, "choices": [choice]}) + b"\n\n"
+
+    key = "refusal" if answer.finish == "refusal" else "content"
+    out = [event({"role": "assistant", "content": ""})]
+    out += [event({key: piece}) for piece in _split(answer.text, pieces)]
+    if answer.tool:
+        out.append(event({"tool_calls": [{"index": 0, **_tool_call(request, answer)}]}))
+    out.append(event({}, FINISH["chat"][answer.finish]))
+    if answer.usage and usage_is_streamed(request):
+        usage = {**head, "choices": [], "usage": _chat_usage(answer)}
+        out.append(b"data: " + orjson.dumps(usage) + b"\n\n")
+    out.append(b"data: [DONE]\n\n")
+    return out
+
+
+def _anthropic_events(request: Request, answer: Answer, pieces: int) -> list[bytes]:
+    def event(kind: str, **fields: Any) -> bytes:
+        return b"event: %s\ndata: " % kind.encode() + orjson.dumps({"type": kind, **fields}) + b"\n\n"
+
+    started = {"input_tokens": answer.input_tokens, "output_tokens": 1}
+    message = {**_anthropic_head(request), "content": [], "stop_reason": None, "usage": started}
+    block: dict[str, Any] = {"type": "text", "text": ""}
+    deltas = [{"type": "text_delta", "text": piece} for piece in _split(answer.text, pieces)]
+    if answer.tool:
+        name, arguments = answer.tool
+        block = {"type": "tool_use", "id": f"toolu_{request.seq}", "name": name, "input": {}}
+        deltas = [{"type": "input_json_delta", "partial_json": orjson.dumps(arguments).decode()}]
+    stop = {"stop_reason": FINISH["anthropic"][answer.finish], "stop_sequence": None}
+    return [
+        event("message_start", message=message),
+        event("content_block_start", index=0, content_block=block),
+        *(event("content_block_delta", index=0, delta=delta) for delta in deltas),
+        event("content_block_stop", index=0),
+        event("message_delta", delta=stop, usage={"output_tokens": answer.output_tokens}),
+        event("message_stop"),
+    ]
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def error(request: Request, reply: Reply) -> tuple[int, dict[str, Any]]:
+    """Status and body of an error in the provider's shape."""
+    kind, code, anthropic, message = ERRORS.get(
+        reply.code or reply.status, ERRORS.get(reply.status, ERRORS[500])
+    )
+    if request.api != "anthropic":
+        return reply.status, {
+            "error": {"message": message, "type": kind, "param": None, "code": reply.code or code}
+        }
+    status = 400 if reply.code == "insufficient_quota" else reply.status
+    body = {
+        "type": "error",
+        "error": {"type": anthropic, "message": message},
+        "request_id": f"req_{request.seq}",
+    }
+    return status, body
+
+
+def error_event(request: Request) -> bytes:
+    _, body = error(request, Reply(status=529))
+    lead = b"event: error\n" if request.api == "anthropic" else b""
+    return lead + b"data: " + orjson.dumps(body) + b"\n\n"
