@@ -1,8 +1,8 @@
 """A model provider on 127.0.0.1: real sockets, real HTTP/1.1, scripted faults, little CPU.
 
-It speaks OpenAI chat completions (plain and streamed), Responses (plain), Anthropic messages (plain and streamed),
-embeddings, and the Azure deployment path. The answer is `answer to: <last user text>`, so a test can check that each
-answer belongs to its row.
+It speaks OpenAI chat completions (plain and streamed), Responses (plain), Anthropic messages (plain and
+streamed), embeddings, and the Azure deployment path. The answer is `answer to: <last user text>`, so a test
+can check that each answer belongs to its row.
 
 In a thread of the test's process:
 
@@ -11,8 +11,9 @@ In a thread of the test's process:
         server.peak, server.counts["text of a row"], server.billed, server.arrivals
 
 As a process of its own, `with LoopbackProcess(latency=0.05) as server:` has `url`, `openai_url`, `stats()`,
-`script({...})` and `wait(requests=..., in_flight=...)`; by hand: `python -m tests.support.loopback --port 0`, which prints
-its URL on the first line and answers GET /_stats, GET /_wait?requests=N&in_flight=M, POST /_script (`replies.from_json`).
+`script({...})` and `wait(requests=..., in_flight=...)`; by hand: `python -m tests.support.loopback --port 0`,
+which prints its URL on the first line and answers GET /_stats, GET /_wait?requests=N&in_flight=M and POST
+/_script (see `replies.from_json`).
 """
 
 from __future__ import annotations

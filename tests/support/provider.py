@@ -1,4 +1,4 @@
-"""The server behind `loopback`: one protocol object per connection, one `Exchange` per request, no framework."""
+"""The server behind `loopback`: one protocol object per connection, no framework."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from tests.support import shapes
+from tests.support import shapes, streams
 from tests.support.replies import Reply, Request, from_json
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
         else:
             self._begin(path, head, body)
 
-    # -- control ------------------------------------------------------------------------------------------------------
+    # -- control ------------------------------------------------------------------------------------------
 
     def _control(self, path: str, query: dict[str, list[str]], body: bytes) -> None:
         if path == "/_stats":
@@ -243,7 +243,7 @@ class Connection(asyncio.Protocol):
             where = {"requests": len(self.provider.arrivals), "in_flight": self.provider.in_flight}
             self._send(200, orjson.dumps(where))
 
-    # -- model requests -----------------------------------------------------------------------------------------------
+    # -- model requests -----------------------------------------------------------------------------------
 
     def _begin(self, path: str, head: bytes, body: bytes) -> None:
         request = self._request = self.provider.arrive(path, head, orjson.loads(body))
@@ -290,15 +290,15 @@ class Connection(asyncio.Protocol):
 
     def _stream(self, request: Request, reply: Reply) -> None:
         answer = shapes.answer_for(request, reply)
-        events = shapes.events(request, answer, reply.chunks)
+        events = streams.events(request, answer, reply.chunks)
         whole = reply.ending in {"whole", "held"}
-        self.provider.charge(answer, seen=whole and reply.usage and shapes.usage_is_streamed(request))
+        self.provider.charge(answer, seen=whole and reply.usage and streams.usage_is_streamed(request))
         if not whole:
             events = events[: len(events) // 2]
         if reply.ending == "malformed":
             events.append(b'event: content_block_delta\ndata: {"id": "broken\n\n')
         elif reply.ending == "stream_error":
-            events.append(shapes.error_event(request))
+            events.append(streams.error_event(request))
         self.transport.write(_head(200, None, reply))
         self._events(deque(events), reply)
 
@@ -316,7 +316,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"0\r\n\r\n")
             self._next()
 
-    # -- endings ------------------------------------------------------------------------------------------------------
+    # -- endings ------------------------------------------------------------------------------------------
 
     def _finish(self, status: int, body: bytes, reply: Reply) -> None:
         self._over()

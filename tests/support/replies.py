@@ -1,8 +1,8 @@
 """What the loopback provider may answer, and small scripts made of it.
 
-A script is a function of the request that gives a `Reply` (None: the ordinary answer), or a list of replies used in
-order of arrival, after which every answer is ordinary. All replies are plain data, so that a script can also be sent to a
-server in another process as JSON.
+A script is a function of the request that gives a `Reply` (None: the ordinary answer), or a list of replies
+used in order of arrival, after which every answer is ordinary. All replies are plain data, so that a script can
+also be sent to a server in another process as JSON.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def no_usage() -> Reply:
 def rate_headers(
     *, requests: tuple[int, int], tokens: tuple[int, int], reset: str = "1s", anthropic: bool = False
 ) -> dict[str, str]:
-    """The provider's headers for (limit, left) of requests and of tokens; `reset` is their text for when it is full."""
+    """The provider's headers for (limit, left) of requests and of tokens."""
     head = "anthropic-ratelimit-{what}-{part}" if anthropic else "x-ratelimit-{part}-{what}"
     return {
         head.format(what=what, part=part): str(value)
@@ -198,7 +198,7 @@ def uniform(low_s: float, high_s: float, seed: int) -> Callable[[Request], float
 def faulty(
     seed: int, faults: Sequence[tuple[float, Reply]], *, first: int = 2
 ) -> Callable[[Request], Reply | None]:
-    """Each (share, reply) of the requests gets that reply; from arrival `first` + 1 on a text is answered well.
+    """Each share of the requests gets its reply; from arrival `first` + 1 on a text is answered well.
 
     The draw depends on (seed, text, nth) alone: the order in which rows arrive changes nothing.
     """
@@ -223,7 +223,8 @@ def capped(limit: int, reply: Reply | None = None) -> Callable[[Request], Reply 
 
 
 def from_json(script: Any) -> Script:
-    """A script sent over the wire: {"replies": [...], "always": {...}, "faulty": [seed, [[share, {...}]], first]}."""
+    """A script sent as JSON: a list of replies, or {"faulty": [seed, [[share, {...}]], first]},
+    or {"replies": [...], "always": {...}}."""
     if not isinstance(script, dict):
         return [Reply(**reply) if reply else None for reply in script]
     if "faulty" in script:

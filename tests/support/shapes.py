@@ -1,13 +1,14 @@
-"""What OpenAI and Anthropic put on the wire: whole answers, streamed ones, errors. Pure functions of request and reply."""
+"""What OpenAI and Anthropic put on the wire: whole answers and errors, as pure functions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tests.support.replies import Reply, Request
+if TYPE_CHECKING:
+    from tests.support.replies import Reply, Request
 
 ERRORS = {  # status or code -> (OpenAI type, OpenAI code, Anthropic type, message)
     400: ("invalid_request_error", None, "invalid_request_error", "The request is not valid."),
@@ -96,7 +97,7 @@ def input_tokens(body: dict[str, Any]) -> int:
 
 
 def answer_for(request: Request, reply: Reply) -> Answer:
-    """The deterministic answer: 'answer to: <last user text>', in the asked form, within the asked maximum."""
+    """'answer to: <last user text>', in the asked form, within the asked maximum."""
     body, text, tool = request.body, reply.text, reply.tool
     if text is None:
         text = f"answer to: {request.text}"
@@ -152,24 +153,16 @@ def instance(schema: dict[str, Any], text: str, root: dict[str, Any]) -> Any:
             return instance(schema[combined][0], text, root)
     if "const" in schema or "enum" in schema:
         return schema.get("const", (schema.get("enum") or [None])[0])
-    match schema.get("type", "object" if "properties" in schema else "string"):
-        case "object":
-            return {name: instance(part, text, root) for name, part in schema.get("properties", {}).items()}
-        case "array":
-            return [instance(schema.get("items", {}), text, root)]
-        case "integer":
-            return max(1, schema.get("minimum", 1))
-        case "number":
-            return max(1.0, schema.get("minimum", 1.0))
-        case "boolean":
-            return True
-        case "null":
-            return None
-        case _:
-            return text
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    if kind == "object":
+        return {name: instance(part, text, root) for name, part in schema.get("properties", {}).items()}
+    if kind == "array":
+        return [instance(schema.get("items", {}), text, root)]
+    least = schema.get("minimum", 1)
+    return {"integer": int(least), "number": float(least), "boolean": True, "null": None}.get(kind, text)
 
 
-# -- whole answers ----------------------------------------------------------------------------------------------------
+# -- whole answers ----------------------------------------------------------------------------------------
 
 
 def whole(request: Request, answer: Answer) -> dict[str, Any]:
@@ -185,25 +178,25 @@ def _chat(request: Request, answer: Answer) -> dict[str, Any]:
     }
     message["refusal"] = answer.text if refused else None
     if answer.tool:
-        message["tool_calls"] = [_tool_call(request, answer)]
+        message["tool_calls"] = [tool_call(request, answer)]
     choice = {
         "index": 0,
         "message": message,
         "logprobs": None,
         "finish_reason": FINISH["chat"][answer.finish],
     }
-    body = {**_chat_head(request, "chat.completion"), "choices": [choice]}
+    body = {**chat_head(request, "chat.completion"), "choices": [choice]}
     if answer.usage:
-        body["usage"] = _chat_usage(answer)
+        body["usage"] = chat_usage(answer)
     return body
 
 
-def _chat_head(request: Request, kind: str) -> dict[str, Any]:
+def chat_head(request: Request, kind: str) -> dict[str, Any]:
     model = request.body.get("model", "gpt-test")
     return {"id": f"chatcmpl-{request.seq}", "object": kind, "created": 1_700_000_000, "model": model}
 
 
-def _chat_usage(answer: Answer) -> dict[str, int]:
+def chat_usage(answer: Answer) -> dict[str, int]:
     total = answer.input_tokens + answer.output_tokens
     return {
         "prompt_tokens": answer.input_tokens,
@@ -212,7 +205,7 @@ def _chat_usage(answer: Answer) -> dict[str, int]:
     }
 
 
-def _tool_call(request: Request, answer: Answer) -> dict[str, Any]:
+def tool_call(request: Request, answer: Answer) -> dict[str, Any]:
     name, arguments = answer.tool or ("", {})
     function = {"name": name, "arguments": orjson.dumps(arguments).decode()}
     return {"id": f"call_{request.seq}", "type": "function", "function": function}
@@ -229,7 +222,7 @@ def _responses(request: Request, answer: Answer) -> dict[str, Any]:
         "content": [part],
     }
     if answer.tool:
-        call = _tool_call(request, answer)
+        call = tool_call(request, answer)
         item = {"type": "function_call", "id": f"fc_{request.seq}", "call_id": call["id"], **call["function"]}
     reason = {"length": "max_output_tokens", "filter": "content_filter"}.get(answer.finish)
     status = "incomplete" if reason else "completed"
@@ -266,14 +259,14 @@ def _anthropic(request: Request, answer: Answer) -> dict[str, Any]:
     if answer.tool:
         name, arguments = answer.tool
         content = [{"type": "tool_use", "id": f"toolu_{request.seq}", "name": name, "input": arguments}]
-    body = {**_anthropic_head(request), "content": content, "stop_reason": FINISH["anthropic"][answer.finish]}
+    body = {**anthropic_head(request), "content": content, "stop_reason": FINISH["anthropic"][answer.finish]}
     body["usage"] = {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens}
     if not answer.usage:
         del body["usage"]
     return body
 
 
-def _anthropic_head(request: Request) -> dict[str, Any]:
+def anthropic_head(request: Request) -> dict[str, Any]:
     model = request.body.get("model", "claude-test")
     head = {"id": f"msg_{request.seq}", "type": "message", "role": "assistant", "model": model}
     return {**head, "stop_sequence": None}
@@ -290,67 +283,7 @@ def _embeddings(request: Request, answer: Answer) -> dict[str, Any]:
 _WHOLE = {"responses": _responses, "anthropic": _anthropic, "embeddings": _embeddings}
 
 
-# -- streams ----------------------------------------------------------------------------------------------------------
-
-
-def events(request: Request, answer: Answer, pieces: int) -> list[bytes]:
-    """The answer as server-sent events, one entry each."""
-    return (_anthropic_events if request.api == "anthropic" else _chat_events)(request, answer, pieces)
-
-
-def usage_is_streamed(request: Request) -> bool:
-    return request.api == "anthropic" or bool((request.body.get("stream_options") or {}).get("include_usage"))
-
-
-def _split(text: str, pieces: int) -> list[str]:
-    step = max(1, -(-len(text) // max(1, pieces)))
-    return [text[start : start + step] for start in range(0, len(text), step)]
-
-
-def _chat_events(request: Request, answer: Answer, pieces: int) -> list[bytes]:
-    head = _chat_head(request, "chat.completion.chunk")
-
-    def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return b"data: " + orjson.dumps({**head, "choices": [choice]}) + b"\n\n"
-
-    key = "refusal" if answer.finish == "refusal" else "content"
-    out = [event({"role": "assistant", "content": ""})]
-    out += [event({key: piece}) for piece in _split(answer.text, pieces)]
-    if answer.tool:
-        out.append(event({"tool_calls": [{"index": 0, **_tool_call(request, answer)}]}))
-    out.append(event({}, FINISH["chat"][answer.finish]))
-    if answer.usage and usage_is_streamed(request):
-        usage = {**head, "choices": [], "usage": _chat_usage(answer)}
-        out.append(b"data: " + orjson.dumps(usage) + b"\n\n")
-    out.append(b"data: [DONE]\n\n")
-    return out
-
-
-def _anthropic_events(request: Request, answer: Answer, pieces: int) -> list[bytes]:
-    def event(kind: str, **fields: Any) -> bytes:
-        return b"event: %s\ndata: " % kind.encode() + orjson.dumps({"type": kind, **fields}) + b"\n\n"
-
-    started = {"input_tokens": answer.input_tokens, "output_tokens": 1}
-    message = {**_anthropic_head(request), "content": [], "stop_reason": None, "usage": started}
-    block: dict[str, Any] = {"type": "text", "text": ""}
-    deltas = [{"type": "text_delta", "text": piece} for piece in _split(answer.text, pieces)]
-    if answer.tool:
-        name, arguments = answer.tool
-        block = {"type": "tool_use", "id": f"toolu_{request.seq}", "name": name, "input": {}}
-        deltas = [{"type": "input_json_delta", "partial_json": orjson.dumps(arguments).decode()}]
-    stop = {"stop_reason": FINISH["anthropic"][answer.finish], "stop_sequence": None}
-    return [
-        event("message_start", message=message),
-        event("content_block_start", index=0, content_block=block),
-        *(event("content_block_delta", index=0, delta=delta) for delta in deltas),
-        event("content_block_stop", index=0),
-        event("message_delta", delta=stop, usage={"output_tokens": answer.output_tokens}),
-        event("message_stop"),
-    ]
-
-
-# -- errors -----------------------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------
 
 
 def error(request: Request, reply: Reply) -> tuple[int, dict[str, Any]]:
@@ -369,9 +302,3 @@ def error(request: Request, reply: Reply) -> tuple[int, dict[str, Any]]:
         "request_id": f"req_{request.seq}",
     }
     return status, body
-
-
-def error_event(request: Request) -> bytes:
-    _, body = error(request, Reply(status=529))
-    lead = b"event: error\n" if request.api == "anthropic" else b""
-    return lead + b"data: " + orjson.dumps(body) + b"\n\n"
