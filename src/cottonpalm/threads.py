@@ -1,0 +1,185 @@
+"""Threads of our own for steps that block, answering to one event loop.
+
+The loop's stock executor wakes the loop once per answer, is small, and holds up the end of the process until
+every thread is done. A `Crew` hands back all answers of a loop turn at once, grows to the number wanted, and
+is daemonic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import queue
+import threading
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Late: TypeAlias = Callable[[Any, BaseException | None], None]
+
+T = TypeVar("T")
+IDLE_S: Final = 30.0
+_crews: weakref.WeakSet[Crew] = weakref.WeakSet()
+
+
+class Crew:
+    """Runs functions on daemon threads and hands their answers back to one event loop.
+
+    Use it on that loop's thread alone. A thread that found nothing to do for `idle_s` seconds ends; so do
+    all of them after `close`. A forked child begins with no threads and no jobs.
+
+    Args:
+        maximum: the most threads at once; further functions wait their turn, first come first served.
+        loop: where answers go; the running loop if None.
+        idle_s: seconds an unused thread stays.
+        name: what the threads are called.
+    """
+
+    def __init__(
+        self,
+        maximum: int = 512,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        idle_s: float = IDLE_S,
+        name: str = "cottonpalm-step",
+    ) -> None:
+        self.maximum = maximum
+        self._loop = loop or asyncio.get_running_loop()
+        self._idle_s, self._name = idle_s, name
+        self._closed = False
+        self._forget()
+        _crews.add(self)
+
+    def _forget(self) -> None:
+        """The state of a crew without threads: a new one, or one that finds itself in a forked child."""
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._answers: deque[tuple[_Job, Any, BaseException | None]] = deque()
+        self._told = False  # a hand-back is scheduled that will see every answer appended so far
+        self._lock = threading.Lock()  # guards `_threads` against a thread that leaves while a job comes
+        self._threads = 0
+        self._open = 0
+
+    @property
+    def threads(self) -> int:
+        """Threads alive now, idle ones included."""
+        return self._threads
+
+    @property
+    def busy(self) -> int:
+        """Functions given and not yet answered, those nobody waits for any more included."""
+        return self._open
+
+    def run(self, fn: Callable[[], T], *, late: Late | None = None) -> asyncio.Future[T]:
+        """Start `fn` in a copy of the current context; await the result for its answer.
+
+        Cancelling the await takes back a function that has not begun. One that has runs on to its end, and
+        its answer is dropped.
+
+        Args:
+            fn: what to run. A StopIteration it raises arrives as a RuntimeError.
+            late: called on the loop with (answer, error) when a function that nobody awaits any more has
+            ended.
+        """
+        if self._closed:
+            raise RuntimeError("this crew is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._open += 1
+        self._jobs.put((future, contextvars.copy_context(), fn, late))
+        with self._lock:
+            grow = self._threads < self._open and self._threads < self.maximum
+            self._threads += grow
+        if grow:
+            self._hire(future)
+        return future
+
+    def close(self) -> None:
+        """Let the threads end after the functions already given. Does not wait for them."""
+        self._closed = True
+        self._jobs.put(None)
+
+    def _hire(self, future: asyncio.Future[Any]) -> None:
+        thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads to be had: those there are do the work, if there are any
+            with self._lock:
+                self._threads -= 1
+            if not self._threads:
+                future.cancel()
+                raise
+
+    # -- on the threads -----------------------------------------------------------------------------
+
+    def _work(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
+        while (job := self._take(jobs)) is not None:
+            self._answers.append((job, *_answer(job)))
+            del job  # an idle thread keeps nothing alive
+            if not self._told:
+                self._told = True
+                try:
+                    self._loop.call_soon_threadsafe(self._hand_back)
+                except RuntimeError:  # the loop is closed: nobody waits
+                    self._answers.clear()
+
+    def _take(self, jobs: queue.SimpleQueue[_Job | None]) -> _Job | None:
+        """The next job; None when this thread is to end, which it then has been counted out for."""
+        while True:
+            try:
+                job = jobs.get(timeout=self._idle_s)
+            except queue.Empty:
+                job = None
+            if job is not None:
+                return job
+            with self._lock:
+                if self._closed or jobs.empty():
+                    self._threads -= 1
+                    break
+        if self._closed:
+            jobs.put(None)  # for the next thread
+        return None
+
+    # -- on the loop --------------------------------------------------------------------------------
+
+    def _hand_back(self) -> None:
+        self._told = False
+        answers = self._answers
+        while answers:
+            (future, _, _, late), answer, error = answers.popleft()
+            self._open -= 1
+            if future.done():
+                if late is not None:
+                    late(answer, error)
+            elif error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(answer)
+
+
+_Job: TypeAlias = "tuple[asyncio.Future[Any], contextvars.Context, Callable[[], Any], Late | None]"
+
+
+def _answer(job: _Job) -> tuple[Any, BaseException | None]:
+    future, context, fn, _ = job
+    if future.cancelled():
+        return None, asyncio.CancelledError()
+    try:
+        return context.run(fn), None
+    except StopIteration as exc:  # cannot be set on a future
+        error = RuntimeError("a step raised StopIteration")
+        error.__cause__ = exc
+        return None, error
+    except BaseException as exc:  # noqa: BLE001 - a row's SystemExit ends the row, not the thread
+        return None, exc
+
+
+def _after_fork() -> None:
+    for crew in _crews:
+        crew._forget()  # noqa: SLF001 - its own module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
