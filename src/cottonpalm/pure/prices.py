@@ -1,0 +1,97 @@
+"""What a request costs, in integer pico-dollars, and what it can cost at most.
+
+A model's rates are looked up once: in the user's own table, then among what is free, then in genai-prices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatchcase
+from math import isfinite
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+from cottonpalm.faults import ConfigError
+from cottonpalm.model import Usage
+from cottonpalm.pure.listed import look_up
+from cottonpalm.pure.rates import Rates, asked, flat, per_token
+
+__all__ = ["FREE", "OwnPrices", "PriceBook", "Rates"]
+
+OwnPrices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float | None]
+
+FREE: Final = ("local", "local:*", "local/*")  # names of models that run on this machine
+_DATED: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
+
+
+class PriceBook:
+    """The prices one run goes by.
+
+    Args:
+        own: the user's prices, which go before all others: dollars for a million tokens in and out by model, or
+            a function of the model's name and a usage that returns dollars, or None for a model it does not know.
+            A name may be a pattern (`"my-*"`, `"*"`); one without a date also stands for its dated versions.
+        free: what costs nothing: names of models or patterns of them, and hosts with their port as in
+            `"127.0.0.1:8080"`. The names of local models are always free.
+    """
+
+    def __init__(self, own: OwnPrices | None = None, free: Collection[str] = ()) -> None:
+        self._own = own
+        self._free = (*FREE, *free)
+        self._known: dict[tuple[str, str | None], Rates | None] = {}
+        if isinstance(own, Mapping):
+            for model, pair in own.items():
+                _check(model, pair)
+
+    def rates(self, model: str, provider_url: str | None = None) -> Rates | None:
+        """Return what this model costs at this address, or None where nobody knows.
+
+        Args:
+            model: its name as asked for, or as served.
+            provider_url: the address of the request or the base URL of the client. A known provider's own
+                price list counts; at any other address the model's name decides.
+        """
+        key = (model, provider_url)
+        try:
+            return self._known[key]
+        except KeyError:
+            rates = self._known[key] = self._find(model, provider_url)
+            return rates
+
+    def _find(self, model: str, url: str | None) -> Rates | None:
+        if (own := self._own_rates(model)) is not None:
+            return own
+        if _host(url) in self._free or any(fnmatchcase(model, name) for name in self._free):
+            return flat(0, 0)
+        return look_up(model, url)
+
+    def _own_rates(self, model: str) -> Rates | None:
+        if isinstance(self._own, Mapping):
+            pair = _match(self._own, model)
+            return None if pair is None else flat(*map(per_token, pair))
+        if self._own is None or self._own(model, Usage()) is None:
+            return None
+        return asked(self._own, model)
+
+
+def _check(model: str, pair: tuple[float, float]) -> None:
+    ok = len(pair) == 2 and all(isfinite(price) and price >= 0 for price in pair)
+    if not ok:
+        raise ConfigError(
+            f"prices[{model!r}] must be (dollars in, dollars out) per million tokens, got {pair!r}"
+        )
+
+
+def _match(table: Mapping[str, tuple[float, float]], model: str) -> tuple[float, float] | None:
+    """The most exact entry: the name, the name without its date, then the longest pattern."""
+    for name in (model, _DATED.sub("", model)):
+        if name in table:
+            return table[name]
+    patterns = [pattern for pattern in table if fnmatchcase(model, pattern)]
+    return table[max(patterns, key=len)] if patterns else None
+
+
+def _host(url: str | None) -> str:
+    """Host and port of a URL, in small letters; what is no URL stands for itself."""
+    return (urlsplit(url).netloc.rpartition("@")[2] or url).lower() if url else ""
