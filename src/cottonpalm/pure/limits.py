@@ -50,7 +50,8 @@ class Doubling:
             in_flight: the most that was in flight during this round, the finished call included.
         """
         if verdict is Verdict.SUCCESS:
-            return self._raised(in_flight)
+            used = in_flight >= _USED * int(self.base or self.limit)
+            return self._raised() if used and self.limit < self.maximum else self
         if verdict is Verdict.DROPPED:
             return self._cut(in_flight)
         return self
@@ -61,13 +62,10 @@ class Doubling:
             return self
         return Doubling(self.limit, self.minimum, self.maximum, self.wall, self.limit)
 
-    def _raised(self, in_flight: int) -> Doubling:
+    def _raised(self) -> Doubling:
         base = self.base or self.limit
-        calls = int(base)
-        if self.limit >= self.maximum or in_flight < _USED * calls:
-            return self
         near_the_wall = self.wall is not None and self.limit <= self.wall * _BEYOND
-        step = max(1.0, _CAREFUL * base) / calls if near_the_wall else 1.0
+        step = max(1.0, _CAREFUL * base) / int(base) if near_the_wall else 1.0
         return Doubling(min(self.maximum, self.limit + step), self.minimum, self.maximum, self.wall, base)
 
     def _cut(self, in_flight: int) -> Doubling:
