@@ -1,1 +1,25 @@
-"""What differs between providers."""
+"""What is particular to each provider. Everybody else asks here: what does this failure mean, what did this answer use."""
+
+from cottonpalm.providers.hints import retry_after_s
+from cottonpalm.providers.judge import classify
+from cottonpalm.providers.raised import (
+    BrokenAnswer,
+    BudgetBusy,
+    BudgetReached,
+    CutAnswer,
+    FilteredAnswer,
+    SignatureExpired,
+    dressed,
+)
+
+__all__ = [
+    "BrokenAnswer",
+    "BudgetBusy",
+    "BudgetReached",
+    "CutAnswer",
+    "FilteredAnswer",
+    "SignatureExpired",
+    "classify",
+    "dressed",
+    "retry_after_s",
+]

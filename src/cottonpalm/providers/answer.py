@@ -1,0 +1,158 @@
+"""What can be read from a provider's answer, in one shape for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+import orjson
+
+if TYPE_CHECKING:
+    from cottonpalm.model import Kind, Usage
+
+Stop: TypeAlias = Literal["cut", "filtered"]
+
+
+@dataclass(slots=True)
+class Complaint:
+    """An error answer: its status, every code or type it names, its message, and its details."""
+
+    status: int
+    codes: frozenset[str] = frozenset()
+    message: str = ""
+    details: Any = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """What an answer says about itself.
+
+    Attributes:
+        complete: False where the body or the stream broke off or has not the expected shape.
+        stop: "cut" at a length limit, "filtered" by the provider or refused by the model, None for a normal end.
+        error: an error that came with a good status.
+        text: the text so far, kept only for answers that were cut or filtered.
+    """
+
+    complete: bool = False
+    usage: Usage | None = None
+    model: str | None = None
+    stop: Stop | None = None
+    text: str = ""
+    error: Complaint | None = None
+
+
+class Stream(Protocol):
+    """Reads one streamed answer line by line."""
+
+    def feed(self, line: bytes) -> None:
+        """Take one line, without its line break."""
+
+    def answer(self) -> Answer:
+        """What is known after the last line."""
+
+
+class Family(Protocol):
+    """One wire format: how its requests are recognised and bounded, how its answers and errors are read."""
+
+    name: str
+
+    def is_request(self, body: dict[str, Any]) -> bool:
+        """Whether a JSON body has the shape of this format's request."""
+
+    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
+        """The request's own bound of all its output tokens, or None."""
+
+    def read(self, body: Mapping[str, Any]) -> Answer:
+        """An answer that came whole."""
+
+    def stream(self) -> Stream:
+        """A reader for an answer that comes in pieces."""
+
+    def kind(self, complaint: Complaint) -> Kind | None:
+        """What this provider's own codes (last: words) mean, or None where the status decides."""
+
+
+@dataclass(slots=True)
+class Lines:
+    """Splits pieces of bytes into lines; the last, unfinished one is kept for the next piece."""
+
+    rest: bytes = b""
+
+    def cut(self, piece: bytes) -> list[bytes]:
+        """The lines that this piece completes."""
+        *whole, self.rest = (self.rest + piece).split(b"\n")
+        return whole
+
+
+def read_bytes(family: Family, content: bytes) -> Answer:
+    """An answer from its whole content: a JSON object, or the lines of a stream."""
+    body = loads(content)
+    if isinstance(body, list) and body and isinstance(body[0], dict):
+        return replayed(
+            family, [orjson.dumps(part) for part in body]
+        )  # Gemini's stream without SSE is one array
+    if isinstance(body, dict):
+        return family.read(body)
+    return replayed(family, content.split(b"\n"))
+
+
+def replayed(family: Family, lines: list[bytes]) -> Answer:
+    """The answer that these lines of a stream add up to."""
+    stream = family.stream()
+    for line in lines:
+        stream.feed(line)
+    return stream.answer()
+
+
+def loads(content: bytes | str) -> Any:
+    """The JSON value, or None for anything else."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def data(line: bytes) -> dict[str, Any]:
+    """The JSON object of one line of a stream: with SSE's `data:` or bare; empty for anything else."""
+    value = loads(line[5:] if line.startswith(b"data:") else line)
+    return value if isinstance(value, dict) else {}
+
+
+def count(value: object) -> int:
+    """A token count; 0 for anything that is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def sub(value: object, *names: str) -> dict[str, Any]:
+    """The object found under these names, one inside the other; empty where there is none."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, dict) else {}
+
+
+def text_of(value: object) -> str:
+    """A string as it is; "" for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+@dataclass(slots=True)
+class Kept:
+    """The lines that carry text, kept raw: they are parsed only if the answer turns out cut."""
+
+    lines: list[bytes] = field(default_factory=list)
+
+    def text(self, *paths: tuple[str | int, ...]) -> str:
+        """All text found under these paths, in order."""
+        return "".join(text_of(dig(data(line), path)) for line in self.lines for path in paths)
+
+
+def dig(value: object, path: tuple[str | int, ...]) -> object:
+    """The value under a path of keys and indices, or None."""
+    for step in path:
+        try:
+            value = value[step]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value

@@ -1,0 +1,144 @@
+"""Anthropic's Messages format, also spoken by Bedrock's `invoke` for Claude."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.model import Kind, Usage
+from cottonpalm.providers.answer import Answer, Complaint, Kept, Stop, count, data, sub, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NO_MONEY: Final = frozenset(
+    {
+        "billing_error",
+        "organization_on_hold",
+        "contract_spend_limit_reached",
+        "enforced_spend_limit_reached",
+        "linked_organization_billing_error",
+    }
+)
+BY_CODE: Final[dict[str, Kind]] = {
+    "overloaded_error": Kind.THROTTLE,
+    "rate_limit_error": Kind.THROTTLE,
+    "api_error": Kind.TRANSIENT,
+    "timeout_error": Kind.TRANSIENT,
+    "request_too_large": Kind.DEGRADE,
+    "authentication_error": Kind.STOP_RUN,
+    "permission_error": Kind.STOP_RUN,
+    "not_found_error": Kind.STOP_RUN,
+    "invalid_request_error": Kind.FAIL_ROW,
+}
+_TELLS: Final = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop|error)"')
+
+
+def kind(complaint: Complaint) -> Kind | None:
+    """What Anthropic's error codes mean; None where the status decides."""
+    if complaint.codes & NO_MONEY:
+        return Kind.STOP_RUN
+    if complaint.status < 400:  # an error inside a stream
+        return next((BY_CODE[code] for code in sorted(complaint.codes) if code in BY_CODE), None)
+    return _in_words(complaint)
+
+
+def _in_words(complaint: Complaint) -> Kind | None:
+    if complaint.status != 400:
+        return None
+    if "credit balance is too low" in complaint.message:
+        return Kind.STOP_RUN
+    return Kind.DEGRADE if "prompt is too long" in complaint.message else None
+
+
+class Messages:
+    """`/messages`."""
+
+    name = "anthropic"
+
+    def is_request(self, body: dict[str, Any]) -> bool:
+        """A list of messages and a maximum, which this format demands."""
+        return isinstance(body.get("messages"), list) and "max_tokens" in body
+
+    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
+        """`max_tokens`."""
+        return count(body.get("max_tokens")) or None
+
+    def read(self, body: Mapping[str, Any]) -> Answer:
+        """From `content`, `stop_reason` and `usage`."""
+        content = body.get("content")
+        if not isinstance(content, list):
+            return Answer(error=_error(body))
+        stop = _stop(body.get("stop_reason"))
+        text = "".join(text_of(sub({"": part}, "").get("text")) for part in content) if stop else ""
+        return Answer(True, usage_of(sub(body, "usage")), text_of(body.get("model")) or None, stop, text)
+
+    def stream(self) -> MessagesStream:
+        """A reader of message events."""
+        return MessagesStream()
+
+    def kind(self, complaint: Complaint) -> Kind | None:
+        """By Anthropic's codes."""
+        return kind(complaint)
+
+
+class MessagesStream:
+    """Reads message events: the input is counted in the first, the output in the last."""
+
+    def __init__(self) -> None:
+        self._answer = Answer()
+        self._kept = Kept()
+        self._counts: dict[str, Any] = {}
+
+    def feed(self, line: bytes) -> None:
+        """Take one line."""
+        if not line.startswith(b"data:"):
+            return
+        self._kept.lines.append(line)
+        if _TELLS.search(line):
+            self._take(data(line))
+
+    def _take(self, event: dict[str, Any]) -> None:
+        answer, message = self._answer, sub(event, "message")
+        counts = sub(message, "usage") or sub(event, "usage")
+        self._counts |= {name: value for name, value in counts.items() if value is not None}
+        answer.model = text_of(message.get("model")) or answer.model
+        answer.stop = _stop(sub(event, "delta").get("stop_reason")) or answer.stop
+        answer.complete = answer.complete or event.get("type") == "message_stop"
+        answer.error = answer.error or (_error(event) if event.get("type") == "error" else None)
+
+    def answer(self) -> Answer:
+        """What the events added up to."""
+        self._answer.usage = usage_of(self._counts)
+        if self._answer.stop:
+            self._answer.text = self._kept.text(("delta", "text"))
+        return self._answer
+
+
+def usage_of(counts: Mapping[str, Any]) -> Usage | None:
+    """Anthropic counts cached input apart; here it is part of the input."""
+    if not counts:
+        return None
+    read, written = (
+        count(counts.get("cache_read_input_tokens")),
+        count(counts.get("cache_creation_input_tokens")),
+    )
+    return Usage(
+        count(counts.get("input_tokens")) + read + written, count(counts.get("output_tokens")), read, written
+    )
+
+
+def _stop(reason: object) -> Stop | None:
+    if reason in ("max_tokens", "model_context_window_exceeded"):
+        return "cut"
+    return "filtered" if reason == "refusal" else None
+
+
+def _error(body: Mapping[str, Any]) -> Complaint | None:
+    error = sub(body, "error")
+    if not error:
+        return None
+    codes = (error.get("type"), sub(error, "details").get("error_code"))
+    return Complaint(
+        200, frozenset(code for code in codes if isinstance(code, str)), text_of(error.get("message"))
+    )

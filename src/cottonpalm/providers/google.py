@@ -1,0 +1,122 @@
+"""Google's `generateContent` format (Gemini API and Vertex)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.model import Kind, Usage
+from cottonpalm.providers.answer import Answer, Complaint, Kept, Stop, count, data, sub, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FILTERS: Final = frozenset(
+    {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"}
+)
+
+
+def kind(complaint: Complaint) -> Kind | None:
+    """What Google's reasons mean; None where the status decides."""
+    if "API_KEY_INVALID" in complaint.codes:
+        return Kind.STOP_RUN
+    if complaint.status == 429 and _per_day(complaint.details):
+        return Kind.STOP_RUN
+    words = ("exceeds the maximum number of tokens", "token limit")
+    if complaint.status == 400 and any(word in complaint.message for word in words):
+        return Kind.DEGRADE
+    return None
+
+
+def _per_day(details: object) -> bool:
+    """A used-up daily quota: no wait within a run helps."""
+    found = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+    quotas = [
+        quota for detail in found for quota in detail.get("violations") or () if isinstance(quota, dict)
+    ]
+    return any("PerDay" in text_of(quota.get("quotaId")) for quota in quotas)
+
+
+class GenerateContent:
+    """`…:generateContent` and `…:streamGenerateContent`."""
+
+    name = "google"
+
+    def is_request(self, body: dict[str, Any]) -> bool:
+        """Contents, one or a list."""
+        return isinstance(body.get("contents"), (list, dict))
+
+    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
+        """`generationConfig.maxOutputTokens`, times the candidates."""
+        config = sub(body, "generationConfig") or sub(body, "generation_config")
+        bound = count(config.get("maxOutputTokens")) or count(config.get("max_output_tokens"))
+        return bound * max(1, count(config.get("candidateCount"))) or None
+
+    def read(self, body: Mapping[str, Any]) -> Answer:
+        """From `candidates` and `usageMetadata`."""
+        usage, model = usage_of(sub(body, "usageMetadata")), text_of(body.get("modelVersion")) or None
+        candidates = body.get("candidates")
+        if not isinstance(candidates, list) or not candidates:
+            blocked = bool(sub(body, "promptFeedback").get("blockReason"))
+            return Answer(blocked, usage, model, "filtered" if blocked else None)
+        reasons = [text_of(sub({"": candidate}, "").get("finishReason")) for candidate in candidates]
+        stop = next(filter(None, map(_stop, reasons)), None)
+        return Answer(any(reasons), usage, model, stop, _text(body) if stop else "")
+
+    def stream(self) -> GenerateStream:
+        """A reader of partial responses."""
+        return GenerateStream()
+
+    def kind(self, complaint: Complaint) -> Kind | None:
+        """By Google's reasons."""
+        return kind(complaint)
+
+
+class GenerateStream:
+    """Each piece is a response of its own; the last one says how it ended and what it used."""
+
+    def __init__(self) -> None:
+        self._answer = Answer()
+        self._kept = Kept()
+
+    def feed(self, line: bytes) -> None:
+        """Take one line."""
+        self._kept.lines.append(line)
+        if b"finishReason" not in line and b"usageMetadata" not in line and b"blockReason" not in line:
+            return
+        piece, answer = GenerateContent().read(data(line)), self._answer
+        answer.complete = answer.complete or piece.complete
+        answer.usage, answer.model = piece.usage or answer.usage, piece.model or answer.model
+        answer.stop = answer.stop or piece.stop
+
+    def answer(self) -> Answer:
+        """What the pieces added up to."""
+        if self._answer.stop:
+            self._answer.text = "".join(_text(data(line)) for line in self._kept.lines)
+        return self._answer
+
+
+def usage_of(counts: Mapping[str, Any]) -> Usage | None:
+    """Google counts thoughts beside the candidates and tool prompts beside the prompt."""
+    if not counts:
+        return None
+    thoughts = count(counts.get("thoughtsTokenCount"))
+    return Usage(
+        count(counts.get("promptTokenCount")) + count(counts.get("toolUsePromptTokenCount")),
+        count(counts.get("candidatesTokenCount")) + thoughts,
+        count(counts.get("cachedContentTokenCount")),
+        0,
+        thoughts,
+    )
+
+
+def _stop(reason: str) -> Stop | None:
+    return "cut" if reason == "MAX_TOKENS" else "filtered" if reason in _FILTERS else None
+
+
+def _text(body: Mapping[str, Any]) -> str:
+    candidates = body.get("candidates")
+    first = candidates[0] if isinstance(candidates, list) and candidates else None
+    parts = sub({"": first}, "", "content").get("parts")
+    return (
+        "".join(text_of(sub({"": part}, "").get("text")) for part in parts) if isinstance(parts, list) else ""
+    )

@@ -1,0 +1,105 @@
+"""How long the provider asks us to wait. Total functions: text that makes no sense is no hint."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LONGEST_HINT_S: Final = 31 * 86_400.0  # a larger number is a date or garbage, not a wait
+_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
+_DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|h|m|s))+")
+_SAID: Final = re.compile(
+    r"(?:try again|retry) (?:in|after) ((?:[0-9]+(?:\.[0-9]+)?(?:ms|h|m|s))+)(?![a-z])", re.IGNORECASE
+)
+_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_RESETS: Final = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
+    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
+    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """The wait that `retry-after-ms` or `retry-after` names (seconds or a date), or None. Names in lower case."""
+    if (ms := _number(headers.get("retry-after-ms"))) is not None:
+        return _sane(ms / 1000)
+    text = headers.get("retry-after")
+    if (seconds := _number(text)) is not None:
+        return _sane(seconds)
+    return _until(text)
+
+
+def duration_s(text: object) -> float | None:
+    """A duration such as "6m0s", "120ms" or "1h0m5s" in seconds, or None."""
+    if not isinstance(text, str) or not _DURATION.fullmatch(text.strip()):
+        return None
+    return _sane(sum(float(number) * _UNIT_S[unit] for number, unit in _PART.findall(text)))
+
+
+def said_s(message: str) -> float | None:
+    """The wait named in words ("Please try again in 6m0s"), or None."""
+    found = _SAID.search(message[:2000])
+    return duration_s(found[1].lower()) if found else None
+
+
+def reset_s(headers: Mapping[str, str]) -> float | None:
+    """The longest time until a used-up quota is full again, from the rate limit headers, or None."""
+    waits = [
+        duration_s(headers.get(reset)) or _until(headers.get(reset))
+        for remaining, reset in _RESETS
+        if _number(headers.get(remaining)) == 0
+    ]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def retry_info_s(details: object) -> float | None:
+    """The `retryDelay` of a Google error's details, or None."""
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and str(detail.get("@type", "")).endswith("RetryInfo"):
+            return duration_s(detail.get("retryDelay"))
+    return None
+
+
+def wait_s(headers: Mapping[str, str], message: str, details: Any = None) -> float | None:
+    """The provider's wait by precedence: headers that name it, the body's details, its words, the quota's reset."""
+    sources = (
+        lambda: retry_after_s(headers),
+        lambda: retry_info_s(details),
+        lambda: said_s(message),
+        lambda: reset_s(headers),
+    )
+    return next((wait for source in sources if (wait := source()) is not None), None)
+
+
+def _number(text: object) -> float | None:
+    return float(text) if isinstance(text, str) and _NUMBER.fullmatch(text := text.strip()) else None
+
+
+def _sane(seconds: float) -> float | None:
+    """Zero is no wait, so no hint: our own backoff is used instead."""
+    return seconds if 0 < seconds <= LONGEST_HINT_S else None
+
+
+def _until(text: object) -> float | None:
+    """Seconds until an HTTP date or an RFC 3339 time."""
+    if not isinstance(text, str):
+        return None
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            moment = parse(text.strip())
+            stamp = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+        return _sane(stamp - clock.wall())
+    return None

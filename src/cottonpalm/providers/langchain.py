@@ -1,0 +1,80 @@
+"""What the exceptions of LangChain, Pydantic and the SDKs' parsing mean, where no status tells."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Final
+
+from langchain_core import exceptions as core
+from pydantic import ValidationError
+
+from cottonpalm.model import Kind
+
+_SHARPER: Final = (("ContextOverflowError", Kind.DEGRADE), ("ModelRefusalError", Kind.FAIL_ROW))
+_MODEL_ERRORS: Final = (
+    ("ModelAuthenticationError", Kind.STOP_RUN),
+    ("ModelPermissionDeniedError", Kind.STOP_RUN),
+    ("ModelNotFoundError", Kind.STOP_RUN),
+    ("ModelInvalidRequestError", Kind.FAIL_ROW),
+    ("ModelRateLimitError", Kind.THROTTLE),
+    ("ModelConnectionError", Kind.TRANSIENT),
+    ("ModelTimeoutError", Kind.TRANSIENT),
+    ("ModelAPIError", Kind.TRANSIENT),
+)
+_OPENAI: Final = (
+    ("LengthFinishReasonError", Kind.DEGRADE),
+    ("ContentFilterFinishReasonError", Kind.FAIL_ROW),
+)
+_BEDROCK: Final[dict[str, Kind]] = {
+    "ThrottlingException": Kind.THROTTLE,
+    "ServiceQuotaExceededException": Kind.THROTTLE,
+    "TooManyRequestsException": Kind.THROTTLE,
+    "ModelTimeoutException": Kind.TRANSIENT,
+    "ModelErrorException": Kind.TRANSIENT,
+    "ModelNotReadyException": Kind.TRANSIENT,
+    "InternalServerException": Kind.TRANSIENT,
+    "ServiceUnavailableException": Kind.TRANSIENT,
+    "AccessDeniedException": Kind.STOP_RUN,
+    "UnrecognizedClientException": Kind.STOP_RUN,
+    "ExpiredTokenException": Kind.STOP_RUN,
+    "ResourceNotFoundException": Kind.STOP_RUN,
+    "ValidationException": Kind.FAIL_ROW,
+}
+_REASK: Final = (core.OutputParserException, ValidationError, json.JSONDecodeError)
+
+
+def sharper_than_status(exc: BaseException) -> Kind | None:
+    """Classes an integration picked because it knew more than the status says."""
+    return _first(core, _SHARPER, exc) or _first(sys.modules.get("openai"), _OPENAI, exc)
+
+
+def kind(exc: BaseException) -> Kind | None:
+    """LangChain's model errors, answers that do not parse, and botocore's codes; None for anything else."""
+    if (known := _first(core, _MODEL_ERRORS, exc)) is not None:
+        return known
+    if isinstance(exc, _REASK) or (type(exc) is ValueError and _no_parsed_field(str(exc))):
+        return Kind.REASK
+    return _bedrock(exc)
+
+
+def _no_parsed_field(message: str) -> bool:
+    """langchain-openai's own ValueError for a structured answer with empty content."""
+    return "'parsed' field" in message
+
+
+def _bedrock(exc: BaseException) -> Kind | None:
+    known = getattr(sys.modules.get("botocore.exceptions"), "ClientError", None)
+    if known is None or not isinstance(exc, known):
+        return None
+    error: dict[str, Any] = exc.response.get("Error", {})  # type: ignore[attr-defined]
+    if error.get("Code") == "ValidationException" and "too long" in str(error.get("Message", "")):
+        return Kind.DEGRADE
+    return _BEDROCK.get(str(error.get("Code")))
+
+
+def _first(module: Any, table: tuple[tuple[str, Kind], ...], exc: BaseException) -> Kind | None:
+    for name, kind in table:
+        if (known := getattr(module, name, None)) is not None and isinstance(exc, known):
+            return kind
+    return None

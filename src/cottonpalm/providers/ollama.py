@@ -1,0 +1,66 @@
+"""Ollama's own chat format: JSON lines, local models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm.model import Kind, Usage
+from cottonpalm.providers.answer import Answer, Complaint, Kept, Stop, count, data, sub, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class OllamaChat:
+    """`/api/chat`."""
+
+    name = "ollama"
+
+    def is_request(self, body: dict[str, Any]) -> bool:
+        """A list of messages."""
+        return isinstance(body.get("messages"), list)
+
+    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
+        """`options.num_predict`."""
+        return count(sub(body, "options").get("num_predict")) or None
+
+    def read(self, body: Mapping[str, Any]) -> Answer:
+        """From `message` and the counters beside it."""
+        if error := body.get("error"):
+            return Answer(error=Complaint(200, frozenset(), text_of(error)))
+        message, model = sub(body, "message"), text_of(body.get("model")) or None
+        counted = "eval_count" in body or "prompt_eval_count" in body
+        usage = (
+            Usage(count(body.get("prompt_eval_count")), count(body.get("eval_count"))) if counted else None
+        )
+        stop: Stop | None = "cut" if body.get("done_reason") == "length" else None
+        complete = bool(message) and body.get("done") is not False
+        return Answer(complete, usage, model, stop, text_of(message.get("content")) if stop else "")
+
+    def stream(self) -> OllamaStream:
+        """A reader of JSON lines."""
+        return OllamaStream()
+
+    def kind(self, complaint: Complaint) -> Kind | None:  # noqa: ARG002 - the status says all
+        """The status decides."""
+        return None
+
+
+class OllamaStream:
+    """The last line holds the counters."""
+
+    def __init__(self) -> None:
+        self._answer = Answer()
+        self._kept = Kept()
+
+    def feed(self, line: bytes) -> None:
+        """Take one line."""
+        self._kept.lines.append(line)
+        if b'"done":true' in line.replace(b" ", b"") or line.startswith(b'{"error"'):
+            self._answer = OllamaChat().read(data(line))
+
+    def answer(self) -> Answer:
+        """What the last line said."""
+        if self._answer.stop:
+            self._answer.text = self._kept.text(("message", "content"))
+        return self._answer

@@ -1,0 +1,267 @@
+"""OpenAI's two wire formats, chat completions and Responses, also spoken by Azure, Groq, Mistral and many servers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.model import Kind, Usage
+from cottonpalm.providers.answer import Answer, Complaint, Kept, Stop, count, data, sub, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NO_MONEY: Final = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "account_deactivated",
+    }
+)
+TOO_LONG: Final = frozenset({"context_length_exceeded", "string_above_max_length"})
+REFUSED: Final = frozenset({"invalid_prompt", "content_policy_violation", "content_filter"})
+BY_CODE: Final[dict[str, Kind]] = {
+    "rate_limit_exceeded": Kind.THROTTLE,
+    "server_error": Kind.TRANSIENT,
+    "slow_down": Kind.THROTTLE,
+    "overloaded": Kind.THROTTLE,
+    "invalid_api_key": Kind.STOP_RUN,
+    "model_not_found": Kind.STOP_RUN,
+}
+_TOO_LARGE: Final = re.compile(r"Limit:? ([0-9]+).{0,80}?Requested:? ([0-9]+)", re.DOTALL)
+_TELLS: Final = re.compile(
+    rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{|"refusal"\s*:\s*"|"error"\s*:\s*[{"]|"type"\s*:\s*"error"'
+)
+_ENDS: Final = re.compile(rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed)|error)"')
+
+
+def kind(complaint: Complaint) -> Kind | None:
+    """What OpenAI's error codes mean; None where the status decides."""
+    if complaint.codes & NO_MONEY:
+        return Kind.STOP_RUN
+    if complaint.codes & TOO_LONG or _larger_than_the_limit(complaint):
+        return Kind.DEGRADE
+    if complaint.codes & REFUSED:
+        return Kind.FAIL_ROW
+    if complaint.status < 400:  # an error inside a stream or a good answer: only its code tells
+        return next((BY_CODE[code] for code in sorted(complaint.codes) if code in BY_CODE), None)
+    return _in_words(complaint)
+
+
+def _larger_than_the_limit(complaint: Complaint) -> bool:
+    """A request above the whole limit per minute: waiting never helps."""
+    if complaint.status not in (413, 429) or "too large" not in complaint.message:
+        return False
+    found = _TOO_LARGE.search(complaint.message)
+    return found is None or int(found[2]) > int(found[1])
+
+
+def _in_words(complaint: Complaint) -> Kind | None:
+    words = ("maximum context length", "exceeds the context window", "context_length_exceeded")
+    if complaint.status == 400 and any(word in complaint.message for word in words):
+        return Kind.DEGRADE
+    return None
+
+
+class Chat:
+    """`/chat/completions`."""
+
+    name = "openai"
+
+    def is_request(self, body: dict[str, Any]) -> bool:
+        """A list of messages."""
+        return isinstance(body.get("messages"), list)
+
+    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
+        """`max_completion_tokens` or `max_tokens`, times `n`."""
+        bound = count(body.get("max_completion_tokens")) or count(body.get("max_tokens"))
+        return bound * max(1, count(body.get("n"))) or None
+
+    def read(self, body: Mapping[str, Any]) -> Answer:
+        """From `choices` and `usage`."""
+        choices = body.get("choices")
+        if not isinstance(choices, list) or not choices:
+            return Answer(error=_error(body))
+        stops = [_chat_stop(choice) for choice in choices]
+        stop = next(filter(None, stops), None)
+        text = "".join(_chat_text(choice) for choice in choices) if stop else ""
+        return Answer(True, chat_usage(body.get("usage")), text_of(body.get("model")) or None, stop, text)
+
+    def stream(self) -> ChatStream:
+        """A reader of `chat.completion.chunk` lines."""
+        return ChatStream()
+
+    def kind(self, complaint: Complaint) -> Kind | None:
+        """By OpenAI's codes."""
+        return kind(complaint)
+
+
+class ChatStream:
+    """Reads chunks: a line without a telling word is not parsed."""
+
+    def __init__(self) -> None:
+        self._answer = Answer()
+        self._kept = Kept()
+
+    def feed(self, line: bytes) -> None:
+        """Take one line."""
+        if line.startswith((b"data: [DONE]", b"data:[DONE]")):
+            self._answer.complete = True
+        if not line.startswith(b"data:"):
+            return
+        self._kept.lines.append(line)
+        if _TELLS.search(line):
+            self._take(data(line))
+
+    def _take(self, chunk: dict[str, Any]) -> None:
+        answer = self._answer
+        usage = chunk.get("usage") or sub(chunk, "x_groq").get("usage")
+        answer.usage = chat_usage(usage) or answer.usage
+        answer.model = text_of(chunk.get("model")) or answer.model
+        answer.error = answer.error or _error(chunk)
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            answer.stop = answer.stop or _chat_stop(choice)
+            answer.complete = answer.complete or bool(sub({"": choice}, "").get("finish_reason"))
+
+    def answer(self) -> Answer:
+        """What the lines added up to."""
+        if self._answer.stop:
+            delta = ("choices", 0, "delta")
+            self._answer.text = self._kept.text((*delta, "content"), (*delta, "refusal"))
+        if self._answer.error:
+            self._answer.complete = False
+        return self._answer
+
+
+class Responses:
+    """`/responses`."""
+
+    name = "openai"
+
+    def is_request(self, body: dict[str, Any]) -> bool:
+        """An `input`."""
+        return isinstance(body.get("input"), (str, list)) and "messages" not in body
+
+    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
+        """`max_output_tokens`."""
+        return count(body.get("max_output_tokens")) or None
+
+    def read(self, body: Mapping[str, Any]) -> Answer:
+        """From `output`, `status` and `usage`."""
+        usage, model = responses_usage(body.get("usage")), text_of(body.get("model")) or None
+        if body.get("status") == "failed" or not isinstance(body.get("output"), list):
+            return Answer(False, usage, model, error=_error(body))
+        stop = _responses_stop(body)
+        return Answer(True, usage, model, stop, _responses_text(body) if stop else "")
+
+    def stream(self) -> ResponsesStream:
+        """A reader of `response.*` events."""
+        return ResponsesStream()
+
+    def kind(self, complaint: Complaint) -> Kind | None:
+        """By OpenAI's codes."""
+        return kind(complaint)
+
+
+class ResponsesStream:
+    """Waits for the event that ends the response: it holds the whole of it."""
+
+    def __init__(self) -> None:
+        self._answer = Answer()
+
+    def feed(self, line: bytes) -> None:
+        """Take one line."""
+        if not line.startswith(b"data:") or not _ENDS.search(line):
+            return
+        event = data(line)
+        if event.get("type") == "error":
+            self._answer = Answer(error=_error({"error": event}))
+        elif response := sub(event, "response"):
+            self._answer = Responses().read(response)
+
+    def answer(self) -> Answer:
+        """What the last event said."""
+        return self._answer
+
+
+def chat_usage(usage: object) -> Usage | None:
+    """`usage` of chat completions. Cached tokens are part of the input, reasoning of the output."""
+    counts = sub({"": usage}, "")
+    if not counts:
+        return None
+    return Usage(
+        count(counts.get("prompt_tokens")),
+        count(counts.get("completion_tokens")),
+        count(sub(counts, "prompt_tokens_details").get("cached_tokens"))
+        or count(counts.get("prompt_cache_hit_tokens")),
+        0,
+        count(sub(counts, "completion_tokens_details").get("reasoning_tokens")),
+    )
+
+
+def responses_usage(usage: object) -> Usage | None:
+    """`usage` of the Responses API."""
+    counts = sub({"": usage}, "")
+    if not counts:
+        return None
+    return Usage(
+        count(counts.get("input_tokens")),
+        count(counts.get("output_tokens")),
+        count(sub(counts, "input_tokens_details").get("cached_tokens")),
+        0,
+        count(sub(counts, "output_tokens_details").get("reasoning_tokens")),
+    )
+
+
+def _chat_stop(choice: object) -> Stop | None:
+    choice = sub({"": choice}, "")
+    reason = choice.get("finish_reason")
+    if reason in ("length", "model_length"):  # the latter is Mistral's
+        return "cut"
+    message = sub(choice, "message") or sub(choice, "delta")
+    return "filtered" if reason == "content_filter" or message.get("refusal") else None
+
+
+def _chat_text(choice: object) -> str:
+    message = sub({"": choice}, "", "message")
+    return text_of(message.get("content")) or text_of(message.get("refusal"))
+
+
+def _responses_stop(body: Mapping[str, Any]) -> Stop | None:
+    reason = sub(body, "incomplete_details").get("reason")
+    if reason == "max_output_tokens":
+        return "cut"
+    refused = any(part.get("type") == "refusal" for part in _parts(body))
+    return "filtered" if reason == "content_filter" or refused else None
+
+
+def _responses_text(body: Mapping[str, Any]) -> str:
+    return "".join(text_of(part.get("text")) or text_of(part.get("refusal")) for part in _parts(body))
+
+
+def _parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    contents = [item.get("content") for item in body["output"] if isinstance(item, dict)]
+    return [
+        part
+        for content in contents
+        if isinstance(content, list)
+        for part in content
+        if isinstance(part, dict)
+    ]
+
+
+def _error(body: Mapping[str, Any]) -> Complaint | None:
+    """An error object in an answer with a good status, as proxies send it."""
+    error = body.get("error")
+    if not error:
+        return None
+    fields = error if isinstance(error, dict) else {"message": error}
+    status = fields.get("code") if isinstance(fields.get("code"), int) else 200
+    codes = frozenset(code for code in (fields.get("code"), fields.get("type")) if isinstance(code, str))
+    return Complaint(status or 200, codes, text_of(fields.get("message")))

@@ -1,0 +1,43 @@
+"""Which requests go to a model: the listed paths, each with the format spoken there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.providers.anthropic import Messages
+from cottonpalm.providers.google import GenerateContent
+from cottonpalm.providers.ollama import OllamaChat
+from cottonpalm.providers.openai import Chat, Responses
+
+if TYPE_CHECKING:
+    from cottonpalm.providers.answer import Family
+
+OPENAI_CHAT: Final[Family] = Chat()
+ANTHROPIC: Final[Family] = Messages()
+GOOGLE: Final[Family] = GenerateContent()
+_ENDINGS: Final[tuple[tuple[str, Family], ...]] = (
+    ("/chat/completions", OPENAI_CHAT),
+    ("/messages", ANTHROPIC),
+    ("/responses", Responses()),
+    ("/api/chat", OllamaChat()),
+    (":generateContent", GOOGLE),
+    (":streamGenerateContent", GOOGLE),
+    ("/invoke", ANTHROPIC),
+)
+_LISTED: Final = tuple(ending for ending, _ in _ENDINGS)
+_NAMED: Final = re.compile(r"/(?:deployments|models|model)/([^/:]+(?::[0-9]+)?)(?:/|:[a-z])")
+
+
+def family_of(path: str) -> Family | None:
+    """The format spoken at this path, or None: not a model's path."""
+    if not path.endswith(_LISTED):  # one C call: most requests of a process are not ours
+        return None
+    family = next(family for ending, family in _ENDINGS if path.endswith(ending))
+    return family if not path.endswith("/invoke") or model_in(path) else None
+
+
+def model_in(path: str) -> str | None:
+    """The model or deployment that a path names (Azure, Google, Bedrock), or None."""
+    found = _NAMED.search(path)
+    return found[1] if found else None

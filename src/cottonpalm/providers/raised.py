@@ -1,0 +1,59 @@
+"""The exceptions we raise below a provider's SDK, made so that the SDK lets them through."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any, Final, TypeVar
+
+from cottonpalm.faults import CottonpalmError
+
+_ROOTS: Final = (("openai", "OpenAIError"), ("anthropic", "AnthropicError"), ("groq", "GroqError"))
+E = TypeVar("E", bound=CottonpalmError)
+
+
+class CutAnswer(CottonpalmError):
+    """The answer was cut at a length limit. `partial` is the text up to there."""
+
+    partial: str = ""
+
+
+class FilteredAnswer(CottonpalmError):
+    """The answer was refused by the model or emptied by a content filter. `partial` is what was left of it."""
+
+    partial: str = ""
+
+
+class BudgetReached(CottonpalmError):
+    """No money is left for this request; it was not sent."""
+
+
+class BudgetBusy(BudgetReached):
+    """Money may come back, but a sync call on a running loop cannot wait for it; ask again later."""
+
+
+class SignatureExpired(CottonpalmError):
+    """A signed request waited beyond its signature's life; it was not sent. Made anew, it may pass."""
+
+
+class BrokenAnswer(CottonpalmError):
+    """The answer broke off, or is not what this kind of answer looks like."""
+
+
+def dressed(plain: type[E], message: str, **attributes: Any) -> E:
+    """An exception of class `plain` that is also one of each imported SDK's own.
+
+    The SDKs wrap and retry what they do not know as theirs; this passes unwrapped and unretried.
+    """
+    roots = tuple(root for module, name in _ROOTS if (root := getattr(sys.modules.get(module), name, None)))
+    error = _class(plain, roots)(message)
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error  # type: ignore[return-value]
+
+
+@cache
+def _class(plain: type[CottonpalmError], roots: tuple[type, ...]) -> type[CottonpalmError]:
+    fresh = tuple(root for root in roots if not issubclass(plain, root))
+    namespace = {"__module__": plain.__module__, "__doc__": plain.__doc__}
+    return type(plain.__name__, (plain, *fresh), namespace) if fresh else plain

@@ -1,0 +1,289 @@
+"""What the context variable `ROW` carries of a row: what it used, what it holds, and how to close it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.model import CostSource, Fault, Usage, Verdict
+from cottonpalm.providers import dressed
+from cottonpalm.request.run import Allowance, RunAccount
+from cottonpalm.request.waiting import RowClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cottonpalm.request.shapes import Call
+    from cottonpalm.request.turnstile import Permit, Turnstile
+    from cottonpalm.request.waiting import Waiter
+
+__all__ = ["ROW", "Allowance", "RowAccount", "RunAccount"]
+
+ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
+
+
+class RowAccount:
+    """One row on its way: every request under it is counted, bounded and remembered here. Thread-safe.
+
+    Attributes:
+        attempts: requests sent.
+        usage: tokens of all answers, the failed ones' included; None where no answer told.
+        cost_pico: pico-dollars of all of them; None where no price is known.
+        model: the model that answered last.
+        truncated: an answer was cut or filtered, and that is accepted.
+        partial: the text of an answer that was cut or filtered, and refused for it.
+        spent: the last fault whose tries were used up below, in this try of the row.
+        aside: the row holds no place: all its open requests sleep or wait out a pause. Once per row.
+        on_aside: told of each change of `aside`, from any thread.
+        closed: it is over; whoever still works for it is refused.
+    """
+
+    def __init__(
+        self, run: RunAccount, index: int, priority: float = 0, parent: RowAccount | None = None
+    ) -> None:
+        self.run = run
+        self.index = index
+        self.priority = priority
+        self.parent = parent
+        self.attempts = 0
+        self.usage: Usage | None = None
+        self.cost_pico: int | None = None
+        self.cost_source: CostSource | None = None
+        self.model: str | None = None
+        self.truncated = False
+        self.partial: str | None = None
+        self.spent: Fault | None = None
+        self.aside = False
+        self.on_aside: Callable[[bool], None] | None = None
+        self.closed = False
+        self._lock = threading.Lock()
+        self._permit: Permit | None = None
+        self._failures: dict[tuple[str, str, bytes], Any] = {}
+        self._held: set[Any] = set()  # open streams and model permits: things with `drop()`
+        self._parked: set[Waiter] = set()
+        self._asleep: set[threading.Event] = set()
+        self._open = self._idle = 0
+        self._stepped = False
+
+    # The row as a whole
+
+    async def enter(self) -> None:
+        """Take the row's own permit as a task, unless something finer is known to take permits."""
+        if (turnstile := self._coarse()) is None:
+            return
+        permit = turnstile.try_acquire(self.priority)
+        if permit is None:
+            with self.in_line(turnstile):
+                permit = await turnstile.aacquire(self.priority)
+        self._take(permit)
+
+    def enter_sync(self) -> None:
+        """Take the row's own permit and block this thread meanwhile."""
+        if (turnstile := self._coarse()) is None:
+            return
+        permit = turnstile.try_acquire(self.priority)
+        if permit is None:
+            with self.in_line(turnstile), self.parking() as on_wait:
+                permit = turnstile.acquire(self.priority, on_wait=on_wait)
+        self._take(permit)
+
+    def leave(self, verdict: Verdict) -> None:
+        """The row is done with its chain: its own permit goes back, if it still holds one."""
+        if self.hand_over(verdict):
+            self.run.refine("row")
+
+    def fresh(self) -> None:
+        """A new try of the whole row: forget the failures remembered for the last one."""
+        with self._lock:
+            self._failures.clear()
+            self.spent = None
+
+    def close(self) -> None:
+        """The row is over: refuse later requests, send parked threads away, give everything back."""
+        self.closed = True
+        self.hand_over()
+        with self._lock:
+            held, parked, asleep = list(self._held), list(self._parked), list(self._asleep)
+            self._held.clear()
+        for waiter in parked:
+            waiter.abandon()
+        for event in asleep:
+            event.set()
+        for thing in held:
+            thing.drop()
+
+    def hand_over(self, verdict: Verdict = Verdict.IGNORED) -> bool:
+        """Give the row's own permit back; whether there was one."""
+        with self._lock:
+            permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.turnstile.release(permit, verdict)
+        return permit is not None
+
+    def _coarse(self) -> Turnstile | None:
+        self.check_open()
+        self._outer_hand_over()
+        return self.run.turnstile(self.run.rows_key) if self.run.grain in ("unknown", "row") else None
+
+    def _outer_hand_over(self) -> None:
+        outer = self.parent
+        while outer is not None:
+            outer.hand_over()
+            outer = outer.parent
+
+    def _take(self, permit: Permit) -> None:
+        with self._lock:
+            self._permit = permit
+        if self.closed:
+            self.hand_over()
+
+    # One request under it
+
+    def begin(self, call: Call) -> None:  # noqa: ARG002 - which one does not matter
+        """A request appears: refuse it if the row is over; hand the coarser permits over."""
+        self.check_open()
+        if self._permit is not None:
+            self.hand_over()
+        self._outer_hand_over()
+        if self.run.grain != "request":
+            self.run.refine("request")
+        with self._lock:
+            self._open += 1
+            back = self._back()
+        self._tell_aside(back, False)
+
+    def end(self) -> None:
+        """The request is over."""
+        with self._lock:
+            self._open -= 1
+
+    def check_open(self) -> None:
+        """Raise RowClosed if the row is over: a task that outlives it sends nothing more."""
+        if self.closed:
+            raise dressed(RowClosed, "the row this request belongs to is over; it was not sent")
+
+    @contextmanager
+    def idling(self) -> Iterator[None]:
+        """Meanwhile one open request sleeps; the row steps aside if all do."""
+        with self._lock:
+            self._idle += 1
+            away = self._idle >= self._open and not self._stepped and self.on_aside is not None
+            if away:
+                self.aside = self._stepped = True
+        self._tell_aside(away, True)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._idle -= 1
+                back = self._back()
+            self._tell_aside(back, False)
+
+    @contextmanager
+    def in_line(self, turnstile: Turnstile) -> Iterator[None]:
+        """Meanwhile one request waits at this turnstile; a pause there counts as sleep."""
+        self.run.queue(+1)
+        try:
+            if turnstile.paused_until > clock.now():
+                with self.idling():
+                    yield
+            else:
+                yield
+        finally:
+            self.run.queue(-1)
+
+    @contextmanager
+    def parking(self) -> Iterator[Callable[[Waiter], None]]:
+        """Gives what to call with a `Waiter`, so that closing the row wakes its thread."""
+        waiters: list[Waiter] = []
+
+        def park(waiter: Waiter) -> None:
+            waiters.append(waiter)
+            with self._lock:
+                self._parked.add(waiter)
+            if self.closed:
+                waiter.abandon()
+
+        try:
+            yield park
+        except RowClosed:
+            self.check_open()
+            raise
+        finally:
+            with self._lock:
+                self._parked.difference_update(waiters)
+
+    def rest(self, seconds: float) -> None:
+        """Block this thread for so long; closing the row ends it with RowClosed."""
+        event = threading.Event()
+        with self._lock:
+            self._asleep.add(event)
+        try:
+            if not self.closed:
+                event.wait(seconds)
+        finally:
+            with self._lock:
+                self._asleep.discard(event)
+        self.check_open()
+
+    def hold(self, thing: Any) -> None:
+        """Something with `drop()` is open; closing the row drops it."""
+        with self._lock:
+            self._held.add(thing)
+        if self.closed:
+            thing.drop()
+
+    def let_go(self, thing: Any) -> None:
+        """It is no longer open."""
+        with self._lock:
+            self._held.discard(thing)
+
+    def drain(self) -> None:
+        """Read the open sync streams of this row to their ends, so that their permits come back."""
+        with self._lock:
+            streams = [thing for thing in self._held if hasattr(thing, "drain")]
+        for stream in streams:
+            stream.drain()
+
+    def remembered(self, call: Call) -> Any:
+        """How this very request ended for good before, in this try of the row; or None."""
+        return self._failures.get(call.identity)
+
+    def remember(self, call: Call, failure: Any, fault: Fault) -> None:
+        """This request has used up its tries; asked again, it gets the same answer without being sent."""
+        with self._lock:
+            self._failures[call.identity] = failure
+            self.spent = fault
+
+    def sent(self) -> None:
+        """One more request goes out."""
+        with self._lock:
+            self.attempts += 1
+        self.run.allowance.request()
+
+    def book(self, usage: Usage | None, cost_pico: int | None, source: CostSource, model: str | None) -> None:
+        """Add what one try used and cost. An estimate among them makes the whole an estimate."""
+        with self._lock:
+            if usage is not None:
+                self.usage = usage if self.usage is None else self.usage + usage
+            self.model = model or self.model
+            if cost_pico is not None:
+                self.cost_pico = (self.cost_pico or 0) + cost_pico
+                self.cost_source = "estimated" if "estimated" in (self.cost_source, source) else source
+
+    def _back(self) -> bool:
+        """Whether the row just stopped being aside. Lock held."""
+        back, self.aside = self.aside and self._idle < self._open, self.aside and self._idle >= self._open
+        return back
+
+    def _tell_aside(self, changed: bool, aside: bool) -> None:  # noqa: FBT001
+        if changed and self.on_aside is not None:
+            self.on_aside(aside)
+            self.run.on_change()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "aside" if self.aside else "open"
+        return f"<RowAccount {self.index} {state}, {self.attempts} sent, {self._open} requests, {self._idle} idle>"

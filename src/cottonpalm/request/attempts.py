@@ -1,0 +1,300 @@
+"""One model request, from the first try to the last: what to wait for, in what order, and when to stop.
+
+A generator without I/O and without HTTP types: it yields a step, and a driver (async or sync, `drivers.py`) waits and
+sends the result back.
+
+    ("money", pico-dollars) -> bool        reserve; False: the money is spent
+    ("permit", key)         -> Permit      wait for one's turn
+    ("send", seconds)       -> Reply       send, with this timeout
+    ("sleep", seconds)      -> None        back off, holding nothing
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from cottonpalm import clock
+from cottonpalm.model import Fault, Kind
+from cottonpalm.providers import (
+    BrokenAnswer,
+    BudgetReached,
+    CutAnswer,
+    FilteredAnswer,
+    SignatureExpired,
+    dressed,
+)
+from cottonpalm.providers.answer import Answer, read_bytes
+from cottonpalm.providers.judge import judge, judge_status, never_sent
+from cottonpalm.pure.backoff import backoff_s, hinted_s
+from cottonpalm.request.ending import Ending, Money
+from cottonpalm.request.shapes import SIGNATURE_LIFE_S, Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, MutableMapping
+
+    from cottonpalm.request.account import RowAccount, RunAccount
+
+Step: TypeAlias = tuple[Literal["money", "permit", "send", "sleep"], Any]
+MAYBE_BILLED = frozenset({408, 499, 502, 504})  # somebody on the way gave up; the model may have answered
+
+
+@dataclass(slots=True)
+class Reply:
+    """What came back from one send.
+
+    Attributes:
+        status: 0 where no answer came.
+        content: the whole body; None while a stream is open.
+        raw: the driver's own response.
+        error: what was raised instead of an answer.
+        as_error: makes the HTTP library's exception for this status, for the user's own `classify`.
+    """
+
+    status: int = 0
+    headers: MutableMapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    raw: Any = None
+    error: Exception | None = None
+    as_error: Callable[[], Exception] | None = None
+
+    @property
+    def open_stream(self) -> bool:
+        """A good answer whose body is still on its way."""
+        return self.error is None and self.content is None
+
+
+@dataclass(slots=True)
+class Kept:
+    """A final failure, to be given again without asking: an exception, or all there was of an error answer."""
+
+    error: Exception | None = None
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    content: bytes = b""
+
+
+@dataclass(slots=True)
+class Done:
+    """How a request ended: a response, a stream with what must be settled at its end, or a failure known before."""
+
+    raw: Any = None
+    ending: Ending | None = None
+    kept: Kept | None = None
+
+
+@dataclass(slots=True)
+class Tries:
+    """What this request has used up. Throttles count only while the same key accepted others."""
+
+    transient: int = 0
+    throttled: int = 0
+    throttled_alone: int = 0
+    accepted: int = 0
+
+
+@dataclass(slots=True)
+class Judged:
+    """What one try came to."""
+
+    fault: Fault | None
+    answer: Answer | None = None
+    billed: bool = True
+
+
+def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
+    """Send one request until it is answered or its tries are used up.
+
+    Raises:
+        RowClosed: the row is over.
+        BudgetReached: no money is left for it, or its cost cannot be bounded.
+        CutAnswer, FilteredAnswer: the answer is none, and the run does not accept such answers.
+        Exception: the last try's own error, where no answer came.
+    """
+    row.begin(call)
+    done: Done | float = 0.0
+    try:
+        if (known := row.remembered(call)) is not None:
+            return _again(known)
+        tries = Tries(accepted=row.run.turnstile(call.key).accepted)
+        while True:
+            done = yield from _try(row, call, tries)
+            if isinstance(done, Done):
+                return done
+            if done > 0:
+                yield "sleep", done
+    finally:
+        if not (isinstance(done, Done) and done.ending):
+            row.end()
+
+
+def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done | float]:
+    """One try: money, permit, send, judge. The result, or the seconds to sleep before the next."""
+    row.check_open()
+    money = yield from _reserve(row, call)
+    try:
+        permit = yield "permit", call.key
+    except BaseException:  # also a cancel in line
+        money.give_back()
+        raise
+    ending, kept, sent = Ending(row, call, permit, money), False, False
+    try:
+        _check_still_valid(row, call)
+        sent = True
+        row.sent()
+        reply: Reply = yield "send", row.run.timeout_s
+        if kept := reply.open_stream:
+            ending.streaming = True
+            return Done(reply.raw, ending)
+        judged = _judge(row.run, call, reply)
+        wait = _settle(row, call, tries, ending, reply, judged)
+    finally:
+        if not kept:
+            ending.abandon(sent=sent)
+    return _finish(row, call, reply, judged) if wait is None else wait
+
+
+def _reserve(row: RowAccount, call: Call) -> Generator[Step, Any, Money]:
+    money, ledger = Money(row, call), row.run.ledger
+    if ledger is None:
+        return money
+    if money.bound is None:
+        if ledger.ceiling is not None:
+            raise _stop(row.run, f"a budget is set, but {money.why_unbounded()}")
+        return money
+    if not (yield "money", money.bound):
+        raise _stop(row.run, f"the budget does not allow for another request to {call.model!r}")
+    money.reserved = money.bound
+    return money
+
+
+def _stop(run: RunAccount, message: str) -> BudgetReached:
+    error = dressed(BudgetReached, message)
+    run.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=error))
+    return error
+
+
+def _check_still_valid(row: RowAccount, call: Call) -> None:
+    row.check_open()
+    if call.signed and clock.now() - call.born > SIGNATURE_LIFE_S:
+        raise dressed(
+            SignatureExpired, f"the request to {call.label} was signed too long ago; it was not sent"
+        )
+
+
+def _judge(run: RunAccount, call: Call, reply: Reply) -> Judged:
+    """What a reply means; the user's own word first, where the run has one."""
+    if reply.error is not None:
+        return Judged(run.fault_of(reply.error), billed=not never_sent(reply.error))
+    content = reply.content or b""
+    if reply.status >= 400:
+        fault = judge_status(call.family, reply.status, reply.headers, content)
+        if run.classify is not None and reply.as_error is not None:
+            fault = run.judged(fault, reply.as_error())
+        return Judged(fault, billed=reply.status in MAYBE_BILLED)
+    answer = read_bytes(call.family, content)
+    return Judged(broken(call, reply.headers, answer), answer)
+
+
+def broken(call: Call, headers: MutableMapping[str, str], answer: Answer) -> Fault | None:
+    """The fault of an answer that is none: an error under a good status, or a body that broke off."""
+    if answer.error is not None:
+        return judge(call.family, answer.error, headers)
+    if not answer.complete:
+        return Fault(
+            Kind.TRANSIENT, "BrokenAnswer", f"the answer of {call.label} broke off or has no known shape"
+        )
+    return None
+
+
+def _settle(
+    row: RowAccount, call: Call, tries: Tries, ending: Ending, reply: Reply, judged: Judged
+) -> float | None:
+    """Give the permit back with its verdict; seconds before the next try, or None: this was the last."""
+    fault, answer = judged.fault, judged.answer
+    wait, pause_s = _next(row.run, call, tries, fault) if fault is not None else (None, 0.0)
+    ending.over(
+        fault,
+        status=reply.status or None,
+        usage=answer.usage if answer else None,
+        model=answer.model if answer else None,
+        billed=judged.billed,
+        pause_s=pause_s,
+    )
+    return wait
+
+
+def _next(run: RunAccount, call: Call, tries: Tries, fault: Fault) -> tuple[float | None, float]:
+    """Seconds to sleep before the next try (None: there is none), and the pause of the whole key."""
+    if fault.kind is Kind.THROTTLE:
+        pause_s = _wait(run, fault, tries.throttled + tries.throttled_alone)
+        return (None if _throttled_too_often(run, call, tries) else 0.0), pause_s
+    if fault.kind is not Kind.TRANSIENT:
+        return None, 0.0
+    tries.transient += 1
+    if tries.transient >= run.retry.transient_tries:
+        return None, 0.0
+    if not run.allowance.take():  # a storm: nobody fails for it, but everybody slows down
+        return max(run.retry.cap_s, fault.retry_after_s or 0.0), 0.0
+    return _wait(run, fault, tries.transient - 1), 0.0
+
+
+def _wait(run: RunAccount, fault: Fault, attempt: int) -> float:
+    if fault.retry_after_s is not None:
+        return hinted_s(fault.retry_after_s, run.rng)
+    return backoff_s(attempt, run.retry.base_s, run.retry.cap_s, run.rng)
+
+
+def _throttled_too_often(run: RunAccount, call: Call, tries: Tries) -> bool:
+    accepted = run.turnstile(call.key).accepted
+    if accepted > tries.accepted:
+        tries.throttled += 1
+        tries.accepted = accepted
+    else:
+        tries.throttled_alone += 1
+    return tries.throttled >= run.retry.throttle_tries
+
+
+def _finish(row: RowAccount, call: Call, reply: Reply, judged: Judged) -> Done:
+    """The last try is over: hand out its answer, or remember and hand out its failure."""
+    if judged.fault is None:
+        if judged.answer is not None and (error := cut(row, call, judged.answer)) is not None:
+            raise error
+        return Done(reply.raw)
+    return _fail(row, call, reply, judged.fault)
+
+
+def _fail(row: RowAccount, call: Call, reply: Reply, fault: Fault) -> Done:
+    if fault.kind is Kind.STOP_RUN:
+        row.run.stop(fault)
+    error = reply.error
+    if error is None and reply.status < 400:
+        error = dressed(BrokenAnswer, fault.message)
+    if error is not None:
+        row.remember(call, Kept(error), fault)
+        raise error
+    reply.headers["x-should-retry"] = "false"  # the SDKs obey: the tries are used up
+    row.remember(call, Kept(None, reply.status, dict(reply.headers), reply.content or b""), fault)
+    return Done(reply.raw)
+
+
+def _again(kept: Kept) -> Done:
+    if kept.error is not None:
+        raise kept.error.with_traceback(None)
+    return Done(kept=kept)
+
+
+def cut(row: RowAccount, call: Call, answer: Answer) -> Exception | None:
+    """The exception for an answer that was cut or filtered; None for a whole one, or where the run accepts it."""
+    if answer.stop is None:
+        return None
+    if row.run.accept_truncated:
+        row.truncated = True
+        return None
+    row.partial = answer.text
+    if answer.stop == "cut":
+        message = f"the answer of {call.label} was cut at its length limit"
+        return dressed(CutAnswer, message, partial=answer.text)
+    return dressed(
+        FilteredAnswer, f"{call.label} refused to answer, or its answer was filtered", partial=answer.text
+    )

@@ -1,0 +1,143 @@
+"""The one patch: `send` of the two HTTP clients that LangChain's integrations use.
+
+It acts only on model requests of a row, and is silent otherwise: the same objects go in and come out. It is installed
+once per process and stays, since whoever patches later may hold on to it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.request.account import ROW, RowAccount
+from cottonpalm.request.drivers import INSIDE, drive, drive_sync
+from cottonpalm.request.live import LIVE, shadow_row
+from cottonpalm.request.shapes import Call, recognise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+OPT_OUT: Final = "COTTONPALM_NO_HOOK"
+_CLIENTS: Final = ("httpx", "httpx2")
+_PROBE: Final[ContextVar[list[str] | None]] = ContextVar("cottonpalm_probe", default=None)
+_lock: Final = threading.Lock()
+_installed: Final[set[str]] = (
+    set()
+)  # a flag of ours, never a mark on the function: later wrappers would hide it
+_probing = 0
+
+
+def install() -> None:
+    """Patch `send` of httpx and httpx2, once; does nothing where COTTONPALM_NO_HOOK is set."""
+    if os.environ.get(OPT_OUT, "") not in ("", "0"):
+        return
+    with _lock:
+        for name in _CLIENTS:
+            if name not in _installed and importlib.util.find_spec(name) is not None:
+                _patch(importlib.import_module(name))
+                _installed.add(name)
+
+
+def reaches() -> bool:
+    """Whether a request through a client of each library still reaches the hook: another may have put `send` back."""
+    with _lock:
+        names = sorted(_installed)
+    return bool(names) and all(_reached(importlib.import_module(name)) for name in names)
+
+
+def _patch(http: ModuleType) -> None:
+    http.AsyncClient.send = _async_send(http, http.AsyncClient.send)  # type: ignore[attr-defined]
+    http.Client.send = _sync_send(http, http.Client.send)  # type: ignore[attr-defined]
+
+
+def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def send(self: Any, request: Any, **options: Any) -> Any:
+        found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
+        if found is None:
+            return await original(self, request, **options)
+        stream = options.get("stream", False)
+        again = functools.partial(original, self, request, **options)
+        return await drive(*found, http, request, stream, again)
+
+    return send
+
+
+def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def send(self: Any, request: Any, **options: Any) -> Any:
+        found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
+        if found is None:
+            return original(self, request, **options)
+        stream = options.get("stream", False)
+        again = functools.partial(original, self, request, **options)
+        return drive_sync(*found, http, request, stream, again)
+
+    return send
+
+
+def _ours(request: Any) -> tuple[RowAccount, Call] | None:
+    """The row and the call if this is a model request of a row; None: not ours, leave it alone."""
+    if INSIDE.get():
+        return None
+    if (seen := _PROBE.get()) is not None:
+        seen.append(type(request).__module__)
+        return None
+    row = ROW.get()
+    if row is not None and not row.run.hooked:
+        return None
+    if (call := _call(request)) is None:
+        return None
+    row = row or shadow_row()
+    return None if row is None else (row, call)
+
+
+def _call(request: Any) -> Call | None:
+    if request.method != "POST":
+        return None
+    content = getattr(request, "_content", None)  # what is not in memory is not ours; `.content` would raise
+    if not isinstance(content, bytes):
+        return None
+    url = request.url
+    return recognise("POST", url.scheme, url.host, url.port, url.path, request.headers, content)
+
+
+def _reached(http: ModuleType) -> bool:
+    global _probing  # noqa: PLW0603 - counts the probes under way
+    seen: list[str] = []
+    with _lock:
+        _probing += 1
+    token = _PROBE.set(seen)
+    try:
+        _probe(http)
+    finally:
+        _PROBE.reset(token)
+        with _lock:
+            _probing -= 1
+    return len(seen) >= 2  # noqa: PLR2004 - one sync, one async
+
+
+def _probe(http: ModuleType) -> None:
+    """A request through a client of each kind that goes nowhere."""
+    transport = http.MockTransport(lambda _: http.Response(200))
+    request = http.Request("POST", "http://probe.invalid/chat/completions", json={})
+    with http.Client(transport=transport, trust_env=False) as client:
+        client.send(request)
+    client = http.AsyncClient(transport=transport, trust_env=False)
+    _without_loop(client.send(http.Request("POST", "http://probe.invalid/chat/completions", json={})))
+
+
+def _without_loop(coroutine: Any) -> None:
+    """Run a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    finally:
+        coroutine.close()

@@ -1,0 +1,204 @@
+"""What all requests of one run share: turnstiles, money, prices, rules of retry, and whom to tell."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from cottonpalm.model import Fault, Kind
+from cottonpalm.providers import classify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.config import RetryPolicy
+    from cottonpalm.model import Event
+    from cottonpalm.pure.prices import PriceBook, Rates
+    from cottonpalm.request.ledger import Ledger
+    from cottonpalm.request.shapes import Call
+    from cottonpalm.request.turnstile import Turnstile, Turnstiles
+
+log = logging.getLogger("cottonpalm")
+Grain: TypeAlias = Literal["unknown", "request", "model", "row"]
+_FINER: Final[dict[Grain, int]] = {"unknown": 0, "row": 1, "model": 2, "request": 3}
+_numbers = itertools.count(1)
+
+
+class Allowance:
+    """How many retries a whole run may make: a share of its requests, and a floor. Stops retry storms.
+
+    Attributes:
+        spent: nothing is left; retries take their longest wait, and no new row should start.
+    """
+
+    def __init__(self, share: float, floor: int) -> None:
+        self._share, self._floor = share, floor
+        self._requests = self._retries = 0
+        self._lock = threading.Lock()
+
+    @property
+    def spent(self) -> bool:
+        return self._retries >= self._floor + self._share * self._requests
+
+    def request(self) -> None:
+        """One more request was made."""
+        with self._lock:
+            self._requests += 1
+
+    def take(self) -> bool:
+        """Take one retry if one is left."""
+        with self._lock:
+            if self.spent:
+                return False
+            self._retries += 1
+            return True
+
+
+class RunAccount:
+    """What all requests of one run share. Thread-safe.
+
+    Attributes:
+        grain: the finest unit seen to take permits under this run's chain.
+        waiting: requests (or rows, where those take the permits) in line at a turnstile now.
+        stopped: a fault that no row survives, met at the request level.
+        on_change: called from any thread when `waiting` falls, a limit moves, or a row steps aside or back.
+        on_stop: called from any thread, once, with the first fault that no row survives.
+        allowance: the run's retries, also used by the layer that retries rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        turnstiles: Turnstiles,
+        ledger: Ledger | None,
+        prices: PriceBook,
+        retry: RetryPolicy,
+        timeout_s: float,
+        accept_truncated: bool = False,
+        max_output_tokens: int | None = None,
+        classify: Callable[[BaseException], Kind | str | Fault | None] | None = None,
+        emit: Callable[[Event], None] | None = None,
+        hooked: bool = True,
+    ) -> None:
+        self.turnstiles = turnstiles
+        self.ledger = ledger
+        self.prices = prices
+        self.retry = retry
+        self.timeout_s = timeout_s
+        self.accept_truncated = accept_truncated
+        self.max_output_tokens = max_output_tokens
+        self.classify = classify
+        self.emit = emit
+        self.hooked = hooked
+        self.grain: Grain = "unknown"
+        self.waiting = 0
+        self.stopped: Fault | None = None
+        self.on_change: Callable[[], None] = _nothing
+        self.on_stop: Callable[[Fault], None] = _ignore
+        self.allowance = Allowance(retry.allowance_share, retry.allowance_floor)
+        self.rng = Random()  # noqa: S311 - jitter
+        self.rows_key = f"rows of run {next(_numbers)}"
+        self.models_below: set[str] = (
+            set()
+        )  # models whose requests the hook sees: they need no permit of their own
+        self._seen: dict[str, Turnstile] = {}
+        self._rates: dict[tuple[str, str], Rates | None] = {}
+        self._said: set[str] = set()
+        self._lock = threading.Lock()
+
+    def limit(self) -> float:
+        """How many requests may be in flight in all: the limits of the keys seen so far, else where one starts."""
+        if self._seen:
+            return sum(turnstile.limit for turnstile in list(self._seen.values()))
+        return float(self.turnstiles.initial)
+
+    def turnstile(self, key: str) -> Turnstile:
+        """The turnstile of this key, which from now on counts towards this run's limit."""
+        turnstile = self._seen.get(key)
+        if turnstile is None:
+            turnstile = self.turnstiles.of(key)
+            with self._lock:
+                self._seen[key] = turnstile
+            if key != self.rows_key:
+                self.refine("model")
+            self.on_change()
+        return turnstile
+
+    def refine(self, grain: Grain) -> None:
+        """Remember that permits are taken by units this fine; a coarser one changes nothing."""
+        with self._lock:
+            if _FINER[grain] <= _FINER[self.grain]:
+                return
+            self.grain = grain
+            if grain in ("model", "request"):
+                self._seen.pop(self.rows_key, None)
+        self.on_change()
+
+    def queue(self, change: int) -> None:
+        """One more or one less in line."""
+        with self._lock:
+            self.waiting += change
+        if change < 0:
+            self.on_change()
+
+    def fault_of(self, exc: BaseException) -> Fault:
+        """What an exception means: the user's own word first."""
+        fault = classify(exc)
+        return fault if self.classify is None else self.judged(fault, exc)
+
+    def judged(self, fault: Fault, exc: BaseException) -> Fault:
+        """`fault`, unless the user's own function says otherwise of `exc`."""
+        word = self.classify(exc) if self.classify else None
+        if word is None or isinstance(word, Fault):
+            return word or fault
+        return Fault(Kind(word), fault.type, fault.message, fault.retry_after_s, exc)
+
+    def rates(self, call: Call, served: str | None = None) -> Rates | None:
+        """The prices of the model asked, else of the one that answered; None where neither is known.
+
+        The asked one first: the bound was made with its prices, and a ceiling must not move afterwards.
+        """
+        for model in (call.model, served):
+            if model is None:
+                continue
+            where = (model, call.label)
+            if where not in self._rates:
+                self._rates[where] = self.prices.rates(model, call.url)
+            if (rates := self._rates[where]) is not None:
+                return rates
+        return None
+
+    def stop(self, fault: Fault) -> None:
+        """No row can survive this: tell the run, once."""
+        with self._lock:
+            if self.stopped is not None:
+                return
+            self.stopped = fault
+        self.on_stop(fault)
+
+    def warn(self, topic: str, text: str) -> None:
+        """Say something once per run."""
+        with self._lock:
+            if topic in self._said:
+                return
+            self._said.add(topic)
+        log.warning(text)
+
+    def tell(self, event: Event) -> None:
+        """Pass an event on, if somebody listens."""
+        if self.emit is not None:
+            self.emit(event)
+
+    def __repr__(self) -> str:
+        return f"<RunAccount {self.grain}, limit {self.limit():.0f}, {self.waiting} waiting>"
+
+
+def _nothing() -> None:
+    pass
+
+
+def _ignore(fault: Any) -> None:
+    pass

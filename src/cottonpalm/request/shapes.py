@@ -1,0 +1,127 @@
+"""Is this request ours? And if so: whose limit, which model, and how much can it cost at most?"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.providers.answer import loads
+from cottonpalm.providers.paths import family_of, model_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cottonpalm.providers.answer import Family
+
+IMAGE_TOKENS: Final = 50_000  # above what any listed provider makes of one image
+SIGNATURE_LIFE_S: Final = 300.0  # AWS refuses a request whose signature is older
+_SALT: Final = os.urandom(
+    16
+)  # never stored, never logged: a digest of a credential is of use in this process only
+_WHOSE: Final = (
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "openai-organization",
+    "openai-project",
+)
+_ROTATING: Final = ("Bearer eyJ", "Bearer ya29.")  # tokens that live an hour: the host says whose they are
+_SIGNED: Final = "AWS4-HMAC-SHA256"
+_IMAGE: Final = re.compile(rb'"(?:image_url|input_image|inline_data|inlineData)"|"type"\s*:\s*"image"')
+_ELSEWHERE: Final = re.compile(
+    rb'"(?:previous_response_id|file_id|fileUri|file_uri|file_url)"\s*:\s*"|"conversation"\s*:\s*[{"]'
+    rb'|"type"\s*:\s*"(?:web_search|web_fetch|code_execution|code_interpreter|file_search|mcp|document"\s*,'
+    rb'\s*"source"\s*:\s*\{\s*"type"\s*:\s*"url")'
+)
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One request to a model, as the chain made it.
+
+    Attributes:
+        key: what shares a limit: host, port, model and account (as a salted digest).
+        label: host and model, to show.
+        identity: equal for equal questions to the same model of the same account.
+        max_output_tokens: the request's own bound, or None.
+        signed: its headers hold a signature that grows old.
+        born: `clock.now()` when the chain made it.
+    """
+
+    key: str
+    label: str
+    identity: tuple[str, str, bytes]
+    family: Family
+    model: str
+    url: str
+    content: bytes
+    max_output_tokens: int | None
+    signed: bool
+    born: float
+
+    def input_bound(self) -> int | None:
+        """The most input tokens this can be: no tokenizer makes more of a text than it has bytes.
+
+        None where what counts lies elsewhere: files, kept conversations, tools that the provider runs.
+        """
+        if _ELSEWHERE.search(self.content):
+            return None
+        return len(self.content) + IMAGE_TOKENS * len(_IMAGE.findall(self.content))
+
+
+def recognise(
+    method: str,
+    scheme: str,
+    host: str,
+    port: int | None,
+    path: str,
+    headers: Mapping[str, str],
+    content: bytes,
+) -> Call | None:
+    """The request as a `Call` if it is a POST to a listed model path with a body of that shape, else None."""
+    if method != "POST" or (family := family_of(path)) is None:
+        return None
+    body = loads(content)
+    if not isinstance(body, dict) or not family.is_request(body):
+        return None
+    model = _model(body, path)
+    if model is None:
+        return None
+    where = host if port is None else f"{host}:{port}"
+    key = f"{where}/{model}#{_account(tuple(headers.get(name, '') for name in _WHOSE))}"
+    return Call(
+        key=key,
+        label=f"{where}/{model}",
+        identity=(key, path, blake2b(content, digest_size=16).digest()),
+        family=family,
+        model=model,
+        url=f"{scheme}://{where}{path}",
+        content=content,
+        max_output_tokens=family.max_output_tokens(body),
+        signed=headers.get("authorization", "").startswith(_SIGNED),
+        born=clock.now(),
+    )
+
+
+def _model(body: dict[str, Any], path: str) -> str | None:
+    named = body.get("model")
+    return named if isinstance(named, str) and named else model_in(path)
+
+
+@lru_cache(maxsize=64)
+def _account(headers: tuple[str, ...]) -> str:
+    """Whose quota this is, as six salted bytes of a digest; the credential itself goes nowhere."""
+    return blake2b("\0".join(map(_lasting, headers)).encode(), digest_size=6, key=_SALT).hexdigest()
+
+
+def _lasting(value: str) -> str:
+    """The part of a credential that stays the same from request to request."""
+    if value.startswith(_ROTATING):
+        return ""
+    return value.partition("Credential=")[2].partition("/")[0] if value.startswith(_SIGNED) else value
