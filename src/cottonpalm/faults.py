@@ -31,7 +31,11 @@ class ChainChanged(StoreError):
 
 
 class CannotStore(CottonpalmError, ValueError):
-    """An output that would not come back from the store as it went in."""
+    """An output that would not come back from the store as it went in; `text` is what can be shown of it."""
+
+    def __init__(self, message: str, *, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
 
 
 class RowFailed(CottonpalmError):

@@ -35,13 +35,17 @@ class Observer(Protocol):
 
 
 class StoredRow(NamedTuple):
-    """What the store keeps of one row. `status`: 1 ok, 2 failed and retryable, 3 failed for good."""
+    """What the store keeps of one row. `status`: 1 ok, 2 failed and retryable, 3 failed for good.
+
+    `cost_pico` is what this outcome cost; the store adds up what a slot cost over all its outcomes.
+    """
 
     slot: int
     key: bytes
     content: bytes
     status: int
     record: bytes
+    cost_pico: int = 0
 
 
 class Slot(NamedTuple):

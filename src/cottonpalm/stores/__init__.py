@@ -1,1 +1,39 @@
-"""Stores: where results are durable."""
+"""Where results are durable. `open_store` knows the addresses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from cottonpalm.faults import ConfigError
+from cottonpalm.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from cottonpalm.protocols import Store
+
+__all__ = ["MemoryStore", "open_store"]
+
+
+def open_store(url: str | Path | Store) -> Store:
+    """The store at a path, a `sqlite:///` address, `memory:`, or the store object that was passed.
+
+    Raises:
+        ConfigError: no such kind of address.
+        StoreError: the file is foreign, locked, read-only, newer than this version, or cannot be made.
+    """
+    if not isinstance(url, str | Path):
+        return _checked(url)
+    text = str(url)
+    if text in ("memory:", "memory://", ":memory:"):
+        return MemoryStore()
+    if isinstance(url, str) and "://" in text and not text.startswith("sqlite:///"):
+        raise ConfigError(f"store {text.partition('://')[0]}://…: give a file's path, sqlite:///PATH, or memory:")
+    from cottonpalm.stores.sqlite import SqliteStore  # noqa: PLC0415 - sqlite3 is only needed here
+
+    return SqliteStore(Path(text.removeprefix("sqlite:///")).expanduser())
+
+
+def _checked(store: Any) -> Store:
+    if not callable(getattr(store, "open_run", None)):
+        raise ConfigError(f"store must be a path, an address or a store object, not {type(store).__name__}")
+    return cast("Store", store)

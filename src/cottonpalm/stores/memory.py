@@ -1,0 +1,144 @@
+"""A store that lives as long as its object: the same promises as the durable one, apart from the file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cottonpalm import clock
+from cottonpalm.faults import RunBusy, StoreError
+from cottonpalm.protocols import RunInfo, RunStore, Slot, StoredRow
+from cottonpalm.stores.opening import Decision, busy_message, decide
+
+
+class _Run:
+    """What the store keeps of one run."""
+
+    def __init__(self) -> None:
+        self.created = clock.wall()
+        self.fingerprint: dict[str, Any] | None = None
+        self.rows: dict[int, StoredRow] = {}
+        self.slots_of: dict[bytes, list[int]] = {}
+        self.cost_pico = 0
+        self.meta: dict[str, Any] = {}
+        self.since: float | None = None  # wall clock; None: nobody works on it
+
+    def put(self, row: StoredRow) -> None:
+        old = self.rows.get(row.slot)
+        if old is not None and old.key != row.key:
+            self.slots_of[old.key].remove(row.slot)
+        if old is None or old.key != row.key:
+            self.slots_of.setdefault(row.key, []).append(row.slot)
+        self.rows[row.slot] = row
+        self.cost_pico += row.cost_pico
+
+    def info(self, name: str) -> RunInfo:
+        status = [row.status for row in self.rows.values()]
+        holder = None if self.since is None else f"this process (pid {os.getpid()})"
+        failed = status.count(2) + status.count(3)
+        counts = (status.count(1), failed, status.count(2), self.cost_pico)
+        return RunInfo(name, self.created, *counts, dict(self.meta), holder)
+
+
+class MemoryStore:
+    """Runs kept in memory. `write` is done at once, and calls `done` before it returns."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, _Run] = {}
+        self._lock = threading.RLock()
+
+    def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
+        """See `protocols.Store`."""
+        with self._lock:
+            run = self._runs.get(name)
+            if run is not None and run.since is not None:
+                raise RunBusy(busy_message(name, None, os.getpid(), run.since))
+            if created := run is None:
+                run = self._runs[name] = _Run()
+            if decide(name, run.fingerprint, fingerprint, fresh=fresh) is Decision.RENEW:
+                run.fingerprint = fingerprint
+            if fresh:
+                run = self._runs[name] = _Run()
+                run.fingerprint = fingerprint
+            run.since = clock.wall()
+            return MemoryRunStore(name, run, self._lock, created=created)
+
+    def runs(self) -> list[RunInfo]:
+        """See `protocols.Store`."""
+        with self._lock:
+            return [run.info(name) for name, run in self._runs.items()]
+
+    def remove(self, name: str) -> None:
+        """See `protocols.Store`."""
+        with self._lock:
+            run = self._runs.get(name)
+            if run is not None and run.since is not None:
+                raise RunBusy(busy_message(name, None, os.getpid(), run.since))
+            self._runs.pop(name, None)
+
+    def close(self) -> None:
+        """Nothing to let go of: runs can be opened again."""
+
+
+class MemoryRunStore:
+    """One run of a `MemoryStore`."""
+
+    def __init__(self, name: str, run: _Run, lock: threading.RLock, *, created: bool) -> None:
+        self.name, self.created = name, created
+        self._run, self._lock, self._open = run, lock, True
+
+    def write(self, rows: Sequence[StoredRow], done: Callable[[BaseException | None], None]) -> None:
+        """See `protocols.RunStore`; durable as far as memory is, so `done` is called at once."""
+        with self._lock:
+            if self._open:
+                for row in rows:
+                    self._run.put(row)
+        done(None if self._open else StoreError(f"run {self.name!r} is closed"))
+
+    def scan(self, after: int, limit: int) -> list[Slot]:
+        """See `protocols.RunStore`."""
+        with self._lock:
+            slots = sorted(slot for slot in self._run.rows if slot > after)[:limit]
+            return [self._slot(slot) for slot in slots]
+
+    def find(self, key: bytes) -> list[Slot]:
+        """See `protocols.RunStore`."""
+        with self._lock:
+            return [self._slot(slot) for slot in sorted(self._run.slots_of.get(key, ()))]
+
+    def _slot(self, slot: int) -> Slot:
+        return Slot(*self._run.rows[slot][:4])
+
+    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
+        """See `protocols.RunStore`."""
+        with self._lock:
+            return {slot: self._run.rows[slot].record for slot in slots if slot in self._run.rows}
+
+    def counts(self) -> dict[int, int]:
+        """See `protocols.RunStore`."""
+        with self._lock:
+            status = [row.status for row in self._run.rows.values()]
+            return {kind: status.count(kind) for kind in sorted(set(status))}
+
+    def last_slot(self) -> int:
+        """See `protocols.RunStore`."""
+        with self._lock:
+            return max(self._run.rows, default=-1)
+
+    def meta(self) -> dict[str, Any]:
+        """See `protocols.RunStore`."""
+        with self._lock:
+            return dict(self._run.meta)
+
+    def set_meta(self, **values: Any) -> None:
+        """See `protocols.RunStore`."""
+        with self._lock:
+            self._run.meta.update(values)
+
+    def close(self) -> None:
+        """See `protocols.RunStore`."""
+        with self._lock:
+            if self._open:
+                self._open, self._run.since = False, None

@@ -1,0 +1,66 @@
+"""The schema as an append-only list of steps; PRAGMA user_version counts how many have run. Never edit a shipped one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+from cottonpalm.faults import StoreError
+
+APPLICATION_ID: Final = 0x434F5450  # "COTP": what tells our files from other SQLite databases
+
+
+def m001_runs_items_leases(db: sqlite3.Connection) -> None:
+    """The row number is the rowid (id = run << 40 | slot); records stand apart, so that a scan of keys stays small."""
+    db.execute(
+        "CREATE TABLE run (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL,"
+        " fingerprint TEXT, meta TEXT NOT NULL DEFAULT '{}')"
+    )
+    db.execute(
+        "CREATE TABLE item (id INTEGER PRIMARY KEY, key BLOB NOT NULL, content BLOB, status INTEGER NOT NULL,"
+        " cost_pico INTEGER NOT NULL)"  # content NULL: equal to the key
+    )
+    db.execute("CREATE TABLE record (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+    db.execute(
+        "CREATE TABLE lease (run INTEGER PRIMARY KEY, token TEXT NOT NULL, host TEXT NOT NULL, machine TEXT NOT NULL,"
+        " pid INTEGER NOT NULL, since REAL NOT NULL, beat REAL NOT NULL)"
+    )
+
+
+STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (m001_runs_items_leases,)
+
+
+def check_ours(db: sqlite3.Connection, path: str) -> None:
+    """Refuse a database of somebody else, or of a newer cottonpalm, before anything is changed in it.
+
+    Raises:
+        StoreError: says which of the two.
+    """
+    (application_id,) = db.execute("PRAGMA application_id").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application_id != APPLICATION_ID and (application_id or tables):
+        raise StoreError(f"{path} is a database of another program: give cottonpalm a file of its own (--store)")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(STEPS):
+        raise StoreError(
+            f"{path} was made by a newer cottonpalm (schema {version}, this one knows {len(STEPS)}): update cottonpalm"
+        )
+
+
+def migrate(db: sqlite3.Connection, path: str) -> None:
+    """Run the steps that have not run, each in one transaction with its version bump."""
+    while True:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            check_ours(db, path)
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version == len(STEPS):
+                break
+            STEPS[version](db)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {version + 1}")
+            db.execute("COMMIT")
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")

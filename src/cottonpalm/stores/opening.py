@@ -1,0 +1,46 @@
+"""What opening a run decides, the same for every store: does the chain still match, and how to say it is taken."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from enum import Enum
+from typing import Any
+
+from cottonpalm.faults import ChainChanged
+from cottonpalm.pure.changes import compare
+
+log = logging.getLogger("cottonpalm")
+
+
+class Decision(Enum):
+    """What becomes of the stored fingerprint."""
+
+    KEEP = "keep"
+    RENEW = "renew"
+
+
+def decide(name: str, stored: dict[str, Any] | None, given: dict[str, Any] | None, *, fresh: bool) -> Decision:
+    """Compare the chain's description with the one the run began with.
+
+    Raises:
+        ChainChanged: prompts, models or parameters differ, and the run is not begun afresh.
+    """
+    if given is None:
+        return Decision.RENEW if fresh else Decision.KEEP
+    if fresh or stored is None:
+        return Decision.RENEW
+    changes = compare(stored, given)
+    if changes.refuse:
+        listed = "; ".join(changes.refuse[:3]) + (f"; and {len(changes.refuse) - 3} more" if changes.refuse[3:] else "")
+        raise ChainChanged(f"run {name!r} began with another chain: {listed}. Start afresh, or use a new run name.")
+    for change in changes.warn:
+        log.warning("run %r goes on, but %s since it began: stored answers were made by the old one", name, change)
+    return Decision.RENEW if changes.warn else Decision.KEEP
+
+
+def busy_message(name: str, host: str | None, pid: int, since: float) -> str:
+    """The one line a second opener gets."""
+    where = f" on {host}" if host else ""
+    when = dt.datetime.fromtimestamp(since, dt.UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return f"run {name!r} is being worked on by process {pid}{where}, since {when}: wait for it, or use another run name"

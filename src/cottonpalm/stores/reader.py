@@ -1,0 +1,109 @@
+"""The reading connection: one statement at a time, each seeing what is committed, none held open."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from cottonpalm.faults import StoreError
+from cottonpalm.protocols import Slot
+from cottonpalm.stores.database import connect, explained, keep, let_go
+
+SLOT_BITS: Final = 40
+_SLOT_MASK: Final = (1 << SLOT_BITS) - 1
+_AT_ONCE: Final = 500  # slots per SELECT
+_as_slot: Final = partial(tuple.__new__, Slot)
+_SLOT: Final = f"id & {_SLOT_MASK}, key, coalesce(content, key), status"
+
+
+class Reader:
+    """Answers questions about what is stored. Everything may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = keep(connect(path))
+        self._indexed: dict[int, int] = {}  # run -> the highest id its index of keys knows
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of one statement."""
+        with self._lock:
+            return self._rows(sql, values)
+
+    def _rows(self, sql: str, values: Iterable[Any]) -> list[Any]:
+        if self._db is None:
+            raise StoreError(f"the store {self._path} is closed")
+        try:
+            return self._db.execute(sql, tuple(values)).fetchall()
+        except sqlite3.Error as exc:
+            raise explained(exc, self._path) from exc
+
+    def scan(self, run: int, after: int, limit: int) -> list[Slot]:
+        """Up to `limit` slots of a run above `after`, in order."""
+        low, high = _bounds(run)
+        sql = f"SELECT {_SLOT} FROM item WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"  # noqa: S608 - our own constants
+        return list(map(_as_slot, self.rows(sql, (low + after, high, limit))))
+
+    def find(self, run: int, key: bytes) -> list[Slot]:
+        """All slots with this key. The first call builds an index in a temporary file of this connection's own."""
+        with self._lock:
+            self._index(run)
+            sql = (
+                f"SELECT {_SLOT} FROM item WHERE key = ?1 AND id IN (SELECT id FROM temp.seek_{run:d} WHERE key = ?1)"  # noqa: S608
+                " ORDER BY id"
+            )
+            return list(map(_as_slot, self._rows(sql, (key,))))
+
+    def _index(self, run: int) -> None:
+        """Bring the index of keys up to date: all rows at first, later only those above the highest it knows."""
+        low, high = _bounds(run)
+        if run not in self._indexed:
+            self._rows(f"CREATE TEMP TABLE seek_{run:d} (key BLOB, id INTEGER, PRIMARY KEY (key, id)) WITHOUT ROWID", ())
+            self._indexed[run] = low - 1
+        known = self._indexed[run]
+        [(last,)] = self._rows("SELECT max(id) FROM item WHERE id BETWEEN ? AND ?", (low, high))
+        if last is not None and last > known:
+            sql = f"INSERT INTO temp.seek_{run:d} SELECT key, id FROM item WHERE id > ? AND id <= ? ORDER BY key, id"  # noqa: S608
+            self._rows(sql, (known, last))
+            self._indexed[run] = last
+
+    def read(self, run: int, slots: Sequence[int]) -> dict[int, bytes]:
+        """The records of these slots."""
+        low, found = run << SLOT_BITS, {}
+        for at in range(0, len(slots), _AT_ONCE):
+            part = slots[at : at + _AT_ONCE]
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT id & {_SLOT_MASK}, body FROM record WHERE id IN ({marks})"  # noqa: S608 - question marks
+            found.update(self.rows(sql, [low + slot for slot in part]))
+        return found
+
+    def counts(self, run: int) -> dict[int, int]:
+        """Rows per status."""
+        sql = "SELECT status, count(*) FROM item WHERE id BETWEEN ? AND ? GROUP BY status"
+        return dict(self.rows(sql, _bounds(run)))
+
+    def last_slot(self, run: int) -> int:
+        """The highest slot in use, or -1."""
+        [(last,)] = self.rows("SELECT max(id) FROM item WHERE id BETWEEN ? AND ?", _bounds(run))
+        return -1 if last is None else last & _SLOT_MASK
+
+    def forget(self, run: int) -> None:
+        """Drop the index of a run."""
+        with self._lock:
+            if self._db is not None and self._indexed.pop(run, None) is not None:
+                self._rows(f"DROP TABLE temp.seek_{run:d}", ())
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with self._lock:
+            if self._db is not None:
+                let_go(self._db)
+                self._db = None
+
+
+def _bounds(run: int) -> tuple[int, int]:
+    return run << SLOT_BITS, (run << SLOT_BITS) | _SLOT_MASK
