@@ -1,3 +1,71 @@
 """chain.batch() that is fast, stays within its budget, and loses nothing."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
+    from cottonpalm.faults import (
+        CannotStore,
+        ChainChanged,
+        ConfigError,
+        CottonpalmError,
+        RowFailed,
+        RowTimeout,
+        RunBusy,
+        RunStopped,
+        StoreError,
+    )
+    from cottonpalm.model import ErrorRecord, Event, Fault, Kind, Outcome, Usage
+    from cottonpalm.processor import BatchProcessor
+    from cottonpalm.protocols import Observer, Store
+    from cottonpalm.run import AsyncRun, Run
+    from cottonpalm.tally import Stats
+
 __version__ = "0.1.0"
+__all__ = [
+    "AdaptiveConcurrency",
+    "AsyncRun",
+    "BatchProcessor",
+    "Budget",
+    "Cache",
+    "CannotStore",
+    "ChainChanged",
+    "ConfigError",
+    "CottonpalmError",
+    "ErrorRecord",
+    "Event",
+    "Fault",
+    "Kind",
+    "Observer",
+    "Outcome",
+    "RetryPolicy",
+    "RowFailed",
+    "RowTimeout",
+    "Run",
+    "RunBusy",
+    "RunStopped",
+    "Stats",
+    "Store",
+    "StoreError",
+    "Usage",
+]
+
+_HOMES = {
+    "config": ("AdaptiveConcurrency", "Budget", "Cache", "RetryPolicy"),
+    "model": ("ErrorRecord", "Event", "Fault", "Kind", "Outcome", "Usage"),
+    "processor": ("BatchProcessor",),
+    "protocols": ("Observer", "Store"),
+    "run": ("AsyncRun", "Run"),
+    "tally": ("Stats",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: importing cottonpalm itself costs next to nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module 'cottonpalm' has no attribute {name!r}")
+    value = getattr(import_module(f"cottonpalm.{_HOME.get(name, 'faults')}"), name)
+    globals()[name] = value
+    return value

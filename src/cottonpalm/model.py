@@ -96,6 +96,9 @@ class Item:
     stored: bytes | None = None  # the packed record of an earlier process, if it is done
     answer: Outcome | None = None  # set by the cache when an equal row answered for this one
     account: Any = None  # the RowAccount while the row is active
+    passed: int = 0  # gates that let it through
+    calls: int = 0  # of the chain
+    caller: Any = None  # how to call the chain that is being tried: the run's own, or a fallback
     broken: ErrorRecord | None = None  # the row could not be read: it fails without a call
 
 

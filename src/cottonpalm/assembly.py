@@ -1,0 +1,272 @@
+"""Puts an engine together from a processor's settings. What is learnt or shared over runs lives here."""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from weakref import WeakKeyDictionary
+
+from cottonpalm import fingerprint
+from cottonpalm.call import Caller
+from cottonpalm.config import Budget, Cache
+from cottonpalm.engine import Engine, Job
+from cottonpalm.faults import ConfigError
+from cottonpalm.gates.cache import CacheMemory
+from cottonpalm.judge import Judge
+from cottonpalm.model import PICO
+from cottonpalm.pure.prices import PriceBook
+from cottonpalm.request import callback, hook
+from cottonpalm.request.account import RunAccount
+from cottonpalm.request.ledger import Ledger
+from cottonpalm.request.turnstile import Turnstiles
+from cottonpalm.settings import Settings, capped
+from cottonpalm.source import FAILED, RETRYABLE, Again, Reader
+from cottonpalm.stores import open_store
+from cottonpalm.stores.codec import has_input, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from langchain_core.runnables import Runnable
+
+    from cottonpalm.protocols import Observer, RunStore
+
+NO_HOOK = "COTTONPALM_NO_HOOK"  # set to 1: the HTTP clients are never patched
+PAGE: Final = 1_000  # stored rows looked at in one go
+Stored = Literal["yield", "skip", "retry"]
+
+_ledgers: WeakKeyDictionary[Budget, Ledger] = WeakKeyDictionary()
+_caches: WeakKeyDictionary[Cache, CacheMemory] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def ledger_of(budget: Budget | None) -> Ledger | None:
+    """The one ledger of a Budget object, however many processors hold it."""
+    if budget is None:
+        return None
+    with _lock:
+        if (ledger := _ledgers.get(budget)) is None:
+            ledger = _ledgers[budget] = Ledger(int(round(budget.total * PICO)))
+        return ledger
+
+
+def memory_of(cache: Cache | None) -> CacheMemory | None:
+    """The one memory of a Cache object, however many processors hold it."""
+    if cache is None:
+        return None
+    with _lock:
+        if (memory := _caches.get(cache)) is None:
+            memory = _caches[cache] = CacheMemory(cache.max_entries)
+        return memory
+
+
+class Opened(NamedTuple):
+    """A run of a store, and how to let go of the store when it ends."""
+
+    run: RunStore
+    release: Callable[[], None]
+
+
+class Assembly:
+    """One chain with its settings, ready to make engines."""
+
+    def __init__(self, chain: Runnable[Any, Any], settings: Settings) -> None:
+        self.chain, self.settings = chain, settings
+        self.judge = Judge(settings.classify)
+        self.prices = PriceBook(settings.prices)
+        self._turnstiles: dict[int | None, Turnstiles] = {}
+
+    @property
+    def chains(self) -> list[Runnable[Any, Any]]:
+        """The chain and its fallbacks."""
+        return [self.chain, *self.settings.fallbacks]
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What the answers depend on, part by part, without secrets; or the user's own version string."""
+        if self.settings.fingerprint is not None:
+            return {"fingerprint": self.settings.fingerprint}
+        parts = fingerprint.describe(self.chain)
+        for number, chain in enumerate(self.settings.fallbacks, 1):
+            parts.update(
+                {f"fallback {number}: {path}": part for path, part in fingerprint.describe(chain).items()}
+            )
+        return parts
+
+    @cached_property
+    def types(self) -> Mapping[str, type]:
+        """The Pydantic classes that stored outputs are rebuilt with."""
+        found: dict[str, type] = {}
+        for chain in self.chains:
+            found.update(fingerprint.output_types(chain, self.settings.output_type))
+        return found
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The description in 16 bytes."""
+        return fingerprint.digest(self.description)
+
+    # -- engines
+
+    def engine(
+        self,
+        rows: Any,
+        *,
+        ids: Sequence[Any] | Callable[[Any], Any] | None = None,
+        priorities: Sequence[float] | Callable[[Any], float] | None = None,
+        configs: Sequence[Any] | Callable[[Any], Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        max_concurrency: int | None = None,
+        opened: Opened | None = None,
+        total: int | None = None,
+        stored: Stored = "yield",
+        streaming: bool = False,
+        observers: Sequence[Observer] = (),
+    ) -> Engine:
+        """An engine over these rows, to be driven on the loop where its `main` runs."""
+        settings = self.settings
+        priorities = priorities if priorities is not None else settings.priority
+        run_store = None if opened is None else opened.run
+        if total is None and hasattr(rows, "__len__"):
+            total = len(rows)
+        reader = Reader(
+            total=total,
+            ids=ids,
+            priorities=priorities,
+            configs=configs,
+            kwargs=kwargs,
+            store=run_store,
+            keyed=settings.cache is not None,
+            skip=stored == "skip",
+            redo=frozenset({RETRYABLE, FAILED} if stored == "retry" else {RETRYABLE}),
+        )
+        account = self._account(max_concurrency)
+        callers = [
+            Caller(
+                chain, fingerprint.how_to_call(chain), account, self.judge, kwargs or {}, callback.handler()
+            )
+            for chain in self.chains
+        ]
+        cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)
+        job = Job(
+            callers=callers,
+            streaming=streaming,
+            retry=settings.retry,
+            validate=settings.validate,
+            none_is_no_answer=fingerprint.none_is_no_answer(self.chain),
+            item_timeout_s=settings.item_timeout_s,
+            max_failures=settings.max_failures,
+            cap=cap,
+            types=self.types if run_store is not None else {},
+            keep_input=settings.store_inputs,
+            cache=memory_of(settings.cache),
+            digest=self.digest if settings.cache is not None else b"",
+            name=settings.run if run_store is not None else None,
+            total=total,
+            ordered=priorities is not None,
+            go_on=self._go_on(run_store),
+        )
+        watching = [*settings.observers, *observers]
+        release = (lambda: None) if opened is None else opened.release
+        return Engine(
+            job, account, rows, reader, self.judge, store=run_store, release=release, observers=watching
+        )
+
+    def engine_for_failed(self, *, observers: Sequence[Observer] = ()) -> Engine:
+        """An engine over the stored rows that failed, each in its own place."""
+        opened = self.open_run()
+        if opened is None:
+            raise ConfigError("there is no store to take failed rows from: give store= and run=")
+        counts = opened.run.counts()
+        total = counts.get(RETRYABLE, 0) + counts.get(FAILED, 0)
+        return self.engine(self._failed_rows(opened.run), opened=opened, total=total, observers=observers)
+
+    def _failed_rows(self, run: RunStore) -> Iterator[Again]:
+        after, last = -1, run.last_slot()
+        while page := [found for found in run.scan(after, PAGE) if found.slot <= last]:
+            after = page[-1].slot
+            failed = {found.slot: found for found in page if found.status in (RETRYABLE, FAILED)}
+            for slot, record in run.read(list(failed)).items():
+                kept = unpack(record, slot, self.types)
+                if not has_input(record):
+                    raise ConfigError(
+                        f"the store keeps no inputs of run {run.name!r} (store_inputs=False): give the rows to retry"
+                    )
+                yield Again(failed[slot], kept.input, kept.id)
+
+    def _account(self, max_concurrency: int | None) -> RunAccount:
+        settings = self.settings
+        hooked = self._hooked()
+        if settings.budget is not None and not hooked:
+            raise ConfigError(
+                "a budget needs the request hook, to see each model request before it is sent; it is switched off "
+                f"(request_hook=False or {NO_HOOK}=1) or another library has put the clients' old `send` back"
+            )
+        return RunAccount(
+            turnstiles=self._turnstiles_for(max_concurrency),
+            ledger=ledger_of(settings.budget),
+            prices=self.prices,
+            retry=settings.retry,
+            timeout_s=settings.timeout_s,
+            accept_truncated=settings.accept_truncated or fingerprint.answer_is_a_message(self.chain),
+            max_output_tokens=None if settings.budget is None else settings.budget.max_output_tokens,
+            classify=settings.classify,
+            hooked=hooked,
+        )
+
+    def _hooked(self) -> bool:
+        if not self.settings.request_hook or os.environ.get(NO_HOOK) == "1":
+            return False
+        hook.install()
+        return hook.reaches()
+
+    def _turnstiles_for(self, most: int | None) -> Turnstiles:
+        """Limits learnt by earlier runs of this processor; a run with a cap of its own starts afresh."""
+        with _lock:
+            if (found := self._turnstiles.get(most)) is None:
+                limits = self.settings.concurrency
+                found = self._turnstiles[most] = Turnstiles(limits if most is None else capped(limits, most))
+            return found
+
+    # -- the store
+
+    def open_run(self) -> Opened | None:
+        """The run in the store, under a lease; None where results are kept in memory.
+
+        Raises:
+            ConfigError: a store without a run name, or a run name without a store.
+            StoreError: see `Store.open_run`.
+        """
+        settings = self.settings
+        if settings.store is None:
+            if settings.run is not None:
+                raise ConfigError(
+                    f"run={settings.run!r} needs store=..., the file where its results are kept"
+                )
+            return None
+        if settings.run is None:
+            raise ConfigError(
+                f"store={_shown(settings.store)} needs run=..., the name of this run in the store"
+            )
+        store = open_store(settings.store)
+        release = (lambda: None) if store is settings.store else store.close
+        try:
+            return Opened(store.open_run(settings.run, self.description), release)
+        except BaseException:
+            release()
+            raise
+
+    def _go_on(self, run_store: RunStore | None) -> str:
+        if run_store is None:
+            return "The outcomes so far are in processor.last_run.outcomes(); with store= and run= they would be kept."
+        return (
+            f"What is done is kept in {_shown(self.settings.store)}, run {run_store.name!r}: "
+            "the same call again does the rest."
+        )
+
+
+def _shown(store: object) -> str:
+    return repr(str(store)) if isinstance(store, str | Path) else repr(store)

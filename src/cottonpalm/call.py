@@ -1,0 +1,109 @@
+"""How a chain is called for one row: on the loop or on a thread, under a coarse permit where nothing finer is seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.runnables.config import ensure_config, merge_configs
+
+from cottonpalm.model import Fault, Item, Kind, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from langchain_core.runnables import Runnable, RunnableConfig
+
+    from cottonpalm.request.account import RunAccount
+    from cottonpalm.threads import Crew
+
+
+class Caller:
+    """Calls one chain.
+
+    Args:
+        chain: any Runnable; never copied, never changed.
+        how: "async" calls `ainvoke`; "threads" calls `invoke` on threads of our own.
+        run: what the requests of the run share; its grain says whether a coarse permit is needed.
+        judge: exception -> Fault, for the verdict on a coarse permit.
+        kwargs: what the user passed along with the rows.
+        handler: the callback that sees chat models which do not speak over HTTP clients we know.
+    """
+
+    def __init__(
+        self,
+        chain: Runnable[Any, Any],
+        how: Literal["async", "threads"],
+        run: RunAccount,
+        judge: Callable[[BaseException], Fault],
+        kwargs: Mapping[str, Any],
+        handler: Any,
+    ) -> None:
+        self.chain = chain
+        self.show: Callable[[Item, Any], Awaitable[None]] | None = None  # where chunks go, in a streaming run
+        self.crew: Crew | None = None  # set by the engine, on its loop
+        self._how, self._run, self._judge = how, run, judge
+        self._kwargs, self._handler = dict(kwargs), handler
+
+    @property
+    def threaded(self) -> bool:
+        """Whether it needs a crew."""
+        return self._how == "threads"
+
+    async def __call__(self, item: Item) -> Any:
+        """The chain's output for this row, or its own exception."""
+        item.calls += 1
+        account = item.account
+        await account.enter()
+        verdict, pause_s = Verdict.IGNORED, 0.0
+        try:
+            output = await self._output(item)
+            verdict = Verdict.SUCCESS
+        except Exception as exc:
+            fault = self._judge(exc)
+            if fault.kind is Kind.THROTTLE and account.spent is None:
+                verdict, pause_s = Verdict.DROPPED, fault.retry_after_s or 0.0
+            raise
+        finally:
+            account.leave(verdict, pause_s)
+        return output
+
+    def _output(self, item: Item) -> Awaitable[Any]:
+        if self.show is not None:
+            return self._streamed(item, self.show)
+        config = self._config(item)
+        if self.crew is not None:
+            return self.crew.run(lambda: self.chain.invoke(item.row, config, **self._kwargs))
+        return self.chain.ainvoke(item.row, config, **self._kwargs)
+
+    def _config(self, item: Item) -> RunnableConfig | None:
+        """The row's own config, with the permit callback while it is not known what the chain's calls are."""
+        if self._run.grain in ("request", "row"):
+            config: RunnableConfig | None = item.config
+            return config
+        return merge_configs(ensure_config(item.config), {"callbacks": [self._handler]})
+
+    async def _streamed(self, item: Item, show: Callable[[Item, Any], Awaitable[None]]) -> Any:
+        """Show each chunk as it comes; the output is their sum, or the last one where they do not add up."""
+        whole: Any = None
+        async for chunk in self._chunks(item):
+            await show(item, chunk)
+            whole = _added(whole, chunk)
+        return whole
+
+    async def _chunks(self, item: Item) -> AsyncIterator[Any]:
+        config = self._config(item)
+        if self.crew is None:
+            async for chunk in self.chain.astream(item.row, config, **self._kwargs):
+                yield chunk
+            return
+        for chunk in await self.crew.run(lambda: list(self.chain.stream(item.row, config, **self._kwargs))):
+            yield chunk
+
+
+def _added(whole: Any, chunk: Any) -> Any:
+    if whole is None:
+        return chunk
+    try:
+        return whole + chunk
+    except TypeError:
+        return chunk

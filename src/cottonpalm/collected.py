@@ -1,0 +1,127 @@
+"""Turns the outcomes of a run into what LangChain's methods return and raise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm.faults import RowFailed, RunStopped
+from cottonpalm.model import Outcome
+from cottonpalm.outbox import Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cottonpalm.run import AsyncRun, BaseRun, Run
+
+
+class Collected:
+    """The outcomes of a list of rows, in input order; rows that were never tried are "skipped"."""
+
+    def __init__(self, inputs: Sequence[Any]) -> None:
+        self.inputs = inputs
+        self.outcomes = [Outcome(index, "skipped", input=row) for index, row in enumerate(inputs)]
+        self.run: BaseRun | None = None
+        self._error: BaseException | None = None
+
+    def stop(self) -> None:
+        """Ctrl-C: admit no more."""
+        if self.run is not None:
+            self.run.stop()
+
+    # -- reading a run
+
+    async def fill(self, run: AsyncRun) -> None:
+        """Read the run to its end; how it ended is raised later."""
+        while await self.anext_of(run) is not None:
+            pass
+
+    async def anext_of(self, run: AsyncRun) -> Any:
+        """The next outcome (or chunk), or None at the end."""
+        try:
+            return self._take(await anext(run, None))
+        except RunStopped as stopped:
+            return self._stopped(stopped)
+
+    def next_of(self, run: Run) -> Any:
+        """The next outcome (or chunk), or None at the end."""
+        try:
+            return self._take(next(run, None))
+        except RunStopped as stopped:
+            return self._stopped(stopped)
+
+    def _take(self, got: Any) -> Any:
+        if isinstance(got, Outcome) and got.index < len(self.outcomes):
+            self.outcomes[got.index] = got
+        return got
+
+    def _stopped(self, stopped: RunStopped) -> None:
+        self._error = stopped
+        if self.run is not None:
+            for outcome in self.run.unstored:
+                self._take(outcome)
+        stopped.outcomes = self.outcomes
+
+    # -- what to return and raise
+
+    def pieces(self, got: Outcome | Chunk) -> Iterator[Any]:
+        """What a stream shows of it: a chunk; or the whole answer of a row that made no call."""
+        if isinstance(got, Chunk):
+            yield got.chunk
+        elif got.status == "ok" and (got.cached or not got.attempts):
+            yield got.output
+
+    def answer(self, outcome: Outcome) -> Any:
+        """The row's output, or the exception in its place."""
+        if outcome.status == "ok":
+            return outcome.output
+        if outcome.status == "skipped":
+            return self._error or RunStopped(
+                "the row was not tried", reason="interrupted", outcomes=self.outcomes
+            )
+        return exception_of(outcome)
+
+    def answers(self, *, return_exceptions: bool) -> list[Any]:
+        """All outputs in order; raises what `batch` raises."""
+        if not return_exceptions:
+            self.raise_failures()
+        return [self.answer(outcome) for outcome in self.outcomes]
+
+    def rest(self, *, return_exceptions: bool) -> Iterator[tuple[int, Any]]:
+        """After the last completed row: the rows that were never tried, or the exception of those that failed."""
+        if not return_exceptions:
+            self.raise_failures()
+            return
+        for outcome in self.outcomes:
+            if outcome.status == "skipped":
+                yield outcome.index, self.answer(outcome)
+
+    def only(self) -> Any:
+        """The one row's output, or its own exception."""
+        outcome = self.outcomes[0]
+        if outcome.status == "ok":
+            return outcome.output
+        raise self.answer(outcome)
+
+    def raise_failures(self) -> None:
+        """Raise how the run stopped, else the lowest failed row's exception, with a note on all of them."""
+        if self._error is not None:
+            raise self._error
+        failed = [outcome for outcome in self.outcomes if outcome.status == "failed"]
+        if failed:
+            exc = exception_of(failed[0])
+            exc.add_note(
+                f"cottonpalm: row {failed[0].index} and {len(failed) - 1} other of {len(self.outcomes)} rows failed; "
+                "the answers of the others are in processor.last_run.outcomes(), and processor.retry() does the "
+                "failed ones again"
+            )
+            raise exc
+
+
+def exception_of(outcome: Outcome) -> Exception:
+    """The row's own exception; one that must not be raised here (a cancel, an exit), or is long gone, by its record."""
+    if isinstance(outcome.exception, Exception):
+        return outcome.exception
+    assert outcome.error is not None  # noqa: S101 - every failed row has a record
+    failed = RowFailed(outcome.error)
+    failed.__cause__ = outcome.exception
+    return failed

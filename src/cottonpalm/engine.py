@@ -1,0 +1,350 @@
+"""One run: source -> window -> gates -> executor -> outbox. The only file that knows all the seams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.emitter import Emitter
+from cottonpalm.executors.local import LocalExecutor
+from cottonpalm.faults import RunStopped, StoreError
+from cottonpalm.gates.cache import CacheGate, CacheMemory
+from cottonpalm.gates.checkpoint import CheckpointGate
+from cottonpalm.layers import stack
+from cottonpalm.layers.fallback import Fallback
+from cottonpalm.layers.reask import Reask
+from cottonpalm.layers.retry import RowRetry
+from cottonpalm.model import Event, Fault, Item, Kind, Outcome, RunEnded, RunStarted
+from cottonpalm.outbox import Chunk, Outbox
+from cottonpalm.rows import Rows
+from cottonpalm.source import Reader, feed
+from cottonpalm.stores.codec import pack
+from cottonpalm.tally import Stats, Tally
+from cottonpalm.threads import Crew
+from cottonpalm.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cottonpalm.call import Caller
+    from cottonpalm.config import RetryPolicy
+    from cottonpalm.judge import Judge
+    from cottonpalm.protocols import Gate, Inner, Layer, Observer, RunStore
+    from cottonpalm.request.account import RunAccount
+
+log = logging.getLogger("cottonpalm")
+ROOM: Final = 512  # outcomes owed to the reader: two groups, and far more than are in flight at first
+AHEAD: Final = 4  # rows read ahead, rows owed and rows active, per request that may be in flight
+UNSEEN: Final = 16  # rows without a visible request after which a chain counts as one call per row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a run does with each row. Made and validated by the processor."""
+
+    callers: Sequence[Caller]  # the chain and its fallbacks
+    streaming: bool = False  # chunks go to the reader as they come
+    retry: RetryPolicy
+    validate: Callable[[Any], object] | None = None
+    none_is_no_answer: bool = False
+    item_timeout_s: float | None = None
+    max_failures: float | None = None
+    cap: int | None = None  # rows at once, whatever the limits say
+    types: Mapping[str, type] = field(default_factory=dict)
+    keep_input: bool = True
+    cache: CacheMemory | None = None
+    digest: bytes = b""  # of all that shapes an answer besides the row
+    name: str | None = None
+    total: int | None = None
+    ordered: bool = False  # there are priorities
+    go_on: str = "Call it again with the rows that are not done."  # how to resume, for messages
+
+
+class Engine:
+    """Runs one job over one source on one event loop. `stop`, `abort` and `stats` may be used from any thread."""
+
+    def __init__(
+        self,
+        job: Job,
+        account: RunAccount,
+        source: Any,
+        reader: Reader,
+        judge: Judge,
+        *,
+        store: RunStore | None = None,
+        release: Callable[[], None] = lambda: None,
+        observers: Sequence[Observer] = (),
+        rng: Random | None = None,
+    ) -> None:
+        self.job, self.account, self.reader, self.store = job, account, reader, store
+        self.outbox = Outbox(ROOM)
+        self.stopped: RunStopped | None = None
+        self.unstored: list[Outcome] = []  # answers that came but could not be made durable
+        self._source, self._judge, self._release = source, judge, release
+        self._observers = list(observers)
+        self._rng = rng or Random()  # noqa: S311 - jitter
+        self._tally = Tally(job.max_failures)
+        self._unseen = 0
+        self._started, self._finished = clock.now(), False
+        self._rows: Rows | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._nudged = False
+        self._task: asyncio.Task[Any] | None = None
+        self._left = False
+
+    # -- the run
+
+    async def main(self) -> None:
+        """Run to the end; the reader learns through the outbox what became of it."""
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._task = asyncio.current_task()
+        error: BaseException | None = None
+        try:
+            if not self._left:
+                await self._execute()
+        except asyncio.CancelledError:
+            self._stopping("interrupted", "it was left early")
+            if not self._left:
+                raise
+        except BaseException as exc:
+            error = exc
+            raise
+        finally:
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._finished = True
+        if self.store is not None:
+            try:
+                self.store.close()
+            except StoreError as exc:
+                error = error or exc
+        self._release()
+        error = error or self.reader.error or self.stopped
+        self._emit(RunEnded(None if error is None else str(error)))
+        self.outbox.close(error)
+
+    async def _execute(self) -> None:
+        loop = asyncio.get_running_loop()
+        window = Window(ROOM // 2, ordered=self.job.ordered)
+        emitter = Emitter(self.store, lambda outcomes: rows.emitted(outcomes), self._store_failed, loop)
+        gates: list[Gate] = []
+        rows = self._rows = Rows(
+            window,
+            gates,
+            emitter,
+            self.outbox,
+            pack=self._pack if self.store is not None else None,
+            want=self._want,
+            on_finish=self._on_finish,
+            events=self._emit if self._observers else None,
+            whole=self.job.ordered and self.job.total is not None,
+        )
+        gates.extend(self._gates(rows))
+        self._window = window
+        rows.feed = feed(self._source, self.reader, window, lambda: rows.wake())
+        self._crew = Crew(loop=loop)
+        executor = LocalExecutor(
+            self.account, self._send(rows), self._failed, contextvars.copy_context(), self.job.item_timeout_s
+        )
+        self.outbox.on_credit(self._nudge)
+        self.account.on_change = self._nudge
+        self.account.on_stop = self._request_stopped
+        self._emit(RunStarted(self.job.name, self.job.total))
+        rows.closing = self.stopped is not None
+        try:
+            await executor.run(rows)
+        finally:
+            await rows.feed.aclose()
+            await emitter.drained()
+            self._crew.close()
+
+    def _gates(self, rows: Rows) -> list[Gate]:
+        """Outermost first: what is stored is not looked up, and what is cached is not asked."""
+        gates: list[Gate] = []
+        if self.store is not None:
+            gates.append(CheckpointGate(self.job.types))
+        if self.job.cache is not None:
+            gates.append(CacheGate(self.job.cache, self.job.digest, rows.unpark))
+        return gates
+
+    def _send(self, rows: Rows) -> Inner:
+        """The row layers round the call; each is there only if it has something to do."""
+        job, layers = self.job, list[Layer]()
+        for caller in job.callers:
+            caller.crew = self._crew if caller.threaded else None
+            caller.show = self._show if job.streaming else None
+        if len(job.callers) > 1:  # outermost: another model gets questions and tries of its own
+            layers.append(Fallback(job.callers, self._judge, self._judge.out_of_money))
+        if job.retry.reask_tries > 1 or job.validate or job.none_is_no_answer:  # an answer that does not hold
+            layers.append(
+                Reask(
+                    job.retry.reask_tries, job.validate, self._judge, none_is_no_answer=job.none_is_no_answer
+                )
+            )
+        if job.retry.transient_tries > 1:  # innermost: only faults that no request has spent its tries on
+            allowed = self.account.allowance.take
+            layers.append(RowRetry(job.retry, allowed, self._judge, rows.asleep, self._rng))
+        return stack(layers, job.callers[0] if len(job.callers) == 1 else self._dispatch)
+
+    @staticmethod
+    async def _dispatch(item: Item) -> Any:
+        return await item.caller(item)
+
+    async def _show(self, item: Item, chunk: Any) -> None:
+        await self.outbox.put_chunk(Chunk(item.index, chunk))
+
+    # -- decisions of the run
+
+    def _want(self, active: int) -> bool:
+        """Whether one more row may be active: enough to keep the provider busy, few enough to stay in hand."""
+        account, job = self.account, self.job
+        if job.cap is not None and active >= job.cap:
+            return False
+        limit = account.limit()
+        spare = max(4.0, limit / 4)
+        if account.grain == "unknown":
+            return active < limit
+        if account.grain == "row":
+            return active < limit + spare
+        return account.waiting < spare and active < AHEAD * limit + spare
+
+    def _on_finish(self, item: Item, outcome: Outcome) -> None:
+        if item.stored is not None:  # counted when it was read
+            return
+        self._tally.add(outcome)
+        if self.account.grain == "unknown" and outcome.status == "ok" and not outcome.cached:
+            self._unseen += 1
+            if self._unseen >= UNSEEN:
+                self.account.grain = "row"
+        if outcome.status != "failed" or self.stopped is not None:
+            return
+        if outcome.error is not None and outcome.error.kind is Kind.STOP_RUN:
+            self._stopping("fatal", f"no row can be answered: {outcome.error.message}", outcome.exception)
+        elif why := self._tally.too_many():
+            self._stopping("max_failures", why)
+
+    def _failed(self, item: Item, exc: BaseException) -> Outcome:
+        """The outcome of a row that raised. What no row survives stops the run and leaves the row to be done."""
+        if isinstance(exc, KeyboardInterrupt):
+            self._stopping("interrupted", "it was interrupted", exc)
+            return Outcome(item.index, "skipped")
+        if isinstance(exc, MemoryError):
+            self._stopping("fatal", "memory ran out", exc)
+            return Outcome(item.index, "skipped")
+        if self._judge.out_of_money(exc):
+            self._stopping("budget", str(exc), exc)
+            return Outcome(item.index, "skipped")
+        partial_text = None if item.account is None else item.account.partial
+        return Outcome(item.index, "failed", partial_text, error=self._judge.record(exc), exception=exc)
+
+    def _pack(self, outcome: Outcome) -> bytes:
+        return pack(outcome, keep_input=self.job.keep_input, types=self.job.types)
+
+    # -- stopping
+
+    def stop(self, reason: str = "interrupted") -> None:
+        """Admit no more, finish what is in flight. From any thread or signal handler."""
+        self._on_loop(partial(self._stopping, reason, "it was asked to"))
+
+    def abort(self) -> None:
+        """Leave now: cancel what is in flight and settle it. From any thread."""
+        self._left = True
+        self._on_loop(self._cancel)
+
+    def discard(self) -> None:
+        """A run that never began: let go of its store."""
+        if self._task is None and not self._finished:
+            self._end(None)
+
+    def _cancel(self) -> None:
+        if self._task is not None and not self._finished:
+            self._task.cancel()
+
+    def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:
+        if self.stopped is not None or self._finished:
+            return
+        done = self._tally.ok + self._tally.failed + self.reader.stored
+        message = f"the run stopped after {done} rows: {why}. {self.job.go_on}"
+        self.stopped = RunStopped(message, reason=reason, cause=cause)
+        if self._rows is not None:
+            self._rows.closing = True
+            self._nudge()
+
+    def _request_stopped(self, fault: Fault) -> None:
+        """The request level refuses all further requests: the budget is reached, or cannot be kept."""
+        self._on_loop(partial(self._stopping, "budget", fault.message, fault.cause))
+
+    def _store_failed(self, error: BaseException, lost: list[Outcome]) -> None:
+        self.unstored.extend(lost)
+        self._stopping("store", f"{error}; {len(lost)} finished rows could not be stored", error)
+
+    # -- from other threads
+
+    def _on_loop(self, function: Callable[[], None]) -> None:
+        if self._loop is None or threading.get_ident() == self._thread:
+            function()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+            self._loop.call_soon_threadsafe(function)
+
+    def _nudge(self) -> None:
+        """Something changed: look once, in the next turn of the loop, whether more rows may start."""
+        if self._nudged or self._loop is None or self._finished:
+            return
+        self._nudged = True
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._turn)
+            return
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._turn)
+
+    def _turn(self) -> None:
+        self._nudged = False
+        limit = int(AHEAD * self.account.limit())
+        self.outbox.room = max(ROOM, limit)
+        self._window.capacity = max(ROOM // 2, limit)
+        self.outbox.make_space()
+        if self._rows is not None and not self._finished:
+            self._rows.wake()
+
+    # -- seeing
+
+    def _emit(self, event: Event) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer.see(event)
+            except Exception:
+                self._observers.remove(observer)
+                log.exception("observer %r failed and is now switched off", observer)
+
+    def stats(self) -> Stats:
+        """A snapshot, from any thread."""
+        tally, rows = self._tally, self._rows
+        return Stats(
+            total=self.job.total if self.job.total is not None else self._total_if_read(),
+            stored=self.reader.stored,
+            ok=tally.ok,
+            failed=tally.failed,
+            skipped=tally.skipped,
+            in_flight=0 if rows is None or self._finished else max(0, rows.active),
+            waiting=self.account.waiting,
+            limit=self.account.limit(),
+            cost_pico=tally.cost_pico,
+            cost_known=tally.cost_known,
+            attempts=tally.attempts,
+            started=self._started,
+            finished=self._finished,
+        )
+
+    def _total_if_read(self) -> int | None:
+        return self.reader.read if self._rows is not None and self._rows.feed.done else None

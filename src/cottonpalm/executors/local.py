@@ -1,0 +1,214 @@
+"""The hot loop: rows as coroutines on this process's loop, the next row in the same task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm import clock
+from cottonpalm.faults import RowTimeout
+from cottonpalm.model import Item, Outcome, Parked
+from cottonpalm.request.account import ROW, RowAccount, RunAccount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+    from cottonpalm.protocols import Inner
+    from cottonpalm.rows import Rows
+
+
+class InContext:
+    """Awaits a coroutine inside a context of its own, without a task of its own.
+
+    A task per row costs three times as much. What the row sets in its ContextVars stays with the row.
+    """
+
+    __slots__ = ("_context", "_coro")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> None:
+        self._coro, self._context = coro, context
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        run, coro = self._context.run, self._coro
+        step, value = coro.send, None
+        while True:
+            try:
+                future = run(step, value)
+            except StopIteration as stop:
+                return stop.value
+            step, value = coro.send, None
+            try:
+                value = yield future
+            except GeneratorExit:  # the task itself is being closed: nothing may be awaited any more
+                run(coro.close)
+                raise
+            except BaseException as exc:  # noqa: BLE001 - handed on to the row, which decides
+                step, value = coro.throw, exc
+
+
+class Deadlines:
+    """Every row's deadline in one table with one timer. All rows have the same time, so the first is the nearest."""
+
+    def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._seconds, self._loop = seconds, loop
+        self._rows: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, task: asyncio.Task[Any]) -> None:
+        """The row that this task now works on has the full time from here."""
+        self._rows[task] = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._arm()
+
+    def end(self, task: asyncio.Task[Any]) -> bool:
+        """The row is over; True if its time ran out. Undoes the cancel, also where the chain swallowed it."""
+        self._rows.pop(task, None)
+        if task not in self._late:
+            return False
+        self._late.discard(task)
+        task.uncancel()
+        return True
+
+    def late(self, task: asyncio.Task[Any]) -> bool:
+        """Whether this row was cancelled because its time ran out."""
+        return task in self._late
+
+    def close(self) -> None:
+        """No timer stays behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        first = next(iter(self._rows.values()), None)
+        self._timer = None if first is None else self._loop.call_at(first, self._due)
+
+    def _due(self) -> None:
+        now = self._loop.time()
+        for task in [task for task, at in self._rows.items() if at <= now]:
+            del self._rows[task]
+            self._late.add(task)
+            task.cancel()
+        self._arm()
+
+
+class LocalExecutor:
+    """Runs rows on this loop.
+
+    Args:
+        run: what the requests of this run share.
+        send: the row layers round the call of the chain.
+        failed: exception -> outcome of a failed row, or None where the run itself must stop.
+        context: the context that every row starts from, each in a copy of its own.
+        item_timeout_s: a row's total time, or None.
+    """
+
+    def __init__(
+        self,
+        run: RunAccount,
+        send: Inner,
+        failed: Callable[[Item, BaseException], Outcome],
+        context: contextvars.Context,
+        item_timeout_s: float | None,
+    ) -> None:
+        self._run, self._send, self._failed, self._context = run, send, failed, context
+        self._parent = context.get(ROW)
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = None if item_timeout_s is None else Deadlines(item_timeout_s, self._loop)
+        self._item_timeout_s = item_timeout_s
+        self._workers: set[asyncio.Task[None]] = set()
+        self._ended = self._loop.create_future()
+        self._rows: Rows
+
+    async def run(self, rows: Rows) -> None:
+        """Take rows while there is room, until there are none left; a cancel settles all that is under way."""
+        self._rows = rows
+        rows.wake = self.fill
+        self.fill()
+        try:
+            await self._ended
+        finally:
+            rows.closing = True
+            for worker in self._workers:
+                worker.cancel()
+            while self._workers:
+                await asyncio.wait(self._workers)
+            if self._deadlines is not None:
+                self._deadlines.close()
+
+    def fill(self) -> None:
+        """Start as many rows as may start now. Called after every change; never awaits."""
+        while (item := self._rows.next()) is not None:
+            self._workers.add(self._loop.create_task(self._work(item), context=self._context))
+        self._rows.flush_if_idle()
+        if not self._workers and self._rows.ended and not self._ended.done():
+            self._ended.set_result(None)
+
+    async def _work(self, item: Item | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine of a task
+        try:
+            while item is not None:
+                await InContext(self._row(item, task), self._context.copy())
+                item = self._rows.next()
+        finally:
+            self._workers.discard(task)
+            self.fill()
+
+    async def _row(self, item: Item, task: asyncio.Task[Any]) -> None:
+        """One row, from its admission to its settlement, which comes exactly once whatever happens."""
+        started = clock.now()
+        outcome: Outcome | Parked = Outcome(item.index, "skipped")
+        try:
+            if self._deadlines is not None:
+                self._deadlines.start(task)
+            if (answer := await self._rows.admit(item)) is not None:
+                outcome = answer
+                return
+            item.account = account = RowAccount(self._run, item.index, item.priority, self._parent)
+            account.on_aside = partial(self._rows.aside, item)
+            ROW.set(account)
+            outcome = Outcome(item.index, "ok", await self._send(item), truncated=account.truncated)
+        except BaseException as exc:
+            if self._ours(exc, task):
+                raise
+            outcome = self._late(exc, item) if self._is_late(task) else self._failed(item, exc)
+        finally:
+            if self._deadlines is not None:
+                self._deadlines.end(task)
+            self._settle(item, outcome, started)
+
+    def _settle(self, item: Item, outcome: Outcome | Parked, started: float) -> None:
+        if item.account is not None:
+            item.account.close()
+            if isinstance(outcome, Outcome):
+                note(outcome, item)
+            item.account = None
+        if isinstance(outcome, Outcome) and item.stored is None:
+            outcome.latency_s = clock.now() - started
+        self._rows.finish(item, outcome)
+
+    def _ours(self, exc: BaseException, task: asyncio.Task[Any]) -> bool:
+        """A cancel that we, or the end of the loop, asked for. Any other came from the chain: a failed row."""
+        if isinstance(exc, asyncio.CancelledError) and task.cancelling() and not self._is_late(task):
+            self._rows.closing = True
+            return True
+        return False
+
+    def _is_late(self, task: asyncio.Task[Any]) -> bool:
+        return self._deadlines is not None and self._deadlines.late(task)
+
+    def _late(self, exc: BaseException, item: Item) -> Outcome:
+        late = RowTimeout(f"row {item.index} took longer than item_timeout={self._item_timeout_s:g} seconds")
+        late.__cause__ = exc
+        return self._failed(item, late)
+
+
+def note(outcome: Outcome, item: Item) -> None:
+    """Write what the row's requests used into its outcome; a row whose requests could not be seen counts calls."""
+    account = item.account
+    outcome.attempts = account.attempts or item.calls
+    outcome.usage, outcome.model = account.usage, account.model
+    outcome.cost_pico, outcome.cost_source = account.cost_pico, account.cost_source

@@ -1,0 +1,117 @@
+"""The bounded queue between a run and its one reader, on the run's loop or on another thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class Chunk(NamedTuple):
+    """A piece of a row's answer while it streams."""
+
+    index: int
+    chunk: Any
+
+
+class Outbox:
+    """Outcomes wait here until the reader takes them. The engine lets rows in only while `owed` leaves room.
+
+    The reader pops the deque directly and tells the engine only every quarter of the room: a hop to the loop for
+    each row would cost more than the row.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.taken = 0  # written by the reader alone
+        self.error: BaseException | None = None
+        self.closed = False
+        self._queue: deque[Any] = deque()
+        self._told = 0
+        self._credit: Callable[[], None] = lambda: None
+        self._space: asyncio.Future[None] | None = None  # writers of chunks wait on it
+        self._future: asyncio.Future[None] | None = None  # an async reader waits on it
+        self._event = threading.Event()  # a reader on another thread waits on it
+        self._lock = threading.Lock()  # two readers in threads must not both take the last one
+
+    def on_credit(self, wake: Callable[[], None]) -> None:
+        """`wake` is called, from the reader's thread, when a quarter of the room has become free."""
+        self._credit = wake
+
+    def put(self, outcomes: Iterable[Any]) -> None:
+        """Hand over, on the run's loop."""
+        self._queue.extend(outcomes)
+        self._ring()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """No more will come. What is queued is still read; then `error` is raised, or the reader's loop ends."""
+        if not self.closed:
+            self.closed, self.error = True, error
+            self._ring()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def _ring(self) -> None:
+        self._event.set()
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def put_chunk(self, chunk: Chunk) -> None:
+        """Hand a piece over, on the run's loop; a slow reader slows the writer."""
+        while len(self._queue) >= self.room and not self.closed:
+            self._space = self._space or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._space)
+        self._queue.append(chunk)
+        self._ring()
+
+    def make_space(self) -> None:
+        """On the run's loop: the reader has taken some; let waiting writers look again."""
+        if self._space is not None and len(self._queue) < self.room:
+            self._space.set_result(None)
+            self._space = None
+
+    def _took(self, taken: Any) -> None:
+        if type(taken) is Chunk:
+            if self._space is not None and len(self._queue) <= self.room // 2:
+                self._credit()
+            return
+        self.taken += 1
+        if self.taken - self._told >= max(1, self.room // 4) or not self._queue:
+            self._told = self.taken
+            self._credit()
+
+    def _end(self, end: type[Exception]) -> BaseException:
+        error, self.error = self.error, None  # raised once; whoever asks again just finds the end
+        return error if error is not None else end()
+
+    async def receive(self) -> Any:
+        """The next outcome, on the run's loop. Raises StopAsyncIteration at the end, or the run's error."""
+        while not self._queue:
+            if self.closed:
+                raise self._end(StopAsyncIteration)
+            self._future = asyncio.get_running_loop().create_future()
+            try:
+                await self._future
+            finally:
+                self._future = None
+        outcome = self._queue.popleft()
+        self._took(outcome)
+        return outcome
+
+    def receive_sync(self) -> Any:
+        """The next outcome, on any other thread. Raises StopIteration at the end, or the run's error."""
+        with self._lock:
+            while True:
+                self._event.clear()
+                if self._queue:
+                    outcome = self._queue.popleft()
+                    self._took(outcome)
+                    return outcome
+                if self.closed:
+                    raise self._end(StopIteration)
+                self._event.wait()

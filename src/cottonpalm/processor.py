@@ -1,0 +1,457 @@
+"""`BatchProcessor`: the Runnable that users hold. It stands wherever the chain stood."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import get_config_list
+
+from cottonpalm import settings as checked
+from cottonpalm.assembly import Assembly, Stored
+from cottonpalm.collected import Collected
+from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
+from cottonpalm.faults import ConfigError
+from cottonpalm.model import Outcome
+from cottonpalm.run import AsyncRun, BaseRun, Run
+from cottonpalm.source import Rows
+from cottonpalm.sync import bridge
+
+if TYPE_CHECKING:
+    from langchain_core.runnables.graph import Graph
+    from langchain_core.runnables.utils import ConfigurableFieldSpec
+    from pydantic import BaseModel
+
+    from cottonpalm.engine import Engine
+    from cottonpalm.protocols import Observer, Store
+
+Configs = RunnableConfig | Sequence[RunnableConfig] | None
+AnyRun = TypeVar("AnyRun", bound=BaseRun)
+
+
+class BatchProcessor(Runnable[Any, Any]):
+    """Runs a chain over many rows: as fast as the provider allows, within its budget, losing nothing.
+
+    Args:
+        chain: any Runnable. It is never copied and never changed.
+        concurrency: "auto" finds how many model requests may be in flight; a number is the most; or
+            `AdaptiveConcurrency(initial, minimum, maximum)`.
+        retry: retries after the first try, or a `RetryPolicy`. The SDK's own retries do not happen.
+        fallbacks: chains tried in order when a row's fault says that another model could do it.
+        validate: gets each output; raising ValueError asks again.
+        timeout: seconds for one model request after it got its permit; for a stream, between two chunks.
+        item_timeout: seconds for a row in all, or None.
+        budget: a ceiling in US dollars. Requests that could take the sum above it are not sent.
+        prices: `{model: (dollars in, dollars out per million tokens)}`, or a function (model, usage) -> dollars.
+        cache: equal rows are answered once; equal rows in flight share one call.
+        store: a path or `sqlite:///...`: results are durable there before you see them. Needs `run`.
+        run: the name of this run in the store. The same name again does only what is not done.
+        priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
+        max_failures: stop after this many failed rows, or above this share of them (below 1, from 100 rows on).
+        accept_truncated: an answer cut by its length limit counts as an answer.
+        classify: your own word on an exception: a kind ("throttle", "transient", "reask", "degrade", "fail_row",
+            "stop_run"), or None to leave it to us.
+        output_type: Pydantic class or classes of the outputs, where the chain does not show them.
+        store_inputs: False keeps only hashes of the rows; `retry` then needs the rows again.
+        fingerprint: your own version string of the chain, in place of the one worked out from its parts.
+        request_hook: False leaves the HTTP clients alone; permits then count rows or model calls.
+        progress: show a progress line on stderr.
+        observers: see the events of each run.
+
+    Raises:
+        ConfigError: a setting that cannot work (it is a ValueError).
+    """
+
+    def __init__(
+        self,
+        chain: Runnable[Any, Any],
+        *,
+        concurrency: Literal["auto"] | int | AdaptiveConcurrency = "auto",
+        retry: int | RetryPolicy = 3,
+        fallbacks: Sequence[Runnable[Any, Any]] = (),
+        validate: Callable[[Any], object] | None = None,
+        timeout: float = 600,
+        item_timeout: float | None = None,
+        budget: Budget | None = None,
+        prices: checked.Prices | None = None,
+        cache: Cache | None = None,
+        store: str | Path | Store | None = None,
+        run: str | None = None,
+        priority: Callable[[Any], float] | None = None,
+        max_failures: float | None = None,
+        accept_truncated: bool = False,
+        classify: checked.Classify | None = None,
+        output_type: type | Sequence[type] | None = None,
+        store_inputs: bool = True,
+        fingerprint: str | None = None,
+        request_hook: bool = True,
+        progress: bool = False,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.chain = checked.runnable(chain, "chain")
+        limits, cap = checked.concurrency_of(concurrency)
+        self._settings = checked.Settings(
+            concurrency=limits,
+            cap=cap,
+            retry=checked.retry_of(retry),
+            fallbacks=tuple(checked.runnable(one, "each of fallbacks") for one in fallbacks),
+            validate=validate,
+            timeout_s=checked.positive(timeout, "timeout") or 600,
+            item_timeout_s=checked.positive(item_timeout, "item_timeout"),
+            budget=budget,
+            prices=prices,
+            cache=cache,
+            store=store,
+            run=run,
+            priority=priority,
+            max_failures=checked.failures_of(max_failures),
+            accept_truncated=accept_truncated,
+            classify=classify,
+            output_type=output_type,
+            store_inputs=store_inputs,
+            fingerprint=fingerprint,
+            request_hook=request_hook,
+            progress=progress,
+            observers=tuple(observers),
+        )
+        self._assembly = Assembly(self.chain, self._settings)
+        self._last: Callable[[], BaseRun | None] = lambda: None
+
+    # -- many rows, the interface of a Runnable
+
+    def batch(
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        priorities: Sequence[float] | None = None,
+        ids: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Every row's output, in order.
+
+        All rows are run before anything is raised. The first Ctrl-C finishes what is in flight, the second leaves.
+
+        Args:
+            inputs: the rows.
+            config: one for all rows, or a list with one for each; `max_concurrency` is a cap on rows at once.
+            return_exceptions: put a failed row's exception in its place and raise nothing.
+            priorities: one number for each row; higher starts first.
+            ids: one for each row: what a row is known by in the store.
+            kwargs: for the chain's `ainvoke`, as in `chain.batch`.
+
+        Raises:
+            RunStopped: a fault that no row survives, the budget, `max_failures`, or the store ended the run.
+            Exception: the lowest failed row's own, with a note that says how many failed.
+        """
+        if not inputs:
+            return []
+        collected = Collected(inputs)
+        bridge().wait(
+            self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs),
+            stop=collected.stop,
+        )
+        return collected.answers(return_exceptions=return_exceptions)
+
+    async def abatch(
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        priorities: Sequence[float] | None = None,
+        ids: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """`batch` on the running loop."""
+        if not inputs:
+            return []
+        collected = Collected(inputs)
+        await self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs)
+        return collected.answers(return_exceptions=return_exceptions)
+
+    async def _collect(
+        self, collected: Collected, config: Configs, *, priorities: Any, ids: Any, kwargs: dict[str, Any]
+    ) -> None:
+        many = _configs(config, len(collected.inputs))
+        most = _most(config)
+        engine = await self._aengine(
+            collected.inputs,
+            ids=ids,
+            priorities=priorities,
+            configs=many,
+            kwargs=kwargs,
+            max_concurrency=most,
+        )
+        run = AsyncRun(engine)
+        self._remember(run, keep=True)
+        run.keep(collected.outcomes)
+        collected.run = run
+        async with run:
+            await collected.fill(run)
+
+    def batch_as_completed(  # type: ignore[override]  # LangChain overloads on return_exceptions
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, Any]]:
+        """(index, output) as rows complete; what failed is raised at the end, or yielded with return_exceptions."""
+        if not inputs:
+            return
+        many = _configs(config, len(inputs))
+        engine = self._engine(inputs, configs=many, kwargs=kwargs, max_concurrency=_most(config))
+        collected = Collected(inputs)
+        with self._remember(Run(engine)) as run:
+            collected.run = run
+            while (outcome := collected.next_of(run)) is not None:
+                if return_exceptions or outcome.status == "ok":
+                    yield outcome.index, collected.answer(outcome)
+        yield from collected.rest(return_exceptions=return_exceptions)
+
+    async def abatch_as_completed(  # type: ignore[override]  # LangChain overloads on return_exceptions
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> AsyncIterator[tuple[int, Any]]:
+        """`batch_as_completed` on the running loop."""
+        if not inputs:
+            return
+        many = _configs(config, len(inputs))
+        engine = await self._aengine(inputs, configs=many, kwargs=kwargs, max_concurrency=_most(config))
+        collected = Collected(inputs)
+        async with self._remember(AsyncRun(engine)) as run:
+            collected.run = run
+            while (outcome := await collected.anext_of(run)) is not None:
+                if return_exceptions or outcome.status == "ok":
+                    yield outcome.index, collected.answer(outcome)
+        for pair in collected.rest(return_exceptions=return_exceptions):
+            yield pair
+
+    # -- many rows, the full interface
+
+    def start(
+        self,
+        rows: Rows,
+        ids: Sequence[Any] | Callable[[Any], Any] | None = None,
+        priorities: Sequence[float] | Callable[[Any], float] | None = None,
+        *,
+        config: RunnableConfig | None = None,
+        stored: Stored = "yield",
+    ) -> Run:
+        """A run over any iterable of rows, read lazily; iterate it inside `with` for outcomes as they complete.
+
+        Args:
+            rows: a list, an iterator or an async iterator.
+            ids: one for each row, or a function of the row.
+            priorities: one for each row, or a function of the row; higher starts first.
+            config: for every row.
+            stored: what the store holds already is "yield"ed as outcomes, or "skip"ped (only counted); "retry" also
+                does again what failed for good.
+
+        Raises:
+            RunStopped: at the end of the iteration, if the run stopped early.
+        """
+        engine = self._engine(rows, ids=ids, priorities=priorities, configs=_for_all(config), stored=stored)
+        return self._remember(Run(engine))
+
+    def astart(
+        self,
+        rows: Rows,
+        ids: Sequence[Any] | Callable[[Any], Any] | None = None,
+        priorities: Sequence[float] | Callable[[Any], float] | None = None,
+        *,
+        config: RunnableConfig | None = None,
+        stored: Stored = "yield",
+    ) -> AsyncRun:
+        """`start` on the running loop: iterate inside `async with`. Opening the store may block for a moment."""
+        engine = self._engine(rows, ids=ids, priorities=priorities, configs=_for_all(config), stored=stored)
+        return self._remember(AsyncRun(engine))
+
+    async def stream_batch(
+        self, inputs: Rows, config: RunnableConfig | None = None, *, max_concurrency: int | None = None
+    ) -> AsyncIterator[tuple[int, Any]]:
+        """(index, chunk) of many rows, interleaved as they come. What failed is raised at the end.
+
+        A slow reader slows the calls; leaving early closes every connection.
+        """
+        engine = await self._aengine(
+            inputs, configs=_for_all(config), max_concurrency=max_concurrency, streaming=True
+        )
+        collected = Collected(inputs if isinstance(inputs, Sequence) else ())
+        async with self._remember(AsyncRun(engine)) as run:
+            collected.run = run
+            while (got := await collected.anext_of(run)) is not None:
+                for piece in collected.pieces(got):
+                    yield got.index, piece
+        collected.raise_failures()
+
+    def start_failed(self) -> Run:
+        """A run over the rows of the store that failed, those that failed for good included, from their kept inputs.
+
+        An outcome's `index` is the row's number in the store.
+
+        Raises:
+            ConfigError: there is no store.
+        """
+        return self._remember(Run(self._assembly.engine_for_failed(observers=self._watchers())))
+
+    def retry(self, rows: Rows | None = None) -> list[Outcome]:
+        """Do the failed rows again, those that failed for good included; returns their outcomes, in row order.
+
+        Args:
+            rows: the run's rows, where the store does not keep inputs (`store_inputs=False`).
+
+        Raises:
+            ConfigError: there is no run to take failed rows from.
+            RunStopped: as for `start`.
+        """
+        if self._settings.store is None:
+            return self._retry_last()
+        with self.start_failed() if rows is None else self.start(rows, stored="retry") as run:
+            outcomes = [outcome for outcome in run if outcome.attempts or outcome.status != "ok"]
+        return sorted(outcomes, key=lambda outcome: outcome.index)
+
+    def _retry_last(self) -> list[Outcome]:
+        last = self.last_run
+        if last is None:
+            raise ConfigError("retry() found no run: call batch first, or give store= and run=")
+        known = last.outcomes()
+        failed = [outcome for outcome in known if outcome.status != "ok"]
+        with Run(self._engine([outcome.input for outcome in failed])) as run:
+            for outcome in run:
+                outcome.index = failed[outcome.index].index
+                known[outcome.index] = outcome
+        return [known[outcome.index] for outcome in failed]
+
+    @property
+    def last_run(self) -> BaseRun | None:
+        """The latest run of many rows; None before the first, and once a run made by `start` was let go."""
+        return self._last()
+
+    # -- one row: the same limits, budget and cache, never a run of the store
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        """The chain's output for one input, or its own exception."""
+        return bridge().wait(self.ainvoke(input, config, **kwargs))
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        """`invoke` on the running loop."""
+        async with AsyncRun(self._single(input, config, kwargs)) as run:
+            collected = Collected([input])
+            collected.run = run
+            await collected.fill(run)
+        return collected.only()
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
+        """The chain's chunks for one input."""
+        collected = Collected([input])
+        with Run(self._single(input, config, kwargs, streaming=True)) as run:
+            collected.run = run
+            while (got := collected.next_of(run)) is not None:
+                yield from collected.pieces(got)
+        collected.only()
+
+    async def astream(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,  # noqa: A002
+    ) -> AsyncIterator[Any]:
+        """`stream` on the running loop."""
+        collected = Collected([input])
+        async with AsyncRun(self._single(input, config, kwargs, streaming=True)) as run:
+            collected.run = run
+            while (got := await collected.anext_of(run)) is not None:
+                for piece in collected.pieces(got):
+                    yield piece
+        collected.only()
+
+    # -- what a Runnable says of itself: the chain's own words
+
+    @property
+    def InputType(self) -> type:  # noqa: N802 - LangChain's name
+        """The chain's input type."""
+        return self.chain.InputType
+
+    @property
+    def OutputType(self) -> type:  # noqa: N802 - LangChain's name
+        """The chain's output type."""
+        return self.chain.OutputType
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        """The chain's name."""
+        return self.chain.get_name(suffix, name=name)
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        """The chain's input schema."""
+        return self.chain.get_input_schema(config)
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+        """The chain's output schema."""
+        return self.chain.get_output_schema(config)
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """The chain's graph."""
+        return self.chain.get_graph(config)
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """The chain's configurable fields."""
+        return self.chain.config_specs
+
+    # -- engines
+
+    def _engine(self, rows: Any, **more: Any) -> Engine:
+        opened = self._assembly.open_run()
+        return self._assembly.engine(rows, opened=opened, observers=self._watchers(), **more)
+
+    async def _aengine(self, rows: Any, **more: Any) -> Engine:
+        """The same, with the store opened on a thread where that touches the disk."""
+        on_disk = isinstance(self._settings.store, str | Path)
+        opened = await asyncio.to_thread(self._assembly.open_run) if on_disk else self._assembly.open_run()
+        return self._assembly.engine(rows, opened=opened, observers=self._watchers(), **more)
+
+    def _single(
+        self, row: Any, config: RunnableConfig | None, kwargs: dict[str, Any], *, streaming: bool = False
+    ) -> Engine:
+        configs = None if config is None else [config]
+        return self._assembly.engine([row], configs=configs, kwargs=kwargs, streaming=streaming)
+
+    def _watchers(self) -> list[Observer]:
+        if not self._settings.progress:
+            return []
+        from cottonpalm.observers.progress import ProgressObserver  # noqa: PLC0415 - rich is slow to import
+
+        return [ProgressObserver()]
+
+    def _remember(self, run: AnyRun, *, keep: bool = False) -> AnyRun:
+        """`last_run`: kept for batch, whose outcomes it holds; let go with its reader for the others."""
+        self._last = (lambda: run) if keep else weakref.ref(run)
+        return run
+
+
+def _configs(config: Configs, rows: int) -> list[RunnableConfig] | None:
+    return None if config is None else get_config_list(config, rows)
+
+
+def _most(config: Configs) -> int | None:
+    """The cap on rows at once: the first config's, as in LangChain."""
+    if config is None:
+        return None
+    first = config if isinstance(config, dict) else next(iter(config), None)
+    return (first or {}).get("max_concurrency")
+
+
+def _for_all(config: RunnableConfig | None) -> Callable[[Any], RunnableConfig] | None:
+    return None if config is None else lambda _row: config

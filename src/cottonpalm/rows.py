@@ -1,0 +1,187 @@
+"""What an executor sees of a run: rows to start, and one place to hand each outcome in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from cottonpalm.faults import CannotStore
+from cottonpalm.model import ErrorRecord, Item, Kind, Outcome, Parked, RowFinished, RowStarted
+from cottonpalm.protocols import StoredRow
+from cottonpalm.source import FAILED, OK, RETRYABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cottonpalm.emitter import Emitter
+    from cottonpalm.model import Event
+    from cottonpalm.outbox import Outbox
+    from cottonpalm.protocols import Gate
+    from cottonpalm.source import Feed
+    from cottonpalm.window import Window
+
+
+class Rows:
+    """The gates round a row, and the count of places.
+
+    `active` rows hold a place; a row asleep holds none. `owed` outcomes were promised to the reader (let in, or
+    waiting in the outbox): they bound the memory of the run.
+
+    Args:
+        pack: outcome -> record for the store, or None where nothing is stored. Raises CannotStore.
+        want: how many rows may be active now.
+        on_finish: told of every outcome; decides whether the run must stop.
+        events: told of every event, or None where nobody listens.
+        whole: a list with priorities: nothing starts before all of it is read, so that the order is exact.
+    """
+
+    feed: Feed
+
+    def __init__(
+        self,
+        window: Window,
+        gates: Sequence[Gate],
+        emitter: Emitter,
+        outbox: Outbox,
+        *,
+        pack: Callable[[Outcome], bytes] | None,
+        want: Callable[[int], bool],
+        on_finish: Callable[[Item, Outcome], None],
+        events: Callable[[Event], None] | None,
+        whole: bool = False,
+    ) -> None:
+        self._window, self._gates, self._emitter, self._outbox = window, gates, emitter, outbox
+        self._pack, self._want, self._on_finish, self._events = pack, want, on_finish, events
+        self._whole = whole
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._asides: set[Item] = set()
+        self.wake: Callable[[], None] = lambda: None  # set by the executor
+        self.active = 0
+        self.parked = 0
+        self.let_in = 0
+        self.closing = False
+
+    @property
+    def owed(self) -> int:
+        """Outcomes that were promised and not yet taken by the reader."""
+        return self.let_in - self._outbox.taken
+
+    def next(self) -> Item | None:
+        """Let one row in, or None: not now. The only place that does."""
+        if self.closing or self.owed >= self._outbox.room or not self._want(self.active):
+            return None
+        if len(self._window) * 2 <= self._window.capacity and not self.feed.done:
+            self.feed.more()
+        if self._whole and not self.feed.done:
+            return None
+        if (item := self._window.pop()) is None:
+            return None
+        self.active += 1
+        self.let_in += 1
+        if self._events is not None:
+            self._events(RowStarted(item.index))
+        return item
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is left that could still be let in."""
+        return self.closing or (self.feed.done and not self._window and not self.parked)
+
+    async def admit(self, item: Item) -> Outcome | Parked | None:
+        """Ask the gates in order. None: go on, and every gate passed gets one settle from `finish`."""
+        item.passed = 0
+        if item.broken is not None:
+            return Outcome(item.index, "failed", error=item.broken)
+        for gate in self._gates:
+            if (answer := await gate.admit(item)) is not None:
+                return answer
+            item.passed += 1
+        return None
+
+    def finish(self, item: Item, outcome: Outcome | Parked) -> None:
+        """Take an admitted row back, exactly once: encode, settle in reverse, store, hand over."""
+        self.active += (item in self._asides) - 1
+        self._asides.discard(item)
+        record = None
+        if isinstance(outcome, Outcome):
+            outcome.id, outcome.input = item.id, item.row
+            record = self._record(item, outcome)
+        for gate in self._gates[: item.passed][::-1]:
+            gate.settle(item, outcome)
+        item.passed = 0
+        if isinstance(outcome, Parked):
+            self.parked += 1
+            self.let_in -= 1
+            return
+        self._emitter.put(outcome, record)
+        self._on_finish(item, outcome)
+
+    def unpark(self, item: Item) -> None:
+        """A parked row's twin is done: let it in again, before all others."""
+        self.parked -= 1
+        self._window.push_back(item)
+        self.wake()
+
+    async def asleep(self, seconds: float) -> None:
+        """Wait without holding a place: others go on meanwhile."""
+        self.active -= 1
+        self.wake()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.active += 1
+
+    def aside(self, item: Item, out: bool) -> None:  # noqa: FBT001
+        """All open requests of this row sleep or wait out a pause: it gives its place up (or takes it back)."""
+        if threading.get_ident() != self._thread:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+                self._loop.call_soon_threadsafe(self.aside, item, out)
+            return
+        if out and item.account is not None and not self.closing and item not in self._asides:
+            self._asides.add(item)
+            self.active -= 1
+            self.wake()
+        elif not out and item in self._asides:
+            self._asides.discard(item)
+            self.active += 1
+
+    def emitted(self, outcomes: list[Outcome]) -> None:
+        """These are durable: tell the observers, then the reader."""
+        if self._events is not None:
+            for outcome in outcomes:
+                self._events(RowFinished(outcome))
+        self._outbox.put(outcomes)
+
+    def flush_if_idle(self) -> None:
+        """Rows that are done must not wait for company when nothing runs."""
+        if not self.active:
+            self._emitter.flush()
+
+    def _record(self, item: Item, outcome: Outcome) -> StoredRow | None:
+        if self._pack is None or outcome.status == "skipped" or item.stored is not None:
+            return None
+        try:
+            record = self._pack(outcome)
+        except CannotStore as exc:
+            refuse(outcome, exc)
+            record = self._pack(outcome)
+        assert item.key is not None  # noqa: S101 - the reader makes keys whenever there is a store
+        assert item.content is not None  # noqa: S101
+        return StoredRow(item.slot, item.key, item.content, status_code(outcome), record)
+
+
+def refuse(outcome: Outcome, exc: CannotStore) -> None:
+    """Make an answer that cannot be stored a failed row that keeps its text."""
+    outcome.status, outcome.exception = "failed", exc
+    outcome.error = ErrorRecord(Kind.FAIL_ROW, "CannotStore", str(exc))
+    outcome.output = getattr(exc, "text", None)
+
+
+def status_code(outcome: Outcome) -> int:
+    """The store's number for how a row ended."""
+    if outcome.status == "ok":
+        return OK
+    return RETRYABLE if outcome.error is not None and outcome.error.retryable else FAILED

@@ -1,0 +1,100 @@
+"""All that a `BatchProcessor` was told, checked once, before any call is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from langchain_core.runnables import Runnable
+
+from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
+from cottonpalm.faults import ConfigError
+from cottonpalm.model import Fault, Kind, Usage
+from cottonpalm.protocols import Observer, Store
+
+Prices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float]
+Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """See `BatchProcessor` for what each one means."""
+
+    concurrency: AdaptiveConcurrency
+    cap: int | None
+    retry: RetryPolicy
+    fallbacks: tuple[Runnable[Any, Any], ...]
+    validate: Callable[[Any], object] | None
+    timeout_s: float
+    item_timeout_s: float | None
+    budget: Budget | None
+    prices: Prices | None
+    cache: Cache | None
+    store: str | Path | Store | None
+    run: str | None
+    priority: Callable[[Any], float] | None
+    max_failures: float | None
+    accept_truncated: bool
+    classify: Classify | None
+    output_type: type | Sequence[type] | None
+    store_inputs: bool
+    fingerprint: str | None
+    request_hook: bool
+    progress: bool
+    observers: tuple[Observer, ...]
+
+
+def concurrency_of(given: str | int | AdaptiveConcurrency) -> tuple[AdaptiveConcurrency, int | None]:
+    """Where the limit starts and may move, and the bound on rows at once (for a plain number)."""
+    if given == "auto":
+        return AdaptiveConcurrency(), None
+    if isinstance(given, AdaptiveConcurrency):
+        return given, None
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
+        return AdaptiveConcurrency(initial=given, minimum=1, maximum=given), given
+    raise ConfigError(f'concurrency={given!r}: say "auto", a number from 1 on, or AdaptiveConcurrency(...)')
+
+
+def capped(limits: AdaptiveConcurrency, most: int) -> AdaptiveConcurrency:
+    """The same limits, never above `most`."""
+    return AdaptiveConcurrency(
+        initial=min(limits.initial, most),
+        minimum=min(limits.minimum, most),
+        maximum=min(limits.maximum, most),
+    )
+
+
+def retry_of(given: int | RetryPolicy) -> RetryPolicy:
+    """A number of retries after the first try, or the policy itself."""
+    if isinstance(given, RetryPolicy):
+        return given
+    if isinstance(given, bool) or given < 0:
+        raise ConfigError(
+            f"retry={given!r}: say how many retries may follow the first try (0 for none), or RetryPolicy"
+        )
+    return RetryPolicy(transient_tries=given + 1, reask_tries=2 if given else 1)
+
+
+def runnable(chain: object, what: str) -> Runnable[Any, Any]:
+    """The chain, if it is one."""
+    if isinstance(chain, Runnable):
+        return chain
+    raise ConfigError(
+        f"{what} must be a LangChain Runnable, not {type(chain).__name__}; wrap a function in RunnableLambda"
+    )
+
+
+def positive(value: float | None, what: str) -> float | None:
+    """A number of seconds above zero, or None."""
+    if value is not None and not value > 0:
+        raise ConfigError(f"{what}={value!r} must be a positive number of seconds")
+    return value
+
+
+def failures_of(value: float | None) -> float | None:
+    """A number of rows, or a share below 1."""
+    if value is not None and value < 0:
+        raise ConfigError(f"max_failures={value!r}: say a number of rows, or a share such as 0.1")
+    return value

@@ -1,0 +1,323 @@
+"""Reads the rows lazily, gives each its identity, and finds what an earlier process has done.
+
+`Reader` turns rows into items. A feed pulls from it when the window has room: lists on the run's loop, iterators on a
+thread of their own (a slow file must not hold up the calls in flight), async iterators in a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from array import array
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from cottonpalm import clock
+from cottonpalm.faults import ConfigError
+from cottonpalm.identity import Matcher
+from cottonpalm.model import ErrorRecord, Item
+from cottonpalm.protocols import RunStore, Slot
+from cottonpalm.pure.keys import content_key, id_key
+from cottonpalm.window import Window
+
+Rows: TypeAlias = Iterable[Any] | AsyncIterable[Any]
+OK: Final = 1  # store statuses
+RETRYABLE: Final = 2
+FAILED: Final = 3
+SLICE: Final = 4096  # rows looked at in one go while others wait
+HAND_OVER_S: Final = 0.01  # a slow iterator's rows are handed over at least this often
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Stands in a source for a row that could not be read: it becomes a failed row, without a call."""
+
+    error: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Stands in a source for a stored row that is to be done again, in its own place."""
+
+    found: Slot
+    row: Any
+    id: str | None
+
+
+class PerRow:
+    """What the caller gave beside the rows: one value for each, or a function of the row, or one for all."""
+
+    def __init__(
+        self, given: Sequence[Any] | Callable[[Any], Any] | None, what: str, total: int | None
+    ) -> None:
+        if given is not None and not callable(given) and total is not None and len(given) != total:
+            raise ConfigError(f"{len(given)} {what} were given for {total} rows; give one for each row")
+        self._given, self._what = given, what
+
+    def of(self, index: int, row: Any) -> Any:
+        """The value for one row, or None."""
+        given = self._given
+        if given is None:
+            return None
+        if callable(given):
+            return given(row)
+        if index >= len(given):
+            raise ConfigError(f"row {index} has no value in {self._what}: only {len(given)} were given")
+        return given[index]
+
+
+class Reader:
+    """Makes items of rows, one after the other. Not thread-safe: exactly one feed pulls from it.
+
+    Args:
+        store: the run's store, or None.
+        keyed: work out the content key (needed by a store or a cache).
+        skip: rows that are done in the store are counted in `stored` and not yielded.
+        redo: store statuses that are done again.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int | None = None,
+        ids: Sequence[Any] | Callable[[Any], Any] | None = None,
+        priorities: Sequence[float] | Callable[[Any], float] | None = None,
+        configs: Sequence[Any] | Callable[[Any], Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        store: RunStore | None = None,
+        keyed: bool = False,
+        skip: bool = False,
+        redo: frozenset[int] = frozenset({RETRYABLE}),
+    ) -> None:
+        self.read = 0
+        self.stored = 0
+        self.error: BaseException | None = None  # what the source raised; it ends there
+        self._ids = PerRow(ids, "ids", total)
+        self._priorities = PerRow(priorities, "priorities", total)
+        self._configs = PerRow(configs, "configs", total)
+        self._kwargs = dict(kwargs or {})
+        self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
+        self._matcher = Matcher(store) if store is not None else None
+        self._slots: array[int] | None = None  # index -> slot, kept only once some row has moved
+
+    def slot(self, index: int) -> int:
+        """The store's row number of an input row."""
+        return index if self._slots is None else self._slots[index]
+
+    def take(self, rows: Iterator[Any], most: int) -> tuple[list[Item], bool]:
+        """Up to `most` items, and whether the rows are at their end. Looks at no more than SLICE rows."""
+        items: list[Item] = []
+        until = clock.now() + HAND_OVER_S
+        for _ in range(SLICE):
+            if len(items) >= most or (items and clock.now() > until):
+                return self._filled(items), False
+            try:
+                if (item := self.item(next(rows))) is not None:
+                    items.append(item)
+            except StopIteration:
+                return self._filled(items), True
+            except Exception as error:  # noqa: BLE001 - raised by the run, after what was read is done
+                self.error = error
+                return self._filled(items), True
+        return self._filled(items), False
+
+    def item(self, row: Any) -> Item | None:
+        """The next row's item; None where it is done and skipped."""
+        if isinstance(row, Again):
+            self.read += 1
+            slot, key, content, _ = row.found
+            return Item(slot, row.row, row.id, key=key, content=content, slot=slot)
+        index = self.read
+        self.read += 1
+        item = Item(index, row, config=self._configs.of(index, row))
+        if (priority := self._priorities.of(index, row)) is not None:
+            item.priority = float(priority)
+        if isinstance(row, Broken):
+            item.row, item.broken = None, row.error
+            row = ["cottonpalm: unreadable", row.error.message]
+        elif (id_ := self._ids.of(index, row)) is not None:
+            item.id = str(id_)
+        if self._keyed:
+            return self._identify(item, row)
+        return item
+
+    def _identify(self, item: Item, row: Any) -> Item | None:
+        configurable = (item.config or {}).get("configurable")
+        item.content = content_key(row, configurable, self._kwargs)
+        item.key = item.content if item.id is None else id_key(item.id)
+        if self._matcher is None:
+            return item
+        found = self._matcher.match(item.key, item.content)
+        item.slot = found.slot
+        self._note_slot(item.index, found.slot)
+        if found.status == 0 or found.status in self._redo:
+            return item
+        self.stored += 1
+        item.stored = b""  # the record follows in `_filled`, many at once
+        return None if self._skip else item
+
+    def _note_slot(self, index: int, slot: int) -> None:
+        if self._slots is None:
+            if slot == index:
+                return
+            self._slots = array("q", range(index))
+        self._slots.append(slot)
+
+    def _filled(self, items: list[Item]) -> list[Item]:
+        done = {item.slot: item for item in items if item.stored is not None}
+        if done and self._store is not None:
+            for slot, record in self._store.read(list(done)).items():
+                done[slot].stored = record
+        return items
+
+
+class Feed:
+    """Keeps the window filled. `more()` never blocks; `wake()` tells the engine that something arrived."""
+
+    def __init__(self, reader: Reader, window: Window, wake: Callable[[], None]) -> None:
+        self.reader, self.window, self.wake = reader, window, wake
+        self.done = False
+
+    def more(self) -> None:
+        """The window has room: read on."""
+        raise NotImplementedError  # pragma: no cover - the three feeds below
+
+    async def aclose(self) -> None:
+        """Stop reading and let go of the source."""
+
+    def _arrived(self, items: list[Item], done: bool) -> None:  # noqa: FBT001
+        arrival_s = clock.now()
+        for item in items:
+            self.window.push(item, arrival_s)
+        self.done = done
+
+
+class ListFeed(Feed):
+    """Rows that are in memory already, read on the loop in slices. With priorities the list is read whole first."""
+
+    def __init__(self, rows: Sequence[Any], reader: Reader, window: Window, wake: Callable[[], None]) -> None:
+        super().__init__(reader, window, wake)
+        self._rows = iter(rows)
+        self._again: asyncio.Handle | None = None
+
+    def more(self) -> None:
+        if self.done or self._again is not None:
+            return
+        items, done = self.reader.take(self._rows, self.window.room)
+        if not items and not done:  # a long stretch of finished rows: let others have the loop
+            self._again = asyncio.get_running_loop().call_soon(self._on)
+        self._arrived(items, done)
+
+    def _on(self) -> None:
+        self._again = None
+        self.wake()
+
+    async def aclose(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+
+
+class ThreadFeed(Feed):
+    """Rows from an iterator, which may block: read on a daemon thread, in the caller's context."""
+
+    def __init__(self, rows: Iterable[Any], reader: Reader, window: Window, wake: Callable[[], None]) -> None:
+        super().__init__(reader, window, wake)
+        self._rows = iter(rows)
+        self._loop = asyncio.get_running_loop()
+        self._wanted = 0
+        self._asked = threading.Event()
+        self._closing = False
+        self._ended = asyncio.Event()
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run, args=(self._work,), name="cottonpalm-source", daemon=True
+        ).start()
+
+    def more(self) -> None:
+        if not self.done and not self._asked.is_set():
+            self._wanted = self.window.room
+            self._asked.set()
+
+    def _work(self) -> None:
+        done = False
+        while not done:
+            self._asked.wait()
+            if self._closing:
+                break
+            items, done = self.reader.take(self._rows, self._wanted)
+            self._asked.clear()
+            if not self._tell(self._handed, items, done):
+                break
+        if (close := getattr(self._rows, "close", None)) is not None:
+            close()
+        self._tell(self._ended.set)
+
+    def _handed(self, items: list[Item], done: bool) -> None:  # noqa: FBT001
+        self._arrived(items, done)
+        if not items and not done:  # a long stretch of finished rows
+            self.more()
+        self.wake()
+
+    def _tell(self, function: Callable[..., None], *args: Any) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # the loop is closed: the run is over
+            return False
+        return True
+
+    async def aclose(self) -> None:
+        self._closing = True
+        self._asked.set()
+        try:
+            async with asyncio.timeout(0.2):
+                await self._ended.wait()
+        except TimeoutError:
+            return  # blocked inside the user's iterator: the daemon thread ends with it
+
+
+class AsyncFeed(Feed):
+    """Rows from an async iterator, read by a task."""
+
+    def __init__(
+        self, rows: AsyncIterable[Any], reader: Reader, window: Window, wake: Callable[[], None]
+    ) -> None:
+        super().__init__(reader, window, wake)
+        self._rows: AsyncIterator[Any] = aiter(rows)
+        self._asked = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    def more(self) -> None:
+        self._asked.set()
+
+    async def _work(self) -> None:
+        try:
+            async for row in self._rows:
+                while not self.window.room:
+                    self._asked.clear()
+                    await self._asked.wait()
+                items, _ = self.reader.take(iter([row]), 1)
+                self._arrived(items, done=False)
+                self.wake()
+        except Exception as error:  # noqa: BLE001 - raised by the run, after what was read is done
+            self.reader.error = error
+        self._arrived([], done=True)
+        self.wake()
+
+    async def aclose(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if (close := getattr(self._rows, "aclose", None)) is not None:
+            await close()
+
+
+def feed(rows: Rows, reader: Reader, window: Window, wake: Callable[[], None]) -> Feed:
+    """The feed that suits the kind of source."""
+    if isinstance(rows, AsyncIterable):
+        return AsyncFeed(rows, reader, window, wake)
+    if isinstance(rows, Sequence):
+        return ListFeed(rows, reader, window, wake)
+    if isinstance(rows, Iterable):
+        return ThreadFeed(rows, reader, window, wake)
+    raise ConfigError(f"rows must be a list, an iterator or an async iterator, not {type(rows).__name__}")

@@ -1,0 +1,78 @@
+"""Counts how rows ended, and says when too many have failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cottonpalm.model import Outcome
+
+SHARE_FROM: Final = 100  # a share of failures is judged from this many finished rows on
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot of a run. `stored` rows were found done; the other counts are this process's work.
+
+    `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
+    """
+
+    total: int | None
+    stored: int
+    ok: int
+    failed: int
+    skipped: int
+    in_flight: int
+    waiting: int
+    limit: float
+    cost_pico: int
+    cost_known: bool
+    attempts: int
+    started: float
+    finished: bool
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the rows of this process came to.
+
+    Args:
+        max_failures: a number of rows, or a share of the finished ones when below 1; None for no bound.
+    """
+
+    max_failures: float | None = None
+    ok: int = 0
+    failed: int = 0
+    skipped: int = 0
+    attempts: int = 0
+    cost_pico: int = 0
+    cost_known: bool = True
+    kinds: dict[str, int] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one row."""
+        if outcome.status == "ok":
+            self.ok += 1
+        elif outcome.status == "failed":
+            self.failed += 1
+            if outcome.error is not None:
+                self.kinds[outcome.error.kind] = self.kinds.get(outcome.error.kind, 0) + 1
+        else:
+            self.skipped += 1
+        self.attempts += outcome.attempts
+        if outcome.cost_pico is not None:
+            self.cost_pico += outcome.cost_pico
+        elif outcome.attempts:
+            self.cost_known = False
+
+    def too_many(self) -> str | None:
+        """Why the run should stop, or None."""
+        bound, finished = self.max_failures, self.ok + self.failed
+        if bound is None or not self.failed:
+            return None
+        if bound >= 1:
+            return f"{self.failed} rows failed, max_failures={bound:g}" if self.failed > bound else None
+        if finished >= SHARE_FROM and self.failed > bound * finished:
+            return f"{self.failed} of {finished} rows failed, max_failures={bound:.0%}"
+        return None
