@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("cottonpalm")
 ROOM: Final = 512  # outcomes owed to the reader: two groups, and far more than are in flight at first
 AHEAD: Final = 4  # rows read ahead, rows owed and rows active, per request that may be in flight
-UNSEEN: Final = 16  # rows without a visible request after which a chain counts as one call per row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +91,6 @@ class Engine:
         self._observers = list(observers)
         self._rng = rng or Random()  # noqa: S311 - jitter
         self._tally = Tally(job.max_failures)
-        self._unseen = 0
         self._started, self._finished = clock.now(), False
         self._rows: Rows | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -159,6 +157,7 @@ class Engine:
         self.outbox.on_credit(self._nudge)
         self.account.on_change = self._nudge
         self.account.on_stop = self._request_stopped
+        self.account.emit = self._emit_from_anywhere if self._observers else None
         self._emit(RunStarted(self.job.name, self.job.total))
         rows.closing = self.stopped is not None
         try:
@@ -222,10 +221,6 @@ class Engine:
         if item.stored is not None:  # counted when it was read
             return
         self._tally.add(outcome)
-        if self.account.grain == "unknown" and outcome.status == "ok" and not outcome.cached:
-            self._unseen += 1
-            if self._unseen >= UNSEEN:
-                self.account.grain = "row"
         if outcome.status != "failed" or self.stopped is not None:
             return
         if outcome.error is not None and outcome.error.kind is Kind.STOP_RUN:
@@ -326,6 +321,9 @@ class Engine:
             except Exception:
                 self._observers.remove(observer)
                 log.exception("observer %r failed and is now switched off", observer)
+
+    def _emit_from_anywhere(self, event: Event) -> None:
+        self._on_loop(partial(self._emit, event))
 
     def stats(self) -> Stats:
         """A snapshot, from any thread."""

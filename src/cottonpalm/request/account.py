@@ -90,9 +90,9 @@ class RowAccount:
                 permit = turnstile.acquire(self.priority, on_wait=on_wait)
         self._take(permit)
 
-    def leave(self, verdict: Verdict) -> None:
+    def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
         """The row is done with its chain: its own permit goes back, if it still holds one."""
-        if self.hand_over(verdict):
+        if self.hand_over(verdict, pause_s):
             self.run.refine("row")
 
     def fresh(self) -> None:
@@ -115,12 +115,12 @@ class RowAccount:
         for thing in held:
             thing.drop()
 
-    def hand_over(self, verdict: Verdict = Verdict.IGNORED) -> bool:
+    def hand_over(self, verdict: Verdict = Verdict.IGNORED, pause_s: float = 0.0) -> bool:
         """Give the row's own permit back; whether there was one."""
         with self._lock:
             permit, self._permit = self._permit, None
         if permit is not None:
-            permit.turnstile.release(permit, verdict)
+            permit.turnstile.release(permit, verdict, pause_s)
         return permit is not None
 
     def _coarse(self) -> Turnstile | None:
