@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 
 from cottonpalm import fingerprint, reading
 from cottonpalm.call import Caller
-from cottonpalm.config import Budget, Cache
 from cottonpalm.engine import Engine, Job
 from cottonpalm.faults import ConfigError
 from cottonpalm.gates.cache import CacheMemory
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
+    from cottonpalm.config import Budget, Cache
     from cottonpalm.protocols import Observer, RunStore
 
 NO_HOOK = "COTTONPALM_NO_HOOK"  # set to 1: the HTTP clients are never patched
@@ -49,7 +49,7 @@ def ledger_of(budget: Budget | None) -> Ledger | None:
         return None
     with _lock:
         if (ledger := _ledgers.get(budget)) is None:
-            ledger = _ledgers[budget] = Ledger(int(round(budget.total * PICO)))
+            ledger = _ledgers[budget] = Ledger(round(budget.total * PICO))
         return ledger
 
 

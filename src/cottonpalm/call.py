@@ -35,6 +35,7 @@ class Caller:
         how: Literal["async", "threads"],
         run: RunAccount,
         judge: Callable[[BaseException], Fault],
+        *,
         kwargs: Mapping[str, Any],
         handler: Any,
     ) -> None:

@@ -117,11 +117,16 @@ class Collected:
             raise exc
 
 
+def row_of(got: Outcome | Chunk) -> int:
+    """The index of the row that an outcome or a chunk belongs to."""
+    return got.row if isinstance(got, Chunk) else got.index
+
+
 def exception_of(outcome: Outcome) -> Exception:
     """The row's own exception; one that must not be raised here (a cancel, an exit), or is long gone, by its record."""
     if isinstance(outcome.exception, Exception):
         return outcome.exception
-    assert outcome.error is not None  # noqa: S101 - every failed row has a record
+    assert outcome.error is not None
     failed = RowFailed(outcome.error)
     failed.__cause__ = outcome.exception
     return failed

@@ -66,7 +66,7 @@ class Emitter:
         if self._under_way:
             self._asked = True
             return
-        assert self._store is not None  # noqa: S101 - rows are only kept where there is a store
+        assert self._store is not None
         rows, outcomes = self._rows, self._outcomes
         self._rows, self._outcomes, self._under_way, self._asked = [], [], True, False
         self._store.write(rows, lambda error: self._written(outcomes, error))

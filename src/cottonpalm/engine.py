@@ -134,7 +134,7 @@ class Engine:
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
         window = Window(ROOM // 2, ordered=self.job.ordered)
-        emitter = Emitter(self.store, lambda outcomes: rows.emitted(outcomes), self._store_failed, loop)
+        emitter = Emitter(self.store, lambda outcomes: rows.emitted(outcomes), self._store_failed, loop)  # noqa: PLW0108 - `rows` is made below
         gates: list[Gate] = []
         rows = self._rows = Rows(
             window,
@@ -149,7 +149,7 @@ class Engine:
         )
         gates.extend(self._gates(rows))
         self._window = window
-        rows.feed = feed(self._source, self.reader, window, lambda: rows.wake())
+        rows.feed = feed(self._source, self.reader, window, lambda: rows.wake())  # noqa: PLW0108 - the executor sets `wake`
         self._crew = Crew(loop=loop)
         executor = LocalExecutor(
             self.account, self._send(rows), self._failed, contextvars.copy_context(), self.job.item_timeout_s
@@ -178,7 +178,8 @@ class Engine:
 
     def _send(self, rows: Rows) -> Inner:
         """The row layers round the call; each is there only if it has something to do."""
-        job, layers = self.job, list[Layer]()
+        job = self.job
+        layers: list[Layer] = []
         for caller in job.callers:
             caller.crew = self._crew if caller.threaded else None
             caller.show = self._show if job.streaming else None

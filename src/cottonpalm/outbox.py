@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Chunk(NamedTuple):
     """A piece of a row's answer while it streams."""
 
-    index: int
+    row: int
     chunk: Any
 
 

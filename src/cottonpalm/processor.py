@@ -13,21 +13,21 @@ from langchain_core.runnables.config import get_config_list
 
 from cottonpalm import settings as checked
 from cottonpalm.assembly import Assembly, Stored
-from cottonpalm.collected import Collected
-from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
+from cottonpalm.collected import Collected, row_of
 from cottonpalm.faults import ConfigError
-from cottonpalm.model import Outcome
 from cottonpalm.run import AsyncRun, BaseRun, Run
-from cottonpalm.source import Rows
 from cottonpalm.sync import bridge
 
 if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
     from langchain_core.runnables.utils import ConfigurableFieldSpec
-    from pydantic import BaseModel
+    from langchain_core.utils.pydantic import TypeBaseModel
 
+    from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
     from cottonpalm.engine import Engine
+    from cottonpalm.model import Outcome
     from cottonpalm.protocols import Observer, Store
+    from cottonpalm.source import Rows
 
 Configs = RunnableConfig | Sequence[RunnableConfig] | None
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
@@ -195,7 +195,7 @@ class BatchProcessor(Runnable[Any, Any]):
         async with run:
             await collected.fill(run)
 
-    def batch_as_completed(  # type: ignore[override]  # LangChain overloads on return_exceptions
+    def batch_as_completed(
         self,
         inputs: Sequence[Any],
         config: Configs = None,
@@ -216,7 +216,7 @@ class BatchProcessor(Runnable[Any, Any]):
                     yield outcome.index, collected.answer(outcome)
         yield from collected.rest(return_exceptions=return_exceptions)
 
-    async def abatch_as_completed(  # type: ignore[override]  # LangChain overloads on return_exceptions
+    async def abatch_as_completed(
         self,
         inputs: Sequence[Any],
         config: Configs = None,
@@ -293,7 +293,7 @@ class BatchProcessor(Runnable[Any, Any]):
             collected.run = run
             while (got := await collected.anext_of(run)) is not None:
                 for piece in collected.pieces(got):
-                    yield got.index, piece
+                    yield row_of(got), piece
         collected.raise_failures()
 
     def start_failed(self) -> Run:
@@ -341,11 +341,11 @@ class BatchProcessor(Runnable[Any, Any]):
 
     # -- one row: the same limits, budget and cache, never a run of the store
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The chain's output for one input, or its own exception."""
         return bridge().wait(self.ainvoke(input, config, **kwargs))
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """`invoke` on the running loop."""
         async with AsyncRun(self._single(input, config, kwargs)) as run:
             collected = Collected([input])
@@ -353,7 +353,7 @@ class BatchProcessor(Runnable[Any, Any]):
             await collected.fill(run)
         return collected.only()
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """The chain's chunks for one input."""
         collected = Collected([input])
         with Run(self._single(input, config, kwargs, streaming=True)) as run:
@@ -366,7 +366,7 @@ class BatchProcessor(Runnable[Any, Any]):
         self,
         input: Any,
         config: RunnableConfig | None = None,
-        **kwargs: Any,  # noqa: A002
+        **kwargs: Any,
     ) -> AsyncIterator[Any]:
         """`stream` on the running loop."""
         collected = Collected([input])
@@ -380,12 +380,12 @@ class BatchProcessor(Runnable[Any, Any]):
     # -- what a Runnable says of itself: the chain's own words
 
     @property
-    def InputType(self) -> type:  # noqa: N802 - LangChain's name
+    def InputType(self) -> type:
         """The chain's input type."""
         return self.chain.InputType
 
     @property
-    def OutputType(self) -> type:  # noqa: N802 - LangChain's name
+    def OutputType(self) -> type:
         """The chain's output type."""
         return self.chain.OutputType
 
@@ -393,11 +393,11 @@ class BatchProcessor(Runnable[Any, Any]):
         """The chain's name."""
         return self.chain.get_name(suffix, name=name)
 
-    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+    def get_input_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
         """The chain's input schema."""
         return self.chain.get_input_schema(config)
 
-    def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
+    def get_output_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
         """The chain's output schema."""
         return self.chain.get_output_schema(config)
 

@@ -134,7 +134,7 @@ class Rows:
         finally:
             self.active += 1
 
-    def aside(self, item: Item, out: bool) -> None:  # noqa: FBT001
+    def aside(self, item: Item, out: bool) -> None:
         """All open requests of this row sleep or wait out a pause: it gives its place up (or takes it back)."""
         if threading.get_ident() != self._thread:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
@@ -168,8 +168,8 @@ class Rows:
         except CannotStore as exc:
             refuse(outcome, exc)
             record = self._pack(outcome)
-        assert item.key is not None  # noqa: S101 - the reader makes keys whenever there is a store
-        assert item.content is not None  # noqa: S101
+        assert item.key is not None
+        assert item.content is not None
         return StoredRow(item.slot, item.key, item.content, status_code(outcome), record)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.runnables import Runnable
 
 from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
 from cottonpalm.faults import ConfigError
 from cottonpalm.model import Fault, Kind, Usage
-from cottonpalm.protocols import Observer, Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cottonpalm.protocols import Observer, Store
 
 Prices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float]
 Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]

@@ -12,15 +12,17 @@ import threading
 from array import array
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.faults import ConfigError
 from cottonpalm.identity import Matcher
 from cottonpalm.model import ErrorRecord, Item
-from cottonpalm.protocols import RunStore, Slot
 from cottonpalm.pure.keys import content_key, id_key
-from cottonpalm.window import Window
+
+if TYPE_CHECKING:
+    from cottonpalm.protocols import RunStore, Slot
+    from cottonpalm.window import Window
 
 Rows: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 OK: Final = 1  # store statuses
@@ -187,7 +189,7 @@ class Feed:
     async def aclose(self) -> None:
         """Stop reading and let go of the source."""
 
-    def _arrived(self, items: list[Item], done: bool) -> None:  # noqa: FBT001
+    def _arrived(self, items: list[Item], done: bool) -> None:
         arrival_s = clock.now()
         for item in items:
             self.window.push(item, arrival_s)
@@ -203,6 +205,7 @@ class ListFeed(Feed):
         self._again: asyncio.Handle | None = None
 
     def more(self) -> None:
+        """Read on."""
         if self.done or self._again is not None:
             return
         items, done = self.reader.take(self._rows, self.window.room)
@@ -215,6 +218,7 @@ class ListFeed(Feed):
         self.wake()
 
     async def aclose(self) -> None:
+        """Stop reading."""
         if self._again is not None:
             self._again.cancel()
 
@@ -236,6 +240,7 @@ class ThreadFeed(Feed):
         ).start()
 
     def more(self) -> None:
+        """Read on."""
         if not self.done and not self._asked.is_set():
             self._wanted = self.window.room
             self._asked.set()
@@ -254,7 +259,7 @@ class ThreadFeed(Feed):
             close()
         self._tell(self._ended.set)
 
-    def _handed(self, items: list[Item], done: bool) -> None:  # noqa: FBT001
+    def _handed(self, items: list[Item], done: bool) -> None:
         self._arrived(items, done)
         if not items and not done:  # a long stretch of finished rows
             self.more()
@@ -268,6 +273,7 @@ class ThreadFeed(Feed):
         return True
 
     async def aclose(self) -> None:
+        """Stop reading."""
         self._closing = True
         self._asked.set()
         try:
@@ -289,6 +295,7 @@ class AsyncFeed(Feed):
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     def more(self) -> None:
+        """Read on."""
         self._asked.set()
 
     async def _work(self) -> None:
@@ -306,6 +313,7 @@ class AsyncFeed(Feed):
         self.wake()
 
     async def aclose(self) -> None:
+        """Stop reading."""
         self._task.cancel()
         await asyncio.wait([self._task])
         if (close := getattr(self._rows, "aclose", None)) is not None:

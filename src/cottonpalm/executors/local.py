@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from cottonpalm.model import Item, Outcome, Parked
 from cottonpalm.request.account import ROW, RowAccount, RunAccount
 
 if TYPE_CHECKING:
+    import contextvars
     from collections.abc import Callable, Coroutine, Generator
 
     from cottonpalm.protocols import Inner
@@ -148,7 +148,7 @@ class LocalExecutor:
 
     async def _work(self, item: Item | None) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine of a task
+        assert task is not None
         try:
             while item is not None:
                 await InContext(self._row(item, task), self._context.copy())

@@ -99,7 +99,7 @@ class CacheGate:
             del self._flights[key]
 
     def _key(self, item: Item) -> bytes:
-        assert item.content is not None  # noqa: S101 - the reader makes keys whenever there is a cache
+        assert item.content is not None
         return self._chain + item.content
 
 
@@ -121,5 +121,5 @@ def _own(output: Any) -> Any:
         return output
     try:
         return copy.deepcopy(output)
-    except Exception:  # noqa: BLE001 - an output that cannot be copied is shared, as it would be without a cache
+    except Exception:  # noqa: BLE001 - an output that cannot be copied is shared, as without a cache
         return output

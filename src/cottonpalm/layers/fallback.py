@@ -38,10 +38,10 @@ class Fallback:
             item.caller = caller
             try:
                 return await inner(item)
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001 - classified at once
                 first = first or exc
                 if self._hopeless(exc) or self._judge(exc).kind not in ANOTHER_MAY_DO_IT:
                     raise first from first.__cause__
                 item.account.fresh()
-        assert first is not None  # noqa: S101 - there is at least one caller
+        assert first is not None
         raise first

@@ -31,7 +31,7 @@ class RowRetry:
         policy: RetryPolicy,
         allowed: Callable[[], bool],
         judge: Callable[[BaseException], Fault],
-        sleep: Callable[[Item, float], Awaitable[None]],
+        sleep: Callable[[float], Awaitable[None]],
         rng: Random,
     ) -> None:
         self._policy, self._allowed, self._judge, self._sleep, self._rng = policy, allowed, judge, sleep, rng
@@ -47,7 +47,7 @@ class RowRetry:
                 fault = self._judge(exc)
                 if not self._again(item, fault, attempt):
                     raise
-            await self._sleep(item, self._wait_s(fault, attempt))
+            await self._sleep(self._wait_s(fault, attempt))
             item.account.fresh()
 
     def _again(self, item: Item, fault: Fault, attempt: int) -> bool:

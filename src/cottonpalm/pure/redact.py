@@ -16,8 +16,10 @@ _SECRETS: Final = re.compile(
     """
 )
 _NAMED: Final = re.compile(
-    r"""(?ix) ( (?: api[-_ ]?key | authorization | x-api-key | access[-_]?token | password | secret ) ['"]? \s* [:=] \s* ['"]? )
-    ( (?! bearer\b | basic\b ) [^\s'",;&)}\]]{4,} )"""
+    r"""(?ix)
+    ( (?: api[-_ ]?key | authorization | x-api-key | access[-_]?token | password | secret ) ['"]? \s* [:=] \s* ['"]? )
+    ( (?! bearer\b | basic\b ) [^\s'",;&)}\]]{4,} )
+    """
 )
 
 
