@@ -17,7 +17,7 @@ from cottonpalm.gates.cache import CacheMemory
 from cottonpalm.judge import Judge
 from cottonpalm.model import PICO
 from cottonpalm.pure.prices import PriceBook
-from cottonpalm.request import callback, hook
+from cottonpalm.request import hook
 from cottonpalm.request.account import RunAccount
 from cottonpalm.request.ledger import Ledger
 from cottonpalm.request.turnstile import Turnstiles
@@ -145,9 +145,7 @@ class Assembly:
         )
         account = self._account(max_concurrency)
         callers = [
-            Caller(
-                chain, fingerprint.how_to_call(chain), account, self.judge, kwargs or {}, callback.handler()
-            )
+            Caller(chain, fingerprint.how_to_call(chain), account, self.judge, kwargs=kwargs or {})
             for chain in self.chains
         ]
         cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.runnables.config import ensure_config, merge_configs
 
 from cottonpalm.model import Fault, Item, Kind, Verdict
+from cottonpalm.request import callback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -26,7 +27,6 @@ class Caller:
         run: what the requests of the run share; its grain says whether a coarse permit is needed.
         judge: exception -> Fault, for the verdict on a coarse permit.
         kwargs: what the user passed along with the rows.
-        handler: the callback that sees chat models which do not speak over HTTP clients we know.
     """
 
     def __init__(
@@ -37,18 +37,19 @@ class Caller:
         judge: Callable[[BaseException], Fault],
         *,
         kwargs: Mapping[str, Any],
-        handler: Any,
     ) -> None:
         self.chain = chain
         self.show: Callable[[Item, Any], Awaitable[None]] | None = None  # where chunks go, in a streaming run
-        self.crew: Crew | None = None  # set by the engine, on its loop
+        self.crew: Crew | None = None
         self._how, self._run, self._judge = how, run, judge
-        self._kwargs, self._handler = dict(kwargs), handler
+        self._kwargs = dict(kwargs)
+        self._handler: Any = None
 
-    @property
-    def threaded(self) -> bool:
-        """Whether it needs a crew."""
-        return self._how == "threads"
+    def prepare(self, crew: Crew, show: Callable[[Item, Any], Awaitable[None]] | None) -> None:
+        """On the loop of the run: the threads to use where threads are needed, and where chunks are to be shown."""
+        threads = self._how == "threads"
+        self.crew, self.show = crew if threads else None, show
+        self._handler = callback.handler(threads=threads)
 
     async def __call__(self, item: Item) -> Any:
         """The chain's output for this row, or its own exception."""

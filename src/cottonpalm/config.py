@@ -61,7 +61,7 @@ class RetryPolicy:
         _need(self.allowance_share >= 0 and self.allowance_floor >= 0, "RetryPolicy: the allowance cannot be negative")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)  # its identity is the money: equal amounts are not one purse
 class Budget:
     """A ceiling in US dollars. One Budget object passed to two processors is shared by both.
 
@@ -81,7 +81,7 @@ class Budget:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)  # its identity is the memory
 class Cache:
     """An exact cache in memory: equal rows are answered once. `max_entries` bounds it, the least used goes first."""
 

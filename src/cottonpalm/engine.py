@@ -181,8 +181,7 @@ class Engine:
         job = self.job
         layers: list[Layer] = []
         for caller in job.callers:
-            caller.crew = self._crew if caller.threaded else None
-            caller.show = self._show if job.streaming else None
+            caller.prepare(self._crew, self._show if job.streaming else None)
         if len(job.callers) > 1:  # outermost: another model gets questions and tries of its own
             layers.append(Fallback(job.callers, self._judge, self._judge.out_of_money))
         if job.retry.reask_tries > 1 or job.validate or job.none_is_no_answer:  # an answer that does not hold
