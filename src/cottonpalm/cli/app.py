@@ -1,0 +1,189 @@
+"""`cottonpalm`: rows in, answers out. Data goes to files and stdout, everything for people to stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cottonpalm import __version__
+from cottonpalm.cli import options as o  # noqa: TC001 - typer reads the annotations
+from cottonpalm.cli.problems import Code, Problem
+from cottonpalm.faults import CottonpalmError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    name="cottonpalm",
+    help="Runs a prompt or a LangChain chain over every row of a file, and loses nothing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"cottonpalm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def cottonpalm(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Runs a prompt or a LangChain chain over every row of a file, and loses nothing."""
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    input: o.Input,  # noqa: A002 - its name on the screen
+    *,
+    output: o.OutputPath,
+    chain: o.Chain = None,
+    model: o.Model = None,
+    prompt: o.Prompt = None,
+    prompt_file: o.PromptFile = None,
+    system: o.System = None,
+    model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
+    accept_truncated: o.AcceptTruncated = False,
+    base_url: o.BaseUrl = None,
+    concurrency: o.Concurrency = "auto",
+    max_concurrency: o.MaxConcurrency = None,
+    timeout: o.Timeout = 600.0,
+    retries: o.Retries = 3,
+    store: o.StoreUrl = "cottonpalm.db",
+    run: o.RunName = None,
+    fresh: o.Fresh = False,
+    overwrite: o.Overwrite = False,
+    progress: o.ShowProgress = True,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Answer every row of INPUT, and write the answers to a file.
+
+    The same command again goes on where it stopped; a finished run is left as it is.
+    """
+    from cottonpalm.cli.job import Job, check_what, read_prompt
+    from cottonpalm.cli.models import parse_options
+    from cottonpalm.cli.places import absolute, run_name
+
+    job = Job(
+        input=absolute(input),
+        output=absolute(output),
+        folder=str(Path.cwd()),
+        chain=chain,
+        model=model,
+        prompt=read_prompt(prompt, prompt_file),
+        system=system,
+        model_options=parse_options(model_option),
+        base_url=base_url,
+        accept_truncated=accept_truncated,
+        concurrency=concurrency,
+        max_concurrency=max_concurrency,
+        timeout_s=timeout,
+        retries=retries,
+    )
+    check_what(job)
+    screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
+    name = run or run_name(job.input, job.output)
+    if job.input == job.output == "-" and run is None:
+        screen.say(f"this run's name is {name}")
+
+    from cottonpalm.cli.session import Where, carry_out
+
+    return carry_out(job, Where(store, name, fresh, overwrite, argv=_argv(context)), screen)
+
+
+@app.command()
+def retry(
+    context: typer.Context,
+    run: o.OneRun,
+    *,
+    store: o.StoreUrl = "cottonpalm.db",
+    model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
+    progress: o.ShowProgress = True,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Do the failed rows of a run again, and update its output."""
+    from cottonpalm.cli.session import Where, carry_out
+    from cottonpalm.cli.status import job_of
+
+    job = job_of(store, run).with_options(model_option)
+    screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
+    return carry_out(job, Where(store, run, again=True, argv=_argv(context)), screen)
+
+
+@app.command()
+def status(run: o.AnyRun = None, store: o.StoreUrl = "cottonpalm.db") -> int:
+    """Show the runs of a store: what is done, failed and left, what it cost, and who works on it."""
+    from cottonpalm.cli.status import show_status
+
+    show_status(store, run)
+    return Code.OK
+
+
+@app.command()
+def demo() -> int:
+    """A real run on real input with the embedded model: labels product reviews, and says how many are right."""
+    from cottonpalm.local import demo as local_demo
+
+    return int(local_demo.main() or 0)
+
+
+def _screen(context: typer.Context, *, quiet: bool, verbose: bool, progress: bool) -> Any:
+    from cottonpalm.cli.render import Screen
+
+    if quiet and verbose:
+        raise Problem("say -q or -v, not both")
+    screen = Screen(quiet=quiet, verbose=verbose, progress=progress)
+    context.find_root().obj["screen"] = screen
+    return screen
+
+
+def _argv(context: typer.Context) -> Sequence[str]:
+    found: Sequence[str] = context.find_root().obj["argv"]
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code; every error is one line on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    state: dict[str, Any] = {"argv": words}
+    try:
+        code = app(args=words, prog_name="cottonpalm", standalone_mode=False, obj=state)
+    except KeyboardInterrupt:
+        return Code.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last place: everything becomes one line and a code
+        return _explain(error, state)
+    return int(code or 0)
+
+
+def _explain(error: Exception, state: dict[str, Any]) -> int:
+    from cottonpalm.cli.render import Screen
+
+    screen: Screen = state.get("screen") or Screen()
+    if isinstance(error, Problem):
+        screen.error(str(error))
+        return error.code
+    if isinstance(error, CottonpalmError):  # a setting or a store that cannot work, met before any call
+        screen.error(str(error))
+        return Code.USAGE
+    if hasattr(error, "format_message"):  # the parser's own
+        screen.error(f"{error.format_message()} (cottonpalm --help shows what there is)")
+        return Code.USAGE
+    screen.error(f"unexpected {type(error).__name__}: {error}{'' if screen.verbose else ' (-v shows where)'}")
+    screen.traceback(error)
+    return Code.UNEXPECTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

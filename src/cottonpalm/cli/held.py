@@ -1,0 +1,135 @@
+"""A store whose run stays open, and leased, until the output is up to date too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.ranges import Ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cottonpalm.protocols import RunInfo, RunStore, Slot, Store, StoredRow
+
+RETRYABLE: Final = 2  # store statuses
+FOR_GOOD: Final = 3
+
+
+class HeldRun:
+    """A run of the store that outlives the engine's `close`, and knows which rows this process wrote.
+
+    Args:
+        run: the real one.
+        again: show rows that failed for good as retryable, so that they are done again.
+    """
+
+    def __init__(self, run: RunStore, *, again: bool) -> None:
+        self._run, self._again = run, again
+        self.name, self.created = run.name, run.created
+        self.done_here = Ranges()
+
+    def write(self, rows: Sequence[StoredRow], done: Callable[[BaseException | None], None]) -> None:
+        """See `RunStore`, as for all that follow."""
+        for row in rows:
+            self.done_here.add(row.slot)
+        self._run.write(rows, done)
+
+    def scan(self, after: int, limit: int) -> list[Slot]:
+        """Stored rows above a slot."""
+        return self._seen(self._run.scan(after, limit))
+
+    def find(self, key: bytes) -> list[Slot]:
+        """Stored rows with a key."""
+        return self._seen(self._run.find(key))
+
+    def _seen(self, slots: list[Slot]) -> list[Slot]:
+        if not self._again:
+            return slots
+        return [slot._replace(status=RETRYABLE) if slot.status == FOR_GOOD else slot for slot in slots]
+
+    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
+        """Records."""
+        return self._run.read(slots)
+
+    def counts(self) -> dict[int, int]:
+        """Rows per status."""
+        return self._run.counts()
+
+    def last_slot(self) -> int:
+        """The highest slot in use, or -1."""
+        return self._run.last_slot()
+
+    def meta(self) -> dict[str, Any]:
+        """The run's own facts."""
+        return self._run.meta()
+
+    def set_meta(self, **values: Any) -> None:
+        """Merge into them."""
+        self._run.set_meta(**values)
+
+    def close(self) -> None:
+        """Not yet: the output is still to be finished. `HeldStore.release` closes."""
+
+
+class HeldStore:
+    """Stands before a store for the one run of a command.
+
+    Args:
+        store: the real one.
+        url: how the user named it.
+        fresh: forget what the run holds when it is opened.
+        again: also do again what failed for good.
+
+    Attributes:
+        run: the run, once the processor has opened it.
+    """
+
+    def __init__(self, store: Store, url: str, *, fresh: bool = False, again: bool = False) -> None:
+        self._store, self._url, self._fresh, self._again = store, url, fresh, again
+        self._open: RunStore | None = None
+        self.run: HeldRun | None = None
+
+    def __repr__(self) -> str:
+        return self._url
+
+    def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
+        """Take the lease; see `Store.open_run`."""
+        self._open = self._store.open_run(name, fingerprint, fresh=fresh or self._fresh)
+        self.run = HeldRun(self._open, again=self._again)
+        return self.run
+
+    def runs(self) -> list[RunInfo]:
+        """All runs."""
+        return self._store.runs()
+
+    def info(self, name: str) -> RunInfo | None:
+        """One run, if there is one of this name."""
+        return next((info for info in self.runs() if info.name == name), None)
+
+    def known(self, name: str) -> RunInfo:
+        """One run.
+
+        Raises:
+            Problem: there is none of this name.
+        """
+        found = self.info(name)
+        if found is None:
+            names = ", ".join(info.name for info in self.runs()[-8:]) or "none"
+            raise Problem(f"{self._url} has no run {name!r}; its runs: {names}")
+        return found
+
+    def remove(self, name: str) -> None:
+        """Forget a run."""
+        self._store.remove(name)
+
+    def close(self) -> None:
+        """Left to `release`: whoever was lent this store does not own it."""
+
+    def release(self) -> None:
+        """Close the run and the store."""
+        try:
+            if self._open is not None:
+                self._open.close()
+        finally:
+            self._store.close()

@@ -1,0 +1,146 @@
+"""What a run does, as it is kept in the store: enough for `retry` to go on without being told again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.cli.models import build_model, check_url, keepable, parse_options
+from cottonpalm.cli.problems import Problem, os_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from langchain_core.runnables import Runnable
+
+    from cottonpalm.cli.readers import Rows
+
+META: Final = "job"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One command's work. Paths are absolute, `-` apart; what may be secret is not kept.
+
+    Attributes:
+        folder: where the command was given; modules there are found first.
+        unkept: names of model options that were given, but may hold secrets.
+    """
+
+    input: str
+    output: str
+    folder: str
+    chain: str | None = None
+    model: str | None = None
+    prompt: str | None = None
+    system: str | None = None
+    model_options: dict[str, Any] = field(default_factory=dict)
+    base_url: str | None = None
+    accept_truncated: bool = False
+    concurrency: str = "auto"
+    max_concurrency: int | None = None
+    timeout_s: float = 600.0
+    retries: int = 3
+    unkept: list[str] = field(default_factory=list)
+
+    @property
+    def source(self) -> str:
+        """The input's name for messages."""
+        return "standard input" if self.input == "-" else Path(self.input).name
+
+    def as_json(self) -> dict[str, Any]:
+        """For the store: without what may be secret."""
+        kept, unkept = keepable(self.model_options)
+        return {META: asdict(replace(self, model_options=kept, unkept=unkept))}
+
+    @classmethod
+    def of(cls, meta: Mapping[str, Any], name: str) -> Job:
+        """The job of a run in the store.
+
+        Raises:
+            Problem: the run was not made by the command line.
+        """
+        if META not in meta:
+            raise Problem(f"run {name} was made from Python; there: processor.retry()")
+        return cls(**meta[META])
+
+    def with_options(self, pairs: list[str]) -> Job:
+        """The same with more model options, which must include those that were not kept.
+
+        Raises:
+            Problem: some are missing.
+        """
+        options = {**self.model_options, **parse_options(pairs)}
+        if missing := [name for name in self.unkept if name not in options]:
+            raise Problem(
+                f"the option {missing[0]} was not kept, as it may hold a secret; "
+                f"say it again: --model-option {missing[0]}=…"
+            )
+        return replace(self, model_options=options)
+
+    def build(self, rows: Rows) -> Runnable[Any, Any]:
+        """The chain of this job, for rows with these columns.
+
+        Raises:
+            Problem: it cannot be made; nothing was called yet.
+        """
+        if self.chain is not None:
+            from cottonpalm.cli.chains import load_chain
+
+            return load_chain(self.chain, self.folder)
+        from langchain_core.output_parsers import StrOutputParser
+
+        from cottonpalm.cli.prompts import row_prompt
+
+        prompt = row_prompt(self.prompt or "", self.system, rows.columns, self.source)
+        rows.need(prompt.columns)
+        return (
+            prompt | build_model(self.model or "local", self.model_options, self.base_url) | StrOutputParser()
+        )
+
+
+def check_what(job: Job) -> Job:
+    """One way to say what is done with a row, and one only.
+
+    Raises:
+        Problem: none, or both.
+    """
+    if job.chain is not None:
+        given: dict[str, Any] = {
+            "--model": job.model,
+            "--prompt": job.prompt,
+            "--system": job.system,
+            "--base-url": job.base_url,
+        }
+        given["--model-option"] = job.model_options or None
+        if clash := [name for name, value in given.items() if value is not None]:
+            raise Problem(f"--chain brings its own model and prompt; leave out {clash[0]}")
+    elif job.prompt is None:
+        raise Problem(
+            "say what to do with each row: --prompt 'Is this positive? {text}', or --chain MODULE:ATTRIBUTE"
+        )
+    elif not job.prompt.strip():
+        raise Problem(
+            "the prompt is empty; name a column in it, for instance --prompt 'Is this positive? {text}'"
+        )
+    check_url(job.base_url)
+    return job
+
+
+def read_prompt(prompt: str | None, file: Path | None) -> str | None:
+    """The prompt, from the option or from a file.
+
+    Raises:
+        Problem: both were given, or the file cannot be read.
+    """
+    if file is None:
+        return prompt
+    if prompt is not None:
+        raise Problem("say --prompt or --prompt-file, not both")
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise Problem(f"{file} is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise os_problem("read", file, error) from error

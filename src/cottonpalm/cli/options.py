@@ -1,0 +1,195 @@
+"""Every option of the command line, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+WHAT: Final = "What to do with each row"
+SPEED: Final = "Speed and faults"
+STATE: Final = "State"
+SEE: Final = "What is shown"
+
+Input = Annotated[
+    str,
+    typer.Argument(
+        metavar="INPUT",
+        help="The rows: a .jsonl (one object a line) or .csv file; - reads JSONL from standard input.",
+    ),
+]
+OutputPath = Annotated[
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where the results go: .jsonl (a line as soon as a row is done), .csv (the input's columns and the "
+        "results, written at the end), or - for JSONL on standard output.",
+    ),
+]
+Chain = Annotated[
+    str | None,
+    typer.Option(
+        "--chain",
+        metavar="MODULE:ATTR",
+        help="Your own LangChain Runnable, for instance app:chain. Its input is the row, as a dict.",
+        rich_help_panel=WHAT,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="PROVIDER:NAME",
+        help="openai:NAME, anthropic:NAME, local (the embedded model, the default) or local:FILE.gguf.",
+        rich_help_panel=WHAT,
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt",
+        "-p",
+        metavar="TEXT",
+        help="The question to each row. {column} is replaced by the row's value; all other braces stay as they are.",
+        rich_help_panel=WHAT,
+    ),
+]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option("--prompt-file", metavar="FILE", help="The same, read from a file.", rich_help_panel=WHAT),
+]
+System = Annotated[
+    str | None,
+    typer.Option(
+        "--system",
+        metavar="TEXT",
+        help="A system message; {column} works here too.",
+        rich_help_panel=WHAT,
+    ),
+]
+ModelOptions = Annotated[
+    list[str],
+    typer.Option(
+        "--model-option",
+        metavar="KEY=VALUE",
+        help="A setting of the model, such as temperature=0; VALUE may be JSON. Can be given several times.",
+        rich_help_panel=WHAT,
+    ),
+]
+AcceptTruncated = Annotated[
+    bool,
+    typer.Option(
+        "--accept-truncated",
+        help="Take an answer that was cut at the model's length limit for an answer, instead of failing the row.",
+        rich_help_panel=WHAT,
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        metavar="URL",
+        help="Another server that speaks the provider's protocol, such as http://127.0.0.1:8000/v1.",
+        rich_help_panel=WHAT,
+    ),
+]
+Concurrency = Annotated[
+    str,
+    typer.Option(
+        "--concurrency",
+        "-c",
+        metavar="auto|N",
+        help="Requests in flight: auto finds what the provider allows, a number is kept.",
+        rich_help_panel=SPEED,
+    ),
+]
+MaxConcurrency = Annotated[
+    int | None,
+    typer.Option(
+        "--max-concurrency",
+        metavar="N",
+        min=1,
+        help="How far auto may go (500 unless said).",
+        rich_help_panel=SPEED,
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="The longest one request may take, counted from when it is sent.",
+        rich_help_panel=SPEED,
+    ),
+]
+Retries = Annotated[
+    int,
+    typer.Option(
+        "--retries",
+        metavar="N",
+        min=0,
+        help="How often a request is sent again after a fault that may pass. Waiting for a rate limit is not counted.",
+        rich_help_panel=SPEED,
+    ),
+]
+StoreUrl = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="FILE",
+        help="The SQLite file that keeps what is done.",
+        rich_help_panel=STATE,
+    ),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="NAME",
+        help="The run's name in the store. The output's name unless said; the same name goes on where it stopped.",
+        rich_help_panel=STATE,
+    ),
+]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh", help="Forget what this run has done and pay for every row again.", rich_help_panel=STATE
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace an output file that this run did not write.",
+        rich_help_panel=STATE,
+    ),
+]
+ShowProgress = Annotated[
+    bool,
+    typer.Option(
+        "--progress/--no-progress",
+        help="Show how far the run is: live on a terminal, a line every ten seconds elsewhere.",
+        rich_help_panel=SEE,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=SEE),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Also tell of retries, pauses and failed rows as they happen; tracebacks for unexpected errors.",
+        rich_help_panel=SEE,
+    ),
+]
+AnyRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="One run, in more detail.")]
+OneRun = Annotated[
+    str, typer.Argument(metavar="RUN", help="The run's name, as `cottonpalm status` lists it.")
+]

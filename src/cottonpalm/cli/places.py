@@ -1,0 +1,76 @@
+"""Which output a run writes to, and what a run is called."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cottonpalm import clock
+from cottonpalm.cli import files
+from cottonpalm.cli.jsonl import JsonlOutput
+from cottonpalm.cli.output import CsvOutput, Output, StreamOutput, Unpack, refuse_foreign
+from cottonpalm.cli.problems import Problem, os_problem
+from cottonpalm.cli.readers import Rows, format_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from cottonpalm.protocols import RunStore
+
+
+def absolute(path: str) -> str:
+    """The path to keep: links followed, so that replacing the file does not replace a link. `-` stays."""
+    return path if path == "-" else os.path.realpath(path)
+
+
+def run_name(source: str, target: str) -> str:
+    """A run's name where none was given: the output's, else the input's, else a new one."""
+    named = next((path for path in (target, source) if path != "-"), None)
+    if named is not None:
+        return Path(named).stem
+    stamp = dt.datetime.fromtimestamp(clock.wall(), dt.UTC).astimezone()
+    return f"run-{stamp:%Y%m%d-%H%M%S}-{os.getpid()}"
+
+
+def check_output(path: str, source: str, meta: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Refuse what cannot be written to, before anything is started.
+
+    Raises:
+        Problem: an unknown suffix, no such folder or not writable, the input itself, or a file of others.
+    """
+    if files.is_stream(path) and not Path(path).is_dir():
+        return
+    format_of(path, "output")
+    if path == source:
+        raise Problem(f"-o {path} is the input itself; name another file")
+    if not Path(path).parent.is_dir():
+        raise Problem(f"-o {path}: there is no folder {Path(path).parent}; make it first")
+    refuse_foreign(path, meta, overwrite=overwrite)
+    files.probe(path)
+
+
+def make_output(path: str, rows: Rows, unpack: Unpack, store: RunStore, *, overwrite: bool) -> Output:
+    """The output that suits the path, in order and ready for the first row."""
+    output: Output
+    if files.is_stream(path):
+        output = StreamOutput(_stream(path), "standard output" if path == "-" else path)
+    elif format_of(path, "output") == "csv":
+        output = CsvOutput(path, overwrite=overwrite, columns=lambda: rows.columns, unpack=unpack)
+    else:
+        output = JsonlOutput(path, overwrite=overwrite, unpack=unpack)
+    output.begin(store)
+    return output
+
+
+def _stream(path: str) -> int:
+    if path == "-":
+        sys.stdout.flush()
+        return 1
+    try:
+        return os.open(path, os.O_WRONLY)
+    except OSError as error:
+        raise os_problem("write to", path, error) from error

@@ -1,0 +1,38 @@
+"""The one exception of the command line, and the exit codes."""
+
+from __future__ import annotations
+
+import os
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from cottonpalm.faults import CottonpalmError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Code(IntEnum):
+    """What the command tells the shell. Of several, the first that applies of 130/143, 4, 3."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    SOME_FAILED = 3
+    STOPPED = 4
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class Problem(CottonpalmError):
+    """Something the user can mend. The message is one line: what, where (file and line), and how to mend it."""
+
+    def __init__(self, message: str, code: Code = Code.USAGE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def os_problem(action: str, path: str | Path, error: OSError, code: Code = Code.USAGE) -> Problem:
+    """`cannot read reviews.csv: Permission denied`."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return Problem(f"cannot {action} {path}: {reason}", code)

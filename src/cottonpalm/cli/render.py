@@ -1,0 +1,120 @@
+"""What people see: messages and the summary on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cottonpalm.observers.progress import Progress
+from cottonpalm.observers.words import clean, money, rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cottonpalm.cli.summary import Summary
+    from cottonpalm.protocols import RunInfo
+
+
+class Screen:
+    """Everything that is not data. Texts are shown as they are: no markup, no control characters.
+
+    Args:
+        quiet: only errors.
+        verbose: retries, pauses and failed rows too.
+        progress: how far the run is.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, progress: bool = True) -> None:
+        self.quiet, self.verbose, self._progress = quiet, verbose and not quiet, progress and not quiet
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+    def error(self, message: str) -> None:
+        """One line, always."""
+        self._print(Text.assemble(("cottonpalm: ", "bold red"), clean(message, None)))
+
+    def say(self, message: str) -> None:
+        """One line, unless quiet."""
+        if not self.quiet:
+            self._print(Text(clean(message, None)))
+
+    def traceback(self, error: BaseException) -> None:
+        """Where an error came from, with -v."""
+        if self.verbose:
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self._print(Text(clean(line, None)))
+
+    def observer(self, total: Callable[[], tuple[int, bool] | None], *, live: bool) -> Progress | None:
+        """The progress display, or None when quiet.
+
+        Args:
+            total: how many rows the input holds, as far as known.
+            live: redrawing in place is possible (standard output is not the same terminal).
+        """
+        if self.quiet:
+            return None
+        return Progress(
+            console=self._console,
+            verbose=self.verbose,
+            total=total,
+            live=None if live else False,
+            lines=self._progress,
+        )
+
+    def summary(self, summary: Summary) -> None:
+        """The last lines."""
+        if self.quiet:
+            return
+        for number, (label, text) in enumerate(summary.lines()):
+            lead = f"{label}: " if number == 0 else f"  {label:<8} "
+            self._print(Text.assemble((clean(lead, None).ljust(len(lead)), "bold"), clean(text, None)))
+
+    def _print(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=True)  # commands stay in one piece for copying
+
+
+def show_table(table: Table) -> None:
+    """A table on stdout."""
+    Console(highlight=False, markup=False, emoji=False).print(table)
+
+
+def runs_table(runs: Iterable[RunInfo]) -> Table:
+    """All runs of a store."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("run", "ok", "failed", "left", "cost", "rate", "held by"):
+        table.add_column(name, justify="left" if name in {"run", "held by"} else "right", overflow="fold")
+    for info in runs:
+        facts = info.meta.get("facts", {})
+        cells = [
+            f"{info.ok:,}",
+            f"{info.failed:,}",
+            left_of(info),
+            money(info.cost_pico) if info.cost_pico else "-",
+        ]
+        pace = facts.get("rate")
+        table.add_row(
+            *map(Text, [clean(info.name), *cells, rate(pace) if pace else "-", clean(info.holder or "-")])
+        )
+    return table
+
+
+def left_of(info: RunInfo) -> str:
+    """Rows that are not done; `~` before a guess, `?` where nobody knows."""
+    facts = info.meta.get("facts", {})
+    if facts.get("total") is None:
+        return "?"
+    left = max(0, facts["total"] - info.ok - info.failed)
+    return f"{left:,}" if facts.get("exact") else f"~{left:,}"
+
+
+def details_table(pairs: Iterable[tuple[str, Any]]) -> Table:
+    """Names and values of one run."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(Text(name), Text(clean(str(value))))
+    return table

@@ -1,0 +1,281 @@
+"""One run from its first row to the last line of its summary, and the exit code that tells the shell how it went."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from contextlib import ExitStack, closing, nullcontext, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.cli import files, summary
+from cottonpalm.cli.held import HeldStore
+from cottonpalm.cli.places import check_output, make_output
+from cottonpalm.cli.problems import Code, Problem
+from cottonpalm.cli.readers import open_rows
+from cottonpalm.cli.signals import Signals
+from cottonpalm.config import AdaptiveConcurrency
+from cottonpalm.faults import RunStopped, StoreError
+from cottonpalm.fingerprint import output_types
+from cottonpalm.processor import BatchProcessor
+from cottonpalm.stores import open_store
+from cottonpalm.stores.codec import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_core.runnables import Runnable
+
+    from cottonpalm.cli.held import HeldRun
+    from cottonpalm.cli.job import Job
+    from cottonpalm.cli.output import Output
+    from cottonpalm.cli.readers import Rows
+    from cottonpalm.cli.render import Screen
+    from cottonpalm.model import Outcome
+    from cottonpalm.observers.progress import Progress
+    from cottonpalm.run import Run
+
+FACTS_EVERY_S: Final = 5.0
+FACTS: Final = "facts"  # what `status` shows beside the counts
+DEFAULT_STORE: Final = "cottonpalm.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which run of which store, and what may be thrown away."""
+
+    store: str
+    run: str
+    fresh: bool = False
+    overwrite: bool = False
+    again: bool = False  # also what failed for good
+    argv: Sequence[str] = field(default=())  # the command, for `resume`
+
+
+def carry_out(job: Job, where: Where, screen: Screen) -> Code:
+    """Do a job's rows that are not done, bring the output up to date, and say how it went.
+
+    Raises:
+        Problem, ConfigError, StoreError: nothing was called yet; the message says what to mend.
+    """
+    with ExitStack() as stack:
+        rows = stack.enter_context(closing(open_rows(job.input)))
+        store = HeldStore(open_store(where.store), where.store, fresh=where.fresh, again=where.again)
+        stack.callback(store.release)
+        info = store.info(where.run)
+        check_output(job.output, job.input, info.meta if info else {}, overwrite=where.overwrite)
+        chain = job.build(rows)
+        return Session(job, where, screen, rows, store).run(chain)
+
+
+class Slots:
+    """Which stored row belongs to which row of the input."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __len__(self) -> int:
+        return self._run.rows_read
+
+    def of(self, index: int) -> int:
+        """The slot of one row."""
+        return self._run.slot(index)
+
+    def mine(self, last: int) -> bytearray | None:
+        """Which slots are the input's; None: all of them, in order."""
+        if last < len(self) and all(self.of(index) == index for index in range(len(self))):
+            return None
+        marked = bytearray(last + 1)
+        for index in range(len(self)):
+            if (slot := self.of(index)) <= last:
+                marked[slot] = 1
+        return marked
+
+
+class Session:
+    """Holds together what one command works with."""
+
+    def __init__(self, job: Job, where: Where, screen: Screen, rows: Rows, store: HeldStore) -> None:
+        self._job, self._where, self._screen = job, where, screen
+        self._rows, self._store = rows, store
+        self._tally = summary.Tally()
+        self._broken: Problem | None = None  # the output cannot be written any more
+        self._facts_due_s = 0.0
+
+    def run(self, chain: Runnable[Any, Any]) -> Code:
+        """All of it."""
+        to_terminal = self._job.output == "-" and sys.stdout.isatty()
+        progress = self._screen.observer(self._rows.total, live=not to_terminal)
+        processor = self._processor(chain, progress)
+        gc.collect()
+        gc.freeze()  # LangChain's many objects need not be looked at again in each collection
+        aside = redirect_stdout(sys.stderr) if self._job.output == "-" else nullcontext()
+        stored = "yield" if files.is_stream(self._job.output) else "skip"
+        with aside, processor.start(self._rows, stored=stored) as run:  # type: ignore[arg-type]
+            if progress is not None:
+                progress.watch(lambda: run.stats)
+            try:
+                return self._follow(run, chain, progress)
+            finally:
+                run.close()
+                if progress is not None:
+                    progress.close()
+
+    def _processor(self, chain: Runnable[Any, Any], progress: Progress | None) -> BatchProcessor:
+        job = self._job
+        return BatchProcessor(
+            chain,
+            concurrency=concurrency_of(job.concurrency, job.max_concurrency),
+            retry=job.retries,
+            timeout=job.timeout_s,
+            accept_truncated=job.accept_truncated,
+            store=self._store,
+            run=self._where.run,
+            observers=() if progress is None else (progress,),
+        )
+
+    @property
+    def _kept(self) -> HeldRun:
+        if self._store.run is None:
+            raise StoreError("the run was not opened")  # the processor opens it when it starts
+        return self._store.run
+
+    def _follow(self, run: Run, chain: Runnable[Any, Any], progress: Progress | None) -> Code:
+        types = output_types(chain, None)
+        overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
+        self._kept.set_meta(**self._job.as_json())
+        output = make_output(
+            self._job.output,
+            self._rows,
+            lambda record, index: unpack(record, index, types),
+            self._kept,
+            overwrite=overwrite,
+        )
+        with closing(output), Signals(run, self._screen.say if progress is None else progress.say) as signals:
+            stopped = self._read(run, output)
+            if progress is not None:
+                progress.close()
+            self._finish(run, output, stopped)
+            return self._told(run, stopped, signals.code)
+
+    # -- the rows -----------------------------------------------------------------------------------------------------
+
+    def _read(self, run: Run, output: Output) -> RunStopped | None:
+        try:
+            for outcome in run:
+                if outcome.status != "skipped":
+                    self._take(run, output, outcome)
+        except RunStopped as stopped:
+            return stopped
+        return None
+
+    def _take(self, run: Run, output: Output, outcome: Outcome) -> None:
+        slot = run.slot(outcome.index)
+        if slot in self._kept.done_here:
+            self._tally.add(outcome)
+        if self._broken is None:
+            try:
+                output.write(outcome, slot)
+            except Problem as problem:
+                self._broken = problem  # what is in flight is finished and stored all the same
+                run.stop("interrupted")
+        if clock.now() >= self._facts_due_s:
+            self._note(run)
+
+    def _note(self, run: Run, code: Code | None = None) -> None:
+        stats, known = run.stats, self._rows.total()
+        seconds = max(clock.now() - stats.started, 1e-9)
+        total, exact = known if known is not None else (None, False)
+        done = stats.ok + stats.failed
+        facts: dict[str, Any] = {"total": total, "exact": exact, "columns": self._rows.columns, "code": code}
+        if done:
+            facts["rate"] = round(done / seconds, 3)
+        self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **facts}})
+        self._facts_due_s = clock.now() + FACTS_EVERY_S
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _finish(self, run: Run, output: Output, stopped: RunStopped | None) -> None:
+        if self._broken is not None:
+            return
+        try:
+            output.finish(Slots(run), complete=self._rows.ended)
+        except Problem as problem:
+            self._broken = problem
+        except StoreError:
+            if stopped is None or stopped.reason != "store":
+                raise
+
+    def _told(self, run: Run, stopped: RunStopped | None, signal: Code | None) -> Code:
+        slots, stats = Slots(run), run.stats
+        mine = slots.mine(self._kept.last_slot())
+        counts = summary.counts_of(self._kept, mine, repeats=self._tally.rows > 0)
+        code = self._code(stopped, signal, counts.failed)
+        self._note(run, code)
+        if stopped is None and self._broken is None and not self._tally.rows:
+            self._screen.say(f"nothing to do: run {self._where.run} has done all its rows already")
+        if self._broken is not None:
+            self._screen.error(f"{self._broken}; the results are safe in {self._where.store}")
+        elif stopped is not None and signal is None:
+            self._screen.error(str(stopped).partition(". What is done is kept")[0])
+        self._screen.summary(self._summary(run, counts, code, clock.now() - stats.started))
+        return code
+
+    def _code(self, stopped: RunStopped | None, signal: Code | None, failed: int) -> Code:
+        if signal is not None:
+            return signal
+        if self._broken is not None:
+            return Code.STOPPED
+        if stopped is not None:
+            return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
+        return Code.SOME_FAILED if failed else Code.OK
+
+    def _summary(self, run: Run, counts: summary.Counts, code: Code, seconds: float) -> summary.Summary:
+        where, stats, known = self._where, run.stats, self._rows.total()
+        info = self._store.info(where.run)
+        left = max(0, known[0] - counts.ok - counts.failed) if known is not None and known[1] else None
+        stopped = code not in (Code.OK, Code.SOME_FAILED)
+        return summary.Summary(
+            name=where.run,
+            counts=counts,
+            left=left,
+            tally=self._tally,
+            seconds=seconds,
+            cost_pico=stats.cost_pico if stats.cost_known else None,
+            cost_total_pico=info.cost_pico if info else None,
+            results=self._results(),
+            retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
+            resume=self._resume() if stopped else None,
+        )
+
+    def _results(self) -> str:
+        if self._job.output == "-":
+            return f"standard output, and in {self._where.store}"
+        try:
+            return str(Path(self._job.output).relative_to(Path.cwd()))
+        except ValueError:
+            return self._job.output
+
+    def _resume(self) -> str:
+        command = summary.resume_command(self._where.argv)
+        if self._job.input == "-" and self._job.output == "-" and "--run" not in self._where.argv:
+            command += f" --run {self._where.run}"
+        return f"… | {command}" if self._job.input == "-" else command
+
+
+def concurrency_of(given: str, most: int | None) -> AdaptiveConcurrency | int:
+    """`auto` or a number, and how far auto may go.
+
+    Raises:
+        Problem: it is neither, or the number is above the maximum.
+    """
+    if given == "auto":
+        top = most or AdaptiveConcurrency().maximum
+        return AdaptiveConcurrency(initial=min(AdaptiveConcurrency().initial, top), maximum=top)
+    if not given.isdecimal() or int(given) < 1:
+        raise Problem(f"--concurrency {given}: say auto, or a number from 1 on")
+    if most is not None and int(given) > most:
+        raise Problem(f"--concurrency {given} is above --max-concurrency {most}; leave one of them out")
+    return int(given)

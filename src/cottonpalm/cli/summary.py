@@ -1,0 +1,191 @@
+"""What is said at the end: how the rows ended, what it took, where the results are, and how to go on."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.observers.words import clean, count, duration, money, rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cottonpalm.model import Outcome
+    from cottonpalm.protocols import RunStore, Slot
+
+PAGE: Final = 4096
+SAMPLE: Final = 1 << 17  # distinct rows counted exactly; of more, a fair sample
+HASHES: Final = 1 << 64
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this process did, row by row."""
+
+    rows: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+    first_failed: str = ""
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one outcome."""
+        self.rows += 1
+        if outcome.usage is not None:
+            self.input_tokens += outcome.usage.input_tokens
+            self.output_tokens += outcome.usage.output_tokens
+        if (error := outcome.error) is not None:
+            self.kinds[error.kind] = self.kinds.get(error.kind, 0) + 1
+            self.first_failed = self.first_failed or f"row {outcome.index}: {error.type}: {error.message}"
+
+
+class Distinct:
+    """Counts rows that ask the same as an earlier one, in bounded memory.
+
+    Up to 131,072 different rows the count is exact; beyond, only rows whose hash lies below a falling bound are
+    looked at, and the count is scaled up.
+    """
+
+    def __init__(self, most: int = SAMPLE) -> None:
+        self._most = most
+        self._bound = HASHES
+        self._seen: set[int] = set()
+        self._repeats: dict[int, int] = {}
+
+    def add(self, content: bytes) -> None:
+        """Take note of one row's content hash."""
+        number = int.from_bytes(content[:8], "big")
+        if number >= self._bound:
+            return
+        if number in self._seen:
+            self._repeats[number] = self._repeats.get(number, 0) + 1
+            return
+        self._seen.add(number)
+        while len(self._seen) > self._most:
+            self._bound //= 2
+            self._seen = {seen for seen in self._seen if seen < self._bound}
+            self._repeats = {seen: times for seen, times in self._repeats.items() if seen < self._bound}
+
+    @property
+    def exact(self) -> bool:
+        """All rows were looked at."""
+        return self._bound == HASHES
+
+    @property
+    def repeats(self) -> int:
+        """How many rows were repeats."""
+        return sum(self._repeats.values()) * (HASHES // self._bound)
+
+
+@dataclass(slots=True)
+class Counts:
+    """How the rows of the input stand in the store, the work of earlier processes included."""
+
+    ok: int = 0
+    failed: int = 0
+    repeats: int = 0
+    exact: bool = True
+
+
+def slots_of(store: RunStore) -> Iterator[Slot]:
+    """All stored rows, page by page."""
+    after = -1
+    while page := store.scan(after, PAGE):
+        yield from page
+        after = page[-1].slot
+
+
+def counts_of(store: RunStore, mine: bytearray | None, *, repeats: bool) -> Counts:
+    """Count the store's rows, only those marked in `mine` where it is given."""
+    if mine is None and not repeats:
+        by_status = store.counts()
+        return Counts(by_status.get(1, 0), by_status.get(2, 0) + by_status.get(3, 0))
+    counts, distinct = Counts(), Distinct()
+    for row in slots_of(store):
+        if mine is None or (row.slot < len(mine) and mine[row.slot]):
+            counts.ok += row.status == 1
+            counts.failed += row.status != 1
+            distinct.add(row.content)
+    counts.repeats, counts.exact = distinct.repeats, distinct.exact
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Everything the last lines need."""
+
+    name: str
+    counts: Counts
+    left: int | None
+    tally: Tally
+    seconds: float
+    cost_pico: int | None  # of this process; None: not known
+    cost_total_pico: int | None  # of the run
+    results: str
+    retry: str | None
+    resume: str | None
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Label and text of each line."""
+        found = [
+            (self.name, self._rows()),
+            ("time", self._time()),
+            ("cost", self._cost()),
+            ("repeats", self._repeats()),
+        ]
+        found += [("failed", self._failed()), ("results", self.results)]
+        found += [("retry", self.retry or ""), ("resume", self.resume or "")]
+        return [(label, text) for label, text in found if text]
+
+    def _rows(self) -> str:
+        counts = self.counts
+        parts = [f"{counts.ok:,} ok", f"{counts.failed:,} failed"]
+        if self.left is None:
+            parts.append("the input was not read to its end")
+        elif self.left:
+            parts.append(f"{self.left:,} left")
+        return f"{count(counts.ok + counts.failed + (self.left or 0), 'row')}: {', '.join(parts)}"
+
+    def _time(self) -> str:
+        per_s = self.tally.rows / self.seconds if self.seconds > 0 else 0.0
+        return (
+            f"{duration(self.seconds)} for {count(self.tally.rows, 'row')}, {rate(per_s)}"
+            if self.tally.rows
+            else ""
+        )
+
+    def _cost(self) -> str:
+        tally = self.tally
+        tokens = f"{tally.input_tokens:,} tokens in, {tally.output_tokens:,} out"
+        if not tally.rows or not (tally.input_tokens or tally.output_tokens):
+            return "" if not self.cost_pico else money(self.cost_pico)
+        if self.cost_pico is None:
+            return f"no price known for this model; {tokens}"
+        total = self.cost_total_pico
+        whole = f" ({money(total)} for the whole run)" if total is not None and total > self.cost_pico else ""
+        return f"{money(self.cost_pico)}, {tokens}{whole}"
+
+    def _repeats(self) -> str:
+        repeats, done = self.counts.repeats, self.counts.ok + self.counts.failed
+        if not repeats:
+            return ""
+        about = "" if self.counts.exact else "about "
+        saved = f", about {money(self.cost_total_pico * repeats // done)}" if self.cost_total_pico else ""
+        rows, calls = count(repeats, "row"), count(repeats, "call")
+        return f"{about}{rows} the same as an earlier one: a cache would save {calls}{saved}"
+
+    def _failed(self) -> str:
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.tally.kinds.items()))
+        return f"{kinds}; the first, {clean(self.tally.first_failed)}" if kinds else ""
+
+
+def retry_command(name: str, store: str, default_store: str) -> str:
+    """The command that takes the failed rows again."""
+    where = [] if store == default_store else ["--store", store]
+    return shlex.join(["cottonpalm", "retry", name, *where])
+
+
+def resume_command(argv: Sequence[str]) -> str:
+    """The same command again, without what would throw away or refuse what is there."""
+    return shlex.join(["cottonpalm", *(word for word in argv if word not in {"--fresh", "--overwrite"})])

@@ -1,0 +1,267 @@
+"""Shows a run while it goes: a live display on a terminal, now and then a plain line elsewhere.
+
+The numbers are polled from the run a few times a second, so that showing them costs nothing per row.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cottonpalm import clock
+from cottonpalm.model import Event, Kind, Paused, RequestFinished, RowFinished, RunEnded, RunStarted
+from cottonpalm.observers.words import clean, duration, money, rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REFRESH_S: Final = 0.25  # of the live display
+PLAIN_EVERY_S: Final = 10.0  # between lines where there is no terminal
+RATE_WINDOW_S: Final = 30.0  # over which the rate is measured
+LONG_PAUSE_S: Final = 60.0  # pauses from here on are told to everybody
+
+
+class Snapshot(Protocol):
+    """What is read of a run; the engine's `Stats` is one."""
+
+    @property
+    def total(self) -> int | None:
+        """Rows in all; None while unknown."""
+
+    @property
+    def stored(self) -> int:
+        """Rows found done in the store."""
+
+    @property
+    def ok(self) -> int:
+        """Rows answered by this process."""
+
+    @property
+    def failed(self) -> int:
+        """Rows failed in this process."""
+
+    @property
+    def in_flight(self) -> int:
+        """Rows on their way."""
+
+    @property
+    def limit(self) -> float:
+        """How many requests may be in flight."""
+
+    @property
+    def cost_pico(self) -> int:
+        """Spent by this process."""
+
+    @property
+    def cost_known(self) -> bool:
+        """Whether that is all that was spent."""
+
+
+class Pace:
+    """Rows per second over the last half minute."""
+
+    def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
+        self._window_s = window_s
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def note(self, now_s: float, done: int) -> float | None:
+        """Take a sample; None until two samples lie apart."""
+        self._seen.append((now_s, done))
+        while len(self._seen) > 2 and self._seen[1][0] <= now_s - self._window_s:
+            self._seen.popleft()
+        first_s, first = self._seen[0]
+        return None if now_s <= first_s else (done - first) / (now_s - first_s)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One moment of a run, ready to be shown."""
+
+    done: int
+    failed: int
+    total: int | None
+    exact: bool
+    in_flight: int
+    limit: float
+    per_s: float | None
+    cost: str | None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the end at this pace."""
+        if self.total is None or not self.per_s:
+            return None
+        return max(0, self.total - self.done) / self.per_s
+
+    def counted(self) -> str:
+        """`412 of 1,000 (41 %)`."""
+        if self.total is None:
+            return f"{self.done:,} rows"
+        about, share = "" if self.exact else "about ", min(100, 100 * self.done // max(1, self.total))
+        return f"{self.done:,} of {about}{self.total:,} ({share} %)"
+
+    def details(self) -> list[str]:
+        """Everything else, the most wanted first."""
+        parts = [f"{self.failed:,} failed", f"{self.in_flight} in flight, limit {self.limit:.0f}"]
+        if self.per_s is not None:
+            parts.append(rate(self.per_s) if self.per_s else "0/s")
+        return [*parts, self.cost] if self.cost else parts
+
+    def eta(self) -> str:
+        """`1 min 25 s left`, or nothing."""
+        return "" if self.left_s is None else f"{duration(self.left_s)} left"
+
+    def line(self, width: int = 80) -> str:
+        """All of it in one line; what does not fit is left out, the least wanted first."""
+        parts = [self.counted(), self.eta(), *self.details()]
+        parts = [part for part in parts if part]
+        while len(", ".join(parts)) > width and len(parts) > 1:
+            parts.pop()
+        return ", ".join(parts)
+
+
+class Progress:
+    """An observer that shows a run on stderr.
+
+    Args:
+        console: where to; stderr by default.
+        verbose: also tell of retries, pauses and failed rows as they happen.
+        total: how many rows the source holds and whether that is exact; None while nobody knows.
+        live: redraw in place; by default where the console is a terminal.
+        lines: show the numbers at all; False leaves only what `verbose` and `say` tell.
+    """
+
+    def __init__(
+        self,
+        *,
+        console: Console | None = None,
+        verbose: bool = False,
+        total: Callable[[], tuple[int, bool] | None] = lambda: None,
+        live: bool | None = None,
+        lines: bool = True,
+    ) -> None:
+        self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
+        can_redraw = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
+        self._redraws = lines and (can_redraw if live is None else live)
+        self._lines, self._verbose, self._total = lines, verbose, total
+        self._stats: Callable[[], Snapshot] | None = None
+        self._name = ""
+        self._pace = Pace()
+        self._next_plain_s = 0.0
+        self._told: deque[str] = deque()
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, stats: Callable[[], Snapshot]) -> None:
+        """Where the numbers come from: `lambda: run.stats`. Shows nothing before."""
+        self._stats = stats
+
+    def say(self, text: str) -> None:
+        """Show one line above the display. From any thread, and safe in a signal handler."""
+        self._told.append(text)
+        self._wake.set()
+
+    def see(self, event: Event) -> None:
+        """Take note of one event."""
+        match event:
+            case RunStarted():
+                self._name = clean(event.name or "", 24)
+                self.start()
+            case RunEnded():
+                self.close()
+            case Paused() if self._verbose or event.seconds >= LONG_PAUSE_S:
+                self.say(f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}")
+            case RequestFinished(kind=Kind()) if self._verbose:
+                self.say(self._request(event))
+            case RowFinished() if self._verbose and event.outcome.error is not None:
+                error = event.outcome.error
+                self.say(
+                    f"row {event.outcome.index} failed ({error.kind}): {clean(f'{error.type}: {error.message}')}"
+                )
+
+    @staticmethod
+    def _request(event: RequestFinished) -> str:
+        status = "no answer" if event.status is None else f"HTTP {event.status}"
+        took = duration(event.latency_s)
+        return f"row {event.index}: {status} from {clean(event.key)} after {took} ({event.kind})"
+
+    # -- the display, on a thread of its own ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to show. Once is enough; RunStarted does it too."""
+        if self._thread is None:
+            self._next_plain_s = clock.now() + PLAIN_EVERY_S
+            self._thread = threading.Thread(target=self._run, name="cottonpalm-progress", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Take the live display away and tell what is still to be told."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=2.0)
+            self._tell()
+
+    def _run(self) -> None:
+        if self._redraws:
+            self._live.start()
+        try:
+            while not self._stop.is_set():
+                self._tick()
+                self._wake.wait(REFRESH_S)
+                self._wake.clear()
+        finally:
+            if self._redraws:
+                self._live.stop()
+            self._tell()
+
+    def _tick(self) -> None:
+        self._tell()
+        if not self._lines or self._stats is None:
+            return
+        view = self.view(self._stats())
+        if self._redraws:
+            self._live.update(self.picture(view), refresh=True)
+        elif clock.now() >= self._next_plain_s:
+            self._next_plain_s = clock.now() + PLAIN_EVERY_S
+            self._print(view.line())
+
+    def _tell(self) -> None:
+        while self._told:
+            self._print(self._told.popleft())
+
+    def _print(self, text: str) -> None:
+        # soft_wrap: a log line stays one line; rich would break it at 80 columns where there is no terminal
+        self._console.print(Text(text), soft_wrap=not self._console.is_terminal)
+
+    def view(self, stats: Snapshot) -> View:
+        """What to show of these numbers, now."""
+        done_here = stats.ok + stats.failed
+        known = self._total() if stats.total is None else (stats.total, True)
+        total, exact = known if known is not None else (None, False)
+        cost = money(stats.cost_pico) if stats.cost_known else None
+        per_s = self._pace.note(clock.now(), done_here)
+        return View(
+            done_here + stats.stored, stats.failed, total, exact, stats.in_flight, stats.limit, per_s, cost
+        )
+
+    def picture(self, view: View) -> Table:
+        """The live display: two lines that fit 80 columns."""
+        head = Table.grid(padding=(0, 1), expand=False)
+        bar = ProgressBar(total=view.total, completed=view.done, width=22) if view.total else Text("")
+        head.add_row(
+            Text(self._name, style="bold"), bar, Text(view.counted()), Text(view.eta(), style="cyan")
+        )
+        body = Table.grid()
+        body.add_row(head)
+        body.add_row(Text("  " + " · ".join(view.details()), style="dim", no_wrap=True, overflow="ellipsis"))
+        return body
