@@ -1,4 +1,4 @@
-"""What is particular to each provider. Everybody else asks here: what does this failure mean, what did this answer use."""
+"""What is particular to each provider: what its failures mean, what its answers used and how they ended."""
 
 from cottonpalm.providers.hints import retry_after_s
 from cottonpalm.providers.judge import classify

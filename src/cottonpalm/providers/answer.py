@@ -30,7 +30,7 @@ class Answer:
 
     Attributes:
         complete: False where the body or the stream broke off or has not the expected shape.
-        stop: "cut" at a length limit, "filtered" by the provider or refused by the model, None for a normal end.
+        stop: "cut" at a length limit, "filtered" by the provider or refused by the model, None otherwise.
         error: an error that came with a good status.
         text: the text so far, kept only for answers that were cut or filtered.
     """

@@ -59,7 +59,7 @@ class GenerateContent:
             blocked = bool(sub(body, "promptFeedback").get("blockReason"))
             return Answer(blocked, usage, model, "filtered" if blocked else None)
         reasons = [text_of(sub({"": candidate}, "").get("finishReason")) for candidate in candidates]
-        stop = next(filter(None, map(_stop, reasons)), None)
+        stop = next((stop for stop in map(_stop, reasons) if stop), None)
         return Answer(any(reasons), usage, model, stop, _text(body) if stop else "")
 
     def stream(self) -> GenerateStream:

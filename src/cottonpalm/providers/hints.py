@@ -31,7 +31,7 @@ _RESETS: Final = (
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The wait that `retry-after-ms` or `retry-after` names (seconds or a date), or None. Names in lower case."""
+    """The wait that `retry-after-ms` or `retry-after` names, in seconds or as a date; or None."""
     if (ms := _number(headers.get("retry-after-ms"))) is not None:
         return _sane(ms / 1000)
     text = headers.get("retry-after")
@@ -72,14 +72,11 @@ def retry_info_s(details: object) -> float | None:
 
 
 def wait_s(headers: Mapping[str, str], message: str, details: Any = None) -> float | None:
-    """The provider's wait by precedence: headers that name it, the body's details, its words, the quota's reset."""
-    sources = (
-        lambda: retry_after_s(headers),
-        lambda: retry_info_s(details),
-        lambda: said_s(message),
-        lambda: reset_s(headers),
-    )
-    return next((wait for source in sources if (wait := source()) is not None), None)
+    """The provider's wait, by precedence: named by a header, in the details, in words, by the quota's reset."""
+    for wait in (retry_after_s(headers), retry_info_s(details), said_s(message), reset_s(headers)):
+        if wait is not None:
+            return wait
+    return None
 
 
 def _number(text: object) -> float | None:

@@ -44,8 +44,8 @@ _WORST_FIRST: Final = (Kind.STOP_RUN, Kind.DEGRADE, Kind.REASK, Kind.THROTTLE, K
 def classify(exc: BaseException) -> Fault:
     """What an exception means for its row and the run; walks its causes until one of them tells.
 
-    By class, status and code; by words only in a provider's own module, last. What nobody knows, an error of the
-    user's own code included, fails its row and nothing else.
+    By class, status and code; by words only in a provider's own module, last. What nobody knows, such as an error
+    of the user's own code, fails its row and nothing else.
     """
     for link in _causes(exc):
         if fault := _tell(link):

@@ -67,7 +67,7 @@ def _bedrock(exc: BaseException) -> Kind | None:
     known = getattr(sys.modules.get("botocore.exceptions"), "ClientError", None)
     if known is None or not isinstance(exc, known):
         return None
-    error: dict[str, Any] = exc.response.get("Error", {})  # type: ignore[attr-defined]
+    error: dict[str, Any] = exc.response.get("Error", {})
     if error.get("Code") == "ValidationException" and "too long" in str(error.get("Message", "")):
         return Kind.DEGRADE
     return _BEDROCK.get(str(error.get("Code")))

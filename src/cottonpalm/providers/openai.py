@@ -1,4 +1,4 @@
-"""OpenAI's two wire formats, chat completions and Responses, also spoken by Azure, Groq, Mistral and many servers."""
+"""OpenAI's two wire formats, chat completions and Responses, also spoken by Azure, Groq, Mistral and others."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Chat:
         if not isinstance(choices, list) or not choices:
             return Answer(error=_error(body))
         stops = [_chat_stop(choice) for choice in choices]
-        stop = next(filter(None, stops), None)
+        stop = next((stop for stop in stops if stop), None)
         text = "".join(_chat_text(choice) for choice in choices) if stop else ""
         return Answer(True, chat_usage(body.get("usage")), text_of(body.get("model")) or None, stop, text)
 

@@ -19,7 +19,7 @@ class CutAnswer(CottonpalmError):
 
 
 class FilteredAnswer(CottonpalmError):
-    """The answer was refused by the model or emptied by a content filter. `partial` is what was left of it."""
+    """The answer was refused by the model or emptied by a filter. `partial` is what was left of it."""
 
     partial: str = ""
 
@@ -46,7 +46,7 @@ def dressed(plain: type[E], message: str, **attributes: Any) -> E:
     The SDKs wrap and retry what they do not know as theirs; this passes unwrapped and unretried.
     """
     roots = tuple(root for module, name in _ROOTS if (root := getattr(sys.modules.get(module), name, None)))
-    error = _class(plain, roots)(message)
+    error = _class(plain, roots)(message)  # type: ignore[arg-type]  # a class is hashable
     for name, value in attributes.items():
         setattr(error, name, value)
     return error  # type: ignore[return-value]

@@ -20,9 +20,35 @@ if TYPE_CHECKING:
     from cottonpalm.request.turnstile import Permit, Turnstile
     from cottonpalm.request.waiting import Waiter
 
-__all__ = ["ROW", "Allowance", "RowAccount", "RunAccount"]
+__all__ = ["MODEL", "ROW", "Allowance", "ModelCall", "RowAccount", "RunAccount"]
 
 ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
+MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", default=None)
+
+
+class ModelCall:
+    """One call of a chat model that holds a permit, taken by the callback."""
+
+    def __init__(self, row: RowAccount, name: str, permit: Permit) -> None:
+        self.row, self.name = row, name
+        self._permit: Permit | None = permit
+
+    def release(self, verdict: Verdict, pause_s: float = 0.0) -> bool:
+        """Give the permit back; whether it was still held."""
+        permit, self._permit = self._permit, None
+        self.row.let_go(self)
+        if permit is not None:
+            permit.turnstile.release(permit, verdict, pause_s)
+        return permit is not None
+
+    def hand_over(self) -> None:
+        """Something finer appeared under this call: it takes the permits of this model from now on."""
+        if self.release(Verdict.IGNORED):
+            self.row.run.models_below.add(self.name)
+
+    def drop(self) -> None:
+        """The row is over: a cancelled call fires neither end nor error."""
+        self.release(Verdict.IGNORED)
 
 
 class RowAccount:
@@ -142,11 +168,13 @@ class RowAccount:
 
     # One request under it
 
-    def begin(self, call: Call) -> None:  # noqa: ARG002 - which one does not matter
+    def begin(self) -> None:
         """A request appears: refuse it if the row is over; hand the coarser permits over."""
         self.check_open()
         if self._permit is not None:
             self.hand_over()
+        if (model := MODEL.get()) is not None:
+            model.hand_over()
         self._outer_hand_over()
         if self.run.grain != "request":
             self.run.refine("request")
@@ -279,7 +307,7 @@ class RowAccount:
         back, self.aside = self.aside and self._idle < self._open, self.aside and self._idle >= self._open
         return back
 
-    def _tell_aside(self, changed: bool, aside: bool) -> None:  # noqa: FBT001
+    def _tell_aside(self, changed: bool, aside: bool) -> None:
         if changed and self.on_aside is not None:
             self.on_aside(aside)
             self.run.on_change()

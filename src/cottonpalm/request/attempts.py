@@ -1,7 +1,7 @@
 """One model request, from the first try to the last: what to wait for, in what order, and when to stop.
 
-A generator without I/O and without HTTP types: it yields a step, and a driver (async or sync, `drivers.py`) waits and
-sends the result back.
+A generator without I/O and without HTTP types: it yields a step, and a driver (async or sync, `drivers.py`) waits
+and sends the result back.
 
     ("money", pico-dollars) -> bool        reserve; False: the money is spent
     ("permit", key)         -> Permit      wait for one's turn
@@ -26,9 +26,9 @@ from cottonpalm.providers import (
 )
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.judge import judge, judge_status, never_sent
-from cottonpalm.pure.backoff import backoff_s, hinted_s
 from cottonpalm.request.ending import Ending, Money
 from cottonpalm.request.shapes import SIGNATURE_LIFE_S, Call
+from cottonpalm.request.tries import Next, Tries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, MutableMapping
@@ -84,16 +84,6 @@ class Done:
 
 
 @dataclass(slots=True)
-class Tries:
-    """What this request has used up. Throttles count only while the same key accepted others."""
-
-    transient: int = 0
-    throttled: int = 0
-    throttled_alone: int = 0
-    accepted: int = 0
-
-
-@dataclass(slots=True)
 class Judged:
     """What one try came to."""
 
@@ -111,7 +101,7 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
         CutAnswer, FilteredAnswer: the answer is none, and the run does not accept such answers.
         Exception: the last try's own error, where no answer came.
     """
-    row.begin(call)
+    row.begin()
     done: Done | float = 0.0
     try:
         if (known := row.remembered(call)) is not None:
@@ -147,11 +137,11 @@ def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done
             ending.streaming = True
             return Done(reply.raw, ending)
         judged = _judge(row.run, call, reply)
-        wait = _settle(row, call, tries, ending, reply, judged)
+        then = _settle(row, tries, ending, reply, judged)
     finally:
         if not kept:
             ending.abandon(sent=sent)
-    return _finish(row, call, reply, judged) if wait is None else wait
+    return _finish(row, call, reply, judged) if then.sleep_s is None else then.sleep_s
 
 
 def _reserve(row: RowAccount, call: Call) -> Generator[Step, Any, Money]:
@@ -207,52 +197,20 @@ def broken(call: Call, headers: MutableMapping[str, str], answer: Answer) -> Fau
     return None
 
 
-def _settle(
-    row: RowAccount, call: Call, tries: Tries, ending: Ending, reply: Reply, judged: Judged
-) -> float | None:
-    """Give the permit back with its verdict; seconds before the next try, or None: this was the last."""
-    fault, answer = judged.fault, judged.answer
-    wait, pause_s = _next(row.run, call, tries, fault) if fault is not None else (None, 0.0)
+def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged: Judged) -> Next:
+    """Give the permit back with its verdict; what follows."""
+    fault, answer, then = judged.fault, judged.answer, Next(None)
+    if fault is not None:
+        then = tries.after(fault, row.run, row.run.turnstile(ending.call.key).accepted)
     ending.over(
         fault,
         status=reply.status or None,
         usage=answer.usage if answer else None,
         model=answer.model if answer else None,
         billed=judged.billed,
-        pause_s=pause_s,
+        pause_s=then.pause_s,
     )
-    return wait
-
-
-def _next(run: RunAccount, call: Call, tries: Tries, fault: Fault) -> tuple[float | None, float]:
-    """Seconds to sleep before the next try (None: there is none), and the pause of the whole key."""
-    if fault.kind is Kind.THROTTLE:
-        pause_s = _wait(run, fault, tries.throttled + tries.throttled_alone)
-        return (None if _throttled_too_often(run, call, tries) else 0.0), pause_s
-    if fault.kind is not Kind.TRANSIENT:
-        return None, 0.0
-    tries.transient += 1
-    if tries.transient >= run.retry.transient_tries:
-        return None, 0.0
-    if not run.allowance.take():  # a storm: nobody fails for it, but everybody slows down
-        return max(run.retry.cap_s, fault.retry_after_s or 0.0), 0.0
-    return _wait(run, fault, tries.transient - 1), 0.0
-
-
-def _wait(run: RunAccount, fault: Fault, attempt: int) -> float:
-    if fault.retry_after_s is not None:
-        return hinted_s(fault.retry_after_s, run.rng)
-    return backoff_s(attempt, run.retry.base_s, run.retry.cap_s, run.rng)
-
-
-def _throttled_too_often(run: RunAccount, call: Call, tries: Tries) -> bool:
-    accepted = run.turnstile(call.key).accepted
-    if accepted > tries.accepted:
-        tries.throttled += 1
-        tries.accepted = accepted
-    else:
-        tries.throttled_alone += 1
-    return tries.throttled >= run.retry.throttle_tries
+    return then
 
 
 def _finish(row: RowAccount, call: Call, reply: Reply, judged: Judged) -> Done:

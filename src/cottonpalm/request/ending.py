@@ -36,11 +36,11 @@ class Money:
         """What to set, for whoever asked for a ceiling that cannot be kept."""
         model = self._call.model
         if self.rates is None:
-            return f"no price is known for the model {model!r}: pass prices={{{model!r}: (in, out)}}, dollars per million tokens"
+            return f"no price is known for {model!r}: pass prices={{{model!r}: (in, out)}}, in dollars per 1M tokens"
         if self._call.input_bound() is None:
             return (
-                f"what a request to {model!r} reads cannot be bounded: it refers to files, a kept conversation or tools that "
-                "the provider runs; run it without a budget"
+                f"what a request to {model!r} reads cannot be bounded: it refers to files, a kept conversation or tools "
+                "that the provider runs; run it without a budget"
             )
         return (
             f"requests to {model!r} name no maximum of output tokens: set max_tokens on the model, "
@@ -70,7 +70,7 @@ class Money:
 
 
 class Ending:
-    """What a try holds while it is under way. `over` or `abandon`, whichever comes first, settles it; later ones do nothing."""
+    """What a try holds while it is under way. `over` or `abandon`, whichever comes first, settles it, once."""
 
     def __init__(self, row: RowAccount, call: Call, permit: Permit, money: Money) -> None:
         self.row, self.call = row, call

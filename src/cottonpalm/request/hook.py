@@ -1,7 +1,7 @@
 """The one patch: `send` of the two HTTP clients that LangChain's integrations use.
 
-It acts only on model requests of a row, and is silent otherwise: the same objects go in and come out. It is installed
-once per process and stays, since whoever patches later may hold on to it.
+It acts only on model requests of a row, and is silent otherwise: the same objects go in and come out. It is
+installed once per process and stays, since whoever patches later may hold on to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.request.account import ROW, RowAccount
-from cottonpalm.request.drivers import INSIDE, drive, drive_sync
+from cottonpalm.request.door import INSIDE, Door
+from cottonpalm.request.drivers import drive, drive_sync
 from cottonpalm.request.live import LIVE, shadow_row
 from cottonpalm.request.shapes import Call, recognise
 
@@ -45,15 +46,15 @@ def install() -> None:
 
 
 def reaches() -> bool:
-    """Whether a request through a client of each library still reaches the hook: another may have put `send` back."""
+    """Whether a request through each client still reaches the hook: somebody may have put the old `send` back."""
     with _lock:
         names = sorted(_installed)
     return bool(names) and all(_reached(importlib.import_module(name)) for name in names)
 
 
 def _patch(http: ModuleType) -> None:
-    http.AsyncClient.send = _async_send(http, http.AsyncClient.send)  # type: ignore[attr-defined]
-    http.Client.send = _sync_send(http, http.Client.send)  # type: ignore[attr-defined]
+    http.AsyncClient.send = _async_send(http, http.AsyncClient.send)
+    http.Client.send = _sync_send(http, http.Client.send)
 
 
 def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,9 +63,8 @@ def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[...,
         found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
         if found is None:
             return await original(self, request, **options)
-        stream = options.get("stream", False)
         again = functools.partial(original, self, request, **options)
-        return await drive(*found, http, request, stream, again)
+        return await drive(*found, Door(http, request, options.get("stream", False), again))
 
     return send
 
@@ -75,9 +75,8 @@ def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., 
         found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
         if found is None:
             return original(self, request, **options)
-        stream = options.get("stream", False)
         again = functools.partial(original, self, request, **options)
-        return drive_sync(*found, http, request, stream, again)
+        return drive_sync(*found, Door(http, request, options.get("stream", False), again))
 
     return send
 
@@ -105,7 +104,7 @@ def _call(request: Any) -> Call | None:
     if not isinstance(content, bytes):
         return None
     url = request.url
-    return recognise("POST", url.scheme, url.host, url.port, url.path, request.headers, content)
+    return recognise("POST", (url.scheme, url.host, url.port, url.path), request.headers, content)
 
 
 def _reached(http: ModuleType) -> bool:
@@ -120,7 +119,7 @@ def _reached(http: ModuleType) -> bool:
         _PROBE.reset(token)
         with _lock:
             _probing -= 1
-    return len(seen) >= 2  # noqa: PLR2004 - one sync, one async
+    return len(seen) >= 2  # one sync, one async
 
 
 def _probe(http: ModuleType) -> None:

@@ -1,8 +1,8 @@
 """The runs that are under way, and the row of last resort for requests whose row was lost.
 
-A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. Where exactly one run
-is live, a model request without a row can only be its: it goes to that run's shadow row, so that permits, retries and
-money hold. With two runs nobody can tell, and it passes uncounted.
+A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. Where exactly one
+run is live, a model request without a row can only be its: it goes to that run's shadow row, so that permits, retries
+and money hold. With two runs nobody can tell, and it passes uncounted.
 """
 
 from __future__ import annotations

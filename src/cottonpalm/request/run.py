@@ -30,8 +30,7 @@ _numbers = itertools.count(1)
 class Allowance:
     """How many retries a whole run may make: a share of its requests, and a floor. Stops retry storms.
 
-    Attributes:
-        spent: nothing is left; retries take their longest wait, and no new row should start.
+    Where nothing is left, retries take their longest wait, and no new row should start.
     """
 
     def __init__(self, share: float, floor: int) -> None:
@@ -41,6 +40,7 @@ class Allowance:
 
     @property
     def spent(self) -> bool:
+        """Nothing is left."""
         return self._retries >= self._floor + self._share * self._requests
 
     def request(self) -> None:
@@ -104,6 +104,7 @@ class RunAccount:
         self.models_below: set[str] = (
             set()
         )  # models whose requests the hook sees: they need no permit of their own
+        self.models_gated = False  # a model was seen whose requests it does not see
         self._seen: dict[str, Turnstile] = {}
         self._rates: dict[tuple[str, str], Rates | None] = {}
         self._said: set[str] = set()
@@ -114,6 +115,11 @@ class RunAccount:
         if self._seen:
             return sum(turnstile.limit for turnstile in list(self._seen.values()))
         return float(self.turnstiles.initial)
+
+    @property
+    def wants_handler(self) -> bool:
+        """Whether rows still need `callback.handler()`: not once all models of the chain turned out to be hooked."""
+        return self.grain != "request" or self.models_gated or not self.hooked
 
     def turnstile(self, key: str) -> Turnstile:
         """The turnstile of this key, which from now on counts towards this run's limit."""

@@ -76,15 +76,17 @@ class Call:
 
 
 def recognise(
-    method: str,
-    scheme: str,
-    host: str,
-    port: int | None,
-    path: str,
-    headers: Mapping[str, str],
-    content: bytes,
+    method: str, url: tuple[str, str, int | None, str], headers: Mapping[str, str], content: bytes
 ) -> Call | None:
-    """The request as a `Call` if it is a POST to a listed model path with a body of that shape, else None."""
+    """The request as a `Call` if it is a POST to a listed model path with a body of that shape, else None.
+
+    Args:
+        method: of HTTP.
+        url: scheme, host, port where it is not the scheme's own, path.
+        headers: names in lower case, or a mapping that does not mind.
+        content: the whole body.
+    """
+    scheme, host, port, path = url
     if method != "POST" or (family := family_of(path)) is None:
         return None
     body = loads(content)

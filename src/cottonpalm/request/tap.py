@@ -1,8 +1,8 @@
 """Streamed answers: read on the side, so that the permit goes back when the provider has sent all.
 
-An async stream is pumped as fast as the provider sends, whatever its reader does: a reader that makes the next request
-while its stream is open would else wait for itself. A sync stream is read by its reader; when its row needs a permit
-and has to wait, `drain` reads the rest first. One answer is kept in memory at most.
+An async stream is pumped as fast as the provider sends, whatever its reader does: a reader that makes the next
+request while its stream is open would else wait for itself. A sync stream is read by its reader; when its row needs
+a permit and has to wait, `drain` reads the rest first. One answer is kept in memory at most.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Reading:
     """Reads along a stream's bytes and settles its try at the end. No I/O."""
 
     def __init__(self, ending: Ending, status: int, headers: MutableMapping[str, str]) -> None:
+        self.row = ending.row
         self._ending, self._status, self._headers = ending, status, headers
         self._stream = ending.call.family.stream()
         self._lines = Lines()
@@ -45,7 +46,7 @@ class Reading:
 
     def end(self, error: Exception | None) -> Exception | None:
         """The provider has sent all, or broke off with `error`. What to raise after the last piece, or None."""
-        row, call = self._ending.row, self._ending.call
+        row, call = self.row, self._ending.call
         answer = self._answer()
         fault = broken(call, self._headers, answer) if error is None else row.run.fault_of(error)
         if fault is not None and fault.kind is Kind.STOP_RUN:
@@ -56,7 +57,7 @@ class Reading:
 
     def _to_raise(self, error: Exception | None, fault: Fault | None, answer: Answer) -> Exception | None:
         if error is not None or fault is None:
-            return error or cut(self._ending.row, self._ending.call, answer)
+            return error or cut(self.row, self._ending.call, answer)
         told_in_the_stream = answer.error is not None  # the SDK reads and raises that itself
         return None if told_in_the_stream else dressed(BrokenAnswer, fault.message)
 
@@ -82,7 +83,7 @@ class AsyncTap:
     ) -> None:
         self._source, self._reading = source, reading
         self._gap_s, self._timed_out = gap_s, timed_out
-        self._row = reading._ending.row
+        self._row = reading.row
         self._chunks: deque[bytes] = deque()
         self._news = asyncio.Event()
         self._over = False
@@ -151,8 +152,8 @@ class SyncTap:
 
     def __init__(self, source: Any, reading: Reading) -> None:
         self._source, self._reading = source, reading
-        self._pieces = iter(source)
-        self._row = reading._ending.row
+        self._pieces: Iterator[bytes] = iter(source)
+        self._row = reading.row
         self._chunks: deque[bytes] = deque()
         self._lock = threading.Lock()
         self._over = False

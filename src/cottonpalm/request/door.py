@@ -1,0 +1,122 @@
+"""How one request goes out through an HTTP client, and how its answer is shown to `attempts` and to the chain."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.request.attempts import Done, Kept, Reply
+from cottonpalm.request.tap import AsyncTap, Reading, SyncTap, tap_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
+_OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+@dataclass(slots=True, frozen=True)
+class Door:
+    """One request on its way out.
+
+    Attributes:
+        http: the library it speaks, `httpx` or `httpx2`.
+        stream: the caller reads the body itself.
+        send: the original `send` with all its arguments, called once per try.
+    """
+
+    http: ModuleType
+    request: Any
+    stream: bool
+    send: Callable[[], Any]
+
+    async def once(self, timeout_s: float) -> Reply:
+        """Send once, as a task; an exception becomes part of the reply."""
+        try:
+            with _inside():
+                async with asyncio.timeout(timeout_s):
+                    response = await self.send()
+                    if self.stream and response.status_code >= 400:
+                        await response.aread()
+        except TimeoutError as exc:
+            return Reply(error=self.timed_out(timeout_s, exc))
+        except Exception as exc:  # noqa: BLE001 - judged, and raised again when the tries are used up
+            return Reply(error=exc)
+        return self._reply(response)
+
+    def once_sync(self, timeout_s: float) -> Reply:
+        """Send once and block this thread; the timeout bounds each socket operation."""
+        request, kept = self.request, self.request.extensions
+        request.extensions = {**kept, "timeout": _lowered(kept.get("timeout"), timeout_s)}
+        try:
+            with _inside():
+                response = self.send()
+                if self.stream and response.status_code >= 400:
+                    response.read()
+        except Exception as exc:  # noqa: BLE001 - judged, and raised again when the tries are used up
+            return Reply(error=exc)
+        finally:
+            request.extensions = kept
+        return self._reply(response)
+
+    def response(self, done: Done, gap_s: float) -> Any:
+        """What the chain gets as a task; a stream is read on the side, with this longest gap between two pieces."""
+        if done.ending is not None:
+            tap = tap_class(AsyncTap, self.http.AsyncByteStream)
+            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
+            done.raw.stream = tap(done.raw.stream, reading, gap_s, lambda: self.timed_out(gap_s))
+        return done.raw if done.kept is None else self._again(done.kept)
+
+    def response_sync(self, done: Done) -> Any:
+        """What the chain gets on a thread."""
+        if done.ending is not None:
+            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
+            done.raw.stream = tap_class(SyncTap, self.http.SyncByteStream)(done.raw.stream, reading)
+        return done.raw if done.kept is None else self._again(done.kept)
+
+    def _again(self, kept: Kept) -> Any:
+        """A response made again of a failure known before."""
+        headers = {name: value for name, value in kept.headers.items() if name not in _OF_THE_WIRE}
+        return self.http.Response(kept.status, headers=headers, content=kept.content, request=self.request)
+
+    def timed_out(self, seconds: float, cause: BaseException | None = None) -> Exception:
+        """The library's own exception for an answer that took too long."""
+        error: Exception = self.http.ReadTimeout(f"no answer within {seconds:g} s", request=self.request)
+        error.__cause__ = cause
+        return error
+
+    def _reply(self, response: Any) -> Reply:
+        still_open = self.stream and response.status_code < 400
+        return Reply(
+            response.status_code,
+            response.headers,
+            None if still_open else response.content,
+            response,
+            as_error=lambda: self._as_error(response),
+        )
+
+    def _as_error(self, response: Any) -> Exception:
+        error: Exception = self.http.HTTPStatusError(
+            f"HTTP {response.status_code}", request=self.request, response=response
+        )
+        return error
+
+
+def _lowered(timeouts: dict[str, float | None] | None, timeout_s: float) -> dict[str, float]:
+    """No socket operation of a thread may take longer than the whole try."""
+    own = {name: (timeouts or {}).get(name) for name in ("connect", "read", "write", "pool")}
+    return {name: timeout_s if value is None else min(value, timeout_s) for name, value in own.items()}
+
+
+@contextmanager
+def _inside() -> Iterator[None]:
+    """Below the original `send` nothing is ours: a transport may itself use a client."""
+    token = INSIDE.set(True)
+    try:
+        yield
+    finally:
+        INSIDE.reset(token)

@@ -1,0 +1,72 @@
+"""When a request is tried again, and how long it waits before. Decisions only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from cottonpalm.model import Fault, Kind
+from cottonpalm.pure.backoff import backoff_s, hinted_s
+
+if TYPE_CHECKING:
+    from cottonpalm.request.run import RunAccount
+
+
+class Next(NamedTuple):
+    """What follows a failure.
+
+    Attributes:
+        sleep_s: of this request alone before its next try; None: there is none.
+        pause_s: of everybody on the same key.
+    """
+
+    sleep_s: float | None
+    pause_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Tries:
+    """What one request has used up.
+
+    Throttles are nobody's fault and use no tries. They end only where the same key takes others' requests meanwhile.
+
+    Attributes:
+        transient: sends that failed for a transient reason.
+        throttled: rejections while the key accepted others.
+        alone: rejections while it accepted nobody.
+        accepted: the key's count of accepted requests at the last rejection.
+    """
+
+    accepted: int
+    transient: int = 0
+    throttled: int = 0
+    alone: int = 0
+
+    def after(self, fault: Fault, run: RunAccount, accepted: int) -> Next:
+        """What follows this fault; `accepted` is the key's count now."""
+        if fault.kind is Kind.THROTTLE:
+            return self._after_throttle(fault, run, accepted)
+        if fault.kind is not Kind.TRANSIENT:
+            return Next(None)
+        self.transient += 1
+        if self.transient >= run.retry.transient_tries:
+            return Next(None)
+        if not run.allowance.take():  # a storm: nobody fails for it, but everybody slows down
+            return Next(max(run.retry.cap_s, fault.retry_after_s or 0.0))
+        return Next(_wait_s(fault, run, self.transient - 1))
+
+    def _after_throttle(self, fault: Fault, run: RunAccount, accepted: int) -> Next:
+        pause_s = _wait_s(fault, run, self.throttled + self.alone)
+        if accepted > self.accepted:
+            self.throttled += 1
+            self.accepted = accepted
+        else:
+            self.alone += 1
+        over = self.throttled >= run.retry.throttle_tries
+        return Next(None if over else 0.0, pause_s)  # no sleep: the turnstile holds the pause
+
+
+def _wait_s(fault: Fault, run: RunAccount, attempt: int) -> float:
+    if fault.retry_after_s is not None:
+        return hinted_s(fault.retry_after_s, run.rng)
+    return backoff_s(attempt, run.retry.base_s, run.retry.cap_s, run.rng)
