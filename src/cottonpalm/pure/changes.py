@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-_SHOWN_CHARS = 60
-_ABSENT = object()
+CODE: Final = "$code"  # in a description: the hash of the user's own code
+_SHOWN_CHARS: Final = 60
+_ABSENT: Final = object()
 
 
 class Changes(NamedTuple):
@@ -19,18 +20,14 @@ class Changes(NamedTuple):
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     """What changed between two descriptions (`fingerprint.describe`)."""
-    refuse = [_sentence(*difference) for difference in _differences(old.get("parts", {}), new.get("parts", {}))]
-    return Changes(refuse, list(_code_changes(old.get("code", {}), new.get("code", {}))))
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
+    changes = Changes([], [])
     for part in sorted(old.keys() | new.keys()):
-        before, after = old.get(part, _ABSENT), new.get(part, _ABSENT)
-        if before is _ABSENT or after is _ABSENT:
-            yield part, "", before, after
-        else:
-            for path, was, now in _leaves(before, after, ""):
-                yield part, path, was, now
+        for path, was, now in _leaves(old.get(part, _ABSENT), new.get(part, _ABSENT), ""):
+            if path.endswith(CODE):
+                changes.warn.extend(_code_change(part, was, now))
+            else:
+                changes.refuse.append(_sentence(part, path, was, now))
+    return changes
 
 
 def _leaves(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
@@ -46,11 +43,11 @@ def _leaves(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _sentence(part: str, path: str, old: Any, new: Any) -> str:
-    if not path:
-        return f"{part} was added" if old is _ABSENT else f"{part} is gone" if new is _ABSENT else f"{part} changed"
+    if not path and _ABSENT in (old, new):
+        return f"{part} was added" if old is _ABSENT else f"{part} is gone"
     if path.rpartition(".")[2] in ("template", "content") and isinstance(old, str) and isinstance(new, str):
         return f"the prompt changed ({part}): {_pair(old, new)}"
-    return f"{part}: {path} changed: {_pair(old, new)}"
+    return f"{part}: {path} changed: {_pair(old, new)}" if path else f"{part} changed: {_pair(old, new)}"
 
 
 def _pair(old: Any, new: Any) -> str:
@@ -70,9 +67,7 @@ def _cut(text: str, start: int) -> str:
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
 
 
-def _code_changes(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
-    """Source text is compared with source text; bytecode only with that of the same Python minor version."""
-    for part in sorted(old.keys() & new.keys()):
-        (was_kind, _, was), (now_kind, _, now) = old[part].partition(":"), new[part].partition(":")
-        if was_kind == now_kind and was != now:
-            yield f"the code of {part} changed"
+def _code_change(part: str, old: Any, new: Any) -> Iterator[str]:
+    """Source is compared with source; bytecode only with that of the same Python minor version."""
+    if not (isinstance(old, str) and isinstance(new, str)) or old.partition(":")[0] == new.partition(":")[0]:
+        yield f"the code of {part} changed"

@@ -17,6 +17,7 @@ __all__ = [
     "check",
     "decode",
     "encode",
+    "has_input",
     "pack",
     "qualified",
     "stored_input",
@@ -140,6 +141,11 @@ def unpack(record: bytes, index: int, types: Types) -> Outcome:
 def _error(parts: list[Any]) -> ErrorRecord:
     kind, type_, message, retryable = parts
     return ErrorRecord(Kind(kind), type_, message, retryable)
+
+
+def has_input(record: bytes) -> bool:
+    """Whether the record holds an input that can be run again."""
+    return INPUT in orjson.loads(record)
 
 
 def stored_input(record: bytes | dict[str, Any], types: Types) -> Any:

@@ -1,0 +1,119 @@
+"""Reading a chain: every Runnable inside it, with the path by which it is reached. Nothing is called or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain as joined
+from typing import Any, NamedTuple
+
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBranch,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+    RunnableSequence,
+    RunnableWithFallbacks,
+)
+from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase
+from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfigurableAlternatives
+from langchain_core.runnables.passthrough import RunnableAssign
+from langchain_core.runnables.router import RouterRunnable
+
+_NESTED = 6  # containers looked into for Runnables, inside one attribute
+
+
+class Part(NamedTuple):
+    """One Runnable of a chain. `path` names it for people: "steps[1] ChatOpenAI"."""
+
+    path: str
+    runnable: Any
+
+
+def parts(chain: Any) -> list[Part]:
+    """Every Runnable in the chain, outermost first, each object once; cycles end."""
+    return list(_walk(chain, "", set()))
+
+
+def _walk(runnable: Any, path: str, seen: set[int]) -> Iterator[Part]:
+    if id(runnable) in seen:
+        return
+    seen.add(id(runnable))
+    yield Part(f"{path} {type(runnable).__name__}".strip(), runnable)
+    for label, child in children(runnable):
+        inner = label if not path or label.startswith("[") else f".{label}"
+        yield from _walk(child, f"{path}{inner}", seen)
+
+
+def children(runnable: Any) -> list[tuple[str, Any]]:
+    """The Runnables directly inside this one, with their labels."""
+    for cls, inside in _INSIDE:
+        if isinstance(runnable, cls):
+            return [(label, child) for label, child in inside(runnable) if child is not None]
+    return [pair for name, value in attributes(runnable).items() for pair in _nested(name, value, _NESTED)]
+
+
+def _numbered(name: str, items: Sequence[Any]) -> list[tuple[str, Any]]:
+    return [(f"{name}[{index}]", item) for index, item in enumerate(items)]
+
+
+def _branches(runnable: RunnableBranch[Any, Any]) -> list[tuple[str, Any]]:
+    found = [
+        (f"branches[{index}].{label}", child)
+        for index, pair in enumerate(runnable.branches)
+        for label, child in zip(("condition", "then"), pair, strict=True)
+    ]
+    return [*found, ("default", runnable.default)]
+
+
+def _alternatives(runnable: RunnableConfigurableAlternatives[Any, Any]) -> list[tuple[str, Any]]:
+    """The alternatives that are there; those made by a function when chosen cannot be read."""
+    found = [(f"alternatives[{name}]", child) for name, child in runnable.alternatives.items()]
+    return [("default", runnable.default), *(pair for pair in found if isinstance(pair[1], Runnable))]
+
+
+def _deps(runnable: RunnableLambda[Any, Any]) -> list[tuple[str, Any]]:
+    try:
+        return _numbered("uses", runnable.deps)
+    except Exception:  # noqa: BLE001 - reads the function's source, which may be anything
+        return []
+
+
+_INSIDE: list[tuple[type, Any]] = [
+    (RunnableSequence, lambda r: _numbered("steps", r.steps)),
+    (RunnableParallel, lambda r: list(r.steps__.items())),
+    (RunnableAssign, lambda r: [("assign", r.mapper)]),
+    (RunnableWithFallbacks, lambda r: [("first", r.runnable), *_numbered("fallbacks", r.fallbacks)]),
+    (RunnableBranch, _branches),
+    (RunnableBindingBase, lambda r: [("bound", r.bound)]),
+    (RunnableEachBase, lambda r: [("each", r.bound)]),
+    (RunnableConfigurableAlternatives, _alternatives),
+    (DynamicRunnable, lambda r: [("default", r.default)]),
+    (RouterRunnable, lambda r: list(r.runnables.items())),
+    (RunnableLambda, _deps),
+    (RunnablePassthrough, lambda _: []),
+]
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """The public attributes of an object: a Pydantic model's fields, or what its instance holds."""
+    if isinstance(fields := getattr(type(value), "model_fields", None), Mapping):
+        return {name: getattr(value, name, None) for name in fields}
+    held = dict(getattr(value, "__dict__", {}))
+    slots = joined.from_iterable(getattr(cls, "__slots__", ()) for cls in type(value).__mro__)
+    held.update({name: getattr(value, name) for name in slots if hasattr(value, name)})
+    return {name: part for name, part in held.items() if not name.startswith("_")}
+
+
+def _nested(label: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    """Runnables in an attribute: itself, in containers, or behind an object's `bound` (a graph's node)."""
+    if isinstance(value, Runnable):
+        yield label, value
+    elif isinstance(bound := getattr(value, "bound", None), Runnable):
+        yield label, bound
+    elif depth and isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _nested(f"{label}[{name}]", part, depth - 1)
+    elif depth and isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            yield from _nested(f"{label}[{index}]", part, depth - 1)

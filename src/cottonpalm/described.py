@@ -1,0 +1,180 @@
+"""Any value as JSON that is the same in every process: no addresses, no secrets, code only as the hash of its text."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from enum import Enum
+from functools import partial
+from hashlib import sha256
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, Final
+
+import orjson
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+from cottonpalm.chain_walk import attributes
+from cottonpalm.pure.changes import CODE
+from cottonpalm.pure.secrets import is_secret, public_url
+
+_DEPTH: Final = 12
+_NOT_ANSWER_SHAPING: Final = frozenset(
+    "async_client cache callback_manager callbacks client config_factories config_specs custom_get_token_ids"
+    " custom_input_type custom_output_type default_headers default_query default_request_timeout deps"
+    " disable_streaming func_accepts http_async_client http_client http_socket_options include_response_headers"
+    " input_types lc_versions max_retries metadata name openai_organization openai_proxy organization profile project"
+    " rate_limiter request_timeout root_async_client root_client service_tier stream_chunk_timeout stream_usage"
+    " streaming tags tiktoken_model_name timeout trace validate_template verbose".split()
+)
+
+
+def described(value: Any, depth: int = _DEPTH, *, schema: bool = False) -> Any:  # noqa: PLR0911 - one line a kind
+    """The JSON form of a value; `schema`: names in it are a JSON schema's properties, not parameters."""
+    if value is None or isinstance(value, bool | int | float | str) and not isinstance(value, Enum):
+        return public_url(value) if isinstance(value, str) else value if _is_json(value) else repr(value)
+    if not depth or isinstance(value, SecretStr | SecretBytes):
+        return None
+    if isinstance(value, type):
+        return _class(value)
+    if isinstance(value, Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if isinstance(value, Mapping):
+        return _mapping(value, depth, schema=schema)
+    if isinstance(value, list | tuple):
+        return [described(part, depth - 1, schema=schema) for part in value]
+    if isinstance(value, AbstractSet):
+        return sorted((described(part, depth - 1) for part in value), key=_canonical)
+    if isinstance(value, bytes | bytearray):
+        return {"sha256": sha256(value).hexdigest()}
+    if callable(value) and not isinstance(value, BaseModel | Runnable) and (code := code_of(value)) is not None:
+        return {CODE: code}
+    return _object(value, depth)
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, float):
+        return value - value == 0
+    return not isinstance(value, int) or abs(value) < 2**53
+
+
+def _canonical(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _class(cls: type) -> Any:
+    """A Pydantic class by its schema, any other by its name."""
+    if issubclass(cls, BaseModel):
+        try:
+            return {"class": cls.__name__, "schema": cls.model_json_schema()}
+        except Exception:  # noqa: BLE001 - fields without a JSON form; then the names of the fields have to do
+            return {"class": cls.__name__, "fields": sorted(cls.model_fields)}
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _mapping(value: Mapping[Any, Any], depth: int, *, schema: bool) -> dict[str, Any]:
+    found = {}
+    for name, part in sorted(value.items(), key=lambda pair: str(pair[0])):
+        text = str(name)
+        if not (schema and isinstance(part, Mapping | list | bool)) and is_secret(text, part):
+            continue
+        found[text] = described(part, depth - 1, schema=text in ("properties", "$defs", "required", "definitions"))
+    return found
+
+
+def _object(value: Any, depth: int) -> Any:
+    """A Runnable is a part of its own; a message is its content; anything else, its public fields."""
+    if isinstance(value, Runnable) and not _is_template(value):
+        return {"runnable": type(value).__name__}
+    cls = type(value)
+    if isinstance(value, BaseMessage):
+        return {"class": cls.__name__, "content": described(value.content, depth - 1)}
+    if callable(form := getattr(value, "isoformat", None)):
+        return form()
+    return {"class": f"{cls.__module__}.{cls.__qualname__}", **fields_of(value, depth)}
+
+
+def _is_template(value: Any) -> bool:
+    return hasattr(value, "format_prompt")
+
+
+def fields_of(value: Any, depth: int = _DEPTH) -> dict[str, Any]:
+    """An object's public fields that shape an answer and are set."""
+    found = {}
+    for name, part in attributes(value).items():
+        if name in _NOT_ANSWER_SHAPING or part is None or _is_empty(part) or is_secret(name, part):
+            continue
+        if isinstance(part, Runnable) and not _is_template(part):
+            continue  # a part of its own
+        if (form := described(part, depth - 1)) is not None:
+            found[name] = form
+    return found
+
+
+def _is_empty(part: Any) -> bool:
+    return isinstance(part, Mapping | list | tuple | AbstractSet) and not part
+
+
+def code_of(function: Any) -> str | None:
+    """A hash of what a function does: its source, else its bytecode (then comparable within one Python minor only).
+
+    Scalars it closes over count; objects it closes over do not, they may change while it runs.
+    """
+    if isinstance(function, partial):
+        inner = code_of(function.func)
+        bound = [described(function.args, 3), described(function.keywords, 3)]
+        return None if inner is None else f"{inner.partition(':')[0]}:{_hash(inner.encode(), _canonical(bound))}"
+    if isinstance(function, BuiltinFunctionType):
+        return f"source:{_hash(function.__qualname__.encode())}"
+    if isinstance(function, MethodType):
+        function = function.__func__
+    if isinstance(wrapped := getattr(function, "__wrapped__", None), FunctionType):
+        function = wrapped
+    if not isinstance(function, FunctionType):
+        return class_code(type(function)) if callable(function) else None
+    return _function_code(function)
+
+
+def _function_code(function: FunctionType) -> str:
+    scalars = _canonical(_closed_over(function))
+    try:
+        source = textwrap.dedent(inspect.getsource(function)).strip()
+    except (OSError, TypeError):
+        code = function.__code__
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        constants = [c for c in code.co_consts if isinstance(c, str | int | float | bytes | None)]
+        return f"{version}:{_hash(code.co_code, repr((constants, code.co_names)).encode(), scalars)}"
+    return f"source:{_hash(source.encode('utf-8', 'surrogatepass'), scalars)}"
+
+
+def _closed_over(function: FunctionType) -> list[Any]:
+    found = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+        if isinstance(value, str | int | float | bool):
+            found.append([name, described(value)])
+    return found
+
+
+def class_code(cls: type) -> str | None:
+    """A hash of a class's source; None for a class without readable source, or of LangChain itself."""
+    if cls.__module__.partition(".")[0].startswith(("langchain", "langgraph", "builtins", "operator")):
+        return None
+    try:
+        return f"source:{_hash(textwrap.dedent(inspect.getsource(cls)).strip().encode('utf-8', 'surrogatepass'))}"
+    except (OSError, TypeError):
+        return None
+
+
+def _hash(*parts: bytes) -> str:
+    hasher = sha256()
+    for part in parts:
+        hasher.update(b"%d:" % len(part) + part)
+    return hasher.hexdigest()

@@ -1,0 +1,33 @@
+"""What must not be written down: names and texts that look like credentials, and the private parts of addresses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+_NAME: Final = re.compile(r"key|token|secret|auth|password|passwd|credential|header|cookie|bearer", re.IGNORECASE)
+_TEXT: Final = re.compile(r"^(sk-|pk-|Bearer |Basic |gh[pousr]_|xox[a-z]-|AKIA|AIza|eyJ[\w-]+\.)")
+_URL: Final = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_LOOPBACK: Final = re.compile(r"^(localhost|127(\.\d+){3}|::1|0\.0\.0\.0)$", re.IGNORECASE)
+
+
+def is_secret(name: str, value: Any) -> bool:
+    """Whether a named value looks like a credential. Numbers never are: `max_tokens` is no token."""
+    if value is None or isinstance(value, bool | int | float):
+        return False
+    return _NAME.search(name) is not None or (isinstance(value, str) and _TEXT.match(value) is not None)
+
+
+def public_url(text: str) -> str:
+    """An address without user, query and fragment; on this machine, without the port, which changes by chance."""
+    if not _URL.match(text):
+        return text
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return text.partition("://")[0] + "://…"
+    if _LOOPBACK.match(host):
+        return f"{parts.scheme}://loopback"
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
