@@ -131,7 +131,7 @@ def probe(path: str) -> None:
 
 
 def _part(path: str) -> Path:
-    return Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
+    return Path(path).with_name(f".{Path(path).name}.part")
 
 
 @contextmanager
@@ -143,9 +143,8 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     """
     part = _part(path)
     try:
-        with open(
-            os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b", buffering=1 << 18
-        ) as file:
+        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "w+b", buffering=1 << 18) as file:
             try:
                 yield file
                 file.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -14,9 +15,10 @@ from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+    from pydantic import BaseModel
 
 SECRET: Final = re.compile(r"(api_?key|token|secret|password|authorization|credential)s?$", re.IGNORECASE)
-MAY_HOLD_SECRETS: Final = re.compile(r"headers|query|extra_body|model_kwargs|client|cookie", re.IGNORECASE)
+MAY_HOLD_SECRETS: Final = re.compile(r"headers|query|cookie|client", re.IGNORECASE)
 COUNTS: Final = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
 
@@ -45,8 +47,14 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
 
 def keepable(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The options that may be kept in the store, and the names of those that may hold secrets and are not."""
-    kept = {key: value for key, value in options.items() if not MAY_HOLD_SECRETS.search(key)}
+    kept = {key: value for key, value in options.items() if not _may_be_secret(key, value)}
     return kept, sorted(set(options) - set(kept))
+
+
+def _may_be_secret(key: str, value: Any) -> bool:
+    if MAY_HOLD_SECRETS.search(key) or (SECRET.search(key) and key not in COUNTS):
+        return True
+    return isinstance(value, dict) and any(_may_be_secret(name, part) for name, part in value.items())
 
 
 def check_url(url: str | None) -> None:
@@ -94,6 +102,7 @@ def _openai(name: str, options: dict[str, Any], base_url: str | None) -> BaseCha
         if base_url is None:
             raise _no_key("openai", "OPENAI_API_KEY")
         options["api_key"] = "none"  # a server of one's own asks for none, but the client insists on one
+    _check_names("openai", options, ChatOpenAI)
     return ChatOpenAI(model=name, base_url=base_url, max_retries=0, **options)
 
 
@@ -107,7 +116,21 @@ def _anthropic(name: str, options: dict[str, Any], base_url: str | None) -> Base
         options["api_key"] = "none"
     if base_url is not None:
         options["base_url"] = base_url
+    _check_names("anthropic", options, ChatAnthropic)
     return ChatAnthropic(model_name=name, max_retries=0, **options)
+
+
+def _check_names(provider: str, options: Mapping[str, Any], model: type[BaseModel]) -> None:
+    """A misspelt option would be sent along, and be refused for each row."""
+    fields = model.model_fields
+    names = {*fields, *(field.alias for field in fields.values() if field.alias)}
+    for key in options:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = (
+                f"; did you mean {near[0]}?" if near else "; what only the server knows goes into extra_body"
+            )
+            raise Problem(f"--model-option {key}: {provider} models have no option {key!r}{hint}")
 
 
 def _no_key(provider: str, variable: str) -> Problem:

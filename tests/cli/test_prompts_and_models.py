@@ -1,0 +1,182 @@
+"""The row prompt, models by name, and the user's own chain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cottonpalm.cli.chains import load_chain
+from cottonpalm.cli.models import build_model, check_url, keepable, parse_options
+from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.prompts import doubts, row_prompt
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.core
+
+
+def texts(template: str, row: dict[str, object], system: str | None = None) -> list[str]:
+    return [str(message.content) for message in row_prompt(template, system, row, "rows.csv").invoke(row)]
+
+
+def test_known_columns_are_replaced_and_every_other_brace_stays() -> None:
+    row = {"text": "{id} {text}", "id": "7"}
+    assert texts('{text} {other} {{id}} {"json": {}} {text.upper} {text!r}', row) == [
+        '{id} {text} {other} {7} {"json": {}} {text.upper} {text!r}'
+    ]
+
+
+def test_values_that_are_no_text_are_put_in_as_json() -> None:
+    row = {"a": None, "b": [1, "ü"], "c": True, "d": 2**70}
+    assert texts("{a} {b} {c} {d}", row) == [f'null [1,"ü"] true {2**70}']
+
+
+def test_column_names_may_hold_anything() -> None:
+    assert texts("{a b} {x.y} {(}", {"a b": "1", "x.y": "2", "(": "3"}) == ["1 2 3"]
+
+
+def test_the_system_message_comes_first_and_is_filled_too() -> None:
+    assert texts("{text}", {"text": "q", "tone": "kind"}, system="be {tone}") == ["be kind", "q"]
+
+
+def test_a_prompt_without_a_column_is_refused_and_the_columns_are_named() -> None:
+    with pytest.raises(Problem, match=r"names no column of rows\.csv.*\{text\}, \{id\}"):
+        row_prompt("Is {txt} good?", None, ["text", "id"], "rows.csv")
+
+
+def test_a_misspelt_column_beside_a_right_one_is_pointed_out() -> None:
+    assert doubts("{text} {lable} {json}", ["text", "label"]) == [
+        "{lable} is no column and is sent as it stands; did you mean {label}?"
+    ]
+
+
+def test_the_prompt_shows_what_it_is_made_of_and_only_the_columns_it_uses() -> None:
+    prompt = row_prompt("{text}", "s", ["id", "text"], "rows.csv")
+    assert (prompt.template, prompt.system, prompt.columns) == ("{text}", "s", ("text",))
+
+
+def test_model_options_are_json_where_they_are_json() -> None:
+    given = ["temperature=0", 'stop=["a"]', "name=gpt-4", "seed=007", "user="]
+    assert parse_options(given) == {
+        "temperature": 0,
+        "stop": ["a"],
+        "name": "gpt-4",
+        "seed": "007",
+        "user": "",
+    }
+
+
+@pytest.mark.parametrize("pair", ["temperature", "=1", "a b=1"])
+def test_a_model_option_without_key_or_value_is_refused(pair: str) -> None:
+    with pytest.raises(Problem, match="write KEY=VALUE"):
+        parse_options([pair])
+
+
+@pytest.mark.parametrize("key", ["api_key", "openai_api_key", "auth_token", "password"])
+def test_a_key_on_the_command_line_is_refused_without_repeating_it(key: str) -> None:
+    with pytest.raises(Problem, match="environment variable") as caught:
+        parse_options([f"{key}=sk-very-secret"])
+    assert "sk-very-secret" not in str(caught.value)
+
+
+def test_options_that_may_hold_secrets_are_not_kept() -> None:
+    options = {"temperature": 0, "default_headers": {"x": "y"}, "extra_body": {"grammar": "g"}}
+    assert keepable(options) == ({"temperature": 0, "extra_body": {"grammar": "g"}}, ["default_headers"])
+    assert keepable({"extra_body": {"a": {"api_key": "s"}}})[1] == ["extra_body"]
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://"])
+def test_a_base_url_must_be_whole(url: str) -> None:
+    with pytest.raises(Problem, match="write the whole address"):
+        check_url(url)
+
+
+def test_a_password_in_the_base_url_is_refused_without_repeating_it() -> None:
+    with pytest.raises(Problem) as caught:
+        check_url("https://me:secret@example.com/v1")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "OPENAI_API_BASE",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_BASE_URL",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize(
+    ("spec", "variable"),
+    [("openai:gpt-4o-mini", "OPENAI_API_KEY"), ("anthropic:claude-x", "ANTHROPIC_API_KEY")],
+)
+def test_a_missing_key_is_one_line_that_names_the_variable(spec: str, variable: str) -> None:
+    with pytest.raises(Problem, match=f"export {variable}="):
+        build_model(spec, {}, None)
+
+
+@pytest.mark.usefixtures("no_keys")
+def test_a_server_of_ones_own_needs_no_key() -> None:
+    assert build_model("openai:x", {}, "http://127.0.0.1:1/v1").openai_api_base == "http://127.0.0.1:1/v1"
+    assert build_model("anthropic:x", {"max_tokens": 5}, "http://127.0.0.1:1").max_tokens == 5
+
+
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize(
+    ("spec", "options", "said"),
+    [
+        ("gpt-4o-mini", {}, "unknown provider 'gpt-4o-mini'; cottonpalm knows local, openai, anthropic"),
+        ("openai", {}, "name the model too, for instance openai:gpt-4o-mini"),
+        ("openai:x", {"temprature": 0}, "no option 'temprature'; did you mean temperature?"),
+        ("openai:x", {"temperature": "hot"}, "temperature"),
+        ("anthropic:x", {"max_token": 0}, "no option 'max_token'; did you mean max_tokens"),
+    ],
+)
+def test_a_model_that_cannot_be_made_is_one_line(spec: str, options: dict[str, object], said: str) -> None:
+    with pytest.raises(Problem) as caught:
+        build_model(spec, options, "http://127.0.0.1:1/v1")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def chain_refusal(spec: str, folder: Path) -> str:
+    with pytest.raises(Problem) as caught:
+        load_chain(spec, str(folder))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "cp_app.py").write_text(
+        "from langchain_core.runnables import RunnableLambda\n"
+        "chain = RunnableLambda(lambda row: row['text'])\n"
+        "class Holder:\n    inner = chain\n"
+        "def make(): return chain\n"
+    )
+    (tmp_path / "cp_broken.py").write_text("import json\n\nboom = 1 / 0\n")
+    (tmp_path / "cp_needs.py").write_text("import no_such_package_at_all\n")
+    (tmp_path / "cp_exits.py").write_text("raise SystemExit(1)\n")
+    return tmp_path
+
+
+def test_a_chain_is_found_in_the_folder_of_the_command(folder: Path) -> None:
+    assert load_chain("cp_app:chain", str(folder)).invoke({"text": "x"}) == "x"
+    assert load_chain("cp_app:Holder.inner", str(folder)).invoke({"text": "x"}) == "x"
+
+
+def test_what_is_no_chain_is_said_in_one_line(folder: Path) -> None:
+    assert "write MODULE:ATTRIBUTE" in chain_refusal("cp_app", folder)
+    assert "no module 'cp_nowhere'" in chain_refusal("cp_nowhere:chain", folder)
+    assert "has no attribute 'chian'; its Runnables are chain" in chain_refusal("cp_app:chian", folder)
+    assert "is no Runnable but a function" in chain_refusal("cp_app:make", folder)
+    assert "ZeroDivisionError: division by zero" in chain_refusal("cp_broken:chain", folder)
+    assert "cp_broken.py line 3" in chain_refusal("cp_broken:chain", folder)
+    assert "No module named 'no_such_package_at_all'" in chain_refusal("cp_needs:chain", folder)
+    assert "ends the program" in chain_refusal("cp_exits:chain", folder)

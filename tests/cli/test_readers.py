@@ -1,0 +1,176 @@
+"""Input files: what is read, and what is said of what cannot be read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.readers import open_rows
+from cottonpalm.source import Broken
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.core
+
+
+def write(folder: Path, name: str, data: bytes | str) -> str:
+    path = folder / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return str(path)
+
+
+def read(path: str, need: tuple[str, ...] = ()) -> list[object]:
+    rows = open_rows(path)
+    rows.need(need)
+    found = list(rows)
+    rows.close()
+    return [f"broken: {row.error.message}" if isinstance(row, Broken) else row for row in found]
+
+
+def refusal(path: str) -> str:
+    with pytest.raises(Problem) as caught:
+        open_rows(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_json_lines_come_as_they_are_and_empty_lines_do_not_count(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", '{"text": "a{b}", "n": 1}\n\n  \n{"text": "ü", "n": [null]}')
+    assert read(path) == [{"text": "a{b}", "n": 1}, {"text": "ü", "n": [None]}]
+
+
+def test_a_csv_cell_may_hold_commas_quotes_and_line_ends(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", 'id,text\r\n1,"a, ""b""\nc"\r\n2,d\r\n')
+    assert read(path) == [{"id": "1", "text": 'a, "b"\nc'}, {"id": "2", "text": "d"}]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, name: str) -> None:
+    data = b'{"text": "x"}\n' if name == "a.jsonl" else b"text\nx\n"
+    assert read(write(tmp_path, name, b"\xef\xbb\xbf" + data)) == [{"text": "x"}]
+
+
+def test_a_later_broken_line_is_a_failed_row_that_names_file_and_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", '{"text": "x"}\n\n{"text": \n[1]\n"s"\nNaN\n{"text": "y"}\n')
+    found = read(path)
+    assert found[0] == {"text": "x"}
+    assert found[-1] == {"text": "y"}
+    assert [
+        str(row).startswith(f"broken: {path} line {line}: ")
+        for row, line in zip(found[1:5], (3, 4, 5, 6), strict=True)
+    ]
+    assert "not a JSON object" in str(found[1])
+    assert "an array" in str(found[2])
+    assert "a string" in str(found[3])
+
+
+def test_a_later_undecodable_byte_is_a_failed_row_that_names_the_byte(tmp_path: Path) -> None:
+    jsonl = write(tmp_path, "a.jsonl", b'{"text": "x"}\n{"text": "\xff"}\n{"text": "y"}\n')
+    csv = write(tmp_path, "a.csv", b"text\nx\na\xffb\ny\n")
+    assert read(jsonl)[1] == f"broken: {jsonl} line 2: byte 11 is not UTF-8; save the file as UTF-8"
+    assert read(csv)[1] == f"broken: {csv} line 3: byte 2 is not UTF-8; save the file as UTF-8"
+    assert read(csv)[2] == {"text": "y"}
+
+
+def test_a_missing_column_is_a_failed_row_that_names_the_line_and_what_is_there(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", '{"text": "x"}\n{"txt": "y"}\n')
+    assert read(path, ("text",))[1] == f"broken: {path} line 2: no column 'text'; this row has 'txt'"
+
+
+def test_a_csv_row_with_a_cell_too_many_is_a_failed_row_that_names_the_line_it_begins_on(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, "a.csv", 'id,text\n1,"a\nb"\n2,c,d\n3,e\n')
+    found = read(path)
+    assert str(found[1]).startswith(f"broken: {path} line 4: 3 cells, the header names 2")
+    assert found[2] == {"id": "3", "text": "e"}
+
+
+def test_a_quote_that_never_ends_is_said_where_it_begins(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", 'text\na\n"b\nc\nd\n')
+    assert read(path)[1] == f"broken: {path} line 3: a quoted cell begins here and never ends"
+
+
+def test_integers_of_any_length_arrive_exactly(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", '{"n": 123456789012345678901234567890, "text": "x"}\n')
+    assert read(path) == [{"n": 123456789012345678901234567890, "text": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.jsonl", b"", "holds no rows"),
+        ("a.jsonl", b"\n\n", "holds no rows"),
+        ("a.csv", b"", "is empty: its first line must name the columns"),
+        ("a.csv", b"text\n", "holds no rows"),
+        ("a.csv", b"a,b,a\n1,2,3\n", "line 1: the column 'a' is named twice"),
+        ("a.csv", b"text\na,b\n", "line 2: 2 cells, the header names 1"),
+        ("a.jsonl", b"[1]\n", "line 1: a row is a JSON object"),
+        ("a.jsonl", b"\n{oops\n", "line 2: not a JSON object"),
+        ("a.csv", b"t\xffxt\nx\n", "line 1: byte 2 is not UTF-8"),
+        ("a.csv", "text\nx\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+        ("a.jsonl", '{"a": 1}'.encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+    ],
+)
+def test_what_is_wrong_at_the_beginning_is_said_before_anything_else(
+    tmp_path: Path, name: str, data: bytes, said: str
+) -> None:
+    path = write(tmp_path, name, data)
+    assert said in refusal(path)
+    assert path in refusal(path)
+
+
+def test_a_file_that_is_not_there_a_folder_and_a_strange_suffix_are_one_line_each(tmp_path: Path) -> None:
+    assert (
+        refusal(str(tmp_path / "no.csv")) == f"cannot read {tmp_path / 'no.csv'}: No such file or directory"
+    )
+    (tmp_path / "folder.csv").mkdir()
+    assert "Is a directory" in refusal(str(tmp_path / "folder.csv"))
+    assert ".jsonl, .ndjson and .csv" in refusal(write(tmp_path, "a.xlsx", b"x"))
+
+
+def test_the_number_of_rows_is_guessed_by_bytes_and_exact_at_the_end(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", '{"text": "0123456789"}\n' * 1000)
+    rows = open_rows(path)
+    stream = iter(rows)
+    for _ in range(10):
+        next(stream)
+    assert rows.total() == (1000, False)
+    list(stream)
+    assert rows.total() == (1000, True)
+    rows.close()
+
+
+def test_columns_are_collected_in_the_order_they_appear(tmp_path: Path) -> None:
+    rows = open_rows(write(tmp_path, "a.jsonl", '{"b": 1, "a": 1}\n{"a": 1, "c": 1}\n'))
+    list(rows)
+    assert rows.columns == ["b", "a", "c"]
+    rows.close()
+
+
+def test_standard_input_is_read_line_by_line_as_it_comes() -> None:
+    program = (
+        "from cottonpalm.cli.readers import open_rows\n"
+        "for row in open_rows('-'): print(row['n'], flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": "src"},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for n in range(3):
+            process.stdin.write(b'{"n": %d}\n' % n)
+            process.stdin.flush()
+            assert process.stdout.readline() == b"%d\n" % n  # before the next line is sent
+        process.stdin.write(b'{"n": 3}')  # no line end
+        process.stdin.close()
+        assert process.stdout.read() == b"3\n"
