@@ -19,13 +19,13 @@ SHADOW: Final = -1  # the index of a shadow row
 _lock: Final = threading.Lock()
 
 
-def open_run(run: RunAccount) -> None:
+def begin(run: RunAccount) -> None:
     """The run begins: requests without a row may be its."""
     with _lock:
         LIVE[run] = RowAccount(run, SHADOW)
 
 
-def close_run(run: RunAccount) -> None:
+def end(run: RunAccount) -> None:
     """The run is over; late requests of its lost threads pass as if it had never been."""
     with _lock:
         shadow = LIVE.pop(run, None)
