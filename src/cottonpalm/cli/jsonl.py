@@ -86,7 +86,8 @@ class JsonlOutput:
             size += len(line)
             if not self._mark.moved and not self._written.add(index):
                 self._mark.doubles = True
-        os.ftruncate(self._fd, size)
+        if size < os.fstat(self._fd).st_size:
+            os.ftruncate(self._fd, size)
         os.lseek(self._fd, size, os.SEEK_SET)
         self._mark.size = size
 
