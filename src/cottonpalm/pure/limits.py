@@ -64,7 +64,7 @@ class Doubling:
 
     def _raised(self) -> Doubling:
         base = self.base or self.limit
-        near_the_wall = self.wall is not None and self.limit <= self.wall * _BEYOND
+        near_the_wall = self.wall is not None and base <= self.wall * _BEYOND
         step = max(1.0, _CAREFUL * base) / int(base) if near_the_wall else 1.0
         return Doubling(min(self.maximum, self.limit + step), self.minimum, self.maximum, self.wall, base)
 

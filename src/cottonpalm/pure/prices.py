@@ -29,8 +29,8 @@ class PriceBook:
     """The prices one run goes by.
 
     Args:
-        own: the user's prices, which go before all others: dollars for a million tokens in and out by model, or
-            a function of the model's name and a usage that returns dollars, or None for a model it does not know.
+        own: the user's prices, which go before all others: dollars for a million tokens in and out by model;
+            or a function of the model's name and a usage that returns dollars, None if it does not know the model.
             A name may be a pattern (`"my-*"`, `"*"`); one without a date also stands for its dated versions.
         free: what costs nothing: names of models or patterns of them, and hosts with their port as in
             `"127.0.0.1:8080"`. The names of local models are always free.

@@ -37,7 +37,7 @@ class Rates:
     request: int = 0
 
     def cost(self, usage: Usage) -> int:
-        """Return the cost of a request with this usage; on the dear side where its counts contradict each other."""
+        """Return the cost of a request with this usage; on the dear side where counts contradict."""
         plain = max(0, usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens)
         return (
             self.request

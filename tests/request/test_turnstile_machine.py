@@ -1,0 +1,177 @@
+"""Any history of a turnstile: tasks come, are cancelled, give back with any verdict and pause; time passes.
+
+The model is a list of who waits and one of permits held. After each step the turnstile must agree with it, and
+nobody may be left waiting who could go.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TC003 - a NamedTuple names its type
+from typing import NamedTuple
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from cottonpalm.model import Verdict
+from cottonpalm.pure.limits import Doubling
+from cottonpalm.pure.ordering import ageing_key
+from cottonpalm.request.turnstile import Permit, Turnstile
+from tests.request.stage import Stage
+
+pytestmark = pytest.mark.core
+
+
+class Waiting(NamedTuple):
+    key: float
+    number: int
+    task: asyncio.Task[Permit]
+
+
+class TurnstileMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = Stage()
+        self.stage.__enter__()
+        self.turnstile = Turnstile("k", Doubling(4, 1, 12))
+        self.line: list[Waiting] = []
+        self.held: list[Permit] = []
+        self.arrivals = 0
+        self.pause_ends = 0.0
+        self.since_pause: list[Permit] | None = None  # granted since the last pause; None before the first
+        self.accepted_since_pause = 0
+        self.limit_before = 4.0
+
+    # What happens
+
+    @rule(priority=st.integers(-2, 2))
+    def come(self, priority: int) -> None:
+        key = ageing_key(self.stage.loop.now_s, priority)
+        task = self.stage.start(self.turnstile.aacquire(priority))
+        self.line.append(Waiting(key, self.arrivals, task))
+        self.arrivals += 1
+        self.see_grants()
+
+    @rule(priority=st.integers(-2, 2))
+    def look_in(self, priority: int) -> None:
+        permit = self.turnstile.try_acquire(priority)
+        if permit is not None:
+            self.check_may_go()
+            self.took(permit)
+
+    @precondition(lambda self: self.line)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        gone = data.draw(st.sampled_from(self.line))
+        gone.task.cancel()
+        self.stage.settle()
+        self.line.remove(gone)
+        self.see_grants()
+
+    @precondition(lambda self: self.held)
+    @rule(
+        data=st.data(),
+        verdict=st.sampled_from([Verdict.SUCCESS, Verdict.SUCCESS, Verdict.DROPPED, Verdict.IGNORED]),
+        pause_s=st.sampled_from([0.0, 0.0, 0.0, 1.0, 20.0]),
+        crossing_cancel=st.booleans(),
+    )
+    def give_back(self, data: st.DataObject, verdict: Verdict, pause_s: float, crossing_cancel: bool) -> None:
+        permit = data.draw(st.sampled_from(self.held))
+        before, generation = self.turnstile.limit, self.turnstile.generation
+        first = min(self.line) if self.line and crossing_cancel else None
+
+        def act() -> None:
+            self.turnstile.release(permit, verdict, pause_s)
+            if first is not None:
+                first.task.cancel()
+
+        self.held.remove(permit)
+        self.learn(permit, verdict, pause_s)
+        self.stage.call(act)
+        if first is not None:
+            self.line.remove(first)
+        self.check_limit(permit, verdict, before, generation)
+        self.see_grants()
+
+    @precondition(lambda self: len(self.held) < 20)
+    @rule()
+    def force(self) -> None:
+        permit = self.turnstile.force()
+        assert permit.forced
+        self.held.append(permit)
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 19.0, 60.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.stage.advance(seconds)
+        self.see_grants()
+
+    # What must hold
+
+    def learn(self, permit: Permit, verdict: Verdict, pause_s: float) -> None:
+        if verdict is Verdict.SUCCESS and self.since_pause is not None and permit in self.since_pause:
+            self.accepted_since_pause += 1
+        if pause_s and self.stage.loop.now_s + pause_s > self.pause_ends:
+            self.pause_ends = self.stage.loop.now_s + pause_s
+            self.since_pause, self.accepted_since_pause = [], 0
+
+    def check_limit(self, permit: Permit, verdict: Verdict, before: float, generation: int) -> None:
+        after = self.turnstile.limit
+        if verdict is Verdict.IGNORED:
+            assert after == before
+        if verdict is Verdict.SUCCESS:
+            assert before <= after <= before + 1
+        if verdict is Verdict.DROPPED:
+            assert after <= before
+            if permit.generation < generation:
+                assert after == before, "an old rejection cuts nothing"
+        assert self.turnstile.generation - generation in ((0, 1) if verdict is Verdict.DROPPED else (0,))
+
+    def check_may_go(self) -> None:
+        assert self.stage.loop.now_s >= self.pause_ends, "granted during a pause"
+        assert self.turnstile.in_flight <= int(self.turnstile.limit), "granted above the limit"
+
+    def took(self, permit: Permit) -> None:
+        self.held.append(permit)
+        if self.since_pause is not None:
+            self.since_pause.append(permit)
+            in_flight = sum(1 for p in self.since_pause if p in self.held)
+            assert in_flight <= 1 + self.accepted_since_pause, "more than the ramp allows"
+
+    def see_grants(self) -> None:
+        granted = [one for one in self.line if one.task.done()]
+        self.line = [one for one in self.line if not one.task.done()]
+        if granted:
+            self.check_may_go()
+            assert not self.line or max(granted)[:2] < min(self.line)[:2], "somebody was overtaken"
+        for one in granted:
+            self.took(one.task.result())
+
+    @invariant()
+    def counts_agree(self) -> None:
+        assert self.turnstile.in_flight == len(self.held)
+        assert self.turnstile.waiting == len(self.line)
+        assert 1 <= self.turnstile.limit <= 12
+
+    @invariant()
+    def nobody_waits_who_could_go(self) -> None:
+        if not self.line or self.stage.loop.now_s < self.pause_ends:
+            return
+        full = self.turnstile.in_flight >= int(self.turnstile.limit)
+        probing = self.since_pause is not None and any(p in self.held for p in self.since_pause)
+        assert full or probing
+
+    def teardown(self) -> None:
+        try:
+            for _ in range(len(self.line) + 2):
+                granted = [one.task.result() for one in self.line if one.task.done()]
+                for permit in (*self.held, *granted):  # those given back before stay given back
+                    self.stage.call(self.turnstile.release, permit, Verdict.SUCCESS)
+                self.stage.advance(60)
+            assert (self.turnstile.in_flight, self.turnstile.waiting) == (0, 0), "somebody starves"
+        finally:
+            self.stage.close()
+
+
+TestTurnstileMachine = TurnstileMachine.TestCase
+TestTurnstileMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)

@@ -1,0 +1,193 @@
+"""Prices, re-checked against genai-prices itself."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import genai_prices
+import pytest
+from genai_prices.data_snapshot import get_snapshot
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cottonpalm.faults import ConfigError
+from cottonpalm.model import PICO, Usage
+from cottonpalm.pure.listed import LookedUpRates
+from cottonpalm.pure.prices import PriceBook
+from cottonpalm.pure.rates import Rates
+
+pytestmark = pytest.mark.core
+
+OPENAI = "https://api.openai.com/v1/chat/completions"
+ANTHROPIC = "https://api.anthropic.com"
+MODELS = [
+    ("gpt-4o-mini", OPENAI),
+    ("gpt-4o-mini-2024-07-18", OPENAI),
+    ("gpt-5-mini", OPENAI),
+    ("o3", OPENAI),
+    ("text-embedding-3-small", OPENAI),
+    ("claude-haiku-4-5-20251001", ANTHROPIC),
+    ("claude-sonnet-4-5", ANTHROPIC),
+    ("gemini-2.5-pro", "https://generativelanguage.googleapis.com/v1beta"),
+    ("gemini-2.5-flash", None),
+    ("sonar", "https://api.perplexity.ai"),
+    ("sonar-deep-research", "https://api.perplexity.ai"),
+    ("deepseek-chat", "https://api.deepseek.com"),
+]
+BOOK = PriceBook()
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> Usage:
+    tokens = draw(st.integers(0, 400_000))
+    read = draw(st.integers(0, tokens))
+    write = draw(st.integers(0, tokens - read))
+    output = draw(st.integers(0, 64_000))
+    return Usage(tokens, output, read, write, draw(st.integers(0, output)))
+
+
+def known(model: str, url: str | None = None, book: PriceBook = BOOK) -> Rates:
+    rates = book.rates(model, url)
+    assert rates is not None
+    return rates
+
+
+def theirs(usage: Usage, model: str, **where: Any) -> float:
+    counts = genai_prices.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        output_reasoning_tokens=usage.reasoning_tokens,
+    )
+    return float(genai_prices.calc_price(counts, model, **where).total_price * PICO)
+
+
+@given(usages(), st.sampled_from(MODELS))
+def test_a_cost_is_what_genai_prices_says_to_the_pico_dollar(
+    usage: Usage, at: tuple[str, str | None]
+) -> None:
+    model, url = at
+    expected = theirs(usage, model, **({"provider_api_url": url} if url else {}))
+    assert known(model, url).cost(usage) == pytest.approx(expected, rel=1e-12, abs=1)
+
+
+@given(usages(), st.sampled_from(MODELS), st.integers(0, 10_000), st.integers(0, 10_000))
+def test_a_bound_is_never_below_the_cost_of_any_smaller_request(
+    usage: Usage, at: tuple[str, str | None], less_in: int, less_out: int
+) -> None:
+    rates = known(*at)
+    assert rates.cost(usage) <= rates.bound(usage.input_tokens + less_in, usage.output_tokens + less_out)
+
+
+@cache
+def all_listed() -> list[tuple[str, str]]:
+    return [(p.id, m.id) for p in get_snapshot().providers for m in p.models if p.id in HOSTS]
+
+
+HOSTS = {
+    "openai": OPENAI,
+    "anthropic": ANTHROPIC,
+    "google": "https://generativelanguage.googleapis.com",
+    "groq": "https://api.groq.com",
+    "mistral": "https://api.mistral.ai",
+    "deepseek": "https://api.deepseek.com",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "x-ai": "https://api.x.ai/v1",
+}
+
+
+def test_every_listed_model_of_the_big_providers_costs_what_the_list_says() -> None:
+    usage = Usage(250_000, 3_000, 20_000, 10_000, 500)
+    seen = 0
+    for provider, model in all_listed():
+        rates = BOOK.rates(model, HOSTS[provider])
+        if rates is None:
+            continue
+        seen += 1
+        expected = theirs(usage, model, provider_id=provider)
+        assert expected - 1 <= rates.cost(usage) <= expected + 300_000, (
+            model
+        )  # a pico-dollar a token, rounded up
+        assert rates.cost(usage) <= rates.bound(250_000, 3_000), model
+    assert seen > 500
+
+
+def test_rates_are_integers_where_tokens_alone_decide_and_tiers_are_looked_up() -> None:
+    assert known("gpt-4o-mini", OPENAI) == Rates(150_000, 600_000, 75_000, 150_000, 150_000)
+    assert isinstance(known("gemini-2.5-pro"), LookedUpRates)
+    assert known("claude-haiku-4-5", ANTHROPIC).dearest_input == 2_000_000  # a cache write for an hour
+
+
+def test_a_known_address_decides_and_at_any_other_the_name() -> None:
+    assert known("gpt-4o-mini", "http://127.0.0.1:4321/v1") == known("gpt-4o-mini", OPENAI)
+    assert known("gpt-4o-mini", "api.openai.com") == known("gpt-4o-mini", OPENAI)
+    assert BOOK.rates("claude-haiku-4-5", "https://api.mistral.ai/v1") is None
+
+
+def test_an_unknown_model_has_no_price() -> None:
+    assert BOOK.rates("somebody-elses-7b", "http://10.0.0.7:8000/v1") is None
+    assert BOOK.rates("ft:gpt-4o-mini:org::x", OPENAI) is None
+    assert BOOK.rates("", None) is None
+
+
+def test_the_users_table_goes_before_the_list_and_before_what_is_free() -> None:
+    book = PriceBook({"gpt-4o-mini": (1, 2), "local:big": (3, 4)})
+    assert known("gpt-4o-mini", OPENAI, book).cost(Usage(1_000_000, 1_000_000)) == 3 * PICO
+    assert known("gpt-4o-mini-2024-07-18", OPENAI, book).input == 1_000_000
+    assert known("local:big", None, book).output == 4_000_000
+    assert known("gpt-4o", OPENAI, book) == known("gpt-4o", OPENAI)
+
+
+def test_a_pattern_prices_what_no_name_does_and_the_longest_wins() -> None:
+    book = PriceBook({"*": (1, 1), "my-*": (2, 2), "my-model": (3, 3)})
+    assert [known(m, None, book).input // 10**6 for m in ("x", "my-x", "my-model")] == [1, 2, 3]
+
+
+@given(st.floats(0, 1e4), st.integers(0, 10**6))
+def test_a_price_with_a_fraction_is_rounded_up_never_down(dollars: float, tokens: int) -> None:
+    cost = known("m", None, PriceBook({"m": (dollars, 0)})).cost(Usage(tokens))
+    assert dollars * 1e6 * tokens * (1 - 1e-12) <= cost <= (dollars * 1e6 + 1) * tokens * (1 + 1e-12)
+
+
+def test_local_models_and_named_hosts_are_free() -> None:
+    book = PriceBook(free=["127.0.0.1:8080", "mine-*"])
+    free = [("local", None), ("local:some.gguf", None), ("x", "http://127.0.0.1:8080/v1"), ("mine-7b", None)]
+    assert [known(model, url, book).bound(10**6, 10**6) for model, url in free] == [0, 0, 0, 0]
+    assert book.rates("x", "http://127.0.0.1:8081/v1") is None
+
+
+def test_a_function_of_usage_sets_costs_and_bounds_and_may_not_know_a_model() -> None:
+    def price(model: str, usage: Usage) -> float | None:
+        if model != "mine":
+            return None
+        return (
+            0.001 + usage.input_tokens * 1e-6 + usage.cache_write_tokens * 1e-6 + usage.output_tokens * 2e-6
+        )
+
+    book = PriceBook(price)
+    rates = known("mine", None, book)
+    assert rates.cost(Usage(100, 10)) == pytest.approx(0.00112 * PICO, abs=1)
+    assert rates.bound(100, 10) == pytest.approx(0.00122 * PICO, abs=1)
+    assert (rates.input >= 1_000_000, rates.output >= 2_000_000) == (True, True)
+    assert known("gpt-4o", OPENAI, book) == known("gpt-4o", OPENAI)
+
+
+@pytest.mark.parametrize("pair", [(-1, 0), (0, float("nan")), (1, float("inf")), (1, 2, 3)])
+def test_a_price_that_cannot_be_is_refused_at_once(pair: Any) -> None:
+    with pytest.raises(ConfigError, match="dollars in, dollars out"):
+        PriceBook({"m": pair})
+
+
+def test_a_function_that_returns_no_dollars_is_refused() -> None:
+    with pytest.raises(ConfigError, match="must return dollars"):
+        PriceBook(lambda _model, _usage: -1.0).rates("m")
+
+
+@given(st.integers(0, 1000), st.integers(0, 2000), st.integers(0, 2000))
+def test_contradicting_counts_never_lower_a_cost(tokens: int, read: int, write: int) -> None:
+    for model in ("gpt-4o-mini", "gemini-2.5-pro"):
+        rates = known(model)
+        cost = rates.cost(Usage(tokens, 0, read, write))
+        assert cost >= rates.cost(Usage(read + write, 0, read, write)) > 0 or read + write == 0
