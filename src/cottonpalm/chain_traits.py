@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from functools import partial
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel, BaseLLM
 from langchain_core.messages import BaseMessage
-from langchain_core.output_parsers import BaseLLMOutputParser
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough, RunnableSequence
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableGenerator
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
-from cottonpalm.chain_walk import attributes, children, parts
+from cottonpalm.chain_walk import attributes, children, closed_over, is_library, parts
 from cottonpalm.stores.codec import qualified
 
+_LIBRARIES = ("langchain", "langchain_core", "langgraph", "openai", "anthropic")
 _ASYNC_FORMS = ("ainvoke", "astream", "atransform", "abatch")
 
 
@@ -37,25 +37,21 @@ def how_to_call(chain: Any) -> Literal["async", "threads"]:
 
 
 def _form(runnable: Any) -> str | None:
-    """"async", "sync", "never async"; None for what runs no code of the user's, or is counted by its parts."""
-    if isinstance(runnable, RunnableGenerator):
-        return "async" if hasattr(runnable, "_atransform") else "never async"
-    if isinstance(runnable, BaseLanguageModel):
-        return _model_form(runnable)
-    if isinstance(runnable, BasePromptTemplate):
-        return None
-    if isinstance(runnable, BaseTool):
-        has_async = getattr(runnable, "coroutine", None) is not None or _overrides(runnable, BaseTool, ("_arun",))
-        return "async" if has_async and getattr(runnable, "coroutine", True) is not None else "sync"
-    if isinstance(runnable, BaseRetriever):
-        return "async" if _overrides(runnable, BaseRetriever, ("_aget_relevant_documents",)) else "sync"
+    """How a step runs: async, sync, or never async; None for what runs no code of the user's."""
+    for cls, form in _FORMS:
+        if isinstance(runnable, cls):
+            return form(runnable)
     if hasattr(runnable, "func") or hasattr(runnable, "afunc"):
         return _function_form(runnable)
-    if _is_langchains(runnable):
+    if is_library(runnable):  # containers, parsers and the like, which have both forms
         return None
-    if isinstance(runnable, BaseLLMOutputParser):
-        return "async" if _overrides(runnable, Runnable, (*_ASYNC_FORMS, "aparse", "aparse_result")) else "sync"
     return "async" if _overrides(runnable, Runnable, _ASYNC_FORMS) else "sync"
+
+
+def _tool_form(tool: Any) -> str:
+    if hasattr(tool, "coroutine"):
+        return "sync" if tool.coroutine is None else "async"
+    return "async" if _overrides(tool, BaseTool, ("_arun",)) else "sync"
 
 
 def _model_form(model: Any) -> str:
@@ -68,38 +64,32 @@ def _model_form(model: Any) -> str:
 def _function_form(runnable: Any) -> str | None:
     """A lambda, a passthrough with a side effect, a graph's node. LangChain's own functions count as nobody's."""
     if (afunc := getattr(runnable, "afunc", None)) is not None:
-        return None if _is_langchain_code(afunc) else "async"
+        return None if is_library(afunc) else "async"
     if (func := getattr(runnable, "func", None)) is None:
         return None
-    return None if _is_langchain_code(func) else "sync"
+    return None if is_library(func) else "sync"
 
 
-def _is_langchain_code(function: Any) -> bool:
-    while isinstance(function, partial):
-        function = function.func
-    module = getattr(function, "__module__", None) or type(function).__module__
-    return module.partition(".")[0].startswith(("langchain", "langgraph", "operator", "builtins"))
-
-
-def _is_langchains(runnable: Any) -> bool:
-    """Classes of LangChain's own: containers, parsers and the like, which have both forms."""
-    return type(runnable).__module__.partition(".")[0].startswith(("langchain", "langgraph"))
+_FORMS: list[tuple[type, Callable[[Any], str | None]]] = [
+    (RunnableGenerator, lambda r: "async" if hasattr(r, "_atransform") else "never async"),
+    (BaseLanguageModel, _model_form),
+    (BasePromptTemplate, lambda _: None),
+    (BaseTool, _tool_form),
+    (
+        BaseRetriever,
+        lambda r: "async" if _overrides(r, BaseRetriever, ("_aget_relevant_documents",)) else "sync",
+    ),
+]
 
 
 def _overrides(runnable: Any, base: type, names: Iterable[str]) -> bool:
-    """Whether the object's class has its own version of one of these methods, below LangChain's core."""
-    for name in names:
-        own = getattr(type(runnable), name, None)
-        owner = next((cls for cls in type(runnable).__mro__ if name in vars(cls)), None)
-        if own is not None and own is not getattr(base, name, None) and owner is not None:
-            if not owner.__module__.startswith("langchain_core.") or not _is_below_core(owner, base):
-                return True
-    return False
+    """Whether a class has an async method of its own. LangChain's base classes only pass on to the sync one."""
+    owners = (next((cls for cls in type(runnable).__mro__ if name in vars(cls)), base) for name in names)
+    return any(not issubclass(base, owner) and not _is_base(owner) for owner in owners)
 
 
-def _is_below_core(owner: type, base: type) -> bool:
-    """An owner between `base` and `Runnable` only passes on to the sync form."""
-    return issubclass(base, owner) or owner.__module__.startswith(("langchain_core.runnables.", "langchain_core.output_parsers."))
+def _is_base(owner: type) -> bool:
+    return owner.__module__.startswith("langchain_core.") and inspect.isabstract(owner)
 
 
 def output_types(chain: Any, output_type: Any = None) -> Mapping[str, type]:
@@ -109,7 +99,11 @@ def output_types(chain: Any, output_type: Any = None) -> Mapping[str, type]:
         chain: any Runnable.
         output_type: a class or several that the chain does not show.
     """
-    given = output_type if isinstance(output_type, Iterable) and not isinstance(output_type, type) else [output_type]
+    given = (
+        output_type
+        if isinstance(output_type, Iterable) and not isinstance(output_type, type)
+        else [output_type]
+    )
     found = {cls for part in parts(chain) for cls in _classes_of(part.runnable)}
     return {qualified(cls): cls for cls in [*found, *(cls for cls in given if cls is not None)]}
 
@@ -118,7 +112,7 @@ def _classes_of(runnable: Any) -> Iterator[type]:
     if isinstance(runnable, RunnableBindingBase):
         yield from _classes_in(runnable.kwargs)
         yield from _classes_in(getattr(runnable, "custom_output_type", None))
-    elif isinstance(runnable, RunnableLambda | RunnableGenerator | RunnablePassthrough):
+    elif hasattr(runnable, "func") or isinstance(runnable, RunnableLambda | RunnableGenerator):
         for name in ("func", "afunc", "_transform", "_atransform"):
             yield from _classes_of_function(getattr(runnable, name, None))
     elif not children(runnable):
@@ -129,16 +123,7 @@ def _classes_of(runnable: Any) -> Iterator[type]:
 
 def _classes_of_function(function: Any) -> Iterator[type]:
     """Classes bound into a function, closed over, or named as its result."""
-    if isinstance(function, partial):
-        yield from _classes_in([*function.args, function.keywords])
-        function = function.func
-    if function is None:
-        return
-    for cell in getattr(function, "__closure__", None) or ():
-        try:
-            yield from _classes_in(cell.cell_contents)
-        except ValueError:  # not filled yet
-            continue
+    yield from _classes_in([value for _, value in closed_over(function)])
     try:
         yield from _classes_in(typing.get_type_hints(function).get("return"))
     except Exception:  # noqa: BLE001 - annotations may name what is not there
@@ -146,26 +131,30 @@ def _classes_of_function(function: Any) -> Iterator[type]:
 
 
 def _classes_in(value: Any, depth: int = 6) -> Iterator[type]:
-    if isinstance(value, type):
-        if _is_rebuilt(value):
-            yield value
-        elif typing.get_args(value):  # list[Model] is a type as well
-            yield from _classes_in(typing.get_args(value), depth - 1)
-    elif not depth:
-        return
-    elif isinstance(value, Mapping):
-        for part in value.values():
+    """Rebuildable classes in a value, its containers, an annotation's arguments, a strategy object's fields."""
+    if isinstance(value, type) and _is_rebuilt(value):
+        yield value
+    if depth:
+        for part in _inside(value):
             yield from _classes_in(part, depth - 1)
-    elif isinstance(value, list | tuple | set):
-        for part in value:
-            yield from _classes_in(part, depth - 1)
-    elif arguments := typing.get_args(value):
-        yield from _classes_in(arguments, depth - 1)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, list | tuple | set):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return vars(value).values()  # an agent's strategy for structured output
+    return typing.get_args(value)
 
 
 def _is_rebuilt(cls: type) -> bool:
     """Classes whose objects the codec stores by name: models, enums, dataclasses, named tuples."""
-    if issubclass(cls, BaseMessage | Runnable):
+    if issubclass(cls, BaseMessage | Runnable) or cls.__module__.partition(".")[0] in (
+        "pydantic",
+        *_LIBRARIES,
+    ):
         return False
     return issubclass(cls, BaseModel | Enum) or dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain as joined
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import (
@@ -21,6 +23,8 @@ from langchain_core.runnables.passthrough import RunnableAssign
 from langchain_core.runnables.router import RouterRunnable
 
 _NESTED = 6  # containers looked into for Runnables, inside one attribute
+_CLOSURES = 4  # functions within functions, looked into for what they close over
+LIBRARIES = ("langchain", "langgraph", "operator", "builtins", "functools")
 
 
 class Part(NamedTuple):
@@ -39,8 +43,12 @@ def _walk(runnable: Any, path: str, seen: set[int]) -> Iterator[Part]:
     if id(runnable) in seen:
         return
     seen.add(id(runnable))
-    yield Part(f"{path} {type(runnable).__name__}".strip(), runnable)
+    name = "arguments" if isinstance(runnable, RunnableBindingBase) else type(runnable).__name__
+    yield Part(f"{path} {name}".strip(), runnable)
     for label, child in children(runnable):
+        if not label:  # a binding: adding a retry or a tag must not move what is inside
+            yield from _walk(child, path, seen)
+            continue
         inner = label if not path or label.startswith("[") else f".{label}"
         yield from _walk(child, f"{path}{inner}", seen)
 
@@ -50,6 +58,14 @@ def children(runnable: Any) -> list[tuple[str, Any]]:
     for cls, inside in _INSIDE:
         if isinstance(runnable, cls):
             return [(label, child) for label, child in inside(runnable) if child is not None]
+    if is_library(runnable) and (
+        function := getattr(runnable, "func", None) or getattr(runnable, "afunc", None)
+    ):
+        return [
+            pair for name, value in closed_over(function) for pair in _nested(f"uses.{name}", value, _NESTED)
+        ]
+    if isinstance(nodes := getattr(runnable, "nodes", None), Mapping) and is_library(runnable):
+        return list(_nested("nodes", nodes, 1))  # a graph: the rest of it is wiring
     return [pair for name, value in attributes(runnable).items() for pair in _nested(name, value, _NESTED)]
 
 
@@ -85,7 +101,7 @@ _INSIDE: list[tuple[type, Any]] = [
     (RunnableAssign, lambda r: [("assign", r.mapper)]),
     (RunnableWithFallbacks, lambda r: [("first", r.runnable), *_numbered("fallbacks", r.fallbacks)]),
     (RunnableBranch, _branches),
-    (RunnableBindingBase, lambda r: [("bound", r.bound)]),
+    (RunnableBindingBase, lambda r: [("", r.bound)]),
     (RunnableEachBase, lambda r: [("each", r.bound)]),
     (RunnableConfigurableAlternatives, _alternatives),
     (DynamicRunnable, lambda r: [("default", r.default)]),
@@ -93,6 +109,35 @@ _INSIDE: list[tuple[type, Any]] = [
     (RunnableLambda, _deps),
     (RunnablePassthrough, lambda _: []),
 ]
+
+
+def is_library(value: Any) -> bool:
+    """Whether a function, or the class of an object, is LangChain's or LangGraph's own."""
+    while isinstance(value, partial):
+        value = value.func
+    module = value.__module__ if isinstance(value, type | FunctionType) else type(value).__module__
+    return module.partition(".")[0].startswith(LIBRARIES)
+
+
+def closed_over(function: Any, depth: int = _CLOSURES) -> list[tuple[str, Any]]:
+    """What a function closes over, by name; functions it closes over are opened in their turn."""
+    if isinstance(function, partial):
+        bound = [
+            *((str(index), part) for index, part in enumerate(function.args)),
+            *function.keywords.items(),
+        ]
+        return [*bound, *closed_over(function.func, depth)]
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, FunctionType) or not depth:
+        return []
+    found: list[tuple[str, Any]] = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+        found += closed_over(value, depth - 1) if isinstance(value, FunctionType) else [(name, value)]
+    return found
 
 
 def attributes(value: Any) -> dict[str, Any]:

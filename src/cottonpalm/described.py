@@ -16,33 +16,82 @@ from typing import Any, Final
 import orjson
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from cottonpalm.chain_walk import attributes
+from cottonpalm.chain_walk import LIBRARIES, attributes, closed_over
 from cottonpalm.pure.changes import CODE
 from cottonpalm.pure.secrets import is_secret, public_url
 
 _DEPTH: Final = 12
+_SCALARS: Final = (str, int, float, bool)
 _NOT_ANSWER_SHAPING: Final = frozenset(
-    "async_client cache callback_manager callbacks client config_factories config_specs custom_get_token_ids"
-    " custom_input_type custom_output_type default_headers default_query default_request_timeout deps"
-    " disable_streaming func_accepts http_async_client http_client http_socket_options include_response_headers"
-    " input_types lc_versions max_retries metadata name openai_organization openai_proxy organization profile project"
-    " rate_limiter request_timeout root_async_client root_client service_tier stream_chunk_timeout stream_usage"
-    " streaming tags tiktoken_model_name timeout trace validate_template verbose".split()
+    (
+        "async_client",
+        "cache",
+        "callback_manager",
+        "callbacks",
+        "client",
+        "config_factories",
+        "config_specs",
+        "custom_get_token_ids",
+        "custom_input_type",
+        "custom_output_type",
+        "default_headers",
+        "default_query",
+        "default_request_timeout",
+        "disable_streaming",
+        "func_accepts",
+        "http_async_client",
+        "http_client",
+        "http_socket_options",
+        "include_response_headers",
+        "input_types",
+        "input_variables",
+        "lc_versions",
+        "max_retries",
+        "metadata",
+        "name",
+        "openai_organization",
+        "openai_proxy",
+        "optional_variables",
+        "organization",
+        "profile",
+        "project",
+        "rate_limiter",
+        "request_timeout",
+        "root_async_client",
+        "root_client",
+        "service_tier",
+        "stream_chunk_timeout",
+        "stream_usage",
+        "streaming",
+        "tags",
+        "tiktoken_model_name",
+        "timeout",
+        "trace",
+        "validate_template",
+        "verbose",
+    )
 )
 
 
-def described(value: Any, depth: int = _DEPTH, *, schema: bool = False) -> Any:  # noqa: PLR0911 - one line a kind
+def described(value: Any, depth: int = _DEPTH, *, schema: bool = False) -> Any:
     """The JSON form of a value; `schema`: names in it are a JSON schema's properties, not parameters."""
-    if value is None or isinstance(value, bool | int | float | str) and not isinstance(value, Enum):
-        return public_url(value) if isinstance(value, str) else value if _is_json(value) else repr(value)
+    if isinstance(value, Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if isinstance(value, str):
+        return public_url(str(value))
+    if value is None or isinstance(value, bool | int | float):
+        return value if _is_json(value) else repr(value)
     if not depth or isinstance(value, SecretStr | SecretBytes):
         return None
     if isinstance(value, type):
         return _class(value)
-    if isinstance(value, Enum):
-        return f"{type(value).__name__}.{value.name}"
+    return _compound(value, depth, schema=schema)
+
+
+def _compound(value: Any, depth: int, *, schema: bool) -> Any:
     if isinstance(value, Mapping):
         return _mapping(value, depth, schema=schema)
     if isinstance(value, list | tuple):
@@ -51,7 +100,8 @@ def described(value: Any, depth: int = _DEPTH, *, schema: bool = False) -> Any: 
         return sorted((described(part, depth - 1) for part in value), key=_canonical)
     if isinstance(value, bytes | bytearray):
         return {"sha256": sha256(value).hexdigest()}
-    if callable(value) and not isinstance(value, BaseModel | Runnable) and (code := code_of(value)) is not None:
+    is_code = callable(value) and not isinstance(value, BaseModel | Runnable)
+    if is_code and (code := code_of(value)) is not None:
         return {CODE: code}
     return _object(value, depth)
 
@@ -73,7 +123,7 @@ def _class(cls: type) -> Any:
             return {"class": cls.__name__, "schema": cls.model_json_schema()}
         except Exception:  # noqa: BLE001 - fields without a JSON form; then the names of the fields have to do
             return {"class": cls.__name__, "fields": sorted(cls.model_fields)}
-    return f"{cls.__module__}.{cls.__qualname__}"
+    return class_path(cls)
 
 
 def _mapping(value: Mapping[Any, Any], depth: int, *, schema: bool) -> dict[str, Any]:
@@ -82,7 +132,9 @@ def _mapping(value: Mapping[Any, Any], depth: int, *, schema: bool) -> dict[str,
         text = str(name)
         if not (schema and isinstance(part, Mapping | list | bool)) and is_secret(text, part):
             continue
-        found[text] = described(part, depth - 1, schema=text in ("properties", "$defs", "required", "definitions"))
+        found[text] = described(
+            part, depth - 1, schema=text in ("properties", "$defs", "required", "definitions")
+        )
     return found
 
 
@@ -95,7 +147,12 @@ def _object(value: Any, depth: int) -> Any:
         return {"class": cls.__name__, "content": described(value.content, depth - 1)}
     if callable(form := getattr(value, "isoformat", None)):
         return form()
-    return {"class": f"{cls.__module__}.{cls.__qualname__}", **fields_of(value, depth)}
+    return {"class": class_path(cls), **fields_of(value, depth)}
+
+
+def class_path(cls: type) -> str:
+    """Package and name: libraries move their classes between modules."""
+    return f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}"
 
 
 def _is_template(value: Any) -> bool:
@@ -106,7 +163,9 @@ def fields_of(value: Any, depth: int = _DEPTH) -> dict[str, Any]:
     """An object's public fields that shape an answer and are set."""
     found = {}
     for name, part in attributes(value).items():
-        if name in _NOT_ANSWER_SHAPING or part is None or _is_empty(part) or is_secret(name, part):
+        if name in _NOT_ANSWER_SHAPING and not (name == "name" and isinstance(value, BaseTool)):
+            continue
+        if part is None or part is False or _is_empty(part) or is_secret(name, part):
             continue
         if isinstance(part, Runnable) and not _is_template(part):
             continue  # a part of its own
@@ -127,7 +186,9 @@ def code_of(function: Any) -> str | None:
     if isinstance(function, partial):
         inner = code_of(function.func)
         bound = [described(function.args, 3), described(function.keywords, 3)]
-        return None if inner is None else f"{inner.partition(':')[0]}:{_hash(inner.encode(), _canonical(bound))}"
+        return (
+            None if inner is None else f"{inner.partition(':')[0]}:{_hash(inner.encode(), _canonical(bound))}"
+        )
     if isinstance(function, BuiltinFunctionType):
         return f"source:{_hash(function.__qualname__.encode())}"
     if isinstance(function, MethodType):
@@ -140,7 +201,8 @@ def code_of(function: Any) -> str | None:
 
 
 def _function_code(function: FunctionType) -> str:
-    scalars = _canonical(_closed_over(function))
+    bound = [[name, described(v)] for name, v in closed_over(function) if isinstance(v, _SCALARS)]
+    scalars = _canonical(bound)
     try:
         source = textwrap.dedent(inspect.getsource(function)).strip()
     except (OSError, TypeError):
@@ -151,21 +213,9 @@ def _function_code(function: FunctionType) -> str:
     return f"source:{_hash(source.encode('utf-8', 'surrogatepass'), scalars)}"
 
 
-def _closed_over(function: FunctionType) -> list[Any]:
-    found = []
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
-        if isinstance(value, str | int | float | bool):
-            found.append([name, described(value)])
-    return found
-
-
 def class_code(cls: type) -> str | None:
     """A hash of a class's source; None for a class without readable source, or of LangChain itself."""
-    if cls.__module__.partition(".")[0].startswith(("langchain", "langgraph", "builtins", "operator")):
+    if cls.__module__.partition(".")[0].startswith(LIBRARIES):
         return None
     try:
         return f"source:{_hash(textwrap.dedent(inspect.getsource(cls)).strip().encode('utf-8', 'surrogatepass'))}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
 import orjson
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_core.runnables.base import RunnableBindingBase, RunnableGenerator
 from langchain_core.runnables.configurable import RunnableConfigurableAlternatives
@@ -13,8 +15,8 @@ from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.runnables.retry import RunnableRetry
 
 from cottonpalm.chain_traits import answer_is_a_message, how_to_call, none_is_no_answer, output_types
-from cottonpalm.chain_walk import Part, children, parts
-from cottonpalm.described import class_code, code_of, described, fields_of
+from cottonpalm.chain_walk import Part, children, closed_over, is_library, parts
+from cottonpalm.described import class_code, class_path, code_of, described, fields_of
 from cottonpalm.pure.changes import CODE, Changes, compare
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _FUNCTIONS = ("func", "afunc", "_transform", "_atransform")
+_PARAMETERS = (str, int, float, bool, BaseMessage, type)
 
 
 def describe(chain: Any, extra: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -54,22 +57,19 @@ def digest(description: dict[str, Any]) -> bytes:
 
 
 def _description(runnable: Any) -> dict[str, Any]:
-    if isinstance(runnable, RunnableRetry):
-        return {}  # how often something is tried does not shape its answer
-    if isinstance(runnable, RunnableBindingBase):
-        return _binding(runnable)
-    if isinstance(runnable, RunnableLambda | RunnableGenerator | RunnablePassthrough):
-        return _functions(runnable)
-    if isinstance(runnable, RunnableWithFallbacks):
-        return {"exceptions": sorted(cls.__qualname__ for cls in runnable.exceptions_to_handle)}
-    if isinstance(runnable, RunnableConfigurableAlternatives):
-        return _alternatives(runnable)
-    if _is_container(runnable):
-        return {}
-    form: dict[str, Any] = {"class": _class_path(runnable), **fields_of(runnable)}
-    if (code := class_code(type(runnable))) is not None:
-        form[CODE] = code
-    return form
+    for cls, form in _FORMS:
+        if isinstance(runnable, cls):
+            return form(runnable)
+    if type(runnable).__module__.startswith("langgraph."):
+        return _graph(runnable)
+    return {} if _is_container(runnable) else _plain(runnable)
+
+
+def _plain(runnable: Any) -> dict[str, Any]:
+    """A prompt, a model, a parser, or a Runnable of the user's own: its class, parameters and code."""
+    code = class_code(type(runnable))
+    form = {"class": class_path(type(runnable)), **fields_of(runnable)}
+    return form if code is None else form | {CODE: code}
 
 
 def _is_container(runnable: Any) -> bool:
@@ -77,20 +77,43 @@ def _is_container(runnable: Any) -> bool:
     return type(runnable).__module__.startswith("langchain_core.runnables.") and bool(children(runnable))
 
 
-def _class_path(runnable: Any) -> str:
-    cls = type(runnable)
-    return f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}"
+def _graph(runnable: Any) -> dict[str, Any]:
+    """A graph by the names of its nodes, a node by its function."""
+    if isinstance(nodes := getattr(runnable, "nodes", None), Mapping):
+        return {"nodes": sorted(nodes)}
+    return _functions(runnable)
 
 
 def _binding(runnable: RunnableBindingBase[Any, Any]) -> dict[str, Any]:
     kwargs = {name: value for name, value in runnable.kwargs.items() if not name.startswith("ls_")}
     configurable = (runnable.config or {}).get("configurable") or {}
-    return {name: form for name, form in (("kwargs", described(kwargs)), ("configurable", described(configurable))) if form}
+    return {
+        name: form
+        for name, form in (("kwargs", described(kwargs)), ("configurable", described(configurable)))
+        if form
+    }
+
+
+def functions(runnable: Any) -> list[tuple[str, Any]]:
+    """The functions a Runnable was made of. A lambda's own `_transform` is a method, a generator's is the user's."""
+    found = [(name.strip("_"), getattr(runnable, name, None)) for name in _FUNCTIONS]
+    return [
+        (name, function)
+        for name, function in found
+        if callable(function) and getattr(function, "__self__", None) is not runnable
+    ]
 
 
 def _functions(runnable: Any) -> dict[str, Any]:
-    codes = {name.strip("_"): code_of(getattr(runnable, name, None)) for name in _FUNCTIONS}
-    return {name: {CODE: code} for name, code in codes.items() if code is not None}
+    """The user's functions by the hash of their code; a library's own by the parameters they close over."""
+    form: dict[str, Any] = {}
+    for name, function in functions(runnable):
+        if is_library(function):
+            bound = {label: value for label, value in closed_over(function) if isinstance(value, _PARAMETERS)}
+            form |= {f"{name} with": shown} if (shown := described(bound)) else {}
+        elif (code := code_of(function)) is not None:
+            form[name] = {CODE: code}
+    return form
 
 
 def _alternatives(runnable: RunnableConfigurableAlternatives[Any, Any]) -> dict[str, Any]:
@@ -100,3 +123,16 @@ def _alternatives(runnable: RunnableConfigurableAlternatives[Any, Any]) -> dict[
         if not isinstance(choice, Runnable) and (code := code_of(choice)) is not None
     }
     return {"choices": sorted([*runnable.alternatives, runnable.default_key]), **made}
+
+
+def _fallbacks(runnable: RunnableWithFallbacks[Any, Any]) -> dict[str, Any]:
+    return {"exceptions": sorted(cls.__qualname__ for cls in runnable.exceptions_to_handle)}
+
+
+_FORMS: list[tuple[Any, Callable[[Any], dict[str, Any]]]] = [
+    (RunnableRetry, lambda _: {}),  # how often something is tried does not shape its answer
+    (RunnableBindingBase, _binding),
+    (RunnableLambda | RunnableGenerator | RunnablePassthrough, _functions),
+    (RunnableWithFallbacks, _fallbacks),
+    (RunnableConfigurableAlternatives, _alternatives),
+]

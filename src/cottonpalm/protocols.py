@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set as AbstractSet
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from cottonpalm.model import Event, Item, Outcome, Parked
@@ -81,6 +81,11 @@ class RunStore(Protocol):
 
     def scan(self, after: int, limit: int) -> list[Slot]:
         """Up to `limit` stored rows with a slot above `after`, in slot order."""
+
+    def holds(
+        self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
+    ) -> bool:
+        """Whether the slots from `first` on hold exactly these rows, each with one of these statuses."""
 
     def find(self, key: bytes) -> list[Slot]:
         """All stored rows with this key, in slot order."""

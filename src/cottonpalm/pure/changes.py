@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 CODE: Final = "$code"  # in a description: the hash of the user's own code
 _SHOWN_CHARS: Final = 60
@@ -34,7 +36,9 @@ def _leaves(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
     """The smallest differing places of two JSON values."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
-            yield from _leaves(old.get(name, _ABSENT), new.get(name, _ABSENT), f"{path}.{name}" if path else name)
+            yield from _leaves(
+                old.get(name, _ABSENT), new.get(name, _ABSENT), f"{path}.{name}" if path else name
+            )
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, (was, now) in enumerate(zip(old, new, strict=True)):
             yield from _leaves(was, now, f"{path}[{index}]")
@@ -53,7 +57,9 @@ def _sentence(part: str, path: str, old: Any, new: Any) -> str:
 def _pair(old: Any, new: Any) -> str:
     """Both sides, shortened round the first place where they differ."""
     was, now = _text(old), _text(new)
-    first = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
+    first = next(
+        (i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now))
+    )
     start = 0 if max(len(was), len(now)) <= _SHOWN_CHARS else max(0, first - _SHOWN_CHARS // 3)
     return f"{_cut(was, start)} -> {_cut(now, start)}"
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from hashlib import blake2b
+from math import isnan
 from typing import Any, Final
 
 import orjson
@@ -111,7 +112,7 @@ def _atom(value: Any) -> bytes | None:  # noqa: PLR0911 - one line a kind
     if isinstance(value, int):
         return b"i%x;" % value if value >= 0 else b"i-%x;" % -value
     if isinstance(value, float):
-        return b"n" if value != value else b"f" + struct.pack(">d", value)
+        return b"n" if isnan(value) else b"f" + struct.pack(">d", value)
     if isinstance(value, bytes | bytearray | memoryview):
         return _sized(b"b", bytes(value))
     return None

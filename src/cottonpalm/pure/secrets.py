@@ -6,7 +6,9 @@ import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-_NAME: Final = re.compile(r"key|token|secret|auth|password|passwd|credential|header|cookie|bearer", re.IGNORECASE)
+_NAME: Final = re.compile(
+    r"key|token|secret|auth|password|passwd|credential|header|cookie|bearer", re.IGNORECASE
+)
 _TEXT: Final = re.compile(r"^(sk-|pk-|Bearer |Basic |gh[pousr]_|xox[a-z]-|AKIA|AIza|eyJ[\w-]+\.)")
 _URL: Final = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOOPBACK: Final = re.compile(r"^(localhost|127(\.\d+){3}|::1|0\.0\.0\.0)$", re.IGNORECASE)

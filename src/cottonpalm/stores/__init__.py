@@ -27,7 +27,9 @@ def open_store(url: str | Path | Store) -> Store:
     if text in ("memory:", "memory://", ":memory:"):
         return MemoryStore()
     if isinstance(url, str) and "://" in text and not text.startswith("sqlite:///"):
-        raise ConfigError(f"store {text.partition('://')[0]}://…: give a file's path, sqlite:///PATH, or memory:")
+        raise ConfigError(
+            f"store {text.partition('://')[0]}://…: give a file's path, sqlite:///PATH, or memory:"
+        )
     from cottonpalm.stores.sqlite import SqliteStore  # noqa: PLC0415 - sqlite3 is only needed here
 
     return SqliteStore(Path(text.removeprefix("sqlite:///")).expanduser())

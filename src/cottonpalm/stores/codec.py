@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from cottonpalm.faults import CannotStore
 from cottonpalm.model import ErrorRecord, Kind, Outcome, Usage
 from cottonpalm.stores.codec_values import check, decode, encode, qualified, text_of, types_of
-from cottonpalm.stores.codec_kinds import Types
+
+if TYPE_CHECKING:
+    from cottonpalm.stores.codec_kinds import Types
 
 __all__ = [
     "NOT_KEPT",
@@ -78,22 +80,17 @@ def _usage(usage: Usage) -> list[int]:
 
 def _note(record: dict[str, Any], outcome: Outcome) -> None:
     """What differs from the usual; the usual takes no room."""
-    if outcome.attempts:
-        record[ATTEMPTS] = outcome.attempts
     if outcome.cost_pico is not None:
         record[COST], record[COST_SOURCE] = outcome.cost_pico, outcome.cost_source
-    if outcome.latency_s:
-        record[LATENCY] = outcome.latency_s
+    if outcome.lane != "live":
+        record[LANE] = outcome.lane
     if outcome.model is not None:
         record[MODEL] = outcome.model
     if outcome.id is not None:
         record[ID] = outcome.id
-    if outcome.lane != "live":
-        record[LANE] = outcome.lane
-    if outcome.truncated:
-        record[TRUNCATED] = True
-    if outcome.cached:
-        record[CACHED] = True
+    record[ATTEMPTS], record[LATENCY] = outcome.attempts, outcome.latency_s
+    if outcome.truncated or outcome.cached:
+        record[TRUNCATED], record[CACHED] = outcome.truncated, outcome.cached
 
 
 def _keep_input(record: dict[str, Any], value: Any, types: Types) -> None:

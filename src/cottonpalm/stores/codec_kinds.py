@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
 from functools import cache
+from math import isnan
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -31,6 +32,8 @@ def qualified(cls: type) -> str:
 
 def is_unicode(text: str) -> bool:
     """False for text with lone surrogates, which UTF-8 cannot hold."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -38,13 +41,15 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def encode_kind(value: Any, encode: Encode) -> Stored:
+def encode_kind(value: Any, encode: Encode) -> Any:
     """The tagged form of a value that is not plain JSON; `encode` does its parts."""
     for cls in type(value).__mro__:
         if (encoder := _ENCODERS.get(cls)) is not None and (stored := encoder(value, encode)) is not None:
             return stored
     if is_dataclass(value) and not isinstance(value, type):
-        return _fields("data", value, {f.name: getattr(value, f.name) for f in fields(value) if f.init}, encode)
+        return _fields(
+            "data", value, {f.name: getattr(value, f.name) for f in fields(value) if f.init}, encode
+        )
     raise CannotStore(
         f"an output of type {type(value).__name__} cannot be stored: return text, JSON, a message, a document or a"
         " Pydantic model, or run without a store"
@@ -64,7 +69,11 @@ def _fields(kind: str, value: Any, found: Mapping[str, Any], encode: Encode) -> 
 
 def _text(value: str, encode: Encode) -> Any:  # noqa: ARG001
     exact = str.__str__(value)  # LangChain's parsers return subclasses; what is stored is the text
-    return exact if is_unicode(exact) else _tagged("str", b64encode(exact.encode("utf-8", "surrogatepass")).decode())
+    return (
+        exact
+        if is_unicode(exact)
+        else _tagged("str", b64encode(exact.encode("utf-8", "surrogatepass")).decode())
+    )
 
 
 def _pairs(value: Mapping[Any, Any], encode: Encode) -> Stored | None:
@@ -135,7 +144,9 @@ _ENCODERS: Final[dict[type, Callable[[Any, Encode], Any]]] = {
     dt.datetime: _exact(dt.datetime, "datetime", lambda value: [value.isoformat(), value.fold]),
     dt.date: _exact(dt.date, "date", dt.date.isoformat),
     dt.time: _exact(dt.time, "time", lambda value: [value.isoformat(), value.fold]),
-    dt.timedelta: _exact(dt.timedelta, "timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
+    dt.timedelta: _exact(
+        dt.timedelta, "timedelta", lambda value: [value.days, value.seconds, value.microseconds]
+    ),
     Decimal: _exact(Decimal, "decimal", str),
     UUID: _exact(UUID, "uuid", str),
 }
@@ -202,8 +213,16 @@ def _reviver() -> Callable[[dict[str, Any]], Any]:
     from langchain_core import agents, documents, messages, outputs, prompt_values  # noqa: PLC0415
     from langchain_core.load.load import Reviver  # noqa: PLC0415
 
-    found = [part for module in (messages, documents, prompt_values, outputs, agents) for part in vars(module).values()]
-    data = [cls for cls in found if isinstance(cls, type) and issubclass(cls, Serializable) and cls.is_lc_serializable()]
+    found = [
+        part
+        for module in (messages, documents, prompt_values, outputs, agents)
+        for part in vars(module).values()
+    ]
+    data = [
+        cls
+        for cls in found
+        if isinstance(cls, type) and issubclass(cls, Serializable) and cls.is_lc_serializable()
+    ]
     return Reviver(allowed_objects=list(dict.fromkeys(data)))
 
 
@@ -238,19 +257,17 @@ def same(a: Any, b: Any) -> bool:
         return type(b) is str and str.__eq__(a, b) is True
     if type(a) is not type(b):
         return False
-    if isinstance(a, float):
-        return a == b or (a != a and b != b)
     if isinstance(a, dict):
-        return len(a) == len(b) and _all_same([*a], [*b]) and _all_same(a.values(), b.values())
+        return _all_same([*a], [*b]) and _all_same([*a.values()], [*b.values()])
     if isinstance(a, list | tuple):
-        return len(a) == len(b) and _all_same(a, b)
+        return _all_same(a, b)
     if isinstance(a, BaseModel):
         return _same_model(a, b)
-    return bool(a == b)
+    return a == b or (isinstance(a, float) and isnan(a) and isnan(b))
 
 
-def _all_same(a: Any, b: Any) -> bool:
-    return all(same(x, y) for x, y in zip(a, b, strict=True))
+def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
 
 
 def _same_model(a: BaseModel, b: BaseModel) -> bool:
@@ -267,9 +284,8 @@ def classes_in(value: Any) -> set[type]:
 
 
 def _classes(value: Any, depth: int) -> Iterator[type]:
-    if isinstance(value, Enum) or (isinstance(value, BaseModel) and not isinstance(value, Serializable)):
-        yield type(value)
-    elif is_dataclass(value) or hasattr(value, "_fields"):
+    model = isinstance(value, BaseModel) and not isinstance(value, Serializable)
+    if model or isinstance(value, Enum) or is_dataclass(value) or hasattr(value, "_fields"):
         yield type(value)
     elif depth and isinstance(value, BaseModel):
         yield from _classes(vars(value), depth - 1)

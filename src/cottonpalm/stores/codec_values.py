@@ -6,8 +6,8 @@ such a key of its own is spelled out, so that data never passes for a tag.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -15,8 +15,17 @@ from cottonpalm.faults import CannotStore
 from cottonpalm.stores import codec_kinds as kinds
 from cottonpalm.stores.codec_kinds import Types, same
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 TAG: Final = kinds.TAG
-_ATOMS: Final = frozenset((str, int, bool, type(None)))
+_ATOMS: Final[dict[type, Callable[[Any], bool]]] = {
+    str: kinds.is_unicode,
+    int: lambda value: -(2**63) <= value < 2**64,
+    float: isfinite,
+    bool: lambda _: True,
+    type(None): lambda _: True,
+}
 _DEPTH: Final = 100  # nested containers; JSON readers stop soon after
 _TEXT_CHARS: Final = 10_000  # kept of an output that cannot be stored
 
@@ -72,20 +81,13 @@ def text_of(value: Any) -> str:
 
 def _plain(value: Any, depth: int) -> bool:
     """Whether JSON says all of `value`: exact types, finite numbers, valid text, no tag of ours."""
-    kind = type(value)
-    if kind is str:
-        return value.isascii() or kinds.is_unicode(value)
-    if kind is int:
-        return -(2**63) <= value < 2**64
-    if kind is bool or value is None:
-        return True
-    if kind is float:
-        return bool(value - value == 0)
-    if depth and kind is list:
+    if (atom := _ATOMS.get(type(value))) is not None:
+        return atom(value)
+    if depth and type(value) is list:
         return all(_plain(part, depth - 1) for part in value)
-    if depth and kind is dict:
+    if depth and type(value) is dict:
         return TAG not in value and all(
-            type(name) is str and (name.isascii() or kinds.is_unicode(name)) and _plain(part, depth - 1)
+            type(name) is str and kinds.is_unicode(name) and _plain(part, depth - 1)
             for name, part in value.items()
         )
     return False
@@ -106,7 +108,9 @@ def _encode(value: Any, depth: int) -> Any:
 
 def _decoder(tag: Any) -> Callable[[dict[str, Any], Types, kinds.Decode], Any]:
     if (found := kinds.DECODERS.get(tag)) is None:
-        raise CannotStore(f"the record holds a value of kind {tag!r}, which this version of cottonpalm does not know")
+        raise CannotStore(
+            f"the record holds a value of kind {tag!r}, which this version of cottonpalm does not know"
+        )
     return found
 
 

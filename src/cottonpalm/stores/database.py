@@ -6,21 +6,41 @@ import os
 import sqlite3
 import threading
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.faults import StoreError
 from cottonpalm.stores.migrations import check_ours, migrate
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 BUSY_S: Final = 30.0  # how long another process may hold the write lock
 _WAL_BYTES: Final = 64 << 20  # the log is cut back to this after a checkpoint
 _TRIES: Final = 100  # switching to WAL is refused at once while another process opens the file
-_inherited: list[Any] = []  # connections of the parent process: never closed here, where closing would cut its log
+_TROUBLES: Final = {
+    (
+        "not a database",
+        "malformed",
+    ): "cannot be read ({text}): choose another file, or put back a copy of this one",
+    (
+        "is full",
+        "No space",
+    ): "cannot be written, the disk is full: free some space and run the same command again",
+    ("locked", "busy"): "is locked by another program: close it and try again",
+    ("readonly", "unable to open", "Permission", "Read-only"): (
+        "cannot be written ({text}): check the permissions of the file and of {folder}"
+    ),
+}
+_inherited: list[
+    Any
+] = []  # connections of the parent process: never closed here, where closing would cut its log
 
 
 def connect(path: Path, *, busy_s: float = BUSY_S) -> sqlite3.Connection:
     """A connection to a store that exists; the caller keeps it to one thread at a time."""
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=busy_s, cached_statements=256)
+    db = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=busy_s, cached_statements=256
+    )
     try:
         check_ours(db, str(path))
         _use_wal(db)
@@ -82,14 +102,9 @@ def _trouble(exc: BaseException, path: Path) -> str:
         return f"cannot be made: there is no folder {folder}. Make it, or choose another place"
     if path.is_dir():
         return "is a folder: name a file in it"
-    if "not a database" in text or "malformed" in text:
-        return f"cannot be read ({text}): choose another file, or put back a copy of this one"
-    if "full" in text or (isinstance(exc, OSError) and exc.errno == 28):
-        return "cannot be written, the disk is full: free some space and run the same command again"
-    if "locked" in text or "busy" in text:
-        return f"is locked by another program for more than {BUSY_S:.0f} s: close it and try again"
-    if "readonly" in text or "unable to open" in text or isinstance(exc, PermissionError):
-        return f"cannot be written ({text}): check the permissions of the file and of {folder}"
+    for words, trouble in _TROUBLES.items():
+        if any(word in text for word in words):
+            return trouble.format(text=text, folder=folder)
     return f"failed ({type(exc).__name__}: {text}): check the disk, then run the same command again"
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 import threading
 from functools import cache
 from pathlib import Path
 from socket import gethostname
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
 from cottonpalm import clock
 from cottonpalm.faults import RunBusy
 from cottonpalm.stores.opening import busy_message
+
+if TYPE_CHECKING:
+    import sqlite3
 
 BEAT_S: Final = 15.0  # how often a holder shows that it lives
 EXPIRES_S: Final = 60.0  # how long another machine's holder may be silent
@@ -141,7 +143,7 @@ class Lease:
     """The right of this process to work on one run. Take the lock, then write the row; drop the row, then unlock."""
 
     def __init__(self, database: Path, run: int, name: str) -> None:
-        self._path, self._run, self._name = _lock_path(database), run, name
+        self._path, self.run, self.name = _lock_path(database), run, name
         self._token = uuid4().hex
         self.lost = False  # another machine took over while this one was silent
 
@@ -151,17 +153,17 @@ class Lease:
             if self._path not in _files:
                 _files[self._path] = _LockFile(self._path)
             file = _files[self._path]
-            taken = file.lock(self._run, fcntl.LOCK_EX)
+            taken = file.lock(self.run, fcntl.LOCK_EX)
             if taken is not False:
-                file.held.add(self._run)
+                file.held.add(self.run)
             _settle(self._path)
             return taken is not False
 
     def unlock(self) -> None:
         """Let go of the lock."""
         with _guard:
-            if (file := _files.get(self._path)) is not None and self._run in file.held:
-                file.unlock(self._run)
+            if (file := _files.get(self._path)) is not None and self.run in file.held:
+                file.unlock(self.run)
                 _settle(self._path)
 
     def enter(self, db: sqlite3.Connection) -> None:
@@ -170,24 +172,24 @@ class Lease:
         Raises:
             RunBusy: a holder on another machine is alive, or may be.
         """
-        holder = holder_of(db, self._run)
+        holder = holder_of(db, self.run)
         if holder is not None and holder.machine != machine() and _is_fresh(holder):
             raise self.busy(holder)
         now = clock.wall()
-        row = (self._run, self._token, gethostname(), machine(), os.getpid(), now, now)
+        row = (self.run, self._token, gethostname(), machine(), os.getpid(), now, now)
         db.execute(f"INSERT OR REPLACE INTO lease (run, {_COLUMNS}) VALUES (?,?,?,?,?,?,?)", row)  # noqa: S608
 
     def beat(self, db: sqlite3.Connection) -> None:
         """Show that this process lives; notes when the lease was taken over."""
         sql = "UPDATE lease SET beat = ? WHERE run = ? AND token = ?"
-        self.lost = db.execute(sql, (clock.wall(), self._run, self._token)).rowcount == 0
+        self.lost = db.execute(sql, (clock.wall(), self.run, self._token)).rowcount == 0
 
     def leave(self, db: sqlite3.Connection) -> None:
         """Drop the row."""
-        db.execute("DELETE FROM lease WHERE run = ? AND token = ?", (self._run, self._token))
+        db.execute("DELETE FROM lease WHERE run = ? AND token = ?", (self.run, self._token))
 
     def busy(self, holder: Holder | None) -> RunBusy:
         """The error for whoever comes second."""
         if holder is None:
-            return RunBusy(f"run {self._name!r} is being opened by another process: try again in a moment")
-        return RunBusy(busy_message(self._name, holder.host, holder.pid, holder.since))
+            return RunBusy(f"run {self.name!r} is being opened by another process: try again in a moment")
+        return RunBusy(busy_message(self.name, holder.host, holder.pid, holder.since))

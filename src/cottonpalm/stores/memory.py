@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
 from cottonpalm.faults import RunBusy, StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, StoredRow
 from cottonpalm.stores.opening import Decision, busy_message, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence, Set as AbstractSet
 
 
 class _Run:
@@ -102,6 +104,17 @@ class MemoryRunStore:
         with self._lock:
             slots = sorted(slot for slot in self._run.rows if slot > after)[:limit]
             return [self._slot(slot) for slot in slots]
+
+    def holds(
+        self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
+    ) -> bool:
+        """See `protocols.RunStore`."""
+        with self._lock:
+            rows = [self._run.rows.get(first + offset) for offset in range(len(keys))]
+        return all(
+            row is not None and row.key == key and row.content == content and row.status in statuses
+            for row, key, content in zip(rows, keys, contents, strict=True)
+        )
 
     def find(self, key: bytes) -> list[Slot]:
         """See `protocols.RunStore`."""

@@ -1,12 +1,14 @@
-"""The schema as an append-only list of steps; PRAGMA user_version counts how many have run. Never edit a shipped one."""
+"""The schema: an append-only list of steps, counted by PRAGMA user_version. Never edit one that was shipped."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm.faults import StoreError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
 
 APPLICATION_ID: Final = 0x434F5450  # "COTP": what tells our files from other SQLite databases
 
@@ -40,7 +42,9 @@ def check_ours(db: sqlite3.Connection, path: str) -> None:
     (application_id,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application_id != APPLICATION_ID and (application_id or tables):
-        raise StoreError(f"{path} is a database of another program: give cottonpalm a file of its own (--store)")
+        raise StoreError(
+            f"{path} is a database of another program: give cottonpalm a file of its own (--store)"
+        )
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > len(STEPS):
         raise StoreError(

@@ -20,7 +20,9 @@ class Decision(Enum):
     RENEW = "renew"
 
 
-def decide(name: str, stored: dict[str, Any] | None, given: dict[str, Any] | None, *, fresh: bool) -> Decision:
+def decide(
+    name: str, stored: dict[str, Any] | None, given: dict[str, Any] | None, *, fresh: bool
+) -> Decision:
     """Compare the chain's description with the one the run began with.
 
     Raises:
@@ -32,10 +34,16 @@ def decide(name: str, stored: dict[str, Any] | None, given: dict[str, Any] | Non
         return Decision.RENEW
     changes = compare(stored, given)
     if changes.refuse:
-        listed = "; ".join(changes.refuse[:3]) + (f"; and {len(changes.refuse) - 3} more" if changes.refuse[3:] else "")
-        raise ChainChanged(f"run {name!r} began with another chain: {listed}. Start afresh, or use a new run name.")
+        listed = "; ".join(changes.refuse[:3]) + (
+            f"; and {len(changes.refuse) - 3} more" if changes.refuse[3:] else ""
+        )
+        raise ChainChanged(
+            f"run {name!r} began with another chain: {listed}. Start afresh, or use a new run name."
+        )
     for change in changes.warn:
-        log.warning("run %r goes on, but %s since it began: stored answers were made by the old one", name, change)
+        log.warning(
+            "run %r goes on, but %s since it began: stored answers were made by the old one", name, change
+        )
     return Decision.RENEW if changes.warn else Decision.KEEP
 
 
@@ -43,4 +51,7 @@ def busy_message(name: str, host: str | None, pid: int, since: float) -> str:
     """The one line a second opener gets."""
     where = f" on {host}" if host else ""
     when = dt.datetime.fromtimestamp(since, dt.UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return f"run {name!r} is being worked on by process {pid}{where}, since {when}: wait for it, or use another run name"
+    return (
+        f"run {name!r} is being worked on by process {pid}{where}, since {when}:"
+        " wait for it, or use another run name"
+    )

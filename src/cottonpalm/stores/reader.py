@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.faults import StoreError
 from cottonpalm.protocols import Slot
 from cottonpalm.stores.database import connect, explained, keep, let_go
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence, Set as AbstractSet
+    from pathlib import Path
 
 SLOT_BITS: Final = 40
 _SLOT_MASK: Final = (1 << SLOT_BITS) - 1
@@ -48,6 +50,30 @@ class Reader:
         sql = f"SELECT {_SLOT} FROM item WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"  # noqa: S608 - our own constants
         return list(map(_as_slot, self.rows(sql, (low + after, high, limit))))
 
+    def holds(
+        self,
+        run: int,
+        first: int,
+        keys: Sequence[bytes],
+        contents: Sequence[bytes],
+        statuses: AbstractSet[int],
+    ) -> bool:
+        """Whether the slots from `first` on hold exactly these rows: compared as one text, not row by row."""
+        low = (run << SLOT_BITS) + first
+        allowed = ",".join(str(int(status)) for status in statuses)
+        plain = keys is contents or list(keys) == list(contents)
+        wanted = f"status IN ({allowed}) AND content IS {'' if plain else 'NOT '}NULL"
+        shown = "hex(key)" if plain else "hex(key) || hex(content)"
+        sql = (
+            f"SELECT count(*), group_concat({shown}, '') FROM (SELECT key, content FROM item"  # noqa: S608 - numbers
+            f" WHERE id BETWEEN ? AND ? AND {wanted} ORDER BY id LIMIT ?)"
+        )
+        [(count, text)] = self.rows(sql, (low, low + len(keys) - 1, len(keys)))
+        if count != len(keys):
+            return False
+        asked = keys if plain else [part for pair in zip(keys, contents, strict=True) for part in pair]
+        return bool(text == b"".join(asked).hex().upper())
+
     def find(self, run: int, key: bytes) -> list[Slot]:
         """All slots with this key. The first call builds an index in a temporary file of this connection's own."""
         with self._lock:
@@ -62,7 +88,10 @@ class Reader:
         """Bring the index of keys up to date: all rows at first, later only those above the highest it knows."""
         low, high = _bounds(run)
         if run not in self._indexed:
-            self._rows(f"CREATE TEMP TABLE seek_{run:d} (key BLOB, id INTEGER, PRIMARY KEY (key, id)) WITHOUT ROWID", ())
+            self._rows(
+                f"CREATE TEMP TABLE seek_{run:d} (key BLOB, id INTEGER, PRIMARY KEY (key, id)) WITHOUT ROWID",
+                (),
+            )
             self._indexed[run] = low - 1
         known = self._indexed[run]
         [(last,)] = self._rows("SELECT max(id) FROM item WHERE id BETWEEN ? AND ?", (low, high))
@@ -73,7 +102,8 @@ class Reader:
 
     def read(self, run: int, slots: Sequence[int]) -> dict[int, bytes]:
         """The records of these slots."""
-        low, found = run << SLOT_BITS, {}
+        low = run << SLOT_BITS
+        found: dict[int, bytes] = {}
         for at in range(0, len(slots), _AT_ONCE):
             part = slots[at : at + _AT_ONCE]
             marks = ",".join("?" * len(part))

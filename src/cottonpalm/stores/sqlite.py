@@ -5,9 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -20,7 +18,19 @@ from cottonpalm.stores.opening import Decision, decide
 from cottonpalm.stores.reader import SLOT_BITS, Reader
 from cottonpalm.stores.writer import Group, Writer
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence, Set as AbstractSet
+    from pathlib import Path
+
 _LEASE_TRIES = 10  # a probe of `status` holds the lock for an instant
+
+
+class Parts(NamedTuple):
+    """What a store and its runs share."""
+
+    home: Home
+    writer: Writer
+    reader: Reader
 
 
 class SqliteStore:
@@ -34,6 +44,7 @@ class SqliteStore:
             self._reader, self._writer = Reader(path), Writer(path)
         except sqlite3.Error as exc:
             raise explained(exc, path) from exc
+        self._parts = Parts(self._home, self._writer, self._reader)
         self._open: weakref.WeakSet[SqliteRunStore] = weakref.WeakSet()
         self._finish = weakref.finalize(self, _shut, self._home, self._writer, self._reader)
 
@@ -43,12 +54,12 @@ class SqliteStore:
         run, created = self._writer.call(lambda db: _ensure_run(db, name))
         lease = self._lease(run, name)
         try:
-            self._writer.call(lambda db: _enter(db, run, name, lease, fingerprint, fresh=fresh))
+            self._writer.call(lambda db: _enter(db, lease, fingerprint, fresh=fresh))
         except BaseException:
             lease.unlock()
             raise
         self._writer.hold(lease)
-        opened = SqliteRunStore(self, self._home, self._writer, self._reader, run, name, lease, created=created)
+        opened = SqliteRunStore(self, self._parts, run, name, lease, created=created)
         self._open.add(opened)
         return opened
 
@@ -71,14 +82,17 @@ class SqliteStore:
         sql = f"SELECT id >> {SLOT_BITS}, status, count(*), sum(cost_pico) FROM item GROUP BY 1, 2"  # noqa: S608
         for run, status, count, cost in self._reader.rows(sql):
             counted.setdefault(run, {})[status] = (count, cost)
-        holders = {row[0]: Holder(*row[1:]) for row in self._reader.rows(
-            "SELECT run, token, host, machine, pid, since, beat FROM lease")}
+        holders = {
+            row[0]: Holder(*row[1:])
+            for row in self._reader.rows("SELECT run, token, host, machine, pid, since, beat FROM lease")
+        }
         runs = self._reader.rows("SELECT id, name, created, meta FROM run ORDER BY created, id")
-        return [self._info(*row, counted.get(row[0], {}), holders.get(row[0])) for row in runs]
+        return [self._info(row, counted.get(row[0], {}), holders.get(row[0])) for row in runs]
 
     def _info(
-        self, run: int, name: str, created: float, meta: str, counted: dict[int, tuple[int, int]], holder: Holder | None
+        self, row: tuple[Any, ...], counted: dict[int, tuple[int, int]], holder: Holder | None
     ) -> RunInfo:
+        run, name, created, meta = row
         ok, retryable, final = (counted.get(status, (0, 0))[0] for status in (1, 2, 3))
         cost = sum(cost for _, cost in counted.values())
         live = holder is not None and is_held(self.path, run, holder)
@@ -114,15 +128,17 @@ def _shut(home: Home, writer: Writer, reader: Reader) -> None:
 
 
 def _ensure_run(db: sqlite3.Connection, name: str) -> tuple[int, bool]:
-    made = db.execute("INSERT OR IGNORE INTO run (name, created) VALUES (?, ?)", (name, clock.wall())).rowcount == 1
+    made = (
+        db.execute("INSERT OR IGNORE INTO run (name, created) VALUES (?, ?)", (name, clock.wall())).rowcount
+        == 1
+    )
     (run,) = db.execute("SELECT id FROM run WHERE name = ?", (name,)).fetchone()
     return run, made
 
 
-def _enter(
-    db: sqlite3.Connection, run: int, name: str, lease: Lease, fingerprint: dict[str, Any] | None, *, fresh: bool
-) -> None:
+def _enter(db: sqlite3.Connection, lease: Lease, fingerprint: dict[str, Any] | None, *, fresh: bool) -> None:
     """Write the lease and settle the fingerprint, all or nothing."""
+    run, name = lease.run, lease.name
     row = db.execute("SELECT fingerprint FROM run WHERE id = ? AND name = ?", (run, name)).fetchone()
     if row is None:
         raise StoreError(f"run {name!r} was removed by another process just now: try again")
@@ -154,21 +170,13 @@ class SqliteRunStore:
     """One run of a `SqliteStore`, held under its lease. See `protocols.RunStore`."""
 
     def __init__(
-        self,
-        store: SqliteStore,
-        home: Home,
-        writer: Writer,
-        reader: Reader,
-        run: int,
-        name: str,
-        lease: Lease,
-        *,
-        created: bool,
+        self, store: SqliteStore, parts: Parts, run: int, name: str, lease: Lease, *, created: bool
     ) -> None:
         self.name, self.created = name, created
-        self._store, self._home, self._writer, self._reader = store, home, writer, reader
+        self._store = store  # kept alive by its runs
+        self._home, self._writer, self._reader = parts
         self._run, self._lease = run, lease
-        self._finish = weakref.finalize(self, _abandon, home, writer, lease)
+        self._finish = weakref.finalize(self, _abandon, self._home, self._writer, lease)
 
     def _check(self) -> None:
         self._home.check()
@@ -184,6 +192,13 @@ class SqliteRunStore:
         """See `protocols.RunStore`."""
         self._check()
         return self._reader.scan(self._run, after, limit)
+
+    def holds(
+        self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
+    ) -> bool:
+        """See `protocols.RunStore`."""
+        self._check()
+        return self._reader.holds(self._run, first, keys, contents, statuses)
 
     def find(self, key: bytes) -> list[Slot]:
         """See `protocols.RunStore`; the first call on a big run takes about a second per million rows."""

@@ -9,21 +9,26 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.faults import StoreError
-from cottonpalm.protocols import StoredRow
 from cottonpalm.stores.database import connect, explained, keep, let_go
 from cottonpalm.stores.lease import BEAT_S, Lease
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cottonpalm.protocols import StoredRow
 
 T = TypeVar("T")
 Done = Callable[[BaseException | None], None]
 log = logging.getLogger("cottonpalm")
 _JOINED_ROWS: Final = 4096  # groups that queued up meanwhile share a transaction up to this size
-_SIZES: Final = tuple(2**n for n in reversed(range(9)))  # rows per statement: nine statements, prepared once each
+_SIZES: Final = tuple(
+    2**n for n in reversed(range(9))
+)  # rows per statement: nine statements, prepared once each
 
 
 class Group:
@@ -75,7 +80,9 @@ class Writer:
             StoreError: the store failed; or whatever `work` raised.
         """
         job = _Job(work)
-        if threading.current_thread() is self._thread:  # a `done` callback asks: waiting for ourselves would hang
+        if (
+            threading.current_thread() is self._thread
+        ):  # a `done` callback asks: waiting for ourselves would hang
             self._run_job(job)
             return job.future.result()  # type: ignore[no-any-return]
         with self._wake:
@@ -131,7 +138,9 @@ class Writer:
     def _joined(self) -> list[Group]:
         groups: list[Group] = []
         rows = 0
-        while self._queue and isinstance(group := self._queue[0], Group) and (not rows or rows < _JOINED_ROWS):
+        while (
+            self._queue and isinstance(group := self._queue[0], Group) and (not rows or rows < _JOINED_ROWS)
+        ):
             self._queue.popleft()
             groups.append(group)
             rows += len(group.rows)
@@ -142,7 +151,11 @@ class Writer:
             return
         self._last_beat = clock.now()
         with suppress(Exception):  # a store that cannot be written says so to whoever writes next
-            self._in_transaction(lambda db: [lease.beat(db) for lease in tuple(self._leases)])
+            self._in_transaction(self._beat)
+
+    def _beat(self, db: sqlite3.Connection) -> None:
+        for lease in tuple(self._leases):
+            lease.beat(db)
 
     def _run_job(self, job: _Job) -> None:
         try:
@@ -156,7 +169,7 @@ class Writer:
 
     def _commit(self, groups: list[Group]) -> None:
         try:
-            self._in_transaction(lambda db: [_insert(db, group) for group in groups])
+            self._in_transaction(partial(_insert_all, groups=groups))
         except Exception as exc:  # noqa: BLE001 - reported to each group's owner
             if len(groups) > 1:  # one of them may be at fault: the others shall not pay for it
                 for group in groups:
@@ -185,10 +198,17 @@ class Writer:
         return result
 
 
+def _insert_all(db: sqlite3.Connection, groups: list[Group]) -> None:
+    for group in groups:
+        _insert(db, group)
+
+
 def _insert(db: sqlite3.Connection, group: Group) -> None:
     """The group's rows, in as few statements as powers of two allow."""
     if group.lease.lost:
-        raise StoreError("the run was taken over by another machine while this process was silent: stop one of them")
+        raise StoreError(
+            "the run was taken over by another machine while this process was silent: stop one of them"
+        )
     rows, first = group.rows, group.first_id
     at = 0
     for size in _SIZES:
@@ -217,4 +237,6 @@ def _item_sql(rows: int) -> str:
 @cache
 def _record_sql(rows: int) -> str:
     values = ",".join(["(?,?)"] * rows)
-    return f"INSERT INTO record (id, body) VALUES {values} ON CONFLICT (id) DO UPDATE SET body = excluded.body"  # noqa: S608
+    return (
+        f"INSERT INTO record (id, body) VALUES {values} ON CONFLICT (id) DO UPDATE SET body = excluded.body"  # noqa: S608
+    )
