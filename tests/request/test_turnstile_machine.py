@@ -39,9 +39,8 @@ class TurnstileMachine(RuleBasedStateMachine):
         self.held: list[Permit] = []
         self.arrivals = 0
         self.pause_ends = 0.0
-        self.since_pause: list[Permit] | None = None  # granted since the last pause; None before the first
+        self.since_pause: list[Permit] | None = None  # granted on the ramp after a pause; None: no ramp
         self.accepted_since_pause = 0
-        self.limit_before = 4.0
 
     # What happens
 
@@ -109,11 +108,19 @@ class TurnstileMachine(RuleBasedStateMachine):
     # What must hold
 
     def learn(self, permit: Permit, verdict: Verdict, pause_s: float) -> None:
-        if verdict is Verdict.SUCCESS and self.since_pause is not None and permit in self.since_pause:
-            self.accepted_since_pause += 1
+        if self.since_pause is not None and permit in self.since_pause:
+            self.climb(verdict)
         if pause_s and self.stage.loop.now_s + pause_s > self.pause_ends:
             self.pause_ends = self.stage.loop.now_s + pause_s
             self.since_pause, self.accepted_since_pause = [], 0
+
+    def climb(self, verdict: Verdict) -> None:
+        if verdict is Verdict.DROPPED:
+            self.accepted_since_pause = 0
+        if verdict is Verdict.SUCCESS:
+            self.accepted_since_pause += 1
+            if self.accepted_since_pause >= int(self.turnstile.limit):
+                self.since_pause = None  # the limit is reached: the ramp is over
 
     def check_limit(self, permit: Permit, verdict: Verdict, before: float, generation: int) -> None:
         after = self.turnstile.limit
