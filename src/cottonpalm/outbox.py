@@ -36,6 +36,7 @@ class Outbox:
         self._space: asyncio.Future[None] | None = None  # writers of chunks wait on it
         self._future: asyncio.Future[None] | None = None  # an async reader waits on it
         self._event = threading.Event()  # a reader on another thread waits on it
+        self._asleep = False
         self._lock = threading.Lock()  # two readers in threads must not both take the last one
 
     def on_credit(self, wake: Callable[[], None]) -> None:
@@ -57,7 +58,8 @@ class Outbox:
         return len(self._queue)
 
     def _ring(self) -> None:
-        self._event.set()
+        if self._asleep:
+            self._event.set()
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
@@ -107,11 +109,14 @@ class Outbox:
         """The next outcome, on any other thread. Raises StopIteration at the end, or the run's error."""
         with self._lock:
             while True:
-                self._event.clear()
                 if self._queue:
                     outcome = self._queue.popleft()
                     self._took(outcome)
                     return outcome
-                if self.closed:
+                self._event.clear()
+                self._asleep = True  # from here on whoever puts rings; look once more for what came just before
+                if not self._queue and not self.closed:
+                    self._event.wait()
+                self._asleep = False
+                if self.closed and not self._queue:
                     raise self._end(StopIteration)
-                self._event.wait()

@@ -62,6 +62,8 @@ class Rows:
         self.active = 0
         self.parked = 0
         self.let_in = 0
+        self.begun = 0  # rows that were let in, again and again for a parked one...
+        self.finished = 0  # ...and came back, exactly once each
         self.closing = False
 
     @property
@@ -81,6 +83,7 @@ class Rows:
             return None
         self.active += 1
         self.let_in += 1
+        self.begun += 1
         if self._events is not None:
             self._events(RowStarted(item.index))
         return item
@@ -105,6 +108,7 @@ class Rows:
         """Take an admitted row back, exactly once: encode, settle in reverse, store, hand over."""
         self.active += (item in self._asides) - 1
         self._asides.discard(item)
+        self.finished += 1
         record = None
         if isinstance(outcome, Outcome):
             outcome.id, outcome.input = item.id, item.row
