@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.protocols import RunStore, Slot
+from cottonpalm.protocols import ComparesBlocks, RunStore, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Set as AbstractSet
+    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
 NEW: Final = 0  # the status of a row that nothing is stored for
 DONE: Final = frozenset({1, 3})  # ok, and failed for good
@@ -85,7 +86,8 @@ class Matcher:
             or any(self._used[first : first + count])
         ):
             return False
-        if not self._run.holds(first, keys, contents, statuses):
+        run = self._run
+        if not isinstance(run, ComparesBlocks) or not run.same_rows(first, keys, contents, statuses):
             return False
         self._used[first : first + count] = b"\x01" * count
         self._next = first + count

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence, Set as AbstractSet
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from cottonpalm.model import Event, Item, Outcome, Parked
 
@@ -82,11 +83,6 @@ class RunStore(Protocol):
     def scan(self, after: int, limit: int) -> list[Slot]:
         """Up to `limit` stored rows with a slot above `after`, in slot order."""
 
-    def holds(
-        self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
-    ) -> bool:
-        """Whether the slots from `first` on hold exactly these rows, each with one of these statuses."""
-
     def find(self, key: bytes) -> list[Slot]:
         """All stored rows with this key, in slot order."""
 
@@ -102,11 +98,21 @@ class RunStore(Protocol):
     def meta(self) -> dict[str, Any]:
         """The run's own small JSON object."""
 
-    def set_meta(self, **values: Any) -> None:  # noqa: ANN401 - JSON values
+    def set_meta(self, **values: Any) -> None:
         """Merge `values` into `meta`, durably."""
 
     def close(self) -> None:
         """Write what is queued, give the lease back, let go of files and threads."""
+
+
+@runtime_checkable
+class ComparesBlocks(Protocol):
+    """What a `RunStore` may offer besides: many rows compared at once, so that an unchanged input is found fast."""
+
+    def same_rows(
+        self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
+    ) -> bool:
+        """Whether the slots from `first` on hold exactly these rows, each with one of these statuses."""
 
 
 class Store(Protocol):

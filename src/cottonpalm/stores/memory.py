@@ -12,7 +12,8 @@ from cottonpalm.protocols import RunInfo, RunStore, Slot, StoredRow
 from cottonpalm.stores.opening import Decision, busy_message, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence, Set as AbstractSet
+    from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
 
 
 class _Run:
@@ -105,10 +106,10 @@ class MemoryRunStore:
             slots = sorted(slot for slot in self._run.rows if slot > after)[:limit]
             return [self._slot(slot) for slot in slots]
 
-    def holds(
+    def same_rows(
         self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
     ) -> bool:
-        """See `protocols.RunStore`."""
+        """See `protocols.ComparesBlocks`."""
         with self._lock:
             rows = [self._run.rows.get(first + offset) for offset in range(len(keys))]
         return all(

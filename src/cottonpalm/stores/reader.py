@@ -12,7 +12,8 @@ from cottonpalm.protocols import Slot
 from cottonpalm.stores.database import connect, explained, keep, let_go
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence, Set as AbstractSet
+    from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 SLOT_BITS: Final = 40
@@ -50,7 +51,7 @@ class Reader:
         sql = f"SELECT {_SLOT} FROM item WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"  # noqa: S608 - our own constants
         return list(map(_as_slot, self.rows(sql, (low + after, high, limit))))
 
-    def holds(
+    def same_rows(
         self,
         run: int,
         first: int,

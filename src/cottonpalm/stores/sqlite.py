@@ -19,7 +19,8 @@ from cottonpalm.stores.reader import SLOT_BITS, Reader
 from cottonpalm.stores.writer import Group, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence, Set as AbstractSet
+    from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 _LEASE_TRIES = 10  # a probe of `status` holds the lock for an instant
@@ -193,12 +194,12 @@ class SqliteRunStore:
         self._check()
         return self._reader.scan(self._run, after, limit)
 
-    def holds(
+    def same_rows(
         self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
     ) -> bool:
-        """See `protocols.RunStore`."""
+        """See `protocols.ComparesBlocks`."""
         self._check()
-        return self._reader.holds(self._run, first, keys, contents, statuses)
+        return self._reader.same_rows(self._run, first, keys, contents, statuses)
 
     def find(self, key: bytes) -> list[Slot]:
         """See `protocols.RunStore`; the first call on a big run takes about a second per million rows."""
