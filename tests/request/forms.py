@@ -323,7 +323,7 @@ FORMS = [
     Form("init_chat_model", _init),
     Form("init_chat_model, configurable", _init_configurable),
     Form("history", _history),
-    Form("closure of a lambda", lambda model: RunnableLambda(lambda text: model.invoke(text))),
+    Form("closure of a lambda", lambda model: RunnableLambda(lambda text: model.invoke(text).content)),
     Form("custom Runnable", Holder),
     Form("retriever", lambda model: Finder(model=model) | (lambda documents: documents[0].page_content)),
     Form("Responses API", _responses),

@@ -117,11 +117,10 @@ def test_a_request_made_while_ones_stream_is_open_gets_its_permit() -> None:
                 run = a_run(1)
 
                 async def nested(n: int) -> list[str]:
-                    texts = []
-                    async for chunk in model.astream(f"row {n}"):
-                        if chunk.content:
-                            texts.append((await model.ainvoke(f"about {chunk.content}")).content)
-                    return texts
+                    pieces = (chunk.content async for chunk in model.astream(f"row {n}"))
+                    return [
+                        (await model.ainvoke(f"about {piece}")).content async for piece in pieces if piece
+                    ]
 
                 results = await all_rows(run, [lambda n=n: nested(n) for n in range(3)])
                 assert [len(texts) for texts, _ in results] == [4, 4, 4]
@@ -136,12 +135,8 @@ def test_a_sync_request_that_has_to_wait_first_reads_its_rows_open_streams() -> 
         run = a_run(1)
 
         def nested(n: int) -> list[str]:
-            chunks = [chunk for chunk in model.stream(f"row {n}") if chunk.content]
-            texts = []
-            for chunk in model.stream(f"again {n}"):
-                if chunk.content:
-                    texts.append(model.invoke(f"about {chunk.content}").content)
-            return texts if len(texts) == len(chunks) else []
+            pieces = (chunk.content for chunk in model.stream(f"row {n}"))
+            return [model.invoke(f"about {piece}").content for piece in pieces if piece]
 
         results = all_rows_sync(run, [lambda n=n: nested(n) for n in range(3)])
         assert [len(texts) for texts, _ in results] == [4, 4, 4]

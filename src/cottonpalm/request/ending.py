@@ -36,7 +36,7 @@ class Money:
         """What to set, for whoever asked for a ceiling that cannot be kept."""
         model = self._call.model
         if self.rates is None:
-            return f"no price is known for {model!r}: pass prices={{{model!r}: (in, out)}}, in dollars per 1M tokens"
+            return f"no price is known for {model!r}: pass prices={{{model!r}: (in, out)}}, dollars per 1M tokens"
         if self._call.input_bound() is None:
             return (
                 f"what a request to {model!r} reads cannot be bounded: it refers to files, a kept conversation or tools "

@@ -1,0 +1,292 @@
+"""`attempts` driven by hand: what it asks for, in what order, and what it does with each answer."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from cottonpalm import clock
+from cottonpalm.config import RetryPolicy
+from cottonpalm.model import Kind, Paused
+from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, SignatureExpired
+from cottonpalm.request.account import RowAccount
+from cottonpalm.request.attempts import Done, Reply, attempts
+from cottonpalm.request.shapes import SIGNATURE_LIFE_S, Call, recognise
+from cottonpalm.request.waiting import RowClosed
+from tests.request.kit import a_run, in_flight
+
+pytestmark = pytest.mark.core
+GOOD = {
+    "model": "gpt-4o-mini-2024-07-18",
+    "choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 7, "completion_tokens": 2},
+}
+
+
+def a_call(text: str = "hi", headers: dict[str, str] | None = None, **body: Any) -> Call:
+    content = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}], **body}
+    url = ("https", "api.openai.com", None, "/v1/chat/completions")
+    call = recognise("POST", url, headers or {"authorization": "Bearer sk-1"}, json.dumps(content).encode())
+    assert call is not None
+    return call
+
+
+def answer(status: int = 200, body: Any = None, **headers: str) -> Reply:
+    content = json.dumps(GOOD if body is None else body).encode()
+    return Reply(
+        status, {name.replace("_", "-"): value for name, value in headers.items()}, content, raw=object()
+    )
+
+
+class Hand:
+    """Drives the generator: gives permits, answers from a list, and notes every step."""
+
+    def __init__(self, row: RowAccount, call: Call, *replies: Reply) -> None:
+        self.row, self.steps, self.replies = row, [], list(replies)
+        self.generator = attempts(row, call)
+        self.call = call
+
+    def run(self) -> Done:
+        result: Any = None
+        try:
+            while True:
+                step, value = self.generator.send(result)
+                self.steps.append(step)
+                result = self._do(step, value)
+        except StopIteration as stop:
+            return stop.value
+
+    def _do(self, step: str, value: Any) -> Any:
+        if step == "permit":
+            return self.row.run.turnstile(value).force()
+        if step == "money":
+            return self.row.run.ledger.try_grant(value).value == "ok"
+        return self.replies.pop(0) if step == "send" else None
+
+    @property
+    def turnstile(self) -> Any:
+        return self.row.run.turnstile(self.call.key)
+
+
+def a_hand(*replies: Reply, call: Call | None = None, **settings: Any) -> Hand:
+    return Hand(RowAccount(a_run(**settings), 0), call or a_call(), *replies)
+
+
+def test_a_good_answer_takes_one_permit_and_one_send() -> None:
+    reply = answer()
+    hand = a_hand(reply)
+    assert hand.run().raw is reply.raw
+    assert hand.steps == ["permit", "send"]
+    assert hand.turnstile.accepted == 1
+    assert in_flight(hand.row.run) == 0
+
+
+def test_a_transient_failure_sleeps_without_a_permit_and_takes_a_new_one() -> None:
+    hand = a_hand(answer(500, {}), answer())
+    hand.run()
+    assert hand.steps == ["permit", "send", "sleep", "permit", "send"]
+
+
+def test_a_throttle_goes_back_to_its_permit_and_pauses_the_whole_key() -> None:
+    events: list[Any] = []
+    hand = a_hand(answer(429, {}, retry_after="3600"), answer(), emit=events.append)
+    hand.run()
+    assert hand.steps == ["permit", "send", "permit", "send"]
+    assert hand.turnstile.paused_until - clock.now() > 3590
+    pauses = [event.seconds for event in events if isinstance(event, Paused)]
+    assert len(pauses) == 1
+    assert 3600 <= pauses[0] <= 3601.25, "never undercut, a little spread"
+
+
+def test_a_throttle_without_a_hint_backs_off_with_jitter() -> None:
+    hand = a_hand(answer(429, {}), answer(), retry=RetryPolicy(base_s=100.0, cap_s=100.0))
+    hand.row.run.rng = random.Random(1)
+    hand.run()
+    assert 0 < hand.turnstile.paused_until - clock.now() <= 100
+
+
+def test_a_hint_on_a_transient_failure_is_never_undercut() -> None:
+    hand = a_hand(answer(503, {"error": {"message": "x"}}), answer())
+    hand.generator.send(None)
+    hand.generator.send(hand.turnstile.force())
+    step, seconds = hand.generator.send(answer(500, {}, retry_after="120"))
+    assert step == "sleep"
+    assert 120 <= seconds <= 121.25
+
+
+def test_throttles_end_only_where_the_same_key_accepts_others() -> None:
+    policy = RetryPolicy(throttle_tries=3, base_s=0.001, cap_s=0.001)
+    hand = a_hand(*[answer(429, {}) for _ in range(50)], answer(), retry=policy)
+    assert hand.run().raw is not None, "nobody was accepted: a request is not failed for that"
+    assert hand.steps.count("send") == 51
+
+    crowded = a_hand(*[answer(429, {}) for _ in range(50)], retry=policy)
+    original = crowded._do
+
+    def others_pass(step: str, value: Any) -> Any:
+        crowded.turnstile.accepted += step == "permit"
+        return original(step, value)
+
+    crowded._do = others_pass  # type: ignore[method-assign]
+    done = crowded.run()
+    assert crowded.steps.count("send") == 3
+    assert done.raw is not None
+    assert crowded.row.spent.kind is Kind.THROTTLE
+
+
+def test_a_final_failure_tells_the_sdk_not_to_try_again() -> None:
+    last = answer(500, {})
+    hand = a_hand(last, retry=RetryPolicy(transient_tries=1))
+    assert hand.run().raw is last.raw
+    assert last.headers["x-should-retry"] == "false"
+
+
+def test_the_same_request_again_is_answered_from_memory() -> None:
+    row = RowAccount(a_run(), 0)
+    Hand(row, a_call(), answer(400, {"error": {"message": "no"}})).run()
+    again = Hand(row, a_call())
+    done = again.run()
+    assert again.steps == []
+    assert done.kept.status == 400
+    assert b"no" in done.kept.content
+    other = Hand(row, a_call("another question"), answer())
+    other.run()
+    assert other.steps == ["permit", "send"]
+
+
+def test_an_exception_in_memory_is_raised_again() -> None:
+    row = RowAccount(a_run(retry=RetryPolicy(transient_tries=1)), 0)
+    error = ConnectionResetError("gone")
+    for replies in ([Reply(error=error)], []):
+        with pytest.raises(ConnectionResetError):
+            Hand(row, a_call(), *replies).run()
+    assert row.attempts == 1
+
+
+def test_a_closed_row_is_refused_at_once_and_between_tries() -> None:
+    hand = a_hand(answer())
+    hand.row.close()
+    with pytest.raises(RowClosed):
+        hand.run()
+    late = a_hand(answer(500, {}), answer())
+    late.generator.send(None)
+    late.generator.send(late.turnstile.force())
+    late.generator.send(answer(500, {}))  # it sleeps
+    late.row.close()
+    with pytest.raises(RowClosed):
+        late.generator.send(None)
+    assert late.row.attempts == 1
+
+
+@pytest.mark.parametrize("at", ["permit", "send", "sleep"])
+def test_a_request_cancelled_at_any_step_leaves_nothing_held(at: str) -> None:
+    hand = a_hand(answer(500, {}), answer())
+    step, value = hand.generator.send(None)
+    while step != at:
+        step, value = hand.generator.send(hand._do(step, value))
+    hand.generator.close()
+    assert in_flight(hand.row.run) == 0
+    assert hand.row._open == 0
+    assert hand.turnstile.accepted == 0
+
+
+def test_an_error_under_a_good_status_is_judged_by_its_code() -> None:
+    overloaded = {"error": {"code": 503, "message": "upstream is overloaded"}}
+    hand = a_hand(answer(200, overloaded), answer())
+    hand.run()
+    assert hand.steps == ["permit", "send", "permit", "send"], "a throttle"
+
+
+def test_a_body_that_stays_broken_is_raised_as_transient() -> None:
+    hand = a_hand(answer(200, {"choices": []}), retry=RetryPolicy(transient_tries=1))
+    with pytest.raises(BrokenAnswer):
+        hand.run()
+    assert hand.turnstile.accepted == 0
+
+
+def test_cut_and_filtered_answers_are_raised_once_and_not_remembered() -> None:
+    row = RowAccount(a_run(), 0)
+    cut = {**GOOD, "choices": [{"message": {"content": "once upon"}, "finish_reason": "length"}]}
+    for _ in range(2):
+        with pytest.raises(CutAnswer) as caught:
+            Hand(row, a_call(), answer(200, cut)).run()
+        assert caught.value.partial == row.partial == "once upon"
+    filtered = {**GOOD, "choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}
+    with pytest.raises(FilteredAnswer):
+        Hand(row, a_call(), answer(200, filtered)).run()
+    assert row.attempts == 3
+    assert row.usage.input_tokens == 21, "billed all the same"
+    assert not row.truncated
+
+
+def test_an_accepted_cut_answer_is_handed_out_and_noted() -> None:
+    cut = {**GOOD, "choices": [{"message": {"content": "once upon"}, "finish_reason": "length"}]}
+    hand = a_hand(answer(200, cut), accept_truncated=True)
+    assert hand.run().raw is not None
+    assert hand.row.truncated
+    assert hand.row.partial is None
+
+
+def test_a_signed_request_that_waited_too_long_is_raised_and_not_sent() -> None:
+    signature = {
+        "authorization": "AWS4-HMAC-SHA256 Credential=AKIA1/20261125/eu/bedrock/aws4_request, Signature=00"
+    }
+    call = a_call(headers=signature)
+    assert call.signed
+    call.born -= SIGNATURE_LIFE_S + 1
+    hand = a_hand(call=call)
+    with pytest.raises(SignatureExpired):
+        hand.run()
+    assert hand.row.attempts == 0
+    assert in_flight(hand.row.run) == 0
+
+
+def test_a_spent_allowance_slows_retries_down_but_fails_nobody() -> None:
+    policy = RetryPolicy(base_s=0.001, cap_s=7.0, allowance_share=0.0, allowance_floor=1)
+    hand = a_hand(retry=policy)
+    sleeps = []
+    hand.replies = [answer(500, {}), answer(500, {}), answer()]
+    original = hand._do
+
+    def note(step: str, value: Any) -> Any:
+        if step == "sleep":
+            sleeps.append(value)
+        return original(step, value)
+
+    hand._do = note  # type: ignore[method-assign]
+    assert hand.run().raw is not None
+    assert sleeps[0] <= 0.001
+    assert sleeps[1] == 7.0
+    assert hand.row.run.allowance.spent
+
+
+def test_a_row_steps_aside_once_and_only_when_all_its_requests_rest() -> None:
+    run, seen = a_run(), []
+    row = RowAccount(run, 0)
+    row.on_aside = seen.append
+    row.begin()
+    row.begin()
+    with row.idling():
+        assert seen == [], "the other one is still busy"
+        with row.idling():
+            assert seen == [True]
+            assert row.aside
+        assert seen == [True, False]
+    row.end()
+    with row.idling():
+        assert seen == [True, False], "once per row"
+    row.end()
+
+
+def test_a_new_request_brings_a_row_back() -> None:
+    seen: list[bool] = []
+    row = RowAccount(a_run(), 0)
+    row.on_aside = seen.append
+    row.begin()
+    with row.idling():
+        row.begin()
+        assert seen == [True, False]
+    assert not row.aside
