@@ -38,6 +38,10 @@ class CannotStore(CottonpalmError, ValueError):
         self.text = text
 
 
+class LocalModelError(CottonpalmError):
+    """The embedded model or the demo's sentences cannot be fetched, or the engine cannot start."""
+
+
 class RowFailed(CottonpalmError):
     """Stands for the exception of a row that failed in an earlier process; `record` is what was kept of it."""
 
@@ -58,7 +62,7 @@ class RunStopped(CottonpalmError):
         outcomes: what is known of each row so far, in input order where the input was a list.
     """
 
-    def __init__(self, message: str, *, reason: str, outcomes: Sequence[Outcome] = (), cause: Any = None) -> None:  # noqa: ANN401
+    def __init__(self, message: str, *, reason: str, outcomes: Sequence[Outcome] = (), cause: Any = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.outcomes = outcomes
