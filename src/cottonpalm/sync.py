@@ -118,18 +118,21 @@ class Call(Generic[T]):
 
     def _cancel(self) -> None:
         self._begin()  # a task that was cancelled before its first step closes its coroutine
-        assert self._task is not None  # noqa: S101 - for the type checker
+        assert self._task is not None
         self._task.cancel()
 
-    def join(self, timeout_s: float = LONG_S) -> bool:
+    def join(self, timeout_s: float | None = None) -> bool:
         """Wait for the end, at most `timeout_s` seconds; says whether it came."""
-        if not self._ended and self._end.acquire(timeout=timeout_s):
-            self._end.release()  # for the next one to wait
+        while not self._ended:
+            if self._end.acquire(timeout=LONG_S if timeout_s is None else timeout_s):
+                self._end.release()  # for the next one to wait
+            if timeout_s is not None:
+                break
         return self._ended
 
     def result(self) -> T:
         """What the ended coroutine returned, or its exception raised."""
-        assert self._task is not None  # noqa: S101 - for the type checker
+        assert self._task is not None
         return self._task.result()
 
 
@@ -177,23 +180,29 @@ class Bridge:
         if threading.get_ident() == self.ident:
             coro.close()
             raise RuntimeError("this would wait for the loop it is blocking; call bridge() where you wait")
-        call, interrupt = Call(self.loop, coro, self.depth + 1), None
-        while True:
-            try:
-                call.begin()
-                while not call.join():
-                    pass
-                break
-            except BaseException as exc:
-                if interrupt or not isinstance(exc, KeyboardInterrupt):
-                    call.cancel()
-                    call.join(grace_s)
-                    raise
-                interrupt = exc
-                self.loop.call_soon_threadsafe(stop)
-        if interrupt:
+        call = Call(self.loop, coro, self.depth + 1)
+        try:
+            interrupt = self._attend(call, stop)
+        except BaseException:
+            call.cancel()
+            call.join(grace_s)
+            raise
+        if interrupt is not None:
             raise interrupt from call.error
         return call.result()
+
+    def _attend(self, call: Call[Any], stop: Callable[[], object]) -> KeyboardInterrupt | None:
+        """See `call` through to its end, over one Ctrl-C, which is returned; a second one passes through."""
+        interrupt = None
+        try:
+            call.begin()
+            call.join()
+        except KeyboardInterrupt as exc:
+            interrupt = exc
+            self.loop.call_soon_threadsafe(stop)
+            call.begin()  # in case the Ctrl-C came before it
+            call.join()
+        return interrupt
 
 
 def _after_fork() -> None:
