@@ -1,8 +1,8 @@
 """What the loopback provider may answer, and small scripts made of it.
 
 A script is a function of the request that gives a `Reply` (None: the ordinary answer), or a list of replies
-used in order of arrival, after which every answer is ordinary. All replies are plain data, so that a script can
-also be sent to a server in another process as JSON.
+used in order of arrival, after which every answer is ordinary. All replies are plain data, so that a script
+can also be sent to a server in another process as JSON.
 """
 
 from __future__ import annotations
@@ -231,5 +231,5 @@ def from_json(script: Any) -> Script:
         seed, faults, first = script["faulty"]
         return faulty(seed, [(share, Reply(**reply)) for share, reply in faults], first=first)
     always = Reply(**script["always"]) if "always" in script else None
-    replies = [Reply(**reply) if reply else None for reply in script.get("replies", ())]
-    return lambda request: replies[request.seq] if request.seq < len(replies) else always
+    replies = iter([Reply(**reply) if reply else None for reply in script.get("replies", ())])
+    return lambda _: next(replies, always)
