@@ -24,6 +24,7 @@ from cottonpalm.layers.reask import Reask
 from cottonpalm.layers.retry import RowRetry
 from cottonpalm.model import Event, Fault, Item, Kind, Outcome, RunEnded, RunStarted
 from cottonpalm.outbox import Chunk, Outbox
+from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.rows import Rows
 from cottonpalm.source import Reader, feed
 from cottonpalm.stores.codec import pack
@@ -276,7 +277,12 @@ class Engine:
             self._nudge()
 
     def _request_stopped(self, fault: Fault) -> None:
-        """The request level refuses all further requests: the budget is reached, or cannot be kept."""
+        """The budget is reached or cannot be kept: stop admitting now.
+
+        A provider's refusal is judged with the row, which a fallback may still save.
+        """
+        if not isinstance(fault.cause, BudgetReached):
+            return
         self._on_loop(partial(self._stopping, "budget", fault.message, fault.cause))
 
     def _store_failed(self, error: BaseException, lost: list[Outcome]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.faults import ConfigError
 from cottonpalm.layers.reask import InvalidAnswer
 from cottonpalm.model import ErrorRecord, Fault, Kind
-from cottonpalm.providers import BudgetReached, classify
+from cottonpalm.providers import classify
+from cottonpalm.providers.raised import BudgetBusy, BudgetReached
 from cottonpalm.pure.redact import redact
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Judge:
             if seen is None:
                 return False
             if isinstance(seen, BudgetReached):
-                return True
+                return not isinstance(seen, BudgetBusy)
             seen = seen.__cause__ or seen.__context__
         return False
 

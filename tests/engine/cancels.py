@@ -35,7 +35,18 @@ class Wear(FlakyTransport):
 
     def _step(self, _request: Any) -> Any:
         return self.rng.choice(
-            [None] * 12 + [429, (429, {"retry-after": "3"}), 500, 503, Flaw.DROP, Flaw.CUT, Flaw.MALFORMED, Flaw.STALL, 400]
+            [None] * 12
+            + [
+                429,
+                (429, {"retry-after": "3"}),
+                500,
+                503,
+                Flaw.DROP,
+                Flaw.CUT,
+                Flaw.MALFORMED,
+                Flaw.STALL,
+                400,
+            ]
         )
 
 
@@ -99,7 +110,17 @@ async def _main(seed: int, at: int) -> dict[str, Any]:
     }
 
 
-LEFT_BEHIND = ("twice", "unsettled", "active", "permits", "waiting", "reserved", "overshoot", "tasks", "threads")
+LEFT_BEHIND = (
+    "twice",
+    "unsettled",
+    "active",
+    "permits",
+    "waiting",
+    "reserved",
+    "overshoot",
+    "tasks",
+    "threads",
+)
 
 
 def left_behind(result: dict[str, Any]) -> dict[str, Any]:

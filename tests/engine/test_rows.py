@@ -189,7 +189,11 @@ def test_one_bad_row_is_one_bad_row_and_the_lowest_failure_is_raised() -> None:
 
 def test_transient_faults_of_the_rows_own_code_are_tried_again_and_others_are_not() -> None:
     chain = Probe(
-        faults={1: [ConnectionError("a"), TimeoutError("b")], 2: [KeyError("c")], 3: [ConnectionError("d")] * 9}
+        faults={
+            1: [ConnectionError("a"), TimeoutError("b")],
+            2: [KeyError("c")],
+            3: [ConnectionError("d")] * 9,
+        }
     )
     answers = virtual_run(BatchProcessor(chain, retry=2).abatch([0, 1, 2, 3], return_exceptions=True))
     assert answers[:2] == [("answer", 0), ("answer", 1)]
@@ -281,7 +285,11 @@ def test_a_cancelled_error_of_the_rows_own_is_a_failed_row() -> None:
     answers = virtual_run(processor.abatch([0, 1, 2, 3, 4], return_exceptions=True))
     assert answers[0] == ("answer", 0)
     assert answers[4] == ("answer", 4)
-    assert [type(answer.__cause__) for answer in answers[1:4]] == [asyncio.CancelledError, GeneratorExit, SystemExit]
+    assert [type(answer.__cause__) for answer in answers[1:4]] == [
+        asyncio.CancelledError,
+        GeneratorExit,
+        SystemExit,
+    ]
 
 
 @pytest.mark.parametrize("exc", [KeyboardInterrupt(), MemoryError()])
