@@ -84,7 +84,7 @@ class RunStore(Protocol):
         """Up to `limit` stored rows with a slot above `after`, in slot order."""
 
     def find(self, key: bytes) -> list[Slot]:
-        """All stored rows with this key, in slot order."""
+        """All rows with this key that were stored when the run was opened, in slot order; later ones may be missing."""
 
     def read(self, slots: Sequence[int]) -> dict[int, bytes]:
         """The packed records of these slots."""

@@ -36,7 +36,7 @@ _inherited: list[
 ] = []  # connections of the parent process: never closed here, where closing would cut its log
 
 
-def connect(path: Path, *, busy_s: float = BUSY_S) -> sqlite3.Connection:
+def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
     """A connection to a store that exists; the caller keeps it to one thread at a time."""
     db = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, timeout=busy_s, cached_statements=256
@@ -53,7 +53,7 @@ def connect(path: Path, *, busy_s: float = BUSY_S) -> sqlite3.Connection:
     return db
 
 
-def prepare(path: Path, *, busy_s: float = BUSY_S) -> None:
+def prepare(path: Path, *, busy_s: float) -> None:
     """Make the file if need be, and bring its schema up to date.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
@@ -90,15 +91,17 @@ class MemoryRunStore:
 
     def __init__(self, name: str, run: _Run, lock: threading.RLock, *, created: bool) -> None:
         self.name, self.created = name, created
-        self._run, self._lock, self._open = run, lock, True
+        self._run, self._lock = run, lock
+        self._finish = weakref.finalize(self, _give_back, run)
 
     def write(self, rows: Sequence[StoredRow], done: Callable[[BaseException | None], None]) -> None:
         """See `protocols.RunStore`; durable as far as memory is, so `done` is called at once."""
         with self._lock:
-            if self._open:
-                for row in rows:
-                    self._run.put(row)
-        done(None if self._open else StoreError(f"run {self.name!r} is closed"))
+            if not self._finish.alive:
+                raise StoreError(f"run {self.name!r} is closed")
+            for row in rows:
+                self._run.put(row)
+        done(None)
 
     def scan(self, after: int, limit: int) -> list[Slot]:
         """See `protocols.RunStore`."""
@@ -154,5 +157,8 @@ class MemoryRunStore:
     def close(self) -> None:
         """See `protocols.RunStore`."""
         with self._lock:
-            if self._open:
-                self._open, self._run.since = False, None
+            self._finish()
+
+
+def _give_back(run: _Run) -> None:
+    run.since = None

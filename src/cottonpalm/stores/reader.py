@@ -26,11 +26,11 @@ _SLOT: Final = f"id & {_SLOT_MASK}, key, coalesce(content, key), status"
 class Reader:
     """Answers questions about what is stored. Everything may be called from any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_s: float) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._db: sqlite3.Connection | None = keep(connect(path))
-        self._indexed: dict[int, int] = {}  # run -> the highest id its index of keys knows
+        self._db: sqlite3.Connection | None = keep(connect(path, busy_s=busy_s))
+        self._indexed: set[int] = set()  # runs whose keys have an index
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of one statement."""
@@ -86,20 +86,14 @@ class Reader:
             return list(map(_as_slot, self._rows(sql, (key,))))
 
     def _index(self, run: int) -> None:
-        """Bring the index of keys up to date: all rows at first, later only those above the highest it knows."""
-        low, high = _bounds(run)
-        if run not in self._indexed:
-            self._rows(
-                f"CREATE TEMP TABLE seek_{run:d} (key BLOB, id INTEGER, PRIMARY KEY (key, id)) WITHOUT ROWID",
-                (),
-            )
-            self._indexed[run] = low - 1
-        known = self._indexed[run]
-        [(last,)] = self._rows("SELECT max(id) FROM item WHERE id BETWEEN ? AND ?", (low, high))
-        if last is not None and last > known:
-            sql = f"INSERT INTO temp.seek_{run:d} SELECT key, id FROM item WHERE id > ? AND id <= ? ORDER BY key, id"  # noqa: S608
-            self._rows(sql, (known, last))
-            self._indexed[run] = last
+        """Index the run's keys as they are now."""
+        if run in self._indexed:
+            return
+        table = f"temp.seek_{run:d}"
+        self._rows(f"CREATE TABLE {table} (key BLOB, id INTEGER, PRIMARY KEY (key, id)) WITHOUT ROWID", ())
+        self._indexed.add(run)
+        sql = f"INSERT INTO {table} SELECT key, id FROM item WHERE id BETWEEN ? AND ? ORDER BY key, id"  # noqa: S608
+        self._rows(sql, _bounds(run))
 
     def read(self, run: int, slots: Sequence[int]) -> dict[int, bytes]:
         """The records of these slots."""
@@ -125,7 +119,8 @@ class Reader:
     def forget(self, run: int) -> None:
         """Drop the index of a run."""
         with self._lock:
-            if self._db is not None and self._indexed.pop(run, None) is not None:
+            if self._db is not None and run in self._indexed:
+                self._indexed.discard(run)
                 self._rows(f"DROP TABLE temp.seek_{run:d}", ())
 
     def close(self) -> None:

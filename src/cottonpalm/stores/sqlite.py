@@ -12,7 +12,7 @@ import orjson
 from cottonpalm import clock
 from cottonpalm.faults import StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, StoredRow
-from cottonpalm.stores.database import Home, explained, prepare
+from cottonpalm.stores.database import BUSY_S, Home, explained, prepare
 from cottonpalm.stores.lease import Holder, Lease, holder_of, is_held
 from cottonpalm.stores.opening import Decision, decide
 from cottonpalm.stores.reader import SLOT_BITS, Reader
@@ -37,12 +37,21 @@ class Parts(NamedTuple):
 class SqliteStore:
     """Runs in one file that only its owner may read. See `protocols.Store` for what each method promises."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_s: float = BUSY_S) -> None:
+        """Open or make the file.
+
+        Args:
+            path: where; its folder must exist.
+            busy_s: seconds to wait for another process that writes to the same file.
+
+        Raises:
+            StoreError: it is foreign, newer than this version, locked, read-only, or cannot be made.
+        """
         self.path = path
         self._home = Home(path)
-        prepare(path)
+        prepare(path, busy_s=busy_s)
         try:
-            self._reader, self._writer = Reader(path), Writer(path)
+            self._reader, self._writer = Reader(path, busy_s), Writer(path, busy_s)
         except sqlite3.Error as exc:
             raise explained(exc, path) from exc
         self._parts = Parts(self._home, self._writer, self._reader)

@@ -53,14 +53,14 @@ class _Job:
 class Writer:
     """Owns the writing connection and its thread. Everything public may be called from any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_s: float) -> None:
         self._path = path
         self._queue: deque[Group | _Job] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._leases: set[Lease] = set()
         self._last_beat = clock.now()
-        self._db = keep(connect(path))
+        self._db = keep(connect(path, busy_s=busy_s))
         self._thread = threading.Thread(target=self._work, name="cottonpalm-writer", daemon=True)
         self._thread.start()
 

@@ -1,0 +1,41 @@
+"""One fixture: a way to open the same store again. A new kind of store joins the suite by one more parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cottonpalm.protocols import Store
+from cottonpalm.stores import MemoryStore, open_store
+
+Reopen = Callable[[], Store]
+
+
+def _memory(path: Path) -> Reopen:
+    store = MemoryStore()
+    return lambda: store
+
+
+def _sqlite(path: Path) -> Reopen:
+    return lambda: open_store(path / "store.db")
+
+
+@pytest.fixture(params=[_memory, _sqlite], ids=["memory", "sqlite"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
+    """Each call opens the store anew, as a second program would; all are closed at the end."""
+    make, opened = request.param(tmp_path), []
+
+    def open_one() -> Store:
+        opened.append(make())
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(reopen: Reopen) -> Store:
+    return reopen()

@@ -1,0 +1,30 @@
+"""Rows to store, and a write that waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from cottonpalm.protocols import RunStore, StoredRow
+from cottonpalm.pure.keys import content_key
+
+
+def row(
+    slot: int, *, status: int = 1, question: object = None, record: bytes | None = None, cost: int = 0
+) -> StoredRow:
+    key = content_key(slot if question is None else question)
+    return StoredRow(slot, key, key, status, record if record is not None else b'{"o":%d}' % slot, cost)
+
+
+def write(run: RunStore, rows: Sequence[StoredRow]) -> None:
+    """Write one group and wait until it is durable; raises what the store reports."""
+    over, errors = threading.Event(), []
+
+    def done(error: BaseException | None) -> None:
+        errors.append(error)
+        over.set()
+
+    run.write(rows, done)
+    assert over.wait(30)
+    if errors[0] is not None:
+        raise errors[0]

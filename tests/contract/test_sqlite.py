@@ -1,0 +1,291 @@
+"""What the file-based store promises besides: its file, other processes, and whatever may be wrong with a disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cottonpalm import clock
+from cottonpalm.faults import ConfigError, RunBusy, StoreError
+from cottonpalm.stores import MemoryStore, open_store
+from cottonpalm.stores.sqlite import SqliteStore
+from tests.contract.rows import row, write
+
+pytestmark = pytest.mark.core
+
+HOLDER = """
+import sys, threading
+from pathlib import Path
+from cottonpalm.stores import open_store
+from tests.contract.rows import row, write
+run = open_store(Path(sys.argv[1])).open_run("r", None)
+write(run, [row(0), row(1)])
+print("holding", flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    opened = SqliteStore(path, busy_s=0.2)
+    yield opened
+    opened.close()
+
+
+def edit(path: Path, *statements: str) -> None:
+    """What another program does to the file."""
+    db = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+def holder(path: Path) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"holding\n"
+    return process
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def test_the_lease_of_a_killed_process_is_taken_over_at_once_and_its_rows_are_there(
+    path: Path, store: SqliteStore
+) -> None:
+    process = holder(path)
+    with pytest.raises(RunBusy, match=f"process {process.pid} on .*since"):
+        store.open_run("r", None)
+    assert (store.runs()[0].holder or "").split()[1] == str(process.pid)
+    end(process)
+    assert store.runs()[0].holder is None
+    run = store.open_run("r", None)
+    assert run.counts() == {1: 2}
+
+
+def test_a_live_process_keeps_other_runs_free(path: Path, store: SqliteStore) -> None:
+    process = holder(path)
+    run = store.open_run("other", None)
+    write(run, [row(0)])
+    end(process)
+    assert run.counts() == {1: 1}
+
+
+def test_a_forked_child_cannot_use_the_store_and_does_not_keep_the_lease(
+    path: Path, store: SqliteStore
+) -> None:
+    run = store.open_run("r", None)
+    ready, tell = os.pipe()
+    go, start = os.pipe()
+    if (child := os.fork()) == 0:
+        refused = 0
+        for work in (run.counts, lambda: write(run, [row(0)]), store.runs, lambda: store.open_run("x", None)):
+            try:
+                work()
+            except StoreError as exc:
+                refused += "fork" in str(exc)
+        run.close()
+        store.close()
+        os.write(tell, bytes([refused]))
+        os.read(go, 1)
+        os._exit(0)
+    assert os.read(ready, 1) == bytes([4])
+    write(run, [row(0)])  # the child's close took nothing away
+    with pytest.raises(RunBusy):
+        SqliteStore(path).open_run("r", None)
+    run.close()
+    process = holder(path)  # free, although the child lives
+    end(process)
+    os.write(start, b"x")
+    os.waitpid(child, 0)
+    for fd in (ready, tell, go, start):
+        os.close(fd)
+
+
+def test_a_child_may_open_the_store_anew(path: Path, store: SqliteStore) -> None:
+    run = store.open_run("r", None)
+    if (child := os.fork()) == 0:
+        code = 1
+        try:
+            mine = SqliteStore(path)
+            try:
+                mine.open_run("r", None)
+            except RunBusy:
+                write(mine.open_run("childs own", None), [row(0)])
+                mine.close()
+                code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert {info.name: info.ok for info in store.runs()} == {"r": 0, "childs own": 1}
+    run.close()
+
+
+def test_another_machines_holder_is_believed_while_it_shows_life(path: Path, store: SqliteStore) -> None:
+    store.open_run("r", None).close()
+    edit(path, "INSERT INTO lease VALUES (1, 't', 'far', 'another kernel', 7, 0, %f)" % clock.wall())
+    with pytest.raises(RunBusy, match="process 7 on far"):
+        store.open_run("r", None)
+    edit(path, "UPDATE lease SET beat = %f" % (clock.wall() - 61))
+    store.open_run("r", None).close()
+
+
+def test_a_holder_that_was_taken_over_while_it_slept_can_write_no_more(
+    path: Path, store: SqliteStore
+) -> None:
+    run = store.open_run("r", None)
+    write(run, [row(0)])
+    edit(path, "UPDATE lease SET token = 'another'")
+    try:
+        clock.replace(now_=lambda: time.monotonic() + 1_000)
+        with pytest.raises(StoreError, match="taken over"):
+            write(run, [row(1)])
+    finally:
+        clock.replace()
+    assert run.counts() == {1: 1}
+
+
+def test_all_files_are_private_from_the_start(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = open_store(path)
+        run = store.open_run("r", None)
+        write(run, [row(0)])
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert set(modes) == {"store.db", "store.db-wal", "store.db-shm", "store.db-lock"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_database_of_another_program_is_refused_and_untouched(path: Path) -> None:
+    edit(path, "CREATE TABLE theirs (x)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="another program"):
+        open_store(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_untouched(path: Path) -> None:
+    path.write_bytes(b"\x80\x04 a pickle, perhaps" * 100)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="cannot be read"):
+        open_store(path)
+    assert path.read_bytes() == before
+
+
+def test_a_store_of_a_newer_version_is_refused(path: Path) -> None:
+    open_store(path).close()
+    edit(path, "PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="newer cottonpalm .schema 99"):
+        open_store(path)
+
+
+def test_a_missing_folder_a_folder_and_a_place_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no folder .*nowhere"):
+        open_store(tmp_path / "nowhere" / "store.db")
+    with pytest.raises(StoreError, match="is a folder"):
+        open_store(tmp_path)
+    with pytest.raises(StoreError, match=r"/proc/self/store.db"):
+        open_store("/proc/self/store.db")
+
+
+def test_a_locked_file_is_an_error_of_that_group_and_the_next_one_may_succeed(
+    path: Path, store: SqliteStore
+) -> None:
+    run = store.open_run("r", None)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked by another program"):
+        write(run, [row(0)])
+    other.execute("ROLLBACK")
+    other.close()
+    write(run, [row(0)])
+    assert run.counts() == {1: 1}
+
+
+def test_a_full_disk_is_an_error_that_says_so_and_keeps_what_is_stored(store: SqliteStore) -> None:
+    run = store.open_run("r", None)
+    write(run, [row(0)])
+    store._writer.call(lambda db: db.execute("PRAGMA max_page_count = 20").fetchall())
+    with pytest.raises(StoreError, match="disk is full"):
+        write(run, [row(slot, record=b"x" * 4_000) for slot in range(1, 200)])
+    assert run.counts() == {1: 1}
+
+
+def test_a_group_that_cannot_be_stored_does_not_spoil_those_that_wait_with_it(store: SqliteStore) -> None:
+    run = store.open_run("r", None)
+    errors: dict[int, BaseException | None] = {}
+    store._writer.call(
+        lambda db: [  # while this runs, three groups queue up
+            run.write([row(0)], lambda error: errors.update({0: error})),
+            run.write([row(1)._replace(status=None)], lambda error: errors.update({1: error})),  # type: ignore[arg-type]
+            run.write([row(2)], lambda error: errors.update({2: error})),
+        ]
+    )
+    run.set_meta(after=True)
+    assert (errors[0], errors[2]) == (None, None)
+    assert isinstance(errors[1], StoreError)
+    assert [slot.slot for slot in run.scan(-1, 9)] == [0, 2]
+
+
+def test_a_callback_that_raises_harms_nobody(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
+    run = store.open_run("r", None)
+    run.write([row(0)], lambda error: 1 / 0)  # type: ignore[arg-type,return-value]
+    write(run, [row(1)])
+    assert run.counts() == {1: 2}
+    assert "callback of the store failed" in caplog.text
+
+
+def test_closing_the_store_writes_what_is_queued(path: Path) -> None:
+    store = open_store(path)
+    run = store.open_run("r", None)
+    done: list[BaseException | None] = []
+    for slot in range(50):
+        run.write([row(slot)], done.append)
+    store.close()
+    assert done == [None] * 50
+    again = open_store(path)
+    assert again.runs()[0].ok == 50
+    again.close()
+
+
+def test_rows_queued_by_a_process_that_ends_without_close_are_written(path: Path) -> None:
+    script = (
+        HOLDER.partition("write(run")[0]
+        + "for slot in range(300): run.write([row(slot)], lambda error: None)\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", script, str(path)], check=True)
+    store = open_store(path)
+    assert (store.runs()[0].ok, store.runs()[0].holder) == (300, None)
+    store.close()
+
+
+def test_addresses(tmp_path: Path) -> None:
+    assert isinstance(open_store("memory:"), MemoryStore)
+    store = open_store(f"sqlite:///{tmp_path}/a.db")
+    assert open_store(store) is store
+    store.close()
+    with pytest.raises(ConfigError, match="mysql"):
+        open_store("mysql://user:pw@host/db")
+    with pytest.raises(ConfigError, match="not int"):
+        open_store(5)  # type: ignore[arg-type]

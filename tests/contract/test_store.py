@@ -1,0 +1,213 @@
+"""What every store promises, whatever is behind it."""
+
+from __future__ import annotations
+
+import gc
+import random
+import threading
+
+import pytest
+
+from cottonpalm.faults import ChainChanged, RunBusy, StoreError
+from cottonpalm.protocols import ComparesBlocks, Store
+from cottonpalm.pure.keys import content_key
+from tests.contract.conftest import Reopen
+from tests.contract.rows import row, write
+
+pytestmark = pytest.mark.core
+
+
+def test_a_row_reported_done_is_there_for_whoever_opens_the_run_next(reopen: Reopen) -> None:
+    first = reopen().open_run("r", None)
+    write(first, [row(0), row(1, status=2)])
+    first.close()
+    again = reopen().open_run("r", None)
+    assert (first.created, again.created) == (True, False)
+    assert again.read([1, 0, 7]) == {0: b'{"o":0}', 1: b'{"o":1}'}
+    assert [(slot.slot, slot.status) for slot in again.scan(-1, 10)] == [(0, 1), (1, 2)]
+
+
+def test_a_reader_sees_a_row_as_soon_as_it_is_reported_done(store: Store) -> None:
+    run = store.open_run("r", None)
+    seen: list[list[int]] = []
+    over = threading.Event()
+
+    def done(error: BaseException | None) -> None:
+        seen.append([slot.slot for slot in run.scan(-1, 10)])
+        over.set()
+
+    run.write([row(3)], done)
+    assert over.wait(30)
+    assert seen == [[3]]
+
+
+def test_a_newer_outcome_replaces_the_older_one_and_their_costs_add_up(store: Store) -> None:
+    run = store.open_run("r", None)
+    write(run, [row(0, status=2, cost=5)])
+    write(run, [row(0, status=1, cost=7, record=b"{}")])
+    assert run.counts() == {1: 1}
+    assert run.read([0]) == {0: b"{}"}
+    assert store.runs()[0].cost_pico == 12
+
+
+def test_scans_go_page_by_page_in_slot_order(store: Store) -> None:
+    run = store.open_run("r", None)
+    slots = random.Random(5).sample(range(2_000), 1_000)
+    write(run, [row(slot) for slot in slots])
+    after, seen = -1, []
+    while page := run.scan(after, 77):
+        seen += [slot.slot for slot in page]
+        after = seen[-1]
+    assert seen == sorted(slots)
+    assert run.last_slot() == max(slots)
+    assert set(run.read(slots)) == set(slots)
+
+
+def test_find_knows_all_rows_that_were_there_when_the_run_was_opened(reopen: Reopen) -> None:
+    run = reopen().open_run("r", None)
+    write(run, [row(0, question="a"), row(1, question="b"), row(2, question="a")])
+    run.close()
+    run = reopen().open_run("r", None)
+    assert [slot.slot for slot in run.find(content_key("a"))] == [0, 2]
+    write(run, [row(9, question="c"), row(1, question="d")])
+    assert [slot.slot for slot in run.find(content_key("a"))] == [0, 2]
+    assert run.find(content_key("b")) == []  # its slot holds another row now
+    assert run.find(content_key("none")) == []
+
+
+def test_runs_do_not_see_each_other(store: Store) -> None:
+    one, two = store.open_run("one", None), store.open_run("two", None)
+    write(one, [row(0, question="a")])
+    write(two, [row(0, question="b"), row(1, question="a")])
+    assert (one.counts(), two.counts()) == ({1: 1}, {1: 2})
+    assert [slot.slot for slot in two.find(content_key("a"))] == [1]
+    assert one.last_slot() == 0
+    assert store.open_run("three", None).last_slot() == -1
+
+
+def test_blocks_are_the_same_only_if_keys_contents_and_statuses_all_are(store: Store) -> None:
+    run = store.open_run("r", None)
+    write(run, [row(slot, status=2 if slot == 3 else 1) for slot in range(5)])
+    assert isinstance(run, ComparesBlocks)
+    keys = [content_key(slot) for slot in range(6)]
+    assert run.same_rows(0, keys[:3], keys[:3], {1})
+    assert not run.same_rows(0, keys[:4], keys[:4], {1})
+    assert run.same_rows(0, keys[:5], keys[:5], {1, 2})
+    assert not run.same_rows(0, keys[:6], keys[:6], {1, 2})
+    assert not run.same_rows(0, keys[1:3], keys[1:3], {1})
+    assert not run.same_rows(0, keys[:2], keys[1:3], {1})
+
+
+def test_meta_is_merged_and_kept(reopen: Reopen) -> None:
+    run = reopen().open_run("r", None)
+    run.set_meta(offset=5, output="a.jsonl")
+    run.set_meta(offset=6)
+    run.close()
+    assert reopen().open_run("r", None).meta() == {"offset": 6, "output": "a.jsonl"}
+
+
+def test_meta_may_be_set_from_the_callback_of_a_write(store: Store) -> None:
+    run = store.open_run("r", None)
+    over = threading.Event()
+
+    def done(error: BaseException | None) -> None:
+        run.set_meta(seen=True)
+        over.set()
+
+    run.write([row(0)], done)
+    assert over.wait(30)
+    assert run.meta() == {"seen": True}
+
+
+def test_a_second_opener_is_told_who_works_on_the_run(reopen: Reopen) -> None:
+    run = reopen().open_run("r", None)
+    with pytest.raises(RunBusy, match=r"process \d+.*since \d{4}-"):
+        reopen().open_run("r", None)
+    run.close()
+    reopen().open_run("r", None)
+
+
+def test_a_run_lost_without_close_gives_its_lease_back(reopen: Reopen) -> None:
+    write(reopen().open_run("r", None), [row(0)])
+    gc.collect()
+    assert reopen().open_run("r", None).counts() == {1: 1}
+
+
+def test_a_run_in_use_cannot_be_removed_and_a_removed_one_is_gone(reopen: Reopen) -> None:
+    store = reopen()
+    run = store.open_run("r", None)
+    write(run, [row(0)])
+    with pytest.raises(RunBusy):
+        store.remove("r")
+    run.close()
+    store.remove("r")
+    store.remove("never there")
+    assert store.runs() == []
+    assert store.open_run("r", None).scan(-1, 10) == []
+
+
+def test_fresh_drops_what_the_run_holds(reopen: Reopen) -> None:
+    run = reopen().open_run("r", {"a": 1})
+    write(run, [row(0, cost=3)])
+    run.set_meta(offset=5)
+    run.close()
+    store = reopen()
+    again = store.open_run("r", {"a": 2}, fresh=True)
+    assert (again.scan(-1, 10), again.meta(), again.last_slot()) == ([], {}, -1)
+    assert store.runs()[0].cost_pico == 0
+    again.close()
+    reopen().open_run("r", {"a": 2})
+
+
+def test_a_changed_chain_is_refused_saying_what_changed_and_the_lease_is_free_again(reopen: Reopen) -> None:
+    reopen().open_run("r", {"steps[0] P": {"template": "Say {x}"}}).close()
+    with pytest.raises(ChainChanged, match='the prompt changed.*"Say {x}" -> "Shout {x}"'):
+        reopen().open_run("r", {"steps[0] P": {"template": "Shout {x}"}})
+    reopen().open_run("r", {"steps[0] P": {"template": "Say {x}"}}).close()
+    reopen().open_run("r", None).close()
+
+
+def test_changed_user_code_only_warns_and_only_once(reopen: Reopen, caplog: pytest.LogCaptureFixture) -> None:
+    reopen().open_run("r", {"steps[0] L": {"$code": "source:1"}}).close()
+    for _ in range(2):
+        reopen().open_run("r", {"steps[0] L": {"$code": "source:2"}}).close()
+    assert [record.message.count("steps[0] L") for record in caplog.records] == [1]
+
+
+def test_runs_are_listed_oldest_first_with_their_counts_and_holder(store: Store) -> None:
+    one = store.open_run("one", None)
+    write(one, [row(0), row(1, status=2), row(2, status=3), row(3, status=3)])
+    one.close()
+    held = store.open_run("two", None)
+    first, second = store.runs()
+    assert (first.name, first.ok, first.failed, first.retryable, first.holder) == ("one", 1, 3, 1, None)
+    assert second.name == "two"
+    assert second.holder is not None
+    held.close()
+
+
+def test_a_closed_run_takes_no_more_rows(store: Store) -> None:
+    run = store.open_run("r", None)
+    run.close()
+    run.close()
+    with pytest.raises(StoreError, match="closed"):
+        write(run, [row(0)])
+
+
+def test_an_empty_group_is_done_at_once(store: Store) -> None:
+    write(store.open_run("r", None), [])
+
+
+def test_many_groups_from_many_threads_all_arrive(store: Store) -> None:
+    run = store.open_run("r", None)
+
+    def work(lane: int) -> None:
+        for at in range(20):
+            write(run, [row(slot) for slot in range(lane * 1_000 + at * 7, lane * 1_000 + at * 7 + 7)])
+
+    threads = [threading.Thread(target=work, args=(lane,)) for lane in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert run.counts() == {1: 560}
