@@ -32,7 +32,7 @@ import os
 class __legacy__:
     @staticmethod
     def prepare_metadata_for_build_wheel(folder, config_settings=None):
-        name = "{package}-{version}.dist-info"
+        name = "{package}-{version}.dist-info".replace("-", "_", "{package}".count("-"))
         os.makedirs(os.path.join(folder, name))
         with open(os.path.join(folder, name, "METADATA"), "w") as file:
             file.write("Metadata-Version: 2.1\\nName: {package}\\nVersion: {version}\\n")

@@ -1,0 +1,189 @@
+"""Set the project up and run it. Needs nothing but Python 3.11 or newer with its venv module.
+
+python3 go.py demo    set up, then label 100 real review sentences with the embedded model
+python3 go.py test    set up, then run every check
+python3 go.py lock    write the pinned requirements anew (needs uv)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+OLDEST = (3, 11)
+DIALECT = (3, 13)  # the newest Python that is run
+PROBE = "import sys, venv; print(*sys.version_info[:2])"
+VENV_HELP = """
+go.py could not make a virtual environment with {python}.
+On Debian and Ubuntu its venv module is a package of its own:  apt-get install python3-venv
+(for one particular Python: python3.11-venv, python3.13-venv). Then run the same command again.
+"""
+
+
+def say(line: str) -> None:
+    """Show a line before what is run next, also when the output is a pipe."""
+    print(line, flush=True)
+
+
+def environment() -> dict[str, str]:
+    """The caller's environment, less what would lead a virtual environment astray."""
+    strays = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
+    kept = {name: value for name, value in os.environ.items() if name not in strays}
+    return {**kept, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def run(*command: str | Path, quiet: bool = False) -> bool:
+    """Run a command in the repository; True if it said 0."""
+    out = subprocess.DEVNULL if quiet else None
+    try:
+        return (
+            subprocess.run(
+                command, cwd=ROOT, env=environment(), stdout=out, stderr=out, check=False
+            ).returncode
+            == 0
+        )
+    except OSError:
+        return False
+
+
+def version_of(python: str) -> tuple[int, ...] | None:
+    """Its version, or None where it does not run: a name on PATH may lead nowhere."""
+    try:
+        found = subprocess.run(
+            [python, "-c", PROBE], env=environment(), capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return tuple(map(int, found.stdout.split())) if found.returncode == 0 and found.stdout.strip() else None
+
+
+def find_python(wanted: tuple[int, int]) -> str | None:
+    """A Python of this version, if the machine has one."""
+    name = f"python{wanted[0]}.{wanted[1]}"
+    candidates = [sys.executable, shutil.which(name), f"/usr/bin/{name}", f"/usr/local/bin/{name}"]
+    return next((python for python in candidates if python and version_of(python) == wanted), None)
+
+
+def any_python() -> str:
+    """This Python if it is new enough, else any that is."""
+    if sys.version_info >= OLDEST:
+        return sys.executable
+    for minor in (11, 12, 13, 14):
+        if python := find_python((3, minor)):
+            return python
+    raise SystemExit(f"cottonpalm needs Python 3.11 or newer; this is {sys.version.split()[0]}")
+
+
+def set_up(folder: str, python: str, requirements: str) -> Path:
+    """A virtual environment with the pinned requirements and the project; quick when nothing has changed."""
+    home, pinned = ROOT / folder, ROOT / "requirements" / requirements
+    inner = home / "bin" / "python"
+    stamp, state = home / f"go-{pinned.stem}.txt", state_of(pinned)
+    if inner.exists() and version_of(str(inner)) and stamp.exists() and stamp.read_text() == state:
+        return inner
+    if not (
+        inner.exists()
+        and version_of(str(inner)) == version_of(python)
+        and run(inner, "-m", "pip", "-V", quiet=True)
+    ):
+        say(f"== making {folder} with {python}")
+        if not run(python, "-m", "venv", "--clear", home):
+            raise SystemExit(VENV_HELP.format(python=python))
+    say(f"== installing requirements/{requirements} (pinned, checked by hash)")
+    if not (
+        install(inner, "--require-hashes", "-r", str(pinned))
+        and install(inner, *["--no-deps", "--no-build-isolation", "-e", "."])
+    ):
+        raise SystemExit("the requirements could not be installed; the lines above say why")
+    stamp.write_text(state)
+    return inner
+
+
+def state_of(pinned: Path) -> str:
+    """What an environment was made from."""
+    digest = hashlib.sha256(pinned.read_bytes() + (ROOT / "pyproject.toml").read_bytes())
+    return f"{ROOT} {digest.hexdigest()}\n"
+
+
+def install(python: Path, *what: str) -> bool:
+    """Install with uv where it is on PATH and works, else with the environment's own pip."""
+    uv = shutil.which("uv")
+    if uv and run(uv, "pip", "install", "--quiet", "--python", python, *what, quiet=True):
+        return True
+    return run(python, "-m", "pip", "install", "--quiet", "--progress-bar", "off", *what)
+
+
+def demo() -> int:
+    """Label real sentences with the embedded model."""
+    python = set_up(".venv", any_python(), "demo.txt")
+    say("== the embedded model and its sentences")
+    if not run(python, "-m", "cottonpalm.local"):
+        return 1
+    say("== cottonpalm demo")
+    return subprocess.run(
+        [python.with_name("cottonpalm"), "demo"], cwd=ROOT, env=environment(), check=False
+    ).returncode
+
+
+def test() -> int:
+    """Run every check, all of them even when one fails; 0 if all passed."""
+    python = find_python(OLDEST) or any_python()
+    inner = set_up(".venv", python, "dev.txt")
+    tools = inner.parent
+    pytest = ["-m", "pytest", "-n", "2", "--dist", "loadfile"]
+    checks: list[tuple[str, list[str | Path]]] = [
+        ("ruff check", [tools / "ruff", "check", "."]),
+        ("ruff format", [tools / "ruff", "format", "--check", "."]),
+        ("mypy", [tools / "mypy"]),
+        ("import contracts", [tools / "lint-imports"]),
+    ]
+    newest = find_python(DIALECT) if version_of(str(inner)) != DIALECT else None
+    if newest:
+        other = set_up(".venv-3.13", newest, "dev.txt")
+        checks.append(("pytest, core suite, Python 3.13", [other, *pytest, "-m", "core"]))
+    checks.append((f"pytest, Python {'.'.join(map(str, version_of(str(inner)) or ()))}", [inner, *pytest]))
+    results = [check(name, command) for name, command in checks]
+    say("\n== summary\n" + "\n".join(line for _, line in results))
+    if not newest:
+        say("no second Python: the core suite was not run on 3.13 beside the full one")
+    return 0 if all(passed for passed, _ in results) else 1
+
+
+def check(name: str, command: list[str | Path]) -> tuple[bool, str]:
+    """Run one check and word its line of the summary."""
+    say(f"\n== {name}")
+    started = time.monotonic()
+    passed = run(*command)
+    return passed, f"{'passed' if passed else 'FAILED'}  {time.monotonic() - started:6.1f} s  {name}"
+
+
+def lock() -> int:
+    """Write requirements/*.txt anew, with hashes and without a word on where packages come from."""
+    uv = shutil.which("uv")
+    if not uv:
+        raise SystemExit("go.py lock needs uv:  python3 -m pip install uv")
+    for extra, name in (("dev", "dev.txt"), ("local", "demo.txt")):
+        words = (
+            "pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-config"
+        )
+        command = [uv, *words.split(), "--custom-compile-command", "python3 go.py lock", "--extra", extra]
+        if not run(*command, "pyproject.toml", "requirements/build.in", "-o", f"requirements/{name}"):
+            return 1
+        if re.search(r"://|^--", (ROOT / "requirements" / name).read_text(), re.MULTILINE):
+            raise SystemExit(f"requirements/{name} names an address; take it out before you commit it")
+    return 0
+
+
+if __name__ == "__main__":
+    commands = {"demo": demo, "test": test, "lock": lock}
+    chosen = commands.get(sys.argv[1]) if len(sys.argv) == 2 else None
+    if chosen is None:
+        raise SystemExit(__doc__)
+    sys.exit(chosen())
