@@ -25,6 +25,7 @@ from cottonpalm.layers.retry import RowRetry
 from cottonpalm.model import Event, Fault, Item, Kind, Outcome, RunEnded, RunStarted
 from cottonpalm.outbox import Chunk, Outbox
 from cottonpalm.providers.raised import BudgetReached
+from cottonpalm.request import live, loops
 from cottonpalm.rows import Rows
 from cottonpalm.source import Reader, feed
 from cottonpalm.stores.codec import pack
@@ -51,6 +52,7 @@ class Job:
     """What a run does with each row. Made and validated by the processor."""
 
     callers: Sequence[Caller]  # the chain and its fallbacks
+    many: bool = True  # False for `invoke` and `stream` of one input
     streaming: bool = False  # chunks go to the reader as they come
     retry: RetryPolicy
     validate: Callable[[Any], object] | None = None
@@ -107,6 +109,9 @@ class Engine:
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._task = asyncio.current_task()
         error: BaseException | None = None
+        loops.enter()
+        if self.job.many:
+            live.begin(self.account)
         try:
             if not self._left:
                 await self._execute()
@@ -118,6 +123,8 @@ class Engine:
             error = exc
             raise
         finally:
+            live.end(self.account)
+            await loops.leave()
             self._end(error)
 
     def _end(self, error: BaseException | None) -> None:

@@ -61,6 +61,8 @@ class BridgeLoop(PlatformLoop):
     threads would keep the holder of a permit from ever reaching its provider.
     """
 
+    lasting = True  # nobody closes it: what is pooled on it may stay
+
     def __init__(self) -> None:
         super().__init__()
         self._steps = Crew(STEP_THREADS, loop=self)

@@ -18,6 +18,7 @@ from cottonpalm.request.account import ROW, RowAccount
 from cottonpalm.request.door import INSIDE, Door
 from cottonpalm.request.drivers import drive, drive_sync
 from cottonpalm.request.live import LIVE, shadow_row
+from cottonpalm.request.loops import at_home
 from cottonpalm.request.shapes import Call, recognise
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[...,
         found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
         if found is None:
             return await original(self, request, **options)
-        again = functools.partial(original, self, request, **options)
+        again = functools.partial(original, at_home(http, self), request, **options)
         return await drive(*found, Door(http, request, options.get("stream", False), again))
 
     return send

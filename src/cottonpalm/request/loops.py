@@ -1,0 +1,99 @@
+"""One model object on several event loops: connections belong to the loop they were made on.
+
+The SDKs keep one async client per process, whose pooled connections are tied to the loop that first used them; used
+from another loop it fails ("Event loop is closed", "bound to a different event loop"). So a client is used as it is on
+its first loop, and on any other through a twin: the same client, hooks, cookies and settings, with an empty pool. Only
+the libraries' own transports are twinned; whoever brings a transport of their own knows best.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_homes: Final[weakref.WeakKeyDictionary[Any, weakref.ref[Any]]] = weakref.WeakKeyDictionary()
+_twins: Final[dict[int, dict[int, tuple[weakref.ref[Any], Any]]]] = {}  # loop -> client -> its twin there
+_runs: Final[Counter[int]] = Counter()  # runs under way per loop
+_lock: Final = threading.Lock()
+
+
+def enter() -> None:
+    """A run begins on the running loop."""
+    with _lock:
+        _runs[id(asyncio.get_running_loop())] += 1
+
+
+async def leave() -> None:
+    """A run ends on the running loop; after the last one its twins are closed, unless the loop lasts for ever."""
+    running = asyncio.get_running_loop()
+    loop = id(running)
+    with _lock:
+        _runs[loop] -= 1
+        if _runs[loop] > 0 or getattr(running, "lasting", False):
+            return
+        del _runs[loop]
+        twins = _twins.pop(loop, {})
+    for _, twin in twins.values():
+        await twin.aclose()
+
+
+def at_home(http: ModuleType, client: Any) -> Any:
+    """The client itself on the loop it belongs to (or where it cannot be twinned), else its twin on this loop."""
+    loop = asyncio.get_running_loop()
+    with _lock:
+        home = _homes.get(client)
+        if home is None and not _used(client):
+            _homes[client] = weakref.ref(loop)
+            return client
+        if home is not None and home() is loop:
+            return client
+        known = _twins.get(id(loop), {}).get(id(client))
+        if known is not None and known[0]() is client:
+            return known[1]
+        twin = _twin(http, client, keep=_runs[id(loop)] > 0)
+        if twin is None:
+            return client
+        if _runs[id(loop)] > 0:
+            _twins.setdefault(id(loop), {})[id(client)] = (weakref.ref(client), twin)
+        return twin
+
+
+def _used(client: Any) -> bool:
+    """Whether it holds connections that some loop made before we first saw it."""
+    pool = getattr(getattr(client, "_transport", None), "_pool", None)
+    return bool(getattr(pool, "connections", ()))
+
+
+def _twin(http: ModuleType, client: Any, *, keep: bool) -> Any:
+    """A shallow copy with transports of its own; None where one of them is not the library's."""
+    try:
+        transport = _fresh(http, client._transport, keep=keep)  # noqa: SLF001 - no public way to copy a client
+        mounts = {
+            pattern: mounted and _fresh(http, mounted, keep=keep)
+            for pattern, mounted in client._mounts.items()  # noqa: SLF001
+        }
+    except (AttributeError, TypeError):
+        return None
+    twin = copy.copy(client)
+    twin._transport, twin._mounts = transport, mounts  # noqa: SLF001
+    return twin
+
+
+def _fresh(http: ModuleType, transport: Any, *, keep: bool) -> Any:
+    if type(transport) is not http.AsyncHTTPTransport:
+        raise TypeError("a transport of the user's own")
+    pool = copy.copy(transport._pool)  # noqa: SLF001
+    pool._connections, pool._requests = [], []  # noqa: SLF001
+    pool._optional_thread_lock = type(pool._optional_thread_lock)()  # noqa: SLF001
+    if not keep:  # a loop without a run of ours: nobody would close what is kept alive
+        pool._max_keepalive_connections = 0  # noqa: SLF001
+    transport = copy.copy(transport)
+    transport._pool = pool  # noqa: SLF001
+    return transport

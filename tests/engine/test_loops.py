@@ -1,0 +1,93 @@
+"""One model object on several event loops: in turn, at once, and from the sync front; nothing is left open."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from typing import Any
+
+import httpx2
+import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_anthropic import ChatAnthropic
+from langchain_openai import ChatOpenAI
+
+from cottonpalm import BatchProcessor
+from tests.support.loopback import Loopback
+
+pytestmark = pytest.mark.core
+PROMPT = ChatPromptTemplate.from_template("{x}")
+ROWS = [{"x": f"row {n}"} for n in range(30)]
+RIGHT = [f"answer to: row {n}" for n in range(30)]
+
+
+def chain(server: Loopback, kind: str) -> Any:
+    if kind == "anthropic":
+        model: Any = ChatAnthropic(base_url=server.url, api_key="sk-ant-0123456789", model_name="claude-haiku-4-5")
+    else:
+        model = ChatOpenAI(base_url=server.openai_url, api_key="sk-0123456789", model="gpt-4o-mini")
+    return PROMPT | model | StrOutputParser()
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_one_loop_after_the_other(kind: str) -> None:
+    with Loopback(latency=0.002) as server:
+        processor = BatchProcessor(chain(server, kind))
+        for _ in range(3):
+            assert asyncio.run(processor.abatch(ROWS)) == RIGHT
+            assert processor.batch(ROWS) == RIGHT
+        gc.collect()
+        assert set(server.counts.values()) == {6}
+
+
+def test_a_client_that_another_loop_used_before_we_saw_it() -> None:
+    with Loopback() as server:
+        plain = chain(server, "openai")
+        assert asyncio.run(plain.ainvoke({"x": "first"})) == "answer to: first"
+        assert asyncio.run(BatchProcessor(plain).abatch(ROWS)) == RIGHT
+
+
+def test_two_loops_at_once() -> None:
+    with Loopback(latency=0.005) as server:
+        processor = BatchProcessor(chain(server, "openai"))
+        results: list[Any] = []
+        threads = [
+            threading.Thread(target=lambda: results.append(asyncio.run(processor.abatch(ROWS * 3)))) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [RIGHT * 3] * 3
+
+
+def test_a_loop_of_its_own_inside_a_step() -> None:
+    from langchain_core.runnables import RunnableLambda
+
+    with Loopback() as server:
+        inner = chain(server, "openai")
+        step = RunnableLambda(lambda row: asyncio.run(inner.ainvoke(row)))
+        assert BatchProcessor(step, concurrency=4).batch(ROWS) == RIGHT
+        gc.collect()
+
+
+def test_a_transport_of_the_users_own_stays_in_use() -> None:
+    seen = []
+
+    class Mine(httpx2.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            seen.append(request.url.path)
+            return await super().handle_async_request(request)
+
+    async def main() -> list[str]:
+        async with httpx2.AsyncClient(transport=Mine()) as client:
+            model = ChatOpenAI(
+                base_url=server.openai_url, api_key="sk-0123456789", model="gpt-4o-mini", http_async_client=client
+            )
+            return await BatchProcessor(PROMPT | model | StrOutputParser()).abatch(ROWS)
+
+    with Loopback() as server:
+        assert asyncio.run(main()) == RIGHT
+        assert len(seen) == 30
