@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import sys
 import threading
 from dataclasses import dataclass, field
 from functools import partial
-from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
@@ -35,6 +35,7 @@ from cottonpalm.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from random import Random
 
     from cottonpalm.call import Caller
     from cottonpalm.config import RetryPolicy
@@ -92,7 +93,7 @@ class Engine:
         self.unstored: list[Outcome] = []  # answers that came but could not be made durable
         self._source, self._judge, self._release = source, judge, release
         self._observers = list(observers)
-        self._rng = rng or Random()  # noqa: S311 - jitter
+        self._rng = rng or account.rng
         self._tally = Tally(job.max_failures)
         self._started, self._finished = clock.now(), False
         self._rows: Rows | None = None
@@ -141,7 +142,9 @@ class Engine:
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
-        window = Window(ROOM // 2, ordered=self.job.ordered)
+        whole = self.job.ordered and self.job.total is not None
+        self._ahead = sys.maxsize if whole else ROOM // 2
+        window = Window(self._ahead, ordered=self.job.ordered)
         emitter = Emitter(self.store, lambda outcomes: rows.emitted(outcomes), self._store_failed, loop)  # noqa: PLW0108 - `rows` is made below
         gates: list[Gate] = []
         rows = self._rows = Rows(
@@ -153,7 +156,7 @@ class Engine:
             want=self._want,
             on_finish=self._on_finish,
             events=self._emit if self._observers else None,
-            whole=self.job.ordered and self.job.total is not None,
+            whole=whole,
         )
         gates.extend(self._gates(rows))
         self._window = window
@@ -320,7 +323,7 @@ class Engine:
         self._nudged = False
         limit = int(AHEAD * self.account.limit())
         self.outbox.room = max(ROOM, limit)
-        self._window.capacity = max(ROOM // 2, limit)
+        self._window.capacity = max(self._ahead, limit)
         self.outbox.make_space()
         if self._rows is not None and not self._finished:
             self._rows.wake()

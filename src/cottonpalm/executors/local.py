@@ -118,7 +118,7 @@ class LocalExecutor:
         self._loop = asyncio.get_running_loop()
         self._deadlines = None if item_timeout_s is None else Deadlines(item_timeout_s, self._loop)
         self._item_timeout_s = item_timeout_s
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers: dict[asyncio.Task[None], Item | None] = {}  # with the row that it has yet to begin
         self._ended = self._loop.create_future()
         self._rows: Rows
 
@@ -135,13 +135,16 @@ class LocalExecutor:
                 worker.cancel()
             while self._workers:
                 await asyncio.wait(self._workers)
+                await asyncio.sleep(0)  # what they call when done takes them out
             if self._deadlines is not None:
                 self._deadlines.close()
 
     def fill(self) -> None:
         """Start as many rows as may start now. Called after every change; never awaits."""
         while (item := self._rows.next()) is not None:
-            self._workers.add(self._loop.create_task(self._work(item), context=self._context))
+            worker = self._loop.create_task(self._work(item), context=self._context)
+            self._workers[worker] = item
+            worker.add_done_callback(self._gone)
         self._rows.flush_if_idle()
         if not self._workers and self._rows.ended and not self._ended.done():
             self._ended.set_result(None)
@@ -149,13 +152,19 @@ class LocalExecutor:
     async def _work(self, item: Item | None) -> None:
         task = asyncio.current_task()
         assert task is not None
-        try:
-            while item is not None:
-                await InContext(self._row(item, task), self._context.copy())
-                item = self._rows.next()
-        finally:
-            self._workers.discard(task)
-            self.fill()
+        self._workers[task] = None
+        while item is not None:
+            await InContext(self._row(item, task), self._context.copy())
+            item = self._rows.next()
+
+    def _gone(self, worker: asyncio.Task[None]) -> None:
+        """A worker ended; one that was cancelled before its first step never touched its row."""
+        if (item := self._workers.pop(worker)) is not None:
+            self._rows.finish(item, Outcome(item.index, "skipped"))
+        if not worker.cancelled() and (error := worker.exception()) is not None and not self._ended.done():
+            self._ended.set_exception(error)  # a fault of our own: end the run and say so
+            return
+        self.fill()
 
     async def _row(self, item: Item, task: asyncio.Task[Any]) -> None:
         """One row, from its admission to its settlement, which comes exactly once whatever happens."""

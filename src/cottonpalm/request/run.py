@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from random import Random
+from random import Random, getrandbits
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cottonpalm.model import Fault, Kind
@@ -99,7 +99,7 @@ class RunAccount:
         self.on_change: Callable[[], None] = _nothing
         self.on_stop: Callable[[Fault], None] = _ignore
         self.allowance = Allowance(retry.allowance_share, retry.allowance_floor)
-        self.rng = Random()  # noqa: S311 - jitter
+        self.rng = Random(getrandbits(64))  # noqa: S311 - jitter; repeatable where the tests seed `random`
         self.rows_key = f"rows of run {next(_numbers)}"
         self.models_below: set[str] = (
             set()
