@@ -18,8 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 OLDEST = (3, 11)
-DIALECT = (3, 13)  # the newest Python that is run
-PROBE = "import sys, venv; print(*sys.version_info[:2])"
+NEWEST = (3, 13)  # the newest Python that is run
+PROBE = "import sys, ensurepip, venv; print(*sys.version_info[:2])"  # Debian packages the latter two apart
 VENV_HELP = """
 go.py could not make a virtual environment with {python}.
 On Debian and Ubuntu its venv module is a package of its own:  apt-get install python3-venv
@@ -144,7 +144,7 @@ def test() -> int:
         ("mypy", [tools / "mypy"]),
         ("import contracts", [tools / "lint-imports"]),
     ]
-    newest = find_python(DIALECT) if version_of(str(inner)) != DIALECT else None
+    newest = find_python(NEWEST) if version_of(str(inner)) != NEWEST else None
     if newest:
         other = set_up(".venv-3.13", newest, "dev.txt")
         checks.append(("pytest, core suite, Python 3.13", [other, *pytest, "-m", "core"]))
