@@ -169,7 +169,8 @@ def fields_of(value: Any, depth: int = _DEPTH) -> dict[str, Any]:
             continue
         if isinstance(part, Runnable) and not _is_template(part):
             continue  # a part of its own
-        if (form := described(part, depth - 1)) is not None:
+        form = described(part, depth - 1)
+        if form is not None and form != {}:  # nothing is left once secrets are out
             found[name] = form
     return found
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cottonpalm.protocols import Store
 from cottonpalm.stores import MemoryStore, open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Reopen = Callable[[], Store]
 

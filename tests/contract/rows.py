@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cottonpalm.protocols import RunStore, StoredRow
 from cottonpalm.pure.keys import content_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def row(

@@ -9,8 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +18,10 @@ from cottonpalm.faults import ConfigError, RunBusy, StoreError
 from cottonpalm.stores import MemoryStore, open_store
 from cottonpalm.stores.sqlite import SqliteStore
 from tests.contract.rows import row, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.core
 
@@ -141,10 +144,10 @@ def test_a_child_may_open_the_store_anew(path: Path, store: SqliteStore) -> None
 
 def test_another_machines_holder_is_believed_while_it_shows_life(path: Path, store: SqliteStore) -> None:
     store.open_run("r", None).close()
-    edit(path, "INSERT INTO lease VALUES (1, 't', 'far', 'another kernel', 7, 0, %f)" % clock.wall())
+    edit(path, f"INSERT INTO lease VALUES (1, 't', 'far', 'another kernel', 7, 0, {clock.wall()})")
     with pytest.raises(RunBusy, match="process 7 on far"):
         store.open_run("r", None)
-    edit(path, "UPDATE lease SET beat = %f" % (clock.wall() - 61))
+    edit(path, f"UPDATE lease SET beat = {clock.wall() - 61}")
     store.open_run("r", None).close()
 
 
@@ -196,12 +199,12 @@ def test_a_file_that_is_no_database_is_refused_and_untouched(path: Path) -> None
 def test_a_store_of_a_newer_version_is_refused(path: Path) -> None:
     open_store(path).close()
     edit(path, "PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer cottonpalm .schema 99"):
+    with pytest.raises(StoreError, match=r"newer cottonpalm \(schema 99"):
         open_store(path)
 
 
 def test_a_missing_folder_a_folder_and_a_place_that_cannot_be_written_are_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="there is no folder .*nowhere"):
+    with pytest.raises(StoreError, match=r"there is no folder .*nowhere"):
         open_store(tmp_path / "nowhere" / "store.db")
     with pytest.raises(StoreError, match="is a folder"):
         open_store(tmp_path)
@@ -289,3 +292,35 @@ def test_addresses(tmp_path: Path) -> None:
         open_store("mysql://user:pw@host/db")
     with pytest.raises(ConfigError, match="not int"):
         open_store(5)  # type: ignore[arg-type]
+
+
+REPORTER = """
+import os, sys, threading
+from pathlib import Path
+from cottonpalm.stores import open_store
+from tests.contract.rows import row
+run = open_store(Path(sys.argv[1])).open_run("r", None)
+room = threading.Semaphore(3)
+def done(slot):
+    def report(error):
+        os.write(1, b"%d\\n" % slot)
+        room.release()
+    return report
+for slot in range(10**9):
+    room.acquire()
+    run.write([row(slot)], done(slot))
+"""
+
+
+@pytest.mark.parametrize("reported", [1, 40, 300])
+def test_every_row_reported_done_survives_kill_nine(path: Path, reported: int) -> None:
+    process = subprocess.Popen([sys.executable, "-c", REPORTER, str(path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    seen = [int(process.stdout.readline()) for _ in range(reported)]
+    process.kill()
+    seen += [int(line) for line in process.stdout.read().split(b"\n")[:-1]]
+    process.wait()
+    process.stdout.close()
+    store = SqliteStore(path)
+    assert set(store.open_run("r", None).read(seen)) == set(seen)
+    store.close()

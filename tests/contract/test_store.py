@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 import random
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cottonpalm.faults import ChainChanged, RunBusy, StoreError
 from cottonpalm.protocols import ComparesBlocks, Store
 from cottonpalm.pure.keys import content_key
-from tests.contract.conftest import Reopen
 from tests.contract.rows import row, write
+
+if TYPE_CHECKING:
+    from tests.contract.conftest import Reopen
 
 pytestmark = pytest.mark.core
 
@@ -161,7 +164,7 @@ def test_fresh_drops_what_the_run_holds(reopen: Reopen) -> None:
 
 def test_a_changed_chain_is_refused_saying_what_changed_and_the_lease_is_free_again(reopen: Reopen) -> None:
     reopen().open_run("r", {"steps[0] P": {"template": "Say {x}"}}).close()
-    with pytest.raises(ChainChanged, match='the prompt changed.*"Say {x}" -> "Shout {x}"'):
+    with pytest.raises(ChainChanged, match=r'the prompt changed.*"Say {x}" -> "Shout {x}"'):
         reopen().open_run("r", {"steps[0] P": {"template": "Shout {x}"}})
     reopen().open_run("r", {"steps[0] P": {"template": "Say {x}"}}).close()
     reopen().open_run("r", None).close()

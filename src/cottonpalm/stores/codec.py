@@ -105,7 +105,8 @@ def _written(record: dict[str, Any], output: Any) -> bytes:
     try:
         packed = orjson.dumps(record)
     except TypeError:  # text with lone surrogates, which JSON cannot hold
-        return orjson.dumps({name: encode(part) for name, part in record.items()} | {OUTPUT: encode(output)})
+        done = (INPUT,) if type(output) is str else (INPUT, OUTPUT)  # encoded already
+        return orjson.dumps({name: part if name in done else encode(part) for name, part in record.items()})
     if type(output) is str and orjson.loads(packed)[OUTPUT] != output:
         raise CannotStore("the text would not come back from the store equal", text=text_of(output))
     return packed

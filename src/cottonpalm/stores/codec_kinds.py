@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
 from functools import cache
+from inspect import signature
 from math import isnan
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -19,6 +20,11 @@ from pydantic import BaseModel
 from cottonpalm.faults import CannotStore
 
 TAG: Final = "$"
+_NAMES: Final[
+    dict[str, Any]
+] = (  # data is stored under the fields' own names; before 2.11 an alias hides them
+    {"by_alias": True, "by_name": True} if "by_name" in signature(BaseModel.model_validate).parameters else {}
+)
 Types: TypeAlias = Mapping[str, type]
 Decode: TypeAlias = Callable[[Any, Types], Any]
 Encode: TypeAlias = Callable[[Any], Any]
@@ -43,6 +49,8 @@ def is_unicode(text: str) -> bool:
 
 def encode_kind(value: Any, encode: Encode) -> Any:
     """The tagged form of a value that is not plain JSON; `encode` does its parts."""
+    if isinstance(value, Enum):  # before `str` and `int`, which may be among its bases
+        return _enum(value, encode)
     for cls in type(value).__mro__:
         if (encoder := _ENCODERS.get(cls)) is not None and (stored := encoder(value, encode)) is not None:
             return stored
@@ -105,11 +113,41 @@ def _enum(value: Enum, encode: Encode) -> Stored:
 
 
 def _lc(value: Serializable, encode: Encode) -> Stored | None:
-    """A message, a document or the like: LangChain's own constructor form, its parts in ours."""
-    if not type(value).is_lc_serializable():
+    """A message, a document or the like, by its class's name and the fields that differ from their defaults."""
+    cls = type(value)
+    if data_classes().get(cls.__name__) is not cls:
         return None
-    form = value.to_json()
-    return {TAG: "lc", "id": form["id"], "v": {name: encode(part) for name, part in form["kwargs"].items()}}  # type: ignore[typeddict-item]
+    held = value.__dict__
+    found = {name: held[name] for name, default in _defaults(cls) if held[name] != default}
+    found |= value.__pydantic_extra__ or {}
+    return {TAG: "lc", "c": cls.__name__, "v": {name: encode(part) for name, part in found.items()}}
+
+
+@cache
+def _defaults(cls: type[Serializable]) -> list[tuple[str, Any]]:
+    """A class's fields with their defaults; a required one has a default that equals nothing."""
+    required = object()
+    return [
+        (
+            name,
+            required
+            if field.is_required()
+            else field.get_default(call_default_factory=True, validated_data={}),
+        )
+        for name, field in cls.model_fields.items()
+    ]
+
+
+@cache
+def data_classes() -> Mapping[str, type[Serializable]]:
+    """LangChain's classes that only hold data, by name. No prompt, no model, nothing that runs is ever rebuilt."""
+    from langchain_core import agents, documents, messages, outputs, prompt_values  # noqa: PLC0415
+
+    modules = (messages, documents, prompt_values, outputs, agents)
+    names = [(module, name) for module in modules for name in getattr(module, "__all__", vars(module))]
+    named = [getattr(module, name) for module, name in names]  # some are imported when asked for
+    found = [part for part in named if isinstance(part, type)]
+    return {cls.__name__: cls for cls in found if issubclass(cls, Serializable) and cls.is_lc_serializable()}
 
 
 def _model(value: BaseModel, encode: Encode) -> Stored:
@@ -130,7 +168,6 @@ def _unset(value: BaseModel) -> list[str]:
 
 
 _ENCODERS: Final[dict[type, Callable[[Any, Encode], Any]]] = {
-    Enum: _enum,
     str: _text,
     dict: _pairs,
     tuple: _tuple,
@@ -191,9 +228,9 @@ def _model_out(stored: Stored, types: Types, decode: Decode) -> Any:
 
 def _validated(cls: type[BaseModel], data: Any) -> BaseModel:
     try:
-        return cls.model_validate(data, by_alias=True, by_name=True)
+        return cls.model_validate(data, **_NAMES)
     except ValueError:  # strict fields take dates, sets and the like only from JSON
-        return cls.model_validate_json(_json(data), by_alias=True, by_name=True)
+        return cls.model_validate_json(_json(data), **_NAMES)
 
 
 def _json(data: Any) -> bytes:
@@ -203,27 +240,11 @@ def _json(data: Any) -> bytes:
 
 
 def _lc_out(stored: Stored, types: Types, decode: Decode) -> Any:
-    kwargs = {name: decode(part, types) for name, part in stored["v"].items()}
-    return _reviver()({"lc": 1, "type": "constructor", "id": stored["id"], "kwargs": kwargs})
-
-
-@cache
-def _reviver() -> Callable[[dict[str, Any]], Any]:
-    """LangChain's loader, limited to classes that only hold data: no prompt, no model, nothing that runs."""
-    from langchain_core import agents, documents, messages, outputs, prompt_values  # noqa: PLC0415
-    from langchain_core.load.load import Reviver  # noqa: PLC0415
-
-    found = [
-        part
-        for module in (messages, documents, prompt_values, outputs, agents)
-        for part in vars(module).values()
-    ]
-    data = [
-        cls
-        for cls in found
-        if isinstance(cls, type) and issubclass(cls, Serializable) and cls.is_lc_serializable()
-    ]
-    return Reviver(allowed_objects=list(dict.fromkeys(data)))
+    if (cls := data_classes().get(stored["c"])) is None:
+        raise CannotStore(
+            f"the record holds a {stored['c']!r}, which is not among LangChain's classes that only hold data"
+        )
+    return cls(**{name: decode(part, types) for name, part in stored["v"].items()})
 
 
 DECODERS: Final[dict[Any, Callable[[Stored, Types, Decode], Any]]] = {
@@ -271,7 +292,7 @@ def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
 
 
 def _same_model(a: BaseModel, b: BaseModel) -> bool:
-    return (
+    return (isinstance(a, Serializable) and a == b) or (  # a message: its fields' types are its class's
         same(a.__dict__, b.__dict__)
         and same(a.__pydantic_extra__, b.__pydantic_extra__)
         and (a.__pydantic_private__ or {}) == (b.__pydantic_private__ or {})

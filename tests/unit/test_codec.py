@@ -1,0 +1,350 @@
+"""Every value comes back equal, in type too, or is refused when it is written."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from pathlib import PurePosixPath
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.agents import AgentAction
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage, AIMessageChunk, ChatMessage, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration
+from langchain_core.prompt_values import ChatPromptValue
+from langchain_core.prompts import PromptTemplate
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel
+
+from cottonpalm.faults import CannotStore
+from cottonpalm.model import ErrorRecord, Kind, Outcome, Usage
+from cottonpalm.stores.codec import (
+    NOT_KEPT,
+    InputText,
+    check,
+    decode,
+    encode,
+    has_input,
+    pack,
+    stored_input,
+    types_of,
+    unpack,
+)
+from cottonpalm.stores.codec_kinds import data_classes, same
+
+pytestmark = pytest.mark.core
+
+
+class Colour(Enum):
+    RED = "r"
+    PAIR = (1, 2)
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Label(StrEnum):
+    GOOD = "good"
+
+
+class Inner(BaseModel):
+    when: dt.date
+    colour: Colour
+
+
+class Review(BaseModel):
+    label: Label
+    inner: list[Inner] = []
+    extra: Any = None
+    score: Annotated[float, Field(alias="theScore")] = 0.5
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+    tags: set[str]
+    when: dt.datetime
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Private(BaseModel):
+    _hidden: int = PrivateAttr(default=0)
+
+
+class Numbers(RootModel[list[int]]):
+    pass
+
+
+@dataclass
+class Point:
+    x: int
+    y: tuple[int, ...] = ()
+
+
+class Pair(NamedTuple):
+    a: int
+    b: Any
+
+
+class Text(str):
+    """As LangChain's own parsers return."""
+
+
+TYPES = types_of(Colour, Level, Label, Review, Strict, Open, Private, Numbers, Point, Pair)
+
+
+def there_and_back(value: Any) -> Any:
+    return decode(orjson.loads(orjson.dumps(encode(value))), TYPES)
+
+
+ATOMS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()))  # lone surrogates and control characters included
+    | st.binary()
+    | st.dates()
+    | st.times()
+    | st.datetimes(timezones=st.none() | st.just(dt.UTC))
+    | st.timedeltas()
+    | st.decimals(allow_nan=False)
+    | st.uuids()
+    | st.sampled_from([*Colour])
+)
+HASHABLE = (
+    st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.tuples(st.integers(), st.text())
+)
+VALUES = st.recursive(
+    ATOMS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text() | st.just("$") | st.just("lc"), inner, max_size=4)
+        | st.dictionaries(HASHABLE, inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.sets(HASHABLE, max_size=4)
+        | st.frozensets(HASHABLE, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_any_nest_of_the_known_kinds_comes_back_equal_and_of_the_same_type(value: Any) -> None:
+    assert same(value, there_and_back(value))
+    assert same(value, decode(orjson.loads(orjson.dumps(check(value, TYPES))), TYPES))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "plain",
+        [Level.LOW, Label.GOOD, {"k": Level.LOW}],
+        "\ud83d\ude00",  # two lone halves stay two
+        "\x00\x1f\u2028",
+        2**70,
+        -(2**63) - 1,
+        float("nan"),
+        [math.inf, -math.inf, -0.0],
+        {"$": "tuple", "v": [1]},
+        {"$": {"$": 1}},
+        {
+            "lc": 1,
+            "type": "constructor",
+            "id": ["langchain", "schema", "messages", "AIMessage"],
+            "kwargs": {},
+        },
+        {"__lc_escaped__": {"lc": 1}},
+        {"\ud800": 1},
+        {1: "int", "1": "text", None: 0, (1, 2): []},
+        (1, [2, (3,)]),
+        {frozenset({1}), (2, "x")},
+        Decimal("1.10"),
+        dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+        UUID(int=5),
+        Point(1, (2, 3)),
+        Pair(1, {"b"}),
+        Colour.PAIR,
+        Document(page_content="x", metadata={"lc": 1, "when": dt.date(2024, 1, 1), "tags": {"a"}}),
+        AIMessage("hi", id="1", response_metadata={"nan": float("nan"), "t": (1, 2)}),
+        AIMessage("", tool_calls=[{"name": "f", "args": {"a": {"$": 1}}, "id": "c", "type": "tool_call"}]),
+        AIMessage(
+            [{"type": "text", "text": "x"}],
+            usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+        ),
+        [HumanMessage("a"), AIMessageChunk("b"), ToolMessage("c", tool_call_id="1", artifact={"x": b"y"})],
+        ChatPromptValue(messages=[HumanMessage("x"), AIMessage("y", id="z")]),
+        ChatGeneration(message=AIMessage("x"), generation_info={"a": (1,)}),
+        AgentAction(tool="t", tool_input={"a": (1,)}, log="l"),
+        AIMessageChunk(
+            "a",
+            tool_call_chunks=[{"name": "f", "args": "{}", "id": "i", "index": 0, "type": "tool_call_chunk"}],
+        ),
+        AIMessage(
+            "x",
+            invalid_tool_calls=[
+                {"name": "f", "args": "{", "id": "i", "error": "e", "type": "invalid_tool_call"}
+            ],
+        ),
+        ChatMessage(role="r", content="x", id="1", name="n"),
+        AIMessage("x", additional_kwargs={"parsed": Review(label=Label.GOOD, theScore=1.0)}),
+        {"raw": AIMessage("x"), "parsed": Review(label=Label.GOOD, theScore=2.0), "parsing_error": None},
+        Review(label=Label.GOOD, inner=[Inner(when=dt.date(2024, 1, 1), colour=Colour.RED)], theScore=1.0),
+        Review(label=Label.GOOD, extra=(1, {"set"}), theScore=float("nan")),
+        Strict(tags={"a"}, when=dt.datetime(2024, 1, 1, tzinfo=dt.UTC)),
+        Open(a=1, b=[2]),  # type: ignore[call-arg]
+        Numbers([1, 2]),
+    ],
+    ids=repr,
+)
+def test_these_come_back_equal_too(value: Any) -> None:
+    packed = pack(Outcome(0, "ok", output=value), keep_input=False, types=TYPES)
+    assert same(value, unpack(packed, 0, TYPES).output)
+
+
+def test_a_model_comes_back_knowing_which_fields_were_set() -> None:
+    review = Review(label=Label.GOOD, theScore=1.0)
+    assert there_and_back(review).model_fields_set == {"label", "score"}
+
+
+def test_text_of_a_subclass_comes_back_as_plain_text() -> None:
+    packed = pack(Outcome(0, "ok", output={"a": Text("x")}), keep_input=False, types={})
+    assert type(unpack(packed, 0, {}).output["a"]) is str
+    packed = pack(Outcome(0, "ok", output=Text("x\ud800")), keep_input=False, types={})
+    assert unpack(packed, 0, {}).output == "x\ud800"
+
+
+@pytest.mark.parametrize("value", [Review(label=Label.GOOD), Colour.RED, Point(1), {"deep": [Pair(1, 2)]}])
+def test_an_object_whose_class_is_unknown_is_refused_naming_the_remedy(value: Any) -> None:
+    with pytest.raises(CannotStore, match=r"output_type=(Review|Colour|Point|Pair)") as caught:
+        check(value, {})
+    assert caught.value.text == repr(value)
+
+
+class Odd:
+    def __repr__(self) -> str:
+        return "<odd>"
+
+
+class Worse:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+def test_what_has_no_faithful_form_is_refused_and_its_text_kept() -> None:
+    private = Private()
+    private._hidden = 5
+    for value in (
+        Odd(),
+        {"a": [Odd()]},
+        ValueError("x"),
+        PromptTemplate.from_template("{x}"),
+        private,
+        {1, Odd()},
+    ):
+        with pytest.raises(CannotStore) as caught:
+            pack(Outcome(0, "ok", output=value), keep_input=False, types=TYPES)
+        assert caught.value.text == repr(value)
+    with pytest.raises(CannotStore) as caught:
+        check(Worse(), {})
+    assert "Worse" in caught.value.text
+
+
+def test_nesting_without_end_is_refused_not_a_crash() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(CannotStore, match="nested"):
+        check(loop, {})
+    deep: Any = None
+    for _ in range(300):
+        deep = [deep]
+    with pytest.raises(CannotStore, match="nested"):
+        check(deep, {})
+
+
+def test_a_record_cannot_make_the_reader_build_what_is_not_data() -> None:
+    for name in ("PromptTemplate", "ChatOpenAI", "RunnableLambda", "__class__"):
+        with pytest.raises(CannotStore, match=name):
+            decode({"$": "lc", "c": name, "v": {"template": "x", "input_variables": []}}, {})
+    with pytest.raises(CannotStore, match="does not know"):
+        decode({"$": "os.system", "v": "x"}, {})
+
+
+def test_only_langchains_classes_that_hold_data_are_rebuilt() -> None:
+    names = data_classes().keys()
+    assert {
+        "AIMessage",
+        "AIMessageChunk",
+        "ToolMessage",
+        "Document",
+        "ChatPromptValue",
+        "AgentAction",
+    } <= names
+    assert not [
+        name for name in names if "Template" in name or "Runnable" in name or name.startswith("ChatOpen")
+    ]
+
+
+def test_without_its_class_a_model_reads_as_its_data() -> None:
+    packed = pack(Outcome(0, "ok", output=Review(label=Label.GOOD)), keep_input=False, types=TYPES)
+    assert unpack(packed, 0, {}).output["label"] == "good"
+
+
+FULL = Outcome(
+    7,
+    "failed",
+    output={"partial": ["x"]},
+    id="row\ud800-7",
+    error=ErrorRecord(Kind.REASK, "ValueError", "no \udfff good", retryable=True),
+    attempts=3,
+    usage=Usage(1, 2, 3, 4, 5),
+    cost_pico=2**60,
+    cost_source="estimated",
+    latency_s=1.25,
+    cached=True,
+    lane="batch",
+    model="gpt",
+    truncated=True,
+    input={"text": "a", "n": (1, 2)},
+)
+
+
+def test_an_outcome_comes_back_whole() -> None:
+    assert unpack(pack(FULL, keep_input=True, types={}), 7, {}) == FULL
+    bare = Outcome(0, "ok", output=None)
+    assert unpack(pack(bare, keep_input=False, types={}), 0, {}) == bare
+
+
+def test_a_record_is_one_json_object_that_any_reader_can_read() -> None:
+    record = json.loads(pack(Outcome(0, "ok", output={"a": [1, 2.5]}), keep_input=False, types={}))
+    assert record["o"] == {"a": [1, 2.5]}
+
+
+def test_inputs_are_kept_only_if_asked_and_one_that_cannot_be_is_kept_as_text() -> None:
+    kept = pack(Outcome(0, "ok", input=[HumanMessage("x")]), keep_input=True, types={})
+    assert (has_input(kept), stored_input(kept, {})) == (True, [HumanMessage("x")])
+    none = pack(Outcome(0, "ok", input=None), keep_input=True, types={})
+    assert (has_input(none), stored_input(none, {})) == (True, None)
+    left_out = pack(Outcome(0, "ok", input="x"), keep_input=False, types={})
+    assert (has_input(left_out), stored_input(left_out, {})) == (False, NOT_KEPT)
+    for value in (Odd(), Review(label=Label.GOOD)):
+        shown = pack(Outcome(0, "ok", input=value), keep_input=True, types={})
+        assert not has_input(shown)
+        assert stored_input(shown, {}) == repr(value)
+        assert type(unpack(shown, 0, {}).input) is InputText
+
+
+def test_a_path_is_not_stored_as_text() -> None:
+    with pytest.raises(CannotStore, match="PurePosixPath"):
+        check(PurePosixPath("/x"), {})
