@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import Budget, Cache
-    from cottonpalm.protocols import Observer, RunStore
+    from cottonpalm.protocols import RunStore
 
 NO_HOOK = "COTTONPALM_NO_HOOK"  # set to 1: the HTTP clients are never patched
 PAGE: Final = 1_000  # stored rows looked at in one go
@@ -124,7 +124,7 @@ class Assembly:
         total: int | None = None,
         stored: Stored = "yield",
         streaming: bool = False,
-        observers: Sequence[Observer] = (),
+        many: bool = True,
     ) -> Engine:
         """An engine over these rows, to be driven on the loop where its `main` runs."""
         settings = self.settings
@@ -152,6 +152,7 @@ class Assembly:
         job = Job(
             callers=callers,
             streaming=streaming,
+            many=many,
             retry=settings.retry,
             validate=settings.validate,
             none_is_no_answer=reading.none_is_no_answer(self.chain),
@@ -167,20 +168,26 @@ class Assembly:
             ordered=priorities is not None,
             go_on=self._go_on(run_store),
         )
-        watching = [*settings.observers, *observers]
-        release = (lambda: None) if opened is None else opened.release
+        release = _nothing if opened is None else opened.release
         return Engine(
-            job, account, rows, reader, self.judge, store=run_store, release=release, observers=watching
+            job,
+            account,
+            rows,
+            reader,
+            self.judge,
+            store=run_store,
+            release=release,
+            observers=settings.observers,
         )
 
-    def engine_for_failed(self, *, observers: Sequence[Observer] = ()) -> Engine:
+    def engine_for_failed(self) -> Engine:
         """An engine over the stored rows that failed, each in its own place."""
         opened = self.open_run()
         if opened is None:
             raise ConfigError("there is no store to take failed rows from: give store= and run=")
         counts = opened.run.counts()
         total = counts.get(RETRYABLE, 0) + counts.get(FAILED, 0)
-        return self.engine(self._failed_rows(opened.run), opened=opened, total=total, observers=observers)
+        return self.engine(self._failed_rows(opened.run), opened=opened, total=total)
 
     def _failed_rows(self, run: RunStore) -> Iterator[Again]:
         after, last = -1, run.last_slot()
@@ -250,7 +257,7 @@ class Assembly:
                 f"store={_shown(settings.store)} needs run=..., the name of this run in the store"
             )
         store = open_store(settings.store)
-        release = (lambda: None) if store is settings.store else store.close
+        release: Callable[[], None] = _nothing if store is settings.store else store.close
         try:
             return Opened(store.open_run(settings.run, self.description), release)
         except BaseException:
@@ -268,3 +275,7 @@ class Assembly:
 
 def _shown(store: object) -> str:
     return repr(str(store)) if isinstance(store, str | Path) else repr(store)
+
+
+def _nothing() -> None:
+    """The store is the caller's own: it stays open."""

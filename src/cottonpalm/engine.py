@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.emitter import Emitter
 from cottonpalm.executors.local import LocalExecutor
-from cottonpalm.faults import RunStopped, StoreError
+from cottonpalm.faults import CannotStore, RunStopped, StoreError
 from cottonpalm.gates.cache import CacheGate, CacheMemory
 from cottonpalm.gates.checkpoint import CheckpointGate
 from cottonpalm.layers import stack
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cottonpalm")
 ROOM: Final = 512  # outcomes owed to the reader: two groups, and far more than are in flight at first
+FIRST: Final = (
+    10  # an answer that cannot be stored stops the run among so many first ones, later just its row
+)
 AHEAD: Final = 4  # rows read ahead, rows owed and rows active, per request that may be in flight
 
 
@@ -102,6 +105,10 @@ class Engine:
         self._nudged = False
         self._task: asyncio.Task[Any] | None = None
         self._left = False
+
+    def add_observer(self, observer: Observer) -> None:
+        """Before the run begins."""
+        self._observers.append(observer)
 
     # -- the run
 
@@ -254,7 +261,14 @@ class Engine:
         return Outcome(item.index, "failed", partial_text, error=self._judge.record(exc), exception=exc)
 
     def _pack(self, outcome: Outcome) -> bytes:
-        return pack(outcome, keep_input=self.job.keep_input, types=self.job.types)
+        try:
+            return pack(outcome, keep_input=self.job.keep_input, types=self.job.types)
+        except CannotStore as exc:
+            if (
+                self._tally.ok + self._tally.failed < FIRST
+            ):  # all rows will be like it: say so before they are paid
+                self._stopping("store", f"row {outcome.index}: {exc}", exc)
+            raise
 
     # -- stopping
 

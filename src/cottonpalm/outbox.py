@@ -114,7 +114,9 @@ class Outbox:
                     self._took(outcome)
                     return outcome
                 self._event.clear()
-                self._asleep = True  # from here on whoever puts rings; look once more for what came just before
+                self._asleep = (
+                    True  # from here on whoever puts rings; look once more for what came just before
+                )
                 if not self._queue and not self.closed:
                     self._event.wait()
                 self._asleep = False

@@ -13,16 +13,13 @@ from langchain_core.runnables.config import get_config_list
 
 from cottonpalm import settings as checked
 from cottonpalm.assembly import Assembly, Stored
+from cottonpalm.chain_face import ChainFace
 from cottonpalm.collected import Collected, row_of
 from cottonpalm.faults import ConfigError
 from cottonpalm.run import AsyncRun, BaseRun, Run
 from cottonpalm.sync import bridge
 
 if TYPE_CHECKING:
-    from langchain_core.runnables.graph import Graph
-    from langchain_core.runnables.utils import ConfigurableFieldSpec
-    from langchain_core.utils.pydantic import TypeBaseModel
-
     from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
     from cottonpalm.engine import Engine
     from cottonpalm.model import Outcome
@@ -33,7 +30,7 @@ Configs = RunnableConfig | Sequence[RunnableConfig] | None
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
 
 
-class BatchProcessor(Runnable[Any, Any]):
+class BatchProcessor(ChainFace):
     """Runs a chain over many rows: as fast as the provider allows, within its budget, losing nothing.
 
     Args:
@@ -92,7 +89,7 @@ class BatchProcessor(Runnable[Any, Any]):
         progress: bool = False,
         observers: Sequence[Observer] = (),
     ) -> None:
-        self.chain = checked.runnable(chain, "chain")
+        super().__init__(checked.runnable(chain, "chain"))
         limits, cap = checked.concurrency_of(concurrency)
         self._settings = checked.Settings(
             concurrency=limits,
@@ -304,7 +301,7 @@ class BatchProcessor(Runnable[Any, Any]):
         Raises:
             ConfigError: there is no store.
         """
-        return self._remember(Run(self._assembly.engine_for_failed(observers=self._watchers())))
+        return self._remember(Run(self._watched(self._assembly.engine_for_failed())))
 
     def retry(self, rows: Rows | None = None) -> list[Outcome]:
         """Do the failed rows again, those that failed for good included; returns their outcomes, in row order.
@@ -377,63 +374,31 @@ class BatchProcessor(Runnable[Any, Any]):
                     yield piece
         collected.only()
 
-    # -- what a Runnable says of itself: the chain's own words
-
-    @property
-    def InputType(self) -> type:
-        """The chain's input type."""
-        return self.chain.InputType
-
-    @property
-    def OutputType(self) -> type:
-        """The chain's output type."""
-        return self.chain.OutputType
-
-    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
-        """The chain's name."""
-        return self.chain.get_name(suffix, name=name)
-
-    def get_input_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
-        """The chain's input schema."""
-        return self.chain.get_input_schema(config)
-
-    def get_output_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
-        """The chain's output schema."""
-        return self.chain.get_output_schema(config)
-
-    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """The chain's graph."""
-        return self.chain.get_graph(config)
-
-    @property
-    def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """The chain's configurable fields."""
-        return self.chain.config_specs
-
     # -- engines
 
     def _engine(self, rows: Any, **more: Any) -> Engine:
-        opened = self._assembly.open_run()
-        return self._assembly.engine(rows, opened=opened, observers=self._watchers(), **more)
+        return self._watched(self._assembly.engine(rows, opened=self._assembly.open_run(), **more))
 
     async def _aengine(self, rows: Any, **more: Any) -> Engine:
         """The same, with the store opened on a thread where that touches the disk."""
         on_disk = isinstance(self._settings.store, str | Path)
         opened = await asyncio.to_thread(self._assembly.open_run) if on_disk else self._assembly.open_run()
-        return self._assembly.engine(rows, opened=opened, observers=self._watchers(), **more)
+        return self._watched(self._assembly.engine(rows, opened=opened, **more))
 
     def _single(
         self, row: Any, config: RunnableConfig | None, kwargs: dict[str, Any], *, streaming: bool = False
     ) -> Engine:
         configs = None if config is None else [config]
-        return self._assembly.engine([row], configs=configs, kwargs=kwargs, streaming=streaming)
+        return self._assembly.engine([row], configs=configs, kwargs=kwargs, streaming=streaming, many=False)
 
-    def _watchers(self) -> list[Observer]:
-        if not self._settings.progress:
-            return []
-        from cottonpalm.observers.progress import ProgressObserver  # noqa: PLC0415 - rich is slow to import
+    def _watched(self, engine: Engine) -> Engine:
+        if self._settings.progress:
+            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - rich is slow to import
 
-        return [ProgressObserver()]
+            progress = Progress()
+            progress.watch(engine.stats)
+            engine.add_observer(progress)
+        return engine
 
     def _remember(self, run: AnyRun, *, keep: bool = False) -> AnyRun:
         """`last_run`: kept for batch, whose outcomes it holds; let go with its reader for the others."""

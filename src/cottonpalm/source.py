@@ -209,9 +209,11 @@ class ListFeed(Feed):
         if self.done or self._again is not None:
             return
         items, done = self.reader.take(self._rows, self.window.room)
-        if not items and not done:  # a long stretch of finished rows: let others have the loop
-            self._again = asyncio.get_running_loop().call_soon(self._on)
         self._arrived(items, done)
+        if (
+            self.window.room and not done
+        ):  # finished rows, or a long list: let others have the loop in between
+            self._again = asyncio.get_running_loop().call_soon(self._on)
 
     def _on(self) -> None:
         self._again = None
