@@ -38,7 +38,8 @@ from cottonpalm.stores.codec import (
     types_of,
     unpack,
 )
-from cottonpalm.stores.codec_kinds import data_classes, same
+from cottonpalm.stores.codec_kinds import data_classes
+from cottonpalm.stores.equality import same
 
 pytestmark = pytest.mark.core
 

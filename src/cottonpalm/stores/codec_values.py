@@ -13,9 +13,10 @@ import orjson
 
 from cottonpalm.faults import CannotStore
 from cottonpalm.stores import codec_kinds as kinds
-from cottonpalm.stores.codec_kinds import Types, same
+from cottonpalm.stores.equality import classes_in, same
 
 if TYPE_CHECKING:
+    from cottonpalm.stores.codec_kinds import Types
     from collections.abc import Callable, Mapping
 
 TAG: Final = kinds.TAG
@@ -119,7 +120,7 @@ def _named(value: Any) -> str:
 
 
 def _mismatch(value: Any) -> str:
-    missing = kinds.classes_in(value)
+    missing = classes_in(value)
     if not missing:
         return f"{_named(value)} would not come back from the store equal"
     names = ", ".join(sorted({cls.__name__ for cls in missing}))
