@@ -16,8 +16,9 @@ from cottonpalm.stores import codec_kinds as kinds
 from cottonpalm.stores.equality import classes_in, same
 
 if TYPE_CHECKING:
-    from cottonpalm.stores.codec_kinds import Types
     from collections.abc import Callable, Mapping
+
+    from cottonpalm.stores.codec_kinds import Types
 
 TAG: Final = kinds.TAG
 _ATOMS: Final[dict[type, Callable[[Any], bool]]] = {
