@@ -62,7 +62,7 @@ def test_a_later_broken_line_is_a_failed_row_that_names_file_and_line(tmp_path: 
     assert found[0] == {"text": "x"}
     assert found[-1] == {"text": "y"}
     assert [
-        str(row).startswith(f"broken: {path} line {line}: ")
+        str(row).startswith(f"broken: a.jsonl line {line}: ")
         for row, line in zip(found[1:5], (3, 4, 5, 6), strict=True)
     ]
     assert "not a JSON object" in str(found[1])
@@ -73,14 +73,14 @@ def test_a_later_broken_line_is_a_failed_row_that_names_file_and_line(tmp_path: 
 def test_a_later_undecodable_byte_is_a_failed_row_that_names_the_byte(tmp_path: Path) -> None:
     jsonl = write(tmp_path, "a.jsonl", b'{"text": "x"}\n{"text": "\xff"}\n{"text": "y"}\n')
     csv = write(tmp_path, "a.csv", b"text\nx\na\xffb\ny\n")
-    assert read(jsonl)[1] == f"broken: {jsonl} line 2: byte 11 is not UTF-8; save the file as UTF-8"
-    assert read(csv)[1] == f"broken: {csv} line 3: byte 2 is not UTF-8; save the file as UTF-8"
+    assert read(jsonl)[1] == "broken: a.jsonl line 2: byte 11 is not UTF-8; save the file as UTF-8"
+    assert read(csv)[1] == "broken: a.csv line 3: byte 2 is not UTF-8; save the file as UTF-8"
     assert read(csv)[2] == {"text": "y"}
 
 
 def test_a_missing_column_is_a_failed_row_that_names_the_line_and_what_is_there(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"text": "x"}\n{"txt": "y"}\n')
-    assert read(path, ("text",))[1] == f"broken: {path} line 2: no column 'text'; this row has 'txt'"
+    assert read(path, ("text",))[1] == "broken: a.jsonl line 2: no column 'text'; this row has 'txt'"
 
 
 def test_a_csv_row_with_a_cell_too_many_is_a_failed_row_that_names_the_line_it_begins_on(
@@ -88,13 +88,13 @@ def test_a_csv_row_with_a_cell_too_many_is_a_failed_row_that_names_the_line_it_b
 ) -> None:
     path = write(tmp_path, "a.csv", 'id,text\n1,"a\nb"\n2,c,d\n3,e\n')
     found = read(path)
-    assert str(found[1]).startswith(f"broken: {path} line 4: 3 cells, the header names 2")
+    assert str(found[1]).startswith("broken: a.csv line 4: 3 cells, the header names 2")
     assert found[2] == {"id": "3", "text": "e"}
 
 
 def test_a_quote_that_never_ends_is_said_where_it_begins(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", 'text\na\n"b\nc\nd\n')
-    assert read(path)[1] == f"broken: {path} line 3: a quoted cell begins here and never ends"
+    assert read(path)[1] == "broken: a.csv line 3: a quoted cell begins here and never ends"
 
 
 def test_integers_of_any_length_arrive_exactly(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_is_wrong_at_the_beginning_is_said_before_anything_else(
 ) -> None:
     path = write(tmp_path, name, data)
     assert said in refusal(path)
-    assert path in refusal(path)
+    assert name in refusal(path)
 
 
 def test_a_file_that_is_not_there_a_folder_and_a_strange_suffix_are_one_line_each(tmp_path: Path) -> None:

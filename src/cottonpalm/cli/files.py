@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from cottonpalm.cli.problems import Code, Problem, os_problem
+from cottonpalm.cli.problems import Code, Problem, os_problem, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,8 +97,9 @@ def examine(path: str, mark: Mark | None, overwrite: bool) -> str:
 
 def _refusal(path: str, mark: Mark | None) -> str:
     if mark is None:
-        return f"{path} exists and was not written by this run; choose another -o, or say --overwrite to replace it"
-    return f"{path} was changed since this run wrote it; move it away, or say --overwrite to write it anew"
+        mend = "choose another -o, or say --overwrite to replace it"
+        return f"{shown(path)} exists and was not written by this run; {mend}"
+    return f"{shown(path)} was changed since this run wrote it; move it away, or say --overwrite to write it anew"
 
 
 def _tail(fd: int, size: int) -> int:
@@ -121,7 +122,9 @@ def probe(path: str) -> None:
         Problem: it cannot, and why.
     """
     if Path(path).is_dir():
-        raise Problem(f"{path} is a folder; name a file in it, for instance {path.rstrip('/')}/out.jsonl")
+        raise Problem(
+            f"-o {shown(path)} is a folder; name a file in it, for instance {shown(path)}/out.jsonl"
+        )
     part = _part(path)
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
+    from cottonpalm.cli.again import StoredRows
     from cottonpalm.cli.readers import Rows
 
 META: Final = "job"
@@ -79,7 +80,7 @@ class Job:
             )
         return replace(self, model_options=options)
 
-    def build(self, rows: Rows) -> Runnable[Any, Any]:
+    def build(self, rows: Rows | StoredRows) -> Runnable[Any, Any]:
         """The chain of this job, for rows with these columns.
 
         Raises:
@@ -124,6 +125,8 @@ def check_what(job: Job) -> Job:
         raise Problem(
             "the prompt is empty; name a column in it, for instance --prompt 'Is this positive? {text}'"
         )
+    if not job.timeout_s > 0:
+        raise Problem(f"--timeout {job.timeout_s:g}: say a number of seconds above 0")
     check_url(job.base_url)
     return job
 
@@ -143,4 +146,4 @@ def read_prompt(prompt: str | None, file: Path | None) -> str | None:
     except UnicodeDecodeError:
         raise Problem(f"{file} is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
-        raise os_problem("read", file, error) from error
+        raise os_problem("read", str(file), error) from error

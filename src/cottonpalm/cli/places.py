@@ -12,13 +12,15 @@ from cottonpalm import clock
 from cottonpalm.cli import files
 from cottonpalm.cli.jsonl import JsonlOutput
 from cottonpalm.cli.output import CsvOutput, Output, StreamOutput, Unpack, refuse_foreign
-from cottonpalm.cli.problems import Problem, os_problem
-from cottonpalm.cli.readers import Rows, format_of
+from cottonpalm.cli.problems import Problem, os_problem, shown
+from cottonpalm.cli.readers import format_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from cottonpalm.cli.again import StoredRows
+    from cottonpalm.cli.readers import Rows
     from cottonpalm.protocols import RunStore
 
 
@@ -46,14 +48,16 @@ def check_output(path: str, source: str, meta: Mapping[str, Any], *, overwrite: 
         return
     format_of(path, "output")
     if path == source:
-        raise Problem(f"-o {path} is the input itself; name another file")
+        raise Problem(f"-o {shown(path)} is the input itself; name another file")
     if not Path(path).parent.is_dir():
-        raise Problem(f"-o {path}: there is no folder {Path(path).parent}; make it first")
+        raise Problem(f"-o {shown(path)}: there is no folder {Path(path).parent}; make it first")
     refuse_foreign(path, meta, overwrite=overwrite)
     files.probe(path)
 
 
-def make_output(path: str, rows: Rows, unpack: Unpack, store: RunStore, *, overwrite: bool) -> Output:
+def make_output(
+    path: str, rows: Rows | StoredRows, unpack: Unpack, store: RunStore, *, overwrite: bool
+) -> Output:
     """The output that suits the path, in order and ready for the first row."""
     output: Output
     if files.is_stream(path):

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from cottonpalm.faults import CottonpalmError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Code(IntEnum):
@@ -32,7 +28,13 @@ class Problem(CottonpalmError):
         self.code = code
 
 
-def os_problem(action: str, path: str | Path, error: OSError, code: Code = Code.USAGE) -> Problem:
+def shown(path: str) -> str:
+    """A path as short as it can be said from here."""
+    here = os.getcwd() + os.sep  # noqa: PTH109 - compared as text
+    return path.removeprefix(here)
+
+
+def os_problem(action: str, path: str, error: OSError, code: Code = Code.USAGE) -> Problem:
     """`cannot read reviews.csv: Permission denied`."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return Problem(f"cannot {action} {path}: {reason}", code)
+    return Problem(f"cannot {action} {shown(path)}: {reason}", code)

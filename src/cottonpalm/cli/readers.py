@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
 
 import orjson
 
-from cottonpalm.cli.problems import Problem, os_problem
+from cottonpalm.cli.pipe import Pipe
+from cottonpalm.cli.problems import Problem, os_problem, shown
 from cottonpalm.model import ErrorRecord, Kind
 from cottonpalm.source import Broken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 Row: TypeAlias = dict[str, Any]
 FORMATS: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
@@ -41,6 +42,7 @@ class Rows:
     """The rows of one file or of standard input: iterate once.
 
     Attributes:
+        name: as messages call it; without folders, so that the message of a broken row stays the same.
         columns: the names met so far, in order; complete at the end of the input.
         read: rows read so far, broken ones included.
         ended: the end of the input was reached.
@@ -80,17 +82,22 @@ class Rows:
     def __iter__(self) -> Iterator[Row | Broken]:
         self.read = 1
         yield self._first
-        while True:
-            try:
-                row = self._next()
-                if row is None:
-                    break
-                found: Row | Broken = self._checked(row)
-            except BadRow as bad:
-                found = Broken(ErrorRecord(Kind.FAIL_ROW, "BadRow", str(bad)))
-            self.read += 1
+        while (found := self._guarded(self._next)) is not None:
             yield found
         self.ended = True
+
+    def _guarded(self, step: Callable[[], Row | None]) -> Row | Broken | None:
+        """The next row; one that cannot be used becomes `Broken`, None is the end."""
+        found: Row | Broken
+        try:
+            row = step()
+            if row is None:
+                return None
+            found = self._checked(row)
+        except BadRow as bad:
+            found = Broken(ErrorRecord(Kind.FAIL_ROW, "BadRow", str(bad)))
+        self.read += 1
+        return found
 
     # -- one row ----------------------------------------------------------------------------------------------------
 
@@ -143,7 +150,6 @@ class JsonLines(Rows):
     def _next(self) -> Row | None:
         for line in self._source:
             if not line.isspace():
-                self.begins = self.line
                 return self._object(line)
         return None
 
@@ -152,6 +158,7 @@ class JsonLines(Rows):
         return iter(())
 
     def _object(self, line: bytes) -> Row:
+        self.begins = self.line
         try:
             row = orjson.loads(line) if LONG_NUMBER.search(line) is None else _exactly(line)
         except ValueError as error:
@@ -225,6 +232,29 @@ class Csv(Rows):
                 yield line.decode(errors="replace")
 
 
+class PipedLines(JsonLines):
+    """JSON lines from a pipe or a terminal, each handed on when it comes; iterated on the run's loop.
+
+    Args:
+        name: for messages.
+        pipe: where the lines come from.
+    """
+
+    def __init__(self, name: str, pipe: Pipe) -> None:
+        self._pipe = pipe
+        super().__init__(name, pipe)
+
+    async def __aiter__(self) -> AsyncIterator[Row | Broken]:
+        self.read = 1
+        yield self._first
+        while await self._pipe.ready():
+            line = next(self._source)
+            if not line.isspace():
+                found = self._guarded(lambda line=line: self._object(line))  # type: ignore[misc]
+                yield found  # type: ignore[misc]  # never None: there was a line
+        self.ended = True
+
+
 def open_rows(path: str) -> Rows:
     """The rows of a file, by its suffix, or of standard input (`-`, JSONL).
 
@@ -232,14 +262,14 @@ def open_rows(path: str) -> Rows:
         Problem: it cannot be read, holds nothing, or its header or first row is wrong.
     """
     if path == "-":
-        return JsonLines("standard input", _stdin_lines())
+        return _standard_input()
     kind = format_of(path, "input")
     try:
         stream = Path(path).open("rb", buffering=1 << 18)  # noqa: SIM115 - closed by Rows.close
     except OSError as error:
         raise os_problem("read", path, error) from error
     with _closed_on_error(stream):
-        return {"jsonl": JsonLines, "csv": Csv}[kind](path, stream, _size(stream))
+        return {"jsonl": JsonLines, "csv": Csv}[kind](Path(path).name, stream, _size(stream))
 
 
 def format_of(path: str, role: str) -> str:
@@ -247,7 +277,7 @@ def format_of(path: str, role: str) -> str:
     kind = FORMATS.get(Path(path).suffix.lower())
     if kind is None:
         raise Problem(
-            f"{role} {path}: cottonpalm knows .jsonl, .ndjson and .csv files; rename it, or use - for JSONL"
+            f"{role} {shown(path)}: cottonpalm knows .jsonl, .ndjson and .csv files; rename it, or use - for JSONL"
         )
     return kind
 
@@ -261,29 +291,15 @@ def _closed_on_error(stream: BinaryIO) -> Iterator[None]:
         raise
 
 
-def _stdin_lines() -> Iterable[bytes]:
-    """Lines of standard input, read without Python's own buffer.
-
-    The thread that reads may still wait for input when the process ends; one that waits inside that buffer holds a
-    lock which the interpreter wants at its end, and it would abort.
-    """
+def _standard_input() -> Rows:
+    name = "standard input"
     try:
         fd = sys.stdin.fileno()
     except (OSError, ValueError):  # no real file: a test's, or an embedding program's
-        return sys.stdin.buffer
-    return _split_lines(fd)
-
-
-def _split_lines(fd: int) -> Iterator[bytes]:
-    parts: list[bytes] = []
-    while chunk := os.read(fd, 1 << 16):
-        for piece in io.BytesIO(chunk):
-            parts.append(piece)
-            if piece.endswith(b"\n"):
-                yield b"".join(parts)
-                parts = []
-    if parts:
-        yield b"".join(parts)
+        return JsonLines(name, sys.stdin.buffer)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return JsonLines(name, os.fdopen(os.dup(fd), "rb"), os.fstat(fd).st_size)
+    return PipedLines(name, Pipe(fd))
 
 
 def _size(stream: BinaryIO) -> int | None:

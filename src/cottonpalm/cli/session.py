@@ -6,18 +6,19 @@ import gc
 import sys
 from contextlib import ExitStack, closing, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.cli import files, summary
+from cottonpalm.cli.again import StoredRows
 from cottonpalm.cli.held import HeldStore
 from cottonpalm.cli.places import check_output, make_output
-from cottonpalm.cli.problems import Code, Problem
+from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.prompts import doubts
 from cottonpalm.cli.readers import open_rows
 from cottonpalm.cli.signals import Signals
 from cottonpalm.config import AdaptiveConcurrency
-from cottonpalm.faults import RunStopped, StoreError
+from cottonpalm.faults import ChainChanged, RunStopped, StoreError
 from cottonpalm.fingerprint import output_types
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import open_store
@@ -61,13 +62,22 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
         Problem, ConfigError, StoreError: nothing was called yet; the message says what to mend.
     """
     with ExitStack() as stack:
-        rows = stack.enter_context(closing(open_rows(job.input)))
+        if job.input != "-" or not where.again:
+            rows: Rows | StoredRows = stack.enter_context(closing(open_rows(job.input)))
         store = HeldStore(open_store(where.store), where.store, fresh=where.fresh, again=where.again)
         stack.callback(store.release)
         info = store.info(where.run)
+        if job.input == "-" and where.again:
+            rows = StoredRows(store, store.known(where.run))
         check_output(job.output, job.input, info.meta if info else {}, overwrite=where.overwrite)
         chain = job.build(rows)
-        return Session(job, where, screen, rows, store).run(chain)
+        for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
+            screen.say(f"note: {doubt}")
+        try:
+            return Session(job, where, screen, rows, store).run(chain)
+        except ChainChanged as changed:
+            mend = "Say --fresh to begin anew and pay again, or --run NAME for a run of its own."
+            raise Problem(str(changed).replace("Start afresh, or use a new run name.", mend)) from changed
 
 
 class Slots:
@@ -97,7 +107,9 @@ class Slots:
 class Session:
     """Holds together what one command works with."""
 
-    def __init__(self, job: Job, where: Where, screen: Screen, rows: Rows, store: HeldStore) -> None:
+    def __init__(
+        self, job: Job, where: Where, screen: Screen, rows: Rows | StoredRows, store: HeldStore
+    ) -> None:
         self._job, self._where, self._screen = job, where, screen
         self._rows, self._store = rows, store
         self._tally = summary.Tally()
@@ -253,10 +265,7 @@ class Session:
     def _results(self) -> str:
         if self._job.output == "-":
             return f"standard output, and in {self._where.store}"
-        try:
-            return str(Path(self._job.output).relative_to(Path.cwd()))
-        except ValueError:
-            return self._job.output
+        return shown(self._job.output)
 
     def _resume(self) -> str:
         command = summary.resume_command(self._where.argv)

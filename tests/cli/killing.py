@@ -1,0 +1,177 @@
+"""Kills `cottonpalm run` while requests are in flight, again and again, and counts what that cost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+
+from cottonpalm.stores import open_store
+from tests.support.loopback import ROOT, LoopbackProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from random import Random
+
+LATENCY_S = 0.08  # the median; the spread makes rows end in any order
+SIGMA = 1.0
+
+
+@dataclass
+class Report:
+    """What the kills came to."""
+
+    rows: int
+    kills: int = 0
+    stored_at_kill: list[int] = field(default_factory=list)
+    in_flight_at_kill: list[int] = field(default_factory=list)
+    repaid: list[str] = field(default_factory=list)  # texts of stored rows that were asked again
+    lost: list[int] = field(default_factory=list)
+    doubled: list[int] = field(default_factory=list)
+    wrong: list[int] = field(default_factory=list)
+    requests: int = 0
+    code: int = -1
+
+    @property
+    def clean(self) -> bool:
+        return self.code == 0 and not (self.repaid or self.lost or self.doubled or self.wrong)
+
+    def __str__(self) -> str:
+        extra = self.requests - self.rows
+        return (
+            f"{self.kills} kills over {self.rows} rows: {len(self.lost)} lost, {len(self.doubled)} doubled, "
+            f"{len(self.wrong)} wrong, {len(self.repaid)} stored rows asked again; exit code {self.code}; "
+            f"{self.requests} requests, "
+            f"{extra} more than rows; {sum(self.in_flight_at_kill)} were in flight when killed; "
+            f"stored at each kill: {self.stored_at_kill}"
+        )
+
+
+class Killed:
+    """One input, one server, one command, killed until the kills are used up.
+
+    Args:
+        folder: an empty one.
+        rows: how many.
+        kills: how often at most; the run may be over before.
+        rng: chooses the moments.
+    """
+
+    def __init__(self, folder: Path, rows: int, kills: int, rng: Random) -> None:
+        self._folder, self._kills, self._rng = folder, kills, rng
+        self._input, self._output = folder / "in.jsonl", folder / "out.jsonl"
+        self._input.write_bytes(b"".join(b'{"n": %d, "text": "row-%d"}\n' % (n, n) for n in range(rows)))
+        self.report = Report(rows)
+
+    def run(self) -> Report:
+        """Kill, look, start again; then let it end, and count."""
+        with LoopbackProcess(
+            latency=LATENCY_S, latency_sigma=SIGMA, seed=self._rng.randrange(1000)
+        ) as server:
+            stored_texts: list[tuple[int, set[str]]] = []  # requests seen so far, texts stored by then
+            for _ in range(self._kills):
+                if not self._kill_once(server):
+                    break
+                stored_texts.append((server.stats(log=False).requests, self._stored()))
+            self.report.code = subprocess.run(
+                self._command(server.openai_url), cwd=self._folder, env=environment(), check=False
+            ).returncode
+            self._count(server, stored_texts)
+        return self.report
+
+    def _kill_once(self, server: LoopbackProcess) -> bool:
+        """Start the command and kill it at some moment with requests in flight; False if it ended before."""
+        before = server.stats(log=False).requests
+        more = self._rng.randint(1, max(2, self.report.rows // (self._kills + 1)))
+        process = subprocess.Popen(
+            self._command(server.openai_url), cwd=self._folder, env=environment(), start_new_session=True
+        )
+        waiter = subprocess.Popen(  # the server says when so many requests came; the run may end before
+            [sys.executable, "-c", _WAIT, f"{server.url}/_wait?requests={before + more}&in_flight=1"]
+        )
+        try:
+            while waiter.poll() is None and process.poll() is None:
+                _nap(self._rng.uniform(0.001, 0.02))
+            if process.poll() is not None:
+                return False
+            _nap(self._rng.uniform(0, LATENCY_S))
+            in_flight = server.stats(log=False).in_flight
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        finally:
+            waiter.kill()
+            waiter.wait()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self.report.kills += 1
+        self.report.in_flight_at_kill.append(in_flight)
+        return True
+
+    def _command(self, url: str) -> list[str]:
+        run = [
+            "run",
+            self._input.name,
+            "-o",
+            self._output.name,
+            "--model",
+            "openai:gpt-4o-mini",
+            "--base-url",
+            url,
+        ]
+        return [sys.executable, "-m", "cottonpalm.cli.app", *run, "--prompt", "say {text}", "-q"]
+
+    def _stored(self) -> set[str]:
+        """The texts of the rows that are durable; found as any later process would find them."""
+        store = open_store(self._folder / "cottonpalm.db")
+        try:
+            if not store.runs():
+                self.report.stored_at_kill.append(0)
+                return set()
+            run = store.open_run("out", None)
+            slots = [row.slot for row in run.scan(-1, 10**6) if row.status == 1]
+            run.close()
+        finally:
+            store.close()
+        self.report.stored_at_kill.append(len(slots))
+        return {f"say row-{slot}" for slot in slots}
+
+    def _count(self, server: LoopbackProcess, stored: list[tuple[int, set[str]]]) -> None:
+        report, stats = self.report, server.stats()
+        report.requests = stats.requests
+        for seen, texts in stored:
+            report.repaid += [
+                arrival[3] for arrival in stats.arrivals if arrival[0] >= seen and arrival[3] in texts
+            ]
+        times: dict[int, int] = {}
+        for line in self._output.read_bytes().splitlines(keepends=True):
+            row = orjson.loads(line)
+            number = row["index"]
+            times[number] = times.get(number, 0) + 1
+            if row["input"]["n"] != number or row["output"] != f"answer to: say row-{number}":
+                report.wrong.append(number)
+        report.lost = [number for number in range(report.rows) if number not in times]
+        report.doubled = [number for number, count in times.items() if count > 1]
+
+
+_WAIT = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=120).read()"
+
+
+def environment() -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OPENAI_", "LANGCHAIN_", "LANGSMITH_"))
+    }
+    return {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+
+
+def _nap(seconds: float) -> None:
+    import threading
+
+    threading.Event().wait(seconds)  # a random moment is the point here

@@ -1,0 +1,202 @@
+"""What cannot work is one line that names the file, the line and the mend, and no call is made."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.conftest import lines, rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
+    from tests.support.loopback import Loopback
+
+pytestmark = pytest.mark.core
+
+
+def refused(said: object, *parts: str) -> None:
+    assert said.code == 2  # type: ignore[attr-defined]
+    for part in parts:
+        assert part in said.one_line  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("in.jsonl", b"", "in.jsonl holds no rows"),
+        ("in.csv", b"", "in.csv is empty"),
+        ("in.csv", b"text\n", "in.csv holds no rows"),
+        ("in.jsonl", b"{oops\n", "in.jsonl line 1: not a JSON object"),
+        ("in.jsonl", b'"text"\n', "in.jsonl line 1: a row is a JSON object"),
+        ("in.jsonl", b'{"text": "\xff"}\n', "in.jsonl line 1: byte 11 is not UTF-8"),
+        ("in.csv", b"text,text\na,b\n", "in.csv line 1: the column 'text' is named twice"),
+        ("in.csv", b"text\na,b\n", "in.csv line 2: 2 cells, the header names 1"),
+        (
+            "in.jsonl",
+            b'{"txt": "a"}\n',
+            "the prompt names no column of in.jsonl, so every row would ask the same; name one of {txt}",
+        ),
+        ("in.csv", b"id;text\n1;a\n", "name one of {id;text}"),
+        ("in.xlsx", b"PK", "cottonpalm knows .jsonl, .ndjson and .csv"),
+    ],
+)
+def test_a_bad_beginning_of_the_input_is_refused(
+    ask: Command, folder: Path, server: Loopback, name: str, data: bytes, said: str
+) -> None:
+    (folder / name).write_bytes(data)
+    refused(ask(name, "-o", "out.jsonl"), said)
+    assert server.requests == 0
+    assert not (folder / "out.jsonl").exists()
+
+
+def test_an_input_that_is_not_there_or_a_folder_is_refused(ask: Command, folder: Path) -> None:
+    refused(ask("no.jsonl", "-o", "out.jsonl"), "cannot read no.jsonl: No such file or directory")
+    (folder / "dir.jsonl").mkdir()
+    refused(ask("dir.jsonl", "-o", "out.jsonl"), "cannot read dir.jsonl: Is a directory")
+
+
+def test_a_foreign_output_is_refused_and_overwrite_replaces_it(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    for name in ("out.jsonl", "out.csv"):
+        (folder / name).write_text("precious\n")
+        refused(ask("in.jsonl", "-o", name), f"{name} exists and was not written by this run", "--overwrite")
+        assert (folder / name).read_text() == "precious\n"
+    assert server.requests == 0
+    assert ask("in.jsonl", "-o", "out.jsonl", "--overwrite").code == 0
+    assert len(lines(folder / "out.jsonl")) == 2
+
+
+def test_a_place_that_cannot_be_written_is_refused(ask: Command, folder: Path, server: Loopback) -> None:
+    rows(folder / "in.jsonl", 2)
+    refused(ask("in.jsonl", "-o", "no/out.jsonl"), "there is no folder", "make it first")
+    refused(ask("in.jsonl", "-o", "in.jsonl"), "is the input itself")
+    refused(ask("in.jsonl", "-o", "out.txt"), "output out.txt: cottonpalm knows")
+    (folder / "dir.jsonl").mkdir()
+    refused(ask("in.jsonl", "-o", "dir.jsonl"), "dir.jsonl is a folder; name a file in it")
+    refused(ask("in.jsonl", "-o", "/proc/out.jsonl"), "cannot write /proc/out.jsonl")
+    assert server.requests == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+def test_a_read_only_folder_is_refused(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 2)
+    (folder / "ro").mkdir(mode=0o500)
+    refused(ask("in.jsonl", "-o", "ro/out.jsonl"), "cannot write ro/out.jsonl: Permission denied")
+
+
+def test_a_full_disk_stops_the_run_with_4_and_the_store_keeps_what_was_answered(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 3)
+    said = ask("in.jsonl", "-o", "/dev/full", "--run", "r")
+    assert said.code == 4
+    assert (
+        "cannot write to /dev/full: No space left on device; the results are safe in cottonpalm.db"
+        in said.err
+    )
+    said = ask("in.jsonl", "-o", "out.jsonl", "--run", "r")
+    assert said.code == 0
+    assert server.requests == 3
+    assert len(lines(folder / "out.jsonl")) == 3
+
+
+def test_a_database_of_others_and_a_file_that_is_none_are_refused(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    with sqlite3.connect(folder / "theirs.db") as db:
+        db.execute("CREATE TABLE theirs (x)")
+    db.close()
+    refused(ask("in.jsonl", "-o", "out.jsonl", "--store", "theirs.db"), "theirs.db")
+    (folder / "text.db").write_text("not a database at all, but long enough to look at " * 40)
+    refused(ask("in.jsonl", "-o", "out.jsonl", "--store", "text.db"), "text.db")
+    refused(ask("in.jsonl", "-o", "out.jsonl", "--store", "no/s.db"), "s.db")
+    refused(ask("in.jsonl", "-o", "out.jsonl", "--store", "redis://x"), "redis")
+    assert server.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("--prompt", "{text}", "--chain", "a:b"),
+            "--chain brings its own model and prompt; leave out --prompt",
+        ),
+        ((), "say what to do with each row"),
+        (("--prompt", " "), "the prompt is empty"),
+        (("--prompt", "{text}", "--prompt-file", "p"), "--prompt or --prompt-file, not both"),
+        (("--prompt-file", "no.txt"), "cannot read no.txt"),
+        (("--prompt", "{text}", "--model", "mistral:x"), "unknown provider 'mistral'"),
+        (("--prompt", "{text}", "--model", "openai:x"), "export OPENAI_API_KEY="),
+        (("--prompt", "{text}", "--model", "openai:x", "--base-url", "localhost"), "write the whole address"),
+        (("--prompt", "{text}", "--model-option", "temperature"), "write KEY=VALUE"),
+        (("--chain", "nowhere_at_all:chain"), "no module 'nowhere_at_all'"),
+        (("--chain", "json:loads"), "is no Runnable but a function"),
+        (("--prompt", "{text}", "-q", "-v"), "say -q or -v, not both"),
+        (("--prompt", "{text}", "--retries", "-1"), "--retries"),
+        (("--prompt", "{text}", "--nonsense"), "--nonsense"),
+    ],
+)
+def test_words_that_cannot_work_are_refused(
+    cottonpalm: Command, folder: Path, words: tuple[str, ...], said: str
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    refused(cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *words), said)
+    assert not (folder / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--concurrency", "many"), "--concurrency many: say auto, or a number from 1 on"),
+        (("--concurrency", "0"), "say auto, or a number from 1 on"),
+        (("--concurrency", "9", "--max-concurrency", "3"), "is above --max-concurrency 3"),
+        (("--timeout", "0"), "--timeout"),
+    ],
+)
+def test_numbers_that_cannot_work_are_refused(
+    ask: Command, folder: Path, server: Loopback, words: tuple[str, ...], said: str
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    refused(ask("in.jsonl", "-o", "out.jsonl", *words), said)
+    assert server.requests == 0
+
+
+def test_a_run_or_store_that_is_not_there_is_refused_and_none_is_made(
+    cottonpalm: Command, folder: Path
+) -> None:
+    for words in (("status",), ("status", "x"), ("retry", "x")):
+        refused(cottonpalm(*words), "there is no store cottonpalm.db")
+    assert list(folder.iterdir()) == []
+
+
+def test_retry_names_the_runs_there_are_and_leaves_those_of_python_alone(
+    ask: Command, cottonpalm: Command, folder: Path
+) -> None:
+    from cottonpalm.stores import open_store
+
+    rows(folder / "in.jsonl", 2)
+    ask("in.jsonl", "-o", "out.jsonl")
+    refused(cottonpalm("retry", "oot"), "has no run 'oot'; its runs: out")
+    store = open_store(folder / "cottonpalm.db")
+    store.open_run("py", None).close()
+    store.close()
+    refused(cottonpalm("retry", "py"), "run py was made from Python")
+
+
+def test_a_row_of_megabytes_braces_and_control_characters_arrives_unharmed(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    import orjson
+
+    text = "{text} {{}} {0} %s \x00\x1b[31m\r\n" + "ü" * 2_000_000
+    (folder / "in.jsonl").write_bytes(orjson.dumps({"text": text}) + b"\n")
+    assert ask("in.jsonl", "-o", "out.jsonl", "-q").code == 0
+    assert lines(folder / "out.jsonl")[0]["output"] == f"answer to: say {text}"
