@@ -50,6 +50,16 @@ class Matcher:
         self._dropped = False  # stored rows were passed over for good: only a look-up finds them
         self._looked_up = _NOWHERE  # the slot of the last row that only a look-up found
 
+    @property
+    def next_slot(self) -> int:
+        """The slot of the next row, if it is where it was."""
+        return self._next
+
+    @property
+    def more(self) -> bool:
+        """Whether there are stored rows behind that slot."""
+        return self._next <= self._last
+
     def match(self, key: bytes, content: bytes) -> Slot:
         """The row's slot: status 0 if nothing is stored for it, or only the answer to another question.
 

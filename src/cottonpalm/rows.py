@@ -174,7 +174,9 @@ class Rows:
             record = self._pack(outcome)
         assert item.key is not None
         assert item.content is not None
-        return StoredRow(item.slot, item.key, item.content, status_code(outcome), record)
+        return StoredRow(
+            item.slot, item.key, item.content, status_code(outcome), record, outcome.cost_pico or 0
+        )
 
 
 def refuse(outcome: Outcome, exc: CannotStore) -> None:

@@ -10,8 +10,10 @@ import asyncio
 import contextvars
 import threading
 from array import array
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cottonpalm import clock
@@ -29,6 +31,7 @@ OK: Final = 1  # store statuses
 RETRYABLE: Final = 2
 FAILED: Final = 3
 SLICE: Final = 4096  # rows looked at in one go while others wait
+BLOCK: Final = 256  # rows compared with the store at once
 HAND_OVER_S: Final = 0.01  # a slow iterator's rows are handed over at least this often
 
 
@@ -57,6 +60,7 @@ class PerRow:
         if given is not None and not callable(given) and total is not None and len(given) != total:
             raise ConfigError(f"{len(given)} {what} were given for {total} rows; give one for each row")
         self._given, self._what = given, what
+        self.given = given is not None
 
     def of(self, index: int, row: Any) -> Any:
         """The value for one row, or None."""
@@ -102,7 +106,11 @@ class Reader:
         self._kwargs = dict(kwargs or {})
         self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
         self._matcher = Matcher(store) if store is not None else None
+        self._done = frozenset({OK, RETRYABLE, FAILED}) - redo
+        self._noted = 0  # rows whose slot is their index
         self._slots: array[int] | None = None  # index -> slot, kept only once some row has moved
+        self._block: deque[Any] = deque()  # rows that were read and could not be skipped all at once
+        self._late: Exception | None = None  # what the source raised behind them
 
     def slot(self, index: int) -> int:
         """The store's row number of an input row."""
@@ -111,12 +119,15 @@ class Reader:
     def take(self, rows: Iterator[Any], most: int) -> tuple[list[Item], bool]:
         """Up to `most` items, and whether the rows are at their end. Looks at no more than SLICE rows."""
         items: list[Item] = []
-        until = clock.now() + HAND_OVER_S
-        for _ in range(SLICE):
+        until, upto = clock.now() + HAND_OVER_S, self.read + SLICE
+        while self.read < upto:
             if len(items) >= most or (items and clock.now() > until):
                 return self._filled(items), False
             try:
-                if (item := self.item(next(rows))) is not None:
+                if not self._block and self._skip_block(rows):
+                    continue
+                row = self._block.popleft() if self._block else next(rows)
+                if (item := self.item(row)) is not None:
                     items.append(item)
             except StopIteration:
                 return self._filled(items), True
@@ -124,6 +135,36 @@ class Reader:
                 self.error = error
                 return self._filled(items), True
         return self._filled(items), False
+
+    def _skip_block(self, rows: Iterator[Any]) -> bool:
+        """Skip the next rows all at once if they are where they were, and done; else they wait in `_block`."""
+        matcher = self._matcher
+        if matcher is None or not self._skip or not matcher.more or self._late is not None:
+            if self._late is not None:
+                raise self._late
+            return False
+        first, block = matcher.next_slot, self._block
+        try:
+            block.extend(islice(rows, BLOCK))
+        except Exception as error:  # noqa: BLE001 - raised when the rows before it are through
+            self._late = error
+        if not block or any(type(row) is Broken for row in block):
+            return False
+        contents = [self._content(self.read + n, row) for n, row in enumerate(block)]
+        keys = contents
+        if self._ids.given:
+            keys = [id_key(str(self._ids.of(self.read + n, row))) for n, row in enumerate(block)]
+        if not matcher.all_done(keys, contents, self._done):
+            return False
+        self._note_slots(first, len(block))
+        self.read += len(block)
+        self.stored += len(block)
+        block.clear()
+        return True
+
+    def _content(self, index: int, row: Any) -> bytes:
+        configurable = (self._configs.of(index, row) or {}).get("configurable")
+        return content_key(row, configurable, self._kwargs)
 
     def item(self, row: Any) -> Item | None:
         """The next row's item; None where it is done and skipped."""
@@ -153,19 +194,22 @@ class Reader:
             return item
         found = self._matcher.match(item.key, item.content)
         item.slot = found.slot
-        self._note_slot(item.index, found.slot)
+        self._note_slots(found.slot, 1)
         if found.status == 0 or found.status in self._redo:
             return item
         self.stored += 1
         item.stored = b""  # the record follows in `_filled`, many at once
         return None if self._skip else item
 
-    def _note_slot(self, index: int, slot: int) -> None:
-        if self._slots is None:
-            if slot == index:
+    def _note_slots(self, first: int, count: int) -> None:
+        """The next rows have these slots, one after the other."""
+        known = self._slots
+        if known is None:
+            if self._noted == first:
+                self._noted += count
                 return
-            self._slots = array("q", range(index))
-        self._slots.append(slot)
+            known = self._slots = array("q", range(self._noted))
+        known.extend(range(first, first + count))
 
     def _filled(self, items: list[Item]) -> list[Item]:
         done = {item.slot: item for item in items if item.stored is not None}
