@@ -128,33 +128,30 @@ def _status_error(exc: BaseException) -> Fault | None:
     if (family := _family(exc)) is None:
         return None
     response = getattr(exc, "response", None)
-    status = (
-        getattr(exc, "status_code", None)
-        or getattr(response, "status_code", None)
-        or getattr(exc, "code", None)
-    )
-    if not isinstance(status, int):
-        return None
     body = getattr(exc, "body", None)
     body = body if body is not None else getattr(exc, "details", None)
     headers = getattr(response, "headers", None)
     headers = headers if isinstance(headers, Mapping) else {}
-    return judge(family, _complaint(status, body, str(exc).encode()), headers)
+    return judge(family, _complaint(_status(exc, response), body, str(exc).encode()), headers)
+
+
+def _status(exc: BaseException, response: object) -> int:
+    """The status of the answer; 200 for an error that came inside a stream."""
+    found = (getattr(exc, "status_code", None), getattr(response, "status_code", None), getattr(exc, "code", None))
+    return next((status for status in found if isinstance(status, int)), 200)
 
 
 def _family(exc: BaseException) -> Family | None:
     """Whose error answer this exception is made of; None for any other exception."""
     for name in _SDKS:
-        if (known := getattr(sys.modules.get(name), "APIStatusError", None)) and isinstance(exc, known):
+        if _is(exc, name, "APIError") and not _is(exc, name, "APIConnectionError"):
             return ANTHROPIC if name == "anthropic" else OPENAI_CHAT
-    if (known := getattr(sys.modules.get("google.genai.errors"), "APIError", None)) and isinstance(
-        exc, known
-    ):
+    if _is(exc, "google.genai.errors", "APIError"):
         return GOOGLE
-    if (known := getattr(sys.modules.get("ollama"), "ResponseError", None)) and isinstance(exc, known):
+    if _is(exc, "ollama", "ResponseError"):
         return OPENAI_CHAT
     for name in _HTTP:
-        if (known := getattr(sys.modules.get(name), "HTTPStatusError", None)) and isinstance(exc, known):
+        if _is(exc, name, "HTTPStatusError"):
             return family_of(exc.request.url.path)  # a service that is no model says nothing about the run
     return None
 
@@ -162,16 +159,20 @@ def _family(exc: BaseException) -> Family | None:
 def _transport(exc: BaseException) -> Kind | None:
     """Errors of the way there and back."""
     for name in _HTTP:
-        if (known := getattr(sys.modules.get(name), "TransportError", None)) and isinstance(exc, known):
+        if _is(exc, name, "TransportError"):
             return Kind.TRANSIENT
     for name in _SDKS:
-        if (known := getattr(sys.modules.get(name), "APIConnectionError", None)) and isinstance(exc, known):
+        if _is(exc, name, "APIConnectionError"):
             return Kind.TRANSIENT
-    if (known := getattr(sys.modules.get("aiohttp"), "ClientConnectionError", None)) and isinstance(
-        exc, known
-    ):
+    if _is(exc, "aiohttp", "ClientConnectionError"):
         return Kind.TRANSIENT
     return Kind.TRANSIENT if isinstance(exc, (TimeoutError, ConnectionError)) else None
+
+
+def _is(exc: BaseException, module: str, name: str) -> bool:
+    """Whether it is of this class, if its module is loaded at all; nothing is imported for it."""
+    known = getattr(sys.modules.get(module), name, None)
+    return known is not None and isinstance(exc, known)
 
 
 def _complaint(status: int, body: object, content: bytes) -> Complaint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from cottonpalm import clock
@@ -76,7 +77,7 @@ class Ending:
         self.row, self.call = row, call
         self._permit, self._money = permit, money
         self._began = clock.now()
-        self._done = False
+        self._once = threading.Lock()  # taken by whoever settles, and never given back
         self.streaming = False  # the request stays open until its stream is over
 
     def over(
@@ -99,9 +100,8 @@ class Ending:
             billed: whether it may have cost something although no usage was reported.
             pause_s: how long everybody on this key waits.
         """
-        if self._done:
+        if not self._once.acquire(blocking=False):
             return
-        self._done = True
         self._money.settle(usage, model, billed=billed)
         throttled = fault is not None and fault.kind is Kind.THROTTLE
         verdict = Verdict.SUCCESS if fault is None else Verdict.DROPPED if throttled else Verdict.IGNORED
@@ -117,9 +117,8 @@ class Ending:
 
     def abandon(self, *, sent: bool = True) -> None:
         """The try was cancelled: nobody knows what the provider made of it, so its bound stays booked."""
-        if self._done:
+        if not self._once.acquire(blocking=False):
             return
-        self._done = True
         if sent:
             self._money.settle(None, None, billed=True)
         else:

@@ -12,7 +12,7 @@ import threading
 import zlib
 from collections import deque
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.model import Fault, Kind
 from cottonpalm.providers import BrokenAnswer, dressed
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.ending import Ending
 
+_END_MARK: Final = b"data: [DONE]"
+
 
 class Reading:
     """Reads along a stream's bytes and settles its try at the end. No I/O."""
@@ -33,16 +35,28 @@ class Reading:
         self._ending, self._status, self._headers = ending, status, headers
         self._stream = ending.call.family.stream()
         self._lines = Lines()
-        self._plain: list[bytes] | None = []  # a body that turns out not to be a stream
-        self._unpack = _unpacker(headers.get("content-encoding", ""))
+        self._plain: list[bytes] = []  # the whole body, should it turn out not to be a stream
+        self._packed = headers.get("content-encoding", "identity") != "identity"
+        self._unpack = _unpacker(headers.get("content-encoding", "identity"))
+        self.held_back = b""
 
-    def feed(self, chunk: bytes) -> None:
-        """Take one piece as it came."""
-        chunk = self._unpack(chunk)
-        if self._plain is not None:
-            self._plain.append(chunk)
-        for line in self._lines.cut(chunk):
+    def feed(self, chunk: bytes) -> bytes:
+        """Take one piece as it came; returns what of it may be shown now.
+
+        The SDKs stop reading at OpenAI's end mark, so it is held back until the end has been judged.
+        """
+        plain = self._unpack(chunk)
+        self._plain.append(plain)
+        for line in self._lines.cut(plain):
             self._stream.feed(line)
+        if self._packed:
+            return chunk
+        if self.held_back:
+            self.held_back += chunk
+            return b""
+        shown, mark, rest = chunk.partition(_END_MARK)
+        self.held_back = mark + rest
+        return shown
 
     def end(self, error: Exception | None) -> Exception | None:
         """The provider has sent all, or broke off with `error`. What to raise after the last piece, or None."""
@@ -61,16 +75,20 @@ class Reading:
         told_in_the_stream = answer.error is not None  # the SDK reads and raises that itself
         return None if told_in_the_stream else dressed(BrokenAnswer, fault.message)
 
-    def abandon(self) -> None:
-        """The reader left early."""
-        self._ending.abandon()
+    def leave(self) -> None:
+        """The reader stopped reading: after the end of the answer, or early."""
+        answer = self._stream.answer()
+        if answer.complete:
+            self._ending.over(None, status=self._status, usage=answer.usage, model=answer.model)
+        else:
+            self._ending.abandon()
 
     def _answer(self) -> Answer:
         for line in self._lines.cut(b"\n"):
             self._stream.feed(line)
         answer = self._stream.answer()
         if not answer.complete and answer.error is None:
-            whole = read_bytes(self._ending.call.family, b"".join(self._plain or ()))
+            whole = read_bytes(self._ending.call.family, b"".join(self._plain))
             return whole if whole.complete or whole.error else answer
         return answer
 
@@ -101,12 +119,14 @@ class AsyncTap:
         except Exception as exc:  # noqa: BLE001 - raised to the reader, after what came before it
             error = exc
         except BaseException:
-            self._reading.abandon()
+            self._reading.leave()
             raise
         finally:
             self._row.let_go(self)
             await self._source.aclose()
         self._error = self._reading.end(error)
+        if self._error is None and self._reading.held_back:
+            self._chunks.append(self._reading.held_back)
         self._over = True
         self._news.set()
 
@@ -117,9 +137,9 @@ class AsyncTap:
                 chunk = await anext(pieces, None)
             if chunk is None:
                 return
-            self._reading.feed(chunk)
-            self._chunks.append(chunk)
-            self._news.set()
+            if shown := self._reading.feed(chunk):
+                self._chunks.append(shown)
+                self._news.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:
@@ -139,7 +159,8 @@ class AsyncTap:
             await asyncio.wait([self._pumping])
 
     def drop(self) -> None:
-        """The row is over: cut the stream off, from any thread."""
+        """The row is over: settle now and cut the stream off, from any thread."""
+        self._reading.leave()
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._pumping.cancel)
 
@@ -176,15 +197,15 @@ class SyncTap:
             return None
         error: Exception | None = None
         try:
-            if (chunk := next(self._pieces, None)) is not None:
-                self._reading.feed(chunk)
-                return chunk
+            for chunk in self._pieces:
+                if shown := self._reading.feed(chunk):
+                    return shown
         except Exception as exc:  # noqa: BLE001 - raised to the reader, after what came before it
             error = exc
         self._over = True
         self._row.let_go(self)
         self._error = self._reading.end(error)
-        return None
+        return self._reading.held_back or None if self._error is None else None
 
     def drain(self) -> None:
         """Read all that is left, for the reader to find later."""
@@ -200,7 +221,7 @@ class SyncTap:
     def drop(self) -> None:
         """The row is over: settle; the thread that reads notices by itself."""
         self._row.let_go(self)
-        self._reading.abandon()
+        self._reading.leave()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
@@ -217,7 +238,7 @@ def _unpacker(encoding: str) -> Callable[[bytes], bytes]:
     if encoding in ("gzip", "deflate", "x-gzip"):
         machine = zlib.decompressobj(zlib.MAX_WBITS | 32)
         return lambda chunk: _decompress(machine, chunk)
-    return (lambda chunk: chunk) if encoding in ("", "identity") else (lambda _: b"")
+    return (lambda chunk: chunk) if encoding == "identity" else (lambda _: b"")
 
 
 def _decompress(machine: Any, chunk: bytes) -> bytes:

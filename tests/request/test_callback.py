@@ -1,0 +1,179 @@
+"""Chat models that do not speak through httpx: gated and counted by a callback, unless the hook sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+from cottonpalm.model import PICO, Fault, Usage
+from cottonpalm.pure.prices import PriceBook
+from cottonpalm.request.account import RunAccount
+from cottonpalm.request.callback import handler, usage_of
+from cottonpalm.request.ledger import Ledger
+from tests.request.kit import a_run, all_rows, all_rows_sync, in_flight, one, openai
+from tests.support.loopback import Loopback
+
+pytestmark = pytest.mark.core
+
+
+class Own(BaseChatModel):
+    """A user's chat model with a protocol of its own; counts how many calls are under way."""
+
+    name_: str = "own-1"
+    inner: Any = None
+    seen: Any = None
+    error: Any = None
+
+    @property
+    def _llm_type(self) -> str:
+        return "own"
+
+    def _get_ls_params(self, stop: Any = None, **_: Any) -> Any:
+        return {"ls_provider": "own", "ls_model_name": self.name_, "ls_model_type": "chat"}
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any) -> ChatResult:
+        with self.seen:
+            threading.Event().wait(0.002)
+            return self._result(messages)
+
+    async def _agenerate(self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any) -> ChatResult:
+        with self.seen:
+            await asyncio.sleep(0.002)
+            if self.inner is not None:
+                await self.inner.ainvoke(messages)
+            return self._result(messages)
+
+    def _result(self, messages: Any) -> ChatResult:
+        if self.error is not None:
+            raise self.error
+        usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+        message = AIMessage(f"own answer to {messages[0].content}", usage_metadata=usage)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+class Peak:
+    def __init__(self) -> None:
+        self.now = self.most = self.calls = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.now += 1
+            self.calls += 1
+            self.most = max(self.most, self.now)
+
+    def __exit__(self, *_: Any) -> None:
+        with self._lock:
+            self.now -= 1
+
+
+def test_a_model_without_httpx_takes_its_permit_by_the_callback() -> None:
+    async def main() -> None:
+        peak, run = Peak(), a_run(2)
+        model, config = Own(seen=peak), {"callbacks": [handler()]}
+        results = await all_rows(run, [lambda n=n: model.ainvoke(f"row {n}", config) for n in range(30)])
+        assert (peak.calls, peak.most) == (30, 2)
+        assert in_flight(run) == 0
+        assert run.grain == "model"
+        assert run.wants_handler
+        assert [row.attempts for _, row in results] == [1] * 30
+        assert results[0][1].usage == Usage(10, 5)
+
+    asyncio.run(main())
+
+
+def test_the_same_on_threads() -> None:
+    peak, run = Peak(), a_run(2)
+    model, config = Own(seen=peak), {"callbacks": [handler(threads=True)]}
+    all_rows_sync(run, [lambda n=n: model.invoke(f"row {n}", config) for n in range(30)])
+    assert (peak.calls, peak.most) == (30, 2)
+    assert in_flight(run) == 0
+
+
+def test_a_model_that_the_hook_sees_hands_its_permit_over_and_is_left_to_it() -> None:
+    async def main() -> None:
+        with Loopback(latency=0.002) as server:
+            async with openai(server) as model:
+                run, config = a_run(1), {"callbacks": [handler()]}
+                results = await all_rows(run, [lambda n=n: model.ainvoke(f"row {n}", config) for n in range(6)])
+                assert server.peak == 1
+                assert [row.attempts for _, row in results] == [1] * 6, "counted once"
+                assert in_flight(run) == 0
+                assert run.grain == "request"
+                assert not run.wants_handler
+
+    asyncio.run(main())
+
+
+def test_a_model_inside_a_model_holds_one_permit_between_them() -> None:
+    async def main() -> None:
+        peak, run = Peak(), a_run(1)
+        inner = Own(seen=Peak(), name_="own-1")
+        model, config = Own(seen=peak, inner=inner), {"callbacks": [handler()]}
+        results = await all_rows(run, [lambda n=n: model.ainvoke(f"row {n}", config) for n in range(3)])
+        assert not [result for result, _ in results if isinstance(result, Exception)]
+        assert in_flight(run) == 0
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_call_leaves_no_permit_although_it_fires_no_end() -> None:
+    async def main() -> None:
+        peak, run = Peak(), a_run(1)
+        model, config = Own(seen=peak), {"callbacks": [handler()]}
+        tasks = [asyncio.create_task(one(run, n, lambda: model.ainvoke("hi", config))) for n in range(2)]
+        while not peak.now:
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert in_flight(run) == 0
+
+    asyncio.run(main())
+
+
+def test_a_throttle_teaches_the_turnstile() -> None:
+    from langchain_core.exceptions import ModelRateLimitError
+
+    async def main() -> RunAccount:
+        run = a_run(2)
+        model, config = Own(seen=Peak(), error=ModelRateLimitError("slow down")), {"callbacks": [handler()]}
+        result, row = await one(run, 0, lambda: model.ainvoke("hi", config))
+        assert isinstance(result, ModelRateLimitError)
+        assert row.attempts == 1
+        return run
+
+    run = asyncio.run(main())
+    assert in_flight(run) == 0
+    assert run.turnstile("own/own-1").generation == 1
+
+
+def test_its_money_is_counted_and_the_run_stops_when_it_is_spent() -> None:
+    async def main() -> None:
+        run = a_run(1, ledger=Ledger(25 * PICO // 10**6), prices=PriceBook({"own-1": (1.0, 1.0)}))
+        stops: list[Fault] = []
+        run.on_stop = stops.append
+        model, config = Own(seen=Peak()), {"callbacks": [handler()]}
+        _, row = await one(run, 0, lambda: model.ainvoke("hi", config))
+        assert row.cost_pico == 15 * PICO // 10**6
+        assert not stops
+        await one(run, 1, lambda: model.ainvoke("hi", config))
+        assert len(stops) == 1
+
+    asyncio.run(main())
+
+
+def test_langchains_own_usage_is_read_with_its_details() -> None:
+    told = {
+        "input_tokens": 100,
+        "output_tokens": 20,
+        "input_token_details": {"cache_read": 30, "cache_creation": 0, "ephemeral_5m_input_tokens": 7},
+        "output_token_details": {"reasoning": 11},
+    }
+    assert usage_of(told) == Usage(100, 20, 30, 7, 11)

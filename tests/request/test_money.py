@@ -1,0 +1,244 @@
+"""Money per request: reserved before the permit, settled by real usage, never above the ceiling."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anthropic as anthropic_sdk
+import httpx2
+import openai as openai_sdk
+import pytest
+
+from cottonpalm.config import RetryPolicy
+from cottonpalm.model import PICO, Fault, Kind
+from cottonpalm.providers import BudgetBusy, BudgetReached, classify
+from cottonpalm.pure.prices import PriceBook
+from cottonpalm.request.account import RowAccount
+from cottonpalm.request.ledger import Ledger
+from tests.request.kit import MODEL, a_run, all_rows, all_rows_sync, in_flight, one, one_sync, openai, openai_sync
+from tests.request.test_attempts import GOOD, a_call, a_hand, answer
+from tests.support import replies
+from tests.support.loopback import Loopback
+
+pytestmark = pytest.mark.core
+PRICES = {MODEL: (1.0, 2.0)}  # dollars per million tokens
+IN, OUT = PICO // 10**6, 2 * PICO // 10**6  # pico-dollars per token
+
+
+def with_money(dollars: float | None, **settings: Any) -> dict[str, Any]:
+    ceiling = None if dollars is None else int(dollars * PICO)
+    return {"ledger": Ledger(ceiling), "prices": PriceBook(PRICES), **settings}
+
+
+def bound_of(call: Any, output: int) -> int:
+    return len(call.content) * IN + output * OUT
+
+
+def test_money_is_reserved_before_the_permit_and_settled_by_usage() -> None:
+    call = a_call(max_tokens=50)
+    hand = a_hand(answer(), call=call, **with_money(1.0))
+    step, bound = hand.generator.send(None)
+    assert (step, bound) == ("money", bound_of(call, 50))
+    assert hand.row.run.ledger.reserved == 0
+    hand.steps.append(step)
+    assert hand.row.run.ledger.try_grant(bound).value == "ok"
+    step, value = hand.generator.send(True)
+    assert step == "permit"
+    permit = hand._do(step, value)
+    hand.generator.send(permit)
+    with pytest.raises(StopIteration):
+        hand.generator.send(answer())
+    ledger = hand.row.run.ledger
+    assert (ledger.reserved, ledger.spent) == (0, 7 * IN + 2 * OUT)
+    assert hand.row.cost_pico == ledger.spent
+    assert hand.row.cost_source == "reported"
+
+
+def test_failed_tries_that_were_billed_count_and_error_answers_do_not() -> None:
+    broken = {**GOOD, "choices": []}  # no usable answer, so nobody knows what it used
+    hand = a_hand(answer(500, {}), answer(200, broken), answer(), call=a_call(max_tokens=50), **with_money(1.0))
+    hand.run()
+    ledger = hand.row.run.ledger
+    assert ledger.spent == bound_of(hand.call, 50) + 7 * IN + 2 * OUT
+    assert hand.row.cost_pico == ledger.spent
+    assert hand.row.cost_source == "estimated"
+
+
+def test_a_request_without_an_answer_stays_booked_at_its_bound() -> None:
+    from cottonpalm.request.attempts import Reply
+
+    policy = RetryPolicy(transient_tries=1)
+    hand = a_hand(Reply(error=httpx2.ReadTimeout("late")), call=a_call(max_tokens=50), **with_money(1.0, retry=policy))
+    with pytest.raises(httpx2.ReadTimeout):
+        hand.run()
+    assert hand.row.run.ledger.spent == bound_of(hand.call, 50)
+    refused = a_hand(Reply(error=httpx2.ConnectError("no")), call=a_call(max_tokens=50), **with_money(1.0, retry=policy))
+    with pytest.raises(httpx2.ConnectError):
+        refused.run()
+    assert refused.row.run.ledger.spent == 0, "it never got there"
+    assert refused.row.run.ledger.reserved == 0
+
+
+@pytest.mark.parametrize("at", ["permit", "send"])
+def test_a_cancel_gives_back_what_was_not_sent_and_books_what_was(at: str) -> None:
+    hand = a_hand(answer(), call=a_call(max_tokens=50), **with_money(1.0))
+    step, value = hand.generator.send(None)
+    while step != at:
+        step, value = hand.generator.send(hand._do(step, value))
+    hand.generator.close()
+    ledger = hand.row.run.ledger
+    assert ledger.reserved == 0
+    assert ledger.spent == (0 if at == "permit" else bound_of(hand.call, 50))
+
+
+def test_an_answer_without_usage_is_booked_at_its_bound_and_marked() -> None:
+    silent = {name: value for name, value in GOOD.items() if name != "usage"}
+    hand = a_hand(answer(200, silent), call=a_call(max_tokens=50), **with_money(None))
+    hand.run()
+    assert hand.row.cost_pico == bound_of(hand.call, 50) == hand.row.run.ledger.spent
+    assert hand.row.cost_source == "estimated"
+    assert hand.row.usage is None
+
+
+def test_the_maximum_counts_for_each_of_n_answers() -> None:
+    call = a_call(max_completion_tokens=50, n=3)
+    hand = a_hand(call=call, **with_money(1.0))
+    assert hand.generator.send(None) == ("money", bound_of(call, 150))
+    hand.generator.close()
+
+
+def test_without_price_and_budget_the_cost_is_unknown() -> None:
+    call = a_call(model="nobody-knows-me")
+    hand = a_hand(answer(200, {**GOOD, "model": "nobody-either"}), call=call)
+    hand.run()
+    assert hand.row.cost_pico is None
+    assert hand.row.cost_source is None
+    assert hand.row.usage.input_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("body", "settings", "says"),
+    [
+        ({}, {}, "max_tokens"),
+        ({"max_tokens": 5, "model": "nobody-knows-me"}, {}, "prices="),
+        ({"max_tokens": 5, "previous_response_id": "resp_1"}, {}, "without a budget"),
+    ],
+)
+def test_what_cannot_be_bounded_is_refused_with_what_to_set(body: Any, settings: Any, says: str) -> None:
+    stops: list[Fault] = []
+    hand = a_hand(call=a_call(**body), **with_money(1.0, **settings))
+    hand.row.run.on_stop = stops.append
+    with pytest.raises(BudgetReached, match=says):
+        hand.run()
+    assert hand.row.attempts == 0
+    assert [fault.kind for fault in stops] == [Kind.STOP_RUN]
+
+
+def test_the_runs_own_maximum_bounds_requests_that_name_none() -> None:
+    hand = a_hand(answer(), call=a_call(), **with_money(1.0, max_output_tokens=9))
+    assert hand.generator.send(None) == ("money", bound_of(hand.call, 9))
+    hand.generator.close()
+
+
+def test_an_image_is_bounded_by_more_than_its_bytes() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    content = [{"role": "user", "content": [image]}]
+    assert a_call(messages=content).input_bound() > 50_000
+
+
+def test_a_free_model_needs_no_maximum() -> None:
+    hand = a_hand(answer(), call=a_call(), ledger=Ledger(0), prices=PriceBook({MODEL: (0.0, 0.0)}))
+    hand.run()
+    assert hand.row.cost_pico == 0
+
+
+@pytest.mark.parametrize("threads", [False, True], ids=["async", "sync"])
+def test_the_ceiling_is_never_passed_and_the_run_is_told(threads: bool) -> None:
+    async def main() -> None:
+        faults = replies.faulty(3, [(0.1, replies.fails(500)), (0.1, replies.too_many()), (0.1, replies.resets())])
+        with Loopback(script=faults, latency=0.001) as server:
+            async with openai(server, max_tokens=20, max_retries=0) as model:
+                run = a_run(8, **with_money(0.0008))
+                stops: list[Fault] = []
+                run.on_stop = stops.append
+                if threads:
+                    works = [lambda n=n: model.invoke(f"row {n}") for n in range(80)]
+                    results = await asyncio.to_thread(all_rows_sync, run, works)
+                else:
+                    results = await all_rows(run, [lambda n=n: model.ainvoke(f"row {n}") for n in range(80)])
+                billed = [server.billed, server.billed_unseen]
+                real = sum(one.input_tokens * IN + one.output_tokens * OUT for one in billed)
+                assert real <= run.ledger.spent <= run.ledger.ceiling
+                assert run.ledger.reserved == 0
+                assert in_flight(run) == 0
+                refused = [result for result, _ in results if isinstance(result, BudgetReached)]
+                assert refused
+                assert isinstance(refused[0], openai_sdk.OpenAIError)
+                assert isinstance(refused[0], anthropic_sdk.AnthropicError)
+                assert len(stops) == 1
+                assert stops[0].kind is classify(refused[0]).kind is Kind.STOP_RUN
+                assert sum(row.cost_pico or 0 for _, row in results) == run.ledger.spent
+
+    asyncio.run(main())
+
+
+def test_who_does_not_fit_yet_waits_for_money_to_come_back() -> None:
+    async def main() -> None:
+        with Loopback(script=lambda r: replies.held() if r.text == "first" else None) as server:
+            async with openai(server, max_tokens=10) as model:
+                one_request = (190 * IN + 10 * OUT) / PICO
+                run = a_run(5, **with_money(one_request))
+                first = asyncio.create_task(one(run, 0, lambda: model.ainvoke("first")))
+                await asyncio.to_thread(server.wait, in_flight=1)
+                second = asyncio.create_task(one(run, 1, lambda: model.ainvoke("second")))
+                while not run.ledger.waiting:
+                    await asyncio.sleep(0)
+                assert server.requests == 1
+                server.release()
+                results = [await first, await second]
+                assert not [result for result, _ in results if isinstance(result, Exception)]
+
+    asyncio.run(main())
+
+
+def test_a_blocking_call_on_a_loop_cannot_wait_for_money_and_says_so() -> None:
+    async def main() -> None:
+        with Loopback(script=lambda r: replies.held() if r.text == "first" else None) as server:
+            async with openai(server, max_tokens=10) as model:
+                run = a_run(5, **with_money((190 * IN + 10 * OUT) / PICO))
+                first = asyncio.create_task(one(run, 0, lambda: model.ainvoke("first")))
+                await asyncio.to_thread(server.wait, in_flight=1)
+
+                async def blocking() -> Any:
+                    return model.invoke("second")
+
+                result, _ = await one(run, 1, blocking)
+                assert isinstance(result, BudgetBusy)
+                assert classify(result).kind is Kind.TRANSIENT
+                assert run.stopped is None
+                server.release()
+                await first
+
+    asyncio.run(main())
+
+
+def test_a_streams_money_is_settled_at_its_end() -> None:
+    with Loopback() as server, openai_sync(server, max_tokens=10, stream_usage=True) as model:
+        run = a_run(**with_money(1.0))
+        _, row = one_sync(run, 0, lambda: list(model.stream("hi")))
+        assert run.ledger.reserved == 0
+        assert run.ledger.spent == row.cost_pico == server.billed.input_tokens * IN + server.billed.output_tokens * OUT
+
+
+def test_threads_that_add_to_one_row_lose_nothing() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cottonpalm.model import Usage
+
+    row = RowAccount(a_run(), 0)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(500):
+            pool.submit(row.book, Usage(1, 2), 3, "reported", "m")
+            pool.submit(row.sent)
+    assert (row.attempts, row.usage, row.cost_pico) == (500, Usage(500, 1000), 1500)

@@ -1,0 +1,272 @@
+"""Streamed answers: permits come back when the provider has sent all, and nothing that matters gets lost in a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import Any
+
+import httpx2
+import openai as openai_sdk
+import pytest
+
+from cottonpalm.model import Kind
+from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, classify
+from cottonpalm.request.account import ROW, RowAccount
+from tests.request.kit import a_run, anthropic, in_flight, one, one_sync, openai, openai_sync
+from tests.support import replies
+from tests.support.loopback import Loopback
+
+pytestmark = pytest.mark.core
+VENDORS = pytest.mark.parametrize("vendor", [openai, anthropic], ids=["openai", "anthropic"])
+
+
+def streamed(server: Loopback, run: Any, vendor: Any = openai, **options: Any) -> tuple[Any, RowAccount, list[str]]:
+    """One row that streams one answer; (result, row, the texts that came)."""
+    texts: list[str] = []
+
+    async def main() -> Any:
+        async with vendor(server, **options) as model:
+
+            async def read() -> str:
+                async for chunk in model.astream("hi"):
+                    texts.append(chunk.text)
+                return "".join(texts)
+
+            return await one(run, 0, read)
+
+    return *asyncio.run(main()), texts
+
+
+@VENDORS
+def test_a_streams_usage_is_what_the_provider_billed(vendor: Any) -> None:
+    with Loopback() as server:
+        options = {"stream_usage": True} if vendor is openai else {}
+        result, row, _ = streamed(server, a_run(), vendor, **options)
+        assert result == "answer to: hi"
+        assert row.usage.input_tokens == server.billed.input_tokens > 0
+        assert row.usage.output_tokens == server.billed.output_tokens > 0
+        assert row.attempts == 1
+
+
+def test_a_sync_streams_usage_is_counted_too() -> None:
+    with Loopback() as server, openai_sync(server, stream_usage=True) as model:
+        run = a_run()
+        result, row = one_sync(run, 0, lambda: "".join(chunk.content for chunk in model.stream("hi")))
+        assert result == "answer to: hi"
+        assert row.usage.output_tokens == server.billed.output_tokens
+        assert in_flight(run) == 0
+
+
+@VENDORS
+def test_a_stream_is_tried_again_before_its_first_byte(vendor: Any) -> None:
+    with Loopback(script=[replies.too_many(0.01), replies.fails(500), None]) as server:
+        result, row, _ = streamed(server, a_run(), vendor)
+        assert result == "answer to: hi"
+        assert row.attempts == 3
+
+
+@VENDORS
+def test_a_stream_that_breaks_off_gives_its_permit_back_and_is_transient(vendor: Any) -> None:
+    with Loopback(script=lambda _: replies.cut_body()) as server:
+        run = a_run()
+        result, _, texts = streamed(server, run, vendor, max_retries=0)
+        assert isinstance(result, Exception)
+        assert classify(result).kind is Kind.TRANSIENT
+        assert in_flight(run) == 0
+        assert texts, "what came before the break was shown"
+
+
+@VENDORS
+def test_a_stream_that_stalls_ends_after_the_gap(vendor: Any) -> None:
+    with Loopback(script=lambda _: replies.stalls()) as server:
+        run = a_run(timeout_s=0.3)
+        result, _, _ = streamed(server, run, vendor, max_retries=0)
+        assert classify(result).kind is Kind.TRANSIENT
+        assert in_flight(run) == 0
+
+
+@VENDORS
+def test_a_slow_stream_may_take_longer_than_the_timeout_as_long_as_its_pieces_come(vendor: Any) -> None:
+    with Loopback(script=[replies.ok(chunks=6, chunk_gap_s=0.15)]) as server:
+        result, _, _ = streamed(server, a_run(timeout_s=0.6), vendor)
+        assert result == "answer to: hi"
+
+
+@VENDORS
+def test_an_error_inside_a_stream_reaches_the_chain_and_frees_the_permit(vendor: Any) -> None:
+    with Loopback(script=[replies.error_in_stream()]) as server:
+        run = a_run()
+        result, _, _ = streamed(server, run, vendor, max_retries=0)
+        assert isinstance(result, Exception)
+        assert classify(result).kind in (Kind.TRANSIENT, Kind.THROTTLE)
+        assert in_flight(run) == 0
+
+
+@VENDORS
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [(replies.cut_by_length("once upon a time"), CutAnswer), (replies.refused(), FilteredAnswer)],
+    ids=["cut", "refused"],
+)
+def test_a_cut_or_refused_stream_raises_after_its_last_chunk(vendor: Any, reply: Any, error: type) -> None:
+    with Loopback(script=[reply]) as server:
+        result, row, texts = streamed(server, a_run(), vendor)
+        assert isinstance(result, error)
+        assert row.partial
+        assert row.attempts == server.requests == 1
+        if error is CutAnswer:
+            assert "".join(texts) == "once upon a time" == result.partial
+
+
+def test_an_accepted_cut_stream_is_only_noted() -> None:
+    with Loopback(script=[replies.cut_by_length("once upon a time")]) as server:
+        result, row, _ = streamed(server, a_run(accept_truncated=True))
+        assert result == "once upon a time"
+        assert row.truncated
+
+
+def test_a_reader_that_leaves_early_closes_the_stream_and_frees_the_permit() -> None:
+    async def main() -> None:
+        with Loopback(script=lambda _: replies.ok(chunks=50, chunk_gap_s=0.05)) as server:
+            async with openai(server) as model:
+                run = a_run(1)
+
+                async def first_only() -> str:
+                    stream = model.astream("hi")
+                    try:
+                        return (await anext(stream)).content
+                    finally:
+                        await stream.aclose()
+
+                await one(run, 0, first_only)
+                assert in_flight(run) == 0
+
+    asyncio.run(main())
+
+
+def test_a_row_that_ends_with_an_open_stream_cuts_it_off() -> None:
+    async def main() -> None:
+        with Loopback(script=lambda _: replies.ok(chunks=100, chunk_gap_s=0.05)) as server:
+            async with openai(server) as model:
+                run = a_run(1)
+                left = []
+
+                async def leaves_it_open() -> None:
+                    stream = model.astream("hi")
+                    await anext(stream)
+                    left.append(stream)
+
+                await one(run, 0, leaves_it_open)
+                async with asyncio.timeout(10):
+                    while in_flight(run):
+                        await asyncio.sleep(0)
+                await left[0].aclose()
+
+    asyncio.run(main())
+
+
+def test_the_permit_of_a_slow_readers_stream_goes_to_others_meanwhile() -> None:
+    async def main() -> None:
+        with Loopback() as server:
+            async with openai(server) as model:
+                run, other_done = a_run(1), asyncio.Event()
+
+                async def slow() -> int:
+                    count = 0
+                    async for _ in model.astream("slow"):
+                        count += 1
+                        await other_done.wait()
+                    return count
+
+                async def other() -> None:
+                    await model.ainvoke("other")
+                    other_done.set()
+
+                async with asyncio.timeout(20):
+                    first = asyncio.create_task(one(run, 0, slow))
+                    await one(run, 1, other)
+                    result, _ = await first
+                assert result >= 4
+
+    asyncio.run(main())
+
+
+def _sse(*events: str) -> bytes:
+    return b"".join(f"data: {event}\n\n".encode() for event in events)
+
+
+WHOLE = (
+    '{"model":"m","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}',
+    '{"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}',
+    '{"model":"m","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":1}}',
+    "[DONE]",
+)
+
+
+def through_a_stream(content: list[bytes], headers: dict[str, str] | None = None) -> tuple[RowAccount, bytes]:
+    """A scripted stream through the hook, by the HTTP client alone."""
+
+    class Body(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            for piece in content:
+                yield piece
+
+    async def main() -> tuple[RowAccount, bytes]:
+        row = RowAccount(a_run(), 0)
+        ROW.set(row)
+        transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=Body()))
+        async with httpx2.AsyncClient(transport=transport) as client:
+            body = {"model": "m", "messages": [], "stream": True}
+            async with client.stream("POST", "http://x/v1/chat/completions", json=body) as response:
+                read = await response.aread()
+        assert in_flight(row.run) == 0
+        return row, read
+
+    return asyncio.run(main())
+
+
+def test_a_line_split_over_two_pieces_is_read_as_one() -> None:
+    whole = _sse(*WHOLE)
+    for cut in range(1, len(whole), 7):
+        row, read = through_a_stream([whole[:cut], whole[cut:]])
+        assert read == whole
+        assert row.usage.input_tokens == 5
+
+
+def test_a_compressed_stream_is_read_along_as_well() -> None:
+    row, read = through_a_stream([gzip.compress(_sse(*WHOLE))], {"content-encoding": "gzip"})
+    assert read == _sse(*WHOLE)
+    assert row.usage.output_tokens == 1
+
+
+def test_a_server_that_answers_a_stream_request_with_one_object_is_understood() -> None:
+    body = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3}}'
+    row, _ = through_a_stream([body])
+    assert row.usage.input_tokens == 3
+
+
+def test_a_stream_that_ends_without_an_end_is_broken() -> None:
+    with pytest.raises(BrokenAnswer):
+        through_a_stream([_sse(WHOLE[0])])
+
+
+def test_text_that_looks_like_a_telling_field_tells_nothing() -> None:
+    quoted = r'{"choices":[{"index":0,"delta":{"content":"\"finish_reason\":\"length\",\"usage\":{}"},"finish_reason":null}]}'
+    row, _ = through_a_stream([_sse(quoted, *WHOLE)])
+    assert row.usage.input_tokens == 5
+
+
+def test_the_sdk_still_reads_its_stream_through_the_tap() -> None:
+    async def main() -> None:
+        with Loopback() as server:
+            row = RowAccount(a_run(), 0)
+            ROW.set(row)
+            async with openai_sdk.AsyncOpenAI(base_url=server.openai_url, api_key="sk-test") as sdk:
+                messages: Any = [{"role": "user", "content": "hi"}]
+                async with await sdk.chat.completions.create(model="m", messages=messages, stream=True) as stream:
+                    texts = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]
+                assert "".join(texts) == "answer to: hi"
+            assert row.attempts == 1
+
+    asyncio.run(main())
