@@ -80,13 +80,13 @@ async def _main(seed: int, at: int) -> dict[str, Any]:
     async def read() -> None:
         async with run:
             async for outcome in run:
-                got.append(outcome.index)  # noqa: PERF401 - cancelled half-way
+                got.append(outcome.index)
                 await asyncio.sleep(rng.random() / 10)
 
     try:
         cut = await cancel_at(at, read(), anywhere=True)
         awaits, cancelled = cut.awaits, cut.cancelled
-    except Exception:  # noqa: BLE001 - RunStopped, where the small budget ended it
+    except Exception:
         awaits, cancelled = 10_000, False
     await client.aclose()
     await asyncio.sleep(0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
-from cottonpalm.model import Event
+if TYPE_CHECKING:
+    from cottonpalm.model import Event
 
 
 class Probe(Runnable[Any, Any]):

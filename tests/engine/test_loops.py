@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from langchain_anthropic import ChatAnthropic
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor
@@ -25,7 +25,9 @@ RIGHT = [f"answer to: row {n}" for n in range(30)]
 
 def chain(server: Loopback, kind: str) -> Any:
     if kind == "anthropic":
-        model: Any = ChatAnthropic(base_url=server.url, api_key="sk-ant-0123456789", model_name="claude-haiku-4-5")
+        model: Any = ChatAnthropic(
+            base_url=server.url, api_key="sk-ant-0123456789", model_name="claude-haiku-4-5"
+        )
     else:
         model = ChatOpenAI(base_url=server.openai_url, api_key="sk-0123456789", model="gpt-4o-mini")
     return PROMPT | model | StrOutputParser()
@@ -54,7 +56,8 @@ def test_two_loops_at_once() -> None:
         processor = BatchProcessor(chain(server, "openai"))
         results: list[Any] = []
         threads = [
-            threading.Thread(target=lambda: results.append(asyncio.run(processor.abatch(ROWS * 3)))) for _ in range(3)
+            threading.Thread(target=lambda: results.append(asyncio.run(processor.abatch(ROWS * 3))))
+            for _ in range(3)
         ]
         for thread in threads:
             thread.start()
@@ -84,7 +87,10 @@ def test_a_transport_of_the_users_own_stays_in_use() -> None:
     async def main() -> list[str]:
         async with httpx2.AsyncClient(transport=Mine()) as client:
             model = ChatOpenAI(
-                base_url=server.openai_url, api_key="sk-0123456789", model="gpt-4o-mini", http_async_client=client
+                base_url=server.openai_url,
+                api_key="sk-0123456789",
+                model="gpt-4o-mini",
+                http_async_client=client,
             )
             return await BatchProcessor(PROMPT | model | StrOutputParser()).abatch(ROWS)
 
