@@ -72,7 +72,7 @@ def run(
     The same command again goes on where it stopped; a finished run is left as it is.
     """
     from cottonpalm.cli.job import Job, check_what, read_prompt
-    from cottonpalm.cli.models import parse_options
+    from cottonpalm.cli.models import absolute_model, parse_options
     from cottonpalm.cli.places import absolute, run_name
 
     job = Job(
@@ -80,7 +80,7 @@ def run(
         output=absolute(output),
         folder=str(Path.cwd()),
         chain=chain,
-        model=model,
+        model=absolute_model(model, str(Path.cwd())),
         prompt=read_prompt(prompt, prompt_file),
         system=system,
         model_options=parse_options(model_option),
@@ -132,11 +132,20 @@ def status(run: o.AnyRun = None, store: o.StoreUrl = "cottonpalm.db") -> int:
 
 
 @app.command()
-def demo() -> int:
-    """A real run on real input with the embedded model: labels product reviews, and says how many are right."""
-    from cottonpalm.local import demo as local_demo
+def demo(
+    context: typer.Context,
+    *,
+    rows: Annotated[
+        int, typer.Option("--rows", "-n", metavar="N", min=1, help="How many sentences to label.")
+    ] = 100,
+    progress: o.ShowProgress = True,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """A real run on real input with the embedded model: label product reviews, and count how many are right."""
+    from cottonpalm.cli.demo import show_demo
 
-    return int(local_demo.main() or 0)
+    return show_demo(rows, _screen(context, quiet=quiet, verbose=verbose, progress=progress), _argv(context))
 
 
 def _screen(context: typer.Context, *, quiet: bool, verbose: bool, progress: bool) -> Any:

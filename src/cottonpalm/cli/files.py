@@ -121,10 +121,6 @@ def probe(path: str) -> None:
     Raises:
         Problem: it cannot, and why.
     """
-    if Path(path).is_dir():
-        raise Problem(
-            f"-o {shown(path)} is a folder; name a file in it, for instance {shown(path)}/out.jsonl"
-        )
     part = _part(path)
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600))

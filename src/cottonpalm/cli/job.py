@@ -80,7 +80,7 @@ class Job:
             )
         return replace(self, model_options=options)
 
-    def build(self, rows: Rows | StoredRows) -> Runnable[Any, Any]:
+    def build(self, rows: Rows | StoredRows, *, quiet: bool = False) -> Runnable[Any, Any]:
         """The chain of this job, for rows with these columns.
 
         Raises:
@@ -96,9 +96,17 @@ class Job:
 
         prompt = row_prompt(self.prompt or "", self.system, rows.columns, self.source)
         rows.need(prompt.columns)
-        return (
-            prompt | build_model(self.model or "local", self.model_options, self.base_url) | StrOutputParser()
-        )
+        model = build_model(self.model or "local", self.model_options, self.base_url, quiet=quiet)
+        return prompt | model | StrOutputParser()
+
+    @property
+    def slots(self) -> int | None:
+        """How many requests the embedded engine answers at once; None for every other model."""
+        if self.chain is not None or (self.model or "local").partition(":")[0] != "local":
+            return None
+        from cottonpalm.local.server import SLOTS
+
+        return int(self.model_options.get("slots", SLOTS))
 
 
 def check_what(job: Job) -> Job:

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SECRET: Final = re.compile(r"(api_?key|token|secret|password|authorization|credential)s?$", re.IGNORECASE)
 MAY_HOLD_SECRETS: Final = re.compile(r"headers|query|cookie|client", re.IGNORECASE)
+ENGINE: Final = frozenset({"threads", "slots", "n_ctx", "grammar"})  # settings of the embedded engine itself
 COUNTS: Final = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 
 
@@ -70,19 +72,31 @@ def check_url(url: str | None) -> None:
         )
 
 
-def build_model(spec: str, options: Mapping[str, Any], base_url: str | None) -> BaseChatModel:
-    """The chat model that `spec` names.
+def absolute_model(spec: str | None, folder: str) -> str | None:
+    """The same model, named so that it is found from any folder."""
+    provider, _, name = (spec or "").partition(":")
+    return f"local:{Path(folder) / Path(name).expanduser()}" if provider == "local" and name else spec
+
+
+def build_model(
+    spec: str, options: Mapping[str, Any], base_url: str | None, *, quiet: bool = False
+) -> BaseChatModel:
+    """The chat model that `spec` names. The embedded one is fetched and started here, saying so unless `quiet`.
 
     Raises:
         Problem: no such provider, its package or key is missing, or an option does not suit it.
+        LocalModelError: the embedded model cannot be had; one line that says what to do.
     """
     provider, _, name = spec.partition(":")
     make = MAKERS.get(provider)
-    if make is None:
-        raise Problem(f"--model {spec}: unknown provider {provider!r}; cottonpalm knows {', '.join(MAKERS)}")
+    if make is None and provider != "local":
+        known = ", ".join(["local", *MAKERS])
+        raise Problem(f"--model {spec}: unknown provider {provider!r}; cottonpalm knows {known}")
     if not name and provider != "local":
         raise Problem(f"--model {spec}: name the model too, for instance {EXAMPLES[provider]}")
     try:
+        if make is None:
+            return _local(name, dict(options), base_url, quiet=quiet)
         model: BaseChatModel = make(name, dict(options), base_url)
     except ImportError as error:
         raise Problem(
@@ -120,6 +134,17 @@ def _anthropic(name: str, options: dict[str, Any], base_url: str | None) -> Base
     return ChatAnthropic(model_name=name, max_retries=0, **options)
 
 
+def _local(name: str, options: dict[str, Any], base_url: str | None, *, quiet: bool) -> BaseChatModel:
+    from langchain_openai import ChatOpenAI
+
+    from cottonpalm.local.server import DEFAULT, model
+
+    if base_url is not None:
+        raise Problem("--base-url is for openai: and anthropic: models; a server of your own is openai:NAME")
+    _check_names("local", {key: value for key, value in options.items() if key not in ENGINE}, ChatOpenAI)
+    return model(name or DEFAULT, quiet=quiet, **options)
+
+
 def _check_names(provider: str, options: Mapping[str, Any], model: type[BaseModel]) -> None:
     """A misspelt option would be sent along, and be refused for each row."""
     fields = model.model_fields
@@ -145,5 +170,5 @@ def _first_line(error: Exception) -> str:
 
 
 Maker = Callable[[str, dict[str, Any], str | None], Any]
-MAKERS: Final[dict[str, Maker]] = {"local": _openai, "openai": _openai, "anthropic": _anthropic}
+MAKERS: Final[dict[str, Maker]] = {"openai": _openai, "anthropic": _anthropic}
 EXAMPLES: Final = {"openai": "openai:gpt-4o-mini", "anthropic": "anthropic:claude-haiku-4-5"}

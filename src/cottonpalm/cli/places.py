@@ -44,7 +44,10 @@ def check_output(path: str, source: str, meta: Mapping[str, Any], *, overwrite: 
     Raises:
         Problem: an unknown suffix, no such folder or not writable, the input itself, or a file of others.
     """
-    if files.is_stream(path) and not Path(path).is_dir():
+    if path != "-" and Path(path).is_dir():
+        name = shown(path)
+        raise Problem(f"-o {name} is a folder; name a file in it, for instance {name}/out.jsonl")
+    if files.is_stream(path):
         return
     format_of(path, "output")
     if path == source:

@@ -76,9 +76,9 @@ class Screen:
         self._console.print(text, soft_wrap=True)  # commands stay in one piece for copying
 
 
-def show_table(table: Table) -> None:
-    """A table on stdout."""
-    Console(highlight=False, markup=False, emoji=False).print(table)
+def show(data: Table | Text) -> None:
+    """A table or a line on stdout."""
+    Console(highlight=False, markup=False, emoji=False).print(data, soft_wrap=isinstance(data, Text))
 
 
 def runs_table(runs: Iterable[RunInfo]) -> Table:

@@ -70,7 +70,7 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
         if job.input == "-" and where.again:
             rows = StoredRows(store, store.known(where.run))
         check_output(job.output, job.input, info.meta if info else {}, overwrite=where.overwrite)
-        chain = job.build(rows)
+        chain = job.build(rows, quiet=screen.quiet)
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
         try:
@@ -139,7 +139,7 @@ class Session:
         job = self._job
         return BatchProcessor(
             chain,
-            concurrency=concurrency_of(job.concurrency, job.max_concurrency),
+            concurrency=concurrency_of(job.concurrency, job.max_concurrency, job.slots),
             retry=job.retries,
             timeout=job.timeout_s,
             accept_truncated=job.accept_truncated,
@@ -274,14 +274,14 @@ class Session:
         return f"… | {command}" if self._job.input == "-" else command
 
 
-def concurrency_of(given: str, most: int | None) -> AdaptiveConcurrency | int:
-    """`auto` or a number, and how far auto may go.
+def concurrency_of(given: str, most: int | None, slots: int | None = None) -> AdaptiveConcurrency | int:
+    """`auto` or a number, and how far auto may go: by itself to what the embedded engine answers at once.
 
     Raises:
         Problem: it is neither, or the number is above the maximum.
     """
     if given == "auto":
-        top = most or AdaptiveConcurrency().maximum
+        top = most or slots or AdaptiveConcurrency().maximum
         return AdaptiveConcurrency(initial=min(AdaptiveConcurrency().initial, top), maximum=top)
     if not given.isdecimal() or int(given) < 1:
         raise Problem(f"--concurrency {given}: say auto, or a number from 1 on")

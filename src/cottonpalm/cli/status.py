@@ -51,9 +51,9 @@ def show_status(url: str, name: str | None) -> None:
     """All runs as a table, or one in detail, on stdout."""
     with existing_store(url) as store:
         if name is not None:
-            render.show_table(render.details_table(_details(store.known(name))))
+            render.show(render.details_table(_details(store.known(name))))
         else:
-            render.show_table(render.runs_table(store.runs()))
+            render.show(render.runs_table(store.runs()))
 
 
 def _details(info: RunInfo) -> Iterator[tuple[str, Any]]:

@@ -53,6 +53,10 @@ class Snapshot(Protocol):
         """Rows on their way."""
 
     @property
+    def waiting(self) -> int:
+        """Requests of these rows that wait for a permit."""
+
+    @property
     def limit(self) -> float:
         """How many requests may be in flight."""
 
@@ -174,7 +178,7 @@ class Progress:
         """Take note of one event."""
         match event:
             case RunStarted():
-                self._name = clean(event.name or "", 24)
+                self._name = clean(event.name or "", 18)
                 self.start()
             case RunEnded():
                 self.close()
@@ -251,13 +255,22 @@ class Progress:
         cost = money(stats.cost_pico) if stats.cost_known else None
         per_s = self._pace.note(clock.now(), done_here)
         return View(
-            done_here + stats.stored, stats.failed, total, exact, stats.in_flight, stats.limit, per_s, cost
+            done=done_here + stats.stored,
+            failed=stats.failed,
+            total=total,
+            exact=exact,
+            in_flight=max(0, stats.in_flight - stats.waiting),
+            limit=stats.limit,
+            per_s=per_s,
+            cost=cost,
         )
 
     def picture(self, view: View) -> Table:
         """The live display: two lines that fit 80 columns."""
-        head = Table.grid(padding=(0, 1), expand=False)
-        bar = ProgressBar(total=view.total, completed=view.done, width=22) if view.total else Text("")
+        head = Table.grid(padding=(0, 1))
+        for _ in range(4):
+            head.add_column(no_wrap=True)
+        bar = ProgressBar(total=view.total, completed=view.done, width=20) if view.total else Text("")
         head.add_row(
             Text(self._name, style="bold"), bar, Text(view.counted()), Text(view.eta(), style="cyan")
         )

@@ -1,0 +1,237 @@
+"""The progress display, the summary's words, and what foreign text may not do."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from random import Random
+
+import pytest
+from rich.console import Console
+
+from cottonpalm import clock
+from cottonpalm.cli.summary import Counts, Distinct, Summary, Tally, resume_command, retry_command
+from cottonpalm.model import (
+    ErrorRecord,
+    Kind,
+    Outcome,
+    Paused,
+    RequestFinished,
+    RowFinished,
+    RunEnded,
+    RunStarted,
+)
+from cottonpalm.observers.progress import PLAIN_EVERY_S, Pace, Progress, View
+from cottonpalm.observers.words import clean, count, duration, money, rate
+
+pytestmark = pytest.mark.core
+
+VIEW = View(done=412, failed=2, total=1000, exact=True, in_flight=16, limit=20.0, per_s=6.9, cost="$0.0123")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    total: int | None = None
+    stored: int = 0
+    ok: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+    limit: float = 10.0
+    cost_pico: int = 0
+    cost_known: bool = True
+
+
+def screen(terminal: bool) -> Console:
+    return Console(
+        file=io.StringIO(), force_terminal=terminal, width=80, highlight=False, markup=False, emoji=False
+    )
+
+
+def shown(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_plain_line_says_it_all_in_80_columns() -> None:
+    assert VIEW.line() == "412 of 1,000 (41 %), 1 min 25 s left, 2 failed, 16 in flight, limit 20, 6.9/s"
+    assert VIEW.line(200).endswith("6.9/s, $0.0123")
+
+
+@pytest.mark.parametrize("done", [0, 1, 999_999_999])
+@pytest.mark.parametrize("total", [None, 0, 1_000_000_000])
+@pytest.mark.parametrize("per_s", [None, 0.0, 0.0001, 123_456.0])
+def test_no_numbers_make_a_line_longer_than_80_columns(
+    done: int, total: int | None, per_s: float | None
+) -> None:
+    view = replace(VIEW, done=done, total=total, per_s=per_s, in_flight=100_000, cost="$1,234,567.89")
+    assert len(view.line()) <= 80
+    console = screen(terminal=False)
+    console.print(Progress(console=console).picture(view))
+    assert len(shown(console).splitlines()) == 2, shown(console)
+
+
+def test_a_guessed_total_says_so() -> None:
+    assert replace(VIEW, exact=False).counted() == "412 of about 1,000 (41 %)"
+    assert replace(VIEW, total=None).counted() == "412 rows"
+
+
+def test_the_pace_is_that_of_the_last_half_minute() -> None:
+    pace = Pace(30.0)
+    assert pace.note(0.0, 0) is None
+    assert pace.note(10.0, 100) == 10.0
+    for second in range(11, 60):
+        last = pace.note(float(second), 100)
+    assert last == 0.0
+
+
+def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds() -> None:
+    now = 0.0
+    clock.replace(lambda: now)
+    try:
+        console = screen(terminal=False)
+        progress = Progress(console=console)
+        progress.watch(lambda: Numbers(total=10, ok=5))
+        progress._next_plain_s = PLAIN_EVERY_S
+        for second in range(25):
+            now = float(second)
+            progress._tick()
+    finally:
+        clock.replace()
+    assert shown(console).splitlines() == ["5 of 10 (50 %), 0 failed, 0 in flight, limit 10, 0/s, $0"] * 2
+
+
+def test_on_a_terminal_the_display_is_redrawn_and_taken_away_at_the_end() -> None:
+    console = screen(terminal=True)
+    progress = Progress(console=console, total=lambda: (10, True))
+    progress.watch(lambda: Numbers(ok=5))
+    progress.see(RunStarted("night", None))
+    progress._tick()
+    progress.see(RunEnded(None))
+    assert "night" in shown(console)
+    assert "5 of 10 (50 %)" in shown(console)
+    assert shown(console).endswith("\x1b[2K")  # the last thing is an erased line
+
+
+def told(*events: object, verbose: bool) -> list[str]:
+    console = screen(terminal=False)
+    progress = Progress(console=console, verbose=verbose, lines=False)
+    for event in events:
+        progress.see(event)  # type: ignore[arg-type]
+    progress.close()
+    progress._tell()
+    return shown(console).splitlines()
+
+
+ERROR = ErrorRecord(Kind.THROTTLE, "RateLimit", "[bold]slow\x1b[31m\ndown")
+EVENTS = (
+    Paused("host m", 5.0),
+    RequestFinished(3, "host m", 429, Kind.THROTTLE, 0.5, None),
+    RequestFinished(4, "host m", 200, None, 0.5, None),
+    RowFinished(Outcome(3, "failed", error=ERROR)),
+)
+
+
+def test_verbose_tells_of_pauses_retries_and_failures_and_lets_no_text_touch_the_terminal() -> None:
+    assert told(*EVENTS, verbose=True) == [
+        "pause: host m asks to wait 5.0 s",
+        "row 3: HTTP 429 from host m after 0.5 s (throttle)",
+        "row 3 failed (throttle): RateLimit: [bold]slow\\x1b[31m down",
+    ]
+
+
+def test_without_verbose_only_long_pauses_are_told() -> None:
+    assert told(*EVENTS, Paused("host m", 5400.0), verbose=False) == ["pause: host m asks to wait 1 h 30 min"]
+
+
+def test_foreign_text_is_one_harmless_line() -> None:
+    assert clean("a\nb\tc") == "a b c"
+    assert clean("\x1b]0;title\x07") == "\\x1b]0;title\\x07"
+    assert clean("\u202egnp.exe\u200b") == "\\u202egnp.exe\\u200b"
+    assert clean("😀 ü") == "😀 ü"
+    assert clean("\ud800") == "\\ud800"
+    assert len(clean("x" * 1000)) == 200
+
+
+def test_numbers_are_said_as_people_say_them() -> None:
+    assert [count(1, "row"), count(1200, "row")] == ["1 row", "1,200 rows"]
+    assert [money(0), money(12_000_000), money(12_300_000_000), money(1_234_560_000_000_000)] == [
+        "$0",
+        "$0.000012",
+        "$0.0123",
+        "$1,234.56",
+    ]
+    assert [duration(s) for s in (0.04, 9.94, 9.96, 59.6, 72, 3600, 11_100, 187_200)] == [
+        "0.0 s", "9.9 s", "10 s", "1 min 00 s", "1 min 12 s", "1 h 00 min", "3 h 05 min", "2 d 4 h",
+    ]  # fmt: skip
+    assert [rate(r) for r in (1234.0, 6.9, 0.5, 0.001)] == ["1,234/s", "6.9/s", "30.0/min", "3.6/h"]
+
+
+# -- the summary ------------------------------------------------------------------------------------------------------
+
+
+def hashes(distinct: int, rows: int, seed: int) -> list[bytes]:
+    rng = Random(seed)
+    kinds = [rng.randbytes(16) for _ in range(distinct)]
+    found = [*kinds, *(rng.choice(kinds) for _ in range(rows - distinct))]
+    rng.shuffle(found)
+    return found
+
+
+def test_repeats_are_counted_exactly_while_they_fit() -> None:
+    counter = Distinct(most=1000)
+    for content in hashes(700, 1000, 1):
+        counter.add(content)
+    assert (counter.repeats, counter.exact) == (300, True)
+
+
+def test_beyond_that_repeats_are_estimated_in_bounded_memory() -> None:
+    counter = Distinct(most=1000)
+    for content in hashes(20_000, 30_000, 2):
+        counter.add(content)
+        assert len(counter._seen) <= 1000
+    assert not counter.exact
+    assert 8_000 <= counter.repeats <= 12_000
+
+
+def summary(**changes: object) -> dict[str, str]:
+    given = Summary(
+        name="night",
+        counts=Counts(ok=90, failed=10, repeats=5),
+        left=0,
+        tally=Tally(
+            rows=100, input_tokens=1000, output_tokens=200, kinds={"throttle": 10}, first_failed="row 3: E: x"
+        ),
+        seconds=10.0,
+        cost_pico=2 * 10**12,
+        cost_total_pico=4 * 10**12,
+        results="out.jsonl",
+        retry="cottonpalm retry night",
+        resume=None,
+    )
+    return dict(replace(given, **changes).lines())  # type: ignore[arg-type]
+
+
+def test_the_summary_says_how_it_went_what_it_took_and_how_to_go_on() -> None:
+    assert summary() == {
+        "night": "100 rows: 90 ok, 10 failed",
+        "time": "10 s for 100 rows, 10.0/s",
+        "cost": "$2.00, 1,000 tokens in, 200 out ($4.00 for the whole run)",
+        "repeats": "5 rows the same as an earlier one: a cache would save 5 calls, about $0.2000",
+        "failed": "10 throttle; the first, row 3: E: x",
+        "results": "out.jsonl",
+        "retry": "cottonpalm retry night",
+    }
+
+
+def test_rows_that_are_left_or_unknown_are_said() -> None:
+    assert summary(left=900)["night"] == "1,000 rows: 90 ok, 10 failed, 900 left"
+    assert summary(left=None)["night"] == "100 rows: 90 ok, 10 failed, the input was not read to its end"
+    assert summary(cost_pico=None)["cost"].startswith("no price known for this model; 1,000 tokens in")
+
+
+def test_commands_can_be_pasted() -> None:
+    assert retry_command("my run", "cottonpalm.db", "cottonpalm.db") == "cottonpalm retry 'my run'"
+    assert retry_command("r", "other.db", "cottonpalm.db") == "cottonpalm retry r --store other.db"
+    argv = ["run", "in.csv", "--fresh", "--overwrite", "-p", "Is {text} good?"]
+    assert resume_command(argv) == "cottonpalm run in.csv -p 'Is {text} good?'"
