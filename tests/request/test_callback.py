@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.language_models import BaseChatModel
@@ -13,11 +13,13 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 
 from cottonpalm.model import PICO, Fault, Usage
 from cottonpalm.pure.prices import PriceBook
-from cottonpalm.request.account import RunAccount
 from cottonpalm.request.callback import handler, usage_of
 from cottonpalm.request.ledger import Ledger
 from tests.request.kit import a_run, all_rows, all_rows_sync, in_flight, one, openai
 from tests.support.loopback import Loopback
+
+if TYPE_CHECKING:
+    from cottonpalm.request.account import RunAccount
 
 pytestmark = pytest.mark.core
 
@@ -42,7 +44,9 @@ class Own(BaseChatModel):
             threading.Event().wait(0.002)
             return self._result(messages)
 
-    async def _agenerate(self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any) -> ChatResult:
+    async def _agenerate(
+        self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any
+    ) -> ChatResult:
         with self.seen:
             await asyncio.sleep(0.002)
             if self.inner is not None:
@@ -68,7 +72,7 @@ class Peak:
             self.calls += 1
             self.most = max(self.most, self.now)
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self.now -= 1
 
@@ -101,7 +105,9 @@ def test_a_model_that_the_hook_sees_hands_its_permit_over_and_is_left_to_it() ->
         with Loopback(latency=0.002) as server:
             async with openai(server) as model:
                 run, config = a_run(1), {"callbacks": [handler()]}
-                results = await all_rows(run, [lambda n=n: model.ainvoke(f"row {n}", config) for n in range(6)])
+                results = await all_rows(
+                    run, [lambda n=n: model.ainvoke(f"row {n}", config) for n in range(6)]
+                )
                 assert server.peak == 1
                 assert [row.attempts for _, row in results] == [1] * 6, "counted once"
                 assert in_flight(run) == 0

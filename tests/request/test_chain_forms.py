@@ -11,7 +11,10 @@ from tests.request.forms import FORMS, Form
 from tests.request.kit import a_run, all_rows, all_rows_sync, anthropic, in_flight, openai
 from tests.support.loopback import Loopback
 
-pytestmark = [pytest.mark.core, pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")]
+pytestmark = [
+    pytest.mark.core,
+    pytest.mark.filterwarnings("ignore:.*MessageHistory"),  # deprecated, and used all the same
+]
 ROWS = 5
 LIMIT = 2
 

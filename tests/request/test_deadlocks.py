@@ -172,9 +172,7 @@ def test_steps_that_wait_in_threads_do_not_keep_a_host_name_from_being_resolved(
         with Loopback(latency=0.001) as server:
             async with openai(server, base_url=server.openai_url.replace("127.0.0.1", "localhost")) as model:
                 run = a_run(1)
-                step = RunnableLambda(
-                    lambda text: model.invoke(text)
-                )  # a sync step: waits in the loop's threads
+                step = RunnableLambda(lambda text: model.invoke(text).content)  # waits in the loop's threads
                 works = [lambda n=n: step.ainvoke(f"step {n}") for n in range(12)]
                 works += [lambda n=n: model.ainvoke(f"row {n}") for n in range(12)]
                 results = await all_rows(run, works)

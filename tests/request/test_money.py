@@ -16,7 +16,17 @@ from cottonpalm.providers import BudgetBusy, BudgetReached, classify
 from cottonpalm.pure.prices import PriceBook
 from cottonpalm.request.account import RowAccount
 from cottonpalm.request.ledger import Ledger
-from tests.request.kit import MODEL, a_run, all_rows, all_rows_sync, in_flight, one, one_sync, openai, openai_sync
+from tests.request.kit import (
+    MODEL,
+    a_run,
+    all_rows,
+    all_rows_sync,
+    in_flight,
+    one,
+    one_sync,
+    openai,
+    openai_sync,
+)
 from tests.request.test_attempts import GOOD, a_call, a_hand, answer
 from tests.support import replies
 from tests.support.loopback import Loopback
@@ -57,7 +67,9 @@ def test_money_is_reserved_before_the_permit_and_settled_by_usage() -> None:
 
 def test_failed_tries_that_were_billed_count_and_error_answers_do_not() -> None:
     broken = {**GOOD, "choices": []}  # no usable answer, so nobody knows what it used
-    hand = a_hand(answer(500, {}), answer(200, broken), answer(), call=a_call(max_tokens=50), **with_money(1.0))
+    hand = a_hand(
+        answer(500, {}), answer(200, broken), answer(), call=a_call(max_tokens=50), **with_money(1.0)
+    )
     hand.run()
     ledger = hand.row.run.ledger
     assert ledger.spent == bound_of(hand.call, 50) + 7 * IN + 2 * OUT
@@ -69,11 +81,15 @@ def test_a_request_without_an_answer_stays_booked_at_its_bound() -> None:
     from cottonpalm.request.attempts import Reply
 
     policy = RetryPolicy(transient_tries=1)
-    hand = a_hand(Reply(error=httpx2.ReadTimeout("late")), call=a_call(max_tokens=50), **with_money(1.0, retry=policy))
+    hand = a_hand(
+        Reply(error=httpx2.ReadTimeout("late")), call=a_call(max_tokens=50), **with_money(1.0, retry=policy)
+    )
     with pytest.raises(httpx2.ReadTimeout):
         hand.run()
     assert hand.row.run.ledger.spent == bound_of(hand.call, 50)
-    refused = a_hand(Reply(error=httpx2.ConnectError("no")), call=a_call(max_tokens=50), **with_money(1.0, retry=policy))
+    refused = a_hand(
+        Reply(error=httpx2.ConnectError("no")), call=a_call(max_tokens=50), **with_money(1.0, retry=policy)
+    )
     with pytest.raises(httpx2.ConnectError):
         refused.run()
     assert refused.row.run.ledger.spent == 0, "it never got there"
@@ -156,7 +172,9 @@ def test_a_free_model_needs_no_maximum() -> None:
 @pytest.mark.parametrize("threads", [False, True], ids=["async", "sync"])
 def test_the_ceiling_is_never_passed_and_the_run_is_told(threads: bool) -> None:
     async def main() -> None:
-        faults = replies.faulty(3, [(0.1, replies.fails(500)), (0.1, replies.too_many()), (0.1, replies.resets())])
+        faults = replies.faulty(
+            3, [(0.1, replies.fails(500)), (0.1, replies.too_many()), (0.1, replies.resets())]
+        )
         with Loopback(script=faults, latency=0.001) as server:
             async with openai(server, max_tokens=20, max_retries=0) as model:
                 run = a_run(8, **with_money(0.0008))
@@ -228,7 +246,11 @@ def test_a_streams_money_is_settled_at_its_end() -> None:
         run = a_run(**with_money(1.0))
         _, row = one_sync(run, 0, lambda: list(model.stream("hi")))
         assert run.ledger.reserved == 0
-        assert run.ledger.spent == row.cost_pico == server.billed.input_tokens * IN + server.billed.output_tokens * OUT
+        assert (
+            run.ledger.spent
+            == row.cost_pico
+            == server.billed.input_tokens * IN + server.billed.output_tokens * OUT
+        )
 
 
 def test_threads_that_add_to_one_row_lose_nothing() -> None:

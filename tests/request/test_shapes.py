@@ -15,7 +15,9 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 SECRET = "sk-proj-very-secret-0123456789"
 
 
-def see(path: str = "/v1/chat/completions", body: Any = None, headers: Any = None, host: str = "h") -> Call | None:
+def see(
+    path: str = "/v1/chat/completions", body: Any = None, headers: Any = None, host: str = "h"
+) -> Call | None:
     content = {"model": "m", "messages": MESSAGES} if body is None else body
     return recognise("POST", ("https", host, None, path), headers or {}, json.dumps(content).encode())
 
@@ -34,7 +36,11 @@ def key(**headers: str) -> str:
         ("/v1/responses", {"model": "m", "input": "hi"}, "m"),
         ("/v1/responses", {"model": "m", "input": [{"role": "user", "content": "hi"}]}, "m"),
         ("/v1/messages", {"model": "c", "max_tokens": 5, "messages": MESSAGES}, "c"),
-        ("/model/anthropic.claude-v1:0/invoke", {"max_tokens": 5, "messages": MESSAGES}, "anthropic.claude-v1:0"),
+        (
+            "/model/anthropic.claude-v1:0/invoke",
+            {"max_tokens": 5, "messages": MESSAGES},
+            "anthropic.claude-v1:0",
+        ),
         ("/v1beta/models/gemini-x:generateContent", {"contents": [{"parts": []}]}, "gemini-x"),
         ("/v1beta/models/gemini-x:streamGenerateContent", {"contents": [{"parts": []}]}, "gemini-x"),
         ("/openai/v1/chat/completions", {"model": "groq-m", "messages": MESSAGES}, "groq-m"),
@@ -98,7 +104,9 @@ def test_tokens_that_rotate_share_the_hosts_key() -> None:
 
 def test_signatures_share_the_key_of_their_credential() -> None:
     def signed(credential: str, signature: str) -> str:
-        return key(authorization=f"AWS4-HMAC-SHA256 Credential={credential}/20261125/x, Signature={signature}")
+        return key(
+            authorization=f"AWS4-HMAC-SHA256 Credential={credential}/20261125/x, Signature={signature}"
+        )
 
     assert signed("AKIA1", "00") == signed("AKIA1", "11")
     assert signed("AKIA1", "00") != signed("AKIA2", "00")
@@ -121,7 +129,11 @@ def test_equal_questions_have_equal_identities() -> None:
         ("/v1/chat/completions", {"max_tokens": True}, None),
         ("/v1/messages", {"max_tokens": 9}, 9),
         ("/v1/responses", {"input": "x", "messages": ..., "max_output_tokens": 10}, 10),
-        ("/v1beta/models/g:generateContent", {"contents": [], "generationConfig": {"maxOutputTokens": 11}}, 11),
+        (
+            "/v1beta/models/g:generateContent",
+            {"contents": [], "generationConfig": {"maxOutputTokens": 11}},
+            11,
+        ),
         ("/api/chat", {"options": {"num_predict": 12}}, 12),
     ],
 )
@@ -148,6 +160,8 @@ def test_input_that_lies_elsewhere_cannot_be_bounded(body: Any) -> None:
 
 
 def test_a_text_that_only_speaks_of_such_things_is_bounded_by_its_bytes() -> None:
-    call = see(body={"model": "m", "messages": [{"role": "user", "content": '"file_id": "x", "type": "mcp"'}]})
+    call = see(
+        body={"model": "m", "messages": [{"role": "user", "content": '"file_id": "x", "type": "mcp"'}]}
+    )
     assert call is not None
     assert call.input_bound() == len(call.content)

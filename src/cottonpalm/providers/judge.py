@@ -137,7 +137,11 @@ def _status_error(exc: BaseException) -> Fault | None:
 
 def _status(exc: BaseException, response: object) -> int:
     """The status of the answer; 200 for an error that came inside a stream."""
-    found = (getattr(exc, "status_code", None), getattr(response, "status_code", None), getattr(exc, "code", None))
+    found = (
+        getattr(exc, "status_code", None),
+        getattr(response, "status_code", None),
+        getattr(exc, "code", None),
+    )
     return next((status for status in found if isinstance(status, int)), 200)
 
 
@@ -151,8 +155,8 @@ def _family(exc: BaseException) -> Family | None:
     if _is(exc, "ollama", "ResponseError"):
         return OPENAI_CHAT
     for name in _HTTP:
-        if _is(exc, name, "HTTPStatusError"):
-            return family_of(exc.request.url.path)  # a service that is no model says nothing about the run
+        if _is(exc, name, "HTTPStatusError"):  # a service that is no model says nothing about the run
+            return family_of(exc.request.url.path)  # type: ignore[attr-defined]
     return None
 
 

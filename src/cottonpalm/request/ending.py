@@ -40,8 +40,8 @@ class Money:
             return f"no price is known for {model!r}: pass prices={{{model!r}: (in, out)}}, dollars per 1M tokens"
         if self._call.input_bound() is None:
             return (
-                f"what a request to {model!r} reads cannot be bounded: it refers to files, a kept conversation or tools "
-                "that the provider runs; run it without a budget"
+                f"what a request to {model!r} reads cannot be bounded: it refers to files, a kept conversation or "
+                "tools that the provider runs; run it without a budget"
             )
         return (
             f"requests to {model!r} name no maximum of output tokens: set max_tokens on the model, "

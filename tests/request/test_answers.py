@@ -1,0 +1,325 @@
+"""What is read from answers, whole and streamed: usage with its details, cuts, refusals, and whether it is one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.output_parsers import StrOutputParser
+
+from cottonpalm.model import Usage
+from cottonpalm.providers import CutAnswer, FilteredAnswer
+from cottonpalm.providers.answer import Answer, read_bytes
+from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
+from tests.request.forms import Label
+from tests.request.kit import a_run, anthropic, one, openai
+from tests.support import replies
+from tests.support.loopback import Loopback
+
+pytestmark = pytest.mark.core
+RESPONSES, OLLAMA = family_of("/v1/responses"), family_of("/api/chat")
+
+
+def read(family: Any, body: Any) -> Answer:
+    return read_bytes(family, json.dumps(body).encode())
+
+
+def chat(finish: str = "stop", usage: Any = None, **message: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": "some text", **message}
+    return {"model": "m-1", "choices": [{"message": message, "finish_reason": finish}], "usage": usage}
+
+
+def response(status: str = "completed", part: Any = None, **more: Any) -> dict[str, Any]:
+    parts = [part or {"type": "output_text", "text": "some text"}]
+    return {"model": "m-1", "status": status, "output": [{"type": "message", "content": parts}], **more}
+
+
+def message(stop: str = "end_turn", **usage: Any) -> dict[str, Any]:
+    return {
+        "model": "c-1",
+        "content": [{"type": "text", "text": "some text"}],
+        "stop_reason": stop,
+        "usage": usage,
+    }
+
+
+def gemini(finish: str = "STOP", **more: Any) -> dict[str, Any]:
+    parts = {"parts": [{"text": "some text"}]}
+    return {"candidates": [{"content": parts, "finishReason": finish}], "modelVersion": "g-1", **more}
+
+
+@pytest.mark.parametrize(
+    ("family", "body", "usage"),
+    [
+        (
+            OPENAI_CHAT,
+            chat(
+                usage={
+                    "prompt_tokens": 100,
+                    "completion_tokens": 20,
+                    "prompt_tokens_details": {"cached_tokens": 30},
+                    "completion_tokens_details": {"reasoning_tokens": 11},
+                }
+            ),
+            Usage(100, 20, 30, 0, 11),
+        ),
+        (OPENAI_CHAT, chat(usage={"prompt_tokens": 100, "prompt_cache_hit_tokens": 4}), Usage(100, 0, 4)),
+        (OPENAI_CHAT, chat(usage={"prompt_tokens": "many", "completion_tokens": -1}), Usage()),
+        (OPENAI_CHAT, chat(), None),
+        (
+            RESPONSES,
+            response(
+                usage={
+                    "input_tokens": 100,
+                    "output_tokens": 20,
+                    "input_tokens_details": {"cached_tokens": 30},
+                    "output_tokens_details": {"reasoning_tokens": 11},
+                }
+            ),
+            Usage(100, 20, 30, 0, 11),
+        ),
+        (
+            ANTHROPIC,
+            message(
+                input_tokens=50, output_tokens=20, cache_read_input_tokens=30, cache_creation_input_tokens=7
+            ),
+            Usage(87, 20, 30, 7),
+        ),
+        (
+            GOOGLE,
+            gemini(
+                usageMetadata={
+                    "promptTokenCount": 90,
+                    "toolUsePromptTokenCount": 10,
+                    "candidatesTokenCount": 9,
+                    "thoughtsTokenCount": 11,
+                    "cachedContentTokenCount": 30,
+                }
+            ),
+            Usage(100, 20, 30, 0, 11),
+        ),
+        (
+            OLLAMA,
+            {
+                "model": "l",
+                "message": {"content": "x"},
+                "done": True,
+                "prompt_eval_count": 5,
+                "eval_count": 2,
+            },
+            Usage(5, 2),
+        ),
+    ],
+)
+def test_usage_is_read_with_its_details(family: Any, body: Any, usage: Usage | None) -> None:
+    answer = read(family, body)
+    assert answer.complete
+    assert answer.usage == usage
+
+
+@pytest.mark.parametrize(
+    ("family", "body", "stop"),
+    [
+        (OPENAI_CHAT, chat(), None),
+        (OPENAI_CHAT, chat("tool_calls"), None),
+        (OPENAI_CHAT, chat("length"), "cut"),
+        (OPENAI_CHAT, chat("content_filter"), "filtered"),
+        (OPENAI_CHAT, chat(content=None, refusal="I cannot"), "filtered"),
+        (RESPONSES, response(), None),
+        (RESPONSES, response("incomplete", incomplete_details={"reason": "max_output_tokens"}), "cut"),
+        (RESPONSES, response("incomplete", incomplete_details={"reason": "content_filter"}), "filtered"),
+        (RESPONSES, response(part={"type": "refusal", "refusal": "I cannot"}), "filtered"),
+        (ANTHROPIC, message(), None),
+        (ANTHROPIC, message("tool_use"), None),
+        (ANTHROPIC, message("max_tokens"), "cut"),
+        (ANTHROPIC, message("refusal"), "filtered"),
+        (GOOGLE, gemini(), None),
+        (GOOGLE, gemini("MAX_TOKENS"), "cut"),
+        (GOOGLE, gemini("SAFETY"), "filtered"),
+        (GOOGLE, {"promptFeedback": {"blockReason": "SAFETY"}}, "filtered"),
+        (OLLAMA, {"message": {"content": "some text"}, "done": True, "done_reason": "length"}, "cut"),
+    ],
+)
+def test_cut_and_filtered_answers_are_told_from_whole_ones(family: Any, body: Any, stop: str | None) -> None:
+    answer = read(family, body)
+    assert answer.complete
+    assert answer.stop == stop
+    if stop == "cut":
+        assert answer.text == "some text"
+
+
+@pytest.mark.parametrize("family", [OPENAI_CHAT, RESPONSES, ANTHROPIC, GOOGLE, OLLAMA])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"<html>busy</html>", b"[]", b"{}", b'"x"', b"null", b"data: {"]
+)
+def test_what_is_no_answer_is_not_complete(family: Any, content: bytes) -> None:
+    assert not read_bytes(family, content).complete
+
+
+def test_a_streamed_response_is_read_from_its_last_event() -> None:
+    whole = response(
+        "incomplete", incomplete_details={"reason": "max_output_tokens"}, usage={"input_tokens": 4}
+    )
+    lines = [
+        b"event: response.output_text.delta",
+        b'data: {"type":"response.output_text.delta","delta":"some text"}',
+        b"data: " + json.dumps({"type": "response.incomplete", "response": whole}).encode(),
+    ]
+    answer = read_bytes(RESPONSES, b"\n".join(lines))  # type: ignore[arg-type]
+    assert answer.complete
+    assert answer.stop == "cut"
+    assert answer.usage == Usage(4)
+    assert answer.text == "some text"
+
+
+def test_anthropic_counts_input_in_the_first_event_and_output_in_the_last() -> None:
+    events: list[Any] = [
+        {
+            "type": "message_start",
+            "message": {"model": "c-1", "usage": {"input_tokens": 11, "output_tokens": 1}},
+        },
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "some "}},
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "text"}},
+        {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 20}},
+        {"type": "message_stop"},
+    ]
+    answer = read_bytes(ANTHROPIC, b"\n".join(b"data: " + json.dumps(event).encode() for event in events))
+    assert (answer.usage, answer.stop, answer.text) == (Usage(11, 20), "cut", "some text")
+
+
+def test_gemini_and_ollama_streams_end_with_their_counts() -> None:
+    pieces = [gemini(""), gemini("STOP", usageMetadata={"promptTokenCount": 3, "candidatesTokenCount": 2})]
+    for content in (
+        json.dumps(pieces).encode(),
+        b"\n".join(b"data: " + json.dumps(p).encode() for p in pieces),
+    ):
+        answer = read_bytes(GOOGLE, content)
+        assert (answer.complete, answer.usage) == (True, Usage(3, 2))
+    lines = [
+        {"message": {"content": "a"}, "done": False},
+        {"message": {"content": "b"}, "done": True, "eval_count": 2},
+    ]
+    answer = read_bytes(OLLAMA, b"\n".join(json.dumps(line).encode() for line in lines))  # type: ignore[arg-type]
+    assert (answer.complete, answer.usage) == (True, Usage(0, 2))
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.booleans() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "choices",
+                        "message",
+                        "content",
+                        "finish_reason",
+                        "usage",
+                        "output",
+                        "status",
+                        "error",
+                        "candidates",
+                        "usageMetadata",
+                        "delta",
+                        "type",
+                        "response",
+                        "parts",
+                        "incomplete_details",
+                        "promptFeedback",
+                        "code",
+                        "prompt_tokens_details",
+                    ]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_json_is_read_without_an_exception(value: Any) -> None:
+    content = json.dumps(value).encode()
+    for family in (OPENAI_CHAT, RESPONSES, ANTHROPIC, GOOGLE, OLLAMA):
+        assert family is not None
+        read_bytes(family, content)
+        read_bytes(family, b"data: " + content + b"\n")
+
+
+STRUCTURED = [
+    ("plain", lambda model: model | StrOutputParser()),
+    ("json_schema", lambda model: model.with_structured_output(Label, method="json_schema")),
+    ("function_calling", lambda model: model.with_structured_output(Label, method="function_calling")),
+    ("json_mode", lambda model: model.with_structured_output(Label, method="json_mode")),
+    ("include_raw", lambda model: model.with_structured_output(Label, include_raw=True)),
+]
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (replies.cut_by_length("half"), CutAnswer),
+        (replies.filtered(), FilteredAnswer),
+        (replies.refused(), FilteredAnswer),
+    ],
+    ids=["cut", "filtered", "refused"],
+)
+@pytest.mark.parametrize(("name", "make"), STRUCTURED, ids=[name for name, _ in STRUCTURED])
+@pytest.mark.parametrize("vendor", [openai, anthropic], ids=["openai", "anthropic"])
+def test_such_an_answer_passes_sdk_and_parser_unwrapped_and_unretried(
+    vendor: Any, name: str, make: Any, reply: Any, error: type
+) -> None:
+    if vendor is anthropic and (name == "json_mode" or reply.finish == "filter"):
+        pytest.skip("Anthropic has no such thing")
+
+    async def main() -> None:
+        with Loopback(script=[reply]) as server:
+            async with vendor(server) as model:
+                chain = make(model)
+                result, row = await one(a_run(), 0, lambda: chain.ainvoke("hi"))
+                assert isinstance(result, error), repr(result)
+                assert server.requests == row.attempts == 1
+                assert row.usage is not None
+
+    asyncio.run(main())
+
+
+def test_the_chains_own_fallbacks_take_a_cut_answer() -> None:
+    async def main() -> None:
+        with Loopback(script=[replies.cut_by_length("half"), None]) as server:
+            async with openai(server) as model:
+                chain = model.with_fallbacks([model])
+                result, row = await one(a_run(), 0, lambda: chain.ainvoke("hi"))
+                assert result.content == "answer to: hi"
+                assert row.attempts == 2
+                assert row.partial == "half"
+
+    asyncio.run(main())
+
+
+def test_an_accepted_cut_answer_reaches_the_chain_as_the_sdk_gives_it() -> None:
+    async def main() -> None:
+        with Loopback(script=[replies.cut_by_length("half")]) as server:
+            async with openai(server) as model:
+                result, row = await one(a_run(accept_truncated=True), 0, lambda: model.ainvoke("hi"))
+                assert result.content == "half"
+                assert row.truncated
+
+    asyncio.run(main())
+
+
+def test_the_responses_api_is_read_through_the_real_stack() -> None:
+    async def main() -> None:
+        with Loopback(script=[replies.cut_by_length("half"), None]) as server:
+            async with openai(server, use_responses_api=True) as model:
+                cut, _ = await one(a_run(), 0, lambda: model.ainvoke("hi"))
+                assert isinstance(cut, CutAnswer)
+                whole, row = await one(a_run(), 0, lambda: model.ainvoke("hi"))
+                assert whole.text == "answer to: hi"
+                assert row.usage.output_tokens == whole.usage_metadata["output_tokens"]
+
+    asyncio.run(main())

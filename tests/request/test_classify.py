@@ -1,0 +1,256 @@
+"""One table for what failures mean: the SDKs' exceptions, LangChain's, the HTTP libraries', and anybody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from typing import Any
+
+import anthropic
+import httpx
+import httpx2
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.exceptions import ContextOverflowError, ModelRefusalError, OutputParserException
+from pydantic import BaseModel, ValidationError
+
+from cottonpalm.faults import RowFailed
+from cottonpalm.model import ErrorRecord, Kind
+from cottonpalm.providers import (
+    BrokenAnswer,
+    BudgetReached,
+    CutAnswer,
+    FilteredAnswer,
+    SignatureExpired,
+    classify,
+    dressed,
+)
+from cottonpalm.providers.judge import judge_status, never_sent
+from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT
+
+pytestmark = pytest.mark.core
+S, T, D, F, H, R = Kind.STOP_RUN, Kind.TRANSIENT, Kind.DEGRADE, Kind.FAIL_ROW, Kind.THROTTLE, Kind.REASK
+
+
+def body_of(family: Any, code: str | None, message: str) -> dict[str, Any]:
+    if family is ANTHROPIC:
+        details = {"error_code": code} if code and code.endswith("_reached") else None
+        kind = None if details else code
+        return {"type": "error", "error": {"type": kind, "message": message, "details": details}}
+    return {"error": {"message": message, "type": None, "code": code}}
+
+
+def as_raised(family: Any, status: int, body: Any) -> Exception:
+    """What the family's SDK makes of an error answer."""
+    response = httpx2.Response(
+        status, json=body, request=httpx2.Request("POST", "http://x/v1/chat/completions")
+    )
+    if family is ANTHROPIC:
+        return anthropic.Anthropic(api_key="k")._make_status_error_from_response(response)
+    return openai.OpenAI(api_key="k")._make_status_error_from_response(response)
+
+
+TABLE = [
+    (OPENAI_CHAT, 401, "invalid_api_key", "Incorrect API key", S),
+    (OPENAI_CHAT, 403, "unsupported_country", "no", S),
+    (OPENAI_CHAT, 404, "model_not_found", "no such model", S),
+    (OPENAI_CHAT, 429, "rate_limit_exceeded", "Rate limit reached", H),
+    (OPENAI_CHAT, 429, "insufficient_quota", "You exceeded your current quota", S),
+    (OPENAI_CHAT, 429, "billing_hard_limit_reached", "no", S),
+    (OPENAI_CHAT, 429, "rate_limit_exceeded", "Request too large for m: Limit 100, Requested 200.", D),
+    (OPENAI_CHAT, 429, "rate_limit_exceeded", "Limit 200, Used 150, Requested 100.", H),
+    (OPENAI_CHAT, 413, None, "Request too large for model: Limit 6000, Requested 9000", D),
+    (OPENAI_CHAT, 400, "context_length_exceeded", "too long", D),
+    (OPENAI_CHAT, 400, None, "This model's maximum context length is 128000 tokens", D),
+    (OPENAI_CHAT, 400, "string_above_max_length", "too long", D),
+    (OPENAI_CHAT, 400, "content_filter", "filtered", F),
+    (OPENAI_CHAT, 400, "unsupported_parameter", "no", F),
+    (OPENAI_CHAT, 422, None, "no", F),
+    (OPENAI_CHAT, 408, None, "slow", T),
+    (OPENAI_CHAT, 409, None, "locked", T),
+    (OPENAI_CHAT, 500, None, "oops", T),
+    (OPENAI_CHAT, 502, None, "oops", T),
+    (OPENAI_CHAT, 503, "slow_down", "slow down", H),
+    (OPENAI_CHAT, 504, None, "oops", T),
+    (OPENAI_CHAT, 418, None, "teapot", F),
+    (ANTHROPIC, 400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum", D),
+    (ANTHROPIC, 400, "invalid_request_error", "Your credit balance is too low", S),
+    (ANTHROPIC, 400, "invalid_request_error", "no", F),
+    (ANTHROPIC, 401, "authentication_error", "no", S),
+    (ANTHROPIC, 402, "billing_error", "no", S),
+    (ANTHROPIC, 403, "permission_error", "no", S),
+    (ANTHROPIC, 404, "not_found_error", "no", S),
+    (ANTHROPIC, 413, "request_too_large", "no", D),
+    (ANTHROPIC, 429, "rate_limit_error", "no", H),
+    (ANTHROPIC, 429, "enforced_spend_limit_reached", "no", S),
+    (ANTHROPIC, 500, "api_error", "no", T),
+    (ANTHROPIC, 504, "timeout_error", "no", T),
+    (ANTHROPIC, 529, "overloaded_error", "no", H),
+]
+
+
+@pytest.mark.parametrize(("family", "status", "code", "message", "kind"), TABLE)
+def test_a_raw_answer_and_the_sdks_exception_mean_the_same(
+    family: Any, status: int, code: str | None, message: str, kind: Kind
+) -> None:
+    body = body_of(family, code, message)
+    raw = judge_status(family, status, {}, json.dumps(body).encode())
+    assert raw.kind is kind
+    assert raw.message == message
+    raised = as_raised(family, status, body)
+    assert classify(raised).kind is kind
+    assert classify(raised).cause is raised
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, {"status": "INVALID_ARGUMENT", "message": "input token limit exceeded: token limit is 5"}, D),
+        (400, {"status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}, S),
+        (
+            429,
+            {"status": "RESOURCE_EXHAUSTED", "details": [{"violations": [{"quotaId": "RequestsPerMinute"}]}]},
+            H,
+        ),
+        (
+            429,
+            {"status": "RESOURCE_EXHAUSTED", "details": [{"violations": [{"quotaId": "RequestsPerDay"}]}]},
+            S,
+        ),
+        (503, {"status": "UNAVAILABLE"}, H),
+        (500, {"status": "INTERNAL"}, T),
+    ],
+)
+def test_googles_reasons_are_understood(status: int, body: Any, kind: Kind) -> None:
+    assert judge_status(GOOGLE, status, {}, json.dumps({"error": body}).encode()).kind is kind
+    assert judge_status(GOOGLE, status, {}, json.dumps([{"error": body}]).encode()).kind is kind
+
+
+class _Model(BaseModel):
+    x: int
+
+
+def _invalid() -> ValidationError:
+    try:
+        _Model.model_validate({"x": "no"})
+    except ValidationError as exc:
+        return exc
+    raise AssertionError
+
+
+class UsersOwnError(Exception):
+    """Also named like one that stops a run elsewhere."""
+
+    status_code = 401
+    code = "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    ("exc", "kind"),
+    [
+        (OutputParserException("no JSON"), R),
+        (_invalid(), R),
+        (json.JSONDecodeError("no", "x", 0), R),
+        (ValueError("Structured Output response does not have a 'parsed' field nor a 'refusal' field."), R),
+        (ValueError("something of the user's"), F),
+        (KeyError("column"), F),
+        (TypeError("no"), F),
+        (UsersOwnError("401 Unauthorized: insufficient_quota, rate limit"), F),
+        (TimeoutError(), T),
+        (ConnectionResetError(), T),
+        (httpx.ConnectError("no"), T),
+        (httpx2.ReadTimeout("late"), T),
+        (openai.APIConnectionError(request=httpx2.Request("POST", "http://x")), T),
+        (openai.APITimeoutError(request=httpx2.Request("POST", "http://x")), T),
+        (anthropic.APIConnectionError(request=httpx2.Request("POST", "http://x")), T),
+        (ContextOverflowError("too long"), D),
+        (ModelRefusalError("no"), F),
+        (dressed(CutAnswer, "cut"), D),
+        (dressed(FilteredAnswer, "no"), F),
+        (dressed(BudgetReached, "spent"), S),
+        (dressed(BrokenAnswer, "half"), T),
+        (dressed(SignatureExpired, "old"), T),
+        (RowFailed(ErrorRecord(Kind.DEGRADE, "X", "x")), D),
+        (asyncio.CancelledError(), F),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_exception_means(exc: BaseException, kind: Kind) -> None:
+    assert classify(exc).kind is kind
+
+
+def test_a_cause_is_asked_where_the_exception_itself_says_nothing() -> None:
+    limit = as_raised(OPENAI_CHAT, 429, body_of(OPENAI_CHAT, "rate_limit_exceeded", "no"))
+    wrapped = RuntimeError("step failed")
+    wrapped.__cause__ = limit
+    fault = classify(wrapped)
+    assert fault.kind is H
+    assert fault.type == "RuntimeError"
+    aside = KeyError("in an except block")
+    aside.__context__ = limit
+    assert classify(aside).kind is F
+
+
+def test_of_a_group_the_worst_counts() -> None:
+    limit = as_raised(OPENAI_CHAT, 401, body_of(OPENAI_CHAT, "invalid_api_key", "no"))
+    assert classify(ExceptionGroup("both", [KeyError("x"), TimeoutError(), limit])).kind is S
+    assert classify(ExceptionGroup("both", [KeyError("x"), TimeoutError()])).kind is T
+
+
+@pytest.mark.parametrize("http", [httpx, httpx2])
+def test_a_status_error_stops_the_run_only_if_it_is_a_models(http: Any) -> None:
+    def error(path: str) -> Exception:
+        request = http.Request("POST", f"http://x{path}")
+        return http.HTTPStatusError("404", request=request, response=http.Response(404, request=request))
+
+    assert classify(error("/v1/chat/completions")).kind is S
+    assert classify(error("/some/other/service")).kind is F
+
+
+def test_the_wait_is_found_in_the_response_of_an_exception() -> None:
+    request = httpx2.Request("POST", "http://x/v1/chat/completions")
+    response = httpx2.Response(429, headers={"retry-after-ms": "1500"}, json={}, request=request)
+    exc = openai.OpenAI(api_key="k")._make_status_error_from_response(response)
+    assert classify(exc).retry_after_s == 1.5
+
+
+def test_what_surely_never_arrived_was_not_billed() -> None:
+    assert never_sent(httpx.ConnectError("x"))
+    assert never_sent(httpx2.PoolTimeout("x"))
+    assert never_sent(ConnectionRefusedError())
+    assert not never_sent(httpx.ReadTimeout("x"))
+    assert not never_sent(httpx2.RemoteProtocolError("x"))
+
+
+def test_classifying_imports_no_sdk() -> None:
+    code = """
+import sys
+from cottonpalm.providers import classify, dressed, CutAnswer
+assert classify(ValueError("x")).kind == "fail_row"
+assert type(dressed(CutAnswer, "x")) is CutAnswer
+assert not {"openai", "anthropic", "httpx2", "google.genai", "botocore"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@given(
+    st.integers(400, 599),
+    st.binary(max_size=200)
+    | st.recursive(
+        st.none() | st.integers() | st.text(max_size=20),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["error", "code", "type", "message", "details", "status", "reason"]), inner
+            )
+        ),
+        max_leaves=8,
+    ).map(lambda value: json.dumps(value).encode()),
+)
+def test_any_error_body_gets_a_kind(status: int, content: bytes) -> None:
+    for family in (OPENAI_CHAT, ANTHROPIC, GOOGLE):
+        assert judge_status(family, status, {}, content).kind in Kind

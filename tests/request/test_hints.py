@@ -1,0 +1,105 @@
+"""The provider's waits: read from everywhere they are named; bad text is no hint."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cottonpalm import clock
+from cottonpalm.providers import retry_after_s
+from cottonpalm.providers.hints import LONGEST_HINT_S, duration_s, reset_s, retry_info_s, said_s, wait_s
+
+pytestmark = pytest.mark.core
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"retry-after": "3600"}, 3600.0),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
+        ({"retry-after": "0"}, None),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "1_000"}, None),
+        ({"retry-after": "1e400"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "1790000000"}, None),
+        ({"retry-after": str(LONGEST_HINT_S)}, LONGEST_HINT_S),
+    ],
+)
+def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers) == seconds
+
+
+def test_a_date_is_a_wait_until_then() -> None:
+    wait = retry_after_s({"retry-after": formatdate(clock.wall() + 90, usegmt=True)})
+    assert wait is not None
+    assert 80 < wait <= 90
+    assert retry_after_s({"retry-after": formatdate(clock.wall() - 90, usegmt=True)}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1s", 1.0),
+        ("6m0s", 360.0),
+        ("120ms", 0.12),
+        ("8.64s", 8.64),
+        ("1h0m5s", 3605.0),
+        ("2m59.56s", 179.56),
+        ("34.5s", 34.5),
+        ("", None),
+        ("5", None),
+        ("1d", None),
+        ("ms", None),
+        (None, None),
+    ],
+)
+def test_durations(text: str | None, seconds: float | None) -> None:
+    assert duration_s(text) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_wait_in_words_is_the_last_but_one_resort() -> None:
+    assert said_s("Rate limit reached. Please try again in 599ms. Visit ...") == pytest.approx(0.599)
+    assert said_s("Please try again in 6m0s.") == 360.0
+    assert said_s("Please try again in 1h2m") == 3720.0
+    assert said_s("Please try again in 20 minutes") is None
+    assert said_s("try again later") is None
+
+
+def test_the_reset_of_a_used_up_quota_is_the_last_resort() -> None:
+    used_up = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}
+    assert (
+        reset_s(used_up | {"x-ratelimit-remaining-requests": "5", "x-ratelimit-reset-requests": "9h"})
+        == 360.0
+    )
+    assert reset_s({"x-ratelimit-reset-requests": "9h"}) is None
+
+
+def test_the_nearer_source_wins() -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}]
+    used_up = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}
+    words = "Please try again in 2s"
+    assert wait_s({"retry-after": "1", **used_up}, words, details) == 1.0
+    assert wait_s(used_up, words, details) == 34.5
+    assert wait_s(used_up, words) == 2.0
+    assert wait_s(used_up, "") == 360.0
+    assert wait_s({}, "") is None
+
+
+@given(st.text(max_size=40))
+def test_any_text_gives_a_sane_wait_or_none(text: str) -> None:
+    waits = [retry_after_s({"retry-after": text}), retry_after_s({"retry-after-ms": text}), duration_s(text)]
+    waits += [said_s(text), retry_info_s([{"@type": "RetryInfo", "retryDelay": text}])]
+    waits.append(reset_s({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": text}))
+    assert all(wait is None or 0 < wait <= LONGEST_HINT_S for wait in waits)
