@@ -13,6 +13,7 @@ import pytest
 from cottonpalm.model import Kind
 from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, classify
 from cottonpalm.request.account import ROW, RowAccount
+from cottonpalm.testing import virtual_run
 from tests.request.kit import a_run, anthropic, in_flight, one, one_sync, openai, openai_sync
 from tests.support import replies
 from tests.support.loopback import Loopback
@@ -258,6 +259,27 @@ def test_text_that_looks_like_a_telling_field_tells_nothing() -> None:
     quoted = '{"choices":[{"index":0,"delta":{"content":"' + said + '"},"finish_reason":null}]}'
     row, _ = through_a_stream([_sse(quoted, *WHOLE)])
     assert row.usage.input_tokens == 5
+
+
+def test_a_server_that_never_closes_after_its_end_mark_is_not_waited_for() -> None:
+    class Body(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            yield _sse(*WHOLE)
+            await asyncio.Event().wait()
+
+    async def main() -> tuple[bytes, RowAccount, float]:
+        row = RowAccount(a_run(timeout_s=600.0), 0)
+        ROW.set(row)
+        transport = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Body()))
+        async with httpx2.AsyncClient(transport=transport) as client:
+            body = {"model": "m", "messages": [], "stream": True}
+            async with client.stream("POST", "http://x/v1/chat/completions", json=body) as response:
+                return await response.aread(), row, asyncio.get_running_loop().time()
+
+    read, row, seconds = virtual_run(main())
+    assert read == _sse(*WHOLE)
+    assert row.usage.input_tokens == 5
+    assert seconds < 10, "not the 600 s of the longest gap"
 
 
 def test_the_sdk_still_reads_its_stream_through_the_tap() -> None:

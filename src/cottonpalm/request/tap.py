@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.ending import Ending
 
 _END_MARK: Final = b"data: [DONE]"
+_AFTER_END_S: Final = 2.0  # a server that said its last word and does not close is not waited for any longer
 
 
 class Reading:
@@ -62,6 +63,8 @@ class Reading:
         """The provider has sent all, or broke off with `error`. What to raise after the last piece, or None."""
         row, call = self.row, self._ending.call
         answer = self._answer()
+        if self.held_back:  # all was said; how the connection ends then does not matter
+            error = None
         fault = broken(call, self._headers, answer) if error is None else row.run.fault_of(error)
         if fault is not None and fault.kind is Kind.STOP_RUN:
             row.run.stop(fault)
@@ -133,7 +136,9 @@ class AsyncTap:
     async def _read_all(self) -> None:
         pieces = aiter(self._source)
         while True:
-            async with asyncio.timeout(self._gap_s):
+            async with asyncio.timeout(
+                min(self._gap_s, _AFTER_END_S) if self._reading.held_back else self._gap_s
+            ):
                 chunk = await anext(pieces, None)
             if chunk is None:
                 return
