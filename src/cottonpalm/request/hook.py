@@ -14,6 +14,7 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.providers.paths import family_of
 from cottonpalm.request.account import ROW, RowAccount
 from cottonpalm.request.door import INSIDE, Door
 from cottonpalm.request.drivers import drive, drive_sync
@@ -99,13 +100,14 @@ def _ours(request: Any) -> tuple[RowAccount, Call] | None:
 
 
 def _call(request: Any) -> Call | None:
-    if request.method != "POST":
+    if request.method != "POST" or family_of(request.url.path) is None:
         return None
     content = getattr(request, "_content", None)  # what is not in memory is not ours; `.content` would raise
     if not isinstance(content, bytes):
         return None
     url = request.url
-    return recognise("POST", (url.scheme, url.host, url.port, url.path), request.headers, content)
+    headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in request.headers.raw}
+    return recognise("POST", (url.scheme, url.host, url.port, url.path), headers, content)
 
 
 def _reached(http: ModuleType) -> bool:

@@ -83,7 +83,7 @@ def recognise(
     Args:
         method: of HTTP.
         url: scheme, host, port where it is not the scheme's own, path.
-        headers: names in lower case, or a mapping that does not mind.
+        headers: names in lower case.
         content: the whole body.
     """
     scheme, host, port, path = url
