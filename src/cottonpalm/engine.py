@@ -227,6 +227,8 @@ class Engine:
         account, job = self.account, self.job
         if job.cap is not None and active >= job.cap:
             return False
+        if active and account.allowance.spent:  # a storm of retries: no new rows, but one at a time to see it end
+            return False
         limit = account.limit()
         spare = max(4.0, limit / 4)
         if account.grain == "unknown":
