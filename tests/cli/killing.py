@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LATENCY_S = 0.08  # the median; the spread makes rows end in any order
 SIGMA = 1.0
+LOST_EACH = 30  # requests in flight, more or less, when killed
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Killed:
     def _kill_once(self, server: LoopbackProcess) -> bool:
         """Start the command and kill it at some moment with requests in flight; False if it ended before."""
         before = server.stats(log=False).requests
-        more = self._rng.randint(1, max(2, self.report.rows // (self._kills + 1)))
+        more = self._rng.randint(1, self._most())
         process = subprocess.Popen(
             self._command(server.openai_url), cwd=self._folder, env=environment(), start_new_session=True
         )
@@ -112,6 +113,12 @@ class Killed:
         self.report.kills += 1
         self.report.in_flight_at_kill.append(in_flight)
         return True
+
+    def _most(self) -> int:
+        """So many requests that the kills are spread over the whole run, what each kill costs included."""
+        left = self.report.rows - (self.report.stored_at_kill or [0])[-1]
+        share = 2 * left // (self._kills - self.report.kills + 1)
+        return max(1, min(share + LOST_EACH, left * 3 // 4))
 
     def _command(self, url: str) -> list[str]:
         run = [
