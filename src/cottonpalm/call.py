@@ -79,7 +79,7 @@ class Caller:
 
     def _config(self, item: Item) -> RunnableConfig | None:
         """The row's own config, with the permit callback while it is not known what the chain's calls are."""
-        if not self._run.wants_handler:
+        if self._run.grain == "row" or not self._run.wants_handler:
             config: RunnableConfig | None = item.config
             return config
         return merge_configs(ensure_config(item.config), {"callbacks": [self._handler]})
