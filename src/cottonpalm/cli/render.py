@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from cottonpalm.cli.summary import Summary
     from cottonpalm.protocols import RunInfo
+
+
+UNBOUNDED: Final = 10_000  # columns
 
 
 class Screen:
@@ -77,8 +80,11 @@ class Screen:
 
 
 def show(data: Table | Text) -> None:
-    """A table or a line on stdout."""
-    Console(highlight=False, markup=False, emoji=False).print(data, soft_wrap=isinstance(data, Text))
+    """A table or a line on stdout; as wide as it is where no terminal bounds it."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = UNBOUNDED
+    console.print(data, soft_wrap=isinstance(data, Text))
 
 
 def runs_table(runs: Iterable[RunInfo]) -> Table:
@@ -110,11 +116,7 @@ def left_of(info: RunInfo) -> str:
     return f"{left:,}" if facts.get("exact") else f"~{left:,}"
 
 
-def details_table(pairs: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values of one run."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+def show_details(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Names and values of one run, a line each, to be copied from."""
     for name, value in pairs:
-        table.add_row(Text(name), Text(clean(str(value))))
-    return table
+        show(Text.assemble((f"{name:<10} ", "bold"), clean(str(value), None)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cottonpalm.cli import render
 from cottonpalm.cli.held import HeldStore
 from cottonpalm.cli.job import META, Job
-from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.problems import Problem, shown
 from cottonpalm.observers.words import money, rate
 from cottonpalm.stores import open_store
 
@@ -51,7 +51,7 @@ def show_status(url: str, name: str | None) -> None:
     """All runs as a table, or one in detail, on stdout."""
     with existing_store(url) as store:
         if name is not None:
-            render.show(render.details_table(_details(store.known(name))))
+            render.show_details(_details(store.known(name)))
         else:
             render.show(render.runs_table(store.runs()))
 
@@ -71,7 +71,7 @@ def _details(info: RunInfo) -> Iterator[tuple[str, Any]]:
         yield "rate", rate(facts["rate"])
     for key in ("input", "output", "chain", "model", "system", "prompt"):
         if job.get(key):
-            yield key, job[key]
+            yield key, shown(job[key]) if key in {"input", "output"} else job[key]
     if facts.get("code") is not None and info.holder is None:
         yield "exit code", facts["code"]
     if info.holder:
