@@ -1,0 +1,80 @@
+"""The documentation is true: its code runs, its links lead somewhere, its two languages say the same."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.docs import reading
+from tests.docs.options import options_of
+from tests.docs.pages import ROOT, anchors, blocks, code, links, name_of, pages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHINESE = ROOT / "README.zh-CN.md"
+RUN = [page for page in pages() if page != CHINESE]  # its code is that of README.md
+
+
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_all_code_on_the_page_runs_and_prints_what_the_page_says(page: Path, reader: Path) -> None:
+    reading.follow(page, reader)
+
+
+def test_the_runner_sees_a_difference(tmp_path: Path) -> None:
+    page = ROOT / "README.md"
+    assert sum(block.language in ("python", "console") for block in blocks(page)) >= 4
+    reading.compare("one\ntwo 2.5 s\n", "one\ntwo ... s\n", "here")
+    with pytest.raises(AssertionError, match="here shows"):
+        reading.compare("one\ntwo\n", "one\n", "here")
+
+
+def test_both_readmes_have_the_same_code() -> None:
+    assert code(CHINESE) == code(ROOT / "README.md")
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for link in links(page):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{name_of(page)} links to {link}"
+        assert target.is_relative_to(ROOT), f"{name_of(page)} links out of the repository: {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{name_of(page)} links to {link}, which has no such heading"
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    docs = ROOT / "docs"
+    linked = {(docs / link.partition("#")[0]).resolve() for link in links(docs / "index.md")}
+    assert {page.resolve() for page in docs.glob("*.md") if page.name != "index.md"} <= linked
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_every_command_shown_uses_options_that_exist(page: Path) -> None:
+    for block in blocks(page):
+        if block.language != "console":
+            continue
+        for command, _ in reading.commands(block.text):
+            for words in _calls(command):
+                known = options_of(words[1]) if len(words) > 1 and words[1].isalpha() else options_of(None)
+                used = {word.partition("=")[0] for word in words[1:] if word.startswith("-") and word != "-"}
+                assert used <= known, f"{name_of(page)}:{block.line}: {used - known} in {command}"
+
+
+def _calls(command: str) -> list[list[str]]:
+    """The calls of cottonpalm in a line of shell."""
+    words = shlex.split(command.replace("\\\n", " "), comments=True)
+    found: list[list[str]] = []
+    for word in words:
+        if word == "cottonpalm":
+            found.append([word])
+        elif found and word in {"|", ";", "&&", "||"}:
+            found.append([])
+        elif found and found[-1]:
+            found[-1].append(word.rstrip(";"))
+    return [words for words in found if words]
