@@ -209,8 +209,8 @@ def test_superseded_lines_are_dropped_at_the_next_start_if_the_process_was_kille
 
 def test_a_crash_between_the_replacing_and_its_mark_does_no_harm(bench: Bench) -> None:
     bench.fill(3)
-    mark = bench.run.meta()[META]
-    bench.run.set_meta(**{META: {**mark, "replacing": True, "size": 7, "tail": 1}})
+    mark = bench.run.meta()[META + str(bench.path)]
+    bench.run.set_meta(**{META + str(bench.path): {**mark, "replacing": True, "size": 7, "tail": 1}})
     bench.jsonl().close()
     assert sorted(bench.numbers()) == [0, 1, 2]
 
@@ -258,13 +258,13 @@ def test_a_moved_input_put_back_is_straight_again(bench: Bench) -> None:
         output.close()
         assert [line["input"]["n"] for line in bench.lines()] == slots
         assert bench.numbers() == [0, 1, 2]
-    assert bench.run.meta()[META]["moved"] is False
+    assert bench.run.meta()[META + str(bench.path)]["moved"] is False
 
 
 def test_many_gaps_are_read_from_the_file_again(bench: Bench) -> None:
     bench.fill(3)
-    mark = bench.run.meta()[META]
-    bench.run.set_meta(**{META: {**mark, "written": None}})
+    mark = bench.run.meta()[META + str(bench.path)]
+    bench.run.set_meta(**{META + str(bench.path): {**mark, "written": None}})
     bench.put(3, bench.outcome(3))
     bench.jsonl().close()
     assert bench.numbers() == [0, 1, 2, 3]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +18,7 @@ import pytest
 
 from tests.cli.conftest import lines, rows
 from tests.cli.killing import environment
-from tests.support.replies import held
+from tests.support.replies import context_too_long, held
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,3 +149,68 @@ def test_a_stop_while_standard_input_is_silent_ends_the_process(
     assert process.returncode == 130, said
     assert "Fatal" not in said
     assert "resume   … | cottonpalm run - -o out.jsonl" in said
+
+
+def test_a_run_from_standard_input_is_retried_from_the_store(
+    start: Start, tmp_path: Path, server: Loopback
+) -> None:
+    server.script(lambda request: context_too_long() if request.text == "say b" else None)
+    process = start("-", "-o", "out.jsonl", stdin=subprocess.PIPE)
+    said = process.communicate('{"text": "a"}\n{oops\n{"text": "b"}\n{"text": "c"}\n', timeout=60)[1]
+    assert process.returncode == 3, said
+    server.script(None)
+    again = subprocess.run(
+        [sys.executable, "-m", "cottonpalm.cli.app", "retry", "out"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 3, again.stderr  # the broken line stays one
+    found = lines(tmp_path / "out.jsonl")
+    assert [line["output"] for line in found] == [
+        "answer to: say a",
+        None,
+        "answer to: say b",
+        "answer to: say c",
+    ]
+    assert server.counts == {"say a": 1, "say b": 2, "say c": 1}
+
+
+def test_an_input_that_breaks_off_keeps_what_was_done_and_ends_with_2(
+    start: Start, tmp_path: Path, server: Loopback
+) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    ours = socket.create_connection(listening.getsockname())
+    theirs, _ = listening.accept()
+    process = start("-", "-o", "out.jsonl", stdin=theirs.fileno())
+    theirs.close()
+    ours.sendall(b'{"text": "a"}\n')
+    server.wait(requests=1, timeout_s=60)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    ours.close()  # with a reset
+    listening.close()
+    said = rest_of(process)
+    assert process.returncode == 2, said
+    assert "cannot read standard input: Connection reset by peer" in said
+    assert len(lines(tmp_path / "out.jsonl")) == 1
+
+
+def test_a_store_that_cannot_grow_stops_the_run_with_4(
+    start: Start, tmp_path: Path, server: Loopback
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(
+        b"".join(b'{"text": "%d %s"}\n' % (n, b"x" * 2000) for n in range(500))
+    )
+
+    def small_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
+
+    process = start("in.jsonl", "-o", "/dev/null", "--run", "r", preexec_fn=small_disk)
+    said = rest_of(process)
+    assert process.returncode == 4, said
+    assert "cottonpalm: " in said
+    assert "Traceback" not in said

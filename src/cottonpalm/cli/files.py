@@ -15,9 +15,11 @@ from cottonpalm.cli.problems import Code, Problem, os_problem, shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from cottonpalm.protocols import RunStore
+
 HEAD: Final = 256  # bytes at the beginning and...
 TAIL: Final = 4096  # ...at the end by which a file is recognised
-META: Final = "output"  # where the mark is kept among the run's own facts
+META: Final = "output "  # before the path: where the mark is kept among the run's own facts
 OURS: Final = b'{"index":'  # how each line begins
 
 
@@ -50,12 +52,12 @@ class Mark:
     @classmethod
     def of(cls, meta: Mapping[str, Any], path: str) -> Mark | None:
         """The mark of this path, if the run has written there before."""
-        kept = meta.get(META)
-        return cls(**kept) if kept and kept["path"] == path else None
+        kept = meta.get(META + path)
+        return cls(**kept) if kept else None
 
-    def as_json(self) -> dict[str, Any]:
-        """For `set_meta`."""
-        return asdict(self)
+    def keep(self, store: RunStore) -> None:
+        """Put it into the store, durably."""
+        store.set_meta(**{META + self.path: asdict(self)})
 
     def recognise(self, fd: int) -> None:
         """Remember by which bytes this file, whose first `size` bytes are ours, is known again."""

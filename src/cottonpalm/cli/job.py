@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.models import build_model, check_url, keepable, parse_options
 from cottonpalm.cli.problems import Problem, os_problem
+from cottonpalm.config import AdaptiveConcurrency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.cli.again import StoredRows
-    from cottonpalm.cli.readers import Rows
+    from cottonpalm.cli.row_source import Rows
 
 META: Final = "job"
 
@@ -108,6 +109,22 @@ class Job:
 
         return int(self.model_options.get("slots", SLOTS))
 
+    def limits(self) -> AdaptiveConcurrency | int:
+        """`auto` or a number, and how far auto may go: by itself to what the embedded engine answers at once.
+
+        Raises:
+            Problem: it is neither, or the number is above the maximum.
+        """
+        given, most = self.concurrency, self.max_concurrency
+        if given == "auto":
+            top = most or self.slots or AdaptiveConcurrency().maximum
+            return AdaptiveConcurrency(initial=min(AdaptiveConcurrency().initial, top), maximum=top)
+        if not given.isdecimal() or int(given) < 1:
+            raise Problem(f"--concurrency {given}: say auto, or a number from 1 on")
+        if most is not None and int(given) > most:
+            raise Problem(f"--concurrency {given} is above --max-concurrency {most}; leave one of them out")
+        return int(given)
+
 
 def check_what(job: Job) -> Job:
     """One way to say what is done with a row, and one only.
@@ -135,6 +152,7 @@ def check_what(job: Job) -> Job:
         )
     if not job.timeout_s > 0:
         raise Problem(f"--timeout {job.timeout_s:g}: say a number of seconds above 0")
+    job.limits()
     check_url(job.base_url)
     return job
 

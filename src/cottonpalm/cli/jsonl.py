@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from cottonpalm import clock
-from cottonpalm.cli.files import META, Mark, examine, replacing
+from cottonpalm.cli.files import Mark, examine, replacing
 from cottonpalm.cli.lines import line_of
-from cottonpalm.cli.output import PAGE, Slots, Unpack, layout_of, records, write_all
+from cottonpalm.cli.output import PAGE, Slots, Unpack, is_straight, layout_of, records, write_all
 from cottonpalm.cli.problems import Code, os_problem
 from cottonpalm.cli.ranges import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from cottonpalm.model import Outcome
     from cottonpalm.protocols import RunStore
@@ -51,20 +51,25 @@ class JsonlOutput:
 
     # -- before the first row -----------------------------------------------------------------------------------------
 
-    def begin(self, store: RunStore) -> None:
-        """Cut a torn tail, drop lines that newer ones supersede, add what the store has and the file has not."""
+    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:
+        """Cut a torn tail, drop lines that newer ones supersede, add what the store has and the file has not.
+
+        Args:
+            store: the run.
+            coming: slots that this process has stored already, whose outcomes come through `write`.
+        """
         self._store = store
         known = Mark.of(store.meta(), self._path)
         state = examine(self._path, known, self._overwrite)
         self._mark = known if known is not None and state == "whole" else Mark(self._path)
         if state != "whole":
-            self._keep_mark()
+            self._mark.keep(self._store)
         self._open(os.O_RDWR | os.O_CREAT | (0 if state == "whole" else os.O_TRUNC))
         self._take_stock()
         if self._mark.doubles:
             self._drop_superseded()
         if not self._mark.moved:
-            self._catch_up()
+            self._catch_up(coming)
         self._set_mark()
 
     def _open(self, flags: int) -> None:
@@ -96,11 +101,11 @@ class JsonlOutput:
             file.seek(at)
             yield from file
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, coming: Container[int] = ()) -> None:
         """Append the rows that became durable, but whose lines did not get here."""
         after = self._written.first_gap - 1
         while page := self._store.scan(after, SCAN):
-            missing = [row.slot for row in page if row.slot not in self._written]
+            missing = [row.slot for row in page if row.slot not in self._written and row.slot not in coming]
             for first in range(0, len(missing), PAGE):
                 part = missing[first : first + PAGE]
                 found = self._store.read(part)
@@ -140,12 +145,9 @@ class JsonlOutput:
         os.fsync(self._fd)
         self._mark.recognise(self._fd)
         self._mark.written = self._written.pairs() if len(self._written) <= RANGES_KEPT else None
-        self._keep_mark()
+        self._mark.keep(self._store)
         self._unmarked = 0
         self._mark_due_s = clock.now() + MARK_EVERY_S
-
-    def _keep_mark(self) -> None:
-        self._store.set_meta(**{META: self._mark.as_json()})
 
     # -- after the last row -------------------------------------------------------------------------------------------
 
@@ -156,7 +158,7 @@ class JsonlOutput:
             slots: the input's rows.
             complete: the input was read to its end, so rows beyond it belong to it no more.
         """
-        straight = all(slots.of(index) == index for index in range(len(slots)))
+        straight = is_straight(slots)
         if self._mark.moved or not straight:
             layout = layout_of(slots)
             if self._touched or layout != self._mark.layout:
@@ -203,7 +205,7 @@ class JsonlOutput:
 
     def _replace(self, lines: Iterator[bytes]) -> None:
         self._mark.replacing = True
-        self._keep_mark()
+        self._mark.keep(self._store)
         size = 0
         with replacing(self._path) as file:
             for line in lines:

@@ -8,16 +8,17 @@ import os
 import re
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from cottonpalm.cli.files import META, Mark, examine, replacing
+from cottonpalm.cli.files import Mark, examine, replacing
 from cottonpalm.cli.lines import dumped, line_of
 from cottonpalm.cli.problems import Code, Problem, os_problem
 
 if TYPE_CHECKING:
     from cottonpalm.model import Outcome
     from cottonpalm.protocols import RunStore
+    from cottonpalm.run import Run
 
 Unpack = Callable[[bytes, int], "Outcome"]
 PAGE: Final = 512  # records read from the store in one go
@@ -28,8 +29,8 @@ class Output(Protocol):
 
     wants_stored: bool  # outcomes of earlier processes must come through `write` too
 
-    def begin(self, store: RunStore) -> None:
-        """Put the place in order before the first row; the run's lease is held."""
+    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:
+        """Put the place in order before the first row; the run's lease is held. `coming`: slots `write` will bring."""
 
     def write(self, outcome: Outcome, slot: int) -> None:
         """Take one outcome, in any order."""
@@ -49,6 +50,35 @@ class Slots(Protocol):
 
     def of(self, index: int) -> int:
         """The slot of one row."""
+
+
+class RunSlots:
+    """The slots of a run, as they are known so far."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __len__(self) -> int:
+        return self._run.rows_read
+
+    def of(self, index: int) -> int:
+        """The slot of one row."""
+        return self._run.slot(index)
+
+    def marked(self, last: int) -> bytearray | None:
+        """Which of the slots up to `last` are the input's, 1 for each; None: all of them, in order."""
+        if last < len(self) and is_straight(self):
+            return None
+        found = bytearray(last + 1)
+        for index in range(len(self)):
+            if (slot := self.of(index)) <= last:
+                found[slot] = 1
+        return found
+
+
+def is_straight(slots: Slots) -> bool:
+    """Whether no row was moved since the first run: its slot is its position."""
+    return all(slots.of(index) == index for index in range(len(slots)))
 
 
 def records(store: RunStore, unpack: Unpack, slots: Slots) -> Iterator[Outcome]:
@@ -75,7 +105,7 @@ class StreamOutput:
     def __init__(self, fd: int, name: str) -> None:
         self._fd, self._name = fd, name
 
-    def begin(self, store: RunStore) -> None:
+    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:
         """Nothing to put in order."""
 
     def write(self, outcome: Outcome, slot: int) -> None:  # noqa: ARG002 - the protocol's
@@ -118,7 +148,7 @@ class CsvOutput:
         self._path, self._overwrite, self._columns, self._unpack = path, overwrite, columns, unpack
         self._changed = False
 
-    def begin(self, store: RunStore) -> None:
+    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:  # noqa: ARG002 - the store has them too
         """Refuse a foreign file."""
         self._store = store
         self._mark = Mark.of(store.meta(), self._path) or Mark(self._path)
@@ -135,7 +165,7 @@ class CsvOutput:
         if not self._changed and layout == self._mark.layout:
             return
         self._mark.replacing = True
-        self._store.set_meta(**{META: self._mark.as_json()})
+        self._mark.keep(self._store)
         with replacing(self._path) as file:
             text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
             self._rows(csv.writer(text, lineterminator="\n"), slots)
@@ -144,7 +174,7 @@ class CsvOutput:
             self._mark.recognise(file.fileno())
             text.detach()
         self._mark.replacing, self._mark.layout = False, layout
-        self._store.set_meta(**{META: self._mark.as_json()})
+        self._mark.keep(self._store)
 
     def _rows(self, table: Any, slots: Slots) -> None:
         columns = list(self._columns())

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cottonpalm.cli.again import StoredRows
-    from cottonpalm.cli.readers import Rows
-    from cottonpalm.protocols import RunStore
+    from cottonpalm.cli.held import HeldRun
+    from cottonpalm.cli.row_source import Rows
 
 
 def absolute(path: str) -> str:
@@ -59,7 +59,7 @@ def check_output(path: str, source: str, meta: Mapping[str, Any], *, overwrite: 
 
 
 def make_output(
-    path: str, rows: Rows | StoredRows, unpack: Unpack, store: RunStore, *, overwrite: bool
+    path: str, rows: Rows | StoredRows, unpack: Unpack, store: HeldRun, *, overwrite: bool
 ) -> Output:
     """The output that suits the path, in order and ready for the first row."""
     output: Output
@@ -69,7 +69,7 @@ def make_output(
         output = CsvOutput(path, overwrite=overwrite, columns=lambda: rows.columns, unpack=unpack)
     else:
         output = JsonlOutput(path, overwrite=overwrite, unpack=unpack)
-    output.begin(store)
+    output.begin(store, store.done_here)
     return output
 
 

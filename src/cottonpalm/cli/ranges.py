@@ -27,7 +27,9 @@ class Ranges:
         """How many ranges there are."""
         return len(self._firsts)
 
-    def __contains__(self, number: int) -> bool:
+    def __contains__(self, number: object) -> bool:
+        if not isinstance(number, int):
+            return False
         at = bisect_right(self._firsts, number) - 1
         return at >= 0 and number < self._ends[at]
 

@@ -12,12 +12,12 @@ from cottonpalm import clock
 from cottonpalm.cli import files, summary
 from cottonpalm.cli.again import StoredRows
 from cottonpalm.cli.held import HeldStore
+from cottonpalm.cli.output import RunSlots
 from cottonpalm.cli.places import check_output, make_output
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.prompts import doubts
 from cottonpalm.cli.readers import open_rows
 from cottonpalm.cli.signals import Signals
-from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.faults import ChainChanged, RunStopped, StoreError
 from cottonpalm.fingerprint import output_types
 from cottonpalm.processor import BatchProcessor
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from cottonpalm.cli.held import HeldRun
     from cottonpalm.cli.job import Job
     from cottonpalm.cli.output import Output
-    from cottonpalm.cli.readers import Rows
     from cottonpalm.cli.render import Screen
+    from cottonpalm.cli.row_source import Rows
     from cottonpalm.model import Outcome
     from cottonpalm.observers.progress import Progress
     from cottonpalm.run import Run
@@ -80,30 +80,6 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
             raise Problem(str(changed).replace("Start afresh, or use a new run name.", mend)) from changed
 
 
-class Slots:
-    """Which stored row belongs to which row of the input."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __len__(self) -> int:
-        return self._run.rows_read
-
-    def of(self, index: int) -> int:
-        """The slot of one row."""
-        return self._run.slot(index)
-
-    def mine(self, last: int) -> bytearray | None:
-        """Which slots are the input's; None: all of them, in order."""
-        if last < len(self) and all(self.of(index) == index for index in range(len(self))):
-            return None
-        marked = bytearray(last + 1)
-        for index in range(len(self)):
-            if (slot := self.of(index)) <= last:
-                marked[slot] = 1
-        return marked
-
-
 class Session:
     """Holds together what one command works with."""
 
@@ -114,6 +90,7 @@ class Session:
         self._rows, self._store = rows, store
         self._tally = summary.Tally()
         self._broken: Problem | None = None  # the output cannot be written any more
+        self._unread: Problem | None = None  # the input cannot be read any more
         self._facts_due_s = 0.0
 
     def run(self, chain: Runnable[Any, Any]) -> Code:
@@ -130,6 +107,11 @@ class Session:
                 progress.watch(lambda: run.stats)
             try:
                 return self._follow(run, chain, progress)
+            except StoreError as error:
+                self._screen.error(
+                    f"{error}; what is in the store is kept, mend it and go on: {self._resume()}"
+                )
+                return Code.STOPPED
             finally:
                 run.close()
                 if progress is not None:
@@ -139,7 +121,7 @@ class Session:
         job = self._job
         return BatchProcessor(
             chain,
-            concurrency=concurrency_of(job.concurrency, job.max_concurrency, job.slots),
+            concurrency=job.limits(),
             retry=job.retries,
             timeout=job.timeout_s,
             accept_truncated=job.accept_truncated,
@@ -169,7 +151,7 @@ class Session:
             stopped = self._read(run, output)
             if progress is not None:
                 progress.close()
-            self._finish(run, output, stopped)
+            self._finish(run, output)
             return self._told(run, stopped, signals.code)
 
     # -- the rows -----------------------------------------------------------------------------------------------------
@@ -181,6 +163,8 @@ class Session:
                     self._take(run, output, outcome)
         except RunStopped as stopped:
             return stopped
+        except Problem as problem:  # the input could not be read on
+            self._unread = problem
         return None
 
     def _take(self, run: Run, output: Output, outcome: Outcome) -> None:
@@ -209,37 +193,41 @@ class Session:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def _finish(self, run: Run, output: Output, stopped: RunStopped | None) -> None:
+    def _finish(self, run: Run, output: Output) -> None:
         if self._broken is not None:
             return
         try:
-            output.finish(Slots(run), complete=self._rows.ended)
+            output.finish(RunSlots(run), complete=self._rows.ended)
         except Problem as problem:
             self._broken = problem
-        except StoreError:
-            if stopped is None or stopped.reason != "store":
-                raise
 
     def _told(self, run: Run, stopped: RunStopped | None, signal: Code | None) -> Code:
-        slots, stats = Slots(run), run.stats
-        mine = slots.mine(self._kept.last_slot())
+        stats = run.stats
+        mine = RunSlots(run).marked(self._kept.last_slot())
         counts = summary.counts_of(self._kept, mine, repeats=self._tally.rows > 0)
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
-        if stopped is None and self._broken is None and not self._tally.rows:
-            self._screen.say(f"nothing to do: run {self._where.run} has done all its rows already")
-        if self._broken is not None:
-            self._screen.error(f"{self._broken}; the results are safe in {self._where.store}")
-        elif stopped is not None and signal is None:
-            self._screen.error(str(stopped).partition(". What is done is kept")[0])
+        self._say_why(stopped, signal)
         self._screen.summary(self._summary(run, counts, code, clock.now() - stats.started))
         return code
+
+    def _say_why(self, stopped: RunStopped | None, signal: Code | None) -> None:
+        if self._broken is not None:
+            self._screen.error(f"{self._broken}; the results are safe in {self._where.store}")
+        elif self._unread is not None:
+            self._screen.error(f"{self._unread}; the rows read before are done")
+        elif stopped is not None and signal is None:
+            self._screen.error(str(stopped).partition(". What is done is kept")[0])
+        elif stopped is None and not self._tally.rows:
+            self._screen.say(f"nothing to do: run {self._where.run} has done all its rows already")
 
     def _code(self, stopped: RunStopped | None, signal: Code | None, failed: int) -> Code:
         if signal is not None:
             return signal
         if self._broken is not None:
             return Code.STOPPED
+        if self._unread is not None:
+            return Code.USAGE
         if stopped is not None:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
         return Code.SOME_FAILED if failed else Code.OK
@@ -272,19 +260,3 @@ class Session:
         if self._job.input == "-" and self._job.output == "-" and "--run" not in self._where.argv:
             command += f" --run {self._where.run}"
         return f"… | {command}" if self._job.input == "-" else command
-
-
-def concurrency_of(given: str, most: int | None, slots: int | None = None) -> AdaptiveConcurrency | int:
-    """`auto` or a number, and how far auto may go: by itself to what the embedded engine answers at once.
-
-    Raises:
-        Problem: it is neither, or the number is above the maximum.
-    """
-    if given == "auto":
-        top = most or slots or AdaptiveConcurrency().maximum
-        return AdaptiveConcurrency(initial=min(AdaptiveConcurrency().initial, top), maximum=top)
-    if not given.isdecimal() or int(given) < 1:
-        raise Problem(f"--concurrency {given}: say auto, or a number from 1 on")
-    if most is not None and int(given) > most:
-        raise Problem(f"--concurrency {given} is above --max-concurrency {most}; leave one of them out")
-    return int(given)
