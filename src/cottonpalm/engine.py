@@ -16,6 +16,7 @@ from cottonpalm import clock
 from cottonpalm.emitter import Emitter
 from cottonpalm.executors.local import LocalExecutor
 from cottonpalm.faults import CannotStore, RunStopped, StoreError
+from cottonpalm.feeds import feed
 from cottonpalm.gates.cache import CacheGate, CacheMemory
 from cottonpalm.gates.checkpoint import CheckpointGate
 from cottonpalm.layers import stack
@@ -27,7 +28,6 @@ from cottonpalm.outbox import Chunk, Outbox
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request import live, loops
 from cottonpalm.rows import Rows
-from cottonpalm.source import Reader, feed
 from cottonpalm.stores.codec import pack
 from cottonpalm.tally import Stats, Tally
 from cottonpalm.threads import Crew
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cottonpalm.judge import Judge
     from cottonpalm.protocols import Gate, Inner, Layer, Observer, RunStore
     from cottonpalm.request.account import RunAccount
+    from cottonpalm.source import Reader
 
 log = logging.getLogger("cottonpalm")
 ROOM: Final = 512  # outcomes owed to the reader: two groups, and far more than are in flight at first
@@ -227,7 +228,9 @@ class Engine:
         account, job = self.account, self.job
         if job.cap is not None and active >= job.cap:
             return False
-        if active and account.allowance.spent:  # a storm of retries: no new rows, but one at a time to see it end
+        if (
+            active and account.allowance.spent
+        ):  # a storm of retries: no new rows, but one at a time to see it end
             return False
         limit = account.limit()
         spare = max(4.0, limit / 4)

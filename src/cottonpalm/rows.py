@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cottonpalm.emitter import Emitter
+    from cottonpalm.feeds import Feed
     from cottonpalm.model import Event
     from cottonpalm.outbox import Outbox
     from cottonpalm.protocols import Gate
-    from cottonpalm.source import Feed
     from cottonpalm.window import Window
 
 

@@ -1,17 +1,10 @@
-"""Reads the rows lazily, gives each its identity, and finds what an earlier process has done.
-
-`Reader` turns rows into items. A feed pulls from it when the window has room: lists on the run's loop, iterators on a
-thread of their own (a slow file must not hold up the calls in flight), async iterators in a task.
-"""
+"""Turns rows into items one by one: gives each its identity, and finds what an earlier process has done."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import threading
 from array import array
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -24,7 +17,6 @@ from cottonpalm.pure.keys import content_key, id_key
 
 if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore, Slot
-    from cottonpalm.window import Window
 
 Rows: TypeAlias = Iterable[Any] | AsyncIterable[Any]
 OK: Final = 1  # store statuses
@@ -110,31 +102,35 @@ class Reader:
         self._noted = 0  # rows whose slot is their index
         self._slots: array[int] | None = None  # index -> slot, kept only once some row has moved
         self._block: deque[Any] = deque()  # rows that were read and could not be skipped all at once
-        self._late: Exception | None = None  # what the source raised behind them
+        self._late: BaseException | None = None  # what the source raised behind them
 
     def slot(self, index: int) -> int:
         """The store's row number of an input row."""
         return index if self._slots is None else self._slots[index]
 
-    def take(self, rows: Iterator[Any], most: int) -> tuple[list[Item], bool]:
-        """Up to `most` items, and whether the rows are at their end. Looks at no more than SLICE rows."""
-        items: list[Item] = []
-        until, upto = clock.now() + HAND_OVER_S, self.read + SLICE
+    def take(self, rows: Iterator[Any], most: int, give: Callable[[Item], object]) -> bool:
+        """Give up to `most` items, as soon as each is made; True when the rows are at their end.
+
+        Looks at no more than SLICE rows. What was given is not complete before `fill` has seen it.
+        """
+        given, until, upto = 0, clock.now() + HAND_OVER_S, self.read + SLICE
         while self.read < upto:
-            if len(items) >= most or (items and clock.now() > until):
-                return self._filled(items), False
+            if given >= most or (given and clock.now() > until):
+                return False
             try:
                 if not self._block and self._skip_block(rows):
                     continue
                 row = self._block.popleft() if self._block else next(rows)
-                if (item := self.item(row)) is not None:
-                    items.append(item)
+                item = self.item(row)
             except StopIteration:
-                return self._filled(items), True
-            except Exception as error:  # noqa: BLE001 - raised by the run, after what was read is done
+                return True
+            except BaseException as error:  # noqa: BLE001 - raised by the run, after what was read is done
                 self.error = error
-                return self._filled(items), True
-        return self._filled(items), False
+                return True
+            if item is not None:
+                given += 1
+                give(item)
+        return False
 
     def _skip_block(self, rows: Iterator[Any]) -> bool:
         """Skip the next rows all at once if they are where they were, and done; else they wait in `_block`."""
@@ -146,14 +142,14 @@ class Reader:
         first, block = matcher.next_slot, self._block
         try:
             block.extend(islice(rows, BLOCK))
-        except Exception as error:  # noqa: BLE001 - raised when the rows before it are through
+        except BaseException as error:  # noqa: BLE001 - raised when the rows before it are through
             self._late = error
         if not block or any(type(row) is Broken for row in block):
             return False
-        contents = [self._content(self.read + n, row) for n, row in enumerate(block)]
-        keys = contents
-        if self._ids.given:
-            keys = [id_key(str(self._ids.of(self.read + n, row))) for n, row in enumerate(block)]
+        try:
+            keys, contents = self._block_keys()
+        except Exception:  # noqa: BLE001 - raised again by the row that it belongs to
+            return False
         if not matcher.all_done(keys, contents, self._done):
             return False
         self._note_slots(first, len(block))
@@ -161,6 +157,12 @@ class Reader:
         self.stored += len(block)
         block.clear()
         return True
+
+    def _block_keys(self) -> tuple[list[bytes], list[bytes]]:
+        contents = [self._content(self.read + n, row) for n, row in enumerate(self._block)]
+        if not self._ids.given:
+            return contents, contents
+        return [id_key(str(self._ids.of(self.read + n, row))) for n, row in enumerate(self._block)], contents
 
     def _content(self, index: int, row: Any) -> bytes:
         configurable = (self._configs.of(index, row) or {}).get("configurable")
@@ -198,7 +200,7 @@ class Reader:
         if found.status == 0 or found.status in self._redo:
             return item
         self.stored += 1
-        item.stored = b""  # the record follows in `_filled`, many at once
+        item.stored = b""  # the record follows in `fill`, many at once
         return None if self._skip else item
 
     def _note_slots(self, first: int, count: int) -> None:
@@ -211,167 +213,15 @@ class Reader:
             known = self._slots = array("q", range(self._noted))
         known.extend(range(first, first + count))
 
-    def _filled(self, items: list[Item]) -> list[Item]:
+    def fill(self, items: list[Item]) -> list[Item]:
+        """The items, each that is done with its stored record. Where the store cannot be read, reading ends."""
         done = {item.slot: item for item in items if item.stored is not None}
-        if done and self._store is not None:
+        if not done or self._store is None:
+            return items
+        try:
             for slot, record in self._store.read(list(done)).items():
                 done[slot].stored = record
-        return items
-
-
-class Feed:
-    """Keeps the window filled. `more()` never blocks; `wake()` tells the engine that something arrived."""
-
-    def __init__(self, reader: Reader, window: Window, wake: Callable[[], None]) -> None:
-        self.reader, self.window, self.wake = reader, window, wake
-        self.done = False
-
-    def more(self) -> None:
-        """The window has room: read on."""
-        raise NotImplementedError  # pragma: no cover - the three feeds below
-
-    async def aclose(self) -> None:
-        """Stop reading and let go of the source."""
-
-    def _arrived(self, items: list[Item], done: bool) -> None:
-        arrival_s = clock.now()
-        for item in items:
-            self.window.push(item, arrival_s)
-        self.done = done
-
-
-class ListFeed(Feed):
-    """Rows that are in memory already, read on the loop in slices. With priorities the list is read whole first."""
-
-    def __init__(self, rows: Sequence[Any], reader: Reader, window: Window, wake: Callable[[], None]) -> None:
-        super().__init__(reader, window, wake)
-        self._rows = iter(rows)
-        self._again: asyncio.Handle | None = None
-
-    def more(self) -> None:
-        """Read on."""
-        if self.done or self._again is not None:
-            return
-        items, done = self.reader.take(self._rows, self.window.room)
-        self._arrived(items, done)
-        if (
-            self.window.room and not done
-        ):  # finished rows, or a long list: let others have the loop in between
-            self._again = asyncio.get_running_loop().call_soon(self._on)
-
-    def _on(self) -> None:
-        self._again = None
-        self.wake()
-
-    async def aclose(self) -> None:
-        """Stop reading."""
-        if self._again is not None:
-            self._again.cancel()
-
-
-class ThreadFeed(Feed):
-    """Rows from an iterator, which may block: read on a daemon thread, in the caller's context."""
-
-    def __init__(self, rows: Iterable[Any], reader: Reader, window: Window, wake: Callable[[], None]) -> None:
-        super().__init__(reader, window, wake)
-        self._rows = iter(rows)
-        self._loop = asyncio.get_running_loop()
-        self._wanted = 0
-        self._asked = threading.Event()
-        self._closing = False
-        self._ended = asyncio.Event()
-        context = contextvars.copy_context()
-        threading.Thread(
-            target=context.run, args=(self._work,), name="cottonpalm-source", daemon=True
-        ).start()
-
-    def more(self) -> None:
-        """Read on."""
-        if not self.done and not self._asked.is_set():
-            self._wanted = self.window.room
-            self._asked.set()
-
-    def _work(self) -> None:
-        done = False
-        while not done:
-            self._asked.wait()
-            if self._closing:
-                break
-            items, done = self.reader.take(self._rows, self._wanted)
-            self._asked.clear()
-            if not self._tell(self._handed, items, done):
-                break
-        if (close := getattr(self._rows, "close", None)) is not None:
-            close()
-        self._tell(self._ended.set)
-
-    def _handed(self, items: list[Item], done: bool) -> None:
-        self._arrived(items, done)
-        if not items and not done:  # a long stretch of finished rows
-            self.more()
-        self.wake()
-
-    def _tell(self, function: Callable[..., None], *args: Any) -> bool:
-        try:
-            self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:  # the loop is closed: the run is over
-            return False
-        return True
-
-    async def aclose(self) -> None:
-        """Stop reading."""
-        self._closing = True
-        self._asked.set()
-        try:
-            async with asyncio.timeout(0.2):
-                await self._ended.wait()
-        except TimeoutError:
-            return  # blocked inside the user's iterator: the daemon thread ends with it
-
-
-class AsyncFeed(Feed):
-    """Rows from an async iterator, read by a task."""
-
-    def __init__(
-        self, rows: AsyncIterable[Any], reader: Reader, window: Window, wake: Callable[[], None]
-    ) -> None:
-        super().__init__(reader, window, wake)
-        self._rows: AsyncIterator[Any] = aiter(rows)
-        self._asked = asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._work())
-
-    def more(self) -> None:
-        """Read on."""
-        self._asked.set()
-
-    async def _work(self) -> None:
-        try:
-            async for row in self._rows:
-                while not self.window.room:
-                    self._asked.clear()
-                    await self._asked.wait()
-                items, _ = self.reader.take(iter([row]), 1)
-                self._arrived(items, done=False)
-                self.wake()
         except Exception as error:  # noqa: BLE001 - raised by the run, after what was read is done
-            self.reader.error = error
-        self._arrived([], done=True)
-        self.wake()
-
-    async def aclose(self) -> None:
-        """Stop reading."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if (close := getattr(self._rows, "aclose", None)) is not None:
-            await close()
-
-
-def feed(rows: Rows, reader: Reader, window: Window, wake: Callable[[], None]) -> Feed:
-    """The feed that suits the kind of source."""
-    if isinstance(rows, AsyncIterable):
-        return AsyncFeed(rows, reader, window, wake)
-    if isinstance(rows, Sequence):
-        return ListFeed(rows, reader, window, wake)
-    if isinstance(rows, Iterable):
-        return ThreadFeed(rows, reader, window, wake)
-    raise ConfigError(f"rows must be a list, an iterator or an async iterator, not {type(rows).__name__}")
+            self.error = self.error or error
+            return [item for item in items if item.stored is None]
+        return items
