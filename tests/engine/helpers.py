@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 if TYPE_CHECKING:
-    from cottonpalm.model import Event
+    from cottonpalm.model import Event, Outcome
+
+if TYPE_CHECKING:
+    from cottonpalm.run import AsyncRun, Run
 
 
 class Probe(Runnable[Any, Any]):
@@ -57,3 +60,25 @@ def double() -> Runnable[int, int]:
         return 2 * x
 
     return RunnableLambda(twice)
+
+
+def read(run: Run) -> tuple[list[Outcome], BaseException | None]:
+    """All outcomes of a run, and what it raised in the end."""
+    outcomes: list[Outcome] = []
+    try:
+        for outcome in run:
+            outcomes.append(outcome)  # noqa: PERF402 - it may raise half-way
+    except BaseException as error:
+        return outcomes, error
+    return outcomes, None
+
+
+async def aread(run: AsyncRun) -> tuple[list[Outcome], BaseException | None]:
+    """The same on the running loop."""
+    outcomes: list[Outcome] = []
+    try:
+        async for outcome in run:
+            outcomes.append(outcome)  # noqa: PERF401 - it may raise half-way
+    except BaseException as error:
+        return outcomes, error
+    return outcomes, None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_anthropic import ChatAnthropic
@@ -20,6 +19,9 @@ from cottonpalm.pure.prices import PriceBook
 from cottonpalm.stores import open_store
 from tests.engine.trouble import REJECTED, TRIES, Trouble, script_of, troubles
 from tests.support.loopback import Loopback
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.core
 ROWS = 2_000
@@ -83,7 +85,14 @@ def asked_by_text(outcomes: list[Outcome]) -> Counter[str]:
 
 def fixed(outcome: Outcome) -> tuple[Any, ...]:
     """What tells an outcome apart, over processes. Equal rows may change places, so their indexes do not."""
-    return outcome.input["x"], outcome.latency_s, outcome.output, outcome.error, outcome.attempts, outcome.usage
+    return (
+        outcome.input["x"],
+        outcome.latency_s,
+        outcome.output,
+        outcome.error,
+        outcome.attempts,
+        outcome.usage,
+    )
 
 
 class Case:
@@ -92,7 +101,9 @@ class Case:
     def __init__(self, server: Loopback, path: Path, rows: int, met: dict[str, Trouble]) -> None:
         self.server, self.path, self.met = server, path, met
         rng = Random(7)
-        once = [text for text in met if met[text] is REJECTED]  # twins would wait in line and be rejected alone
+        once = [
+            text for text in met if met[text] is REJECTED
+        ]  # twins would wait in line and be rejected alone
         twice = [text for text in met if met[text] is not REJECTED]
         self.rows = [{"x": text} for text in once + rng.choices(twice, k=rows - len(once))]
         self.priorities = [0 if met[row["x"]] is REJECTED else rng.randrange(3) for row in self.rows]
@@ -165,7 +176,9 @@ def test_with_cache_budget_priorities_and_store_nothing_is_overspent_and_a_resum
         }, "what was done was not asked again"
         billed = Usage(server.billed.input_tokens, server.billed.output_tokens)
         assert used(first) + used(new) == billed
-    answered = Counter(outcome.input["x"] for outcome in second if outcome.status == "ok" and not outcome.cached)
+    answered = Counter(
+        outcome.input["x"] for outcome in second if outcome.status == "ok" and not outcome.cached
+    )
     assert set(answered.values()) == {1}, "of equal rows, one was asked"
     store = open_store(tmp_path / "runs.db")
     [info] = store.runs()

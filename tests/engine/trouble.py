@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING
 
 from cottonpalm.model import Kind
 from tests.support.replies import (
@@ -21,6 +21,9 @@ from tests.support.replies import (
     resets,
     too_many,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 ALWAYS = 5_000  # more often than anybody asks
 
@@ -72,7 +75,9 @@ HANG = Trouble("hang", [hangs()], sends=2)
 NONE = Trouble("none", sends=1)
 
 
-def troubles(texts: Sequence[str], seed: int, *, healthy: float = 0.6, hanging: int = 2) -> dict[str, Trouble]:
+def troubles(
+    texts: Sequence[str], seed: int, *, healthy: float = 0.6, hanging: int = 2
+) -> dict[str, Trouble]:
     """Who meets what: a share of healthy rows, a few that hang, the rest in equal parts.
 
     Rows that are rejected for ever come in the first half: they end only while others are accepted.

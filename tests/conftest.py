@@ -1,0 +1,29 @@
+"""What all tests share: Hypothesis without a deadline, and a watch over threads that stay behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)  # a loaded machine is no failure
+settings.load_profile("no deadline")
+
+Eventually = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """Waits until something holds that another thread brings about; fails after twenty seconds."""
+
+    def wait(holds: Callable[[], object]) -> None:
+        pause = threading.Event()
+        for _ in range(2_000):
+            if holds():
+                return
+            pause.wait(0.01)
+        raise AssertionError("it did not come about in twenty seconds")
+
+    return wait
