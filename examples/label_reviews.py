@@ -1,12 +1,12 @@
 """Label reviews with the model on this machine; start it again and nothing is asked twice."""
 
-from cottonpalm.local.demo import GRAMMAR, PROMPT, SYSTEM
-from cottonpalm.local.reviews import rows
-from cottonpalm.local.server import model
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
 from cottonpalm import BatchProcessor
+from cottonpalm.local.demo import GRAMMAR, PROMPT, SYSTEM
+from cottonpalm.local.reviews import rows
+from cottonpalm.local.server import model
 
 prompt = ChatPromptTemplate.from_messages([("system", SYSTEM), ("human", PROMPT)])
 chain = prompt | model(grammar=GRAMMAR, max_tokens=16) | StrOutputParser()

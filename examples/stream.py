@@ -1,24 +1,29 @@
 """Many answers at once, piece by piece, each piece with the number of its row."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
-from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage
-from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import RunnableGenerator
 
 from cottonpalm import BatchProcessor
 
-model = GenericFakeChatModel(messages=iter([AIMessage("the first answer"), AIMessage("the second one")]))
-processor = BatchProcessor(model | StrOutputParser())
+
+async def words(questions: AsyncIterator[str]) -> AsyncIterator[str]:
+    """Stands for a model that streams: says a question again, word by word."""
+    async for question in questions:
+        for word in question.split():
+            await asyncio.sleep(0)
+            yield f" {word}"
 
 
 async def main() -> None:
     """Put the pieces together again."""
-    answers = {0: "", 1: ""}
-    async for index, piece in processor.stream_batch(["one", "two"]):
+    answers = ["", ""]
+    processor = BatchProcessor(RunnableGenerator(words))
+    async for index, piece in processor.stream_batch(["one at a time", "and all at once"]):
         answers[index] += piece
-    for index, answer in answers.items():
-        print(index, answer)
+    for index, answer in enumerate(answers):
+        print(f"{index}:{answer}")
 
 
 asyncio.run(main())

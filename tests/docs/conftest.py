@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cottonpalm.local import server
 from tests.support.loopback import Loopback
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def provider() -> Iterator[Loopback]:
 
 
 @pytest.fixture
-def reader(provider: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def reader(provider: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of somebody who reads the page, has keys, and types what it says."""
     monkeypatch.setenv("OPENAI_API_KEY", "key-of-a-reader")
     monkeypatch.setenv("OPENAI_BASE_URL", provider.openai_url)
@@ -30,4 +31,5 @@ def reader(provider: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
+    yield tmp_path
+    server.stop()

@@ -27,13 +27,6 @@ def spellings(command: str) -> dict[str, list[str]]:
     return found
 
 
-def arguments(command: str) -> list[str]:
-    """The arguments of a command, as the help shows them."""
-    params = commands()[command].params
-    return [param.make_metavar_name() if hasattr(param, "make_metavar_name") else param.metavar or param.name
-            for param in params if param.param_type_name == "argument"]
-
-
 def options_of(command: str | None) -> set[str]:
     """Every spelling that a command takes."""
     names = spellings(command or "cottonpalm")

@@ -1,11 +1,11 @@
-"""The reference is complete: no parameter, option, command, method or exit code is missing from it, and none too many."""
+"""The reference is complete: no parameter, field, option, command, method or exit code is missing or invented."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,11 @@ from cottonpalm.cli.problems import Code
 from cottonpalm.model import Kind
 from tests.docs import options
 from tests.docs.pages import ROOT, section, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.core
 
 API = ROOT / "docs" / "python-api.md"
 COMMANDS = ROOT / "docs" / "command-line.md"
@@ -27,7 +32,9 @@ def first_cells(page: Path, heading: str) -> list[str]:
 
 def test_every_parameter_of_the_processor_is_in_the_table_with_its_default() -> None:
     parameters = list(inspect.signature(BatchProcessor).parameters.values())[1:]  # the chain has its own line
-    rows = {row[0].strip("`"): row[-1].strip("`") for row in table(section(API, "Parameters of BatchProcessor"))}
+    rows = {
+        row[0].strip("`"): row[-1].strip("`") for row in table(section(API, "Parameters of BatchProcessor"))
+    }
     assert list(rows) == [parameter.name for parameter in parameters]
     assert rows == {parameter.name: shown(parameter.default) for parameter in parameters}
 
