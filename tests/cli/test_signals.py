@@ -198,8 +198,9 @@ def test_an_input_that_breaks_off_keeps_what_was_done_and_ends_with_2(
     assert len(lines(tmp_path / "out.jsonl")) == 1
 
 
+@pytest.mark.parametrize("output", ["/dev/null", "out.jsonl"])
 def test_a_store_that_cannot_grow_stops_the_run_with_4(
-    start: Start, tmp_path: Path, server: Loopback
+    start: Start, tmp_path: Path, server: Loopback, output: str
 ) -> None:
     (tmp_path / "in.jsonl").write_bytes(
         b"".join(b'{"text": "%d %s"}\n' % (n, b"x" * 2000) for n in range(500))
@@ -209,7 +210,7 @@ def test_a_store_that_cannot_grow_stops_the_run_with_4(
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
 
-    process = start("in.jsonl", "-o", "/dev/null", "--run", "r", preexec_fn=small_disk)
+    process = start("in.jsonl", "-o", output, "--run", "r", preexec_fn=small_disk)
     said = rest_of(process)
     assert process.returncode == 4, said
     assert "cottonpalm: " in said

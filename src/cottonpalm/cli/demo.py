@@ -40,7 +40,7 @@ def show_demo(rows: int, screen: Screen, argv: Sequence[str]) -> Code:
         file.writelines(orjson.dumps(row) + b"\n" for row in parts.rows)
     screen.say(parts.notice)
     screen.say(f"This is what runs now, on {rows} sentences that people have rated:")
-    screen.say(f"  {_command(job)}")
+    screen.command(_command(job))
     code = carry_out(job, Where(f"{FOLDER}/cottonpalm.db", f"demo-{rows}", argv=argv), screen)
     if code in (Code.OK, Code.SOME_FAILED):
         show(Text(str(parts.score(_outcomes(Path(job.output))))))

@@ -98,6 +98,7 @@ class HeldStore:
     def __init__(self, store: Store, url: str, *, fresh: bool = False, again: bool = False) -> None:
         self._store, self._url, self._fresh, self._again = store, url, fresh, again
         self._open: RunStore | None = None
+        self._closed = False
         self.run: HeldRun | None = None
 
     def __repr__(self) -> str:
@@ -137,9 +138,12 @@ class HeldStore:
         """Left to `release`: whoever was lent this store does not own it."""
 
     def release(self) -> None:
-        """Close the run and the store."""
+        """Close the run and the store; a second time does nothing."""
+        run, self._open = self._open, None
+        closed, self._closed = self._closed, True
         try:
-            if self._open is not None:
-                self._open.close()
+            if run is not None:
+                run.close()
         finally:
-            self._store.close()
+            if not closed:
+                self._store.close()

@@ -37,12 +37,17 @@ class Screen:
 
     def error(self, message: str) -> None:
         """One line, always."""
-        self._print(Text.assemble(("cottonpalm: ", "bold red"), clean(message, None)))
+        self._prose(Text.assemble(("cottonpalm: ", "bold red"), clean(message, None)))
 
     def say(self, message: str) -> None:
         """One line, unless quiet."""
         if not self.quiet:
-            self._print(Text(clean(message, None)))
+            self._prose(Text(clean(message, None)))
+
+    def command(self, command: str) -> None:
+        """A command to be copied, unless quiet."""
+        if not self.quiet:
+            self._print(Text(f"  {clean(command, None)}"))
 
     def traceback(self, error: BaseException) -> None:
         """Where an error came from, with -v."""
@@ -74,6 +79,9 @@ class Screen:
         for number, (label, text) in enumerate(summary.lines()):
             lead = f"{label}: " if number == 0 else f"  {label:<8} "
             self._print(Text.assemble((clean(lead, None).ljust(len(lead)), "bold"), clean(text, None)))
+
+    def _prose(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=not self._console.is_terminal)  # a log line stays one line
 
     def _print(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True)  # commands stay in one piece for copying

@@ -74,10 +74,22 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
         try:
-            return Session(job, where, screen, rows, store).run(chain)
+            code = Session(job, where, screen, rows, store).run(chain)
         except ChainChanged as changed:
             mend = "Say --fresh to begin anew and pay again, or --run NAME for a run of its own."
             raise Problem(str(changed).replace("Start afresh, or use a new run name.", mend)) from changed
+        return _released(store, code, screen)
+
+
+def _released(store: HeldStore, code: Code, screen: Screen) -> Code:
+    """Close the store; if that fails after all went well, the run was stopped by its store."""
+    try:
+        store.release()
+    except StoreError as error:
+        if code in (Code.OK, Code.SOME_FAILED):
+            screen.error(str(error))
+            return Code.STOPPED
+    return code
 
 
 class Session:
@@ -108,9 +120,7 @@ class Session:
             try:
                 return self._follow(run, chain, progress)
             except StoreError as error:
-                self._screen.error(
-                    f"{error}; what is in the store is kept, mend it and go on: {self._resume()}"
-                )
+                self._screen.error(str(error))
                 return Code.STOPPED
             finally:
                 run.close()
