@@ -9,11 +9,10 @@ import tempfile
 from itertools import count
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
@@ -23,6 +22,9 @@ from bench import measure as m
 from tests.support.loopback import LoopbackProcess
 
 from cottonpalm import BatchProcessor
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
 
 FORM = '{"positive": true, "words": ["good", "warm"]}'
 
@@ -55,6 +57,7 @@ def works(chain: Runnable[Any, Any], rows: list[Any], in_flight: int, store: Pat
         await processor.abatch(rows)
 
     return {
+        "workers": lambda: m.workers(chain, rows, in_flight),
         "chain.abatch": lambda: chain.abatch(rows, {"max_concurrency": in_flight}),
         "ours": lambda: plain.abatch(rows),
         "ours, stored": stored,

@@ -30,14 +30,14 @@ class Answers(Runnable[Any, Any]):
     def __init__(self, *, message: bool) -> None:
         self.message = message
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ARG002
         if not self.message:
             return f"{TEXT}{input}"
         usage = {"input_tokens": 12, "output_tokens": 120, "total_tokens": 132}
         metadata = {"model_name": "gpt-4o-mini", "finish_reason": "stop", "id": f"chatcmpl-{input}"}
         return AIMessage(f"{TEXT}{input}", usage_metadata=usage, response_metadata=metadata)
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002, ARG002
         await asyncio.sleep(0)
         return self.invoke(input)
 

@@ -1,4 +1,4 @@
-"""How long `import cottonpalm` and `cottonpalm --help` take beside `import langchain_core`: `python bench/importing.py`."""
+"""CPU of importing cottonpalm and of `cottonpalm --help`, beside LangChain: `python bench/importing.py`."""
 
 from __future__ import annotations
 

@@ -6,9 +6,8 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -16,6 +15,9 @@ from bench import measure as m
 from bench.overhead import Noop
 
 from cottonpalm import BatchProcessor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FEW = 1_000
 

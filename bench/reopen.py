@@ -9,10 +9,9 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from itertools import chain as chained
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,6 +22,9 @@ from cottonpalm import BatchProcessor
 from cottonpalm.protocols import StoredRow
 from cottonpalm.pure.keys import content_key
 from cottonpalm.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TEXT = "A sentence of an answer that somebody waited for. " * 10
 NEW = 1_000
@@ -49,7 +51,7 @@ def fill(path: Path, rows: int) -> None:
     for at in range(0, rows, GROUP):
         keys = [content_key(row(number)) for number in range(at, min(rows, at + GROUP))]
         group = [StoredRow(slot, key, key, 1, record) for slot, key in enumerate(keys, at)]
-        run.write(group, lambda error: None)
+        run.write(group, lambda _error: None)
     run.close()
     store.close()
 
@@ -80,7 +82,8 @@ def main() -> None:
     given = options.parse_args()
     if given.reopen:
         path, where = given.reopen
-        return reopen(Path(path), given.rows, where)
+        reopen(Path(path), given.rows, where)
+        return
     m.headline(
         f"Reopening a run of {given.rows:,} stored rows (fresh processes, 0.5 kB answers)",
         "<= 2 s of CPU per million rows, <= 40 MB, also with 1,000 rows put in between",
