@@ -105,7 +105,7 @@ class Engine:
         self._thread = 0
         self._nudged = False
         self._task: asyncio.Task[Any] | None = None
-        self._left = False
+        self._left = self._cancelled = False
 
     def add_observer(self, observer: Observer) -> None:
         """Before the run begins."""
@@ -292,7 +292,8 @@ class Engine:
             self._end(None)
 
     def _cancel(self) -> None:
-        if self._task is not None and not self._finished:
+        if self._task is not None and not self._finished and not self._cancelled:
+            self._cancelled = True  # once: a second cancel would break off the tidying up
             self._task.cancel()
 
     def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:
