@@ -140,7 +140,7 @@ class Assembly:
             kwargs=kwargs,
             store=run_store,
             keyed=settings.cache is not None,
-            skip=stored == "skip",
+            skip=stored != "yield",
             redo=frozenset({RETRYABLE, FAILED} if stored == "retry" else {RETRYABLE}),
         )
         account = self._account(max_concurrency)

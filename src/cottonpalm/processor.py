@@ -253,8 +253,8 @@ class BatchProcessor(ChainFace):
             ids: one for each row, or a function of the row.
             priorities: one for each row, or a function of the row; higher starts first.
             config: for every row.
-            stored: what the store holds already is "yield"ed as outcomes, or "skip"ped (only counted); "retry" also
-                does again what failed for good.
+            stored: what the store holds already is "yield"ed as outcomes, or "skip"ped (only counted); "retry" skips
+                too, but does again what failed for good.
 
         Raises:
             RunStopped: at the end of the iteration, if the run stopped early.
@@ -316,7 +316,7 @@ class BatchProcessor(ChainFace):
         if self._settings.store is None:
             return self._retry_last()
         with self.start_failed() if rows is None else self.start(rows, stored="retry") as run:
-            outcomes = [outcome for outcome in run if outcome.attempts or outcome.status != "ok"]
+            outcomes = list(run)
         return sorted(outcomes, key=lambda outcome: outcome.index)
 
     def _retry_last(self) -> list[Outcome]:
