@@ -1,0 +1,506 @@
+"""A run in a store, called again: what is done is never asked, and never lost, whatever became of the input."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel
+
+from cottonpalm import BatchProcessor, ChainChanged, ConfigError, RetryPolicy, RunBusy, RunStopped
+from cottonpalm.model import Kind, RowFinished
+from cottonpalm.stores import open_store
+from cottonpalm.stores.codec import unpack
+from tests.engine.helpers import Probe, aread, read
+from tests.engine.killed import rows as texts
+from tests.support.loopback import ROOT, Loopback
+from tests.support.replies import Reply, uniform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cottonpalm.model import Event, Outcome
+
+pytestmark = pytest.mark.core
+ONE_TRY = RetryPolicy(transient_tries=1, base_s=0.001)
+
+
+class Runs:
+    """One store and one run in it; each call is a new processor, as in a new process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def processor(self, chain: Any, **more: Any) -> BatchProcessor:
+        more = {"store": self.path, "run": "night", "fingerprint": "1", "retry": ONE_TRY} | more
+        return BatchProcessor(chain, **more)
+
+    def do(
+        self, chain: Any, rows: Any, *, ids: Any = None, stored: Any = "yield", **more: Any
+    ) -> list[Outcome]:
+        with self.processor(chain, **more).start(rows, ids=ids, stored=stored) as run:
+            outcomes, error = read(run)
+        assert error is None
+        return sorted(outcomes, key=lambda outcome: outcome.index)
+
+    def kept(self) -> dict[int, tuple[str, Any]]:
+        """Status and output of each slot, as another program finds them."""
+        store = open_store(self.path)
+        try:
+            run = store.open_run("night", None)
+            slots = [slot.slot for slot in run.scan(-1, 100_000)]
+            found = {slot: unpack(record, slot, {}) for slot, record in run.read(slots).items()}
+            run.close()
+        finally:
+            store.close()
+        return {slot: (outcome.status, outcome.output) for slot, outcome in sorted(found.items())}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "runs.db")
+
+
+def probe(faults: dict[Any, list[BaseException]] | None = None) -> Probe:
+    return Probe(delay_s=0, faults=faults)
+
+
+# -- the same call again
+
+
+def test_the_same_call_again_asks_nothing_and_returns_the_same(runs: Runs) -> None:
+    first, second = probe(), probe()
+    before, after = runs.do(first, range(700)), runs.do(second, range(700))
+    assert not second.calls
+    assert [(o.index, o.output, o.latency_s, o.attempts) for o in before] == [
+        (o.index, o.output, o.latency_s, o.attempts) for o in after
+    ]
+    assert runs.processor(second).batch(list(range(700))) == [("answer", n) for n in range(700)]
+    assert not second.calls
+
+
+def test_only_what_is_not_done_is_done(runs: Runs) -> None:
+    first, second = probe(), probe()
+    runs.do(first, range(100))
+    assert [o.output for o in runs.do(second, range(150))] == [("answer", n) for n in range(150)]
+    assert sorted(second.calls) == list(range(100, 150))
+
+
+def test_what_failed_for_a_while_is_done_again_and_what_failed_for_good_is_not(runs: Runs) -> None:
+    faults: dict[Any, list[BaseException]] = {3: [ConnectionError("later")], 5: [KeyError("never")]}
+    before = runs.do(probe(faults), range(10))
+    assert [o.index for o in before if o.status == "failed"] == [3, 5]
+    second = probe()
+    after = runs.do(second, range(10))
+    assert list(second.calls) == [3]
+    assert [o.index for o in after if o.status == "failed"] == [5]
+    assert after[5].error is not None
+    assert after[5].error.type == "KeyError"
+    assert runs.kept()[3] == ("ok", ("answer", 3))
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        pytest.param(["new", *list(range(100))], id="one in front"),
+        pytest.param([f"new {n}" for n in range(300)] + list(range(100)), id="many in front"),
+        pytest.param([*list(range(50)), "new", *list(range(50, 100))], id="one in the middle"),
+        pytest.param(list(reversed(range(100))), id="backwards"),
+        pytest.param(Random(1).sample(range(100), 100), id="shuffled"),
+        pytest.param(list(range(10, 60)), id="removed at both ends"),
+        pytest.param([n for n in range(100) if n % 3], id="removed all over"),
+    ],
+)
+def test_rows_that_were_moved_removed_or_joined_by_new_ones_are_not_repaid(
+    runs: Runs, again: list[Any]
+) -> None:
+    runs.do(probe(), range(100))
+    second = probe()
+    outcomes = runs.do(second, again)
+    assert [o.output for o in outcomes] == [("answer", row) for row in again]
+    assert set(second.calls) == {row for row in again if isinstance(row, str)}
+    third = probe()
+    runs.do(third, again)
+    assert not third.calls
+    runs.do(third, range(100))
+    assert not third.calls, "the old order is still there"
+
+
+def test_slots_tell_where_the_rows_are_in_the_store(runs: Runs) -> None:
+    runs.do(probe(), range(10))
+    with runs.processor(probe()).start(["new", *range(10)]) as run:
+        read(run)
+        assert [run.slot(index) for index in range(11)] == [10, *range(10)]
+        assert run.rows_read == 11
+    assert runs.kept()[10] == ("ok", ("answer", "new"))
+
+
+def test_each_of_equal_rows_has_a_place_of_its_own(runs: Runs) -> None:
+    first, second = probe(), probe()
+    runs.do(first, ["x", "y", "x", "x"])
+    assert first.calls == {"x": 3, "y": 1}
+    assert [o.output[1] for o in runs.do(second, ["x", "x", "y", "x", "x", "y"])] == list("xxyxxy")
+    assert second.calls == {"x": 1, "y": 1}
+
+
+def test_ids_carry_rows_wherever_they_go_and_a_changed_row_is_asked_again(runs: Runs) -> None:
+    first, second = probe(), probe()
+    runs.do(first, ["a", "b", "c"], ids=["1", "2", "3"])
+    outcomes = runs.do(second, ["c", "B", "a"], ids=["3", "2", "1"])
+    assert [(o.id, o.output[1]) for o in outcomes] == [("3", "c"), ("2", "B"), ("1", "a")]
+    assert second.calls == {"B": 1}
+    assert runs.kept()[1] == ("ok", ("answer", "B")), "it took its old place"
+
+
+def test_an_answer_to_the_old_question_is_kept_until_the_new_one_is_there(runs: Runs) -> None:
+    runs.do(probe(), ["old"], ids=["1"])
+    [outcome] = runs.do(probe({"new": [ConnectionError()]}), ["new"], ids=["1"])
+    assert outcome.status == "failed"
+    third = probe()
+    assert runs.do(third, ["new"], ids=["1"])[0].output == ("answer", "new")
+    assert third.calls == {"new": 1}
+
+
+def test_equal_rows_of_different_configurations_are_different_rows(runs: Runs) -> None:
+    chain = RunnableLambda(lambda x, config: (x, config["configurable"]["tone"]))
+    configs: Any = [{"configurable": {"tone": tone}} for tone in ("dry", "warm")]
+    assert runs.processor(chain).batch(["x", "x"], configs) == [("x", "dry"), ("x", "warm")]
+    assert runs.processor(chain).batch(["x", "x"], configs[::-1]) == [("x", "warm"), ("x", "dry")]
+
+
+# -- how stored rows are handed out
+
+
+def test_stored_rows_are_yielded_skipped_or_done_again_as_asked(runs: Runs) -> None:
+    faults: dict[Any, list[BaseException]] = {1: [KeyError("one")]}
+    runs.do(probe(faults), range(4))
+    chain = probe()
+    with runs.processor(chain).start(range(5), stored="skip") as run:
+        outcomes, error = read(run)
+        stats = run.stats
+    assert error is None
+    assert [o.index for o in outcomes] == [4]
+    assert (stats.stored, stats.ok, stats.failed, stats.total) == (4, 1, 0, 5)
+    assert [o.index for o in runs.do(chain, range(5), stored="yield")] == list(range(5))
+    assert chain.calls == {4: 1}
+    again = runs.do(chain, range(5), stored="retry")
+    assert chain.calls == {4: 1, 1: 1}
+    assert [(o.index, o.output) for o in again] == [(1, ("answer", 1))]
+
+
+def test_an_outcome_is_durable_before_anybody_sees_it(runs: Runs) -> None:
+    runs.do(probe(), [])  # makes the file
+    db = sqlite3.connect(runs.path, check_same_thread=False)  # another reader sees only what is committed
+    shown: list[bool] = []
+
+    def all_stored(so_far: int) -> bool:
+        [stored] = db.execute("SELECT count(*) FROM item").fetchone()
+        return bool(stored >= so_far)
+
+    class Looks:
+        def see(self, event: Event) -> None:
+            if isinstance(event, RowFinished):
+                shown.append(all_stored(len(shown) + 1))
+
+    with runs.processor(probe(), observers=[Looks()]).start(range(600)) as run:
+        assert all(all_stored(number) for number, _ in enumerate(run, 1))
+    db.close()
+    assert shown == [True] * 600
+
+
+def test_leaving_a_run_again_and_again_still_stores_what_is_done(runs: Runs) -> None:
+    let_go = threading.Event()
+
+    class Slow(Probe):
+        tidied = 0
+
+        async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+            try:
+                return await super().ainvoke(input, config)
+            finally:
+                await asyncio.sleep(0.05)
+                self.tidied += input >= 5
+
+    def rows() -> Iterator[int]:
+        yield from range(20)
+        let_go.wait(20)  # so that the run has to wait for its source when it is left
+
+    async def main() -> None:
+        chain = Slow(delay_s=lambda row: 0.0 if row < 5 else 60.0)
+        run = runs.processor(chain, concurrency=10).astart(rows())
+        async with run:
+            reading = asyncio.create_task(aread(run))
+            while run.stats.ok < 5:
+                await asyncio.sleep(0.001)
+            for _ in range(20):
+                run.abort()
+                await asyncio.sleep(0.001)
+        await reading
+        assert (chain.tidied, chain.in_flight) == (10, 0), "it did not wait for the rows that tidy up"
+
+    asyncio.run(main())
+    let_go.set()
+    assert sorted(runs.kept()) == list(range(5))
+
+
+# -- retry
+
+
+@pytest.mark.parametrize("store_inputs", [True, False])
+def test_retry_takes_the_failed_rows_alone_and_each_stays_in_its_place(
+    runs: Runs, store_inputs: bool
+) -> None:
+    faults: dict[Any, list[BaseException]] = {3: [ConnectionError()], 5: [KeyError()]}
+    runs.do(probe(faults), range(10), store_inputs=store_inputs)
+    chain = probe()
+    processor = runs.processor(chain, store_inputs=store_inputs)
+    if store_inputs:
+        outcomes = processor.retry()
+    else:
+        with pytest.raises(ConfigError, match="give the rows"):
+            processor.retry()
+        outcomes = processor.retry(range(10))
+    assert [(o.index, o.output) for o in outcomes] == [(3, ("answer", 3)), (5, ("answer", 5))]
+    assert sorted(chain.calls) == [3, 5]
+    assert runs.kept() == {n: ("ok", ("answer", n)) for n in range(10)}
+    assert processor.retry(range(10)) == []
+
+
+def test_retry_without_a_store_does_the_failed_rows_of_the_last_batch_again() -> None:
+    chain = probe({1: [KeyError()], 3: [KeyError(), KeyError()]})
+    processor = BatchProcessor(chain)
+    processor.batch([0, 1, 2, 3], return_exceptions=True)
+    assert [(o.index, o.status) for o in processor.retry()] == [(1, "ok"), (3, "failed")]
+    run = processor.last_run
+    assert run is not None
+    assert [o.status for o in run.outcomes()] == ["ok", "ok", "ok", "failed"]
+    assert [(o.index, o.status) for o in processor.retry()] == [(3, "ok")]
+
+
+def test_retry_without_any_run_says_so() -> None:
+    with pytest.raises(ConfigError, match="no run"):
+        BatchProcessor(probe()).retry()
+
+
+# -- a chain that changed
+
+
+def chain_of(server: Loopback, prompt: str = "{x}", **more: Any) -> Any:
+    settings = {"model": "gpt-4o-mini"} | more
+    model = ChatOpenAI(base_url=server.openai_url, api_key="sk-test-0123456789", **settings)
+    return ChatPromptTemplate.from_template(prompt) | model | StrOutputParser()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"prompt": "Please: {x}"}, "Please"),
+        ({"model": "gpt-4o"}, "gpt-4o"),
+        ({"temperature": 0.5}, "temperature"),
+    ],
+)
+def test_another_prompt_model_or_parameter_is_refused_before_any_call(
+    runs: Runs, change: dict[str, Any], says: str
+) -> None:
+    with Loopback() as server:
+        runs.do(chain_of(server), texts(3), fingerprint=None)
+        with pytest.raises(ChainChanged, match=says) as caught:
+            runs.do(chain_of(server, **change), texts(3), fingerprint=None)
+        assert "\n" not in str(caught.value)
+        assert "sk-test" not in str(caught.value)
+        assert server.requests == 3
+        runs.do(chain_of(server), texts(3), fingerprint=None)
+        assert server.requests == 3
+
+
+def test_another_key_address_or_retry_setting_is_the_same_chain(runs: Runs) -> None:
+    with Loopback() as server, Loopback() as other:
+        runs.do(chain_of(server), texts(3), fingerprint=None)
+        runs.do(chain_of(other, max_retries=7, timeout=9), texts(4), fingerprint=None)
+        assert other.counts == {"row 3": 1}
+
+
+def test_another_function_only_warns(runs: Runs, caplog: pytest.LogCaptureFixture) -> None:
+    runs.do(RunnableLambda(lambda x: x + 1), [1], fingerprint=None)
+    assert not caplog.records
+    assert [o.output for o in runs.do(RunnableLambda(lambda x: x * 7), [1, 2], fingerprint=None)] == [2, 14]
+    assert "goes on, but" in caplog.text
+
+
+def test_the_users_own_version_string_decides_alone(runs: Runs) -> None:
+    with Loopback() as server:
+        runs.do(chain_of(server), texts(2), fingerprint="v1")
+        runs.do(chain_of(server, model="gpt-4o"), texts(2), fingerprint="v1")
+        assert server.requests == 2
+        with pytest.raises(ChainChanged, match="v2"):
+            runs.do(chain_of(server), texts(2), fingerprint="v2")
+
+
+# -- outputs
+
+
+class Label(BaseModel):
+    label: str
+    score: float
+
+
+def test_pydantic_outputs_and_messages_come_back_equal(runs: Runs) -> None:
+    reply = Reply(text='{"label": "good", "score": 0.5}')
+    with Loopback(script=lambda _request: reply) as server:
+        model = ChatOpenAI(base_url=server.openai_url, api_key="sk-test-0123456789", model="gpt-4o-mini")
+        prompt = ChatPromptTemplate.from_template("{x}")
+        for name, chain in (
+            ("label", prompt | model.with_structured_output(Label)),
+            ("message", prompt | model),
+        ):
+            answers = [runs.processor(chain, run=name, fingerprint=None).batch(texts(3)) for _ in range(2)]
+            assert answers[0] == answers[1]
+            assert type(answers[0][0]) is type(answers[1][0]) in (Label, AIMessage)
+        assert server.requests == 6
+
+
+class Opaque:
+    """Neither JSON nor equal to its copy."""
+
+
+def test_an_answer_that_cannot_be_stored_is_one_failed_row_that_keeps_its_text(runs: Runs) -> None:
+    chain = RunnableLambda(lambda x: Opaque() if x == 60 else x)
+    outcomes = runs.do(chain, range(100))
+    assert [o.index for o in outcomes if o.status == "failed"] == [60]
+    error = outcomes[60].error
+    assert error is not None
+    assert (error.kind, error.type, error.retryable) == (Kind.FAIL_ROW, "CannotStore", False)
+    assert "Opaque" in outcomes[60].output
+    assert len(runs.kept()) == 100
+
+
+def test_where_the_first_answers_cannot_be_stored_the_run_stops_before_all_are_paid(runs: Runs) -> None:
+    called = []
+
+    async def opaque(x: int) -> Opaque:
+        called.append(x)
+        return Opaque()
+
+    with runs.processor(RunnableLambda(opaque), concurrency=4).start(range(1_000)) as run:
+        outcomes, error = read(run)
+    assert isinstance(error, RunStopped)
+    assert "Opaque" in str(error)
+    assert "\n" not in str(error)
+    assert len(called) < 20
+    assert all("Opaque" in outcome.output for outcome in outcomes), "what was paid is shown"
+
+
+def test_without_a_store_any_answer_goes() -> None:
+    answers = BatchProcessor(RunnableLambda(lambda _: Opaque())).batch([1, 2])
+    assert [type(answer) for answer in answers] == [Opaque, Opaque]
+
+
+# -- other processes
+
+
+def program(*args: object, python: str = sys.executable, **more: Any) -> subprocess.Popen[str]:
+    command = [python, "-m", "tests.engine.killed", *map(str, args)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **more)
+
+
+def test_a_second_process_on_the_same_run_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    holder = program(path, "http://127.0.0.1:9/v1", stdin=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().startswith("holding")
+        processor = BatchProcessor(probe(), store=path, run="killed", fingerprint="1")
+        for use in (lambda: processor.batch([1]), lambda: processor.start([1]), processor.retry):
+            with pytest.raises(RunBusy, match=str(holder.pid)):
+                use()
+        other = BatchProcessor(probe(), store=path, run="another", fingerprint="1")
+        assert other.batch([1]) == [("answer", 1)]
+    finally:
+        holder.communicate("", timeout=20)
+    with pytest.raises(ChainChanged):
+        processor.batch([1])
+
+
+def test_two_runs_of_one_process_on_one_name_are_refused_too(runs: Runs) -> None:
+    go_on = threading.Event()
+
+    def rows() -> Iterator[int]:
+        yield 1
+        go_on.wait(20)
+
+    with runs.processor(probe()).start(rows()) as run:
+        next(run)
+        with pytest.raises(RunBusy):
+            runs.processor(probe()).batch([1])
+        go_on.set()
+        assert list(run) == []
+    assert [o.output for o in runs.do(probe(), [1])] == [("answer", 1)]
+
+
+def stored_texts(path: Path) -> set[str]:
+    """The rows that another program finds done."""
+    store = open_store(path)
+    try:
+        run = store.open_run("killed", None)
+        slots = [slot.slot for slot in run.scan(-1, 100_000)]
+        found = [unpack(record, slot, {}).input["x"] for slot, record in run.read(slots).items()]
+        run.close()
+    finally:
+        store.close()
+    return set(found)
+
+
+def test_a_killed_process_showed_nothing_that_is_not_stored_and_nothing_stored_is_asked_again(
+    tmp_path: Path,
+) -> None:
+    count, kills, rng, path = 240, 5, Random(11), tmp_path / "runs.db"
+    everything = {f"row {n}" for n in range(count)}
+    forks = program(stdin=subprocess.PIPE)
+    assert forks.stdin is not None
+    assert forks.stdout is not None
+    with Loopback(latency=uniform(0.005, 0.06, seed=5)) as server:
+        done_at: list[tuple[int, set[str]]] = []
+        for number in range(kills + 1):
+            forks.stdin.write(f"{path} {server.openai_url} {count}\n")
+            forks.stdin.flush()
+            child = int(forks.stdout.readline().split()[1])
+            if number < kills:
+                server.wait(requests=server.requests + rng.randint(5, 50), in_flight=1)
+                os.kill(child, signal.SIGKILL)
+            lines = list(iter(forks.stdout.readline, "gone\n"))
+            seen = {f"row {line.split()[0]}" for line in lines if line.endswith("ok\n")}
+            stored = stored_texts(path)
+            assert seen <= stored, "an outcome was shown before it was stored"
+            assert ("done\n" in lines) == (number == kills) == (stored == everything)
+            done_at.append((server.requests, stored))
+        for before, stored in done_at:
+            later = {arrival.text for arrival in server.arrivals if arrival.seq >= before}
+            assert not later & stored, "a stored row was asked again"
+    forks.communicate(timeout=20)
+
+
+OTHER_PYTHON = os.environ.get("COTTONPALM_OTHER_PYTHON", "")
+
+
+@pytest.mark.skipif(not OTHER_PYTHON, reason="COTTONPALM_OTHER_PYTHON names no second interpreter")
+def test_a_run_of_one_python_goes_on_under_another(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with Loopback() as server:
+        for python, count in ((sys.executable, 30), (OTHER_PYTHON, 50)):
+            out, _ = program(path, server.openai_url, count, python=python).communicate(timeout=60)
+            assert out.endswith("done\n")
+        assert server.counts == {f"row {n}": 1 for n in range(50)}
