@@ -138,13 +138,13 @@ class Engine:
 
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
+        error = error or self.reader.error or self.stopped
         if self.store is not None:
             try:
                 self.store.close()
-            except StoreError as exc:
+            except StoreError as exc:  # says the same as what stopped the run, where that was the store
                 error = error or exc
         self._release()
-        error = error or self.reader.error or self.stopped
         self._emit(RunEnded(None if error is None else str(error)))
         self.outbox.close(error)
 
