@@ -1,0 +1,269 @@
+"""Disks that are full, read-only or locked, and files that are no store: one clear line, no hang, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cottonpalm import BatchProcessor, RunStopped, StoreError
+from cottonpalm.stores.sqlite import SqliteStore
+from tests.engine.helpers import Probe, read
+from tests.support.loopback import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.core
+BIG = "x" * 2_000
+
+
+def processor(chain: Any, store: Any) -> BatchProcessor:
+    return BatchProcessor(chain, store=store, run="night", fingerprint="1", concurrency=8)
+
+
+def small(store: SqliteStore, pages: int) -> None:
+    """Let the file grow no further than this: SQLite then reports a full disk, as the operating system would."""
+    store._writer.call(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchall())
+
+
+def check_one_line(error: BaseException | None, reason: str, *says: str) -> None:
+    assert isinstance(error, RunStopped), repr(error)
+    assert error.reason == reason
+    assert "\n" not in str(error)
+    for word in says:
+        assert word in str(error)
+
+
+def test_a_disk_that_fills_up_stops_the_run_with_the_answers_in_hand_and_the_rest_is_done_later(
+    tmp_path: Path,
+) -> None:
+    path, chain = tmp_path / "runs.db", Probe(delay_s=0)
+    rows = [f"{n} {BIG}" for n in range(3_000)]
+    with closing(SqliteStore(path)) as store:
+        small(store, 300)
+        with processor(chain, store).start(rows) as run:
+            outcomes, error = read(run)
+        check_one_line(error, "store", "full", str(path))
+        assert run.unstored, "answers that came are not lost"
+        seen = {outcome.index for outcome in outcomes}
+        unstored = {outcome.index for outcome in run.unstored}
+        assert not seen & unstored, "only what is durable is shown"
+        assert len(seen) + len(unstored) == sum(chain.calls.values()) < len(rows)
+    done = seen
+    before = dict(chain.calls)
+    with processor(chain, path).start(rows, stored="skip") as run:
+        outcomes, error = read(run)
+    assert error is None
+    assert {outcome.index for outcome in outcomes} == set(range(3_000)) - done
+    assert all(chain.calls[rows[index]] == before[rows[index]] == 1 for index in done), "stored is not repaid"
+
+
+def test_batch_on_a_full_disk_raises_with_every_answer_that_came(tmp_path: Path) -> None:
+    chain = Probe(delay_s=0)
+    rows = [f"{n} {BIG}" for n in range(1_000)]
+    with closing(SqliteStore(tmp_path / "runs.db")) as store:
+        small(store, 100)
+        with pytest.raises(RunStopped) as caught:
+            processor(chain, store).batch(rows)
+    check_one_line(caught.value, "store", "full")
+    answered = [outcome for outcome in caught.value.outcomes if outcome.status == "ok"]
+    assert len(answered) == sum(chain.calls.values())
+    assert all(outcome.output == ("answer", rows[outcome.index]) for outcome in answered)
+    chain = Probe(delay_s=0)
+    with closing(SqliteStore(tmp_path / "other.db")) as store:
+        small(store, 100)
+        answers = processor(chain, store).batch(rows, return_exceptions=True)
+    assert sum(answer == ("answer", row) for answer, row in zip(answers, rows, strict=True)) == len(
+        chain.calls
+    )
+    assert {type(answer) for answer in answers} == {tuple, RunStopped}
+
+
+def test_a_store_that_another_program_locks_in_mid_run_stops_the_run_and_is_usable_afterwards(
+    tmp_path: Path,
+) -> None:
+    path, chain = tmp_path / "runs.db", Probe(delay_s=0.001)
+    with closing(SqliteStore(path, busy_s=0.05)) as store, closing(sqlite3.connect(path)) as other:
+        other.isolation_level = None
+        with processor(chain, store).start(range(100_000)) as run:
+            next(run)
+            other.execute("BEGIN IMMEDIATE")
+            outcomes, error = read(run)
+        check_one_line(error, "store", "locked", "try again")
+        assert run.unstored
+        assert chain.in_flight == 0
+        other.execute("ROLLBACK")
+        done = {outcome.index for outcome in outcomes}
+        asked = dict(chain.calls)
+        with processor(chain, store).start(range(1_000), stored="skip") as run:
+            outcomes, error = read(run)
+        assert error is None
+        assert all(chain.calls[row] == asked[row] for row in done if row < 1_000)
+
+
+@pytest.mark.parametrize("use", ["batch", "start", "astart", "retry"])
+@pytest.mark.parametrize("what", ["text", "foreign", "folder", "no folder", "locked"])
+def test_a_place_that_is_no_store_is_refused_before_any_call_in_one_line(
+    tmp_path: Path, what: str, use: str
+) -> None:
+    path, chain = tmp_path / "runs.db", Probe(delay_s=0)
+    held = sqlite3.connect(path if what in ("foreign", "locked") else ":memory:", isolation_level=None)
+    if what == "text":
+        path.write_text("dear diary, " * 100)
+    elif what == "foreign":
+        held.execute("CREATE TABLE person (name TEXT)")
+    elif what == "folder":
+        path.mkdir()
+    elif what == "no folder":
+        path = tmp_path / "missing" / "runs.db"
+    else:
+        SqliteStore(path).close()
+        held.execute("BEGIN EXCLUSIVE")
+    before = path.read_bytes() if path.is_file() else b""
+    store: Any = SqliteLater(path)
+    with pytest.raises(StoreError) as caught:
+        getattr(processor(chain, store), use)(*([] if use == "retry" else [[1, 2]]))
+    assert "\n" not in str(caught.value)
+    assert path.name in str(caught.value)
+    assert not chain.calls
+    held.close()
+    if what in ("text", "foreign"):
+        assert path.read_bytes() == before, "it was touched"
+
+
+class SqliteLater:
+    """The store at a path, opened when it is used; impatient, so that a lock does not cost half a minute."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def open_run(self, *args: Any, **more: Any) -> Any:
+        return SqliteStore(self._path, busy_s=0.05).open_run(*args, **more)
+
+
+# -- disks of the operating system's own, in a program of its own
+
+PROGRAM = """
+import resource, subprocess
+from langchain_core.runnables import RunnableLambda
+from cottonpalm import BatchProcessor, CottonpalmError
+
+async def answer(row):
+    return row + " " + "x" * 2_000
+
+def do(path, rows):
+    processor = BatchProcessor(RunnableLambda(answer), store=path, run="night", fingerprint="1")
+    got = unstored = 0
+    try:
+        with processor.start([f"row {n}" for n in range(rows)], stored="skip") as run:
+            try:
+                for outcome in run:
+                    got += 1
+            finally:
+                unstored = len(run.unstored)
+    except CottonpalmError as exc:
+        print("stopped", got, type(exc).__name__, getattr(exc, "reason", "-"), unstored, str(exc))
+    else:
+        print("done", got)
+"""
+
+
+def say(body: str, *prefix: str) -> list[str]:
+    """What the program prints, line by line; `prefix` may give it a disk of its own."""
+    command = [*prefix, sys.executable, "-c", PROGRAM + body]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stdout.splitlines()
+
+
+def own_mounts() -> list[str]:
+    """A way to mount without privileges, or as root; or none."""
+    for way in (["unshare", "-m"], ["unshare", "-rm"]):
+        mount = [
+            *way,
+            "sh",
+            "-c",
+            "mkdir -p /tmp/.probe && mount -t tmpfs none /tmp/.probe && umount /tmp/.probe",
+        ]
+        try:
+            if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+                return way
+        except OSError:
+            break
+    return []
+
+
+def test_a_file_that_may_not_grow_any_more_stops_the_run_and_a_larger_limit_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    first, second = say(f"""
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
+do({str(path)!r}, 2_000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+do({str(path)!r}, 2_000)
+""")
+    word, shown, kind, reason, unstored, *message = first.split(" ")
+    assert (word, kind, reason) == ("stopped", "RunStopped", "store"), first
+    assert int(shown) > 0 < int(unstored)
+    assert str(path) in " ".join(message)
+    assert second == f"done {2_000 - int(shown)}"
+
+
+def test_a_file_system_that_is_full_stops_the_run_and_space_lets_it_go_on(tmp_path: Path) -> None:
+    if not (way := own_mounts()):
+        pytest.skip("this machine lets nobody mount a file system of his own")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    path = disk / "runs.db"
+    mounted = f'mount -t tmpfs -o size=3m none {disk} && exec "$@"'
+    first, second = say(
+        f"""
+do({str(path)!r}, 2_000)
+subprocess.run(["mount", "-o", "remount,size=100m", {str(disk)!r}], check=True)
+do({str(path)!r}, 2_000)
+""",
+        *way,
+        "sh",
+        "-c",
+        mounted,
+        "sh",
+    )
+    word, shown, kind, reason, unstored, *message = first.split(" ")
+    assert (word, kind, reason) == ("stopped", "RunStopped", "store"), first
+    assert "disk is full" in " ".join(message)
+    assert int(shown) > 0 < int(unstored)
+    assert second == f"done {2_000 - int(shown)}"
+
+
+def test_a_read_only_place_is_refused_before_any_call_with_what_to_check(tmp_path: Path) -> None:
+    way = own_mounts() if os.geteuid() == 0 else []
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "old.db").touch()
+    if way:
+        prefix = [
+            *way,
+            "sh",
+            "-c",
+            f'mount --bind -o ro {disk} {disk} && mount -o remount,bind,ro {disk}; exec "$@"',
+            "sh",
+        ]
+    elif os.geteuid() == 0:
+        pytest.skip("permissions do not bind this user, and he may not mount")
+    else:
+        disk.chmod(0o500)
+        prefix = []
+    try:
+        for name in ("new.db", "old.db"):
+            [line] = say(f"do({str(disk / name)!r}, 10)", *prefix)
+            assert line.startswith("stopped 0 StoreError"), line
+            assert "check the permissions" in line
+            assert str(disk) in line
+    finally:
+        disk.chmod(0o700)
