@@ -21,7 +21,12 @@ class Collected:
         self.inputs = inputs
         self.outcomes = [Outcome(index, "skipped", input=row) for index, row in enumerate(inputs)]
         self.run: BaseRun | None = None
+        self.kept = False  # the outcomes can be had from `last_run`
         self._error: BaseException | None = None
+        self._lowest: Outcome | None = None  # of the rows that failed...
+        self._failed = 0  # ...so many...
+        self._ended = 0  # ...of so many; counted, since the rows may come from an iterator
+        self._shown: set[int] = set()  # rows under way whose pieces were handed out
 
     def stop(self) -> None:
         """Ctrl-C: admit no more."""
@@ -50,8 +55,14 @@ class Collected:
             return self._stopped(stopped)
 
     def _take(self, got: Any) -> Any:
-        if isinstance(got, Outcome) and got.index < len(self.outcomes):
-            self.outcomes[got.index] = got
+        if isinstance(got, Outcome):
+            if got.index < len(self.outcomes):
+                self.outcomes[got.index] = got
+            self._ended += 1
+            if got.status == "failed":
+                self._failed += 1
+                if self._lowest is None or got.index < self._lowest.index:
+                    self._lowest = got
         return got
 
     def _stopped(self, stopped: RunStopped) -> None:
@@ -64,10 +75,14 @@ class Collected:
     # -- what to return and raise
 
     def pieces(self, got: Outcome | Chunk) -> Iterator[Any]:
-        """What a stream shows of it: a chunk; or the whole answer of a row that made no call."""
+        """What a stream shows of it: a chunk; or the whole answer of a row that was known, and so had no chunks."""
         if isinstance(got, Chunk):
+            self._shown.add(got.row)
             yield got.chunk
-        elif got.status == "ok" and (got.cached or not got.attempts):
+            return
+        had_chunks = got.index in self._shown
+        self._shown.discard(got.index)
+        if got.status == "ok" and not had_chunks and got.output is not None:
             yield got.output
 
     def answer(self, outcome: Outcome) -> Any:
@@ -106,15 +121,19 @@ class Collected:
         """Raise how the run stopped, else the lowest failed row's exception, with a note on all of them."""
         if self._error is not None:
             raise self._error
-        failed = [outcome for outcome in self.outcomes if outcome.status == "failed"]
-        if failed:
-            exc = exception_of(failed[0])
-            exc.add_note(
-                f"cottonpalm: row {failed[0].index} and {len(failed) - 1} other of {len(self.outcomes)} rows failed; "
-                "the answers of the others are in processor.last_run.outcomes(), and processor.retry() does the "
+        if self._lowest is not None:
+            exc = exception_of(self._lowest)
+            exc.add_note(self._note(self._lowest.index))
+            raise exc
+
+    def _note(self, lowest: int) -> str:
+        note = f"cottonpalm: row {lowest} and {self._failed - 1} other of {self._ended} rows failed"
+        if self.kept:
+            note += (
+                "; the answers of the others are in processor.last_run.outcomes(), and processor.retry() does the "
                 "failed ones again"
             )
-            raise exc
+        return note
 
 
 def row_of(got: Outcome | Chunk) -> int:

@@ -219,6 +219,7 @@ class Engine:
         return await item.caller(item)
 
     async def _show(self, item: Item, chunk: Any) -> None:
+        item.shown = True
         await self.outbox.put_chunk(Chunk(item.index, chunk))
 
     # -- decisions of the run

@@ -99,6 +99,7 @@ class Item:
     passed: int = 0  # gates that let it through
     calls: int = 0  # of the chain
     caller: Any = None  # how to call the chain that is being tried: the run's own, or a fallback
+    shown: bool = False  # pieces of an answer were handed out: it cannot be asked again
     broken: ErrorRecord | None = None  # the row could not be read: it fails without a call
 
 

@@ -188,6 +188,7 @@ class BatchProcessor(ChainFace):
         run = AsyncRun(engine)
         self._remember(run, keep=True)
         run.keep(collected.outcomes)
+        collected.kept = True
         collected.run = run
         async with run:
             await collected.fill(run)

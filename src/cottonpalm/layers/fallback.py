@@ -40,7 +40,7 @@ class Fallback:
                 return await inner(item)
             except Exception as exc:  # noqa: BLE001 - classified at once
                 first = first or exc
-                if self._hopeless(exc) or self._judge(exc).kind not in ANOTHER_MAY_DO_IT:
+                if item.shown or self._hopeless(exc) or self._judge(exc).kind not in ANOTHER_MAY_DO_IT:
                     raise first from first.__cause__
                 item.account.fresh()
         assert first is not None

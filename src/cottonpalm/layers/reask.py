@@ -45,7 +45,7 @@ class Reask:
                 output = await inner(item)
                 self._check(output)
             except Exception as exc:
-                if not left or self._judge(exc).kind is not Kind.REASK:
+                if not left or item.shown or self._judge(exc).kind is not Kind.REASK:
                     raise
                 item.account.fresh()
             else:

@@ -51,7 +51,7 @@ class RowRetry:
             item.account.fresh()
 
     def _again(self, item: Item, fault: Fault, attempt: int) -> bool:
-        if item.account.spent is not None:
+        if item.shown or item.account.spent is not None:
             return False
         if fault.kind is Kind.THROTTLE:  # not the row's fault: uses none of its tries, and no allowance
             return attempt < self._policy.throttle_tries
