@@ -18,7 +18,7 @@ _SECRETS: Final = re.compile(
 _NAMED: Final = re.compile(
     r"""(?ix)
     ( (?: api[-_ ]?key | authorization | x-api-key | access[-_]?token | password | secret ) ['"]? \s* [:=] \s* ['"]? )
-    ( (?! bearer\b | basic\b ) [^\s'",;&)}\]]{4,} )
+    (?! bearer\b | basic\b ) (?: \[redacted\] [^\s'",;&)}\]]* | [^\s'",;&)}\]]{4,} )
     """
 )
 
