@@ -1,0 +1,57 @@
+"""Counts, and when there are too many failures."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cottonpalm.model import ErrorRecord, Kind, Outcome
+from cottonpalm.tally import SHARE_FROM, Tally
+
+pytestmark = pytest.mark.core
+FAILED = ErrorRecord(Kind.FAIL_ROW, "KeyError", "x")
+
+
+def test_each_outcome_is_counted_where_it_belongs() -> None:
+    tally = Tally()
+    tally.add(Outcome(0, "ok", attempts=2, cost_pico=5))
+    tally.add(Outcome(1, "failed", error=FAILED, attempts=3, cost_pico=7))
+    tally.add(Outcome(2, "skipped"))
+    assert (tally.ok, tally.failed, tally.skipped, tally.attempts, tally.cost_pico) == (1, 1, 1, 5, 12)
+    assert tally.kinds == {"fail_row": 1}
+    assert tally.cost_known, "a row that sent nothing cost nothing"
+    tally.add(Outcome(3, "ok", attempts=1))
+    assert not tally.cost_known, "a request whose price nobody knows"
+
+
+@given(st.lists(st.booleans(), max_size=400), st.one_of(st.integers(1, 50), st.floats(0.01, 0.99), st.none()))
+def test_the_bound_is_reached_exactly_where_its_words_say(fails: list[bool], bound: float | None) -> None:
+    tally = Tally(bound)
+    for number, fail in enumerate(fails, 1):
+        tally.add(Outcome(number, "failed", error=FAILED) if fail else Outcome(number, "ok"))
+        failed = sum(fails[:number])
+        if bound is None:
+            over = False
+        elif bound >= 1:
+            over = failed > bound
+        else:
+            over = number >= SHARE_FROM and failed > bound * number
+        assert (tally.too_many() is not None) == over
+
+
+def test_no_failure_at_all_may_be_asked_for() -> None:
+    tally = Tally(0)
+    tally.add(Outcome(0, "ok"))
+    assert tally.too_many() is None
+    for number in range(SHARE_FROM):
+        tally.add(Outcome(number, "ok"))
+    tally.add(Outcome(1, "failed", error=FAILED))
+    assert tally.too_many() is not None
+
+
+def test_what_it_says_names_the_count_and_the_bound() -> None:
+    tally = Tally(2)
+    for number in range(3):
+        tally.add(Outcome(number, "failed", error=FAILED))
+    assert tally.too_many() == "3 rows failed, max_failures=2"
