@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
-from cottonpalm import fingerprint, reading
+from cottonpalm import clock, fingerprint, reading
 from cottonpalm.call import Caller
 from cottonpalm.engine import Engine, Job
 from cottonpalm.faults import ConfigError
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from cottonpalm.config import Budget, Cache
     from cottonpalm.protocols import RunStore
 
-NO_HOOK = "COTTONPALM_NO_HOOK"  # set to 1: the HTTP clients are never patched
+LOOK_S: Final = 1.0  # how long a look at the hook holds for single calls
 PAGE: Final = 1_000  # stored rows looked at in one go
 Stored = Literal["yield", "skip", "retry"]
 
@@ -78,6 +77,7 @@ class Assembly:
         self.judge = Judge(settings.classify)
         self.prices = PriceBook(settings.prices)
         self._turnstiles: dict[int | None, Turnstiles] = {}
+        self._looked: tuple[float, bool] | None = None
 
     @property
     def chains(self) -> list[Runnable[Any, Any]]:
@@ -143,7 +143,7 @@ class Assembly:
             skip=stored != "yield",
             redo=frozenset({RETRYABLE, FAILED} if stored == "retry" else {RETRYABLE}),
         )
-        account = self._account(max_concurrency)
+        account = self._account(max_concurrency, many=many)
         callers = [
             Caller(chain, fingerprint.how_to_call(chain), account, self.judge, kwargs=kwargs or {})
             for chain in self.chains
@@ -202,13 +202,13 @@ class Assembly:
                     )
                 yield Again(failed[slot], kept.input, kept.id)
 
-    def _account(self, max_concurrency: int | None) -> RunAccount:
+    def _account(self, max_concurrency: int | None, *, many: bool) -> RunAccount:
         settings = self.settings
-        hooked = self._hooked()
+        hooked = self._hooked(many=many)
         if settings.budget is not None and not hooked:
             raise ConfigError(
                 "a budget needs the request hook, to see each model request before it is sent; it is switched off "
-                f"(request_hook=False or {NO_HOOK}=1) or another library has put the clients' old `send` back"
+                f"(request_hook=False or {hook.OPT_OUT}=1) or another library has put the clients' old `send` back"
             )
         return RunAccount(
             turnstiles=self._turnstiles_for(max_concurrency),
@@ -222,11 +222,14 @@ class Assembly:
             hooked=hooked,
         )
 
-    def _hooked(self) -> bool:
-        if not self.settings.request_hook or os.environ.get(NO_HOOK) == "1":
+    def _hooked(self, *, many: bool) -> bool:
+        """Whether requests reach the hook: looked at for each run, and now and then between single calls."""
+        if not self.settings.request_hook:
             return False
-        hook.install()
-        return hook.reaches()
+        if many or self._looked is None or clock.now() - self._looked[0] > LOOK_S:
+            hook.install()
+            self._looked = (clock.now(), hook.reaches())
+        return self._looked[1]
 
     def _turnstiles_for(self, most: int | None) -> Turnstiles:
         """Limits learnt by earlier runs of this processor; a run with a cap of its own starts afresh."""

@@ -55,7 +55,8 @@ class Caller:
         """The chain's output for this row, or its own exception."""
         item.calls += 1
         account = item.account
-        await account.enter()
+        if not account.entered():
+            await account.enter()
         verdict, pause_s = Verdict.IGNORED, 0.0
         try:
             output = await self._output(item)

@@ -58,10 +58,15 @@ class RetryPolicy:
             "RetryPolicy: every number of tries counts the first one, so it is at least 1",
         )
         _need(0 < self.base_s <= self.cap_s, "RetryPolicy needs 0 < base_s <= cap_s (seconds)")
-        _need(self.allowance_share >= 0 and self.allowance_floor >= 0, "RetryPolicy: the allowance cannot be negative")
+        _need(
+            self.allowance_share >= 0 and self.allowance_floor >= 0,
+            "RetryPolicy: the allowance cannot be negative",
+        )
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)  # its identity is the money: equal amounts are not one purse
+@dataclass(
+    slots=True, eq=False, weakref_slot=True
+)  # its identity is the money: equal amounts are not one purse
 class Budget:
     """A ceiling in US dollars. One Budget object passed to two processors is shared by both.
 

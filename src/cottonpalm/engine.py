@@ -170,7 +170,7 @@ class Engine:
         self._window = window
         rows.feed = feed(self._source, self.reader, window, lambda: rows.wake())  # noqa: PLW0108 - the executor sets `wake`
         self._crew = Crew(loop=loop)
-        executor = LocalExecutor(
+        executor = self._executor = LocalExecutor(
             self.account, self._send(rows), self._failed, contextvars.copy_context(), self.job.item_timeout_s
         )
         self.outbox.on_credit(self._nudge)
@@ -346,8 +346,11 @@ class Engine:
         self.outbox.room = max(ROOM, limit)
         self._window.capacity = max(self._ahead, limit)
         self.outbox.make_space()
-        if self._rows is not None and not self._finished:
-            self._rows.wake()
+        if self._rows is None or self._finished:
+            return
+        if self.stopped is not None and not any(caller.crew for caller in self.job.callers):
+            self._executor.let_go()
+        self._rows.wake()
 
     # -- seeing
 

@@ -62,7 +62,9 @@ class RunStopped(CottonpalmError):
         outcomes: what is known of each row so far, in input order where the input was a list.
     """
 
-    def __init__(self, message: str, *, reason: str, outcomes: Sequence[Outcome] = (), cause: Any = None) -> None:
+    def __init__(
+        self, message: str, *, reason: str, outcomes: Sequence[Outcome] = (), cause: Any = None
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.outcomes = outcomes

@@ -158,14 +158,6 @@ class RowFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class RowRestarted(Event):
-    """A row is tried again as a whole; chunks shown so far are void."""
-
-    index: int
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
 class RequestFinished(Event):
     """One try of one model request is over. `status` is None where no answer came."""
 

@@ -48,6 +48,11 @@ class Outbox:
         self._queue.extend(outcomes)
         self._ring()
 
+    def put_one(self, outcome: Any) -> None:
+        """Hand one over, on the run's loop."""
+        self._queue.append(outcome)
+        self._ring()
+
     def close(self, error: BaseException | None = None) -> None:
         """No more will come. What is queued is still read; then `error` is raised, or the reader's loop ends."""
         if not self.closed:

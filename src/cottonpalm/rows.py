@@ -73,13 +73,14 @@ class Rows:
 
     def next(self) -> Item | None:
         """Let one row in, or None: not now. The only place that does."""
-        if self.closing or self.owed >= self._outbox.room or not self._want(self.active):
+        outbox, window = self._outbox, self._window
+        if self.closing or self.let_in - outbox.taken >= outbox.room or not self._want(self.active):
             return None
-        if len(self._window) * 2 <= self._window.capacity and not self.feed.done:
+        if not self.feed.done and len(window) * 2 <= window.capacity:
             self.feed.more()
         if self._whole and not self.feed.done:
             return None
-        if (item := self._window.pop()) is None:
+        if (item := window.pop()) is None:
             return None
         self.active += 1
         self.let_in += 1
@@ -106,21 +107,27 @@ class Rows:
 
     def finish(self, item: Item, outcome: Outcome | Parked) -> None:
         """Take an admitted row back, exactly once: encode, settle in reverse, store, hand over."""
-        self.active += (item in self._asides) - 1
-        self._asides.discard(item)
+        if item in self._asides:
+            self._asides.discard(item)
+        else:
+            self.active -= 1
         self.finished += 1
         record = None
         if isinstance(outcome, Outcome):
             outcome.id, outcome.input = item.id, item.row
             record = self._record(item, outcome)
-        for gate in self._gates[: item.passed][::-1]:
-            gate.settle(item, outcome)
-        item.passed = 0
+        if item.passed:
+            for gate in self._gates[: item.passed][::-1]:
+                gate.settle(item, outcome)
+            item.passed = 0
         if isinstance(outcome, Parked):
             self.parked += 1
             self.let_in -= 1
             return
-        self._emitter.put(outcome, record)
+        if record is None and self._events is None:
+            self._outbox.put_one(outcome)
+        else:
+            self._emitter.put(outcome, record)
         self._on_finish(item, outcome)
 
     def unpark(self, item: Item) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
 from tests.engine.helpers import Probe, double
 from tests.support.loopback import Loopback
-from tests.support.replies import Reply
+from tests.support.replies import Reply, too_many
 
 pytestmark = pytest.mark.core
 PROMPT = ChatPromptTemplate.from_template("{x}")
@@ -317,6 +317,28 @@ def test_stop_finishes_what_is_in_flight_and_says_how_to_go_on() -> None:
         assert caught.value.reason == "interrupted"
     assert chain.in_flight == 0
     assert got == sum(chain.calls.values())
+
+
+def test_stop_does_not_wait_for_rows_that_have_sent_nothing() -> None:
+    with Loopback(latency=0.2) as server:
+        with BatchProcessor(text_chain(server), concurrency=2).start(rows(500)) as run:
+            outcomes = [next(run)]
+            run.stop()
+            with pytest.raises(RunStopped):
+                outcomes.extend(iter(run.__next__, None))
+        assert sum(server.counts.values()) == sum(outcome.status == "ok" for outcome in outcomes) <= 4
+        assert all(outcome.status in ("ok", "skipped") for outcome in outcomes)
+
+
+def test_stop_does_not_wait_out_a_providers_pause() -> None:
+    with Loopback(script=lambda request: too_many(3600) if request.seq > 1 else None) as server:
+        with BatchProcessor(text_chain(server), concurrency=2).start(rows(50)) as run:
+            next(run)
+            server.wait(requests=3)
+            run.stop()
+            with pytest.raises(RunStopped, match="asked to"):
+                list(run)
+        assert run.stats.finished
 
 
 def test_settings_that_cannot_work_are_refused_in_one_line() -> None:

@@ -119,6 +119,7 @@ class LocalExecutor:
         self._deadlines = None if item_timeout_s is None else Deadlines(item_timeout_s, self._loop)
         self._item_timeout_s = item_timeout_s
         self._workers: dict[asyncio.Task[None], Item | None] = {}  # with the row that it has yet to begin
+        self._now: dict[asyncio.Task[None], Item] = {}  # the row that each worker is at
         self._ended = self._loop.create_future()
         self._rows: Rows
 
@@ -149,6 +150,14 @@ class LocalExecutor:
         if not self._workers and self._rows.ended and not self._ended.done():
             self._ended.set_result(None)
 
+    def let_go(self) -> None:
+        """The run is stopping: rows that wait or sleep, and have sent or got nothing yet, need not be finished."""
+        if self._run.grain != "request":  # what a row does is not seen
+            return
+        for worker, item in self._now.items():
+            if item.account is not None and item.account.untouched:
+                worker.cancel()
+
     async def _work(self, item: Item | None) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -159,6 +168,7 @@ class LocalExecutor:
 
     def _gone(self, worker: asyncio.Task[None]) -> None:
         """A worker ended; one that was cancelled before its first step never touched its row."""
+        self._now.pop(worker, None)
         if (item := self._workers.pop(worker)) is not None:
             self._rows.finish(item, Outcome(item.index, "skipped"))
         if not worker.cancelled() and (error := worker.exception()) is not None and not self._ended.done():
@@ -169,7 +179,8 @@ class LocalExecutor:
     async def _row(self, item: Item, task: asyncio.Task[Any]) -> None:
         """One row, from its admission to its settlement, which comes exactly once whatever happens."""
         started = clock.now()
-        outcome: Outcome | Parked = Outcome(item.index, "skipped")
+        self._now[task] = item
+        outcome: Outcome | Parked | None = None
         try:
             if self._deadlines is not None:
                 self._deadlines.start(task)
@@ -187,7 +198,7 @@ class LocalExecutor:
         finally:
             if self._deadlines is not None:
                 self._deadlines.end(task)
-            self._settle(item, outcome, started)
+            self._settle(item, outcome or Outcome(item.index, "skipped"), started)
 
     def _settle(self, item: Item, outcome: Outcome | Parked, started: float) -> None:
         if item.account is not None:

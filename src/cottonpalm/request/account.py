@@ -44,7 +44,7 @@ class ModelCall:
     def hand_over(self) -> None:
         """Something finer appeared under this call: it takes the permits of this model from now on."""
         if self.release(Verdict.IGNORED):
-            self.row.run.models_below.add(self.name)
+            self.row.run.hooked_below(self.name)
 
     def drop(self) -> None:
         """The row is over: a cancelled call fires neither end nor error."""
@@ -64,8 +64,37 @@ class RowAccount:
         spent: the last fault whose tries were used up below, in this try of the row.
         aside: the row holds no place: all its open requests sleep or wait out a pause. Once per row.
         on_aside: told of each change of `aside`, from any thread.
+        on_wire: requests sent and not yet answered.
         closed: it is over; whoever still works for it is refused.
     """
+
+    __slots__ = (
+        "_asleep",
+        "_failures",
+        "_held",
+        "_idle",
+        "_lock",
+        "_open",
+        "_parked",
+        "_permit",
+        "_stepped",
+        "aside",
+        "attempts",
+        "closed",
+        "cost_pico",
+        "cost_source",
+        "index",
+        "model",
+        "on_aside",
+        "on_wire",
+        "parent",
+        "partial",
+        "priority",
+        "run",
+        "spent",
+        "truncated",
+        "usage",
+    )
 
     def __init__(
         self, run: RunAccount, index: int, priority: float = 0, parent: RowAccount | None = None
@@ -84,26 +113,35 @@ class RowAccount:
         self.spent: Fault | None = None
         self.aside = False
         self.on_aside: Callable[[bool], None] | None = None
+        self.on_wire = 0
         self.closed = False
         self._lock = threading.Lock()
         self._permit: Permit | None = None
-        self._failures: dict[tuple[str, str, bytes], Any] = {}
-        self._held: set[Any] = set()  # open streams and model permits: things with `drop()`
-        self._parked: set[Waiter] = set()
-        self._asleep: set[threading.Event] = set()
+        # Made when first needed: most rows need none of them, and there are as many as rows.
+        self._failures: dict[tuple[str, str, bytes], Any] | None = None
+        self._held: set[Any] | None = None  # open streams and model permits: things with `drop()`
+        self._parked: set[Waiter] | None = None
+        self._asleep: set[threading.Event] | None = None
         self._open = self._idle = 0
         self._stepped = False
 
     # The row as a whole
 
+    def entered(self) -> bool:
+        """Take the row's own permit if one is free, or if something finer is known to take permits; never waits."""
+        if (turnstile := self._coarse()) is None:
+            return True
+        if (permit := turnstile.try_acquire(self.priority)) is None:
+            return False
+        self._take(permit)
+        return True
+
     async def enter(self) -> None:
         """Take the row's own permit as a task, unless something finer is known to take permits."""
-        if (turnstile := self._coarse()) is None:
+        if self.entered() or (turnstile := self._coarse()) is None:
             return
-        permit = turnstile.try_acquire(self.priority)
-        if permit is None:
-            with self.in_line(turnstile):
-                permit = await turnstile.aacquire(self.priority)
+        with self.in_line(turnstile):
+            permit = await turnstile.aacquire(self.priority)
         self._take(permit)
 
     def enter_sync(self) -> None:
@@ -118,22 +156,26 @@ class RowAccount:
 
     def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
         """The row is done with its chain: its own permit goes back, if it still holds one."""
-        if self.hand_over(verdict, pause_s):
+        if self.hand_over(verdict, pause_s) and self.run.grain == "unknown":
             self.run.refine("row")
 
     def fresh(self) -> None:
         """A new try of the whole row: forget the failures remembered for the last one."""
         with self._lock:
-            self._failures.clear()
-            self.spent = None
+            self._failures = self.spent = None
 
     def close(self) -> None:
         """The row is over: refuse later requests, send parked threads away, give everything back."""
         self.closed = True
-        self.hand_over()
+        if self._permit is not None:
+            self.hand_over()
+        if self._held or self._parked or self._asleep:
+            self._send_away()
+
+    def _send_away(self) -> None:
         with self._lock:
-            held, parked, asleep = list(self._held), list(self._parked), list(self._asleep)
-            self._held.clear()
+            held, parked, asleep = (list(some or ()) for some in (self._held, self._parked, self._asleep))
+            self._held = None
         for waiter in parked:
             waiter.abandon()
         for event in asleep:
@@ -143,6 +185,8 @@ class RowAccount:
 
     def hand_over(self, verdict: Verdict = Verdict.IGNORED, pause_s: float = 0.0) -> bool:
         """Give the row's own permit back; whether there was one."""
+        if self._permit is None:
+            return False
         with self._lock:
             permit, self._permit = self._permit, None
         if permit is not None:
@@ -151,7 +195,8 @@ class RowAccount:
 
     def _coarse(self) -> Turnstile | None:
         self.check_open()
-        self._outer_hand_over()
+        if self.parent is not None:
+            self._outer_hand_over()
         return self.run.turnstile(self.run.rows_key) if self.run.grain in ("unknown", "row") else None
 
     def _outer_hand_over(self) -> None:
@@ -175,7 +220,8 @@ class RowAccount:
             self.hand_over()
         if (model := MODEL.get()) is not None:
             model.hand_over()
-        self._outer_hand_over()
+        if self.parent is not None:
+            self._outer_hand_over()
         if self.run.grain != "request":
             self.run.refine("request")
         with self._lock:
@@ -231,6 +277,7 @@ class RowAccount:
         def park(waiter: Waiter) -> None:
             waiters.append(waiter)
             with self._lock:
+                self._parked = self._parked or set()
                 self._parked.add(waiter)
             if self.closed:
                 waiter.abandon()
@@ -242,24 +289,27 @@ class RowAccount:
             raise
         finally:
             with self._lock:
-                self._parked.difference_update(waiters)
+                if self._parked:
+                    self._parked.difference_update(waiters)
 
     def rest(self, seconds: float) -> None:
         """Block this thread for so long; closing the row ends it with RowClosed."""
         event = threading.Event()
         with self._lock:
+            self._asleep = self._asleep or set()
             self._asleep.add(event)
         try:
             if not self.closed:
                 event.wait(seconds)
         finally:
             with self._lock:
-                self._asleep.discard(event)
+                self._asleep = (self._asleep or set()) - {event}
         self.check_open()
 
     def hold(self, thing: Any) -> None:
         """Something with `drop()` is open; closing the row drops it."""
         with self._lock:
+            self._held = self._held or set()
             self._held.add(thing)
         if self.closed:
             thing.drop()
@@ -267,24 +317,36 @@ class RowAccount:
     def let_go(self, thing: Any) -> None:
         """It is no longer open."""
         with self._lock:
-            self._held.discard(thing)
+            if self._held:
+                self._held.discard(thing)
 
     def drain(self) -> None:
         """Read the open sync streams of this row to their ends, so that their permits come back."""
         with self._lock:
-            streams = [thing for thing in self._held if hasattr(thing, "drain")]
+            streams = [thing for thing in self._held or () if hasattr(thing, "drain")]
         for stream in streams:
             stream.drain()
 
     def remembered(self, call: Call) -> Any:
         """How this very request ended for good before, in this try of the row; or None."""
-        return self._failures.get(call.identity)
+        return self._failures.get(call.identity) if self._failures else None
 
     def remember(self, call: Call, failure: Any, fault: Fault) -> None:
         """This request has used up its tries; asked again, it gets the same answer without being sent."""
         with self._lock:
+            self._failures = self._failures or {}
             self._failures[call.identity] = failure
             self.spent = fault
+
+    @property
+    def untouched(self) -> bool:
+        """Nothing of it is on the wire and nothing was paid for: ending it now loses nothing."""
+        return not self.on_wire and self.usage is None and not self.cost_pico
+
+    def wire(self, change: int) -> None:
+        """One more or one less on its way."""
+        with self._lock:
+            self.on_wire += change
 
     def sent(self) -> None:
         """One more request goes out."""

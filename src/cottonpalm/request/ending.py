@@ -77,6 +77,7 @@ class Ending:
         self.row, self.call = row, call
         self._permit, self._money = permit, money
         self._began = clock.now()
+        row.wire(+1)
         self._once = threading.Lock()  # taken by whoever settles, and never given back
         self.streaming = False  # the request stays open until its stream is over
 
@@ -129,6 +130,7 @@ class Ending:
         turnstile = self._permit.turnstile
         before = turnstile.limit
         turnstile.release(self._permit, verdict, pause_s)
+        self.row.wire(-1)
         if self.streaming:
             self.row.end()
         if turnstile.limit != before:

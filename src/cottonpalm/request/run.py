@@ -112,14 +112,21 @@ class RunAccount:
 
     def limit(self) -> float:
         """How many requests may be in flight in all: the limits of the keys seen so far, else where one starts."""
-        if self._seen:
-            return sum(turnstile.limit for turnstile in list(self._seen.values()))
-        return float(self.turnstiles.initial)
+        total = 0.0
+        for turnstile in tuple(self._seen.values()):  # a copy: another thread may see a new key
+            total += turnstile.limit
+        return total or float(self.turnstiles.initial)
 
     @property
     def wants_handler(self) -> bool:
         """Whether rows still need `callback.handler()`: not once all models of the chain turned out to be hooked."""
         return self.grain != "request" or self.models_gated or not self.hooked
+
+    def hooked_below(self, model: str) -> None:
+        """The hook sees this model's requests: it needs no permit of its own, and its turnstile counts no longer."""
+        self.models_below.add(model)
+        with self._lock:
+            self._seen.pop(model, None)
 
     def turnstile(self, key: str) -> Turnstile:
         """The turnstile of this key, which from now on counts towards this run's limit."""
