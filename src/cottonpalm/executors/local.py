@@ -192,9 +192,10 @@ class LocalExecutor:
             ROW.set(account)
             outcome = Outcome(item.index, "ok", await self._send(item), truncated=account.truncated)
         except BaseException as exc:
-            if self._ours(exc, task):
+            if not self._ours(task):
+                outcome = self._late(exc, item) if self._is_late(task) else self._failed(item, exc)
+            elif isinstance(exc, asyncio.CancelledError):
                 raise
-            outcome = self._late(exc, item) if self._is_late(task) else self._failed(item, exc)
         finally:
             if self._deadlines is not None:
                 self._deadlines.end(task)
@@ -210,9 +211,12 @@ class LocalExecutor:
             outcome.latency_s = clock.now() - started
         self._rows.finish(item, outcome)
 
-    def _ours(self, exc: BaseException, task: asyncio.Task[Any]) -> bool:
-        """A cancel that we, or the end of the loop, asked for. Any other came from the chain: a failed row."""
-        if isinstance(exc, asyncio.CancelledError) and task.cancelling() and not self._is_late(task):
+    def _ours(self, task: asyncio.Task[Any]) -> bool:
+        """A cancel that we, or the end of the loop, asked for, whatever the chain made of it on its way up.
+
+        Any other cancel came from the chain: a failed row.
+        """
+        if task.cancelling() and not self._is_late(task):
             self._rows.closing = True
             return True
         return False

@@ -18,6 +18,7 @@ from cottonpalm.model import Fault, Kind
 from cottonpalm.providers import BrokenAnswer, dressed
 from cottonpalm.providers.answer import Answer, Lines, read_bytes
 from cottonpalm.request.attempts import broken, cut
+from cottonpalm.request.waiting import RowClosed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
@@ -111,6 +112,7 @@ class AsyncTap:
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._pumping = self._loop.create_task(self._pump())
+        self._pumping.add_done_callback(self._gone)
         self._row.hold(self)
 
     async def _pump(self) -> None:
@@ -127,8 +129,19 @@ class AsyncTap:
         finally:
             self._row.let_go(self)
             await self._source.aclose()
-        self._error = self._reading.end(error)
-        if self._error is None and self._reading.held_back:
+        self._ended(self._reading.end(error))
+
+    def _gone(self, pumping: asyncio.Task[None]) -> None:
+        """It may have been cancelled, even before its first step, and its reader not, or he swallowed it."""
+        error = None if pumping.cancelled() else pumping.exception()
+        if not self._over:
+            closed = dressed(RowClosed, "the stream was cut off: the row it belongs to is over")
+            self._ended(error if isinstance(error, Exception) else closed)
+
+    def _ended(self, error: Exception | None) -> None:
+        """Nothing more will come."""
+        self._error = error
+        if error is None and self._reading.held_back:
             self._chunks.append(self._reading.held_back)
         self._over = True
         self._news.set()
