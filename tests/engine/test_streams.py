@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from langchain_openai import ChatOpenAI
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, RetryPolicy, RunStopped
 from cottonpalm.assembly import ledger_of
 from cottonpalm.testing import virtual_run
+from tests.engine.helpers import aread, read
 from tests.support.loopback import Loopback
 from tests.support.replies import Reply, cut_body, cut_by_length, fails, hangs, too_many
 
@@ -150,6 +152,41 @@ def test_leaving_early_closes_every_connection_and_gives_all_permits_back(eventu
         eventually(lambda: not server.in_flight)
         assert idle(processor)
         assert server.requests == 8
+
+
+def test_rows_that_swallow_their_cancel_end_with_their_loop_and_are_not_stored_as_failed(
+    tmp_path: Path,
+) -> None:
+    slow = Reply(chunks=20, chunk_gap_s=0.01)
+    store: dict[str, Any] = {"store": tmp_path / "runs.db", "run": "left", "fingerprint": "1"}
+    with Loopback(script=lambda _request: slow) as server:
+        model = ChatOpenAI(base_url=server.openai_url, api_key="sk-test-0123456789", model="gpt-4o-mini")
+        asleep: list[int] = []
+
+        async def stubborn(row: int) -> str:
+            text = ""
+            async for chunk in model.astream(f"row {row}"):
+                text += chunk.text
+                asleep.append(row)
+                with contextlib.suppress(
+                    asyncio.CancelledError
+                ):  # as wait_for of Python 3.11 does now and then
+                    await asyncio.sleep(0.2)
+            return text
+
+        async def main() -> None:
+            run = BatchProcessor(RunnableLambda(stubborn), concurrency=4, **store).astart(range(50))
+            reading = asyncio.create_task(aread(run))
+            while len(set(asleep)) < 4:
+                await asyncio.sleep(0.005)
+            assert not reading.done()
+
+        asyncio.run(main())  # at its end it cancels every task there is, the run's and those below
+    with BatchProcessor(RunnableLambda(lambda row: f"again {row}"), **store).start(range(50)) as run:
+        outcomes, error = read(run)
+    assert error is None
+    assert [outcome.output for outcome in outcomes if outcome.status == "failed"] == []
+    assert len(outcomes) == 50
 
 
 def test_leaving_one_rows_stream_early_closes_its_connection(eventually: Eventually) -> None:
