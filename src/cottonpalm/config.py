@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from cottonpalm.faults import ConfigError
 
 
-def _need(ok: bool, message: str) -> None:  # noqa: FBT001
+def _need(ok: bool, message: str) -> None:
     if not ok:
         raise ConfigError(message)
 
@@ -79,7 +80,10 @@ class Budget:
     max_output_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        _need(self.total >= 0, f"Budget(total={self.total}): a budget cannot be negative")
+        _need(
+            0 <= self.total < math.inf,
+            f"Budget(total={self.total}): a budget is a number of dollars, and cannot be negative",
+        )
         _need(
             self.max_output_tokens is None or self.max_output_tokens > 0,
             "Budget(max_output_tokens=...) must be positive",

@@ -53,7 +53,7 @@ class ErrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider reported them. Cached and written tokens are part of the input, reasoning of the output."""
+    """Tokens as the provider reported them: cached and written ones are part of input, reasoning of output."""
 
     input_tokens: int = 0
     output_tokens: int = 0

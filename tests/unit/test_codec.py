@@ -170,7 +170,7 @@ def test_any_nest_of_the_known_kinds_comes_back_equal_and_of_the_same_type(value
         {"\ud800": 1},
         {1: "int", "1": "text", None: 0, (1, 2): []},
         (1, [2, (3,)]),
-        {frozenset({1}), (2, "x")},
+        pytest.param({frozenset({1}), (2, "x")}, id="a set of a frozenset and a tuple"),
         Decimal("1.10"),
         dt.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=dt.timezone(dt.timedelta(hours=2))),
         UUID(int=5),

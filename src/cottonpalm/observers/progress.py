@@ -259,7 +259,9 @@ class Progress:
             failed=stats.failed,
             total=total,
             exact=exact,
-            in_flight=max(0, min(stats.in_flight - stats.waiting, int(stats.limit))),  # others are being prepared
+            in_flight=max(
+                0, min(stats.in_flight - stats.waiting, int(stats.limit))
+            ),  # others are being prepared
             limit=stats.limit,
             per_s=per_s,
             cost=cost,
