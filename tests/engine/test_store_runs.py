@@ -292,7 +292,7 @@ def test_retry_without_a_store_does_the_failed_rows_of_the_last_batch_again() ->
 
 
 def test_retry_without_any_run_says_so() -> None:
-    with pytest.raises(ConfigError, match="no run"):
+    with pytest.raises(ConfigError, match="call batch first"):
         BatchProcessor(probe()).retry()
 
 
