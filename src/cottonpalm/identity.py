@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.protocols import ComparesBlocks, RunStore, Slot
@@ -15,6 +15,7 @@ NEW: Final = 0  # the status of a row that nothing is stored for
 DONE: Final = frozenset({1, 3})  # ok, and failed for good
 _PAGE: Final = 1024
 _NEAR: Final = 64
+_MANY: Final = 64  # rows with one key: from here on their slots are kept
 _NOWHERE: Final = -2
 
 
@@ -43,8 +44,9 @@ class Matcher:
         self._page: list[Slot] = []
         self._at = 0
         self._scanned = -1  # the highest slot read into a page
-        self._skipped: dict[bytes, deque[Slot]] = {}  # passed over, waiting for their rows
+        self._skipped: dict[bytes, list[Slot]] = {}  # passed over, waiting for their rows
         self._skipped_count = 0
+        self._many: dict[bytes, array[int]] = {}  # slots of keys that many rows have
         self._next = 0  # the position of the next row
         self._moved = False  # some row was not at its position
         self._dropped = False  # stored rows were passed over for good: only a look-up finds them
@@ -71,7 +73,7 @@ class Matcher:
             stored = self._page[self._at]
         except IndexError:
             return self._search(key, content)
-        if stored[1] != key or self._skipped or self._used[stored[0]]:
+        if stored[1] != key or key in self._skipped or self._used[stored[0]]:
             return self._search(key, content)
         self._at += 1
         return self._take(stored, content)
@@ -88,22 +90,26 @@ class Matcher:
             contents: the keys of what they ask; may be the same object as `keys`.
             statuses: what counts as done.
         """
-        first, count = self._next, len(keys)
-        if (
-            self._skipped
-            or not count
-            or first + count > self._last + 1
-            or any(self._used[first : first + count])
-        ):
+        first, behind = self._next, self._next + len(keys)
+        if first == behind or behind > self._last + 1 or any(self._used[first:behind]):
+            return False
+        if self._skipped and not self._skipped.keys().isdisjoint(keys):  # an equal row was passed over before
             return False
         run = self._run
         if not isinstance(run, ComparesBlocks) or not run.same_rows(first, keys, contents, statuses):
             return False
-        self._used[first : first + count] = b"\x01" * count
-        self._next = first + count
-        self._page, self._at, self._scanned = [], 0, self._next - 1
-        self.matched += count
+        self._used[first:behind] = b"\x01" * len(keys)
+        self._next = behind
+        self.matched += len(keys)
+        self._read_on_from(first, behind)
         return True
+
+    def _read_on_from(self, first: int, behind: int) -> None:
+        """A block of rows was taken by position: go on reading behind it."""
+        at = self._page[self._at][0] if self._at < len(self._page) else self._scanned + 1
+        if behind > at:
+            self._dropped = self._dropped or not all(self._used[at:first])
+            self._page, self._at, self._scanned = [], 0, behind - 1
 
     def _take(self, stored: Slot, content: bytes) -> Slot:
         slot = stored[0]
@@ -148,7 +154,7 @@ class Matcher:
     def _from_skipped(self, key: bytes) -> Slot | None:
         waiting = self._skipped.get(key)
         while waiting:
-            stored = waiting.popleft()
+            stored = waiting.pop(0)
             self._skipped_count -= 1
             if not waiting:
                 del self._skipped[key]
@@ -165,7 +171,7 @@ class Matcher:
             if self._skipped_count >= self._look_ahead:
                 return None
             self._at += 1
-            self._skipped.setdefault(stored[1], deque()).append(stored)
+            self._skipped.setdefault(stored[1], []).append(stored)
             self._skipped_count += 1
         return None
 
@@ -185,10 +191,21 @@ class Matcher:
     def _from_anywhere(self, key: bytes) -> Slot | None:
         """Look the key up in the whole run; once that is possible, there is no need to look far ahead."""
         self._look_ahead = min(self._look_ahead, _NEAR)
-        for stored in self._run.find(key):
-            if stored[0] <= self._last and not self._used[stored[0]]:
-                self._follow(stored[0])
-                return stored
+        stored = self._free_one(key)
+        if stored is not None:
+            self._follow(stored[0])
+        return stored
+
+    def _free_one(self, key: bytes) -> Slot | None:
+        """The first stored row with this key that is not taken. Of many such rows, each is looked at only once."""
+        if (left := self._many.get(key)) is None:
+            found = [stored for stored in self._run.find(key) if stored[0] <= self._last]
+            if len(found) < _MANY:
+                return next((stored for stored in found if not self._used[stored[0]]), None)
+            left = self._many[key] = array("Q", [stored[0] for stored in reversed(found)])
+        while left:
+            if not self._used[slot := left.pop()]:
+                return self._run.scan(slot - 1, 1)[0]
         return None
 
     def _follow(self, slot: int) -> None:

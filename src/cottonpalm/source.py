@@ -144,7 +144,7 @@ class Reader:
             block.extend(islice(rows, BLOCK))
         except BaseException as error:  # noqa: BLE001 - raised when the rows before it are through
             self._late = error
-        if not block or any(type(row) is Broken for row in block):
+        if not block or Broken in map(type, block):
             return False
         try:
             keys, contents = self._block_keys()
@@ -159,7 +159,10 @@ class Reader:
         return True
 
     def _block_keys(self) -> tuple[list[bytes], list[bytes]]:
-        contents = [self._content(self.read + n, row) for n, row in enumerate(self._block)]
+        if self._configs.given or self._kwargs:
+            contents = [self._content(self.read + n, row) for n, row in enumerate(self._block)]
+        else:
+            contents = list(map(content_key, self._block))
         if not self._ids.given:
             return contents, contents
         return [id_key(str(self._ids.of(self.read + n, row))) for n, row in enumerate(self._block)], contents
@@ -189,7 +192,7 @@ class Reader:
         return item
 
     def _identify(self, item: Item, row: Any) -> Item | None:
-        configurable = (item.config or {}).get("configurable")
+        configurable = None if item.config is None else item.config.get("configurable")
         item.content = content_key(row, configurable, self._kwargs)
         item.key = item.content if item.id is None else id_key(item.id)
         if self._matcher is None:

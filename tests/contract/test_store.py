@@ -78,6 +78,18 @@ def test_find_knows_all_rows_that_were_there_when_the_run_was_opened(reopen: Reo
     assert run.find(content_key("none")) == []
 
 
+def test_find_knows_rows_between_empty_slots_and_any_number_of_equal_ones(reopen: Reopen) -> None:
+    run = reopen().open_run("r", None)
+    slots = [slot for slot in range(5_000) if slot % 1_000 != 7 and not 2_000 <= slot < 3_500]
+    write(run, [row(slot, question=slot % 2 or slot) for slot in slots])
+    run.close()
+    run = reopen().open_run("r", None)
+    assert [slot.slot for slot in run.find(content_key(1))] == [slot for slot in slots if slot % 2]
+    for slot in range(2, 5_000, 2):
+        assert [found.slot for found in run.find(content_key(slot))] == [slot] * (slot in slots)
+    assert not any(run.find(content_key(f"new {n}")) for n in range(1_000))
+
+
 def test_runs_do_not_see_each_other(store: Store) -> None:
     one, two = store.open_run("one", None), store.open_run("two", None)
     write(one, [row(0, question="a")])

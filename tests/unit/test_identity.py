@@ -148,3 +148,44 @@ def test_a_block_with_a_row_to_be_done_again_is_not_done() -> None:
     assert not matcher.all_done(keys, keys)
     assert matcher.all_done(keys[:1], keys[:1])
     assert [slot.status for slot in match(matcher, "bc")] == [2, 1]
+
+
+@given(WORDS, WORDS, st.integers(0, 6), st.lists(st.integers(1, 4), max_size=30))
+def test_reading_in_blocks_finds_as_many_rows_of_an_edited_input_and_each_only_once(
+    old: list[str], new: list[str], look_ahead: int, sizes: list[int]
+) -> None:
+    run = stored(enumerate(old))
+    matcher, at, taken = Matcher(run, look_ahead=look_ahead), 0, []
+    for size in [*sizes, *[4] * len(new)]:
+        block = new[at : at + size]
+        keys, first = [content_key(value) for value in block], matcher.next_slot
+        at += size
+        if matcher.all_done(keys, keys):
+            taken += [*zip(range(first, first + len(block)), block, strict=True)]
+        else:
+            taken += [(matcher.match(key, key).slot, value) for key, value in zip(keys, block, strict=True)]
+    assert len({slot for slot, _ in taken}) == len(taken) == len(new)
+    assert matcher.matched == (Counter(old) & Counter(new)).total()
+    assert all(old[slot] == value for slot, value in taken if slot < len(old))
+
+
+@pytest.mark.parametrize("cut", [range(10), range(500, 503), range(0, 1_000, 300)])
+def test_rows_that_were_removed_do_not_end_the_reading_in_blocks(cut: Sequence[int]) -> None:
+    run = stored((slot, slot) for slot in range(2_000))
+    kept = [slot for slot in range(2_000) if slot not in cut]
+    matcher, blocks = Matcher(run), 0
+    for at in range(0, len(kept), 100):
+        keys = [content_key(value) for value in kept[at : at + 100]]
+        if matcher.all_done(keys, keys):
+            blocks += 1
+        else:
+            assert all(matcher.match(key, key).status == 1 for key in keys)
+    assert matcher.matched == len(kept)
+    assert blocks >= 15
+
+
+def test_rows_of_one_kind_are_each_found_when_they_have_to_be_looked_up() -> None:
+    run = stored((slot, "filler" if slot < 300 else "same") for slot in range(600))
+    new = ["new 0", *["same"] * 310, *["filler"] * 300, "new 1"]
+    found = [slot.slot for slot in match(Matcher(run, look_ahead=5), new)]
+    assert found == [600, *range(300, 600), *range(601, 611), *range(300), 611]

@@ -22,6 +22,7 @@ KEY_BYTES: Final = 16
 _SORTED: Final = orjson.OPT_SORT_KEYS
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
 _NESTING: Final = 60  # deeper values take the slow road
+_HASHER: Final = blake2b(digest_size=KEY_BYTES)  # never fed: a copy of it is made faster than a new one
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 
 
@@ -32,18 +33,27 @@ def content_key(
     if configurable or kwargs:
         return _canonical(("asked", row, dict(configurable or {}), dict(kwargs or {})))
     if type(row) is str:
-        return blake2b(b"s" + row.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+        return _digest(b"s" + row.encode("utf-8", "surrogatepass"))
     if (type(row) is dict and _PLAIN.issuperset(map(type, row.values()))) or _is_json(row, _NESTING):
         try:
-            return blake2b(orjson.dumps(row, option=_SORTED), digest_size=KEY_BYTES).digest()
+            data = orjson.dumps(row, option=_SORTED)
         except TypeError:  # a lone surrogate, a big integer, a key that is no text
-            pass
+            return _canonical(row)
+        hasher = _HASHER.copy()  # as in `_digest`: a million rows pass here when a run is opened again
+        hasher.update(data)
+        return hasher.digest()
     return _canonical(row)
 
 
 def id_key(id: str) -> bytes:  # noqa: A002 - the word users know
     """The key of a row that has an id of its own."""
-    return blake2b(b"i" + id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+    return _digest(b"i" + id.encode("utf-8", "surrogatepass"))
+
+
+def _digest(data: bytes) -> bytes:
+    hasher = _HASHER.copy()
+    hasher.update(data)
+    return hasher.digest()
 
 
 def _is_json(value: Any, depth: int) -> bool:
