@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from enum import Enum
@@ -20,11 +21,12 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from cottonpalm.chain_walk import LIBRARIES, attributes, closed_over
-from cottonpalm.pure.changes import CODE
+from cottonpalm.pure.changes import CODE, STATE
 from cottonpalm.pure.secrets import is_secret, public_url
 
 _DEPTH: Final = 12
 _SCALARS: Final = (str, int, float, bool)
+_MUTABLE: Final = (list, dict, set, deque, bytearray)
 _NOT_ANSWER_SHAPING: Final = frozenset(
     (
         "async_client",
@@ -170,8 +172,11 @@ def fields_of(value: Any, depth: int = _DEPTH) -> dict[str, Any]:
         if isinstance(part, Runnable) and not _is_template(part):
             continue  # a part of its own
         form = described(part, depth - 1)
-        if form is not None and form != {}:  # nothing is left once secrets are out
-            found[name] = form
+        if form is None or form == {}:  # nothing is left once secrets are out
+            continue
+        if isinstance(part, _MUTABLE) and not hasattr(type(value), "model_fields"):
+            form = {CODE: STATE + _hash(_canonical(form))}  # it may change while it runs: no reason to refuse
+        found[name] = form
     return found
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-CODE: Final = "$code"  # in a description: the hash of the user's own code
+CODE: Final = "$code"  # in a description: the hash of the user's own code...
+STATE: Final = "state:"  # ...or, with this before it, of what the user's own object holds and may change
 _SHOWN_CHARS: Final = 60
 _ABSENT: Final = object()
 
@@ -26,7 +27,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     for part in sorted(old.keys() | new.keys()):
         for path, was, now in _leaves(old.get(part, _ABSENT), new.get(part, _ABSENT), ""):
             if path.endswith(CODE):
-                changes.warn.extend(_code_change(part, was, now))
+                changes.warn.extend(_code_change(part, path.removesuffix(CODE).rstrip("."), was, now))
             else:
                 changes.refuse.append(_sentence(part, path, was, now))
     return changes
@@ -73,7 +74,8 @@ def _cut(text: str, start: int) -> str:
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
 
 
-def _code_change(part: str, old: Any, new: Any) -> Iterator[str]:
+def _code_change(part: str, path: str, old: Any, new: Any) -> Iterator[str]:
     """Source is compared with source; bytecode only with that of the same Python minor version."""
     if not (isinstance(old, str) and isinstance(new, str)) or old.partition(":")[0] == new.partition(":")[0]:
-        yield f"the code of {part} changed"
+        is_state = str(old).startswith(STATE) or str(new).startswith(STATE)
+        yield f"the state of {part} changed ({path})" if is_state else f"the code of {part} changed"
