@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import orjson
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cottonpalm.model import Kind, Usage
 
 Stop: TypeAlias = Literal["cut", "filtered"]
@@ -122,13 +123,13 @@ def data(line: bytes) -> dict[str, Any]:
 
 def count(value: object) -> int:
     """A token count; 0 for anything that is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if type(value) is int and value > 0 else 0  # not isinstance: True is no count
 
 
 def sub(value: object, *names: str) -> dict[str, Any]:
-    """The object found under these names, one inside the other; empty where there is none."""
+    """The object found under these names, one inside the other; without names the value itself. Empty where none is."""
     for name in names:
-        value = value.get(name) if isinstance(value, Mapping) else None
+        value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
 
 

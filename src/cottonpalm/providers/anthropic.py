@@ -70,7 +70,7 @@ class Messages:
         if not isinstance(content, list):
             return Answer(error=_error(body))
         stop = _stop(body.get("stop_reason"))
-        text = "".join(text_of(sub({"": part}, "").get("text")) for part in content) if stop else ""
+        text = "".join(text_of(sub(part).get("text")) for part in content) if stop else ""
         return Answer(True, usage_of(sub(body, "usage")), text_of(body.get("model")) or None, stop, text)
 
     def stream(self) -> MessagesStream:

@@ -58,7 +58,7 @@ class GenerateContent:
         if not isinstance(candidates, list) or not candidates:
             blocked = bool(sub(body, "promptFeedback").get("blockReason"))
             return Answer(blocked, usage, model, "filtered" if blocked else None)
-        reasons = [text_of(sub({"": candidate}, "").get("finishReason")) for candidate in candidates]
+        reasons = [text_of(sub(candidate).get("finishReason")) for candidate in candidates]
         stop = next((stop for stop in map(_stop, reasons) if stop), None)
         return Answer(any(reasons), usage, model, stop, _text(body) if stop else "")
 
@@ -116,7 +116,5 @@ def _stop(reason: str) -> Stop | None:
 def _text(body: Mapping[str, Any]) -> str:
     candidates = body.get("candidates")
     first = candidates[0] if isinstance(candidates, list) and candidates else None
-    parts = sub({"": first}, "", "content").get("parts")
-    return (
-        "".join(text_of(sub({"": part}, "").get("text")) for part in parts) if isinstance(parts, list) else ""
-    )
+    parts = sub(first, "content").get("parts")
+    return "".join(text_of(sub(part).get("text")) for part in parts) if isinstance(parts, list) else ""

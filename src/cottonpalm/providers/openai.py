@@ -127,7 +127,7 @@ class ChatStream:
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             answer.stop = answer.stop or _chat_stop(choice)
-            answer.complete = answer.complete or bool(sub({"": choice}, "").get("finish_reason"))
+            answer.complete = answer.complete or bool(sub(choice).get("finish_reason"))
 
     def answer(self) -> Answer:
         """What the lines added up to."""
@@ -192,7 +192,7 @@ class ResponsesStream:
 
 def chat_usage(usage: object) -> Usage | None:
     """`usage` of chat completions. Cached tokens are part of the input, reasoning of the output."""
-    counts = sub({"": usage}, "")
+    counts = sub(usage)
     if not counts:
         return None
     return Usage(
@@ -207,7 +207,7 @@ def chat_usage(usage: object) -> Usage | None:
 
 def responses_usage(usage: object) -> Usage | None:
     """`usage` of the Responses API."""
-    counts = sub({"": usage}, "")
+    counts = sub(usage)
     if not counts:
         return None
     return Usage(
@@ -220,7 +220,7 @@ def responses_usage(usage: object) -> Usage | None:
 
 
 def _chat_stop(choice: object) -> Stop | None:
-    choice = sub({"": choice}, "")
+    choice = sub(choice)
     reason = choice.get("finish_reason")
     if reason in ("length", "model_length"):  # the latter is Mistral's
         return "cut"
@@ -229,7 +229,7 @@ def _chat_stop(choice: object) -> Stop | None:
 
 
 def _chat_text(choice: object) -> str:
-    message = sub({"": choice}, "", "message")
+    message = sub(choice, "message")
     return text_of(message.get("content")) or text_of(message.get("refusal"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.providers.anthropic import Messages
@@ -29,9 +30,10 @@ _LISTED: Final = tuple(ending for ending, _ in _ENDINGS)
 _NAMED: Final = re.compile(r"/(?:deployments|models|model)/([^/:]+(?::[0-9]+)?)(?:/|:[a-z])")
 
 
+@lru_cache(maxsize=256)
 def family_of(path: str) -> Family | None:
     """The format spoken at this path, or None: not a model's path."""
-    if not path.endswith(_LISTED):  # one C call: most requests of a process are not ours
+    if not path.endswith(_LISTED):
         return None
     family = next(family for ending, family in _ENDINGS if path.endswith(ending))
     return family if not path.endswith("/invoke") or model_in(path) else None

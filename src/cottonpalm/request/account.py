@@ -226,8 +226,9 @@ class RowAccount:
             self.run.refine("request")
         with self._lock:
             self._open += 1
-            back = self._back()
-        self._tell_aside(back, False)
+            back = self.aside and self._back()
+        if back:
+            self._tell_aside(back, False)
 
     def end(self) -> None:
         """The request is over."""
@@ -343,16 +344,17 @@ class RowAccount:
         """Nothing of it is on the wire and nothing was paid for: ending it now loses nothing."""
         return not self.on_wire and self.usage is None and not self.cost_pico
 
-    def wire(self, change: int) -> None:
-        """One more or one less on its way."""
-        with self._lock:
-            self.on_wire += change
-
     def sent(self) -> None:
         """One more request goes out."""
         with self._lock:
             self.attempts += 1
+            self.on_wire += 1
         self.run.allowance.request()
+
+    def answered(self) -> None:
+        """One request less is on its way."""
+        with self._lock:
+            self.on_wire -= 1
 
     def book(self, usage: Usage | None, cost_pico: int | None, source: CostSource, model: str | None) -> None:
         """Add what one try used and cost. An estimate among them makes the whole an estimate."""

@@ -127,10 +127,10 @@ def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done
     except BaseException:  # also a cancel in line
         money.give_back()
         raise
-    ending, kept, sent = Ending(row, call, permit, money), False, False
+    ending, kept = Ending(row, call, permit, money), False
     try:
         _check_still_valid(row, call)
-        sent = True
+        ending.sent = True
         row.sent()
         reply: Reply = yield "send", row.run.timeout_s
         if kept := reply.open_stream:
@@ -140,7 +140,7 @@ def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done
         then = _settle(row, tries, ending, reply, judged)
     finally:
         if not kept:
-            ending.abandon(sent=sent)
+            ending.abandon()
     return _finish(row, call, reply, judged) if then.sleep_s is None else then.sleep_s
 
 

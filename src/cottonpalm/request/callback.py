@@ -79,7 +79,13 @@ class _Calls:
             call.row.sent()
 
 
-class AsyncModelGate(AsyncCallbackHandler):
+class _ModelsOnly:
+    """What else a chain does is not told to us, and costs nothing."""
+
+    ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = True
+
+
+class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
     """Gates the chat models of rows that run on the loop where it was made."""
 
     run_inline = True  # in the caller's context, so that the hook sees what is set here
@@ -122,7 +128,7 @@ class AsyncModelGate(AsyncCallbackHandler):
         self._calls.failed(run_id, error)
 
 
-class SyncModelGate(BaseCallbackHandler):
+class SyncModelGate(_ModelsOnly, BaseCallbackHandler):
     """Gates the chat models of rows that run on threads."""
 
     run_inline = True

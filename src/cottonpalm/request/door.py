@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -12,9 +11,10 @@ from cottonpalm.request.attempts import Done, Kept, Reply
 from cottonpalm.request.tap import AsyncTap, Reading, SyncTap, tap_class
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import ModuleType
 
+# Below the original `send` nothing is ours: a transport may itself use a client.
 INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
 _OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
@@ -36,30 +36,33 @@ class Door:
 
     async def once(self, timeout_s: float) -> Reply:
         """Send once, as a task; an exception becomes part of the reply."""
+        token = INSIDE.set(True)
         try:
-            with _inside():
-                async with asyncio.timeout(timeout_s):
-                    response = await self.send()
-                    if self.stream and response.status_code >= 400:
-                        await response.aread()
+            async with asyncio.timeout(timeout_s):
+                response = await self.send()
+                if self.stream and response.status_code >= 400:
+                    await response.aread()
         except TimeoutError as exc:
             return Reply(error=self.timed_out(timeout_s, exc))
         except Exception as exc:  # noqa: BLE001 - judged, and raised again when the tries are used up
             return Reply(error=exc)
+        finally:
+            INSIDE.reset(token)
         return self._reply(response)
 
     def once_sync(self, timeout_s: float) -> Reply:
         """Send once and block this thread; the timeout bounds each socket operation."""
         request, kept = self.request, self.request.extensions
         request.extensions = {**kept, "timeout": _lowered(kept.get("timeout"), timeout_s)}
+        token = INSIDE.set(True)
         try:
-            with _inside():
-                response = self.send()
-                if self.stream and response.status_code >= 400:
-                    response.read()
+            response = self.send()
+            if self.stream and response.status_code >= 400:
+                response.read()
         except Exception as exc:  # noqa: BLE001 - judged, and raised again when the tries are used up
             return Reply(error=exc)
         finally:
+            INSIDE.reset(token)
             request.extensions = kept
         return self._reply(response)
 
@@ -110,13 +113,3 @@ def _lowered(timeouts: dict[str, float | None] | None, timeout_s: float) -> dict
     """No socket operation of a thread may take longer than the whole try."""
     own = {name: (timeouts or {}).get(name) for name in ("connect", "read", "write", "pool")}
     return {name: timeout_s if value is None else min(value, timeout_s) for name, value in own.items()}
-
-
-@contextmanager
-def _inside() -> Iterator[None]:
-    """Below the original `send` nothing is ours: a transport may itself use a client."""
-    token = INSIDE.set(True)
-    try:
-        yield
-    finally:
-        INSIDE.reset(token)

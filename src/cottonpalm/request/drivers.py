@@ -29,7 +29,7 @@ async def drive(row: RowAccount, call: Call, door: Door) -> Any:
                 case "send":
                     result = await door.once(value)
                 case "permit":
-                    result = await _permit(row, value)
+                    result = _free_permit(row, value) or await _permit(row, value)
                 case "money":
                     result = await _money(row, value)
                 case _:
@@ -53,7 +53,7 @@ def drive_sync(row: RowAccount, call: Call, door: Door) -> Any:
                 case "send":
                     result = door.once_sync(value)
                 case "permit":
-                    result = _permit_sync(row, value)
+                    result = _free_permit(row, value) or _permit_sync(row, value)
                 case "money":
                     result = _money_sync(row, value)
                 case _:
@@ -66,24 +66,23 @@ def drive_sync(row: RowAccount, call: Call, door: Door) -> Any:
         steps.close()
 
 
+def _free_permit(row: RowAccount, key: str) -> Permit | None:
+    """A permit, if one need not be waited for: the common case, which a coroutine would make dearer."""
+    return row.run.turnstile(key).try_acquire(row.priority)
+
+
 async def _permit(row: RowAccount, key: str) -> Permit:
     turnstile = row.run.turnstile(key)
-    permit = turnstile.try_acquire(row.priority)
-    if permit is None:
-        row.drain()
-        with row.in_line(turnstile):
-            permit = await turnstile.aacquire(row.priority)
-    return permit
+    row.drain()
+    with row.in_line(turnstile):
+        return await turnstile.aacquire(row.priority)
 
 
 def _permit_sync(row: RowAccount, key: str) -> Permit:
-    turnstile = row.run.turnstile(key)
-    permit = turnstile.try_acquire(row.priority)
-    if permit is not None:
-        return permit
     row.drain()
     if _on_a_loop():
         return _force(row, key)
+    turnstile = row.run.turnstile(key)
     with row.in_line(turnstile), row.parking() as on_wait:
         return turnstile.acquire(row.priority, on_wait=on_wait)
 

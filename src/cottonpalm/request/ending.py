@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 
 class Money:
-    """What one try may cost: `bound` is None where it cannot be known, `reserved` is what the ledger holds for it."""
+    """What one try may cost; `reserved` is what the ledger holds for it."""
+
+    __slots__ = ("_call", "_row", "rates", "reserved")
 
     def __init__(self, row: RowAccount, call: Call) -> None:
         self._row, self._call = row, call
         self.reserved = 0
         self.rates = row.run.rates(call)
-        self.bound = self._bound()
 
-    def _bound(self) -> int | None:
+    @property
+    def bound(self) -> int | None:
+        """The most it can cost, None where that cannot be known. Worked out only for a budget or an estimate."""
         rates, call, run = self.rates, self._call, self._row.run
         if rates is None:
             return None
@@ -73,11 +76,13 @@ class Money:
 class Ending:
     """What a try holds while it is under way. `over` or `abandon`, whichever comes first, settles it, once."""
 
+    __slots__ = ("_began", "_money", "_once", "_permit", "call", "row", "sent", "streaming")
+
     def __init__(self, row: RowAccount, call: Call, permit: Permit, money: Money) -> None:
         self.row, self.call = row, call
         self._permit, self._money = permit, money
         self._began = clock.now()
-        row.wire(+1)
+        self.sent = False  # it went out: nothing before that costs anything
         self._once = threading.Lock()  # taken by whoever settles, and never given back
         self.streaming = False  # the request stays open until its stream is over
 
@@ -116,11 +121,11 @@ class Ending:
                 RequestFinished(self.row.index, call.label, status, kind, clock.now() - self._began, usage)
             )
 
-    def abandon(self, *, sent: bool = True) -> None:
+    def abandon(self) -> None:
         """The try was cancelled: nobody knows what the provider made of it, so its bound stays booked."""
         if not self._once.acquire(blocking=False):
             return
-        if sent:
+        if self.sent:
             self._money.settle(None, None, billed=True)
         else:
             self._money.give_back()
@@ -130,7 +135,8 @@ class Ending:
         turnstile = self._permit.turnstile
         before = turnstile.limit
         turnstile.release(self._permit, verdict, pause_s)
-        self.row.wire(-1)
+        if self.sent:
+            self.row.answered()
         if self.streaming:
             self.row.end()
         if turnstile.limit != before:

@@ -20,7 +20,7 @@ from cottonpalm.request.door import INSIDE, Door
 from cottonpalm.request.drivers import drive, drive_sync
 from cottonpalm.request.live import LIVE, shadow_row
 from cottonpalm.request.loops import at_home
-from cottonpalm.request.shapes import Call, recognise
+from cottonpalm.request.shapes import WHOSE, Call, call_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 OPT_OUT: Final = "COTTONPALM_NO_HOOK"
 _CLIENTS: Final = ("httpx", "httpx2")
+_WHOSE: Final[dict[bytes, str]] = {name.encode(): name for name in WHOSE}
 _PROBE: Final[ContextVar[list[str] | None]] = ContextVar("cottonpalm_probe", default=None)
 _lock: Final = threading.Lock()
-_installed: Final[set[str]] = (
-    set()
-)  # a flag of ours, never a mark on the function: later wrappers would hide it
+# What was put into each client, by library; never a mark on the function: later wrappers would hide it.
+_installed: Final[dict[str, tuple[Any, Any]]] = {}
 _probing = 0
 
 
@@ -43,8 +43,7 @@ def install() -> None:
     with _lock:
         for name in _CLIENTS:
             if name not in _installed and importlib.util.find_spec(name) is not None:
-                _patch(importlib.import_module(name))
-                _installed.add(name)
+                _installed[name] = _patch(importlib.import_module(name))
 
 
 def reaches() -> bool:
@@ -54,9 +53,10 @@ def reaches() -> bool:
     return bool(names) and all(_reached(importlib.import_module(name)) for name in names)
 
 
-def _patch(http: ModuleType) -> None:
+def _patch(http: ModuleType) -> tuple[Any, Any]:
     http.AsyncClient.send = _async_send(http, http.AsyncClient.send)
     http.Client.send = _sync_send(http, http.Client.send)
+    return http.AsyncClient.send, http.Client.send
 
 
 def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,17 +100,30 @@ def _ours(request: Any) -> tuple[RowAccount, Call] | None:
 
 
 def _call(request: Any) -> Call | None:
-    if request.method != "POST" or family_of(request.url.path) is None:
+    if request.method != "POST":
+        return None
+    url = request.url
+    path = url.path
+    if (family := family_of(path)) is None:
         return None
     content = getattr(request, "_content", None)  # what is not in memory is not ours; `.content` would raise
     if not isinstance(content, bytes):
         return None
-    url = request.url
-    headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in request.headers.raw}
-    return recognise("POST", (url.scheme, url.host, url.port, url.path), headers, content)
+    headers = {}
+    for raw, value in request.headers.raw:  # most of them are of no interest: not even decoded
+        if (name := _WHOSE.get(raw.lower())) is not None:
+            headers[name] = value.decode("latin-1")
+    return call_of(family, (url.scheme, url.host, url.port, path), headers, content)
 
 
 def _reached(http: ModuleType) -> bool:
+    if (http.AsyncClient.send, http.Client.send) == _installed[http.__name__]:
+        return True
+    return _passed_on(http)
+
+
+def _passed_on(http: ModuleType) -> bool:
+    """Whether those who patched after us still call us: only a request can tell."""
     global _probing  # noqa: PLW0603 - counts the probes under way
     seen: list[str] = []
     with _lock:

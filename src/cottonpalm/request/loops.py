@@ -47,6 +47,8 @@ async def leave() -> None:
 def at_home(http: ModuleType, client: Any) -> Any:
     """The client itself on the loop it belongs to (or where it cannot be twinned), else its twin on this loop."""
     loop = asyncio.get_running_loop()
+    if (home := _homes.get(client)) is not None and home() is loop:  # a home never changes: no lock is needed
+        return client
     with _lock:
         home = _homes.get(client)
         if home is None and not _used(client):

@@ -174,15 +174,16 @@ class RunAccount:
 
         The asked one first: the bound was made with its prices, and a ceiling must not move afterwards.
         """
-        for model in (call.model, served):
-            if model is None:
-                continue
-            where = (model, call.label)
-            if where not in self._rates:
-                self._rates[where] = self.prices.rates(model, call.url)
-            if (rates := self._rates[where]) is not None:
-                return rates
-        return None
+        rates = self._rates_of(call.model, call)
+        return self._rates_of(served, call) if rates is None and served is not None else rates
+
+    def _rates_of(self, model: str, call: Call) -> Rates | None:
+        where = (model, call.label)
+        try:
+            return self._rates[where]
+        except KeyError:
+            rates = self._rates[where] = self.prices.rates(model, call.url)
+            return rates
 
     def stop(self, fault: Fault) -> None:
         """No row can survive this: tell the run, once."""

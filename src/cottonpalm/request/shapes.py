@@ -23,7 +23,7 @@ SIGNATURE_LIFE_S: Final = 300.0  # AWS refuses a request whose signature is olde
 _SALT: Final = os.urandom(
     16
 )  # never stored, never logged: a digest of a credential is of use in this process only
-_WHOSE: Final = (
+WHOSE: Final = (
     "authorization",
     "x-api-key",
     "api-key",
@@ -48,22 +48,30 @@ class Call:
     Attributes:
         key: what shares a limit: host, port, model and account (as a salted digest).
         label: host and model, to show.
-        identity: equal for equal questions to the same model of the same account.
-        max_output_tokens: the request's own bound, or None.
+        body: `content`, parsed.
         signed: its headers hold a signature that grows old.
         born: `clock.now()` when the chain made it.
     """
 
     key: str
     label: str
-    identity: tuple[str, str, bytes]
     family: Family
     model: str
     url: str
     content: bytes
-    max_output_tokens: int | None
+    body: dict[str, Any]
     signed: bool
     born: float
+
+    @property
+    def identity(self) -> tuple[str, str, bytes]:
+        """Equal for equal questions to the same model of the same account. Only failures are looked up by it."""
+        return (self.key, self.url, blake2b(self.content, digest_size=16).digest())
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The request's own bound, or None."""
+        return self.family.max_output_tokens(self.body)
 
     def input_bound(self) -> int | None:
         """The most input tokens this can be: no tokenizer makes more of a text than it has bytes.
@@ -83,12 +91,19 @@ def recognise(
     Args:
         method: of HTTP.
         url: scheme, host, port where it is not the scheme's own, path.
-        headers: names in lower case.
+        headers: names in lower case; only those of `WHOSE` matter.
         content: the whole body.
     """
-    scheme, host, port, path = url
-    if method != "POST" or (family := family_of(path)) is None:
+    if method != "POST" or (family := family_of(url[3])) is None:
         return None
+    return call_of(family, url, headers, content)
+
+
+def call_of(
+    family: Family, url: tuple[str, str, int | None, str], headers: Mapping[str, str], content: bytes
+) -> Call | None:
+    """`recognise` for a POST to a path that is known to speak this format."""
+    scheme, host, port, path = url
     body = loads(content)
     if not isinstance(body, dict) or not family.is_request(body):
         return None
@@ -96,16 +111,15 @@ def recognise(
     if model is None:
         return None
     where = host if port is None else f"{host}:{port}"
-    key = f"{where}/{model}#{_account(tuple(headers.get(name, '') for name in _WHOSE))}"
+    label = f"{where}/{model}"
     return Call(
-        key=key,
-        label=f"{where}/{model}",
-        identity=(key, path, blake2b(content, digest_size=16).digest()),
+        key=f"{label}#{_account(tuple(map(headers.get, WHOSE)))}",
+        label=label,
         family=family,
         model=model,
         url=f"{scheme}://{where}{path}",
         content=content,
-        max_output_tokens=family.max_output_tokens(body),
+        body=body,
         signed=headers.get("authorization", "").startswith(_SIGNED),
         born=clock.now(),
     )
@@ -117,13 +131,13 @@ def _model(body: dict[str, Any], path: str) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _account(headers: tuple[str, ...]) -> str:
+def _account(headers: tuple[str | None, ...]) -> str:
     """Whose quota this is, as six salted bytes of a digest; the credential itself goes nowhere."""
     return blake2b("\0".join(map(_lasting, headers)).encode(), digest_size=6, key=_SALT).hexdigest()
 
 
-def _lasting(value: str) -> str:
+def _lasting(value: str | None) -> str:
     """The part of a credential that stays the same from request to request."""
-    if value.startswith(_ROTATING):
+    if value is None or value.startswith(_ROTATING):
         return ""
     return value.partition("Credential=")[2].partition("/")[0] if value.startswith(_SIGNED) else value
