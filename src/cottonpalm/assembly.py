@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
-from cottonpalm import clock, fingerprint, reading
+from cottonpalm import clock, fingerprint, reading, sameness
 from cottonpalm.call import Caller
 from cottonpalm.engine import Engine, Job
 from cottonpalm.faults import ConfigError
 from cottonpalm.gates.cache import CacheMemory
 from cottonpalm.judge import Judge
 from cottonpalm.model import PICO
+from cottonpalm.pure.keys import content_key
 from cottonpalm.pure.prices import PriceBook
 from cottonpalm.request import hook
 from cottonpalm.request.account import RunAccount
@@ -69,6 +70,13 @@ class Opened(NamedTuple):
     release: Callable[[], None]
 
 
+def let_go(opened: Opened | None) -> None:
+    """Give a run back that was opened for an engine which then could not be made."""
+    if opened is not None:
+        opened.run.close()
+        opened.release()
+
+
 class Assembly:
     """One chain with its settings, ready to make engines."""
 
@@ -106,8 +114,8 @@ class Assembly:
 
     @cached_property
     def digest(self) -> bytes:
-        """The description in 16 bytes."""
-        return fingerprint.digest(self.description)
+        """All that shapes an answer besides the row, in 16 bytes, for a cache in this process's memory."""
+        return sameness.digest(self.chains, self.settings.validate, self.settings.accept_truncated)
 
     # -- engines
 
@@ -185,9 +193,13 @@ class Assembly:
         opened = self.open_run()
         if opened is None:
             raise ConfigError("there is no store to take failed rows from: give store= and run=")
-        counts = opened.run.counts()
-        total = counts.get(RETRYABLE, 0) + counts.get(FAILED, 0)
-        return self.engine(self._failed_rows(opened.run), opened=opened, total=total)
+        try:
+            counts = opened.run.counts()
+            total = counts.get(RETRYABLE, 0) + counts.get(FAILED, 0)
+            return self.engine(self._failed_rows(opened.run), opened=opened, total=total)
+        except BaseException:
+            let_go(opened)
+            raise
 
     def _failed_rows(self, run: RunStore) -> Iterator[Again]:
         after, last = -1, run.last_slot()
@@ -199,6 +211,11 @@ class Assembly:
                 if not has_input(record):
                     raise ConfigError(
                         f"the store keeps no inputs of run {run.name!r} (store_inputs=False): give the rows to retry"
+                    )
+                if content_key(kept.input) != failed[slot].content:
+                    raise ConfigError(
+                        f"row {slot} of run {run.name!r} was asked with a config or keywords that the store does not "
+                        "keep: give retry the rows, with the same config and keywords"
                     )
                 yield Again(failed[slot], kept.input, kept.id)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.faults import RowFailed, RunStopped
 from cottonpalm.model import Outcome
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from cottonpalm.run import AsyncRun, BaseRun, Run
 
+NOTE: Final = "cottonpalm: row "  # how the note on a raised exception begins
+
 
 class Collected:
     """The outcomes of a list of rows, in input order; rows that were never tried are "skipped"."""
@@ -22,6 +24,7 @@ class Collected:
         self.outcomes = [Outcome(index, "skipped", input=row) for index, row in enumerate(inputs)]
         self.run: BaseRun | None = None
         self.kept = False  # the outcomes can be had from `last_run`
+        self._interrupted = False
         self._error: BaseException | None = None
         self._lowest: Outcome | None = None  # of the rows that failed...
         self._failed = 0  # ...so many...
@@ -30,8 +33,15 @@ class Collected:
 
     def stop(self) -> None:
         """Ctrl-C: admit no more."""
+        self._interrupted = True
         if self.run is not None:
             self.run.stop()
+
+    def begun(self, run: BaseRun) -> None:
+        """The run is there; a Ctrl-C that came while its store was being opened stops it now."""
+        self.run = run
+        if self._interrupted:
+            run.stop()
 
     # -- reading a run
 
@@ -123,17 +133,24 @@ class Collected:
             raise self._error
         if self._lowest is not None:
             exc = exception_of(self._lowest)
-            exc.add_note(self._note(self._lowest.index))
+            _note(exc, self._told(self._lowest.index))
             raise exc
 
-    def _note(self, lowest: int) -> str:
-        note = f"cottonpalm: row {lowest} and {self._failed - 1} other of {self._ended} rows failed"
+    def _told(self, lowest: int) -> str:
+        note = f"{NOTE}{lowest} and {self._failed - 1} other of {self._ended} rows failed"
         if self.kept:
             note += (
                 "; the answers of the others are in processor.last_run.outcomes(), and processor.retry() does the "
                 "failed ones again"
             )
         return note
+
+
+def _note(exc: BaseException, note: str) -> None:
+    """Add the note; in place of an earlier one, where a chain raises one and the same object again and again."""
+    notes: list[str] = getattr(exc, "__notes__", [])
+    notes[:] = [known for known in notes if not known.startswith(NOTE)]
+    exc.add_note(note)
 
 
 def row_of(got: Outcome | Chunk) -> int:

@@ -6,21 +6,23 @@ import asyncio
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import get_config_list
+from langchain_core.runnables.config import ensure_config, get_config_list, var_child_runnable_config
 
 from cottonpalm import settings as checked
-from cottonpalm.assembly import Assembly, Stored
+from cottonpalm.assembly import Assembly, Stored, let_go
 from cottonpalm.chain_face import ChainFace
 from cottonpalm.collected import Collected, row_of
+from cottonpalm.config import Budget, Cache
 from cottonpalm.faults import ConfigError
 from cottonpalm.run import AsyncRun, BaseRun, Run
 from cottonpalm.sync import bridge
 
 if TYPE_CHECKING:
-    from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
+    from cottonpalm.assembly import Opened
+    from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
     from cottonpalm.engine import Engine
     from cottonpalm.model import Outcome
     from cottonpalm.protocols import Observer, Store
@@ -28,6 +30,15 @@ if TYPE_CHECKING:
 
 Configs = RunnableConfig | Sequence[RunnableConfig] | None
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
+
+
+class Asked(NamedTuple):
+    """The rows of a `batch`, and what their answers depend on besides."""
+
+    rows: Any
+    configs: list[RunnableConfig] | Callable[[Any], RunnableConfig] | None
+    ids: Sequence[Any] | None
+    kwargs: dict[str, Any]
 
 
 class BatchProcessor(ChainFace):
@@ -95,28 +106,29 @@ class BatchProcessor(ChainFace):
             concurrency=limits,
             cap=cap,
             retry=checked.retry_of(retry),
-            fallbacks=tuple(checked.runnable(one, "each of fallbacks") for one in fallbacks),
-            validate=validate,
+            fallbacks=checked.fallbacks_of(fallbacks),
+            validate=checked.function(validate, "validate"),
             timeout_s=checked.positive(timeout, "timeout") or 600,
             item_timeout_s=checked.positive(item_timeout, "item_timeout"),
-            budget=budget,
+            budget=checked.made_as(budget, Budget, "budget"),
             prices=prices,
-            cache=cache,
+            cache=checked.made_as(cache, Cache, "cache"),
             store=store,
-            run=run,
-            priority=priority,
+            run=checked.name_of(run, "run"),
+            priority=checked.function(priority, "priority"),
             max_failures=checked.failures_of(max_failures),
             accept_truncated=accept_truncated,
-            classify=classify,
+            classify=checked.function(classify, "classify"),
             output_type=output_type,
             store_inputs=store_inputs,
-            fingerprint=fingerprint,
+            fingerprint=checked.name_of(fingerprint, "fingerprint"),
             request_hook=request_hook,
             progress=progress,
-            observers=tuple(observers),
+            observers=checked.observers_of(observers),
         )
         self._assembly = Assembly(self.chain, self._settings)
         self._last: Callable[[], BaseRun | None] = lambda: None
+        self._asked: Asked | None = None  # of the latest batch, while nothing else came after it
 
     # -- many rows, the interface of a Runnable
 
@@ -186,10 +198,10 @@ class BatchProcessor(ChainFace):
             max_concurrency=most,
         )
         run = AsyncRun(engine)
-        self._remember(run, keep=True)
+        self._remember(run, keep=True, asked=Asked(collected.inputs, many, ids, kwargs))
         run.keep(collected.outcomes)
         collected.kept = True
-        collected.run = run
+        collected.begun(run)
         async with run:
             await collected.fill(run)
 
@@ -304,31 +316,65 @@ class BatchProcessor(ChainFace):
         """
         return self._remember(Run(self._watched(self._assembly.engine_for_failed())))
 
-    def retry(self, rows: Rows | None = None) -> list[Outcome]:
+    def retry(
+        self,
+        rows: Rows | None = None,
+        config: Configs = None,
+        *,
+        ids: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Outcome]:
         """Do the failed rows again, those that failed for good included; returns their outcomes, in row order.
 
+        Straight after `batch` there is nothing to say: each row is asked as it was, with its config and keywords.
+
         Args:
-            rows: the run's rows, where the store does not keep inputs (`store_inputs=False`).
+            rows: the run's rows, where the store does not keep them (`store_inputs=False`).
+            config: as it was given with these rows.
+            ids: as they were given with these rows.
+            kwargs: as they were given with these rows.
 
         Raises:
-            ConfigError: there is no run to take failed rows from.
+            ConfigError: there is no run to take failed rows from, or not all that their answers depend on.
             RunStopped: as for `start`.
         """
+        if rows is None and (config is not None or ids is not None or kwargs):
+            raise ConfigError("a config, ids or keywords for retry() need the rows they were given with")
         if self._settings.store is None:
             return self._retry_last()
-        with self.start_failed() if rows is None else self.start(rows, stored="retry") as run:
+        last = asked = self._asked
+        if rows is not None:
+            asked = Asked(rows, _each(config, rows), ids, kwargs)
+        with self._remember(self._failed_run(asked, given=rows is not None), asked=last) as run:
             outcomes = list(run)
         return sorted(outcomes, key=lambda outcome: outcome.index)
 
+    def _failed_run(self, asked: Asked | None, *, given: bool) -> Run:
+        """From the rows, where they are given or are not all that their answers depend on; else from the store."""
+        if asked is None or not (given or asked.configs or asked.kwargs):
+            return Run(self._watched(self._assembly.engine_for_failed()))
+        rows, configs, ids, kwargs = asked
+        return Run(self._engine(rows, ids=ids, configs=configs, kwargs=kwargs, stored="retry"))
+
     def _retry_last(self) -> list[Outcome]:
-        last = self.last_run
-        if last is None:
-            raise ConfigError("retry() found no run: call batch first, or give store= and run=")
+        last, asked = self.last_run, self._asked
+        if last is None or asked is None:
+            raise ConfigError(
+                "retry() found no batch to go on with: call batch first, or give store= and run="
+            )
         known = last.outcomes()
         failed = [outcome for outcome in known if outcome.status != "ok"]
-        with Run(self._engine([outcome.input for outcome in failed])) as run:
+        configs = asked.configs
+        engine = self._engine(
+            [outcome.input for outcome in failed],
+            configs=[configs[outcome.index] for outcome in failed] if isinstance(configs, list) else configs,
+            kwargs=asked.kwargs,
+            max_concurrency=_most(configs if isinstance(configs, list) else None),
+        )
+        with Run(engine) as run:
             for outcome in run:
                 outcome.index = failed[outcome.index].index
+                outcome.id = known[outcome.index].id
                 known[outcome.index] = outcome
         return [known[outcome.index] for outcome in failed]
 
@@ -378,19 +424,28 @@ class BatchProcessor(ChainFace):
     # -- engines
 
     def _engine(self, rows: Any, **more: Any) -> Engine:
-        return self._watched(self._assembly.engine(rows, opened=self._assembly.open_run(), **more))
+        return self._made(self._assembly.open_run(), rows, more)
 
     async def _aengine(self, rows: Any, **more: Any) -> Engine:
         """The same, with the store opened on a thread where that touches the disk."""
         on_disk = isinstance(self._settings.store, str | Path)
-        opened = await asyncio.to_thread(self._assembly.open_run) if on_disk else self._assembly.open_run()
-        return self._watched(self._assembly.engine(rows, opened=opened, **more))
+        opened = await _on_a_thread(self._assembly.open_run) if on_disk else self._assembly.open_run()
+        return self._made(opened, rows, more)
+
+    def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:
+        """An engine; where the call cannot be right, the run it opened is free for the next one."""
+        try:
+            return self._watched(self._assembly.engine(rows, opened=opened, **more))
+        except BaseException:
+            let_go(opened)
+            raise
 
     def _single(
         self, row: Any, config: RunnableConfig | None, kwargs: dict[str, Any], *, streaming: bool = False
     ) -> Engine:
-        configs = None if config is None else [config]
-        return self._assembly.engine([row], configs=configs, kwargs=kwargs, streaming=streaming, many=False)
+        return self._assembly.engine(
+            [row], configs=_configs(config, 1), kwargs=kwargs, streaming=streaming, many=False
+        )
 
     def _watched(self, engine: Engine) -> Engine:
         if self._settings.progress:
@@ -401,14 +456,30 @@ class BatchProcessor(ChainFace):
             engine.add_observer(progress)
         return engine
 
-    def _remember(self, run: AnyRun, *, keep: bool = False) -> AnyRun:
+    def _remember(self, run: AnyRun, *, keep: bool = False, asked: Asked | None = None) -> AnyRun:
         """`last_run`: kept for batch, whose outcomes it holds; let go with its reader for the others."""
         self._last = (lambda: run) if keep else weakref.ref(run)
+        self._asked = asked
         return run
 
 
 def _configs(config: Configs, rows: int) -> list[RunnableConfig] | None:
-    return None if config is None else get_config_list(config, rows)
+    """One for each row, or None where there is nothing to say; what the caller's own caller set is in them."""
+    return None if config is None and not _surrounding() else get_config_list(config, rows)
+
+
+def _each(config: Configs, rows: Any) -> list[RunnableConfig] | Callable[[Any], RunnableConfig] | None:
+    """One for each row of a list; the same one for all rows of an iterator."""
+    if isinstance(rows, Sequence):
+        return _configs(config, len(rows))
+    if config is None or isinstance(config, dict):
+        return _for_all(config)
+    raise ConfigError("a list of configs needs a list of rows")
+
+
+def _surrounding() -> bool:
+    """Whether this is a step of a chain whose config reaches the rows: its `configurable` shapes their answers."""
+    return bool((var_child_runnable_config.get() or {}).get("configurable"))
 
 
 def _most(config: Configs) -> int | None:
@@ -420,4 +491,22 @@ def _most(config: Configs) -> int | None:
 
 
 def _for_all(config: RunnableConfig | None) -> Callable[[Any], RunnableConfig] | None:
-    return None if config is None else lambda _row: config
+    if config is None and not _surrounding():
+        return None
+    whole = ensure_config(config)
+    return lambda _row: whole
+
+
+async def _on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
+    """Open on a thread. Whoever is cancelled meanwhile leaves nothing open behind."""
+    task = asyncio.ensure_future(asyncio.to_thread(opening))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_opened_in_vain)
+        raise
+
+
+def _opened_in_vain(task: asyncio.Task[Opened | None]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        let_go(task.result())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from langchain_core.runnables import Runnable
 
@@ -73,7 +73,7 @@ def retry_of(given: int | RetryPolicy) -> RetryPolicy:
     """A number of retries after the first try, or the policy itself."""
     if isinstance(given, RetryPolicy):
         return given
-    if isinstance(given, bool) or given < 0:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
         raise ConfigError(
             f"retry={given!r}: say how many retries may follow the first try (0 for none), or RetryPolicy"
         )
@@ -91,13 +91,55 @@ def runnable(chain: object, what: str) -> Runnable[Any, Any]:
 
 def positive(value: float | None, what: str) -> float | None:
     """A number of seconds above zero, or None."""
-    if value is not None and not value > 0:
+    if value is not None and not (_is_number(value) and value > 0):
         raise ConfigError(f"{what}={value!r} must be a positive number of seconds")
     return value
 
 
 def failures_of(value: float | None) -> float | None:
     """A number of rows, or a share below 1."""
-    if value is not None and value < 0:
+    if value is not None and not (_is_number(value) and value >= 0):
         raise ConfigError(f"max_failures={value!r}: say a number of rows, or a share such as 0.1")
     return value
+
+
+Of = TypeVar("Of")
+
+
+def made_as(value: Of, cls: type, what: str) -> Of:
+    """None, or an object of the class that is meant: an amount alone is no `Budget`."""
+    if value is None or isinstance(value, cls):
+        return value
+    raise ConfigError(f"{what}={value!r} must be a {cls.__name__}, as in {what}={cls.__name__}(...)")
+
+
+def function(value: Of, what: str) -> Of:
+    """None, or something that can be called."""
+    if value is None or callable(value):
+        return value
+    raise ConfigError(f"{what}={value!r} must be a function")
+
+
+def name_of(value: str | None, what: str) -> str | None:
+    """None, or text that is not empty."""
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise ConfigError(f"{what}={value!r} must be a text that is not empty")
+
+
+def observers_of(given: Sequence[Observer]) -> tuple[Observer, ...]:
+    """Objects that can see."""
+    if not isinstance(given, Iterable) or not all(callable(getattr(one, "see", None)) for one in given):
+        raise ConfigError(f"observers={given!r}: give a list of objects with a method see(event)")
+    return tuple(given)
+
+
+def fallbacks_of(given: Sequence[Runnable[Any, Any]]) -> tuple[Runnable[Any, Any], ...]:
+    """A list of chains."""
+    if isinstance(given, Runnable) or not isinstance(given, Iterable):
+        raise ConfigError("fallbacks must be a list of chains")
+    return tuple(runnable(one, "each of fallbacks") for one in given)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -38,7 +38,8 @@ class Tally:
     """What the rows of this process came to.
 
     Args:
-        max_failures: a number of rows, or a share of the finished ones when below 1; None for no bound.
+        max_failures: a number of rows (0: none may fail), or a share of the finished ones when below 1; None for no
+            bound.
     """
 
     max_failures: float | None = None
@@ -71,7 +72,7 @@ class Tally:
         bound, finished = self.max_failures, self.ok + self.failed
         if bound is None or not self.failed:
             return None
-        if bound >= 1:
+        if bound >= 1 or bound == 0:
             return f"{self.failed} rows failed, max_failures={bound:g}" if self.failed > bound else None
         if finished >= SHARE_FROM and self.failed > bound * finished:
             return f"{self.failed} of {finished} rows failed, max_failures={bound:.0%}"
