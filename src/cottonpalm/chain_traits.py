@@ -15,6 +15,8 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableGenerator
+from langchain_core.runnables.configurable import DynamicRunnable
+from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
@@ -109,6 +111,8 @@ def output_types(chain: Any, output_type: Any = None) -> Mapping[str, type]:
 
 
 def _classes_of(runnable: Any) -> Iterator[type]:
+    if isinstance(runnable, RunnableWithFallbacks | DynamicRunnable):
+        return  # asked for an attribute, they answer with that of a part of theirs, or raise
     if isinstance(runnable, RunnableBindingBase):
         yield from _classes_in(runnable.kwargs)
         yield from _classes_in(getattr(runnable, "custom_output_type", None))

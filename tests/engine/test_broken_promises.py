@@ -252,6 +252,15 @@ def test_retry_without_a_batch_to_go_on_with_says_so() -> None:
         processor.retry()
 
 
+# -- chains that answer for their parts
+
+
+def test_a_function_with_fallbacks_can_be_stored(tmp_path: Path) -> None:
+    chain = RunnableLambda(echo).with_fallbacks([RunnableLambda(echo)])
+
+    assert BatchProcessor(chain, store=tmp_path / "a.db", run="one").batch([1]) == [1]
+
+
 # -- small ones
 
 
