@@ -48,13 +48,15 @@ class Emitter:
         if row is None:
             self._emit([outcome])
             return
-        self._idle.clear()
-        self._rows.append(row)
+        rows = self._rows
+        rows.append(row)
         self._outcomes.append(outcome)
-        if len(self._rows) >= GROUP_ROWS:
+        if len(rows) == 1:
+            self._idle.clear()
+            if not self._under_way:
+                self._timer = self._loop.call_later(GROUP_S, self.flush)
+        elif len(rows) >= GROUP_ROWS:
             self.flush()
-        elif self._timer is None and not self._under_way:
-            self._timer = self._loop.call_later(GROUP_S, self.flush)
 
     def flush(self) -> None:
         """Send the group off now, or as soon as the one under way is durable."""

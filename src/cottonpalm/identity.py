@@ -50,6 +50,7 @@ class Matcher:
         self._next = 0  # the position of the next row
         self._moved = False  # some row was not at its position
         self._dropped = False  # stored rows were passed over for good: only a look-up finds them
+        self._over = False  # every stored row is taken: all that come now are new
         self._looked_up = _NOWHERE  # the slot of the last row that only a look-up found
 
     @property
@@ -72,7 +73,7 @@ class Matcher:
         try:
             stored = self._page[self._at]
         except IndexError:
-            return self._search(key, content)
+            return self._new(key, content) if self._over else self._search(key, content)
         if stored[1] != key or key in self._skipped or self._used[stored[0]]:
             return self._search(key, content)
         self._at += 1
@@ -125,13 +126,16 @@ class Matcher:
 
     def _search(self, key: bytes, content: bytes) -> Slot:
         stored = self._from_skipped(key) or self._from_ahead(key)
-        if stored is None and not self._is_gap() and not self._is_complete():
-            stored = self._from_anywhere(key)
+        if stored is None:
+            if self._is_complete():
+                self._over = not self._skipped and (self._moved or self._next > self._last)
+            elif not self._is_gap():
+                stored = self._from_anywhere(key)
         return self._new(key, content) if stored is None else self._take(stored, content)
 
     def _new(self, key: bytes, content: bytes) -> Slot:
         self.added += 1
-        if self._is_gap():
+        if not self._over and self._is_gap():
             slot = self._next
             self._used[slot] = 1
             self._next += 1

@@ -8,7 +8,7 @@ import orjson
 
 from cottonpalm.faults import CannotStore
 from cottonpalm.model import ErrorRecord, Kind, Outcome, Usage
-from cottonpalm.stores.codec_values import check, decode, encode, qualified, text_of, types_of
+from cottonpalm.stores.codec_values import check, decode, encode, qualified, types_of
 
 if TYPE_CHECKING:
     from cottonpalm.stores.codec_kinds import Types
@@ -50,22 +50,27 @@ NOT_KEPT: Final = NotKept()
 def pack(outcome: Outcome, *, keep_input: bool, types: Types) -> bytes:
     """The record of an outcome that was tried ("ok" or "failed").
 
-    An input that cannot be stored is kept as its repr and never a failure.
+    Text and plain JSON come back equal; anything else is read back here and compared. An input that cannot be stored
+    is kept as its repr and never a failure.
 
     Raises:
         CannotStore: the output would not come back equal; `.text` is its repr.
     """
     output = outcome.output
-    record: dict[str, Any] = {OUTPUT: output if type(output) is str else check(output, types)}
-    if outcome.error is not None:
-        error = outcome.error
-        record[ERROR] = [error.kind.value, error.type, error.message, error.retryable]
-    if (usage := outcome.usage) is not None:
-        record[USAGE] = _usage(usage)
+    text = type(output) is str
+    record: dict[str, Any] = {
+        OUTPUT: output if text else check(output, types),
+        ATTEMPTS: outcome.attempts,
+        LATENCY: outcome.latency_s,
+    }
     _note(record, outcome)
     if keep_input:
         _keep_input(record, outcome.input, types)
-    return _written(record, output)
+    try:
+        return orjson.dumps(record)
+    except TypeError:  # text with lone surrogates, which JSON cannot hold
+        done = (INPUT,) if text else (INPUT, OUTPUT)  # encoded already
+        return orjson.dumps({name: part if name in done else encode(part) for name, part in record.items()})
 
 
 def _usage(usage: Usage) -> list[int]:
@@ -80,6 +85,10 @@ def _usage(usage: Usage) -> list[int]:
 
 def _note(record: dict[str, Any], outcome: Outcome) -> None:
     """What differs from the usual; the usual takes no room."""
+    if (error := outcome.error) is not None:
+        record[ERROR] = [error.kind.value, error.type, error.message, error.retryable]
+    if (usage := outcome.usage) is not None:
+        record[USAGE] = _usage(usage)
     if outcome.cost_pico is not None:
         record[COST], record[COST_SOURCE] = outcome.cost_pico, outcome.cost_source
     if outcome.lane != "live":
@@ -88,7 +97,6 @@ def _note(record: dict[str, Any], outcome: Outcome) -> None:
         record[MODEL] = outcome.model
     if outcome.id is not None:
         record[ID] = outcome.id
-    record[ATTEMPTS], record[LATENCY] = outcome.attempts, outcome.latency_s
     if outcome.truncated or outcome.cached:
         record[TRUNCATED], record[CACHED] = outcome.truncated, outcome.cached
 
@@ -98,18 +106,6 @@ def _keep_input(record: dict[str, Any], value: Any, types: Types) -> None:
         record[INPUT] = check(value, types)
     except CannotStore as exc:
         record[INPUT_TEXT] = exc.text
-
-
-def _written(record: dict[str, Any], output: Any) -> bytes:
-    """The record's bytes; text is read back and compared, everything else was."""
-    try:
-        packed = orjson.dumps(record)
-    except TypeError:  # text with lone surrogates, which JSON cannot hold
-        done = (INPUT,) if type(output) is str else (INPUT, OUTPUT)  # encoded already
-        return orjson.dumps({name: part if name in done else encode(part) for name, part in record.items()})
-    if type(output) is str and orjson.loads(packed)[OUTPUT] != output:
-        raise CannotStore("the text would not come back from the store equal", text=text_of(output))
-    return packed
 
 
 def unpack(record: bytes, index: int, types: Types) -> Outcome:

@@ -28,6 +28,7 @@ _ATOMS: Final[dict[type, Callable[[Any], bool]]] = {
     bool: lambda _: True,
     type(None): lambda _: True,
 }
+_LEAVES: Final = frozenset(_ATOMS)
 _DEPTH: Final = 100  # nested containers; JSON readers stop soon after
 _TEXT_CHARS: Final = 10_000  # kept of an output that cannot be stored
 
@@ -44,12 +45,12 @@ def encode(value: Any) -> Any:
 def decode(stored: Any, types: Types) -> Any:
     """The value that `encode` was given. An object whose class is not in `types` comes back as its plain data."""
     kind = type(stored)
-    if kind is list:
-        return [decode(part, types) for part in stored]
-    if kind is not dict:
+    if kind in _LEAVES:
         return stored
+    if kind is list:
+        return [part if type(part) in _LEAVES else decode(part, types) for part in stored]
     if TAG not in stored:
-        return {name: decode(part, types) for name, part in stored.items()}
+        return {name: part if type(part) in _LEAVES else decode(part, types) for name, part in stored.items()}
     return _decoder(stored[TAG])(stored, types, decode)
 
 
@@ -105,7 +106,9 @@ def _encode(value: Any, depth: int) -> Any:
         return {name: _encode(part, depth - 1) for name, part in value.items()}
     if _plain(value, 0):
         return value
-    return kinds.encode_kind(value, lambda part: _encode(part, depth - 1))
+    return kinds.encode_kind(
+        value, lambda part: part if _plain(part, depth - 1) else _encode(part, depth - 1)
+    )
 
 
 def _decoder(tag: Any) -> Callable[[dict[str, Any], Types, kinds.Decode], Any]:
