@@ -39,3 +39,4 @@ def test_no_command_at_all_shows_the_help(cottonpalm: Command) -> None:
     said = cottonpalm()
     assert said.code == 2
     assert "Usage" in said.out + said.err
+    assert "cottonpalm: " not in said.err  # no line that says nothing

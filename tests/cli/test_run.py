@@ -256,7 +256,7 @@ def test_a_bad_key_stops_the_run_with_4_and_says_how_to_go_on(
     server.script(lambda request: bad_key())
     said = ask("in.jsonl", "-o", "out.jsonl")
     assert said.code == 4
-    assert "cottonpalm: the run stopped after" in said.err
+    assert "cottonpalm: the run stopped: no row can be answered" in said.err
     assert "Incorrect API key" in said.err
     assert "resume   cottonpalm run in.jsonl -o out.jsonl --model openai:gpt-4o-mini" in said.err
     server.script(None)

@@ -51,6 +51,34 @@ def start(tmp_path: Path, server: Loopback) -> Iterator[Start]:
         yield command
 
 
+StartChain = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start_chain(tmp_path: Path) -> Iterator[StartChain]:
+    """`run` of one row, to standard output, with a chain that these lines define as a function `block`."""
+    with ExitStack() as stack:
+
+        def command(*code: str) -> subprocess.Popen[str]:
+            head = "from langchain_core.runnables import RunnableLambda"
+            (tmp_path / "app.py").write_text("\n".join([head, *code, "chain = RunnableLambda(block)", ""]))
+            rows(tmp_path / "in.jsonl", 1)
+            words = ["run", "in.jsonl", "-o", "-", "--chain", "app:chain"]
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cottonpalm.cli.app", *words],
+                cwd=tmp_path,
+                env=environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield command
+
+
 def stderr_line(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
     return process.stderr.readline()
@@ -215,3 +243,54 @@ def test_a_store_that_cannot_grow_stops_the_run_with_4(
     assert process.returncode == 4, said
     assert "cottonpalm: " in said
     assert "Traceback" not in said
+
+
+def test_a_chain_that_blocks_the_loop_is_left_by_the_third_signal(start_chain: StartChain) -> None:
+    process = start_chain(
+        "import os, time",
+        "async def block(row):",
+        "    os.write(1, b'blocks\\n')",
+        "    time.sleep(600)",
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    for word in ("stopping", "leaving"):
+        process.send_signal(signal.SIGINT)
+        assert word in stderr_line(process)
+    process.send_signal(signal.SIGINT)
+    assert rest_of(process).startswith("cottonpalm: left at once")
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "said"),
+    [
+        (("-", "-o", "out.jsonl"), 0, "cottonpalm: standard input is closed"),
+        (("in.jsonl", "-o", "-"), 1, "cottonpalm: -o -: standard output is closed; name a file"),
+    ],
+)
+def test_a_standard_stream_that_is_closed_is_said_in_one_line(
+    start: Start, tmp_path: Path, words: tuple[str, ...], closed: int, said: str
+) -> None:
+    rows(tmp_path / "in.jsonl", 1)
+    process = start(*words, preexec_fn=lambda: os.close(closed))
+    lines_said = rest_of(process).splitlines()
+    assert process.returncode == 2
+    assert lines_said[-1].startswith(said)
+    assert len(lines_said) == 1
+
+
+def test_a_closed_standard_error_harms_nothing(start: Start, tmp_path: Path) -> None:
+    rows(tmp_path / "in.jsonl", 3)
+    process = start("in.jsonl", "-o", "-", stdout=subprocess.PIPE, preexec_fn=lambda: os.close(2))
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(out.splitlines()) == 3
+
+
+def test_what_a_chain_prints_while_it_is_imported_stays_out_of_the_data(start_chain: StartChain) -> None:
+    process = start_chain("print('hello')", "def block(row):", "    return 1")
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert orjson.loads(out)["output"] == 1
+    assert said.startswith("hello")

@@ -11,6 +11,7 @@ import typer
 from cottonpalm import __version__
 from cottonpalm.cli import options as o  # noqa: TC001 - typer reads the annotations
 from cottonpalm.cli.problems import Code, Problem
+from cottonpalm.cli.streams import hold_standard_streams
 from cottonpalm.faults import CottonpalmError
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ def run(
         retries=retries,
     )
     check_what(job)
+    if run == "":
+        raise Problem(
+            "--run '': a run's name needs a letter at least; leave --run out to use the output's name"
+        )
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
     name = run or run_name(job.input, job.output)
     if job.input == job.output == "-" and run is None:
@@ -165,6 +170,7 @@ def _argv(context: typer.Context) -> Sequence[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Returns the exit code; every error is one line on stderr."""
+    hold_standard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     state: dict[str, Any] = {"argv": words}
     try:
@@ -185,6 +191,8 @@ def _explain(error: Exception, state: dict[str, Any]) -> int:
         return error.code
     if isinstance(error, CottonpalmError):  # a setting or a store that cannot work, met before any call
         screen.error(str(error))
+        return Code.USAGE
+    if hasattr(error, "format_message") and not error.format_message():  # no command: the help was shown
         return Code.USAGE
     if hasattr(error, "format_message"):  # the parser's own
         screen.error(f"{error.format_message()} (cottonpalm --help shows what there is)")

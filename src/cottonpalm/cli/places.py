@@ -44,6 +44,8 @@ def check_output(path: str, source: str, meta: Mapping[str, Any], *, overwrite: 
     Raises:
         Problem: an unknown suffix, no such folder or not writable, the input itself, or a file of others.
     """
+    if path == "-" and sys.stdout is None:
+        raise Problem("-o -: standard output is closed; name a file")
     if path != "-" and Path(path).is_dir():
         name = shown(path)
         raise Problem(f"-o {name} is a folder; name a file in it, for instance {name}/out.jsonl")

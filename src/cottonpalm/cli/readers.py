@@ -64,6 +64,8 @@ def _closed_on_error(stream: BinaryIO) -> Iterator[None]:
 
 def _standard_input() -> Rows:
     name = "standard input"
+    if sys.stdin is None:
+        raise Problem("standard input is closed; name a file of rows, or pipe rows in")
     try:
         fd = sys.stdin.fileno()
     except (OSError, ValueError):  # no real file: a test's, or an embedding program's

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
-from contextlib import ExitStack, closing, nullcontext, redirect_stdout
+from contextlib import ExitStack, closing, redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -70,6 +71,8 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
         if job.input == "-" and where.again:
             rows = StoredRows(store, store.known(where.run))
         check_output(job.output, job.input, info.meta if info else {}, overwrite=where.overwrite)
+        if job.output == "-":  # holds data alone: what a chain prints, also while it is imported, goes aside
+            stack.enter_context(redirect_stdout(sys.stderr))
         chain = job.build(rows, quiet=screen.quiet)
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
@@ -92,6 +95,12 @@ def _released(store: HeldStore, code: Code, screen: Screen) -> Code:
     return code
 
 
+def _why(stopped: RunStopped) -> str:
+    """The reason alone: the summary below counts the rows, those in flight at that moment too."""
+    said = str(stopped).partition(". What is done is kept")[0]
+    return f"the run stopped: {said.partition(' rows: ')[2] or said}"
+
+
 class Session:
     """Holds together what one command works with."""
 
@@ -107,14 +116,13 @@ class Session:
 
     def run(self, chain: Runnable[Any, Any]) -> Code:
         """All of it."""
-        to_terminal = self._job.output == "-" and sys.stdout.isatty()
+        to_terminal = self._job.output == "-" and os.isatty(1)
         progress = self._screen.observer(self._rows.total, live=not to_terminal)
         processor = self._processor(chain, progress)
         gc.collect()
         gc.freeze()  # LangChain's many objects need not be looked at again in each collection
-        aside = redirect_stdout(sys.stderr) if self._job.output == "-" else nullcontext()
         stored = "yield" if files.is_stream(self._job.output) else "skip"
-        with aside, processor.start(self._rows, stored=stored) as run:  # type: ignore[arg-type]
+        with processor.start(self._rows, stored=stored) as run:  # type: ignore[arg-type]
             if progress is not None:
                 progress.watch(lambda: run.stats)
             try:
@@ -227,7 +235,7 @@ class Session:
         elif self._unread is not None:
             self._screen.error(f"{self._unread}; the rows read before are done")
         elif stopped is not None and signal is None:
-            self._screen.error(str(stopped).partition(". What is done is kept")[0])
+            self._screen.error(_why(stopped))
         elif stopped is None and not self._tally.rows:
             self._screen.say(f"nothing to do: run {self._where.run} has done all its rows already")
 

@@ -1,10 +1,12 @@
-"""Ctrl-C and SIGTERM: once stops cleanly, twice leaves."""
+"""Ctrl-C and SIGTERM: once stops cleanly, twice leaves, whatever the chain is doing."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from cottonpalm.cli.problems import Code
 
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Self
 
-CODES = {signal.SIGINT: Code.INTERRUPTED, signal.SIGTERM: Code.TERMINATED}
+CODES: Final = {signal.SIGINT: Code.INTERRUPTED, signal.SIGTERM: Code.TERMINATED}
+LEAVE_S: Final = 10  # after the second signal: a step that blocks the loop cannot be broken off
+SHOW_CURSOR: Final = b"\x1b[?25h"
 
 
 class Stoppable(Protocol):
@@ -29,6 +33,9 @@ class Stoppable(Protocol):
 class Signals:
     """While open, the first signal stops the run and the second leaves it. `code` is the exit code then.
 
+    A run that does not end within ten seconds of the second signal, or until a third, is left as it is: the process
+    ends. That is safe at any moment, as a kill is.
+
     Args:
         run: what is stopped.
         say: tells the user; called inside the handler, so it must not lock or print by itself.
@@ -37,24 +44,42 @@ class Signals:
     def __init__(self, run: Stoppable, say: Callable[[str], None]) -> None:
         self.code: Code | None = None
         self._run, self._say = run, say
+        self._leaving = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._on) for number in CODES}
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._depart)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
+        if self._leaving:
+            signal.alarm(0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _on(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's form
+    def _on(self, number: int, frame: FrameType | None) -> None:
         if self.code is None:
             self.code = CODES[signal.Signals(number)]
             self._say("stopping: what is in flight is finished and kept (once more to leave at once)")
             self._run.stop("interrupted")
-        else:
+        elif not self._leaving:
+            self._leaving = True
             self._say("leaving: what is in flight is given up, what is done is kept")
+            signal.alarm(LEAVE_S)  # no thread is started in a handler
             self._run.abort()
+        else:
+            self._depart(number, frame)
+
+    def _depart(self, number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG002 - a handler's form
+        with suppress(OSError):
+            if os.isatty(2):
+                os.write(2, SHOW_CURSOR)
+            os.write(
+                2,
+                b"cottonpalm: left at once: the chain did not let go; what is done is kept, begin again to go on\n",
+            )
+        os._exit(self.code or Code.INTERRUPTED)
