@@ -41,6 +41,9 @@ def refused(said: object, *parts: str) -> None:
             b'{"txt": "a"}\n',
             "the prompt names no column of in.jsonl, so every row would ask the same; name one of {txt}",
         ),
+        ("in.jsonl", b'{"text":\n', "in.jsonl line 1: not a JSON object: unexpected end of data (column 9)"),
+        ("in.jsonl", b'{"a": 1234567890123456, "b": ' + b"[" * 100_000 + b"\n", "nested too deeply"),
+        ("in.jsonl", b"{}\n", "name one of its columns (the first row has none)"),
         ("in.csv", b"id;text\n1;a\n", "name one of {id;text}"),
         ("in.xlsx", b"PK", "cottonpalm knows .jsonl, .ndjson and .csv"),
     ],
@@ -142,6 +145,7 @@ def test_a_database_of_others_and_a_file_that_is_none_are_refused(
         (("--prompt", "{text}", "-q", "-v"), "say -q or -v, not both"),
         (("--prompt", "{text}", "--retries", "-1"), "--retries"),
         (("--prompt", "{text}", "--nonsense"), "--nonsense"),
+        (("--prompt", "{text}", "--run", ""), "a run's name needs a letter"),
     ],
 )
 def test_words_that_cannot_work_are_refused(

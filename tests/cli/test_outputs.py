@@ -174,6 +174,25 @@ def test_an_output_that_somebody_edited_is_refused(bench: Bench) -> None:
         bench.jsonl()
 
 
+def test_lines_that_somebody_added_are_not_cut_off_but_refused(bench: Bench) -> None:
+    bench.fill(3)
+    with bench.path.open("a") as file:
+        file.write("a note of mine\n")
+    with pytest.raises(Problem, match="was changed since this run wrote it"):
+        bench.jsonl()
+    assert bench.path.read_text().endswith("a note of mine\n")
+
+
+def test_a_row_that_somebody_added_to_the_csv_is_refused(bench: Bench) -> None:
+    bench.put(0, bench.outcome(0))
+    output = bench.csv()
+    output.finish(Order(range(1)), complete=True)
+    with bench.csv_path.open("a") as file:
+        file.write("mine,,,,\n")
+    with pytest.raises(Problem, match="was changed since this run wrote it"):
+        bench.csv()
+
+
 def test_a_foreign_file_put_in_place_before_the_first_line_is_refused(bench: Bench) -> None:
     bench.jsonl().close()  # begun, and killed before the first row
     with bench.path.open("w") as file:

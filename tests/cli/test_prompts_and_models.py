@@ -159,6 +159,7 @@ def folder(tmp_path: Path) -> Path:
         "chain = RunnableLambda(lambda row: row['text'])\n"
         "class Holder:\n    inner = chain\n"
         "def make(): return chain\n"
+        "number = 3\n"
     )
     (tmp_path / "cp_broken.py").write_text("import json\n\nboom = 1 / 0\n")
     (tmp_path / "cp_needs.py").write_text("import no_such_package_at_all\n")
@@ -175,7 +176,14 @@ def test_what_is_no_chain_is_said_in_one_line(folder: Path) -> None:
     assert "write MODULE:ATTRIBUTE" in chain_refusal("cp_app", folder)
     assert "no module 'cp_nowhere'" in chain_refusal("cp_nowhere:chain", folder)
     assert "has no attribute 'chian'; its Runnables are chain" in chain_refusal("cp_app:chian", folder)
+    assert "write MODULE:ATTRIBUTE, for instance cp_app:chain" in chain_refusal("cp_app.py:chain", folder)
+    assert "write MODULE:ATTRIBUTE" in chain_refusal("../cp_app:chain", folder)
     assert "is no Runnable but a function" in chain_refusal("cp_app:make", folder)
+    assert "is no Runnable but an int" in chain_refusal("cp_app:number", folder)
+    (folder / "cp_syntax.py").write_text("x = 1\ndef f(:\n")
+    said = chain_refusal("cp_syntax:chain", folder)
+    assert "SyntaxError: invalid syntax" in said
+    assert said.endswith(f"({folder}/cp_syntax.py line 2)")
     assert "ZeroDivisionError: division by zero" in chain_refusal("cp_broken:chain", folder)
     assert "cp_broken.py line 3" in chain_refusal("cp_broken:chain", folder)
     assert "No module named 'no_such_package_at_all'" in chain_refusal("cp_needs:chain", folder)

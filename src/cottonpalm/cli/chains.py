@@ -22,8 +22,8 @@ def load_chain(spec: str, folder: str) -> Runnable[Any, Any]:
         Problem: there is no such module or attribute, importing it fails, or it is no Runnable.
     """
     name, _, path = spec.partition(":")
-    if not name or not path:
-        raise Problem(f"--chain {spec}: write MODULE:ATTRIBUTE, for instance app:chain")
+    if not all((*name.split("."), *path.split("."))) or "/" in name or name.endswith(".py"):
+        raise Problem(f"--chain {spec}: write MODULE:ATTRIBUTE, for instance {_example(name, path)}")
     found: Any = _module(name, folder, spec)
     for part in path.split("."):
         if not hasattr(found, part):
@@ -51,7 +51,15 @@ def _module(name: str, folder: str, spec: str) -> ModuleType:
         raise Problem(f"--chain {spec}: importing it ends the program (sys.exit at module level)") from error
 
 
+def _example(name: str, path: str) -> str:
+    """What was probably meant: `app.py:chain` is a module all the same."""
+    module = name.removesuffix(".py")
+    return f"{module}:{path or 'chain'}" if module.isidentifier() else "app:chain"
+
+
 def _last(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({error.filename} line {error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename} line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"
@@ -76,5 +84,5 @@ def _kind(found: Any) -> str:
     return (
         f"{found.__name__}, a class; name an instance"
         if isinstance(found, type)
-        else f"a {type(found).__name__}"
+        else f"{'an' if type(found).__name__[0] in 'aeiou' else 'a'} {type(found).__name__}"
     )

@@ -88,6 +88,8 @@ def examine(path: str, mark: Mark | None, overwrite: bool) -> str:
         with Path(path).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             state = mark.state_of(file.fileno(), size) if mark else "foreign" if size else "new"
+            if mark is not None and state == "whole" and _has_lines_of_others(file, mark.size):
+                state = "foreign"
     except FileNotFoundError:
         return "short" if mark else "new"
     except OSError as error:
@@ -95,6 +97,12 @@ def examine(path: str, mark: Mark | None, overwrite: bool) -> str:
     if state == "foreign" and not overwrite:
         raise Problem(_refusal(path, mark))
     return "new" if state == "foreign" else state
+
+
+def _has_lines_of_others(file: BinaryIO, at: int) -> bool:
+    """Whether whole lines that we did not write follow ours; a torn one, or what a power cut leaves, is no line."""
+    file.seek(at)
+    return any(line.endswith(b"\n") and not line.startswith((OURS, b"\0")) for line in file)
 
 
 def _refusal(path: str, mark: Mark | None) -> str:

@@ -33,9 +33,11 @@ class JsonLines(Rows):
         return iter(())
 
     def _object(self, line: bytes) -> Row:
-        self.begins = self.line
+        self.begins, line = self.line, line.rstrip()  # a parser's own "line 2" would mislead
         try:
             row = orjson.loads(line) if LONG_NUMBER.search(line) is None else _exactly(line)
+        except RecursionError:
+            raise self.bad("not a JSON object: it is nested too deeply") from None
         except ValueError as error:
             raise self.bad(self._why(line, error)) from None
         if not isinstance(row, dict):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from cottonpalm.cli.files import Mark, examine, replacing
 from cottonpalm.cli.lines import dumped, line_of
 from cottonpalm.cli.problems import Code, Problem, os_problem
+from cottonpalm.observers.words import told
 
 if TYPE_CHECKING:
     from cottonpalm.model import Outcome
@@ -189,7 +190,7 @@ class CsvOutput:
 
 def _results(outcome: Outcome) -> list[str]:
     error = outcome.error
-    reason = "" if error is None else f"{error.kind}: {error.type}: {error.message}"
+    reason = "" if error is None else f"{error.kind}: {told(error)}"
     cost = outcome.cost_usd
     return [
         cell(outcome.output),

@@ -71,7 +71,7 @@ def row_prompt(template: str, system: str | None, known: Iterable[str], source: 
         c for c in named(system or "", columns) if c not in named(template, columns)
     ]
     if not used:
-        listed = ", ".join(f"{{{name}}}" for name in columns[:12])
+        listed = ", ".join(f"{{{name}}}" for name in columns[:12]) or "its columns (the first row has none)"
         raise Problem(
             f"the prompt names no column of {source}, so every row would ask the same; name one of {listed}"
         )

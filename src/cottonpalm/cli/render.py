@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,8 +78,8 @@ class Screen:
         if self.quiet:
             return
         for number, (label, text) in enumerate(summary.lines()):
-            lead = f"{label}: " if number == 0 else f"  {label:<8} "
-            self._print(Text.assemble((clean(lead, None).ljust(len(lead)), "bold"), clean(text, None)))
+            lead = f"{clean(label, None)}: " if number == 0 else f"  {label:<8} "
+            self._print(Text.assemble((lead, "bold"), clean(text, None)))
 
     def _prose(self, text: Text) -> None:
         self._console.print(text, soft_wrap=not self._console.is_terminal)  # a log line stays one line
@@ -110,7 +111,7 @@ def runs_table(runs: Iterable[RunInfo]) -> Table:
         ]
         pace = facts.get("rate")
         table.add_row(
-            *map(Text, [clean(info.name), *cells, rate(pace) if pace else "-", clean(info.holder or "-")])
+            *map(Text, [clean(info.name), *cells, rate(pace) if pace else "-", clean(holder_of(info) or "-")])
         )
     return table
 
@@ -122,6 +123,15 @@ def left_of(info: RunInfo) -> str:
         return "?"
     left = max(0, facts["total"] - info.ok - info.failed)
     return f"{left:,}" if facts.get("exact") else f"~{left:,}"
+
+
+def holder_of(info: RunInfo) -> str | None:
+    """Who works on a run, and since when; None: nobody."""
+    words = (info.holder or "").rsplit(" ", 2)
+    if len(words) != 3 or not words[2].isdecimal():  # another kind of store says it in its own words
+        return info.holder
+    since = dt.datetime.fromtimestamp(int(words[2]), dt.UTC).astimezone()
+    return f"process {words[1]} on {words[0]}, since {since:%Y-%m-%d %H:%M:%S}"
 
 
 def show_details(pairs: Iterable[tuple[str, Any]]) -> None:

@@ -75,4 +75,4 @@ def _details(info: RunInfo) -> Iterator[tuple[str, Any]]:
     if facts.get("code") is not None and info.holder is None:
         yield "exit code", facts["code"]
     if info.holder:
-        yield "held by", info.holder
+        yield "held by", render.holder_of(info)

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.observers.words import clean, count, duration, money, rate
+from cottonpalm.observers.words import clean, count, duration, money, rate, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ class Tally:
             self.output_tokens += outcome.usage.output_tokens
         if (error := outcome.error) is not None:
             self.kinds[error.kind] = self.kinds.get(error.kind, 0) + 1
-            self.first_failed = self.first_failed or f"row {outcome.index}: {error.type}: {error.message}"
+            self.first_failed = self.first_failed or f"row {outcome.index}: {told(error)}"
 
 
 class Distinct:
@@ -183,7 +183,8 @@ class Summary:
 def retry_command(name: str, store: str, default_store: str) -> str:
     """The command that takes the failed rows again."""
     where = [] if store == default_store else ["--store", store]
-    return shlex.join(["cottonpalm", "retry", name, *where])
+    named = [*where, "--", name] if name.startswith("-") else [name, *where]
+    return shlex.join(["cottonpalm", "retry", *named])
 
 
 def resume_command(argv: Sequence[str]) -> str:

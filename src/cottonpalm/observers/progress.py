@@ -5,6 +5,7 @@ The numbers are polled from the run a few times a second, so that showing them c
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from cottonpalm import clock
 from cottonpalm.model import Event, Kind, Paused, RequestFinished, RowFinished, RunEnded, RunStarted
-from cottonpalm.observers.words import clean, duration, money, rate
+from cottonpalm.observers.words import clean, duration, money, rate, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +155,10 @@ class Progress:
     ) -> None:
         self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
         can_redraw = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
+        shared = (
+            sys.stdout is not None and sys.stdout.isatty()
+        )  # what is printed there goes above the display
+        self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=shared)
         self._redraws = lines and (can_redraw if live is None else live)
         self._lines, self._verbose, self._total = lines, verbose, total
         self._stats: Callable[[], Snapshot] | None = None
@@ -188,9 +192,7 @@ class Progress:
                 self.say(self._request(event))
             case RowFinished() if self._verbose and event.outcome.error is not None:
                 error = event.outcome.error
-                self.say(
-                    f"row {event.outcome.index} failed ({error.kind}): {clean(f'{error.type}: {error.message}')}"
-                )
+                self.say(f"row {event.outcome.index} failed ({error.kind}): {clean(told(error))}")
 
     @staticmethod
     def _request(event: RequestFinished) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm.model import PICO
+
+if TYPE_CHECKING:
+    from cottonpalm.model import ErrorRecord
 
 SHORT: Final = 200  # characters of a foreign text that are shown
 _UNSEEN: Final = frozenset(
@@ -31,6 +34,11 @@ def _shown(char: str) -> str:
     if unicodedata.category(char) in _UNSEEN:
         return char.encode("unicode_escape").decode()
     return char
+
+
+def told(error: ErrorRecord) -> str:
+    """`ValueError: no such thing`, or the type alone where there is no message."""
+    return f"{error.type}: {error.message}" if error.message else error.type
 
 
 def count(number: int, noun: str) -> str:
