@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import Budget, Cache
+    from cottonpalm.model import Outcome
     from cottonpalm.protocols import RunStore
 
 LOOK_S: Final = 1.0  # how long a look at the hook holds for single calls
@@ -208,6 +209,8 @@ class Assembly:
             failed = {found.slot: found for found in page if found.status in (RETRYABLE, FAILED)}
             for slot, record in run.read(list(failed)).items():
                 kept = unpack(record, slot, self.types)
+                if _never_read(failed[slot].content, kept):
+                    continue  # there is no row to ask; whoever gives the rows again gives it mended
                 if not has_input(record):
                     raise ConfigError(
                         f"the store keeps no inputs of run {run.name!r} (store_inputs=False): give the rows to retry"
@@ -291,6 +294,11 @@ class Assembly:
             f"What is done is kept in {_shown(self.settings.store)}, run {run_store.name!r}: "
             "the same call again does the rest."
         )
+
+
+def _never_read(content: bytes, kept: Outcome) -> bool:
+    """Whether a stored failure is that of a row which the source could not read (see `Reader.item`)."""
+    return kept.error is not None and content == content_key(["cottonpalm: unreadable", kept.error.message])
 
 
 def _shown(store: object) -> str:

@@ -14,7 +14,9 @@ from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Cache
 from cottonpalm.faults import ConfigError, RunStopped
+from cottonpalm.model import ErrorRecord, Kind
 from cottonpalm.sameness import digest
+from cottonpalm.source import Broken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -250,6 +252,16 @@ def test_retry_without_a_batch_to_go_on_with_says_so() -> None:
 
     with pytest.raises(ConfigError, match="batch"):
         processor.retry()
+
+
+def test_retry_leaves_a_row_alone_that_could_not_be_read(tmp_path: Path) -> None:
+    seen: list[Any] = []
+    processor = BatchProcessor(RunnableLambda(seen.append), store=tmp_path / "a.db", run="one")
+    with processor.start([Broken(ErrorRecord(Kind.FAIL_ROW, "BrokenLine", "line 3 is cut")), "a"]) as run:
+        list(run)
+
+    assert processor.retry() == []
+    assert seen == ["a"]
 
 
 # -- chains that answer for their parts
