@@ -235,6 +235,29 @@ def test_a_full_disk_is_an_error_that_says_so_and_keeps_what_is_stored(store: Sq
     assert run.counts() == {1: 1}
 
 
+SHORT_FILE = """
+import resource, signal, sys
+from pathlib import Path
+from cottonpalm.stores import open_store
+from tests.contract.rows import row, write
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+run = open_store(Path(sys.argv[1])).open_run("r", None)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+try:
+    write(run, [row(slot, record=b"x" * 4_000) for slot in range(200)])
+except Exception as exc:
+    print(type(exc).__name__, exc)
+"""
+
+
+def test_a_write_that_the_system_refuses_says_that_the_disk_may_be_full_and_what_to_do(path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", SHORT_FILE, str(path)], stdout=subprocess.PIPE, check=True)
+    [line] = done.stdout.decode().splitlines()
+    assert line.startswith("StoreError")
+    for word in (str(path), "full", "ree some space", "again"):
+        assert word in line
+
+
 def test_a_group_that_cannot_be_stored_does_not_spoil_those_that_wait_with_it(store: SqliteStore) -> None:
     run = store.open_run("r", None)
     errors: dict[int, BaseException | None] = {}

@@ -107,7 +107,8 @@ def _trouble(exc: BaseException, path: Path) -> str:
     for words, trouble in _TROUBLES.items():
         if any(word in text for word in words):
             return trouble.format(text=text, folder=folder)
-    return f"failed ({type(exc).__name__}: {text}): check the disk, then run the same command again"
+    said = f"failed ({type(exc).__name__}: {text}): the disk may be full or broken"
+    return f"{said}. Free some space on it, check it, then run the same command again"
 
 
 class Home:
