@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
-from cottonpalm import clock, fingerprint, reading, sameness
+from cottonpalm import clock, fingerprint, sameness
 from cottonpalm.call import Caller
 from cottonpalm.engine import Engine, Job
 from cottonpalm.faults import ConfigError
@@ -164,7 +164,7 @@ class Assembly:
             many=many,
             retry=settings.retry,
             validate=settings.validate,
-            none_is_no_answer=reading.none_is_no_answer(self.chain),
+            none_is_no_answer=fingerprint.none_is_no_answer(self.chain),
             item_timeout_s=settings.item_timeout_s,
             max_failures=settings.max_failures,
             cap=cap,
@@ -236,7 +236,7 @@ class Assembly:
             prices=self.prices,
             retry=settings.retry,
             timeout_s=settings.timeout_s,
-            accept_truncated=settings.accept_truncated or reading.answer_is_a_message(self.chain),
+            accept_truncated=settings.accept_truncated or fingerprint.answer_is_a_message(self.chain),
             max_output_tokens=None if settings.budget is None else settings.budget.max_output_tokens,
             classify=settings.classify,
             hooked=hooked,

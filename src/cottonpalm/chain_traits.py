@@ -179,5 +179,7 @@ def none_is_no_answer(chain: Any) -> bool:
 
 
 def answer_is_a_message(chain: Any) -> bool:
-    """Whether the chain's output is the model's own message, which shows by itself that it was cut."""
-    return any(isinstance(step, BaseChatModel) for step in last_steps(chain))
+    """Whether the chain's output is the message of its only models, which shows by itself that it was cut."""
+    last = [step for step in last_steps(chain) if isinstance(step, BaseChatModel)]
+    models = [part.runnable for part in parts(chain) if isinstance(part.runnable, BaseChatModel)]
+    return bool(last) and all(any(model is step for step in last) for model in models)

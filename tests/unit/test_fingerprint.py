@@ -31,6 +31,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
 from cottonpalm.fingerprint import (
+    answer_is_a_message,
     compare,
     describe,
     digest,
@@ -466,3 +467,9 @@ def test_only_a_parser_of_tool_calls_says_none_for_no_answer() -> None:
     assert none_is_no_answer(PROMPT | model().with_structured_output(Verdict, method="function_calling"))
     assert not none_is_no_answer(PROMPT | model().with_structured_output(Verdict))
     assert not none_is_no_answer(RunnableLambda(shout))
+
+
+def test_only_where_all_models_come_last_is_the_answer_a_message() -> None:
+    assert answer_is_a_message(PROMPT | model())
+    assert not answer_is_a_message(PROMPT | model() | StrOutputParser())
+    assert not answer_is_a_message(PROMPT | model() | StrOutputParser() | PROMPT | model())
