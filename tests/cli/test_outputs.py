@@ -183,12 +183,13 @@ def test_lines_that_somebody_added_are_not_cut_off_but_refused(bench: Bench) -> 
     assert bench.path.read_text().endswith("a note of mine\n")
 
 
-def test_a_row_that_somebody_added_to_the_csv_is_refused(bench: Bench) -> None:
+@pytest.mark.parametrize("added", ["mine,,,,\n", "torn"])
+def test_what_somebody_added_to_the_csv_is_refused(bench: Bench, added: str) -> None:
     bench.put(0, bench.outcome(0))
     output = bench.csv()
     output.finish(Order(range(1)), complete=True)
     with bench.csv_path.open("a") as file:
-        file.write("mine,,,,\n")
+        file.write(added)
     with pytest.raises(Problem, match="was changed since this run wrote it"):
         bench.csv()
 

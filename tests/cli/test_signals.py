@@ -262,6 +262,15 @@ def test_a_chain_that_blocks_the_loop_is_left_by_the_third_signal(start_chain: S
     assert process.returncode == 130
 
 
+def test_an_interrupt_before_the_first_row_is_said_too(start_chain: StartChain) -> None:
+    process = start_chain("import os, time", "os.write(1, b'slow\\n')", "time.sleep(600)", "block = None")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert rest_of(process).startswith("cottonpalm: interrupted; what is done is kept")
+    assert process.returncode == 130
+
+
 @pytest.mark.parametrize(
     ("words", "closed", "said"),
     [

@@ -176,10 +176,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = app(args=words, prog_name="cottonpalm", standalone_mode=False, obj=state)
     except KeyboardInterrupt:
-        return Code.INTERRUPTED
+        return _interrupted()
     except Exception as error:  # noqa: BLE001 - the last place: everything becomes one line and a code
         return _explain(error, state)
+    if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own, for a Ctrl-C that met no run
+        return _interrupted()
     return int(code or 0)
+
+
+def _interrupted() -> int:
+    from cottonpalm.cli.render import Screen
+
+    Screen().error("interrupted; what is done is kept, and the same command again goes on")
+    return Code.INTERRUPTED
 
 
 def _explain(error: Exception, state: dict[str, Any]) -> int:

@@ -88,7 +88,7 @@ def examine(path: str, mark: Mark | None, overwrite: bool) -> str:
         with Path(path).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             state = mark.state_of(file.fileno(), size) if mark else "foreign" if size else "new"
-            if mark is not None and state == "whole" and _has_lines_of_others(file, mark.size):
+            if mark is not None and state == "whole" and _was_added_to(file, path, mark.size):
                 state = "foreign"
     except FileNotFoundError:
         return "short" if mark else "new"
@@ -99,9 +99,14 @@ def examine(path: str, mark: Mark | None, overwrite: bool) -> str:
     return "new" if state == "foreign" else state
 
 
-def _has_lines_of_others(file: BinaryIO, at: int) -> bool:
-    """Whether whole lines that we did not write follow ours; a torn one, or what a power cut leaves, is no line."""
+def _was_added_to(file: BinaryIO, path: str, at: int) -> bool:
+    """Whether something that we did not write follows what we did.
+
+    A CSV is written in one step, so nothing may. Lines of JSON are appended: a torn one is no one else's.
+    """
     file.seek(at)
+    if path.lower().endswith(".csv"):
+        return bool(file.read(1))
     return any(line.endswith(b"\n") and not line.startswith((OURS, b"\0")) for line in file)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CODES: Final = {signal.SIGINT: Code.INTERRUPTED, signal.SIGTERM: Code.TERMINATED}
 LEAVE_S: Final = 10  # after the second signal: a step that blocks the loop cannot be broken off
-SHOW_CURSOR: Final = b"\x1b[?25h"
+SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
 
 class Stoppable(Protocol):
