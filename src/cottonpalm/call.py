@@ -51,9 +51,16 @@ class Caller:
         self.crew, self.show = crew if threads else None, show
         self._handler = callback.handler(threads=threads)
 
-    async def __call__(self, item: Item) -> Any:
+    def __call__(self, item: Item) -> Awaitable[Any]:
         """The chain's output for this row, or its own exception."""
         item.calls += 1
+        if self._run.grain in ("unknown", "row"):
+            return self._permitted(item)
+        item.account.entered()  # takes nothing then, but lets go of what outer rows hold
+        return self._output(item)  # one coroutine less to resume at each of its requests
+
+    async def _permitted(self, item: Item) -> Any:
+        """The output, under the row's own permit."""
         account = item.account
         if not account.entered():
             await account.enter()

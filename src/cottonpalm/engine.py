@@ -19,7 +19,7 @@ from cottonpalm.faults import CannotStore, RunStopped, StoreError
 from cottonpalm.feeds import feed
 from cottonpalm.gates.cache import CacheGate, CacheMemory
 from cottonpalm.gates.checkpoint import CheckpointGate
-from cottonpalm.layers import stack
+from cottonpalm.layers import stack, stack_on_failure
 from cottonpalm.layers.fallback import Fallback
 from cottonpalm.layers.reask import Reask
 from cottonpalm.layers.retry import RowRetry
@@ -199,20 +199,22 @@ class Engine:
         """The row layers round the call; each is there only if it has something to do."""
         job = self.job
         layers: list[Layer] = []
+        always = len(job.callers) > 1  # whether a layer has something to do before or after a good first call
         for caller in job.callers:
             caller.prepare(self._crew, self._show if job.streaming else None)
         if len(job.callers) > 1:  # outermost: another model gets questions and tries of its own
             layers.append(Fallback(job.callers, self._judge, self._judge.out_of_money))
         if job.retry.reask_tries > 1 or job.validate or job.none_is_no_answer:  # an answer that does not hold
-            layers.append(
-                Reask(
-                    job.retry.reask_tries, job.validate, self._judge, none_is_no_answer=job.none_is_no_answer
-                )
+            reask = Reask(
+                job.retry.reask_tries, job.validate, self._judge, none_is_no_answer=job.none_is_no_answer
             )
+            layers.append(reask)
+            always = always or reask.checks
         if job.retry.transient_tries > 1:  # innermost: only faults that no request has spent its tries on
             allowed = self.account.allowance.take
             layers.append(RowRetry(job.retry, allowed, self._judge, rows.asleep, self._rng))
-        return stack(layers, job.callers[0] if len(job.callers) == 1 else self._dispatch)
+        fold = stack if always else stack_on_failure
+        return fold(layers, job.callers[0] if len(job.callers) == 1 else self._dispatch)
 
     @staticmethod
     async def _dispatch(item: Item) -> Any:

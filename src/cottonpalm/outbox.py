@@ -51,7 +51,8 @@ class Outbox:
     def put_one(self, outcome: Any) -> None:
         """Hand one over, on the run's loop."""
         self._queue.append(outcome)
-        self._ring()
+        if self._asleep or self._future is not None:
+            self._ring()
 
     def close(self, error: BaseException | None = None) -> None:
         """No more will come. What is queued is still read; then `error` is raised, or the reader's loop ends."""

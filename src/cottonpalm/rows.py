@@ -94,6 +94,10 @@ class Rows:
         """Nothing is left that could still be let in."""
         return self.closing or (self.feed.done and not self._window and not self.parked)
 
+    def guarded(self, item: Item) -> bool:
+        """Whether `admit` has anything to ask; where it has not, it need not be awaited."""
+        return bool(self._gates) or item.broken is not None
+
     async def admit(self, item: Item) -> Outcome | Parked | None:
         """Ask the gates in order. None: go on, and every gate passed gets one settle from `finish`."""
         item.passed = 0

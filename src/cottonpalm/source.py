@@ -95,6 +95,7 @@ class Reader:
         self._ids = PerRow(ids, "ids", total)
         self._priorities = PerRow(priorities, "priorities", total)
         self._configs = PerRow(configs, "configs", total)
+        self._besides = self._configs.given or self._priorities.given
         self._kwargs = dict(kwargs or {})
         self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
         self._matcher = Matcher(store) if store is not None else None
@@ -179,13 +180,15 @@ class Reader:
             return Item(slot, row.row, row.id, key=key, content=content, slot=slot)
         index = self.read
         self.read += 1
-        item = Item(index, row, config=self._configs.of(index, row))
-        if (priority := self._priorities.of(index, row)) is not None:
-            item.priority = float(priority)
+        item = Item(index, row)
+        if self._besides:
+            item.config = self._configs.of(index, row)
+            if (priority := self._priorities.of(index, row)) is not None:
+                item.priority = float(priority)
         if isinstance(row, Broken):
             item.row, item.broken = None, row.error
             row = ["cottonpalm: unreadable", row.error.message]
-        elif (id_ := self._ids.of(index, row)) is not None:
+        elif self._ids.given and (id_ := self._ids.of(index, row)) is not None:
             item.id = str(id_)
         if self._keyed:
             return self._identify(item, row)

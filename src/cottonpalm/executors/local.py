@@ -184,7 +184,7 @@ class LocalExecutor:
         try:
             if self._deadlines is not None:
                 self._deadlines.start(task)
-            if (answer := await self._rows.admit(item)) is not None:
+            if self._rows.guarded(item) and (answer := await self._rows.admit(item)) is not None:
                 outcome = answer
                 return
             item.account = account = RowAccount(self._run, item.index, item.priority, self._parent)

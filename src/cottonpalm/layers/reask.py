@@ -38,6 +38,11 @@ class Reask:
         self._tries, self._validate, self._judge = tries, validate, judge
         self._none_is_no_answer = none_is_no_answer
 
+    @property
+    def checks(self) -> bool:
+        """Whether an answer that raised nothing can still be refused."""
+        return self._none_is_no_answer or self._validate is not None
+
     async def __call__(self, item: Item, inner: Inner) -> Any:
         """The first answer that holds."""
         for left in reversed(range(self._tries)):

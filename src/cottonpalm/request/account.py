@@ -133,7 +133,9 @@ class RowAccount:
             return True
         if (permit := turnstile.try_acquire(self.priority)) is None:
             return False
-        self._take(permit)
+        self._permit = permit
+        if self.closed:
+            self.hand_over()
         return True
 
     async def enter(self) -> None:
@@ -156,7 +158,7 @@ class RowAccount:
 
     def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
         """The row is done with its chain: its own permit goes back, if it still holds one."""
-        if self.hand_over(verdict, pause_s) and self.run.grain == "unknown":
+        if self._permit is not None and self.hand_over(verdict, pause_s) and self.run.grain == "unknown":
             self.run.refine("row")
 
     def fresh(self) -> None:
@@ -194,10 +196,12 @@ class RowAccount:
         return permit is not None
 
     def _coarse(self) -> Turnstile | None:
-        self.check_open()
+        if self.closed:
+            self.check_open()
         if self.parent is not None:
             self._outer_hand_over()
-        return self.run.turnstile(self.run.rows_key) if self.run.grain in ("unknown", "row") else None
+        run = self.run
+        return run.turnstile(run.rows_key) if run.grain in ("unknown", "row") else None
 
     def _outer_hand_over(self) -> None:
         outer = self.parent
@@ -215,7 +219,8 @@ class RowAccount:
 
     def begin(self) -> None:
         """A request appears: refuse it if the row is over; hand the coarser permits over."""
-        self.check_open()
+        if self.closed:
+            self.check_open()
         if self._permit is not None:
             self.hand_over()
         if (model := MODEL.get()) is not None:

@@ -63,6 +63,7 @@ class Turnstile(Waitroom[Permit]):
 
     Attributes:
         key: what shares this limit.
+        limit: how many may be in flight now; a fraction counts from the next whole number on.
         in_flight: permits granted and not given back.
         waiting: tasks and threads in line.
         accepted: calls given back as SUCCESS.
@@ -81,19 +82,13 @@ class Turnstile(Waitroom[Permit]):
         self.paused_until = 0.0
         self.generation = 0
         self.forced = 0
-        self._limit = limit
-        self._slots = int(limit.limit)
+        self._set_limit(limit)
         self._peak = 0  # most in flight in this round
         self._calls_left = self._slots  # of this round
         self._pausing = False  # nobody has seen the end of the pause yet
         self._epoch = 0
         self._ramp = 0  # after a pause: how many of this epoch may be in flight; 0: no ramp
         self._ramp_in_flight = 0
-
-    @property
-    def limit(self) -> float:
-        """How many may be in flight now; a fraction counts from the next whole number on."""
-        return self._limit.limit
 
     def try_acquire(self, priority: float = 0) -> Permit | None:
         """Take a permit if one is free and nobody with a better claim waits; never blocks."""
@@ -213,9 +208,8 @@ class Turnstile(Waitroom[Permit]):
             self._shrink(permit)
 
     def _grow(self) -> None:
-        limit = self._limit.after(Verdict.SUCCESS, self._peak)
-        if limit is not self._limit:
-            self._set_limit(limit)
+        if self.limit < self._limit.maximum:
+            self._set_limit(self._limit.after(Verdict.SUCCESS, self._peak))
         self._calls_left -= 1
         if self._calls_left <= 0:
             self._begin_round()
@@ -227,6 +221,7 @@ class Turnstile(Waitroom[Permit]):
 
     def _set_limit(self, limit: Doubling) -> None:
         self._limit = limit
+        self.limit = limit.limit  # read for every row
         self._slots = int(limit.limit)
 
     def _widen_ramp(self, permit: Permit) -> None:
