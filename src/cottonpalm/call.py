@@ -82,8 +82,8 @@ class Caller:
             return self._streamed(item, self.show)
         config = self._config(item)
         if self.crew is not None:
-            return self.crew.run(lambda: self.chain.invoke(item.row, config, **self._kwargs))
-        return self.chain.ainvoke(item.row, config, **self._kwargs)
+            return self.crew.run(lambda: self.chain.invoke(own(item.row), config, **self._kwargs))
+        return self.chain.ainvoke(own(item.row), config, **self._kwargs)
 
     def _config(self, item: Item) -> RunnableConfig | None:
         """The row's own config, with the permit callback while it is not known what the chain's calls are."""
@@ -103,11 +103,21 @@ class Caller:
     async def _chunks(self, item: Item) -> AsyncIterator[Any]:
         config = self._config(item)
         if self.crew is None:
-            async for chunk in self.chain.astream(item.row, config, **self._kwargs):
+            async for chunk in self.chain.astream(own(item.row), config, **self._kwargs):
                 yield chunk
             return
-        for chunk in await self.crew.run(lambda: list(self.chain.stream(item.row, config, **self._kwargs))):
+        for chunk in await self.crew.run(
+            lambda: list(self.chain.stream(own(item.row), config, **self._kwargs))
+        ):
             yield chunk
+
+
+def own(row: Any) -> Any:
+    """What the chain gets of a row: a copy, where it is a plain dict or list.
+
+    A chain that edits its input then changes neither what is stored nor what the next try is asked.
+    """
+    return row.copy() if type(row) in (dict, list) else row
 
 
 def _added(whole: Any, chunk: Any) -> Any:

@@ -138,15 +138,19 @@ class Engine:
 
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
+        self.account.turnstiles.forget(self.account.rows_key)
         error = error or self.reader.error or self.stopped
-        if self.store is not None:
-            try:
+        try:
+            if self.store is not None:
                 self.store.close()
-            except StoreError as exc:  # says the same as what stopped the run, where that was the store
-                error = error or exc
-        self._release()
-        self._emit(RunEnded(None if error is None else str(error)))
-        self.outbox.close(error)
+            self._release()
+        except StoreError as exc:  # says the same as what stopped the run, where that was the store
+            error = error or exc
+        finally:
+            try:
+                self._emit(RunEnded(None if error is None else str(error)))
+            finally:  # whatever else goes wrong, no reader waits for ever
+                self.outbox.close(error)
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
@@ -171,7 +175,12 @@ class Engine:
         rows.feed = feed(self._source, self.reader, window, lambda: rows.wake())  # noqa: PLW0108 - the executor sets `wake`
         self._crew = Crew(loop=loop)
         executor = self._executor = LocalExecutor(
-            self.account, self._send(rows), self._failed, contextvars.copy_context(), self.job.item_timeout_s
+            self.account,
+            self._send(rows),
+            self._failed,
+            self._lost,
+            context=contextvars.copy_context(),
+            item_timeout_s=self.job.item_timeout_s,
         )
         self.outbox.on_credit(self._nudge)
         self.account.on_change = self._nudge
@@ -268,6 +277,11 @@ class Engine:
         partial_text = None if item.account is None else item.account.partial
         return Outcome(item.index, "failed", partial_text, error=self._judge.record(exc), exception=exc)
 
+    def _lost(self, item: Item) -> None:
+        """A row's task was cancelled, and not by us: it is to be done again, and the run must not seem complete."""
+        why = f"the task of row {item.index} was cancelled, by the row's own code or with its event loop"
+        self._stopping("interrupted", why)
+
     def _pack(self, outcome: Outcome) -> bytes:
         try:
             return pack(outcome, keep_input=self.job.keep_input, types=self.job.types)
@@ -360,7 +374,9 @@ class Engine:
         for observer in tuple(self._observers):
             try:
                 observer.see(event)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # also its SystemExit: whoever only looks ends no run
                 self._observers.remove(observer)
                 log.exception("observer %r failed and is now switched off", observer)
 

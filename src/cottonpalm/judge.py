@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MESSAGE_CHARS: Final = 2_000
+DEPTH: Final = 16  # exceptions looked at behind one
+SHORT_CHARS: Final = 40  # a message so short says what failed, hardly why
 RETRYABLE: Final = frozenset({Kind.THROTTLE, Kind.TRANSIENT, Kind.STOP_RUN})  # done again by the same command
 
 
@@ -40,7 +42,7 @@ class Judge:
     def record(self, exc: BaseException) -> ErrorRecord:
         """What is kept of an exception: plain text, without keys and of bounded length."""
         fault = self(exc)
-        message = redact(fault.message)
+        message = redact(_with_cause(fault.message, exc))
         if len(message) > MESSAGE_CHARS:
             message = message[:MESSAGE_CHARS] + f"... ({len(message) - MESSAGE_CHARS} more characters)"
         return ErrorRecord(fault.kind, fault.type, message, fault.kind in RETRYABLE)
@@ -49,13 +51,26 @@ class Judge:
     def out_of_money(exc: BaseException) -> bool:
         """Whether the budget refused a request of this row, wherever in the chain that was noticed."""
         seen: BaseException | None = exc
-        for _ in range(16):
+        for _ in range(DEPTH):
             if seen is None:
                 return False
             if isinstance(seen, BudgetReached):
                 return not isinstance(seen, BudgetBusy)
             seen = seen.__cause__ or seen.__context__
         return False
+
+
+def _with_cause(message: str, exc: BaseException) -> str:
+    """SDKs say no more than "Connection error."; what is behind it says what to mend."""
+    if len(message) > SHORT_CHARS:
+        return message
+    first = exc
+    for _ in range(DEPTH):
+        first = first.__cause__ or first.__context__ or first
+    text = "" if first is exc else str(first)
+    if not text or text in message:
+        return message
+    return f"{message.rstrip('.')} ({type(first).__name__}: {text})"
 
 
 def _kind(said: Kind | str) -> Kind:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from typing import Any
 
@@ -14,7 +13,8 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import BatchProcessor
+from cottonpalm import BatchProcessor, sync
+from cottonpalm.request import loops
 from tests.support.loopback import Loopback
 
 pytestmark = pytest.mark.core
@@ -33,6 +33,12 @@ def chain(server: Loopback, kind: str) -> Any:
     return PROMPT | model | StrOutputParser()
 
 
+def twins_left() -> list[Any]:
+    """Twins of clients that are kept for loops other than the bridge's, which last."""
+    lasting = {id(found.loop) for found in sync._bridges.values()}
+    return [twins for loop, twins in loops._twins.items() if loop not in lasting]
+
+
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
 def test_one_loop_after_the_other(kind: str) -> None:
     with Loopback(latency=0.002) as server:
@@ -40,8 +46,8 @@ def test_one_loop_after_the_other(kind: str) -> None:
         for _ in range(3):
             assert asyncio.run(processor.abatch(ROWS)) == RIGHT
             assert processor.batch(ROWS) == RIGHT
-        gc.collect()
         assert set(server.counts.values()) == {6}
+    assert not twins_left()
 
 
 def test_a_client_that_another_loop_used_before_we_saw_it() -> None:
@@ -64,6 +70,7 @@ def test_two_loops_at_once() -> None:
         for thread in threads:
             thread.join()
         assert results == [RIGHT * 3] * 3
+    assert not twins_left()
 
 
 def test_a_loop_of_its_own_inside_a_step() -> None:
@@ -73,7 +80,7 @@ def test_a_loop_of_its_own_inside_a_step() -> None:
         inner = chain(server, "openai")
         step = RunnableLambda(lambda row: asyncio.run(inner.ainvoke(row)))
         assert BatchProcessor(step, concurrency=4).batch(ROWS) == RIGHT
-        gc.collect()
+    assert not twins_left()
 
 
 def test_a_transport_of_the_users_own_stays_in_use() -> None:

@@ -61,7 +61,7 @@ class Hand:
 
     def _do(self, step: str, value: Any) -> Any:
         if step == "permit":
-            return self.row.run.turnstile(value).force()
+            return self.row.run.turnstile(value[0]).force()
         if step == "money":
             return self.row.run.ledger.try_grant(value).value == "ok"
         return self.replies.pop(0) if step == "send" else None

@@ -25,10 +25,11 @@ class InContext:
     A task per row costs three times as much. What the row sets in its ContextVars stays with the row.
     """
 
-    __slots__ = ("_context", "_coro")
+    __slots__ = ("_context", "_coro", "finished")
 
     def __init__(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> None:
         self._coro, self._context = coro, context
+        self.finished = False  # it ended in order although it was closed
 
     def __await__(self) -> Generator[Any, Any, Any]:
         run, coro = self._context.run, self._coro
@@ -41,11 +42,27 @@ class InContext:
             step, value = coro.send, None
             try:
                 value = yield future
-            except GeneratorExit:  # the task itself is being closed: nothing may be awaited any more
-                run(coro.close)
+            except GeneratorExit:
+                self.finished = _came_to_a_generator_exit(future) and self._throw()
+                run(coro.close)  # nothing may be awaited any more
                 raise
             except BaseException as exc:  # noqa: BLE001 - handed on to the row, which decides
                 step, value = coro.throw, exc
+
+    def _throw(self) -> bool:
+        """Let the row see the GeneratorExit that something it awaited came to; whether it ended in order."""
+        try:
+            self._context.run(self._coro.throw, GeneratorExit())
+        except StopIteration:
+            return True
+        return False
+
+
+def _came_to_a_generator_exit(future: Any) -> bool:
+    """Python closes whoever awaits such a future, as if the task itself were at its end."""
+    if not isinstance(future, asyncio.Future) or not future.done() or future.cancelled():
+        return False
+    return isinstance(future.exception(), GeneratorExit)
 
 
 class Deadlines:
@@ -101,6 +118,7 @@ class LocalExecutor:
         run: what the requests of this run share.
         send: the row layers round the call of the chain.
         failed: exception -> outcome of a failed row, or None where the run itself must stop.
+        lost: told of a row whose task somebody else cancelled: the row itself, or the end of the loop.
         context: the context that every row starts from, each in a copy of its own.
         item_timeout_s: a row's total time, or None.
     """
@@ -110,10 +128,14 @@ class LocalExecutor:
         run: RunAccount,
         send: Inner,
         failed: Callable[[Item, BaseException], Outcome],
+        lost: Callable[[Item], None],
+        *,
         context: contextvars.Context,
         item_timeout_s: float | None,
     ) -> None:
         self._run, self._send, self._failed, self._context = run, send, failed, context
+        self._lost = lost
+        self._leaving = False  # we have cancelled rows
         self._parent = context.get(ROW)
         self._loop = asyncio.get_running_loop()
         self._deadlines = None if item_timeout_s is None else Deadlines(item_timeout_s, self._loop)
@@ -131,7 +153,7 @@ class LocalExecutor:
         try:
             await self._ended
         finally:
-            rows.closing = True
+            rows.closing = self._leaving = True
             for worker in self._workers:
                 worker.cancel()
             while self._workers:
@@ -154,6 +176,7 @@ class LocalExecutor:
         """The run is stopping: rows that wait or sleep, and have sent or got nothing yet, need not be finished."""
         if self._run.grain != "request":  # what a row does is not seen
             return
+        self._leaving = True
         for worker, item in self._now.items():
             if item.account is not None and item.account.untouched:
                 worker.cancel()
@@ -163,7 +186,12 @@ class LocalExecutor:
         assert task is not None
         self._workers[task] = None
         while item is not None:
-            await InContext(self._row(item, task), self._context.copy())
+            row = InContext(self._row(item, task), self._context.copy())
+            try:
+                await row
+            except GeneratorExit:
+                if not row.finished:
+                    raise
             item = self._rows.next()
 
     def _gone(self, worker: asyncio.Task[None]) -> None:
@@ -192,7 +220,7 @@ class LocalExecutor:
             ROW.set(account)
             outcome = Outcome(item.index, "ok", await self._send(item), truncated=account.truncated)
         except BaseException as exc:
-            if not self._ours(task):
+            if not self._ours(item, task):
                 outcome = self._late(exc, item) if self._is_late(task) else self._failed(item, exc)
             elif isinstance(exc, asyncio.CancelledError):
                 raise
@@ -211,13 +239,15 @@ class LocalExecutor:
             outcome.latency_s = clock.now() - started
         self._rows.finish(item, outcome)
 
-    def _ours(self, task: asyncio.Task[Any]) -> bool:
+    def _ours(self, item: Item, task: asyncio.Task[Any]) -> bool:
         """A cancel that we, or the end of the loop, asked for, whatever the chain made of it on its way up.
 
         Any other cancel came from the chain: a failed row.
         """
         if task.cancelling() and not self._is_late(task):
             self._rows.closing = True
+            if not self._leaving:
+                self._lost(item)
             return True
         return False
 

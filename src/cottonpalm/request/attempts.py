@@ -4,7 +4,7 @@ A generator without I/O and without HTTP types: it yields a step, and a driver (
 and sends the result back.
 
     ("money", pico-dollars) -> bool        reserve; False: the money is spent
-    ("permit", key)         -> Permit      wait for one's turn
+    ("permit", (key, back)) -> Permit      wait for one's turn, `back` steps of priority behind one's own
     ("send", seconds)       -> Reply       send, with this timeout
     ("sleep", seconds)      -> None        back off, holding nothing
 """
@@ -123,7 +123,7 @@ def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done
     row.check_open()
     money = yield from _reserve(row, call)
     try:
-        permit = yield "permit", call.key
+        permit = yield "permit", (call.key, tries.back)
     except BaseException:  # also a cancel in line
         money.give_back()
         raise

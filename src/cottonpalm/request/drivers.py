@@ -29,7 +29,7 @@ async def drive(row: RowAccount, call: Call, door: Door) -> Any:
                 case "send":
                     result = await door.once(value)
                 case "permit":
-                    result = _free_permit(row, value) or await _permit(row, value)
+                    result = _free_permit(row, *value) or await _permit(row, *value)
                 case "money":
                     result = await _money(row, value)
                 case _:
@@ -53,7 +53,7 @@ def drive_sync(row: RowAccount, call: Call, door: Door) -> Any:
                 case "send":
                     result = door.once_sync(value)
                 case "permit":
-                    result = _free_permit(row, value) or _permit_sync(row, value)
+                    result = _free_permit(row, *value) or _permit_sync(row, *value)
                 case "money":
                     result = _money_sync(row, value)
                 case _:
@@ -66,25 +66,25 @@ def drive_sync(row: RowAccount, call: Call, door: Door) -> Any:
         steps.close()
 
 
-def _free_permit(row: RowAccount, key: str) -> Permit | None:
+def _free_permit(row: RowAccount, key: str, back: float) -> Permit | None:
     """A permit, if one need not be waited for: the common case, which a coroutine would make dearer."""
-    return row.run.turnstile(key).try_acquire(row.priority)
+    return row.run.turnstile(key).try_acquire(row.priority - back)
 
 
-async def _permit(row: RowAccount, key: str) -> Permit:
+async def _permit(row: RowAccount, key: str, back: float) -> Permit:
     turnstile = row.run.turnstile(key)
     row.drain()
     with row.in_line(turnstile):
-        return await turnstile.aacquire(row.priority)
+        return await turnstile.aacquire(row.priority - back)
 
 
-def _permit_sync(row: RowAccount, key: str) -> Permit:
+def _permit_sync(row: RowAccount, key: str, back: float) -> Permit:
     row.drain()
     if _on_a_loop():
         return _force(row, key)
     turnstile = row.run.turnstile(key)
     with row.in_line(turnstile), row.parking() as on_wait:
-        return turnstile.acquire(row.priority, on_wait=on_wait)
+        return turnstile.acquire(row.priority - back, on_wait=on_wait)
 
 
 def _force(row: RowAccount, key: str) -> Permit:

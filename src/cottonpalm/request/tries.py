@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.model import Fault, Kind
 from cottonpalm.pure.backoff import backoff_s, hinted_s
 
 if TYPE_CHECKING:
     from cottonpalm.request.run import RunAccount
+
+
+BEHIND: Final = 1_000.0  # behind all that wait, at any priority in use
 
 
 class Next(NamedTuple):
@@ -35,12 +38,15 @@ class Tries:
         throttled: rejections while the key accepted others.
         alone: rejections while it accepted nobody.
         accepted: the key's count of accepted requests at the last rejection.
+        back: steps of priority it gives up for its next permit, after a rejection while nobody was accepted: were
+            it always the one probe after a pause, and always rejected itself, no other request would ever be tried.
     """
 
     accepted: int
     transient: int = 0
     throttled: int = 0
     alone: int = 0
+    back: float = 0.0
 
     def after(self, fault: Fault, run: RunAccount, accepted: int) -> Next:
         """What follows this fault; `accepted` is the key's count now."""
@@ -59,9 +65,10 @@ class Tries:
         pause_s = _wait_s(fault, run, self.throttled + self.alone)
         if accepted > self.accepted:
             self.throttled += 1
-            self.accepted = accepted
+            self.accepted, self.back = accepted, 0.0
         else:
             self.alone += 1
+            self.back = BEHIND
         over = self.throttled >= run.retry.throttle_tries
         return Next(None if over else 0.0, pause_s)  # no sleep: the turnstile holds the pause
 

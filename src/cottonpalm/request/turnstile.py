@@ -281,6 +281,10 @@ class Turnstiles:
                 turnstile = self._by_key.setdefault(key, Turnstile(key, self._start))
         return turnstile
 
+    def forget(self, key: str) -> None:
+        """Nobody will ask for this key again."""
+        self._by_key.pop(key, None)
+
     def __iter__(self) -> Iterator[Turnstile]:
         return iter(list(self._by_key.values()))
 
