@@ -10,9 +10,10 @@ from weakref import WeakKeyDictionary
 
 from cottonpalm import clock, fingerprint, sameness
 from cottonpalm.call import Caller
-from cottonpalm.engine import Engine, Job
+from cottonpalm.engine import Engine
 from cottonpalm.faults import ConfigError
 from cottonpalm.gates.cache import CacheMemory
+from cottonpalm.job import Job
 from cottonpalm.judge import Judge
 from cottonpalm.model import PICO
 from cottonpalm.pure.keys import content_key

@@ -8,7 +8,6 @@ import contextvars
 import logging
 import sys
 import threading
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +16,7 @@ from cottonpalm.emitter import Emitter
 from cottonpalm.executors.local import LocalExecutor
 from cottonpalm.faults import CannotStore, RunStopped, StoreError
 from cottonpalm.feeds import feed
-from cottonpalm.gates.cache import CacheGate, CacheMemory
+from cottonpalm.gates.cache import CacheGate
 from cottonpalm.gates.checkpoint import CheckpointGate
 from cottonpalm.layers import stack, stack_on_failure
 from cottonpalm.layers.fallback import Fallback
@@ -34,11 +33,10 @@ from cottonpalm.threads import Crew
 from cottonpalm.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from random import Random
 
-    from cottonpalm.call import Caller
-    from cottonpalm.config import RetryPolicy
+    from cottonpalm.job import Job
     from cottonpalm.judge import Judge
     from cottonpalm.protocols import Gate, Inner, Layer, Observer, RunStore
     from cottonpalm.request.account import RunAccount
@@ -50,29 +48,6 @@ FIRST: Final = (
     10  # an answer that cannot be stored stops the run among so many first ones, later just its row
 )
 AHEAD: Final = 4  # rows read ahead, rows owed and rows active, per request that may be in flight
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What a run does with each row. Made and validated by the processor."""
-
-    callers: Sequence[Caller]  # the chain and its fallbacks
-    many: bool = True  # False for `invoke` and `stream` of one input
-    streaming: bool = False  # chunks go to the reader as they come
-    retry: RetryPolicy
-    validate: Callable[[Any], object] | None = None
-    none_is_no_answer: bool = False
-    item_timeout_s: float | None = None
-    max_failures: float | None = None
-    cap: int | None = None  # rows at once, whatever the limits say
-    types: Mapping[str, type] = field(default_factory=dict)
-    keep_input: bool = True
-    cache: CacheMemory | None = None
-    digest: bytes = b""  # of all that shapes an answer besides the row
-    name: str | None = None
-    total: int | None = None
-    ordered: bool = False  # there are priorities
-    go_on: str = "Call it again with the rows that are not done."  # how to resume, for messages
 
 
 class Engine:

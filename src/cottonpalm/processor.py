@@ -8,19 +8,19 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import ensure_config, get_config_list, var_child_runnable_config
-
 from cottonpalm import settings as checked
 from cottonpalm.assembly import Assembly, Stored, let_go
-from cottonpalm.chain_face import ChainFace
 from cottonpalm.collected import Collected, row_of
 from cottonpalm.config import Budget, Cache
 from cottonpalm.faults import ConfigError
+from cottonpalm.row_configs import Configs, for_rows, most_at_once, one_each, same_for_all
 from cottonpalm.run import AsyncRun, BaseRun, Run
+from cottonpalm.single import SingleCalls
 from cottonpalm.sync import bridge
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable, RunnableConfig
+
     from cottonpalm.assembly import Opened
     from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
     from cottonpalm.engine import Engine
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import Observer, Store
     from cottonpalm.source import Rows
 
-Configs = RunnableConfig | Sequence[RunnableConfig] | None
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
 
 
@@ -41,7 +40,7 @@ class Asked(NamedTuple):
     kwargs: dict[str, Any]
 
 
-class BatchProcessor(ChainFace):
+class BatchProcessor(SingleCalls):
     """Runs a chain over many rows: as fast as the provider allows, within its budget, losing nothing.
 
     Args:
@@ -187,8 +186,8 @@ class BatchProcessor(ChainFace):
     async def _collect(
         self, collected: Collected, config: Configs, *, priorities: Any, ids: Any, kwargs: dict[str, Any]
     ) -> None:
-        many = _configs(config, len(collected.inputs))
-        most = _most(config)
+        many = one_each(config, len(collected.inputs))
+        most = most_at_once(config)
         engine = await self._aengine(
             collected.inputs,
             ids=ids,
@@ -216,8 +215,8 @@ class BatchProcessor(ChainFace):
         """(index, output) as rows complete; what failed is raised at the end, or yielded with return_exceptions."""
         if not inputs:
             return
-        many = _configs(config, len(inputs))
-        engine = self._engine(inputs, configs=many, kwargs=kwargs, max_concurrency=_most(config))
+        many = one_each(config, len(inputs))
+        engine = self._engine(inputs, configs=many, kwargs=kwargs, max_concurrency=most_at_once(config))
         collected = Collected(inputs)
         with self._remember(Run(engine)) as run:
             collected.run = run
@@ -237,8 +236,10 @@ class BatchProcessor(ChainFace):
         """`batch_as_completed` on the running loop."""
         if not inputs:
             return
-        many = _configs(config, len(inputs))
-        engine = await self._aengine(inputs, configs=many, kwargs=kwargs, max_concurrency=_most(config))
+        many = one_each(config, len(inputs))
+        engine = await self._aengine(
+            inputs, configs=many, kwargs=kwargs, max_concurrency=most_at_once(config)
+        )
         collected = Collected(inputs)
         async with self._remember(AsyncRun(engine)) as run:
             collected.run = run
@@ -272,7 +273,9 @@ class BatchProcessor(ChainFace):
         Raises:
             RunStopped: at the end of the iteration, if the run stopped early.
         """
-        engine = self._engine(rows, ids=ids, priorities=priorities, configs=_for_all(config), stored=stored)
+        engine = self._engine(
+            rows, ids=ids, priorities=priorities, configs=same_for_all(config), stored=stored
+        )
         return self._remember(Run(engine))
 
     def astart(
@@ -285,7 +288,9 @@ class BatchProcessor(ChainFace):
         stored: Stored = "yield",
     ) -> AsyncRun:
         """`start` on the running loop: iterate inside `async with`. Opening the store may block for a moment."""
-        engine = self._engine(rows, ids=ids, priorities=priorities, configs=_for_all(config), stored=stored)
+        engine = self._engine(
+            rows, ids=ids, priorities=priorities, configs=same_for_all(config), stored=stored
+        )
         return self._remember(AsyncRun(engine))
 
     async def stream_batch(
@@ -296,7 +301,7 @@ class BatchProcessor(ChainFace):
         A slow reader slows the calls; leaving early closes every connection.
         """
         engine = await self._aengine(
-            inputs, configs=_for_all(config), max_concurrency=max_concurrency, streaming=True
+            inputs, configs=same_for_all(config), max_concurrency=max_concurrency, streaming=True
         )
         collected = Collected(inputs if isinstance(inputs, Sequence) else ())
         async with self._remember(AsyncRun(engine)) as run:
@@ -344,7 +349,7 @@ class BatchProcessor(ChainFace):
             return self._retry_last()
         last = asked = self._asked
         if rows is not None:
-            asked = Asked(rows, _each(config, rows), ids, kwargs)
+            asked = Asked(rows, for_rows(config, rows), ids, kwargs)
         with self._remember(self._failed_run(asked, given=rows is not None), asked=last) as run:
             outcomes = list(run)
         return sorted(outcomes, key=lambda outcome: outcome.index)
@@ -369,7 +374,7 @@ class BatchProcessor(ChainFace):
             [outcome.input for outcome in failed],
             configs=[configs[outcome.index] for outcome in failed] if isinstance(configs, list) else configs,
             kwargs=asked.kwargs,
-            max_concurrency=_most(configs if isinstance(configs, list) else None),
+            max_concurrency=most_at_once(configs if isinstance(configs, list) else None),
         )
         with Run(engine) as run:
             for outcome in run:
@@ -382,44 +387,6 @@ class BatchProcessor(ChainFace):
     def last_run(self) -> BaseRun | None:
         """The latest run of many rows; None before the first, and once a run made by `start` was let go."""
         return self._last()
-
-    # -- one row: the same limits, budget and cache, never a run of the store
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """The chain's output for one input, or its own exception."""
-        return bridge().wait(self.ainvoke(input, config, **kwargs))
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """`invoke` on the running loop."""
-        async with AsyncRun(self._single(input, config, kwargs)) as run:
-            collected = Collected([input])
-            collected.run = run
-            await collected.fill(run)
-        return collected.only()
-
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """The chain's chunks for one input."""
-        collected = Collected([input])
-        with Run(self._single(input, config, kwargs, streaming=True)) as run:
-            collected.run = run
-            while (got := collected.next_of(run)) is not None:
-                yield from collected.pieces(got)
-        collected.only()
-
-    async def astream(
-        self,
-        input: Any,
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[Any]:
-        """`stream` on the running loop."""
-        collected = Collected([input])
-        async with AsyncRun(self._single(input, config, kwargs, streaming=True)) as run:
-            collected.run = run
-            while (got := await collected.anext_of(run)) is not None:
-                for piece in collected.pieces(got):
-                    yield piece
-        collected.only()
 
     # -- engines
 
@@ -440,13 +407,6 @@ class BatchProcessor(ChainFace):
             let_go(opened)
             raise
 
-    def _single(
-        self, row: Any, config: RunnableConfig | None, kwargs: dict[str, Any], *, streaming: bool = False
-    ) -> Engine:
-        return self._assembly.engine(
-            [row], configs=_configs(config, 1), kwargs=kwargs, streaming=streaming, many=False
-        )
-
     def _watched(self, engine: Engine) -> Engine:
         if self._settings.progress:
             from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - rich is slow to import
@@ -461,40 +421,6 @@ class BatchProcessor(ChainFace):
         self._last = (lambda: run) if keep else weakref.ref(run)
         self._asked = asked
         return run
-
-
-def _configs(config: Configs, rows: int) -> list[RunnableConfig] | None:
-    """One for each row, or None where there is nothing to say; what the caller's own caller set is in them."""
-    return None if config is None and not _surrounding() else get_config_list(config, rows)
-
-
-def _each(config: Configs, rows: Any) -> list[RunnableConfig] | Callable[[Any], RunnableConfig] | None:
-    """One for each row of a list; the same one for all rows of an iterator."""
-    if isinstance(rows, Sequence):
-        return _configs(config, len(rows))
-    if config is None or isinstance(config, dict):
-        return _for_all(config)
-    raise ConfigError("a list of configs needs a list of rows")
-
-
-def _surrounding() -> bool:
-    """Whether this is a step of a chain whose config reaches the rows: its `configurable` shapes their answers."""
-    return bool((var_child_runnable_config.get() or {}).get("configurable"))
-
-
-def _most(config: Configs) -> int | None:
-    """The cap on rows at once: the first config's, as in LangChain."""
-    if config is None:
-        return None
-    first = config if isinstance(config, dict) else next(iter(config), None)
-    return (first or {}).get("max_concurrency")
-
-
-def _for_all(config: RunnableConfig | None) -> Callable[[Any], RunnableConfig] | None:
-    if config is None and not _surrounding():
-        return None
-    whole = ensure_config(config)
-    return lambda _row: whole
 
 
 async def _on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:

@@ -1,0 +1,36 @@
+"""What a run does with each row, as the processor made and validated it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cottonpalm.call import Caller
+    from cottonpalm.config import RetryPolicy
+    from cottonpalm.gates.cache import CacheMemory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The job of one run."""
+
+    callers: Sequence[Caller]  # the chain and its fallbacks
+    many: bool = True  # False for `invoke` and `stream` of one input
+    streaming: bool = False  # chunks go to the reader as they come
+    retry: RetryPolicy
+    validate: Callable[[Any], object] | None = None
+    none_is_no_answer: bool = False
+    item_timeout_s: float | None = None
+    max_failures: float | None = None
+    cap: int | None = None  # rows at once, whatever the limits say
+    types: Mapping[str, type] = field(default_factory=dict)
+    keep_input: bool = True
+    cache: CacheMemory | None = None
+    digest: bytes = b""  # of all that shapes an answer besides the row
+    name: str | None = None
+    total: int | None = None
+    ordered: bool = False  # there are priorities
+    go_on: str = "Call it again with the rows that are not done."  # how to resume, for messages
