@@ -57,6 +57,17 @@ def test_a_client_that_another_loop_used_before_we_saw_it() -> None:
         assert asyncio.run(BatchProcessor(plain).abatch(ROWS)) == RIGHT
 
 
+def test_a_client_that_this_loop_used_before_we_saw_it_stays_in_use() -> None:
+    async def main() -> None:
+        plain = chain(server, "openai")
+        await plain.ainvoke({"x": "first"})
+        assert await BatchProcessor(plain, concurrency=1).abatch(ROWS) == RIGHT
+        assert not loops._twins.get(id(asyncio.get_running_loop()))
+
+    with Loopback() as server:
+        asyncio.run(main())
+
+
 def test_two_loops_at_once() -> None:
     with Loopback(latency=0.005) as server:
         processor = BatchProcessor(chain(server, "openai"))

@@ -51,7 +51,7 @@ def at_home(http: ModuleType, client: Any) -> Any:
         return client
     with _lock:
         home = _homes.get(client)
-        if home is None and not _used(client):
+        if home is None and not _is_from_elsewhere(client, loop):
             _homes[client] = weakref.ref(loop)
             return client
         if home is not None and home() is loop:
@@ -67,10 +67,20 @@ def at_home(http: ModuleType, client: Any) -> Any:
         return twin
 
 
-def _used(client: Any) -> bool:
-    """Whether it holds connections that some loop made before we first saw it."""
+def _is_from_elsewhere(client: Any, loop: Any) -> bool:
+    """Whether it holds connections that another loop (or nobody knows which) made before we first saw it."""
     pool = getattr(getattr(client, "_transport", None), "_pool", None)
-    return bool(getattr(pool, "connections", ()))
+    return any(_loop_of(connection) is not loop for connection in getattr(pool, "connections", ()))
+
+
+def _loop_of(connection: Any) -> Any:
+    """The loop of a pooled connection, dug out through its layers (TLS may be one); None where that leads nowhere."""
+    stream: Any = connection
+    for name in ("_connection", "_network_stream", "_stream"):
+        stream = getattr(stream, name, None)
+    while (below := getattr(stream, "transport_stream", None)) is not None:
+        stream = below
+    return getattr(getattr(stream, "_transport", None), "_loop", None)
 
 
 def _twin(http: ModuleType, client: Any, *, keep: bool) -> Any:
