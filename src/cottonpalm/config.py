@@ -65,9 +65,8 @@ class RetryPolicy:
         )
 
 
-@dataclass(
-    slots=True, eq=False, weakref_slot=True
-)  # its identity is the money: equal amounts are not one purse
+# Its identity is the money: equal amounts are not one purse.
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Budget:
     """A ceiling in US dollars. One Budget object passed to two processors is shared by both.
 

@@ -34,7 +34,6 @@ from cottonpalm.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from random import Random
 
     from cottonpalm.job import Job
     from cottonpalm.judge import Judge
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("cottonpalm")
 ROOM: Final = 512  # outcomes owed to the reader: two groups, and far more than are in flight at first
 FIRST: Final = (
-    10  # an answer that cannot be stored stops the run among so many first ones, later just its row
+    10  # among so many first answers, one that cannot be stored stops the run; later it fails its row
 )
 AHEAD: Final = 4  # rows read ahead, rows owed and rows active, per request that may be in flight
 
@@ -64,7 +63,6 @@ class Engine:
         store: RunStore | None = None,
         release: Callable[[], None] = lambda: None,
         observers: Sequence[Observer] = (),
-        rng: Random | None = None,
     ) -> None:
         self.job, self.account, self.reader, self.store = job, account, reader, store
         self.outbox = Outbox(ROOM)
@@ -72,7 +70,6 @@ class Engine:
         self.unstored: list[Outcome] = []  # answers that came but could not be made durable
         self._source, self._judge, self._release = source, judge, release
         self._observers = list(observers)
-        self._rng = rng or account.rng
         self._tally = Tally(job.max_failures)
         self._started, self._finished = clock.now(), False
         self._rows: Rows | None = None
@@ -108,8 +105,10 @@ class Engine:
             raise
         finally:
             live.end(self.account)
-            await loops.leave()
-            self._end(error)
+            try:
+                await loops.leave()
+            finally:  # also where a connection did not close, or a second cancel came: the reader waits for the end
+                self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
@@ -166,9 +165,11 @@ class Engine:
         try:
             await executor.run(rows)
         finally:
-            await rows.feed.aclose()
-            await emitter.drained()
-            self._crew.close()
+            try:
+                await rows.feed.aclose()
+            finally:  # whatever the source does, what was answered is stored
+                await emitter.drained()
+                self._crew.close()
 
     def _gates(self, rows: Rows) -> list[Gate]:
         """Outermost first: what is stored is not looked up, and what is cached is not asked."""
@@ -196,7 +197,7 @@ class Engine:
             always = always or reask.checks
         if job.retry.transient_tries > 1:  # innermost: only faults that no request has spent its tries on
             allowed = self.account.allowance.take
-            layers.append(RowRetry(job.retry, allowed, self._judge, rows.asleep, self._rng))
+            layers.append(RowRetry(job.retry, allowed, self._judge, rows.asleep, self.account.rng))
         fold = stack if always else stack_on_failure
         return fold(layers, job.callers[0] if len(job.callers) == 1 else self._dispatch)
 
@@ -215,9 +216,8 @@ class Engine:
         account, job = self.account, self.job
         if job.cap is not None and active >= job.cap:
             return False
-        if (
-            active and account.allowance.spent
-        ):  # a storm of retries: no new rows, but one at a time to see it end
+        # In a storm of retries there are no new rows, but one at a time to see it end.
+        if active and account.allowance.spent:
             return False
         limit = account.limit()
         spare = max(4.0, limit / 4)
@@ -261,9 +261,8 @@ class Engine:
         try:
             return pack(outcome, keep_input=self.job.keep_input, types=self.job.types)
         except CannotStore as exc:
-            if (
-                self._tally.ok + self._tally.failed < FIRST
-            ):  # all rows will be like it: say so before they are paid
+            # All rows will be like it: say so before they are paid.
+            if self._tally.ok + self._tally.failed < FIRST:
                 self._stopping("store", f"row {outcome.index}: {exc}", exc)
             raise
 

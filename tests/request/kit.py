@@ -77,7 +77,7 @@ def one_sync(run: RunAccount, index: int, work: Callable[[], Any]) -> tuple[Any,
     row = RowAccount(run, index)
     token = ROW.set(row)
     try:
-        row.enter_sync()
+        asyncio.run(row.enter())
         try:
             result = work()
         except Exception as exc:

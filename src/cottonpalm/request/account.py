@@ -146,16 +146,6 @@ class RowAccount:
             permit = await turnstile.aacquire(self.priority)
         self._take(permit)
 
-    def enter_sync(self) -> None:
-        """Take the row's own permit and block this thread meanwhile."""
-        if (turnstile := self._coarse()) is None:
-            return
-        permit = turnstile.try_acquire(self.priority)
-        if permit is None:
-            with self.in_line(turnstile), self.parking() as on_wait:
-                permit = turnstile.acquire(self.priority, on_wait=on_wait)
-        self._take(permit)
-
     def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
         """The row is done with its chain: its own permit goes back, if it still holds one."""
         if self._permit is not None and self.hand_over(verdict, pause_s) and self.run.grain == "unknown":

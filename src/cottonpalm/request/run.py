@@ -101,9 +101,7 @@ class RunAccount:
         self.allowance = Allowance(retry.allowance_share, retry.allowance_floor)
         self.rng = Random(getrandbits(64))  # noqa: S311 - jitter; repeatable where the tests seed `random`
         self.rows_key = f"rows of run {next(_numbers)}"
-        self.models_below: set[str] = (
-            set()
-        )  # models whose requests the hook sees: they need no permit of their own
+        self.models_below: set[str] = set()  # whose requests the hook sees: they need no permit of their own
         self.models_gated = False  # a model was seen whose requests it does not see
         self._seen: dict[str, Turnstile] = {}
         self._rates: dict[tuple[str, str], Rates | None] = {}
