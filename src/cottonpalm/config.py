@@ -38,7 +38,7 @@ class RetryPolicy:
     Args:
         transient_tries: sends of one request (or calls of one row, where no request was seen), the first included.
         reask_tries: questions asked when the answer does not parse or validate, the first included.
-        throttle_tries: rejections of one request, while the same model accepted others, before its row fails.
+        throttle_tries: rejections of one request before its row fails, counted once the same model accepted others.
         base_s: seconds, the first backoff's upper end.
         cap_s: seconds, the longest backoff.
         allowance_share: retries allowed per request made in the whole run...

@@ -137,6 +137,21 @@ def test_throttles_end_only_where_the_same_key_accepts_others() -> None:
     assert crowded.row.spent.kind is Kind.THROTTLE
 
 
+def test_the_last_request_of_a_run_ends_too_though_it_is_always_rejected() -> None:
+    policy = RetryPolicy(throttle_tries=3, base_s=0.001, cap_s=0.001)
+    alone = a_hand(*[answer(429, {}) for _ in range(50)], retry=policy)
+    original = alone._do
+
+    def others_pass_once(step: str, value: Any) -> Any:
+        alone.turnstile.accepted += step == "send" and alone.steps.count("send") == 2
+        return original(step, value)
+
+    alone._do = others_pass_once  # type: ignore[method-assign]
+    alone.run()
+    assert alone.steps.count("send") == 4, "two before others were accepted, and some of three after it"
+    assert alone.row.spent.kind is Kind.THROTTLE
+
+
 def test_a_final_failure_tells_the_sdk_not_to_try_again() -> None:
     last = answer(500, {})
     hand = a_hand(last, retry=RetryPolicy(transient_tries=1))

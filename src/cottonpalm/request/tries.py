@@ -31,13 +31,15 @@ class Next(NamedTuple):
 class Tries:
     """What one request has used up.
 
-    Throttles are nobody's fault and use no tries. They end only where the same key takes others' requests meanwhile.
+    Throttles are nobody's fault and use no tries. They end only where the same key took others' requests since this
+    one was first sent: from then on every rejection counts, also those that come when no other request is left.
 
     Attributes:
         transient: sends that failed for a transient reason.
-        throttled: rejections while the key accepted others.
-        alone: rejections while it accepted nobody.
-        accepted: the key's count of accepted requests at the last rejection.
+        throttled: rejections since the key first accepted others.
+        alone: rejections before it did.
+        accepted: the key's count of accepted requests before the first try.
+        seen: the same at the last rejection.
         back: steps of priority it gives up for its next permit, after a rejection while nobody was accepted: were
             it always the one probe after a pause, and always rejected itself, no other request would ever be tried.
     """
@@ -46,7 +48,11 @@ class Tries:
     transient: int = 0
     throttled: int = 0
     alone: int = 0
+    seen: int = 0
     back: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.seen = self.accepted
 
     def after(self, fault: Fault, run: RunAccount, accepted: int) -> Next:
         """What follows this fault; `accepted` is the key's count now."""
@@ -65,10 +71,10 @@ class Tries:
         pause_s = _wait_s(fault, run, self.throttled + self.alone)
         if accepted > self.accepted:
             self.throttled += 1
-            self.accepted, self.back = accepted, 0.0
         else:
             self.alone += 1
-            self.back = BEHIND
+        self.back = 0.0 if accepted > self.seen else BEHIND
+        self.seen = accepted
         over = self.throttled >= run.retry.throttle_tries
         return Next(None if over else 0.0, pause_s)  # no sleep: the turnstile holds the pause
 
