@@ -217,7 +217,7 @@ def test_the_summary_says_how_it_went_what_it_took_and_how_to_go_on() -> None:
         "night": "100 rows: 90 ok, 10 failed",
         "time": "10 s for 100 rows, 10.0/s",
         "cost": "$2.00, 1,000 tokens in, 200 out ($4.00 for the whole run)",
-        "repeats": "5 rows the same as an earlier one: a cache would save 5 calls, about $0.2000",
+        "repeats": "5 rows the same as an earlier one: --cache would have saved 5 calls, about $0.2000",
         "failed": "10 throttle; the first, row 3: E: x",
         "results": "out.jsonl",
         "retry": "cottonpalm retry night",

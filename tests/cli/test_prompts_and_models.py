@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm.cli.chains import load_chain
-from cottonpalm.cli.models import build_model, check_url, keepable, parse_options
+from cottonpalm.cli.model_options import check_url, keepable, parse_options
+from cottonpalm.cli.models import build_model
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.prompts import doubts, row_prompt
 

@@ -216,7 +216,10 @@ def test_another_output_for_the_same_run_is_written_from_the_store(
 def test_repeats_are_counted_with_what_a_cache_would_have_saved(ask: Command, folder: Path) -> None:
     (folder / "in.jsonl").write_text('{"text": "same"}\n' * 5)
     said = ask("in.jsonl", "-o", "out.jsonl")
-    assert "repeats  4 rows the same as an earlier one: a cache would save 4 calls, about $0.0000" in said.err
+    assert (
+        "repeats  4 rows the same as an earlier one: --cache would have saved 4 calls, about $0.0000"
+        in said.err
+    )
 
 
 def test_quiet_says_nothing_but_errors(ask: Command, folder: Path) -> None:

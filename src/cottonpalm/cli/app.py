@@ -36,7 +36,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def cottonpalm(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, metavar="", help="Show the version and leave."
+        ),
     ] = False,
 ) -> None:
     """Runs a prompt or a LangChain chain over every row of a file, and loses nothing."""
@@ -55,11 +58,16 @@ def run(
     system: o.System = None,
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
     accept_truncated: o.AcceptTruncated = False,
-    base_url: o.BaseUrl = None,
+    dry_run: o.DryRun = False,
     concurrency: o.Concurrency = "auto",
     max_concurrency: o.MaxConcurrency = None,
     timeout: o.Timeout = 600.0,
+    base_url: o.BaseUrl = None,
     retries: o.Retries = 3,
+    fallback: o.Fallbacks = [],  # noqa: B006 - typer copies it
+    max_failures: o.MaxFailures = None,
+    budget: o.BudgetUsd = None,
+    cache: o.UseCache = False,
     store: o.StoreUrl = "cottonpalm.db",
     run: o.RunName = None,
     fresh: o.Fresh = False,
@@ -72,8 +80,9 @@ def run(
 
     The same command again goes on where it stopped; a finished run is left as it is.
     """
-    from cottonpalm.cli.job import Job, check_what, read_prompt
-    from cottonpalm.cli.models import absolute_model, parse_options
+    from cottonpalm.cli.checks import check_what, read_prompt, share_or_number
+    from cottonpalm.cli.job import Job
+    from cottonpalm.cli.model_options import absolute_model, parse_options
     from cottonpalm.cli.places import absolute, run_name
 
     job = Job(
@@ -91,6 +100,10 @@ def run(
         max_concurrency=max_concurrency,
         timeout_s=timeout,
         retries=retries,
+        fallbacks=[absolute_model(spec, str(Path.cwd())) or spec for spec in fallback],
+        max_failures=share_or_number(max_failures),
+        budget_usd=budget,
+        cache=cache,
     )
     check_what(job)
     if run == "":
@@ -98,6 +111,10 @@ def run(
             "--run '': a run's name needs a letter at least; leave --run out to use the output's name"
         )
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
+    if dry_run:
+        from cottonpalm.cli.dry import show_first_rows
+
+        return show_first_rows(job, screen)
     name = run or run_name(job.input, job.output)
     if job.input == job.output == "-" and run is None:
         screen.say(f"this run's name is {name}")

@@ -6,17 +6,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.cli.models import build_model, check_url, keepable, parse_options
-from cottonpalm.cli.problems import Problem, os_problem
+from cottonpalm.cli.model_options import keepable, parse_options
+from cottonpalm.cli.problems import Problem
 from cottonpalm.config import AdaptiveConcurrency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from langchain_core.runnables import Runnable
-
-    from cottonpalm.cli.again import StoredRows
-    from cottonpalm.cli.row_source import Rows
 
 META: Final = "job"
 
@@ -27,6 +22,7 @@ class Job:
 
     Attributes:
         folder: where the command was given; modules there are found first.
+        max_failures: a number of rows, or a share of them below 1.
         unkept: names of model options that were given, but may hold secrets.
     """
 
@@ -44,6 +40,10 @@ class Job:
     max_concurrency: int | None = None
     timeout_s: float = 600.0
     retries: int = 3
+    fallbacks: list[str] = field(default_factory=list)
+    max_failures: float | None = None
+    budget_usd: float | None = None
+    cache: bool = False
     unkept: list[str] = field(default_factory=list)
 
     @property
@@ -81,25 +81,6 @@ class Job:
             )
         return replace(self, model_options=options)
 
-    def build(self, rows: Rows | StoredRows, *, quiet: bool = False) -> Runnable[Any, Any]:
-        """The chain of this job, for rows with these columns.
-
-        Raises:
-            Problem: it cannot be made; nothing was called yet.
-        """
-        if self.chain is not None:
-            from cottonpalm.cli.chains import load_chain
-
-            return load_chain(self.chain, self.folder)
-        from langchain_core.output_parsers import StrOutputParser
-
-        from cottonpalm.cli.prompts import row_prompt
-
-        prompt = row_prompt(self.prompt or "", self.system, rows.columns, self.source)
-        rows.need(prompt.columns)
-        model = build_model(self.model or "local", self.model_options, self.base_url, quiet=quiet)
-        return prompt | model | StrOutputParser()
-
     @property
     def slots(self) -> int | None:
         """How many requests the embedded engine answers at once; None for every other model."""
@@ -124,52 +105,3 @@ class Job:
         if most is not None and int(given) > most:
             raise Problem(f"--concurrency {given} is above --max-concurrency {most}; leave one of them out")
         return int(given)
-
-
-def check_what(job: Job) -> Job:
-    """One way to say what is done with a row, and one only.
-
-    Raises:
-        Problem: none, or both.
-    """
-    if job.chain is not None:
-        given: dict[str, Any] = {
-            "--model": job.model,
-            "--prompt": job.prompt,
-            "--system": job.system,
-            "--base-url": job.base_url,
-        }
-        given["--model-option"] = job.model_options or None
-        if clash := [name for name, value in given.items() if value is not None]:
-            raise Problem(f"--chain brings its own model and prompt; leave out {clash[0]}")
-    elif job.prompt is None:
-        raise Problem(
-            "say what to do with each row: --prompt 'Is this positive? {text}', or --chain MODULE:ATTRIBUTE"
-        )
-    elif not job.prompt.strip():
-        raise Problem(
-            "the prompt is empty; name a column in it, for instance --prompt 'Is this positive? {text}'"
-        )
-    if not job.timeout_s > 0:
-        raise Problem(f"--timeout {job.timeout_s:g}: say a number of seconds above 0")
-    job.limits()
-    check_url(job.base_url)
-    return job
-
-
-def read_prompt(prompt: str | None, file: Path | None) -> str | None:
-    """The prompt, from the option or from a file.
-
-    Raises:
-        Problem: both were given, or the file cannot be read.
-    """
-    if file is None:
-        return prompt
-    if prompt is not None:
-        raise Problem("say --prompt or --prompt-file, not both")
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise Problem(f"{file} is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise os_problem("read", str(file), error) from error

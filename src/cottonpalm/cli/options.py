@@ -8,8 +8,12 @@ from typing import Annotated, Final
 import typer
 
 WHAT: Final = "What to do with each row"
-SPEED: Final = "Speed and faults"
-STATE: Final = "State"
+ROWS: Final = "Rows"
+SPEED: Final = "Speed"
+FAULTS: Final = "Faults"
+MONEY: Final = "Money"
+CACHE: Final = "Equal rows"
+STATE: Final = "What is kept"
 SEE: Final = "What is shown"
 
 Input = Annotated[
@@ -80,10 +84,20 @@ ModelOptions = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        metavar="",
+        help="Show the first rows' messages as they would be sent, and leave. No call, no store, no output.",
+        rich_help_panel=ROWS,
+    ),
+]
 AcceptTruncated = Annotated[
     bool,
     typer.Option(
         "--accept-truncated",
+        metavar="",
         help="Take an answer that was cut at the model's length limit for an answer, instead of failing the row.",
         rich_help_panel=WHAT,
     ),
@@ -133,7 +147,43 @@ Retries = Annotated[
         metavar="N",
         min=0,
         help="How often a request is sent again after a fault that may pass. Waiting for a rate limit is not counted.",
-        rich_help_panel=SPEED,
+        rich_help_panel=FAULTS,
+    ),
+]
+Fallbacks = Annotated[
+    list[str],
+    typer.Option(
+        "--fallback",
+        metavar="PROVIDER:NAME",
+        help="Another model, asked where the first one cannot answer. Can be given several times: tried in order.",
+        rich_help_panel=FAULTS,
+    ),
+]
+MaxFailures = Annotated[
+    str | None,
+    typer.Option(
+        "--max-failures",
+        metavar="N|N%",
+        help="Stop when more rows than this failed: a number, or a share of the finished rows (from 100 rows on).",
+        rich_help_panel=FAULTS,
+    ),
+]
+BudgetUsd = Annotated[
+    float | None,
+    typer.Option(
+        "--budget",
+        metavar="USD",
+        help="The most this command may spend, in US dollars. A request that could pass it is not sent.",
+        rich_help_panel=MONEY,
+    ),
+]
+UseCache = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        metavar="",
+        help="Ask equal rows once, and give all of them that answer.",
+        rich_help_panel=CACHE,
     ),
 ]
 StoreUrl = Annotated[
@@ -157,13 +207,17 @@ RunName = Annotated[
 Fresh = Annotated[
     bool,
     typer.Option(
-        "--fresh", help="Forget what this run has done and pay for every row again.", rich_help_panel=STATE
+        "--fresh",
+        metavar="",
+        help="Forget what this run has done and pay for every row again.",
+        rich_help_panel=STATE,
     ),
 ]
 Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
+        metavar="",
         help="Replace an output file that this run did not write.",
         rich_help_panel=STATE,
     ),
@@ -172,19 +226,21 @@ ShowProgress = Annotated[
     bool,
     typer.Option(
         "--progress/--no-progress",
+        metavar="",
         help="Show how far the run is: live on a terminal, a line every ten seconds elsewhere.",
         rich_help_panel=SEE,
     ),
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=SEE),
+    typer.Option("--quiet", "-q", metavar="", help="Say nothing but errors.", rich_help_panel=SEE),
 ]
 Verbose = Annotated[
     bool,
     typer.Option(
         "--verbose",
         "-v",
+        metavar="",
         help="Also tell of retries, pauses and failed rows as they happen; tracebacks for unexpected errors.",
         rich_help_panel=SEE,
     ),

@@ -134,6 +134,15 @@ def holder_of(info: RunInfo) -> str | None:
     return f"process {words[1]} on {words[0]}, since {since:%Y-%m-%d %H:%M:%S}"
 
 
+def show_block(title: str, parts: Iterable[tuple[str, str]]) -> None:
+    """A title, then each text under its label, line by line as it is; control characters as escapes."""
+    show(Text(clean(title, None), style="bold"))
+    for label, text in parts:
+        lead = f"  {label}: " if label else "  "
+        for number, line in enumerate(text.split("\n")):
+            show(Text.assemble((lead if number == 0 else " " * len(lead), "bold"), clean(line, None)))
+
+
 def show_details(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values of one run, a line each, to be copied from."""
     for name, value in pairs:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.cli import files, summary
+from cottonpalm.cli import files, summary, wording
 from cottonpalm.cli.again import StoredRows
+from cottonpalm.cli.building import build
 from cottonpalm.cli.held import HeldStore
 from cottonpalm.cli.output import RunSlots
 from cottonpalm.cli.places import check_output, make_output
@@ -19,6 +20,7 @@ from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.prompts import doubts
 from cottonpalm.cli.readers import open_rows
 from cottonpalm.cli.signals import Signals
+from cottonpalm.config import Budget, Cache
 from cottonpalm.faults import ChainChanged, RunStopped, StoreError
 from cottonpalm.fingerprint import output_types
 from cottonpalm.processor import BatchProcessor
@@ -28,8 +30,7 @@ from cottonpalm.stores.codec import unpack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_core.runnables import Runnable
-
+    from cottonpalm.cli.building import Built
     from cottonpalm.cli.held import HeldRun
     from cottonpalm.cli.job import Job
     from cottonpalm.cli.output import Output
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 FACTS_EVERY_S: Final = 5.0
 FACTS: Final = "facts"  # what `status` shows beside the counts
 DEFAULT_STORE: Final = "cottonpalm.db"
+CACHED: Final = 10_000  # answers that --cache keeps in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +75,13 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
         check_output(job.output, job.input, info.meta if info else {}, overwrite=where.overwrite)
         if job.output == "-":  # holds data alone: what a chain prints, also while it is imported, goes aside
             stack.enter_context(redirect_stdout(sys.stderr))
-        chain = job.build(rows, quiet=screen.quiet)
+        built = build(job, rows, quiet=screen.quiet)
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
         try:
-            code = Session(job, where, screen, rows, store).run(chain)
+            code = Session(job, where, screen, rows, store).run(built)
         except ChainChanged as changed:
-            mend = "Say --fresh to begin anew and pay again, or --run NAME for a run of its own."
-            raise Problem(str(changed).replace("Start afresh, or use a new run name.", mend)) from changed
+            raise Problem(wording.here(str(changed))) from changed
         return _released(store, code, screen)
 
 
@@ -93,12 +94,6 @@ def _released(store: HeldStore, code: Code, screen: Screen) -> Code:
             screen.error(str(error))
             return Code.STOPPED
     return code
-
-
-def _why(stopped: RunStopped) -> str:
-    """The reason alone: the summary below counts the rows, those in flight at that moment too."""
-    said = str(stopped).partition(". What is done is kept")[0]
-    return f"the run stopped: {said.partition(' rows: ')[2] or said}"
 
 
 class Session:
@@ -114,11 +109,11 @@ class Session:
         self._unread: Problem | None = None  # the input cannot be read any more
         self._facts_due_s = 0.0
 
-    def run(self, chain: Runnable[Any, Any]) -> Code:
+    def run(self, built: Built) -> Code:
         """All of it."""
         to_terminal = self._job.output == "-" and os.isatty(1)
         progress = self._screen.observer(self._rows.total, live=not to_terminal)
-        processor = self._processor(chain, progress)
+        processor = self._processor(built, progress)
         gc.collect()
         gc.freeze()  # LangChain's many objects need not be looked at again in each collection
         stored = "yield" if files.is_stream(self._job.output) else "skip"
@@ -126,7 +121,7 @@ class Session:
             if progress is not None:
                 progress.watch(lambda: run.stats)
             try:
-                return self._follow(run, chain, progress)
+                return self._follow(run, built, progress)
             except StoreError as error:
                 self._screen.error(str(error))
                 return Code.STOPPED
@@ -135,12 +130,16 @@ class Session:
                 if progress is not None:
                     progress.close()
 
-    def _processor(self, chain: Runnable[Any, Any], progress: Progress | None) -> BatchProcessor:
+    def _processor(self, built: Built, progress: Progress | None) -> BatchProcessor:
         job = self._job
         return BatchProcessor(
-            chain,
+            built.chain,
             concurrency=job.limits(),
             retry=job.retries,
+            fallbacks=built.fallbacks,
+            max_failures=job.max_failures,
+            budget=None if job.budget_usd is None else Budget(total=job.budget_usd),
+            cache=Cache(max_entries=CACHED) if job.cache else None,
             timeout=job.timeout_s,
             accept_truncated=job.accept_truncated,
             store=self._store,
@@ -154,8 +153,8 @@ class Session:
             raise StoreError("the run was not opened")  # the processor opens it when it starts
         return self._store.run
 
-    def _follow(self, run: Run, chain: Runnable[Any, Any], progress: Progress | None) -> Code:
-        types = output_types(chain, None)
+    def _follow(self, run: Run, built: Built, progress: Progress | None) -> Code:
+        types = output_types(built.chain, None)
         overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
         self._kept.set_meta(**self._job.as_json())
         output = make_output(
@@ -235,7 +234,7 @@ class Session:
         elif self._unread is not None:
             self._screen.error(f"{self._unread}; the rows read before are done")
         elif stopped is not None and signal is None:
-            self._screen.error(_why(stopped))
+            self._screen.error(wording.why(stopped))
         elif stopped is None and not self._tally.rows:
             self._screen.say(f"nothing to do: run {self._where.run} has done all its rows already")
 

@@ -24,6 +24,7 @@ class Tally:
     """What this process did, row by row."""
 
     rows: int = 0
+    cached: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Tally:
     def add(self, outcome: Outcome) -> None:
         """Count one outcome."""
         self.rows += 1
+        self.cached += outcome.cached
         if outcome.usage is not None:
             self.input_tokens += outcome.usage.input_tokens
             self.output_tokens += outcome.usage.output_tokens
@@ -167,13 +169,23 @@ class Summary:
         return f"{money(self.cost_pico)}, {tokens}{whole}"
 
     def _repeats(self) -> str:
+        """Rows that asked what another had asked: what the cache saved, or what it would have."""
+        cached = self.tally.cached
+        if cached:
+            saved = self._worth(self.cost_pico, self.tally.rows - cached, cached)
+            return f"{count(cached, 'row')} answered from the cache: saved {count(cached, 'call')}{saved}"
         repeats, done = self.counts.repeats, self.counts.ok + self.counts.failed
         if not repeats:
             return ""
         about = "" if self.counts.exact else "about "
-        saved = f", about {money(self.cost_total_pico * repeats // done)}" if self.cost_total_pico else ""
         rows, calls = count(repeats, "row"), count(repeats, "call")
-        return f"{about}{rows} the same as an earlier one: a cache would save {calls}{saved}"
+        saved = self._worth(self.cost_total_pico, done, repeats)
+        return f"{about}{rows} the same as an earlier one: --cache would have saved {calls}{saved}"
+
+    @staticmethod
+    def _worth(cost_pico: int | None, asked: int, spared: int) -> str:
+        """What so many calls cost, at the price of those that were made."""
+        return f", about {money(cost_pico * spared // asked)}" if cost_pico and asked > 0 else ""
 
     def _failed(self) -> str:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.tally.kinds.items()))

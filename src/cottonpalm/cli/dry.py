@@ -1,0 +1,70 @@
+"""`--dry-run`: the first rows as they would be asked. Nothing is called, opened or written."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.cli.building import prompt_of
+from cottonpalm.cli.chains import load_chain
+from cottonpalm.cli.lines import dumped
+from cottonpalm.cli.problems import Code
+from cottonpalm.cli.prompts import doubts
+from cottonpalm.cli.readers import open_rows
+from cottonpalm.cli.render import show_block
+from cottonpalm.source import Broken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cottonpalm.cli.job import Job
+    from cottonpalm.cli.render import Screen
+    from cottonpalm.cli.row_source import Row, Rows
+
+FIRST: Final = 3  # rows shown
+Part = tuple[str, str]  # a label and a text
+
+
+def show_first_rows(job: Job, screen: Screen) -> Code:
+    """Show what the first rows would ask, on stdout.
+
+    Raises:
+        Problem: the input, the prompt or the chain cannot be used.
+    """
+    with closing(open_rows(job.input)) as rows:
+        parts = _parts_of(job, rows)
+        show_block(_what(job), [])
+        for number, row in enumerate(islice(rows, FIRST)):
+            if isinstance(row, Broken):
+                show_block(f"row {number} would fail", [("", row.error.message)])
+            else:
+                show_block(f"row {number}", parts(row))
+        for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
+            screen.say(f"note: {doubt}")
+    screen.say("nothing was called; without --dry-run the command does it")
+    return Code.OK
+
+
+def _what(job: Job) -> str:
+    if job.chain is not None:
+        return f"chain {job.chain}"
+    options = [
+        f"{key}={dumped(value).decode()}" for key, value in job.as_json()["job"]["model_options"].items()
+    ]
+    return ", ".join([f"model {job.model or 'local'}", *options])
+
+
+def _parts_of(job: Job, rows: Rows) -> Callable[[Row], list[Part]]:
+    """What is shown of a row: its messages; for a chain of the user's, the input it gets."""
+    if job.chain is not None:
+        load_chain(job.chain, job.folder)
+        return lambda row: [("input", dumped(row).decode())]
+    prompt = prompt_of(job, rows)
+    return lambda row: list(_messages(prompt.invoke(row)))
+
+
+def _messages(messages: list[Any]) -> Iterator[Part]:
+    names = {"human": "user"}
+    for message in messages:
+        yield names.get(message.type, message.type), str(message.content)

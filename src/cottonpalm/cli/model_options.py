@@ -1,0 +1,73 @@
+"""Settings of a model as the command line takes them, and which of them may be kept."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from cottonpalm.cli.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SECRET: Final = re.compile(r"(api_?key|token|secret|password|authorization|credential)s?$", re.IGNORECASE)
+MAY_HOLD_SECRETS: Final = re.compile(r"headers|query|cookie|client", re.IGNORECASE)
+COUNTS: Final = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` pairs; a value that is JSON is taken as such, everything else as text.
+
+    Raises:
+        Problem: a pair has no `=`, or gives a key or password.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise Problem(f"--model-option {pair}: write KEY=VALUE, for instance temperature=0")
+        if SECRET.search(key) and key not in COUNTS:
+            raise Problem(
+                f"--model-option {key}: a key on the command line can be read by every user of this machine; "
+                "set the provider's environment variable instead"
+            )
+        try:
+            options[key] = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            options[key] = value
+    return options
+
+
+def keepable(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The options that may be kept in the store, and the names of those that may hold secrets and are not."""
+    kept = {key: value for key, value in options.items() if not _may_be_secret(key, value)}
+    return kept, sorted(set(options) - set(kept))
+
+
+def _may_be_secret(key: str, value: Any) -> bool:
+    if MAY_HOLD_SECRETS.search(key) or (SECRET.search(key) and key not in COUNTS):
+        return True
+    return isinstance(value, dict) and any(_may_be_secret(name, part) for name, part in value.items())
+
+
+def check_url(url: str | None) -> None:
+    """A base URL is http(s) and carries no password: it is kept in the store."""
+    if url is None:
+        return
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise Problem(f"--base-url {url}: write the whole address, for instance http://127.0.0.1:8000/v1")
+    if parts.password is not None or parts.username is not None:
+        raise Problem(
+            "--base-url must not hold a user name or password; set the provider's environment variable"
+        )
+
+
+def absolute_model(spec: str | None, folder: str) -> str | None:
+    """The same model, named so that it is found from any folder."""
+    provider, _, name = (spec or "").partition(":")
+    return f"local:{Path(folder) / Path(name).expanduser()}" if provider == "local" and name else spec

@@ -1,0 +1,43 @@
+"""What the library says, in the words of the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.cli.models import PROVIDERS
+
+if TYPE_CHECKING:
+    from cottonpalm.faults import RunStopped
+
+SAID: Final = {  # in Python: on the command line
+    "Start afresh, or use a new run name.": "Say --fresh to begin anew and pay again, or --run NAME for a run of "
+    "its own.",
+    "set max_tokens on the model, or Budget(max_output_tokens=...)": "say --model-option max_tokens=N",
+}
+
+
+def here(message: str) -> str:
+    """The same message, naming flags where it named parameters."""
+    for python, flag in SAID.items():
+        message = message.replace(python, flag)
+    return message
+
+
+def why(stopped: RunStopped) -> str:
+    """The reason alone: the summary below counts the rows, those in flight at that moment too."""
+    said = str(stopped).partition(". What is done is kept")[0]
+    reason = said.partition(" rows: ")[2] or said
+    return f"the run stopped: {here(reason)}{_key_hint(stopped.__cause__)}"
+
+
+def _key_hint(cause: BaseException | None) -> str:
+    """Which variable holds the key that was refused."""
+    name = type(cause).__name__
+    if cause is None or not ("Authentication" in name or "api key" in str(cause).lower()):
+        return ""
+    variables = [
+        known.keys[0]
+        for provider, known in PROVIDERS.items()
+        if known.keys and name.lower().startswith(provider)
+    ]
+    return f" (check {variables[0]})" if variables else ""

@@ -1,0 +1,238 @@
+"""Fallbacks, failures, money, the cache, and a look before anything is called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.conftest import lines, rows
+from tests.support.replies import bad_key, fails, ok
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
+    from tests.support.loopback import Loopback
+    from tests.support.replies import Reply, Request
+
+pytestmark = pytest.mark.core
+
+
+@pytest.fixture
+def anthropic(server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+
+
+def only_anthropic(request: Request) -> Reply | None:
+    return None if request.api == "anthropic" else fails(500)
+
+
+@pytest.mark.usefixtures("anthropic")
+def test_a_fallback_answers_what_the_model_could_not(ask: Command, server: Loopback, folder: Path) -> None:
+    server.script(only_anthropic)
+    rows(folder / "in.jsonl", 3)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--fallback", "anthropic:claude-haiku-4-5")
+    assert said.code == 0, said.err
+    assert {line["model"] for line in lines(folder / "out.jsonl")} == {"claude-haiku-4-5"}
+    assert "3 ok" in said.err
+
+
+@pytest.mark.usefixtures("anthropic")
+def test_fallbacks_are_tried_in_order_and_kept_for_retry(
+    ask: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    server.script(lambda _: fails(500))
+    chosen = ("--fallback", "openai:gpt-4o", "--fallback", "anthropic:claude-haiku-4-5")
+    assert ask("in.jsonl", "-o", "out.jsonl", *chosen).code == 3
+    assert [arrival.path for arrival in server.arrivals] == ["/v1/chat/completions"] * 2 + ["/v1/messages"]
+    server.script(only_anthropic)
+    assert cottonpalm("retry", "out").code == 0
+    assert [line["model"] for line in lines(folder / "out.jsonl")] == ["claude-haiku-4-5"]
+
+
+@pytest.mark.usefixtures("anthropic")
+def test_an_option_that_a_fallback_does_not_know_is_left_to_the_model_it_was_meant_for(
+    ask: Command, server: Loopback, folder: Path
+) -> None:
+    seen = []
+
+    def script(request: Request) -> Reply | None:
+        seen.append({key: request.body.get(key) for key in ("max_tokens", "max_completion_tokens", "seed")})
+        return only_anthropic(request)
+
+    server.script(script)
+    rows(folder / "in.jsonl", 1)
+    options = ("--model-option", "seed=7", "--model-option", "max_tokens=9")
+    said = ask("in.jsonl", "-o", "out.jsonl", *options, "--fallback", "anthropic:claude-haiku-4-5")
+    assert said.code == 0, said.err
+    assert seen[0] == {"max_tokens": None, "max_completion_tokens": 9, "seed": 7}
+    assert seen[1] == {"max_tokens": 9, "max_completion_tokens": None, "seed": None}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--fallback", "nobody:x"), "--fallback nobody:x: unknown provider 'nobody'"),
+        (("--fallback", "openai"), "--fallback openai: name the model too"),
+        (("--max-failures", "many"), "--max-failures many: say a number of rows"),
+        (("--max-failures", "100%"), "--max-failures 100%: say a number of rows"),
+        (("--max-failures", "0%"), "--max-failures 0%: say a number of rows"),
+        (("--max-failures", "-1"), "--max-failures -1: say a number of rows"),
+        (("--budget", "-1"), "--budget -1: say a number of US dollars, 0 or more"),
+        (("--budget", "inf"), "--budget inf: say a number of US dollars"),
+        (("--timeout", "0"), "--timeout 0: say a number of seconds above 0"),
+        (("--timeout", "nan"), "--timeout nan: say a number of seconds above 0"),
+        (("--concurrency", "many"), "--concurrency many: say auto, or a number from 1 on"),
+        (("--concurrency", "9", "--max-concurrency", "8"), "--concurrency 9 is above --max-concurrency 8"),
+        (("--max-concurrency", "0"), "Invalid value for '--max-concurrency'"),
+        (("-q", "-v"), "say -q or -v, not both"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_one_line_before_any_call(
+    ask: Command, server: Loopback, folder: Path, words: tuple[str, ...], said: str
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    done = ask("in.jsonl", "-o", "out.jsonl", *words)
+    assert done.code == 2
+    assert said in done.one_line
+    assert server.requests == 0
+    assert not (folder / "cottonpalm.db").exists()
+
+
+def test_a_chain_takes_no_fallback(cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 1)
+    said = cottonpalm("run", "in.jsonl", "-o", "o.jsonl", "--chain", "a:b", "--fallback", "openai:x")
+    assert "--chain brings its own model and prompt; leave out --fallback" in said.one_line
+
+
+def test_more_failed_rows_than_allowed_stop_the_run(ask: Command, server: Loopback, folder: Path) -> None:
+    server.script(lambda _: fails(400))
+    rows(folder / "in.jsonl", 9)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--max-failures", "2", "-c", "1")
+    assert said.code == 4
+    assert "3 rows failed, max_failures=2" in said.err
+    assert server.requests <= 4  # one more may have been on its way
+
+
+def test_a_share_of_failed_rows_is_judged_from_a_hundred_on(
+    ask: Command, server: Loopback, folder: Path
+) -> None:
+    server.script(lambda request: fails(400) if int(request.text.rpartition("-")[2]) % 2 else None)
+    rows(folder / "in.jsonl", 300)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--max-failures", "12.5%", "-c", "8")
+    assert said.code == 4
+    assert "rows failed, max_failures=12%" in said.err
+    assert 100 <= server.requests < 150
+
+
+def test_the_budget_of_a_command_is_not_passed(ask: Command, server: Loopback, folder: Path) -> None:
+    rows(folder / "in.jsonl", 200)
+    bounded = ("--model-option", "max_tokens=20")
+    said = ask("in.jsonl", "-o", "out.jsonl", "--budget", "0.0005", *bounded)
+    assert said.code == 4
+    assert "the budget does not allow for another request" in said.err
+    spent = sum(line["cost_usd"] for line in lines(folder / "out.jsonl"))
+    assert 0 < spent <= 0.0005
+    assert server.requests < 200
+
+
+def test_what_cannot_be_bounded_is_refused_in_the_words_of_the_command_line(
+    ask: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--budget", "1")
+    assert said.code == 4
+    assert "--model-option max_tokens=" in said.err
+    assert "Budget(" not in said.err
+    assert server.requests == 0
+
+
+def test_equal_rows_are_asked_once_with_the_cache(ask: Command, server: Loopback, folder: Path) -> None:
+    (folder / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n' * 5)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--cache")
+    assert server.counts == {"say a": 1, "say b": 1}
+    assert sum(line["cached"] for line in lines(folder / "out.jsonl")) == 8
+    assert "repeats  8 rows answered from the cache: saved 8 calls, about $" in said.err
+
+
+def test_without_the_cache_the_summary_says_what_it_would_have_saved(
+    ask: Command, server: Loopback, folder: Path
+) -> None:
+    (folder / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n' * 5)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--no-cache")
+    assert server.requests == 10
+    assert "repeats  8 rows the same as an earlier one: --cache would have saved 8 calls" in said.err
+
+
+def test_a_dry_run_shows_the_messages_and_does_nothing_else(
+    ask: Command, server: Loopback, folder: Path
+) -> None:
+    (folder / "in.csv").write_text('id,text\n1,"two\nlines {id}"\n2,\x1b[31mred\n3,c\n4,d\n')
+    before = sorted(folder.iterdir())
+    more = ("--system", "You are {id}.", "--model-option", "temperature=0")
+    said = ask("in.csv", "-o", "out.csv", "--dry-run", *more)
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        "model openai:gpt-4o-mini, temperature=0",
+        "row 0",
+        "  system: You are 1.",
+        "  user: say two",
+        "        lines {id}",
+        "row 1",
+        "  system: You are 2.",
+        "  user: say \\x1b[31mred",
+        "row 2",
+        "  system: You are 3.",
+        "  user: say c",
+    ]
+    assert said.err == "nothing was called; without --dry-run the command does it\n"
+    assert server.requests == 0
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_dry_run_shows_the_request_that_is_then_sent(ask: Command, server: Loopback, folder: Path) -> None:
+    rows(folder / "in.jsonl", 1)
+    shown = ask("in.jsonl", "-o", "o.jsonl", "--dry-run", prompt='Is {text} {"json": {}}?').out
+    ask("in.jsonl", "-o", "o.jsonl", prompt='Is {text} {"json": {}}?')
+    [arrival] = server.arrivals
+    assert f"user: {arrival.text}\n" in shown
+
+
+def test_a_dry_run_of_a_chain_shows_its_input(cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 1)
+    (folder / "cp_dry.py").write_text(
+        "from langchain_core.runnables import RunnableLambda\n"
+        "chain = RunnableLambda(lambda row: open('called', 'w'))\n"
+    )
+    said = cottonpalm("run", "in.jsonl", "-o", "o.jsonl", "--chain", "cp_dry:chain", "--dry-run", "-q")
+    assert said.out == 'chain cp_dry:chain\nrow 0\n  input: {"n":0,"text":"row-0"}\n'
+    assert said.err == ""
+    assert not (folder / "called").exists()
+
+
+def test_a_dry_run_needs_no_key_and_finds_what_is_wrong(cottonpalm: Command, folder: Path) -> None:
+    (folder / "in.jsonl").write_text('{"text": "a"}\n{"txt": "b"}\n')
+    model = ("--model", "openai:gpt-4o-mini", "--dry-run")
+    said = cottonpalm("run", "in.jsonl", "-o", "o.jsonl", *model, "--prompt", "{text}")
+    assert said.code == 0
+    assert "row 1 would fail\n  in.jsonl line 2: no column 'text'" in said.out
+    said = cottonpalm("run", "in.jsonl", "-o", "o.jsonl", *model, "--prompt", "{tekst}")
+    assert said.code == 2
+    assert "names no column" in said.one_line
+    said = cottonpalm(
+        "run", "in.jsonl", "-o", "o.jsonl", "--model", "opnai:x", "--dry-run", "--prompt", "{text}"
+    )
+    assert "unknown provider 'opnai'" in said.one_line
+
+
+def test_a_refused_key_says_which_variable_to_look_at(ask: Command, server: Loopback, folder: Path) -> None:
+    server.script(lambda _: bad_key())
+    rows(folder / "in.jsonl", 1)
+    said = ask("in.jsonl", "-o", "out.jsonl")
+    assert said.code == 4
+    assert "Incorrect API key provided." in said.err
+    assert "check OPENAI_API_KEY" in said.err
+    server.script(lambda _: ok("fine"))
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
