@@ -19,6 +19,7 @@ pytestmark = pytest.mark.core
 RUN = [page for page in pages() if page != CHINESE]  # its code is that of README.md
 
 
+@pytest.mark.timeout(600)  # a page types up to twenty commands, each a process of its own
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_all_code_on_the_page_runs_and_prints_what_the_page_says(page: Path, reader: Path) -> None:
     reading.follow(page, reader)
