@@ -167,6 +167,7 @@ class Assembly:
             validate=settings.validate,
             none_is_no_answer=fingerprint.none_is_no_answer(self.chain),
             item_timeout_s=settings.item_timeout_s,
+            stall_timeout_s=settings.stall_timeout_s,
             max_failures=settings.max_failures,
             cap=cap,
             types=self.types if run_store is not None else {},
@@ -253,11 +254,17 @@ class Assembly:
         return self._looked[1]
 
     def _turnstiles_for(self, most: int | None) -> Turnstiles:
-        """Limits learnt by earlier runs of this processor; a run with a cap of its own starts afresh."""
+        """Limits learnt by earlier runs, also of others; a cap is private, and so is what is learnt under it."""
+        cap = most if most is not None else self.settings.cap
         with _lock:
-            if (found := self._turnstiles.get(most)) is None:
+            if (found := self._turnstiles.get(cap)) is None:
                 limits = self.settings.concurrency
-                found = self._turnstiles[most] = Turnstiles(limits if most is None else capped(limits, most))
+                found = (
+                    self.settings.limits.turnstiles(limits)
+                    if cap is None
+                    else Turnstiles(limits if most is None else capped(limits, most))
+                )
+                self._turnstiles[cap] = found
             return found
 
     # -- the store

@@ -28,6 +28,7 @@ from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request import live, loops
 from cottonpalm.rows import Rows
 from cottonpalm.stores.codec import pack
+from cottonpalm.stall import StallWatch
 from cottonpalm.tally import Stats, Tally
 from cottonpalm.threads import Crew
 from cottonpalm.window import Window
@@ -77,7 +78,8 @@ class Engine:
         self._thread = 0
         self._nudged = False
         self._task: asyncio.Task[Any] | None = None
-        self._left = self._cancelled = False
+        self._left = self._cancelled = self._held = False
+        self._cap = job.cap
 
     def add_observer(self, observer: Observer) -> None:
         """Before the run begins."""
@@ -157,6 +159,7 @@ class Engine:
             item_timeout_s=self.job.item_timeout_s,
         )
         self.outbox.on_credit(self._nudge)
+        stall = StallWatch(self.job.stall_timeout_s, self.account, loop, self._stalled)
         self.account.on_change = self._nudge
         self.account.on_stop = self._request_stopped
         self.account.emit = self._emit_from_anywhere if self._observers else None
@@ -165,6 +168,7 @@ class Engine:
         try:
             await executor.run(rows)
         finally:
+            stall.close()
             try:
                 await rows.feed.aclose()
             finally:  # whatever the source does, what was answered is stored
@@ -213,8 +217,8 @@ class Engine:
 
     def _want(self, active: int) -> bool:
         """Whether one more row may be active: enough to keep the provider busy, few enough to stay in hand."""
-        account, job = self.account, self.job
-        if job.cap is not None and active >= job.cap:
+        account = self.account
+        if self._held or (self._cap is not None and active >= self._cap):
             return False
         # In a storm of retries there are no new rows, but one at a time to see it end.
         if active and account.allowance.spent:
@@ -271,6 +275,28 @@ class Engine:
     def stop(self, reason: str = "interrupted") -> None:
         """Admit no more, finish what is in flight. From any thread or signal handler."""
         self._on_loop(partial(self._stopping, reason, "it was asked to"))
+
+    def hold(self, held: bool) -> None:
+        """Let no more rows in until it is called again with False; what is in flight goes on. From any thread."""
+        self._held = held
+        self._nudge()
+
+    @property
+    def cap(self) -> int | None:
+        """The most rows at once, whatever the limits say; may be changed while the run goes, from any thread."""
+        return self._cap
+
+    @cap.setter
+    def cap(self, most: int | None) -> None:
+        self._cap = most
+        self._nudge()
+
+    def _stalled(self, silence_s: float) -> None:
+        fault = self.account.last_fault
+        last = "" if fault is None else f" (the last failure: {fault.message})"
+        why = f"no request was accepted for {silence_s:.0f} seconds beyond the waits that were announced{last}"
+        self._stopping("stalled", why, None if fault is None else fault.cause)
+        self._executor.drop_all()
 
     def abort(self) -> None:
         """Leave now: cancel what is in flight and settle it. From any thread."""

@@ -58,7 +58,7 @@ class RunStopped(CottonpalmError):
     """The run stopped before all rows were tried.
 
     Attributes:
-        reason: one of "fatal", "budget", "max_failures", "store", "interrupted".
+        reason: one of "fatal", "budget", "max_failures", "stalled", "store", "interrupted".
         outcomes: what is known of each row so far, in input order where the input was a list.
     """
 

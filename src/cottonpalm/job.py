@@ -24,6 +24,7 @@ class Job:
     validate: Callable[[Any], object] | None = None
     none_is_no_answer: bool = False
     item_timeout_s: float | None = None
+    stall_timeout_s: float = 900.0
     max_failures: float | None = None
     cap: int | None = None  # rows at once, whatever the limits say
     types: Mapping[str, type] = field(default_factory=dict)

@@ -10,6 +10,7 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.settings import most_rows
 from cottonpalm.sync import bridge
 
 if TYPE_CHECKING:
@@ -65,6 +66,27 @@ class BaseRun:
     def stop(self, reason: str = "interrupted") -> None:
         """Admit no more rows and finish what is in flight; the iteration then ends with RunStopped."""
         self._engine.stop(reason)
+
+    def pause(self) -> None:
+        """Let no more rows in until `resume`; what is in flight is finished. From any thread."""
+        self._engine.hold(True)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._engine.hold(False)
+
+    @property
+    def limit(self) -> int | None:
+        """The most rows at once, whatever the provider would take; None: only what is found out. May be set meanwhile.
+
+        Raises:
+            ConfigError: set to something that is no whole number from 1 on.
+        """
+        return self._engine.cap
+
+    @limit.setter
+    def limit(self, most: int | None) -> None:
+        self._engine.cap = most_rows(most)
 
     def abort(self) -> None:
         """Leave now: cancel what is in flight and settle it."""

@@ -10,6 +10,7 @@ from langchain_core.runnables import Runnable
 
 from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
 from cottonpalm.faults import ConfigError
+from cottonpalm.limits import SHARED, Limits
 from cottonpalm.model import Fault, Kind, Usage
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ class Settings:
     """See `BatchProcessor` for what each one means."""
 
     concurrency: AdaptiveConcurrency
+    limits: Limits
     cap: int | None
     retry: RetryPolicy
     fallbacks: tuple[Runnable[Any, Any], ...]
     validate: Callable[[Any], object] | None
     timeout_s: float
     item_timeout_s: float | None
+    stall_timeout_s: float
     budget: Budget | None
     prices: Prices | None
     cache: Cache | None
@@ -58,6 +61,22 @@ def concurrency_of(given: str | int | AdaptiveConcurrency) -> tuple[AdaptiveConc
     if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
         return AdaptiveConcurrency(initial=given, minimum=1, maximum=given), given
     raise ConfigError(f'concurrency={given!r}: say "auto", a number from 1 on, or AdaptiveConcurrency(...)')
+
+
+def most_rows(given: int | None) -> int | None:
+    """A cap on rows at once, or None."""
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
+        return given
+    raise ConfigError(f"limit={given!r}: say how many rows may be in flight at most, from 1 on, or None")
+
+
+def limits_of(given: Limits | None) -> Limits:
+    """The limits to learn in: those of the whole process, unless others are given."""
+    if given is None:
+        return SHARED
+    if isinstance(given, Limits):
+        return given
+    raise ConfigError(f"limits={given!r} must be a Limits, as in limits=Limits()")
 
 
 def capped(limits: AdaptiveConcurrency, most: int) -> AdaptiveConcurrency:

@@ -181,6 +181,12 @@ class LocalExecutor:
             if item.account is not None and item.account.untouched:
                 worker.cancel()
 
+    def drop_all(self) -> None:
+        """The run is stopping, and what is under way gets nowhere: no row is waited for."""
+        self._leaving = True
+        for worker in list(self._workers):
+            worker.cancel()
+
     async def _work(self, item: Item | None) -> None:
         task = asyncio.current_task()
         assert task is not None

@@ -132,7 +132,7 @@ def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done
         _check_still_valid(row, call)
         ending.sent = True
         row.sent()
-        reply: Reply = yield "send", row.run.timeout_s
+        reply: Reply = yield "send", row.run.timeouts.of(call)
         if kept := reply.open_stream:
             ending.streaming = True
             return Done(reply.raw, ending)
@@ -201,7 +201,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged:
     """Give the permit back with its verdict; what follows."""
     fault, answer, then = judged.fault, judged.answer, Next(None)
     if fault is not None:
-        then = tries.after(fault, row.run, row.run.turnstile(ending.call.key).accepted)
+        then = tries.after(fault, row.run, row.run.turnstile(ending.call.key), probe=ending.probe)
     ending.over(
         fault,
         status=reply.status or None,

@@ -7,12 +7,16 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm import clock
 from cottonpalm.request.attempts import Done, Kept, Reply
 from cottonpalm.request.tap import AsyncTap, Reading, SyncTap, tap_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
+
+    from cottonpalm.request.shapes import Call
+    from cottonpalm.request.timeouts import Timeouts
 
 # Below the original `send` nothing is ours: a transport may itself use a client.
 INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
@@ -34,16 +38,21 @@ class Door:
     stream: bool
     send: Callable[[], Any]
 
-    async def once(self, timeout_s: float) -> Reply:
-        """Send once, as a task; an exception becomes part of the reply."""
+    async def once(self, timeout_s: float, timeouts: Timeouts, call: Call) -> Reply:
+        """Send once, as a task; an exception becomes part of the reply. `timeouts` may shorten the time meanwhile."""
         token = INSIDE.set(True)
+        began = clock.now()
         try:
-            async with asyncio.timeout(timeout_s):
-                response = await self.send()
-                if self.stream and response.status_code >= 400:
-                    await response.aread()
+            async with asyncio.timeout(timeout_s) as limit:
+                timeouts.began(call, limit)
+                try:
+                    response = await self.send()
+                    if self.stream and response.status_code >= 400:
+                        await response.aread()
+                finally:
+                    timeouts.ended(limit)
         except TimeoutError as exc:
-            return Reply(error=self.timed_out(timeout_s, exc))
+            return Reply(error=self.timed_out(round(clock.now() - began, 3), exc))
         except Exception as exc:  # noqa: BLE001 - judged, and raised again when the tries are used up
             return Reply(error=exc)
         finally:

@@ -27,7 +27,7 @@ async def drive(row: RowAccount, call: Call, door: Door) -> Any:
             step, value = steps.send(result)
             match step:
                 case "send":
-                    result = await door.once(value)
+                    result = await door.once(value, row.run.timeouts, call)
                 case "permit":
                     result = _free_permit(row, *value) or await _permit(row, *value)
                 case "money":
@@ -37,7 +37,7 @@ async def drive(row: RowAccount, call: Call, door: Door) -> Any:
                         await asyncio.sleep(value)
                     result = None
     except StopIteration as stop:
-        return door.response(stop.value, row.run.timeout_s)
+        return door.response(stop.value, row.run.timeouts.allowed_s)
     finally:
         steps.close()
 

@@ -86,6 +86,11 @@ class Ending:
         self._once = threading.Lock()  # taken by whoever settles, and never given back
         self.streaming = False  # the request stays open until its stream is over
 
+    @property
+    def probe(self) -> bool:
+        """It was sent when no pause was on."""
+        return self._began >= self._permit.turnstile.paused_until
+
     def over(
         self,
         fault: Fault | None,
@@ -113,13 +118,25 @@ class Ending:
         verdict = Verdict.SUCCESS if fault is None else Verdict.DROPPED if throttled else Verdict.IGNORED
         self._release(verdict, pause_s)
         run, call = self.row.run, self.call
-        if fault is not None and fault.retry_after_s is not None and throttled:
-            run.tell(Paused(call.label, pause_s))
+        taken_s = clock.now() - self._began
+        if fault is None:
+            if not self.streaming:
+                run.timeouts.answered(call.key, taken_s)
+        else:
+            self._note(fault, pause_s)
         if run.emit is not None:
             kind = fault.kind if fault else None
-            run.emit(
-                RequestFinished(self.row.index, call.label, status, kind, clock.now() - self._began, usage)
-            )
+            run.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
+
+    def _note(self, fault: Fault, pause_s: float) -> None:
+        run = self.row.run
+        run.last_fault = fault
+        if pause_s > 0 and fault.kind is Kind.THROTTLE and fault.retry_after_s is not None:
+            run.announced(pause_s)
+        elif fault.kind is Kind.THROTTLE:
+            return  # a guess of our own: nothing to tell
+        if pause_s > 0:
+            run.tell(Paused(self.call.label, pause_s))
 
     def abandon(self) -> None:
         """The try was cancelled: nobody knows what the provider made of it, so its bound stays booked."""

@@ -66,7 +66,8 @@ def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[...,
         if found is None:
             return await original(self, request, **options)
         again = functools.partial(original, at_home(http, self), request, **options)
-        return await drive(*found, Door(http, request, options.get("stream", False), again))
+        found[1].streams = stream = options.get("stream", False)
+        return await drive(*found, Door(http, request, stream, again))
 
     return send
 
@@ -78,7 +79,8 @@ def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., 
         if found is None:
             return original(self, request, **options)
         again = functools.partial(original, self, request, **options)
-        return drive_sync(*found, Door(http, request, options.get("stream", False), again))
+        found[1].streams = stream = options.get("stream", False)
+        return drive_sync(*found, Door(http, request, stream, again))
 
     return send
 

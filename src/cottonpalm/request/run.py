@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cottonpalm.model import Fault, Kind
 from cottonpalm.providers import classify
+from cottonpalm.request.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,8 @@ class RunAccount:
         on_change: called from any thread when `waiting` falls, a limit moves, or a row steps aside or back.
         on_stop: called from any thread, once, with the first fault that no row survives.
         allowance: the run's retries, also used by the layer that retries rows.
+        timeouts: how long each request may take.
+        last_fault: what the latest request that failed came to.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class RunAccount:
         self.ledger = ledger
         self.prices = prices
         self.retry = retry
-        self.timeout_s = timeout_s
+        self.timeouts = Timeouts(timeout_s)
         self.accept_truncated = accept_truncated
         self.max_output_tokens = max_output_tokens
         self.classify = classify
@@ -103,6 +106,8 @@ class RunAccount:
         self.rows_key = f"rows of run {next(_numbers)}"
         self.models_below: set[str] = set()  # whose requests the hook sees: they need no permit of their own
         self.models_gated = False  # a model was seen whose requests it does not see
+        self.last_fault: Fault | None = None
+        self._waits_since = self._longest_wait_s = 0.0
         self._seen: dict[str, Turnstile] = {}
         self._rates: dict[tuple[str, str], Rates | None] = {}
         self._said: set[str] = set()
@@ -114,6 +119,28 @@ class RunAccount:
         for turnstile in tuple(self._seen.values()):  # a copy: another thread may see a new key
             total += turnstile.limit
         return total or float(self.turnstiles.initial)
+
+    def outstanding(self) -> bool:
+        """Whether any request waits for its turn or its answer, at a turnstile that this run uses."""
+        return any(turnstile.waiting or turnstile.in_flight for turnstile in tuple(self._seen.values()))
+
+    def announced(self, seconds: float) -> None:
+        """A provider named a wait of so many seconds."""
+        if (since := self._last_accepted()) != self._waits_since:
+            self._waits_since, self._longest_wait_s = since, 0.0
+        self._longest_wait_s = max(self._longest_wait_s, seconds)
+
+    def silent_since(self) -> float:
+        """`clock.now()` from which on a request should have been accepted; 0.0 before the first sign of any.
+
+        That is the last acceptance, and the longest wait announced since: a provider that names the same wait again
+        and again has broken its word.
+        """
+        last = self._last_accepted()
+        return last + (self._longest_wait_s if last == self._waits_since else 0.0)
+
+    def _last_accepted(self) -> float:
+        return max((turnstile.last_accepted or 0.0 for turnstile in tuple(self._seen.values())), default=0.0)
 
     @property
     def wants_handler(self) -> bool:

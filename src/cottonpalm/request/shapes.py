@@ -51,6 +51,7 @@ class Call:
         body: `content`, parsed.
         signed: its headers hold a signature that grows old.
         born: `clock.now()` when the chain made it.
+        streams: its answer is read piece by piece.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Call:
     body: dict[str, Any]
     signed: bool
     born: float
+    streams: bool = False
 
     @property
     def identity(self) -> tuple[str, str, bytes]:

@@ -9,7 +9,9 @@ from cottonpalm.model import Fault, Kind
 from cottonpalm.pure.backoff import backoff_s, hinted_s
 
 if TYPE_CHECKING:
+    from cottonpalm.pure.circuit import Circuit
     from cottonpalm.request.run import RunAccount
+    from cottonpalm.request.turnstile import Turnstile
 
 
 BEHIND: Final = 1_000.0  # behind all that wait, at any priority in use
@@ -54,18 +56,33 @@ class Tries:
     def __post_init__(self) -> None:
         self.seen = self.accepted
 
-    def after(self, fault: Fault, run: RunAccount, accepted: int) -> Next:
-        """What follows this fault; `accepted` is the key's count now."""
+    def after(self, fault: Fault, run: RunAccount, turnstile: Turnstile, *, probe: bool) -> Next:
+        """What follows this fault.
+
+        Args:
+            fault: what the try came to.
+            run: whose rules hold.
+            turnstile: of the key.
+            probe: it was sent when no pause was on.
+        """
         if fault.kind is Kind.THROTTLE:
-            return self._after_throttle(fault, run, accepted)
+            return self._after_throttle(fault, run, turnstile.accepted)
         if fault.kind is not Kind.TRANSIENT:
             return Next(None)
+        circuit = turnstile.circuit
+        if circuit.after(turnstile.accepted, first=not self.transient, probe=probe):
+            return self._while_open(circuit, probe)
         self.transient += 1
         if self.transient >= run.retry.transient_tries:
             return Next(None)
         if not run.allowance.take():  # a storm: nobody fails for it, but everybody slows down
             return Next(max(run.retry.cap_s, fault.retry_after_s or 0.0))
         return Next(_wait_s(fault, run, self.transient - 1))
+
+    def _while_open(self, circuit: Circuit, probe: bool) -> Next:
+        """The provider is down, which is not the row's fault: it uses no try, and goes behind the others as a probe."""
+        self.back = BEHIND
+        return Next(0.0, circuit.wait_s if probe else 0.0)
 
     def _after_throttle(self, fault: Fault, run: RunAccount, accepted: int) -> Next:
         pause_s = _wait_s(fault, run, self.throttled + self.alone)

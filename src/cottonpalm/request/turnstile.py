@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cottonpalm import clock
 from cottonpalm.model import Verdict
+from cottonpalm.pure.circuit import Circuit
 from cottonpalm.pure.limits import Doubling
 from cottonpalm.request.waiting import Place, RowClosed, Waiter, Waitroom
 
@@ -71,6 +72,7 @@ class Turnstile(Waitroom[Permit]):
         paused_until: `clock.now()` at which the latest pause ends or ended; 0.0 before the first.
         generation: cuts so far.
         forced: permits taken by force so far.
+        circuit: whether the provider counts as dead. The pauses it asks for come with `release`.
     """
 
     def __init__(self, key: str, limit: Doubling) -> None:
@@ -82,6 +84,7 @@ class Turnstile(Waitroom[Permit]):
         self.paused_until = 0.0
         self.generation = 0
         self.forced = 0
+        self.circuit = Circuit()
         self._set_limit(limit)
         self._peak = 0  # most in flight in this round
         self._calls_left = self._slots  # of this round
