@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
+
+from cottonpalm.limits import SHARED
 
 settings.register_profile("no deadline", deadline=None)  # a loaded machine is no failure
 settings.load_profile("no deadline")
 
 Eventually = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture(autouse=True)
+def _limits_of_this_test_alone() -> Iterator[None]:
+    """A turnstile of an earlier test, on another clock, is no one's business."""
+    SHARED.clear()
+    yield
+    SHARED.clear()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         RunStopped,
         StoreError,
     )
+    from cottonpalm.limits import Limits
     from cottonpalm.model import ErrorRecord, Event, Fault, Kind, Outcome, Usage
     from cottonpalm.processor import BatchProcessor
     from cottonpalm.protocols import Observer, Store
@@ -37,6 +38,7 @@ __all__ = [
     "Event",
     "Fault",
     "Kind",
+    "Limits",
     "Observer",
     "Outcome",
     "RetryPolicy",
@@ -53,6 +55,7 @@ __all__ = [
 
 _HOMES = {
     "config": ("AdaptiveConcurrency", "Budget", "Cache", "RetryPolicy"),
+    "limits": ("Limits",),
     "model": ("ErrorRecord", "Event", "Fault", "Kind", "Outcome", "Usage"),
     "processor": ("BatchProcessor",),
     "protocols": ("Observer", "Store"),

@@ -27,8 +27,8 @@ from cottonpalm.outbox import Chunk, Outbox
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request import live, loops
 from cottonpalm.rows import Rows
-from cottonpalm.stores.codec import pack
 from cottonpalm.stall import StallWatch
+from cottonpalm.stores.codec import pack
 from cottonpalm.tally import Stats, Tally
 from cottonpalm.threads import Crew
 from cottonpalm.window import Window
@@ -294,7 +294,9 @@ class Engine:
     def _stalled(self, silence_s: float) -> None:
         fault = self.account.last_fault
         last = "" if fault is None else f" (the last failure: {fault.message})"
-        why = f"no request was accepted for {silence_s:.0f} seconds beyond the waits that were announced{last}"
+        why = (
+            f"no request was accepted for {silence_s:.0f} seconds beyond the waits that were announced{last}"
+        )
         self._stopping("stalled", why, None if fault is None else fault.cause)
         self._executor.drop_all()
 

@@ -32,6 +32,11 @@ class Limits:
                 found = self._made[settings] = Turnstiles(settings)
             return found
 
+    def clear(self) -> None:
+        """Forget what was learnt. Processors that exist keep what they hold."""
+        with self._lock:
+            self._made.clear()
+
     def __repr__(self) -> str:
         return f"<Limits {[turnstile for made in self._made.values() for turnstile in made]}>"
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
+    from cottonpalm.limits import Limits
     from cottonpalm.protocols import Observer, Store
 
 
@@ -33,6 +34,10 @@ class BatchProcessor(StartCalls):
         validate: gets each output; raising ValueError asks again.
         timeout: seconds for one model request after it got its permit; for a stream, between two chunks.
         item_timeout: seconds for a row in all, or None.
+        stall_timeout: seconds without one accepted request, beyond the waits a provider announced, after which the
+            run stops (or `timeout`, if that is longer).
+        limits: a `Limits` to learn the providers' limits in, apart from other processors; by default all of the
+            process with the same `concurrency` ("auto" or an equal `AdaptiveConcurrency`) share them.
         budget: a ceiling in US dollars. Requests that could take the sum above it are not sent.
         prices: `{model: (dollars in, dollars out per million tokens)}`, or a function (model, usage) -> dollars.
         cache: equal rows are answered once; equal rows in flight share one call.
@@ -64,6 +69,8 @@ class BatchProcessor(StartCalls):
         validate: Callable[[Any], object] | None = None,
         timeout: float = 600,
         item_timeout: float | None = None,
+        stall_timeout: float = 900,
+        limits: Limits | None = None,
         budget: Budget | None = None,
         prices: checked.Prices | None = None,
         cache: Cache | None = None,
@@ -81,15 +88,17 @@ class BatchProcessor(StartCalls):
         observers: Sequence[Observer] = (),
     ) -> None:
         checked.runnable(chain, "chain")
-        limits, cap = checked.concurrency_of(concurrency)
+        bounds, cap = checked.concurrency_of(concurrency)
         settings = checked.Settings(
-            concurrency=limits,
+            concurrency=bounds,
             cap=cap,
             retry=checked.retry_of(retry),
             fallbacks=checked.fallbacks_of(fallbacks),
             validate=checked.function(validate, "validate"),
             timeout_s=checked.positive(timeout, "timeout") or 600,
             item_timeout_s=checked.positive(item_timeout, "item_timeout"),
+            stall_timeout_s=checked.positive(stall_timeout, "stall_timeout") or 900,
+            limits=checked.limits_of(limits),
             budget=checked.made_as(budget, Budget, "budget"),
             prices=prices,
             cache=checked.made_as(cache, Cache, "cache"),

@@ -48,7 +48,8 @@ class StallWatch:
         now = clock.now()
         if self._account.grain != "request" or not self._account.outstanding():
             self._quiet_from = now
-        silence_s = now - max(self._quiet_from, self._account.silent_since())
+        accepted, announced_s = self._account.last_sign()
+        silence_s = now - max(self._quiet_from, accepted) - announced_s
         if silence_s >= self._seconds:
             self._told(silence_s)
             return

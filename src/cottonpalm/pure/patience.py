@@ -28,8 +28,7 @@ class Patience:
     def after(self, seconds: float) -> bool:
         """Take note of a good answer; whether the wait is learnt just now."""
         self.answers += 1
-        if seconds > self.slowest_s:
-            self.slowest_s = seconds
+        self.slowest_s = max(self.slowest_s, seconds)
         return self.answers == LEARNT_AFTER
 
     def timeout_s(self, allowed_s: float) -> float:

@@ -130,14 +130,13 @@ class RunAccount:
             self._waits_since, self._longest_wait_s = since, 0.0
         self._longest_wait_s = max(self._longest_wait_s, seconds)
 
-    def silent_since(self) -> float:
-        """`clock.now()` from which on a request should have been accepted; 0.0 before the first sign of any.
+    def last_sign(self) -> tuple[float, float]:
+        """`clock.now()` of the last request accepted, 0.0 before the first, and the longest wait announced since.
 
-        That is the last acceptance, and the longest wait announced since: a provider that names the same wait again
-        and again has broken its word.
+        The longest, not all of them: a provider that names the same wait again and again has broken its word.
         """
         last = self._last_accepted()
-        return last + (self._longest_wait_s if last == self._waits_since else 0.0)
+        return last, self._longest_wait_s if last == self._waits_since else 0.0
 
     def _last_accepted(self) -> float:
         return max((turnstile.last_accepted or 0.0 for turnstile in tuple(self._seen.values())), default=0.0)

@@ -1,0 +1,256 @@
+"""Dead, hung and flapping providers, and limits that are shared: real model classes on a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_openai import ChatOpenAI
+
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits, RunStopped
+from cottonpalm import clock as clocks
+from cottonpalm.model import Kind, Outcome, Paused
+from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.core
+
+
+class Provider(FlakyTransport):
+    """Answers after a random latency what `says(clock)` gives; the virtual clock starts at 0."""
+
+    def __init__(self, says: Callable[[float], Any], seed: int = 1, sigma: float = 0.6) -> None:
+        super().__init__(then=lambda _: says(clocks.now()))
+        self.rng, self.sigma = Random(seed), sigma
+
+    async def handle_async_request(self, request: Any) -> Any:
+        await asyncio.sleep(self.rng.lognormvariate(-0.5, self.sigma))
+        return await super().handle_async_request(request)
+
+
+def chain_on(provider: Provider, **more: Any) -> Any:
+    client = httpx2.AsyncClient(transport=provider)
+    model = ChatOpenAI(model="gpt-4o-mini", api_key="sk-not-a-key", http_async_client=client, **more)
+    return ChatPromptTemplate.from_template("say {x}") | model | StrOutputParser()
+
+
+class Told:
+    """An observer that keeps the pauses it was told of."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    def see(self, event: Any) -> None:
+        if isinstance(event, Paused):
+            self.pauses.append(event.seconds)
+
+
+def go(provider: Provider, rows: int, **more: Any) -> tuple[list[Outcome], RunStopped | None, float]:
+    """Run so many rows; the outcomes, why it stopped, and the virtual seconds it took."""
+
+    async def main() -> tuple[list[Outcome], RunStopped | None, float]:
+        processor, outcomes = BatchProcessor(chain_on(provider), **{"limits": Limits(), **more}), []
+        began = clocks.now()
+        async with processor.astart([{"x": n} for n in range(rows)]) as run:
+            try:
+                outcomes = [outcome async for outcome in run]
+            except RunStopped as stopped:
+                return outcomes, stopped, clocks.now() - began
+        return outcomes, None, clocks.now() - began
+
+    return virtual_run(main(), 1)
+
+
+def test_a_provider_that_accepts_nothing_stops_the_run_and_fails_no_row() -> None:
+    provider = Provider(lambda _: 429)
+    outcomes, stopped, seconds = go(provider, 50)
+    assert stopped is not None
+    assert stopped.reason == "stalled"
+    assert "no request was accepted for" in str(stopped)
+    assert "429" in str(stopped) or "rate" in str(stopped).lower()
+    assert not [outcome for outcome in outcomes if outcome.status == "failed"]
+    assert 900 <= seconds <= 1_000
+
+
+def test_a_wait_that_was_announced_is_no_stall_but_announcing_it_again_and_again_is() -> None:
+    once = Provider(lambda age: (429, {"retry-after": str(int(7_200 - age) + 1)}) if age < 7_200 else None)
+    outcomes, stopped, _ = go(once, 30)
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    for_ever = Provider(lambda _: (429, {"retry-after": "60"}))
+    _, stopped, seconds = go(for_ever, 30)
+    assert stopped is not None
+    assert stopped.reason == "stalled"
+    assert 960 <= seconds <= 1_100
+
+
+def test_a_stall_counts_only_time_in_which_something_is_asked() -> None:
+    async def main() -> list[Outcome]:
+        async def slow_rows() -> Any:
+            for n in range(3):
+                yield {"x": n}
+                await asyncio.sleep(5_000)
+
+        processor = BatchProcessor(chain_on(Provider(lambda _: None)), stall_timeout=700, timeout=5)
+        async with processor.astart(slow_rows()) as run:
+            return [outcome async for outcome in run]
+
+    assert [outcome.status for outcome in virtual_run(main(), 1)] == ["ok"] * 3
+
+
+def test_a_dead_provider_fails_no_row_wastes_few_calls_and_is_asked_again_when_it_lives() -> None:
+    dead_for = 400.0
+    provider = Provider(lambda age: Flaw.DROP if 5 < age < dead_for else None)
+    told = Told()
+    limits = AdaptiveConcurrency(10, 1, 40)
+    outcomes, stopped, _ = go(provider, 1_500, observers=[told], concurrency=limits)
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    wasted = len(provider.requests) - 1_500
+    assert 20 <= wasted <= 40 + 20 + 20, "those in flight when it died, twenty more, and one probe at a time"
+    assert told.pauses, "the pauses are announced"
+    assert max(told.pauses) == 30
+
+
+def test_few_rows_on_a_dead_provider_fail_with_their_own_tries() -> None:
+    outcomes, stopped, seconds = go(Provider(lambda _: Flaw.DROP), 5)
+    assert stopped is None
+    assert [outcome.error.kind for outcome in outcomes if outcome.error] == [Kind.TRANSIENT] * 5
+    assert {outcome.attempts for outcome in outcomes} == {4}
+    assert seconds < 60
+
+
+def test_a_provider_that_flaps_is_never_given_up() -> None:
+    rng = Random(5)
+    provider = Provider(lambda _: rng.choice([None, 503, Flaw.DROP]))
+    outcomes, stopped, _ = go(provider, 300, retry=12)
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+
+
+def test_calls_that_are_never_answered_cost_little_once_it_is_known_how_long_answers_take() -> None:
+    def hanging(share: float) -> Provider:
+        rng, taken = Random(9), Counter[int]()
+
+        def says(age: float) -> Any:
+            taken[int(age)] += 1
+            if taken[int(age)] > 20:  # a second's quota
+                return 429, {"retry-after-ms": str(int(1000 * (1 - age % 1)) + 1)}
+            return Flaw.STALL if rng.random() < share else None
+
+        return Provider(says, sigma=0.3)
+
+    _, _, without = go(hanging(0.0), 1_600)
+    outcomes, stopped, hung = go(hanging(0.02), 1_600)
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert hung <= 1.2 * without, (hung, without)
+
+
+def test_a_stream_keeps_the_whole_time_between_two_pieces() -> None:
+    from cottonpalm.request.timeouts import Timeouts
+    from tests.request.test_attempts import a_call
+
+    timeouts, call = Timeouts(600.0), a_call()
+    for _ in range(200):
+        timeouts.answered(call.key, 2.0)
+    assert timeouts.of(call) == 10.0
+    call.streams = True
+    assert timeouts.of(call) == 600.0
+
+
+def in_flight_together(first: dict[str, Any], second: dict[str, Any]) -> int:
+    """The most requests that two processors on one provider had in flight at once."""
+    peak = now = 0
+
+    class Counting(Provider):
+        async def handle_async_request(self, request: Any) -> Any:
+            nonlocal peak, now
+            now += 1
+            peak = max(peak, now)
+            try:
+                return await super().handle_async_request(request)
+            finally:
+                now -= 1
+
+    async def main() -> None:
+        chain = chain_on(Counting(lambda _: None))
+        rows = [{"x": n} for n in range(60)]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(BatchProcessor(chain, **first).abatch(rows))
+            group.create_task(BatchProcessor(chain, **second).abatch(rows))
+
+    virtual_run(main(), 1)
+    return peak
+
+
+def test_processors_share_the_limit_of_what_it_protects() -> None:
+    same = AdaptiveConcurrency(4, 1, 4)
+    assert in_flight_together({"concurrency": same}, {"concurrency": same}) == 4
+    mine, yours = Limits(), Limits()
+    apart = {"concurrency": same, "limits": mine}, {"concurrency": same, "limits": yours}
+    assert in_flight_together(*apart) == 8
+    together = {"concurrency": same, "limits": mine}
+    assert in_flight_together(together, together) == 4
+    assert in_flight_together({"concurrency": 4}, {"concurrency": 4}) == 8, "a number is private"
+
+
+def test_what_was_learnt_is_forgotten_with_the_last_processor_that_used_it() -> None:
+    chain = chain_on(Provider(lambda _: None))
+    processor = BatchProcessor(chain)
+    kept = processor._assembly._turnstiles_for(None)
+    assert BatchProcessor(chain)._assembly._turnstiles_for(None) is kept
+    name = repr(kept)
+    del processor, kept
+    gc.collect()
+    fresh = BatchProcessor(chain)._assembly._turnstiles_for(None)
+    assert repr(fresh) == name
+    assert not list(fresh)
+
+
+def test_a_run_can_be_paused_resumed_and_capped_while_it_goes() -> None:
+    async def main() -> list[int]:
+        provider, seen = Provider(lambda _: None), []
+        processor = BatchProcessor(chain_on(provider), concurrency=AdaptiveConcurrency(20, 1, 20))
+        async with processor.astart([{"x": n} for n in range(200)]) as run:
+            done = 0
+            async for _ in run:
+                done += 1
+                if done == 40:
+                    run.pause()
+                    await asyncio.sleep(2_000)
+                    seen.append(run.stats.in_flight)
+                    before = len(provider.requests)
+                    await asyncio.sleep(2_000)
+                    seen.append(len(provider.requests) - before)
+                    run.resume()
+                if done == 80:
+                    run.limit = 2
+                    await asyncio.sleep(10)
+                    seen.append(run.stats.in_flight)
+                    assert run.limit == 2
+                    run.limit = None
+            seen.append(done)
+        return seen
+
+    assert virtual_run(main(), 1) == [0, 0, 2, 200]
+
+
+def test_a_limit_that_is_no_number_is_refused() -> None:
+    with BatchProcessor(chain_on(Provider(lambda _: None))).start([{"x": 1}]) as run:
+        with pytest.raises(ConfigError, match="limit=0"):
+            run.limit = 0
+        run.abort()
+    with pytest.raises(ConfigError, match="limits="):
+        BatchProcessor(chain_on(Provider(lambda _: None)), limits=7)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="stall_timeout"):
+        BatchProcessor(chain_on(Provider(lambda _: None)), stall_timeout=0)
