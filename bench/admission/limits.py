@@ -81,7 +81,8 @@ class Bucket:
         while self._others is not None and self._others_at + OTHERS_EVERY_S <= now:
             self._others_at += OTHERS_EVERY_S
             mean = at(self._others, self._others_at) / 60 * OTHERS_EVERY_S
-            self._level = max(0.0, self._level - max(0.0, self._rng.gauss(mean, sqrt(mean))))
+            lowest = min(self._level, -0.02 * self._capacity(now))  # they were there before us
+            self._level = max(lowest, self._level - max(0.0, self._rng.gauss(mean, sqrt(mean))))
 
     def wait_s(self, now: float, call: Call) -> float | None:
         self._refill(now)
