@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     )
     from cottonpalm.limits import Limits
     from cottonpalm.model import ErrorRecord, Event, Fault, Kind, Outcome, Usage
+    from cottonpalm.presets import (
+        AdaptiveBatchProcessor,
+        CachedBatchProcessor,
+        CostAwareBatchProcessor,
+        HybridBatchProcessor,
+        PriorityBatchProcessor,
+        PriorityTask,
+        ProfilingBatchProcessor,
+        ResumableBatchProcessor,
+        SmartRetryBatch,
+        StreamingBatchProcessor,
+    )
     from cottonpalm.processor import BatchProcessor
     from cottonpalm.protocols import Observer, Store
     from cottonpalm.run import AsyncRun, Run
@@ -25,31 +37,41 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AdaptiveBatchProcessor",
     "AdaptiveConcurrency",
     "AsyncRun",
     "BatchProcessor",
     "Budget",
     "Cache",
+    "CachedBatchProcessor",
     "CannotStore",
     "ChainChanged",
     "ConfigError",
+    "CostAwareBatchProcessor",
     "CottonpalmError",
     "ErrorRecord",
     "Event",
     "Fault",
+    "HybridBatchProcessor",
     "Kind",
     "Limits",
     "Observer",
     "Outcome",
+    "PriorityBatchProcessor",
+    "PriorityTask",
+    "ProfilingBatchProcessor",
+    "ResumableBatchProcessor",
     "RetryPolicy",
     "RowFailed",
     "RowTimeout",
     "Run",
     "RunBusy",
     "RunStopped",
+    "SmartRetryBatch",
     "Stats",
     "Store",
     "StoreError",
+    "StreamingBatchProcessor",
     "Usage",
 ]
 
@@ -57,6 +79,18 @@ _HOMES = {
     "config": ("AdaptiveConcurrency", "Budget", "Cache", "RetryPolicy"),
     "limits": ("Limits",),
     "model": ("ErrorRecord", "Event", "Fault", "Kind", "Outcome", "Usage"),
+    "presets": (
+        "AdaptiveBatchProcessor",
+        "CachedBatchProcessor",
+        "CostAwareBatchProcessor",
+        "HybridBatchProcessor",
+        "PriorityBatchProcessor",
+        "PriorityTask",
+        "ProfilingBatchProcessor",
+        "ResumableBatchProcessor",
+        "SmartRetryBatch",
+        "StreamingBatchProcessor",
+    ),
     "processor": ("BatchProcessor",),
     "protocols": ("Observer", "Store"),
     "run": ("AsyncRun", "Run"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.config import Budget, Cache
+    from cottonpalm.config import AdaptiveConcurrency, Budget, Cache
     from cottonpalm.model import Outcome
     from cottonpalm.protocols import RunStore
 
 LOOK_S: Final = 1.0  # how long a look at the hook holds for single calls
 PAGE: Final = 1_000  # stored rows looked at in one go
-Stored = Literal["yield", "skip", "retry"]
+Stored = Literal["yield", "skip", "retry", "again"]
 
 _ledgers: WeakKeyDictionary[Budget, Ledger] = WeakKeyDictionary()
 _caches: WeakKeyDictionary[Cache, CacheMemory] = WeakKeyDictionary()
@@ -150,8 +151,8 @@ class Assembly:
             kwargs=kwargs,
             store=run_store,
             keyed=settings.cache is not None,
-            skip=stored != "yield",
-            redo=frozenset({RETRYABLE, FAILED} if stored == "retry" else {RETRYABLE}),
+            skip=stored in ("skip", "retry"),
+            redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
         )
         account = self._account(max_concurrency, many=many)
         callers = [
@@ -266,6 +267,12 @@ class Assembly:
                 )
                 self._turnstiles[cap] = found
             return found
+
+    def start_at(self, limits: AdaptiveConcurrency) -> None:
+        """Forget the limits that were found: the next run begins with these."""
+        with _lock:
+            self.settings = replace(self.settings, concurrency=limits)
+            self._turnstiles.clear()
 
     # -- the store
 

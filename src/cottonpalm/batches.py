@@ -13,6 +13,8 @@ from cottonpalm.sync import bridge
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from cottonpalm.assembly import Stored
+
 
 class BatchCalls(RunMaking):
     """Calls for a list of rows, with LangChain's signatures."""
@@ -70,7 +72,14 @@ class BatchCalls(RunMaking):
         return collected.answers(return_exceptions=return_exceptions)
 
     async def _collect(
-        self, collected: Collected, config: Configs, *, priorities: Any, ids: Any, kwargs: dict[str, Any]
+        self,
+        collected: Collected,
+        config: Configs,
+        *,
+        priorities: Any = None,
+        ids: Any = None,
+        kwargs: dict[str, Any],
+        stored: Stored = "yield",
     ) -> None:
         many = one_each(config, len(collected.inputs))
         most = most_at_once(config)
@@ -81,6 +90,7 @@ class BatchCalls(RunMaking):
             configs=many,
             kwargs=kwargs,
             max_concurrency=most,
+            stored=stored,
         )
         run = AsyncRun(engine)
         self._remember(run, keep=True, asked=Asked(collected.inputs, many, ids, kwargs))

@@ -9,7 +9,7 @@ from cottonpalm.model import Outcome
 from cottonpalm.outbox import Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cottonpalm.run import AsyncRun, BaseRun, Run
 
@@ -19,8 +19,11 @@ NOTE: Final = "cottonpalm: row "  # how the note on a raised exception begins
 class Collected:
     """The outcomes of a list of rows, in input order; rows that were never tried are "skipped"."""
 
-    def __init__(self, inputs: Sequence[Any]) -> None:
-        self.inputs = inputs
+    def __init__(
+        self, inputs: Sequence[Any], seen: Callable[[Outcome, BaseRun], object] | None = None
+    ) -> None:
+        """Collect the outcomes of these rows; `seen` gets each one as it comes, and the run."""
+        self.inputs, self._seen = inputs, seen
         self.outcomes = [Outcome(index, "skipped", input=row) for index, row in enumerate(inputs)]
         self.run: BaseRun | None = None
         self.kept = False  # the outcomes can be had from `last_run`
@@ -73,6 +76,8 @@ class Collected:
                 self._failed += 1
                 if self._lowest is None or got.index < self._lowest.index:
                     self._lowest = got
+            if self._seen is not None and self.run is not None:
+                self._seen(got, self.run)
         return got
 
     def _stopped(self, stopped: RunStopped) -> None:
@@ -110,6 +115,19 @@ class Collected:
         if not return_exceptions:
             self.raise_failures()
         return [self.answer(outcome) for outcome in self.outcomes]
+
+    def overlook_stop(self) -> bool:
+        """Forget that the run was stopped, if every row was tried all the same; says whether that is so."""
+        whole = all(outcome.status != "skipped" for outcome in self.outcomes)
+        if whole:
+            self._error = None
+        return whole
+
+    def answers_or_none(self) -> list[Any]:
+        """All outputs in order, None in the place of a row that failed; raises only how the run stopped."""
+        if self._error is not None:
+            raise self._error
+        return [outcome.output if outcome.status == "ok" else None for outcome in self.outcomes]
 
     def rest(self, *, return_exceptions: bool) -> Iterator[tuple[int, Any]]:
         """After the last completed row: the rows that were never tried, or the exception of those that failed."""

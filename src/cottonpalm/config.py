@@ -39,6 +39,7 @@ class RetryPolicy:
         transient_tries: sends of one request (or calls of one row, where no request was seen), the first included.
         reask_tries: questions asked when the answer does not parse or validate, the first included.
         throttle_tries: rejections of one request before its row fails, counted once the same model accepted others.
+        count_all: every send uses up one of the `transient_tries`: a rejection too, and one while the provider is down.
         base_s: seconds, the first backoff's upper end.
         cap_s: seconds, the longest backoff.
         allowance_share: retries allowed per request made in the whole run...
@@ -48,6 +49,7 @@ class RetryPolicy:
     transient_tries: int = 4
     reask_tries: int = 2
     throttle_tries: int = 20
+    count_all: bool = False
     base_s: float = 1.0
     cap_s: float = 60.0
     allowance_share: float = 0.2

@@ -27,7 +27,11 @@ class RunBusy(StoreError):
 
 
 class ChainChanged(StoreError):
-    """The chain differs from the one this run began with."""
+    """The chain differs from the one this run began with; `changes` says in what."""
+
+    def __init__(self, message: str, changes: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.changes = changes
 
 
 class CannotStore(CottonpalmError, ValueError):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cottonpalm.assembly import Assembly, let_go
 from cottonpalm.run import BaseRun
 from cottonpalm.single import SingleCalls
+from cottonpalm.stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,8 +53,8 @@ class RunMaking(SingleCalls):
 
     async def _aengine(self, rows: Any, **more: Any) -> Engine:
         """The same, with the store opened on a thread where that touches the disk."""
-        on_disk = isinstance(self._settings.store, str | Path)
-        opened = await _on_a_thread(self._assembly.open_run) if on_disk else self._assembly.open_run()
+        in_memory = self._settings.store is None or isinstance(self._settings.store, MemoryStore)
+        opened = self._assembly.open_run() if in_memory else await _on_a_thread(self._assembly.open_run)
         return self._made(opened, rows, more)
 
     def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:

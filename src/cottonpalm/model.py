@@ -123,6 +123,7 @@ class Outcome:
     truncated: bool = False
     input: Any = None
     exception: BaseException | None = field(default=None, repr=False, compare=False)
+    stored: bool = field(default=False, compare=False)  # done by an earlier call, and found in the store
 
     @property
     def cost_usd(self) -> float | None:

@@ -40,7 +40,7 @@ class StartCalls(BatchCalls):
             priorities: one for each row, or a function of the row; higher starts first.
             config: for every row.
             stored: what the store holds already is "yield"ed as outcomes, or "skip"ped (only counted); "retry" skips
-                too, but does again what failed for good.
+                too, but does again what failed for good, and "again" does that and yields the others.
 
         Raises:
             RunStopped: at the end of the iteration, if the run stopped early.

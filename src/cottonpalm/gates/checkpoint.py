@@ -23,7 +23,7 @@ class CheckpointGate:
         if item.stored is None:
             return None
         outcome = unpack(item.stored, item.index, self._types)
-        outcome.id, outcome.input = item.id, item.row
+        outcome.id, outcome.input, outcome.stored = item.id, item.row, True
         return outcome
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:

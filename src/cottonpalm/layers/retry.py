@@ -54,7 +54,8 @@ class RowRetry:
         if item.shown or item.account.spent is not None:
             return False
         if fault.kind is Kind.THROTTLE:  # not the row's fault: uses none of its tries, and no allowance
-            return attempt < self._policy.throttle_tries
+            policy = self._policy
+            return attempt < (policy.transient_tries if policy.count_all else policy.throttle_tries)
         return fault.kind is Kind.TRANSIENT and attempt < self._policy.transient_tries and self._allowed()
 
     def _wait_s(self, fault: Fault, attempt: int) -> float:

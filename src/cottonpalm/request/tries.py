@@ -9,6 +9,7 @@ from cottonpalm.model import Fault, Kind
 from cottonpalm.pure.backoff import backoff_s, hinted_s
 
 if TYPE_CHECKING:
+    from cottonpalm.config import RetryPolicy
     from cottonpalm.pure.circuit import Circuit
     from cottonpalm.request.run import RunAccount
     from cottonpalm.request.turnstile import Turnstile
@@ -35,6 +36,7 @@ class Tries:
 
     Throttles are nobody's fault and use no tries. They end only where the same key took others' requests since this
     one was first sent: from then on every rejection counts, also those that come when no other request is left.
+    A policy with `count_all` makes no such difference: every send counts, also while the provider is down.
 
     Attributes:
         transient: sends that failed for a transient reason.
@@ -70,10 +72,11 @@ class Tries:
         if fault.kind is not Kind.TRANSIENT:
             return Next(None)
         circuit = turnstile.circuit
-        if circuit.after(turnstile.accepted, first=not self.transient, probe=probe):
+        is_open = circuit.after(turnstile.accepted, first=not self.transient, probe=probe)
+        if is_open and not run.retry.count_all:
             return self._while_open(circuit, probe)
         self.transient += 1
-        if self.transient >= run.retry.transient_tries:
+        if self._used_up(run.retry):
             return Next(None)
         if not run.allowance.take():  # a storm: nobody fails for it, but everybody slows down
             return Next(max(run.retry.cap_s, fault.retry_after_s or 0.0))
@@ -92,8 +95,12 @@ class Tries:
             self.alone += 1
         self.back = 0.0 if accepted > self.seen else BEHIND
         self.seen = accepted
-        over = self.throttled >= run.retry.throttle_tries
+        over = self._used_up(run.retry) or self.throttled >= run.retry.throttle_tries
         return Next(None if over else 0.0, pause_s)  # no sleep: the turnstile holds the pause
+
+    def _used_up(self, policy: RetryPolicy) -> bool:
+        rejected = self.throttled + self.alone if policy.count_all else 0
+        return self.transient + rejected >= policy.transient_tries
 
 
 def _wait_s(fault: Fault, run: RunAccount, attempt: int) -> float:

@@ -1,0 +1,110 @@
+"""What the ten classes share: a chain, and the `BatchProcessor` that does the work."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm.collected import Collected
+from cottonpalm.faults import ConfigError
+from cottonpalm.processor import BatchProcessor
+from cottonpalm.sync import bridge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from langchain_core.runnables import Runnable, RunnableConfig
+
+    from cottonpalm.assembly import Stored
+    from cottonpalm.config import AdaptiveConcurrency
+    from cottonpalm.model import Outcome
+    from cottonpalm.run import BaseRun
+
+log = logging.getLogger("cottonpalm")
+
+
+class RowsProcessor(BatchProcessor):
+    """A `BatchProcessor` whose `collect` is `batch` with every row's whole outcome."""
+
+    def collect(
+        self,
+        inputs: Iterable[Any],
+        *,
+        max_concurrency: int | None = None,
+        priorities: Sequence[float] | None = None,
+        stored: Stored = "yield",
+        seen: Callable[[Outcome, BaseRun], object] | None = None,
+    ) -> Collected:
+        """Run the rows to their end; what failed is raised by the methods of what is returned, or not at all.
+
+        Args:
+            inputs: the rows.
+            max_concurrency: rows at once, at most.
+            priorities: one for each row.
+            stored: as for `BatchProcessor.start`.
+            seen: gets each outcome as it comes, and the run, on the run's loop.
+        """
+        collected = Collected(list(inputs), seen)
+        config = _config(max_concurrency)
+        if collected.inputs:
+            bridge().wait(
+                self._collect(collected, config, priorities=priorities, kwargs={}, stored=stored),
+                stop=collected.stop,
+            )
+        return collected
+
+    def start_at(self, limits: AdaptiveConcurrency) -> None:
+        """Forget the limits that were found: the next run begins with these."""
+        self._assembly.start_at(limits)
+
+    @property
+    def types(self) -> Mapping[str, type]:
+        """The classes that stored outputs are rebuilt with."""
+        return self._assembly.types
+
+
+class Preset:
+    """A chain and its processor.
+
+    Attributes:
+        chain: the chain, as it was given.
+        processor: the `BatchProcessor` that runs it. `processor.last_run.outcomes()` tells what became of each row of
+            the latest batch.
+    """
+
+    def __init__(self, chain: Runnable[Any, Any], options: Mapping[str, Any]) -> None:
+        self.chain = chain
+        self.processor = RowsProcessor(chain, **options)
+
+
+def answers_or_none(collected: Collected) -> list[Any]:
+    """All outputs in order, None for a row that failed; says how many did.
+
+    Raises:
+        RunStopped: the run stopped before all rows were tried.
+    """
+    answers = collected.answers_or_none()
+    failed = [outcome for outcome in collected.outcomes if outcome.status != "ok"]
+    if failed and (error := failed[0].error) is not None:
+        log.warning(
+            "%d of %d rows failed and are None, first row %d (%s: %s); processor.last_run.outcomes() has all reasons",
+            *(len(failed), len(answers), failed[0].index, error.type, error.message),
+        )
+    return answers
+
+
+def counting(value: int, what: str) -> int:
+    """A whole number from 1 on.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ConfigError(f"{what}={value!r} must be a whole number, at least 1")
+
+
+def _config(max_concurrency: int | None) -> RunnableConfig | None:
+    if max_concurrency is None:
+        return None
+    return {"max_concurrency": counting(max_concurrency, "max_concurrency")}

@@ -1,0 +1,177 @@
+"""The checkpoint file of technique 8: a store with one run in it, under a name that once meant a pickle."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.faults import ChainChanged, StoreError
+from cottonpalm.model import Outcome
+from cottonpalm.protocols import StoredRow
+from cottonpalm.pure.keys import content_key
+from cottonpalm.source import OK
+from cottonpalm.stores.codec import pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cottonpalm.protocols import RunInfo, RunStore, Slot
+    from cottonpalm.stores.sqlite import SqliteStore
+
+log = logging.getLogger("cottonpalm")
+PAGE: Final = 1_000  # stored rows looked at in one go
+COMPANIONS: Final = ("-wal", "-shm", "-lock")
+BY_HAND: Final = "by_hand"  # how many rows, in a run's meta: saved without their inputs
+_MAGIC: Final = b"SQLite format 3\0"
+
+
+class Checkpoint:
+    """A `protocols.Store` in one file that comes when it is needed, and goes when all is done.
+
+    Args:
+        path: the file.
+        types: the classes that outputs are rebuilt with.
+    """
+
+    def __init__(self, path: str | Path, types: Mapping[str, type]) -> None:
+        self.path = Path(path).expanduser()
+        self.types = types
+        self._store: SqliteStore | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to go on with."""
+        return self.path.exists()
+
+    # -- a store
+
+    def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
+        """See `protocols.Store`; a chain that has changed is warned of, not refused.
+
+        Raises:
+            StoreError: the file is no checkpoint of ours (it is left as it is), or cannot be used.
+            RunBusy: another batch works on it.
+        """
+        store = self._opened()
+        try:
+            return store.open_run(name, fingerprint, fresh=fresh)
+        except ChainChanged as changed:
+            what = "; ".join(changed.changes)
+            log.warning(
+                "%s goes on with another chain than it began with: %s; delete it to ask anew", self.path, what
+            )
+            return store.open_run(name, None)
+
+    def runs(self) -> list[RunInfo]:
+        """See `protocols.Store`."""
+        return self._opened().runs()
+
+    def remove(self, name: str) -> None:
+        """See `protocols.Store`."""
+        self._opened().remove(name)
+
+    def close(self) -> None:
+        """See `protocols.Store`; the next call opens it again."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def _opened(self) -> SqliteStore:
+        if self._store is None:
+            from cottonpalm.stores.sqlite import SqliteStore  # noqa: PLC0415 - sqlite3 is only needed here
+
+            self._refuse_strangers()
+            self._store = SqliteStore(self.path)
+        return self._store
+
+    def _refuse_strangers(self) -> None:
+        """Look at the first bytes alone: a file that runs code when it is loaded is never loaded."""
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(len(_MAGIC))
+        except OSError:  # not there, or said better by the store
+            return
+        if head and head != _MAGIC:
+            raise StoreError(
+                f"{self.path} is not a checkpoint that cottonpalm has written; if it is a pickle, it is not opened, "
+                "since that could run anything. Move it away, or name another checkpoint_file"
+            )
+
+    def delete(self) -> None:
+        """The file and its companions are gone."""
+        self.close()
+        for suffix in (*COMPANIONS[:-1], "", COMPANIONS[-1]):  # nobody finds a log without its database
+            Path(f"{self.path.resolve()}{suffix}").unlink(missing_ok=True)
+
+    # -- its rows, by hand
+
+    def save(self, name: str, results: Sequence[Any], count: int) -> None:
+        """Replace what is there by the outputs of the first rows.
+
+        Raises:
+            CannotStore: an output would not come back as it is.
+        """
+        holes = count < len(results)  # as `load` gives them: then a None is a row that is not done
+        rows = [
+            StoredRow(slot, key, key, OK, self._record(slot, output))
+            for slot, output in enumerate(results)
+            if not (holes and output is None)
+            for key in [content_key(["cottonpalm: saved by hand", slot])]
+        ]
+        with closing(self.open_run(name, None, fresh=True)) as run:
+            _write(run, rows)
+            run.set_meta(**{BY_HAND: len(results)})
+
+    def _record(self, slot: int, output: Any) -> bytes:
+        return pack(Outcome(slot, "ok", output), keep_input=False, types=self.types)
+
+    def adopt(self, name: str, inputs: Sequence[Any]) -> None:
+        """Rows that were saved by hand, without their inputs, become the rows of these inputs."""
+        with closing(self.open_run(name, None)) as run:
+            if not (count := run.meta().get(BY_HAND)):
+                return
+            rows = []
+            for slot, record in _records(run):
+                if slot < min(count, len(inputs)):
+                    key = content_key(inputs[slot])
+                    rows.append(StoredRow(slot, key, key, OK, record))
+            _write(run, rows)
+            run.set_meta(**{BY_HAND: 0})
+
+    def load(self, name: str) -> tuple[list[Any], int] | None:
+        """The outputs by row, None where there is none, and how many there are; None where there is no checkpoint."""
+        if not self.exists:
+            return None
+        with closing(self.open_run(name, None)) as run:
+            if (last := run.last_slot()) < 0:
+                return None
+            results: list[Any] = [None] * (last + 1)
+            count = 0
+            for slot, record in _records(run):
+                results[slot] = unpack(record, slot, self.types).output
+                count += 1
+            return results, count
+
+
+def _records(run: RunStore) -> Iterator[tuple[int, bytes]]:
+    """Slot and record of every row that was answered."""
+    after = -1
+    while page := run.scan(after, PAGE):
+        after = page[-1].slot
+        yield from run.read([found.slot for found in page if _is_ok(found)]).items()
+
+
+def _is_ok(found: Slot) -> bool:
+    return found.status == OK
+
+
+def _write(run: RunStore, rows: Sequence[StoredRow]) -> None:
+    """Write and wait until it is durable."""
+    if not rows:
+        return
+    done: Future[None] = Future()
+    run.write(rows, lambda error: done.set_exception(error) if error else done.set_result(None))
+    done.result()

@@ -1,0 +1,175 @@
+"""Technique 4: what it costs, and a stop when an hour has cost too much."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.faults import ConfigError, RunStopped
+from cottonpalm.model import PICO
+from cottonpalm.presets.base import Preset, log
+from cottonpalm.presets.texts import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from langchain_core.runnables import Runnable
+
+    from cottonpalm.model import Outcome
+    from cottonpalm.run import BaseRun
+
+HOUR_S: Final = 3600.0
+INPUT_USD, OUTPUT_USD = 0.15e-6, 0.60e-6  # a token, in the document (gpt-4o-mini)
+TOKENS_PER_WORD: Final = 1.3
+_UNSPACED: Final = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+)
+
+
+class CostAwareBatchProcessor(Preset):
+    """Counts what each row cost, and stops when the last hour has cost more than its budget.
+
+    A cost is what the provider's own token counts come to at the model's prices. Where no price is known (a fake model,
+    a lambda, a model of your own without `prices=`), a row is counted afterwards at the document's rates over its
+    texts, and marked as estimated: its outcome's `cost_source`, and `estimated_cost`.
+
+    The hourly budget is no ceiling: it is looked at between rows, so those that are in flight when it is passed still
+    cost what they cost. For one that is never passed, give `budget=Budget(total=...)` besides.
+
+    Args:
+        chain: any Runnable.
+        budget_per_hour: US dollars in any 3,600 seconds.
+        **options: every keyword of `BatchProcessor`.
+
+    Attributes:
+        budget_per_hour: US dollars; may be changed at any time.
+        cost_tracker: `total_cost` (US dollars since it was made), `start_time` (Unix seconds), `request_count`.
+        estimated_cost: the part of `total_cost` that is an estimate.
+    """
+
+    def __init__(self, chain: Runnable[Any, Any], budget_per_hour: float = 10.0, **options: Any) -> None:
+        if not (isinstance(budget_per_hour, int | float) and budget_per_hour >= 0):
+            raise ConfigError(
+                f"budget_per_hour={budget_per_hour!r} must be a number of dollars, not negative"
+            )
+        super().__init__(chain, options)
+        self.budget_per_hour = budget_per_hour
+        self.cost_tracker: dict[str, Any] = {
+            "total_cost": 0.0,
+            "start_time": clock.wall(),
+            "request_count": 0,
+        }
+        self.estimated_cost = 0.0
+        self._window = _Window()
+        self._lock = threading.Lock()
+
+    def estimate_cost(self, input_text: str, output_text: str) -> float:
+        """US dollars for these texts at the document's rates, by their words: a guess."""
+        return _tokens(input_text) * INPUT_USD + _tokens(output_text) * OUTPUT_USD
+
+    def check_budget(self) -> None:
+        """Do nothing while the last hour has cost no more than the budget.
+
+        Raises:
+            RunStopped: it has cost more; says when the next row may go. Its reason is "budget".
+        """
+        if self._over():
+            raise self._stopped()
+
+    def batch(self, inputs: Iterable[Any]) -> list[Any]:
+        """Every row's output, in order.
+
+        Raises:
+            RunStopped: the last hour cost more than the budget while there were rows left to start; `outcomes` holds
+                what was done. Or a fault that no row survives, or a bound of yours, ended the run.
+            Exception: the lowest failed row's own, once all rows have run.
+        """
+        rows = list(inputs)
+        if rows:
+            self.check_budget()
+        over = False
+
+        def see(outcome: Outcome, run: BaseRun) -> None:
+            nonlocal over
+            self._count(outcome)
+            if run.stopped is None and self._over():
+                over = True
+                run.stop("budget")
+
+        collected = self.processor.collect(rows, seen=see)
+        if over and not collected.overlook_stop():
+            raise self._stopped(collected.outcomes)
+        return collected.answers(return_exceptions=False)
+
+    def _over(self) -> bool:
+        with self._lock:
+            return self._window.spent() > self.budget_per_hour
+
+    def _stopped(self, outcomes: Sequence[Outcome] = ()) -> RunStopped:
+        with self._lock:
+            spent, free_s = self._window.spent(), self._window.free_after_s(self.budget_per_hour)
+        message = (
+            f"over budget: the last hour cost ${spent:.6f}, the budget is ${self.budget_per_hour:.2f} an hour. "
+            f"Call again in {free_s:.0f} s with the rows that are not done, or raise budget_per_hour."
+        )
+        return RunStopped(message, reason="budget", outcomes=outcomes)
+
+    def _count(self, outcome: Outcome) -> None:
+        """Add one row; what an earlier call has done and paid, and what was never tried, is not added."""
+        if outcome.stored or outcome.status == "skipped":
+            return
+        estimated = self._estimate(outcome) if outcome.cost_pico is None else 0.0
+        dollars = estimated or outcome.cost_usd or 0.0
+        with self._lock:
+            self._window.add(dollars)
+            self.estimated_cost += estimated
+            self.cost_tracker["total_cost"] += dollars
+            self.cost_tracker["request_count"] += outcome.attempts
+        log.debug("row %d cost $%.6f", outcome.index, dollars)
+
+    def _estimate(self, outcome: Outcome) -> float:
+        """Dollars for a row whose price nobody knows, also noted on its outcome; 0 for one without any answer."""
+        if outcome.output is None:
+            return 0.0
+        dollars = self.estimate_cost(str(outcome.input), text_of(outcome.output))
+        outcome.cost_pico, outcome.cost_source = round(dollars * PICO), "estimated"
+        return dollars
+
+
+class _Window:
+    """What was spent in the last hour."""
+
+    def __init__(self) -> None:
+        self._entries: deque[tuple[float, float]] = deque()  # (when, dollars)
+        self._sum = 0.0
+
+    def add(self, dollars: float) -> None:
+        if dollars:
+            self._entries.append((clock.now(), dollars))
+            self._sum += dollars
+
+    def spent(self) -> float:
+        """Dollars; exactly 0 once nothing is left in the window."""
+        while self._entries and self._entries[0][0] <= clock.now() - HOUR_S:
+            self._sum -= self._entries.popleft()[1]
+        if not self._entries:
+            self._sum = 0.0
+        return self._sum
+
+    def free_after_s(self, budget: float) -> float:
+        """Seconds until no more than `budget` is left in the window."""
+        left = self._sum
+        for when, dollars in self._entries:
+            left -= dollars
+            if left <= budget:
+                return max(0.0, when + HOUR_S - clock.now())
+        return 0.0
+
+
+def _tokens(text: str) -> float:
+    """The document's guess, 1.3 for a word; in scripts that put no spaces between words, one for a character."""
+    spaced, unspaced = _UNSPACED.subn(" ", text)
+    return len(spaced.split()) * TOKENS_PER_WORD + unspaced

@@ -1,0 +1,61 @@
+"""Technique 7: what matters most starts first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm.faults import ConfigError
+from cottonpalm.presets.base import Preset, answers_or_none
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from langchain_core.runnables import Runnable
+
+
+@dataclass(order=True)
+class PriorityTask:
+    """A row for a heap of your own: ordered by `priority` alone, the smallest first, so negate it."""
+
+    priority: float
+    index: int = field(compare=False)
+    input: Any = field(compare=False)
+
+
+class PriorityBatchProcessor(Preset):
+    """Starts rows in the order of their priorities, retries included, and answers in the order of the input.
+
+    Args:
+        chain: any Runnable.
+        **options: every keyword of `BatchProcessor`.
+    """
+
+    def __init__(self, chain: Runnable[Any, Any], **options: Any) -> None:
+        super().__init__(chain, options)
+
+    def batch(
+        self,
+        inputs: Iterable[Any],
+        priorities: Sequence[float] | None = None,
+        max_concurrency: int | None = 10,
+    ) -> list[Any]:
+        """Every row's output, in order; None for a row that failed.
+
+        Args:
+            inputs: the rows.
+            priorities: one for each row, higher starts first; None: `priority=` of the processor, or all the same.
+            max_concurrency: rows at once, at most; None for as many as the provider takes.
+
+        Raises:
+            ConfigError: there are more or fewer priorities than rows (it is a ValueError).
+            RunStopped: a fault that no row survives, or a bound of yours, ended the run.
+        """
+        rows = list(inputs)
+        if priorities is not None and len(priorities) != len(rows):
+            raise ConfigError(
+                f"{len(priorities)} priorities were given for {len(rows)} rows; give one for each"
+            )
+        return answers_or_none(
+            self.processor.collect(rows, max_concurrency=max_concurrency, priorities=priorities)
+        )

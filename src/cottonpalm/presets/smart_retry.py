@@ -1,0 +1,80 @@
+"""Technique 2: what may work when asked again is asked again, what cannot is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.config import RetryPolicy
+from cottonpalm.model import Kind
+from cottonpalm.presets.base import Preset, answers_or_none, counting
+from cottonpalm.providers import classify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from langchain_core.runnables import Runnable
+
+RATE_LIMIT_S: Final = 60  # the document's wait where the provider names none
+API_ERROR_S: Final = 1
+_SDKS: Final = frozenset({"openai", "anthropic", "groq", "google", "cerebras", "together"})
+
+
+class SmartRetryBatch(Preset):
+    """Asks again by what went wrong: a transient fault after a moment, a rejection after the provider's own wait.
+
+    A row has `max_retries` attempts in all, rejections included. What cannot work (a bad request) has one; what no row
+    survives (a bad key) stops the run.
+
+    Args:
+        chain: any Runnable.
+        max_retries: sends of one request, the first included. It goes before `retry=`, of which a `RetryPolicy` still
+            says how long to wait.
+        **options: every keyword of `BatchProcessor`.
+    """
+
+    def __init__(self, chain: Runnable[Any, Any], max_retries: int = 3, **options: Any) -> None:
+        self._attempts = counting(max_retries, "max_retries")
+        given = options.pop("retry", None)
+        policy = given if isinstance(given, RetryPolicy) else RetryPolicy()
+        policy = replace(
+            policy,
+            transient_tries=max_retries,
+            reask_tries=min(policy.reask_tries, max_retries),
+            count_all=True,
+        )
+        super().__init__(chain, {**options, "retry": policy})
+
+    @property
+    def max_retries(self) -> int:
+        """Sends of one request, the first included."""
+        return self._attempts
+
+    def classify_error(self, error: BaseException) -> tuple[str, float]:
+        """Kind and wait of an error, in the document's words.
+
+        Returns:
+            ("rate_limit", the wait the provider named, or 60), ("api_error", 1), or ("unknown", 0) for what is not
+            tried again.
+        """
+        fault = classify(error)
+        if _named(error, "RateLimitError") or (fault.kind is Kind.THROTTLE and not _named(error, "APIError")):
+            return "rate_limit", fault.retry_after_s or RATE_LIMIT_S
+        if fault.kind is Kind.TRANSIENT or _named(error, "APIError"):
+            return "api_error", API_ERROR_S
+        return "unknown", 0
+
+    def batch_with_smart_retry(self, inputs: Iterable[Any]) -> list[Any]:
+        """Every row's output, in order; None for a row that failed, or used its attempts up.
+
+        Raises:
+            RunStopped: a fault that no row survives, or a bound of yours, ended the run.
+        """
+        return answers_or_none(self.processor.collect(inputs))
+
+
+def _named(error: BaseException, name: str) -> bool:
+    """Whether it is of an SDK's class of this name; no SDK is imported for it."""
+    return any(
+        cls.__name__ == name and cls.__module__.partition(".")[0] in _SDKS for cls in type(error).__mro__
+    )
