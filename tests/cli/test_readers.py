@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import zstandard
 
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers import open_rows
@@ -92,9 +94,36 @@ def test_a_csv_row_with_a_cell_too_many_is_a_failed_row_that_names_the_line_it_b
     assert found[2] == {"id": "3", "text": "e"}
 
 
-def test_a_quote_that_never_ends_is_said_where_it_begins(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.csv", 'text\na\n"b\nc\nd\n')
-    assert read(path)[1] == "broken: a.csv line 3: a quoted cell begins here and never ends"
+def test_a_quote_that_is_never_closed_is_refused_with_the_line_of_its_cell_before_any_row(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, "a.csv", 'id,text\n1,"a\nb"\n2,"b\n3,c\n4,d\n')
+    assert refusal(path) == (
+        "a.csv line 4: a quoted cell begins here and never ends; it takes in the 2 lines after it: "
+        "close the quote, or double it where it is text"
+    )
+
+
+def test_a_quote_that_is_never_closed_ends_the_reading_where_nobody_could_know(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv.gz", gzip.compress(b'text\na\n"b\nc\nd\n'))
+    rows = open_rows(path)
+    stream = iter(rows)
+    assert next(stream) == {"text": "a"}
+    with pytest.raises(Problem, match="line 3: a quoted cell begins here"):
+        next(stream)
+    rows.close()
+
+
+def test_a_stray_quote_that_meets_another_is_a_failed_row_that_says_how_far_it_goes(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", 'id,text\n0,x\n1,"a\n2,b\n3,"c"\n4,d\n')
+    found = read(path)
+    assert str(found[1]).startswith("broken: a.csv line 3: not CSV")
+    assert "goes on for 2 more lines" in str(found[1])
+    assert found[2] == {"id": "4", "text": "d"}
+
+
+def test_an_inch_sign_in_a_cell_without_quotes_is_text(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "a.csv", 'text\n5" pipe\n')) == [{"text": '5" pipe'}]
 
 
 def test_integers_of_any_length_arrive_exactly(tmp_path: Path) -> None:
@@ -114,6 +143,29 @@ def test_integers_of_any_length_arrive_exactly(tmp_path: Path) -> None:
         ("a.jsonl", b"[1]\n", "line 1: a row is a JSON object"),
         ("a.jsonl", b"\n{oops\n", "line 2: not a JSON object"),
         ("a.csv", b"t\xffxt\nx\n", "line 1: byte 2 is not UTF-8"),
+        ("a.csv", "text\nx\n".encode("utf-16-le"), "is UTF-16 text; save it as UTF-8"),
+        ("a.csv", "text\nx\n".encode("utf-32"), "is UTF-16 text; save it as UTF-8"),
+        ("a.csv", b"PK\x03\x04....", "is a zip archive or an Excel file; save it as CSV"),
+        ("a.csv", gzip.compress(b"text\nx\n", mtime=0), "is gzip data; name it .gz"),
+        ("a.csv", b"PAR1....", "is a Parquet file; name it .parquet"),
+        ("a.jsonl", b"Salted__....", "is encrypted; decrypt it first"),
+        ("a.csv.gz", b"text\nx\n", "is no .gz file"),
+        ("a.csv.zst", b"text\nx\n", "is no .zst file"),
+        ("a.csv.gz", b"", "is empty"),
+        ("a.csv.gz", gzip.compress(b"text\nx\n", mtime=0)[:12], "is cut short: its gzip data ends too early"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"text\nx\n", mtime=0) + b"more",
+            "is damaged: its gzip data cannot be unpacked",
+        ),
+        ("a.csv.zst", zstandard.compress(b"text\nx\n")[:-2], "is cut short: its zstd data ends too early"),
+        ("a.csv.zst", b"\x28\xb5\x2f\xfd" + b"\xff" * 40, "is damaged: its zstd data cannot be unpacked"),
+        ("a.parquet", b"", "is no Parquet file, or is cut short"),
+        ("a.parquet", b"text\nx\n" * 9, "is no Parquet file, or is cut short"),
+        ("a.parquet", b"PAR1" + b"x" * 50, "is no Parquet file, or is cut short"),
+        ("a.parquet", b"PARE" + b"x" * 50 + b"PARE", "is an encrypted Parquet file"),
+        ("a.parquet.gz", b"", "Parquet packs its own columns; leave .gz out"),
+        ("a.csv", b"text\ra\rb", "stands alone in a cell without quotes"),
         ("a.csv", "text\nx\n".encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
         ("a.jsonl", '{"a": 1}'.encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
     ],
@@ -132,7 +184,7 @@ def test_a_file_that_is_not_there_a_folder_and_a_strange_suffix_are_one_line_eac
     )
     (tmp_path / "folder.csv").mkdir()
     assert "Is a directory" in refusal(str(tmp_path / "folder.csv"))
-    assert ".jsonl, .ndjson and .csv" in refusal(write(tmp_path, "a.xlsx", b"x"))
+    assert ".jsonl, .ndjson, .csv" in refusal(write(tmp_path, "a.xlsx", b"x"))
 
 
 def test_the_number_of_rows_is_guessed_by_bytes_and_exact_at_the_end(tmp_path: Path) -> None:

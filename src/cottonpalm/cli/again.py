@@ -18,7 +18,7 @@ PAGE: Final = 512
 
 
 class StoredRows:
-    """What `Rows` offers, for a run that read standard input to its end.
+    """What `Rows` offers, for a run that read its input to its end and cannot read it again.
 
     Args:
         store: its run is open by the time the rows are read.
@@ -31,9 +31,15 @@ class StoredRows:
     def __init__(self, store: HeldStore, info: RunInfo) -> None:
         facts = info.meta.get("facts", {})
         if not facts.get("exact") or facts["total"] != info.ok + info.failed:
+            piped = info.meta.get("job", {}).get("input") == "-"
+            why = (
+                "read standard input"
+                if piped
+                else "kept its input's address without what may be secret in it"
+            )
+            again = "… | cottonpalm run -" if piped else "cottonpalm run ADDRESS"
             raise Problem(
-                f"run {info.name} read standard input and is not finished; give the input again: "
-                f"… | cottonpalm run - --run {info.name} …"
+                f"run {info.name} {why} and is not finished; give the input again: {again} --run {info.name} …"
             )
         self._store, self._total = store, int(facts["total"])
         self.columns: list[str] = facts["columns"]

@@ -12,6 +12,7 @@ from cottonpalm.cli.lines import dumped
 from cottonpalm.cli.problems import Code
 from cottonpalm.cli.prompts import doubts
 from cottonpalm.cli.readers import open_rows
+from cottonpalm.cli.row_fields import RowFields
 from cottonpalm.cli.render import show_block
 from cottonpalm.source import Broken
 
@@ -32,7 +33,8 @@ def show_first_rows(job: Job, screen: Screen) -> Code:
     Raises:
         Problem: the input, the prompt or the chain cannot be used.
     """
-    with closing(open_rows(job.input)) as rows:
+    with closing(open_rows(job.input, job.limit)) as rows:
+        rows.use(RowFields(job.id_field, job.priority_field))
         parts = _parts_of(job, rows)
         show_block(_what(job), [])
         for number, row in enumerate(islice(rows, FIRST)):

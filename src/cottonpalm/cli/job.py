@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.model_options import keepable, parse_options
 from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.urls import file_name, without_secrets
 from cottonpalm.config import AdaptiveConcurrency
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class Job:
     Attributes:
         folder: where the command was given; modules there are found first.
         max_failures: a number of rows, or a share of them below 1.
+        input_kept: the input's address was kept whole; False: without what may be secret in it.
         unkept: names of model options that were given, but may hold secrets.
     """
 
@@ -44,17 +45,30 @@ class Job:
     max_failures: float | None = None
     budget_usd: float | None = None
     cache: bool = False
+    id_field: str | None = None
+    priority_field: str | None = None
+    limit: int | None = None
+    input_kept: bool = True
     unkept: list[str] = field(default_factory=list)
 
     @property
     def source(self) -> str:
         """The input's name for messages."""
-        return "standard input" if self.input == "-" else Path(self.input).name
+        return "standard input" if self.input == "-" else file_name(self.input)
+
+    @property
+    def read_once(self) -> bool:
+        """Whether the input cannot be read again later: standard input, or an address that was not kept whole."""
+        return self.input == "-" or not self.input_kept
 
     def as_json(self) -> dict[str, Any]:
         """For the store: without what may be secret."""
         kept, unkept = keepable(self.model_options)
-        return {META: asdict(replace(self, model_options=kept, unkept=unkept))}
+        source = without_secrets(self.input)
+        whole = self.input_kept and source == self.input
+        return {
+            META: asdict(replace(self, input=source, input_kept=whole, model_options=kept, unkept=unkept))
+        }
 
     @classmethod
     def of(cls, meta: Mapping[str, Any], name: str) -> Job:

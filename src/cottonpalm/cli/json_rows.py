@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from cottonpalm.cli.line_rows import LineRows
 from cottonpalm.cli.problems import os_problem
-from cottonpalm.cli.row_source import Row, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from cottonpalm.cli.pipe import Pipe
+    from cottonpalm.cli.row_source import Row
     from cottonpalm.source import Broken
 
-LONG_NUMBER: Final = re.compile(rb"\d{16}")  # may not fit the fast parser's integers
+SLOW: Final = re.compile(  # what the fast parser rounds or refuses: long integers, lone surrogates
+    rb"\d{16}|\\u[dD][89a-fA-F]"
+)
 
 
-class JsonLines(Rows):
+class JsonLines(LineRows):
     """One JSON object a line; empty lines do not count."""
 
     def _next(self) -> Row | None:
@@ -28,14 +31,13 @@ class JsonLines(Rows):
                 return self._object(line)
         return None
 
-    def _parsed(self, lines: Iterator[bytes]) -> Iterator[Row]:
-        self._source = lines
-        return iter(())
+    def _begin(self) -> None:
+        self._source = self._lines()
 
     def _object(self, line: bytes) -> Row:
         self.begins, line = self.line, line.rstrip()  # a parser's own "line 2" would mislead
         try:
-            row = orjson.loads(line) if LONG_NUMBER.search(line) is None else _exactly(line)
+            row = orjson.loads(line) if SLOW.search(line) is None else _exactly(line)
         except RecursionError:
             raise self.bad("not a JSON object: it is nested too deeply") from None
         except ValueError as error:
@@ -69,7 +71,7 @@ class PipedLines(JsonLines):
     async def __aiter__(self) -> AsyncIterator[Row | Broken]:
         self.read = 1
         yield self._first
-        while await self._waits():
+        while not self._full and await self._waits():
             line = next(self._source)
             if not line.isspace():
                 found = self._guarded(lambda line=line: self._object(line))  # type: ignore[misc]
@@ -84,7 +86,7 @@ class PipedLines(JsonLines):
 
 
 def _exactly(line: bytes) -> Any:
-    """Python's own parser keeps integers of any length, where the fast one would round them."""
+    """Python's own parser keeps integers of any length and lone surrogates."""
     import json
 
     def refuse(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from decimal import Decimal
@@ -45,9 +46,17 @@ def dumped(value: Any) -> bytes:
     try:
         return orjson.dumps(value, default=plain, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # integers beyond 64 bits, lone surrogates: slower, but exact
-        import json
-
         return json.dumps(value, default=plain).encode()
+
+
+def text_of(value: Any) -> str:
+    """A value as text: what JSON would put between quotes (a date, a decimal, a message) without them, else JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    found = dumped(value).decode()
+    return json.loads(found) if found.startswith('"') else found
 
 
 def plain(value: Any) -> Any:

@@ -20,7 +20,8 @@ Input = Annotated[
     str,
     typer.Argument(
         metavar="INPUT",
-        help="The rows: a .jsonl (one object a line) or .csv file; - reads JSONL from standard input.",
+        help="The rows: .jsonl (one object a line), .csv or .parquet, the first two also packed (.gz, .zst); a file or "
+        "an address (https://…, s3://…); - reads JSONL from standard input.",
     ),
 ]
 OutputPath = Annotated[
@@ -109,6 +110,30 @@ BaseUrl = Annotated[
         metavar="URL",
         help="Another server that speaks the provider's protocol, such as http://127.0.0.1:8000/v1.",
         rich_help_panel=WHAT,
+    ),
+]
+IdField = Annotated[
+    str | None,
+    typer.Option(
+        "--id-field",
+        metavar="NAME",
+        help="The column that holds a row's id: the row keeps its place in the run also when its text is edited.",
+        rich_help_panel=ROWS,
+    ),
+]
+PriorityField = Annotated[
+    str | None,
+    typer.Option(
+        "--priority-field",
+        metavar="NAME",
+        help="The column that holds a number: of the rows read so far, those with higher ones start first.",
+        rich_help_panel=ROWS,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", metavar="N", min=1, help="Only the first N rows of the input.", rich_help_panel=ROWS
     ),
 ]
 Concurrency = Annotated[

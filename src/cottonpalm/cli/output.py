@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cottonpalm.cli.files import Mark, examine, replacing
-from cottonpalm.cli.lines import dumped, line_of
+from cottonpalm.cli.lines import line_of, text_of
 from cottonpalm.cli.problems import Code, Problem, os_problem
 from cottonpalm.observers.words import told
 
@@ -216,11 +216,7 @@ def cell(value: Any) -> str:
     Text that begins like one gets a leading apostrophe, plain numbers do not; what is no text is JSON. The JSONL output
     holds everything as it is.
     """
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else dumped(value).decode()
-    if text.startswith('"') and not isinstance(value, str):
-        text = text[1:-1] if "\\" not in text else text  # a message's text, a date
+    text = text_of(value)
     if text.startswith(RISKY) and NUMBER.fullmatch(text) is None:
         return f"'{text}"
     return text

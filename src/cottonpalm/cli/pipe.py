@@ -12,6 +12,8 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.cli.packing import MAGIC, Unpacker, packing_of
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -19,13 +21,23 @@ CHUNK: Final = 1 << 16
 
 
 class Pipe:
-    """An iterator of lines that blocks, and a way to wait for the next one on a loop instead."""
+    """An iterator of lines that blocks, and a way to wait for the next one on a loop instead.
 
-    def __init__(self, fd: int) -> None:
+    Packed data is unpacked as it comes.
+
+    Args:
+        fd: what to read from.
+        name: for messages.
+    """
+
+    def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
         self._lines: deque[bytes] = deque()
         self._part: list[bytes] = []  # of a line that has not ended yet
         self._over = False
+        self._name, self._head = name, b""  # the first bytes, as long as they may tell of packed data
+        self._unpacker: Unpacker | None = None
+        self._known = False
 
     def __iter__(self) -> Self:
         return self
@@ -46,7 +58,7 @@ class Pipe:
 
     def _fill(self) -> None:
         chunk = os.read(self._fd, CHUNK)
-        for piece in io.BytesIO(chunk):
+        for piece in io.BytesIO(self._unpacked(chunk)):
             self._part.append(piece)
             if piece.endswith(b"\n"):
                 self._end_line()
@@ -54,6 +66,19 @@ class Pipe:
             self._over = True
             if self._part:
                 self._end_line()
+
+    def _unpacked(self, chunk: bytes) -> bytes:
+        if not self._known:
+            self._head += chunk
+            if chunk and any(magic.startswith(self._head) for magic in MAGIC.values()):
+                return b""  # too few bytes to tell
+            packing, chunk, self._known = packing_of(self._head), self._head, True
+            self._unpacker = Unpacker(packing, self._name) if packing else None
+        if self._unpacker is None:
+            return chunk
+        if not chunk:
+            self._unpacker.end()
+        return self._unpacker.feed(chunk)
 
     def _end_line(self) -> None:
         self._lines.append(b"".join(self._part))

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from cottonpalm import clock
 from cottonpalm.cli import files
+from cottonpalm.cli.formats import format_of, stem_of
 from cottonpalm.cli.jsonl import JsonlOutput
 from cottonpalm.cli.output import CsvOutput, Output, StreamOutput, Unpack, refuse_foreign
 from cottonpalm.cli.problems import Problem, os_problem, shown
-from cottonpalm.cli.readers import format_of
+from cottonpalm.cli.urls import is_url, local_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
 
 
 def absolute(path: str) -> str:
-    """The path to keep: links followed, so that replacing the file does not replace a link. `-` stays."""
-    return path if path == "-" else os.path.realpath(path)
+    """The path to keep: links followed, so that replacing the file does not replace a link. `-` and addresses stay."""
+    path = local_path(path)
+    return path if path == "-" or is_url(path) else os.path.realpath(path)
 
 
 def run_name(source: str, target: str) -> str:
     """A run's name where none was given: the output's, else the input's, else a new one."""
     named = next((path for path in (target, source) if path != "-"), None)
     if named is not None:
-        return Path(named).stem
+        return stem_of(named)
     stamp = dt.datetime.fromtimestamp(clock.wall(), dt.UTC).astimezone()
     return f"run-{stamp:%Y%m%d-%H%M%S}-{os.getpid()}"
 
@@ -67,7 +69,7 @@ def make_output(
     output: Output
     if files.is_stream(path):
         output = StreamOutput(_stream(path), "standard output" if path == "-" else path)
-    elif format_of(path, "output") == "csv":
+    elif format_of(path, "output").kind == "csv":
         output = CsvOutput(path, overwrite=overwrite, columns=lambda: rows.columns, unpack=unpack)
     else:
         output = JsonlOutput(path, overwrite=overwrite, unpack=unpack)

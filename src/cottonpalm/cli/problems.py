@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from enum import IntEnum
 
+from cottonpalm.cli.urls import without_secrets
 from cottonpalm.faults import CottonpalmError
 
 
@@ -29,9 +30,9 @@ class Problem(CottonpalmError):
 
 
 def shown(path: str) -> str:
-    """A path as short as it can be said from here."""
+    """A path as short as it can be said from here; an address without what may be secret in it."""
     here = os.getcwd() + os.sep  # noqa: PTH109 - compared as text
-    return path.removeprefix(here)
+    return without_secrets(path.removeprefix(here))
 
 
 def os_problem(action: str, path: str, error: OSError, code: Code = Code.USAGE) -> Problem:

@@ -6,11 +6,11 @@ import difflib
 import re
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr
 
+from cottonpalm.cli.lines import text_of
 from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:
@@ -95,11 +95,4 @@ def doubts(text: str, columns: list[str]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # an integer beyond 64 bits
-        import json
-
-        return json.dumps(value, ensure_ascii=False)
+    return "null" if value is None else text_of(value)

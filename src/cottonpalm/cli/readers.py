@@ -1,4 +1,4 @@
-"""Reads JSONL and CSV row by row, in flat memory, and says of each bad row where it is and what is wrong with it.
+"""Opens an input of any format, so that it is read row by row, in flat memory.
 
 What is wrong with the header or the first row is a `Problem` at once, before any call is made; what is wrong with a
 later row makes that row a failed one (`Broken`), and the run goes on.
@@ -6,55 +6,99 @@ later row makes that row a failed one (`Broken`), and the run goes on.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import sys
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.cli.csv_rows import Csv
+from cottonpalm.cli.csv_rows import Csv, check_quotes
+from cottonpalm.cli.formats import format_of
 from cottonpalm.cli.json_rows import JsonLines, PipedLines
+from cottonpalm.cli.packing import Unpacked, Unpacker, packing_of
 from cottonpalm.cli.pipe import Pipe
-from cottonpalm.cli.problems import Problem, os_problem, shown
+from cottonpalm.cli.problems import Problem, os_problem
+from cottonpalm.cli.urls import file_name, is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cottonpalm.cli.formats import Format, Packing
+    from cottonpalm.cli.line_rows import LineRows
     from cottonpalm.cli.row_source import Rows
 
-FORMATS: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+BUFFER: Final = 1 << 18
+STDIN: Final = "standard input"
 
 
-def open_rows(path: str) -> Rows:
-    """The rows of a file, by its suffix, or of standard input (`-`, JSONL).
+def open_rows(path: str, limit: int | None = None) -> Rows:
+    """The rows of a file or an address, by its suffix, or of standard input (`-`, JSONL).
+
+    Args:
+        path: a file, an address or `-`.
+        limit: read no more rows than these.
 
     Raises:
         Problem: it cannot be read, holds nothing, or its header or first row is wrong.
     """
-    if path == "-":
-        return _standard_input()
-    kind = format_of(path, "input")
+    rows = _standard_input() if path == "-" else _file(path, format_of(path, "input"))
+    rows.limit = limit
+    return rows
+
+
+def _file(path: str, form: Format) -> Rows:
+    stream, size = _opened(path)
+    with _closed_on_error(stream):
+        if form.kind == "parquet":
+            from cottonpalm.cli.parquet_rows import Parquet
+
+            return Parquet(file_name(path), stream)
+        if form == ("csv", "") and size is not None and not is_url(path):
+            check_quotes(file_name(path), path)
+        return _of_lines(
+            {"jsonl": JsonLines, "csv": Csv}[form.kind], file_name(path), stream, size, form.packing
+        )
+
+
+def _opened(path: str) -> tuple[io.BufferedReader[Any], int | None]:
+    """A file and its size, where that is known."""
+    if is_url(path):
+        from cottonpalm.cli.remote import RemoteFile
+
+        remote = RemoteFile(path)
+        return io.BufferedReader(remote, BUFFER), remote.size
     try:
-        stream = Path(path).open("rb", buffering=1 << 18)  # noqa: SIM115 - closed by Rows.close
+        stream = io.BufferedReader(io.FileIO(path), BUFFER)  # closed by Rows.close
     except OSError as error:
         raise os_problem("read", path, error) from error
-    with _closed_on_error(stream):
-        return {"jsonl": JsonLines, "csv": Csv}[kind](Path(path).name, stream, _size(stream))
+    return stream, _size(stream)
 
 
-def format_of(path: str, role: str) -> str:
-    """`jsonl` or `csv`, by the suffix."""
-    kind = FORMATS.get(Path(path).suffix.lower())
-    if kind is None:
-        raise Problem(
-            f"{role} {shown(path)}: cottonpalm knows .jsonl, .ndjson and .csv files; rename it, or use - for JSONL"
-        )
-    return kind
+def _of_lines(
+    make: type[LineRows], name: str, stream: io.BufferedReader[Any], size: int | None, packing: Packing
+) -> LineRows:
+    beginning = _peek(stream, name)
+    if not packing or not beginning:
+        return make(name, stream, size)
+    found = packing_of(beginning)
+    if found != packing and not isinstance(stream.raw, io.FileIO):
+        return make(name, stream)  # many servers unpack on their own what a name says is packed
+    if found != packing:
+        raise Problem(f"{name} is no .{packing} file: it begins otherwise; rename it to what it is")
+    unpacked = io.BufferedReader(Unpacked(stream, Unpacker(packing, name)), BUFFER)
+    return make(name, unpacked, size, stream.tell)
+
+
+def _peek(stream: io.BufferedReader[Any], name: str) -> bytes:
+    try:
+        return stream.peek(4)
+    except OSError as error:  # a folder opens, but cannot be read
+        raise os_problem("read", name, error) from error
 
 
 @contextmanager
-def _closed_on_error(stream: BinaryIO) -> Iterator[None]:
+def _closed_on_error(stream: io.IOBase) -> Iterator[None]:
     try:
         yield
     except BaseException:
@@ -63,18 +107,19 @@ def _closed_on_error(stream: BinaryIO) -> Iterator[None]:
 
 
 def _standard_input() -> Rows:
-    name = "standard input"
     if sys.stdin is None:
         raise Problem("standard input is closed; name a file of rows, or pipe rows in")
     try:
         fd = sys.stdin.fileno()
     except (OSError, ValueError):  # no real file: a test's, or an embedding program's
-        return JsonLines(name, sys.stdin.buffer)
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return JsonLines(name, os.fdopen(os.dup(fd), "rb"), os.fstat(fd).st_size)
-    return PipedLines(name, Pipe(fd))
+        return JsonLines(STDIN, sys.stdin.buffer)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return PipedLines(STDIN, Pipe(fd, STDIN))
+    stream = io.BufferedReader(io.FileIO(os.dup(fd)), BUFFER)
+    with _closed_on_error(stream):
+        return _of_lines(JsonLines, STDIN, stream, _size(stream), packing_of(_peek(stream, STDIN)))
 
 
-def _size(stream: BinaryIO) -> int | None:
+def _size(stream: io.BufferedReader[Any]) -> int | None:
     status = os.fstat(stream.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None

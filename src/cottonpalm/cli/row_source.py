@@ -1,20 +1,19 @@
-"""What every input has in common: lines are counted, a bad first row is refused, a bad later one is a failed row."""
+"""What every input has in common: rows are counted, a bad first row is refused, a bad later one is a failed row."""
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from cottonpalm.cli.problems import Problem, os_problem
+from cottonpalm.cli.problems import Problem
 from cottonpalm.model import ErrorRecord, Kind
 from cottonpalm.source import Broken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
+
+    from cottonpalm.cli.row_fields import RowFields
 
 Row: TypeAlias = dict[str, Any]
-BOM: Final = b"\xef\xbb\xbf"
-WIDE: Final = (b"\xff\xfe", b"\xfe\xff")  # how UTF-16 and UTF-32 files begin
 
 
 class BadRow(Exception):
@@ -29,45 +28,59 @@ class Rows:
         columns: the names met so far, in order; complete at the end of the input.
         read: rows read so far, broken ones included.
         ended: the end of the input was reached.
+        limit: no more rows than these are read; None: all.
     """
 
-    def __init__(self, name: str, stream: Iterable[bytes], size: int | None = None) -> None:
+    unit: ClassVar[str] = "line"  # what a row is found by
+
+    def __init__(self, name: str) -> None:
         self.name = name
         self.columns: list[str] = []
         self.read = 0
         self.ended = False
-        self.line = 0  # the last line read
+        self.limit: int | None = None
         self.begins = 0  # the line on which the row at hand begins
         self._needs: tuple[str, ...] = ()
-        self._size, self._at = size, 0
-        self._stream = stream
+        self._fields: RowFields | None = None
         self._known: set[str] = set()
-        self._rows = self._parsed(self._lines())
+        self._begin()
         self._first = self._read_first()
 
     def need(self, columns: tuple[str, ...]) -> None:
         """A row that lacks one of these is a broken row."""
         self._needs = columns
 
+    def use(self, fields: RowFields) -> None:
+        """A row whose id or priority cannot be used is a broken row.
+
+        Raises:
+            Problem: the first row's cannot.
+        """
+        fields.check_columns(self.columns, self.name)
+        if (wrong := fields.wrong(self._first, self.begins, self.unit)) is not None:
+            raise Problem(str(self.bad(wrong)))
+        self._fields = fields
+
     def total(self) -> tuple[int, bool] | None:
-        """How many rows there are and whether that is exact; a guess by bytes until the end was reached."""
-        if self.ended:
-            return self.read, True
-        if self._size is None or not self._at:
-            return None
-        return max(self.read, round(self.read * self._size / self._at)), False
+        """How many rows there are and whether that is exact; a guess until the end was reached."""
+        found = (self.read, True) if self.ended else self._guess()
+        if found is None or self.limit is None:
+            return found
+        return min(found[0], self.limit), found[1] or self.read >= self.limit
 
     def close(self) -> None:
         """Let go of the file."""
-        if isinstance(self._stream, io.IOBase):
-            self._stream.close()
 
     def __iter__(self) -> Iterator[Row | Broken]:
         self.read = 1
         yield self._first
-        while (found := self._guarded(self._next)) is not None:
+        while not self._full and (found := self._guarded(self._next)) is not None:
             yield found
         self.ended = True
+
+    @property
+    def _full(self) -> bool:
+        return self.limit is not None and self.read >= self.limit
 
     def _guarded(self, step: Callable[[], Row | None]) -> Row | Broken | None:
         """The next row; one that cannot be used becomes `Broken`, None is the end."""
@@ -82,13 +95,20 @@ class Rows:
         self.read += 1
         return found
 
-    # -- one row ----------------------------------------------------------------------------------------------------
+    # -- what the formats do ------------------------------------------------------------------------------------------
 
-    def _parsed(self, lines: Iterator[bytes]) -> Iterator[Row]:
-        raise NotImplementedError  # pragma: no cover - the two formats below
+    def _begin(self) -> None:
+        """Read what stands before the first row."""
 
     def _next(self) -> Row | None:
-        return next(self._rows, None)
+        """The next row, or None at the end; `begins` is set. Raises BadRow for one that cannot be used."""
+        raise NotImplementedError  # pragma: no cover - each format has its own
+
+    def _guess(self) -> tuple[int, bool] | None:
+        """How many rows there may be, and whether that is exact."""
+        return None
+
+    # -- one row ------------------------------------------------------------------------------------------------------
 
     def _read_first(self) -> Row:
         try:
@@ -105,29 +125,21 @@ class Rows:
             self._known.update(row)
         for column in self._needs:
             if column not in row:
-                raise self.bad(f"no column {column!r}; this row has {_listed(row)}")
+                raise self.bad(f"no column {column!r}; this row has {listed(row)}")
+        if (
+            self._fields is not None
+            and (wrong := self._fields.wrong(row, self.begins, self.unit)) is not None
+        ):
+            raise self.bad(wrong)
         return row
 
     def bad(self, what: str) -> BadRow:
         """An error that names the file and the line on which the row begins."""
-        return BadRow(f"{self.name} line {self.begins}: {what}")
-
-    def _lines(self) -> Iterator[bytes]:
-        try:
-            for line in self._stream:
-                self.line += 1
-                self._at += len(line)
-                yield line if self.line > 1 else self._opening(line)
-        except OSError as error:
-            raise os_problem("read", self.name, error) from error
-
-    def _opening(self, line: bytes) -> bytes:
-        if line.startswith(WIDE):
-            raise Problem(f"{self.name} is UTF-16 text; save it as UTF-8")
-        return line.removeprefix(BOM)
+        return BadRow(f"{self.name} {self.unit} {self.begins}: {what}")
 
 
-def _listed(names: Any) -> str:
+def listed(names: Any) -> str:
+    """Some names for a message: `'id', 'text'`."""
     names = list(names)
     shown = ", ".join(repr(name) for name in names[:8]) or "none"
     return f"{shown}, …" if len(names) > 8 else shown

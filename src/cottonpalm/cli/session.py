@@ -19,6 +19,7 @@ from cottonpalm.cli.places import check_output, make_output
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.prompts import doubts
 from cottonpalm.cli.readers import open_rows
+from cottonpalm.cli.row_fields import RowFields
 from cottonpalm.cli.signals import Signals
 from cottonpalm.config import Budget, Cache
 from cottonpalm.faults import ChainChanged, RunStopped, StoreError
@@ -65,12 +66,15 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
         Problem, ConfigError, StoreError: nothing was called yet; the message says what to mend.
     """
     with ExitStack() as stack:
-        if job.input != "-" or not where.again:
-            rows: Rows | StoredRows = stack.enter_context(closing(open_rows(job.input)))
+        from_store = where.again and job.read_once
+        if not from_store:
+            read = stack.enter_context(closing(open_rows(job.input, job.limit)))
+            read.use(RowFields(job.id_field, job.priority_field))
+            rows: Rows | StoredRows = read
         store = HeldStore(open_store(where.store), where.store, fresh=where.fresh, again=where.again)
         stack.callback(store.release)
         info = store.info(where.run)
-        if job.input == "-" and where.again:
+        if from_store:
             rows = StoredRows(store, store.known(where.run))
         check_output(job.output, job.input, info.meta if info else {}, overwrite=where.overwrite)
         if job.output == "-":  # holds data alone: what a chain prints, also while it is imported, goes aside
@@ -117,7 +121,13 @@ class Session:
         gc.collect()
         gc.freeze()  # LangChain's many objects need not be looked at again in each collection
         stored = "yield" if files.is_stream(self._job.output) else "skip"
-        with processor.start(self._rows, stored=stored) as run:  # type: ignore[arg-type]
+        fields = RowFields(self._job.id_field, self._job.priority_field)
+        with processor.start(
+            self._rows,
+            ids=fields.id_of if fields.id is not None else None,
+            priorities=fields.priority_of if fields.priority is not None else None,  # type: ignore[arg-type]
+            stored=stored,  # type: ignore[arg-type]
+        ) as run:
             if progress is not None:
                 progress.watch(lambda: run.stats)
             try:

@@ -1,0 +1,79 @@
+"""Values between Arrow and Python where the two do not agree: nanoseconds, and what is no text."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+
+def in_python(batch: Any) -> Any:
+    """A batch whose values all have a form in Python.
+
+    Nanoseconds become microseconds; where that would lose something, text (durations: a number of nanoseconds).
+    """
+    import pyarrow as pa
+
+    schema = batch.schema
+    coarse = _without_nanos(schema, text=False)
+    if coarse.equals(schema):
+        return batch
+    try:
+        return batch.cast(coarse)
+    except pa.ArrowInvalid:
+        return batch.cast(_without_nanos(schema, text=True))
+
+
+@cache
+def _without_nanos(schema: Any, *, text: bool) -> Any:
+    import pyarrow as pa
+
+    return pa.schema([field.with_type(_coarse(field.type, text=text)) for field in schema])
+
+
+def _coarse(kind: Any, *, text: bool) -> Any:
+    """A type without nanoseconds, at any depth."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_struct(kind):
+        return pa.struct([part.with_type(_coarse(part.type, text=text)) for part in kind])
+    for is_kind, make in ((types.is_list, pa.list_), (types.is_large_list, pa.large_list)):
+        if is_kind(kind):
+            return make(kind.value_field.with_type(_coarse(kind.value_type, text=text)))
+    return _without_nanos_of_its_own(kind, text=text)
+
+
+def _without_nanos_of_its_own(kind: Any, *, text: bool) -> Any:
+    import pyarrow as pa
+
+    if getattr(kind, "unit", None) != "ns":
+        return kind
+    if pa.types.is_duration(kind):
+        return pa.int64() if text else pa.duration("us")
+    if text:
+        return pa.string()
+    return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else pa.time64("us")
+
+
+def to_arrow(values: list[Any], kind: Any) -> Any:
+    """Values as an array of a type, those included that `in_python` made of it.
+
+    Raises:
+        pyarrow.ArrowInvalid, pyarrow.ArrowTypeError: one of them has no form in this type.
+    """
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, type=kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+        parts = [_one(value, kind) for value in values]
+        return pa.concat_arrays(parts) if parts else pa.array([], type=kind)
+
+
+def _one(value: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array([value], type=kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+        return pa.array([value]).cast(kind)

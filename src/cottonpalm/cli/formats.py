@@ -1,0 +1,66 @@
+"""What a file holds and how it is packed, by its name."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from cottonpalm.cli.problems import Problem, shown
+from cottonpalm.cli.urls import file_name
+
+Kind: TypeAlias = Literal["jsonl", "csv", "parquet"]
+Packing: TypeAlias = Literal["", "gz", "zst"]
+
+KINDS: Final[dict[str, Kind]] = {
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "csv": "csv",
+    "parquet": "parquet",
+    "pq": "parquet",
+}
+PACKINGS: Final[dict[str, Packing]] = {"gz": "gz", "zst": "zst"}
+
+
+class Format(NamedTuple):
+    """A kind of file, and what it is packed with (nothing: the empty string)."""
+
+    kind: Kind
+    packing: Packing
+
+    @property
+    def appends(self) -> bool:
+        """Whether rows can be added at its end one by one; the others are written in one go."""
+        return self == ("jsonl", "")
+
+
+def format_of(path: str, role: str) -> Format:
+    """The format of a file or an address, by the suffixes of its name.
+
+    Args:
+        path: a file or an address.
+        role: for the message: `input`, `output` or `-o`.
+
+    Raises:
+        Problem: an unknown suffix, or a packed Parquet file (which packs its own columns).
+    """
+    *rest, last = file_name(path).lower().split(".")
+    packing = PACKINGS.get(last, "")
+    if packing and rest:
+        last = rest[-1]
+    kind = KINDS.get(last)
+    if kind is None:
+        raise Problem(
+            f"{role} {shown(path)}: cottonpalm knows .jsonl, .ndjson, .csv (each also with .gz or .zst) and .parquet; "
+            "rename it, or use - for JSONL"
+        )
+    if kind == "parquet" and packing:
+        raise Problem(f"{role} {shown(path)}: Parquet packs its own columns; leave .{packing} out")
+    return Format(kind, packing)
+
+
+def stem_of(path: str) -> str:
+    """The name of a file or an address without folders and without the suffixes of its format."""
+    name = file_name(path)
+    parts = name.split(".")
+    if len(parts) > 1 and parts[-1].lower() in PACKINGS:
+        parts.pop()
+    return ".".join(parts[:-1]) or name
