@@ -12,8 +12,8 @@ from cottonpalm.cli.lines import dumped
 from cottonpalm.cli.problems import Code
 from cottonpalm.cli.prompts import doubts
 from cottonpalm.cli.readers import open_rows
-from cottonpalm.cli.row_fields import RowFields
 from cottonpalm.cli.render import show_block
+from cottonpalm.cli.row_fields import RowFields
 from cottonpalm.source import Broken
 
 if TYPE_CHECKING:
