@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from weakref import WeakKeyDictionary
@@ -21,7 +22,8 @@ from cottonpalm.pure.keys import content_key
 from cottonpalm.pure.prices import PriceBook
 from cottonpalm.request import hook
 from cottonpalm.request.account import RunAccount
-from cottonpalm.request.ledger import Ledger
+from cottonpalm.request.ledger import Ledger, Limits
+from cottonpalm.request.spending import Spending
 from cottonpalm.request.turnstile import Turnstiles
 from cottonpalm.settings import Settings, capped
 from cottonpalm.source import FAILED, RETRYABLE, Again, Reader
@@ -52,8 +54,23 @@ def ledger_of(budget: Budget | None) -> Ledger | None:
         return None
     with _lock:
         if (ledger := _ledgers.get(budget)) is None:
-            ledger = _ledgers[budget] = Ledger(round(budget.total * PICO))
+            ledger = _ledgers[budget] = Ledger(limits_of(budget))
+            budget.on_change(partial(_changed, weakref.ref(budget), ledger))
         return ledger
+
+
+def limits_of(budget: Budget) -> Limits:
+    """What it allows, in pico-dollars."""
+    return Limits(_pico(budget.total), _pico(budget.per_hour), budget.on_exceed == "wait")
+
+
+def _pico(dollars: float | None) -> int | None:
+    return None if dollars is None else round(dollars * PICO)
+
+
+def _changed(budget: weakref.ref[Budget], ledger: Ledger) -> None:
+    if (now := budget()) is not None:
+        ledger.limits = limits_of(now)
 
 
 def memory_of(cache: Cache | None) -> CacheMemory | None:
@@ -154,7 +171,7 @@ class Assembly:
             skip=stored in ("skip", "retry"),
             redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
         )
-        account = self._account(max_concurrency, many=many)
+        account = self._account(max_concurrency, run_store, many=many)
         callers = [
             Caller(chain, fingerprint.how_to_call(chain), account, self.judge, kwargs=kwargs or {})
             for chain in self.chains
@@ -178,9 +195,6 @@ class Assembly:
             name=settings.run if run_store is not None else None,
             total=total,
             ordered=priorities is not None,
-            chunk_size=settings.chunk_size if many else None,
-            chunk_pause_s=settings.chunk_pause_s,
-            chunks_total=_chunks_in(rows, settings.chunk_size),
             go_on=self._go_on(run_store),
         )
         release = _nothing if opened is None else opened.release
@@ -228,22 +242,28 @@ class Assembly:
                     )
                 yield Again(failed[slot], kept.input, kept.id)
 
-    def _account(self, max_concurrency: int | None, *, many: bool) -> RunAccount:
-        settings = self.settings
+    def _account(self, max_concurrency: int | None, run_store: RunStore | None, *, many: bool) -> RunAccount:
+        settings, budget = self.settings, self.settings.budget
         hooked = self._hooked(many=many)
         if settings.budget is not None and not hooked:
             raise ConfigError(
                 "a budget needs the request hook, to see each model request before it is sent; it is switched off "
                 f"(request_hook=False or {hook.OPT_OUT}=1) or another library has put the clients' old `send` back"
             )
+        ledger = ledger_of(budget)
+        spending = Spending(run_store, timed=budget is not None and budget.per_hour is not None)
+        if ledger is not None:
+            ledger.attach(spending)
         return RunAccount(
             turnstiles=self._turnstiles_for(max_concurrency),
-            ledger=ledger_of(settings.budget),
+            ledger=ledger,
+            spending=spending,
             prices=self.prices,
             retry=settings.retry,
             timeout_s=settings.timeout_s,
             accept_truncated=settings.accept_truncated or fingerprint.answer_is_a_message(self.chain),
-            max_output_tokens=None if settings.budget is None else settings.budget.max_output_tokens,
+            max_output_tokens=None if budget is None else budget.max_output_tokens,
+            tighten=budget is None or budget.tighten,
             classify=settings.classify,
             hooked=hooked,
         )
@@ -312,10 +332,6 @@ class Assembly:
             f"What is done is kept in {_shown(self.settings.store)}, run {run_store.name!r}: "
             "the same call again does the rest."
         )
-
-
-def _chunks_in(rows: Any, size: int | None) -> int | None:
-    return None if size is None or not hasattr(rows, "__len__") else -(-len(rows) // size)
 
 
 def _never_read(content: bytes, kept: Outcome) -> bool:

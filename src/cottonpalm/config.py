@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from cottonpalm.faults import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _need(ok: bool, message: str) -> None:
@@ -68,27 +72,75 @@ class RetryPolicy:
 
 
 # Its identity is the money: equal amounts are not one purse.
-@dataclass(slots=True, eq=False, weakref_slot=True)
+@dataclass(eq=False)
 class Budget:
     """A ceiling in US dollars. One Budget object passed to two processors is shared by both.
 
+    Its amounts may be set while runs go on: what waits and fits now is sent, what does not fit any more is not.
+
     Args:
-        total: dollars; no request is sent that could take the sum above it.
-        max_output_tokens: the bound of one answer where neither the request nor the model names one.
+        total: dollars in all; no request is sent that could take the sum above it. None: no such ceiling.
+        per_hour: dollars of any sliding hour, likewise.
+        on_exceed: when the hour's money is spent, "stop" the run, or "wait" for more and keep an even pace until the
+            end. A `total` always stops.
+        max_output_tokens: the most tokens of one answer where the request names no maximum; it is sent along.
+        tighten: near the ceiling, send a smaller maximum along with a request, so that more of them fit; an answer
+            that is cut by it is paid for and asked for again. False: rather wait.
     """
 
-    total: float
+    total: float | None = None
+    per_hour: float | None = None
+    on_exceed: Literal["stop", "wait"] = "stop"
     max_output_tokens: int | None = None
+    tighten: bool = True
 
     def __post_init__(self) -> None:
+        self._told: Callable[[], None] | None = None
+        self._check()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an amount, at any time."""
+        before = self.__dict__.get(name)
+        object.__setattr__(self, name, value)
+        if (told := self.__dict__.get("_told")) is None or name.startswith("_"):
+            return
+        try:
+            self._check()
+        except ConfigError:
+            object.__setattr__(self, name, before)
+            raise
+        told()
+
+    def on_change(self, told: Callable[[], None]) -> None:
+        """Call this whenever an amount was set."""
+        self._told = told
+
+    def _check(self) -> None:
+        for name in ("total", "per_hour"):
+            dollars = getattr(self, name)
+            _need(
+                dollars is None or (_is_number(dollars) and 0 <= dollars < math.inf),
+                f"Budget({name}={dollars}): a budget is a number of dollars, and cannot be negative",
+            )
         _need(
-            0 <= self.total < math.inf,
-            f"Budget(total={self.total}): a budget is a number of dollars, and cannot be negative",
+            self.total is not None or self.per_hour is not None,
+            "Budget() without an amount: say total= or per_hour=, in dollars",
+        )
+        _need(
+            self.on_exceed in ("stop", "wait"), f'Budget(on_exceed={self.on_exceed!r}): say "stop" or "wait"'
+        )
+        _need(
+            self.on_exceed == "stop" or self.per_hour is not None,
+            'Budget(on_exceed="wait") is for per_hour=: more of a total never comes',
         )
         _need(
             self.max_output_tokens is None or self.max_output_tokens > 0,
             "Budget(max_output_tokens=...) must be positive",
         )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)  # its identity is the memory

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.model import Outcome
-    from cottonpalm.protocols import RunStore, StoredRow
+    from cottonpalm.protocols import RunStore, Spent, StoredRow
 
 GROUP_ROWS: Final = 256
 GROUP_S: Final = 0.1  # a row waits this long at most for its group to fill
@@ -28,7 +28,9 @@ class Emitter:
         emit: Callable[[list[Outcome]], None],
         failed: Callable[[BaseException, list[Outcome]], None],
         loop: asyncio.AbstractEventLoop,
+        spent: Callable[[], Spent] | None = None,
     ) -> None:
+        self._spent = spent  # what the run has spent by now: durable with the rows it belongs to
         self._store, self._emit, self._failed, self._loop = store, emit, failed, loop
         self._rows: list[StoredRow] = []
         self._outcomes: list[Outcome] = []
@@ -71,7 +73,8 @@ class Emitter:
         assert self._store is not None
         rows, outcomes = self._rows, self._outcomes
         self._rows, self._outcomes, self._under_way, self._asked = [], [], True, False
-        self._store.write(rows, lambda error: self._written(outcomes, error))
+        spent = None if self._spent is None else self._spent()
+        self._store.write(rows, lambda error: self._written(outcomes, error), spent)
 
     def _written(self, outcomes: list[Outcome], error: BaseException | None) -> None:
         """Runs on the writer's thread (or inside `write`, for a store in memory)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
+from operator import add, attrgetter
 from typing import Any, Final, Literal, TypeAlias
 
 PICO: Final = 10**12  # pico-dollars in a dollar; 63 bits hold nine million dollars
@@ -53,22 +54,40 @@ class ErrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the provider reported them: cached and written ones are part of input, reasoning of output."""
+    """Tokens as the provider reported them, and what its own tools did.
+
+    Cached, written and audio tokens of the prompt are part of the input; reasoning, audio and image tokens of the
+    answer are part of the output.
+
+    Attributes:
+        cache_write_1h_tokens: the part of `cache_write_tokens` that is kept for an hour instead of five minutes.
+        audio_cached_tokens: the part of `audio_input_tokens` that was read from the cache.
+        web_searches: made by the provider, for a fee each; `file_searches` likewise.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_cached_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_output_tokens: int = 0
+    web_searches: int = 0
+    file_searches: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cache_read_tokens + other.cache_read_tokens,
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
+        return Usage(*map(add, self.counts(), other.counts()))
+
+    def counts(self) -> tuple[int, ...]:
+        """All of it, in the order of the fields."""
+        counts: tuple[int, ...] = _usage_counts(self)
+        return counts
+
+
+_usage_counts: Final = attrgetter(*(each.name for each in fields(Usage)))
 
 
 class Parked:
@@ -156,27 +175,6 @@ class RowFinished(Event):
     """A row's outcome is durable and about to be handed to the reader."""
 
     outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkFinished(Event):
-    """All rows of a chunk are over; told after their `RowFinished`, and never of a chunk with skipped rows.
-
-    Attributes:
-        index: the chunk's number, from 0; its first row is `index * chunk_size`.
-        rows: ok + failed + stored.
-        ok: rows answered by this run.
-        failed: rows that failed in this run.
-        stored: rows that the store held already.
-        seconds: from the start of its first row to the end of its last.
-    """
-
-    index: int
-    rows: int
-    ok: int
-    failed: int
-    stored: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,29 @@ class StoredRow(NamedTuple):
     cost_pico: int = 0
 
 
+class Spent(NamedTuple):
+    """What a run has spent in all its lives, in pico-dollars.
+
+    Attributes:
+        account: a name that no other run has.
+        reported: what providers said it cost.
+        uncertain: the most that requests may have cost of which nobody said so.
+        leased: the sum that no request was sent above; what is missing to it may have been spent unseen.
+        steps: (Unix seconds, pico-dollars) of what was spent within the last hour, where that matters.
+    """
+
+    account: str
+    reported: int = 0
+    uncertain: int = 0
+    leased: int = 0
+    steps: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def total(self) -> int:
+        """The most that may have been spent, as far as it was accounted for."""
+        return self.reported + self.uncertain
+
+
 class Slot(NamedTuple):
     """A stored row without its record, for finding what is done."""
 
@@ -69,6 +92,7 @@ class RunInfo(NamedTuple):
     cost_pico: int
     meta: dict[str, Any]
     holder: str | None  # "host pid since" while somebody works on it
+    uncertain_pico: int = 0  # what requests may have cost besides, of which nobody said so
 
 
 class RunStore(Protocol):
@@ -77,8 +101,22 @@ class RunStore(Protocol):
     name: str
     created: bool  # this call made the run
 
-    def write(self, rows: Sequence[StoredRow], done: Callable[[BaseException | None], None]) -> None:
-        """Queue one group for the writer thread; `done` runs on that thread once it is durable, or failed."""
+    def write(
+        self,
+        rows: Sequence[StoredRow],
+        done: Callable[[BaseException | None], None],
+        spent: Spent | None = None,
+    ) -> None:
+        """Queue one group for the writer thread; `done` runs on that thread once it is durable, or failed.
+
+        Args:
+            rows: may be empty, where only `spent` is to become durable.
+            done: gets the error, or None.
+            spent: the run's spending from now on; its `steps` are added to those the store has.
+        """
+
+    def spent(self) -> Spent:
+        """What the run has spent so far; of a run that kept no account, the cost of its rows."""
 
     def scan(self, after: int, limit: int) -> list[Slot]:
         """Up to `limit` stored rows with a slot above `after`, in slot order."""

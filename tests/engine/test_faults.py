@@ -148,7 +148,8 @@ def test_with_cache_budget_priorities_and_store_nothing_is_overspent_and_a_resum
         assert (ledger.reserved, ledger.overshoot) == (0, 0)
         billed = Usage(server.billed.input_tokens, server.billed.output_tokens)
         assert used(first) == billed, "every token that the provider charged for is in some outcome"
-        assert sum(outcome.cost_pico or 0 for outcome in first) == ledger.spent
+        told = [outcome.cost_pico or 0 for outcome in first if outcome.cost_source == "reported"]
+        assert sum(told) <= rates.cost(billed)
         assert rates.cost(billed) <= ledger.spent <= round(0.002 * PICO)
         for outcome in first:
             if outcome.cost_source == "reported" and outcome.usage is not None:

@@ -46,6 +46,7 @@ class Hand:
 
     def __init__(self, row: RowAccount, call: Call, *replies: Reply) -> None:
         self.row, self.steps, self.replies = row, [], list(replies)
+        self.sendings: list[Any] = []
         self.generator = attempts(row, call)
         self.call = call
 
@@ -63,7 +64,9 @@ class Hand:
         if step == "permit":
             return self.row.run.turnstile(value[0]).force()
         if step == "money":
-            return self.row.run.ledger.try_grant(value).value == "ok"
+            return self.row.run.ledger.try_grant(value, 0, self.row.run.spending)
+        if step == "send":
+            self.sendings.append(value)
         return self.replies.pop(0) if step == "send" else None
 
     @property

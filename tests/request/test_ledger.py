@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cottonpalm.request.ledger import Grant, Ledger, RowClosed, Waiter
+from cottonpalm.request.ledger import Grant, Ledger, Limits, RowClosed, Waiter
 from tests.request.stage import Stage, restless  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
@@ -29,22 +29,22 @@ def stage() -> Iterator[Stage]:
 
 def test_money_in_flight_is_waited_for_and_what_is_spent_is_not() -> None:
     ledger = Ledger(100)
-    assert ledger.try_grant(60) is Grant.OK
+    assert ledger.try_grant(60) == 60
     assert ledger.try_grant(60) is Grant.WAIT
     assert ledger.try_grant(101) is Grant.STOP
     ledger.settle(60, 50)
     assert ledger.try_grant(60) is Grant.STOP
-    assert ledger.try_grant(50) is Grant.OK
+    assert ledger.try_grant(50) == 50
 
 
 def test_a_settle_wakes_who_fits_now_and_stops_who_never_will(stage: Stage) -> None:
     ledger = Ledger(100)
-    assert ledger.try_grant(100) is Grant.OK
+    assert ledger.try_grant(100) == 100
     fits, never = stage.start(ledger.agrant(60)), stage.start(ledger.agrant(60))
     stage.call(ledger.settle, 100, 20)
-    assert (fits.result(), never.done()) == (True, False)
+    assert (fits.result(), never.done()) == (60, False)
     stage.call(ledger.settle, 60, 60)
-    assert never.result() is False
+    assert never.result() == 0
     assert (ledger.spent, ledger.reserved, ledger.waiting) == (80, 0, 0)
 
 
@@ -77,7 +77,7 @@ def test_a_cancel_at_any_moment_leaves_nothing_reserved(stage: Stage) -> None:
 
     stage.call(settle_and_cancel)
     assert first.cancelled()
-    assert second.result() is True
+    assert second.result() == 80
     assert ledger.reserved == 80
 
 
@@ -85,19 +85,19 @@ def test_raising_the_ceiling_wakes_waiters_and_lowering_it_stops_them(stage: Sta
     ledger = Ledger(100)
     ledger.try_grant(100)
     one, two = stage.start(ledger.agrant(50)), stage.start(ledger.agrant(50))
-    ledger.ceiling = 150
+    ledger.limits = Limits(150)
     stage.settle()
-    assert (one.result(), two.done()) == (True, False)
-    ledger.ceiling = 40
+    assert (one.result(), two.done()) == (50, False)
+    ledger.limits = Limits(40)
     stage.settle()
-    assert two.result() is False
+    assert two.result() == 0
 
 
 def test_without_a_ceiling_it_only_counts() -> None:
     ledger = Ledger(None)
     assert ledger.grant(10**18)
     ledger.settle(10**18, 5)
-    assert (ledger.spent, ledger.reserved, ledger.ceiling) == (5, 0, None)
+    assert (ledger.spent, ledger.reserved, ledger.limits.total) == (5, 0, None)
 
 
 def test_a_request_dearer_than_its_bound_shows_as_overshoot() -> None:
@@ -115,13 +115,13 @@ def test_a_thread_waits_for_money_and_can_be_sent_away() -> None:
     with pytest.raises(RowClosed):
         ledger.grant(50, on_wait=Waiter.abandon)
     in_line = threading.Event()
-    answers: list[bool] = []
+    answers: list[int] = []
     thread = threading.Thread(target=lambda: answers.append(ledger.grant(50, 0, lambda _: in_line.set())))
     thread.start()
     assert in_line.wait(30)
     ledger.settle(100, 10)
     thread.join(30)
-    assert answers == [True]
+    assert answers == [50]
     assert (ledger.reserved, ledger.waiting) == (50, 0)
 
 
@@ -142,9 +142,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger(1000)
         self.reserved: list[int] = []
         self.spent = 0
-        self.line: list[tuple[int, asyncio.Task[bool]]] = []
+        self.line: list[tuple[int, asyncio.Task[int]]] = []
 
-    @rule(bound=st.integers(0, 600), priority=st.integers(-1, 1))
+    @property
+    def ceiling(self) -> int:
+        return self.ledger.limits.total or 0
+
+    @rule(bound=st.integers(1, 600), priority=st.integers(-1, 1))
     def ask(self, bound: int, priority: int) -> None:
         self.line.append((bound, self.stage.start(self.ledger.agrant(bound, priority))))
         self.see_answers()
@@ -168,7 +172,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(more=st.integers(0, 500))
     def raise_the_ceiling(self, more: int) -> None:
-        self.ledger.ceiling += more  # type: ignore[operator]
+        self.ledger.limits = Limits(self.ceiling + more)
         self.stage.settle()
         self.see_answers()
 
@@ -177,14 +181,14 @@ class LedgerMachine(RuleBasedStateMachine):
             if task.done() and task.result():
                 self.reserved.append(bound)
             elif task.done():
-                assert self.spent + bound > self.ledger.ceiling, "refused what may still fit"  # type: ignore[operator]
+                assert self.spent + bound > self.ceiling, "refused what may still fit"
         self.line = [(bound, task) for bound, task in self.line if not task.done()]
 
     @invariant()
     def the_books_agree_and_stay_under_the_ceiling(self) -> None:
         assert (self.ledger.spent, self.ledger.reserved) == (self.spent, sum(self.reserved))
         assert self.ledger.waiting == len(self.line)
-        assert self.ledger.spent + self.ledger.reserved <= self.ledger.ceiling  # type: ignore[operator]
+        assert self.ledger.spent + self.ledger.reserved <= self.ceiling
         assert self.ledger.overshoot == 0
 
     @invariant()
@@ -216,10 +220,10 @@ class Storm:
     def __init__(self, seed: int) -> None:
         self.ledger = Ledger(100_000)
         self.seed = seed
-        self.answers: list[bool] = []
+        self.answers: list[int] = []
         self.above: list[int] = []
 
-    def spend(self, bound: int, granted: bool, rng: Random) -> None:
+    def spend(self, bound: int, granted: int, rng: Random) -> None:
         self.answers.append(granted)
         if granted:
             with self.ledger._lock:
@@ -265,4 +269,4 @@ def test_a_storm_of_loops_and_threads_never_passes_the_ceiling(seed: int) -> Non
     storm.run()
     assert storm.above == []
     assert (storm.ledger.reserved, storm.ledger.waiting, storm.ledger.overshoot) == (0, 0, 0)
-    assert {True, False} == set(storm.answers)
+    assert {True, False} == set(map(bool, storm.answers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import anthropic as anthropic_sdk
@@ -15,6 +16,7 @@ from cottonpalm.model import PICO, Fault, Kind
 from cottonpalm.providers import BudgetBusy, BudgetReached, classify
 from cottonpalm.pure.prices import PriceBook
 from cottonpalm.request.account import RowAccount
+from cottonpalm.request.bounds import extent
 from cottonpalm.request.ledger import Ledger
 from tests.request.kit import (
     MODEL,
@@ -32,7 +34,7 @@ from tests.support import replies
 from tests.support.loopback import Loopback
 
 pytestmark = pytest.mark.core
-PRICES = {MODEL: (1.0, 2.0)}  # dollars per million tokens
+PRICES = {MODEL: (1.0, 2.0), "ours": (1.0, 2.0)}  # dollars per million tokens
 IN, OUT = PICO // 10**6, 2 * PICO // 10**6  # pico-dollars per token
 
 
@@ -41,19 +43,23 @@ def with_money(dollars: float | None, **settings: Any) -> dict[str, Any]:
     return {"ledger": Ledger(ceiling), "prices": PriceBook(PRICES), **settings}
 
 
-def bound_of(call: Any, output: int) -> int:
-    return len(call.content) * IN + output * OUT
+def bound_of(call: Any, output: int, answers: int = 1) -> int:
+    found = extent(call, PriceBook(PRICES).tariff(call.model, call.url), output)
+    assert not isinstance(found, str)
+    assert found.output_tokens == output * answers
+    return found.input_tokens * IN + found.output_tokens * OUT
 
 
 def test_money_is_reserved_before_the_permit_and_settled_by_usage() -> None:
     call = a_call(max_tokens=50)
     hand = a_hand(answer(), call=call, **with_money(1.0))
-    step, bound = hand.generator.send(None)
-    assert (step, bound) == ("money", bound_of(call, 50))
+    step, ask = hand.generator.send(None)
+    assert (step, ask.most, ask.least) == ("money", bound_of(call, 50), bound_of(call, 50))
     assert hand.row.run.ledger.reserved == 0
     hand.steps.append(step)
-    assert hand.row.run.ledger.try_grant(bound).value == "ok"
-    step, value = hand.generator.send(True)
+    amount = hand._do(step, ask)
+    assert amount == ask.most
+    step, value = hand.generator.send(amount)
     assert step == "permit"
     permit = hand._do(step, value)
     hand.generator.send(permit)
@@ -71,9 +77,9 @@ def test_failed_tries_that_were_billed_count_and_error_answers_do_not() -> None:
         answer(500, {}), answer(200, broken), answer(), call=a_call(max_tokens=50), **with_money(1.0)
     )
     hand.run()
-    ledger = hand.row.run.ledger
-    assert ledger.spent == bound_of(hand.call, 50) + 7 * IN + 2 * OUT
-    assert hand.row.cost_pico == ledger.spent
+    ledger, spending = hand.row.run.ledger, hand.row.run.spending
+    assert (spending.reported, spending.uncertain) == (7 * IN + 2 * OUT, bound_of(hand.call, 50))
+    assert ledger.spent == spending.total
     assert hand.row.cost_source == "estimated"
 
 
@@ -86,7 +92,9 @@ def test_a_request_without_an_answer_stays_booked_at_its_bound() -> None:
     )
     with pytest.raises(httpx2.ReadTimeout):
         hand.run()
-    assert hand.row.run.ledger.spent == bound_of(hand.call, 50)
+    spending = hand.row.run.spending
+    assert (spending.reported, spending.uncertain) == (0, bound_of(hand.call, 50))
+    assert hand.row.run.ledger.spent == spending.uncertain
     refused = a_hand(
         Reply(error=httpx2.ConnectError("no")), call=a_call(max_tokens=50), **with_money(1.0, retry=policy)
     )
@@ -112,15 +120,18 @@ def test_an_answer_without_usage_is_booked_at_its_bound_and_marked() -> None:
     silent = {name: value for name, value in GOOD.items() if name != "usage"}
     hand = a_hand(answer(200, silent), call=a_call(max_tokens=50), **with_money(None))
     hand.run()
-    assert hand.row.cost_pico == bound_of(hand.call, 50) == hand.row.run.ledger.spent
-    assert hand.row.cost_source == "estimated"
+    spending = hand.row.run.spending
+    assert (spending.reported, spending.uncertain) == (0, bound_of(hand.call, 50))
+    estimate = len(hand.call.content) // 4 * IN + 1 * OUT
+    assert (hand.row.cost_pico, hand.row.cost_source) == (estimate, "estimated"), "two letters are one token"
     assert hand.row.usage is None
 
 
 def test_the_maximum_counts_for_each_of_n_answers() -> None:
     call = a_call(max_completion_tokens=50, n=3)
     hand = a_hand(call=call, **with_money(1.0))
-    assert hand.generator.send(None) == ("money", bound_of(call, 150))
+    step, ask = hand.generator.send(None)
+    assert (step, ask.most) == ("money", bound_of(call, 50, answers=3))
     hand.generator.close()
 
 
@@ -136,9 +147,9 @@ def test_without_price_and_budget_the_cost_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("body", "settings", "says"),
     [
-        ({}, {}, "max_tokens"),
-        ({"max_tokens": 5, "model": "nobody-knows-me"}, {}, "prices="),
-        ({"max_tokens": 5, "previous_response_id": "resp_1"}, {}, "without a budget"),
+        ({"model": "ours"}, {}, "max-output-tokens"),
+        ({"max_tokens": 5, "model": "nobody-knows-me"}, {}, "--price nobody-knows-me=IN:OUT"),
+        ({"max_tokens": 5, "previous_response_id": "resp_1", "model": "ours"}, {}, "without a budget"),
     ],
 )
 def test_what_cannot_be_bounded_is_refused_with_what_to_set(body: Any, settings: Any, says: str) -> None:
@@ -153,14 +164,10 @@ def test_what_cannot_be_bounded_is_refused_with_what_to_set(body: Any, settings:
 
 def test_the_runs_own_maximum_bounds_requests_that_name_none() -> None:
     hand = a_hand(answer(), call=a_call(), **with_money(1.0, max_output_tokens=9))
-    assert hand.generator.send(None) == ("money", bound_of(hand.call, 9))
-    hand.generator.close()
-
-
-def test_an_image_is_bounded_by_more_than_its_bytes() -> None:
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-    content = [{"role": "user", "content": [image]}]
-    assert a_call(messages=content).input_bound() > 50_000
+    hand.run()
+    [sending] = hand.sendings
+    assert json.loads(sending.body)["max_completion_tokens"] == 9, "the provider is to keep it too"
+    assert "max_completion_tokens" not in hand.call.body, "the chain's own body is left as it is"
 
 
 def test_a_free_model_needs_no_maximum() -> None:
@@ -187,7 +194,7 @@ def test_the_ceiling_is_never_passed_and_the_run_is_told(threads: bool) -> None:
                     results = await all_rows(run, [lambda n=n: model.ainvoke(f"row {n}") for n in range(80)])
                 billed = [server.billed, server.billed_unseen]
                 real = sum(one.input_tokens * IN + one.output_tokens * OUT for one in billed)
-                assert real <= run.ledger.spent <= run.ledger.ceiling
+                assert real <= run.ledger.spent <= run.ledger.limits.total
                 assert run.ledger.reserved == 0
                 assert in_flight(run) == 0
                 refused = [result for result, _ in results if isinstance(result, BudgetReached)]
@@ -196,7 +203,10 @@ def test_the_ceiling_is_never_passed_and_the_run_is_told(threads: bool) -> None:
                 assert isinstance(refused[0], anthropic_sdk.AnthropicError)
                 assert len(stops) == 1
                 assert stops[0].kind is classify(refused[0]).kind is Kind.STOP_RUN
-                assert sum(row.cost_pico or 0 for _, row in results) == run.ledger.spent
+                assert run.ledger.overshoot == 0
+                seen = server.billed
+                assert run.spending.reported == seen.input_tokens * IN + seen.output_tokens * OUT
+                assert run.spending.reported + run.spending.uncertain == run.ledger.spent
 
     asyncio.run(main())
 
@@ -205,7 +215,7 @@ def test_who_does_not_fit_yet_waits_for_money_to_come_back() -> None:
     async def main() -> None:
         with Loopback(script=lambda r: replies.held() if r.text == "first" else None) as server:
             async with openai(server, max_tokens=10) as model:
-                one_request = (190 * IN + 10 * OUT) / PICO
+                one_request = (210 * IN + 10 * OUT) / PICO
                 run = a_run(5, **with_money(one_request))
                 first = asyncio.create_task(one(run, 0, lambda: model.ainvoke("first")))
                 await asyncio.to_thread(server.wait, in_flight=1)
@@ -224,7 +234,7 @@ def test_a_blocking_call_on_a_loop_cannot_wait_for_money_and_says_so() -> None:
     async def main() -> None:
         with Loopback(script=lambda r: replies.held() if r.text == "first" else None) as server:
             async with openai(server, max_tokens=10) as model:
-                run = a_run(5, **with_money((190 * IN + 10 * OUT) / PICO))
+                run = a_run(5, **with_money((210 * IN + 10 * OUT) / PICO))
                 first = asyncio.create_task(one(run, 0, lambda: model.ainvoke("first")))
                 await asyncio.to_thread(server.wait, in_flight=1)
 

@@ -141,27 +141,6 @@ def test_the_requests_own_maximum_is_found(path: str, body: Any, bound: int | No
     whole = {"model": "m", "messages": MESSAGES, **body}
     call = see(path, {name: value for name, value in whole.items() if value is not ...})
     assert call is not None
-    assert call.max_output_tokens == bound
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"input": "x", "previous_response_id": "r"},
-        {"input": "x", "conversation": {"id": "c"}},
-        {"input": "x", "tools": [{"type": "web_search_preview"}]},
-        {"input": [{"type": "input_file", "file_id": "f"}]},
-    ],
-)
-def test_input_that_lies_elsewhere_cannot_be_bounded(body: Any) -> None:
-    call = see("/v1/responses", {"model": "m", **body})
-    assert call is not None
-    assert call.input_bound() is None
-
-
-def test_a_text_that_only_speaks_of_such_things_is_bounded_by_its_bytes() -> None:
-    call = see(
-        body={"model": "m", "messages": [{"role": "user", "content": '"file_id": "x", "type": "mcp"'}]}
-    )
-    assert call is not None
-    assert call.input_bound() == len(call.content)
+    maximum = call.family.maximum
+    found = maximum.of(call.body)
+    assert (found and found * maximum.answers_of(call.body)) == bound

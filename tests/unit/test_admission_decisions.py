@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cottonpalm.model import Verdict
 from cottonpalm.pure.backoff import backoff_s, hinted_s
-from cottonpalm.pure.grants import Grant, grant
+from cottonpalm.pure.grants import Ask, Grant, Room, grant
 from cottonpalm.pure.limits import Doubling
 from cottonpalm.pure.ordering import AGE_S, ageing_key
 
@@ -122,14 +122,31 @@ def test_nobody_is_overtaken_by_who_came_later_than_ageing_allows(
     assert first < ageing_key(arrival_s + steps * AGE_S + 1, priority + steps)
 
 
-@given(st.none() | MONEY, MONEY, MONEY, MONEY)
+@given(st.none() | MONEY, MONEY, MONEY, MONEY, MONEY, st.integers(1, 600), st.integers(0, 600))
 def test_money_is_granted_only_under_the_ceiling_and_waited_for_only_if_it_may_come(
-    ceiling: int | None, spent: int, reserved: int, bound: int
+    ceiling: int | None, spent: int, reserved: int, least: int, more: int, slots: int, in_flight: int
 ) -> None:
-    answer = grant(ceiling, spent, reserved, bound)
-    if ceiling is None or spent + reserved + bound <= ceiling:
-        assert answer is Grant.OK
+    ask = Ask(least + more, least, slots)
+    room = Room(None, None) if ceiling is None else Room(ceiling - spent - reserved, ceiling - spent)
+    answer = grant(room, ask, in_flight)
+    if ceiling is None:
+        assert answer == ask.most
+    elif spent + reserved + least <= ceiling:
+        assert isinstance(answer, int)
+        assert least <= answer <= ask.most
+        assert spent + reserved + answer <= ceiling
     else:
-        may_come = spent + bound <= ceiling
+        may_come = spent + least <= ceiling
         assert answer is (Grant.WAIT if may_come else Grant.STOP)
         assert answer is Grant.STOP or reserved > 0
+
+
+@given(MONEY, MONEY, st.integers(1, 600), st.integers(0, 600))
+def test_far_from_the_ceiling_nothing_is_tightened(most: int, spare: int, slots: int, in_flight: int) -> None:
+    free = most * max(1, slots - in_flight) + spare
+    assert grant(Room(free, free), Ask(most, 0, slots), in_flight) == most
+
+
+def test_near_the_ceiling_what_is_left_is_shared_among_the_free_slots() -> None:
+    assert grant(Room(1000, 5000), Ask(400, 100, 10), 5) == 200
+    assert grant(Room(1000, 5000), Ask(400, 300, 10), 5) == 300, "never below what is worth a try"

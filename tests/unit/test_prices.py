@@ -15,7 +15,7 @@ from cottonpalm.faults import ConfigError
 from cottonpalm.model import PICO, Usage
 from cottonpalm.pure.listed import LookedUpRates
 from cottonpalm.pure.prices import PriceBook
-from cottonpalm.pure.rates import Rates
+from cottonpalm.pure.rates import Extent, Rates
 
 pytestmark = pytest.mark.core
 
@@ -44,7 +44,7 @@ def usages(draw: st.DrawFn) -> Usage:
     read = draw(st.integers(0, tokens))
     write = draw(st.integers(0, tokens - read))
     output = draw(st.integers(0, 64_000))
-    return Usage(tokens, output, read, write, draw(st.integers(0, output)))
+    return Usage(tokens, output, read, write, draw(st.integers(0, output)), draw(st.integers(0, write)))
 
 
 def known(model: str, url: str | None = None, book: PriceBook = BOOK) -> Rates:
@@ -60,6 +60,15 @@ def theirs(usage: Usage, model: str, **where: Any) -> float:
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
         output_reasoning_tokens=usage.reasoning_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        cache_write_5m_tokens=usage.cache_write_tokens - usage.cache_write_1h_tokens,
+        input_audio_tokens=usage.audio_input_tokens,
+        cache_audio_read_tokens=usage.audio_cached_tokens,
+        cache_audio_write_tokens=0,
+        output_audio_tokens=usage.audio_output_tokens,
+        output_image_tokens=usage.image_output_tokens,
+        web_searches=usage.web_searches,
+        storage_searches=usage.file_searches,
     )
     return float(genai_prices.calc_price(counts, model, **where).total_price * PICO)
 
@@ -78,7 +87,9 @@ def test_a_bound_is_never_below_the_cost_of_any_smaller_request(
     usage: Usage, at: tuple[str, str | None], less_in: int, less_out: int
 ) -> None:
     rates = known(*at)
-    assert rates.cost(usage) <= rates.bound(usage.input_tokens + less_in, usage.output_tokens + less_out)
+    assert rates.cost(usage) <= rates.bound(
+        Extent(usage.input_tokens + less_in, usage.output_tokens + less_out)
+    )
 
 
 @cache
@@ -110,12 +121,19 @@ def test_every_listed_model_of_the_big_providers_costs_what_the_list_says() -> N
         assert expected - 1 <= rates.cost(usage) <= expected + 300_000, (
             model
         )  # a pico-dollar a token, rounded up
-        assert rates.cost(usage) <= rates.bound(250_000, 3_000), model
+        assert rates.cost(usage) <= rates.bound(Extent(250_000, 3_000)), model
     assert seen > 500
 
 
 def test_rates_are_integers_where_tokens_alone_decide_and_tiers_are_looked_up() -> None:
-    assert known("gpt-4o-mini", OPENAI) == Rates(150_000, 600_000, 75_000, 150_000, 150_000)
+    cheap = known("gpt-4o-mini", OPENAI)
+    assert type(cheap) is Rates
+    assert (cheap.input, cheap.output, cheap.cache_read, cheap.dearest_input) == (
+        150_000,
+        600_000,
+        75_000,
+        150_000,
+    )
     assert isinstance(known("gemini-2.5-pro"), LookedUpRates)
     assert known("claude-haiku-4-5", ANTHROPIC).dearest_input == 2_000_000  # a cache write for an hour
 
@@ -154,7 +172,7 @@ def test_a_price_with_a_fraction_is_rounded_up_never_down(dollars: float, tokens
 def test_local_models_and_named_hosts_are_free() -> None:
     book = PriceBook(free=["127.0.0.1:8080", "mine-*"])
     free = [("local", None), ("local:some.gguf", None), ("x", "http://127.0.0.1:8080/v1"), ("mine-7b", None)]
-    assert [known(model, url, book).bound(10**6, 10**6) for model, url in free] == [0, 0, 0, 0]
+    assert [known(model, url, book).bound(Extent(10**6, 10**6)) for model, url in free] == [0, 0, 0, 0]
     assert book.rates("x", "http://127.0.0.1:8081/v1") is None
 
 
@@ -169,7 +187,7 @@ def test_a_function_of_usage_sets_costs_and_bounds_and_may_not_know_a_model() ->
     book = PriceBook(price)
     rates = known("mine", None, book)
     assert rates.cost(Usage(100, 10)) == pytest.approx(0.00112 * PICO, abs=1)
-    assert rates.bound(100, 10) == pytest.approx(0.00122 * PICO, abs=1)
+    assert rates.bound(Extent(100, 10)) == pytest.approx(0.00122 * PICO, abs=1)
     assert (rates.input >= 1_000_000, rates.output >= 2_000_000) == (True, True)
     assert known("gpt-4o", OPENAI, book) == known("gpt-4o", OPENAI)
 
@@ -191,3 +209,76 @@ def test_contradicting_counts_never_lower_a_cost(tokens: int, read: int, write: 
         rates = known(model)
         cost = rates.cost(Usage(tokens, 0, read, write))
         assert cost >= rates.cost(Usage(read + write, 0, read, write)) > 0 or read + write == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "usage"),
+    [
+        ("gemini-2.5-flash", Usage(1000, 10, audio_input_tokens=500)),
+        ("gemini-2.5-flash", Usage(1000, 10, 800, audio_input_tokens=500, audio_cached_tokens=400)),
+        ("gemini-2.5-flash-image", Usage(1000, 1300, image_output_tokens=1290)),
+        ("gpt-4o-mini", Usage(1000, 10, audio_input_tokens=500, audio_output_tokens=5)),
+        ("gpt-5-mini", Usage(1000, 10, file_searches=3)),
+        ("claude-haiku-4-5", Usage(1000, 10, web_searches=2)),
+        ("claude-haiku-4-5", Usage(1000, 10, 0, 800, cache_write_1h_tokens=500)),
+    ],
+)
+def test_audio_images_searches_and_hours_of_caching_have_their_own_prices(model: str, usage: Usage) -> None:
+    rates = known(model)
+    assert rates.cost(usage) == pytest.approx(theirs(usage, model), rel=1e-12, abs=1)
+    assert rates.bound(Extent(1000, 1300, media=True, searches=3)) >= rates.cost(usage)
+
+
+def test_counts_of_media_that_contradict_each_other_still_have_a_cost() -> None:
+    odd = Usage(10, 1, 8, audio_input_tokens=50, audio_cached_tokens=90, audio_output_tokens=7)
+    assert known("gemini-2.5-flash").cost(odd) > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "share"),
+    [
+        ("gpt-5-mini", "flex", 0.5),
+        ("gpt-5-mini", "priority", 1.8),
+        ("gpt-5-mini", "batch", 0.5),
+        ("gpt-5-mini", "default", 1.0),
+        ("gpt-5-mini", "no such tier", 1.0),
+        ("claude-haiku-4-5", "batch", 0.5),
+        ("gpt-4o-mini", "flex", 1.0),
+    ],
+)
+def test_each_tier_of_service_has_its_price(model: str, tier: str, share: float) -> None:
+    standard, tiered = known(model), BOOK.rates(model, None, tier)
+    assert tiered is not None
+    usage = Usage(2000, 400)
+    assert tiered.cost(usage) == pytest.approx(share * standard.cost(usage), rel=1e-6)
+
+
+def test_a_bound_goes_by_the_dearest_tier_at_which_a_request_may_be_served() -> None:
+    extent, standard = Extent(2000, 400), known("gpt-5-mini").bound(Extent(2000, 400))
+    bounds = {
+        tier: BOOK.tariff("gpt-5-mini", None, tier).bound(extent)
+        for tier in (None, "auto", "default", "flex")
+    }
+    assert bounds["default"] == bounds["flex"] == standard
+    assert bounds[None] == bounds["auto"] == pytest.approx(1.8 * standard), (
+        "the account may be set to priority"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "most", "window"),
+    [
+        ("gpt-4o-mini", 16_384, 128_000),
+        ("gpt-4o-mini-2024-07-18", 16_384, 128_000),
+        ("gpt-5-mini", 128_000, 400_000),
+        ("o3", 100_000, 200_000),
+        ("gemini-2.5-flash", 65_536, 1_048_576),
+        ("claude-haiku-4-5", 200_000, 200_000),
+        ("somebody-elses-7b", None, None),
+    ],
+)
+def test_what_a_model_can_write_and_read_at_most_is_known(
+    model: str, most: int | None, window: int | None
+) -> None:
+    tariff = BOOK.tariff(model, None)
+    assert (tariff.most_output, tariff.window) == (most, window)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from cottonpalm.protocols import RunInfo, RunStore, Slot, Store, StoredRow
+    from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow
 
 RETRYABLE: Final = 2  # store statuses
 FOR_GOOD: Final = 3
@@ -31,11 +31,20 @@ class HeldRun:
         self.name, self.created = run.name, run.created
         self.done_here = Ranges()
 
-    def write(self, rows: Sequence[StoredRow], done: Callable[[BaseException | None], None]) -> None:
+    def write(
+        self,
+        rows: Sequence[StoredRow],
+        done: Callable[[BaseException | None], None],
+        spent: Spent | None = None,
+    ) -> None:
         """See `RunStore`, as for all that follow."""
         for row in rows:
             self.done_here.add(row.slot)
-        self._run.write(rows, done)
+        self._run.write(rows, done, spent)
+
+    def spent(self) -> Spent:
+        """What the run has spent so far."""
+        return self._run.spent()
 
     def scan(self, after: int, limit: int) -> list[Slot]:
         """Stored rows above a slot."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 SAID: Final = {  # in Python: on the command line
     "Start afresh, or use a new run name.": "Say --fresh to begin anew and pay again, or --run NAME for a run of "
     "its own.",
-    "set max_tokens on the model, or Budget(max_output_tokens=...)": "say --model-option max_tokens=N",
+    "set max_tokens on the model, or Budget(max_output_tokens=...) (--max-output-tokens)": "say --max-output-tokens N",
 }
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cottonpalm.model import Kind, Usage
+    from cottonpalm.providers.maximum import Maximum
 
 Stop: TypeAlias = Literal["cut", "filtered"]
 
@@ -33,7 +34,8 @@ class Answer:
         complete: False where the body or the stream broke off or has not the expected shape.
         stop: "cut" at a length limit, "filtered" by the provider or refused by the model, None otherwise.
         error: an error that came with a good status.
-        text: the text so far, kept only for answers that were cut or filtered.
+        text: the text so far, kept only for answers that were cut or filtered, or do not say what they used.
+        tier: of the service that answered, where the answer says so.
     """
 
     complete: bool = False
@@ -42,6 +44,12 @@ class Answer:
     stop: Stop | None = None
     text: str = ""
     error: Complaint | None = None
+    tier: str | None = None
+
+    @property
+    def text_wanted(self) -> bool:
+        """Whether `text` is of any use."""
+        return self.stop is not None or self.usage is None
 
 
 class Stream(Protocol):
@@ -58,12 +66,10 @@ class Family(Protocol):
     """One wire format: how its requests are recognised and bounded, how its answers and errors are read."""
 
     name: str
+    maximum: Maximum
 
     def is_request(self, body: dict[str, Any]) -> bool:
         """Whether a JSON body has the shape of this format's request."""
-
-    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
-        """The request's own bound of all its output tokens, or None."""
 
     def read(self, body: Mapping[str, Any]) -> Answer:
         """An answer that came whole."""

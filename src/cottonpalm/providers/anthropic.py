@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.model import Kind, Usage
 from cottonpalm.providers.answer import Answer, Complaint, Kept, Stop, count, data, sub, text_of
+from cottonpalm.providers.maximum import MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,23 +56,22 @@ class Messages:
     """`/messages`."""
 
     name = "anthropic"
+    maximum = MESSAGES
 
     def is_request(self, body: dict[str, Any]) -> bool:
         """A list of messages and a maximum, which this format demands."""
         return isinstance(body.get("messages"), list) and "max_tokens" in body
-
-    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
-        """`max_tokens`."""
-        return count(body.get("max_tokens")) or None
 
     def read(self, body: Mapping[str, Any]) -> Answer:
         """From `content`, `stop_reason` and `usage`."""
         content = body.get("content")
         if not isinstance(content, list):
             return Answer(error=_error(body))
-        stop = _stop(body.get("stop_reason"))
-        text = "".join(text_of(sub(part).get("text")) for part in content) if stop else ""
-        return Answer(True, usage_of(sub(body, "usage")), text_of(body.get("model")) or None, stop, text)
+        counts, model = sub(body, "usage"), text_of(body.get("model")) or None
+        answer = Answer(True, usage_of(counts), model, _stop(body.get("stop_reason")), tier=_tier(counts))
+        if answer.text_wanted:
+            answer.text = "".join(text_of(sub(part).get("text")) for part in content)
+        return answer
 
     def stream(self) -> MessagesStream:
         """A reader of message events."""
@@ -109,8 +109,8 @@ class MessagesStream:
 
     def answer(self) -> Answer:
         """What the events added up to."""
-        self._answer.usage = usage_of(self._counts)
-        if self._answer.stop:
+        self._answer.usage, self._answer.tier = usage_of(self._counts), _tier(self._counts)
+        if self._answer.text_wanted:
             self._answer.text = self._kept.text(("delta", "text"))
         return self._answer
 
@@ -123,9 +123,22 @@ def usage_of(counts: Mapping[str, Any]) -> Usage | None:
         count(counts.get("cache_read_input_tokens")),
         count(counts.get("cache_creation_input_tokens")),
     )
+    for_an_hour = count(sub(counts, "cache_creation").get("ephemeral_1h_input_tokens"))
     return Usage(
-        count(counts.get("input_tokens")) + read + written, count(counts.get("output_tokens")), read, written
+        count(counts.get("input_tokens")) + read + written,
+        count(counts.get("output_tokens")),
+        read,
+        written,
+        cache_write_1h_tokens=for_an_hour,
+        web_searches=count(sub(counts, "server_tool_use").get("web_search_requests")),
     )
+
+
+def _tier(counts: Mapping[str, Any]) -> str | None:
+    """Fast mode has a price of its own; so has a batch."""
+    if counts.get("speed") == "fast":
+        return "fast"
+    return text_of(counts.get("service_tier")) or None
 
 
 def _stop(reason: object) -> Stop | None:

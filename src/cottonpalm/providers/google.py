@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.model import Kind, Usage
 from cottonpalm.providers.answer import Answer, Complaint, Kept, Stop, count, data, sub, text_of
+from cottonpalm.providers.maximum import GENERATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,16 +41,11 @@ class GenerateContent:
     """`…:generateContent` and `…:streamGenerateContent`."""
 
     name = "google"
+    maximum = GENERATE
 
     def is_request(self, body: dict[str, Any]) -> bool:
         """Contents, one or a list."""
         return isinstance(body.get("contents"), (list, dict))
-
-    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
-        """`generationConfig.maxOutputTokens`, times the candidates."""
-        config = sub(body, "generationConfig") or sub(body, "generation_config")
-        bound = count(config.get("maxOutputTokens")) or count(config.get("max_output_tokens"))
-        return bound * max(1, count(config.get("candidateCount"))) or None
 
     def read(self, body: Mapping[str, Any]) -> Answer:
         """From `candidates` and `usageMetadata`."""
@@ -60,7 +56,10 @@ class GenerateContent:
             return Answer(blocked, usage, model, "filtered" if blocked else None)
         reasons = [text_of(sub(candidate).get("finishReason")) for candidate in candidates]
         stop = next((stop for stop in map(_stop, reasons) if stop), None)
-        return Answer(any(reasons), usage, model, stop, _text(body) if stop else "")
+        answer = Answer(any(reasons), usage, model, stop, tier=_tier(sub(body, "usageMetadata")))
+        if answer.text_wanted:
+            answer.text = _text(body)
+        return answer
 
     def stream(self) -> GenerateStream:
         """A reader of partial responses."""
@@ -86,11 +85,11 @@ class GenerateStream:
         piece, answer = GenerateContent().read(data(line)), self._answer
         answer.complete = answer.complete or piece.complete
         answer.usage, answer.model = piece.usage or answer.usage, piece.model or answer.model
-        answer.stop = answer.stop or piece.stop
+        answer.stop, answer.tier = answer.stop or piece.stop, piece.tier or answer.tier
 
     def answer(self) -> Answer:
         """What the pieces added up to."""
-        if self._answer.stop:
+        if self._answer.text_wanted:
             self._answer.text = "".join(_text(data(line)) for line in self._kept.lines)
         return self._answer
 
@@ -106,7 +105,22 @@ def usage_of(counts: Mapping[str, Any]) -> Usage | None:
         count(counts.get("cachedContentTokenCount")),
         0,
         thoughts,
+        audio_input_tokens=_of_kind(counts, "promptTokensDetails", "AUDIO"),
+        audio_cached_tokens=_of_kind(counts, "cacheTokensDetails", "AUDIO"),
+        audio_output_tokens=_of_kind(counts, "candidatesTokensDetails", "AUDIO"),
+        image_output_tokens=_of_kind(counts, "candidatesTokensDetails", "IMAGE"),
     )
+
+
+def _of_kind(counts: Mapping[str, Any], name: str, modality: str) -> int:
+    details = counts.get(name)
+    parts = map(sub, details) if isinstance(details, list) else ()
+    return sum(count(part.get("tokenCount")) for part in parts if part.get("modality") == modality)
+
+
+def _tier(counts: Mapping[str, Any]) -> str | None:
+    """Of the service, in the words of a request."""
+    return text_of(counts.get("serviceTier")).lower() or None
 
 
 def _stop(reason: str) -> Stop | None:

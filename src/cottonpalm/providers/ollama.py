@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.model import Kind, Usage
 from cottonpalm.providers.answer import Answer, Complaint, Kept, Stop, count, data, sub, text_of
+from cottonpalm.providers.maximum import OLLAMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,14 +16,11 @@ class OllamaChat:
     """`/api/chat`."""
 
     name = "ollama"
+    maximum = OLLAMA
 
     def is_request(self, body: dict[str, Any]) -> bool:
         """A list of messages."""
         return isinstance(body.get("messages"), list)
-
-    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
-        """`options.num_predict`."""
-        return count(sub(body, "options").get("num_predict")) or None
 
     def read(self, body: Mapping[str, Any]) -> Answer:
         """From `message` and the counters beside it."""
@@ -35,7 +33,10 @@ class OllamaChat:
         )
         stop: Stop | None = "cut" if body.get("done_reason") == "length" else None
         complete = bool(message) and body.get("done") is not False
-        return Answer(complete, usage, model, stop, text_of(message.get("content")) if stop else "")
+        answer = Answer(complete, usage, model, stop)
+        if answer.text_wanted:
+            answer.text = text_of(message.get("content"))
+        return answer
 
     def stream(self) -> OllamaStream:
         """A reader of JSON lines."""
@@ -61,6 +62,6 @@ class OllamaStream:
 
     def answer(self) -> Answer:
         """What the last line said."""
-        if self._answer.stop:
+        if self._answer.text_wanted:
             self._answer.text = self._kept.text(("message", "content"))
         return self._answer

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.model import Kind, Usage
 from cottonpalm.providers.answer import Answer, Complaint, Kept, Stop, count, data, sub, text_of
+from cottonpalm.providers.maximum import CHAT, RESPONSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,15 +74,11 @@ class Chat:
     """`/chat/completions`."""
 
     name = "openai"
+    maximum = CHAT
 
     def is_request(self, body: dict[str, Any]) -> bool:
         """A list of messages."""
         return isinstance(body.get("messages"), list)
-
-    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
-        """`max_completion_tokens` or `max_tokens`, times `n`."""
-        bound = count(body.get("max_completion_tokens")) or count(body.get("max_tokens"))
-        return bound * max(1, count(body.get("n"))) or None
 
     def read(self, body: Mapping[str, Any]) -> Answer:
         """From `choices` and `usage`."""
@@ -89,8 +87,11 @@ class Chat:
             return Answer(error=_error(body))
         stops = [_chat_stop(choice) for choice in choices]
         stop = next((stop for stop in stops if stop), None)
-        text = "".join(_chat_text(choice) for choice in choices) if stop else ""
-        return Answer(True, chat_usage(body.get("usage")), text_of(body.get("model")) or None, stop, text)
+        usage, model = chat_usage(body.get("usage")), text_of(body.get("model")) or None
+        answer = Answer(True, usage, model, stop, tier=text_of(body.get("service_tier")) or None)
+        if answer.text_wanted:
+            answer.text = "".join(_chat_text(choice) for choice in choices)
+        return answer
 
     def stream(self) -> ChatStream:
         """A reader of `chat.completion.chunk` lines."""
@@ -123,6 +124,7 @@ class ChatStream:
         usage = chunk.get("usage") or sub(chunk, "x_groq").get("usage")
         answer.usage = chat_usage(usage) or answer.usage
         answer.model = text_of(chunk.get("model")) or answer.model
+        answer.tier = text_of(chunk.get("service_tier")) or answer.tier
         answer.error = answer.error or _error(chunk)
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else ():
@@ -131,7 +133,7 @@ class ChatStream:
 
     def answer(self) -> Answer:
         """What the lines added up to."""
-        if self._answer.stop:
+        if self._answer.text_wanted:
             delta = ("choices", 0, "delta")
             self._answer.text = self._kept.text((*delta, "content"), (*delta, "refusal"))
         if self._answer.error:
@@ -143,22 +145,22 @@ class Responses:
     """`/responses`."""
 
     name = "openai"
+    maximum = RESPONSES
 
     def is_request(self, body: dict[str, Any]) -> bool:
         """An `input`."""
         return isinstance(body.get("input"), (str, list)) and "messages" not in body
 
-    def max_output_tokens(self, body: dict[str, Any]) -> int | None:
-        """`max_output_tokens`."""
-        return count(body.get("max_output_tokens")) or None
-
     def read(self, body: Mapping[str, Any]) -> Answer:
         """From `output`, `status` and `usage`."""
-        usage, model = responses_usage(body.get("usage")), text_of(body.get("model")) or None
+        usage, model = _responses_usage(body), text_of(body.get("model")) or None
         if body.get("status") == "failed" or not isinstance(body.get("output"), list):
             return Answer(False, usage, model, error=_error(body))
-        stop = _responses_stop(body)
-        return Answer(True, usage, model, stop, _responses_text(body) if stop else "")
+        answer = Answer(True, usage, model, _responses_stop(body))
+        answer.tier = text_of(body.get("service_tier")) or None
+        if answer.text_wanted:
+            answer.text = _responses_text(body)
+        return answer
 
     def stream(self) -> ResponsesStream:
         """A reader of `response.*` events."""
@@ -195,13 +197,15 @@ def chat_usage(usage: object) -> Usage | None:
     counts = sub(usage)
     if not counts:
         return None
+    into, out = sub(counts, "prompt_tokens_details"), sub(counts, "completion_tokens_details")
     return Usage(
         count(counts.get("prompt_tokens")),
         count(counts.get("completion_tokens")),
-        count(sub(counts, "prompt_tokens_details").get("cached_tokens"))
-        or count(counts.get("prompt_cache_hit_tokens")),
-        0,
-        count(sub(counts, "completion_tokens_details").get("reasoning_tokens")),
+        count(into.get("cached_tokens")) or count(counts.get("prompt_cache_hit_tokens")),
+        count(into.get("cache_write_tokens")),
+        count(out.get("reasoning_tokens")),
+        audio_input_tokens=count(into.get("audio_tokens")),
+        audio_output_tokens=count(out.get("audio_tokens")),
     )
 
 
@@ -217,6 +221,16 @@ def responses_usage(usage: object) -> Usage | None:
         0,
         count(sub(counts, "output_tokens_details").get("reasoning_tokens")),
     )
+
+
+def _responses_usage(body: Mapping[str, Any]) -> Usage | None:
+    """The usage with what the provider's own tools did, which only the output shows."""
+    usage, output = responses_usage(body.get("usage")), body.get("output")
+    if usage is None or not isinstance(output, list):
+        return usage
+    kinds = [item.get("type") for item in output if isinstance(item, dict)]
+    web, files = kinds.count("web_search_call"), kinds.count("file_search_call")
+    return replace(usage, web_searches=web, file_searches=files) if web or files else usage
 
 
 def _chat_stop(choice: object) -> Stop | None:

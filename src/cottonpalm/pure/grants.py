@@ -1,30 +1,71 @@
-"""Whether a request's money is there."""
+"""Whether a request's money is there, and how much of it the request gets."""
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 
 class Grant(Enum):
-    """The three answers to a request for money."""
+    """The answers to a request for money, an amount apart."""
 
-    OK = "ok"
-    WAIT = "wait"  # reservations in flight may give back what is missing
+    WAIT = "wait"  # reservations in flight, or time, may give back what is missing
     STOP = "stop"  # even if all of them came back whole, it would not be enough
 
 
-def grant(ceiling: int | None, spent: int, reserved: int, bound: int) -> Grant:
-    """Decide on one request of at most `bound`, in integer pico-dollars.
+class Ask(NamedTuple):
+    """What a request asks for, in pico-dollars.
 
-    What is spent never comes back, what is reserved may. So `spent + bound` above the ceiling is final,
-    whatever is in flight, and where nothing is reserved there is never a reason to wait.
+    Attributes:
+        most: the dearest it can be with the whole maximum of its answer.
+        least: the dearest it can be with the smallest maximum that is worth a try; the same where none is.
+        slots: how many requests could be in flight at once.
+    """
+
+    most: int
+    least: int
+    slots: int = 1
+
+
+class Room(NamedTuple):
+    """Money that is left.
+
+    Attributes:
+        now: not spent and not reserved; None: without end.
+        ever: not spent: what `now` may grow to.
+    """
+
+    now: int | None
+    ever: int | None
+
+
+def grant(room: Room, ask: Ask, in_flight: int) -> int | Grant:
+    """Decide on one request: the amount to reserve for it, or why there is none.
+
+    Far from the ceiling that is `most`. Near it, what is left is shared among the requests that could be in
+    flight, so that they do not wait for each other; never below `least`. Whatever is reserved is at most what
+    is left, so no sum of costs passes the ceiling as long as each request keeps within its reservation.
 
     Args:
-        ceiling: the sum that must not be passed; None for no ceiling.
-        spent: what finished requests cost.
-        reserved: the bounds of all requests in flight.
-        bound: the most this request can cost.
+        room: what is left.
+        ask: what is asked for.
+        in_flight: requests that hold a reservation.
     """
-    if ceiling is None or spent + reserved + bound <= ceiling:
-        return Grant.OK
-    return Grant.WAIT if spent + bound <= ceiling else Grant.STOP
+    if room.now is None or room.ever is None:
+        return ask.most
+    share = room.now // max(1, ask.slots - in_flight)
+    amount = min(ask.most, max(ask.least, share))
+    if amount <= room.now:
+        return amount
+    return Grant.WAIT if ask.least <= room.ever else Grant.STOP
+
+
+def narrower(first: Room, second: Room) -> Room:
+    """The room that is left by both."""
+    return Room(_least(first.now, second.now), _least(first.ever, second.ever))
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

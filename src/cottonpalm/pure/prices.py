@@ -8,21 +8,62 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from math import isfinite
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from cottonpalm.faults import ConfigError
 from cottonpalm.model import Usage
-from cottonpalm.pure.listed import look_up
-from cottonpalm.pure.rates import Rates, asked, flat, per_token
+from cottonpalm.pure import listed
+from cottonpalm.pure.maxima import most_output
+from cottonpalm.pure.rates import Extent, Rates, asked, flat, per_token
 
-__all__ = ["FREE", "OwnPrices", "PriceBook", "Rates"]
+__all__ = ["FREE", "OwnPrices", "PriceBook", "Rates", "Tariff"]
 
 OwnPrices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float | None]
 
 FREE: Final = ("local", "local:*", "local/*")  # names of models that run on this machine
 _DATED: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
+_STANDARD: Final = frozenset({"default", "standard", "standard_only", "on_demand"})
+_DEARER: Final = "priority"  # what an account may be set to serve requests at that name no tier
+
+
+class Tariff(NamedTuple):
+    """All that is known of what a model costs at an address, asked for at some tier of service.
+
+    Attributes:
+        rates: at that tier; None where nobody knows.
+        dearest: of all tiers at which such a request may be served.
+    """
+
+    model: str
+    url: str | None
+    rates: Rates | None
+    dearest: tuple[Rates, ...]
+
+    @property
+    def window(self) -> int | None:
+        """The most tokens it reads and writes in one go; None where that is not known."""
+        return _window(self.model, self.url)
+
+    @property
+    def most_output(self) -> int | None:
+        """The most tokens it writes in one answer; None where that is not known."""
+        return most_output(self.model) or self.window
+
+    @property
+    def free(self) -> bool:
+        """It costs nothing, whatever it is asked."""
+        return bool(self.dearest) and all(rates.free for rates in self.dearest)
+
+    def bound(self, extent: Extent) -> int:
+        """The most that a request up to this extent can cost."""
+        return max(rates.bound(extent) for rates in self.dearest)
+
+    def per_output_token(self, *, media: bool) -> int:
+        """The most that one more token of output can cost."""
+        return max(self.bound(Extent(0, n, media)) - self.bound(Extent(0, 0, media)) for n in (1, 1000)) or 1
 
 
 class PriceBook:
@@ -39,32 +80,42 @@ class PriceBook:
     def __init__(self, own: OwnPrices | None = None, free: Collection[str] = ()) -> None:
         self._own = own
         self._free = (*FREE, *free)
-        self._known: dict[tuple[str, str | None], Rates | None] = {}
+        self._known: dict[tuple[str, str | None, str | None], Rates | None] = {}
         if isinstance(own, Mapping):
             for model, pair in own.items():
                 _check(model, pair)
 
-    def rates(self, model: str, provider_url: str | None = None) -> Rates | None:
+    def rates(self, model: str, provider_url: str | None = None, tier: str | None = None) -> Rates | None:
         """Return what this model costs at this address, or None where nobody knows.
 
         Args:
             model: its name as asked for, or as served.
             provider_url: the address of the request or the base URL of the client. A known provider's own
                 price list counts; at any other address the model's name decides.
+            tier: "flex", "priority", "fast" or "batch"; None and any other is the standard.
         """
-        key = (model, provider_url)
+        key = (model, provider_url, None if tier in _STANDARD else tier)
         try:
             return self._known[key]
         except KeyError:
-            rates = self._known[key] = self._find(model, provider_url)
+            rates = self._known[key] = self._find(*key)
             return rates
 
-    def _find(self, model: str, url: str | None) -> Rates | None:
+    def tariff(self, model: str, url: str | None, tier: str | None = None) -> Tariff:
+        """All that bounds the cost of requests to this model at this address, asked for at this tier."""
+        rates = self.rates(model, url, tier)
+        served = {None, tier} if tier not in (None, "auto") else {None, _DEARER}
+        if tier in _STANDARD:
+            served = {None}
+        dearest = {known for at in served if (known := self.rates(model, url, at)) is not None}
+        return Tariff(model, url, rates, tuple(dearest))
+
+    def _find(self, model: str, url: str | None, tier: str | None) -> Rates | None:
         if (own := self._own_rates(model)) is not None:
             return own
         if _host(url) in self._free or any(fnmatchcase(model, name) for name in self._free):
             return flat(0, 0)
-        return look_up(model, url)
+        return listed.look_up(model, url, tier)
 
     def _own_rates(self, model: str) -> Rates | None:
         if isinstance(self._own, Mapping):
@@ -73,6 +124,11 @@ class PriceBook:
         if self._own is None or self._own(model, Usage()) is None:
             return None
         return asked(self._own, model)
+
+
+@cache
+def _window(model: str, url: str | None) -> int | None:
+    return listed.context_window(model, url)
 
 
 def _check(model: str, pair: tuple[float, float]) -> None:

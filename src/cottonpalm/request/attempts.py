@@ -3,16 +3,16 @@
 A generator without I/O and without HTTP types: it yields a step, and a driver (async or sync, `drivers.py`) waits
 and sends the result back.
 
-    ("money", pico-dollars) -> bool        reserve; False: the money is spent
+    ("money", Ask)          -> int         reserve; the amount, or 0: the money is spent
     ("permit", (key, back)) -> Permit      wait for one's turn, `back` steps of priority behind one's own
-    ("send", seconds)       -> Reply       send, with this timeout
+    ("send", Sending)       -> Reply       send, with this timeout
     ("sleep", seconds)      -> None        back off, holding nothing
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.model import Fault, Kind
@@ -26,7 +26,8 @@ from cottonpalm.providers import (
 )
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.judge import judge, judge_status, never_sent
-from cottonpalm.request.ending import Ending, Money
+from cottonpalm.request.ending import Ending
+from cottonpalm.request.money import Money
 from cottonpalm.request.shapes import SIGNATURE_LIFE_S, Call
 from cottonpalm.request.tries import Next, Tries
 
@@ -37,6 +38,13 @@ if TYPE_CHECKING:
 
 Step: TypeAlias = tuple[Literal["money", "permit", "send", "sleep"], Any]
 MAYBE_BILLED = frozenset({408, 499, 502, 504})  # somebody on the way gave up; the model may have answered
+
+
+class Sending(NamedTuple):
+    """One send: the seconds it may take, and what to send in place of the request's own body, if anything."""
+
+    timeout_s: float
+    body: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -121,7 +129,7 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
 def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done | float]:
     """One try: money, permit, send, judge. The result, or the seconds to sleep before the next."""
     row.check_open()
-    money = yield from _reserve(row, call)
+    money = yield from _reserve(row, call, whole=tries.whole)
     try:
         permit = yield "permit", (call.key, tries.back)
     except BaseException:  # also a cancel in line
@@ -132,11 +140,16 @@ def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done
         _check_still_valid(row, call)
         ending.sent = True
         row.sent()
-        reply: Reply = yield "send", row.run.timeouts.of(call)
+        reply: Reply = yield "send", Sending(row.run.timeouts.of(call), money.body)
         if kept := reply.open_stream:
             ending.streaming = True
             return Done(reply.raw, ending)
         judged = _judge(row.run, call, reply)
+        if judged.answer is not None and money.cut_by_us(judged.answer):
+            tries.whole = True  # nobody else sees this answer: it is paid for, and asked for again
+            row.run.count_cut()
+            ending.over(None, status=reply.status, answer=judged.answer)
+            return 0.0
         then = _settle(row, tries, ending, reply, judged)
     finally:
         if not kept:
@@ -144,17 +157,17 @@ def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done
     return _finish(row, call, reply, judged) if then.sleep_s is None else then.sleep_s
 
 
-def _reserve(row: RowAccount, call: Call) -> Generator[Step, Any, Money]:
-    money, ledger = Money(row, call), row.run.ledger
+def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any, Money]:
+    money, ledger = Money(row, call, whole=whole), row.run.ledger
     if ledger is None:
         return money
-    if money.bound is None:
-        if ledger.ceiling is not None:
-            raise _stop(row.run, f"a budget is set, but {money.why_unbounded()}")
-        return money
-    if not (yield "money", money.bound):
-        raise _stop(row.run, f"the budget does not allow for another request to {call.model!r}")
-    money.reserved = money.bound
+    bound = money.bound
+    if bound is None:
+        raise _stop(row.run, f"a budget is set, but {money.why_unbounded()}")
+    if bound:  # what costs nothing needs no money
+        if not (amount := (yield "money", money.ask(bound))):
+            raise _stop(row.run, row.run.why_no_money(call.model))
+        money.granted(amount)
     return money
 
 
@@ -205,8 +218,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged:
     ending.over(
         fault,
         status=reply.status or None,
-        usage=answer.usage if answer else None,
-        model=answer.model if answer else None,
+        answer=answer,
         billed=judged.billed,
         pause_s=then.pause_s,
     )

@@ -189,10 +189,11 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
     cost = rates.cost(usage) if rates is not None else None
     call.row.book(usage, cost, "reported", served or model)
     ledger = run.ledger
-    if ledger is None or ledger.ceiling is None:
+    if ledger is None:
+        run.spending.book(cost or 0)
         return
-    ledger.settle(0, cost or 0)
-    if rates is None or ledger.spent >= ledger.ceiling:  # seen only afterwards: nothing bounds such a call
+    ledger.settle(0, cost or 0, account=run.spending)
+    if rates is None or ledger.share() >= 1:  # seen only afterwards: nothing bounds such a call
         message = f"calls of {call.name} cannot be held to a budget: they are only seen when they are over"
         run.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message)))
 

@@ -30,23 +30,33 @@ class Door:
     Attributes:
         http: the library it speaks, `httpx` or `httpx2`.
         stream: the caller reads the body itself.
-        send: the original `send` with all its arguments, called once per try.
+        send: the original `send` with all its options, called once per try with a request.
     """
 
     http: ModuleType
     request: Any
     stream: bool
-    send: Callable[[], Any]
+    send: Callable[[Any], Any]
 
-    async def once(self, timeout_s: float, timeouts: Timeouts, call: Call) -> Reply:
-        """Send once, as a task; an exception becomes part of the reply. `timeouts` may shorten the time meanwhile."""
+    async def once(
+        self, timeout_s: float, timeouts: Timeouts, call: Call, body: bytes | None = None
+    ) -> Reply:
+        """Send once, as a task; an exception becomes part of the reply.
+
+        Args:
+            timeout_s: for the whole answer, or until a stream begins; `timeouts` may shorten it meanwhile.
+            timeouts: of the run.
+            call: what is sent.
+            body: to send in place of the request's own.
+        """
+        request = self._with(body)
         token = INSIDE.set(True)
         began = clock.now()
         try:
             async with asyncio.timeout(timeout_s) as limit:
                 timeouts.began(call, limit)
                 try:
-                    response = await self.send()
+                    response = await self.send(request)
                     if self.stream and response.status_code >= 400:
                         await response.aread()
                 finally:
@@ -59,13 +69,14 @@ class Door:
             INSIDE.reset(token)
         return self._reply(response)
 
-    def once_sync(self, timeout_s: float) -> Reply:
+    def once_sync(self, timeout_s: float, body: bytes | None = None) -> Reply:
         """Send once and block this thread; the timeout bounds each socket operation."""
-        request, kept = self.request, self.request.extensions
+        request = self._with(body)
+        kept = request.extensions
         request.extensions = {**kept, "timeout": _lowered(kept.get("timeout"), timeout_s)}
         token = INSIDE.set(True)
         try:
-            response = self.send()
+            response = self.send(request)
             if self.stream and response.status_code >= 400:
                 response.read()
         except Exception as exc:  # noqa: BLE001 - judged, and raised again when the tries are used up
@@ -74,6 +85,16 @@ class Door:
             INSIDE.reset(token)
             request.extensions = kept
         return self._reply(response)
+
+    def _with(self, body: bytes | None) -> Any:
+        """The request, or a copy of it with another body; what the chain made is left as it is."""
+        if body is None:
+            return self.request
+        request = self.request
+        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
+        return self.http.Request(
+            request.method, request.url, headers=headers, content=body, extensions=request.extensions
+        )
 
     def response(self, done: Done, gap_s: float) -> Any:
         """What the chain gets as a task; a stream is read on the side, with this longest gap between two pieces."""
@@ -103,6 +124,7 @@ class Door:
 
     def _reply(self, response: Any) -> Reply:
         still_open = self.stream and response.status_code < 400
+        response.request = self.request  # as the chain knows it
         return Reply(
             response.status_code,
             response.headers,

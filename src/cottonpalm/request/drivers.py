@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
 from cottonpalm.providers import BudgetBusy, dressed
-from cottonpalm.pure.grants import Grant
+from cottonpalm.pure.grants import Ask, Grant
 from cottonpalm.request.attempts import attempts
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ async def drive(row: RowAccount, call: Call, door: Door) -> Any:
             step, value = steps.send(result)
             match step:
                 case "send":
-                    result = await door.once(value, row.run.timeouts, call)
+                    result = await door.once(value.timeout_s, row.run.timeouts, call, value.body)
                 case "permit":
                     result = _free_permit(row, *value) or await _permit(row, *value)
                 case "money":
@@ -51,7 +51,7 @@ def drive_sync(row: RowAccount, call: Call, door: Door) -> Any:
             step, value = steps.send(result)
             match step:
                 case "send":
-                    result = door.once_sync(value)
+                    result = door.once_sync(*value)
                 case "permit":
                     result = _free_permit(row, *value) or _permit_sync(row, *value)
                 case "money":
@@ -102,28 +102,31 @@ def _force(row: RowAccount, key: str) -> Permit:
     return turnstile.force()
 
 
-async def _money(row: RowAccount, bound: int) -> bool:
-    ledger = _ledger(row)
-    answer = ledger.try_grant(bound, row.priority)
+async def _money(row: RowAccount, ask: Ask) -> int:
+    ledger, account = _ledger(row), row.run.spending
+    answer = ledger.try_grant(ask, row.priority, account)
     if answer is Grant.WAIT:
         row.drain()
-        return await ledger.agrant(bound, row.priority)
-    return answer is Grant.OK
+        with row.run.waiting_for_money():
+            return await ledger.agrant(ask, row.priority, account)
+    return 0 if isinstance(answer, Grant) else answer
 
 
-def _money_sync(row: RowAccount, bound: int) -> bool:
-    ledger = _ledger(row)
-    answer = ledger.try_grant(bound, row.priority)
+def _money_sync(row: RowAccount, ask: Ask) -> int:
+    ledger, account = _ledger(row), row.run.spending
+    answer = ledger.try_grant(ask, row.priority, account)
     if answer is not Grant.WAIT:
-        return answer is Grant.OK
+        return 0 if isinstance(answer, Grant) else answer
     row.drain()
     if not _on_a_loop():
-        with row.parking() as on_wait:
-            return ledger.grant(bound, row.priority, on_wait=on_wait)
-    if (answer := ledger.try_grant(bound, row.priority)) is Grant.WAIT:
+        with row.run.waiting_for_money(), row.parking() as on_wait:
+            return ledger.grant(ask, row.priority, on_wait, account)
+    ledger.lease_now(ask, account)
+    answer = ledger.try_grant(ask, row.priority, account)
+    if answer is Grant.WAIT:
         message = "invoke() inside an async function cannot wait for money to come back; use ainvoke()"
         raise dressed(BudgetBusy, message)
-    return answer is Grant.OK
+    return 0 if isinstance(answer, Grant) else answer
 
 
 def _ledger(row: RowAccount) -> Ledger:

@@ -6,71 +6,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from cottonpalm import clock
-from cottonpalm.model import Fault, Kind, Paused, RequestFinished, Usage, Verdict
+from cottonpalm.model import Fault, Kind, Paused, RequestFinished, Verdict
 
 if TYPE_CHECKING:
-    from cottonpalm.model import CostSource
+    from cottonpalm.providers.answer import Answer
     from cottonpalm.request.account import RowAccount
+    from cottonpalm.request.money import Money
     from cottonpalm.request.shapes import Call
     from cottonpalm.request.turnstile import Permit
-
-
-class Money:
-    """What one try may cost; `reserved` is what the ledger holds for it."""
-
-    __slots__ = ("_call", "_row", "rates", "reserved")
-
-    def __init__(self, row: RowAccount, call: Call) -> None:
-        self._row, self._call = row, call
-        self.reserved = 0
-        self.rates = row.run.rates(call)
-
-    @property
-    def bound(self) -> int | None:
-        """The most it can cost, None where that cannot be known. Worked out only for a budget or an estimate."""
-        rates, call, run = self.rates, self._call, self._row.run
-        if rates is None:
-            return None
-        if rates.bound(1_000_000, 1_000_000) == 0:
-            return 0  # a local model: no maximum is needed
-        tokens_in, tokens_out = call.input_bound(), call.max_output_tokens or run.max_output_tokens
-        return None if tokens_in is None or tokens_out is None else rates.bound(tokens_in, tokens_out)
-
-    def why_unbounded(self) -> str:
-        """What to set, for whoever asked for a ceiling that cannot be kept."""
-        model = self._call.model
-        if self.rates is None:
-            return f"no price is known for {model!r}: pass prices={{{model!r}: (in, out)}}, dollars per 1M tokens"
-        if self._call.input_bound() is None:
-            return (
-                f"what a request to {model!r} reads cannot be bounded: it refers to files, a kept conversation or "
-                "tools that the provider runs; run it without a budget"
-            )
-        return (
-            f"requests to {model!r} name no maximum of output tokens: set max_tokens on the model, "
-            "or Budget(max_output_tokens=...)"
-        )
-
-    def settle(self, usage: Usage | None, model: str | None, *, billed: bool) -> None:
-        """Book what was used; the whole bound if it was billed and nobody said how much."""
-        run, rates = self._row.run, self.rates or self._row.run.rates(self._call, model)
-        cost: int | None = 0 if rates is not None else None
-        source: CostSource = "reported"
-        if usage is not None and rates is not None:
-            cost = rates.cost(usage)
-        elif usage is None and billed:
-            cost, source = self.bound, "estimated"
-        if run.ledger is not None:
-            run.ledger.settle(self.reserved, cost or 0)
-            self.reserved = 0
-        if usage is not None or cost:
-            self._row.book(usage, cost, source, model)
-
-    def give_back(self) -> None:
-        """Nothing was sent."""
-        if self._row.run.ledger is not None and self.reserved:
-            self._row.run.ledger.settle(self.reserved, 0)
-            self.reserved = 0
 
 
 class Ending:
@@ -96,8 +39,7 @@ class Ending:
         fault: Fault | None,
         *,
         status: int | None,
-        usage: Usage | None = None,
-        model: str | None = None,
+        answer: Answer | None = None,
         billed: bool = True,
         pause_s: float = 0.0,
     ) -> None:
@@ -106,14 +48,13 @@ class Ending:
         Args:
             fault: None for an answer, also one that was cut: the provider took it.
             status: of the answer; None where none came.
-            usage: as reported.
-            model: that answered.
+            answer: what was read of it; None where none came, or an error.
             billed: whether it may have cost something although no usage was reported.
             pause_s: how long everybody on this key waits.
         """
         if not self._once.acquire(blocking=False):
             return
-        self._money.settle(usage, model, billed=billed)
+        self._money.settle(answer, billed=billed)
         throttled = fault is not None and fault.kind is Kind.THROTTLE
         verdict = Verdict.SUCCESS if fault is None else Verdict.DROPPED if throttled else Verdict.IGNORED
         self._release(verdict, pause_s)
@@ -125,7 +66,7 @@ class Ending:
         else:
             self._note(fault, pause_s)
         if run.emit is not None:
-            kind = fault.kind if fault else None
+            kind, usage = (fault.kind if fault else None), (answer.usage if answer else None)
             run.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
 
     def _note(self, fault: Fault, pause_s: float) -> None:
@@ -143,7 +84,7 @@ class Ending:
         if not self._once.acquire(blocking=False):
             return
         if self.sent:
-            self._money.settle(None, None, billed=True)
+            self._money.settle(None, billed=True)
         else:
             self._money.give_back()
         self._release(Verdict.IGNORED, 0.0)

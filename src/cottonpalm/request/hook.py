@@ -65,7 +65,7 @@ def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[...,
         found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
         if found is None:
             return await original(self, request, **options)
-        again = functools.partial(original, at_home(http, self), request, **options)
+        again = functools.partial(original, at_home(http, self), **options)
         found[1].streams = stream = options.get("stream", False)
         return await drive(*found, Door(http, request, stream, again))
 
@@ -78,7 +78,7 @@ def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., 
         found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
         if found is None:
             return original(self, request, **options)
-        again = functools.partial(original, self, request, **options)
+        again = functools.partial(original, self, **options)
         found[1].streams = stream = options.get("stream", False)
         return drive_sync(*found, Door(http, request, stream, again))
 

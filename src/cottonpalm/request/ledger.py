@@ -2,114 +2,291 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cottonpalm import clock
 from cottonpalm.model import PICO
-from cottonpalm.pure.grants import Grant, grant
-from cottonpalm.request.waiting import RowClosed, Waiter, Waitroom
+from cottonpalm.pure.grants import Ask, Grant, Room, grant, narrower
+from cottonpalm.pure.pacing import Hour
+from cottonpalm.request.spending import Spending
+from cottonpalm.request.waiting import Place, RowClosed, Waiter, Waitroom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["Grant", "Ledger", "RowClosed", "Waiter"]
+__all__ = ["Ask", "Grant", "Ledger", "Limits", "RowClosed", "Waiter"]
+
+_LOOK_S: Final = 5.0  # whoever waits for the hour to pass looks again at least so often
 
 
-class Ledger(Waitroom[bool]):
-    """Integer pico-dollars, booked in one step by tasks and threads alike.
-
-    `spent + reserved` never exceeds the ceiling, unless `settle` reports more than its bound or the ceiling
-    is lowered. Who does not fit waits in line (by `ageing_key`) while reservations in flight may give back
-    what is missing; where they cannot, the answer is no. A small request never passes a large one that waits.
+class Limits(NamedTuple):
+    """What must not be passed, in pico-dollars; None for no limit.
 
     Attributes:
-        spent: what settled requests cost.
+        total: of all that is ever spent.
+        per_hour: of any sliding hour.
+        wait: for the hour to pass, and keep an even pace, instead of stopping.
+    """
+
+    total: int | None = None
+    per_hour: int | None = None
+    wait: bool = False
+
+
+class Wanted(NamedTuple):
+    """One request for money, and whose account it goes to."""
+
+    ask: Ask
+    account: Spending
+
+
+class Ledger(Waitroom[int]):
+    """Integer pico-dollars, booked in one step by tasks and threads alike. Grants are amounts; 0 means no.
+
+    `spent + reserved` never exceeds a limit, unless `settle` reports more than was reserved or a limit is
+    lowered. Who does not fit waits in line (by `ageing_key`) while reservations in flight, or time, may give
+    back what is missing; where they cannot, the answer is no. A small request never passes a large one that
+    waits.
+
+    Attributes:
+        spent: what settled requests cost at most, those of earlier lives of attached runs included.
         reserved: the bounds of those in flight.
-        overshoot: what requests cost beyond their own bounds, in sum; 0 while every bound is enforced.
+        in_flight: how many they are.
+        overshoot: what requests cost beyond their own reservations, in sum; 0 while every bound is enforced.
         waiting: tasks and threads in line.
     """
 
-    def __init__(self, ceiling_pico: int | None) -> None:
+    def __init__(self, limits: Limits | int | None) -> None:
         super().__init__()
         self.spent = 0
         self.reserved = 0
+        self.in_flight = 0
         self.overshoot = 0
-        self._ceiling = ceiling_pico
+        self._limits = limits if isinstance(limits, Limits) else Limits(limits)
+        self._hour = Hour()
+        self._settled = 0  # requests, for the mean cost of one
+        self._own = Spending()  # the account of those who name none
+        self._counted: dict[str, int] = {}  # what of each attached run is in `spent`
+        self._again_s: float | None = None  # after which time alone may help the first in line
+        self._short: list[Wanted] = []  # asks that wait for a lease
 
     @property
-    def ceiling(self) -> int | None:
-        """The sum never to be passed; None for none. Set it at any time: who fits now is woken."""
-        return self._ceiling
+    def limits(self) -> Limits:
+        """What must not be passed. Set it at any time: who fits now is woken, who never will is told."""
+        return self._limits
 
-    @ceiling.setter
-    def ceiling(self, pico: int | None) -> None:
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
         with self._lock:
-            self._ceiling = pico
-            served = self._serve()
-        self._wake(served)
+            self._limits = limits
+            served, alerted = self._serve_all()
+        self._tell(served, alerted)
 
-    def try_grant(self, bound: int, priority: float = 0) -> Grant:
-        """Reserve `bound` if it fits and nobody with a better claim waits. Never blocks; settle an OK."""
+    def attach(self, account: Spending) -> None:
+        """Count what a run has spent in earlier lives, once per run."""
+        if not (earlier := account.earlier).account:
+            return
         with self._lock:
-            answer = grant(self._ceiling, self.spent, self.reserved, bound)
-            if answer is Grant.OK:
-                if self.waiting and not self._goes_before_all(priority):
-                    return Grant.WAIT
-                self.reserved += bound
-            return answer
+            new = max(0, earlier.total - self._counted.get(earlier.account, 0))
+            self._counted[earlier.account] = earlier.total
+            self.spent += new
+            limit = self._limits.per_hour
+            if limit is not None and new == earlier.total:
+                age_s = clock.wall() - clock.now()
+                self._hour.load(((wall - age_s, pico) for wall, pico in earlier.steps), limit)
 
-    async def agrant(self, bound: int, priority: float = 0) -> bool:
-        """Reserve `bound`, waiting as a task if need be. False: the money is spent.
+    def try_grant(self, ask: Ask | int, priority: float = 0, account: Spending | None = None) -> int | Grant:
+        """Reserve what fits, if nobody with a better claim waits. Never blocks; settle an amount."""
+        wanted = self._wanted(ask, account)
+        with self._lock:
+            if self.waiting and not self._goes_before_all(priority):
+                answer: int | Grant = self._decide(wanted)
+                answer = answer if answer is Grant.STOP else Grant.WAIT
+            else:
+                answer = self._take(wanted)
+        self._lease()
+        return answer
+
+    async def agrant(self, ask: Ask | int, priority: float = 0, account: Spending | None = None) -> int:
+        """Reserve, waiting as a task if need be; the amount, or 0 where the money is spent.
 
         A cancel, at any moment, leaves nothing reserved.
         """
-        answer = self.try_grant(bound, priority)
+        answer = self.try_grant(ask, priority, account)
         if answer is Grant.WAIT:
-            return await self._wait_in_task(priority, bound)
-        return answer is Grant.OK
+            return await self._wait_in_task(priority, self._wanted(ask, account))
+        return 0 if isinstance(answer, Grant) else answer
 
-    def grant(self, bound: int, priority: float = 0, on_wait: Callable[[Waiter], None] | None = None) -> bool:
-        """Reserve `bound`, blocking this thread if need be. False: the money is spent.
+    def grant(
+        self,
+        ask: Ask | int,
+        priority: float = 0,
+        on_wait: Callable[[Waiter], None] | None = None,
+        account: Spending | None = None,
+    ) -> int:
+        """Reserve, blocking this thread if need be; the amount, or 0 where the money is spent.
 
         Args:
-            bound: the most the request can cost.
+            ask: the most the request can cost.
             priority: higher goes first.
             on_wait: gets the `Waiter` before the thread is parked; not called if the answer is known at once.
+            account: of the run.
 
         Raises:
             RowClosed: somebody called `abandon` on the waiter.
         """
-        answer = self.try_grant(bound, priority)
+        answer = self.try_grant(ask, priority, account)
         if answer is Grant.WAIT:
-            return self._wait_in_thread(priority, bound, on_wait)
-        return answer is Grant.OK
+            return self._wait_in_thread(priority, self._wanted(ask, account), on_wait)
+        return 0 if isinstance(answer, Grant) else answer
 
-    def settle(self, bound: int, spent: int) -> None:
-        """Give a reservation back and book what was really spent.
+    def lease_now(self, ask: Ask, account: Spending) -> None:
+        """Block until the run's store covers a request of this size: for a thread that may not wait in line."""
+        if not account.covers(ask.most):
+            stands = threading.Event()
+            account.lease(ask.most, self._limits.total, stands.set)
+            stands.wait()
+
+    def settle(self, amount: int, reported: int, uncertain: int = 0, account: Spending | None = None) -> None:
+        """Give a reservation back and book what was spent.
 
         Args:
-            bound: what was reserved.
-            spent: what the request cost; 0 if it was never sent.
+            amount: what was reserved.
+            reported: what the request cost; 0 if it was never sent.
+            uncertain: the most it may have cost, where nobody said.
+            account: of the run.
         """
+        account, cost = account or self._own, reported + uncertain
         with self._lock:
-            self.reserved -= bound
-            self.spent += spent
-            self.overshoot += max(0, spent - bound)
-            served = self._serve()
-        self._wake(served)
+            self.reserved -= amount
+            self.in_flight -= amount > 0
+            account.release(amount)
+            if cost:
+                self._book(account, reported, uncertain)
+                self.overshoot += max(0, cost - amount)
+            served, alerted = self._serve_all()
+        self._tell(served, alerted)
+
+    def _book(self, account: Spending, reported: int, uncertain: int) -> None:
+        cost = reported + uncertain
+        account.book(reported, uncertain)
+        self.spent += cost
+        self._settled += 1
+        if name := account.earlier.account:
+            self._counted[name] = self._counted.get(name, 0) + cost
+        if self._limits.per_hour is not None:
+            self._hour.add(cost, clock.now(), self._limits.per_hour)
+
+    def share(self) -> float:
+        """How much of the budget is spent, from 0 to 1; 0 where there is no ceiling that stops."""
+        total, per_hour, wait = self._limits
+        if total is not None:
+            return self.spent / total if total else 1.0
+        if per_hour is None or wait:
+            return 0.0
+        with self._lock:
+            return self._hour.used(clock.now()) / max(1, per_hour)
 
     def __repr__(self) -> str:
-        of = "no ceiling" if self._ceiling is None else f"${self._ceiling / PICO:.6f}"
+        total = self._limits.total
+        of = "no ceiling" if total is None else f"${total / PICO:.6f}"
         text = f"<Ledger ${self.spent / PICO:.6f} spent + ${self.reserved / PICO:.6f} reserved of {of}"
         return text + f", {self.waiting} waiting>"
 
-    def _offer(self, ask: int) -> bool | None:
-        answer = grant(self._ceiling, self.spent, self.reserved, ask)
+    # -- with the lock held
+
+    def _wanted(self, ask: Ask | int, account: Spending | None) -> Wanted:
+        ask = ask if isinstance(ask, Ask) else Ask(ask, ask)
+        return Wanted(ask, account or self._own)
+
+    def _take(self, wanted: Wanted) -> int | Grant:
+        """Reserve for one request, if its money is there and its lease stands."""
+        answer = self._decide(wanted)
+        if isinstance(answer, Grant):
+            return answer
+        account = wanted.account
+        if not account.covers(answer):
+            if account.failure is not None:
+                return Grant.STOP
+            self._short.append(wanted)
+            return Grant.WAIT
+        if account.wants_lease(0, self._limits.total):
+            self._short.append(Wanted(Ask(0, 0), account))
+        self.reserved += answer
+        self.in_flight += answer > 0
+        account.reserve(answer)
+        return answer
+
+    def _decide(self, wanted: Wanted) -> int | Grant:
+        """What the money allows; sets `_again_s` where time will allow more."""
+        self._again_s = None
+        room, ask = self._room(), wanted.ask
+        if self._limits.per_hour is not None and self._limits.wait and ask.most:
+            return self._decide_in_time(room, ask, self._limits.per_hour)
+        return grant(room, ask, self.in_flight)
+
+    def _decide_in_time(self, room: Room, ask: Ask, per_hour: int) -> int | Grant:
+        now_s = clock.now()
+        mean = self.spent / self._settled if self._settled else 0.0
+        if early_s := self._hour.early_s(mean * self.in_flight, now_s, per_hour):
+            self._again_s = min(early_s, _LOOK_S)
+            return Grant.WAIT
+        answer = grant(room, ask, self.in_flight)
+        if answer is Grant.WAIT:
+            self._again_s = _LOOK_S
+        return answer
+
+    def _room(self) -> Room:
+        total, per_hour, wait = self._limits
+        room = Room(None, None)
+        if total is not None:
+            room = Room(total - self.spent - self.reserved, total - self.spent)
+        if per_hour is None:
+            return room
+        left = per_hour - self._hour.used(clock.now())
+        return narrower(room, Room(left - self.reserved, per_hour if wait else left))
+
+    def _offer(self, ask: Wanted) -> int | None:
+        answer = self._take(ask)
         if answer is Grant.WAIT:
             return None
-        if answer is Grant.OK:
-            self.reserved += ask
-        return answer is Grant.OK
+        return 0 if isinstance(answer, Grant) else answer
 
-    def _take_back(self, prize: bool, ask: int) -> None:
-        if prize:
-            self.reserved -= ask
+    def _take_back(self, prize: int, ask: Wanted) -> None:
+        self.reserved -= prize
+        self.in_flight -= prize > 0
+        ask.account.release(prize)
+
+    def _look_again_s(self) -> float | None:
+        return self._again_s
+
+    def _serve_all(self) -> tuple[list[Place], list[Place]]:
+        """Serve the line; also those to tell that time will serve the next."""
+        served = self._serve()
+        alerted = self._who_must_look_again() if self.waiting and self._again_s is not None else []
+        return served, alerted
+
+    # -- with the lock free
+
+    def _tell(self, served: list[Place], alerted: list[Place]) -> None:
+        self._wake(served)
+        self._alert(alerted)
+
+    def _wake(self, served: Iterable[Place]) -> None:
+        super()._wake(served)
+        self._lease()
+
+    def _lease(self) -> None:
+        """Lease for all that came up short, one write per run at a time."""
+        with self._lock:
+            short, self._short = self._short, []
+        for ask, account in short:
+            if account.wants_lease(ask.most, self._limits.total):
+                account.lease(ask.most, self._limits.total, self._leased)
+
+    def _leased(self) -> None:
+        """A lease stands, or failed: look who may go now."""
+        with self._lock:
+            served, alerted = self._serve_all()
+        self._tell(served, alerted)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from contextlib import contextmanager
 from random import Random, getrandbits
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cottonpalm.model import Fault, Kind
 from cottonpalm.providers import classify
+from cottonpalm.pure.outputs import Outputs
+from cottonpalm.request.spending import Spending
 from cottonpalm.request.timeouts import Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cottonpalm.config import RetryPolicy
     from cottonpalm.model import Event
-    from cottonpalm.pure.prices import PriceBook, Rates
+    from cottonpalm.pure.prices import PriceBook, Rates, Tariff
     from cottonpalm.request.ledger import Ledger
     from cottonpalm.request.shapes import Call
     from cottonpalm.request.turnstile import Turnstile, Turnstiles
@@ -63,7 +66,9 @@ class RunAccount:
 
     Attributes:
         grain: the finest unit seen to take permits under this run's chain.
-        waiting: requests (or rows, where those take the permits) in line at a turnstile now.
+        waiting: requests (or rows, where those take the permits) in line at a turnstile, or for money, now.
+        spending: what the run has spent, in all its lives.
+        repeated: answers that were cut by a maximum of ours and asked for again.
         stopped: a fault that no row survives, met at the request level.
         on_change: called from any thread when `waiting` falls, a limit moves, or a row steps aside or back.
         on_stop: called from any thread, once, with the first fault that no row survives.
@@ -81,7 +86,9 @@ class RunAccount:
         retry: RetryPolicy,
         timeout_s: float,
         accept_truncated: bool = False,
+        spending: Spending | None = None,
         max_output_tokens: int | None = None,
+        tighten: bool = True,
         classify: Callable[[BaseException], Kind | str | Fault | None] | None = None,
         emit: Callable[[Event], None] | None = None,
         hooked: bool = True,
@@ -92,7 +99,10 @@ class RunAccount:
         self.retry = retry
         self.timeouts = Timeouts(timeout_s)
         self.accept_truncated = accept_truncated
+        self.spending = spending or Spending()
         self.max_output_tokens = max_output_tokens
+        self.tighten = tighten
+        self.repeated = 0
         self.classify = classify
         self.emit = emit
         self.hooked = hooked
@@ -109,7 +119,9 @@ class RunAccount:
         self.last_fault: Fault | None = None
         self._waits_since = self._longest_wait_s = 0.0
         self._seen: dict[str, Turnstile] = {}
-        self._rates: dict[tuple[str, str], Rates | None] = {}
+        self._tariffs: dict[tuple[str, str | None], Tariff] = {}
+        self._outputs: dict[str, Outputs] = {}
+        self._stretch: dict[str, int] = {}  # per mille of the bound of input, by host and model
         self._said: set[str] = set()
         self._lock = threading.Lock()
 
@@ -193,21 +205,78 @@ class RunAccount:
             return word or fault
         return Fault(Kind(word), fault.type, fault.message, fault.retry_after_s, exc)
 
-    def rates(self, call: Call, served: str | None = None) -> Rates | None:
+    def tariff(self, call: Call) -> Tariff:
+        """What is known of the prices of the model asked, resolved once."""
+        where = (call.label, call.tier)
+        try:
+            return self._tariffs[where]
+        except KeyError:
+            tariff = self._tariffs[where] = self.prices.tariff(call.model, call.url, call.tier)
+            return tariff
+
+    def rates(self, call: Call, served: str | None = None, tier: str | None = None) -> Rates | None:
         """The prices of the model asked, else of the one that answered; None where neither is known.
 
         The asked one first: the bound was made with its prices, and a ceiling must not move afterwards.
-        """
-        rates = self._rates_of(call.model, call)
-        return self._rates_of(served, call) if rates is None and served is not None else rates
 
-    def _rates_of(self, model: str, call: Call) -> Rates | None:
-        where = (model, call.label)
+        Args:
+            call: the request.
+            served: the model that answered.
+            tier: of service at which it answered.
+        """
+        rates = self.tariff(call).rates if tier is None else self.prices.rates(call.model, call.url, tier)
+        if rates is None and served is not None:
+            rates = self.prices.rates(served, call.url, tier)
+        if rates is None:
+            self.warn(
+                f"price of {call.model}",
+                f"no price is known for {call.model!r}, so what it costs is not counted; "
+                f"prices={{{call.model!r}: (in, out)}} (--price {call.model}=IN:OUT) says it",
+            )
+        return rates
+
+    def outputs(self, call: Call) -> Outputs:
+        """How long the answers of this model are."""
         try:
-            return self._rates[where]
+            return self._outputs[call.label]
         except KeyError:
-            rates = self._rates[where] = self.prices.rates(model, call.url)
-            return rates
+            outputs = self._outputs[call.label] = Outputs()
+            return outputs
+
+    def stretched(self, call: Call, input_tokens: int) -> int:
+        """A bound of input, larger by what a provider was ever seen to count above it."""
+        per_mille = self._stretch.get(call.label, 1000)
+        return -(-input_tokens * per_mille // 1000)
+
+    def stretch(self, call: Call, counted: int, bound: int) -> None:
+        """Remember a provider that counts more input than there can be."""
+        if counted > bound > 0:
+            with self._lock:
+                now = self._stretch.get(call.label, 1000)
+                self._stretch[call.label] = max(now, -(-counted * now // bound))
+
+    def count_cut(self) -> None:
+        """One more answer was cut by a maximum of ours, and is asked for again."""
+        with self._lock:
+            self.repeated += 1
+
+    def why_no_money(self, model: str) -> str:
+        """Why a request was not sent."""
+        if (failure := self.spending.failure) is not None:
+            return f"what is spent cannot be made durable, and so no request is sent: {failure}"
+        return f"the budget does not allow for another request to {model!r}"
+
+    def spent_more(self) -> None:
+        """A request was booked: tell of a share of the budget that is reached now."""
+
+    @contextmanager
+    def waiting_for_money(self) -> Iterator[None]:
+        """Meanwhile one request waits for money: no more rows need to start than are waiting."""
+        self.queue(+1)
+        try:
+            yield
+        finally:
+            self.queue(-1)
 
     def stop(self, fault: Fault) -> None:
         """No row can survive this: tell the run, once."""

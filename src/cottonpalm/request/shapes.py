@@ -1,9 +1,8 @@
-"""Is this request ours? And if so: whose limit, which model, and how much can it cost at most?"""
+"""Is this request ours? And if so: whose limit, and which model?"""
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from cottonpalm.providers.answer import Family
 
-IMAGE_TOKENS: Final = 50_000  # above what any listed provider makes of one image
 SIGNATURE_LIFE_S: Final = 300.0  # AWS refuses a request whose signature is older
 _SALT: Final = os.urandom(
     16
@@ -33,12 +31,6 @@ WHOSE: Final = (
 )
 _ROTATING: Final = ("Bearer eyJ", "Bearer ya29.")  # tokens that live an hour: the host says whose they are
 _SIGNED: Final = "AWS4-HMAC-SHA256"
-_IMAGE: Final = re.compile(rb'"(?:image_url|input_image|inline_data|inlineData)"|"type"\s*:\s*"image"')
-_ELSEWHERE: Final = re.compile(
-    rb'"(?:previous_response_id|file_id|fileUri|file_uri|file_url)"\s*:\s*"|"conversation"\s*:\s*[{"]'
-    rb'|"type"\s*:\s*"(?:web_search|web_fetch|code_execution|code_interpreter|file_search|mcp|document"\s*,'
-    rb'\s*"source"\s*:\s*\{\s*"type"\s*:\s*"url")'
-)
 
 
 @dataclass(slots=True, eq=False)
@@ -71,18 +63,12 @@ class Call:
         return (self.key, self.url, blake2b(self.content, digest_size=16).digest())
 
     @property
-    def max_output_tokens(self) -> int | None:
-        """The request's own bound, or None."""
-        return self.family.max_output_tokens(self.body)
-
-    def input_bound(self) -> int | None:
-        """The most input tokens this can be: no tokenizer makes more of a text than it has bytes.
-
-        None where what counts lies elsewhere: files, kept conversations, tools that the provider runs.
-        """
-        if _ELSEWHERE.search(self.content):
-            return None
-        return len(self.content) + IMAGE_TOKENS * len(_IMAGE.findall(self.content))
+    def tier(self) -> str | None:
+        """The tier of service that the request asks for; None where it leaves that to the account."""
+        if self.body.get("speed") == "fast":
+            return "fast"
+        asked = self.body.get("service_tier") or self.body.get("serviceTier")
+        return asked.lower() if isinstance(asked, str) else None
 
 
 def recognise(

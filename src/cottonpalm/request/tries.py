@@ -46,6 +46,7 @@ class Tries:
         seen: the same at the last rejection.
         back: steps of priority it gives up for its next permit, after a rejection while nobody was accepted: were
             it always the one probe after a pause, and always rejected itself, no other request would ever be tried.
+        whole: an answer was cut by a tighter maximum of ours: from now on it is asked with its own.
     """
 
     accepted: int
@@ -54,6 +55,7 @@ class Tries:
     alone: int = 0
     seen: int = 0
     back: float = 0.0
+    whole: bool = False
 
     def __post_init__(self) -> None:
         self.seen = self.accepted

@@ -52,7 +52,7 @@ class Place:
 
     __slots__ = ("ask", "prize", "state")
 
-    def __init__(self, ask: int) -> None:
+    def __init__(self, ask: Any) -> None:
         self.ask = ask
         self.state = State.WAITING
         self.prize: Any = None
@@ -76,7 +76,7 @@ class TaskPlace(Place):
 
     __slots__ = ("future", "loop")
 
-    def __init__(self, ask: int) -> None:
+    def __init__(self, ask: Any) -> None:
         super().__init__(ask)
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self.loop.create_future()
@@ -104,7 +104,7 @@ class Waiter(Place):
 
     __slots__ = ("abandoned", "event")
 
-    def __init__(self, ask: int) -> None:
+    def __init__(self, ask: Any) -> None:
         super().__init__(ask)
         self.event = threading.Event()
         self.abandoned = False
@@ -138,11 +138,11 @@ class Waitroom(ABC, Generic[T]):
     # What a subclass decides; all three run with the lock held.
 
     @abstractmethod
-    def _offer(self, ask: int) -> T | None:
+    def _offer(self, ask: Any) -> T | None:
         """Book and return what the first in line gets now; None leaves it waiting, and all behind it."""
 
     @abstractmethod
-    def _take_back(self, prize: T, ask: int) -> None:
+    def _take_back(self, prize: T, ask: Any) -> None:
         """Undo `_offer`: the one it was for is gone."""
 
     def _look_again_s(self) -> float | None:
@@ -151,7 +151,7 @@ class Waitroom(ABC, Generic[T]):
 
     # What a subclass calls.
 
-    async def _wait_in_task(self, priority: float, ask: int = 0) -> T:
+    async def _wait_in_task(self, priority: float, ask: Any = 0) -> T:
         """Wait in line as a task; a cancel leaves nothing behind."""
         place = TaskPlace(ask)
         try:
@@ -166,7 +166,7 @@ class Waitroom(ABC, Generic[T]):
             raise
         return place.prize  # type: ignore[no-any-return]
 
-    def _wait_in_thread(self, priority: float, ask: int, on_wait: Callable[[Waiter], None] | None) -> T:
+    def _wait_in_thread(self, priority: float, ask: Any, on_wait: Callable[[Waiter], None] | None) -> T:
         """Wait in line and block this thread; `on_wait` sees the place before it does."""
         place = Waiter(ask)
         if on_wait is not None:

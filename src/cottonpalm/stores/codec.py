@@ -29,6 +29,7 @@ __all__ = [
 
 OUTPUT, ERROR, ATTEMPTS, USAGE, COST, COST_SOURCE = "o", "e", "a", "u", "c", "s"
 LATENCY, MODEL, TRUNCATED, LANE, ID, INPUT, INPUT_TEXT, CACHED = "l", "m", "t", "n", "d", "i", "r", "k"
+_COMMON: Final = 5  # counts of a `Usage` that are always kept
 
 
 class InputText(str):
@@ -74,13 +75,9 @@ def pack(outcome: Outcome, *, keep_input: bool, types: Types) -> bytes:
 
 
 def _usage(usage: Usage) -> list[int]:
-    return [
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cache_read_tokens,
-        usage.cache_write_tokens,
-        usage.reasoning_tokens,
-    ]
+    """The counts; the rarer ones at the end only where there are any."""
+    counts = list(usage.counts())
+    return counts if any(counts[_COMMON:]) else counts[:_COMMON]
 
 
 def _note(record: dict[str, Any], outcome: Outcome) -> None:

@@ -6,15 +6,18 @@ import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from cottonpalm import clock
 from cottonpalm.faults import RunBusy, StoreError
-from cottonpalm.protocols import RunInfo, RunStore, Slot, StoredRow
+from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow
 from cottonpalm.stores.opening import Decision, busy_message, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
+
+STEPS = 10_000  # of spending that are kept: more than an hour holds
 
 
 class _Run:
@@ -27,6 +30,7 @@ class _Run:
         self.slots_of: dict[bytes, list[int]] = {}
         self.cost_pico = 0
         self.meta: dict[str, Any] = {}
+        self.spent: Spent | None = None
         self.since: float | None = None  # wall clock; None: nobody works on it
 
     def put(self, row: StoredRow) -> None:
@@ -43,7 +47,8 @@ class _Run:
         holder = None if self.since is None else f"this process (pid {os.getpid()})"
         failed = status.count(2) + status.count(3)
         counts = (status.count(1), failed, status.count(2), self.cost_pico)
-        return RunInfo(name, self.created, *counts, dict(self.meta), holder)
+        uncertain = self.spent.uncertain if self.spent else 0
+        return RunInfo(name, self.created, *counts, dict(self.meta), holder, uncertain)
 
 
 class MemoryStore:
@@ -94,14 +99,27 @@ class MemoryRunStore:
         self._run, self._lock = run, lock
         self._finish = weakref.finalize(self, _give_back, run)
 
-    def write(self, rows: Sequence[StoredRow], done: Callable[[BaseException | None], None]) -> None:
+    def write(
+        self,
+        rows: Sequence[StoredRow],
+        done: Callable[[BaseException | None], None],
+        spent: Spent | None = None,
+    ) -> None:
         """See `protocols.RunStore`; durable as far as memory is, so `done` is called at once."""
         with self._lock:
             if not self._finish.alive:
                 raise StoreError(f"run {self.name!r} is closed")
             for row in rows:
                 self._run.put(row)
+            if spent is not None:
+                self._run.spent = spent._replace(steps=(*self.spent().steps, *spent.steps)[-STEPS:])
         done(None)
+
+    def spent(self) -> Spent:
+        """See `protocols.RunStore`."""
+        with self._lock:
+            cost = self._run.cost_pico
+            return self._run.spent or Spent(uuid4().hex, cost, leased=cost)
 
     def scan(self, after: int, limit: int) -> list[Slot]:
         """See `protocols.RunStore`."""

@@ -30,7 +30,19 @@ def m001_runs_items_leases(db: sqlite3.Connection) -> None:
     )
 
 
-STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (m001_runs_items_leases,)
+def m002_spending(db: sqlite3.Connection) -> None:
+    """What each run has spent and leased (see `protocols.Spent`), and when, for budgets per hour."""
+    db.execute(
+        "CREATE TABLE spending (run INTEGER PRIMARY KEY, account TEXT NOT NULL, reported INTEGER NOT NULL,"
+        " uncertain INTEGER NOT NULL, leased INTEGER NOT NULL)"
+    )
+    db.execute(
+        "CREATE TABLE spent (run INTEGER NOT NULL, at REAL NOT NULL, pico INTEGER NOT NULL,"
+        " PRIMARY KEY (run, at)) WITHOUT ROWID"
+    )
+
+
+STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (m001_runs_items_leases, m002_spending)
 
 
 def check_ours(db: sqlite3.Connection, path: str) -> None:

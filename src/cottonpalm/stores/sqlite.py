@@ -11,7 +11,8 @@ import orjson
 
 from cottonpalm import clock
 from cottonpalm.faults import StoreError
-from cottonpalm.protocols import RunInfo, RunStore, Slot, StoredRow
+from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow
+from cottonpalm.stores import spending
 from cottonpalm.stores.database import BUSY_S, Home, explained, prepare
 from cottonpalm.stores.lease import Holder, Lease, holder_of, is_held
 from cottonpalm.stores.opening import Decision, decide
@@ -97,17 +98,28 @@ class SqliteStore:
             for row in self._reader.rows("SELECT run, token, host, machine, pid, since, beat FROM lease")
         }
         runs = self._reader.rows("SELECT id, name, created, meta FROM run ORDER BY created, id")
-        return [self._info(row, counted.get(row[0], {}), holders.get(row[0])) for row in runs]
+        spent = {
+            row[0]: Spent("", *row[1:])
+            for row in self._reader.rows("SELECT run, reported, uncertain, leased FROM spending")
+        }
+        nothing = Spent("")
+        return [
+            self._info(row, counted.get(row[0], {}), holders.get(row[0]), spent.get(row[0], nothing))
+            for row in runs
+        ]
 
     def _info(
-        self, row: tuple[Any, ...], counted: dict[int, tuple[int, int]], holder: Holder | None
+        self, row: tuple[Any, ...], counted: dict[int, tuple[int, int]], holder: Holder | None, spent: Spent
     ) -> RunInfo:
         run, name, created, meta = row
         ok, retryable, final = (counted.get(status, (0, 0))[0] for status in (1, 2, 3))
         cost = sum(cost for _, cost in counted.values())
         live = holder is not None and is_held(self.path, run, holder)
         shown = f"{holder.host} {holder.pid} {holder.since:.0f}" if holder is not None and live else None
-        return RunInfo(name, created, ok, retryable + final, retryable, cost, orjson.loads(meta), shown)
+        uncertain = spent.uncertain if live else max(spent.uncertain, spent.leased - spent.reported)
+        return RunInfo(
+            name, created, ok, retryable + final, retryable, cost, orjson.loads(meta), shown, uncertain
+        )
 
     def remove(self, name: str) -> None:
         """See `protocols.Store`."""
@@ -167,6 +179,7 @@ def _delete_rows(db: sqlite3.Connection, run: int) -> None:
     bounds = (run << SLOT_BITS, (run + 1) << SLOT_BITS)
     db.execute("DELETE FROM item WHERE id >= ? AND id < ?", bounds)
     db.execute("DELETE FROM record WHERE id >= ? AND id < ?", bounds)
+    spending.forget(db, run)
 
 
 def _remove(db: sqlite3.Connection, run: int, lease: Lease) -> None:
@@ -193,10 +206,20 @@ class SqliteRunStore:
         if not self._finish.alive:
             raise StoreError(f"run {self.name!r} is closed")
 
-    def write(self, rows: Sequence[StoredRow], done: Callable[[BaseException | None], None]) -> None:
+    def write(
+        self,
+        rows: Sequence[StoredRow],
+        done: Callable[[BaseException | None], None],
+        spent: Spent | None = None,
+    ) -> None:
         """See `protocols.RunStore`."""
         self._check()
-        self._writer.write(Group(self._run << SLOT_BITS, rows, self._lease, done))
+        self._writer.write(Group(self._run << SLOT_BITS, rows, self._lease, done, spent))
+
+    def spent(self) -> Spent:
+        """See `protocols.RunStore`."""
+        self._check()
+        return spending.read(self._reader.rows, self._run)
 
     def scan(self, after: int, limit: int) -> list[Slot]:
         """See `protocols.RunStore`."""

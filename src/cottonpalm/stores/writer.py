@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.faults import StoreError
+from cottonpalm.stores import spending
 from cottonpalm.stores.database import connect, explained, keep, let_go
 from cottonpalm.stores.lease import BEAT_S, Lease
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cottonpalm.protocols import StoredRow
+    from cottonpalm.protocols import Spent, StoredRow
 
 T = TypeVar("T")
 Done = Callable[[BaseException | None], None]
@@ -34,10 +35,12 @@ _SIZES: Final = tuple(
 class Group:
     """Rows of one run that become durable together."""
 
-    __slots__ = ("done", "first_id", "lease", "rows")
+    __slots__ = ("done", "first_id", "lease", "rows", "spent")
 
-    def __init__(self, first_id: int, rows: Sequence[StoredRow], lease: Lease, done: Done) -> None:
-        self.first_id, self.rows, self.lease, self.done = first_id, rows, lease, done
+    def __init__(
+        self, first_id: int, rows: Sequence[StoredRow], lease: Lease, done: Done, spent: Spent | None = None
+    ) -> None:
+        self.first_id, self.rows, self.lease, self.done, self.spent = first_id, rows, lease, done, spent
 
 
 class _Job:
@@ -209,6 +212,8 @@ def _insert(db: sqlite3.Connection, group: Group) -> None:
         raise StoreError(
             "the run was taken over by another machine while this process was silent: stop one of them"
         )
+    if group.spent is not None:
+        spending.put(db, group.lease.run, group.spent)
     rows, first = group.rows, group.first_id
     at = 0
     for size in _SIZES:

@@ -1,0 +1,205 @@
+"""What one try of a request may cost, what is sent along to keep it there, and how it is booked."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from cottonpalm.model import Usage
+from cottonpalm.pure.grants import Ask
+from cottonpalm.request.bounds import extent, reads_elsewhere, uses_tools_of_the_provider
+
+if TYPE_CHECKING:
+    from cottonpalm.model import CostSource
+    from cottonpalm.providers.answer import Answer
+    from cottonpalm.pure.rates import Extent
+    from cottonpalm.request.account import RowAccount
+    from cottonpalm.request.run import RunAccount
+    from cottonpalm.request.shapes import Call
+
+BYTES_PER_TOKEN: Final = 4  # of a text in a European language, for estimates that are only shown
+THOUGHTS: Final = 1_024  # what must be left for an answer after the thinking
+_OPENAI: Final = ("openai.com", "azure.com")  # where the older name of the field is refused by newer models
+
+
+class Money:
+    """The money of one try. `reserved` is what the ledger holds for it.
+
+    Args:
+        row: whose request it is.
+        call: the request.
+        whole: never tighten it: an answer to it was cut by a maximum of ours before.
+    """
+
+    def __init__(self, row: RowAccount, call: Call, *, whole: bool = False) -> None:
+        self._row, self._call, self._whole = row, call, whole
+        self._run: RunAccount = row.run
+        self.reserved = 0
+        self.sent: int | None = None  # the maximum that we put into the request
+        self.tariff = row.run.tariff(call)
+        self.rates = self.tariff.rates
+
+    # -- before it is sent
+
+    @cached_property
+    def most_output(self) -> int | None:
+        """The most tokens of one answer: the request's own word, the user's, or what the model can do at all."""
+        own = self._call.family.maximum.of(self._call.body)
+        return own or self._run.max_output_tokens or self.tariff.most_output
+
+    @cached_property
+    def extent(self) -> Extent | str:
+        """The most it can use, or why that cannot be known. Worked out only for a budget or an estimate."""
+        found = extent(self._call, self.tariff, self.most_output)
+        if isinstance(found, str):
+            return found
+        return found._replace(input_tokens=self._run.stretched(self._call, found.input_tokens))
+
+    @property
+    def bound(self) -> int | None:
+        """The most it can cost, None where that cannot be known."""
+        if not self.tariff.dearest:
+            return None
+        if self.tariff.free:
+            return 0
+        return None if isinstance(self.extent, str) else self.tariff.bound(self.extent)
+
+    def why_unbounded(self) -> str:
+        """What to set, for whoever asked for a ceiling that cannot be kept."""
+        model = self._call.model
+        if not self.tariff.dearest:
+            return (
+                f"no price is known for {model!r}: pass prices={{{model!r}: (in, out)}}, dollars per million tokens "
+                f"(--price {model}=IN:OUT)"
+            )
+        return str(self.extent)
+
+    def ask(self, bound: int) -> Ask:
+        """What to ask the ledger for."""
+        slots = int(self._run.limit())
+        least = self._least_output()
+        if least is None or isinstance(self.extent, str) or self.most_output is None:
+            return Ask(bound, bound, slots)
+        answers = self._call.family.maximum.answers_of(self._call.body)
+        return Ask(bound, self.tariff.bound(self.extent._replace(output_tokens=least * answers)), slots)
+
+    def _least_output(self) -> int | None:
+        """The smallest maximum worth a try, in tokens of one answer; None where it must not be touched."""
+        call, run, most = self._call, self._run, self.most_output
+        if self._whole or not run.tighten or most is None or not _may_be_tightened(call):
+            return None
+        outputs = run.outputs(call)
+        likely = outputs.likely()
+        if likely is None:
+            return None
+        maximum = call.family.maximum
+        thinking = maximum.thinking_of(call.body)
+        if thinking or outputs.reasons or call.body.get("thinking"):
+            likely = max(likely, thinking) + THOUGHTS
+        return min(most, max(likely, maximum.least))
+
+    def granted(self, amount: int) -> None:
+        """So much was reserved: make the request keep within it."""
+        self.reserved = amount
+        call, most = self._call, self.most_output
+        if isinstance(self.extent, str) or most is None or self.tariff.free:
+            return
+        if amount < self.tariff.bound(self.extent):
+            self.sent = self._affordable(amount, most)
+        elif call.family.maximum.of(call.body) is None and self._run.max_output_tokens and not call.signed:
+            self.sent = most  # the user's own word, which the provider is to keep too
+
+    def _affordable(self, amount: int, most: int) -> int:
+        """The largest maximum of one answer whose bound is within the amount."""
+        assert not isinstance(self.extent, str)
+        answers = self._call.family.maximum.answers_of(self._call.body)
+        fixed = self.tariff.bound(self.extent._replace(output_tokens=0))
+        rate = self.tariff.per_output_token(media=self.extent.media)
+        tokens = min(most, (amount - fixed) // (rate * answers))
+        while tokens > 1 and self.tariff.bound(self.extent._replace(output_tokens=tokens * answers)) > amount:
+            tokens -= 1  # a price that is not linear
+        return max(1, tokens)
+
+    @property
+    def body(self) -> bytes | None:
+        """What to send in place of the body, which is the chain's own; None to send that."""
+        if self.sent is None:
+            return None
+        call = self._call
+        field = "max_tokens"
+        if call.label.partition("/")[0].endswith(_OPENAI):
+            field = "max_completion_tokens"
+        fields = call.family.maximum.fields
+        otherwise = (field,) if (field,) in fields else fields[0]
+        return orjson.dumps(call.family.maximum.put(call.body, self.sent, otherwise))
+
+    # -- after it was sent
+
+    def cut_by_us(self, answer: Answer) -> bool:
+        """Whether this answer was cut only because we sent a tighter maximum than the chain's."""
+        if self.sent is None or self.sent == self.most_output or answer.stop != "cut":
+            return False
+        several = self._call.family.maximum.answers_of(self._call.body) > 1
+        return several or answer.usage is None or answer.usage.output_tokens >= self.sent
+
+    def settle(self, answer: Answer | None, *, billed: bool) -> None:
+        """Book what was used; the whole bound as uncertain if it may have been billed and nobody said how much."""
+        usage = None if answer is None else answer.usage
+        model = None if answer is None else answer.model
+        reported, uncertain = 0, 0
+        if usage is not None:
+            reported = self._learn_and_price(usage, answer) or 0
+        elif billed:
+            uncertain = self._uncertain()
+        run, reserved = self._run, self.reserved
+        self.reserved = 0
+        if run.ledger is not None:
+            run.ledger.settle(reserved, reported, uncertain, run.spending)
+        elif reported or uncertain:
+            run.spending.book(reported, uncertain)
+        if answer is not None and (usage is not None or billed):
+            cost, source = self._shown(answer, reported)
+            self._row.book(usage, cost, source, model)
+        run.spent_more()
+
+    def _learn_and_price(self, usage: Usage, answer: Answer | None) -> int | None:
+        run, call = self._run, self._call
+        if answer is not None and answer.stop is None and not call.streams:
+            run.outputs(call).note(usage.output_tokens, usage.reasoning_tokens)
+        if run.ledger is not None and not isinstance(self.extent, str):
+            run.stretch(call, usage.input_tokens, self.extent.input_tokens)
+        rates = run.rates(call, answer.model if answer else None, answer.tier if answer else None)
+        self.rates = rates
+        return None if rates is None else rates.cost(usage)
+
+    def _uncertain(self) -> int:
+        """The most that a request may have cost of which nobody says so."""
+        if self.reserved:
+            return self.reserved
+        bound = self.bound
+        if bound is None:
+            self._run.spending.unbounded += 1
+        return bound or 0
+
+    def _shown(self, answer: Answer, reported: int) -> tuple[int | None, CostSource]:
+        """What the row's outcome says it cost."""
+        if self.rates is None:
+            return None, "reported"
+        if answer.usage is not None:
+            return reported, "reported"
+        read, written = len(self._call.content), len(answer.text.encode())
+        return self.rates.cost(Usage(read // BYTES_PER_TOKEN, -(-written // BYTES_PER_TOKEN))), "estimated"
+
+    def give_back(self) -> None:
+        """Nothing was sent."""
+        if self._run.ledger is not None and self.reserved:
+            self._run.ledger.settle(self.reserved, 0, 0, self._run.spending)
+            self.reserved = 0
+
+
+def _may_be_tightened(call: Call) -> bool:
+    """Not where the body is signed, or the provider keeps or does things, or what was shown cannot be unsaid."""
+    kept = call.body.get("background") or reads_elsewhere(call) or uses_tools_of_the_provider(call)
+    return not (call.signed or call.streams or kept)
