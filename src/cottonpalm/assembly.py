@@ -195,6 +195,9 @@ class Assembly:
             name=settings.run if run_store is not None else None,
             total=total,
             ordered=priorities is not None,
+            chunk_size=settings.chunk_size if many else None,
+            chunk_pause_s=settings.chunk_pause_s,
+            chunks_total=_chunks_in(rows, settings.chunk_size),
             go_on=self._go_on(run_store),
         )
         release = _nothing if opened is None else opened.release
@@ -332,6 +335,10 @@ class Assembly:
             f"What is done is kept in {_shown(self.settings.store)}, run {run_store.name!r}: "
             "the same call again does the rest."
         )
+
+
+def _chunks_in(rows: Any, size: int | None) -> int | None:
+    return None if size is None or not hasattr(rows, "__len__") else -(-len(rows) // size)
 
 
 def _never_read(content: bytes, kept: Outcome) -> bool:

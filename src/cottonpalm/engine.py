@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.chunks import Chunks
 from cottonpalm.emitter import Emitter
 from cottonpalm.executors.local import LocalExecutor
 from cottonpalm.faults import CannotStore, RunStopped, StoreError
@@ -74,6 +75,7 @@ class Engine:
         self._tally = Tally(job.max_failures)
         self._started, self._finished = clock.now(), False
         self._rows: Rows | None = None
+        self._chunks: Chunks | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._nudged = False
@@ -133,7 +135,9 @@ class Engine:
         loop = asyncio.get_running_loop()
         whole = self.job.ordered and self.job.total is not None
         self._ahead = sys.maxsize if whole else ROOM // 2
-        window = Window(self._ahead, ordered=self.job.ordered)
+        held_apart = self.job.chunk_size if self.job.chunk_pause_s else None
+        window = Window(self._ahead, ordered=self.job.ordered, chunk_size=held_apart)
+        chunks = self._chunks = self._chunked(loop)
         emitter = Emitter(
             self.store,
             lambda outcomes: rows.emitted(outcomes),  # noqa: PLW0108 - `rows` is made below
@@ -152,10 +156,13 @@ class Engine:
             on_finish=self._on_finish,
             events=self._emit if self._observers else None,
             whole=whole,
+            chunks=chunks,
         )
         gates.extend(self._gates(rows))
         self._window = window
         rows.feed = feed(self._source, self.reader, window, lambda: rows.wake())  # noqa: PLW0108 - the executor sets `wake`
+        if chunks is not None:
+            self.reader.notes, rows.feed.on_arrival = chunks.notes, chunks.arrived
         self._crew = Crew(loop=loop)
         executor = self._executor = LocalExecutor(
             self.account,
@@ -181,6 +188,14 @@ class Engine:
             finally:  # whatever the source does, what was answered is stored
                 await emitter.drained()
                 self._crew.close()
+                if chunks is not None:
+                    chunks.close()
+
+    def _chunked(self, loop: asyncio.AbstractEventLoop) -> Chunks | None:
+        job = self.job
+        if job.chunk_size is None:
+            return None
+        return Chunks(job.chunk_size, job.chunk_pause_s, emit=self._emit, wake=self._nudge, loop=loop)
 
     def _gates(self, rows: Rows) -> list[Gate]:
         """Outermost first: what is stored is not looked up, and what is cached is not asked."""
@@ -410,6 +425,8 @@ class Engine:
             attempts=tally.attempts,
             started=self._started,
             finished=self._finished,
+            chunks=None if self._chunks is None else self._chunks.finished,
+            chunks_total=self.job.chunks_total,
         )
 
     def _total_if_read(self) -> int | None:

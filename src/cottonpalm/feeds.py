@@ -33,6 +33,9 @@ class Feed:
     def __init__(self, reader: Reader, window: Window, wake: Callable[[], None]) -> None:
         self.reader, self.window, self.wake = reader, window, wake
         self.done = False
+        self.on_arrival: Callable[..., None] | None = (
+            None  # told after rows came, and whether these were the last
+        )
 
     def more(self) -> None:
         """The window has room: read on."""
@@ -46,6 +49,8 @@ class Feed:
         for item in self.reader.fill(items):
             self.window.push(item, arrival_s)
         self.done = done or self.reader.error is not None
+        if self.on_arrival is not None:
+            self.on_arrival(done=self.done)
 
 
 class ListFeed(Feed):

@@ -34,4 +34,7 @@ class Job:
     name: str | None = None
     total: int | None = None
     ordered: bool = False  # there are priorities
+    chunk_size: int | None = None
+    chunk_pause_s: float = 0.0
+    chunks_total: int | None = None
     go_on: str = "Call it again with the rows that are not done."  # how to resume, for messages

@@ -178,6 +178,27 @@ class RowFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkFinished(Event):
+    """All rows of a chunk are over; told after their `RowFinished`, and never of a chunk with skipped rows.
+
+    Attributes:
+        index: the chunk's number, from 0; its first row is `index * chunk_size`.
+        rows: ok + failed + stored.
+        ok: rows answered by this run.
+        failed: rows that failed in this run.
+        stored: rows that the store held already.
+        seconds: from the start of its first row to the end of its last.
+    """
+
+    index: int
+    rows: int
+    ok: int
+    failed: int
+    stored: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFinished(Event):
     """One try of one model request is over. `status` is None where no answer came."""
 

@@ -44,6 +44,8 @@ class BatchProcessor(StartCalls):
         store: a path or `sqlite:///...`: results are durable there before you see them. Needs `run`.
         run: the name of this run in the store. The same name again does only what is not done.
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
+        chunk_size: count rows by chunks of so many, in input order, for progress and `ChunkFinished` events.
+        chunk_pause: seconds between the last row of a chunk and the first of the next; 0: chunks overlap freely.
         max_failures: stop after this many failed rows, or above this share of them (below 1, from 100 rows on).
         accept_truncated: an answer cut by its length limit counts as an answer.
         classify: your own word on an exception: a kind ("throttle", "transient", "reask", "degrade", "fail_row",
@@ -77,6 +79,8 @@ class BatchProcessor(StartCalls):
         store: str | Path | Store | None = None,
         run: str | None = None,
         priority: Callable[[Any], float] | None = None,
+        chunk_size: int | None = None,
+        chunk_pause: float = 0,
         max_failures: float | None = None,
         accept_truncated: bool = False,
         classify: checked.Classify | None = None,
@@ -105,6 +109,8 @@ class BatchProcessor(StartCalls):
             store=store,
             run=checked.name_of(run, "run"),
             priority=checked.function(priority, "priority"),
+            chunk_size=checked.chunk_size_of(chunk_size),
+            chunk_pause_s=checked.chunk_pause_of(chunk_pause, chunk_size),
             max_failures=checked.failures_of(max_failures),
             accept_truncated=accept_truncated,
             classify=checked.function(classify, "classify"),

@@ -15,6 +15,7 @@ from cottonpalm.source import FAILED, OK, RETRYABLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cottonpalm.chunks import Chunks
     from cottonpalm.emitter import Emitter
     from cottonpalm.feeds import Feed
     from cottonpalm.model import Event
@@ -35,6 +36,7 @@ class Rows:
         on_finish: told of every outcome; decides whether the run must stop.
         events: told of every event, or None where nobody listens.
         whole: a list with priorities: nothing starts before all of it is read, so that the order is exact.
+        chunks: counts the rows by chunk, and may hold the next chunk back; None: there are none.
     """
 
     feed: Feed
@@ -51,10 +53,12 @@ class Rows:
         on_finish: Callable[[Item, Outcome], None],
         events: Callable[[Event], None] | None,
         whole: bool = False,
+        chunks: Chunks | None = None,
     ) -> None:
         self._window, self._gates, self._emitter, self._outbox = window, gates, emitter, outbox
         self._pack, self._want, self._on_finish, self._events = pack, want, on_finish, events
-        self._whole = whole
+        self._whole, self._chunks = whole, chunks
+        self._told = events is not None or chunks is not None  # somebody hears of rows before their reader
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._asides: set[Item] = set()
@@ -80,6 +84,8 @@ class Rows:
             self.feed.more()
         if self._whole and not self.feed.done:
             return None
+        if self._chunks is not None and not self._may_begin(self._chunks):
+            return None
         if (item := window.pop()) is None:
             return None
         self.active += 1
@@ -88,6 +94,9 @@ class Rows:
         if self._events is not None:
             self._events(RowStarted(item.index))
         return item
+
+    def _may_begin(self, chunks: Chunks) -> bool:
+        return (first := self._window.first) is None or chunks.begin(first)
 
     @property
     def ended(self) -> bool:
@@ -128,7 +137,7 @@ class Rows:
             self.parked += 1
             self.let_in -= 1
             return
-        if record is None and self._events is None:
+        if record is None and not self._told:
             self._outbox.put_one(outcome)
         else:
             self._emitter.put(outcome, record)
@@ -168,6 +177,8 @@ class Rows:
         if self._events is not None:
             for outcome in outcomes:
                 self._events(RowFinished(outcome))
+        if self._chunks is not None:
+            self._chunks.ended(outcomes)
         self._outbox.put(outcomes)
 
     def flush_if_idle(self) -> None:

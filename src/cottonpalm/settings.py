@@ -41,6 +41,8 @@ class Settings:
     store: str | Path | Store | None
     run: str | None
     priority: Callable[[Any], float] | None
+    chunk_size: int | None
+    chunk_pause_s: float
     max_failures: float | None
     accept_truncated: bool
     classify: Classify | None
@@ -112,6 +114,22 @@ def positive(value: float | None, what: str) -> float | None:
     """A number of seconds above zero, or None."""
     if value is not None and not (_is_number(value) and value > 0):
         raise ConfigError(f"{what}={value!r} must be a positive number of seconds")
+    return value
+
+
+def chunk_size_of(value: int | None) -> int | None:
+    """A number of rows, or None."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ConfigError(f"chunk_size={value!r}: say how many rows make a chunk, from 1 on")
+
+
+def chunk_pause_of(value: float, size: int | None) -> float:
+    """Seconds between two chunks; 0 for none."""
+    if not (_is_number(value) and value >= 0):
+        raise ConfigError(f"chunk_pause={value!r} must be a number of seconds, 0 for no pause")
+    if value and size is None:
+        raise ConfigError(f"chunk_pause={value!r} needs chunk_size=..., the number of rows in a chunk")
     return value
 
 

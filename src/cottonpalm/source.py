@@ -92,6 +92,9 @@ class Reader:
         self.read = 0
         self.stored = 0
         self.error: BaseException | None = None  # what the source raised; it ends there
+        self.notes: deque[tuple[int, int]] | None = (
+            None  # each row read: its index, and how many are done from there
+        )
         self._ids = PerRow(ids, "ids", total)
         self._priorities = PerRow(priorities, "priorities", total)
         self._configs = PerRow(configs, "configs", total)
@@ -128,6 +131,8 @@ class Reader:
             except BaseException as error:  # noqa: BLE001 - raised by the run, after what was read is done
                 self.error = error
                 return True
+            if self.notes is not None:
+                self.notes.append((self.read - 1, 1) if item is None else (item.index, 0))
             if item is not None:
                 given += 1
                 give(item)
@@ -154,6 +159,8 @@ class Reader:
         if not matcher.all_done(keys, contents, self._done):
             return False
         self._note_slots(first, len(block))
+        if self.notes is not None:
+            self.notes.append((self.read, len(block)))
         self.read += len(block)
         self.stored += len(block)
         block.clear()

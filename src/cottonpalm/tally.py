@@ -16,6 +16,7 @@ class Stats:
     """A snapshot of a run. `stored` rows were found done; the other counts are this process's work.
 
     `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
+    `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
     """
 
     total: int | None
@@ -32,6 +33,8 @@ class Stats:
     attempts: int
     started: float
     finished: bool
+    chunks: int | None = None
+    chunks_total: int | None = None
 
 
 @dataclass(slots=True)

@@ -40,6 +40,8 @@ class Numbers:
     limit: float = 10.0
     cost_pico: int = 0
     cost_known: bool = True
+    chunks: int | None = None
+    chunks_total: int | None = None
 
 
 def screen(terminal: bool) -> Console:
@@ -69,6 +71,14 @@ def test_no_numbers_make_a_line_longer_than_80_columns(
     console = screen(terminal=False)
     console.print(Progress(console=console).picture(view))
     assert len(shown(console).splitlines()) == 2, shown(console)
+
+
+def test_chunks_are_counted_where_rows_come_in_chunks() -> None:
+    progress = Progress(console=screen(terminal=False))
+    for chunks, total, said in ((3, 10, "chunks 3/10"), (1200, None, "1,200 chunks")):
+        numbers = Numbers(total=100, ok=30, chunks=chunks, chunks_total=total)
+        assert said in progress.view(numbers).line(120)
+    assert "chunk" not in progress.view(Numbers(total=100, ok=30)).line(120)
 
 
 def test_a_guessed_total_says_so() -> None:

@@ -66,6 +66,14 @@ class Snapshot(Protocol):
         """Spent by this process."""
 
     @property
+    def chunks(self) -> int | None:
+        """Chunks that are done; None where rows are not counted by chunk."""
+
+    @property
+    def chunks_total(self) -> int | None:
+        """Chunks in all; None while unknown."""
+
+    @property
     def cost_known(self) -> bool:
         """Whether that is all that was spent."""
 
@@ -98,6 +106,7 @@ class View:
     limit: float
     per_s: float | None
     cost: str | None
+    chunks: str | None = None
 
     @property
     def left_s(self) -> float | None:
@@ -118,7 +127,7 @@ class View:
         parts = [f"{self.failed:,} failed", f"{self.in_flight} in flight, limit {self.limit:.0f}"]
         if self.per_s is not None:
             parts.append(rate(self.per_s) if self.per_s else "0/s")
-        return [*parts, self.cost] if self.cost else parts
+        return parts + [part for part in (self.chunks, self.cost) if part]
 
     def eta(self) -> str:
         """`1 min 25 s left`, or nothing."""
@@ -267,6 +276,7 @@ class Progress:
             limit=stats.limit,
             per_s=per_s,
             cost=cost,
+            chunks=_chunks(stats.chunks, stats.chunks_total),
         )
 
     def picture(self, view: View) -> Table:
@@ -282,3 +292,9 @@ class Progress:
         body.add_row(head)
         body.add_row(Text("  " + " · ".join(view.details()), style="dim", no_wrap=True, overflow="ellipsis"))
         return body
+
+
+def _chunks(done: int | None, total: int | None) -> str | None:
+    if done is None:
+        return None
+    return f"{done:,} chunks" if total is None else f"chunks {done:,}/{total:,}"
