@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from cottonpalm.limits import Limits
     from cottonpalm.model import ErrorRecord, Event, Fault, Kind, Outcome, Usage
+    from cottonpalm.pieces import RESTARTED
     from cottonpalm.presets import (
         AdaptiveBatchProcessor,
         CachedBatchProcessor,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "RESTARTED",
     "AdaptiveBatchProcessor",
     "AdaptiveConcurrency",
     "AsyncRun",
@@ -79,6 +81,7 @@ _HOMES = {
     "config": ("AdaptiveConcurrency", "Budget", "Cache", "RetryPolicy"),
     "limits": ("Limits",),
     "model": ("ErrorRecord", "Event", "Fault", "Kind", "Outcome", "Usage"),
+    "pieces": ("RESTARTED",),
     "presets": (
         "AdaptiveBatchProcessor",
         "CachedBatchProcessor",

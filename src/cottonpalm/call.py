@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
+    from cottonpalm.pieces import Pieces
     from cottonpalm.request.account import RunAccount
     from cottonpalm.threads import Crew
 
@@ -39,16 +40,16 @@ class Caller:
         kwargs: Mapping[str, Any],
     ) -> None:
         self.chain = chain
-        self.show: Callable[[Item, Any], Awaitable[None]] | None = None  # where chunks go, in a streaming run
+        self.pieces: Pieces | None = None  # where chunks go, in a streaming run
         self.crew: Crew | None = None
         self._how, self._run, self._judge = how, run, judge
         self._kwargs = dict(kwargs)
         self._handler: Any = None
 
-    def prepare(self, crew: Crew, show: Callable[[Item, Any], Awaitable[None]] | None) -> None:
+    def prepare(self, crew: Crew, pieces: Pieces | None) -> None:
         """On the loop of the run: the threads to use where threads are needed, and where chunks are to be shown."""
         threads = self._how == "threads"
-        self.crew, self.show = crew if threads else None, show
+        self.crew, self.pieces = crew if threads else None, pieces
         self._handler = callback.handler(threads=threads)
 
     def __call__(self, item: Item) -> Awaitable[Any]:
@@ -78,8 +79,8 @@ class Caller:
         return output
 
     def _output(self, item: Item) -> Awaitable[Any]:
-        if self.show is not None:
-            return self._streamed(item, self.show)
+        if self.pieces is not None:
+            return self._streamed(item, self.pieces)
         config = self._config(item)
         if self.crew is not None:
             return self.crew.run(lambda: self.chain.invoke(own(item.row), config, **self._kwargs))
@@ -92,11 +93,12 @@ class Caller:
             return config
         return merge_configs(ensure_config(item.config), {"callbacks": [self._handler]})
 
-    async def _streamed(self, item: Item, show: Callable[[Item, Any], Awaitable[None]]) -> Any:
+    async def _streamed(self, item: Item, pieces: Pieces) -> Any:
         """Show each chunk as it comes; the output is their sum, or the last one where they do not add up."""
+        await pieces.begin(item)
         whole: Any = None
         async for chunk in self._chunks(item):
-            await show(item, chunk)
+            await pieces.show(item, chunk)
             whole = _added(whole, chunk)
         return whole
 

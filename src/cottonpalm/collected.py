@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.faults import RowFailed, RunStopped
 from cottonpalm.model import Outcome
-from cottonpalm.outbox import Chunk
+from cottonpalm.outbox import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -89,9 +89,9 @@ class Collected:
 
     # -- what to return and raise
 
-    def pieces(self, got: Outcome | Chunk) -> Iterator[Any]:
+    def pieces(self, got: Outcome | Piece) -> Iterator[Any]:
         """What a stream shows of it: a chunk; or the whole answer of a row that was known, and so had no chunks."""
-        if isinstance(got, Chunk):
+        if isinstance(got, Piece):
             self._shown.add(got.row)
             yield got.chunk
             return
@@ -171,9 +171,9 @@ def _note(exc: BaseException, note: str) -> None:
     exc.add_note(note)
 
 
-def row_of(got: Outcome | Chunk) -> int:
+def row_of(got: Outcome | Piece) -> int:
     """The index of the row that an outcome or a chunk belongs to."""
-    return got.row if isinstance(got, Chunk) else got.index
+    return got.row if isinstance(got, Piece) else got.index
 
 
 def exception_of(outcome: Outcome) -> Exception:

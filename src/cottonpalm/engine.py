@@ -24,7 +24,8 @@ from cottonpalm.layers.fallback import Fallback
 from cottonpalm.layers.reask import Reask
 from cottonpalm.layers.retry import RowRetry
 from cottonpalm.model import Event, Fault, Item, Kind, Outcome, RunEnded, RunStarted
-from cottonpalm.outbox import Chunk, Outbox
+from cottonpalm.outbox import Outbox
+from cottonpalm.pieces import Pieces
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request import live, loops
 from cottonpalm.rows import Rows
@@ -211,8 +212,9 @@ class Engine:
         job = self.job
         layers: list[Layer] = []
         always = len(job.callers) > 1  # whether a layer has something to do before or after a good first call
+        pieces = self._made_pieces()
         for caller in job.callers:
-            caller.prepare(self._crew, self._show if job.streaming else None)
+            caller.prepare(self._crew, pieces)
         if len(job.callers) > 1:  # outermost: another model gets questions and tries of its own
             layers.append(Fallback(job.callers, self._judge, self._judge.out_of_money))
         if job.retry.reask_tries > 1 or job.validate or job.none_is_no_answer:  # an answer that does not hold
@@ -227,13 +229,15 @@ class Engine:
         fold = stack if always else stack_on_failure
         return fold(layers, job.callers[0] if len(job.callers) == 1 else self._dispatch)
 
+    def _made_pieces(self) -> Pieces | None:
+        """Where pieces go, in a streaming run. One row's stream has no way to say that it starts over."""
+        if not self.job.streaming:
+            return None
+        return Pieces(self.outbox, self._emit, restarts=self.job.many)
+
     @staticmethod
     async def _dispatch(item: Item) -> Any:
         return await item.caller(item)
-
-    async def _show(self, item: Item, chunk: Any) -> None:
-        item.shown = True
-        await self.outbox.put_chunk(Chunk(item.index, chunk))
 
     # -- decisions of the run
 

@@ -118,7 +118,8 @@ class Item:
     passed: int = 0  # gates that let it through
     calls: int = 0  # of the chain
     caller: Any = None  # how to call the chain that is being tried: the run's own, or a fallback
-    shown: bool = False  # pieces of an answer were handed out: it cannot be asked again
+    begun: bool = False  # the reader has pieces of an answer: asked again, it is told that they are void
+    shown: bool = False  # what was handed out is final: the row cannot be asked again
     broken: ErrorRecord | None = None  # the row could not be read: it fails without a call
 
 
@@ -175,6 +176,13 @@ class RowFinished(Event):
     """A row's outcome is durable and about to be handed to the reader."""
 
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class RowRestarted(Event):
+    """A streamed row broke off or was refused, and is asked again: its pieces so far are void."""
+
+    index: int
 
 
 @dataclass(frozen=True, slots=True)

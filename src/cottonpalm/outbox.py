@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-class Chunk(NamedTuple):
+class Piece(NamedTuple):
     """A piece of a row's answer while it streams."""
 
     row: int
@@ -69,7 +69,7 @@ class Outbox:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
-    async def put_chunk(self, chunk: Chunk) -> None:
+    async def put_piece(self, chunk: Piece) -> None:
         """Hand a piece over, on the run's loop; a slow reader slows the writer."""
         while len(self._queue) >= self.room and not self.closed:
             self._space = self._space or asyncio.get_running_loop().create_future()
@@ -84,7 +84,7 @@ class Outbox:
             self._space = None
 
     def _took(self, taken: Any) -> None:
-        if type(taken) is Chunk:
+        if type(taken) is Piece:
             if self._space is not None and len(self._queue) <= self.room // 2:
                 self._credit()
             return

@@ -70,7 +70,9 @@ class StartCalls(BatchCalls):
     ) -> AsyncIterator[tuple[int, Any]]:
         """(index, chunk) of many rows, interleaved as they come. What failed is raised at the end.
 
-        A slow reader slows the calls; leaving early closes every connection.
+        Where a row breaks off, or its answer is refused, and it is asked again, `(index, RESTARTED)` says that its
+        pieces so far are void; the next ones are the new answer from its beginning. A row that the cache or the store
+        knows comes as one piece. A slow reader slows the calls; leaving early closes every connection.
         """
         engine = await self._aengine(
             inputs, configs=same_for_all(config), max_concurrency=max_concurrency, streaming=True

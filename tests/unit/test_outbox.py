@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cottonpalm.outbox import Chunk, Outbox
+from cottonpalm.outbox import Outbox, Piece
 from cottonpalm.testing import virtual_run
 
 pytestmark = pytest.mark.core
@@ -98,13 +98,13 @@ def test_chunks_wait_for_a_slow_reader_and_go_on_when_there_is_room() -> None:
         async def speak(row: int) -> None:
             nonlocal sent
             for n in range(20):
-                await outbox.put_chunk(Chunk(row, n))
+                await outbox.put_piece(Piece(row, n))
                 sent += 1
 
         speakers = [asyncio.ensure_future(speak(row)) for row in range(3)]
         await asyncio.sleep(1)
         assert sent <= 4 + len(speakers)
-        got: list[Chunk] = []
+        got: list[Piece] = []
         while len(got) < 60:
             got.append(await outbox.receive())
             await asyncio.sleep(0)
@@ -120,8 +120,8 @@ def test_a_speaker_that_is_cancelled_does_not_take_the_others_place() -> None:
     async def main() -> None:
         outbox = Outbox(1)
         outbox.on_credit(outbox.make_space)
-        await outbox.put_chunk(Chunk(0, "first"))
-        gone, waits = (asyncio.ensure_future(outbox.put_chunk(Chunk(n, "next"))) for n in (1, 2))
+        await outbox.put_piece(Piece(0, "first"))
+        gone, waits = (asyncio.ensure_future(outbox.put_piece(Piece(n, "next"))) for n in (1, 2))
         await asyncio.sleep(1)
         gone.cancel()
         await asyncio.wait([gone])

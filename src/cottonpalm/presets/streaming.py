@@ -32,7 +32,8 @@ class StreamingBatchProcessor(Preset):
     ) -> AsyncGenerator[tuple[int, str], None]:
         """(index, text) of all rows, interleaved; no piece is empty.
 
-        A slow reader slows the calls; leaving the loop early closes every connection.
+        Where a row broke off and is asked again, `cottonpalm.RESTARTED`, a text that says so, comes before its new
+        answer. A slow reader slows the calls; leaving the loop early closes every connection.
 
         Args:
             inputs: the rows: a list, an iterator or an async iterator.
