@@ -184,11 +184,12 @@ def test_what_a_broken_stream_may_have_cost_is_in_the_outcome_and_in_the_budget(
         assert len(asked) == 3
         for outcome in asked:
             assert outcome.attempts == 2
-            assert outcome.cost_source == "estimated"
-            assert outcome.cost_pico > outcome.usage.input_tokens * 150_000
+            assert outcome.usage.output_tokens > 0
         ledger = ledger_of(budget)
         assert ledger is not None
-        assert ledger.spent == sum(outcome.cost_pico for outcome in asked)
+        told = sum(outcome.cost_pico for outcome in asked)
+        billed = server.billed.input_tokens * 150_000 + server.billed.output_tokens * 600_000
+        assert billed <= told <= ledger.spent, "what a broken stream may have cost stays booked"
         assert ledger.reserved == ledger.overshoot == 0
         requests = server.requests
         stored, restarted = asyncio.run(collected(processor.stream_batch(rows(3) + rows(3))))
