@@ -17,6 +17,7 @@ from cottonpalm.faults import ConfigError
 from cottonpalm.gates.cache import CacheMemory
 from cottonpalm.job import Job
 from cottonpalm.judge import Judge
+from cottonpalm.limits import Limits
 from cottonpalm.model import PICO
 from cottonpalm.pure.keys import content_key
 from cottonpalm.pure.prices import PriceBook
@@ -295,9 +296,9 @@ class Assembly:
             return found
 
     def start_at(self, limits: AdaptiveConcurrency) -> None:
-        """Forget the limits that were found: the next run begins with these."""
+        """Forget the limits that were found: the next run begins with these, apart from other processors."""
         with _lock:
-            self.settings = replace(self.settings, concurrency=limits)
+            self.settings = replace(self.settings, concurrency=limits, limits=Limits())
             self._turnstiles.clear()
 
     # -- the store
