@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cottonpalm.presets import (
         AdaptiveBatchProcessor,
         CachedBatchProcessor,
+        ChunkedBatchProcessor,
         CostAwareBatchProcessor,
         HybridBatchProcessor,
         PriorityBatchProcessor,
@@ -48,6 +49,7 @@ __all__ = [
     "CachedBatchProcessor",
     "CannotStore",
     "ChainChanged",
+    "ChunkedBatchProcessor",
     "ConfigError",
     "CostAwareBatchProcessor",
     "CottonpalmError",
@@ -85,6 +87,7 @@ _HOMES = {
     "presets": (
         "AdaptiveBatchProcessor",
         "CachedBatchProcessor",
+        "ChunkedBatchProcessor",
         "CostAwareBatchProcessor",
         "HybridBatchProcessor",
         "PriorityBatchProcessor",

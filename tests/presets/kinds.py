@@ -142,6 +142,7 @@ PRESETS = [
     Preset("StreamingBatchProcessor", none=False, method="stream_batch"),
     Preset("CostAwareBatchProcessor", none=False, budget_per_hour=10.0),
     Preset("CachedBatchProcessor", none=False, cache_size=100),
+    Preset("ChunkedBatchProcessor", none=True, chunk_size=10),
     Preset("PriorityBatchProcessor", none=True),
     Preset("ResumableBatchProcessor", none=False),
     Preset("ProfilingBatchProcessor", none=False),

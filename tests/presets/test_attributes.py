@@ -19,6 +19,7 @@ from cottonpalm import (
     AdaptiveConcurrency,
     Cache,
     CachedBatchProcessor,
+    ChunkedBatchProcessor,
     ConfigError,
     CostAwareBatchProcessor,
     HybridBatchProcessor,
@@ -30,6 +31,7 @@ from cottonpalm import (
     SmartRetryBatch,
     clock,
 )
+from cottonpalm.model import ChunkFinished, Event
 from cottonpalm.testing import ScriptedChain
 from tests.presets.kinds import Counted, rows_of
 from tests.presets.kinds import openai as openai_chain
@@ -321,6 +323,58 @@ class TestCached:
             CachedBatchProcessor(counted.chain, cache_size=50, cache=shared).batch(rows_of(1))
         assert counted.calls == {"row 0": 1}
         assert CachedBatchProcessor(counted.chain, cache_size=5, cache=shared).cache_size == 5
+
+
+class Chunks:
+    """An observer that keeps what is told of chunks."""
+
+    def __init__(self) -> None:
+        self.seen: list[ChunkFinished] = []
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, ChunkFinished):
+            self.seen.append(event)
+
+
+class TestChunked:
+    def test_chunks_are_counted_and_told_of(self, caplog: pytest.LogCaptureFixture) -> None:
+        chunks = Chunks()
+        processor = ChunkedBatchProcessor(Counted(bad="row 3").chain, 10, observers=[chunks])
+        with caplog.at_level(logging.INFO, "cottonpalm"):
+            answers = processor.batch(rows_of(25), 4)
+        assert [n for n, answer in enumerate(answers) if answer is None] == [3]
+        told = sorted((chunk.index, chunk.rows, chunk.failed) for chunk in chunks.seen)
+        assert told == [(0, 10, 1), (1, 10, 0), (2, 5, 0)]
+        assert "chunk 1: 10 rows, 1 failed" in caplog.text
+        assert processor.chunk_size == 10
+
+    def test_a_straggler_holds_up_no_other_chunk(self) -> None:
+        last = asyncio.Event()
+
+        async def answer(row: int) -> int:
+            if row == 0:
+                await last.wait()  # for ever, were there a barrier behind its chunk
+            if row == 29:
+                last.set()
+            return row
+
+        processor = ChunkedBatchProcessor(RunnableLambda(answer), chunk_size=10)
+        assert processor.batch(range(30), max_concurrency=2) == list(range(30))
+
+    def test_a_pause_is_made_only_where_it_is_asked_for(self) -> None:
+        starts: list[tuple[int, float]] = []
+
+        async def answer(row: int) -> int:
+            starts.append((row, clock.now()))
+            return row
+
+        ChunkedBatchProcessor(RunnableLambda(answer), 2, chunk_pause=0.2).batch(range(4))
+        at = dict(starts)
+        assert min(at[2], at[3]) - max(at[0], at[1]) >= 0.2
+
+    def test_an_empty_chunk_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="chunk_size=0"):
+            ChunkedBatchProcessor(echo(), 0)
 
 
 class TestPriority:

@@ -204,6 +204,27 @@ def test_another_batch_on_the_same_file_is_refused_and_the_first_one_goes_on(her
     assert answers == [1, 2]
 
 
+def test_a_row_that_calls_the_object_which_runs_it_fails_instead_of_waiting_for_ever(here: Path) -> None:
+    processor: ResumableBatchProcessor
+
+    def nested(row: str) -> Any:
+        return processor.batch([row])
+
+    processor = ResumableBatchProcessor(RunnableLambda(nested))
+    with pytest.raises(RunBusy, match="called the object that runs it"):
+        processor.batch(["row"])
+
+
+def test_another_file_may_be_named_later(here: Path) -> None:
+    processor = ResumableBatchProcessor(Counted().chain)
+    processor.checkpoint_file = "other.pkl"
+    with FAILED:
+        processor.batch(rows_of(5))
+    assert processor.checkpoint_file.name == "other.pkl"
+    assert (here / "other.pkl").exists()
+    assert not (here / "batch_checkpoint.pkl").exists()
+
+
 def test_no_rows_leave_a_checkpoint_alone(here: Path) -> None:
     with FAILED:
         ResumableBatchProcessor(Counted().chain).batch(rows_of(5))

@@ -18,6 +18,7 @@ import cottonpalm
 from cottonpalm import (
     AdaptiveBatchProcessor,
     CachedBatchProcessor,
+    ChunkedBatchProcessor,
     CostAwareBatchProcessor,
     HybridBatchProcessor,
     PriorityBatchProcessor,
@@ -98,6 +99,8 @@ def test_the_others_by_position_and_by_keyword(chain: Any) -> None:
         assert paying.batch(inputs) == ANSWERS
     for caching in (CachedBatchProcessor(chain, 1000), CachedBatchProcessor(chain, cache_size=1000)):
         assert caching.batch(inputs) == ANSWERS
+    for chunked in (ChunkedBatchProcessor(chain, 100), ChunkedBatchProcessor(chain, chunk_size=100)):
+        assert chunked.batch(inputs, 10) == ANSWERS
     for keeping in (
         ResumableBatchProcessor(chain, "c.pkl"),
         ResumableBatchProcessor(chain, checkpoint_file="c.pkl"),
@@ -126,6 +129,7 @@ SIGNATURES = {
         "batch": "inputs",
     },
     "CachedBatchProcessor": {"__init__": "chain, cache_size=1000", "batch": "inputs"},
+    "ChunkedBatchProcessor": {"__init__": "chain, chunk_size=100", "batch": "inputs, max_concurrency=10"},
     "PriorityBatchProcessor": {"__init__": "chain", "batch": "inputs, priorities=None, max_concurrency=10"},
     "ResumableBatchProcessor": {
         "__init__": "chain, checkpoint_file='batch_checkpoint.pkl'",

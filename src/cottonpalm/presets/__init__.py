@@ -6,6 +6,7 @@ its own argument wins. So each technique goes with every other one.
 
 from cottonpalm.presets.adaptive import AdaptiveBatchProcessor
 from cottonpalm.presets.cached import CachedBatchProcessor
+from cottonpalm.presets.chunked import ChunkedBatchProcessor
 from cottonpalm.presets.cost import CostAwareBatchProcessor
 from cottonpalm.presets.hybrid import HybridBatchProcessor
 from cottonpalm.presets.priority import PriorityBatchProcessor, PriorityTask
@@ -17,6 +18,7 @@ from cottonpalm.presets.streaming import StreamingBatchProcessor
 __all__ = [
     "AdaptiveBatchProcessor",
     "CachedBatchProcessor",
+    "ChunkedBatchProcessor",
     "CostAwareBatchProcessor",
     "HybridBatchProcessor",
     "PriorityBatchProcessor",

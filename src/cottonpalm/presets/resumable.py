@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.faults import RunBusy
 from cottonpalm.presets.base import Preset, counting, log
 from cottonpalm.presets.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
     from langchain_core.runnables import Runnable
 
     from cottonpalm.model import Outcome
     from cottonpalm.run import BaseRun
 
-RUN = "batch"
+RUN: Final = "batch"
+_inside: ContextVar[ResumableBatchProcessor | None] = ContextVar("cottonpalm_resumable", default=None)
 
 
 class ResumableBatchProcessor(Preset):
@@ -36,12 +40,34 @@ class ResumableBatchProcessor(Preset):
     def __init__(
         self, chain: Runnable[Any, Any], checkpoint_file: str | Path = "batch_checkpoint.pkl", **options: Any
     ) -> None:
-        self.checkpoint_file = checkpoint_file
         self._run = options.pop("run", None) or RUN
         self._checkpoint = Checkpoint(checkpoint_file, {})
         self._lock = threading.Lock()
         super().__init__(chain, {**options, "store": self._checkpoint, "run": self._run})
         self._checkpoint.types = self.processor.types
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """The file; what is set here counts from the next call on."""
+        return self._checkpoint.path
+
+    @checkpoint_file.setter
+    def checkpoint_file(self, value: str | Path) -> None:
+        with self._alone():
+            self._checkpoint.path = Path(value).expanduser()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One call at a time; the file is closed after it."""
+        if _inside.get() is self:
+            raise RunBusy(f"a row of the batch on {self._checkpoint.path} called the object that runs it")
+        with self._lock:
+            token = _inside.set(self)
+            try:
+                yield
+            finally:
+                _inside.reset(token)
+                self._checkpoint.close()
 
     def save_checkpoint(self, results: Sequence[Any], processed_count: int) -> None:
         """Replace the checkpoint by these outputs of the first rows: the next batch does not ask them again.
@@ -55,11 +81,8 @@ class ResumableBatchProcessor(Preset):
             CannotStore: an output would not come back as it is.
             RunBusy: another batch works on this file.
         """
-        with self._lock:
-            try:
-                self._checkpoint.save(self._run, results, processed_count)
-            finally:
-                self._checkpoint.close()
+        with self._alone():
+            self._checkpoint.save(self._run, results, processed_count)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """What is done so far: `results`, by row, None for a row that is not done; `processed_count`, how many are.
@@ -70,11 +93,8 @@ class ResumableBatchProcessor(Preset):
             StoreError: the file is none of ours.
             RunBusy: another batch works on this file.
         """
-        with self._lock:
-            try:
-                found = self._checkpoint.load(self._run)
-            finally:
-                self._checkpoint.close()
+        with self._alone():
+            found = self._checkpoint.load(self._run)
         return None if found is None else {"results": found[0], "processed_count": found[1]}
 
     def batch(
@@ -98,12 +118,9 @@ class ResumableBatchProcessor(Preset):
         rows, every = list(inputs), counting(checkpoint_interval, "checkpoint_interval")
         if not rows:
             return []
-        with self._lock:
-            try:
-                answers = self._batch(rows, max_concurrency, _Mileposts(every, len(rows)))
-                self._checkpoint.delete()
-            finally:
-                self._checkpoint.close()
+        with self._alone():
+            answers = self._batch(rows, max_concurrency, _Mileposts(every, len(rows)))
+            self._checkpoint.delete()
         return answers
 
     def _batch(self, rows: list[Any], max_concurrency: int | None, mileposts: _Mileposts) -> list[Any]:
