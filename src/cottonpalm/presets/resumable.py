@@ -41,20 +41,21 @@ class ResumableBatchProcessor(Preset):
         self, chain: Runnable[Any, Any], checkpoint_file: str | Path = "batch_checkpoint.pkl", **options: Any
     ) -> None:
         self._run = options.pop("run", None) or RUN
+        self._file = checkpoint_file
         self._checkpoint = Checkpoint(checkpoint_file, {})
         self._lock = threading.Lock()
         super().__init__(chain, {**options, "store": self._checkpoint, "run": self._run})
         self._checkpoint.types = self.processor.types
 
     @property
-    def checkpoint_file(self) -> Path:
-        """The file; what is set here counts from the next call on."""
-        return self._checkpoint.path
+    def checkpoint_file(self) -> str | Path:
+        """The file, as it was given; what is set here counts from the next call on."""
+        return self._file
 
     @checkpoint_file.setter
     def checkpoint_file(self, value: str | Path) -> None:
         with self._alone():
-            self._checkpoint.path = Path(value).expanduser()
+            self._file, self._checkpoint.path = value, Path(value).expanduser()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
