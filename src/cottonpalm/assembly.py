@@ -17,7 +17,6 @@ from cottonpalm.faults import ConfigError
 from cottonpalm.gates.cache import CacheMemory
 from cottonpalm.job import Job
 from cottonpalm.judge import Judge
-from cottonpalm.limits import Limits
 from cottonpalm.model import PICO
 from cottonpalm.pure.keys import content_key
 from cottonpalm.pure.prices import PriceBook
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import AdaptiveConcurrency, Budget, Cache
+    from cottonpalm.limits import Limits as Learning
     from cottonpalm.model import Outcome
     from cottonpalm.protocols import RunStore
 
@@ -295,10 +295,10 @@ class Assembly:
                 self._turnstiles[cap] = found
             return found
 
-    def start_at(self, limits: AdaptiveConcurrency) -> None:
-        """Forget the limits that were found: the next run begins with these, apart from other processors."""
+    def start_at(self, concurrency: AdaptiveConcurrency, learnt_in: Learning) -> None:
+        """Forget the limits that were found: the next run begins with these, and learns there."""
         with _lock:
-            self.settings = replace(self.settings, concurrency=limits, limits=Limits())
+            self.settings = replace(self.settings, concurrency=concurrency, limits=learnt_in)
             self._turnstiles.clear()
 
     # -- the store

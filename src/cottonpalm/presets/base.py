@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.collected import Collected
 from cottonpalm.faults import ConfigError
+from cottonpalm.limits import Limits
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.sync import bridge
 
@@ -54,8 +55,8 @@ class RowsProcessor(BatchProcessor):
         return collected
 
     def start_at(self, limits: AdaptiveConcurrency) -> None:
-        """Forget the limits that were found: the next run begins with these."""
-        self._assembly.start_at(limits)
+        """Forget the limits that were found: the next run begins with these, apart from other processors."""
+        self._assembly.start_at(limits, Limits())
 
     @property
     def types(self) -> Mapping[str, type]:
