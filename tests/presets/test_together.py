@@ -84,7 +84,9 @@ def test_with_a_budget_and_priorities_each_row_is_paid_once_and_nothing_is_overs
     assert ledger is not None
     assert (ledger.reserved, ledger.overshoot) == (0, 0)
     if preset.name.startswith("CostAware"):
-        assert processor.cost_tracker["total_cost"] == pytest.approx(ledger.spent / 1e12)
+        charged = server.billed.input_tokens * 0.15e-6 + server.billed.output_tokens * 0.60e-6
+        assert processor.cost_tracker["total_cost"] == pytest.approx(charged)
+        assert charged <= ledger.spent / 1e12, "what may have cost something is booked besides"
         assert processor.cost_tracker["request_count"] == server.requests
 
 
