@@ -38,7 +38,7 @@ class Block:
 
 def pages() -> list[Path]:
     """Every page, the two READMEs first."""
-    return [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
+    return [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CHANGELOG.md"]
 
 
 def name_of(page: Path) -> str:

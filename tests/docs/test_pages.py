@@ -53,7 +53,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 def test_every_page_can_be_reached_from_the_index() -> None:
     docs = ROOT / "docs"
     linked = {(docs / link.partition("#")[0]).resolve() for link in links(docs / "index.md")}
-    assert {page.resolve() for page in docs.glob("*.md") if page.name != "index.md"} <= linked
+    assert {page.resolve() for page in docs.rglob("*.md") if page.name != "index.md"} <= linked
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
