@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.runnables import Runnable
 
@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 
+class _Step(NamedTuple):
+    value: Any
+    waits: bool
+
+
 class ScriptedChain(Runnable[Any, Any]):
     """Each call takes the script's next steps: a float waits, an exception is raised, the rest are replies.
 
     Args:
         *steps: taken in the order of the calls, whatever their rows.
-        then: the reply to a row once the script has run out; without it, a further call is an AssertionError.
+        then: the reply to a row once the script has run out, whatever its type; an exception is raised. Without it,
+            a further call is an AssertionError.
 
     Attributes:
         rows: the input of every call, in order.
@@ -37,9 +43,9 @@ class ScriptedChain(Runnable[Any, Any]):
         """Do the next steps, up to a reply or an exception."""
         self._enter(input)
         try:
-            while isinstance(step := self._next(input), float):  # noqa: ASYNC110 - the script says how long
-                await asyncio.sleep(step)
-            return _said(step)
+            while (step := self._next(input)).waits:  # noqa: ASYNC110 - the script says how long
+                await asyncio.sleep(step.value)
+            return _said(step.value)
         finally:
             self._leave()
 
@@ -47,19 +53,19 @@ class ScriptedChain(Runnable[Any, Any]):
         """Do the next steps, up to a reply or an exception. A wait is a real one here."""
         self._enter(input)
         try:
-            while isinstance(step := self._next(input), float):
-                threading.Event().wait(step)
-            return _said(step)
+            while (step := self._next(input)).waits:
+                threading.Event().wait(step.value)
+            return _said(step.value)
         finally:
             self._leave()
 
-    def _next(self, row: Any) -> Any:
+    def _next(self, row: Any) -> _Step:
         with self._lock:
             for step in self._steps:
-                return step
+                return _Step(step, isinstance(step, float))
         if self._then is None:
             raise AssertionError("the script ran out: one call more than expected")
-        return self._then(row)
+        return _Step(self._then(row), False)
 
     def _enter(self, row: Any) -> None:
         with self._lock:
