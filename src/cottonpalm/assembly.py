@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import weakref
 from dataclasses import replace
@@ -10,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
-from cottonpalm import clock, fingerprint, sameness
+from langchain_core.globals import get_llm_cache
+
+from cottonpalm import clock, fingerprint, lasting, sameness
 from cottonpalm.call import Caller
 from cottonpalm.engine import Engine
 from cottonpalm.faults import ConfigError
-from cottonpalm.gates.cache import CacheMemory
+from cottonpalm.gates.memory import CacheMemory
 from cottonpalm.job import Job
 from cottonpalm.judge import Judge
 from cottonpalm.model import PICO
@@ -27,7 +31,7 @@ from cottonpalm.request.spending import Spending
 from cottonpalm.request.turnstile import Turnstiles
 from cottonpalm.settings import Settings, capped
 from cottonpalm.source import FAILED, RETRYABLE, Again, Reader
-from cottonpalm.stores import open_store
+from cottonpalm.stores import file_of, open_store
 from cottonpalm.stores.codec import has_input, unpack
 
 if TYPE_CHECKING:
@@ -39,13 +43,15 @@ if TYPE_CHECKING:
     from cottonpalm.limits import Limits as Learning
     from cottonpalm.model import Outcome
     from cottonpalm.protocols import RunStore
+    from cottonpalm.stores.answers import Answers
 
+log = logging.getLogger("cottonpalm")
 LOOK_S: Final = 1.0  # how long a look at the hook holds for single calls
 PAGE: Final = 1_000  # stored rows looked at in one go
 Stored = Literal["yield", "skip", "retry", "again"]
 
 _ledgers: WeakKeyDictionary[Budget, Ledger] = WeakKeyDictionary()
-_caches: WeakKeyDictionary[Cache, CacheMemory] = WeakKeyDictionary()
+_caches: WeakKeyDictionary[Cache, tuple[int, CacheMemory]] = WeakKeyDictionary()  # with the process's number
 _lock = threading.Lock()
 
 
@@ -75,13 +81,28 @@ def _changed(budget: weakref.ref[Budget], ledger: Ledger) -> None:
 
 
 def memory_of(cache: Cache | None) -> CacheMemory | None:
-    """The one memory of a Cache object, however many processors hold it."""
+    """The one memory of a Cache object, however many processors hold it; a forked child has one of its own.
+
+    Raises:
+        StoreError: its file cannot be used; says why.
+    """
     if cache is None:
         return None
     with _lock:
-        if (memory := _caches.get(cache)) is None:
-            memory = _caches[cache] = CacheMemory(cache.max_entries)
+        home, memory = _caches.get(cache, (0, None))
+        if memory is None or home != os.getpid():
+            memory = CacheMemory(cache.max_entries, cache.ttl, _on_disk(cache))
+            _caches[cache] = (os.getpid(), memory)
         return memory
+
+
+def _on_disk(cache: Cache) -> Answers | None:
+    path = None if cache.path is None else file_of(cache.path)
+    if path is None:
+        return None
+    from cottonpalm.stores.answers import Answers  # noqa: PLC0415 - sqlite3 is only needed here
+
+    return Answers(path, cache.ttl)
 
 
 class Opened(NamedTuple):
@@ -138,6 +159,26 @@ class Assembly:
         """All that shapes an answer besides the row, in 16 bytes, for a cache in this process's memory."""
         return sameness.digest(self.chains, self.settings.validate, self.settings.accept_truncated)
 
+    @cached_property
+    def lasting_digest(self) -> bytes | None:
+        """The same for every process, as far as that can be told; None, with a warning, where it cannot."""
+        settings = self.settings
+        try:
+            return lasting.digest(
+                self.chains, settings.fingerprint, settings.validate, settings.accept_truncated
+            )
+        except lasting.Untold as untold:
+            log.warning(
+                "answers are not kept in the cache on disk: %s may answer differently in another process, and "
+                'nothing tells; give fingerprint="...", your own version string of the chain',
+                untold,
+            )
+            return None
+
+    @cached_property
+    def _models_remember(self) -> bool:
+        return any(fingerprint.remembers(chain) for chain in self.chains)
+
     # -- engines
 
     def engine(
@@ -159,6 +200,8 @@ class Assembly:
         settings = self.settings
         priorities = priorities if priorities is not None else settings.priority
         run_store = None if opened is None else opened.run
+        cache = memory_of(settings.cache)
+        on_disk = cache is not None and cache.disk is not None
         if total is None and hasattr(rows, "__len__"):
             total = len(rows)
         reader = Reader(
@@ -189,10 +232,11 @@ class Assembly:
             stall_timeout_s=settings.stall_timeout_s,
             max_failures=settings.max_failures,
             cap=cap,
-            types=self.types if run_store is not None else {},
+            types=self.types if run_store is not None or on_disk else {},
             keep_input=settings.store_inputs,
-            cache=memory_of(settings.cache),
-            digest=self.digest if settings.cache is not None else b"",
+            cache=cache,
+            digest=self.digest if cache is not None else b"",
+            lasting=self.lasting_digest if on_disk else None,
             name=settings.run if run_store is not None else None,
             total=total,
             ordered=priorities is not None,
@@ -270,6 +314,7 @@ class Assembly:
             tighten=budget is None or budget.tighten,
             classify=settings.classify,
             hooked=hooked,
+            remembers=get_llm_cache() is not None or self._models_remember,
         )
 
     def _hooked(self, *, many: bool) -> bool:
@@ -308,9 +353,10 @@ class Assembly:
 
         Raises:
             ConfigError: a store without a run name, or a run name without a store.
-            StoreError: see `Store.open_run`.
+            StoreError: see `Store.open_run`; or the cache's file cannot be used.
         """
         settings = self.settings
+        memory_of(settings.cache)  # here, since this may be on a thread, and before the run is taken
         if settings.store is None:
             if settings.run is not None:
                 raise ConfigError(

@@ -163,6 +163,12 @@ def _is_rebuilt(cls: type) -> bool:
     return issubclass(cls, BaseModel | Enum) or dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")
 
 
+def remembers(chain: Any) -> bool:
+    """Whether one of its models has a cache of LangChain's of its own."""
+    models = [part.runnable for part in parts(chain) if isinstance(part.runnable, BaseLanguageModel)]
+    return any(model.cache for model in models)
+
+
 def last_steps(chain: Any) -> Iterator[Any]:
     """What makes the chain's output: the last step, looked for inside sequences, bindings and the like."""
     if isinstance(chain, RunnableSequence):

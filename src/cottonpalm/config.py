@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cottonpalm.faults import ConfigError
@@ -145,9 +146,26 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)  # its identity is the memory
 class Cache:
-    """An exact cache in memory: equal rows are answered once. `max_entries` bounds it, the least used goes first."""
+    """An exact cache: equal rows are answered once, and equal rows in flight share one call.
+
+    Args:
+        max_entries: answers kept in memory; the least recently used goes first.
+        ttl: seconds after which an answer is asked for again; None for never.
+        path: a store's file (it may hold runs as well) where answers are kept besides, for later processes and for
+            those that run at the same time; None for memory alone. Nothing but `ttl` takes answers out of it.
+    """
 
     max_entries: int = 1000
+    ttl: float | None = None
+    path: str | Path | None = None
 
     def __post_init__(self) -> None:
         _need(self.max_entries >= 1, f"Cache(max_entries={self.max_entries}) must be at least 1")
+        _need(
+            self.ttl is None or 0 < self.ttl < math.inf,
+            f"Cache(ttl={self.ttl}) must be a positive number of seconds, or None",
+        )
+        _need(
+            self.path is None or isinstance(self.path, str | Path),
+            f"Cache(path={self.path!r}) must be a file's path",
+        )

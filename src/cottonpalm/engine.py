@@ -8,6 +8,7 @@ import contextvars
 import logging
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from cottonpalm.faults import CannotStore, RunStopped, StoreError
 from cottonpalm.feeds import feed
 from cottonpalm.gates.cache import CacheGate
 from cottonpalm.gates.checkpoint import CheckpointGate
+from cottonpalm.gates.disk import DiskTier
 from cottonpalm.layers import stack, stack_on_failure
 from cottonpalm.layers.fallback import Fallback
 from cottonpalm.layers.reask import Reask
@@ -28,16 +30,18 @@ from cottonpalm.outbox import Outbox
 from cottonpalm.pieces import Pieces
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request import live, loops
+from cottonpalm.request.account import ROW
 from cottonpalm.rows import Rows
 from cottonpalm.stall import StallWatch
 from cottonpalm.stores.codec import pack
-from cottonpalm.tally import Stats, Tally
-from cottonpalm.threads import Crew
+from cottonpalm.tally import CacheCounts, Stats, Tally
+from cottonpalm.threads import BLOCKS_A_LOOP, Crew
 from cottonpalm.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cottonpalm.gates.memory import CacheMemory
     from cottonpalm.job import Job
     from cottonpalm.judge import Judge
     from cottonpalm.protocols import Gate, Inner, Layer, Observer, RunStore
@@ -74,6 +78,7 @@ class Engine:
         self._source, self._judge, self._release = source, judge, release
         self._observers = list(observers)
         self._tally = Tally(job.max_failures)
+        self._cached = CacheCounts()
         self._started, self._finished = clock.now(), False
         self._rows: Rows | None = None
         self._chunks: Chunks | None = None
@@ -187,6 +192,8 @@ class Engine:
             try:
                 await rows.feed.aclose()
             finally:  # whatever the source does, what was answered is stored
+                for gate in gates:
+                    gate.close()
                 await emitter.drained()
                 self._crew.close()
                 if chunks is not None:
@@ -204,8 +211,19 @@ class Engine:
         if self.store is not None:
             gates.append(CheckpointGate(self.job.types))
         if self.job.cache is not None:
-            gates.append(CacheGate(self.job.cache, self.job.digest, rows.unpark))
+            gates.append(self._cache_gate(self.job.cache, rows))
         return gates
+
+    def _cache_gate(self, memory: CacheMemory, rows: Rows) -> CacheGate:
+        """A run that could wait for itself, or whose reader can hold its rows up, waits for no other run."""
+        job, disk = self.job, None
+        shared = not (job.streaming or ROW.get() or BLOCKS_A_LOOP.get())
+        if memory.disk is not None and job.lasting is not None:
+            disk = DiskTier(memory.disk, job.lasting, job.types, claims=shared)
+        tell = self._emit if self._observers else None
+        gate = CacheGate(memory, job.digest, rows.unpark, shared=shared, disk=disk, tell=tell)
+        self._cached = gate.counts
+        return gate
 
     def _send(self, rows: Rows) -> Inner:
         """The row layers round the call; each is there only if it has something to do."""
@@ -431,6 +449,7 @@ class Engine:
             finished=self._finished,
             chunks=None if self._chunks is None else self._chunks.finished,
             chunks_total=self.job.chunks_total,
+            cache=replace(self._cached),
         )
 
     def _total_if_read(self) -> int | None:

@@ -14,7 +14,13 @@ from langchain_core.runnables.configurable import RunnableConfigurableAlternativ
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.runnables.retry import RunnableRetry
 
-from cottonpalm.chain_traits import answer_is_a_message, how_to_call, none_is_no_answer, output_types
+from cottonpalm.chain_traits import (
+    answer_is_a_message,
+    how_to_call,
+    none_is_no_answer,
+    output_types,
+    remembers,
+)
 from cottonpalm.chain_walk import Part, children, closed_over, is_library, parts
 from cottonpalm.described import class_code, class_path, code_of, described, fields_of
 from cottonpalm.pure.changes import CODE, Changes, compare
@@ -30,6 +36,7 @@ __all__ = [
     "none_is_no_answer",
     "output_types",
     "parts",
+    "remembers",
 ]
 
 _FUNCTIONS = ("func", "afunc", "_transform", "_atransform")

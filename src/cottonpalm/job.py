@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.call import Caller
     from cottonpalm.config import RetryPolicy
-    from cottonpalm.gates.cache import CacheMemory
+    from cottonpalm.gates.memory import CacheMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,8 @@ class Job:
     types: Mapping[str, type] = field(default_factory=dict)
     keep_input: bool = True
     cache: CacheMemory | None = None
-    digest: bytes = b""  # of all that shapes an answer besides the row
+    digest: bytes = b""  # of all that shapes an answer besides the row, in this process
+    lasting: bytes | None = None  # the same in every process, where that can be told
     name: str | None = None
     total: int | None = None
     ordered: bool = False  # there are priorities

@@ -53,8 +53,12 @@ class RunMaking(SingleCalls):
 
     async def _aengine(self, rows: Any, **more: Any) -> Engine:
         """The same, with the store opened on a thread where that touches the disk."""
-        in_memory = self._settings.store is None or isinstance(self._settings.store, MemoryStore)
-        opened = self._assembly.open_run() if in_memory else await _on_a_thread(self._assembly.open_run)
+        store, cache = self._settings.store, self._settings.cache
+        in_memory = store is None or isinstance(store, MemoryStore)
+        if in_memory and (cache is None or cache.path is None):
+            opened = self._assembly.open_run()
+        else:
+            opened = await _on_a_thread(self._assembly.open_run)
         return self._made(opened, rows, more)
 
     def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:

@@ -90,6 +90,13 @@ class Usage:
 _usage_counts: Final = attrgetter(*(each.name for each in fields(Usage)))
 
 
+class Turn(Enum):
+    """Who asks a question that has no answer on disk yet."""
+
+    MINE = "mine"
+    ELSEWHERE = "elsewhere"  # another process, which lives
+
+
 class Parked:
     """The type of PARKED: the item waits for an equal one in flight and holds nothing meanwhile."""
 
@@ -113,7 +120,7 @@ class Item:
     content: bytes | None = None  # hash of what is asked: 16 bytes
     slot: int = -1
     stored: bytes | None = None  # the packed record of an earlier process, if it is done
-    answer: Outcome | None = None  # set by the cache when an equal row answered for this one
+    answer: Any = None  # set by the cache: what an equal row was answered
     account: Any = None  # the RowAccount while the row is active
     passed: int = 0  # gates that let it through
     calls: int = 0  # of the chain
@@ -204,6 +211,22 @@ class ChunkFinished(Event):
     failed: int
     stored: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit(Event):
+    """A row was answered from the cache, and cost nothing.
+
+    Attributes:
+        source: where the answer was: in "memory", on "disk", or with an equal row in "flight".
+        usage: the tokens that were saved, where they are known.
+        cost_pico: the pico-dollars that were saved; None where no price is known.
+    """
+
+    index: int
+    source: Literal["memory", "disk", "flight"]
+    usage: Usage | None
+    cost_pico: int | None
 
 
 @dataclass(frozen=True, slots=True)

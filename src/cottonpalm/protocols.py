@@ -20,6 +20,9 @@ class Gate(Protocol):
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
         """Called once for each `admit` that said None, innermost gate first. PARKED undoes the admission."""
 
+    def close(self) -> None:
+        """The run is over, and all that was admitted is settled: rows that were set aside will not come back."""
+
 
 class Layer(Protocol):
     """Wraps a row's answer. May call `inner` zero, one or many times."""

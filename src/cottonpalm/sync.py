@@ -18,7 +18,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, TypeVarTuple, Unpack
 
-from cottonpalm.threads import Crew
+from cottonpalm.threads import BLOCKS_A_LOOP, Crew, runs_a_loop
 
 if sys.platform == "win32":
     from asyncio import ProactorEventLoop as PlatformLoop
@@ -92,6 +92,7 @@ class Call(Generic[T]):
         self._loop, self._coro = loop, coro
         self._context = contextvars.copy_context()
         self._context.run(DEPTH.set, depth)
+        self._context.run(BLOCKS_A_LOOP.set, runs_a_loop())
         self._task: asyncio.Task[T] | None = None
         self._ended = False
         self.error: BaseException | None = None  # what the ended coroutine raised, a cancel aside

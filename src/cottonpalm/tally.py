@@ -5,10 +5,44 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.model import Usage
+
 if TYPE_CHECKING:
     from cottonpalm.model import Outcome
 
 SHARE_FROM: Final = 100  # a share of failures is judged from this many finished rows on
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """What the cache did in this process's part of a run.
+
+    Attributes:
+        hits: rows answered from it...
+        coalesced: ...and how many of them by an equal row that was in flight.
+        misses: rows that were asked for and not there.
+        saved: the tokens that the hits would have used, as far as they are known.
+        saved_pico: the pico-dollars that they would have cost...
+        saved_known: ...and False once a hit's price could not be told.
+    """
+
+    hits: int = 0
+    coalesced: int = 0
+    misses: int = 0
+    saved: Usage = field(default_factory=Usage)
+    saved_pico: int = 0
+    saved_known: bool = True
+
+    def hit(self, usage: Usage | None, cost_pico: int | None, *, in_flight: bool) -> None:
+        """Count one answer that cost nothing."""
+        self.hits += 1
+        self.coalesced += in_flight
+        if usage is not None:
+            self.saved += usage
+        if cost_pico is None:
+            self.saved_known = False
+        else:
+            self.saved_pico += cost_pico
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +69,7 @@ class Stats:
     finished: bool
     chunks: int | None = None
     chunks_total: int | None = None
+    cache: CacheCounts = field(default_factory=CacheCounts)
 
 
 @dataclass(slots=True)

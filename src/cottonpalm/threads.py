@@ -23,7 +23,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 IDLE_S: Final = 30.0
+BLOCKS_A_LOOP: Final[contextvars.ContextVar[bool]] = contextvars.ContextVar(
+    "cottonpalm_blocks_a_loop", default=False
+)  # whoever called waits for us on a thread whose own event loop stands still meanwhile
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
+
+
+def runs_a_loop() -> bool:
+    """Whether this thread runs an event loop right now."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class Crew:

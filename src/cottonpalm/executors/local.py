@@ -269,6 +269,7 @@ class LocalExecutor:
 def note(outcome: Outcome, item: Item) -> None:
     """Write what the row's requests used into its outcome; a row whose requests could not be seen counts calls."""
     account = item.account
-    outcome.attempts = account.attempts or (0 if outcome.status == "skipped" else item.calls)
+    calls = 0 if outcome.status == "skipped" or account.known else item.calls
+    outcome.attempts = account.attempts or calls
     outcome.usage, outcome.model = account.usage, account.model
     outcome.cost_pico, outcome.cost_source = account.cost_pico, account.cost_source

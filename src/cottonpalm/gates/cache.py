@@ -2,124 +2,163 @@
 
 from __future__ import annotations
 
-import copy
+import asyncio
+import contextlib
 import threading
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
 
-from cottonpalm.model import PARKED, Item, Outcome, Parked
+from cottonpalm.gates.flights import Flights
+from cottonpalm.gates.memory import Answer, CacheMemory
+from cottonpalm.model import PARKED, CacheHit, Item, Outcome, Parked, Turn
+from cottonpalm.tally import CacheCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_IMMUTABLE = (str, bytes, int, float, bool, type(None))
+    from cottonpalm.gates.disk import DiskTier
+    from cottonpalm.model import Event
 
-
-class CacheMemory:
-    """Answers by key, least recently used out first. Shared by all runs that were given the same `Cache`."""
-
-    def __init__(self, max_entries: int) -> None:
-        self.max_entries = max_entries
-        self.hits = 0
-        self.misses = 0
-        self._entries: OrderedDict[bytes, Outcome] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: bytes) -> Outcome | None:
-        """The stored answer, now the most recently used; None counts as a miss only when a call follows."""
-        with self._lock:
-            if (found := self._entries.get(key)) is not None:
-                self._entries.move_to_end(key)
-            return found
-
-    def put(self, key: bytes, outcome: Outcome) -> None:
-        """Keep an answer."""
-        with self._lock:
-            self._entries[key] = outcome
-            self._entries.move_to_end(key)
-            while len(self._entries) > self.max_entries:
-                self._entries.popitem(last=False)
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A key being asked: by whom, and who waits for it."""
-
-    leader: Item
-    waiting: deque[Item] = field(default_factory=deque)
+OPT_OUT: Final = "cottonpalm_cache"  # in a config's metadata: False leaves the row out
 
 
 class CacheGate:
-    """Hands out known answers and parks duplicates of a row in flight.
+    """Hands out known answers, and parks a row while an equal one is asked, by whomever.
 
     Args:
-        memory: where answers are kept.
+        memory: what all runs with the same `Cache` share.
         chain: the digest of all that shapes an answer besides the row.
         unpark: puts a parked row back into the window.
+        shared: wait for equal rows of other runs too. False for a run that must not: one inside another row, which
+            might wait for itself; one that a reader of chunks can hold up; one whose caller's event loop stands still.
+        disk: the tier on disk, or None.
+        tell: told of each hit, or None where nobody listens.
     """
 
-    def __init__(self, memory: CacheMemory, chain: bytes, unpark: Callable[[Item], None]) -> None:
+    def __init__(
+        self,
+        memory: CacheMemory,
+        chain: bytes,
+        unpark: Callable[[Item], None],
+        *,
+        shared: bool = True,
+        disk: DiskTier | None = None,
+        tell: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.counts = CacheCounts()
         self._memory, self._chain, self._unpark = memory, chain, unpark
-        self._flights: dict[bytes, _Flight] = {}
+        self._flights = memory.flights if shared else Flights()
+        self._disk, self._tell = disk, tell
+        self._asking: dict[Item, bytes] = {}  # rows that were let on, with their keys
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
     async def admit(self, item: Item) -> Outcome | Parked | None:
         """A cached answer, PARKED behind an equal row in flight, or None: ask."""
-        key = self._key(item)
-        if (known := item.answer or self._memory.get(key)) is not None:
-            self._memory.hits += 1
-            return _hit(item, known)
-        flight = self._flights.get(key)
-        if flight is None:
-            self._flights[key] = _Flight(item)
-        elif flight.leader is not item:
-            flight.waiting.append(item)
+        if item.answer is not None:
+            return self._hit(item, item.answer, "flight")
+        if _opted_out(item):
+            return None
+        assert item.content is not None
+        key = self._chain + item.content
+        if not self._flights.join(key, self, item):
             return PARKED
-        self._memory.misses += 1
+        try:
+            answer = self._memory.get(key)
+            found = await self._on_disk(item, key) if answer is None and self._disk is not None else None
+        except BaseException:  # cancelled while the disk was asked
+            self._flights.failed(key)
+            raise
+        if found is Turn.ELSEWHERE:
+            return PARKED
+        if answer is not None or isinstance(found, Answer):
+            return self._known(item, key, answer, found)
+        self._asking[item] = key
+        self.counts.misses += 1
         return None
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
         """Keep a good answer for all who wait; after a failure the next one in line asks for itself."""
-        key = self._key(item)
-        flight = self._flights[key]
+        if (key := self._asking.pop(item, None)) is None:
+            return
         if isinstance(outcome, Outcome) and outcome.status == "ok":
-            del self._flights[key]
-            kept = Outcome(-1, "ok", _own(outcome.output), model=outcome.model, truncated=outcome.truncated)
-            self._memory.put(key, kept)
-            for twin in flight.waiting:
-                twin.answer = kept
-                self._unpark(twin)
-        elif flight.waiting:
-            flight.leader = flight.waiting.popleft()
-            self._unpark(flight.leader)
-        else:
-            del self._flights[key]
+            answer = Answer.of(outcome)
+            self._memory.put(key, answer)
+            if self._disk is not None:
+                self._disk.put(_content(item), answer)
+            self._flights.answered(key, answer)
+            return
+        if self._disk is not None:
+            self._disk.release(_content(item))
+        self._flights.failed(key)
 
-    def _key(self, item: Item) -> bytes:
-        assert item.content is not None
-        return self._chain + item.content
+    def close(self) -> None:
+        """The run is over: nobody of it waits any more."""
+        self._flights.leave(self)
+
+    # -- for those who wait (see `flights.Waiting`)
+
+    def serve(self, items: list[Item], answer: Answer) -> None:
+        """Here is what these rows waited for."""
+        self._on_loop(partial(self._serve, items, answer))
+
+    def try_again(self, item: Item) -> None:
+        """Let this row in again: nobody asks its question any more."""
+        self._on_loop(partial(self._unpark, item))
+
+    def _serve(self, items: list[Item], answer: Answer) -> None:
+        for item in items:
+            item.answer = answer
+            self._unpark(item)
+
+    def _on_loop(self, function: Callable[[], None]) -> None:
+        if threading.get_ident() == self._thread:
+            function()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+            self._loop.call_soon_threadsafe(function)
+
+    # -- hits
+
+    def _known(self, item: Item, key: bytes, answer: Answer | None, found: object) -> Outcome:
+        """A hit in memory or on disk; whoever waited for this row's answer gets it too."""
+        if answer is not None:
+            self._flights.answered(key, answer)
+            return self._hit(item, answer, "memory")
+        assert isinstance(found, Answer)
+        self._memory.put(key, found)
+        self._flights.answered(key, found)
+        return self._hit(item, found, "disk")
+
+    def _hit(self, item: Item, answer: Answer, source: Literal["memory", "disk", "flight"]) -> Outcome:
+        self.counts.hit(answer.usage, answer.cost_pico, in_flight=source == "flight")
+        if self._tell is not None:
+            self._tell(CacheHit(item.index, source, answer.usage, answer.cost_pico))
+        return answer.for_row(item.index)
+
+    # -- the tier on disk
+
+    async def _on_disk(self, item: Item, key: bytes) -> Answer | Turn:
+        """The answer there; or whose turn it is to ask."""
+        assert self._disk is not None
+        found = await self._disk.ask(_content(item))
+        if found is Turn.ELSEWHERE:
+            self._flights.wait(key, self, item)
+            self._disk.watch(_content(item), partial(self._heard, key))
+        return found
+
+    def _heard(self, key: bytes, answer: Answer | None) -> None:
+        """The other process has answered, or given up. Called on the disk tier's thread."""
+        if answer is None:
+            self._flights.failed(key)
+            return
+        self._memory.put(key, answer)
+        self._flights.answered(key, answer)
 
 
-def _hit(item: Item, known: Outcome) -> Outcome:
-    return Outcome(
-        item.index,
-        "ok",
-        _own(known.output),
-        cost_pico=0,
-        cached=True,
-        model=known.model,
-        truncated=known.truncated,
-    )
+def _content(item: Item) -> bytes:
+    assert item.content is not None
+    return item.content
 
 
-def _own(output: Any) -> Any:
-    """A copy of its own for each row: what one reader changes must not show in another's answer."""
-    if isinstance(output, _IMMUTABLE):
-        return output
-    try:
-        return copy.deepcopy(output)
-    except Exception:  # noqa: BLE001 - an output that cannot be copied is shared, as without a cache
-        return output
+def _opted_out(item: Item) -> bool:
+    return item.config is not None and (item.config.get("metadata") or {}).get(OPT_OUT) is False

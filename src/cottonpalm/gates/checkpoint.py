@@ -28,3 +28,6 @@ class CheckpointGate:
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
         """Nothing to do: the row's record is written by the emitter, before the reader sees the outcome."""
+
+    def close(self) -> None:
+        """Nothing is held."""

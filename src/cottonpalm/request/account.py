@@ -65,6 +65,7 @@ class RowAccount:
         aside: the row holds no place: all its open requests sleep or wait out a pause. Once per row.
         on_aside: told of each change of `aside`, from any thread.
         on_wire: requests sent and not yet answered.
+        known: model calls that LangChain's own cache answered.
         closed: it is over; whoever still works for it is refused.
     """
 
@@ -84,6 +85,7 @@ class RowAccount:
         "cost_pico",
         "cost_source",
         "index",
+        "known",
         "model",
         "on_aside",
         "on_wire",
@@ -115,6 +117,7 @@ class RowAccount:
         self.on_aside: Callable[[bool], None] | None = None
         self.on_wire = 0
         self.closed = False
+        self.known = 0
         self._lock = threading.Lock()
         self._permit: Permit | None = None
         # Made when first needed: most rows need none of them, and there are as many as rows.
@@ -350,6 +353,11 @@ class RowAccount:
         """One request less is on its way."""
         with self._lock:
             self.on_wire -= 1
+
+    def knew(self) -> None:
+        """LangChain's own cache gave an answer: no request, no cost."""
+        self.known += 1
+        self.book(None, 0, "reported", None)
 
     def book(self, usage: Usage | None, cost_pico: int | None, source: CostSource, model: str | None) -> None:
         """Add what one try used and cost. An estimate among them makes the whole an estimate."""

@@ -59,8 +59,14 @@ class _Calls:
         MODEL.set(call)
 
     def ended(self, run_id: UUID, response: LLMResult) -> None:
-        """An answer came."""
+        """An answer came; from LangChain's own cache, it was no request and cost nothing."""
         call = self._calls.pop(run_id, None)
+        if _was_known(response):
+            if call is not None:
+                call.release(Verdict.IGNORED)
+            if (row := ROW.get() if call is None else call.row) is not None:
+                row.knew()
+            return
         if call is not None and call.release(Verdict.SUCCESS):
             call.row.run.models_gated = True
             call.row.sent()
@@ -172,10 +178,19 @@ def _name(serialized: dict[str, Any] | None, metadata: dict[str, Any]) -> str:
     return f"{metadata.get('ls_provider', kind[-1])}/{metadata.get('ls_model_name', kind[-1])}"
 
 
+def _messages(response: LLMResult) -> list[Any]:
+    return [getattr(generations[0], "message", None) for generations in response.generations if generations]
+
+
+def _was_known(response: LLMResult) -> bool:
+    """Whether LangChain's own cache gave this answer: that is how it marks one."""
+    told = [getattr(message, "usage_metadata", None) or {} for message in _messages(response)]
+    return bool(told) and all(usage.get("total_cost") == 0 for usage in told)
+
+
 def _book(call: ModelCall, response: LLMResult) -> None:
     """Count what LangChain says the answer used. What its cache answered was not billed."""
-    for generations in response.generations:
-        message = getattr(generations[0], "message", None) if generations else None
+    for message in _messages(response):
         told = getattr(message, "usage_metadata", None)
         if not told or told.get("total_cost") == 0:
             continue

@@ -9,6 +9,7 @@ from cottonpalm import clock
 from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.pure.grants import Ask, Grant
 from cottonpalm.request.attempts import attempts
+from cottonpalm.threads import runs_a_loop
 
 if TYPE_CHECKING:
     from cottonpalm.request.account import RowAccount
@@ -80,7 +81,7 @@ async def _permit(row: RowAccount, key: str, back: float) -> Permit:
 
 def _permit_sync(row: RowAccount, key: str, back: float) -> Permit:
     row.drain()
-    if _on_a_loop():
+    if runs_a_loop():
         return _force(row, key)
     turnstile = row.run.turnstile(key)
     with row.in_line(turnstile), row.parking() as on_wait:
@@ -118,7 +119,7 @@ def _money_sync(row: RowAccount, ask: Ask) -> int:
     if answer is not Grant.WAIT:
         return 0 if isinstance(answer, Grant) else answer
     row.drain()
-    if not _on_a_loop():
+    if not runs_a_loop():
         with row.run.waiting_for_money(), row.parking() as on_wait:
             return ledger.grant(ask, row.priority, on_wait, account)
     ledger.lease_now(ask, account)
@@ -133,12 +134,3 @@ def _ledger(row: RowAccount) -> Ledger:
     if row.run.ledger is None:
         raise RuntimeError("money was asked for in a run without a ledger")
     return row.run.ledger
-
-
-def _on_a_loop() -> bool:
-    """Whether this thread runs an event loop right now."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

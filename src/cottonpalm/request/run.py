@@ -72,6 +72,7 @@ class RunAccount:
         stopped: a fault that no row survives, met at the request level.
         on_change: called from any thread when `waiting` falls, a limit moves, or a row steps aside or back.
         on_stop: called from any thread, once, with the first fault that no row survives.
+        remembers: LangChain's own cache, the global one or a model's, is in use.
         allowance: the run's retries, also used by the layer that retries rows.
         timeouts: how long each request may take.
         last_fault: what the latest request that failed came to.
@@ -92,6 +93,7 @@ class RunAccount:
         classify: Callable[[BaseException], Kind | str | Fault | None] | None = None,
         emit: Callable[[Event], None] | None = None,
         hooked: bool = True,
+        remembers: bool = False,
     ) -> None:
         self.turnstiles = turnstiles
         self.ledger = ledger
@@ -106,6 +108,7 @@ class RunAccount:
         self.classify = classify
         self.emit = emit
         self.hooked = hooked
+        self.remembers = remembers
         self.grain: Grain = "unknown"
         self.waiting = 0
         self.stopped: Fault | None = None
@@ -155,8 +158,11 @@ class RunAccount:
 
     @property
     def wants_handler(self) -> bool:
-        """Whether rows still need `callback.handler()`: not once all models of the chain turned out to be hooked."""
-        return self.grain != "request" or self.models_gated or not self.hooked
+        """Whether rows still need `callback.handler()`: not once all models of the chain turned out to be hooked.
+
+        Where LangChain's own cache answers, only the handler sees it.
+        """
+        return self.grain != "request" or self.models_gated or not self.hooked or self.remembers
 
     def hooked_below(self, model: str) -> None:
         """The hook sees this model's requests: it needs no permit of its own, and its turnstile counts no longer."""

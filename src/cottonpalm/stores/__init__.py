@@ -11,7 +11,7 @@ from cottonpalm.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from cottonpalm.protocols import Store
 
-__all__ = ["MemoryStore", "open_store"]
+__all__ = ["MemoryStore", "file_of", "open_store"]
 
 
 def open_store(url: str | Path | Store) -> Store:
@@ -23,16 +23,27 @@ def open_store(url: str | Path | Store) -> Store:
     """
     if not isinstance(url, str | Path):
         return _checked(url)
+    if (path := file_of(url)) is None:
+        return MemoryStore()
+    from cottonpalm.stores.sqlite import SqliteStore  # noqa: PLC0415 - sqlite3 is only needed here
+
+    return SqliteStore(path)
+
+
+def file_of(url: str | Path) -> Path | None:
+    """The file that an address names; None for `memory:`.
+
+    Raises:
+        ConfigError: no such kind of address.
+    """
     text = str(url)
     if text in ("memory:", "memory://", ":memory:"):
-        return MemoryStore()
+        return None
     if isinstance(url, str) and "://" in text and not text.startswith("sqlite:///"):
         raise ConfigError(
             f"store {text.partition('://')[0]}://…: give a file's path, sqlite:///PATH, or memory:"
         )
-    from cottonpalm.stores.sqlite import SqliteStore  # noqa: PLC0415 - sqlite3 is only needed here
-
-    return SqliteStore(Path(text.removeprefix("sqlite:///")).expanduser())
+    return Path(text.removeprefix("sqlite:///")).expanduser()
 
 
 def _checked(store: Any) -> Store:

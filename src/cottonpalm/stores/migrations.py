@@ -42,7 +42,19 @@ def m002_spending(db: sqlite3.Connection) -> None:
     )
 
 
-STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (m001_runs_items_leases, m002_spending)
+def m003_answers_and_claims(db: sqlite3.Connection) -> None:
+    """The cache: good answers by key, and which process (a lease) is asking for which one now."""
+    db.execute(
+        "CREATE TABLE answer (key BLOB PRIMARY KEY, born REAL NOT NULL, expires REAL, body BLOB NOT NULL)"
+    )
+    db.execute("CREATE TABLE claim (key BLOB PRIMARY KEY, holder INTEGER NOT NULL)")
+
+
+STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
+    m001_runs_items_leases,
+    m002_spending,
+    m003_answers_and_claims,
+)
 
 
 def check_ours(db: sqlite3.Connection, path: str) -> None:

@@ -1,0 +1,84 @@
+"""Which questions are being asked now, and who waits for their answers: rows of one run, or of several."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from cottonpalm.gates.memory import Answer
+    from cottonpalm.model import Item
+
+
+class Waiting(Protocol):
+    """Where the rows of one run wait. Its methods may be called from any thread."""
+
+    def serve(self, items: list[Item], answer: Answer) -> None:
+        """Here is what these rows waited for."""
+
+    def try_again(self, item: Item) -> None:
+        """Nobody asks this question any more: let this row in, to see whether it is the one to ask."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One question. `led` is False from the moment its asker has failed until the next one is let in."""
+
+    led: bool = True
+    waiting: dict[Waiting, list[Item]] = field(default_factory=dict)
+
+
+class Flights:
+    """One asker for each question, whatever run, thread or event loop it belongs to.
+
+    Every row that was told to wait is served, or let in again, exactly once, unless its run leaves before. After a
+    failure one row of *each* run that waits is let in, and the first to come asks: a run whose reader has stopped
+    reading cannot hold up the others.
+    """
+
+    def __init__(self) -> None:
+        self._flights: dict[bytes, _Flight] = {}
+        self._lock = threading.Lock()
+
+    def join(self, key: bytes, where: Waiting, item: Item) -> bool:
+        """True: this row is the one to ask, and `answered` or `failed` must follow. False: it now waits."""
+        with self._lock:
+            flight = self._flights.setdefault(key, _Flight(led=False))
+            if not flight.led:
+                flight.led = True
+                return True
+            flight.waiting.setdefault(where, []).append(item)
+            return False
+
+    def wait(self, key: bytes, where: Waiting, item: Item) -> None:
+        """The row that was to ask waits as well: another process is asking."""
+        with self._lock:
+            self._flights[key].waiting.setdefault(where, []).append(item)
+
+    def answered(self, key: bytes, answer: Answer) -> None:
+        """Serve all who wait."""
+        with self._lock:
+            flight = self._flights.pop(key)
+        for where, items in flight.waiting.items():
+            where.serve(items, answer)
+
+    def failed(self, key: bytes) -> None:
+        """There is no answer: one row of each run that waits is let in again."""
+        with self._lock:
+            flight = self._flights[key]
+            flight.led = False
+            chosen = [(where, items.pop(0)) for where, items in flight.waiting.items()]
+            flight.waiting = {where: items for where, items in flight.waiting.items() if items}
+            if not flight.waiting:
+                del self._flights[key]
+        for where, item in chosen:
+            where.try_again(item)
+
+    def leave(self, where: Waiting) -> None:
+        """This run is over: nobody of it waits any more."""
+        with self._lock:
+            for key, flight in tuple(self._flights.items()):
+                flight.waiting.pop(where, None)
+                if not (flight.led or flight.waiting):
+                    del self._flights[key]

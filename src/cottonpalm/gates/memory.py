@@ -1,0 +1,115 @@
+"""Answers by key, in this process: the least recently used goes first, and what is too old does not count."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm import clock
+from cottonpalm.gates.flights import Flights
+from cottonpalm.model import Outcome, Usage
+
+if TYPE_CHECKING:
+    from cottonpalm.stores.answers import Answers
+
+_IMMUTABLE = (str, bytes, int, float, bool, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer, and what it cost to get.
+
+    Attributes:
+        output: a copy of its own; `own` makes another for each row.
+        born: `clock.wall()` when it came.
+        usage: tokens of all its requests; None where nobody said.
+        cost_pico: pico-dollars of all its requests; None where no price is known.
+        model: the model that answered.
+        truncated: it was cut, and that was accepted.
+    """
+
+    output: Any
+    born: float
+    usage: Usage | None = None
+    cost_pico: int | None = None
+    model: str | None = None
+    truncated: bool = False
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Answer:
+        """What is kept of a row that was answered now."""
+        return cls(
+            own(outcome.output),
+            clock.wall(),
+            outcome.usage,
+            outcome.cost_pico,
+            outcome.model,
+            outcome.truncated,
+        )
+
+    def for_row(self, index: int) -> Outcome:
+        """The outcome of another row that asks the same: it cost nothing."""
+        return Outcome(
+            index,
+            "ok",
+            own(self.output),
+            cost_pico=0,
+            cached=True,
+            model=self.model,
+            truncated=self.truncated,
+        )
+
+
+class CacheMemory:
+    """What all runs share that were given the same `Cache`: its answers, and the questions under way. Thread-safe.
+
+    Args:
+        max_entries: answers kept; the least recently used goes first.
+        ttl_s: seconds after which an answer is asked for again; None for never.
+        disk: the tier on disk, or None.
+    """
+
+    def __init__(self, max_entries: int, ttl_s: float | None = None, disk: Answers | None = None) -> None:
+        self.flights, self.disk = Flights(), disk
+        self._max_entries, self._ttl_s = max_entries, ttl_s
+        self._answers: OrderedDict[bytes, Answer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, key: bytes) -> Answer | None:
+        """The answer, now the most recently used; None where there is none, or it is too old."""
+        with self._lock:
+            if (found := self._answers.get(key)) is None:
+                return None
+            if not self.is_fresh(found.born):
+                del self._answers[key]
+                return None
+            self._answers.move_to_end(key)
+            return found
+
+    def put(self, key: bytes, answer: Answer) -> None:
+        """Keep an answer."""
+        with self._lock:
+            self._answers[key] = answer
+            self._answers.move_to_end(key)
+            while len(self._answers) > self._max_entries:
+                self._answers.popitem(last=False)
+
+    def is_fresh(self, born: float) -> bool:
+        """Whether an answer of that time still counts."""
+        return self._ttl_s is None or clock.wall() - born < self._ttl_s
+
+
+def own(output: Any) -> Any:
+    """A copy of its own for each row: what one reader changes must not show in another's answer."""
+    if isinstance(output, _IMMUTABLE):
+        return output
+    try:
+        return copy.deepcopy(output)
+    except Exception:  # noqa: BLE001 - an output that cannot be copied is shared, as without a cache
+        return output
