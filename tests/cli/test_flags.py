@@ -154,7 +154,17 @@ def test_equal_rows_are_asked_once_with_the_cache(ask: Command, server: Loopback
     said = ask("in.jsonl", "-o", "out.jsonl", "--cache")
     assert server.counts == {"say a": 1, "say b": 1}
     assert sum(line["cached"] for line in lines(folder / "out.jsonl")) == 8
-    assert "repeats  8 rows answered from the cache: saved 8 calls, about $" in said.err
+    assert "repeats  8 rows answered from the cache: saved 8 calls, $" in said.err
+
+
+def test_another_run_of_the_same_store_finds_the_answers(
+    ask: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 3)
+    for name in ("one", "two"):
+        said = ask("in.jsonl", "-o", f"{name}.jsonl", "--cache")
+    assert set(server.counts.values()) == {1}
+    assert "repeats  3 rows answered from the cache: saved 3 calls, $" in said.err
 
 
 def test_without_the_cache_the_summary_says_what_it_would_have_saved(

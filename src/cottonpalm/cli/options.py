@@ -207,7 +207,7 @@ UseCache = Annotated[
     typer.Option(
         "--cache/--no-cache",
         metavar="",
-        help="Ask equal rows once, and give all of them that answer.",
+        help="Ask equal rows once, also those of other runs of this store, and give all of them that answer.",
         rich_help_panel=CACHE,
     ),
 ]

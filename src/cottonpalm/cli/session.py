@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 FACTS_EVERY_S: Final = 5.0
 FACTS: Final = "facts"  # what `status` shows beside the counts
 DEFAULT_STORE: Final = "cottonpalm.db"
-CACHED: Final = 10_000  # answers that --cache keeps in memory
+CACHED: Final = 10_000  # answers that --cache keeps in memory; the store keeps all
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Session:
             fallbacks=built.fallbacks,
             max_failures=job.max_failures,
             budget=None if job.budget_usd is None else Budget(total=job.budget_usd),
-            cache=Cache(max_entries=CACHED) if job.cache else None,
+            cache=Cache(max_entries=CACHED, path=self._where.store) if job.cache else None,
             timeout=job.timeout_s,
             accept_truncated=job.accept_truncated,
             store=self._store,
@@ -272,6 +272,7 @@ class Session:
             seconds=seconds,
             cost_pico=stats.cost_pico if stats.cost_known else None,
             cost_total_pico=info.cost_pico if info else None,
+            saved_pico=stats.cache.saved_pico if stats.cache.saved_known else None,
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=self._resume() if stopped else None,

@@ -127,6 +127,7 @@ class Summary:
     results: str
     retry: str | None
     resume: str | None
+    saved_pico: int | None = None  # by the cache; None: not known
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -172,7 +173,7 @@ class Summary:
         """Rows that asked what another had asked: what the cache saved, or what it would have."""
         cached = self.tally.cached
         if cached:
-            saved = self._worth(self.cost_pico, self.tally.rows - cached, cached)
+            saved = f", {money(self.saved_pico)}" if self.saved_pico else ""
             return f"{count(cached, 'row')} answered from the cache: saved {count(cached, 'call')}{saved}"
         repeats, done = self.counts.repeats, self.counts.ok + self.counts.failed
         if not repeats:

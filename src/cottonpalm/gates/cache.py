@@ -74,6 +74,7 @@ class CacheGate:
             return self._known(item, key, answer, found)
         self._asking[item] = key
         self.counts.misses += 1
+        self._memory.count(hit=False)
         return None
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
@@ -131,6 +132,7 @@ class CacheGate:
 
     def _hit(self, item: Item, answer: Answer, source: Literal["memory", "disk", "flight"]) -> Outcome:
         self.counts.hit(answer.usage, answer.cost_pico, in_flight=source == "flight")
+        self._memory.count(hit=True)
         if self._tell is not None:
             self._tell(CacheHit(item.index, source, answer.usage, answer.cost_pico))
         return answer.for_row(item.index)

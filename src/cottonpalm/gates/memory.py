@@ -70,13 +70,24 @@ class CacheMemory:
         max_entries: answers kept; the least recently used goes first.
         ttl_s: seconds after which an answer is asked for again; None for never.
         disk: the tier on disk, or None.
+
+    Attributes:
+        hits: rows of all these runs that were answered from it.
+        misses: rows that had to be asked.
     """
 
     def __init__(self, max_entries: int, ttl_s: float | None = None, disk: Answers | None = None) -> None:
         self.flights, self.disk = Flights(), disk
+        self.hits = self.misses = 0
         self._max_entries, self._ttl_s = max_entries, ttl_s
         self._answers: OrderedDict[bytes, Answer] = OrderedDict()
         self._lock = threading.Lock()
+
+    def count(self, *, hit: bool) -> None:
+        """One more row of one of the runs was answered, or had to be asked."""
+        with self._lock:
+            self.hits += hit
+            self.misses += not hit
 
     def __len__(self) -> int:
         return len(self._answers)

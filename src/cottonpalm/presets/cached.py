@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.gates.cache import CacheMemory
+    from cottonpalm.gates.memory import CacheMemory
 
 
 class CachedBatchProcessor(Preset):
