@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ from tests.support.loopback import ROOT, Loopback, LoopbackProcess
 from tests.support.replies import Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ONE_TRY = RetryPolicy(transient_tries=1, base_s=0.001)
@@ -40,8 +42,9 @@ def rows(count: int) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "answers.db"
+def path(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "answers.db"
+    gc.collect()  # a file is closed with its `Cache`: no thread of it meets the next test
 
 
 def asking(server: Any, path: Path, **more: Any) -> BatchProcessor:
