@@ -94,11 +94,11 @@ def plain(output: Any) -> Any:
 
 
 async def joined(pieces: AsyncIterator[tuple[int, str]], rows: int) -> list[str | None]:
-    """The text of each row, None for one without any piece."""
+    """The text of each row, None for one without any piece; what came before a restart is void."""
     texts: list[str | None] = [None] * rows
     async for index, piece in pieces:
         assert piece, "a piece is empty"
-        texts[index] = (texts[index] or "") + piece
+        texts[index] = None if piece is cottonpalm.RESTARTED else (texts[index] or "") + piece
     return texts
 
 
