@@ -195,6 +195,7 @@ class Assembly:
         stored: Stored = "yield",
         streaming: bool = False,
         many: bool = True,
+        awaited: bool = False,
     ) -> Engine:
         """An engine over these rows, to be driven on the loop where its `main` runs."""
         settings = self.settings
@@ -217,7 +218,13 @@ class Assembly:
         )
         account = self._account(max_concurrency, run_store, many=many)
         callers = [
-            Caller(chain, fingerprint.how_to_call(chain), account, self.judge, kwargs=kwargs or {})
+            Caller(
+                chain,
+                fingerprint.how_to_call(chain, awaited=awaited),
+                account,
+                self.judge,
+                kwargs=kwargs or {},
+            )
             for chain in self.chains
         ]
         cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)

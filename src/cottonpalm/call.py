@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import contextvars
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from langchain_core.runnables.config import ensure_config, merge_configs
 
+from cottonpalm.chain_traits import has_old_models
 from cottonpalm.model import Fault, Item, Kind, Verdict
 from cottonpalm.request import callback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from cottonpalm.pieces import Pieces
     from cottonpalm.request.account import RunAccount
     from cottonpalm.threads import Crew
+
+_END: Final = object()  # a stream has no more chunks
 
 
 class Caller:
@@ -50,7 +55,9 @@ class Caller:
         """On the loop of the run: the threads to use where threads are needed, and where chunks are to be shown."""
         threads = self._how == "threads"
         self.crew, self.pieces = crew if threads else None, pieces
-        self._handler = callback.handler(threads=threads)
+        # On a loop, LangChain tells an old-style model's start to inline handlers alone, once there is one among them.
+        hides = not threads and has_old_models(self.chain)
+        self._handler = None if hides else callback.handler(threads=threads)
 
     def __call__(self, item: Item) -> Awaitable[Any]:
         """The chain's output for this row, or its own exception."""
@@ -88,7 +95,7 @@ class Caller:
 
     def _config(self, item: Item) -> RunnableConfig | None:
         """The row's own config, with the permit callback while it is not known what the chain's calls are."""
-        if self._run.grain == "row" or not self._run.wants_handler:
+        if self._handler is None or self._run.grain == "row" or not self._run.wants_handler:
             config: RunnableConfig | None = item.config
             return config
         return merge_configs(ensure_config(item.config), {"callbacks": [self._handler]})
@@ -97,21 +104,36 @@ class Caller:
         """Show each chunk as it comes; the output is their sum, or the last one where they do not add up."""
         await pieces.begin(item)
         whole: Any = None
-        async for chunk in self._chunks(item):
-            await pieces.show(item, chunk)
-            whole = _added(whole, chunk)
+        async with aclosing(self._chunks(item)) as chunks:
+            async for chunk in chunks:
+                await pieces.show(item, chunk)
+                whole = _added(whole, chunk)
         return whole
 
-    async def _chunks(self, item: Item) -> AsyncIterator[Any]:
-        config = self._config(item)
-        if self.crew is None:
-            async for chunk in self.chain.astream(own(item.row), config, **self._kwargs):
-                yield chunk
-            return
-        for chunk in await self.crew.run(
-            lambda: list(self.chain.stream(own(item.row), config, **self._kwargs))
-        ):
+    def _chunks(self, item: Item) -> AsyncGenerator[Any]:
+        chain, config = self.chain, self._config(item)
+        if self.crew is not None:
+            return _pulled(self.crew, lambda: chain.stream(own(item.row), config, **self._kwargs))
+        return _passed_on(chain.astream(own(item.row), config, **self._kwargs))
+
+
+async def _passed_on(chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
+    async for chunk in chunks:
+        yield chunk
+
+
+async def _pulled(crew: Crew, stream: Callable[[], Iterator[Any]]) -> AsyncGenerator[Any]:
+    """Each chunk of a sync stream as it is made, on the threads of the crew, all in one context."""
+    context, pulling = contextvars.copy_context(), True
+    chunks = await crew.run(lambda: context.run(stream))
+    try:
+        while (chunk := await crew.run(lambda: context.run(next, chunks, _END))) is not _END:
+            pulling = False
             yield chunk
+            pulling = True
+    finally:  # whoever is left while at work closes itself, when its thread is done
+        if not pulling and (close := getattr(chunks, "close", None)) is not None:
+            await crew.run(lambda: context.run(close))
 
 
 def own(row: Any) -> Any:

@@ -27,15 +27,19 @@ _LIBRARIES = ("langchain", "langchain_core", "langgraph", "openai", "anthropic")
 _ASYNC_FORMS = ("ainvoke", "astream", "atransform", "abatch")
 
 
-def how_to_call(chain: Any) -> Literal["async", "threads"]:
+def how_to_call(chain: Any, *, awaited: bool = False) -> Literal["async", "threads"]:
     """Whether rows run as coroutines, or as plain calls on threads.
 
     Threads, where all of the user's own code is sync, and where a step has no async form or no async client.
+
+    Args:
+        chain: any Runnable.
+        awaited: the caller awaits this one row: sync code alone is then no reason for threads.
     """
     forms = {form for part in parts(chain) if (form := _form(part.runnable)) is not None}
     if "never async" in forms:
         return "threads"
-    return "threads" if forms == {"sync"} else "async"
+    return "threads" if forms == {"sync"} and not awaited else "async"
 
 
 def _form(runnable: Any) -> str | None:
@@ -92,6 +96,11 @@ def _overrides(runnable: Any, base: type, names: Iterable[str]) -> bool:
 
 def _is_base(owner: type) -> bool:
     return owner.__module__.startswith("langchain_core.") and inspect.isabstract(owner)
+
+
+def has_old_models(chain: Any) -> bool:
+    """Whether a step is a model of the old style, text in and text out."""
+    return any(isinstance(part.runnable, BaseLLM) for part in parts(chain))
 
 
 def output_types(chain: Any, output_type: Any = None) -> Mapping[str, type]:

@@ -35,6 +35,7 @@ class Outbox:
         self._credit: Callable[[], None] = lambda: None
         self._space: asyncio.Future[None] | None = None  # writers of chunks wait on it
         self._future: asyncio.Future[None] | None = None  # an async reader waits on it
+        self._took_it: asyncio.Future[None] | None = None  # a writer waits until that reader has it
         self._event = threading.Event()  # a reader on another thread waits on it
         self._asleep = False
         self._lock = threading.Lock()  # two readers in threads must not both take the last one
@@ -77,6 +78,12 @@ class Outbox:
         self._queue.append(chunk)
         self._ring()
 
+    async def taken_at_once(self) -> None:
+        """Let an async reader that is waiting have the chunk before the chain goes on. No other reader holds it up."""
+        if self._queue and self._future is not None:
+            self._took_it = asyncio.get_running_loop().create_future()
+            await self._took_it
+
     def make_space(self) -> None:
         """On the run's loop: the reader has taken some; let waiting writers look again."""
         if self._space is not None and len(self._queue) < self.room:
@@ -108,6 +115,8 @@ class Outbox:
             finally:
                 self._future = None
         outcome = self._queue.popleft()
+        if self._took_it is not None and not self._took_it.done():
+            self._took_it.set_result(None)
         self._took(outcome)
         return outcome
 

@@ -57,3 +57,5 @@ class Pieces:
         else:
             item.shown = True
         await self._outbox.put_piece(Piece(item.index, chunk))
+        if not self._restarts:  # one row: its events and its end come after the piece that came before them
+            await self._outbox.taken_at_once()

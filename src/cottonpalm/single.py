@@ -26,12 +26,17 @@ class SingleCalls(ChainFace):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The chain's output for one input, or its own exception."""
-        return bridge().wait(self.ainvoke(input, config, **kwargs))
+        return bridge().wait(self._answer(input, config, kwargs, awaited=False))
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """`invoke` on the running loop."""
-        async with AsyncRun(self._single(input, config, kwargs)) as run:
-            collected = Collected([input])
+        return await self._answer(input, config, kwargs, awaited=True)
+
+    async def _answer(
+        self, row: Any, config: RunnableConfig | None, kwargs: dict[str, Any], *, awaited: bool
+    ) -> Any:
+        async with AsyncRun(self._single(row, config, kwargs, awaited=awaited)) as run:
+            collected = Collected([row])
             collected.run = run
             await collected.fill(run)
         return collected.only()
@@ -53,7 +58,7 @@ class SingleCalls(ChainFace):
     ) -> AsyncIterator[Any]:
         """`stream` on the running loop."""
         collected = Collected([input])
-        async with AsyncRun(self._single(input, config, kwargs, streaming=True)) as run:
+        async with AsyncRun(self._single(input, config, kwargs, streaming=True, awaited=True)) as run:
             collected.run = run
             while (got := await collected.anext_of(run)) is not None:
                 for piece in collected.pieces(got):
@@ -61,8 +66,20 @@ class SingleCalls(ChainFace):
         collected.only()
 
     def _single(
-        self, row: Any, config: RunnableConfig | None, kwargs: dict[str, Any], *, streaming: bool = False
+        self,
+        row: Any,
+        config: RunnableConfig | None,
+        kwargs: dict[str, Any],
+        *,
+        streaming: bool = False,
+        awaited: bool = False,
     ) -> Engine:
+        """An engine for one row. One that is awaited takes the chain's async form, as the bare call would."""
         return self._assembly.engine(
-            [row], configs=one_each(config, 1), kwargs=kwargs, streaming=streaming, many=False
+            [row],
+            configs=one_each(config, 1),
+            kwargs=kwargs,
+            streaming=streaming,
+            many=False,
+            awaited=awaited,
         )
