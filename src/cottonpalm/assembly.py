@@ -238,6 +238,7 @@ class Assembly:
             item_timeout_s=settings.item_timeout_s,
             stall_timeout_s=settings.stall_timeout_s,
             max_failures=settings.max_failures,
+            budget=settings.budget,
             cap=cap,
             types=self.types if run_store is not None or on_disk else {},
             keep_input=settings.store_inputs,

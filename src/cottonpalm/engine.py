@@ -25,10 +25,11 @@ from cottonpalm.layers import stack, stack_on_failure
 from cottonpalm.layers.fallback import Fallback
 from cottonpalm.layers.reask import Reask
 from cottonpalm.layers.retry import RowRetry
-from cottonpalm.model import Event, Fault, Item, Kind, Outcome, RunEnded, RunStarted
+from cottonpalm.model import CostSpike, Event, Fault, Item, Kind, Outcome, RunEnded, RunStarted
 from cottonpalm.outbox import Outbox
 from cottonpalm.pieces import Pieces
 from cottonpalm.providers.raised import BudgetReached
+from cottonpalm.pure.alarms import Spikes
 from cottonpalm.request import live, loops
 from cottonpalm.request.account import ROW
 from cottonpalm.rows import Rows
@@ -79,6 +80,7 @@ class Engine:
         self._observers = list(observers)
         self._tally = Tally(job.max_failures)
         self._cached = CacheCounts()
+        self._spikes = Spikes()
         self._started, self._finished = clock.now(), False
         self._rows: Rows | None = None
         self._chunks: Chunks | None = None
@@ -279,12 +281,19 @@ class Engine:
         if item.stored is not None:  # counted when it was read
             return
         self._tally.add(outcome)
+        if self._observers and outcome.cost_pico:
+            self._compare(outcome.index, outcome.cost_pico)
         if outcome.status != "failed" or self.stopped is not None:
             return
         if outcome.error is not None and outcome.error.kind is Kind.STOP_RUN:
             self._stopping("fatal", f"no row can be answered: {outcome.error.message}", outcome.exception)
         elif why := self._tally.too_many():
             self._stopping("max_failures", why)
+
+    def _compare(self, index: int, cost_pico: int) -> None:
+        """A row that costs many times what the others do may be a mistake: say so while it can be stopped."""
+        if (median := self._spikes.median_if_spike(cost_pico)) is not None:
+            self._emit(CostSpike(index, cost_pico, median))
 
     def _failed(self, item: Item, exc: BaseException) -> Outcome:
         """The outcome of a row that raised. What no row survives stops the run and leaves the row to be done."""
@@ -443,7 +452,10 @@ class Engine:
             limit=self.account.limit(),
             cost_pico=tally.cost_pico,
             cost_known=tally.cost_known,
+            reported_pico=self.account.spending.reported,
             uncertain_pico=self.account.spending.uncertain,
+            budget_left_pico=self.account.budget_left(),
+            repeated=self.account.repeated,
             attempts=tally.attempts,
             started=self._started,
             finished=self._finished,

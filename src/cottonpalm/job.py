@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from cottonpalm.call import Caller
-    from cottonpalm.config import RetryPolicy
+    from cottonpalm.config import Budget, RetryPolicy
     from cottonpalm.gates.memory import CacheMemory
 
 
@@ -26,6 +26,7 @@ class Job:
     item_timeout_s: float | None = None
     stall_timeout_s: float = 900.0
     max_failures: float | None = None
+    budget: Budget | None = None
     cap: int | None = None  # rows at once, whatever the limits say
     types: Mapping[str, type] = field(default_factory=dict)
     keep_input: bool = True

@@ -250,6 +250,24 @@ class Paused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetShare(Event):
+    """A share of the budget is spent, told once each: 0.5, 0.8 and 1 (spent, or too little is left to go on)."""
+
+    share: float
+    spent_pico: int
+    budget_pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class CostSpike(Event):
+    """A row cost many times what rows cost here (the median)."""
+
+    index: int
+    cost_pico: int
+    median_pico: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded(Event):
     """The run is over, one way or another; `reason` is None for a normal end."""
 

@@ -16,6 +16,7 @@ from cottonpalm.sync import bridge
 if TYPE_CHECKING:
     from typing import Self
 
+    from cottonpalm.config import Budget
     from cottonpalm.engine import Engine
     from cottonpalm.faults import RunStopped
     from cottonpalm.model import Outcome
@@ -38,6 +39,11 @@ class BaseRun:
     def stats(self) -> Stats:
         """A snapshot of counts, limit and cost; from any thread."""
         return self._engine.stats()
+
+    @property
+    def budget(self) -> Budget | None:
+        """The run's budget, or None. Its amounts may be set while it runs: `run.budget.total = 20`."""
+        return self._engine.job.budget
 
     @property
     def store(self) -> RunStore | None:

@@ -63,7 +63,10 @@ class Stats:
     limit: float
     cost_pico: int
     cost_known: bool
+    reported_pico: int
     uncertain_pico: int
+    budget_left_pico: int | None
+    repeated: int
     attempts: int
     started: float
     finished: bool

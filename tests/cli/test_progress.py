@@ -206,6 +206,7 @@ def test_beyond_that_repeats_are_estimated_in_bounded_memory() -> None:
 
 def summary(**changes: object) -> dict[str, str]:
     given = Summary(
+        uncertain_pico=0,
         name="night",
         counts=Counts(ok=90, failed=10, repeats=5),
         left=0,

@@ -64,7 +64,8 @@ class Hand:
         if step == "permit":
             return self.row.run.turnstile(value[0]).force()
         if step == "money":
-            return self.row.run.ledger.try_grant(value, 0, self.row.run.spending)
+            granted = self.row.run.ledger.try_grant(value, 0, self.row.run.spending)
+            return granted if isinstance(granted, int) else 0
         if step == "send":
             self.sendings.append(value)
         return self.replies.pop(0) if step == "send" else None

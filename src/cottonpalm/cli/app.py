@@ -70,6 +70,10 @@ def run(
     fallback: o.Fallbacks = [],  # noqa: B006 - typer copies it
     max_failures: o.MaxFailures = None,
     budget: o.BudgetUsd = None,
+    budget_per_hour: o.BudgetPerHour = None,
+    on_budget: o.OnBudget = "stop",
+    price: o.Prices = [],  # noqa: B006 - typer copies it
+    max_output_tokens: o.MaxOutputTokens = None,
     cache: o.UseCache = False,
     store: o.StoreUrl = "cottonpalm.db",
     run: o.RunName = None,
@@ -109,6 +113,10 @@ def run(
         fallbacks=[absolute_model(spec, str(Path.cwd())) or spec for spec in fallback],
         max_failures=share_or_number(max_failures),
         budget_usd=budget,
+        budget_per_hour_usd=budget_per_hour,
+        on_budget=on_budget,
+        prices=price,
+        max_output_tokens=max_output_tokens,
         cache=cache,
     )
     check_what(job)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.model_options import check_url
 from cottonpalm.cli.models import check_model
+from cottonpalm.cli.money import check_money
 from cottonpalm.cli.problems import Problem, os_problem
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def check_what(job: Job) -> None:
         )
     if not job.timeout_s > 0:
         raise Problem(f"--timeout {job.timeout_s:g}: say a number of seconds above 0")
-    if job.budget_usd is not None and not 0 <= job.budget_usd < math.inf:
-        raise Problem(f"--budget {job.budget_usd:g}: say a number of US dollars, 0 or more")
+    check_money(job)
     if job.model is not None:
         check_model(job.model)
     for spec in job.fallbacks:

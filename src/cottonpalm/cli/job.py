@@ -44,6 +44,10 @@ class Job:
     fallbacks: list[str] = field(default_factory=list)
     max_failures: float | None = None
     budget_usd: float | None = None
+    budget_per_hour_usd: float | None = None
+    on_budget: str = "stop"
+    prices: list[str] = field(default_factory=list)
+    max_output_tokens: int | None = None
     cache: bool = False
     id_field: str | None = None
     priority_field: str | None = None

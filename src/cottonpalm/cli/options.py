@@ -202,6 +202,44 @@ BudgetUsd = Annotated[
         rich_help_panel=MONEY,
     ),
 ]
+BudgetPerHour = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-per-hour",
+        metavar="USD",
+        help="The most that any hour may cost, in US dollars.",
+        rich_help_panel=MONEY,
+    ),
+]
+OnBudget = Annotated[
+    str,
+    typer.Option(
+        "--on-budget",
+        metavar="stop|wait",
+        help="When the hour's money is spent: stop, or wait for more and keep an even pace until all rows are done.",
+        rich_help_panel=MONEY,
+    ),
+]
+Prices = Annotated[
+    list[str],
+    typer.Option(
+        "--price",
+        metavar="[MODEL=]IN:OUT",
+        help="Dollars per million tokens in and out, for models that are not in the price list or cost you something "
+        "else. Can be given several times; without MODEL, for all models.",
+        rich_help_panel=MONEY,
+    ),
+]
+MaxOutputTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-output-tokens",
+        metavar="N",
+        min=1,
+        help="With a budget: the most tokens of one answer, where the model's maximum is not known. It is sent along.",
+        rich_help_panel=MONEY,
+    ),
+]
 UseCache = Annotated[
     bool,
     typer.Option(

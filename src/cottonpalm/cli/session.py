@@ -14,6 +14,7 @@ from cottonpalm.cli import files, summary, wording
 from cottonpalm.cli.again import StoredRows
 from cottonpalm.cli.building import build
 from cottonpalm.cli.held import HeldStore
+from cottonpalm.cli.money import budget_of, prices_of
 from cottonpalm.cli.output import RunSlots
 from cottonpalm.cli.places import check_output, make_output
 from cottonpalm.cli.problems import Code, Problem, shown
@@ -21,7 +22,7 @@ from cottonpalm.cli.prompts import doubts
 from cottonpalm.cli.readers import open_rows
 from cottonpalm.cli.row_fields import RowFields
 from cottonpalm.cli.signals import Signals
-from cottonpalm.config import Budget, Cache
+from cottonpalm.config import Cache
 from cottonpalm.faults import ChainChanged, RunStopped, StoreError
 from cottonpalm.fingerprint import output_types
 from cottonpalm.processor import BatchProcessor
@@ -148,7 +149,8 @@ class Session:
             retry=job.retries,
             fallbacks=built.fallbacks,
             max_failures=job.max_failures,
-            budget=None if job.budget_usd is None else Budget(total=job.budget_usd),
+            budget=budget_of(job),
+            prices=prices_of(job.prices),
             cache=Cache(max_entries=CACHED, path=self._where.store) if job.cache else None,
             timeout=job.timeout_s,
             accept_truncated=job.accept_truncated,
@@ -273,6 +275,7 @@ class Session:
             cost_pico=stats.cost_pico if stats.cost_known else None,
             cost_total_pico=info.cost_pico if info else None,
             saved_pico=stats.cache.saved_pico if stats.cache.saved_known else None,
+            uncertain_pico=info.uncertain_pico if info else 0,
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=self._resume() if stopped else None,

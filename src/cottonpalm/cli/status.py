@@ -67,6 +67,8 @@ def _details(info: RunInfo) -> Iterator[tuple[str, Any]]:
     )
     yield "left", render.left_of(info)
     yield "cost", money(info.cost_pico)
+    if info.uncertain_pico:
+        yield "uncertain", f"up to {money(info.uncertain_pico)} besides"
     if facts.get("rate"):
         yield "rate", rate(facts["rate"])
     for key in ("input", "output", "chain", "model", "system", "prompt"):

@@ -124,6 +124,7 @@ class Summary:
     seconds: float
     cost_pico: int | None  # of this process; None: not known
     cost_total_pico: int | None  # of the run
+    uncertain_pico: int  # of the run, at most, besides
     results: str
     retry: str | None
     resume: str | None
@@ -135,6 +136,7 @@ class Summary:
             (self.name, self._rows()),
             ("time", self._time()),
             ("cost", self._cost()),
+            ("uncertain", self._uncertain()),
             ("repeats", self._repeats()),
         ]
         found += [("failed", self._failed()), ("results", self.results)]
@@ -168,6 +170,12 @@ class Summary:
         total = self.cost_total_pico
         whole = f" ({money(total)} for the whole run)" if total is not None and total > self.cost_pico else ""
         return f"{money(self.cost_pico)}, {tokens}{whole}"
+
+    def _uncertain(self) -> str:
+        if not self.uncertain_pico:
+            return ""
+        most = money(self.uncertain_pico)
+        return f"up to {most} besides, for requests whose answer never came, or did not say what it cost"
 
     def _repeats(self) -> str:
         """Rows that asked what another had asked: what the cache saved, or what it would have."""

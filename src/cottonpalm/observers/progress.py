@@ -18,7 +18,17 @@ from rich.table import Table
 from rich.text import Text
 
 from cottonpalm import clock
-from cottonpalm.model import Event, Kind, Paused, RequestFinished, RowFinished, RunEnded, RunStarted
+from cottonpalm.model import (
+    BudgetShare,
+    CostSpike,
+    Event,
+    Kind,
+    Paused,
+    RequestFinished,
+    RowFinished,
+    RunEnded,
+    RunStarted,
+)
 from cottonpalm.observers.words import clean, duration, money, rate, told
 
 if TYPE_CHECKING:
@@ -197,6 +207,12 @@ class Progress:
                 self.close()
             case Paused() if self._verbose or event.seconds >= LONG_PAUSE_S:
                 self.say(f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}")
+            case BudgetShare():
+                spent, budget = money(event.spent_pico), money(event.budget_pico)
+                self.say(f"budget: {event.share:.0%} reached, {spent} of {budget}")
+            case CostSpike():
+                cost, usual = money(event.cost_pico), money(event.median_pico)
+                self.say(f"row {event.index} cost {cost}, where others cost {usual}")
             case RequestFinished(kind=Kind()) if self._verbose:
                 self.say(self._request(event))
             case RowFinished() if self._verbose and event.outcome.error is not None:

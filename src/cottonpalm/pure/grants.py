@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Grant(Enum):
@@ -13,18 +16,28 @@ class Grant(Enum):
     STOP = "stop"  # even if all of them came back whole, it would not be enough
 
 
-class Ask(NamedTuple):
+class Ask:
     """What a request asks for, in pico-dollars.
 
     Attributes:
         most: the dearest it can be with the whole maximum of its answer.
-        least: the dearest it can be with the smallest maximum that is worth a try; the same where none is.
         slots: how many requests could be in flight at once.
     """
 
-    most: int
-    least: int
-    slots: int = 1
+    __slots__ = ("_least", "most", "slots")
+
+    def __init__(self, most: int, least: int | Callable[[], int], slots: int = 1) -> None:
+        self.most, self._least, self.slots = most, least, slots
+
+    @property
+    def least(self) -> int:
+        """The dearest it can be with the smallest maximum that is worth a try; `most` where none is.
+
+        Worked out only near a ceiling.
+        """
+        if not isinstance(self._least, int):
+            self._least = self._least()
+        return self._least
 
 
 class Room(NamedTuple):
@@ -54,6 +67,8 @@ def grant(room: Room, ask: Ask, in_flight: int) -> int | Grant:
     if room.now is None or room.ever is None:
         return ask.most
     share = room.now // max(1, ask.slots - in_flight)
+    if share >= ask.most:
+        return ask.most
     amount = min(ask.most, max(ask.least, share))
     if amount <= room.now:
         return amount

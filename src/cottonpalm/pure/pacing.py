@@ -31,7 +31,10 @@ class Hour:
     def __init__(self) -> None:
         self._steps: deque[Step] = deque()
         self._used = 0
-        self._even_s = 0.0  # the time at which an even pace would have spent all this
+        self._ahead, self._ahead_at_s = (
+            0.0,
+            0.0,
+        )  # pico-dollars that an even pace would not have spent, and when
 
     def add(self, pico: int, now_s: float, limit: int) -> None:
         """Spend so much, of a limit per hour."""
@@ -43,7 +46,7 @@ class Hour:
         else:
             self._steps.append(Step(end, pico))
         self._used += pico
-        self._even_s = max(self._even_s, now_s) + pico * HOUR_S / max(1, limit)
+        self._ahead, self._ahead_at_s = self._ahead_of(now_s, limit) + pico, now_s
 
     def load(self, spent: Iterable[tuple[float, int]], limit: int) -> None:
         """Take over what was spent earlier: (seconds of the same clock, pico-dollars). Before all `add`s."""
@@ -74,5 +77,7 @@ class Hour:
             now_s: the time.
             limit: pico-dollars per hour.
         """
-        due_s = max(self._even_s, now_s) + pending * HOUR_S / max(1, limit)
-        return max(0.0, due_s - now_s - BURST_S)
+        return max(0.0, (self._ahead_of(now_s, limit) + pending) * HOUR_S / max(1, limit) - BURST_S)
+
+    def _ahead_of(self, now_s: float, limit: int) -> float:
+        return max(0.0, self._ahead - (now_s - self._ahead_at_s) * limit / HOUR_S)

@@ -62,8 +62,9 @@ class Tariff(NamedTuple):
         return max(rates.bound(extent) for rates in self.dearest)
 
     def per_output_token(self, *, media: bool) -> int:
-        """The most that one more token of output can cost."""
-        return max(self.bound(Extent(0, n, media)) - self.bound(Extent(0, 0, media)) for n in (1, 1000)) or 1
+        """What one more token of output costs at most, on the average of a thousand."""
+        thousand = self.bound(Extent(0, 1000, media)) - self.bound(Extent(0, 0, media))
+        return max(1, -(-thousand // 1000))
 
 
 class PriceBook:

@@ -42,6 +42,45 @@ _SOLD: Final = frozenset({b"web_search", b"file_search", b"web_fetch"})  # at a 
 _SEARCHES: Final = ("web_search", "file_search", "web_fetch")
 
 
+# Whatever has none of the words above: the common request, which need not be searched for them.
+_PLAIN: Final = frozenset(
+    {
+        *(
+            "model",
+            "messages",
+            "system",
+            "instructions",
+            "max_tokens",
+            "max_completion_tokens",
+            "max_output_tokens",
+        ),
+        *(
+            "temperature",
+            "top_p",
+            "top_k",
+            "n",
+            "stop",
+            "stop_sequences",
+            "seed",
+            "stream",
+            "stream_options",
+            "user",
+        ),
+        *("service_tier", "reasoning_effort", "reasoning", "presence_penalty", "frequency_penalty", "store"),
+    }
+)
+
+
+def _is_plain(body: dict[str, Any]) -> bool:
+    """Nothing but text goes in and out, and all of it is here."""
+    if not _PLAIN.issuperset(body) or type(body.get("system", "")) is not str:
+        return False
+    messages = body.get("messages")
+    return type(messages) is list and all(
+        type(one) is dict and type(one.get("content")) is str and len(one) == 2 for one in messages
+    )
+
+
 def extent(call: Call, tariff: Tariff, output_tokens: int | None = None) -> Extent | str:
     """The most that this request can use; or, in words, why that cannot be known and what to set.
 
@@ -57,15 +96,19 @@ def extent(call: Call, tariff: Tariff, output_tokens: int | None = None) -> Exte
             f"requests to {call.model!r} name no maximum of output tokens: set max_tokens on the model, "
             "or Budget(max_output_tokens=...) (--max-output-tokens)"
         )
+    if _is_plain(body):
+        answers = maximum.answers_of(body) if "n" in body else 1
+        into = len(call.content) + MESSAGE_TOKENS * (len(body["messages"]) + 1)
+        return Extent(into * answers, output * answers)
     uses = _uses(call, tariff)
     if isinstance(uses, str):
         return uses
-    into = _input(call, tariff, out_of_sight=uses > 0)
-    if isinstance(into, str):
-        return into
+    read = _input(call, tariff, out_of_sight=uses > 0)
+    if isinstance(read, str):
+        return read
     answers, rounds = maximum.answers_of(body), uses + 1
-    media = _MEDIA.search(call.content) is not None or into == tariff.window
-    return Extent(into * answers * rounds, output * answers * rounds, media, uses * answers)
+    media = _MEDIA.search(call.content) is not None or read == tariff.window
+    return Extent(read * answers * rounds, output * answers * rounds, media, uses * answers)
 
 
 def _input(call: Call, tariff: Tariff, *, out_of_sight: bool) -> int | str:

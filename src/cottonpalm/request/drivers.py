@@ -32,7 +32,9 @@ async def drive(row: RowAccount, call: Call, door: Door) -> Any:
                 case "permit":
                     result = _free_permit(row, *value) or await _permit(row, *value)
                 case "money":
-                    result = await _money(row, value)
+                    result = _free_money(row, value)
+                    if result is Grant.WAIT:
+                        result = await _money(row, value)
                 case _:
                     with row.idling():
                         await asyncio.sleep(value)
@@ -103,21 +105,22 @@ def _force(row: RowAccount, key: str) -> Permit:
     return turnstile.force()
 
 
+def _free_money(row: RowAccount, ask: Ask) -> int | Grant:
+    """Money, if it need not be waited for; 0 where there is none left."""
+    answer = _ledger(row).try_grant(ask, row.priority, row.run.spending)
+    return 0 if answer is Grant.STOP else answer
+
+
 async def _money(row: RowAccount, ask: Ask) -> int:
-    ledger, account = _ledger(row), row.run.spending
-    answer = ledger.try_grant(ask, row.priority, account)
-    if answer is Grant.WAIT:
-        row.drain()
-        with row.run.waiting_for_money():
-            return await ledger.agrant(ask, row.priority, account)
-    return 0 if isinstance(answer, Grant) else answer
+    row.drain()
+    with row.run.waiting_for_money():
+        return await _ledger(row).agrant(ask, row.priority, row.run.spending)
 
 
 def _money_sync(row: RowAccount, ask: Ask) -> int:
+    if not isinstance(answer := _free_money(row, ask), Grant):
+        return answer
     ledger, account = _ledger(row), row.run.spending
-    answer = ledger.try_grant(ask, row.priority, account)
-    if answer is not Grant.WAIT:
-        return 0 if isinstance(answer, Grant) else answer
     row.drain()
     if not runs_a_loop():
         with row.run.waiting_for_money(), row.parking() as on_wait:

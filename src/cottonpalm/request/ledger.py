@@ -105,7 +105,8 @@ class Ledger(Waitroom[int]):
                 answer = answer if answer is Grant.STOP else Grant.WAIT
             else:
                 answer = self._take(wanted)
-        self._lease()
+        if self._short:
+            self._lease()
         return answer
 
     async def agrant(self, ask: Ask | int, priority: float = 0, account: Spending | None = None) -> int:
@@ -187,6 +188,11 @@ class Ledger(Waitroom[int]):
             return 0.0
         with self._lock:
             return self._hour.used(clock.now()) / max(1, per_hour)
+
+    def left(self) -> int | None:
+        """What is neither spent nor reserved, now; None without a limit."""
+        with self._lock:
+            return self._room().now
 
     def __repr__(self) -> str:
         total = self._limits.total
@@ -275,7 +281,8 @@ class Ledger(Waitroom[int]):
 
     def _wake(self, served: Iterable[Place]) -> None:
         super()._wake(served)
-        self._lease()
+        if self._short:
+            self._lease()
 
     def _lease(self) -> None:
         """Lease for all that came up short, one write per run at a time."""

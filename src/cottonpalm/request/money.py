@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -36,26 +35,33 @@ class Money:
     def __init__(self, row: RowAccount, call: Call, *, whole: bool = False) -> None:
         self._row, self._call, self._whole = row, call, whole
         self._run: RunAccount = row.run
-        self.reserved = 0
+        self.reserved = self._bound = 0
+        self._extent: Extent | str | None = None
         self.sent: int | None = None  # the maximum that we put into the request
         self.tariff = row.run.tariff(call)
         self.rates = self.tariff.rates
 
     # -- before it is sent
 
-    @cached_property
+    @property
     def most_output(self) -> int | None:
         """The most tokens of one answer: the request's own word, the user's, or what the model can do at all."""
         own = self._call.family.maximum.of(self._call.body)
         return own or self._run.max_output_tokens or self.tariff.most_output
 
-    @cached_property
+    @property
     def extent(self) -> Extent | str:
         """The most it can use, or why that cannot be known. Worked out only for a budget or an estimate."""
+        if self._extent is None:
+            self._extent = self._worked_out()
+        return self._extent
+
+    def _worked_out(self) -> Extent | str:
         found = extent(self._call, self.tariff, self.most_output)
         if isinstance(found, str):
             return found
-        return found._replace(input_tokens=self._run.stretched(self._call, found.input_tokens))
+        into = self._run.stretched(self._call, found.input_tokens)
+        return found if into == found.input_tokens else found._replace(input_tokens=into)
 
     @property
     def bound(self) -> int | None:
@@ -78,12 +84,16 @@ class Money:
 
     def ask(self, bound: int) -> Ask:
         """What to ask the ledger for."""
-        slots = int(self._run.limit())
+        self._bound = bound
+        return Ask(bound, self._least, int(self._run.limit()))
+
+    def _least(self) -> int:
+        """The most it can cost with the smallest maximum that is worth a try."""
         least = self._least_output()
-        if least is None or isinstance(self.extent, str) or self.most_output is None:
-            return Ask(bound, bound, slots)
+        if least is None or isinstance(self.extent, str):
+            return self._bound
         answers = self._call.family.maximum.answers_of(self._call.body)
-        return Ask(bound, self.tariff.bound(self.extent._replace(output_tokens=least * answers)), slots)
+        return self.tariff.bound(self.extent._replace(output_tokens=least * answers))
 
     def _least_output(self) -> int | None:
         """The smallest maximum worth a try, in tokens of one answer; None where it must not be touched."""
@@ -103,13 +113,12 @@ class Money:
     def granted(self, amount: int) -> None:
         """So much was reserved: make the request keep within it."""
         self.reserved = amount
-        call, most = self._call, self.most_output
-        if isinstance(self.extent, str) or most is None or self.tariff.free:
-            return
-        if amount < self.tariff.bound(self.extent):
+        run, call = self._run, self._call
+        bound = self._bound or self.bound or 0
+        if amount < bound and (most := self.most_output) is not None:
             self.sent = self._affordable(amount, most)
-        elif call.family.maximum.of(call.body) is None and self._run.max_output_tokens and not call.signed:
-            self.sent = most  # the user's own word, which the provider is to keep too
+        elif run.max_output_tokens and call.family.maximum.of(call.body) is None and not call.signed:
+            self.sent = run.max_output_tokens  # the user's own word, which the provider is to keep too
 
     def _affordable(self, amount: int, most: int) -> int:
         """The largest maximum of one answer whose bound is within the amount."""

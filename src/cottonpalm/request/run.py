@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from random import Random, getrandbits
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from cottonpalm.model import Fault, Kind
+from cottonpalm.model import BudgetShare, Fault, Kind
 from cottonpalm.providers import classify
+from cottonpalm.pure.alarms import Shares
 from cottonpalm.pure.outputs import Outputs
 from cottonpalm.request.spending import Spending
 from cottonpalm.request.timeouts import Timeouts
@@ -125,6 +126,7 @@ class RunAccount:
         self._tariffs: dict[tuple[str, str | None], Tariff] = {}
         self._outputs: dict[str, Outputs] = {}
         self._stretch: dict[str, int] = {}  # per mille of the bound of input, by host and model
+        self._shares = Shares()
         self._said: set[str] = set()
         self._lock = threading.Lock()
 
@@ -266,14 +268,29 @@ class RunAccount:
         with self._lock:
             self.repeated += 1
 
+    def budget_left(self) -> int | None:
+        """Pico-dollars of the budget that are neither spent nor reserved; None without a ceiling."""
+        return None if self.ledger is None else self.ledger.left()
+
     def why_no_money(self, model: str) -> str:
         """Why a request was not sent."""
         if (failure := self.spending.failure) is not None:
             return f"what is spent cannot be made durable, and so no request is sent: {failure}"
+        self._tell_share(1.0)
         return f"the budget does not allow for another request to {model!r}"
 
     def spent_more(self) -> None:
         """A request was booked: tell of a share of the budget that is reached now."""
+        if self.ledger is not None:
+            self._tell_share(self.ledger.share())
+
+    def _tell_share(self, share: float) -> None:
+        ledger = self.ledger
+        if ledger is None or (told := self._shares.passed(share)) is None:
+            return
+        total, per_hour, _ = ledger.limits
+        budget = total if total is not None else per_hour or 0
+        self.tell(BudgetShare(told, round(ledger.share() * budget), budget))
 
     @contextmanager
     def waiting_for_money(self) -> Iterator[None]:

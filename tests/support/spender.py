@@ -1,0 +1,194 @@
+"""Many rows that spend one budget, in virtual time: real requests, ledger and turnstile, a provider by numbers.
+
+Rows ask a small model; those that fail there ask one ten times dearer. Lengths of answers have a heavy tail, and a
+share of all requests fails. The provider keeps books of its own: what it charged is compared with what we say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx2
+
+from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
+from cottonpalm.pure.prices import PriceBook
+from cottonpalm.request.account import ROW, RowAccount, RunAccount
+from cottonpalm.request.attempts import Done, Reply
+from cottonpalm.request.drivers import drive
+from cottonpalm.request.ledger import Ledger, Limits
+from cottonpalm.request.shapes import recognise
+from cottonpalm.request.turnstile import Turnstiles
+from cottonpalm.testing import virtual_run
+
+if TYPE_CHECKING:
+    from cottonpalm.request.shapes import Call
+    from cottonpalm.request.spending import Spending
+
+SMALL, LARGE = "small", "large"
+PRICES: Final = {SMALL: (1.0, 2.0), LARGE: (10.0, 20.0)}  # dollars per million tokens
+RATE: Final = {SMALL: (10**6, 2 * 10**6), LARGE: (10**7, 2 * 10**7)}  # pico-dollars per token
+PROMPT_BYTES: Final = 400
+MOST_TOKENS: Final = 1_000
+BOUND: Final = 10 * ((PROMPT_BYTES + 150) * 10**6 + MOST_TOKENS * 2 * 10**6)  # of the dearest request, about
+URL: Final = ("https", "sim.invalid", None, "/v1/chat/completions")
+
+
+@dataclass
+class Provider:
+    """What the provider saw. `charged` is in pico-dollars, and so is `lost`: charged for answers that never came."""
+
+    rng: Random
+    faults: float
+    losses: float
+    mark: int  # the sum at which `mean_in_flight` ends
+    charged: int = 0
+    lost: int = 0
+    requests: int = 0
+    in_flight: int = 0
+    cut: int = 0
+    _since: float = 0.0
+    _area: float = 0.0
+    _over: float = 0.0
+
+    def _turn(self, change: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if self.charged < self.mark:
+            self._area += self.in_flight * (now - self._since)
+            self._over = now
+        self._since = now
+        self.in_flight += change
+
+    @property
+    def mean_in_flight(self) -> float:
+        """Until the mark."""
+        return self._area / self._over if self._over else 0.0
+
+    async def answer(self, body: dict[str, Any], size: int) -> Reply:
+        """One request, from its arrival to its answer."""
+        rng, number = self.rng, self.requests
+        self.requests += 1
+        draw, wanted = rng.random(), int(rng.lognormvariate(5.3, 1.0)) + 1
+        self._turn(+1)
+        await asyncio.sleep(0.2 + wanted * 0.01 * rng.uniform(0.8, 1.2))
+        self._turn(-1)
+        if draw < self.faults:
+            return Reply(429 if number % 50 == 0 else 500, {}, b"{}")
+        written = min(wanted, body["max_tokens"])
+        self.cut += written < wanted
+        into, out = RATE[body["model"]]
+        cost = size // 4 * into + written * out
+        self.charged += cost
+        if draw < self.faults + self.losses:
+            self.lost += cost
+            return Reply(error=httpx2.ReadError("the connection broke"))
+        usage = {"prompt_tokens": size // 4, "completion_tokens": written}
+        finish = "length" if written < wanted else "stop"
+        choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": "x"}}
+        return Reply(
+            200, {}, json.dumps({"choices": [choice], "model": body["model"], "usage": usage}).encode()
+        )
+
+
+@dataclass
+class Wire:
+    """A door to the provider."""
+
+    provider: Provider
+    content: bytes
+
+    async def once(self, _timeout_s: float, _timeouts: Any, _call: Any, body: bytes | None) -> Reply:
+        sent = body or self.content
+        return await self.provider.answer(json.loads(sent), len(self.content))
+
+    def response(self, done: Done, _gap_s: float) -> Done:
+        return done
+
+
+@dataclass
+class Result:
+    """How the money was spent, in pico-dollars, and how fast."""
+
+    budget: int
+    provider: Provider
+    ledger: Ledger
+    spending: Spending
+    repeated: int
+    rows: int
+    spent_at: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def spent(self) -> float:
+        """The share of the budget that is booked."""
+        return self.ledger.spent / self.budget
+
+    def check(self) -> None:
+        """What must hold, whatever happened."""
+        charged = self.provider.charged
+        assert self.ledger.spent <= self.budget, "the ceiling was passed"
+        assert charged <= self.budget, "more was charged than there is"
+        assert self.ledger.overshoot == self.ledger.reserved == self.ledger.in_flight == 0
+        assert self.spending.reported == charged - self.provider.lost, "a token is missing"
+        assert self.spending.reported <= charged <= self.spending.reported + self.spending.uncertain
+
+
+def spend(
+    seed: int, *, slots: int, budget: int, faults: float = 0.2, losses: float = 0.0, tighten: bool = True
+) -> Result:
+    """Let rows spend a budget until nothing is left for another."""
+    return virtual_run(_spend(Random(seed), slots, budget, faults, losses, tighten=tighten), seed=seed)
+
+
+async def _spend(
+    rng: Random, slots: int, budget: int, faults: float, losses: float, *, tighten: bool
+) -> Result:
+    provider = Provider(rng, faults, losses, budget * 97 // 100)
+    ledger = Ledger(Limits(budget))
+    run = RunAccount(
+        turnstiles=Turnstiles(AdaptiveConcurrency(slots, slots, slots)),
+        ledger=ledger,
+        prices=PriceBook(PRICES),
+        retry=RetryPolicy(transient_tries=2, base_s=0.1, cap_s=1.0, allowance_share=1.0),
+        timeout_s=10**6,
+        accept_truncated=True,
+        tighten=tighten,
+    )
+    rows = iter(range(10**6))
+    done = [0]
+
+    async def worker() -> None:
+        while run.stopped is None:
+            await _row(run, provider, next(rows))
+            done[0] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(slots + slots // 4):
+            group.create_task(worker())
+    return Result(budget, provider, ledger, run.spending, run.repeated, done[0])
+
+
+async def _row(run: RunAccount, provider: Provider, index: int) -> None:
+    row = RowAccount(run, index)
+    token = ROW.set(row)
+    try:
+        for model in (SMALL, LARGE):
+            call = a_call(model, index)
+            done = await drive(row, call, Wire(provider, call.content))  # type: ignore[arg-type]
+            if done.raw is None or row.spent is None:
+                return
+    except Exception:  # out of money
+        return
+    finally:
+        row.close()
+        ROW.reset(token)
+
+
+def a_call(model: str, index: int) -> Call:
+    text = f"row {index} ".ljust(PROMPT_BYTES, "x")
+    body = {"model": model, "max_tokens": MOST_TOKENS, "messages": [{"role": "user", "content": text}]}
+    call = recognise("POST", URL, {}, json.dumps(body).encode())
+    assert call is not None
+    return call
