@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable, RunnableConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_core.prompts import BasePromptTemplate
     from langchain_core.runnables.graph import Graph
     from langchain_core.runnables.utils import ConfigurableFieldSpec
     from langchain_core.utils.pydantic import TypeBaseModel
+    from pydantic import BaseModel
 
 
 class ChainFace(Runnable[Any, Any]):
@@ -17,6 +21,7 @@ class ChainFace(Runnable[Any, Any]):
 
     def __init__(self, chain: Runnable[Any, Any]) -> None:
         self.chain = chain
+        self.name = getattr(chain, "name", None)
 
     @property
     def InputType(self) -> type:
@@ -39,6 +44,26 @@ class ChainFace(Runnable[Any, Any]):
     def get_output_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
         """The chain's output schema."""
         return self.chain.get_output_schema(config)
+
+    def get_input_jsonschema(self, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
+        """The chain's input schema as JSON schema."""
+        return self.chain.get_input_jsonschema(config, **kwargs)
+
+    def get_output_jsonschema(self, config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
+        """The chain's output schema as JSON schema."""
+        return self.chain.get_output_jsonschema(config, **kwargs)
+
+    def config_schema(self, *, include: Sequence[str] | None = None) -> type[BaseModel]:
+        """The schema of what a config may hold for the chain."""
+        return self.chain.config_schema(include=include)
+
+    def get_config_jsonschema(self, *, include: Sequence[str] | None = None) -> dict[str, Any]:
+        """The same as JSON schema."""
+        return self.chain.get_config_jsonschema(include=include)
+
+    def get_prompts(self, config: RunnableConfig | None = None) -> list[BasePromptTemplate[Any]]:
+        """The chain's prompts."""
+        return self.chain.get_prompts(config)
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """The chain's graph."""

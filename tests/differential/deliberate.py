@@ -38,6 +38,7 @@ ELSEWHERE: Final = (
     "A request may take 600 seconds",
     "Rows may be answered without a call",
     "`priorities` and `ids` are the processor's own keywords",
+    "A row's callbacks may hold one of cottonpalm's",
     "A chain gets a copy of a row that is a dict or a list",
     "`invoke` and `stream` never touch the store",
     "A stream that has shown something is not tried again",

@@ -491,16 +491,3 @@ def test_a_killed_process_showed_nothing_that_is_not_stored_and_nothing_stored_i
             later = {arrival.text for arrival in server.arrivals if arrival.seq >= before}
             assert not later & stored, "a stored row was asked again"
     forks.communicate(timeout=20)
-
-
-OTHER_PYTHON = os.environ.get("COTTONPALM_OTHER_PYTHON", "")
-
-
-@pytest.mark.skipif(not OTHER_PYTHON, reason="COTTONPALM_OTHER_PYTHON names no second interpreter")
-def test_a_run_of_one_python_goes_on_under_another(tmp_path: Path) -> None:
-    path = tmp_path / "runs.db"
-    with Loopback() as server:
-        for python, count in ((sys.executable, 30), (OTHER_PYTHON, 50)):
-            out, _ = program(path, server.openai_url, count, python=python).communicate(timeout=60)
-            assert out.endswith("done\n")
-        assert server.counts == {f"row {n}": 1 for n in range(50)}
