@@ -21,6 +21,11 @@ def wall() -> float:
     return _wall()
 
 
+def cpu() -> float:
+    """CPU seconds of this process so far, all threads together; never replaced."""
+    return time.process_time()
+
+
 def replace(now_: Callable[[], float] | None = None, wall_: Callable[[], float] | None = None) -> None:
     """Use other sources of time; None puts the real ones back. For tests on a virtual loop."""
     global _now, _wall  # noqa: PLW0603 - one clock for the process is the point

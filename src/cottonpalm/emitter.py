@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm import clock
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,9 +31,12 @@ class Emitter:
         failed: Callable[[BaseException, list[Outcome]], None],
         loop: asyncio.AbstractEventLoop,
         spent: Callable[[], Spent] | None = None,
+        *,
+        waited: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._spent = spent  # what the run has spent by now: durable with the rows it belongs to
         self._store, self._emit, self._failed, self._loop = store, emit, failed, loop
+        self._waited, self._began_s = waited, 0.0  # told how long each group took
         self._rows: list[StoredRow] = []
         self._outcomes: list[Outcome] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -74,6 +79,7 @@ class Emitter:
         rows, outcomes = self._rows, self._outcomes
         self._rows, self._outcomes, self._under_way, self._asked = [], [], True, False
         spent = None if self._spent is None else self._spent()
+        self._began_s = clock.now()
         self._store.write(rows, lambda error: self._written(outcomes, error), spent)
 
     def _written(self, outcomes: list[Outcome], error: BaseException | None) -> None:
@@ -85,6 +91,7 @@ class Emitter:
 
     def _durable(self, outcomes: list[Outcome], error: BaseException | None) -> None:
         self._under_way = False
+        self._waited(clock.now() - self._began_s)
         if error is not None:
             lost, self._rows, self._outcomes = outcomes + self._outcomes, [], []
             self._failed(error, lost)

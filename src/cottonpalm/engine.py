@@ -25,7 +25,8 @@ from cottonpalm.layers import stack, stack_on_failure
 from cottonpalm.layers.fallback import Fallback
 from cottonpalm.layers.reask import Reask
 from cottonpalm.layers.retry import RowRetry
-from cottonpalm.model import CostSpike, Event, Fault, Item, Kind, Outcome, RunEnded, RunStarted
+from cottonpalm.model import CostSpike, Event, Fault, Item, Kind, Outcome, RowRestarted, RunEnded, RunStarted
+from cottonpalm.observers.profiler import Look, Profiler
 from cottonpalm.outbox import Outbox
 from cottonpalm.pieces import Pieces
 from cottonpalm.providers.raised import BudgetReached
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from cottonpalm.gates.memory import CacheMemory
     from cottonpalm.job import Job
     from cottonpalm.judge import Judge
+    from cottonpalm.observers.report import Report
     from cottonpalm.protocols import Gate, Inner, Layer, Observer, RunStore
     from cottonpalm.request.account import RunAccount
     from cottonpalm.source import Reader
@@ -81,6 +83,7 @@ class Engine:
         self._tally = Tally(job.max_failures)
         self._cached = CacheCounts()
         self._spikes = Spikes()
+        self._profiler = Profiler(self._look, cached=job.cache is not None)
         self._started, self._finished = clock.now(), False
         self._rows: Rows | None = None
         self._chunks: Chunks | None = None
@@ -124,6 +127,7 @@ class Engine:
 
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
+        self._profiler.end()
         self.account.turnstiles.forget(self.account.rows_key)
         error = error or self.reader.error or self.stopped
         try:
@@ -141,10 +145,9 @@ class Engine:
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
-        whole = self.job.ordered and self.job.total is not None
-        self._ahead = sys.maxsize if whole else ROOM // 2
+        whole = self._whole = self.job.ordered and self.job.total is not None
         held_apart = self.job.chunk_size if self.job.chunk_pause_s else None
-        window = Window(self._ahead, ordered=self.job.ordered, chunk_size=held_apart)
+        window = Window(self._read_ahead(), ordered=self.job.ordered, chunk_size=held_apart)
         chunks = self._chunks = self._chunked(loop)
         emitter = Emitter(
             self.store,
@@ -152,6 +155,7 @@ class Engine:
             self._store_failed,
             loop,
             self.account.spending.record,
+            waited=partial(self._profiler.waited, "store"),
         )
         gates: list[Gate] = []
         rows = self._rows = Rows(
@@ -165,6 +169,7 @@ class Engine:
             events=self._emit if self._observers else None,
             whole=whole,
             chunks=chunks,
+            slept=partial(self._profiler.waited, "backoff"),
         )
         gates.extend(self._gates(rows))
         self._window = window
@@ -184,6 +189,7 @@ class Engine:
         stall = StallWatch(self.job.stall_timeout_s, self.account, loop, self._stalled)
         self.account.on_change = self._nudge
         self.account.on_stop = self._request_stopped
+        self.account.measure = self._profiler if self.job.many else None
         self.account.emit = self._emit_from_anywhere if self._observers else None
         self._emit(RunStarted(self.job.name, self.job.total))
         rows.closing = self.stopped is not None
@@ -200,6 +206,17 @@ class Engine:
                 self._crew.close()
                 if chunks is not None:
                     chunks.close()
+
+    def _read_ahead(self) -> int:
+        """Rows to keep in the window, which is filled up when it is half empty.
+
+        A list with priorities is read whole. Of other sources, four times the limit always wait to be chosen from,
+        also where as many as the limit start at once.
+        """
+        if self._whole:
+            return sys.maxsize
+        times = 2 * (AHEAD + 1) if self.job.ordered else AHEAD
+        return max(ROOM // 2, int(times * self.account.limit()))
 
     def _chunked(self, loop: asyncio.AbstractEventLoop) -> Chunks | None:
         job = self.job
@@ -253,7 +270,11 @@ class Engine:
         """Where pieces go, in a streaming run. One row's stream has no way to say that it starts over."""
         if not self.job.streaming:
             return None
-        return Pieces(self.outbox, self._emit, restarts=self.job.many)
+        return Pieces(self.outbox, self._restarted, restarts=self.job.many)
+
+    def _restarted(self, index: int) -> None:
+        self._profiler.restarted()
+        self._emit(RowRestarted(index))
 
     @staticmethod
     async def _dispatch(item: Item) -> Any:
@@ -283,6 +304,8 @@ class Engine:
         self._tally.add(outcome)
         if self._observers and outcome.cost_pico:
             self._compare(outcome.index, outcome.cost_pico)
+        if self.job.many:
+            self._profiler.row(item, outcome)
         if outcome.status != "failed" or self.stopped is not None:
             return
         if outcome.error is not None and outcome.error.kind is Kind.STOP_RUN:
@@ -415,7 +438,7 @@ class Engine:
         self._nudged = False
         limit = int(AHEAD * self.account.limit())
         self.outbox.room = max(ROOM, limit)
-        self._window.capacity = max(self._ahead, limit)
+        self._window.capacity = self._read_ahead()
         self.outbox.make_space()
         if self._rows is None or self._finished:
             return
@@ -437,6 +460,29 @@ class Engine:
 
     def _emit_from_anywhere(self, event: Event) -> None:
         self._on_loop(partial(self._emit, event))
+
+    def report(self) -> Report:
+        """Where the time and the money went so far, from any thread."""
+        return self._profiler.report(self.reader.stored)
+
+    def _look(self) -> Look:
+        rows, account = self._rows, self.account
+        state = "" if rows is None or self._finished else self._holding_back(rows)
+        return Look(state, account.limit(), account.in_flight())
+
+    def _holding_back(self, rows: Rows) -> str:
+        """Why no more rows are let in, now that one has just ended; "own": only our own work is in the way."""
+        if self._held:
+            return "held"
+        if rows.owed >= self.outbox.room:
+            return "reader"
+        if self.account.waiting:
+            return "limit"
+        if not self._window:
+            return "tail" if rows.feed.done else "source"
+        if self._cap is not None and rows.active + 1 >= self._cap:
+            return "cap"
+        return "own" if self._want(rows.active + 1) else "limit"
 
     def stats(self) -> Stats:
         """A snapshot, from any thread."""

@@ -47,6 +47,7 @@ class Feed:
     def _arrived(self, items: list[Item], *, done: bool) -> None:
         arrival_s = clock.now()
         for item in self.reader.fill(items):
+            item.arrived_s = arrival_s
             self.window.push(item, arrival_s)
         self.done = done or self.reader.error is not None
         if self.on_arrival is not None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.model import RowRestarted
 from cottonpalm.outbox import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cottonpalm.model import Event, Item
+    from cottonpalm.model import Item
     from cottonpalm.outbox import Outbox
 
 
@@ -34,20 +33,20 @@ class Pieces:
 
     Args:
         outbox: where the reader finds them; a slow reader slows their rows.
-        emit: told of restarts.
+        restarted: told of each row that starts over.
         restarts: whether the reader can be told that a row starts over; else what was shown is final, and a row that
             fails after its first piece is not asked again.
     """
 
-    def __init__(self, outbox: Outbox, emit: Callable[[Event], None], *, restarts: bool) -> None:
-        self._outbox, self._emit, self._restarts = outbox, emit, restarts
+    def __init__(self, outbox: Outbox, restarted: Callable[[int], None], *, restarts: bool) -> None:
+        self._outbox, self._restarted, self._restarts = outbox, restarted, restarts
 
     async def begin(self, item: Item) -> None:
         """The row's answer begins: what the reader has of an earlier one is void, and it is told so."""
         if not item.begun:
             return
         item.begun = False
-        self._emit(RowRestarted(item.index))
+        self._restarted(item.index)
         await self._outbox.put_piece(Piece(item.index, RESTARTED))
 
     async def show(self, item: Item, chunk: Any) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from cottonpalm.model import Event, Item, Outcome, Parked
+from cottonpalm.model import Event, Item, Outcome, Parked, Usage
 
 Inner: TypeAlias = Callable[[Item], Awaitable[Any]]
 
@@ -36,6 +36,24 @@ class Observer(Protocol):
 
     def see(self, event: Event) -> None:
         """Take note of one event."""
+
+
+class Measure(Protocol):
+    """Told by the request level where its time goes. Called from any thread; never blocks."""
+
+    def request(
+        self, model: str, seconds: float, usage: Usage | None, cost_pico: int | None, *, ok: bool
+    ) -> None:
+        """One try of a request is over."""
+
+    def retried(self) -> None:
+        """A request will be sent again."""
+
+    def waited(self, what: Literal["permit", "pause", "backoff"], seconds: float) -> None:
+        """A request has waited so long: in line, for the end of a provider's pause, before its next try."""
+
+    def paused(self, seconds: float) -> None:
+        """A provider asked all requests to wait so long."""
 
 
 class StoredRow(NamedTuple):

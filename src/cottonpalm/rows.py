@@ -36,6 +36,7 @@ class Rows:
         on_finish: told of every outcome; decides whether the run must stop.
         events: told of every event, or None where nobody listens.
         whole: a list with priorities: nothing starts before all of it is read, so that the order is exact.
+        slept: told of each backoff of a whole row, in seconds.
         chunks: counts the rows by chunk, and may hold the next chunk back; None: there are none.
     """
 
@@ -54,10 +55,11 @@ class Rows:
         events: Callable[[Event], None] | None,
         whole: bool = False,
         chunks: Chunks | None = None,
+        slept: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._window, self._gates, self._emitter, self._outbox = window, gates, emitter, outbox
         self._pack, self._want, self._on_finish, self._events = pack, want, on_finish, events
-        self._whole, self._chunks = whole, chunks
+        self._whole, self._chunks, self._slept = whole, chunks, slept
         self._told = events is not None or chunks is not None  # somebody hears of rows before their reader
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -157,6 +159,7 @@ class Rows:
             await asyncio.sleep(seconds)
         finally:
             self.active += 1
+            self._slept(seconds)
 
     def aside(self, item: Item, out: bool) -> None:
         """All open requests of this row sleep or wait out a pause: it gives its place up (or takes it back)."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine import Engine
     from cottonpalm.faults import RunStopped
     from cottonpalm.model import Outcome
+    from cottonpalm.observers.report import Report
     from cottonpalm.protocols import RunStore
     from cottonpalm.tally import Stats
 
@@ -44,6 +45,11 @@ class BaseRun:
     def budget(self) -> Budget | None:
         """The run's budget, or None. Its amounts may be set while it runs: `run.budget.total = 20`."""
         return self._engine.job.budget
+
+    @property
+    def report(self) -> Report:
+        """Where the time and the money went, so far or in all; from any thread. `print(run.report.text())`."""
+        return self._engine.report()
 
     @property
     def store(self) -> RunStore | None:

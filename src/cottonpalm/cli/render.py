@@ -50,6 +50,11 @@ class Screen:
         if not self.quiet:
             self._print(Text(f"  {clean(command, None)}"))
 
+    def report(self, text: str) -> None:
+        """Lines laid out already, unless quiet."""
+        if not self.quiet:
+            self._print(Text(f"\n{text}"))
+
     def traceback(self, error: BaseException) -> None:
         """Where an error came from, with -v."""
         if self.verbose:

@@ -238,6 +238,8 @@ class Session:
         self._note(run, code)
         self._say_why(stopped, signal)
         self._screen.summary(self._summary(run, counts, code, clock.now() - stats.started))
+        if self._screen.verbose:
+            self._screen.report(run.report.text())
         return code
 
     def _say_why(self, stopped: RunStopped | None, signal: Code | None) -> None:

@@ -259,14 +259,19 @@ class RowAccount:
     def in_line(self, turnstile: Turnstile) -> Iterator[None]:
         """Meanwhile one request waits at this turnstile; a pause there counts as sleep."""
         self.run.queue(+1)
+        began = clock.now()
+        paused = turnstile.paused_until > began
         try:
-            if turnstile.paused_until > clock.now():
+            if paused:
                 with self.idling():
                     yield
             else:
                 yield
         finally:
             self.run.queue(-1)
+            if self.run.measure is not None:
+                until = min(clock.now(), turnstile.paused_until) if paused else began
+                self.run.stood_in_line(max(0.0, until - began), clock.now() - max(began, until))
 
     @contextmanager
     def parking(self) -> Iterator[Callable[[Waiter], None]]:

@@ -222,6 +222,8 @@ def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged:
         billed=judged.billed,
         pause_s=then.pause_s,
     )
+    if then.sleep_s is not None and row.run.measure is not None:
+        row.run.measure.retried()
     return then
 
 

@@ -38,6 +38,7 @@ async def drive(row: RowAccount, call: Call, door: Door) -> Any:
                 case _:
                     with row.idling():
                         await asyncio.sleep(value)
+                    _slept(row, value)
                     result = None
     except StopIteration as stop:
         return door.response(stop.value, row.run.timeouts.allowed_s)
@@ -62,11 +63,17 @@ def drive_sync(row: RowAccount, call: Call, door: Door) -> Any:
                 case _:
                     with row.idling():
                         row.rest(value)
+                    _slept(row, value)
                     result = None
     except StopIteration as stop:
         return door.response_sync(stop.value)
     finally:
         steps.close()
+
+
+def _slept(row: RowAccount, seconds: float) -> None:
+    if row.run.measure is not None:
+        row.run.measure.waited("backoff", seconds)
 
 
 def _free_permit(row: RowAccount, key: str, back: float) -> Permit | None:

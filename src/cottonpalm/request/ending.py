@@ -54,7 +54,7 @@ class Ending:
         """
         if not self._once.acquire(blocking=False):
             return
-        self._money.settle(answer, billed=billed)
+        cost_pico = self._money.settle(answer, billed=billed)
         throttled = fault is not None and fault.kind is Kind.THROTTLE
         verdict = Verdict.SUCCESS if fault is None else Verdict.DROPPED if throttled else Verdict.IGNORED
         self._release(verdict, pause_s)
@@ -65,13 +65,18 @@ class Ending:
                 run.timeouts.answered(call.key, taken_s)
         else:
             self._note(fault, pause_s)
+        usage = answer.usage if answer else None
+        if run.measure is not None:
+            run.measure.request(call.label, taken_s, usage, cost_pico, ok=fault is None)
         if run.emit is not None:
-            kind, usage = (fault.kind if fault else None), (answer.usage if answer else None)
+            kind = fault.kind if fault else None
             run.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
 
     def _note(self, fault: Fault, pause_s: float) -> None:
         run = self.row.run
         run.last_fault = fault
+        if pause_s > 0 and run.measure is not None:
+            run.measure.paused(pause_s)
         if pause_s > 0 and fault.kind is Kind.THROTTLE and fault.retry_after_s is not None:
             run.announced(pause_s)
         elif fault.kind is Kind.THROTTLE:

@@ -153,8 +153,11 @@ class Money:
         several = self._call.family.maximum.answers_of(self._call.body) > 1
         return several or answer.usage is None or answer.usage.output_tokens >= self.sent
 
-    def settle(self, answer: Answer | None, *, billed: bool) -> None:
-        """Book what was used; the whole bound as uncertain if it may have been billed and nobody said how much."""
+    def settle(self, answer: Answer | None, *, billed: bool) -> int | None:
+        """Book what was used; the whole bound as uncertain if it may have been billed and nobody said how much.
+
+        Returns what the row's outcome says it cost, None where that is not known.
+        """
         usage = None if answer is None else answer.usage
         model = None if answer is None else answer.model
         reported, uncertain = 0, 0
@@ -168,10 +171,12 @@ class Money:
             run.ledger.settle(reserved, reported, uncertain, run.spending)
         elif reported or uncertain:
             run.spending.book(reported, uncertain)
+        cost: int | None = None
         if answer is not None and (usage is not None or billed):
             cost, source = self._shown(answer, reported)
             self._row.book(usage, cost, source, model)
         run.spent_more()
+        return cost
 
     def _learn_and_price(self, usage: Usage, answer: Answer | None) -> int | None:
         run, call = self._run, self._call

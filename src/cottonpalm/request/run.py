@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.config import RetryPolicy
     from cottonpalm.model import Event
+    from cottonpalm.protocols import Measure
     from cottonpalm.pure.prices import PriceBook, Rates, Tariff
     from cottonpalm.request.ledger import Ledger
     from cottonpalm.request.shapes import Call
@@ -76,6 +77,7 @@ class RunAccount:
         remembers: LangChain's own cache, the global one or a model's, is in use.
         allowance: the run's retries, also used by the layer that retries rows.
         timeouts: how long each request may take.
+        measure: told how requests ended and how long they waited, from any thread; None: nobody measures.
         last_fault: what the latest request that failed came to.
     """
 
@@ -121,6 +123,7 @@ class RunAccount:
         self.models_below: set[str] = set()  # whose requests the hook sees: they need no permit of their own
         self.models_gated = False  # a model was seen whose requests it does not see
         self.last_fault: Fault | None = None
+        self.measure: Measure | None = None  # told of requests and waits, where somebody measures the run
         self._waits_since = self._longest_wait_s = 0.0
         self._seen: dict[str, Turnstile] = {}
         self._tariffs: dict[tuple[str, str | None], Tariff] = {}
@@ -193,6 +196,17 @@ class RunAccount:
             if grain in ("model", "request"):
                 self._seen.pop(self.rows_key, None)
         self.on_change()
+
+    def stood_in_line(self, paused_s: float, line_s: float) -> None:
+        """A request has its permit, after so long a pause and so long in line."""
+        if self.measure is not None:
+            self.measure.waited("permit", line_s)
+            if paused_s > 0:
+                self.measure.waited("pause", paused_s)
+
+    def in_flight(self) -> int:
+        """Requests in flight at the turnstiles that this run uses."""
+        return sum(turnstile.in_flight for turnstile in tuple(self._seen.values()))
 
     def queue(self, change: int) -> None:
         """One more or one less in line."""

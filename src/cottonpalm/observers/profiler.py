@@ -1,0 +1,265 @@
+"""Measures a run as it goes: cheap enough to be always on, bounded in memory however many rows there are."""
+
+from __future__ import annotations
+
+import threading
+from heapq import heappush, heapreplace
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+
+from cottonpalm import clock
+from cottonpalm.model import PICO, Usage
+from cottonpalm.observers.report import Counts, ModelUse, Moment, Report, Spread, TopRow
+from cottonpalm.pure.bottleneck import bound_by
+from cottonpalm.pure.histogram import Histogram
+from cottonpalm.pure.timeline import Point, Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.model import Item, Outcome
+
+Wait: TypeAlias = Literal["queue", "permit", "pause", "backoff", "call", "store"]
+WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call", "store")
+TOP: Final = 10
+TYPES: Final = 50  # different types of errors that are told apart, per kind
+MODELS: Final = 100
+REST: Final = "other"
+LOOK_EVERY_S: Final = 0.05
+
+
+class Look(NamedTuple):
+    """One look at the run: what holds more rows back, and how many requests may be and are in flight."""
+
+    state: str
+    limit: float
+    in_flight: int
+
+
+class _Model:
+    """Adds up what one model was asked."""
+
+    __slots__ = ("cost_pico", "failed", "priced", "requests", "tokens_in", "tokens_out")
+
+    def __init__(self) -> None:
+        self.requests = self.failed = self.tokens_in = self.tokens_out = self.cost_pico = 0
+        self.priced = False
+
+
+class Profiler:
+    """Fed by the engine (rows, on its loop) and by the request level (requests, from any thread). Changes nothing.
+
+    Args:
+        look: looks at the run; called a few times a second while rows finish.
+        cached: there is a cache, so rows that are asked are misses.
+    """
+
+    def __init__(self, look: Callable[[], Look], *, cached: bool) -> None:
+        self._look, self._cached = look, cached
+        self._began, self._cpu = clock.now(), clock.cpu()
+        self._ended: float | None = None
+        self._looked = self._began
+        self._states_s: dict[str, float] = {}
+        self._paused_until = self._began
+        self._rows, self._limits, self._flights = Timeline(), Timeline(), Timeline()
+        self._latency = Histogram()
+        self._waits = {name: Histogram() for name in WAITS}
+        self._queue = self._waits["queue"]
+        self._errors: dict[str, dict[str, int]] = {}
+        self._models: dict[str, _Model] = {}
+        self._tokens = [0, 0, 0, 0, 0]
+        self._cost_pico, self._cost_known = 0, True
+        self._ok = self._failed = self._skipped = self._hits = self._coalesced = 0
+        self._retries = self._restarts = 0
+        self._slowest: list[tuple[float, int, str | None]] = []
+        self._dearest: list[tuple[float, int, str | None]] = []
+        self._lock = threading.Lock()
+
+    # -- rows, on the run's loop
+
+    def row(self, item: Item, outcome: Outcome) -> None:
+        """A row of this run has ended."""
+        if outcome.status == "skipped":
+            self._skipped += 1
+            return
+        now, latency_s = clock.now(), outcome.latency_s
+        self._latency.add(latency_s)
+        self._queue.add(now - latency_s - item.arrived_s)
+        self._rows.add(now - self._began, 1)
+        if now - self._looked >= LOOK_EVERY_S:
+            self._look_at(now)
+        if outcome.status == "ok":
+            self._ok += 1
+            if outcome.cached:
+                self._hits += 1
+                self._coalesced += item.answer is not None
+        else:
+            self._failed += 1
+            self._error(outcome)
+        if item.calls > 1:
+            self._retries += item.calls - 1
+        if outcome.attempts:
+            self._used(outcome)
+        if len(self._slowest) < TOP or latency_s > self._slowest[0][0]:
+            _keep(self._slowest, latency_s, outcome)
+
+    def restarted(self) -> None:
+        """A streamed row starts over."""
+        self._restarts += 1
+
+    def _used(self, outcome: Outcome) -> None:
+        if (usage := outcome.usage) is not None:
+            tokens = self._tokens
+            tokens[0] += usage.input_tokens
+            tokens[1] += usage.output_tokens
+            tokens[2] += usage.cache_read_tokens
+            tokens[3] += usage.cache_write_tokens
+            tokens[4] += usage.reasoning_tokens
+        cost = outcome.cost_pico
+        if cost is None:
+            self._cost_known = False
+            return
+        self._cost_pico += cost
+        if cost and (len(self._dearest) < TOP or cost > self._dearest[0][0]):
+            _keep(self._dearest, cost, outcome)
+
+    def _error(self, outcome: Outcome) -> None:
+        if (error := outcome.error) is None:
+            return
+        types = self._errors.setdefault(str(error.kind), {})
+        name = error.type if error.type in types or len(types) < TYPES else REST
+        types[name] = types.get(name, 0) + 1
+
+    def _look_at(self, now: float) -> None:
+        seen, at_s = self._look(), now - self._began
+        self._states_s[seen.state] = self._states_s.get(seen.state, 0.0) + now - self._looked
+        self._looked = now
+        self._limits.add(at_s, seen.limit)
+        self._flights.add(at_s, seen.in_flight)
+
+    # -- requests and waits, from any thread
+
+    def request(
+        self, model: str, seconds: float, usage: Usage | None, cost_pico: int | None, *, ok: bool
+    ) -> None:
+        """One try of a request is over."""
+        with self._lock:
+            self._waits["call"].add(seconds)
+            if (used := self._models.get(model)) is None:
+                model = model if len(self._models) < MODELS else REST
+                used = self._models.setdefault(model, _Model())
+            used.requests += 1
+            used.failed += not ok
+            if usage is not None:
+                used.tokens_in += usage.input_tokens
+                used.tokens_out += usage.output_tokens
+            if cost_pico is not None:
+                used.cost_pico += cost_pico
+                used.priced = True
+
+    def retried(self) -> None:
+        """A request will be sent again."""
+        with self._lock:
+            self._retries += 1
+
+    def waited(self, what: Wait, seconds: float) -> None:
+        """Somebody has waited so long."""
+        with self._lock:
+            self._waits[what].add(seconds)
+
+    def paused(self, seconds: float) -> None:
+        """A provider asked everybody to wait so long; pauses that overlap count once."""
+        now = clock.now()
+        with self._lock:
+            until = now + seconds
+            more_s = until - max(now, self._paused_until)
+            if more_s > 0:
+                self._states_s["pause"] = self._states_s.get("pause", 0.0) + more_s
+                self._paused_until = until
+
+    # -- what it came to
+
+    def end(self) -> None:
+        """The run is over: time stands still from here on."""
+        if self._ended is None:
+            self._ended = clock.now()
+
+    def report(self, stored: int) -> Report:
+        """All of it, so far; `stored` rows were found done. From any thread."""
+        with self._lock:
+            return self._report(stored)
+
+    def _report(self, stored: int) -> Report:
+        now = self._ended if self._ended is not None else clock.now()
+        wall_s, done = max(0.0, now - self._began), self._ok + self._failed
+        states_s = dict(self._states_s)
+        idle_s = sum(states_s.get(state, 0.0) for state in ("held", "reader", "source"))
+        cost_usd = self._cost_pico / PICO if self._cost_known else None
+        calls = self._waits["call"]
+        return Report(
+            counts=Counts(
+                ok=self._ok,
+                failed=self._failed,
+                skipped=self._skipped,
+                stored=stored,
+                cached=self._hits,
+                cache_misses=done - self._hits if self._cached else 0,
+                coalesced=self._coalesced,
+                requests=calls.count,
+                retries=self._retries,
+                restarts=self._restarts,
+            ),
+            wall_s=wall_s,
+            active_s=max(0.0, wall_s - idle_s),
+            rows_per_s=done / wall_s if wall_s else 0.0,
+            row_latency_s=Spread.of(self._latency),
+            request_latency_s=Spread.of(calls),
+            waits_s={name: Spread.of(seen) for name, seen in self._waits.items()},
+            over_time=self._over_time(wall_s),
+            errors={kind: _by_count(types) for kind, types in sorted(self._errors.items())},
+            usage=Usage(*self._tokens),
+            cost_usd=cost_usd,
+            cost_per_row_usd=cost_usd / done if cost_usd is not None and done else None,
+            by_model={name: _used(used) for name, used in sorted(self._models.items())},
+            slowest=_top(self._slowest, 1.0),
+            dearest=_top(self._dearest, 1 / PICO),
+            bound_by=bound_by(states_s, wall_s, clock.cpu() - self._cpu, self._look().limit),
+        )
+
+    def _over_time(self, wall_s: float) -> tuple[Moment, ...]:
+        for kept in (self._limits, self._flights):  # they saw less, so theirs may be narrower
+            kept.widen(self._rows.width_s)
+        limits = {point.at_s: point for point in self._limits.points()}
+        flights = {point.at_s: point for point in self._flights.points()}
+        moments = []
+        for point in self._rows.points(wall_s):
+            per_s = point.total / point.width_s if point.width_s else 0.0
+            moments.append(
+                Moment(point.at_s, per_s, _mean(limits.get(point.at_s)), _mean(flights.get(point.at_s)))
+            )
+        return tuple(moments)
+
+
+def _mean(point: Point | None) -> float | None:
+    return point.total / point.samples if point is not None and point.samples else None
+
+
+def _keep(rows: list[tuple[float, int, str | None]], value: float, outcome: Outcome) -> None:
+    entry = (value, outcome.index, outcome.id)
+    if len(rows) < TOP:
+        heappush(rows, entry)
+    else:
+        heapreplace(rows, entry)
+
+
+def _top(rows: list[tuple[float, int, str | None]], unit: float) -> tuple[TopRow, ...]:
+    ordered = sorted(rows, key=lambda row: (-row[0], row[1]))
+    return tuple(TopRow(index, id_, value * unit) for value, index, id_ in ordered)
+
+
+def _by_count(types: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(types.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _used(used: _Model) -> ModelUse:
+    cost_usd = used.cost_pico / PICO if used.priced else None
+    return ModelUse(used.requests, used.failed, used.tokens_in, used.tokens_out, cost_usd)

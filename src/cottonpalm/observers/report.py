@@ -1,0 +1,130 @@
+"""What a run came to, as numbers: a `Report` holds no inputs, outputs or error messages, only counts and row names."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cottonpalm.model import Usage
+    from cottonpalm.pure.histogram import Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How values are spread, in seconds; quantiles are within one per cent."""
+
+    count: int = 0
+    total: float = 0.0
+    mean: float = 0.0
+    p50: float = 0.0
+    p90: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+
+    @classmethod
+    def of(cls, seen: Histogram) -> Spread:
+        """What a histogram has counted."""
+        p50, p90, p95, p99 = (seen.quantile(share) for share in (0.5, 0.9, 0.95, 0.99))
+        return cls(seen.count, seen.total, seen.mean, p50, p90, p95, p99, seen.highest)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many. The rows of this run are ok + failed + skipped; `stored` ones were done before."""
+
+    ok: int = 0
+    failed: int = 0
+    skipped: int = 0
+    stored: int = 0
+    cached: int = 0  # of the ok ones: answered without a request, `coalesced` included
+    cache_misses: int = 0  # rows that were asked although there is a cache
+    coalesced: int = 0  # waited for an equal row in flight and took its answer
+    requests: int = 0  # sent and ended
+    retries: int = 0  # of requests, and of rows
+    restarts: int = 0  # of streams that had shown something
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """What one model (host and name) was asked, used and cost."""
+
+    requests: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A stretch of the run: rows per second in it, and the mean of what was seen in it; None where nothing was."""
+
+    at_s: float
+    rows_per_s: float
+    limit: float | None
+    in_flight: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TopRow:
+    """A row that stands out: `value` is seconds or dollars."""
+
+    index: int
+    id: str | None
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where the time and the money of a run went.
+
+    Attributes:
+        counts: how many rows and requests.
+        wall_s: from the start to now, or to the end.
+        active_s: the same without the time in which the run was held, or waited for its reader or its source.
+        rows_per_s: rows of this run over `wall_s`.
+        row_latency_s: from a row's start to its answer.
+        request_latency_s: from sending a request to the end of its answer.
+        waits_s: by what was waited for: `queue` (read, not started), `permit` (in line under the limit), `pause` (a
+            wait the provider asked for), `backoff` (before a retry), `call` (the provider), `store` (a group to be
+            durable).
+        over_time: at most 120 moments.
+        errors: failed rows by kind, then by type.
+        usage: tokens of all rows.
+        cost_usd: what all rows cost, None where that is not known.
+        cost_per_row_usd: the same over the rows that are ok or failed.
+        by_model: what each model was asked.
+        slowest, dearest: at most ten rows each.
+        bound_by: one or two sentences on what kept the run from being faster.
+    """
+
+    counts: Counts
+    wall_s: float
+    active_s: float
+    rows_per_s: float
+    row_latency_s: Spread
+    request_latency_s: Spread
+    waits_s: Mapping[str, Spread]
+    over_time: tuple[Moment, ...]
+    errors: Mapping[str, Mapping[str, int]]
+    usage: Usage
+    cost_usd: float | None
+    cost_per_row_usd: float | None
+    by_model: Mapping[str, ModelUse]
+    slowest: tuple[TopRow, ...]
+    dearest: tuple[TopRow, ...]
+    bound_by: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values that JSON can hold."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """The same for people, in lines of at most 80 columns."""
+        from cottonpalm.observers.report_text import text_of  # noqa: PLC0415 - it needs this module
+
+        return text_of(self)

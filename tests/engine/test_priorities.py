@@ -1,0 +1,99 @@
+"""Who goes first: by priority among the rows read so far, retries included, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, RetryPolicy
+from cottonpalm.model import RowStarted
+from cottonpalm.pure.ordering import AGE_S
+from cottonpalm.testing import virtual_run
+from tests.engine.helpers import Probe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.core
+
+
+async def read_all(processor: BatchProcessor, rows: Any, **more: Any) -> None:
+    async with processor.astart(rows, **more) as run:
+        async for _ in run:
+            pass
+
+
+async def one_by_one(rows: list[int]) -> AsyncIterator[int]:
+    for row in rows:
+        yield row
+
+
+@pytest.mark.parametrize("limit", [10, 100, 300])
+def test_at_least_four_times_the_limit_of_a_lazy_source_wait_to_be_chosen_from(limit: int) -> None:
+    read, short = 0, list[int]()
+
+    async def rows() -> AsyncIterator[int]:
+        nonlocal read
+        for n in range(limit * 20):
+            read += 1
+            yield n
+
+    class Ahead:
+        started = 0
+
+        def see(self, event: Any) -> None:
+            if isinstance(event, RowStarted):
+                self.started += 1
+                if limit < self.started < limit * 12 and read - self.started < 4 * limit:
+                    short.append(read - self.started)
+
+    processor = BatchProcessor(
+        Probe(delay_s=1.0), concurrency=limit, priority=lambda row: row % 3, observers=[Ahead()]
+    )
+    virtual_run(read_all(processor, rows()))
+    assert short == []
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_equal_rows_start_in_input_order(lazy: bool) -> None:
+    chain = Probe()
+    rows = list(range(100))
+    processor = BatchProcessor(chain, concurrency=1, priority=lambda row: row % 2)
+    virtual_run(read_all(processor, one_by_one(rows) if lazy else rows))
+    assert [row for row in chain.order if row % 2] == rows[1::2]
+    assert [row for row in chain.order if not row % 2] == rows[::2]
+
+
+def test_a_row_that_is_tried_again_keeps_its_priority() -> None:
+    chain = Probe(delay_s=1.0, faults={"high": [ConnectionError("once")]})
+    rows = ["high", *(f"low {n}" for n in range(20))]
+    processor = BatchProcessor(
+        chain,
+        concurrency=AdaptiveConcurrency(initial=1, minimum=1, maximum=1),
+        retry=RetryPolicy(base_s=0.001, cap_s=0.01),
+    )
+    virtual_run(read_all(processor, rows, priorities=[5] + [0] * 20))
+    assert chain.order[:3] == ["high", "low 0", "high"], (
+        "it waits for the one call under way, and for nobody else"
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_nobody_who_came_later_than_the_ageing_allows_goes_before_the_lowest(steps: int) -> None:
+    """The bound: a row `d` steps above overtakes only within 30 * d seconds of the lower one's arrival."""
+    chain, came = Probe(delay_s=1.0), dict[str, float]()
+
+    async def rows() -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
+        for name in ("first", "low", *(f"high {n}" for n in range(400))):
+            came[name] = loop.time()
+            yield name
+            await asyncio.sleep(0 if name == "first" else 0.9)
+
+    processor = BatchProcessor(chain, concurrency=1, priority=lambda row: 0 if row == "low" else steps)
+    virtual_run(read_all(processor, rows()))
+    before = chain.order[: chain.order.index("low")]
+    latest = max(came[name] for name in before) - came["low"]
+    assert AGE_S * steps * 0.8 < latest <= AGE_S * steps

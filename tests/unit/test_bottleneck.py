@@ -1,0 +1,33 @@
+"""What bound a run, in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from cottonpalm.pure.bottleneck import bound_by
+
+pytestmark = pytest.mark.core
+
+
+@pytest.mark.parametrize(
+    ("states_s", "cpu_s", "said"),
+    [
+        ({"limit": 92.0}, 5.0, ["The limit on requests in flight (40 at the end) bound 92% of the run."]),
+        ({"reader": 50.0, "limit": 30.0, "tail": 15.0}, 5.0, ["For 50%", "The limit on"]),
+        ({"pause": 200.0}, 0.0, ["The provider asked for waits that covered 100%"]),
+        ({"cap": 60.0}, 95.0, ["This process's own CPU was busy for 95%", "Your own bound"]),
+        ({"own": 99.0, "limit": 1.0}, 3.0, ["Nothing held the run back"]),
+        ({}, 0.0, ["Nothing held the run back"]),
+    ],
+)
+def test_what_took_the_longest_is_said_first(
+    states_s: dict[str, float], cpu_s: float, said: list[str]
+) -> None:
+    found = bound_by(states_s, 100.0, cpu_s, 40.0)
+    assert len(found) == len(said)
+    for sentence, begins in zip(found, said, strict=True):
+        assert sentence.startswith(begins)
+
+
+def test_a_run_of_no_time_was_bound_by_nothing() -> None:
+    assert bound_by({"limit": 1.0}, 0.0, 0.0, 1.0) == ()
