@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import sys
 import threading
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.admission import ROOM, Admission
 from cottonpalm.chunks import Chunks
 from cottonpalm.emitter import Emitter
 from cottonpalm.executors.local import LocalExecutor
@@ -21,10 +21,7 @@ from cottonpalm.feeds import feed
 from cottonpalm.gates.cache import CacheGate
 from cottonpalm.gates.checkpoint import CheckpointGate
 from cottonpalm.gates.disk import DiskTier
-from cottonpalm.layers import stack, stack_on_failure
-from cottonpalm.layers.fallback import Fallback
-from cottonpalm.layers.reask import Reask
-from cottonpalm.layers.retry import RowRetry
+from cottonpalm.layers.order import layered
 from cottonpalm.model import CostSpike, Event, Fault, Item, Kind, Outcome, RowRestarted, RunEnded, RunStarted
 from cottonpalm.observers.profiler import Look, Profiler
 from cottonpalm.outbox import Outbox
@@ -47,16 +44,14 @@ if TYPE_CHECKING:
     from cottonpalm.job import Job
     from cottonpalm.judge import Judge
     from cottonpalm.observers.report import Report
-    from cottonpalm.protocols import Gate, Inner, Layer, Observer, RunStore
+    from cottonpalm.protocols import Gate, Inner, Observer, RunStore
     from cottonpalm.request.account import RunAccount
     from cottonpalm.source import Reader
 
 log = logging.getLogger("cottonpalm")
-ROOM: Final = 512  # outcomes owed to the reader: two groups, and far more than are in flight at first
 FIRST: Final = (
     10  # among so many first answers, one that cannot be stored stops the run; later it fails its row
 )
-AHEAD: Final = 4  # rows read ahead, rows owed and rows active, per request that may be in flight
 
 
 class Engine:
@@ -80,6 +75,8 @@ class Engine:
         self.unstored: list[Outcome] = []  # answers that came but could not be made durable
         self._source, self._judge, self._release = source, judge, release
         self._observers = list(observers)
+        self._whole = job.ordered and job.total is not None
+        self._admission = Admission(account, job.cap, ordered=job.ordered, whole=self._whole)
         self._tally = Tally(job.max_failures)
         self._cached = CacheCounts()
         self._spikes = Spikes()
@@ -91,8 +88,7 @@ class Engine:
         self._thread = 0
         self._nudged = False
         self._task: asyncio.Task[Any] | None = None
-        self._left = self._cancelled = self._held = False
-        self._cap = job.cap
+        self._left = self._cancelled = False
 
     def add_observer(self, observer: Observer) -> None:
         """Before the run begins."""
@@ -145,9 +141,8 @@ class Engine:
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
-        whole = self._whole = self.job.ordered and self.job.total is not None
         held_apart = self.job.chunk_size if self.job.chunk_pause_s else None
-        window = Window(self._read_ahead(), ordered=self.job.ordered, chunk_size=held_apart)
+        window = Window(self._admission.read_ahead, ordered=self.job.ordered, chunk_size=held_apart)
         chunks = self._chunks = self._chunked(loop)
         emitter = Emitter(
             self.store,
@@ -164,10 +159,10 @@ class Engine:
             emitter,
             self.outbox,
             pack=self._pack if self.store is not None else None,
-            want=self._want,
+            want=self._admission.want,
             on_finish=self._on_finish,
             events=self._emit if self._observers else None,
-            whole=whole,
+            whole=self._whole,
             chunks=chunks,
             slept=partial(self._profiler.waited, "backoff"),
         )
@@ -207,17 +202,6 @@ class Engine:
                 if chunks is not None:
                     chunks.close()
 
-    def _read_ahead(self) -> int:
-        """Rows to keep in the window, which is filled up when it is half empty.
-
-        A list with priorities is read whole. Of other sources, four times the limit always wait to be chosen from,
-        also where as many as the limit start at once.
-        """
-        if self._whole:
-            return sys.maxsize
-        times = 2 * (AHEAD + 1) if self.job.ordered else AHEAD
-        return max(ROOM // 2, int(times * self.account.limit()))
-
     def _chunked(self, loop: asyncio.AbstractEventLoop) -> Chunks | None:
         job = self.job
         if job.chunk_size is None:
@@ -245,26 +229,11 @@ class Engine:
         return gate
 
     def _send(self, rows: Rows) -> Inner:
-        """The row layers round the call; each is there only if it has something to do."""
-        job = self.job
-        layers: list[Layer] = []
-        always = len(job.callers) > 1  # whether a layer has something to do before or after a good first call
+        """The call of a row, with the row layers round it."""
         pieces = self._made_pieces()
-        for caller in job.callers:
+        for caller in self.job.callers:
             caller.prepare(self._crew, pieces)
-        if len(job.callers) > 1:  # outermost: another model gets questions and tries of its own
-            layers.append(Fallback(job.callers, self._judge, self._judge.out_of_money))
-        if job.retry.reask_tries > 1 or job.validate or job.none_is_no_answer:  # an answer that does not hold
-            reask = Reask(
-                job.retry.reask_tries, job.validate, self._judge, none_is_no_answer=job.none_is_no_answer
-            )
-            layers.append(reask)
-            always = always or reask.checks
-        if job.retry.transient_tries > 1:  # innermost: only faults that no request has spent its tries on
-            allowed = self.account.allowance.take
-            layers.append(RowRetry(job.retry, allowed, self._judge, rows.asleep, self.account.rng))
-        fold = stack if always else stack_on_failure
-        return fold(layers, job.callers[0] if len(job.callers) == 1 else self._dispatch)
+        return layered(self.job, self._judge, self.account, rows.asleep)
 
     def _made_pieces(self) -> Pieces | None:
         """Where pieces go, in a streaming run. One row's stream has no way to say that it starts over."""
@@ -276,27 +245,7 @@ class Engine:
         self._profiler.restarted()
         self._emit(RowRestarted(index))
 
-    @staticmethod
-    async def _dispatch(item: Item) -> Any:
-        return await item.caller(item)
-
     # -- decisions of the run
-
-    def _want(self, active: int) -> bool:
-        """Whether one more row may be active: enough to keep the provider busy, few enough to stay in hand."""
-        account = self.account
-        if self._held or (self._cap is not None and active >= self._cap):
-            return False
-        # In a storm of retries there are no new rows, but one at a time to see it end.
-        if active and account.allowance.spent:
-            return False
-        limit = account.limit()
-        spare = max(4.0, limit / 4)
-        if account.grain == "unknown":
-            return active < limit
-        if account.grain == "row":
-            return active < limit + spare
-        return account.waiting < spare and active < AHEAD * limit + spare
 
     def _on_finish(self, item: Item, outcome: Outcome) -> None:
         if item.stored is not None:  # counted when it was read
@@ -354,17 +303,17 @@ class Engine:
 
     def hold(self, held: bool) -> None:
         """Let no more rows in until it is called again with False; what is in flight goes on. From any thread."""
-        self._held = held
+        self._admission.held = held
         self._nudge()
 
     @property
     def cap(self) -> int | None:
         """The most rows at once, whatever the limits say; may be changed while the run goes, from any thread."""
-        return self._cap
+        return self._admission.cap
 
     @cap.setter
     def cap(self, most: int | None) -> None:
-        self._cap = most
+        self._admission.cap = most
         self._nudge()
 
     def _stalled(self, silence_s: float) -> None:
@@ -436,9 +385,8 @@ class Engine:
 
     def _turn(self) -> None:
         self._nudged = False
-        limit = int(AHEAD * self.account.limit())
-        self.outbox.room = max(ROOM, limit)
-        self._window.capacity = self._read_ahead()
+        self.outbox.room = self._admission.room
+        self._window.capacity = self._admission.read_ahead
         self.outbox.make_space()
         if self._rows is None or self._finished:
             return
@@ -467,22 +415,12 @@ class Engine:
 
     def _look(self) -> Look:
         rows, account = self._rows, self.account
-        state = "" if rows is None or self._finished else self._holding_back(rows)
+        state = (
+            ""
+            if rows is None or self._finished
+            else self._admission.holding_back(rows, self._window, self.outbox.room)
+        )
         return Look(state, account.limit(), account.in_flight())
-
-    def _holding_back(self, rows: Rows) -> str:
-        """Why no more rows are let in, now that one has just ended; "own": only our own work is in the way."""
-        if self._held:
-            return "held"
-        if rows.owed >= self.outbox.room:
-            return "reader"
-        if self.account.waiting:
-            return "limit"
-        if not self._window:
-            return "tail" if rows.feed.done else "source"
-        if self._cap is not None and rows.active + 1 >= self._cap:
-            return "cap"
-        return "own" if self._want(rows.active + 1) else "limit"
 
     def stats(self) -> Stats:
         """A snapshot, from any thread."""
