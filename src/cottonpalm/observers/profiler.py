@@ -25,6 +25,31 @@ TYPES: Final = 50  # different types of errors that are told apart, per kind
 MODELS: Final = 100
 REST: Final = "other"
 LOOK_EVERY_S: Final = 0.05
+MANY: Final = 1024  # values are counted at the latest when so many have gathered
+
+
+class Values:
+    """Numbers noted one by one, from any thread, and counted many at once, which is far cheaper."""
+
+    __slots__ = ("_gathered", "_lock", "_seen", "note")
+
+    def __init__(self) -> None:
+        self._seen, self._gathered = Histogram(), list[float]()
+        self._lock = threading.Lock()
+        self.note = self._gathered.append
+
+    @property
+    def many(self) -> bool:
+        """Whether it is time to count."""
+        return len(self._gathered) >= MANY
+
+    def counted(self) -> Histogram:
+        """All that was noted so far."""
+        with self._lock:
+            now = len(self._gathered)  # others may be added meanwhile, at the end
+            self._seen.add(self._gathered[:now])
+            del self._gathered[:now]
+        return self._seen
 
 
 class Look(NamedTuple):
@@ -61,9 +86,10 @@ class Profiler:
         self._states_s: dict[str, float] = {}
         self._paused_until = self._began
         self._rows, self._limits, self._flights = Timeline(), Timeline(), Timeline()
-        self._latency = Histogram()
-        self._waits = {name: Histogram() for name in WAITS}
-        self._queue = self._waits["queue"]
+        self._latency = Values()
+        self._waits = {name: Values() for name in WAITS}
+        self._note_latency, self._note_queue = self._latency.note, self._waits["queue"].note
+        self._since = 0  # rows that ended since the last look
         self._errors: dict[str, dict[str, int]] = {}
         self._models: dict[str, _Model] = {}
         self._tokens = [0, 0, 0, 0, 0]
@@ -82,9 +108,9 @@ class Profiler:
             self._skipped += 1
             return
         now, latency_s = clock.now(), outcome.latency_s
-        self._latency.add(latency_s)
-        self._queue.add(now - latency_s - item.arrived_s)
-        self._rows.add(now - self._began, 1)
+        self._note_latency(latency_s)
+        self._note_queue(now - latency_s - item.arrived_s)
+        self._since += 1
         if now - self._looked >= LOOK_EVERY_S:
             self._look_at(now)
         if outcome.status == "ok":
@@ -131,10 +157,15 @@ class Profiler:
 
     def _look_at(self, now: float) -> None:
         seen, at_s = self._look(), now - self._began
-        self._states_s[seen.state] = self._states_s.get(seen.state, 0.0) + now - self._looked
-        self._looked = now
-        self._limits.add(at_s, seen.limit)
-        self._flights.add(at_s, seen.in_flight)
+        with self._lock:  # whoever asks for the report may be on another thread
+            self._states_s[seen.state] = self._states_s.get(seen.state, 0.0) + now - self._looked
+            self._looked = now
+            self._rows.add(at_s, self._since)
+            self._since = 0
+            self._limits.add(at_s, seen.limit)
+            self._flights.add(at_s, seen.in_flight)
+        for values in (self._latency, *self._waits.values()):
+            values.counted()
 
     # -- requests and waits, from any thread
 
@@ -142,8 +173,8 @@ class Profiler:
         self, model: str, seconds: float, usage: Usage | None, cost_pico: int | None, *, ok: bool
     ) -> None:
         """One try of a request is over."""
+        self._waits["call"].note(seconds)
         with self._lock:
-            self._waits["call"].add(seconds)
             if (used := self._models.get(model)) is None:
                 model = model if len(self._models) < MODELS else REST
                 used = self._models.setdefault(model, _Model())
@@ -163,8 +194,10 @@ class Profiler:
 
     def waited(self, what: Wait, seconds: float) -> None:
         """Somebody has waited so long."""
-        with self._lock:
-            self._waits[what].add(seconds)
+        values = self._waits[what]
+        values.note(seconds)
+        if values.many:
+            values.counted()
 
     def paused(self, seconds: float) -> None:
         """A provider asked everybody to wait so long; pauses that overlap count once."""
@@ -194,7 +227,7 @@ class Profiler:
         states_s = dict(self._states_s)
         idle_s = sum(states_s.get(state, 0.0) for state in ("held", "reader", "source"))
         cost_usd = self._cost_pico / PICO if self._cost_known else None
-        calls = self._waits["call"]
+        waits = {name: values.counted() for name, values in self._waits.items()}
         return Report(
             counts=Counts(
                 ok=self._ok,
@@ -204,16 +237,16 @@ class Profiler:
                 cached=self._hits,
                 cache_misses=done - self._hits if self._cached else 0,
                 coalesced=self._coalesced,
-                requests=calls.count,
+                requests=waits["call"].count,
                 retries=self._retries,
                 restarts=self._restarts,
             ),
             wall_s=wall_s,
             active_s=max(0.0, wall_s - idle_s),
             rows_per_s=done / wall_s if wall_s else 0.0,
-            row_latency_s=Spread.of(self._latency),
-            request_latency_s=Spread.of(calls),
-            waits_s={name: Spread.of(seen) for name, seen in self._waits.items()},
+            row_latency_s=Spread.of(self._latency.counted()),
+            request_latency_s=Spread.of(waits["call"]),
+            waits_s={name: Spread.of(seen) for name, seen in waits.items()},
             over_time=self._over_time(wall_s),
             errors={kind: _by_count(types) for kind, types in sorted(self._errors.items())},
             usage=Usage(*self._tokens),
@@ -226,12 +259,15 @@ class Profiler:
         )
 
     def _over_time(self, wall_s: float) -> tuple[Moment, ...]:
-        for kept in (self._limits, self._flights):  # they saw less, so theirs may be narrower
-            kept.widen(self._rows.width_s)
-        limits = {point.at_s: point for point in self._limits.points()}
-        flights = {point.at_s: point for point in self._flights.points()}
+        rows = self._rows.copy()
+        if self._since:  # rows that ended since the last look
+            rows.add(wall_s, self._since)
+        limits, flights = (
+            {point.at_s: point for point in kept.copy().widened(rows.width_s).points()}
+            for kept in (self._limits, self._flights)
+        )
         moments = []
-        for point in self._rows.points(wall_s):
+        for point in rows.points(wall_s):
             per_s = point.total / point.width_s if point.width_s else 0.0
             moments.append(
                 Moment(point.at_s, per_s, _mean(limits.get(point.at_s)), _mean(flights.get(point.at_s)))

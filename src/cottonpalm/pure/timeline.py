@@ -43,10 +43,17 @@ class Timeline:
         totals[slot] += value
         self._samples[slot] += 1
 
-    def widen(self, width_s: float) -> None:
-        """Merge neighbours until a stretch is this wide, so as to be compared with another timeline of that width."""
+    def copy(self) -> Timeline:
+        """One that goes its own way from here."""
+        other = Timeline()
+        other.width_s, other._totals, other._samples = self.width_s, self._totals.copy(), self._samples.copy()
+        return other
+
+    def widened(self, width_s: float) -> Timeline:
+        """Itself, with neighbours merged until a stretch is so wide, to be compared with another of that width."""
         while self.width_s < width_s:
             self._halve()
+        return self
 
     def points(self, until_s: float | None = None) -> list[Point]:
         """All of it, in order of time, those without a sample too; the last one ends at `until_s`, if that is given."""

@@ -269,9 +269,12 @@ class RowAccount:
                 yield
         finally:
             self.run.queue(-1)
-            if self.run.measure is not None:
-                until = min(clock.now(), turnstile.paused_until) if paused else began
-                self.run.stood_in_line(max(0.0, until - began), clock.now() - max(began, until))
+            if (measure := self.run.measure) is not None:
+                now = clock.now()
+                paused_s = max(0.0, min(now, turnstile.paused_until) - began) if paused else 0.0
+                measure.waited("permit", now - began - paused_s)
+                if paused:
+                    measure.waited("pause", paused_s)
 
     @contextmanager
     def parking(self) -> Iterator[Callable[[Waiter], None]]:

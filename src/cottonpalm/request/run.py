@@ -197,13 +197,6 @@ class RunAccount:
                 self._seen.pop(self.rows_key, None)
         self.on_change()
 
-    def stood_in_line(self, paused_s: float, line_s: float) -> None:
-        """A request has its permit, after so long a pause and so long in line."""
-        if self.measure is not None:
-            self.measure.waited("permit", line_s)
-            if paused_s > 0:
-                self.measure.waited("pause", paused_s)
-
     def in_flight(self) -> int:
         """Requests in flight at the turnstiles that this run uses."""
         return sum(turnstile.in_flight for turnstile in tuple(self._seen.values()))
