@@ -83,6 +83,6 @@ def test_a_timeline_loses_nothing_and_stays_short(seen: list[tuple[float, int]])
 def test_the_last_stretch_of_a_timeline_ends_with_the_run() -> None:
     timeline = Timeline()
     timeline.add(0.05, 1)
-    timeline.add(0.12, 1)
-    assert timeline.points(0.15)[-1].width_s == pytest.approx(0.05)
-    assert timeline.points()[-1].width_s == pytest.approx(0.1)
+    timeline.add(0.15, 1)
+    assert timeline.points(0.175)[-1].width_s == pytest.approx(0.05)
+    assert timeline.points()[-1].width_s == 0.125

@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import Final, NamedTuple, TypeVar
 
 POINTS: Final = 120
-FIRST_WIDTH_S: Final = 0.1
+FIRST_WIDTH_S: Final = 0.125  # exact in binary, and so are its doubles: no value falls between two stretches
 Number = TypeVar("Number", int, float)
 
 
