@@ -55,12 +55,14 @@ class Billed:
     answers: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
 
     def plus(self, answer: shapes.Answer) -> Billed:
         return Billed(
             self.answers + 1,
             self.input_tokens + answer.input_tokens,
             self.output_tokens + answer.output_tokens,
+            self.cached_tokens + answer.cached,
         )
 
 

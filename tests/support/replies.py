@@ -53,6 +53,8 @@ class Reply:
         ending: how the answer reaches the client, or does not.
         finish: why the model stopped.
         usage: whether the answer says what it cost.
+        cached: tokens of the prompt that were read from the provider's cache.
+        reasoning: tokens of the answer that nobody sees.
         tool: (name, arguments) for a tool call in place of text.
         chunks: pieces of a streamed answer.
         chunk_gap_s: seconds between them.
@@ -67,6 +69,8 @@ class Reply:
     ending: Ending = "whole"
     finish: Finish = "stop"
     usage: bool = True
+    cached: int = 0
+    reasoning: int = 0
     tool: tuple[str, dict[str, Any]] | None = None
     chunks: int = 4
     chunk_gap_s: float = 0.0

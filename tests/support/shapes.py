@@ -61,6 +61,8 @@ class Answer:
     input_tokens: int
     output_tokens: int
     usage: bool
+    cached: int = 0
+    reasoning: int = 0
 
 
 def tokens(text: str) -> int:
@@ -112,7 +114,8 @@ def answer_for(request: Request, reply: Reply) -> Answer:
     maximum = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
     if maximum and size > maximum:
         text, size, finish, tool = text[: 4 * maximum], maximum, "length", None
-    return Answer(text, finish, tool, input_tokens(body), size, reply.usage)
+    cached, reasoning = min(reply.cached, input_tokens(body)), reply.reasoning
+    return Answer(text, finish, tool, input_tokens(body), size + reasoning, reply.usage, cached, reasoning)
 
 
 def _schema(body: dict[str, Any]) -> dict[str, Any] | None:
@@ -196,12 +199,14 @@ def chat_head(request: Request, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{request.seq}", "object": kind, "created": 1_700_000_000, "model": model}
 
 
-def chat_usage(answer: Answer) -> dict[str, int]:
+def chat_usage(answer: Answer) -> dict[str, Any]:
     total = answer.input_tokens + answer.output_tokens
     return {
         "prompt_tokens": answer.input_tokens,
         "completion_tokens": answer.output_tokens,
         "total_tokens": total,
+        "prompt_tokens_details": {"cached_tokens": answer.cached},
+        "completion_tokens_details": {"reasoning_tokens": answer.reasoning},
     }
 
 
@@ -229,9 +234,9 @@ def _responses(request: Request, answer: Answer) -> dict[str, Any]:
     total = answer.input_tokens + answer.output_tokens
     usage = {
         "input_tokens": answer.input_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": answer.cached},
         "output_tokens": answer.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": answer.reasoning},
         "total_tokens": total,
     }
     return {
@@ -260,10 +265,19 @@ def _anthropic(request: Request, answer: Answer) -> dict[str, Any]:
         name, arguments = answer.tool
         content = [{"type": "tool_use", "id": f"toolu_{request.seq}", "name": name, "input": arguments}]
     body = {**anthropic_head(request), "content": content, "stop_reason": FINISH["anthropic"][answer.finish]}
-    body["usage"] = {"input_tokens": answer.input_tokens, "output_tokens": answer.output_tokens}
+    body["usage"] = {**anthropic_input(answer), "output_tokens": answer.output_tokens}
     if not answer.usage:
         del body["usage"]
     return body
+
+
+def anthropic_input(answer: Answer) -> dict[str, int]:
+    """Anthropic counts what was cached apart."""
+    return {
+        "input_tokens": answer.input_tokens - answer.cached,
+        "cache_read_input_tokens": answer.cached,
+        "cache_creation_input_tokens": 0,
+    }
 
 
 def anthropic_head(request: Request) -> dict[str, Any]:

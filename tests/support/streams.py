@@ -12,11 +12,14 @@ from tests.support.replies import Reply, Request
 
 def events(request: Request, answer: shapes.Answer, pieces: int) -> list[bytes]:
     """The answer as server-sent events, one entry each."""
-    return (_anthropic_events if request.api == "anthropic" else _chat_events)(request, answer, pieces)
+    made = {"anthropic": _anthropic_events, "responses": _response_events}.get(request.api, _chat_events)
+    return made(request, answer, pieces)
 
 
 def usage_is_streamed(request: Request) -> bool:
-    return request.api == "anthropic" or bool((request.body.get("stream_options") or {}).get("include_usage"))
+    return request.api in {"anthropic", "responses"} or bool(
+        (request.body.get("stream_options") or {}).get("include_usage")
+    )
 
 
 def _split(text: str, pieces: int) -> list[str]:
@@ -44,11 +47,34 @@ def _chat_events(request: Request, answer: shapes.Answer, pieces: int) -> list[b
     return out
 
 
+def _response_events(request: Request, answer: shapes.Answer, pieces: int) -> list[bytes]:
+    whole = shapes.whole(request, answer)
+    [item] = whole["output"]
+    where = {"item_id": item.get("id"), "output_index": 0, "content_index": 0}
+    started = {**whole, "status": "in_progress", "output": [], "usage": None}
+    found = [
+        {"type": "response.created", "response": started},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
+        *(
+            {"type": "response.output_text.delta", **where, "delta": piece, "logprobs": []}
+            for piece in _split(answer.text, pieces)
+        ),
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": f"response.{whole['status']}", "response": whole},
+    ]
+    return [
+        b"event: %s\ndata: " % event["type"].encode()
+        + orjson.dumps({**event, "sequence_number": n})
+        + b"\n\n"
+        for n, event in enumerate(found)
+    ]
+
+
 def _anthropic_events(request: Request, answer: shapes.Answer, pieces: int) -> list[bytes]:
     def event(kind: str, **fields: Any) -> bytes:
         return b"event: %s\ndata: " % kind.encode() + orjson.dumps({"type": kind, **fields}) + b"\n\n"
 
-    started = {"input_tokens": answer.input_tokens, "output_tokens": 1}
+    started = {**shapes.anthropic_input(answer), "output_tokens": 1}
     message = {**shapes.anthropic_head(request), "content": [], "stop_reason": None, "usage": started}
     block: dict[str, Any] = {"type": "text", "text": ""}
     deltas = [{"type": "text_delta", "text": piece} for piece in _split(answer.text, pieces)]
