@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm.faults import ChainChanged, RunBusy, StoreError
-from cottonpalm.protocols import ComparesBlocks, Store
+from cottonpalm.protocols import ComparesBlocks, Spent, Store
 from cottonpalm.pure.keys import content_key
 from tests.contract.rows import row, write
 
@@ -226,3 +226,27 @@ def test_many_groups_from_many_threads_all_arrive(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert run.counts() == {1: 560}
+
+
+def test_what_a_run_spent_is_kept_apart_from_its_rows_and_begins_anew_with_it(reopen: Reopen) -> None:
+    first = reopen().open_run("r", None)
+    write(first, [row(0, cost=7)])
+    unkept = first.spent()
+    assert (unkept.reported, unkept.uncertain, unkept.leased) == (7, 0, 7), (
+        "a run without an account has its rows'"
+    )
+    over = threading.Event()
+    first.write([], lambda _: over.set(), Spent("a", 10, 5, 40, ((1_000.0, 15),)))
+    assert over.wait(30)
+    over.clear()
+    first.write([row(1)], lambda _: over.set(), Spent("a", 12, 5, 40, ((1_005.0, 2),)))
+    assert over.wait(30)
+    first.close()
+    again = reopen().open_run("r", None)
+    kept = again.spent()
+    assert kept[:4] == ("a", 12, 5, 40)
+    assert sorted(kept.steps) == [(1_000.0, 15), (1_005.0, 2)]
+    again.close()
+    fresh = reopen().open_run("r", None, fresh=True)
+    assert fresh.spent()[1:] == (0, 0, 0, ())
+    fresh.close()
