@@ -325,6 +325,19 @@ class Assembly:
             remembers=get_llm_cache() is not None or self._models_remember,
         )
 
+    def planning_account(self) -> RunAccount:
+        """For rows whose requests are looked at and not sent: no money, and no limits that others share."""
+        settings = self.settings
+        return RunAccount(
+            turnstiles=Turnstiles(settings.concurrency),
+            ledger=None,
+            prices=self.prices,
+            retry=settings.retry,
+            timeout_s=settings.timeout_s,
+            max_output_tokens=None if settings.budget is None else settings.budget.max_output_tokens,
+            hooked=self._hooked(many=True),
+        )
+
     def _hooked(self, *, many: bool) -> bool:
         """Whether requests reach the hook: looked at for each run, and now and then between single calls."""
         if not self.settings.request_hook:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.batches import BatchCalls
 from cottonpalm.collected import Collected, row_of
 from cottonpalm.faults import ConfigError
 from cottonpalm.making import Asked
+from cottonpalm.planning.calls import PlanCalls
 from cottonpalm.row_configs import Configs, for_rows, most_at_once, same_for_all
 from cottonpalm.run import AsyncRun, Run
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cottonpalm.source import Rows
 
 
-class StartCalls(BatchCalls):
+class StartCalls(PlanCalls):
     """Calls for any iterable of rows."""
 
     def start(

@@ -139,6 +139,60 @@ def run(
 
 
 @app.command()
+def plan(
+    context: typer.Context,
+    input: o.Input,  # noqa: A002 - its name on the screen
+    *,
+    chain: o.Chain = None,
+    model: o.Model = None,
+    prompt: o.Prompt = None,
+    prompt_file: o.PromptFile = None,
+    system: o.System = None,
+    model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
+    base_url: o.BaseUrl = None,
+    id_field: o.IdField = None,
+    limit: o.Limit = None,
+    sample: o.Sample = 0,
+    concurrency: o.Concurrency = "auto",
+    cache: o.UseCache = False,
+    store: o.StoreUrl = "cottonpalm.db",
+    output: o.PlannedOutput = None,
+    run: o.RunName = None,
+    quiet: o.Quiet = False,
+) -> int:
+    """Show what a run over INPUT would cost and how long it would take, without a call.
+
+    Only --sample N makes some: of the rows of the run, whose answers are kept for it.
+    """
+    from cottonpalm.cli.checks import check_what, read_prompt
+    from cottonpalm.cli.job import Job
+    from cottonpalm.cli.model_options import absolute_model, parse_options
+    from cottonpalm.cli.places import absolute, run_name
+    from cottonpalm.cli.plan import At, show_plan
+
+    job = Job(
+        input=absolute(input),
+        output=absolute(output or "-"),
+        folder=str(Path.cwd()),
+        chain=chain,
+        model=absolute_model(model, str(Path.cwd())),
+        prompt=read_prompt(prompt, prompt_file),
+        system=system,
+        model_options=parse_options(model_option),
+        base_url=base_url,
+        concurrency=concurrency,
+        id_field=id_field,
+        limit=limit,
+        cache=cache,
+    )
+    check_what(job)
+    name = run or (run_name(job.input, job.output) if output else None)
+    return show_plan(
+        job, At(store, name), sample, _screen(context, quiet=quiet, verbose=False, progress=False)
+    )
+
+
+@app.command()
 def retry(
     context: typer.Context,
     run: o.OneRun,

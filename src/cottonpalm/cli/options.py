@@ -285,6 +285,26 @@ Overwrite = Annotated[
         rich_help_panel=STATE,
     ),
 ]
+PlannedOutput = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="OUTPUT",
+        help="The output of the run that is planned: its name, where --run gives none.",
+        rich_help_panel=STATE,
+    ),
+]
+Sample = Annotated[
+    int,
+    typer.Option(
+        "--sample",
+        metavar="N",
+        min=0,
+        help="Run so many rows for real, drawn at random, and judge the others by them.",
+        rich_help_panel=MONEY,
+    ),
+]
 ShowProgress = Annotated[
     bool,
     typer.Option(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.observers.words import clean, count, duration, money, rate, told
+from cottonpalm.pure.distinct import Distinct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore, Slot
 
 PAGE: Final = 4096
-SAMPLE: Final = 1 << 17  # distinct rows counted exactly; of more, a fair sample
-HASHES: Final = 1 << 64
 
 
 @dataclass(slots=True)
@@ -40,44 +39,6 @@ class Tally:
         if (error := outcome.error) is not None:
             self.kinds[error.kind] = self.kinds.get(error.kind, 0) + 1
             self.first_failed = self.first_failed or f"row {outcome.index}: {told(error)}"
-
-
-class Distinct:
-    """Counts rows that ask the same as an earlier one, in bounded memory.
-
-    Up to 131,072 different rows the count is exact; beyond, only rows whose hash lies below a falling bound are
-    looked at, and the count is scaled up.
-    """
-
-    def __init__(self, most: int = SAMPLE) -> None:
-        self._most = most
-        self._bound = HASHES
-        self._seen: set[int] = set()
-        self._repeats: dict[int, int] = {}
-
-    def add(self, content: bytes) -> None:
-        """Take note of one row's content hash."""
-        number = int.from_bytes(content[:8], "big")
-        if number >= self._bound:
-            return
-        if number in self._seen:
-            self._repeats[number] = self._repeats.get(number, 0) + 1
-            return
-        self._seen.add(number)
-        while len(self._seen) > self._most:
-            self._bound //= 2
-            self._seen = {seen for seen in self._seen if seen < self._bound}
-            self._repeats = {seen: times for seen, times in self._repeats.items() if seen < self._bound}
-
-    @property
-    def exact(self) -> bool:
-        """All rows were looked at."""
-        return self._bound == HASHES
-
-    @property
-    def repeats(self) -> int:
-        """How many rows were repeats."""
-        return sum(self._repeats.values()) * (HASHES // self._bound)
 
 
 @dataclass(slots=True)

@@ -92,6 +92,10 @@ class CacheMemory:
     def __len__(self) -> int:
         return len(self._answers)
 
+    def __contains__(self, key: bytes) -> bool:
+        found = self._answers.get(key)
+        return found is not None and self.is_fresh(found.born)
+
     def get(self, key: bytes) -> Answer | None:
         """The answer, now the most recently used; None where there is none, or it is too old."""
         with self._lock:

@@ -12,7 +12,7 @@ and sends the result back.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.model import Fault, Kind
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.account import RowAccount, RunAccount
 
 Step: TypeAlias = tuple[Literal["money", "permit", "send", "sleep"], Any]
+FOREVER_S: Final = 1e9  # until the row is closed
 MAYBE_BILLED = frozenset({408, 499, 502, 504})  # somebody on the way gave up; the model may have answered
 
 
@@ -109,6 +110,11 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
         CutAnswer, FilteredAnswer: the answer is none, and the run does not accept such answers.
         Exception: the last try's own error, where no answer came.
     """
+    if row.run.look is not None:
+        row.check_open()
+        row.run.look(row, call)
+        yield "sleep", FOREVER_S
+        row.check_open()
     row.begin()
     done: Done | float = 0.0
     try:

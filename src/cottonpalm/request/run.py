@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cottonpalm.model import Event
     from cottonpalm.protocols import Measure
     from cottonpalm.pure.prices import PriceBook, Rates, Tariff
+    from cottonpalm.request.account import RowAccount
     from cottonpalm.request.ledger import Ledger
     from cottonpalm.request.shapes import Call
     from cottonpalm.request.turnstile import Turnstile, Turnstiles
@@ -75,6 +76,7 @@ class RunAccount:
         on_change: called from any thread when `waiting` falls, a limit moves, or a row steps aside or back.
         on_stop: called from any thread, once, with the first fault that no row survives.
         remembers: LangChain's own cache, the global one or a model's, is in use.
+        look: takes note of each request in place of sending it, where a run is only planned.
         allowance: the run's retries, also used by the layer that retries rows.
         timeouts: how long each request may take.
         measure: told how requests ended and how long they waited, from any thread; None: nobody measures.
@@ -116,6 +118,7 @@ class RunAccount:
         self.waiting = 0
         self.stopped: Fault | None = None
         self.on_change: Callable[[], None] = _nothing
+        self.look: Callable[[RowAccount, Call], None] | None = None
         self.on_stop: Callable[[Fault], None] = _ignore
         self.allowance = Allowance(retry.allowance_share, retry.allowance_floor)
         self.rng = Random(getrandbits(64))  # noqa: S311 - jitter; repeatable where the tests seed `random`

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import weakref
 from collections import deque
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -24,7 +24,7 @@ from cottonpalm.stores.database import BUSY_S, Home, connect, explained, keep, l
 from cottonpalm.stores.lease import BEAT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 __all__ = ["Answers", "Kept"]
@@ -50,6 +50,7 @@ class Answers:
         Raises:
             StoreError: it is foreign, newer than this version, locked, read-only, or cannot be made.
         """
+        self._path, self._ttl_s = path, ttl_s
         prepare(path, busy_s=busy_s)
         try:
             self._worker = _Worker(path, ttl_s, busy_s)
@@ -81,6 +82,18 @@ class Answers:
     def release(self, key: bytes) -> None:
         """Give the claim back: there is no answer."""
         self._worker.add(partial(claims.release, key=key))
+
+    def present(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Which of these questions have an answer now. Blocks.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        try:
+            with closing(connect(self._path, busy_s=BUSY_S)) as db:
+                return claims.present(db, keys, self._ttl_s)
+        except sqlite3.Error as exc:
+            raise explained(exc, self._path) from exc
 
     def close(self) -> None:
         """Write what is queued, give all claims back, let go of the file."""

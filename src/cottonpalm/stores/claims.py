@@ -125,6 +125,17 @@ def heard(me: Claimant, watched: Sequence[Question]) -> dict[int, tuple[Callable
     return news
 
 
+def present(db: sqlite3.Connection, keys: Sequence[bytes], ttl_s: float | None) -> set[bytes]:
+    """Which of these keys have an answer that is not too old."""
+    now = clock.wall()
+    oldest = 0.0 if ttl_s is None else now - ttl_s
+    sql = (
+        f"SELECT key FROM answer WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - question marks
+        " AND (expires IS NULL OR expires > ?) AND born > ?"
+    )
+    return {key for (key,) in db.execute(sql, (*keys, now, oldest))}
+
+
 def _answer(me: Claimant, question: Question) -> Any:
     """The answer as `question.read` reads it; None where there is none. What is too old or unreadable is dropped."""
     row = me.db.execute("SELECT body, born, expires FROM answer WHERE key = ?", (question.key,)).fetchone()

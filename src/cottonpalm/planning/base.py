@@ -1,0 +1,104 @@
+"""What a plan starts from: what the run's store and the cache hold already, opened without making anything."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.assembly import Assembly, Opened, let_go, memory_of
+from cottonpalm.source import Reader
+from cottonpalm.stores import file_of, open_store
+from cottonpalm.stores.codec import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cottonpalm.gates.memory import CacheMemory
+    from cottonpalm.model import Item, Outcome
+    from cottonpalm.protocols import RunStore
+
+HISTORY: Final = 1_000  # stored rows that are looked at
+
+
+@dataclass(slots=True)
+class Base:
+    """A reader of the rows that knows what is stored, what was answered before, and the cache."""
+
+    reader: Reader
+    history: list[Outcome] = field(default_factory=list)
+    memory: CacheMemory | None = None
+    digest: bytes = b""
+    lasting: bytes | None = None
+
+    async def known(self, items: list[Item]) -> set[int]:
+        """The places of those that the cache can answer."""
+        memory, digest, lasting = self.memory, self.digest, self.lasting
+        if memory is None:
+            return set()
+        contents = [item.content or b"" for item in items]
+        found = {place for place, content in enumerate(contents) if digest + content in memory}
+        if memory.disk is not None and lasting is not None:
+            present = await asyncio.to_thread(
+                memory.disk.present, [lasting + content for content in contents]
+            )
+            found |= {place for place, content in enumerate(contents) if lasting + content in present}
+        return found
+
+
+@contextmanager
+def base_of(assembly: Assembly, *, ids: Any, configs: Any) -> Iterator[Base]:
+    """The base for these rows; the store's run is open meanwhile, if there is one.
+
+    Raises:
+        ConfigError, StoreError: as for a run.
+    """
+    opened = _existing_run(assembly)
+    try:
+        run = None if opened is None else opened.run
+        base = Base(Reader(ids=ids, configs=configs, store=run, keyed=True, skip=True))
+        if run is not None:
+            base.history = _history(run, assembly)
+        cache = assembly.settings.cache
+        if cache is not None and (
+            cache.path is None or (path := file_of(cache.path)) is None or path.exists()
+        ):
+            base.memory, base.digest = memory_of(cache), assembly.digest
+            if base.memory is not None and base.memory.disk is not None:
+                base.lasting = assembly.lasting_digest
+        yield base
+    finally:
+        let_go(opened)
+
+
+def _existing_run(assembly: Assembly) -> Opened | None:
+    """The run, if it was ever begun."""
+    settings = assembly.settings
+    if settings.store is None or settings.run is None:
+        return assembly.open_run()  # nothing, or the error that says what is missing
+    if isinstance(settings.store, str | Path):
+        path = file_of(settings.store)
+        if path is None or not path.exists():
+            return None
+    store = open_store(settings.store)
+    try:
+        begun = any(info.name == settings.run for info in store.runs())
+    finally:
+        if store is not settings.store:
+            store.close()
+    return assembly.open_run() if begun else None
+
+
+def _history(run: RunStore, assembly: Assembly) -> list[Outcome]:
+    """Rows of the run that were asked and answered, drawn at random."""
+    last = run.last_slot()
+    slots = range(last + 1)
+    drawn = sorted(Random(0).sample(slots, min(len(slots), HISTORY)))  # noqa: S311 - the same store, the same plan
+    records = run.read(drawn)
+    found = [unpack(record, slot, assembly.types) for slot, record in records.items()]
+    return [
+        outcome for outcome in found if outcome.status == "ok" and outcome.attempts and not outcome.cached
+    ]

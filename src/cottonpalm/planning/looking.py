@@ -1,0 +1,172 @@
+"""Which requests a row would make, without sending any: the chain runs up to its first requests, and ends there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables.config import ensure_config, merge_configs
+
+from cottonpalm import fingerprint
+from cottonpalm.call import own
+from cottonpalm.pure.forecast import Range, tokens_of
+from cottonpalm.request import loops
+from cottonpalm.request.account import ROW, RowAccount
+from cottonpalm.request.money import Money
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cottonpalm.model import Item
+    from cottonpalm.pure.rates import Rates
+    from cottonpalm.request.run import RunAccount
+    from cottonpalm.request.shapes import Call
+
+SEEN_AT_SEND: Final = frozenset(  # providers whose integrations speak through clients that we see
+    (
+        "anthropic",
+        "azure",
+        "deepseek",
+        "fireworks",
+        "google_genai",
+        "groq",
+        "mistral",
+        "ollama",
+        "openai",
+        "xai",
+    )
+)
+SETTLE_TURNS: Final = 20  # turns of the loop in which parallel branches come to their requests...
+SETTLE_S: Final = 0.001  # ...and how long each is where the branches are threads
+_NOT_TEXT: Final = frozenset(("role", "type", "model", "id", "object"))
+
+
+class Unseen(BaseException):
+    """Ends a row in front of a model whose request cannot be held back: no handler of errors takes it for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request that a row would make."""
+
+    model: str
+    input_tokens: Range
+    most_output: int | None
+    rates: Rates | None
+    flex: Rates | None
+
+
+@dataclass(slots=True)
+class Look:
+    """What one row would ask first."""
+
+    requests: list[Request] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)  # models that do not speak through a client that we see
+    error: BaseException | None = None  # what the chain raised before any request
+
+
+async def look_at(items: Sequence[Item], chain: Any, run: RunAccount) -> list[Look]:
+    """Run the chain for each row up to its first requests, one row after the other. Nothing is sent."""
+    threads = fingerprint.how_to_call(chain) == "threads"
+    looks = [Look() for _ in items]
+    loops.enter()
+    try:
+        for number, item in enumerate(items):
+            await _look(item, chain, RowAccount(run, number), looks[number], threads=threads)
+    finally:
+        await loops.leave()
+    return looks
+
+
+async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, threads: bool) -> None:
+    loop, seen = asyncio.get_running_loop(), asyncio.Event()
+
+    def note(row: RowAccount, call: Call) -> None:
+        look.requests.append(_request(row, call))
+        loop.call_soon_threadsafe(seen.set)
+
+    account.run.look = note
+    task = loop.create_task(_call(item, chain, account, look, threads=threads), context=_context(account))
+    waiting = loop.create_task(seen.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    for _ in range(0 if task.done() else SETTLE_TURNS):
+        await asyncio.sleep(SETTLE_S if threads else 0)
+    account.close()  # whoever holds a request back in a thread is let go
+    waiting.cancel()
+    task.cancel()
+    await asyncio.wait([task, waiting])
+    if not task.cancelled() and not look.requests:
+        look.error = None if isinstance(error := task.exception(), Unseen) else error
+
+
+async def _call(item: Item, chain: Any, account: RowAccount, look: Look, *, threads: bool) -> None:
+    guard = _Guard(look, hooked=account.run.hooked)
+    config = merge_configs(ensure_config(item.config), {"callbacks": [guard]})
+    if threads:
+        await asyncio.to_thread(chain.invoke, own(item.row), config)
+    else:
+        await chain.ainvoke(own(item.row), config)
+
+
+def _context(account: RowAccount) -> contextvars.Context:
+    context = contextvars.copy_context()
+    context.run(ROW.set, account)
+    return context
+
+
+def _request(row: RowAccount, call: Call) -> Request:
+    money = Money(row, call)
+    text = "\n".join(_texts(call.body))
+    flex = row.run.prices.rates(call.model, call.url, "flex")
+    return Request(
+        call.model,
+        tokens_of(text),
+        money.most_output,
+        money.rates,
+        flex if flex is not None and money.rates is not None and flex != money.rates else None,
+    )
+
+
+def _texts(part: Any, name: str = "") -> list[str]:
+    """What a tokenizer gets to see of a body: its texts, and the names and values of schemas."""
+    if isinstance(part, str):
+        return [] if name in _NOT_TEXT or part.startswith("data:") else [part]
+    if isinstance(part, dict):
+        schema = name in ("properties", "parameters", "input_schema", "tools")
+        return [
+            text
+            for key, inside in part.items()
+            for text in ([key, *_texts(inside, key)] if schema else _texts(inside, key))
+        ]
+    if isinstance(part, list):
+        return [text for inside in part for text in _texts(inside, name)]
+    return []
+
+
+class _Guard(BaseCallbackHandler):
+    """Stops models that do not speak through a client that we see, before they are called."""
+
+    run_inline = True
+    raise_error = True
+
+    def __init__(self, look: Look, *, hooked: bool) -> None:
+        self._look, self._hooked = look, hooked
+
+    def on_chat_model_start(self, serialized: Any, messages: Any, **about: Any) -> None:  # noqa: ARG002
+        """A chat model starts."""
+        self._stop(serialized, about)
+
+    def on_llm_start(self, serialized: Any, prompts: Any, **about: Any) -> None:  # noqa: ARG002
+        """A model of plain text starts."""
+        self._stop(serialized, about)
+
+    def _stop(self, serialized: Any, about: dict[str, Any]) -> None:
+        metadata = about.get("metadata") or {}
+        if self._hooked and metadata.get("ls_provider") in SEEN_AT_SEND:
+            return
+        kind = (serialized or {}).get("id") or ["model"]
+        self._look.unseen.append(str(metadata.get("ls_model_name") or kind[-1]))
+        raise Unseen

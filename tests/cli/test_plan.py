@@ -1,0 +1,81 @@
+"""`cottonpalm plan`: what it would cost, on one small screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.conftest import lines, rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
+    from tests.support.loopback import Loopback
+
+pytestmark = pytest.mark.core
+BOUND = ("--model-option", "max_tokens=50")
+
+
+@pytest.fixture
+def plan(cottonpalm: Command, server: Loopback) -> Command:
+    model = ("--model", "openai:gpt-5-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+    return lambda *words: cottonpalm("plan", *words, *model)
+
+
+def test_a_plan_is_printed_and_nothing_is_called_or_made(
+    plan: Command, server: Loopback, folder: Path
+) -> None:
+    (folder / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n{"text": "a"}\n{"txt": 1}\n')
+    said = plan("in.jsonl", "-o", "out.jsonl", *BOUND)
+    assert said.code == 0
+    assert "to ask     3 rows, 1 unreadable\n" in said.out
+    assert "repeats    1 row asked before: --cache asks them once\n" in said.out
+    assert "tokens out at most 150\n" in said.out
+    assert "cost       at most $0.000" in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert server.requests == 0
+    assert [path.name for path in folder.iterdir()] == ["in.jsonl"]
+
+
+def test_a_sample_is_kept_for_the_run(
+    plan: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 30)
+    said = plan("in.jsonl", "-o", "out.jsonl", "--sample", "10", "--concurrency", "5", *BOUND)
+    assert "from       10 rows drawn at random and run, for $0.0" in said.out
+    assert "time       about" in said.out
+    assert server.requests == 10
+    model = ("--model", "openai:gpt-5-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+    told = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *BOUND, *model)
+    assert (told.code, server.requests, len(lines(folder / "out.jsonl"))) == (0, 30, 30)
+    again = plan("in.jsonl", "-o", "out.jsonl", *BOUND)
+    assert "to ask     0 rows, 30 stored\n" in again.out
+
+
+def test_a_sample_that_is_not_kept_says_so(plan: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 3)
+    said = plan("in.jsonl", "--sample", "1")
+    assert "not kept: name the run" in said.err
+    assert "from one row: it may be far more" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (("none.jsonl", "--model", "openai:gpt-4o", "--prompt", "{text}"), "none.jsonl"),
+        (("in.jsonl", "--model", "openai:gpt-4o", "--prompt", "{text}"), "export OPENAI_API_KEY"),
+        (("in.jsonl", "--model", "nobody:x", "--prompt", "{text}"), "nobody"),
+        (("in.jsonl", "--model", "openai:gpt-4o", "--prompt", "{tekst}"), "names no column"),
+        (("in.jsonl",), "--prompt"),
+        (("in.jsonl", "--model", "openai:gpt-4o", "--prompt", "{text}", "--sample", "-1"), "--sample"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(
+    cottonpalm: Command, folder: Path, words: tuple[str, ...], word: str
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    said = cottonpalm("plan", *words)
+    assert said.code == 2
+    assert word in said.one_line
