@@ -153,6 +153,7 @@ def plan(
     id_field: o.IdField = None,
     limit: o.Limit = None,
     sample: o.Sample = 0,
+    price: o.Prices = [],  # noqa: B006 - typer copies it
     concurrency: o.Concurrency = "auto",
     cache: o.UseCache = False,
     store: o.StoreUrl = "cottonpalm.db",
@@ -181,6 +182,7 @@ def plan(
         model_options=parse_options(model_option),
         base_url=base_url,
         concurrency=concurrency,
+        prices=price,
         id_field=id_field,
         limit=limit,
         cache=cache,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cottonpalm import BatchProcessor, Cache
 from cottonpalm.cli import wording
 from cottonpalm.cli.building import build
+from cottonpalm.cli.money import prices_of
 from cottonpalm.cli.problems import Code, shown
 from cottonpalm.cli.readers import open_rows
 from cottonpalm.cli.render import show_details
@@ -48,6 +49,7 @@ def show_plan(job: Job, at: At, sample: int, screen: Screen) -> Code:
             fallbacks=built.fallbacks,
             cache=Cache(path=at.store) if job.cache else None,
             timeout=job.timeout_s,
+            prices=prices_of(job.prices),
             store=at.store if at.run else None,
             run=at.run,
         )

@@ -191,7 +191,7 @@ def _doubts(evidence: Evidence, found: Census) -> list[str]:
     elif found.asked and not requests and not unseen:
         notes.append("the chain makes no request that can be seen")
     if unpriced := sorted({request.model for request in requests if request.rates is None}):
-        notes.append(f"no price is known for {unpriced[0]}: pass prices=, dollars per million tokens")
+        notes.append(f"no price is known for {unpriced[0]}: pass prices= (--price {unpriced[0]}=IN:OUT)")
     if evidence.basis == "bound":
         unbounded = {r.model for r in requests if r.most_output is None and not _is_free(r)}
         if unbounded:

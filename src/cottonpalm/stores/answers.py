@@ -84,11 +84,14 @@ class Answers:
         self._worker.add(partial(claims.release, key=key))
 
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Which of these questions have an answer now. Blocks.
+        """Which of these questions have an answer, those put before this call included. Blocks.
 
         Raises:
             StoreError: the file cannot be read.
         """
+        written = threading.Event()
+        self.ask(b"", bytes, lambda _: written.set(), claim=False)  # its reply comes after all before it
+        written.wait()
         try:
             with closing(connect(self._path, busy_s=BUSY_S)) as db:
                 return claims.present(db, keys, self._ttl_s)
