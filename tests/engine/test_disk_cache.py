@@ -52,6 +52,15 @@ def asking(server: Any, path: Path, **more: Any) -> BatchProcessor:
     return BatchProcessor(chain_of(server.openai_url), cache=Cache(path=path), retry=ONE_TRY, **more)
 
 
+def written(processor: BatchProcessor) -> BatchProcessor:
+    """The same, once the answers it was given so far are in the file."""
+    memory = memory_of(processor._settings.cache)
+    assert memory is not None
+    assert memory.disk is not None
+    memory.disk.present([])
+    return processor
+
+
 # -- later
 
 
@@ -61,6 +70,7 @@ def test_a_later_process_finds_the_answers_and_what_they_saved(path: Path) -> No
     with Loopback() as server:
         first = asking(server, path)
         answers = first.batch(rows(5))
+        written(first)
         paid = sum(outcome.cost_pico or 0 for outcome in first.last_run.outcomes())
         later = asking(server, path, observers=[watch])
         assert later.batch(rows(5)) == answers
@@ -214,12 +224,16 @@ def test_a_file_that_is_not_ours_is_refused_before_any_call(path: Path, kind: st
 @core
 def test_spoilt_records_are_asked_for_again(path: Path) -> None:
     with Loopback() as server:
-        asking(server, path).batch(rows(4))
+        first = asking(server, path)
+        first.batch(rows(4))
+        written(first)
         with closing(sqlite3.connect(path)) as db:
             db.execute("UPDATE answer SET body = X'7B226F' WHERE rowid % 2")
             db.commit()
         for _ in range(2):
-            assert asking(server, path).batch(rows(4)) == [f"answer to: row {n}" for n in range(4)]
+            later = asking(server, path)
+            assert later.batch(rows(4)) == [f"answer to: row {n}" for n in range(4)]
+            written(later)
     assert sorted(server.counts.values()) == [1, 1, 2, 2]
 
 

@@ -90,7 +90,9 @@ class Answers:
             StoreError: the file cannot be read.
         """
         written = threading.Event()
-        self.ask(b"", bytes, lambda _: written.set(), claim=False)  # its reply comes after all before it
+        self.ask(
+            b"", lambda _: None, lambda _: written.set(), claim=False
+        )  # its reply comes after all before it
         written.wait()
         try:
             with closing(connect(self._path, busy_s=BUSY_S)) as db:
