@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from contextlib import aclosing, closing, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ from cottonpalm import BatchProcessor
 from cottonpalm.chain_face import ChainFace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 _INSIDE: ContextVar[bool] = ContextVar(
     "inside", default=False
 )  # a processor's own calls go to the chain itself
+_END = object()
 METHODS = [name for name in os.environ.get("THROUGH", "").split(",") if name]
 
 
@@ -26,38 +28,49 @@ def _through(name: str, bare: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if _INSIDE.get():
             return bare(self, *args, **kwargs)
-        token = _INSIDE.set(True)
-        try:
+        with _inside():
             answer = getattr(BatchProcessor(self), name)(*args, **kwargs)
-            if name in ("stream", "batch_as_completed"):
-                return iter(list(answer))
-        finally:
-            _INSIDE.reset(token)
-        return _inside_async(answer) if hasattr(answer, "__aiter__") else _awaited(answer, name)
+        if hasattr(answer, "__anext__"):
+            return _pieces_later(answer)
+        if hasattr(answer, "__await__"):
+            return _later(answer)
+        return _pieces(answer) if hasattr(answer, "__next__") else answer
 
     return call
 
 
-def _awaited(answer: Any, name: str) -> Any:
-    return _in(answer) if name.startswith("a") else answer
-
-
-async def _in(answer: Any) -> Any:
+@contextmanager
+def _inside() -> Iterator[None]:
     token = _INSIDE.set(True)
     try:
+        yield
+    finally:
+        _INSIDE.reset(token)
+
+
+async def _later(answer: Any) -> Any:
+    with _inside():
         return await answer
-    finally:
-        _INSIDE.reset(token)
 
 
-async def _inside_async(chunks: Any) -> Any:
-    token = _INSIDE.set(True)
-    try:
-        found = [chunk async for chunk in chunks]
-    finally:
-        _INSIDE.reset(token)
-    for chunk in found:
-        yield chunk
+def _pieces(pieces: Any) -> Iterator[Any]:
+    with closing(pieces):
+        while True:
+            with _inside():
+                piece = next(pieces, _END)
+            if piece is _END:
+                return
+            yield piece
+
+
+async def _pieces_later(pieces: Any) -> AsyncIterator[Any]:
+    async with aclosing(pieces):
+        while True:
+            with _inside():
+                piece = await anext(pieces, _END)
+            if piece is _END:
+                return
+            yield piece
 
 
 def _classes(cls: type) -> Iterator[type]:

@@ -6,6 +6,7 @@ import contextvars
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables.config import ensure_config, merge_configs
 
 from cottonpalm.chain_traits import has_old_models
@@ -103,12 +104,12 @@ class Caller:
     async def _streamed(self, item: Item, pieces: Pieces) -> Any:
         """Show each chunk as it comes; the output is their sum, or the last one where they do not add up."""
         await pieces.begin(item)
-        whole: Any = None
+        seen: list[Any] = []
         async with aclosing(self._chunks(item)) as chunks:
             async for chunk in chunks:
                 await pieces.show(item, chunk)
-                whole = _added(whole, chunk)
-        return whole
+                seen.append(chunk)
+        return _added(seen)
 
     def _chunks(self, item: Item) -> AsyncGenerator[Any]:
         chain, config = self.chain, self._config(item)
@@ -118,22 +119,31 @@ class Caller:
 
 
 async def _passed_on(chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
-    async for chunk in chunks:
-        yield chunk
+    try:
+        async for chunk in chunks:
+            yield chunk
+    finally:  # at once, so that a stream that is left tells its callbacks of its end
+        if (close := getattr(chunks, "aclose", None)) is not None:
+            await close()
 
 
 async def _pulled(crew: Crew, stream: Callable[[], Iterator[Any]]) -> AsyncGenerator[Any]:
     """Each chunk of a sync stream as it is made, on the threads of the crew, all in one context."""
     context, pulling = contextvars.copy_context(), True
     chunks = await crew.run(lambda: context.run(stream))
+
+    def close(*_: Any) -> None:
+        context.run(getattr(chunks, "close", bool))
+
     try:
-        while (chunk := await crew.run(lambda: context.run(next, chunks, _END))) is not _END:
+        # One that is left while at work is closed when its thread is done with it.
+        while (chunk := await crew.run(lambda: context.run(next, chunks, _END), late=close)) is not _END:
             pulling = False
             yield chunk
             pulling = True
-    finally:  # whoever is left while at work closes itself, when its thread is done
-        if not pulling and (close := getattr(chunks, "close", None)) is not None:
-            await crew.run(lambda: context.run(close))
+    finally:
+        if not pulling:
+            await crew.run(close)
 
 
 def own(row: Any) -> Any:
@@ -144,10 +154,15 @@ def own(row: Any) -> Any:
     return row.copy() if type(row) in (dict, list) else row
 
 
-def _added(whole: Any, chunk: Any) -> Any:
-    if whole is None:
-        return chunk
+def _added(chunks: list[Any]) -> Any:
+    """Their sum, or the last where they do not add up. Never one by one: each step would copy, and parse, the whole."""
+    if chunks and all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
+        return chunks[0] + chunks[1:]
+    sums = chunks
     try:
-        return whole + chunk
+        while len(sums) > 1:
+            pairs = [first + second for first, second in zip(sums[::2], sums[1::2], strict=False)]
+            sums = pairs + sums[2 * len(pairs) :]
     except TypeError:
-        return chunk
+        return chunks[-1]
+    return sums[0] if sums else None

@@ -99,8 +99,12 @@ def _is_base(owner: type) -> bool:
 
 
 def has_old_models(chain: Any) -> bool:
-    """Whether a step is a model of the old style, text in and text out."""
-    return any(isinstance(part.runnable, BaseLLM) for part in parts(chain))
+    """Whether a step, or a chain that a step's function closes over, is a model of the old style: text in, text out."""
+    found = [part.runnable for part in parts(chain)]
+    functions = [getattr(step, name, None) for step in found for name in ("func", "afunc")]
+    hidden = [value for function in functions for _, value in closed_over(function)]
+    found += [part.runnable for value in hidden if isinstance(value, Runnable) for part in parts(value)]
+    return any(isinstance(step, BaseLLM) for step in found)
 
 
 def output_types(chain: Any, output_type: Any = None) -> Mapping[str, type]:
