@@ -164,6 +164,16 @@ class RunStore(Protocol):
         """Write what is queued, give the lease back, let go of files and threads."""
 
 
+class StoredRows(Protocol):
+    """The rows of a run as they are now, whoever works on it."""
+
+    def scan(self, after: int, limit: int) -> list[Slot]:
+        """Up to `limit` stored rows with a slot above `after`, in slot order."""
+
+    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
+        """The packed records of these slots."""
+
+
 @runtime_checkable
 class ComparesBlocks(Protocol):
     """What a `RunStore` may offer besides: many rows compared at once, so that an unchanged input is found fast."""
@@ -194,8 +204,15 @@ class Store(Protocol):
     def runs(self) -> list[RunInfo]:
         """All runs, oldest first."""
 
+    def look(self, name: str) -> StoredRows | None:
+        """The rows of a run, without its lease; None if there is no such run."""
+
     def remove(self, name: str) -> None:
-        """Forget a run and its rows."""
+        """Forget a run and its rows.
+
+        Raises:
+            RunBusy: a live process works on it.
+        """
 
     def close(self) -> None:
         """Let go of files and threads."""

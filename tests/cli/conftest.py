@@ -11,12 +11,13 @@ import orjson
 import pytest
 
 from cottonpalm.cli.app import main
+from cottonpalm.cli.models import PROVIDERS
 from tests.support.loopback import Loopback
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
+KEYS = [name for provider in PROVIDERS.values() for name in (*provider.keys, *provider.urls)]
 
 
 @dataclass(frozen=True)

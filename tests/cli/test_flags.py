@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.conftest import lines, rows
-from tests.support.replies import bad_key, fails, ok
+from tests.support.replies import bad_key, cut_by_length, fails, ok
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,6 +82,8 @@ def test_an_option_that_a_fallback_does_not_know_is_left_to_the_model_it_was_mea
         (("--max-failures", "-1"), "--max-failures -1: say a number of rows"),
         (("--budget", "-1"), "--budget -1: say a number of US dollars, 0 or more"),
         (("--budget", "inf"), "--budget inf: say a number of US dollars"),
+        (("--on-budget", "ask"), "--on-budget ask: say stop or wait"),
+        (("--on-budget", "wait"), "--on-budget wait is for --budget-per-hour"),
         (("--timeout", "0"), "--timeout 0: say a number of seconds above 0"),
         (("--timeout", "nan"), "--timeout nan: say a number of seconds above 0"),
         (("--concurrency", "many"), "--concurrency many: say auto, or a number from 1 on"),
@@ -138,14 +140,25 @@ def test_the_budget_of_a_command_is_not_passed(ask: Command, server: Loopback, f
     assert server.requests < 200
 
 
-def test_what_cannot_be_bounded_is_refused_in_the_words_of_the_command_line(
+def test_an_hour_s_budget_stops_the_command_when_it_is_spent(
     ask: Command, server: Loopback, folder: Path
 ) -> None:
+    rows(folder / "in.jsonl", 200)
+    hourly = ("--budget-per-hour", "0.0005", "--on-budget", "stop")
+    said = ask("in.jsonl", "-o", "out.jsonl", *hourly, "--model-option", "max_tokens=20")
+    assert said.code == 4, said.err
+    spent = sum(line["cost_usd"] for line in lines(folder / "out.jsonl"))
+    assert 0 < spent <= 0.0005
+
+
+def test_what_has_no_price_is_refused_with_a_budget_before_any_call(
+    cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
     rows(folder / "in.jsonl", 2)
-    said = ask("in.jsonl", "-o", "out.jsonl", "--budget", "1")
+    model = ("--model", "openai:our-own-model", "--base-url", server.openai_url)
+    said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *model, "--prompt", "{text}", "--budget", "1")
     assert said.code == 4
-    assert "--model-option max_tokens=" in said.err
-    assert "Budget(" not in said.err
+    assert "a budget is set, but no price is known for 'our-own-model'" in said.err
     assert server.requests == 0
 
 
@@ -246,3 +259,29 @@ def test_a_refused_key_says_which_variable_to_look_at(ask: Command, server: Loop
     assert "check OPENAI_API_KEY" in said.err
     server.script(lambda _: ok("fine"))
     assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+
+
+def test_a_cut_answer_is_a_fault_unless_it_is_accepted(ask: Command, server: Loopback, folder: Path) -> None:
+    server.script(lambda _: cut_by_length("half"))
+    rows(folder / "in.jsonl", 1)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 3
+    assert ask("in.jsonl", "-o", "taken.jsonl", "--accept-truncated").code == 0
+    assert lines(folder / "taken.jsonl")[0]["output"] == "half"
+
+
+def test_the_display_is_redrawn_unless_it_is_not_wanted(
+    ask: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    rows(folder / "in.jsonl", 3)
+    hides_the_cursor = "\x1b[?25l"
+    assert hides_the_cursor in ask("in.jsonl", "-o", "a.jsonl", "--progress").err
+    assert hides_the_cursor not in ask("in.jsonl", "-o", "b.jsonl", "--no-progress").err
+    assert ask("in.jsonl", "-o", "c.jsonl", "-q").err == ""
+
+
+def test_the_demo_labels_one_sentence_at_least(cottonpalm: Command) -> None:
+    said = cottonpalm("demo", "--rows", "0")
+    assert said.code == 2
+    assert "Invalid value for '--rows'" in said.one_line

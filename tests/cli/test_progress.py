@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -44,9 +45,9 @@ class Numbers:
     chunks_total: int | None = None
 
 
-def screen(terminal: bool) -> Console:
+def screen(terminal: bool, width: int = 80) -> Console:
     return Console(
-        file=io.StringIO(), force_terminal=terminal, width=80, highlight=False, markup=False, emoji=False
+        file=io.StringIO(), force_terminal=terminal, width=width, highlight=False, markup=False, emoji=False
     )
 
 
@@ -71,6 +72,28 @@ def test_no_numbers_make_a_line_longer_than_80_columns(
     console = screen(terminal=False)
     console.print(Progress(console=console).picture(view))
     assert len(shown(console).splitlines()) == 2, shown(console)
+
+
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [
+        (30, "412 of 1,000 (41 %)"),
+        (40, "412 of 1,000 (41 %) 1 min 25 s left"),
+        (50, "labelled 412 of 1,000 (41 %) 1 min 25 s left"),
+        (80, "labelled BAR 412 of 1,000 (41 %) 1 min 25 s left"),
+    ],
+)
+def test_the_display_of_a_narrow_terminal_leaves_out_the_least_wanted(width: int, head: str) -> None:
+    console = screen(terminal=False, width=width)
+    progress = Progress(console=console)
+    progress.see(RunStarted("labelled", None))
+    console.print(progress.picture(VIEW))
+    progress.see(RunEnded(None))
+    first, second = shown(console).splitlines()
+    assert re.sub("━+", "BAR", first).split() == head.split()
+    assert len(second) <= width
+    assert second.startswith("  2 failed")
+    assert not second.rstrip().endswith("…")
 
 
 def test_chunks_are_counted_where_rows_come_in_chunks() -> None:
@@ -215,6 +238,7 @@ def summary(**changes: object) -> dict[str, str]:
         ),
         seconds=10.0,
         cost_pico=2 * 10**12,
+        cost_whole=True,
         cost_total_pico=4 * 10**12,
         results="out.jsonl",
         retry="cottonpalm retry night",
@@ -238,6 +262,7 @@ def test_the_summary_says_how_it_went_what_it_took_and_how_to_go_on() -> None:
 def test_rows_that_are_left_or_unknown_are_said() -> None:
     assert summary(left=900)["night"] == "1,000 rows: 90 ok, 10 failed, 900 left"
     assert summary(left=None)["night"] == "100 rows: 90 ok, 10 failed, the input was not read to its end"
+    assert summary(cost_whole=False)["cost"].startswith("at least $2.00, 1,000 tokens in")
     assert summary(cost_pico=None)["cost"].startswith("no price known for this model; 1,000 tokens in")
 
 

@@ -298,7 +298,7 @@ def test_status_lists_runs_and_tells_of_one(
     assert row.split()[4].startswith("$0.0000")
     said = cottonpalm("status", "out")
     assert "say {text}" in said.out
-    assert "output     out.jsonl\n" in said.out
+    assert "output       out.jsonl\n" in said.out
     assert "1 (0 may work when asked again)" in said.out
 
 
@@ -356,3 +356,22 @@ def test_a_prompt_from_a_file_is_kept_for_retry(
     (folder / "p.txt").unlink()
     assert cottonpalm("retry", "out").code == 0
     assert answers(folder / "out.jsonl") == [f'answer to: say row-{n} as {{"json": true}}' for n in range(2)]
+
+
+def test_an_object_that_cannot_be_rebuilt_says_how_to_mend_the_chain(
+    cottonpalm: Command, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    (folder / "cp_hidden.py").write_text(
+        "from pydantic import BaseModel\nfrom langchain_core.runnables import RunnableLambda\n"
+        "class Review(BaseModel):\n    good: bool\n"
+        "known = {'r': Review}\n"
+        "def said(row) -> Review:\n    return known['r'](good=True)\n"
+        "hidden = RunnableLambda(lambda row: known['r'](good=True))\nshown = RunnableLambda(said)\n"
+    )
+    said = cottonpalm("run", "in.jsonl", "-o", "a.jsonl", "--chain", "cp_hidden:hidden")
+    assert said.code == 4
+    assert "(def answer(row) -> Review), or return its model_dump()" in said.err
+    assert "output_type" not in said.err
+    assert cottonpalm("run", "in.jsonl", "-o", "b.jsonl", "--chain", "cp_hidden:shown").code == 0
+    assert lines(folder / "b.jsonl")[0]["output"] == {"good": True}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import cottonpalm
 from cottonpalm.cli.render import holder_of
 from cottonpalm.cli.summary import Tally, retry_command
+from cottonpalm.cli.wording import SAID, here
 from cottonpalm.model import ErrorRecord, Kind, Outcome
 from cottonpalm.protocols import RunInfo
 
@@ -29,3 +34,20 @@ def test_an_error_without_a_message_is_its_type() -> None:
     tally = Tally()
     tally.add(Outcome(3, "failed", error=ErrorRecord(Kind.FAIL_ROW, "CancelledError", "")))
     assert tally.first_failed == "row 3: CancelledError"
+
+
+def test_the_library_speaks_the_words_of_the_command_line() -> None:
+    said = here(
+        "an output of type Review would not come back from the store equal: pass output_type=Review so that it can be "
+        "rebuilt (its class must also survive a round trip through JSON)"
+    )
+    assert "(def answer(row) -> Review), or return its model_dump() (its class" in said
+
+
+def test_every_word_of_the_library_that_is_put_otherwise_is_still_said_there() -> None:
+    package = Path(cottonpalm.__file__).parent
+    files = [path for path in package.rglob("*.py") if path.name != "wording.py"]
+    code = re.sub(r'"\s*f?"', "", "".join(path.read_text(encoding="utf-8") for path in files))
+    for python, _ in SAID:
+        beginning = re.sub(r"\\", "", python.partition("(.+?)")[0])
+        assert beginning in code, python

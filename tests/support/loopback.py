@@ -1,8 +1,8 @@
 """A model provider on 127.0.0.1: real sockets, real HTTP/1.1, scripted faults, little CPU.
 
-It speaks OpenAI chat completions (plain and streamed), Responses (plain), Anthropic messages (plain and
-streamed), embeddings, and the Azure deployment path. The answer is `answer to: <last user text>`, so a test
-can check that each answer belongs to its row.
+It speaks OpenAI chat completions (plain and streamed), Responses (plain), Anthropic messages and Gemini's
+generateContent (plain and streamed), embeddings, and the Azure deployment path. The answer is
+`answer to: <last user text>`, so a test can check that each answer belongs to its row.
 
 In a thread of the test's process:
 

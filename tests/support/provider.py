@@ -26,6 +26,8 @@ APIS = (
     ("/responses", "responses"),
     ("/messages", "anthropic"),
     ("/embeddings", "embeddings"),
+    (":generateContent", "google"),
+    (":streamGenerateContent", "google"),
 )
 REASONS = {
     200: b"OK",

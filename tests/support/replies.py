@@ -22,7 +22,7 @@ class Request:
 
     seq: int
     path: str
-    api: str  # chat, responses, anthropic, embeddings, other
+    api: str  # chat, responses, anthropic, google, embeddings, other
     body: dict[str, Any]
     text: str
     nth: int
@@ -31,7 +31,7 @@ class Request:
 
     @property
     def stream(self) -> bool:
-        return bool(self.body.get("stream"))
+        return bool(self.body.get("stream")) or self.path.endswith(":streamGenerateContent")
 
     @property
     def headers(self) -> dict[str, str]:

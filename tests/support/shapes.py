@@ -1,4 +1,4 @@
-"""What OpenAI and Anthropic put on the wire: whole answers and errors, as pure functions."""
+"""What OpenAI, Anthropic and Google put on the wire: whole answers and errors, as pure functions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from tests.support import google
 
 if TYPE_CHECKING:
     from tests.support.replies import Reply, Request
@@ -80,6 +82,8 @@ def plain_text(content: Any) -> str:
 
 
 def messages_of(body: dict[str, Any]) -> list[dict[str, Any]]:
+    if "contents" in body:
+        return google.messages_of(body)
     found = body.get("messages", body.get("input"))
     if isinstance(found, list) and found and isinstance(found[0], dict):
         return found
@@ -95,7 +99,8 @@ def last_user_text(body: dict[str, Any]) -> str:
 
 def input_tokens(body: dict[str, Any]) -> int:
     prompt = sum(tokens(plain_text(message.get("content"))) for message in messages_of(body))
-    return prompt + tokens(plain_text(body.get("system") or body.get("instructions"))) + 3
+    told = body.get("system") or body.get("instructions") or google.text_of(body.get("systemInstruction"))
+    return prompt + tokens(plain_text(told)) + 3
 
 
 def answer_for(request: Request, reply: Reply) -> Answer:
@@ -112,6 +117,7 @@ def answer_for(request: Request, reply: Reply) -> Answer:
     size = tokens(orjson.dumps(tool[1]).decode() if tool else text)
     finish = "tool" if tool and reply.finish == "stop" else reply.finish
     maximum = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
+    maximum = maximum or (body.get("generationConfig") or {}).get("maxOutputTokens")
     if maximum and size > maximum:
         text, size, finish, tool = text[: 4 * maximum], maximum, "length", None
     cached, reasoning = min(reply.cached, input_tokens(body)), reply.reasoning
@@ -119,6 +125,8 @@ def answer_for(request: Request, reply: Reply) -> Answer:
 
 
 def _schema(body: dict[str, Any]) -> dict[str, Any] | None:
+    if (named := google.schema_of(body)) is not None:
+        return named
     if (form := body.get("response_format")) and form.get("type") == "json_schema":
         return form["json_schema"].get("schema", {})
     form = (body.get("text") or {}).get("format") or body.get("output_format")
@@ -294,7 +302,7 @@ def _embeddings(request: Request, answer: Answer) -> dict[str, Any]:
     return {"object": "list", "data": data, "model": request.body.get("model"), "usage": usage}
 
 
-_WHOLE = {"responses": _responses, "anthropic": _anthropic, "embeddings": _embeddings}
+_WHOLE = {"google": google.whole, "responses": _responses, "anthropic": _anthropic, "embeddings": _embeddings}
 
 
 # -- errors -----------------------------------------------------------------------------------------------
@@ -305,6 +313,8 @@ def error(request: Request, reply: Reply) -> tuple[int, dict[str, Any]]:
     kind, code, anthropic, message = ERRORS.get(
         reply.code or reply.status, ERRORS.get(reply.status, ERRORS[500])
     )
+    if request.api == "google":
+        return reply.status, google.error(reply, message)
     if request.api != "anthropic":
         return reply.status, {
             "error": {"message": message, "type": kind, "param": None, "code": reply.code or code}

@@ -6,18 +6,20 @@ from typing import Any
 
 import orjson
 
-from tests.support import shapes
+from tests.support import google, shapes
 from tests.support.replies import Reply, Request
 
 
 def events(request: Request, answer: shapes.Answer, pieces: int) -> list[bytes]:
     """The answer as server-sent events, one entry each."""
+    if request.api == "google":
+        return google.events(request, answer, _split(answer.text, pieces))
     made = {"anthropic": _anthropic_events, "responses": _response_events}.get(request.api, _chat_events)
     return made(request, answer, pieces)
 
 
 def usage_is_streamed(request: Request) -> bool:
-    return request.api in {"anthropic", "responses"} or bool(
+    return request.api in {"anthropic", "google", "responses"} or bool(
         (request.body.get("stream_options") or {}).get("include_usage")
     )
 

@@ -10,6 +10,7 @@ import typer
 
 from cottonpalm import __version__
 from cottonpalm.cli import options as o  # noqa: TC001 - typer reads the annotations
+from cottonpalm.cli.help import Command, Group
 from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.streams import hold_standard_streams
 from cottonpalm.faults import CottonpalmError
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="cottonpalm",
     help="Runs a prompt or a LangChain chain over every row of a file, and loses nothing.",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -45,7 +46,7 @@ def cottonpalm(
     """Runs a prompt or a LangChain chain over every row of a file, and loses nothing."""
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
     context: typer.Context,
     input: o.Input,  # noqa: A002 - its name on the screen
@@ -56,6 +57,7 @@ def run(
     prompt: o.Prompt = None,
     prompt_file: o.PromptFile = None,
     system: o.System = None,
+    schema: o.Schema = None,
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
     accept_truncated: o.AcceptTruncated = False,
     id_field: o.IdField = None,
@@ -100,6 +102,7 @@ def run(
         model=absolute_model(model, str(Path.cwd())),
         prompt=read_prompt(prompt, prompt_file),
         system=system,
+        schema=schema,
         model_options=parse_options(model_option),
         base_url=base_url,
         accept_truncated=accept_truncated,
@@ -138,7 +141,7 @@ def run(
     return carry_out(job, Where(store, name, fresh, overwrite, argv=_argv(context)), screen)
 
 
-@app.command()
+@app.command(cls=Command)
 def plan(
     context: typer.Context,
     input: o.Input,  # noqa: A002 - its name on the screen
@@ -194,7 +197,7 @@ def plan(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def retry(
     context: typer.Context,
     run: o.OneRun,
@@ -214,7 +217,7 @@ def retry(
     return carry_out(job, Where(store, run, again=True, argv=_argv(context)), screen)
 
 
-@app.command()
+@app.command(cls=Command)
 def status(run: o.AnyRun = None, store: o.StoreUrl = "cottonpalm.db") -> int:
     """Show the runs of a store: what is done, failed and left, what it cost, and who works on it."""
     from cottonpalm.cli.status import show_status
@@ -223,7 +226,22 @@ def status(run: o.AnyRun = None, store: o.StoreUrl = "cottonpalm.db") -> int:
     return Code.OK
 
 
-@app.command()
+@app.command(cls=Command)
+def rm(
+    context: typer.Context,
+    run: o.OneRun,
+    *,
+    store: o.StoreUrl = "cottonpalm.db",
+    yes: o.Yes = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Forget a run: its answers and failures leave the store. Its output file stays."""
+    from cottonpalm.cli.remove import remove_run
+
+    return remove_run(store, run, _screen(context, quiet=quiet, verbose=False, progress=False), sure=yes)
+
+
+@app.command(cls=Command)
 def demo(
     context: typer.Context,
     *,

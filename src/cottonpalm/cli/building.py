@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from cottonpalm.cli.job import Job
     from cottonpalm.cli.prompts import RowPrompt
     from cottonpalm.cli.row_source import Rows
+    from cottonpalm.cli.schema import Form
 
 
 class Built(NamedTuple):
-    """What answers a row, and what answers where that cannot."""
+    """What answers a row, what answers where that cannot, and the form that answers must have."""
 
     chain: Runnable[Any, Any]
     fallbacks: list[Runnable[Any, Any]]
+    form: Form | None
 
 
 def build(job: Job, rows: Rows | StoredRows, *, quiet: bool = False) -> Built:
@@ -31,10 +33,20 @@ def build(job: Job, rows: Rows | StoredRows, *, quiet: bool = False) -> Built:
     if job.chain is not None:
         from cottonpalm.cli.chains import load_chain
 
-        return Built(load_chain(job.chain, job.folder), [])
-    prompt = prompt_of(job, rows)
-    chain = _answering(job, prompt, job.model or "local", "--model", quiet=quiet)
-    return Built(chain, [_answering(job, prompt, spec, "--fallback", quiet=quiet) for spec in job.fallbacks])
+        return Built(load_chain(job.chain, job.folder), [], None)
+    form = form_of(job)
+    wanted = _Wanted(job, prompt_of(job, rows), form, quiet)
+    chain = _answering(wanted, job.model or "local", "--model")
+    return Built(chain, [_answering(wanted, spec, "--fallback") for spec in job.fallbacks], form)
+
+
+def form_of(job: Job) -> Form | None:
+    """The form of the answers, if the job names one."""
+    if job.schema is None:
+        return None
+    from cottonpalm.cli.schema import load_form
+
+    return load_form(job.schema, job.folder)
 
 
 def prompt_of(job: Job, rows: Rows | StoredRows) -> RowPrompt:
@@ -46,10 +58,24 @@ def prompt_of(job: Job, rows: Rows | StoredRows) -> RowPrompt:
     return prompt
 
 
-def _answering(job: Job, prompt: RowPrompt, spec: str, flag: str, *, quiet: bool) -> Runnable[Any, Any]:
-    from langchain_core.output_parsers import StrOutputParser
+class _Wanted(NamedTuple):
+    """What the chains of all models have in common."""
 
-    same = check_model(spec, flag)[0] == check_model(job.model or "local")[0]
+    job: Job
+    prompt: RowPrompt
+    form: Form | None
+    quiet: bool
+
+
+def _answering(wanted: _Wanted, spec: str, flag: str) -> Runnable[Any, Any]:
+    job, provider = wanted.job, check_model(spec, flag)[0]
+    same = provider == check_model(job.model or "local")[0]
     url = job.base_url if same or flag == "--model" else None  # a server speaks one provider's protocol
-    model = build_model(spec, job.model_options, url, flag=flag, quiet=quiet)
-    return prompt | model | StrOutputParser()
+    model = build_model(spec, job.model_options, url, flag=flag, quiet=wanted.quiet)
+    if wanted.form is None:
+        from langchain_core.output_parsers import StrOutputParser
+
+        return wanted.prompt | model | StrOutputParser()
+    from cottonpalm.cli.schema import asking
+
+    return wanted.prompt | asking(model, provider, wanted.form)

@@ -51,6 +51,7 @@ def _chain_alone(job: Job) -> None:
         "--model": job.model,
         "--prompt": job.prompt,
         "--system": job.system,
+        "--schema": job.schema,
         "--base-url": job.base_url,
         "--model-option": job.model_options or None,
         "--fallback": job.fallbacks or None,

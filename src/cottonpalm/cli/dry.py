@@ -6,7 +6,7 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.cli.building import prompt_of
+from cottonpalm.cli.building import form_of, prompt_of
 from cottonpalm.cli.chains import load_chain
 from cottonpalm.cli.lines import dumped
 from cottonpalm.cli.problems import Code
@@ -33,10 +33,11 @@ def show_first_rows(job: Job, screen: Screen) -> Code:
     Raises:
         Problem: the input, the prompt or the chain cannot be used.
     """
+    form = form_of(job)
     with closing(open_rows(job.input, job.limit)) as rows:
         rows.use(RowFields(job.id_field, job.priority_field))
         parts = _parts_of(job, rows)
-        show_block(_what(job), [])
+        show_block(_what(job), [] if form is None else [("answer", f"{{{', '.join(form.fields)}}}")])
         for number, row in enumerate(islice(rows, FIRST)):
             if isinstance(row, Broken):
                 show_block(f"row {number} would fail", [("", row.error.message)])

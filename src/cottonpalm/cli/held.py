@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow
+    from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow, StoredRows
 
 RETRYABLE: Final = 2  # store statuses
 FOR_GOOD: Final = 3
@@ -138,6 +138,10 @@ class HeldStore:
             names = ", ".join(info.name for info in self.runs()[-8:]) or "none"
             raise Problem(f"{self._url} has no run {name!r}; its runs: {names}")
         return found
+
+    def look(self, name: str) -> StoredRows | None:
+        """The rows of a run, whoever works on it."""
+        return self._store.look(name)
 
     def remove(self, name: str) -> None:
         """Forget a run."""

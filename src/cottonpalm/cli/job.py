@@ -34,6 +34,7 @@ class Job:
     model: str | None = None
     prompt: str | None = None
     system: str | None = None
+    schema: str | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
     base_url: str | None = None
     accept_truncated: bool = False

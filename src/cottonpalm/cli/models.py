@@ -127,6 +127,15 @@ def _anthropic(wish: Wish) -> BaseChatModel:
     return ChatAnthropic(model_name=wish.name, max_retries=0, **options)
 
 
+def _google(wish: Wish) -> BaseChatModel:
+    from langchain_google_genai import ChatGoogleGenerativeAI
+
+    from cottonpalm.cli.google import gemini
+
+    url, key = _place("google", wish)
+    return gemini(wish.name, url, _suiting("google", wish, ChatGoogleGenerativeAI) | key)
+
+
 def _place(provider: str, wish: Wish) -> tuple[str | None, dict[str, Any]]:
     """Where to ask, and a key that stands for none: a server of one's own asks for none, its client insists on one."""
     known = PROVIDERS[provider]
@@ -168,5 +177,11 @@ PROVIDERS: Final = {
     ),
     "anthropic": Provider(
         ("ANTHROPIC_API_KEY",), ("ANTHROPIC_BASE_URL",), "anthropic:claude-haiku-4-5", _anthropic
+    ),
+    "google": Provider(
+        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        ("GOOGLE_GEMINI_BASE_URL",),
+        "google:gemini-2.5-flash",
+        _google,
     ),
 }

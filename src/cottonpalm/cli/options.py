@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from cottonpalm.cli.help import runs_like
+
 WHAT: Final = "What to do with each row"
 ROWS: Final = "Rows"
 SPEED: Final = "Speed"
@@ -49,7 +51,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="PROVIDER:NAME",
-        help="openai:NAME, anthropic:NAME, local (the embedded model, the default) or local:FILE.gguf.",
+        help="openai:NAME, anthropic:NAME, google:NAME, local (the embedded model, the default) or local:FILE.gguf.",
         rich_help_panel=WHAT,
     ),
 ]
@@ -73,6 +75,16 @@ System = Annotated[
         "--system",
         metavar="TEXT",
         help="A system message; {column} works here too.",
+        rich_help_panel=WHAT,
+    ),
+]
+Schema = Annotated[
+    str | None,
+    typer.Option(
+        "--schema",
+        metavar="FILE.json|MODULE:MODEL",
+        help="Answers are objects of this form: a JSON schema, or a Pydantic class such as app:Review. "
+        "An answer that does not fit is asked for again.",
         rich_help_panel=WHAT,
     ),
 ]
@@ -328,7 +340,16 @@ Verbose = Annotated[
         rich_help_panel=SEE,
     ),
 ]
-AnyRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="One run, in more detail.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")]
+AnyRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN", help="One run, in more detail.", autocompletion=runs_like, show_default=False
+    ),
+]
 OneRun = Annotated[
-    str, typer.Argument(metavar="RUN", help="The run's name, as `cottonpalm status` lists it.")
+    str,
+    typer.Argument(
+        metavar="RUN", help="The run's name, as `cottonpalm status` lists it.", autocompletion=runs_like
+    ),
 ]

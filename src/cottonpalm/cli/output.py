@@ -139,13 +139,21 @@ class CsvOutput:
         overwrite: replace a file that the run did not write.
         columns: the input's columns, asked at the end.
         unpack: makes an outcome of a stored record.
+        fields: of an answer that is an object: a column each, in place of `output`.
     """
 
     wants_stored = False
 
     def __init__(
-        self, path: str, *, overwrite: bool, columns: Callable[[], Sequence[str]], unpack: Unpack
+        self,
+        path: str,
+        *,
+        overwrite: bool,
+        columns: Callable[[], Sequence[str]],
+        unpack: Unpack,
+        fields: Sequence[str] | None = None,
     ) -> None:
+        self._fields = fields
         self._path, self._overwrite, self._columns, self._unpack = path, overwrite, columns, unpack
         self._changed = False
 
@@ -179,31 +187,35 @@ class CsvOutput:
 
     def _rows(self, table: Any, slots: Slots) -> None:
         columns = list(self._columns())
-        table.writerow([cell(name) for name in [*columns, *added_columns(columns)]])
+        table.writerow([cell(name) for name in [*columns, *added_columns(columns, self._fields)]])
         for outcome in records(self._store, self._unpack, slots):
             row = outcome.input if isinstance(outcome.input, Mapping) else {}
-            table.writerow([*(cell(row.get(column)) for column in columns), *_results(outcome)])
+            table.writerow([*(cell(row.get(column)) for column in columns), *_results(outcome, self._fields)])
 
     def close(self) -> None:
         """Nothing is open between two writes."""
 
 
-def _results(outcome: Outcome) -> list[str]:
+def _results(outcome: Outcome, fields: Sequence[str] | None) -> list[str]:
     error = outcome.error
     reason = "" if error is None else f"{error.kind}: {told(error)}"
     cost = outcome.cost_usd
+    answer = outcome.output if isinstance(outcome.output, Mapping) else {}
     return [
-        cell(outcome.output),
+        *([cell(outcome.output)] if fields is None else [cell(answer.get(field)) for field in fields]),
         outcome.status,
         cell(reason),
         "" if cost is None else f"{cost:.12f}".rstrip("0").rstrip("."),
     ]
 
 
-def added_columns(columns: Sequence[str]) -> list[str]:
-    """The names of the four result columns; one that the input has already gets a prefix."""
-    names = ["output", "status", "error", "cost_usd"]
-    return [f"cottonpalm_{name}" if name in columns else name for name in names]
+def added_columns(columns: Sequence[str], fields: Sequence[str] | None = None) -> list[str]:
+    """The names of the result columns; one that the input or an answer has already gets a prefix."""
+    taken, names = set(columns), list[str]()
+    for name in [*(["output"] if fields is None else fields), "status", "error", "cost_usd"]:
+        names.append(f"cottonpalm_{name}" if name in taken else name)
+        taken.add(names[-1])
+    return names
 
 
 RISKY: Final = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")

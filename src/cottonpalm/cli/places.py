@@ -17,7 +17,7 @@ from cottonpalm.cli.problems import Problem, os_problem, shown
 from cottonpalm.cli.urls import is_url, local_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from cottonpalm.cli.again import StoredRows
@@ -63,14 +63,22 @@ def check_output(path: str, source: str, meta: Mapping[str, Any], *, overwrite: 
 
 
 def make_output(
-    path: str, rows: Rows | StoredRows, unpack: Unpack, store: HeldRun, *, overwrite: bool
+    path: str,
+    rows: Rows | StoredRows,
+    unpack: Unpack,
+    store: HeldRun,
+    *,
+    fields: Sequence[str] | None = None,
+    overwrite: bool,
 ) -> Output:
-    """The output that suits the path, in order and ready for the first row."""
+    """The output that suits the path, in order and ready for the first row; `fields`: an answer's own columns."""
     output: Output
     if files.is_stream(path):
         output = StreamOutput(_stream(path), "standard output" if path == "-" else path)
     elif format_of(path, "output").kind == "csv":
-        output = CsvOutput(path, overwrite=overwrite, columns=lambda: rows.columns, unpack=unpack)
+        output = CsvOutput(
+            path, overwrite=overwrite, columns=lambda: rows.columns, unpack=unpack, fields=fields
+        )
     else:
         output = JsonlOutput(path, overwrite=overwrite, unpack=unpack)
     output.begin(store, store.done_here)

@@ -7,6 +7,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunInfo
 
 
+COPIED: Final = frozenset({"results", "retry", "resume"})  # stay in one piece for copying
 UNBOUNDED: Final = 10_000  # columns
 
 
@@ -55,6 +57,10 @@ class Screen:
         if not self.quiet:
             self._print(Text(f"\n{text}"))
 
+    def ask(self, question: str) -> None:
+        """A question, to be answered on the same line."""
+        self._console.print(Text(clean(question, None)), end="", soft_wrap=True)
+
     def traceback(self, error: BaseException) -> None:
         """Where an error came from, with -v."""
         if self.verbose:
@@ -84,7 +90,19 @@ class Screen:
             return
         for number, (label, text) in enumerate(summary.lines()):
             lead = f"{clean(label, None)}: " if number == 0 else f"  {label:<8} "
-            self._print(Text.assemble((lead, "bold"), clean(text, None)))
+            self._labelled(lead, clean(text, None), whole=label in COPIED)
+
+    def _labelled(self, lead: str, text: str, *, whole: bool) -> None:
+        """A line that is broken under its own beginning, and only where a terminal is too narrow for it."""
+        line = Text.assemble((lead, "bold"), text)
+        if whole or not self._console.is_terminal or line.cell_len <= self._console.width:
+            self._print(line)
+            return
+        table = Table.grid()
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(Text(lead, style="bold"), Text(text))
+        self._console.print(table)
 
     def _prose(self, text: Text) -> None:
         self._console.print(text, soft_wrap=not self._console.is_terminal)  # a log line stays one line
@@ -93,32 +111,54 @@ class Screen:
         self._console.print(text, soft_wrap=True)  # commands stay in one piece for copying
 
 
-def show(data: Table | Text) -> None:
-    """A table or a line on stdout; as wide as it is where no terminal bounds it."""
+def show(text: Text) -> None:
+    """A line on stdout, to be copied: broken by nothing but the terminal."""
+    _stdout().print(text, soft_wrap=True)
+
+
+def _stdout() -> Console:
+    """As wide as what is shown where no terminal bounds it."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = UNBOUNDED
-    console.print(data, soft_wrap=isinstance(data, Text))
+    return console
 
 
-def runs_table(runs: Iterable[RunInfo]) -> Table:
-    """All runs of a store."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("run", "ok", "failed", "left", "cost", "rate", "held by"):
-        table.add_column(name, justify="left" if name in {"run", "held by"} else "right", overflow="fold")
-    for info in runs:
-        facts = info.meta.get("facts", {})
-        cells = [
-            f"{info.ok:,}",
-            f"{info.failed:,}",
-            left_of(info),
-            money(info.cost_pico) if info.cost_pico else "-",
-        ]
-        pace = facts.get("rate")
-        table.add_row(
-            *map(Text, [clean(info.name), *cells, rate(pace) if pace else "-", clean(holder_of(info) or "-")])
-        )
-    return table
+LEAST: Final = 4  # columns of the runs that are shown on every terminal
+
+
+def show_runs(runs: Iterable[RunInfo]) -> None:
+    """All runs of a store as a table on stdout; on a narrow terminal without its last columns."""
+    console, names = _stdout(), ["run", "ok", "failed", "left", "cost", "rate", "held by"]
+    rows = [_cells(info) for info in runs]
+    while True:
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for name in names:
+            table.add_column(name, justify="left" if name in {"run", "held by"} else "right", overflow="fold")
+        for cells in rows:
+            table.add_row(*map(Text, cells[: len(names)]))
+        if len(names) <= LEAST or _width(console, table) <= console.width:
+            console.print(table)
+            return
+        names.pop()
+
+
+def _width(console: Console, table: Table) -> int:
+    """Columns that a table needs to be shown whole."""
+    return Measurement.get(console, console.options.update_width(UNBOUNDED), table).maximum
+
+
+def _cells(info: RunInfo) -> list[str]:
+    pace = info.meta.get("facts", {}).get("rate")
+    return [
+        clean(info.name),
+        f"{info.ok:,}",
+        f"{info.failed:,}",
+        left_of(info),
+        money(info.cost_pico) if info.cost_pico else "-",
+        rate(pace) if pace else "-",
+        clean(holder_of(info) or "-"),
+    ]
 
 
 def left_of(info: RunInfo) -> str:
@@ -151,4 +191,4 @@ def show_block(title: str, parts: Iterable[tuple[str, str]]) -> None:
 def show_details(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values of one run, a line each, to be copied from."""
     for name, value in pairs:
-        show(Text.assemble((f"{name:<10} ", "bold"), clean(str(value), None)))
+        show(Text.assemble((f"{name:<12} ", "bold"), clean(str(value), None)))

@@ -148,6 +148,7 @@ class Session:
             concurrency=job.limits(),
             retry=job.retries,
             fallbacks=built.fallbacks,
+            validate=None if built.form is None else built.form.check,
             max_failures=job.max_failures,
             budget=budget_of(job),
             prices=prices_of(job.prices),
@@ -174,6 +175,7 @@ class Session:
             self._rows,
             lambda record, index: unpack(record, index, types),
             self._kept,
+            fields=None if built.form is None else built.form.fields,
             overwrite=overwrite,
         )
         with closing(output), Signals(run, self._screen.say if progress is None else progress.say) as signals:
@@ -274,7 +276,8 @@ class Session:
             left=left,
             tally=self._tally,
             seconds=seconds,
-            cost_pico=stats.cost_pico if stats.cost_known else None,
+            cost_pico=stats.cost_pico if stats.cost_known or stats.cost_pico else None,
+            cost_whole=stats.cost_known,
             cost_total_pico=info.cost_pico if info else None,
             saved_pico=stats.cache.saved_pico if stats.cache.saved_known else None,
             uncertain_pico=info.uncertain_pico if info else 0,

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import datetime as dt
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli import render
 from cottonpalm.cli.held import HeldStore
 from cottonpalm.cli.job import META, Job
 from cottonpalm.cli.problems import Problem, shown
-from cottonpalm.observers.words import money, rate
+from cottonpalm.observers.words import clean, money, rate, told
 from cottonpalm.stores import open_store
+from cottonpalm.stores.codec import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cottonpalm.protocols import RunInfo
+    from cottonpalm.protocols import RunInfo, StoredRows
+
+
+PAGE: Final = 4096
+OK: Final = 1  # a store status
+
+
+@dataclass(slots=True)
+class Reason:
+    """One kind of failure: its first row, what was said there, and how many rows failed so."""
+
+    first: int
+    said: str
+    rows: int = 0
 
 
 @contextmanager
@@ -51,12 +66,28 @@ def show_status(url: str, name: str | None) -> None:
     """All runs as a table, or one in detail, on stdout."""
     with existing_store(url) as store:
         if name is not None:
-            render.show_details(_details(store.known(name)))
+            info = store.known(name)
+            render.show_details(_details(info, _reasons(store.look(name)) if info.failed else {}))
         else:
-            render.show(render.runs_table(store.runs()))
+            render.show_runs(store.runs())
 
 
-def _details(info: RunInfo) -> Iterator[tuple[str, Any]]:
+def _reasons(rows: StoredRows | None) -> dict[str, Reason]:
+    """The failed rows of a run by kind, with the first of each."""
+    found: dict[str, Reason] = {}
+    after = -1
+    while rows is not None and (page := rows.scan(after, PAGE)):
+        after = page[-1].slot
+        failed = [row.slot for row in page if row.status != OK]
+        for slot, record in sorted(rows.read(failed).items()):
+            error = unpack(record, slot, {}).error
+            if error is not None:
+                reason = found.setdefault(error.kind, Reason(slot, told(error)))
+                reason.rows += 1
+    return found
+
+
+def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, Any]]:
     facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
     yield "run", info.name
     yield "begun", f"{dt.datetime.fromtimestamp(info.created, dt.UTC).astimezone():%Y-%m-%d %H:%M:%S}"
@@ -65,6 +96,8 @@ def _details(info: RunInfo) -> Iterator[tuple[str, Any]]:
         "failed",
         f"{info.failed:,}" + (f" ({info.retryable:,} may work when asked again)" if info.failed else ""),
     )
+    for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
+        yield f"  {kind}", f"{reason.rows:,}; the first, row {reason.first}: {clean(reason.said)}"
     yield "left", render.left_of(info)
     yield "cost", money(info.cost_pico)
     if info.uncertain_pico:

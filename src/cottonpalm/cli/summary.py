@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.cli.wording import here
 from cottonpalm.observers.words import clean, count, duration, money, rate, told
 from cottonpalm.pure.distinct import Distinct
 
@@ -84,6 +85,7 @@ class Summary:
     tally: Tally
     seconds: float
     cost_pico: int | None  # of this process; None: not known
+    cost_whole: bool  # False: some rows are not in it, their cost is not known
     cost_total_pico: int | None  # of the run
     uncertain_pico: int  # of the run, at most, besides
     results: str
@@ -124,13 +126,14 @@ class Summary:
     def _cost(self) -> str:
         tally = self.tally
         tokens = f"{tally.input_tokens:,} tokens in, {tally.output_tokens:,} out"
+        least = "" if self.cost_whole else "at least "
         if not tally.rows or not (tally.input_tokens or tally.output_tokens):
-            return "" if not self.cost_pico else money(self.cost_pico)
+            return "" if not self.cost_pico else f"{least}{money(self.cost_pico)}"
         if self.cost_pico is None:
             return f"no price known for this model; {tokens}"
         total = self.cost_total_pico
         whole = f" ({money(total)} for the whole run)" if total is not None and total > self.cost_pico else ""
-        return f"{money(self.cost_pico)}, {tokens}{whole}"
+        return f"{least}{money(self.cost_pico)}, {tokens}{whole}"
 
     def _uncertain(self) -> str:
         if not self.uncertain_pico:
@@ -159,7 +162,7 @@ class Summary:
 
     def _failed(self) -> str:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.tally.kinds.items()))
-        return f"{kinds}; the first, {clean(self.tally.first_failed)}" if kinds else ""
+        return f"{kinds}; the first, {clean(here(self.tally.first_failed))}" if kinds else ""
 
 
 def retry_command(name: str, store: str, default_store: str) -> str:

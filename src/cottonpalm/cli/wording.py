@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.cli.models import PROVIDERS
@@ -9,17 +10,26 @@ from cottonpalm.cli.models import PROVIDERS
 if TYPE_CHECKING:
     from cottonpalm.faults import RunStopped
 
-SAID: Final = {  # in Python: on the command line
-    "Start afresh, or use a new run name.": "Say --fresh to begin anew and pay again, or --run NAME for a run of "
-    "its own.",
-    "set max_tokens on the model, or Budget(max_output_tokens=...) (--max-output-tokens)": "say --max-output-tokens N",
-}
+SAID: Final = [  # in Python, and on the command line
+    (
+        r"Start afresh, or use a new run name\.",
+        r"Say --fresh to begin anew and pay again, or --run NAME for a run of its own.",
+    ),
+    (
+        r"set max_tokens on the model, or Budget\(max_output_tokens=\.\.\.\) \(--max-output-tokens\)",
+        r"say --model-option max_tokens=N, or --max-output-tokens N",
+    ),
+    (
+        r"pass output_type=(.+?) so that it can be rebuilt",
+        r"say what the function that makes it returns (def answer(row) -> \1), or return its model_dump()",
+    ),
+]
 
 
 def here(message: str) -> str:
     """The same message, naming flags where it named parameters."""
-    for python, flag in SAID.items():
-        message = message.replace(python, flag)
+    for python, flag in SAID:
+        message = re.sub(python, flag, message)
     return message
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 REFRESH_S: Final = 0.25  # of the live display
 PLAIN_EVERY_S: Final = 10.0  # between lines where there is no terminal
 RATE_WINDOW_S: Final = 30.0  # over which the rate is measured
+BAR: Final = 20  # columns
 LONG_PAUSE_S: Final = 60.0  # pauses from here on are told to everybody
 
 
@@ -279,6 +280,8 @@ class Progress:
         done_here = stats.ok + stats.failed
         known = self._total() if stats.total is None else (stats.total, True)
         total, exact = known if known is not None else (None, False)
+        if not (total or exact):
+            total = None  # nothing was read yet
         cost = money(stats.cost_pico) if stats.cost_known else None
         per_s = self._pace.note(clock.now(), done_here)
         return View(
@@ -296,17 +299,25 @@ class Progress:
         )
 
     def picture(self, view: View) -> Table:
-        """The live display: two lines that fit 80 columns."""
+        """The live display: two lines, with as much in them as the terminal has room for."""
+        width, counted = self._console.width, Text(view.counted())
+        parts = [Text(self._name, style="bold"), counted, Text(view.eta(), style="cyan")]
+        while len(parts) > 1 and _width(parts) > width:
+            parts.pop(0 if len(parts) == 3 else 1)  # the name goes first, then the time that is left
+        row: list[Text | ProgressBar] = [part for part in parts if part]
+        if view.total and _width(parts) + 1 + BAR <= width:
+            bar = ProgressBar(total=view.total, completed=view.done, width=BAR)
+            row.insert(row.index(counted), bar)
         head = Table.grid(padding=(0, 1))
-        for _ in range(4):
+        for _ in row:
             head.add_column(no_wrap=True)
-        bar = ProgressBar(total=view.total, completed=view.done, width=20) if view.total else Text("")
-        head.add_row(
-            Text(self._name, style="bold"), bar, Text(view.counted()), Text(view.eta(), style="cyan")
-        )
+        head.add_row(*row)
+        details = view.details()
+        while len(" · ".join(details)) + 2 > width and len(details) > 1:
+            details.pop()
         body = Table.grid()
         body.add_row(head)
-        body.add_row(Text("  " + " · ".join(view.details()), style="dim", no_wrap=True, overflow="ellipsis"))
+        body.add_row(Text("  " + " · ".join(details), style="dim", no_wrap=True, overflow="ellipsis"))
         return body
 
 
@@ -314,3 +325,8 @@ def _chunks(done: int | None, total: int | None) -> str | None:
     if done is None:
         return None
     return f"{done:,} chunks" if total is None else f"chunks {done:,}/{total:,}"
+
+
+def _width(parts: list[Text]) -> int:
+    """Columns that these take side by side."""
+    return sum(part.cell_len + 1 for part in parts if part) - 1

@@ -111,7 +111,13 @@ def _tell(exc: BaseException) -> Fault | None:
     kind = ours or _by_langchain_code(exc)
     if kind is not None:
         return _of(kind, exc)
-    return _status_error(exc) or _told(langchain.kind(exc) or _transport(exc), exc)
+    return _status_error(exc) or _wrapped(exc) or _told(langchain.kind(exc) or _transport(exc), exc)
+
+
+def _wrapped(exc: BaseException) -> Fault | None:
+    """The answer behind an error that LangChain made of an SDK's: it says more than the class picked for it."""
+    cause = exc.__cause__
+    return _status_error(cause) if cause is not None and langchain.is_model_error(exc) else None
 
 
 def _told(kind: Kind | None, exc: BaseException) -> Fault | None:

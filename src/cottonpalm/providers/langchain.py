@@ -49,6 +49,11 @@ def sharper_than_status(exc: BaseException) -> Kind | None:
     return _first(core, _SHARPER, exc) or _first(sys.modules.get("openai"), _OPENAI, exc)
 
 
+def is_model_error(exc: BaseException) -> bool:
+    """Whether an integration raised it for a model that refused."""
+    return _first(core, _MODEL_ERRORS, exc) is not None
+
+
 def kind(exc: BaseException) -> Kind | None:
     """LangChain's model errors, answers that do not parse, and botocore's codes; None for anything else."""
     if (known := _first(core, _MODEL_ERRORS, exc)) is not None:

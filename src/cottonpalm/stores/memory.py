@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from cottonpalm import clock
 from cottonpalm.faults import RunBusy, StoreError
-from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow
+from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores.opening import Decision, busy_message, decide
 
 if TYPE_CHECKING:
@@ -79,6 +79,12 @@ class MemoryStore:
         with self._lock:
             return [run.info(name) for name, run in self._runs.items()]
 
+    def look(self, name: str) -> StoredRows | None:
+        """See `protocols.Store`."""
+        with self._lock:
+            run = self._runs.get(name)
+            return None if run is None else MemoryRows(run, self._lock)
+
     def remove(self, name: str) -> None:
         """See `protocols.Store`."""
         with self._lock:
@@ -91,12 +97,33 @@ class MemoryStore:
         """Nothing to let go of: runs can be opened again."""
 
 
-class MemoryRunStore:
+class MemoryRows:
+    """The rows of a run as they are now. See `protocols.StoredRows`."""
+
+    def __init__(self, run: _Run, lock: threading.RLock) -> None:
+        self._run, self._lock = run, lock
+
+    def scan(self, after: int, limit: int) -> list[Slot]:
+        """See `protocols.StoredRows`."""
+        with self._lock:
+            slots = sorted(slot for slot in self._run.rows if slot > after)[:limit]
+            return [self._slot(slot) for slot in slots]
+
+    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
+        """See `protocols.StoredRows`."""
+        with self._lock:
+            return {slot: self._run.rows[slot].record for slot in slots if slot in self._run.rows}
+
+    def _slot(self, slot: int) -> Slot:
+        return Slot(*self._run.rows[slot][:4])
+
+
+class MemoryRunStore(MemoryRows):
     """One run of a `MemoryStore`."""
 
     def __init__(self, name: str, run: _Run, lock: threading.RLock, *, created: bool) -> None:
+        super().__init__(run, lock)
         self.name, self.created = name, created
-        self._run, self._lock = run, lock
         self._finish = weakref.finalize(self, _give_back, run)
 
     def write(
@@ -121,12 +148,6 @@ class MemoryRunStore:
             cost = self._run.cost_pico
             return self._run.spent or Spent(uuid4().hex, cost, leased=cost)
 
-    def scan(self, after: int, limit: int) -> list[Slot]:
-        """See `protocols.RunStore`."""
-        with self._lock:
-            slots = sorted(slot for slot in self._run.rows if slot > after)[:limit]
-            return [self._slot(slot) for slot in slots]
-
     def same_rows(
         self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
     ) -> bool:
@@ -142,14 +163,6 @@ class MemoryRunStore:
         """See `protocols.RunStore`."""
         with self._lock:
             return [self._slot(slot) for slot in sorted(self._run.slots_of.get(key, ()))]
-
-    def _slot(self, slot: int) -> Slot:
-        return Slot(*self._run.rows[slot][:4])
-
-    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
-        """See `protocols.RunStore`."""
-        with self._lock:
-            return {slot: self._run.rows[slot].record for slot in slots if slot in self._run.rows}
 
     def counts(self) -> dict[int, int]:
         """See `protocols.RunStore`."""

@@ -11,7 +11,7 @@ import orjson
 
 from cottonpalm import clock
 from cottonpalm.faults import StoreError
-from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow
+from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores import spending
 from cottonpalm.stores.database import BUSY_S, Home, explained, prepare
 from cottonpalm.stores.lease import Holder, Lease, holder_of, is_held
@@ -121,6 +121,12 @@ class SqliteStore:
             name, created, ok, retryable + final, retryable, cost, orjson.loads(meta), shown, uncertain
         )
 
+    def look(self, name: str) -> StoredRows | None:
+        """See `protocols.Store`."""
+        self._home.check()
+        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
+        return SqliteRows(self._reader, found[0][0]) if found else None
+
     def remove(self, name: str) -> None:
         """See `protocols.Store`."""
         self._home.check()
@@ -187,6 +193,21 @@ def _remove(db: sqlite3.Connection, run: int, lease: Lease) -> None:
     _delete_rows(db, run)
     db.execute("DELETE FROM lease WHERE run = ?", (run,))
     db.execute("DELETE FROM run WHERE id = ?", (run,))
+
+
+class SqliteRows:
+    """The rows of a run as they are now. See `protocols.StoredRows`."""
+
+    def __init__(self, reader: Reader, run: int) -> None:
+        self._reader, self._run = reader, run
+
+    def scan(self, after: int, limit: int) -> list[Slot]:
+        """See `protocols.StoredRows`."""
+        return self._reader.scan(self._run, after, limit)
+
+    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
+        """See `protocols.StoredRows`."""
+        return self._reader.read(self._run, slots)
 
 
 class SqliteRunStore:

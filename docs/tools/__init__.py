@@ -1,0 +1,1 @@
+"""Pages that are written by the program itself: `python -m docs.tools` writes them anew."""

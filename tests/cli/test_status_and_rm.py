@@ -1,0 +1,129 @@
+"""What the store holds, said so that it can be acted on; and how to be rid of it."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cottonpalm.stores import open_store
+from tests.cli.conftest import rows
+from tests.support.replies import fails
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
+    from tests.support.loopback import Loopback
+    from tests.support.replies import Reply, Request
+
+pytestmark = pytest.mark.core
+
+
+def some_fail(request: Request) -> Reply | None:
+    number = int(request.text.rpartition("-")[2])
+    return fails(500) if number % 5 == 3 else fails(400) if number % 5 == 1 else None
+
+
+@pytest.fixture
+def done(ask: Command, server: Loopback, folder: Path) -> None:
+    """A run `out` of ten rows: six answers, two rows failed for good and two not."""
+    server.script(some_fail)
+    rows(folder / "in.jsonl", 10)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 3
+
+
+@pytest.mark.usefixtures("done")
+def test_a_run_in_detail_shows_its_failures_by_kind_with_the_first_of_each(cottonpalm: Command) -> None:
+    said = cottonpalm("status", "out")
+    assert (said.code, said.err) == (0, "")
+    shown = {line[:12].strip(): line[13:] for line in said.out.splitlines()}
+    assert (shown["ok"], shown["failed"], shown["left"]) == ("6", "4 (2 may work when asked again)", "0")
+    assert shown["fail_row"].startswith("2; the first, row 1: OpenAIInvalidRequestError: Error code: 400")
+    assert shown["transient"].startswith("2; the first, row 3: OpenAIAPIError: Error code: 500")
+    assert shown["exit code"] == "3"
+
+
+@pytest.mark.usefixtures("done")
+def test_a_run_in_use_is_shown_with_its_failures_and_not_removed(cottonpalm: Command, folder: Path) -> None:
+    store = open_store(str(folder / "cottonpalm.db"))
+    run = store.open_run("out", None)
+    try:
+        said = cottonpalm("status", "out")
+        assert "fail_row" in said.out
+        assert "held by      process " in said.out
+        said = cottonpalm("rm", "out", "--yes")
+        assert said.code == 2
+        assert "run out is in use by process " in said.one_line
+    finally:
+        run.close()
+        store.close()
+    assert "6" in cottonpalm("status").out
+
+
+@pytest.mark.usefixtures("done")
+def test_a_run_is_forgotten_and_its_output_stays(cottonpalm: Command, folder: Path) -> None:
+    before = (folder / "out.jsonl").read_bytes()
+    said = cottonpalm("rm", "out", "--yes")
+    assert (said.code, said.out, said.err) == (0, "", "run out is forgotten; out.jsonl stays as it is\n")
+    assert (folder / "out.jsonl").read_bytes() == before
+    assert "its runs: none" in cottonpalm("retry", "out").one_line
+    assert "its runs: none" in cottonpalm("rm", "out", "--yes").one_line
+
+
+@pytest.mark.usefixtures("done")
+def test_nothing_is_forgotten_where_nobody_can_be_asked(
+    cottonpalm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    said = cottonpalm("rm", "out")
+    assert said.code == 2
+    assert "rm out would forget 6 answers and 4 failed rows, which cost $" in said.one_line
+    assert said.one_line.endswith("; say --yes to do it")
+    assert "out" in cottonpalm("status").out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("done")
+@pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("Yes\n", True), ("n\n", False), ("", False)])
+def test_somebody_at_a_terminal_is_asked(
+    cottonpalm: Command, monkeypatch: pytest.MonkeyPatch, answer: str, gone: bool
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    said = cottonpalm("rm", "out")
+    assert "forget 6 answers and 4 failed rows of run out, which cost $" in said.err
+    assert "? [y/N] " in said.err
+    assert said.code == (0 if gone else 2)
+    assert ("run out is forgotten" if gone else "run out is kept") in said.err
+    assert cottonpalm("status", "out").code == (2 if gone else 0)
+
+
+def test_a_folder_without_a_store_is_told_so(cottonpalm: Command, folder: Path) -> None:
+    for words in (("status",), ("status", "x"), ("retry", "x"), ("rm", "x", "--yes")):
+        assert "there is no store cottonpalm.db here" in cottonpalm(*words).one_line
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("done")
+@pytest.mark.parametrize(("width", "columns"), [(30, 4), (40, 6), (60, 7), (80, 7)])
+def test_the_runs_fit_the_terminal(
+    cottonpalm: Command, monkeypatch: pytest.MonkeyPatch, width: int, columns: int
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", cottonpalm("status").out)
+    head, first = plain.splitlines()
+    assert len(head) <= width
+    assert (
+        head.split()
+        == ["run", "ok", "failed", "left", "cost", "rate", "held", "by"][: columns + (columns == 7)]
+    )
+    assert first.split()[:4] == ["out", "6", "4", "0"]
