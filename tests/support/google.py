@@ -85,9 +85,12 @@ def model_of(request: Request) -> str:
 
 
 def usage(answer: Answer) -> dict[str, int]:
+    """Google counts what was thought beside what was said."""
     return {
         "promptTokenCount": answer.input_tokens,
-        "candidatesTokenCount": answer.output_tokens,
+        "candidatesTokenCount": answer.output_tokens - answer.reasoning,
+        "thoughtsTokenCount": answer.reasoning,
+        "cachedContentTokenCount": answer.cached,
         "totalTokenCount": answer.input_tokens + answer.output_tokens,
     }
 
