@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from tests.support.loopback import Loopback
     from tests.support.replies import Reply, Request
 
-pytestmark = pytest.mark.core
-
 
 @pytest.fixture
 def anthropic(server: Loopback, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +147,18 @@ def test_an_hour_s_budget_stops_the_command_when_it_is_spent(
     assert said.code == 4, said.err
     spent = sum(line["cost_usd"] for line in lines(folder / "out.jsonl"))
     assert 0 < spent <= 0.0005
+
+
+def test_what_cannot_be_bounded_is_refused_in_the_words_of_the_command_line(
+    cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    model = ("--model", "openai:our-own-model", "--base-url", server.openai_url, "--price", "1:2")
+    said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *model, "--prompt", "{text}", "--budget", "1")
+    assert said.code == 4
+    assert "--max-output-tokens" in said.err
+    assert "Budget(" not in said.err
+    assert server.requests == 0
 
 
 def test_what_has_no_price_is_refused_with_a_budget_before_any_call(

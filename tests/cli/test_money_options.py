@@ -10,7 +10,6 @@ from cottonpalm.cli.job import Job
 from cottonpalm.cli.money import budget_of, check_money, prices_of
 from cottonpalm.cli.problems import Problem
 
-pytestmark = pytest.mark.core
 JOB = Job(input="in.jsonl", output="out.jsonl", folder="/")
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Command
     from tests.support.loopback import Loopback
 
-pytestmark = pytest.mark.core
 BOUND = ("--model-option", "max_tokens=50")
 
 

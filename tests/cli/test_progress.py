@@ -25,8 +25,6 @@ from cottonpalm.model import (
 from cottonpalm.observers.progress import PLAIN_EVERY_S, Pace, Progress, View
 from cottonpalm.observers.words import clean, count, duration, money, rate
 
-pytestmark = pytest.mark.core
-
 VIEW = View(done=412, failed=2, total=1000, exact=True, in_flight=16, limit=20.0, per_s=6.9, cost="$0.0123")
 
 

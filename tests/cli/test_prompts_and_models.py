@@ -15,8 +15,6 @@ from cottonpalm.cli.prompts import doubts, row_prompt
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.core
-
 
 def texts(template: str, row: dict[str, object], system: str | None = None) -> list[str]:
     return [str(message.content) for message in row_prompt(template, system, row, "rows.csv").invoke(row)]

@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 import cottonpalm
 from cottonpalm.cli.render import holder_of
 from cottonpalm.cli.summary import Tally, retry_command
 from cottonpalm.cli.wording import SAID, here
 from cottonpalm.model import ErrorRecord, Kind, Outcome
 from cottonpalm.protocols import RunInfo
-
-pytestmark = pytest.mark.core
 
 
 def test_who_holds_a_run_is_said_in_words() -> None:

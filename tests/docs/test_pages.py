@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHINESE = ROOT / "README.zh-CN.md"
-pytestmark = pytest.mark.core
 RUN = [page for page in pages() if page != CHINESE]  # its code is that of README.md
 
 

@@ -22,8 +22,6 @@ from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.core
-
 
 class Provider(FlakyTransport):
     """Answers after a random latency what `says(clock)` gives; the virtual clock starts at 0."""

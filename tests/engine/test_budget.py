@@ -20,7 +20,6 @@ from tests.support.spender import BOUND, spend
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.core
 SMALL_BUDGET = BOUND * 100 // 3  # of which the dearest request's bound is three per cent
 
 

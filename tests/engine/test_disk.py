@@ -19,7 +19,6 @@ from tests.support.loopback import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.core
 BIG = "x" * 2_000
 
 

@@ -23,7 +23,6 @@ from tests.support.loopback import Loopback
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.core
 ROWS = 2_000
 MODEL = "gpt-4o-mini"
 TIMEOUT_S = 2.0  # for the rows that hang; all other answers come at once

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.core
-
 
 @pytest.fixture
 def server() -> Iterator[Loopback]:

@@ -10,8 +10,6 @@ from cottonpalm.faults import ConfigError, LocalModelError
 from cottonpalm.local import demo, fetch, reviews
 from cottonpalm.model import ErrorRecord, Kind, Outcome
 
-pytestmark = pytest.mark.core
-
 
 @pytest.fixture(scope="module", autouse=True)
 def sentences() -> None:

@@ -16,7 +16,6 @@ from cottonpalm.faults import LocalModelError
 from cottonpalm.local import fetch
 from tests.local.archives import CONTENT, Heard, make_sdist, make_wheel
 
-pytestmark = pytest.mark.core
 ROOT = Path(__file__).resolve().parents[2]
 
 

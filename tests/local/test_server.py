@@ -21,7 +21,6 @@ from cottonpalm.pure.prices import PriceBook
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.core
 LABELS = 'root ::= "positive" | "negative"'
 
 

@@ -17,7 +17,6 @@ from tests.support.loopback import Loopback
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = pytest.mark.core
 ROWS = rows_of(23)
 
 

@@ -18,7 +18,6 @@ from tests.support.loopback import Loopback
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = pytest.mark.core
 SHAPES = ["chat", "responses", "anthropic"]
 CLAUDE = "claude-haiku-4-5"
 
