@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from cottonpalm.cli.csv_table import guarded
 from cottonpalm.cli.files import META, examine
 from cottonpalm.cli.jsonl import JsonlOutput
-from cottonpalm.cli.output import CsvOutput, cell
+from cottonpalm.cli.lines import text_of
+from cottonpalm.cli.places import whole_output
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.ranges import Ranges
+from cottonpalm.cli.whole import Layout, WholeOutput
 from cottonpalm.model import ErrorRecord, Kind, Outcome
 from cottonpalm.protocols import StoredRow
 from cottonpalm.stores import open_store
@@ -64,12 +67,13 @@ class Bench:
         output.begin(self.run)
         return output
 
-    def csv(self, overwrite: bool = False, columns: Sequence[str] = ("n",)) -> CsvOutput:
-        output = CsvOutput(
+    def csv(self, overwrite: bool = False, columns: Sequence[str] = ("n",)) -> WholeOutput:
+        output = whole_output(
             str(self.csv_path),
-            overwrite=overwrite,
-            columns=lambda: columns,
+            lambda: Layout(columns, None, None),
             unpack=lambda record, index: unpack(record, index, {}),
+            overwrite=overwrite,
+            guard=False,
         )
         output.begin(self.run)
         return output
@@ -337,20 +341,20 @@ def test_csv_is_written_again_when_it_is_gone_or_the_rows_differ_and_else_left_a
 @pytest.mark.parametrize(
     "text", ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "--1", "+-1"]
 )
-def test_a_cell_that_would_be_a_formula_begins_with_an_apostrophe(text: str) -> None:
-    assert cell(text) == f"'{text}"
+def test_a_guarded_cell_that_would_be_a_formula_begins_with_an_apostrophe(text: str) -> None:
+    assert guarded(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("text", ["-1", "+3.5", "-.5e3", "a=1", "", "'=1"])
 def test_numbers_and_other_text_are_left_alone(text: str) -> None:
-    assert cell(text) == text
+    assert guarded(text) == text
 
 
 def test_a_cell_of_another_kind_is_json() -> None:
-    assert cell({"a": [1, None]}) == '{"a":[1,null]}'
-    assert cell(None) == ""
-    assert cell(True) == "true"
-    assert cell(-3) == "-3"
+    assert text_of({"a": [1, None]}) == '{"a":[1,null]}'
+    assert text_of(None) == ""
+    assert text_of(True) == "true"
+    assert text_of(-3) == "-3"
 
 
 # -- ranges -----------------------------------------------------------------------------------------------------------
@@ -371,3 +375,22 @@ def test_ranges_are_a_set_of_numbers() -> None:
         assert ranges.first_gap == next(n for n in range(301) if n not in plain)
         assert ranges.end == max(plain) + 1
     assert Ranges(ranges.pairs()).pairs() == ranges.pairs()
+
+
+def test_a_table_may_have_a_column_for_each_field_of_the_answers(bench: Bench) -> None:
+    bench.put(0, Outcome(0, "ok", output={"label": "good", "status": "new"}, input={"label": "x"}))
+    bench.put(1, bench.outcome(1, failed=True, row={"label": "y"}))
+    output = whole_output(
+        str(bench.csv_path),
+        lambda: Layout(["label"], None, ["label", "status"]),
+        unpack=lambda record, index: unpack(record, index, {}),
+        overwrite=False,
+        guard=False,
+    )
+    output.begin(bench.run)
+    output.finish(Order(range(2)), complete=True)
+    assert table(bench.csv_path) == [
+        ["label", "cottonpalm_label", "status", "cottonpalm_status", "error", "cost_usd"],
+        ["x", "good", "new", "ok", "", ""],
+        ["y", "", "", "failed", "fail_row: Oops: no good", ""],
+    ]

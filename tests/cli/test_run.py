@@ -113,7 +113,7 @@ def test_csv_in_and_out_keeps_columns_and_order(ask: Command, folder: Path, serv
     table = list(csv.reader(io.StringIO((folder / "out.csv").read_text(encoding="utf-8"), newline="")))
     assert table[0] == ["id", "text", "output", "status", "error", "cost_usd"]
     assert table[1][:4] == ["1", 'a, "b"\nc', 'answer to: say a, "b"\nc', "ok"]
-    assert table[2][:4] == ["2", "'=1+1", "'-1+1", "ok"]
+    assert table[2][:4] == ["2", "=1+1", "-1+1", "ok"]
     assert table[3][:4] == ["3", "{x}", "", "failed"]
     assert table[3][4].startswith("degrade: ")
     assert float(table[1][5]) > 0

@@ -43,6 +43,7 @@ class StoredRows:
             )
         self._store, self._total = store, int(facts["total"])
         self.columns: list[str] = facts["columns"]
+        self.schema: Any = None
         self.read = 0
         self.ended = False
 

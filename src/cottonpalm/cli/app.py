@@ -81,6 +81,7 @@ def run(
     run: o.RunName = None,
     fresh: o.Fresh = False,
     overwrite: o.Overwrite = False,
+    guard_formulas: o.GuardFormulas = False,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -113,6 +114,7 @@ def run(
         id_field=id_field,
         priority_field=priority_field,
         limit=limit,
+        guard_formulas=guard_formulas,
         fallbacks=[absolute_model(spec, str(Path.cwd())) or spec for spec in fallback],
         max_failures=share_or_number(max_failures),
         budget_usd=budget,
@@ -215,6 +217,28 @@ def retry(
     job = job_of(store, run).with_options(model_option)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
     return carry_out(job, Where(store, run, again=True, argv=_argv(context)), screen)
+
+
+@app.command(cls=Command)
+def export(
+    context: typer.Context,
+    run: o.OneRun,
+    input: o.InputAgain = None,  # noqa: A002 - its name on the screen
+    *,
+    output: o.ExportPath,
+    everything: o.Everything = False,
+    store: o.StoreUrl = "cottonpalm.db",
+    overwrite: o.Overwrite = False,
+    guard_formulas: o.GuardFormulas = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Write a run's results from the store to a file of any format. Nothing is called."""
+    from cottonpalm.cli.export import Export, show_export
+    from cottonpalm.cli.places import absolute
+
+    source = None if input is None else absolute(input)
+    asked = Export(run, absolute(output), source, everything, guard_formulas, overwrite)
+    return show_export(store, asked, _screen(context, quiet=quiet, verbose=False, progress=False))
 
 
 @app.command(cls=Command)

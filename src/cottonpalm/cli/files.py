@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from cottonpalm.cli.formats import format_of
 from cottonpalm.cli.problems import Code, Problem, os_problem, shown
 
 if TYPE_CHECKING:
@@ -95,22 +96,23 @@ def examine(path: str, mark: Mark | None, overwrite: bool) -> str:
     except OSError as error:
         raise os_problem("read the output", path, error) from error
     if state == "foreign" and not overwrite:
-        raise Problem(_refusal(path, mark))
+        raise Problem(refusal(path, mark))
     return "new" if state == "foreign" else state
 
 
 def _was_added_to(file: BinaryIO, path: str, at: int) -> bool:
     """Whether something that we did not write follows what we did.
 
-    A CSV is written in one step, so nothing may. Lines of JSON are appended: a torn one is no one else's.
+    What is written in one step ends there. Lines of JSON are appended: a torn one is no one else's.
     """
     file.seek(at)
-    if path.lower().endswith(".csv"):
+    if not format_of(path, "output").appends:
         return bool(file.read(1))
     return any(line.endswith(b"\n") and not line.startswith((OURS, b"\0")) for line in file)
 
 
-def _refusal(path: str, mark: Mark | None) -> str:
+def refusal(path: str, mark: Mark | None) -> str:
+    """What is said of a file that is not this run's, or not any more."""
     if mark is None:
         mend = "choose another -o, or say --overwrite to replace it"
         return f"{shown(path)} exists and was not written by this run; {mend}"

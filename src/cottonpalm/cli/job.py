@@ -53,6 +53,7 @@ class Job:
     id_field: str | None = None
     priority_field: str | None = None
     limit: int | None = None
+    guard_formulas: bool = False
     input_kept: bool = True
     unkept: list[str] = field(default_factory=list)
 

@@ -20,7 +20,7 @@ from cottonpalm.cli.problems import Code, os_problem
 from cottonpalm.cli.ranges import Ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterator, Sequence
 
     from cottonpalm.model import Outcome
     from cottonpalm.protocols import RunStore
@@ -41,6 +41,7 @@ class JsonlOutput:
     """
 
     wants_stored = False
+    notes: Sequence[str] = ()
 
     def __init__(self, path: str, *, overwrite: bool, unpack: Unpack) -> None:
         self._path, self._overwrite, self._unpack = path, overwrite, unpack

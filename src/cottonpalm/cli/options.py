@@ -32,8 +32,8 @@ OutputPath = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Where the results go: .jsonl (a line as soon as a row is done), .csv (the input's columns and the "
-        "results, written at the end), or - for JSONL on standard output.",
+        help="Where the results go: .jsonl (a line as soon as a row is done); .csv or .parquet (the input's columns, "
+        "then the results) and what is packed (.gz, .zst), at the end; an address; - for JSONL on standard output.",
     ),
 ]
 Chain = Annotated[
@@ -122,6 +122,15 @@ BaseUrl = Annotated[
         metavar="URL",
         help="Another server that speaks the provider's protocol, such as http://127.0.0.1:8000/v1.",
         rich_help_panel=WHAT,
+    ),
+]
+GuardFormulas = Annotated[
+    bool,
+    typer.Option(
+        "--guard-formulas",
+        metavar="",
+        help="In a .csv, put an apostrophe before text that a spreadsheet would take for a formula.",
+        rich_help_panel=STATE,
     ),
 ]
 IdField = Annotated[
@@ -351,5 +360,23 @@ OneRun = Annotated[
     str,
     typer.Argument(
         metavar="RUN", help="The run's name, as `cottonpalm status` lists it.", autocompletion=runs_like
+    ),
+]
+InputAgain = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="INPUT", help="The run's input, where it is elsewhere now or the store holds no inputs."
+    ),
+]
+Everything = Annotated[
+    bool, typer.Option("--all", metavar="", help="Also the rows that are stored but no more in the input.")
+]
+ExportPath = Annotated[
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="What to write, in input order: .jsonl, .csv or .parquet, packed or not; an address; or - for JSONL.",
     ),
 ]

@@ -63,7 +63,7 @@ class Parquet(Rows):
         self._check_names(self.schema.names)
         self.columns = list(self.schema.names)
         self._known.update(self.columns)
-        self._batches = self._source.iter_batches(batch_size=_batch_rows(meta))
+        self._batches = self._source.iter_batches(batch_size=_batch_rows(meta), use_threads=False)
 
     def _check_names(self, names: list[str]) -> None:
         if len(set(names)) < len(names):

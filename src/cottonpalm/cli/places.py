@@ -5,24 +5,34 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cottonpalm import clock
 from cottonpalm.cli import files
+from cottonpalm.cli.csv_table import write_csv
+from cottonpalm.cli.extras import extra
+from cottonpalm.cli.files import Mark
 from cottonpalm.cli.formats import format_of, stem_of
 from cottonpalm.cli.jsonl import JsonlOutput
-from cottonpalm.cli.output import CsvOutput, Output, StreamOutput, Unpack, refuse_foreign
+from cottonpalm.cli.output import Output, StreamOutput, Unpack
+from cottonpalm.cli.parquet_table import write_parquet
 from cottonpalm.cli.problems import Problem, os_problem, shown
-from cottonpalm.cli.urls import is_url, local_path
+from cottonpalm.cli.remote import check_writable
+from cottonpalm.cli.tables import write_jsonl
+from cottonpalm.cli.urls import has_secrets, is_url, local_path
+from cottonpalm.cli.whole import Layout, WholeOutput, examine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from cottonpalm.cli.again import StoredRows
+    from cottonpalm.cli.formats import Format, Kind
     from cottonpalm.cli.held import HeldRun
     from cottonpalm.cli.row_source import Rows
+    from cottonpalm.cli.tables import Write
 
 
 def absolute(path: str) -> str:
@@ -40,12 +50,16 @@ def run_name(source: str, target: str) -> str:
     return f"run-{stamp:%Y%m%d-%H%M%S}-{os.getpid()}"
 
 
-def check_output(path: str, source: str, meta: Mapping[str, Any], *, overwrite: bool) -> None:
+def check_output(
+    path: str, source: str, meta: Mapping[str, Any], *, overwrite: bool, guard: bool = False
+) -> None:
     """Refuse what cannot be written to, before anything is started.
 
     Raises:
         Problem: an unknown suffix, no such folder or not writable, the input itself, or a file of others.
     """
+    if guard and (files.is_stream(path) or format_of(path, "-o").kind != "csv"):
+        raise Problem(f"--guard-formulas is for .csv; -o {shown(path)} holds every text as it is")
     if path == "-" and sys.stdout is None:
         raise Problem("-o -: standard output is closed; name a file")
     if path != "-" and Path(path).is_dir():
@@ -53,13 +67,38 @@ def check_output(path: str, source: str, meta: Mapping[str, Any], *, overwrite: 
         raise Problem(f"-o {name} is a folder; name a file in it, for instance {name}/out.jsonl")
     if files.is_stream(path):
         return
-    format_of(path, "output")
     if path == source:
         raise Problem(f"-o {shown(path)} is the input itself; name another file")
+    if is_url(path):
+        _check_address(path)
+    else:
+        _check_folder(path)
+    _check_packages(format_of(path, "-o"))
+    examine(path, Mark.of(meta, path), overwrite=overwrite)
+    if not is_url(path):
+        files.probe(path)
+
+
+def _check_folder(path: str) -> None:
+    format_of(path, "-o")
     if not Path(path).parent.is_dir():
         raise Problem(f"-o {shown(path)}: there is no folder {Path(path).parent}; make it first")
-    refuse_foreign(path, meta, overwrite=overwrite)
-    files.probe(path)
+
+
+def _check_address(url: str) -> None:
+    check_writable(url)
+    if has_secrets(url):
+        raise Problem(
+            f"-o {shown(url)}: an output's address is kept, so it may hold no password and no signature; "
+            "give those through the environment"
+        )
+
+
+def _check_packages(form: Format) -> None:
+    if form.kind == "parquet":
+        extra("pyarrow", "parquet", "a Parquet file")
+    if form.packing == "zst":
+        extra("zstandard", "remote", "a .zst file")
 
 
 def make_output(
@@ -70,26 +109,68 @@ def make_output(
     *,
     fields: Sequence[str] | None = None,
     overwrite: bool,
+    guard: bool = False,
 ) -> Output:
-    """The output that suits the path, in order and ready for the first row; `fields`: an answer's own columns."""
+    """The output that suits the path, in order and ready for the first row.
+
+    Args:
+        path: absolute, an address or `-`.
+        rows: the input.
+        unpack: makes an outcome of a stored record.
+        store: the run.
+        fields: an answer's own columns.
+        overwrite: replace a file that the run did not write.
+        guard: formulas in a CSV get an apostrophe.
+    """
     output: Output
     if files.is_stream(path):
-        output = StreamOutput(_stream(path), "standard output" if path == "-" else path)
-    elif format_of(path, "output").kind == "csv":
-        output = CsvOutput(
-            path, overwrite=overwrite, columns=lambda: rows.columns, unpack=unpack, fields=fields
-        )
-    else:
+        output = stream_output(path)
+    elif not is_url(path) and format_of(path, "output").appends:
         output = JsonlOutput(path, overwrite=overwrite, unpack=unpack)
+    else:
+        output = whole_output(
+            path,
+            lambda: Layout(rows.columns, rows.schema, fields),
+            unpack=unpack,
+            overwrite=overwrite,
+            guard=guard,
+        )
     output.begin(store, store.done_here)
     return output
 
 
-def _stream(path: str) -> int:
+def whole_output(
+    path: str, layout: Callable[[], Layout], *, unpack: Unpack, overwrite: bool, guard: bool
+) -> WholeOutput:
+    """An output that is written in one go, in the format of its name."""
+    form = format_of(path, "output")
+    return WholeOutput(
+        path,
+        writer_of(form.kind, guard=guard),
+        form.packing,
+        overwrite=overwrite,
+        layout=layout,
+        unpack=unpack,
+    )
+
+
+def writer_of(kind: Kind, *, guard: bool) -> Write:
+    """How a kind of file is written."""
+    if kind == "parquet":
+        return write_parquet
+    return partial(write_csv, guard=guard) if kind == "csv" else write_jsonl
+
+
+def stream_output(path: str) -> StreamOutput:
+    """Standard output, a pipe or a device.
+
+    Raises:
+        Problem: it cannot be opened.
+    """
     if path == "-":
         sys.stdout.flush()
-        return 1
+        return StreamOutput(1, "standard output")
     try:
-        return os.open(path, os.O_WRONLY)
+        return StreamOutput(os.open(path, os.O_WRONLY), path)
     except OSError as error:
         raise os_problem("write to", path, error) from error

@@ -122,8 +122,8 @@ def _told(action: str, url: str, code: Code = Code.USAGE) -> Iterator[None]:
         yield
     except Problem:
         raise
-    except FileNotFoundError:
-        raise Problem(f"cannot {action} {shown(url)}: there is no such file", code) from None
+    except FileNotFoundError as error:
+        raise Problem(f"cannot {action} {shown(url)}: {_why_not_found(error, url)}", code) from None
     except ImportError:
         scheme = url.partition("://")[0].lower()
         raise Problem(f"{scheme}:// needs a package: pip install {SERVED_BY.get(scheme, EXTRA)}") from None
@@ -137,3 +137,15 @@ def reason_of(error: Exception, url: str) -> str:
     text = f"{status} {getattr(error, 'message', '')}" if status else str(error)
     text = text.replace(url, shown(url)).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def _why_not_found(error: FileNotFoundError, url: str) -> str:
+    """A server that cannot be reached, or refuses, is reported as if the file were missing."""
+    cause = error.__cause__
+    refused = getattr(cause, "status", 404) != 404
+    unreached = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+    return (
+        reason_of(cause, url)
+        if isinstance(cause, Exception) and (refused or unreached)
+        else "there is no such file"
+    )

@@ -28,6 +28,7 @@ class Rows:
         columns: the names met so far, in order; complete at the end of the input.
         read: rows read so far, broken ones included.
         ended: the end of the input was reached.
+        schema: the input's own Arrow schema, or None.
         limit: no more rows than these are read; None: all.
     """
 
@@ -39,6 +40,7 @@ class Rows:
         self.read = 0
         self.ended = False
         self.limit: int | None = None
+        self.schema: Any = None
         self.begins = 0  # the line on which the row at hand begins
         self._needs: tuple[str, ...] = ()
         self._fields: RowFields | None = None

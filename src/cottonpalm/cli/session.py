@@ -22,6 +22,7 @@ from cottonpalm.cli.prompts import doubts
 from cottonpalm.cli.readers import open_rows
 from cottonpalm.cli.row_fields import RowFields
 from cottonpalm.cli.signals import Signals
+from cottonpalm.cli.urls import without_secrets
 from cottonpalm.config import Cache
 from cottonpalm.faults import ChainChanged, RunStopped, StoreError
 from cottonpalm.fingerprint import output_types
@@ -77,7 +78,13 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
         info = store.info(where.run)
         if from_store:
             rows = StoredRows(store, store.known(where.run))
-        check_output(job.output, job.input, info.meta if info else {}, overwrite=where.overwrite)
+        check_output(
+            job.output,
+            job.input,
+            info.meta if info else {},
+            overwrite=where.overwrite,
+            guard=job.guard_formulas,
+        )
         if job.output == "-":  # holds data alone: what a chain prints, also while it is imported, goes aside
             stack.enter_context(redirect_stdout(sys.stderr))
         built = build(job, rows, quiet=screen.quiet)
@@ -113,6 +120,7 @@ class Session:
         self._broken: Problem | None = None  # the output cannot be written any more
         self._unread: Problem | None = None  # the input cannot be read any more
         self._facts_due_s = 0.0
+        self._fields: list[str] | None = None  # of answers that are objects
 
     def run(self, built: Built) -> Code:
         """All of it."""
@@ -170,13 +178,15 @@ class Session:
         types = output_types(built.chain, None)
         overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
         self._kept.set_meta(**self._job.as_json())
+        self._fields = None if built.form is None else built.form.fields
         output = make_output(
             self._job.output,
             self._rows,
             lambda record, index: unpack(record, index, types),
             self._kept,
-            fields=None if built.form is None else built.form.fields,
+            fields=self._fields,
             overwrite=overwrite,
+            guard=self._job.guard_formulas,
         )
         with closing(output), Signals(run, self._screen.say if progress is None else progress.say) as signals:
             stopped = self._read(run, output)
@@ -217,6 +227,7 @@ class Session:
         total, exact = known if known is not None else (None, False)
         done = stats.ok + stats.failed
         facts: dict[str, Any] = {"total": total, "exact": exact, "columns": self._rows.columns, "code": code}
+        facts["fields"] = self._fields
         if done:
             facts["rate"] = round(done / seconds, 3)
         self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **facts}})
@@ -229,6 +240,8 @@ class Session:
             return
         try:
             output.finish(RunSlots(run), complete=self._rows.ended)
+            for note in output.notes:
+                self._screen.say(f"note: {note}")
         except Problem as problem:
             self._broken = problem
 
@@ -292,7 +305,8 @@ class Session:
         return shown(self._job.output)
 
     def _resume(self) -> str:
-        command = summary.resume_command(self._where.argv)
+        said = (without_secrets(word) if word == self._job.input else word for word in self._where.argv)
+        command = summary.resume_command(list(said))
         if self._job.input == "-" and self._job.output == "-" and "--run" not in self._where.argv:
             command += f" --run {self._where.run}"
         return f"… | {command}" if self._job.input == "-" else command
