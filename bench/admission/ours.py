@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cottonpalm.config import AdaptiveConcurrency
-from cottonpalm.model import Verdict
+from cottonpalm.model import Usage, Verdict
 from cottonpalm.providers.hints import wait_s
+from cottonpalm.providers.quotas import read_quotas
 from cottonpalm.pure.backoff import backoff_s, hinted_s
 from cottonpalm.request.turnstile import Permit, Turnstiles
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from bench.admission.calls import Call, Reply
+
+ASK = 700  # tokens that a call may use, as far as anybody knows beforehand
 
 
 class Ours:
@@ -24,26 +27,27 @@ class Ours:
         self.turnstile = Turnstiles(AdaptiveConcurrency()).of("simulated")
 
     def may_send(self, now: float, call: Call) -> bool:
-        permit = self.turnstile.try_acquire()
+        permit = self.turnstile.try_acquire(ask=ASK)
         call.held = permit
         return permit is not None
 
     def look_again_at(self, now: float) -> float | None:
-        again_s = self.turnstile._look_again_s()
-        return now + again_s if again_s else None
+        again_s = self.turnstile.look_again_s()
+        return None if again_s is None else now + again_s
 
     def came(self, now: float, call: Call, reply: Reply) -> tuple[int, float | None]:
         permit = call.held
         assert isinstance(permit, Permit)
+        quotas = read_quotas(reply.headers)
         if reply.status == 200:
-            self.turnstile.release(permit, Verdict.SUCCESS)
+            usage = Usage(call.tokens_in, call.tokens_out)
+            self.turnstile.release(permit, Verdict.SUCCESS, quotas=quotas, usage=usage)
             return 1, None
         if reply.status in (429, 503, 529):
             hint = wait_s(reply.headers, "")
-            pause_s = (
-                hinted_s(hint, self._rng) if hint is not None else backoff_s(call.tries, 1.0, 60.0, self._rng)
-            )
-            self.turnstile.release(permit, Verdict.DROPPED, pause_s)
+            pause_s = 0.0 if hint is None else hinted_s(hint, self._rng)
+            verdict = Verdict.DROPPED if reply.status == 429 else Verdict.OVERLOADED
+            self.turnstile.release(permit, verdict, pause_s, quotas=quotas)
             return 0, 0.0
         self.turnstile.release(permit, Verdict.IGNORED)
         return 0, backoff_s(call.tries, 1.0, 60.0, self._rng)

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
+    from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit, RetryPolicy
     from cottonpalm.faults import (
         CannotStore,
         ChainChanged,
@@ -64,6 +64,7 @@ __all__ = [
     "PriorityBatchProcessor",
     "PriorityTask",
     "ProfilingBatchProcessor",
+    "RateLimit",
     "ResumableBatchProcessor",
     "RetryPolicy",
     "RowFailed",
@@ -80,7 +81,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("AdaptiveConcurrency", "Budget", "Cache", "RetryPolicy"),
+    "config": ("AdaptiveConcurrency", "Budget", "Cache", "RateLimit", "RetryPolicy"),
     "limits": ("Limits",),
     "model": ("ErrorRecord", "Event", "Fault", "Kind", "Outcome", "Usage"),
     "pieces": ("RESTARTED",),

@@ -352,11 +352,11 @@ class Assembly:
         cap = most if most is not None else self.settings.cap
         with _lock:
             if (found := self._turnstiles.get(cap)) is None:
-                limits = self.settings.concurrency
+                limits, rate = self.settings.concurrency, self.settings.rate_limit
                 found = (
-                    self.settings.limits.turnstiles(limits)
+                    self.settings.limits.turnstiles(limits, rate)
                     if cap is None
-                    else Turnstiles(limits if most is None else capped(limits, most))
+                    else Turnstiles(limits if most is None else capped(limits, most), rate)
                 )
                 self._turnstiles[cap] = found
             return found

@@ -34,6 +34,27 @@ class AdaptiveConcurrency:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Ceilings of your own per host, model and account, on top of what the provider allows.
+
+    Args:
+        requests_per_minute: never more are sent in any 60 seconds; None: no ceiling.
+        tokens_per_minute: the same for tokens: estimated when a request is sent, corrected by the usage in its answer.
+    """
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.requests_per_minute, self.tokens_per_minute) if value is not None]
+        _need(bool(given), "RateLimit needs requests_per_minute or tokens_per_minute")
+        _need(
+            all(1 <= value < math.inf for value in given),
+            f"{self}: a rate limit is a number per minute, 1 or more",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Who is tried again, how often, and how long to wait.
 

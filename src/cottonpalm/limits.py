@@ -11,25 +11,26 @@ from cottonpalm.request.turnstile import Turnstiles
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from cottonpalm.config import AdaptiveConcurrency
+    from cottonpalm.config import AdaptiveConcurrency, RateLimit
 
 
 class Limits:
     """The limits that some processors learn together, and keep: one for each host, model and account.
 
-    Processors share what they learn with all others of the process that have the same `concurrency`, as long as one of
+    Processors share what they learn with all others of the process that have the same `concurrency`
+    and `rate_limit`, as long as one of
     them lives. Give some a `Limits` of their own to set them apart from the rest, or to keep what was learnt.
     """
 
     def __init__(self) -> None:
-        self._made: MutableMapping[AdaptiveConcurrency, Turnstiles] = {}
+        self._made: MutableMapping[tuple[AdaptiveConcurrency, RateLimit | None], Turnstiles] = {}
         self._lock = threading.Lock()
 
-    def turnstiles(self, settings: AdaptiveConcurrency) -> Turnstiles:
-        """The turnstiles of all who move within these bounds."""
+    def turnstiles(self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None) -> Turnstiles:
+        """The turnstiles of all who move within these bounds and under this ceiling."""
         with self._lock:
-            if (found := self._made.get(settings)) is None:
-                found = self._made[settings] = Turnstiles(settings)
+            if (found := self._made.get((settings, rate_limit))) is None:
+                found = self._made[settings, rate_limit] = Turnstiles(settings, rate_limit)
             return found
 
     def clear(self) -> None:

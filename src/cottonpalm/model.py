@@ -28,6 +28,9 @@ class Verdict(Enum):
 
     SUCCESS = "success"
     DROPPED = "dropped"  # the provider pushed back
+    OVERLOADED = (
+        "overloaded"  # it has too much to do for all its users (503, 529): no word about our own limits
+    )
     IGNORED = "ignored"  # our own fault or a cancel: says nothing about the provider's capacity
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from cottonpalm import settings as checked
-from cottonpalm.config import Budget, Cache
+from cottonpalm.config import Budget, Cache, RateLimit
 from cottonpalm.starts import StartCalls
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class BatchProcessor(StartCalls):
         validate: gets each output; raising ValueError asks again.
         timeout: seconds for one model request after it got its permit; for a stream, between two chunks.
         item_timeout: seconds for a row in all, or None.
+        rate_limit: `RateLimit(requests_per_minute, tokens_per_minute)`: never more than that is sent per host, model
+            and account, whatever the provider allows.
         stall_timeout: seconds without one accepted request, beyond the waits a provider announced, after which the
             run stops (or `timeout`, if that is longer).
         limits: a `Limits` to learn the providers' limits in, apart from other processors; by default all of the
@@ -72,6 +74,7 @@ class BatchProcessor(StartCalls):
         timeout: float = 600,
         item_timeout: float | None = None,
         stall_timeout: float = 900,
+        rate_limit: RateLimit | None = None,
         limits: Limits | None = None,
         budget: Budget | None = None,
         prices: checked.Prices | None = None,
@@ -101,6 +104,7 @@ class BatchProcessor(StartCalls):
             validate=checked.function(validate, "validate"),
             timeout_s=checked.positive(timeout, "timeout") or 600,
             item_timeout_s=checked.positive(item_timeout, "item_timeout"),
+            rate_limit=checked.made_as(rate_limit, RateLimit, "rate_limit"),
             stall_timeout_s=checked.positive(stall_timeout, "stall_timeout") or 900,
             limits=checked.limits_of(limits),
             budget=checked.made_as(budget, Budget, "budget"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from langchain_core.runnables import Runnable
 
-from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RetryPolicy
+from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit, RetryPolicy
 from cottonpalm.faults import ConfigError
 from cottonpalm.limits import SHARED, Limits
 from cottonpalm.model import Fault, Kind, Usage
@@ -35,6 +35,7 @@ class Settings:
     timeout_s: float
     item_timeout_s: float | None
     stall_timeout_s: float
+    rate_limit: RateLimit | None
     budget: Budget | None
     prices: Prices | None
     cache: Cache | None

@@ -12,7 +12,7 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.model import Verdict
-from cottonpalm.pure.limits import Doubling
+from cottonpalm.pure.limits import Concurrency
 from cottonpalm.request.turnstile import Permit, RowClosed, Turnstile, Turnstiles, Waiter
 from tests.request.stage import Stage
 
@@ -30,7 +30,7 @@ def stage() -> Iterator[Stage]:
 
 
 def fixed(limit: int) -> Turnstile:
-    return Turnstile("host/model", Doubling(limit, limit, limit))
+    return Turnstile("host/model", Concurrency(limit, limit, limit))
 
 
 def take(turnstile: Turnstile, count: int = 1) -> list[Permit]:
@@ -230,7 +230,7 @@ def test_after_an_accepted_probe_two_follow_and_then_four(stage: Stage) -> None:
 
 
 def test_a_rejected_probe_starts_over_with_one_and_does_not_cut(stage: Stage) -> None:
-    turnstile = Turnstile("k", Doubling(50, 1, 50))
+    turnstile = Turnstile("k", Concurrency(50, 1, 50))
     permits = take(turnstile, 50)
     stage.call(turnstile.release, permits[0], DROPPED, 10.0)
     assert turnstile.limit == 37.5
@@ -326,7 +326,7 @@ def test_a_parked_thread_learns_that_a_pause_is_over(stage: Stage) -> None:
 
 
 def test_one_overload_cuts_once(stage: Stage) -> None:
-    turnstile = Turnstile("k", Doubling(100, 1, 500))
+    turnstile = Turnstile("k", Concurrency(100, 1, 500))
     permits = take(turnstile, 100)
     for permit in permits[:60]:
         turnstile.release(permit, DROPPED)
@@ -334,46 +334,67 @@ def test_one_overload_cuts_once(stage: Stage) -> None:
     for permit in permits[60:]:
         turnstile.release(permit, SUCCESS)
     assert turnstile.limit == 75.0  # accepted, but sent before the cut: no reason to grow
-    take(turnstile, 75)
-    assert turnstile.try_acquire() is None
 
 
-def test_a_rejection_after_the_cut_cuts_again() -> None:
-    turnstile = Turnstile("k", Doubling(100, 1, 500))
-    for permit in take(turnstile, 100):
+def test_after_a_rejection_one_goes_first_and_the_others_once_it_was_not_rejected(stage: Stage) -> None:
+    turnstile = Turnstile("k", Concurrency(10, 1, 500))
+    first, *others = take(turnstile, 10)
+    stage.call(turnstile.release, first, DROPPED)
+    for permit in others:
+        stage.call(turnstile.release, permit, SUCCESS)
+    waiting = [stage.start(turnstile.aacquire()) for _ in range(6)]
+    assert granted(waiting) == []
+    for _ in range(30):
+        stage.advance(0.01)
+    assert granted(waiting) == [0]
+    for _ in range(200):
+        stage.advance(0.05)
+    assert granted(waiting) == [0, 1, 2, 3, 4, 5]
+
+
+def test_while_all_are_rejected_ever_fewer_are_sent(stage: Stage) -> None:
+    turnstile = Turnstile("k", Concurrency(10, 1, 500))
+    for permit in take(turnstile, 10):
         turnstile.release(permit, DROPPED)
-    for permit in take(turnstile, 75):
-        turnstile.release(permit, DROPPED)
-    assert (turnstile.limit, turnstile.generation) == (56.25, 2)
+    rejected = 0
+    for _ in range(6_000):
+        stage.loop.now_s += 0.1
+        if (permit := turnstile.try_acquire()) is not None:
+            stage.loop.now_s += 0.05
+            turnstile.release(permit, DROPPED)
+            rejected += 1
+    assert 3 <= rejected <= 40
 
 
 def test_a_limit_far_above_what_is_used_is_cut_to_what_is_used() -> None:
-    turnstile = Turnstile("k", Doubling(400, 1, 500))
+    turnstile = Turnstile("k", Concurrency(400, 1, 500))
     first, *_ = take(turnstile, 8)
     turnstile.release(first, DROPPED)
     assert turnstile.limit == 6.0
 
 
 def test_ignored_calls_teach_nothing() -> None:
-    turnstile = Turnstile("k", Doubling(10, 1, 500))
+    turnstile = Turnstile("k", Concurrency(10, 1, 500))
     for _ in range(20):
         for permit in take(turnstile, 10):
             turnstile.release(permit, IGNORED)
     assert (turnstile.limit, turnstile.accepted, turnstile.last_accepted) == (10, 0, None)
 
 
-def test_a_used_limit_reaches_five_hundred_within_ten_round_trips() -> None:
-    turnstile = Turnstile("k", Doubling(10, 1, 500))
+def test_a_used_limit_reaches_five_hundred_within_ten_round_trips(stage: Stage) -> None:
+    turnstile = Turnstile("k", Concurrency(10, 1, 500))
     rounds = 0
     while turnstile.limit < 500:
         rounds += 1
-        for permit in take(turnstile, int(turnstile.limit)):
+        permits = take(turnstile, int(turnstile.limit))
+        stage.loop.now_s += 5.0
+        for permit in permits:
             turnstile.release(permit, SUCCESS)
     assert rounds <= 10
 
 
 def test_an_idle_limit_does_not_grow() -> None:
-    turnstile = Turnstile("k", Doubling(10, 1, 500))
+    turnstile = Turnstile("k", Concurrency(10, 1, 500))
     for _ in range(1000):
         turnstile.release(take(turnstile)[0], SUCCESS)
     assert turnstile.limit == 10
@@ -430,7 +451,7 @@ def test_on_wait_is_not_called_where_a_permit_is_free() -> None:
 
 
 def test_its_words_tell_its_state(stage: Stage) -> None:
-    turnstile = Turnstile("api.example/m", Doubling(10, 1, 500))
+    turnstile = Turnstile("api.example/m", Concurrency(10, 1, 500))
     permits = take(turnstile, 4)
     assert repr(turnstile) == "<Turnstile api.example/m 4/10.0 in flight, 0 waiting, generation 0>"
     turnstile.release(permits[0], DROPPED, 30.0)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from cottonpalm.model import Verdict
-from cottonpalm.pure.limits import Doubling
+from cottonpalm.pure.limits import Concurrency
 from cottonpalm.pure.ordering import ageing_key
 from cottonpalm.request.turnstile import Permit, Turnstile
 from tests.request.stage import Stage
@@ -34,13 +34,11 @@ class TurnstileMachine(RuleBasedStateMachine):
         super().__init__()
         self.stage = Stage()
         self.stage.__enter__()
-        self.turnstile = Turnstile("k", Doubling(4, 1, 12))
+        self.turnstile = Turnstile("k", Concurrency(4, 1, 12))
         self.line: list[Waiting] = []
         self.held: list[Permit] = []
         self.arrivals = 0
         self.pause_ends = 0.0
-        self.since_pause: list[Permit] | None = None  # granted on the ramp after a pause; None: no ramp
-        self.accepted_since_pause = 0
 
     # What happens
 
@@ -86,7 +84,7 @@ class TurnstileMachine(RuleBasedStateMachine):
                 first.task.cancel()
 
         self.held.remove(permit)
-        self.learn(permit, verdict, pause_s)
+        self.learn(pause_s)
         self.stage.call(act)
         if first is not None:
             self.line.remove(first)
@@ -102,37 +100,24 @@ class TurnstileMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 19.0, 60.0]))
     def pass_time(self, seconds: float) -> None:
+        before, resting = len(self.held), self.stage.loop.now_s < self.pause_ends
         self.stage.advance(seconds)
         self.see_grants()
+        if resting:
+            assert len(self.held) <= before + 1, "more than a probe at the end of a pause"
 
     # What must hold
 
-    def learn(self, permit: Permit, verdict: Verdict, pause_s: float) -> None:
-        if self.since_pause is not None and permit in self.since_pause:
-            self.climb(verdict)
+    def learn(self, pause_s: float) -> None:
         if pause_s and self.stage.loop.now_s + pause_s > self.pause_ends:
             self.pause_ends = self.stage.loop.now_s + pause_s
-            self.since_pause, self.accepted_since_pause = [], 0
-
-    def climb(self, verdict: Verdict) -> None:
-        if verdict is Verdict.DROPPED:
-            self.accepted_since_pause = 0
-        if verdict is Verdict.SUCCESS:
-            self.accepted_since_pause += 1
-            if self.accepted_since_pause >= int(self.turnstile.limit):
-                self.since_pause = None  # the limit is reached: the ramp is over
 
     def check_limit(self, permit: Permit, verdict: Verdict, before: float, generation: int) -> None:
         after = self.turnstile.limit
-        if verdict is Verdict.IGNORED:
-            assert after == before
-        if verdict is Verdict.SUCCESS:
-            assert before <= after <= before + 1
-        if verdict is Verdict.DROPPED:
-            assert after <= before
-            if permit.generation < generation:
-                assert after == before, "an old rejection cuts nothing"
+        if verdict is Verdict.DROPPED and permit.generation < generation:
+            assert self.turnstile.generation == generation, "an old rejection cuts nothing"
         assert self.turnstile.generation - generation in ((0, 1) if verdict is Verdict.DROPPED else (0,))
+        assert after <= before + 1
 
     def check_may_go(self) -> None:
         assert self.stage.loop.now_s >= self.pause_ends, "granted during a pause"
@@ -140,10 +125,6 @@ class TurnstileMachine(RuleBasedStateMachine):
 
     def took(self, permit: Permit) -> None:
         self.held.append(permit)
-        if self.since_pause is not None:
-            self.since_pause.append(permit)
-            in_flight = sum(1 for p in self.since_pause if p in self.held)
-            assert in_flight <= 1 + self.accepted_since_pause, "more than the ramp allows"
 
     def see_grants(self) -> None:
         granted = [one for one in self.line if one.task.done()]
@@ -165,8 +146,9 @@ class TurnstileMachine(RuleBasedStateMachine):
         if not self.line or self.stage.loop.now_s < self.pause_ends:
             return
         full = self.turnstile.in_flight >= int(self.turnstile.limit)
-        probing = self.since_pause is not None and any(p in self.held for p in self.since_pause)
-        assert full or probing
+        ramping = self.turnstile._ramp > 0 and self.turnstile._ramp_in_flight >= self.turnstile._ramp
+        timed = self.turnstile.look_again_s()
+        assert full or ramping or (timed is not None and self.turnstile._armed)
 
     def teardown(self) -> None:
         try:
@@ -174,7 +156,8 @@ class TurnstileMachine(RuleBasedStateMachine):
                 granted = [one.task.result() for one in self.line if one.task.done()]
                 for permit in (*self.held, *granted):  # those given back before stay given back
                     self.stage.call(self.turnstile.release, permit, Verdict.SUCCESS)
-                self.stage.advance(60)
+                for _ in range(12):  # a probe, its patience, then the rest at a gentle pace
+                    self.stage.advance(60)
             assert (self.turnstile.in_flight, self.turnstile.waiting) == (0, 0), "somebody starves"
         finally:
             self.stage.close()

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from cottonpalm.model import Verdict
-from cottonpalm.pure.limits import Doubling
+from cottonpalm.pure.limits import Concurrency
 from cottonpalm.request.turnstile import Permit, RowClosed, Turnstile, Waiter
 from tests.request.stage import restless  # noqa: F401 - a fixture
 
@@ -24,7 +24,7 @@ class Storm:
     """Counts who is inside, and remembers the most there ever were."""
 
     def __init__(self, seed: int) -> None:
-        self.turnstile = Turnstile("storm", Doubling(4, 2, LARGEST))
+        self.turnstile = Turnstile("storm", Concurrency(4, 2, LARGEST))
         self.seed = seed
         self.lock = threading.Lock()
         self.inside = self.peak = self.entries = 0
@@ -117,7 +117,7 @@ def test_a_storm_leaves_no_permit_and_never_exceeds_the_largest_limit(seed: int)
 
 def test_a_loop_abandoned_with_tasks_in_line_blocks_nobody() -> None:
     """Closed by force, without a cancel: its tasks never run again."""
-    turnstile = Turnstile("k", Doubling(2, 2, 2))
+    turnstile = Turnstile("k", Concurrency(2, 2, 2))
     held = [turnstile.try_acquire(), turnstile.try_acquire()]
     dead = asyncio.new_event_loop()
     tasks = [dead.create_task(turnstile.aacquire(priority=9)) for _ in range(50)]
@@ -138,7 +138,7 @@ def test_a_loop_abandoned_with_tasks_in_line_blocks_nobody() -> None:
 
 
 def test_threads_alone_sit_out_a_real_pause_and_all_get_through() -> None:
-    turnstile = Turnstile("k", Doubling(4, 4, 4))
+    turnstile = Turnstile("k", Concurrency(4, 4, 4))
     first = turnstile.try_acquire()
     assert first is not None
     turnstile.release(first, Verdict.DROPPED, 0.05)

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.model import Verdict
 from cottonpalm.pure.backoff import backoff_s, hinted_s
 from cottonpalm.pure.grants import Ask, Grant, Room, grant
-from cottonpalm.pure.limits import Doubling
 from cottonpalm.pure.ordering import AGE_S, ageing_key
 
 if TYPE_CHECKING:
@@ -19,76 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.core
 
-STEPS = st.lists(st.tuples(st.sampled_from(Verdict), st.integers(0, 700)), max_size=200)
 MONEY = st.integers(0, 10**15)
-
-
-def one_round(limit: Doubling, in_flight: int) -> Doubling:
-    """As many accepted calls as the limit allows, all of them in flight at once."""
-    for _ in range(int(limit.limit)):
-        limit = limit.after(Verdict.SUCCESS, in_flight)
-    return limit.next_round()
-
-
-@given(STEPS, st.integers(1, 20), st.integers(0, 50), st.integers(0, 500))
-def test_a_limit_stays_within_its_bounds(steps: list, minimum: int, more: int, most: int) -> None:
-    limit = Doubling(minimum + more, minimum, minimum + more + most)
-    for verdict, in_flight in steps:
-        limit = limit.after(verdict, in_flight)
-        assert limit.minimum <= limit.limit <= limit.maximum
-
-
-@given(st.integers(1, 60))
-def test_a_used_limit_doubles_each_round_until_it_is_opposed(start: int) -> None:
-    limit = Doubling(start, 1, 10_000)
-    for round_ in range(1, 5):
-        limit = one_round(limit, int(limit.limit))
-        assert limit.limit == start * 2**round_
-
-
-def test_a_limit_of_ten_reaches_five_hundred_in_six_rounds() -> None:
-    limit = Doubling(10, 1, 500)
-    for _ in range(6):
-        limit = one_round(limit, int(limit.limit))
-    assert limit.limit == 500
-
-
-@given(st.integers(2, 500), st.integers(0, 500))
-def test_a_limit_that_is_not_used_does_not_grow(start: int, in_flight: int) -> None:
-    limit = Doubling(start, 1, 1000)
-    if in_flight < 0.8 * start:
-        assert one_round(limit, in_flight) == limit
-
-
-@given(st.integers(1, 500), st.integers(0, 700))
-def test_a_rejection_cuts_relative_to_what_was_in_flight(start: int, in_flight: int) -> None:
-    cut = Doubling(start, 1, 500).after(Verdict.DROPPED, in_flight)
-    assert cut.limit == max(1, 0.75 * min(start, max(1, in_flight)))
-
-
-@given(STEPS)
-def test_an_ignored_call_changes_nothing(steps: list) -> None:
-    limit = Doubling(10, 1, 500)
-    for verdict, in_flight in steps:
-        limit = limit.after(verdict, in_flight)
-        assert limit.after(Verdict.IGNORED, in_flight) is limit
-
-
-def test_near_the_wall_the_limit_grows_by_a_twentieth_and_beyond_it_doubles_again() -> None:
-    limit = Doubling(100, 1, 500).after(Verdict.DROPPED, 100)
-    assert limit.limit == 75
-    before = limit.limit
-    while before <= 125:
-        limit = one_round(limit, int(limit.limit))
-        assert before + 1 <= limit.limit <= before * 1.05 + 1.01
-        before = limit.limit
-    assert one_round(limit, int(limit.limit)).limit >= 2 * before - 1
-
-
-@pytest.mark.parametrize("limit", [1.0, 1.5, 1.99, 2.25, 2.9])
-def test_a_limit_with_a_fraction_still_grows(limit: float) -> None:
-    grown = one_round(Doubling(limit, 1, 500, wall=2, base=limit), int(limit))
-    assert grown.limit >= limit + 1
 
 
 @given(st.integers(0, 5000), st.floats(0.01, 100), st.floats(0.01, 1000), st.randoms(use_true_random=False))

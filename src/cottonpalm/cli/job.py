@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm.cli.model_options import keepable, parse_options
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import file_name, without_secrets
-from cottonpalm.config import AdaptiveConcurrency
+from cottonpalm.config import AdaptiveConcurrency, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +40,8 @@ class Job:
     accept_truncated: bool = False
     concurrency: str = "auto"
     max_concurrency: int | None = None
+    rpm: float | None = None
+    tpm: float | None = None
     timeout_s: float = 600.0
     retries: int = 3
     fallbacks: list[str] = field(default_factory=list)
@@ -109,6 +111,10 @@ class Job:
         from cottonpalm.local.server import SLOTS
 
         return int(self.model_options.get("slots", SLOTS))
+
+    def rate_limit(self) -> RateLimit | None:
+        """The user's own ceilings per minute."""
+        return RateLimit(self.rpm, self.tpm) if self.rpm or self.tpm else None
 
     def limits(self) -> AdaptiveConcurrency | int:
         """`auto` or a number, and how far auto may go: by itself to what the embedded engine answers at once.

@@ -177,6 +177,14 @@ MaxConcurrency = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+Rpm = Annotated[
+    float | None,
+    typer.Option("--rpm", metavar="N", min=1, help="Never more requests in a minute.", rich_help_panel=SPEED),
+]
+Tpm = Annotated[
+    float | None,
+    typer.Option("--tpm", metavar="N", min=1, help="Never more tokens in a minute.", rich_help_panel=SPEED),
+]
 Timeout = Annotated[
     float,
     typer.Option(

@@ -154,6 +154,7 @@ class Session:
         return BatchProcessor(
             built.chain,
             concurrency=job.limits(),
+            rate_limit=job.rate_limit(),
             retry=job.retries,
             fallbacks=built.fallbacks,
             validate=None if built.form is None else built.form.check,

@@ -32,10 +32,10 @@ _RESETS: Final = (
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """The wait that `retry-after-ms` or `retry-after` names, in seconds or as a date; or None."""
-    if (ms := _number(headers.get("retry-after-ms"))) is not None:
+    if (ms := number(headers.get("retry-after-ms"))) is not None:
         return _sane(ms / 1000)
     text = headers.get("retry-after")
-    if (seconds := _number(text)) is not None:
+    if (seconds := number(text)) is not None:
         return _sane(seconds)
     return _until(text)
 
@@ -56,9 +56,9 @@ def said_s(message: str) -> float | None:
 def reset_s(headers: Mapping[str, str]) -> float | None:
     """The longest time until a used-up quota is full again, from the rate limit headers, or None."""
     waits = [
-        duration_s(headers.get(reset)) or _until(headers.get(reset))
+        time_until_s(headers.get(reset))
         for remaining, reset in _RESETS
-        if _number(headers.get(remaining)) == 0
+        if number(headers.get(remaining)) == 0
     ]
     return max((wait for wait in waits if wait is not None), default=None)
 
@@ -79,7 +79,13 @@ def wait_s(headers: Mapping[str, str], message: str, details: Any = None) -> flo
     return None
 
 
-def _number(text: object) -> float | None:
+def time_until_s(text: object) -> float | None:
+    """Seconds until a moment that is given as a duration or as a date, or None."""
+    return duration_s(text) or _until(text)
+
+
+def number(text: object) -> float | None:
+    """A plain decimal number, 0 or more, or None."""
     return float(text) if isinstance(text, str) and _NUMBER.fullmatch(text := text.strip()) else None
 
 

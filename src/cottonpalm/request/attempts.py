@@ -154,7 +154,7 @@ def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done
         if judged.answer is not None and money.cut_by_us(judged.answer):
             tries.whole = True  # nobody else sees this answer: it is paid for, and asked for again
             row.run.count_cut()
-            ending.over(None, status=reply.status, answer=judged.answer)
+            ending.over(None, status=reply.status, answer=judged.answer, headers=reply.headers)
             return 0.0
         then = _settle(row, tries, ending, reply, judged)
     finally:
@@ -227,6 +227,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged:
         answer=answer,
         billed=judged.billed,
         pause_s=then.pause_s,
+        headers=reply.headers,
     )
     if then.sleep_s is not None and row.run.measure is not None:
         row.run.measure.retried()

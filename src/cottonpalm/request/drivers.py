@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.door import Door
     from cottonpalm.request.ledger import Ledger
     from cottonpalm.request.shapes import Call
-    from cottonpalm.request.turnstile import Permit
+    from cottonpalm.request.turnstile import Permit, Turnstile
 
 
 async def drive(row: RowAccount, call: Call, door: Door) -> Any:
@@ -30,7 +30,7 @@ async def drive(row: RowAccount, call: Call, door: Door) -> Any:
                 case "send":
                     result = await door.once(value.timeout_s, row.run.timeouts, call, value.body)
                 case "permit":
-                    result = _free_permit(row, *value) or await _permit(row, *value)
+                    result = _free_permit(row, call, *value) or await _permit(row, call, *value)
                 case "money":
                     result = _free_money(row, value)
                     if result is Grant.WAIT:
@@ -57,7 +57,7 @@ def drive_sync(row: RowAccount, call: Call, door: Door) -> Any:
                 case "send":
                     result = door.once_sync(*value)
                 case "permit":
-                    result = _free_permit(row, *value) or _permit_sync(row, *value)
+                    result = _free_permit(row, call, *value) or _permit_sync(row, call, *value)
                 case "money":
                     result = _money_sync(row, value)
                 case _:
@@ -76,40 +76,45 @@ def _slept(row: RowAccount, seconds: float) -> None:
         row.run.measure.waited("backoff", seconds)
 
 
-def _free_permit(row: RowAccount, key: str, back: float) -> Permit | None:
+def _free_permit(row: RowAccount, call: Call, key: str, back: float) -> Permit | None:
     """A permit, if one need not be waited for: the common case, which a coroutine would make dearer."""
-    return row.run.turnstile(key).try_acquire(row.priority - back)
+    turnstile = row.run.turnstile(key)
+    return turnstile.try_acquire(row.priority - back, _ask(turnstile, call))
 
 
-async def _permit(row: RowAccount, key: str, back: float) -> Permit:
+async def _permit(row: RowAccount, call: Call, key: str, back: float) -> Permit:
     turnstile = row.run.turnstile(key)
     row.drain()
     with row.in_line(turnstile):
-        return await turnstile.aacquire(row.priority - back)
+        return await turnstile.aacquire(row.priority - back, _ask(turnstile, call))
 
 
-def _permit_sync(row: RowAccount, key: str, back: float) -> Permit:
+def _permit_sync(row: RowAccount, call: Call, key: str, back: float) -> Permit:
     row.drain()
     if runs_a_loop():
-        return _force(row, key)
+        return _force(row, call, key)
     turnstile = row.run.turnstile(key)
     with row.in_line(turnstile), row.parking() as on_wait:
-        return turnstile.acquire(row.priority - back, on_wait=on_wait)
+        return turnstile.acquire(row.priority - back, on_wait, _ask(turnstile, call))
 
 
-def _force(row: RowAccount, key: str) -> Permit:
+def _force(row: RowAccount, call: Call, key: str) -> Permit:
     """A thread that runs a loop must not wait for permits: their holders may need that very loop to give them back."""
     turnstile = row.run.turnstile(key)
     if (pause_s := turnstile.paused_until - clock.now()) > 0:
         row.rest(pause_s)
-    if (permit := turnstile.try_acquire(row.priority)) is not None:
+    if (permit := turnstile.try_acquire(row.priority, _ask(turnstile, call))) is not None:
         return permit
     row.run.warn(
         "blocking call",
         "a model was called with invoke() inside an async function: that blocks the event loop, and its "
         "requests go one above the limit; use ainvoke() there.",
     )
-    return turnstile.force()
+    return turnstile.force(_ask(turnstile, call))
+
+
+def _ask(turnstile: Turnstile, call: Call) -> int:
+    return turnstile.estimate(len(call.content), call.family.maximum.of(call.body))
 
 
 def _free_money(row: RowAccount, ask: Ask) -> int | Grant:

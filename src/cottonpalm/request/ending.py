@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
 from cottonpalm.model import Fault, Kind, Paused, RequestFinished, Verdict
+from cottonpalm.providers.quotas import read_quotas
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cottonpalm.model import Usage
     from cottonpalm.providers.answer import Answer
+    from cottonpalm.pure.quotas import Quota
     from cottonpalm.request.account import RowAccount
     from cottonpalm.request.money import Money
     from cottonpalm.request.shapes import Call
     from cottonpalm.request.turnstile import Permit
+
+OVERLOADED: Final = frozenset({503, 529})  # of the provider as a whole
 
 
 class Ending:
@@ -42,6 +49,7 @@ class Ending:
         answer: Answer | None = None,
         billed: bool = True,
         pause_s: float = 0.0,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """The try came to an end.
 
@@ -51,13 +59,13 @@ class Ending:
             answer: what was read of it; None where none came, or an error.
             billed: whether it may have cost something although no usage was reported.
             pause_s: how long everybody on this key waits.
+            headers: of the answer, good or bad: they may show what is left of the account's quotas.
         """
         if not self._once.acquire(blocking=False):
             return
         cost_pico = self._money.settle(answer, billed=billed)
-        throttled = fault is not None and fault.kind is Kind.THROTTLE
-        verdict = Verdict.SUCCESS if fault is None else Verdict.DROPPED if throttled else Verdict.IGNORED
-        self._release(verdict, pause_s)
+        quotas = read_quotas(headers) if headers is not None else ()
+        self._release(_verdict(fault, status), pause_s, quotas, answer.usage if answer else None)
         run, call = self.row.run, self.call
         taken_s = clock.now() - self._began
         if fault is None:
@@ -92,15 +100,29 @@ class Ending:
             self._money.settle(None, billed=True)
         else:
             self._money.give_back()
-        self._release(Verdict.IGNORED, 0.0)
+        self._release(Verdict.IGNORED)
 
-    def _release(self, verdict: Verdict, pause_s: float) -> None:
+    def _release(
+        self,
+        verdict: Verdict,
+        pause_s: float = 0.0,
+        quotas: tuple[Quota, ...] = (),
+        usage: Usage | None = None,
+    ) -> None:
         turnstile = self._permit.turnstile
         before = turnstile.limit
-        turnstile.release(self._permit, verdict, pause_s)
+        turnstile.release(self._permit, verdict, pause_s, quotas=quotas, usage=usage)
         if self.sent:
             self.row.answered()
         if self.streaming:
             self.row.end()
         if turnstile.limit != before:
             self.row.run.on_change()
+
+
+def _verdict(fault: Fault | None, status: int | None) -> Verdict:
+    if fault is None:
+        return Verdict.SUCCESS
+    if fault.kind is not Kind.THROTTLE:
+        return Verdict.IGNORED
+    return Verdict.OVERLOADED if status in OVERLOADED else Verdict.DROPPED

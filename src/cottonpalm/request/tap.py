@@ -70,7 +70,7 @@ class Reading:
         if fault is not None and fault.kind is Kind.STOP_RUN:
             row.run.stop(fault)
         pause_s = (fault.retry_after_s or 0.0) if fault is not None and fault.kind is Kind.THROTTLE else 0.0
-        self._ending.over(fault, status=self._status, answer=answer, pause_s=pause_s)
+        self._ending.over(fault, status=self._status, answer=answer, headers=self._headers, pause_s=pause_s)
         return self._to_raise(error, fault, answer)
 
     def _to_raise(self, error: Exception | None, fault: Fault | None, answer: Answer) -> Exception | None:
@@ -83,7 +83,7 @@ class Reading:
         """The reader stopped reading: after the end of the answer, or early."""
         answer = self._stream.answer()
         if answer.complete:
-            self._ending.over(None, status=self._status, answer=answer)
+            self._ending.over(None, status=self._status, answer=answer, headers=self._headers)
         else:
             self._ending.abandon()
 

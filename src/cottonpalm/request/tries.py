@@ -90,7 +90,11 @@ class Tries:
         return Next(0.0, circuit.wait_s if probe else 0.0)
 
     def _after_throttle(self, fault: Fault, run: RunAccount, accepted: int) -> Next:
-        pause_s = _wait_s(fault, run, self.throttled + self.alone)
+        pause_s = (
+            0.0  # where others are accepted and no wait is named, the turnstile finds its pace by itself
+        )
+        if fault.retry_after_s is not None or not accepted:
+            pause_s = _wait_s(fault, run, self.throttled + self.alone)
         if accepted > self.accepted:
             self.throttled += 1
         else:

@@ -7,40 +7,48 @@ with a verdict, which teaches the turnstile how many may be in flight. `Turnstil
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
 from cottonpalm.model import Verdict
+from cottonpalm.pure.admission import Admission, Sent
 from cottonpalm.pure.circuit import Circuit
-from cottonpalm.pure.limits import Doubling
+from cottonpalm.pure.limits import Concurrency
 from cottonpalm.request.waiting import Place, RowClosed, Waiter, Waitroom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from cottonpalm.config import AdaptiveConcurrency
+    from cottonpalm.config import AdaptiveConcurrency, RateLimit
+    from cottonpalm.model import Usage
+    from cottonpalm.pure.quotas import Quota, Unit
 
 __all__ = ["Permit", "RowClosed", "Turnstile", "Turnstiles", "Waiter"]
 
+BYTES_PER_TOKEN: Final = 4  # of a JSON body in English; what it is wrong by is seen in the answers' usage
+_TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
 _NO_EPOCH = -1  # a forced permit takes no part in the ramp after a pause
 
 
-class Permit:
+class Permit(Sent):
     """The right to have one request in flight, until `release`.
 
     Attributes:
         turnstile: where to give it back.
-        generation: cuts of the limit before it was granted; a rejection of an older generation cuts nothing.
         forced: it was taken, not granted.
         epoch: pauses before it was granted.
         held: not given back yet.
     """
 
-    __slots__ = ("epoch", "forced", "generation", "held", "turnstile")
+    __slots__ = ("epoch", "forced", "held", "turnstile")
 
-    def __init__(self, turnstile: Turnstile, generation: int, epoch: int, forced: bool) -> None:
+    def __init__(self, turnstile: Turnstile, now: float, ask: int, epoch: int, forced: bool) -> None:
+        self.at_s = now
+        self.ordinal = turnstile.in_flight
+        self.generation = turnstile.generation
+        self.ask = ask
+        self.entries = ()
         self.turnstile = turnstile
-        self.generation = generation
         self.epoch = epoch
         self.forced = forced
         self.held = True
@@ -55,12 +63,11 @@ class Turnstile(Waitroom[Permit]):
 
     - In flight never exceeds the limit, but for forced permits and what was granted before a cut.
     - Among those who wait, the smallest `ageing_key` goes first; a cancel loses nothing.
-    - A pause holds everybody until its end, the latest of all announced. Then one request goes first; each
-      one accepted lets two follow in its place (1, 2, 4, ...), until the limit is reached or a rejection
-      starts it over.
-    - The limit grows while it is used and unopposed, and is cut once per generation: of the requests in
-      flight at a cut, none cuts again. A rejected probe does not cut either: it says the pause was too short,
-      not the limit too high.
+    - A pause holds everybody until its end, the latest of all announced. Then one request goes first. Where others
+      were accepted since the pause before, all follow once it is not rejected; else each one accepted lets two
+      follow in its place (1, 2, 4, ...), until the limit is reached or a rejection starts it over.
+    - What was learnt of the provider's limits, and what the user set, decides the rest (`pure/admission.py`). Of the
+      requests in flight at a rejection that told something, none tells anything again.
 
     Attributes:
         key: what shares this limit.
@@ -75,7 +82,7 @@ class Turnstile(Waitroom[Permit]):
         circuit: whether the provider counts as dead. The pauses it asks for come with `release`.
     """
 
-    def __init__(self, key: str, limit: Doubling) -> None:
+    def __init__(self, key: str, limit: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
         super().__init__()
         self.key = key
         self.in_flight = 0
@@ -85,75 +92,103 @@ class Turnstile(Waitroom[Permit]):
         self.generation = 0
         self.forced = 0
         self.circuit = Circuit()
-        self._set_limit(limit)
-        self._peak = 0  # most in flight in this round
-        self._calls_left = self._slots  # of this round
+        self.admission = Admission(limit, ceilings)
+        self._see_limit()
+        self._blocked_until: float | None = None  # when time alone may let the first in line go
+        self._accepted_at_pause = 0
+        self._alive = False  # somebody was accepted between the last pause and the one before it
         self._pausing = False  # nobody has seen the end of the pause yet
         self._epoch = 0
         self._ramp = 0  # after a pause: how many of this epoch may be in flight; 0: no ramp
         self._ramp_in_flight = 0
 
-    def try_acquire(self, priority: float = 0) -> Permit | None:
-        """Take a permit if one is free and nobody with a better claim waits; never blocks."""
+    def try_acquire(self, priority: float = 0, ask: int = 0) -> Permit | None:
+        """Take a permit if one is free and nobody with a better claim waits; never blocks. `ask` as in `acquire`."""
         with self._lock:
             if self.waiting and not self._goes_before_all(priority):
                 return None
-            if self.in_flight >= self._slots or (self._ramp and not self._has_room()):
+            now = clock.now()
+            if self.in_flight >= self._slots or (
+                (self._ramp or self._gated) and not self._has_room(now, ask)
+            ):
                 return None
-            return self._admit()
+            return self._admit(now, ask)
 
-    async def aacquire(self, priority: float = 0) -> Permit:
-        """Wait for a permit as a task. A cancel, at any moment, leaves no permit behind."""
-        permit = self.try_acquire(priority)
+    async def aacquire(self, priority: float = 0, ask: int = 0) -> Permit:
+        """Wait for a permit as a task. A cancel, at any moment, leaves no permit behind. `ask` as in `acquire`."""
+        permit = self.try_acquire(priority, ask)
         if permit is None:
-            permit = await self._wait_in_task(priority)
+            permit = await self._wait_in_task(priority, ask)
         return permit
 
-    def acquire(self, priority: float = 0, on_wait: Callable[[Waiter], None] | None = None) -> Permit:
+    def acquire(
+        self, priority: float = 0, on_wait: Callable[[Waiter], None] | None = None, ask: int = 0
+    ) -> Permit:
         """Wait for a permit and block this thread meanwhile.
 
         Args:
             priority: higher goes first.
+            ask: tokens that the request may use, 0 where nobody knows; granted with the permit, in one step.
             on_wait: gets the `Waiter` before the thread is parked; not called where a permit is free.
 
         Raises:
             RowClosed: somebody called `abandon` on the waiter.
         """
-        permit = self.try_acquire(priority)
+        permit = self.try_acquire(priority, ask)
         if permit is None:
-            permit = self._wait_in_thread(priority, 0, on_wait)
+            permit = self._wait_in_thread(priority, ask, on_wait)
         return permit
 
-    def force(self) -> Permit:
+    def force(self, ask: int = 0) -> Permit:
         """Take a permit at once, above the limit if need be: for whoever blocks all others by waiting."""
         with self._lock:
-            self.in_flight += 1
             self.forced += 1
-            return Permit(self, self.generation, _NO_EPOCH, forced=True)
+            return self._admit(clock.now(), ask, forced=True)
 
-    def release(self, permit: Permit, verdict: Verdict, pause_s: float = 0.0) -> None:
+    def release(
+        self,
+        permit: Permit,
+        verdict: Verdict,
+        pause_s: float = 0.0,
+        *,
+        quotas: tuple[Quota, ...] = (),
+        usage: Usage | None = None,
+    ) -> None:
         """Give a permit back and say how its request ended. Giving it back again does nothing.
 
         Args:
             permit: one of this turnstile.
             verdict: IGNORED teaches nothing.
             pause_s: the wait the provider named, in seconds from now; 0 for none. Kept whatever the verdict.
+            quotas: what the answer shows of the provider's quotas.
+            usage: tokens that were really used, where that is known.
         """
         served: Sequence[Place] = ()
-        paused: Sequence[Place] = ()
+        told: Sequence[Place] = ()
         with self._lock:
             if not permit.held:
                 return
-            self._learn(permit, verdict)
+            now = clock.now()
             self._give_back(permit)
+            self._learn(now, permit, verdict, quotas, usage)
             if pause_s > 0:
-                paused = self._pause(pause_s)
+                self._pause(now, pause_s, verdict)
             if self.waiting or self._lost:
                 served = self._serve()
+                told = self._who_must_know()
         if served:
             self._wake(served)
-        if paused:
-            self._alert(paused)
+        if told:
+            self._alert(told)
+
+    def estimate(self, input_bytes: int, output_bound: int | None) -> int:
+        """Tokens that a request may use: four bytes of its body each, and as many as answers had of late."""
+        return input_bytes // BYTES_PER_TOKEN + self.admission.output_tokens(output_bound)
+
+    def look_again_s(self) -> float | None:
+        """Seconds after which time alone may let somebody go; None if only a permit given back can."""
+        with self._lock:
+            return self._look_again_s()
 
     def __repr__(self) -> str:
         text = f"<Turnstile {self.key} {self.in_flight}/{self.limit:.1f} in flight, {self.waiting} waiting"
@@ -165,31 +200,49 @@ class Turnstile(Waitroom[Permit]):
 
     # Granting. The lock is held from here on.
 
-    def _offer(self, ask: int) -> Permit | None:  # noqa: ARG002 - every permit is for one request
-        return self._admit() if self._has_room() else None
+    def _offer(self, ask: int) -> Permit | None:
+        now = clock.now()
+        return self._admit(now, ask) if self._has_room(now, ask) else None
 
-    def _take_back(self, prize: Permit, ask: int) -> None:  # noqa: ARG002
+    def _take_back(self, prize: Permit, ask: int) -> None:  # noqa: ARG002 - the permit knows
         self._give_back(prize)
+        self.admission.undone(prize)
 
     def _look_again_s(self) -> float | None:
-        return max(0.0, self.paused_until - clock.now()) if self._pausing else None
+        now = clock.now()
+        if self._pausing and now < self.paused_until:
+            return max(_TICK_S, self.paused_until - now)
+        if self.in_flight >= self._slots:
+            return None
+        if self._blocked_until is not None:
+            return max(_TICK_S, self._blocked_until - now)
+        return _TICK_S if self._pausing else None
 
-    def _has_room(self) -> bool:
+    def _has_room(self, now: float, ask: int) -> bool:
+        self._blocked_until = None
         if self._pausing:  # looked at first: `_look_again_s` relies on the end of a pause being seen
-            if clock.now() < self.paused_until:
+            if now < self.paused_until:
                 return False
             self._pausing = False
-        if self.in_flight >= self._slots:
+        if self.in_flight >= self._slots or (self._ramp and self._ramp_in_flight >= self._ramp):
             return False
-        return not self._ramp or self._ramp_in_flight < self._ramp
+        if not self._gated:
+            return True
+        wait_s = self.admission.wait_s(now, self.in_flight, ask)
+        self._see_limit()
+        if wait_s:
+            self._blocked_until = now + wait_s
+        return wait_s == 0.0
 
-    def _admit(self) -> Permit:
+    def _admit(self, now: float, ask: int, forced: bool = False) -> Permit:
         self.in_flight = in_flight = self.in_flight + 1
-        if in_flight > self._peak:  # noqa: PLR1730 - max() costs a tenth of the whole free path
-            self._peak = in_flight
-        if self._ramp:
+        concurrency = self.admission.concurrency
+        concurrency.peak = max(concurrency.peak, in_flight)
+        if self._ramp and not forced:
             self._ramp_in_flight += 1
-        return Permit(self, self.generation, self._epoch, False)
+        permit = Permit(self, now, ask, _NO_EPOCH if forced else self._epoch, forced)
+        self.admission.sent(permit)
+        return permit
 
     def _give_back(self, permit: Permit) -> None:
         permit.held = False
@@ -199,33 +252,33 @@ class Turnstile(Waitroom[Permit]):
 
     # Learning
 
-    def _learn(self, permit: Permit, verdict: Verdict) -> None:
+    def _learn(
+        self, now: float, permit: Permit, verdict: Verdict, quotas: tuple[Quota, ...], usage: Usage | None
+    ) -> None:
+        admission = self.admission
         if verdict is Verdict.SUCCESS:
             self.accepted += 1
-            self.last_accepted = clock.now()
+            self.last_accepted = now
+            work = float(usage.output_tokens or 1) if usage is not None else 1.0
+            used = None if usage is None else float(usage.input_tokens + usage.output_tokens)
             if self._ramp:
                 self._widen_ramp(permit)
-            elif permit.generation == self.generation:
-                self._grow()
-        elif verdict is Verdict.DROPPED:
-            self._shrink(permit)
+                admission.alive(permit)
+            else:
+                admission.accepted(now, permit, self.in_flight, work, used)
+        elif verdict is not Verdict.IGNORED:
+            self._reject(now, permit, verdict, quotas)
+        else:
+            admission.failed(permit)
+        if quotas:
+            admission.heard(now, permit, quotas, verdict is not Verdict.SUCCESS)
+        self._see_limit()
 
-    def _grow(self) -> None:
-        if self.limit < self._limit.maximum:
-            self._set_limit(self._limit.after(Verdict.SUCCESS, self._peak))
-        self._calls_left -= 1
-        if self._calls_left <= 0:
-            self._begin_round()
-
-    def _begin_round(self) -> None:
-        self._set_limit(self._limit.next_round())
-        self._calls_left = self._slots
-        self._peak = self.in_flight
-
-    def _set_limit(self, limit: Doubling) -> None:
-        self._limit = limit
-        self.limit = limit.limit  # read for every row
-        self._slots = int(limit.limit)
+    def _see_limit(self) -> None:
+        self.limit = self.admission.concurrency.limit  # read for every row
+        self._slots = int(self.limit)
+        self._gated = self.admission.gated
+        self.generation = self.admission.generation
 
     def _widen_ramp(self, permit: Permit) -> None:
         if permit.epoch == self._epoch:
@@ -236,29 +289,33 @@ class Turnstile(Waitroom[Permit]):
     def _end_ramp(self) -> None:
         self._ramp = self._ramp_in_flight = 0
         self._epoch += 1  # permits of the ramp must not be counted in the next one
-        self._begin_round()
+        self.admission.concurrency.begin_round()
 
-    def _shrink(self, permit: Permit) -> None:
+    def _reject(self, now: float, permit: Permit, verdict: Verdict, quotas: tuple[Quota, ...]) -> None:
         probe = self._ramp == 1 and permit.epoch == self._epoch
         if self._ramp and permit.epoch == self._epoch:
             self._ramp = 1
-        if probe or permit.generation != self.generation:
-            return
-        self._set_limit(self._limit.after(Verdict.DROPPED, max(self._peak, self.in_flight)))
-        self.generation += 1
-        self._begin_round()
+        if not probe:
+            overload = verdict is Verdict.OVERLOADED
+            self.admission.rejected(now, permit, self.in_flight, quotas, overload=overload)
 
-    def _pause(self, pause_s: float) -> list[Place]:
-        """Hold everybody until then; return whom to tell, if nobody times this pause yet."""
-        until = clock.now() + pause_s
+    def _pause(self, now: float, pause_s: float, verdict: Verdict) -> None:
+        """Hold everybody until then."""
+        until = now + pause_s
         if until <= self.paused_until:
-            return []
-        news = not self._pausing
+            return
+        longer = now < self.paused_until  # the same pause, said again by another rejection
         self.paused_until, self._pausing = until, True
         self._epoch += 1
-        self._ramp, self._ramp_in_flight = 1, 0
-        self._peak = self.in_flight
-        return self._who_must_look_again() if news else []
+        if not longer:
+            self._alive = self.accepted > self._accepted_at_pause
+            self._accepted_at_pause = self.accepted
+        if self._alive and verdict is not Verdict.IGNORED:
+            self._ramp = self._ramp_in_flight = 0
+            self.admission.paused(now, until)
+        else:
+            self._ramp, self._ramp_in_flight = 1, 0
+        self._see_limit()
 
 
 class Turnstiles:
@@ -269,10 +326,11 @@ class Turnstiles:
         maximum: the limit no key exceeds.
     """
 
-    def __init__(self, settings: AdaptiveConcurrency) -> None:
+    def __init__(self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None) -> None:
+        self._ceilings = () if rate_limit is None else _ceilings(rate_limit)
         self.initial = settings.initial
         self.maximum = settings.maximum
-        self._start = Doubling(settings.initial, settings.minimum, settings.maximum)
+        self._settings = settings
         self._by_key: dict[str, Turnstile] = {}
         self._lock = threading.Lock()
 
@@ -281,8 +339,13 @@ class Turnstiles:
         turnstile = self._by_key.get(key)
         if turnstile is None:
             with self._lock:
-                turnstile = self._by_key.setdefault(key, Turnstile(key, self._start))
+                turnstile = self._by_key.setdefault(key, self._new(key))
         return turnstile
+
+    def _new(self, key: str) -> Turnstile:
+        settings = self._settings
+        limit = Concurrency(settings.initial, settings.minimum, settings.maximum)
+        return Turnstile(key, limit, self._ceilings)
 
     def forget(self, key: str) -> None:
         """Nobody will ask for this key again."""
@@ -293,3 +356,11 @@ class Turnstiles:
 
     def __repr__(self) -> str:
         return f"<Turnstiles {list(self._by_key.values())}>"
+
+
+def _ceilings(rate_limit: RateLimit) -> tuple[tuple[Unit, float], ...]:
+    named: tuple[tuple[Unit, float | None], ...] = (
+        ("requests", rate_limit.requests_per_minute),
+        ("tokens", rate_limit.tokens_per_minute),
+    )
+    return tuple((unit, float(most)) for unit, most in named if most is not None)

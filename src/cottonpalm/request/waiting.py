@@ -19,14 +19,14 @@ from collections import deque
 from enum import Enum
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from cottonpalm import clock
 from cottonpalm.faults import CottonpalmError
 from cottonpalm.pure.ordering import ageing_key
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, TimerHandle
     from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
@@ -132,8 +132,9 @@ class Waitroom(ABC, Generic[T]):
         self._heap: list[tuple[float, int, Place]] = []
         self._arrivals = itertools.count()
         self._lost: deque[Place] = deque()
-        self._armed: WeakSet[AbstractEventLoop] = WeakSet()
+        self._armed: WeakKeyDictionary[AbstractEventLoop, TimerHandle] = WeakKeyDictionary()
         self.waiting = 0
+        self._timed_until = 0.0  # everybody in line has somebody who looks again by then
 
     # What a subclass decides; all three run with the lock held.
 
@@ -221,6 +222,16 @@ class Waitroom(ABC, Generic[T]):
         """One place per loop, and each thread: those to tell that a pause began. Lock held."""
         return list({p.home: p for _, _, p in self._heap if p.state is State.WAITING}.values())
 
+    def _who_must_know(self) -> list[Place]:
+        """Those to tell that time will move the line, unless they know it already. Lock held."""
+        if not self.waiting or (again_s := self._look_again_s()) is None:
+            return []
+        now = clock.now()
+        if now < self._timed_until <= now + again_s:
+            return []
+        self._timed_until = now + again_s
+        return self._who_must_look_again()
+
     def _alert(self, places: Iterable[Place]) -> None:
         """Tell them, so that they time the end of the pause. Lock free."""
         for place in places:
@@ -234,6 +245,8 @@ class Waitroom(ABC, Generic[T]):
             self.waiting += 1
             served = self._serve()
             again_s = self._look_again_s() if place.state is State.WAITING else None
+            if again_s is None:
+                self._timed_until = 0.0
         self._wake(served)
         return again_s
 
@@ -250,14 +263,16 @@ class Waitroom(ABC, Generic[T]):
         with self._lock:
             if again_s is None:
                 again_s = self._look_again_s() if self.waiting else None
-            if again_s is None or loop in self._armed:
+            armed = self._armed.get(loop)
+            if again_s is None or (armed is not None and armed.when() <= loop.time() + again_s):
                 return
-            self._armed.add(loop)
-        loop.call_later(again_s, self._tick, loop)
+            self._armed[loop] = loop.call_later(again_s, self._tick, loop)
+        if armed is not None:
+            armed.cancel()
 
     def _tick(self, loop: AbstractEventLoop) -> None:
         with self._lock:
-            self._armed.discard(loop)
+            self._armed.pop(loop, None)
         if (again_s := self._look()) is not None:
             self._arm(loop, again_s)
 

@@ -1,0 +1,310 @@
+"""Whether one more request may be sent now, by all that is known of the provider's limits. No clock, no I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.pure.ceilings import Ceiling
+from cottonpalm.pure.pace import Pace
+from cottonpalm.pure.quotas import Mirror, Quota, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cottonpalm.pure.limits import Concurrency
+
+PATIENCE: Final = 3.0  # times the usual time of a rejection: a probe that lives so long was accepted
+LEAST_PATIENCE_S: Final = 0.05
+SPREAD: Final = 3.0  # probes are sent when a third of the silence so far has passed again
+FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
+HASTE: Final = 2.0  # times the usual pace, when the places that came free in a silence are filled
+LONGEST_SILENCE_S: Final = 60.0
+DRAINED: Final = 0.9  # in flight, of the limit: only that many fitting again means that the limit has moved
+STRIKES: Final = 4  # rejections just below a tested limit after which it is not the number in flight
+STEP: Final = 0.03  # of the limit, more for each strike
+FAR: Final = 2.0  # times what seemed to fit after a silence: it was time that helped, not fewer in flight
+NEAR: Final = 0.9  # of the tested limit; a rejection further below it is not for the number in flight at all
+FORGIVEN: Final = 300  # accepted calls after which they are forgotten
+
+
+class Sent:
+    """What is remembered of a request in flight.
+
+    Attributes:
+        at_s: when it was sent.
+        ordinal: in flight then, itself included.
+        generation: cuts before it.
+        ask: tokens it was expected to use.
+        totals: requests and tokens sent before its end, itself included.
+    """
+
+    __slots__ = ("ask", "at_s", "entries", "generation", "ordinal", "totals")
+
+    def __init__(
+        self, at_s: float, ordinal: int, generation: int, ask: float, totals: tuple[float, float]
+    ) -> None:
+        self.at_s = at_s
+        self.ordinal = ordinal
+        self.generation = generation
+        self.ask = ask
+        self.totals = totals
+        self.entries: tuple[list[float], ...] = ()
+
+
+class Admission:
+    """All limits of one key together: in flight, learnt pace, shown quotas, the user's ceilings.
+
+    After a rejection nobody goes but one probe at a time, ever more rarely; one that is not rejected within a few
+    times the usual time of a rejection was accepted, and all is open again. So a full provider costs a dozen
+    rejections, not as many as there are calls in flight.
+
+    What a rejection says: the quota that its headers show as used up explains it; else, above the number that
+    is known to fit in flight, that number; else, below it for the second time, the pace.
+
+    Attributes:
+        concurrency: how many may be in flight.
+        pace: calls per second, learnt.
+        mirrors: quotas the provider shows.
+        generation: rejections that told something, so far.
+        gated: whether anything but the number in flight has to be asked.
+        binding: what held the last request back: "in flight", "probe", "pace", "requests" or "tokens" (a quota
+            or a ceiling); "" for nothing.
+    """
+
+    def __init__(self, concurrency: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
+        self.concurrency = concurrency
+        self.pace = Pace()
+        self.mirrors: dict[Unit, Mirror] = {}
+        self.ceilings = [(unit, Ceiling(most)) for unit, most in ceilings]
+        self.generation = 0
+        self.gated = bool(self.ceilings)
+        self.binding = ""
+        self.trip_s = 1.0  # mean time of an answer
+        self._trips = 0
+        self._refusal_s = 0.1  # mean time of a rejection
+        self._totals = (0.0, 0.0)  # requests and tokens sent
+        self._output = 0.0  # mean output tokens of an answer; 0 while unknown
+        self._wall: float | None = None  # so many fit in flight, and one more did not
+        self._strikes = 0
+        self._restarted = 0  # in flight when a probe was accepted after others were not, and all began anew
+        self._since = 0  # accepted since the last rejection that told something
+        self._probing = False
+        self._probe: Sent | None = None
+        self._probe_from_s = self._silent_s = 0.0
+        self._gentle_from_s = self._gentle_until_s = 0.0
+        self._refused_probes = 0
+        self._blamed = False  # the limit or the pace, for the silence that goes on
+
+    # Asking and sending
+
+    def wait_s(self, now: float, in_flight: int, ask: float) -> float | None:
+        """Seconds until a request may be sent; 0 for now; None if only one that comes back can make room."""
+        if in_flight >= int(self.concurrency.limit):
+            self.binding = "in flight"
+            return None
+        if self._probing:
+            if (wait_s := self._probe_wait_s(now)) > 0:
+                self.binding = "probe"
+                return wait_s
+            if self._probe is not None:
+                self._revive(now, in_flight)
+                return self.wait_s(now, in_flight, ask)
+        return self._gates_s(now, ask)
+
+    def _gates_s(self, now: float, ask: float) -> float:
+        wait_s, self.binding = max(self.pace.wait_s(now), self._gentle_s(now)), "pace"
+        gates: list[tuple[Unit, Mirror | Ceiling]] = [*self.mirrors.items(), *self.ceilings]
+        for unit, gate in gates:
+            if (gate_s := gate.wait_s(now, 1.0 if unit == "requests" else ask)) > wait_s:
+                wait_s, self.binding = gate_s, unit
+        if wait_s > 0:
+            self.concurrency.gated = True
+            return wait_s
+        self.binding = ""
+        return 0.0
+
+    def sent(self, sent: Sent) -> None:
+        """It goes."""
+        requests, tokens = self._totals
+        sent.totals = self._totals = (requests + 1.0, tokens + sent.ask)
+        self.pace.take()
+        if not self.gated:
+            return
+        if self._probing:
+            self._probe = sent
+        elif sent.at_s < self._gentle_until_s:
+            self._gentle_from_s = sent.at_s + self.trip_s / (HASTE * self.concurrency.limit)
+        for unit, mirror in self.mirrors.items():
+            mirror.take(1.0 if unit == "requests" else sent.ask)
+        if self.ceilings:
+            sent.entries = tuple(
+                gate.take(sent.at_s, 1.0 if unit == "requests" else sent.ask) for unit, gate in self.ceilings
+            )
+
+    def output_tokens(self, bound: int | None) -> int:
+        """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
+        expected = int(self._output) or FIRST_OUTPUT
+        return expected if bound is None else min(expected, bound)
+
+    def undone(self, sent: Sent) -> None:
+        """It did not go after all."""
+        self._forget_probe(sent)
+        self.pace.undo()
+        for unit, mirror in self.mirrors.items():
+            mirror.take(-1.0 if unit == "requests" else -sent.ask)
+        self._settle(sent, 0.0, 0.0)
+
+    # What came back
+
+    def accepted(self, now: float, sent: Sent, in_flight: int, work: float, used: float | None) -> None:
+        """It was answered.
+
+        Args:
+            now: when.
+            sent: the request.
+            in_flight: without it.
+            work: what it did, in the unit in which throughput is measured.
+            used: tokens that it really used, where that is known.
+        """
+        self._trips = min(100, self._trips + 1)
+        if used is not None:
+            self._output += (work - self._output) / self._trips
+        self.trip_s += (now - sent.at_s - self.trip_s) / self._trips
+        self._since += 1
+        if self._since == FORGIVEN:
+            self._strikes = 0
+        if sent is self._probe:
+            self._revive(now, in_flight)
+        if sent.generation == self.generation:
+            self.concurrency.accepted(now, work)
+            self.pace.accepted(self.trip_s)
+        if used is not None:
+            self._settle(sent, 1.0, used)
+
+    def alive(self, sent: Sent) -> None:
+        """A request was accepted that is counted elsewhere: if it was the probe, the silence is over."""
+        if sent is self._probe:
+            self._probing, self._probe = False, None
+
+    def failed(self, sent: Sent) -> None:
+        """It ended in a way that says nothing of the limits."""
+        self._forget_probe(sent)
+
+    def rejected(
+        self,
+        now: float,
+        sent: Sent,
+        in_flight: int,
+        quotas: tuple[Quota, ...] = (),
+        *,
+        overload: bool = False,
+    ) -> bool:
+        """It was rejected; whether that tells something new.
+
+        Args:
+            now: when that is known.
+            sent: the request.
+            in_flight: without it.
+            quotas: what the rejection shows.
+            overload: the provider is overloaded by all its users: no word about our own limits.
+        """
+        self._refusal_s += 0.2 * (now - sent.at_s - self._refusal_s)
+        if sent.generation != self.generation:
+            self.pace.stale()
+            return False
+        self.generation += 1
+        self._since = 0
+        if self._probing:
+            self._refused_probes += 1
+            self.pace.stale()
+        else:
+            self._refused_probes, self._silent_s = 0, now
+            self._blamed = not overload and self._blame(now, sent, in_flight, quotas)
+        self._probe_again(now, in_flight)
+        return True
+
+    def heard(self, now: float, sent: Sent, quotas: tuple[Quota, ...], rejected: bool) -> None:
+        """An answer shows quotas."""
+        for quota in quotas:
+            index = 0 if quota.unit == "requests" else 1
+            since = self._totals[index] - sent.totals[index]
+            if (mirror := self.mirrors.get(quota.unit)) is None:
+                mirror = self.mirrors[quota.unit] = Mirror(now, quota)
+                mirror.take(since)
+                self.gated = True
+            else:
+                mirror.heard(now, quota, sent.at_s, since, rejected)
+
+    def paused(self, now: float, until_s: float) -> None:
+        """The provider asks everybody to wait: one probe goes first then."""
+        if not self._probing:
+            self._refused_probes, self._silent_s = 0, now
+        self._probing = self.gated = True
+        self._probe, self._probe_from_s = None, max(self._probe_from_s, until_s)
+        self.pace.paused(until_s - now)
+
+    # Probes
+
+    def _probe_wait_s(self, now: float) -> float:
+        if self._probe is None:
+            return self._probe_from_s - now
+        return self._probe.at_s + max(LEAST_PATIENCE_S, PATIENCE * self._refusal_s) - now
+
+    def _gentle_s(self, now: float) -> float:
+        """After a silence many places are free; not all are filled at once."""
+        return self._gentle_from_s - now if now < self._gentle_until_s else 0.0
+
+    def _probe_again(self, now: float, in_flight: int) -> None:
+        self._probing = self.gated = True
+        self._probe = None
+        pause_s = max((now - self._silent_s) / SPREAD, self.trip_s / max(10, in_flight))
+        self._probe_from_s = max(self._probe_from_s, now + min(pause_s, LONGEST_SILENCE_S))
+
+    def _forget_probe(self, sent: Sent) -> None:
+        if sent is self._probe:
+            self._probe = None
+
+    def _revive(self, now: float, in_flight: int) -> None:
+        """A probe was accepted."""
+        self._probing, self._probe = False, None
+        self._gentle_from_s, self._gentle_until_s = now, now + self.trip_s
+        limit = self.concurrency.limit
+        if self._refused_probes >= 2 and self._blamed and in_flight < DRAINED * limit:
+            self.concurrency.restart(max(1, in_flight))
+            self.pace.off()
+            self._restarted = in_flight
+
+    # What a rejection says
+
+    def _blame(self, now: float, sent: Sent, in_flight: int, quotas: tuple[Quota, ...]) -> bool:
+        if any(
+            quota.remaining < (1.0 if quota.unit == "requests" else max(1.0, sent.ask)) for quota in quotas
+        ):
+            self.pace.stale()
+            return False
+        crowded = self._crowded(sent.ordinal)
+        if crowded:
+            fits = sent.ordinal - int(STEP * self._strikes * sent.ordinal)
+            self.concurrency.rejected(fits, in_flight + 1)
+            self._wall = self.concurrency.limit
+            self._restarted = 0
+        trip_s = max(1e-3, self.trip_s)
+        self.pace.rejected(sent.at_s, now, in_flight / trip_s, trip_s, crowded)
+        return crowded
+
+    def _crowded(self, ordinal: int) -> bool:
+        """Whether it is for the number in flight that this one was rejected."""
+        if self.concurrency.phase == "start":  # nobody knew how many fit
+            self._wall, self._strikes = None, 0
+            return not self._restarted or ordinal < FAR * self._restarted
+        if self._wall is None or ordinal > self._wall:
+            return True
+        if self.pace.doubtful:
+            self.pace.off()
+            return True
+        self._strikes += 1
+        return self._strikes < STRIKES and ordinal >= NEAR * self._wall
+
+    def _settle(self, sent: Sent, requests: float, tokens: float) -> None:
+        for (unit, gate), entry in zip(self.ceilings, sent.entries, strict=False):
+            gate.settle(entry, requests if unit == "requests" else tokens)

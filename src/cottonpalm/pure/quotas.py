@@ -1,0 +1,144 @@
+"""Quotas that the provider shows in headers, mirrored here: what is left now, not what was when it answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+Unit: TypeAlias = Literal["requests", "tokens"]
+
+MARGIN: Final = 0.01  # of the quota, never touched: answers tell the past
+WIDEST: Final = 0.08
+TELLING: Final = 0.05  # share of the quota that must be used before its reset says how fast it refills
+UNSTEADY: Final = (
+    1.6  # a refill that seems this much faster or slower than before: it is no bucket but a window
+)
+SETTLE_S: Final = 4.0  # in which a difference to what the provider says is taken over
+DRIFT_S: Final = 10.0  # in which a lasting difference is taken for somebody else's use
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one answer says about one quota.
+
+    Attributes:
+        limit: the most that is ever left.
+        remaining: left when the answer was made.
+        reset_s: seconds until all of it is back; None where that was not said.
+    """
+
+    unit: Unit
+    limit: float
+    remaining: float
+    reset_s: float | None = None
+
+
+class Mirror:
+    """What should be left of one quota now, refilled evenly or at the end of a window.
+
+    Answers are old when they come, and come out of order. So each is carried forward to now: what was left, plus what
+    came back since its request was sent, less what was sent since. A difference to the mirror is taken over within
+    seconds; one that lasts is somebody else's use of the same quota and slows the refill.
+    """
+
+    __slots__ = (
+        "_at",
+        "_began",
+        "_ends",
+        "_heard_s",
+        "_level",
+        "_margin",
+        "_others",
+        "_seen",
+        "limit",
+        "rate",
+        "windowed",
+    )
+
+    def __init__(self, now: float, quota: Quota) -> None:
+        self.limit = quota.limit
+        self.rate = quota.limit / 60.0
+        self.windowed = False
+        self._level = quota.remaining
+        self._at = self._heard_s = now
+        self._others = 0.0  # per second
+        self._margin = MARGIN
+        self._seen = 0.0  # refill per second as last worked out
+        self._ends = 0.0  # of the window; 0 until an answer of this window told it
+        self._began = 0.0
+
+    def wait_s(self, now: float, amount: float) -> float:
+        """Seconds until so much may be taken; 0 for now."""
+        self._fill(now)
+        short = min(amount, self.limit * (1 - WIDEST)) + self._margin * self.limit - self._level
+        if short <= 0:
+            return 0.0
+        if self.windowed:
+            return max(0.01, self._ends - now) if self._ends else 0.5
+        return max(0.001, short / self._net())
+
+    def take(self, amount: float) -> None:
+        """So much is sent, or with a minus comes back."""
+        self._level -= amount
+
+    def heard(self, now: float, quota: Quota, sent_s: float, sent_since: float, rejected: bool) -> None:
+        """An answer tells what was left.
+
+        Args:
+            now: when it is read.
+            quota: what it says.
+            sent_s: when its request was sent.
+            sent_since: taken by requests after it.
+            rejected: it is a rejection, which is made at once, not after the work.
+        """
+        self._fill(now)
+        if quota.limit != self.limit:
+            self._resize(quota)
+        told_s = now if rejected else sent_s
+        self._see_refill(quota, told_s)
+        if rejected and quota.remaining < self._margin * self.limit:
+            self._margin = min(WIDEST, 1.5 * self._margin)
+        elif not rejected:
+            self._margin = max(MARGIN, self._margin * 0.999)
+        if self.windowed:
+            if told_s >= self._began:  # not of a window that is over
+                self._level = min(self._level, quota.remaining - sent_since)
+            return
+        left = min(self.limit, quota.remaining + self._net() * (now - told_s)) - sent_since
+        self._correct(now, left - self._level)
+
+    def _correct(self, now: float, apart: float) -> None:
+        passed = min(1.0, now - self._heard_s)
+        self._heard_s = now
+        self._level += apart * min(1.0, passed / SETTLE_S)
+        self._others = min(0.95 * self.rate, max(-self.rate, self._others - apart * passed / DRIFT_S**2))
+
+    def _resize(self, quota: Quota) -> None:
+        self._level = min(self._level, quota.remaining)
+        self.rate *= quota.limit / self.limit
+        self.limit = quota.limit
+        self._seen = self._others = 0.0
+
+    def _see_refill(self, quota: Quota, told_s: float) -> None:
+        used = quota.limit - quota.remaining
+        if not quota.reset_s or used < TELLING * quota.limit:
+            return
+        seen = used / quota.reset_s
+        if self._seen and not 1 / UNSTEADY < seen / self._seen < UNSTEADY:
+            self.windowed = True
+        self._seen = self._seen or seen
+        if self.windowed:
+            if told_s >= self._began:
+                self._ends = max(self._ends, told_s + quota.reset_s)
+        else:
+            self.rate = seen
+
+    def _net(self) -> float:
+        return max(0.02 * self.rate, self.rate - self._others)
+
+    def _fill(self, now: float) -> None:
+        passed, self._at = now - self._at, now
+        if not self.windowed:
+            self._level = min(self.limit, self._level + passed * self._net())
+        elif now >= self._ends > 0:
+            self._level, self._began, self._ends = self.limit, self._ends, 0.0

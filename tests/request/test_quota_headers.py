@@ -1,0 +1,70 @@
+"""Rate limit headers, as the providers write them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cottonpalm import clock
+from cottonpalm.providers.quotas import read_quotas
+from cottonpalm.pure.quotas import Quota
+
+pytestmark = pytest.mark.core
+
+
+def test_openai_shows_requests_and_tokens_with_durations() -> None:
+    headers = {
+        "x-ratelimit-limit-requests": "5000",
+        "x-ratelimit-remaining-requests": "4999",
+        "x-ratelimit-reset-requests": "12ms",
+        "x-ratelimit-limit-tokens": "800000",
+        "x-ratelimit-remaining-tokens": "799,000".replace(",", ""),
+        "x-ratelimit-reset-tokens": "1m0.5s",
+    }
+    assert read_quotas(headers) == (
+        Quota("requests", 5000, 4999, 0.012),
+        Quota("tokens", 800_000, 799_000, 60.5),
+    )
+
+
+def test_anthropic_shows_moments() -> None:
+    clock.replace(None, lambda: 1_767_225_600.0)  # 2026-01-01T00:00:00Z
+    try:
+        found = read_quotas(
+            {
+                "anthropic-ratelimit-requests-limit": "4000",
+                "anthropic-ratelimit-requests-remaining": "3990",
+                "anthropic-ratelimit-requests-reset": "2026-01-01T00:00:09Z",
+                "anthropic-ratelimit-tokens-limit": "400000",
+                "anthropic-ratelimit-tokens-remaining": "0",
+                "anthropic-ratelimit-tokens-reset": "2026-01-01T00:01:00Z",
+            }
+        )
+    finally:
+        clock.replace()
+    assert found == (Quota("requests", 4000, 3990, 9.0), Quota("tokens", 400_000, 0, 60.0))
+
+
+def test_a_provider_that_says_no_reset_still_shows_its_quota() -> None:
+    headers = {"x-ratelimit-limit-tokens": "1000", "x-ratelimit-remaining-tokens": "10"}
+    assert read_quotas(headers) == (Quota("tokens", 1000, 10, None),)
+
+
+NAMES = st.sampled_from(
+    [
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+        "anthropic-ratelimit-tokens-limit",
+        "anthropic-ratelimit-tokens-remaining",
+        "anthropic-ratelimit-tokens-reset",
+    ]
+)
+
+
+@given(st.dictionaries(NAMES, st.text(max_size=30) | st.integers().map(str)))
+def test_text_that_makes_no_sense_is_no_quota(headers: dict[str, str]) -> None:
+    for quota in read_quotas(headers):
+        assert quota.limit > 0
+        assert 0 <= quota.remaining <= quota.limit
