@@ -123,15 +123,15 @@ class Admission:
         self.binding = ""
         return 0.0
 
-    def sent(self, sent: Sent) -> None:
-        """It goes."""
+    def sent(self, sent: Sent, *, forced: bool = False) -> None:
+        """It goes; by force it goes whatever the gates say, and is no probe."""
         requests, tokens = self._totals
         sent.totals = self._totals = (requests + 1.0, tokens + sent.ask)
         self.pace.take()
         if not self.gated:
             return
         if self._probing:
-            self._probe = sent
+            self._probe = self._probe if forced else sent
         elif sent.at_s < self._gentle_until_s:
             self._gentle_from_s = sent.at_s + self.trip_s / (HASTE * self.concurrency.limit)
         for unit, mirror in self.mirrors.items():

@@ -241,7 +241,7 @@ class Turnstile(Waitroom[Permit]):
         if self._ramp and not forced:
             self._ramp_in_flight += 1
         permit = Permit(self, now, ask, _NO_EPOCH if forced else self._epoch, forced)
-        self.admission.sent(permit)
+        self.admission.sent(permit, forced=forced)
         return permit
 
     def _give_back(self, permit: Permit) -> None:

@@ -215,7 +215,8 @@ class Waitroom(ABC, Generic[T]):
             with self._lock:
                 for place in deaf:
                     self._strike(place)
-                served = self._serve()
+                served, told = self._serve(), self._who_must_know()
+            self._alert(told)
             deaf = [place for place in served if not place.wake()]
 
     def _who_must_look_again(self) -> list[Place]:
@@ -279,18 +280,20 @@ class Waitroom(ABC, Generic[T]):
     def _leave(self, place: Place) -> None:
         with self._lock:
             self._strike(place)
-            served = self._serve()
+            served, told = self._serve(), self._who_must_know()
         self._wake(served)
+        self._alert(told)
 
     def _lose(self, place: Place) -> None:
         """Leave from a finalizer, which may run in the middle of anything: never wait for the lock there."""
         self._lost.append(place)
         if self._lock.acquire(blocking=False):
             try:
-                served = self._serve()
+                served, told = self._serve(), self._who_must_know()
             finally:
                 self._lock.release()
             self._wake(served)
+            self._alert(told)
 
     def _strike(self, place: Place) -> None:
         """Take a place out of the line, or back what it was granted. Lock held."""
