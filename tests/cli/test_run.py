@@ -298,7 +298,7 @@ def test_status_lists_runs_and_tells_of_one(
     assert row.split()[4].startswith("$0.0000")
     said = cottonpalm("status", "out")
     assert "say {text}" in said.out
-    assert "output       out.jsonl\n" in said.out
+    assert "output     out.jsonl\n" in said.out
     assert "1 (0 may work when asked again)" in said.out
 
 

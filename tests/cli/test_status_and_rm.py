@@ -40,7 +40,7 @@ def done(ask: Command, server: Loopback, folder: Path) -> None:
 def test_a_run_in_detail_shows_its_failures_by_kind_with_the_first_of_each(cottonpalm: Command) -> None:
     said = cottonpalm("status", "out")
     assert (said.code, said.err) == (0, "")
-    shown = {line[:12].strip(): line[13:] for line in said.out.splitlines()}
+    shown = {line[:11].strip(): line[12:] for line in said.out.splitlines()}
     assert (shown["ok"], shown["failed"], shown["left"]) == ("6", "4 (2 may work when asked again)", "0")
     assert shown["fail_row"].startswith("2; the first, row 1: OpenAIInvalidRequestError: Error code: 400")
     assert shown["transient"].startswith("2; the first, row 3: OpenAIAPIError: Error code: 500")
@@ -54,7 +54,7 @@ def test_a_run_in_use_is_shown_with_its_failures_and_not_removed(cottonpalm: Com
     try:
         said = cottonpalm("status", "out")
         assert "fail_row" in said.out
-        assert "held by      process " in said.out
+        assert "held by     process " in said.out
         said = cottonpalm("rm", "out", "--yes")
         assert said.code == 2
         assert "run out is in use by process " in said.one_line

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 COPIED: Final = frozenset({"results", "retry", "resume"})  # stay in one piece for copying
+LABEL: Final = 10  # columns of a name before its value, at least
 UNBOUNDED: Final = 10_000  # columns
 
 
@@ -190,5 +191,7 @@ def show_block(title: str, parts: Iterable[tuple[str, str]]) -> None:
 
 def show_details(pairs: Iterable[tuple[str, Any]]) -> None:
     """Names and values of one run, a line each, to be copied from."""
-    for name, value in pairs:
-        show(Text.assemble((f"{name:<12} ", "bold"), clean(str(value), None)))
+    named = list(pairs)
+    wide = max([LABEL, *(len(name) for name, _ in named)])
+    for name, value in named:
+        show(Text.assemble((f"{name:<{wide}} ", "bold"), clean(str(value), None)))
