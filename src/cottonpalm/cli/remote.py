@@ -36,6 +36,7 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._file: Any = None  # closed also where it could not be opened
         with _told("read", url):
             system, path = _system(url)
             self._file = system.open(path, "rb")
@@ -67,7 +68,8 @@ class RemoteFile(io.RawIOBase):
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         super().close()
 
 
