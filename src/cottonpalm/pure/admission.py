@@ -177,8 +177,9 @@ class Admission:
             self._revive(now, in_flight)
         if sent.generation == self.generation:
             self.concurrency.accepted(now, work)
-            self.pace.accepted(self.trip_s)
-        if used is not None:
+            if self.pace.rate:
+                self.pace.accepted(self.trip_s)
+        if used is not None and sent.entries:
             self._settle(sent, 1.0, used)
 
     def alive(self, sent: Sent) -> None:
