@@ -45,7 +45,7 @@ def refused(said: object, *parts: str) -> None:
         ("in.jsonl", b'{"a": 1234567890123456, "b": ' + b"[" * 100_000 + b"\n", "nested too deeply"),
         ("in.jsonl", b"{}\n", "name one of its columns (the first row has none)"),
         ("in.csv", b"id;text\n1;a\n", "name one of {id;text}"),
-        ("in.xlsx", b"PK", "cottonpalm knows .jsonl, .ndjson, .csv"),
+        ("in.xlsx", b"PK", "save it as one of these, or use - for JSONL"),
     ],
 )
 def test_a_bad_beginning_of_the_input_is_refused(

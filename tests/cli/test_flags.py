@@ -112,7 +112,7 @@ def test_more_failed_rows_than_allowed_stop_the_run(ask: Command, server: Loopba
     rows(folder / "in.jsonl", 9)
     said = ask("in.jsonl", "-o", "out.jsonl", "--max-failures", "2", "-c", "1")
     assert said.code == 4
-    assert "3 rows failed, max_failures=2" in said.err
+    assert "3 rows failed, more than --max-failures 2" in said.err
     assert server.requests <= 4  # one more may have been on its way
 
 
@@ -123,7 +123,7 @@ def test_a_share_of_failed_rows_is_judged_from_a_hundred_on(
     rows(folder / "in.jsonl", 300)
     said = ask("in.jsonl", "-o", "out.jsonl", "--max-failures", "12.5%", "-c", "8")
     assert said.code == 4
-    assert "rows failed, max_failures=12%" in said.err
+    assert "rows failed, more than --max-failures 12.5%" in said.err
     assert 100 <= server.requests < 150
 
 
@@ -132,7 +132,7 @@ def test_the_budget_of_a_command_is_not_passed(ask: Command, server: Loopback, f
     bounded = ("--model-option", "max_tokens=20")
     said = ask("in.jsonl", "-o", "out.jsonl", "--budget", "0.0005", *bounded)
     assert said.code == 4
-    assert "the budget does not allow for another request" in said.err
+    assert "the budget does not allow for another request to 'gpt-4o-mini'; a higher --budget" in said.err
     spent = sum(line["cost_usd"] for line in lines(folder / "out.jsonl"))
     assert 0 < spent <= 0.0005
     assert server.requests < 200

@@ -47,6 +47,11 @@ def test_no_command_at_all_shows_the_help(cottonpalm: Command) -> None:
     assert "cottonpalm: " not in said.err  # no line that says nothing
 
 
+def test_a_word_that_is_not_understood_names_the_help_of_its_command(cottonpalm: Command) -> None:
+    assert "(cottonpalm run --help shows" in cottonpalm("run", "in.jsonl", "--modle", "x").one_line
+    assert "(cottonpalm --help shows" in cottonpalm("runn").one_line
+
+
 def test_the_help_of_a_flag_says_nothing_of_its_type(cottonpalm: Command) -> None:
     for words in (("--help",), ("run", "--help"), ("rm", "--help"), ("demo", "--help")):
         assert "<bool>" not in cottonpalm(*words).out

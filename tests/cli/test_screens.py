@@ -40,6 +40,13 @@ def test_the_library_speaks_the_words_of_the_command_line() -> None:
     assert "(def answer(row) -> Review), or return its model_dump() (its class" in said
 
 
+def test_prices_and_maxima_are_asked_for_by_their_flags() -> None:
+    said = "no price is known for 'm': pass prices={'m': (in, out)}, dollars per million tokens (--price m=IN:OUT)"
+    assert here(said) == "no price is known for 'm': say --price m=IN:OUT, dollars per million tokens"
+    assert here("m: pass prices= (--price m=IN:OUT)") == "m: say --price m=IN:OUT, dollars per million tokens"
+    assert here("set max_tokens on the model") == "say --model-option max_tokens=N"
+
+
 def test_every_word_of_the_library_that_is_put_otherwise_is_still_said_there() -> None:
     package = Path(cottonpalm.__file__).parent
     files = [path for path in package.rglob("*.py") if path.name != "wording.py"]

@@ -337,7 +337,8 @@ def _explain(error: Exception, state: dict[str, Any]) -> int:
     if hasattr(error, "format_message") and not error.format_message():  # no command: the help was shown
         return Code.USAGE
     if hasattr(error, "format_message"):  # the parser's own
-        screen.error(f"{error.format_message()} (cottonpalm --help shows what there is)")
+        command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")
+        screen.error(f"{error.format_message()} ({command} --help shows what there is)")
         return Code.USAGE
     screen.error(f"unexpected {type(error).__name__}: {error}{'' if screen.verbose else ' (-v shows where)'}")
     screen.traceback(error)

@@ -50,7 +50,7 @@ def format_of(path: str, role: str) -> Format:
     if kind is None:
         raise Problem(
             f"{role} {shown(path)}: cottonpalm knows .jsonl, .ndjson, .csv (each also with .gz or .zst) and .parquet; "
-            "rename it, or use - for JSONL"
+            "save it as one of these, or use - for JSONL"
         )
     if kind == "parquet" and packing:
         raise Problem(f"{role} {shown(path)}: Parquet packs its own columns; leave .{packing} out")

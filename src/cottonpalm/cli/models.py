@@ -88,10 +88,11 @@ def check_model(spec: str, flag: str = "--model") -> tuple[str, str]:
     Raises:
         Problem: no such provider, or no name.
     """
-    provider, _, name = spec.partition(":")
+    provider, colon, name = spec.partition(":")
     if provider not in PROVIDERS:
+        form = "" if colon else "; write PROVIDER:NAME, for instance openai:gpt-4o-mini"
         raise Problem(
-            f"{flag} {spec}: unknown provider {provider!r}; cottonpalm knows {', '.join(PROVIDERS)}"
+            f"{flag} {spec}: unknown provider {provider!r}; cottonpalm knows {', '.join(PROVIDERS)}{form}"
         )
     if not name and provider != "local":
         raise Problem(f"{flag} {spec}: name the model too, for instance {PROVIDERS[provider].example}")

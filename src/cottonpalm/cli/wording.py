@@ -19,6 +19,17 @@ SAID: Final = [  # in Python, and on the command line
         r"set max_tokens on the model, or Budget\(max_output_tokens=\.\.\.\) \(--max-output-tokens\)",
         r"say --model-option max_tokens=N, or --max-output-tokens N",
     ),
+    (r"set max_tokens on the model", r"say --model-option max_tokens=N"),  # after the longer one
+    (r" rows failed, max_failures=", r" rows failed, more than --max-failures "),
+    (
+        r"the budget does not allow for another request to (.+?)$",
+        r"the budget does not allow for another request to \1; a higher --budget or --budget-per-hour lets it go on",
+    ),
+    (r"pass prices= \(--price (.+?)\)", r"say --price \1, dollars per million tokens"),
+    (
+        r"pass prices=\{(.+?): \(in, out\)\}, dollars per million tokens \(--price (.+?)\)",
+        r"say --price \2, dollars per million tokens",
+    ),
     (
         r"pass output_type=(.+?) so that it can be rebuilt",
         r"say what the function that makes it returns (def answer(row) -> \1), or return its model_dump()",
