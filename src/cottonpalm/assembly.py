@@ -398,7 +398,10 @@ class Assembly:
 
     def _go_on(self, run_store: RunStore | None) -> str:
         if run_store is None:
-            return "The outcomes so far are in processor.last_run.outcomes(); with store= and run= they would be kept."
+            return (
+                "The outcomes so far were handed out (after batch: processor.last_run.outcomes()); with store= and "
+                "run= they would be kept."
+            )
         return (
             f"What is done is kept in {_shown(self.settings.store)}, run {run_store.name!r}: "
             "the same call again does the rest."

@@ -155,7 +155,8 @@ class Collected:
             raise exc
 
     def _told(self, lowest: int) -> str:
-        note = f"{NOTE}{lowest} and {self._failed - 1} other of {self._ended} rows failed"
+        others = f" and {self._failed - 1} other" if self._failed > 1 else ""
+        note = f"{NOTE}{lowest}{others} of {self._ended} rows failed"
         if self.kept:
             note += (
                 "; the answers of the others are in processor.last_run.outcomes(), and processor.retry() does the "

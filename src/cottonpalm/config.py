@@ -27,9 +27,10 @@ class AdaptiveConcurrency:
     maximum: int = 500
 
     def __post_init__(self) -> None:
+        whole = all(_is_whole(bound) for bound in (self.minimum, self.initial, self.maximum))
         _need(
-            1 <= self.minimum <= self.initial <= self.maximum,
-            f"AdaptiveConcurrency needs 1 <= minimum <= initial <= maximum, got {self}",
+            whole and 1 <= self.minimum <= self.initial <= self.maximum,
+            f"AdaptiveConcurrency needs whole numbers, 1 <= minimum <= initial <= maximum, got {self}",
         )
 
 
@@ -82,14 +83,19 @@ class RetryPolicy:
     allowance_floor: int = 100
 
     def __post_init__(self) -> None:
+        tries = (self.transient_tries, self.reask_tries, self.throttle_tries)
         _need(
-            min(self.transient_tries, self.reask_tries, self.throttle_tries) >= 1,
-            "RetryPolicy: every number of tries counts the first one, so it is at least 1",
+            all(_is_whole(one) and one >= 1 for one in tries),
+            "RetryPolicy: every number of tries is a whole number that counts the first one, so it is at least 1",
         )
-        _need(0 < self.base_s <= self.cap_s, "RetryPolicy needs 0 < base_s <= cap_s (seconds)")
         _need(
-            self.allowance_share >= 0 and self.allowance_floor >= 0,
-            "RetryPolicy: the allowance cannot be negative",
+            _is_number(self.base_s) and _is_number(self.cap_s) and 0 < self.base_s <= self.cap_s,
+            "RetryPolicy needs numbers of seconds, 0 < base_s <= cap_s",
+        )
+        allowance = (self.allowance_share, self.allowance_floor)
+        _need(
+            all(_is_number(one) and one >= 0 for one in allowance),
+            "RetryPolicy: the allowance is a number and cannot be negative",
         )
 
 
@@ -156,13 +162,18 @@ class Budget:
             'Budget(on_exceed="wait") is for per_hour=: more of a total never comes',
         )
         _need(
-            self.max_output_tokens is None or self.max_output_tokens > 0,
-            "Budget(max_output_tokens=...) must be positive",
+            self.max_output_tokens is None
+            or (_is_whole(self.max_output_tokens) and self.max_output_tokens > 0),
+            f"Budget(max_output_tokens={self.max_output_tokens!r}) must be a positive whole number",
         )
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)  # its identity is the memory
@@ -181,10 +192,13 @@ class Cache:
     path: str | Path | None = None
 
     def __post_init__(self) -> None:
-        _need(self.max_entries >= 1, f"Cache(max_entries={self.max_entries}) must be at least 1")
         _need(
-            self.ttl is None or 0 < self.ttl < math.inf,
-            f"Cache(ttl={self.ttl}) must be a positive number of seconds, or None",
+            _is_whole(self.max_entries) and self.max_entries >= 1,
+            f"Cache(max_entries={self.max_entries!r}) must be a whole number, at least 1",
+        )
+        _need(
+            self.ttl is None or (_is_number(self.ttl) and 0 < self.ttl < math.inf),
+            f"Cache(ttl={self.ttl!r}) must be a positive number of seconds, or None",
         )
         _need(
             self.path is None or isinstance(self.path, str | Path),

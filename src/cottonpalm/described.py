@@ -209,14 +209,35 @@ def code_of(function: Any) -> str | None:
 def _function_code(function: FunctionType) -> str:
     bound = [[name, described(v)] for name, v in closed_over(function) if isinstance(v, _SCALARS)]
     scalars = _canonical(bound)
+    code = function.__code__
     try:
         source = textwrap.dedent(inspect.getsource(function)).strip()
+        if code.co_name == "<lambda>":
+            source += f"\n{_body_of_lambda(function)}"
     except (OSError, TypeError):
-        code = function.__code__
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         constants = [c for c in code.co_consts if isinstance(c, str | int | float | bytes | None)]
         return f"{version}:{_hash(code.co_code, repr((constants, code.co_names)).encode(), scalars)}"
     return f"source:{_hash(source.encode('utf-8', 'surrogatepass'), scalars)}"
+
+
+def _body_of_lambda(function: FunctionType) -> str:
+    """The text of its body: its lines may hold other lambdas too, or end before it does."""
+    starts, ends = [], []
+    for line, last, start, end in function.__code__.co_positions():
+        if line is None or last is None or start is None or end is None:
+            continue
+        if (line, start) != (last, end):  # what Python puts in of its own has no width
+            starts.append((line, start))
+            ends.append((last, end))
+    if not starts:
+        return ""
+    (line, start), (last, end) = min(starts), max(ends)
+    lines, _ = inspect.findsource(function)
+    text = [one.encode("utf-8", "surrogatepass") for one in lines[line - 1 : last]]  # columns are bytes
+    text[-1] = text[-1][:end]
+    text[0] = text[0][start:]
+    return b"".join(text).decode("utf-8", "replace")
 
 
 def class_code(cls: type) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -127,7 +128,7 @@ def chunk_size_of(value: int | None) -> int | None:
 
 def chunk_pause_of(value: float, size: int | None) -> float:
     """Seconds between two chunks; 0 for none."""
-    if not (_is_number(value) and value >= 0):
+    if not (_is_number(value) and 0 <= value < math.inf):
         raise ConfigError(f"chunk_pause={value!r} must be a number of seconds, 0 for no pause")
     if value and size is None:
         raise ConfigError(f"chunk_pause={value!r} needs chunk_size=..., the number of rows in a chunk")
@@ -156,6 +157,23 @@ def function(value: Of, what: str) -> Of:
     if value is None or callable(value):
         return value
     raise ConfigError(f"{what}={value!r} must be a function")
+
+
+def prices_of(given: Prices | None) -> Prices | None:
+    """None, a table by model (whose entries are checked where they are read), or a function."""
+    if given is None or callable(given) or isinstance(given, Mapping):
+        return given
+    raise ConfigError(
+        f"prices={given!r}: say {{model: (dollars in, dollars out per million tokens)}}, or a function (model, usage)"
+    )
+
+
+def classes_of(given: type | Sequence[type] | None) -> type | Sequence[type] | None:
+    """None, a class, or several."""
+    several = given if isinstance(given, Iterable) and not isinstance(given, type) else [given]
+    if given is None or all(isinstance(one, type) for one in several):
+        return given
+    raise ConfigError(f"output_type={given!r} must be a class, or a list of classes")
 
 
 def name_of(value: str | None, what: str) -> str | None:

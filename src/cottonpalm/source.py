@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from array import array
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -191,7 +193,7 @@ class Reader:
         if self._besides:
             item.config = self._configs.of(index, row)
             if (priority := self._priorities.of(index, row)) is not None:
-                item.priority = float(priority)
+                item.priority = _priority_of(priority, index)
         if isinstance(row, Broken):
             item.row, item.broken = None, row.error
             row = ["cottonpalm: unreadable", row.error.message]
@@ -238,3 +240,11 @@ class Reader:
             self.error = self.error or error
             return [item for item in items if item.stored is None]
         return items
+
+
+def _priority_of(value: Any, index: int) -> float:
+    """A number that can be compared: with a NaN in line, the order of all others would be lost."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if not math.isnan(number := float(value)):
+            return number
+    raise ConfigError(f"row {index} has the priority {value!r}, which is no number; give one, or None for 0")

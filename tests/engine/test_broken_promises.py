@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import BatchProcessor, Budget, Cache
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, RetryPolicy
 from cottonpalm.faults import ConfigError, RunStopped
 from cottonpalm.model import ErrorRecord, Kind
 from cottonpalm.sameness import digest
@@ -320,12 +321,66 @@ def test_one_and_the_same_exception_object_carries_one_note() -> None:
         {"observers": 3},
         {"run": "", "store": "memory:"},
         {"fingerprint": 5},
+        {"prices": 5},
+        {"prices": {"a-model": 1}},
+        {"prices": {"a-model": ("1", 2)}},
+        {"output_type": 3},
+        {"output_type": [str, 3]},
+        {"chunk_pause": math.inf, "chunk_size": 2},
     ],
     ids=lambda setting: next(iter(setting)),
 )
 def test_a_setting_that_cannot_work_is_refused_when_it_is_given(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         BatchProcessor(RunnableLambda(echo), **setting)
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "wrong"),
+    [
+        (AdaptiveConcurrency, "initial", "10"),
+        (AdaptiveConcurrency, "maximum", 20.5),
+        (RetryPolicy, "transient_tries", "3"),
+        (RetryPolicy, "reask_tries", 1.5),
+        (RetryPolicy, "base_s", "1"),
+        (RetryPolicy, "allowance_share", None),
+        (Cache, "max_entries", "9"),
+        (Cache, "max_entries", 1.5),
+        (Cache, "ttl", "60"),
+        (partial(Budget, total=1), "max_output_tokens", "9"),
+        (partial(Budget, total=1), "max_output_tokens", 1.5),
+    ],
+)
+def test_an_amount_of_another_type_is_refused_in_words(
+    make: Callable[..., object], field: str, wrong: object
+) -> None:
+    with pytest.raises(ConfigError, match="number"):
+        make(**{field: wrong})
+
+
+@pytest.mark.parametrize("wrong", [math.nan, "high", 10**400])
+def test_a_priority_that_is_no_number_is_refused_with_its_row(wrong: object) -> None:
+    with pytest.raises(ConfigError, match="row 1 has the priority"):
+        BatchProcessor(RunnableLambda(echo)).batch([1, 2, 3], priorities=[1, wrong, 3])
+
+
+def test_a_single_failure_is_told_without_others() -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        BatchProcessor(RunnableLambda(lambda row: 1 / row)).batch([1, 0, 2])
+    assert "row 1 of 3 rows failed;" in caught.value.__notes__[0]
+
+
+def test_a_run_that_was_stopped_names_no_outcomes_that_are_not_there() -> None:
+    with BatchProcessor(RunnableLambda(echo)).start(range(3)) as run:
+        run.stop()
+        with pytest.raises(RunStopped, match="were handed out"):
+            list(run)
+
+
+def test_a_request_that_the_budget_does_not_allow_is_told_with_both_amounts() -> None:
+    model = ChatOpenAI(model="gpt-4o-mini", api_key="k", base_url="http://127.0.0.1:9/v1", max_tokens=100)
+    with pytest.raises(RunStopped, match=r"which can cost \$0\.000\d{3}; \$0\.000002 is left"):
+        BatchProcessor(model, budget=Budget(total=0.000002)).batch(["a"])
 
 
 def test_a_budget_is_a_finite_number() -> None:

@@ -270,6 +270,12 @@ def test_what_a_dead_process_left_is_swept_away(path: Path) -> None:
         assert db.execute("SELECT count(*) FROM lease").fetchone() == (0,)
 
 
+def test_two_lambdas_of_one_line_do_not_answer_for_each_other(path: Path) -> None:
+    short, long = RunnableLambda(lambda x: f"short {x}"), RunnableLambda(lambda x: f"long {x}")
+    assert written(BatchProcessor(short, cache=Cache(path=path))).batch([1]) == ["short 1"]
+    assert written(BatchProcessor(long, cache=Cache(path=path))).batch([1]) == ["long 1"]
+
+
 # -- at the same time
 
 

@@ -26,6 +26,7 @@ from cottonpalm import (
     PriorityBatchProcessor,
     PriorityTask,
     ProfilingBatchProcessor,
+    ResumableBatchProcessor,
     RetryPolicy,
     RunStopped,
     SmartRetryBatch,
@@ -395,6 +396,9 @@ class TestPriority:
         with pytest.raises(ValueError, match="give one for each"):
             PriorityBatchProcessor(echo()).batch(list(rows), priorities)
 
+    def test_priorities_may_come_from_an_iterator(self) -> None:
+        assert PriorityBatchProcessor(echo()).batch(["a", "b"], iter([1, 2])) == ["a", "b"]
+
     def test_tasks_are_ordered_by_priority_alone_the_smallest_first(self) -> None:
         heap = [PriorityTask(-p, n, {"x": n}) for n, p in enumerate([1, 5, 3])]
         heapq.heapify(heap)
@@ -457,3 +461,24 @@ class TestHybrid:
             assert processor.batch(["a", "b"], True) == ["a", "b"]
         assert "no batch lane can serve this chain yet" in caplog.text
         assert isinstance(processor.langasync_available, bool)
+
+
+@pytest.mark.parametrize(
+    ("preset", "wrong"),
+    [
+        (CachedBatchProcessor, {"cache": True}),
+        (CachedBatchProcessor, {"cache_size": "9"}),
+        (ChunkedBatchProcessor, {"observers": None}),
+        (ResumableBatchProcessor, {"checkpoint_file": None}),
+    ],
+)
+def test_an_argument_that_cannot_work_is_refused_by_its_name(preset: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        preset(ScriptedChain(), **wrong)
+
+
+def test_a_small_hourly_budget_is_told_as_it_is() -> None:
+    processor = CostAwareBatchProcessor(ScriptedChain(then=lambda row: row), budget_per_hour=0.0000001)
+    processor.batch(["a few words"])
+    with pytest.raises(RunStopped, match=r"the budget is \$1e-07 an hour"):
+        processor.check_budget()

@@ -29,5 +29,9 @@ def test_what_took_the_longest_is_said_first(
         assert sentence.startswith(begins)
 
 
+def test_the_cpu_of_a_moment_tells_nothing() -> None:
+    assert bound_by({}, 0.003, 0.003, 1.0) == ("Nothing held the run back for long.",)
+
+
 def test_a_run_of_no_time_was_bound_by_nothing() -> None:
     assert bound_by({"limit": 1.0}, 0.0, 0.0, 1.0) == ()

@@ -211,6 +211,24 @@ def test_scalars_a_function_closes_over_count_as_its_code() -> None:
     assert compare(describe(make(1, [])), describe(make(1, [5]))) == ([], [])
 
 
+def test_lambdas_on_one_line_and_lambdas_of_several_lines_are_told_apart() -> None:
+    # fmt: off
+    one, other = RunnableLambda(lambda x: f"short {x}"), RunnableLambda(lambda x: f"long {x}")
+    first, second = [
+        RunnableLambda(
+            lambda x: x
+            + "a") for _ in range(1)
+    ] + [
+        RunnableLambda(
+            lambda x: x
+            + "b") for _ in range(1)
+    ]
+    # fmt: on
+    assert compare(describe(one), describe(other)).warn
+    assert compare(describe(first), describe(second)).warn
+    assert compare(describe(one), describe(one)) == ([], [])
+
+
 def test_bytecode_is_compared_within_one_python_version_only() -> None:
     code = "source:a", "3.11:b", "3.11:c", "3.13:d"
     description = [{"L": {"func": {"$code": one}}} for one in code]

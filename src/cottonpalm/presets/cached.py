@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.assembly import memory_of
 from cottonpalm.config import Cache
-from cottonpalm.presets.base import Preset, log
+from cottonpalm.presets.base import Preset, counting, log
+from cottonpalm.settings import made_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +31,8 @@ class CachedBatchProcessor(Preset):
     """
 
     def __init__(self, chain: Runnable[Any, Any], cache_size: int = 1000, **options: Any) -> None:
-        given = options.pop("cache", None) or Cache(max_entries=cache_size)
+        counting(cache_size, "cache_size")
+        given = made_as(options.pop("cache", None), Cache, "cache") or Cache(max_entries=cache_size)
         same = given.max_entries == cache_size
         self._cache = given if same else replace(given, max_entries=cache_size)
         super().__init__(chain, {**options, "cache": self._cache})

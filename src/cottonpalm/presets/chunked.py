@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.model import ChunkFinished
 from cottonpalm.presets.base import Preset, answers_or_none, counting, log
+from cottonpalm.settings import observers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +27,7 @@ class ChunkedBatchProcessor(Preset):
 
     def __init__(self, chain: Runnable[Any, Any], chunk_size: int = 100, **options: Any) -> None:
         self._chunk_size = counting(chunk_size, "chunk_size")
-        observers = [*options.pop("observers", ()), _ChunkLog()]
+        observers = [*observers_of(options.pop("observers", ())), _ChunkLog()]
         super().__init__(chain, {**options, "chunk_size": chunk_size, "observers": observers})
 
     @property

@@ -112,7 +112,7 @@ class CostAwareBatchProcessor(Preset):
         with self._lock:
             spent, free_s = self._window.spent(), self._window.free_after_s(self.budget_per_hour)
         message = (
-            f"over budget: the last hour cost ${spent:.6f}, the budget is ${self.budget_per_hour:.2f} an hour. "
+            f"over budget: the last hour cost ${spent:.6f}, the budget is ${self.budget_per_hour:.8g} an hour. "
             f"Call again in {free_s:.0f} s with the rows that are not done, or raise budget_per_hour."
         )
         return RunStopped(message, reason="budget", outcomes=outcomes)

@@ -9,7 +9,7 @@ from cottonpalm.faults import ConfigError
 from cottonpalm.presets.base import Preset, answers_or_none
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from langchain_core.runnables import Runnable
 
@@ -37,7 +37,7 @@ class PriorityBatchProcessor(Preset):
     def batch(
         self,
         inputs: Iterable[Any],
-        priorities: Sequence[float] | None = None,
+        priorities: Iterable[float] | None = None,
         max_concurrency: int | None = 10,
     ) -> list[Any]:
         """Every row's output, in order; None for a row that failed.
@@ -51,11 +51,9 @@ class PriorityBatchProcessor(Preset):
             ConfigError: there are more or fewer priorities than rows (it is a ValueError).
             RunStopped: a fault that no row survives, or a bound of yours, ended the run.
         """
-        rows = list(inputs)
-        if priorities is not None and len(priorities) != len(rows):
-            raise ConfigError(
-                f"{len(priorities)} priorities were given for {len(rows)} rows; give one for each"
-            )
+        rows, given = list(inputs), None if priorities is None else list(priorities)
+        if given is not None and len(given) != len(rows):
+            raise ConfigError(f"{len(given)} priorities were given for {len(rows)} rows; give one for each")
         return answers_or_none(
-            self.processor.collect(rows, max_concurrency=max_concurrency, priorities=priorities)
+            self.processor.collect(rows, max_concurrency=max_concurrency, priorities=given)
         )

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.faults import RunBusy
+from cottonpalm.faults import ConfigError, RunBusy
 from cottonpalm.presets.base import Preset, counting, log
 from cottonpalm.presets.checkpoint import Checkpoint
 
@@ -41,6 +41,8 @@ class ResumableBatchProcessor(Preset):
         self, chain: Runnable[Any, Any], checkpoint_file: str | Path = "batch_checkpoint.pkl", **options: Any
     ) -> None:
         self._run = options.pop("run", None) or RUN
+        if not isinstance(checkpoint_file, str | Path):
+            raise ConfigError(f"checkpoint_file={checkpoint_file!r} must be a file's path")
         self._file = checkpoint_file
         self._checkpoint = Checkpoint(checkpoint_file, {})
         self._lock = threading.Lock()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 WORTH_SAYING: Final = 0.1  # of the run
 BUSY: Final = 0.85  # of one core, from where on our own work is what binds
+MEASURABLE_S: Final = 0.5  # a shorter run is mostly its own beginning and end, which tells nothing
 
 _SAID: Final[Mapping[str, str]] = {
     "limit": "The limit on requests in flight ({limit:.0f} at the end) bound {share:.0%} of the run.",
@@ -37,7 +38,7 @@ def bound_by(states_s: Mapping[str, float], wall_s: float, cpu_s: float, limit: 
     if wall_s <= 0:
         return ()
     said: list[str] = []
-    if cpu_s / wall_s >= BUSY:
+    if wall_s >= MEASURABLE_S and cpu_s / wall_s >= BUSY:
         share = min(1.0, cpu_s / wall_s)
         said.append(
             f"This process's own CPU was busy for {share:.0%} of the run; more requests in flight would not help."

@@ -6,7 +6,7 @@ A model's rates are looked up once: in the user's own table, then among what is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from math import isfinite
@@ -132,12 +132,18 @@ def _window(model: str, url: str | None) -> int | None:
     return listed.context_window(model, url)
 
 
-def _check(model: str, pair: tuple[float, float]) -> None:
-    ok = len(pair) == 2 and all(isfinite(price) and price >= 0 for price in pair)
-    if not ok:
+def _check(model: str, pair: Sequence[float]) -> None:
+    if not (isinstance(pair, Sequence) and len(pair) == 2 and all(map(_is_price, pair))):
         raise ConfigError(
             f"prices[{model!r}] must be (dollars in, dollars out) per million tokens, got {pair!r}"
         )
+
+
+def _is_price(price: float) -> bool:
+    try:
+        return isfinite(price) and price >= 0
+    except TypeError:
+        return False
 
 
 def _match(table: Mapping[str, tuple[float, float]], model: str) -> tuple[float, float] | None:

@@ -172,7 +172,7 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any
         raise _stop(row.run, f"a budget is set, but {money.why_unbounded()}")
     if bound:  # what costs nothing needs no money
         if not (amount := (yield "money", money.ask(bound))):
-            raise _stop(row.run, row.run.why_no_money(call.model))
+            raise _stop(row.run, row.run.why_no_money(call.model, money.least))
         money.granted(amount)
     return money
 

@@ -85,9 +85,9 @@ class Money:
     def ask(self, bound: int) -> Ask:
         """What to ask the ledger for."""
         self._bound = bound
-        return Ask(bound, self._least, int(self._run.limit()))
+        return Ask(bound, self.least, int(self._run.limit()))
 
-    def _least(self) -> int:
+    def least(self) -> int:
         """The most it can cost with the smallest maximum that is worth a try."""
         least = self._least_output()
         if least is None or isinstance(self.extent, str):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from random import Random, getrandbits
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from cottonpalm.model import BudgetShare, Fault, Kind
+from cottonpalm.model import PICO, BudgetShare, Fault, Kind
 from cottonpalm.providers import classify
 from cottonpalm.pure.alarms import Shares
 from cottonpalm.pure.outputs import Outputs
@@ -282,12 +282,16 @@ class RunAccount:
         """Pico-dollars of the budget that are neither spent nor reserved; None without a ceiling."""
         return None if self.ledger is None else self.ledger.left()
 
-    def why_no_money(self, model: str) -> str:
-        """Why a request was not sent."""
+    def why_no_money(self, model: str, least: Callable[[], int]) -> str:
+        """Why a request was not sent, of which the bound is `least()` pico-dollars at least."""
         if (failure := self.spending.failure) is not None:
             return f"what is spent cannot be made durable, and so no request is sent: {failure}"
         self._tell_share(1.0)
-        return f"the budget does not allow for another request to {model!r}"
+        why = f"the budget does not allow for another request to {model!r}"
+        bound, left = least(), self.budget_left()
+        if left is None or left >= bound:  # money came back since, too late for this one
+            return why
+        return f"{why}, which can cost ${bound / PICO:.6f}; ${max(0, left) / PICO:.6f} is left"
 
     def spent_more(self) -> None:
         """A request was booked: tell of a share of the budget that is reached now."""
