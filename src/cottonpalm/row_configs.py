@@ -37,7 +37,10 @@ def most_at_once(config: Configs) -> int | None:
     if config is None:
         return None
     first = config if isinstance(config, dict) else next(iter(config), None)
-    return (first or {}).get("max_concurrency")
+    most = (first or {}).get("max_concurrency")
+    if most is None or (isinstance(most, int) and most >= 1):
+        return most
+    raise ConfigError(f"max_concurrency={most!r} in the config must be a whole number, at least 1")
 
 
 def same_for_all(config: RunnableConfig | None) -> Callable[[Any], RunnableConfig] | None:

@@ -358,6 +358,12 @@ def test_an_amount_of_another_type_is_refused_in_words(
         make(**{field: wrong})
 
 
+@pytest.mark.parametrize("wrong", [0, -1, "4", 2.5])
+def test_a_cap_in_a_config_that_cannot_be_is_refused_by_its_name(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="max_concurrency="):
+        BatchProcessor(RunnableLambda(echo)).batch([1], {"max_concurrency": wrong})
+
+
 @pytest.mark.parametrize("wrong", [math.nan, "high", 10**400])
 def test_a_priority_that_is_no_number_is_refused_with_its_row(wrong: object) -> None:
     with pytest.raises(ConfigError, match="row 1 has the priority"):

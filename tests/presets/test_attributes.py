@@ -478,7 +478,7 @@ def test_an_argument_that_cannot_work_is_refused_by_its_name(preset: Any, wrong:
 
 
 def test_a_small_hourly_budget_is_told_as_it_is() -> None:
-    processor = CostAwareBatchProcessor(ScriptedChain(then=lambda row: row), budget_per_hour=0.0000001)
+    processor = CostAwareBatchProcessor(ScriptedChain(then=lambda row: row), budget_per_hour=0.000001)
     processor.batch(["a few words"])
-    with pytest.raises(RunStopped, match=r"the budget is \$1e-07 an hour"):
+    with pytest.raises(RunStopped, match=r"the budget is \$0\.000001 an hour"):
         processor.check_budget()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.faults import ConfigError, RunStopped
 from cottonpalm.model import PICO
+from cottonpalm.observers.words import money
 from cottonpalm.presets.base import Preset, log
 from cottonpalm.presets.texts import text_of
 
@@ -111,8 +112,9 @@ class CostAwareBatchProcessor(Preset):
     def _stopped(self, outcomes: Sequence[Outcome] = ()) -> RunStopped:
         with self._lock:
             spent, free_s = self._window.spent(), self._window.free_after_s(self.budget_per_hour)
+        budget = money(round(self.budget_per_hour * PICO))
         message = (
-            f"over budget: the last hour cost ${spent:.6f}, the budget is ${self.budget_per_hour:.8g} an hour. "
+            f"over budget: the last hour cost ${spent:.6f}, the budget is {budget} an hour. "
             f"Call again in {free_s:.0f} s with the rows that are not done, or raise budget_per_hour."
         )
         return RunStopped(message, reason="budget", outcomes=outcomes)
