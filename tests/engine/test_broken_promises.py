@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -377,7 +378,7 @@ def test_a_single_failure_is_told_without_others() -> None:
 
 
 def test_a_run_that_was_stopped_names_no_outcomes_that_are_not_there() -> None:
-    with BatchProcessor(RunnableLambda(echo)).start(range(3)) as run:
+    with BatchProcessor(RunnableLambda(echo)).start(itertools.count()) as run:
         run.stop()
         with pytest.raises(RunStopped, match="were handed out"):
             list(run)
