@@ -131,16 +131,21 @@ class Session:
         gc.freeze()  # LangChain's many objects need not be looked at again in each collection
         stored = "yield" if files.is_stream(self._job.output) else "skip"
         fields = RowFields(self._job.id_field, self._job.priority_field)
-        with processor.start(
-            self._rows,
-            ids=fields.id_of if fields.id is not None else None,
-            priorities=fields.priority_of if fields.priority is not None else None,  # type: ignore[arg-type]
-            stored=stored,  # type: ignore[arg-type]
-        ) as run:
+        say = self._screen.say if progress is None else progress.say
+        with (
+            Signals(say) as signals,
+            processor.start(
+                self._rows,
+                ids=fields.id_of if fields.id is not None else None,
+                priorities=fields.priority_of if fields.priority is not None else None,  # type: ignore[arg-type]
+                stored=stored,  # type: ignore[arg-type]
+            ) as run,
+        ):
+            signals.over(run)
             if progress is not None:
                 progress.watch(lambda: run.stats)
             try:
-                return self._follow(run, built, progress)
+                return self._follow(run, built, progress, signals)
             except StoreError as error:
                 self._screen.error(str(error))
                 return Code.STOPPED
@@ -175,7 +180,7 @@ class Session:
             raise StoreError("the run was not opened")  # the processor opens it when it starts
         return self._store.run
 
-    def _follow(self, run: Run, built: Built, progress: Progress | None) -> Code:
+    def _follow(self, run: Run, built: Built, progress: Progress | None, signals: Signals) -> Code:
         types = output_types(built.chain, None)
         overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
         self._kept.set_meta(**self._job.as_json())
@@ -189,7 +194,7 @@ class Session:
             overwrite=overwrite,
             guard=self._job.guard_formulas,
         )
-        with closing(output), Signals(run, self._screen.say if progress is None else progress.say) as signals:
+        with closing(output):
             stopped = self._read(run, output)
             if progress is not None:
                 progress.close()

@@ -36,14 +36,16 @@ class Signals:
     A run that does not end within ten seconds of the second signal, or until a third, is left as it is: the process
     ends. That is safe at any moment, as a kill is.
 
+    It is opened before the run, which may be at its first row before it is there to be named: `over` says which run.
+
     Args:
-        run: what is stopped.
         say: tells the user; called inside the handler, so it must not lock or print by itself.
     """
 
-    def __init__(self, run: Stoppable, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         self.code: Code | None = None
-        self._run, self._say = run, say
+        self._run: Stoppable | None = None
+        self._say = say
         self._leaving = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -61,16 +63,27 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def over(self, run: Stoppable) -> None:
+        """This is the run; what came before it is made up for."""
+        self._run = run
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._run is not None and self._leaving:
+            self._run.abort()
+        elif self._run is not None and self.code is not None:
+            self._run.stop("interrupted")
+
     def _on(self, number: int, frame: FrameType | None) -> None:
         if self.code is None:
             self.code = CODES[signal.Signals(number)]
             self._say("stopping: what is in flight is finished and kept (once more to leave at once)")
-            self._run.stop("interrupted")
+            self._pass_on()
         elif not self._leaving:
             self._leaving = True
             self._say("leaving: what is in flight is given up, what is done is kept")
             signal.alarm(LEAVE_S)  # no thread is started in a handler
-            self._run.abort()
+            self._pass_on()
         else:
             self._depart(number, frame)
 
