@@ -13,6 +13,7 @@ from rich.console import Console
 from cottonpalm import clock
 from cottonpalm.cli.summary import Counts, Distinct, Summary, Tally, resume_command, retry_command
 from cottonpalm.model import (
+    BudgetShare,
     ErrorRecord,
     Kind,
     Outcome,
@@ -23,7 +24,7 @@ from cottonpalm.model import (
     RunStarted,
 )
 from cottonpalm.observers.progress import PLAIN_EVERY_S, Pace, Progress, View
-from cottonpalm.observers.words import clean, count, duration, money, rate
+from cottonpalm.observers.words import clean, count, duration, money, rate, share_of_budget
 
 VIEW = View(done=412, failed=2, total=1000, exact=True, in_flight=16, limit=20.0, per_s=6.9, cost="$0.0123")
 
@@ -269,3 +270,10 @@ def test_commands_can_be_pasted() -> None:
     assert retry_command("r", "other.db", "cottonpalm.db") == "cottonpalm retry r --store other.db"
     argv = ["run", "in.csv", "--fresh", "--overwrite", "-p", "Is {text} good?"]
     assert resume_command(argv) == "cottonpalm run in.csv -p 'Is {text} good?'"
+
+
+def test_what_is_left_of_a_budget_is_not_called_spent() -> None:
+    assert share_of_budget(BudgetShare(0.5, 50 * 10**10, 10**12)) == "budget: 50% reached, $0.5000 of $1.00"
+    assert share_of_budget(BudgetShare(1.0, 10**12, 10**12)) == "budget: 100% reached, $1.00 of $1.00"
+    early = share_of_budget(BudgetShare(1.0, 27 * 10**10, 10**12))
+    assert early == "budget: $0.2700 of $1.00 is spent, and what is left is too little for another request"

@@ -29,7 +29,7 @@ from cottonpalm.model import (
     RunEnded,
     RunStarted,
 )
-from cottonpalm.observers.words import clean, duration, money, rate, told
+from cottonpalm.observers.words import clean, duration, money, rate, share_of_budget, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,8 +209,7 @@ class Progress:
             case Paused() if self._verbose or event.seconds >= LONG_PAUSE_S:
                 self.say(f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}")
             case BudgetShare():
-                spent, budget = money(event.spent_pico), money(event.budget_pico)
-                self.say(f"budget: {event.share:.0%} reached, {spent} of {budget}")
+                self.say(share_of_budget(event))
             case CostSpike():
                 cost, usual = money(event.cost_pico), money(event.median_pico)
                 self.say(f"row {event.index} cost {cost}, where others cost {usual}")

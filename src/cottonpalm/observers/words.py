@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.model import PICO
 
 if TYPE_CHECKING:
-    from cottonpalm.model import ErrorRecord
+    from cottonpalm.model import BudgetShare, ErrorRecord
 
 SHORT: Final = 200  # characters of a foreign text that are shown
 _UNSEEN: Final = frozenset(
@@ -77,3 +77,11 @@ def rate(per_s: float) -> str:
     if per_s >= 1:
         return f"{per_s:.1f}/s"
     return f"{per_s * 60:.1f}/min" if per_s * 60 >= 1 else f"{per_s * 3600:.1f}/h"
+
+
+def share_of_budget(event: BudgetShare) -> str:
+    """How much of the budget is spent, and whether that is the end of it."""
+    spent, budget = money(event.spent_pico), money(event.budget_pico)
+    if event.share >= 1 and event.spent_pico < event.budget_pico:
+        return f"budget: {spent} of {budget} is spent, and what is left is too little for another request"
+    return f"budget: {event.share:.0%} reached, {spent} of {budget}"
