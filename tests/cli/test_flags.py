@@ -132,7 +132,10 @@ def test_the_budget_of_a_command_is_not_passed(ask: Command, server: Loopback, f
     bounded = ("--model-option", "max_tokens=20")
     said = ask("in.jsonl", "-o", "out.jsonl", "--budget", "0.0005", *bounded)
     assert said.code == 4
-    assert "the budget does not allow for another request to 'gpt-4o-mini'; a higher --budget" in said.err
+    assert "the budget does not allow for another request to 'gpt-4o-mini', which can cost $" in said.err
+    assert (
+        "a higher --budget or --budget-per-hour, or a smaller --max-output-tokens, lets it go on" in said.err
+    )
     spent = sum(line["cost_usd"] for line in lines(folder / "out.jsonl"))
     assert 0 < spent <= 0.0005
     assert server.requests < 200

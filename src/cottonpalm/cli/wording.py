@@ -23,8 +23,10 @@ SAID: Final = [  # in Python, and on the command line
     (r" rows failed, max_failures=", r" rows failed, more than --max-failures "),
     (
         r"the budget does not allow for another request to (.+?)$",
-        r"the budget does not allow for another request to \1; a higher --budget or --budget-per-hour, or a smaller "
-        r"--max-output-tokens, lets it go on",
+        (
+            r"the budget does not allow for another request to \1; a higher --budget or --budget-per-hour, or a "
+            r"smaller --max-output-tokens, lets it go on"
+        ),
     ),
     (r"pass prices= \(--price (.+?)\)", r"say --price \1, dollars per million tokens"),
     (
