@@ -22,11 +22,14 @@ def main() -> int:
     options.add_argument("--rows", type=int, default=500)
     options.add_argument("--rounds", type=int, default=1, help="repeat with other moments")
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--everything", action="store_true", help="with all techniques at once, and faults")
     given = options.parse_args()
     failed = 0
     for number in range(given.rounds):
         with tempfile.TemporaryDirectory() as folder:
-            report = Killed(Path(folder), given.rows, given.kills, Random(given.seed + number)).run()
+            rng = Random(given.seed + number)
+            killed = Killed(Path(folder), given.rows, given.kills, rng, everything=given.everything)
+            report = killed.run()
         print(f"round {number + 1}: {report}", flush=True)
         failed += not report.clean
     return 1 if failed else 0

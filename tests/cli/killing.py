@@ -8,11 +8,13 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import orjson
 
 from cottonpalm.stores import open_store
 from tests.support.loopback import ROOT, LoopbackProcess
+from tests.support.replies import Reply, Request, cut_by_length, fails, resets, too_many
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
 LATENCY_S = 0.08  # the median; the spread makes rows end in any order
 SIGMA = 1.0
 LOST_EACH = 30  # requests in flight, more or less, when killed
+EVERYTHING = (
+    *("--cache", "--budget", "5", "--model-option", "max_tokens=30", "--priority-field", "p"),
+    *("--fallback", "openai:gpt-4o", "--retries", "5"),
+)
+
+
+def faults(request: Request) -> Reply | None:
+    """One first request in eight is throttled, refused or dropped; one row in 24 is cut short by the first model."""
+    kind = crc32(request.text.encode()) % 24
+    if kind == 3 and request.body.get("model") != "gpt-4o":
+        return cut_by_length("half an")
+    return (too_many(), fails(500), resets())[kind] if request.nth == 1 and kind < 3 else None
 
 
 @dataclass
@@ -61,19 +75,30 @@ class Killed:
         rows: how many.
         kills: how often at most; the run may be over before.
         rng: chooses the moments.
+        everything: all techniques at once: a fifth of the rows equal to others, priorities, a cache, a budget, a
+            fallback, retries, and a server with `faults`.
     """
 
-    def __init__(self, folder: Path, rows: int, kills: int, rng: Random) -> None:
+    def __init__(self, folder: Path, rows: int, kills: int, rng: Random, *, everything: bool = False) -> None:
         self._folder, self._kills, self._rng = folder, kills, rng
         self._input, self._output = folder / "in.jsonl", folder / "out.jsonl"
-        self._input.write_bytes(b"".join(b'{"n": %d, "text": "row-%d"}\n' % (n, n) for n in range(rows)))
+        self._everything = everything
+        self._different = rows * 4 // 5 if everything else rows
+        lines = [
+            {"text": self._text(n), "p": n % 3} if everything else {"n": n, "text": self._text(n)}
+            for n in range(rows)
+        ]
+        self._input.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
         self.report = Report(rows)
+
+    def _text(self, number: int) -> str:
+        return f"row-{number % self._different}"
 
     def run(self) -> Report:
         """Kill, look, start again; then let it end, and count."""
-        with LoopbackProcess(
-            latency=LATENCY_S, latency_sigma=SIGMA, seed=self._rng.randrange(1000)
-        ) as server:
+        script = {"script": f"{__name__}:faults"} if self._everything else {}
+        seed = self._rng.randrange(1000)
+        with LoopbackProcess(latency=LATENCY_S, latency_sigma=SIGMA, seed=seed, **script) as server:
             stored_texts: list[tuple[int, set[str]]] = []  # requests seen so far, texts stored by then
             for _ in range(self._kills):
                 if not self._kill_once(server):
@@ -131,10 +156,11 @@ class Killed:
             "--base-url",
             url,
         ]
-        return [sys.executable, "-m", "cottonpalm.cli.app", *run, "--prompt", "say {text}", "-q"]
+        more = EVERYTHING if self._everything else ()
+        return [sys.executable, "-m", "cottonpalm.cli.app", *run, "--prompt", "say {text}", "-q", *more]
 
     def _stored(self) -> set[str]:
-        """The texts of the rows that are durable; found as any later process would find them."""
+        """The texts of which all rows are durable; found as any later process would find them."""
         store = open_store(self._folder / "cottonpalm.db")
         try:
             if not store.runs():
@@ -146,7 +172,8 @@ class Killed:
         finally:
             store.close()
         self.report.stored_at_kill.append(len(slots))
-        return {f"say row-{slot}" for slot in slots}
+        left = {self._text(n) for n in set(range(self.report.rows)).difference(slots)}
+        return {f"say {self._text(slot)}" for slot in slots if self._text(slot) not in left}
 
     def _count(self, server: LoopbackProcess, stored: list[tuple[int, set[str]]]) -> None:
         report, stats = self.report, server.stats()
@@ -160,7 +187,8 @@ class Killed:
             row = orjson.loads(line)
             number = row["index"]
             times[number] = times.get(number, 0) + 1
-            if row["input"]["n"] != number or row["output"] != f"answer to: say row-{number}":
+            text = self._text(number)
+            if row["input"]["text"] != text or row["output"] != f"answer to: say {text}":
                 report.wrong.append(number)
         report.lost = [number for number in range(report.rows) if number not in times]
         report.doubled = [number for number, count in times.items() if count > 1]
