@@ -298,3 +298,16 @@ def test_the_demo_labels_one_sentence_at_least(cottonpalm: Command) -> None:
     said = cottonpalm("demo", "--rows", "0")
     assert said.code == 2
     assert "Invalid value for '--rows'" in said.one_line
+
+
+def test_rates_are_taken_as_ceilings_and_must_be_at_least_one(
+    ask: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    assert ask("in.jsonl", "-o", "out.jsonl", "--rpm", "600", "--tpm", "100000").code == 0
+    assert server.requests == 2
+    for flag in ("--rpm", "--tpm"):
+        refused = ask("in.jsonl", "-o", "other.jsonl", flag, "0")
+        assert refused.code == 2
+        assert flag in refused.err
+    assert server.requests == 2

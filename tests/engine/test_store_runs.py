@@ -204,21 +204,24 @@ def test_stored_rows_are_yielded_skipped_or_done_again_as_asked(runs: Runs) -> N
 
 def test_an_outcome_is_durable_before_anybody_sees_it(runs: Runs) -> None:
     runs.do(probe(), [])  # makes the file
-    db = sqlite3.connect(runs.path, check_same_thread=False)  # another reader sees only what is committed
+    # Other readers see only what is committed. Each thread has its own: on a shared one, a query under way in one
+    # thread holds its snapshot for both.
+    mine, observer = (sqlite3.connect(runs.path, check_same_thread=False) for _ in range(2))
     shown: list[bool] = []
 
-    def all_stored(so_far: int) -> bool:
-        [stored] = db.execute("SELECT count(*) FROM item").fetchone()
+    def all_stored(db: sqlite3.Connection, so_far: int) -> bool:
+        [(stored,)] = db.execute("SELECT count(*) FROM item").fetchall()
         return bool(stored >= so_far)
 
     class Looks:
         def see(self, event: Event) -> None:
             if isinstance(event, RowFinished):
-                shown.append(all_stored(len(shown) + 1))
+                shown.append(all_stored(observer, len(shown) + 1))
 
     with runs.processor(probe(), observers=[Looks()]).start(range(600)) as run:
-        assert all(all_stored(number) for number, _ in enumerate(run, 1))
-    db.close()
+        assert all(all_stored(mine, number) for number, _ in enumerate(run, 1))
+    mine.close()
+    observer.close()
     assert shown == [True] * 600
 
 
