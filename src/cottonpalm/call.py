@@ -129,20 +129,21 @@ async def _passed_on(chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
 
 async def _pulled(crew: Crew, stream: Callable[[], Iterator[Any]]) -> AsyncGenerator[Any]:
     """Each chunk of a sync stream as it is made, on the threads of the crew, all in one context."""
-    context, pulling = contextvars.copy_context(), True
+    context, pull = contextvars.copy_context(), None
     chunks = await crew.run(lambda: context.run(stream))
 
     def close(*_: Any) -> None:
         context.run(getattr(chunks, "close", bool))
 
     try:
-        # One that is left while at work is closed when its thread is done with it.
-        while (chunk := await crew.run(lambda: context.run(next, chunks, _END), late=close)) is not _END:
-            pulling = False
+        while True:
+            pull = crew.run(lambda: context.run(next, chunks, _END), late=close)
+            if (chunk := await pull) is _END:
+                break
             yield chunk
-            pulling = True
     finally:
-        if not pulling:
+        # One that is left while at work is closed when its thread is done with it; its answer may just have come.
+        if pull is None or not pull.cancelled():
             await crew.run(close)
 
 
