@@ -53,7 +53,7 @@ class Ceiling:
 
     def _forget(self, now: float) -> None:
         sent = self._sent
-        while sent and sent[0][0] + MINUTE_S <= now:
+        while sent and sent[0][0] <= now - MINUTE_S:
             self.used -= sent.popleft()[1]
         if not sent:
             self.used = 0.0
