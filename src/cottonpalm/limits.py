@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Limits:
     """The limits that some processors learn together, and keep: one for each host, model and account.
 
-    Processors share what they learn with all others of the process that have the same `concurrency`
-    and `rate_limit`, as long as one of
-    them lives. Give some a `Limits` of their own to set them apart from the rest, or to keep what was learnt.
+    Processors share what they learn with all others of the process that have the same `concurrency` and `rate_limit`,
+    as long as one of them lives. Give some a `Limits` of their own to set them apart from the rest, or to keep what
+    was learnt.
     """
 
     def __init__(self) -> None:
