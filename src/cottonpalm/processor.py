@@ -116,13 +116,13 @@ class BatchProcessor(StartCalls):
             chunk_size=checked.chunk_size_of(chunk_size),
             chunk_pause_s=checked.chunk_pause_of(chunk_pause, chunk_size),
             max_failures=checked.failures_of(max_failures),
-            accept_truncated=accept_truncated,
+            accept_truncated=checked.yes_or_no(accept_truncated, "accept_truncated"),
             classify=checked.function(classify, "classify"),
             output_type=checked.classes_of(output_type),
-            store_inputs=store_inputs,
+            store_inputs=checked.yes_or_no(store_inputs, "store_inputs"),
             fingerprint=checked.name_of(fingerprint, "fingerprint"),
-            request_hook=request_hook,
-            progress=progress,
+            request_hook=checked.yes_or_no(request_hook, "request_hook"),
+            progress=checked.yes_or_no(progress, "progress"),
             observers=checked.observers_of(observers),
         )
         super().__init__(chain, settings)

@@ -176,6 +176,13 @@ def classes_of(given: type | Sequence[type] | None) -> type | Sequence[type] | N
     raise ConfigError(f"output_type={given!r} must be a class, or a list of classes")
 
 
+def yes_or_no(value: bool, what: str) -> bool:
+    """True or False: a text such as "no" would count as yes."""
+    if isinstance(value, bool):
+        return value
+    raise ConfigError(f"{what}={value!r} must be True or False")
+
+
 def name_of(value: str | None, what: str) -> str | None:
     """None, or text that is not empty."""
     if value is None or (isinstance(value, str) and value):

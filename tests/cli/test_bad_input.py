@@ -55,6 +55,7 @@ def test_a_bad_beginning_of_the_input_is_refused(
     refused(ask(name, "-o", "out.jsonl"), said)
     assert server.requests == 0
     assert not (folder / "out.jsonl").exists()
+    assert not (folder / "cottonpalm.db").exists()
 
 
 def test_an_input_that_is_not_there_or_a_folder_is_refused(ask: Command, folder: Path) -> None:
@@ -85,6 +86,7 @@ def test_a_place_that_cannot_be_written_is_refused(ask: Command, folder: Path, s
     refused(ask("in.jsonl", "-o", "dir.jsonl"), "dir.jsonl is a folder; name a file in it")
     refused(ask("in.jsonl", "-o", "/proc/out.jsonl"), "cannot write /proc/out.jsonl")
     assert server.requests == 0
+    assert not (folder / "cottonpalm.db").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
@@ -153,7 +155,7 @@ def test_words_that_cannot_work_are_refused(
 ) -> None:
     rows(folder / "in.jsonl", 2)
     refused(cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *words), said)
-    assert not (folder / "out.jsonl").exists()
+    assert [path.name for path in folder.iterdir()] == ["in.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ def test_the_budget_of_a_command_is_not_passed(ask: Command, server: Loopback, f
     spent = sum(line["cost_usd"] for line in lines(folder / "out.jsonl"))
     assert 0 < spent <= 0.0005
     assert server.requests < 200
+    assert "resume   with a higher --budget: cottonpalm run in.jsonl" in said.err
 
 
 def test_an_hour_s_budget_stops_the_command_when_it_is_spent(
@@ -150,6 +151,7 @@ def test_an_hour_s_budget_stops_the_command_when_it_is_spent(
     assert said.code == 4, said.err
     spent = sum(line["cost_usd"] for line in lines(folder / "out.jsonl"))
     assert 0 < spent <= 0.0005
+    assert "resume   later: cottonpalm run in.jsonl" in said.err
 
 
 def test_what_cannot_be_bounded_is_refused_in_the_words_of_the_command_line(
@@ -161,6 +163,7 @@ def test_what_cannot_be_bounded_is_refused_in_the_words_of_the_command_line(
     assert said.code == 4
     assert "--max-output-tokens" in said.err
     assert "Budget(" not in said.err
+    assert "higher --budget" not in said.err
     assert server.requests == 0
 
 

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.runnables import RunnablePassthrough
 
 from cottonpalm import BatchProcessor, Cache, ConfigError, RetryPolicy, RowTimeout, RunStopped
 from cottonpalm.model import ErrorRecord, Kind, RowFinished, RowStarted, RunEnded, RunStarted
@@ -402,3 +403,9 @@ def test_no_rows_are_no_work() -> None:
     assert list(processor.batch_as_completed([])) == []
     with processor.start(iter([])) as run:
         assert list(run) == []
+
+
+@pytest.mark.parametrize("name", ["accept_truncated", "store_inputs", "request_hook", "progress"])
+def test_a_text_is_no_yes_and_no_no(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}='no' must be True or False"):
+        BatchProcessor(RunnablePassthrough(), **{name: "no"})

@@ -27,7 +27,7 @@ from cottonpalm.config import Cache
 from cottonpalm.faults import ChainChanged, RunStopped, StoreError
 from cottonpalm.fingerprint import output_types
 from cottonpalm.processor import BatchProcessor
-from cottonpalm.stores import open_store
+from cottonpalm.stores import file_of, open_store
 from cottonpalm.stores.codec import unpack
 
 if TYPE_CHECKING:
@@ -68,26 +68,21 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
         Problem, ConfigError, StoreError: nothing was called yet; the message says what to mend.
     """
     with ExitStack() as stack:
-        from_store = where.again and job.read_once
-        if not from_store:
-            read = stack.enter_context(closing(open_rows(job.input, job.limit)))
-            read.use(RowFields(job.id_field, job.priority_field))
-            rows: Rows | StoredRows = read
-        store = HeldStore(open_store(where.store), where.store, fresh=where.fresh, again=where.again)
-        stack.callback(store.release)
-        info = store.info(where.run)
-        if from_store:
-            rows = StoredRows(store, store.known(where.run))
-        check_output(
-            job.output,
-            job.input,
-            info.meta if info else {},
-            overwrite=where.overwrite,
-            guard=job.guard_formulas,
-        )
         if job.output == "-":  # holds data alone: what a chain prints, also while it is imported, goes aside
             stack.enter_context(redirect_stdout(sys.stderr))
-        built = build(job, rows, quiet=screen.quiet)
+        if _is_new(where.store):  # what is refused leaves no file behind
+            _check_output(job, where, {})
+        if where.again and job.read_once:
+            store = _held(where, stack)
+            rows: Rows | StoredRows = StoredRows(store, store.known(where.run))
+            built = build(job, rows, quiet=screen.quiet)
+        else:
+            read = stack.enter_context(closing(open_rows(job.input, job.limit)))
+            read.use(RowFields(job.id_field, job.priority_field))
+            rows, built = read, build(job, read, quiet=screen.quiet)
+            store = _held(where, stack)
+        info = store.info(where.run)
+        _check_output(job, where, info.meta if info else {})
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
         try:
@@ -95,6 +90,21 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
         except ChainChanged as changed:
             raise Problem(wording.here(str(changed))) from changed
         return _released(store, code, screen)
+
+
+def _held(where: Where, stack: ExitStack) -> HeldStore:
+    store = HeldStore(open_store(where.store), where.store, fresh=where.fresh, again=where.again)
+    stack.callback(store.release)
+    return store
+
+
+def _is_new(store: str) -> bool:
+    path = file_of(store)
+    return path is not None and not path.exists()
+
+
+def _check_output(job: Job, where: Where, meta: dict[str, Any]) -> None:
+    check_output(job.output, job.input, meta, overwrite=where.overwrite, guard=job.guard_formulas)
 
 
 def _released(store: HeldStore, code: Code, screen: Screen) -> Code:
@@ -258,7 +268,8 @@ class Session:
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
-        self._screen.summary(self._summary(run, counts, code, clock.now() - stats.started))
+        resume = None if code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
+        self._screen.summary(self._summary(run, counts, resume, clock.now() - stats.started))
         if self._screen.verbose:
             self._screen.report(run.report.text())
         return code
@@ -284,11 +295,12 @@ class Session:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
         return Code.SOME_FAILED if failed else Code.OK
 
-    def _summary(self, run: Run, counts: summary.Counts, code: Code, seconds: float) -> summary.Summary:
+    def _summary(
+        self, run: Run, counts: summary.Counts, resume: str | None, seconds: float
+    ) -> summary.Summary:
         where, stats, known = self._where, run.stats, self._rows.total()
         info = self._store.info(where.run)
         left = max(0, known[0] - counts.ok - counts.failed) if known is not None and known[1] else None
-        stopped = code not in (Code.OK, Code.SOME_FAILED)
         return summary.Summary(
             name=where.run,
             counts=counts,
@@ -302,7 +314,7 @@ class Session:
             uncertain_pico=info.uncertain_pico if info else 0,
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
-            resume=self._resume() if stopped else None,
+            resume=resume,
         )
 
     def _results(self) -> str:
@@ -310,9 +322,13 @@ class Session:
             return f"standard output, and in {self._where.store}"
         return shown(self._job.output)
 
-    def _resume(self) -> str:
+    def _resume(self, stopped: RunStopped | None) -> str:
         said = (without_secrets(word) if word == self._job.input else word for word in self._where.argv)
         command = summary.resume_command(list(said))
         if self._job.input == "-" and self._job.output == "-" and "--run" not in self._where.argv:
             command += f" --run {self._where.run}"
-        return f"… | {command}" if self._job.input == "-" else command
+        if self._job.input == "-":
+            command = f"… | {command}"
+        if stopped is None or not wording.ended_by_budget(stopped):
+            return command
+        return f"{'later' if self._job.budget_usd is None else 'with a higher --budget'}: {command}"

@@ -10,6 +10,7 @@ from cottonpalm.cli.models import PROVIDERS
 if TYPE_CHECKING:
     from cottonpalm.faults import RunStopped
 
+SPENT: Final = "the budget does not allow for another request"
 SAID: Final = [  # in Python, and on the command line
     (
         r"Start afresh, or use a new run name\.",
@@ -22,7 +23,7 @@ SAID: Final = [  # in Python, and on the command line
     (r"set max_tokens on the model", r"say --model-option max_tokens=N"),  # after the longer one
     (r" rows failed, max_failures=", r" rows failed, more than --max-failures "),
     (
-        r"the budget does not allow for another request to (.+?)$",
+        SPENT + r" to (.+?)$",
         (
             r"the budget does not allow for another request to \1; a higher --budget or --budget-per-hour, or a "
             r"smaller --max-output-tokens, lets it go on"
@@ -52,6 +53,11 @@ def why(stopped: RunStopped) -> str:
     said = str(stopped).partition(". What is done is kept")[0]
     reason = said.partition(" rows: ")[2] or said
     return f"the run stopped: {here(reason)}{_key_hint(stopped.__cause__)}"
+
+
+def ended_by_budget(stopped: RunStopped) -> bool:
+    """Whether more money, or another hour's, lets it go on: not where a cost cannot be bounded."""
+    return stopped.reason == "budget" and SPENT in str(stopped)
 
 
 def _key_hint(cause: BaseException | None) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_S: Final = 30.0  # how long another process may hold the write lock
+OPENING_BUSY_S: Final = 5.0  # the same, before anything was paid: somebody sits and waits for a word
 _PAGE_BYTES: Final = 8192  # a group fills many pages: half as many of twice the size are written faster
 _WAL_BYTES: Final = 64 << 20  # the log is cut back to this after a checkpoint
 _TRIES: Final = 100  # switching to WAL is refused at once while another process opens the file

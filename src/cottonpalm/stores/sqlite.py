@@ -13,7 +13,7 @@ from cottonpalm import clock
 from cottonpalm.faults import StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores import spending
-from cottonpalm.stores.database import BUSY_S, Home, explained, prepare
+from cottonpalm.stores.database import BUSY_S, OPENING_BUSY_S, Home, explained, prepare
 from cottonpalm.stores.lease import Holder, Lease, holder_of, is_held
 from cottonpalm.stores.opening import Decision, decide
 from cottonpalm.stores.reader import SLOT_BITS, Reader
@@ -50,7 +50,7 @@ class SqliteStore:
         """
         self.path = path
         self._home = Home(path)
-        prepare(path, busy_s=busy_s)
+        prepare(path, busy_s=min(busy_s, OPENING_BUSY_S))
         try:
             self._reader, self._writer = Reader(path, busy_s), Writer(path, busy_s)
         except sqlite3.Error as exc:
