@@ -102,8 +102,11 @@ def test_a_raw_answer_and_the_sdks_exception_mean_the_same(
     assert raw.kind is kind
     assert raw.message == message
     raised = as_raised(family, status, body)
-    assert classify(raised).kind is kind
-    assert classify(raised).cause is raised
+    fault = classify(raised)
+    assert fault.kind is kind
+    assert fault.cause is raised
+    assert fault.message.endswith(f": {message}")
+    assert str(status) in fault.message.split(":")[0]
 
 
 @pytest.mark.parametrize(

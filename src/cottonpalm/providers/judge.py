@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -49,7 +50,8 @@ def classify(exc: BaseException) -> Fault:
     """
     for link in _causes(exc):
         if fault := _tell(link):
-            return _of(fault.kind, exc, fault.retry_after_s)
+            said = _answered(exc) if link is exc else None
+            return replace(_of(fault.kind, exc, fault.retry_after_s), message=said or str(exc))
     return _of(Kind.FAIL_ROW, exc)
 
 
@@ -118,6 +120,16 @@ def _wrapped(exc: BaseException) -> Fault | None:
     """The answer behind an error that LangChain made of an SDK's: it says more than the class picked for it."""
     cause = exc.__cause__
     return _status_error(cause) if cause is not None and langchain.is_model_error(exc) else None
+
+
+def _answered(exc: BaseException) -> str | None:
+    """An error answer in the provider's own words and with its status: SDKs print the whole body."""
+    fault = _status_error(exc) or _wrapped(exc)
+    if fault is None or fault.message == str(exc):
+        return None
+    return (
+        fault.message if fault.type == "200 OK" else f"{fault.type}: {fault.message}"
+    )  # 200: inside a stream
 
 
 def _told(kind: Kind | None, exc: BaseException) -> Fault | None:
