@@ -42,12 +42,13 @@ class Admission:
         if active and account.allowance.spent:
             return False
         limit = account.limit()
-        spare = max(4.0, limit / 4)
+        waiting, there = (account.waiting, limit) if account.team is None else account.team.line()
+        spare = max(4.0, there / 4)
         if account.grain == "unknown":
             return active < limit
         if account.grain == "row":
             return active < limit + spare
-        return account.waiting < spare and active < AHEAD * limit + spare
+        return waiting < spare and active < AHEAD * limit + spare
 
     @property
     def room(self) -> int:

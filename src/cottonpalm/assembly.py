@@ -24,6 +24,7 @@ from cottonpalm.judge import Judge
 from cottonpalm.model import PICO
 from cottonpalm.pure.keys import content_key
 from cottonpalm.pure.prices import PriceBook
+from cottonpalm.replicas import one_of
 from cottonpalm.request import hook
 from cottonpalm.request.account import RunAccount
 from cottonpalm.request.ledger import Ledger, Limits
@@ -177,7 +178,7 @@ class Assembly:
 
     @cached_property
     def _models_remember(self) -> bool:
-        return any(fingerprint.remembers(chain) for chain in self.chains)
+        return any(fingerprint.remembers(chain) for chain in (*self.chains, *self.settings.replicas))
 
     # -- engines
 
@@ -217,19 +218,11 @@ class Assembly:
             redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
         )
         account = self._account(max_concurrency, run_store, many=many)
-        callers = [
-            Caller(
-                chain,
-                fingerprint.how_to_call(chain, awaited=awaited),
-                account,
-                self.judge,
-                kwargs=kwargs or {},
-            )
-            for chain in self.chains
-        ]
+        equal = self._callers([self.chain, *settings.replicas], account, kwargs, awaited=awaited)
+        fallbacks = self._callers(settings.fallbacks, account, kwargs, awaited=awaited)
         cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)
         job = Job(
-            callers=callers,
+            callers=[one_of(equal, account, self.judge, self.judge.out_of_money), *fallbacks],
             streaming=streaming,
             many=many,
             retry=settings.retry,
@@ -264,6 +257,25 @@ class Assembly:
             release=release,
             observers=settings.observers,
         )
+
+    def _callers(
+        self,
+        chains: Sequence[Runnable[Any, Any]],
+        account: RunAccount,
+        kwargs: Mapping[str, Any] | None,
+        *,
+        awaited: bool,
+    ) -> list[Caller]:
+        return [
+            Caller(
+                chain,
+                fingerprint.how_to_call(chain, awaited=awaited),
+                account,
+                self.judge,
+                kwargs=kwargs or {},
+            )
+            for chain in chains
+        ]
 
     def engine_for_failed(self) -> Engine:
         """An engine over the stored rows that failed, each in its own place."""

@@ -124,7 +124,8 @@ class Engine:
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
         self._profiler.end()
-        self.account.turnstiles.forget(self.account.rows_key)
+        for key in self.account.rows_keys:
+            self.account.turnstiles.forget(key)
         error = error or self.reader.error or self.stopped
         try:
             if self.store is not None:

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from cottonpalm.call import Caller
     from cottonpalm.config import Budget, RetryPolicy
     from cottonpalm.gates.memory import CacheMemory
+    from cottonpalm.replicas import Replicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """The job of one run."""
 
-    callers: Sequence[Caller]  # the chain and its fallbacks
+    callers: Sequence[Caller | Replicas]  # the chain (or several equal ones) and its fallbacks
     many: bool = True  # False for `invoke` and `stream` of one input
     streaming: bool = False  # chunks go to the reader as they come
     retry: RetryPolicy

@@ -254,6 +254,23 @@ class Paused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointRests(Event):
+    """One of several endpoints fails, and is left alone for so long; its rows go on at the others.
+
+    Attributes:
+        endpoint: host and model, or which one it is, where no request was seen.
+        seconds: until one row asks there again.
+        message: of the failure.
+        kind: STOP_RUN for one that will never answer.
+    """
+
+    endpoint: str
+    seconds: float
+    message: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetShare(Event):
     """A share of the budget is spent, told once each: 0.5, 0.8 and 1 (spent, or too little is left to go on)."""
 

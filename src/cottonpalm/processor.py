@@ -31,6 +31,8 @@ class BatchProcessor(StartCalls):
             `AdaptiveConcurrency(initial, minimum, maximum)`.
         retry: retries after the first try, or a `RetryPolicy`. The SDK's own retries do not happen.
         fallbacks: chains tried in order when a row's fault says that another model could do it.
+        replicas: equal chains with another base URL, key, region or deployment. Each row is answered by whichever has
+            room, and goes to another one where that fails; each has a limit of its own.
         validate: gets each output; raising ValueError asks again.
         timeout: seconds for one model request after it got its permit; for a stream, between two chunks.
         item_timeout: seconds for a row in all, or None.
@@ -70,6 +72,7 @@ class BatchProcessor(StartCalls):
         concurrency: Literal["auto"] | int | AdaptiveConcurrency = "auto",
         retry: int | RetryPolicy = 3,
         fallbacks: Sequence[Runnable[Any, Any]] = (),
+        replicas: Sequence[Runnable[Any, Any]] = (),
         validate: Callable[[Any], object] | None = None,
         timeout: float = 600,
         item_timeout: float | None = None,
@@ -100,7 +103,8 @@ class BatchProcessor(StartCalls):
             concurrency=bounds,
             cap=cap,
             retry=checked.retry_of(retry),
-            fallbacks=checked.fallbacks_of(fallbacks),
+            fallbacks=checked.chains_of(fallbacks, "fallbacks"),
+            replicas=checked.chains_of(replicas, "replicas"),
             validate=checked.function(validate, "validate"),
             timeout_s=checked.positive(timeout, "timeout") or 600,
             item_timeout_s=checked.positive(item_timeout, "item_timeout"),

@@ -32,6 +32,7 @@ class Settings:
     cap: int | None
     retry: RetryPolicy
     fallbacks: tuple[Runnable[Any, Any], ...]
+    replicas: tuple[Runnable[Any, Any], ...]
     validate: Callable[[Any], object] | None
     timeout_s: float
     item_timeout_s: float | None
@@ -197,11 +198,11 @@ def observers_of(given: Sequence[Observer]) -> tuple[Observer, ...]:
     return tuple(given)
 
 
-def fallbacks_of(given: Sequence[Runnable[Any, Any]]) -> tuple[Runnable[Any, Any], ...]:
+def chains_of(given: Sequence[Runnable[Any, Any]], what: str) -> tuple[Runnable[Any, Any], ...]:
     """A list of chains."""
     if isinstance(given, Runnable) or not isinstance(given, Iterable):
-        raise ConfigError("fallbacks must be a list of chains")
-    return tuple(runnable(one, "each of fallbacks") for one in given)
+        raise ConfigError(f"{what} must be a list of chains")
+    return tuple(runnable(one, f"each of {what}") for one in given)
 
 
 def _is_number(value: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +16,10 @@ from cottonpalm.request.waiting import RowClosed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cottonpalm.request.replicas import Stay
     from cottonpalm.request.shapes import Call
     from cottonpalm.request.turnstile import Permit, Turnstile
-    from cottonpalm.request.waiting import Waiter
+    from cottonpalm.request.waiting import Place, Waiter
 
 __all__ = ["MODEL", "ROW", "Allowance", "ModelCall", "RowAccount", "RunAccount"]
 
@@ -67,6 +68,7 @@ class RowAccount:
         on_wire: requests sent and not yet answered.
         known: model calls that LangChain's own cache answered.
         closed: it is over; whoever still works for it is refused.
+        stay: at which of several endpoints it is; None: there is only one.
     """
 
     __slots__ = (
@@ -94,6 +96,7 @@ class RowAccount:
         "priority",
         "run",
         "spent",
+        "stay",
         "truncated",
         "usage",
     )
@@ -118,6 +121,7 @@ class RowAccount:
         self.on_wire = 0
         self.closed = False
         self.known = 0
+        self.stay: Stay | None = None
         self._lock = threading.Lock()
         self._permit: Permit | None = None
         # Made when first needed: most rows need none of them, and there are as many as rows.
@@ -145,8 +149,8 @@ class RowAccount:
         """Take the row's own permit as a task, unless something finer is known to take permits."""
         if self.entered() or (turnstile := self._coarse()) is None:
             return
-        with self.in_line(turnstile):
-            permit = await turnstile.aacquire(self.priority)
+        with self.in_line(turnstile) as on_wait:
+            permit = await turnstile.aacquire(self.priority, on_wait=on_wait)
         self._take(permit)
 
     def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
@@ -193,8 +197,10 @@ class RowAccount:
             self.check_open()
         if self.parent is not None:
             self._outer_hand_over()
-        run = self.run
-        return run.turnstile(run.rows_key) if run.grain in ("unknown", "row") else None
+        run, stay = self.run, self.stay
+        if run.grain not in ("unknown", "row"):
+            return None
+        return run.turnstile(run.rows_key if stay is None else stay.endpoint.rows_key)
 
     def _outer_hand_over(self) -> None:
         outer = self.parent
@@ -256,17 +262,24 @@ class RowAccount:
             self._tell_aside(back, False)
 
     @contextmanager
-    def in_line(self, turnstile: Turnstile) -> Iterator[None]:
-        """Meanwhile one request waits at this turnstile; a pause there counts as sleep."""
+    def in_line(self, turnstile: Turnstile) -> Iterator[Callable[[Place], None] | None]:
+        """Meanwhile one request waits at this turnstile; a pause there counts as sleep.
+
+        Gives what to call with the place in line, where the row may leave it for another endpoint.
+
+        Raises:
+            Moved: it did.
+        """
+        stay = self.stay
         self.run.queue(+1)
         began = clock.now()
         paused = turnstile.paused_until > began
         try:
-            if paused:
-                with self.idling():
-                    yield
-            else:
-                yield
+            with (
+                nullcontext() if stay is None else stay.lining_up() as on_wait,
+                self.idling() if paused else nullcontext(),
+            ):
+                yield on_wait
         finally:
             self.run.queue(-1)
             if (measure := self.run.measure) is not None:
@@ -277,8 +290,8 @@ class RowAccount:
                     measure.waited("pause", paused_s)
 
     @contextmanager
-    def parking(self) -> Iterator[Callable[[Waiter], None]]:
-        """Gives what to call with a `Waiter`, so that closing the row wakes its thread."""
+    def parking(self, also: Callable[[Place], None] | None = None) -> Iterator[Callable[[Waiter], None]]:
+        """Gives what to call with a `Waiter`, so that closing the row wakes its thread; `also` is told of it too."""
         waiters: list[Waiter] = []
 
         def park(waiter: Waiter) -> None:
@@ -286,6 +299,8 @@ class RowAccount:
             with self._lock:
                 self._parked = self._parked or set()
                 self._parked.add(waiter)
+            if also is not None:
+                also(waiter)
             if self.closed:
                 waiter.abandon()
 

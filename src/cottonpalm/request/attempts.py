@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, MutableMapping
 
     from cottonpalm.request.account import RowAccount, RunAccount
+    from cottonpalm.request.replicas import Stay
 
 Step: TypeAlias = tuple[Literal["money", "permit", "send", "sleep"], Any]
 FOREVER_S: Final = 1e9  # until the row is closed
@@ -106,6 +107,7 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
 
     Raises:
         RowClosed: the row is over.
+        Moved: the row goes on at another endpoint.
         BudgetReached: no money is left for it, or its cost cannot be bounded.
         CutAnswer, FilteredAnswer: the answer is none, and the run does not accept such answers.
         Exception: the last try's own error, where no answer came.
@@ -120,9 +122,12 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
     try:
         if (known := row.remembered(call)) is not None:
             return _again(known)
-        tries = Tries(accepted=row.run.turnstile(call.key).accepted)
+        turnstile, stay = row.run.turnstile(call.key), row.stay
+        if stay is not None:
+            stay.endpoint.asks(turnstile, call.label)
+        tries = Tries(accepted=turnstile.accepted)
         while True:
-            done = yield from _try(row, call, tries)
+            done = yield from _try(row, call, tries, stay)
             if isinstance(done, Done):
                 return done
             if done > 0:
@@ -132,20 +137,21 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
             row.end()
 
 
-def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done | float]:
+def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Generator[Step, Any, Done | float]:
     """One try: money, permit, send, judge. The result, or the seconds to sleep before the next."""
     row.check_open()
+    if stay is not None:
+        stay.check()
     money = yield from _reserve(row, call, whole=tries.whole)
     try:
         permit = yield "permit", (call.key, tries.back)
     except BaseException:  # also a cancel in line
         money.give_back()
         raise
-    ending, kept = Ending(row, call, permit, money), False
+    ending, kept = Ending(row, call, permit, money, stay), False
     try:
         _check_still_valid(row, call)
-        ending.sent = True
-        row.sent()
+        ending.begin()
         reply: Reply = yield "send", Sending(row.run.timeouts.of(call), money.body)
         if kept := reply.open_stream:
             ending.streaming = True
@@ -157,6 +163,8 @@ def _try(row: RowAccount, call: Call, tries: Tries) -> Generator[Step, Any, Done
             ending.over(None, status=reply.status, answer=judged.answer, headers=reply.headers)
             return 0.0
         then = _settle(row, tries, ending, reply, judged)
+        if stay is not None and judged.fault is not None:
+            stay.check()
     finally:
         if not kept:
             ending.abandon()
@@ -220,7 +228,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged:
     """Give the permit back with its verdict; what follows."""
     fault, answer, then = judged.fault, judged.answer, Next(None)
     if fault is not None:
-        then = tries.after(fault, row.run, row.run.turnstile(ending.call.key), probe=ending.probe)
+        then = _next(row.run, tries, ending, fault)
     ending.over(
         fault,
         status=reply.status or None,
@@ -231,6 +239,17 @@ def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged:
     )
     if then.sleep_s is not None and row.run.measure is not None:
         row.run.measure.retried()
+    return then
+
+
+def _next(run: RunAccount, tries: Tries, ending: Ending, fault: Fault) -> Next:
+    """What follows a failure: another try here, or none, where the row has other endpoints to go to."""
+    turnstile, stay = run.turnstile(ending.call.key), ending.stay
+    if stay is not None and stay.failing(fault, dead=turnstile.circuit.open):
+        return tries.elsewhere(turnstile, probe=ending.probe)
+    then = tries.after(fault, run, turnstile, probe=ending.probe)
+    if stay is not None and then.sleep_s is None:
+        stay.failed(fault)
     return then
 
 

@@ -121,8 +121,8 @@ class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
         turnstile = row.run.turnstile(name)
         permit = turnstile.try_acquire(row.priority)
         if permit is None:
-            with row.in_line(turnstile):
-                permit = await turnstile.aacquire(row.priority)
+            with row.in_line(turnstile) as on_wait:
+                permit = await turnstile.aacquire(row.priority, on_wait=on_wait)
         self._calls.began(row, name, permit, run_id)
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002
@@ -159,7 +159,7 @@ class SyncModelGate(_ModelsOnly, BaseCallbackHandler):
         turnstile = row.run.turnstile(name)
         permit = turnstile.try_acquire(row.priority)
         if permit is None:
-            with row.in_line(turnstile), row.parking() as on_wait:
+            with row.in_line(turnstile) as also, row.parking(also) as on_wait:
                 permit = turnstile.acquire(row.priority, on_wait=on_wait)
         self._calls.began(row, name, permit, run_id)
 

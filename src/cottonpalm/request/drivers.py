@@ -85,8 +85,8 @@ def _free_permit(row: RowAccount, call: Call, key: str, back: float) -> Permit |
 async def _permit(row: RowAccount, call: Call, key: str, back: float) -> Permit:
     turnstile = row.run.turnstile(key)
     row.drain()
-    with row.in_line(turnstile):
-        return await turnstile.aacquire(row.priority - back, _ask(turnstile, call))
+    with row.in_line(turnstile) as on_wait:
+        return await turnstile.aacquire(row.priority - back, _ask(turnstile, call), on_wait)
 
 
 def _permit_sync(row: RowAccount, call: Call, key: str, back: float) -> Permit:
@@ -94,7 +94,7 @@ def _permit_sync(row: RowAccount, call: Call, key: str, back: float) -> Permit:
     if runs_a_loop():
         return _force(row, call, key)
     turnstile = row.run.turnstile(key)
-    with row.in_line(turnstile), row.parking() as on_wait:
+    with row.in_line(turnstile) as also, row.parking(also) as on_wait:
         return turnstile.acquire(row.priority - back, on_wait, _ask(turnstile, call))
 
 

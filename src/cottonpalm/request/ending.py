@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cottonpalm.pure.quotas import Quota
     from cottonpalm.request.account import RowAccount
     from cottonpalm.request.money import Money
+    from cottonpalm.request.replicas import Stay
     from cottonpalm.request.shapes import Call
     from cottonpalm.request.turnstile import Permit
 
@@ -26,15 +27,29 @@ OVERLOADED: Final = frozenset({503, 529})  # of the provider as a whole
 class Ending:
     """What a try holds while it is under way. `over` or `abandon`, whichever comes first, settles it, once."""
 
-    __slots__ = ("_began", "_money", "_once", "_permit", "call", "row", "sent", "streaming")
+    __slots__ = ("_began", "_money", "_once", "_permit", "call", "row", "sent", "stay", "streaming")
 
-    def __init__(self, row: RowAccount, call: Call, permit: Permit, money: Money) -> None:
-        self.row, self.call = row, call
+    def __init__(
+        self, row: RowAccount, call: Call, permit: Permit, money: Money, stay: Stay | None = None
+    ) -> None:
+        self.row, self.call, self.stay = row, call, stay
         self._permit, self._money = permit, money
         self._began = clock.now()
         self.sent = False  # it went out: nothing before that costs anything
         self._once = threading.Lock()  # taken by whoever settles, and never given back
         self.streaming = False  # the request stays open until its stream is over
+
+    def begin(self) -> None:
+        """It goes out now.
+
+        Raises:
+            Moved: the row goes on at another endpoint; nothing is sent.
+        """
+        if self.stay is not None:
+            self.stay.check()
+            self.stay.sent()
+        self.sent = True
+        self.row.sent()
 
     @property
     def probe(self) -> bool:
@@ -66,6 +81,8 @@ class Ending:
         cost_pico = self._money.settle(answer, billed=billed)
         quotas = read_quotas(headers) if headers is not None else ()
         self._release(_verdict(fault, status), pause_s, quotas, answer.usage if answer else None)
+        if self.stay is not None:
+            self.stay.over(ok=fault is None, paused=pause_s > 0)
         run, call = self.row.run, self.call
         taken_s = clock.now() - self._began
         if fault is None:
@@ -101,6 +118,8 @@ class Ending:
         else:
             self._money.give_back()
         self._release(Verdict.IGNORED)
+        if self.stay is not None and self.sent:
+            self.stay.over(ok=False)
 
     def _release(
         self,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cottonpalm.pure.prices import PriceBook, Rates, Tariff
     from cottonpalm.request.account import RowAccount
     from cottonpalm.request.ledger import Ledger
+    from cottonpalm.request.replicas import Team
     from cottonpalm.request.shapes import Call
     from cottonpalm.request.turnstile import Turnstile, Turnstiles
 
@@ -81,6 +82,7 @@ class RunAccount:
         timeouts: how long each request may take.
         measure: told how requests ended and how long they waited, from any thread; None: nobody measures.
         last_fault: what the latest request that failed came to.
+        team: several equal endpoints; None: there is only one.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class RunAccount:
         self.models_below: set[str] = set()  # whose requests the hook sees: they need no permit of their own
         self.models_gated = False  # a model was seen whose requests it does not see
         self.last_fault: Fault | None = None
+        self.team: Team | None = None
         self.measure: Measure | None = None  # told of requests and waits, where somebody measures the run
         self._waits_since = self._longest_wait_s = 0.0
         self._seen: dict[str, Turnstile] = {}
@@ -178,6 +181,11 @@ class RunAccount:
         with self._lock:
             self._seen.pop(model, None)
 
+    @property
+    def rows_keys(self) -> list[str]:
+        """What names the permits of rows, at each endpoint, where no request is seen."""
+        return [self.rows_key] if self.team is None else [one.rows_key for one in self.team.endpoints]
+
     def turnstile(self, key: str) -> Turnstile:
         """The turnstile of this key, which from now on counts towards this run's limit."""
         turnstile = self._seen.get(key)
@@ -185,7 +193,7 @@ class RunAccount:
             turnstile = self.turnstiles.of(key)
             with self._lock:
                 self._seen[key] = turnstile
-            if key != self.rows_key:
+            if key not in self.rows_keys:
                 self.refine("model")
             self.on_change()
         return turnstile
@@ -197,7 +205,8 @@ class RunAccount:
                 return
             self.grain = grain
             if grain in ("model", "request"):
-                self._seen.pop(self.rows_key, None)
+                for key in self.rows_keys:
+                    self._seen.pop(key, None)
         self.on_change()
 
     def in_flight(self) -> int:

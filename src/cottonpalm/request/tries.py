@@ -84,6 +84,12 @@ class Tries:
             return Next(max(run.retry.cap_s, fault.retry_after_s or 0.0))
         return Next(_wait_s(fault, run, self.transient - 1))
 
+    def elsewhere(self, turnstile: Turnstile, *, probe: bool) -> Next:
+        """What follows a transient fault of a row that goes to another endpoint: nothing is used up here."""
+        circuit = turnstile.circuit
+        is_open = circuit.after(turnstile.accepted, first=not self.transient, probe=probe)
+        return Next(None, circuit.wait_s if is_open and probe else 0.0)
+
     def _while_open(self, circuit: Circuit, probe: bool) -> Next:
         """The provider is down, which is not the row's fault: it uses no try, and goes behind the others as a probe."""
         self.back = BEHIND

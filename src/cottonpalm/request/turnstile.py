@@ -114,11 +114,17 @@ class Turnstile(Waitroom[Permit]):
                 return None
             return self._admit(now, ask)
 
-    async def aacquire(self, priority: float = 0, ask: int = 0) -> Permit:
-        """Wait for a permit as a task. A cancel, at any moment, leaves no permit behind. `ask` as in `acquire`."""
+    async def aacquire(
+        self, priority: float = 0, ask: int = 0, on_wait: Callable[[Place], None] | None = None
+    ) -> Permit:
+        """Wait for a permit as a task. A cancel, at any moment, leaves no permit behind. Arguments as in `acquire`.
+
+        Raises:
+            RowClosed: somebody called `abandon` on the place in line that `on_wait` got.
+        """
         permit = self.try_acquire(priority, ask)
         if permit is None:
-            permit = await self._wait_in_task(priority, ask)
+            permit = await self._wait_in_task(priority, ask, on_wait)
         return permit
 
     def acquire(
@@ -184,6 +190,16 @@ class Turnstile(Waitroom[Permit]):
     def estimate(self, input_bytes: int, output_bound: int | None) -> int:
         """Tokens that a request may use: four bytes of its body each, and as many as answers had of late."""
         return input_bytes // BYTES_PER_TOKEN + self.admission.output_tokens(output_bound)
+
+    def vacancies(self) -> int:
+        """Permits that a newcomer could have now, those who wait served before; below zero: so many are too few."""
+        with self._lock:
+            free = self._slots - self.in_flight
+            if self._ramp:
+                free = min(free, self._ramp - self._ramp_in_flight)
+            if self._blocked_until is not None and clock.now() < self._blocked_until:
+                free = 0
+            return free - self.waiting
 
     def look_again_s(self) -> float | None:
         """Seconds after which time alone may let somebody go; None if only a permit given back can."""

@@ -66,6 +66,10 @@ class Place:
         """Tell the holder that it was granted. False: nobody is left to hear it."""
         raise NotImplementedError
 
+    def abandon(self) -> None:
+        """Wake the holder, from any thread; it raises RowClosed and holds nothing. Too late is harmless."""
+        raise NotImplementedError
+
     def look_again(self, arm: Callable[[AbstractEventLoop], None]) -> None:
         """Make sure that somebody looks again when the pause is over."""
         raise NotImplementedError
@@ -90,6 +94,10 @@ class TaskPlace(Place):
         """Settle the future, on its loop. False: that loop is closed."""
         return _on_loop(self.loop, self._settle)
 
+    def abandon(self) -> None:
+        """Break the future off, on its loop; see `Place`."""
+        _on_loop(self.loop, self._break_off)
+
     def look_again(self, arm: Callable[[AbstractEventLoop], None]) -> None:
         """Set the loop's timer, on that loop."""
         _on_loop(self.loop, arm, self.loop)  # a closed loop has no waiter that could miss it
@@ -97,6 +105,10 @@ class TaskPlace(Place):
     def _settle(self) -> None:
         if not self.future.done():
             self.future.set_result(None)
+
+    def _break_off(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(RowClosed("it was taken out of the line; its request was not sent"))
 
 
 class Waiter(Place):
@@ -152,9 +164,13 @@ class Waitroom(ABC, Generic[T]):
 
     # What a subclass calls.
 
-    async def _wait_in_task(self, priority: float, ask: Any = 0) -> T:
-        """Wait in line as a task; a cancel leaves nothing behind."""
+    async def _wait_in_task(
+        self, priority: float, ask: Any = 0, on_wait: Callable[[Place], None] | None = None
+    ) -> T:
+        """Wait in line as a task; a cancel leaves nothing behind. `on_wait` sees the place before it waits."""
         place = TaskPlace(ask)
+        if on_wait is not None:
+            on_wait(place)
         try:
             if (again_s := self._line_up(place, priority)) is not None:
                 self._arm(place.loop, again_s)
