@@ -104,7 +104,7 @@ class BatchProcessor(StartCalls):
             cap=cap,
             retry=checked.retry_of(retry),
             fallbacks=checked.chains_of(fallbacks, "fallbacks"),
-            replicas=checked.chains_of(replicas, "replicas"),
+            replicas=checked.replicas_of(replicas, chain),
             validate=checked.function(validate, "validate"),
             timeout_s=checked.positive(timeout, "timeout") or 600,
             item_timeout_s=checked.positive(item_timeout, "item_timeout"),

@@ -205,5 +205,17 @@ def chains_of(given: Sequence[Runnable[Any, Any]], what: str) -> tuple[Runnable[
     return tuple(runnable(one, f"each of {what}") for one in given)
 
 
+def replicas_of(
+    given: Sequence[Runnable[Any, Any]], chain: Runnable[Any, Any]
+) -> tuple[Runnable[Any, Any], ...]:
+    """A list of chains, none of them twice."""
+    chains = chains_of(given, "replicas")
+    if len({id(one) for one in (chain, *chains)}) <= len(chains):
+        raise ConfigError(
+            "replicas holds the same chain twice, or the processor's own; give one chain for each further endpoint"
+        )
+    return chains
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

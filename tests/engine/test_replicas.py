@@ -31,7 +31,9 @@ pytestmark = pytest.mark.core
 class Endpoint(FlakyTransport):
     """A provider that rejects above `cap` requests in flight, and else does what `says(clock)` says."""
 
-    def __init__(self, cap: int = 1_000, says: Callable[[float], Any] = lambda _: None, seed: int = 1) -> None:
+    def __init__(
+        self, cap: int = 1_000, says: Callable[[float], Any] = lambda _: None, seed: int = 1
+    ) -> None:
         super().__init__(then=lambda _: self._step())
         self.cap, self.says, self.rng = cap, says, Random(seed)
         self.in_flight = self.peak = self.rejected = self.answered = 0
@@ -63,9 +65,7 @@ def chain_on(endpoint: FlakyTransport, number: int = 1, **more: Any) -> Any:
     return ChatPromptTemplate.from_template("say {x}") | model | StrOutputParser()
 
 
-def go(
-    endpoints: list[Any], rows: int, **more: Any
-) -> tuple[list[Outcome], RunStopped | None, float]:
+def go(endpoints: list[Any], rows: int, **more: Any) -> tuple[list[Outcome], RunStopped | None, float]:
     """Run so many rows over these; the outcomes, why it stopped, and the virtual seconds it took."""
 
     async def main() -> tuple[list[Outcome], RunStopped | None, float]:
@@ -111,7 +111,9 @@ def test_the_rows_of_a_dead_endpoint_are_answered_by_the_other_and_it_is_asked_n
     assert all_ok(outcomes, 800)
     assert 40 <= seconds < 60
     assert len(dead.requests) <= 10 + 6, "those of the beginning, and one after each rest: 1, 2, 4, 8, 16 s"
-    assert max(Counter(request.content for request in dead.requests).values()) == 1, "a row moves after one try"
+    assert max(Counter(request.content for request in dead.requests).values()) == 1, (
+        "a row moves after one try"
+    )
     rests = watch.of(EndpointRests)
     assert [rest.seconds for rest in rests][:5] == [1, 2, 4, 8, 16]
     assert {rest.endpoint for rest in rests} == {"endpoint-1.invalid/gpt-4o-mini"}
@@ -155,7 +157,9 @@ def test_a_slow_endpoint_does_not_hold_the_other_one_back() -> None:
     outcomes, stopped, seconds = go([slow, quick], 900)
     assert stopped is None
     assert all_ok(outcomes, 900)
-    assert seconds < 65, "the quick one alone takes 30 seconds, and nobody waits for a third turn at the slow one"
+    assert seconds < 65, (
+        "the quick one alone takes 30 seconds, and nobody waits for a third turn at the slow one"
+    )
 
 
 def test_a_key_that_one_endpoint_refuses_stops_nothing_while_another_works() -> None:
@@ -218,7 +222,9 @@ def test_two_keys_on_one_host_have_a_limit_each() -> None:
     async def main() -> tuple[int, int]:
         client = httpx2.AsyncClient(transport=one)
         chains = [
-            ChatOpenAI(model="m", base_url="http://host.invalid/v1", api_key=f"sk-{n}", http_async_client=client)
+            ChatOpenAI(
+                model="m", base_url="http://host.invalid/v1", api_key=f"sk-{n}", http_async_client=client
+            )
             for n in range(2)
         ]
         limits = Limits()
@@ -314,7 +320,9 @@ def test_each_chain_whose_requests_nobody_sees_has_a_limit_of_its_own() -> None:
     async def main() -> tuple[int, int]:
         chains = [Counted(), Counted()]
         bounds = AdaptiveConcurrency(5, 1, 5)
-        await BatchProcessor(chains[0], replicas=chains[1:], limits=Limits(), concurrency=bounds).abatch(range(100))
+        await BatchProcessor(chains[0], replicas=chains[1:], limits=Limits(), concurrency=bounds).abatch(
+            range(100)
+        )
         return chains[0].peak, chains[1].peak
 
     assert virtual_run(main(), 1) == (5, 5)

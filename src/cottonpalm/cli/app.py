@@ -69,7 +69,7 @@ def run(
     rpm: o.Rpm = None,
     tpm: o.Tpm = None,
     timeout: o.Timeout = 600.0,
-    base_url: o.BaseUrl = None,
+    base_url: o.BaseUrls = [],  # noqa: B006 - typer copies it
     retries: o.Retries = 3,
     fallback: o.Fallbacks = [],  # noqa: B006 - typer copies it
     max_failures: o.MaxFailures = None,
@@ -107,7 +107,8 @@ def run(
         system=system,
         schema=schema,
         model_options=parse_options(model_option),
-        base_url=base_url,
+        base_url=next(iter(base_url), None),
+        replica_urls=base_url[1:],
         accept_truncated=accept_truncated,
         concurrency=concurrency,
         max_concurrency=max_concurrency,
@@ -158,7 +159,7 @@ def plan(
     prompt_file: o.PromptFile = None,
     system: o.System = None,
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
-    base_url: o.BaseUrl = None,
+    base_url: o.BaseUrls = [],  # noqa: B006 - typer copies it
     id_field: o.IdField = None,
     limit: o.Limit = None,
     sample: o.Sample = 0,
@@ -189,7 +190,8 @@ def plan(
         prompt=read_prompt(prompt, prompt_file),
         system=system,
         model_options=parse_options(model_option),
-        base_url=base_url,
+        base_url=next(iter(base_url), None),
+        replica_urls=base_url[1:],
         concurrency=concurrency,
         prices=price,
         id_field=id_field,

@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 
 
 class Built(NamedTuple):
-    """What answers a row, what answers where that cannot, and the form that answers must have."""
+    """What answers a row, what answers where that cannot, and the form that answers must have.
+
+    Attributes:
+        replicas: the same as `chain`, on other servers.
+    """
 
     chain: Runnable[Any, Any]
     fallbacks: list[Runnable[Any, Any]]
     form: Form | None
+    replicas: list[Runnable[Any, Any]]
 
 
 def build(job: Job, rows: Rows | StoredRows, *, quiet: bool = False) -> Built:
-    """The chain of a job, and one for each `--fallback`: the same prompt for another model.
+    """The chain of a job, one for each further `--base-url`, and one for each `--fallback`: the same prompt.
 
     Raises:
         Problem: it cannot be made; nothing was called yet.
@@ -33,11 +38,19 @@ def build(job: Job, rows: Rows | StoredRows, *, quiet: bool = False) -> Built:
     if job.chain is not None:
         from cottonpalm.cli.chains import load_chain
 
-        return Built(load_chain(job.chain, job.folder), [], None)
+        return Built(load_chain(job.chain, job.folder), [], None, [])
     form = form_of(job)
     wanted = _Wanted(job, prompt_of(job, rows), form, quiet)
-    chain = _answering(wanted, job.model or "local", "--model")
-    return Built(chain, [_answering(wanted, spec, "--fallback") for spec in job.fallbacks], form)
+    model = job.model or "local"
+    chain, *replicas = (
+        _answering(wanted, model, "--model", url) for url in (job.base_url, *job.replica_urls)
+    )
+    same = check_model(model)[0]  # a server speaks one provider's protocol
+    fallbacks = [
+        _answering(wanted, spec, "--fallback", job.base_url if check_model(spec)[0] == same else None)
+        for spec in job.fallbacks
+    ]
+    return Built(chain, fallbacks, form, replicas)
 
 
 def form_of(job: Job) -> Form | None:
@@ -67,15 +80,12 @@ class _Wanted(NamedTuple):
     quiet: bool
 
 
-def _answering(wanted: _Wanted, spec: str, flag: str) -> Runnable[Any, Any]:
-    job, provider = wanted.job, check_model(spec, flag)[0]
-    same = provider == check_model(job.model or "local")[0]
-    url = job.base_url if same or flag == "--model" else None  # a server speaks one provider's protocol
-    model = build_model(spec, job.model_options, url, flag=flag, quiet=wanted.quiet)
+def _answering(wanted: _Wanted, spec: str, flag: str, url: str | None) -> Runnable[Any, Any]:
+    model = build_model(spec, wanted.job.model_options, url, flag=flag, quiet=wanted.quiet)
     if wanted.form is None:
         from langchain_core.output_parsers import StrOutputParser
 
         return wanted.prompt | model | StrOutputParser()
     from cottonpalm.cli.schema import asking
 
-    return wanted.prompt | asking(model, provider, wanted.form)
+    return wanted.prompt | asking(model, check_model(spec, flag)[0], wanted.form)

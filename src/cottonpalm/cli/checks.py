@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.cli.model_options import check_url
+from cottonpalm.cli.model_options import check_urls
 from cottonpalm.cli.models import check_model
 from cottonpalm.cli.money import check_money
 from cottonpalm.cli.problems import Problem, os_problem
@@ -43,7 +43,7 @@ def check_what(job: Job) -> None:
     for spec in job.fallbacks:
         check_model(spec, "--fallback")
     job.limits()
-    check_url(job.base_url)
+    check_urls([job.base_url, *job.replica_urls] if job.base_url else [])
 
 
 def _chain_alone(job: Job) -> None:

@@ -22,6 +22,8 @@ class Job:
 
     Attributes:
         folder: where the command was given; modules there are found first.
+        base_url: the first server named, if any.
+        replica_urls: the others that were named: the same model, behind the same queue.
         max_failures: a number of rows, or a share of them below 1.
         input_kept: the input's address was kept whole; False: without what may be secret in it.
         unkept: names of model options that were given, but may hold secrets.
@@ -37,6 +39,7 @@ class Job:
     schema: str | None = None
     model_options: dict[str, Any] = field(default_factory=dict)
     base_url: str | None = None
+    replica_urls: list[str] = field(default_factory=list)
     accept_truncated: bool = False
     concurrency: str = "auto"
     max_concurrency: int | None = None

@@ -12,7 +12,7 @@ import orjson
 from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SECRET: Final = re.compile(r"(api_?key|token|secret|password|authorization|credential)s?$", re.IGNORECASE)
 MAY_HOLD_SECRETS: Final = re.compile(r"headers|query|cookie|client", re.IGNORECASE)
@@ -54,17 +54,18 @@ def _may_be_secret(key: str, value: Any) -> bool:
     return isinstance(value, dict) and any(_may_be_secret(name, part) for name, part in value.items())
 
 
-def check_url(url: str | None) -> None:
-    """A base URL is http(s) and carries no password: it is kept in the store."""
-    if url is None:
-        return
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise Problem(f"--base-url {url}: write the whole address, for instance http://127.0.0.1:8000/v1")
-    if parts.password is not None or parts.username is not None:
-        raise Problem(
-            "--base-url must not hold a user name or password; set the provider's environment variable"
-        )
+def check_urls(urls: Sequence[str]) -> None:
+    """Base URLs are http(s) and carry no password: they are kept in the store. Each is another server."""
+    for number, url in enumerate(urls):
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise Problem(f"--base-url {url}: write the whole address, for instance http://127.0.0.1:8000/v1")
+        if parts.password is not None or parts.username is not None:
+            raise Problem(
+                "--base-url must not hold a user name or password; set the provider's environment variable"
+            )
+        if url in urls[:number]:
+            raise Problem(f"--base-url {url} is given twice; once is enough, its limit is found by itself")
 
 
 def absolute_model(spec: str | None, folder: str) -> str | None:

@@ -115,12 +115,13 @@ AcceptTruncated = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
-BaseUrl = Annotated[
-    str | None,
+BaseUrls = Annotated[
+    list[str],
     typer.Option(
         "--base-url",
         metavar="URL",
-        help="Another server that speaks the provider's protocol, such as http://127.0.0.1:8000/v1.",
+        help="Another server that speaks the provider's protocol, such as http://127.0.0.1:8000/v1. Can be given "
+        "several times: each row goes to one that has room.",
         rich_help_panel=WHAT,
     ),
 ]

@@ -47,6 +47,7 @@ def show_plan(job: Job, at: At, sample: int, screen: Screen) -> Code:
             concurrency=job.limits(),
             retry=job.retries,
             fallbacks=built.fallbacks,
+            replicas=built.replicas,
             cache=Cache(path=at.store) if job.cache else None,
             timeout=job.timeout_s,
             prices=prices_of(job.prices),

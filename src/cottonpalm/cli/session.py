@@ -172,6 +172,7 @@ class Session:
             rate_limit=job.rate_limit(),
             retry=job.retries,
             fallbacks=built.fallbacks,
+            replicas=built.replicas,
             validate=None if built.form is None else built.form.check,
             max_failures=job.max_failures,
             budget=budget_of(job),
