@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from cottonpalm.model import Verdict
-from cottonpalm.pure.limits import Concurrency
+from cottonpalm.pure.limits import GROWTH, Concurrency
 from cottonpalm.pure.ordering import ageing_key
 from cottonpalm.request.turnstile import Permit, Turnstile
 from tests.request.stage import Stage
@@ -117,7 +117,7 @@ class TurnstileMachine(RuleBasedStateMachine):
         if verdict is Verdict.DROPPED and permit.generation < generation:
             assert self.turnstile.generation == generation, "an old rejection cuts nothing"
         assert self.turnstile.generation - generation in ((0, 1) if verdict is Verdict.DROPPED else (0,))
-        assert after <= before + 1
+        assert after <= before + GROWTH
 
     def check_may_go(self) -> None:
         assert self.stage.loop.now_s >= self.pause_ends, "granted during a pause"

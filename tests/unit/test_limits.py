@@ -21,7 +21,7 @@ def one_round(limit: Concurrency, now: float, seconds: float, in_flight: int | N
     """As many accepted calls as the limit allows, spread over so many seconds; the moment after."""
     calls = int(limit.limit)
     for number in range(calls):
-        limit.peak = max(limit.peak, calls if in_flight is None else in_flight)
+        limit.peak = max(limit.peak, int(limit.limit) if in_flight is None else in_flight)
         limit.accepted(now + seconds * (number + 1) / calls)
     return now + seconds
 
@@ -48,11 +48,11 @@ def test_a_limit_stays_within_its_bounds(steps: list, minimum: int, more: int, m
 
 
 @given(st.integers(1, 60))
-def test_a_used_limit_doubles_each_round_until_it_is_opposed(start: int) -> None:
+def test_a_used_limit_triples_each_round_trip_until_it_is_opposed(start: int) -> None:
     limit, now = Concurrency(start, 1, 10_000), 0.0
     for round_ in range(1, 5):
         now = one_round(limit, now, 5.0)
-        assert limit.limit == start * 2**round_
+        assert limit.limit == start * 3**round_
 
 
 @given(st.integers(2, 500), st.integers(0, 500))
@@ -79,14 +79,68 @@ def test_no_single_rejection_cuts_deeper_than_to_three_quarters_of_what_is_in_fl
     assert concurrency.limit >= max(1, 0.75 * limit)
 
 
-def test_a_limit_that_fits_is_held_and_now_and_then_tested_with_one_more() -> None:
-    limit, now = Concurrency(100, 1, 500), 0.0
+def held(limit: int, most: int = 500) -> Concurrency:
+    """A limit that met a rejection just above."""
+    concurrency = Concurrency(limit, 1, most)
+    concurrency.rejected(limit + 1, limit + 1)
+    return concurrency
+
+
+def accept(limit: Concurrency, calls: int, now: float) -> float:
+    """So many accepted calls a tenth of a second apart, all places taken; the moment after."""
+    for _ in range(calls):
+        limit.peak = max(limit.peak, int(limit.limit))
+        now += 0.1
+        limit.accepted(now, patience_s=0.3)
+    return now
+
+
+def test_a_limit_that_fits_is_held_until_enough_calls_paid_for_a_test_with_one_more() -> None:
+    limit = held(100)
+    now = accept(limit, limit.hold_calls - 1, 0.0)
+    assert limit.limit == 100
+    accept(limit, 1, now)
+    assert limit.limit == 101
+
+
+def test_a_test_that_is_not_rejected_is_followed_by_larger_ones_and_then_by_a_new_start() -> None:
+    limit, seen = held(100), [100.0]
+    now = accept(limit, limit.hold_calls, 0.0)
+    while limit.phase == "hold":
+        if limit.limit != seen[-1]:
+            seen.append(limit.limit)
+        now = accept(limit, 1, now)
+    assert seen == [100, 101, 103, 106, 111, 119, 131]
+    assert (limit.phase, limit.limit) == ("start", 131)
+
+
+def test_a_failed_test_costs_one_rejection_and_leaves_what_is_known() -> None:
+    limit = held(100)
+    accept(limit, limit.hold_calls, 0.0)
     limit.rejected(101, 101)
-    seen = []
-    for _ in range(4):
-        now = one_round(limit, now, 5.0)
-        seen.append(limit.limit)
-    assert seen == [100, 101, 101, 202] or seen == [100, 101, 101, 101]
+    assert limit.limit == 100
+
+
+def test_a_call_that_fails_for_other_reasons_calls_a_test_off() -> None:
+    limit = held(100)
+    now = accept(limit, limit.hold_calls, 0.0)
+    limit.failed()
+    assert limit.limit == 100
+    accept(limit, 100, now)
+    assert limit.limit > 100, "the test is made up for soon"
+
+
+def test_nothing_is_tested_while_it_rests() -> None:
+    limit = held(100)
+    limit.rest(1000)
+    accept(limit, 999, 0.0)
+    assert limit.limit == 100
+
+
+def test_the_most_that_is_allowed_is_not_tested() -> None:
+    limit = held(100, most=100)
+    accept(limit, 1000, 0.0)
+    assert (limit.phase, limit.limit) == ("hold", 100)
 
 
 def test_a_server_that_does_no_more_with_more_in_flight_is_not_given_more() -> None:

@@ -20,11 +20,15 @@ FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
 HASTE: Final = 2.0  # times the usual pace, when the places that came free in a silence are filled
 LONGEST_SILENCE_S: Final = 60.0
 DRAINED: Final = 0.9  # in flight, of the limit: only that many fitting again means that the limit has moved
-STRIKES: Final = 4  # rejections just below a tested limit after which it is not the number in flight
-STEP: Final = 0.03  # of the limit, more for each strike
+STRIKES_TOLD: Final = 4  # rejections just below a tested limit after which it is not the number in flight
+STRIKES_UNTOLD: Final = 8
+STEP: Final = 0.01  # of the limit, cut more for each strike
 FAR: Final = 2.0  # times what seemed to fit after a silence: it was time that helped, not fewer in flight
 NEAR: Final = 0.9  # of the tested limit; a rejection further below it is not for the number in flight at all
-FORGIVEN: Final = 300  # accepted calls after which they are forgotten
+HOLD_TOLD: Final = 200  # accepted calls before one more is tested: less than one rejection in a hundred
+HOLD_UNTOLD: Final = 80  # less than three, where neither headers nor waits help to find the limits
+PAUSE_COST: Final = 100  # accepted calls for each that a pause after a test costs
+FORGIVEN: Final = 300  # accepted calls after the last strike, and all are forgotten
 
 
 class Sent:
@@ -58,6 +62,8 @@ class Admission:
     times the usual time of a rejection was accepted, and all is open again. So a full provider costs a dozen
     rejections, not as many as there are calls in flight.
 
+    A provider that shows no quotas and names no waits is tested more often: nothing else tells that it would take more.
+
     What a rejection says: the quota that its headers show as used up explains it; else, above the number that
     is known to fit in flight, that number; else, below it for the second time, the pace.
 
@@ -87,12 +93,13 @@ class Admission:
         self._wall: float | None = None  # so many fit in flight, and one more did not
         self._strikes = 0
         self._restarted = 0  # in flight when a probe was accepted after others were not, and all began anew
-        self._since = 0  # accepted since the last rejection that told something
+        self._since = 0  # accepted since the last strike
         self._probing = False
         self._probe: Sent | None = None
         self._probe_from_s = self._silent_s = 0.0
         self._gentle_from_s = self._gentle_until_s = 0.0
         self._refused_probes = 0
+        self._told = False  # the provider shows quotas or names waits
         self._blamed = False  # the limit or the pace, for the silence that goes on
 
     # Asking and sending
@@ -175,10 +182,11 @@ class Admission:
             self._strikes = 0
         if sent is self._probe:
             self._revive(now, in_flight)
-        if sent.generation == self.generation:
-            self.concurrency.accepted(now, work)
-            if self.pace.rate:
-                self.pace.accepted(self.trip_s)
+        fresh = sent.generation == self.generation
+        if fresh or self.concurrency.phase == "hold":
+            self.concurrency.accepted(now, work, self._patience_s)
+        if fresh and self.pace.rate:
+            self.pace.accepted(self.trip_s)
         if used is not None and sent.entries:
             self._settle(sent, 1.0, used)
 
@@ -190,6 +198,7 @@ class Admission:
     def failed(self, sent: Sent) -> None:
         """It ended in a way that says nothing of the limits."""
         self._forget_probe(sent)
+        self.concurrency.failed()
 
     def rejected(
         self,
@@ -214,7 +223,8 @@ class Admission:
             self.pace.stale()
             return False
         self.generation += 1
-        self._since = 0
+        hold_calls = HOLD_TOLD if self._told else HOLD_UNTOLD
+        self.concurrency.hold_calls, self.pace.hold_calls = hold_calls, 2 * hold_calls
         if self._probing:
             self._refused_probes += 1
             self.pace.stale()
@@ -226,6 +236,7 @@ class Admission:
 
     def heard(self, now: float, sent: Sent, quotas: tuple[Quota, ...], rejected: bool) -> None:
         """An answer shows quotas."""
+        self._told = True
         for quota in quotas:
             index = 0 if quota.unit == "requests" else 1
             since = self._totals[index] - sent.totals[index]
@@ -238,18 +249,26 @@ class Admission:
 
     def paused(self, now: float, until_s: float) -> None:
         """The provider asks everybody to wait: one probe goes first then."""
+        self._told = True
         if not self._probing:
             self._refused_probes, self._silent_s = 0, now
         self._probing = self.gated = True
         self._probe, self._probe_from_s = None, max(self._probe_from_s, until_s)
         self.pace.paused(until_s - now)
+        trips = (until_s - now) / max(1e-3, self.trip_s)
+        self.concurrency.rest(PAUSE_COST * self.concurrency.limit * trips * min(1.0, trips))
 
     # Probes
+
+    @property
+    def _patience_s(self) -> float:
+        """Whoever is in flight for so long was accepted."""
+        return max(LEAST_PATIENCE_S, PATIENCE * self._refusal_s)
 
     def _probe_wait_s(self, now: float) -> float:
         if self._probe is None:
             return self._probe_from_s - now
-        return self._probe.at_s + max(LEAST_PATIENCE_S, PATIENCE * self._refusal_s) - now
+        return self._probe.at_s + self._patience_s - now
 
     def _gentle_s(self, now: float) -> float:
         """After a silence many places are free; not all are filled at once."""
@@ -303,8 +322,9 @@ class Admission:
         if self.pace.doubtful:
             self.pace.off()
             return True
-        self._strikes += 1
-        return self._strikes < STRIKES and ordinal >= NEAR * self._wall
+        self._strikes, self._since = self._strikes + 1, 0
+        allowed = STRIKES_TOLD if self._told else STRIKES_UNTOLD
+        return self._strikes < allowed and ordinal >= NEAR * self._wall
 
     def _settle(self, sent: Sent, requests: float, tokens: float) -> None:
         for (unit, gate), entry in zip(self.ceilings, sent.entries, strict=False):

@@ -1,4 +1,4 @@
-"""How many requests may be in flight: a limit that doubles until it meets resistance, then holds just under it."""
+"""How many requests may be in flight: a limit that grows fast until it meets resistance, then holds just under it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Final
 
 USED: Final = 0.8  # a limit that was not filled this far is untested: no reason to raise it
 CUT: Final = 0.75  # a rejection leaves at least this much of what was in flight
-HOLD_CALLS: Final = 200  # accepted at a limit before it is tested again: so tests cost half a per cent
+GROWTH: Final = 2  # more for each accepted call at the start: three times as many each round
+HOLD_CALLS: Final = 200  # accepted at a limit before it is tested again: tests cost half a per cent
+MOST_STEP: Final = 1 / 8  # of the limit; where a larger step would be next, nobody knows how many fit
 STEEP: Final = 1.3  # a round that doubles and does less than this much more has met a knee
 ALIKE: Final = 0.99  # a lower limit is kept if throughput is no less than this
 GAIN: Final = 0.4  # a higher limit is kept if throughput rises by this share of the step
@@ -18,40 +20,45 @@ ENOUGH: Final = 20  # calls of a round from which its throughput means something
 class Concurrency:
     """A limit on requests in flight. No clock: moments are passed in.
 
-    A round is as many accepted calls as the limit was when it began, about one round trip. Only a limit that was at
-    least 80 % used grows:
+    Only a limit that was at least 80 % used grows:
 
-    - **start**: one more per accepted call, so it doubles each round (TCP slow start), until a call is rejected, or
-      two rounds in a row do hardly more than the best before them: more in flight takes longer and does not do more.
-    - **hold**: a call was rejected as the k-th in flight: k - 1 fit. After some hundred accepted calls one more is
-      tested; where that goes well for a round, the limit has moved, and doubles again.
+    - **start**: two more per accepted call, so it triples each round trip (TCP's slow start doubles), until a call is
+      rejected, or two rounds in a row do hardly more than one with half as many in flight: more takes longer and does
+      not do more. A round of it lasts until the limit has doubled.
+    - **hold**: a call was rejected as the k-th in flight: k - 1 fit. After so many accepted calls one more is tested,
+      and then 2, 3, 5, 8, ... for as long as none of them is rejected. Where an eighth more fits, the limit has moved,
+      and it starts again from there.
     - **knee**: throughput stopped growing. The limit goes to what by Little's law was in flight just there, then is
-      compared with one a fifth higher or lower, ever more rarely.
+      compared with one a fifth higher or lower over four round trips each, ever more rarely.
 
     Attributes:
         limit: requests in flight; a fraction counts from the next whole number on.
         minimum: it never falls below.
         maximum: it never rises above.
         phase: "start", "hold" or "knee".
+        hold_calls: accepted between two tests; each failed test is a rejection.
         peak: the most in flight since the round began, kept by whoever lets requests go.
         gated: time, not the limit, held somebody back in this round; its throughput says nothing of the limit.
     """
 
     __slots__ = (
         "_base",
-        "_best",
         "_calls",
         "_flat",
         "_hold",
         "_left",
         "_longest",
+        "_paces",
         "_quiet",
+        "_round",
         "_round_s",
-        "_testing",
+        "_step",
+        "_tested_s",
         "_trial",
         "_wait_s",
         "_work",
         "gated",
+        "hold_calls",
         "limit",
         "maximum",
         "minimum",
@@ -64,34 +71,38 @@ class Concurrency:
         self.minimum = minimum
         self.maximum = maximum
         self.phase = "start"
-        self._hold = HOLD_CALLS
-        self._testing = False  # one more than is known to fit
-        self._best = 0.0  # work per second, of the best round
+        self.hold_calls = self._hold = HOLD_CALLS
+        self._step = 0  # so many more than are known to fit are tested
+        self._tested_s: float | None = None  # since when all of them are in flight
+        self._paces: list[tuple[int, float]] = []  # limit and work per second, of each round of the start
         self._wait_s = 0.0  # mean time of an answer in the steepest part of the start
         self._flat = 0
         self._trial = 0.0  # the limit before the one on trial; 0: none is
         self._base = 0.0  # work per second before the trial
         self._quiet = self._longest = 4  # rounds until the next trial
-        self._left = self._calls = int(limit)
+        self._calls = int(limit)
+        self._left = self._round = self._round_calls()
         self._round_s: float | None = None
         self._work = 0.0
         self.peak = 0
         self.gated = False
 
-    def accepted(self, now: float, work: float = 1.0) -> None:
+    def accepted(self, now: float, work: float = 1.0, patience_s: float = 0.0) -> None:
         """A call that was sent at this limit came back with an answer.
 
         Args:
             now: seconds on any clock.
             work: what it did, in any unit of work: output tokens, or calls.
+            patience_s: a call in flight for so long was accepted, though not answered yet.
         """
         if self._round_s is None:
             self._round_s = now
         self._work += work
         if self.phase == "start" and not self._flat and self.peak >= USED * self._calls:
-            self._set(self.limit + 1)
+            self._set(self.limit + GROWTH)
         elif self.phase == "hold":
             self._hold -= 1
+            self._test(now, patience_s)
         self._left -= 1
         if self._left <= 0:
             self._end_round(now)
@@ -105,14 +116,24 @@ class Concurrency:
         """
         deepest = CUT * min(self.limit, max(self.peak, in_flight))
         self.phase = "hold"
-        self._hold, self._testing = HOLD_CALLS, False
+        self._hold, self._step = self.hold_calls, 0
         self._set(min(self.limit, max(ordinal - 1, deepest)))
         self.begin_round()
 
+    def failed(self) -> None:
+        """A call ended that may never have counted for the provider: no test is judged by what is in flight now."""
+        if self._step:
+            self._set(self.limit - self._step)
+            self._step, self._hold = 0, ENOUGH
+
+    def rest(self, calls: float) -> None:
+        """Test nothing before so many more calls were accepted."""
+        self._hold = max(self._hold, int(calls))
+
     def restart(self, limit: float) -> None:
-        """So many fit now, and nobody knows how many more: double again from here."""
+        """So many fit now, and nobody knows how many more: grow fast again from here."""
         self.phase = "start"
-        self._best = self._wait_s = 0.0
+        self._paces, self._wait_s = [], 0.0
         self._flat = 0
         self._set(limit)
         self.begin_round()
@@ -120,9 +141,14 @@ class Concurrency:
     def begin_round(self) -> None:
         """Forget what was measured since the last round."""
         self._calls = max(1, int(self.limit))
-        self._left = self._calls * (KNEE_ROUND if self.phase == "knee" else 1)
+        self._left = self._round = self._round_calls()
         self._round_s, self._work = None, 0.0
         self.peak, self.gated = 0, False
+
+    def _round_calls(self) -> int:
+        if self.phase == "knee":
+            return KNEE_ROUND * self._calls
+        return max(1, self._calls // GROWTH) if self.phase == "start" else self._calls
 
     def _set(self, limit: float) -> None:
         self.limit = max(self.minimum, min(self.maximum, limit))
@@ -132,39 +158,49 @@ class Concurrency:
         passed = now - (now if self._round_s is None else self._round_s)
         pace = self._work / passed if passed > 0 else 0.0
         if self.phase == "start":
-            self._climb(calls, pace, calls / passed if passed > 0 else 0.0)
-        elif self.phase == "hold":
-            self._test(used)
-        elif used and pace > 0 and not self.gated:
+            self._climb(calls, pace, self._round / passed if passed > 0 else 0.0)
+        elif self.phase == "knee" and used and pace > 0 and not self.gated:
             self._try(pace)
         self.begin_round()
         self._round_s = now
 
     def _climb(self, calls: int, pace: float, rate: float) -> None:
         """One round of the start: has it met a knee?"""
-        if calls < ENOUGH or pace <= 0 or self.gated or calls >= self.maximum:
+        if self._round < ENOUGH or pace <= 0 or self.gated:
             self._flat = 0
             return
-        if pace >= STEEP * self._best:
-            self._wait_s, self._flat = calls / rate, 0
-        else:
-            self._flat += 1
+        best = max((before for level, before in self._paces if level <= calls / 2), default=0.0)
+        self._paces.append((calls, pace))
+        if pace >= STEEP * best:
+            self._flat = 0
+            if calls < self.maximum:
+                self._wait_s = calls / rate
+            return
+        self._flat += 1
         if self._flat >= 2:
             self.phase = "knee"
-            self._set(max(self.limit / 4, min(self.limit / STEP, rate * self._wait_s)))
+            self._set(max(self.limit / 4, min(self.limit / STEEP, rate * self._wait_s)))
             self._base = self._trial = 0.0
             self._quiet = self._longest = 1
-        self._best = max(self._best, pace)
 
-    def _test(self, used: bool) -> None:
-        """One round of the hold: test one more; where that fits for a round, the limit has moved."""
-        if self._hold > 0 or not used:
-            return
-        if self._testing:
+    def _test(self, now: float, patience_s: float) -> None:
+        """One call of the hold: test one more, then 2, 3, 5, 8, ... for as long as none of them is rejected."""
+        if not self._step:
+            if self._hold <= 0 and self.peak >= USED * self._calls and self.limit < self.maximum:
+                self._test_with(1)
+        elif self.peak < int(self.limit):
+            pass  # they are not all in flight yet
+        elif self._tested_s is None:
+            self._tested_s, self._hold = now, ENOUGH
+        elif now - self._tested_s >= patience_s and self._hold <= 0:
+            self._test_with((3 * self._step + 1) // 2)
+
+    def _test_with(self, more: int) -> None:
+        if more > max(1, MOST_STEP * self.limit):
             self.restart(self.limit)
         else:
-            self._testing = True
-            self._set(self.limit + 1)
+            self._step, self._tested_s = more, None
+            self._set(self.limit + more)
 
     def _try(self, pace: float) -> None:
         """One round near the knee: keep the limit on trial, or go back; then wait for the next trial."""

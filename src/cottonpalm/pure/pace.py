@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-UNDER: Final = 0.97  # of the learnt rate: what is left over fills the provider's bucket again
+UNDER: Final = 0.99  # of the learnt rate: what is left over fills the provider's bucket again
 SLOWER: Final = 0.8  # after a rejection from which no rate can be told
 FEW: Final = 8  # calls accepted between two rejections that tell nothing
-HOLD_CALLS: Final = 400  # accepted at a learnt rate before a higher one is tried
-LONGEST_HOLD: Final = 1_200
-UNSURE, SURE, STEEPEST = 0.1, 0.02, 0.5  # growth a round: rate unknown, known, long unopposed
+LONGEST: Final = 3  # times `hold_calls`
+UNSURE, SURE, STEEPEST = 0.1, 0.05, 0.5  # growth a round: rate unknown, known, long unopposed
 WHOLE: Final = 1.0 - 1e-9  # one call, as far as sums of fractions go
 SPARE_S: Final = 0.1  # of the rate, saved up while the line was empty
 APART: Final = 0.3  # a sample that differs by more than this means that the limit has moved
@@ -23,6 +22,7 @@ class Pace:
 
     Attributes:
         rate: calls per second; 0 while it is off.
+        hold_calls: accepted at a learnt rate before a higher one is tried; more often after it failed.
         learnt: calls per second as measured between rejections; 0 while unknown.
     """
 
@@ -40,12 +40,14 @@ class Pace:
         "_saved_s",
         "_since",
         "_taken",
+        "hold_calls",
         "learnt",
         "rate",
     )
 
     def __init__(self) -> None:
         self.rate = self.learnt = 0.0
+        self.hold_calls = 400
         self._level = self._at = self._saved_s = 0.0
         self._taken = self._rejected = 0
         self._mark, self._mark_s = 0, -1.0  # accepted sends and moment of the last episode's first rejection
@@ -127,7 +129,7 @@ class Pace:
         self._premature = self._premature + 1 if held and alike else 0
         slower = SLOWER * min(self.rate or rate, rate)
         if told and self.learnt and slower <= UNDER * self.learnt:
-            self._hold = min(LONGEST_HOLD, max(HOLD_CALLS, 2 * self._hold)) if alike else 0
+            self._hold = min(LONGEST * self.hold_calls, max(self.hold_calls, 2 * self._hold)) if alike else 0
             self._growth = SURE if alike else UNSURE
             self._set(now, max(1 / trip_s, UNDER * self.learnt))
         else:
@@ -165,9 +167,9 @@ class Pace:
         self.rate, self._at = rate, now
 
     def _grow(self, trip_s: float) -> None:
-        self._round = max(10, int(self.rate * trip_s))
+        self._round = max(10, int(self.rate * trip_s / 2))
         if not self._bound:
-            if self._since > 2 * self._round + self._hold:
+            if self._since > 4 * self._round + self._hold:
                 self.off()
             return
         self._bound = False
