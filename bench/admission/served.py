@@ -1,0 +1,164 @@
+"""A provider of the simulator behind real HTTP, in a process of its own: OpenAI's chat completions on 127.0.0.1.
+
+The same limits and servers decide, here in real time. A row's text begins with its number, which says how long its
+answer takes: the n-th row is the same as in the simulator, whoever sends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from bench.admission.calls import NET_S, Reply
+from bench.admission.provider import FAILS_AFTER_S
+from bench.admission.scaled import BY_NAME
+
+if TYPE_CHECKING:
+    from bench.admission.calls import Call
+    from bench.admission.scenarios import Scenario
+
+_REASONS = {200: "OK", 429: "Too Many Requests", 500: "Internal Server Error"}
+
+
+class Served:
+    """One run of one scenario. Time begins with the first request."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self._provider, self._workload = scenario.provider(seed), scenario.workload(seed)
+        self._calls: list[Call] = []
+        self._ends: dict[Call, asyncio.Future[None]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._began: float | None = None
+        self.begun = asyncio.Event()
+        self.good: list[float] = []
+        self.rejected: list[float] = []
+        self.failed = self.in_flight = self.peak = 0
+        self.latest_s = 0.0  # by how much a timer of this process was ever late
+
+    def seen(self) -> dict[str, Any]:
+        """What the client has seen, by the seconds after its first request."""
+        return {
+            "good": self.good, "rejected": self.rejected, "failed": self.failed, "peak": self.peak,
+            "latest_s": self.latest_s,
+        }  # fmt: skip
+
+    async def answer(self, body: bytes) -> tuple[Call, Reply]:
+        """Take one request all the way."""
+        number = int(orjson.loads(body)["messages"][-1]["content"].split(maxsplit=1)[0])
+        while len(self._calls) <= number:
+            self._calls.append(self._workload.next())
+        call = self._calls[number]
+        if self._began is None:
+            self._began = self._loop.time()
+            self.begun.set()
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            return call, await self._taken(call)
+        finally:
+            self.in_flight -= 1
+
+    async def _taken(self, call: Call) -> Reply:
+        await asyncio.sleep(NET_S)
+        now = self._now()
+        if (refused := self._provider.refusal(now, call)) is not None:
+            await asyncio.sleep(NET_S if refused.status == 429 else NET_S + FAILS_AFTER_S)
+            if refused.status == 429:
+                self.rejected.append(self._now())
+            else:
+                self.failed += 1
+            return refused
+        headers = self._provider.said(now)
+        ended = self._ends[call] = self._loop.create_future()
+        self._begin(self._provider.server.enter(call))
+        await ended
+        await asyncio.sleep(NET_S)
+        self.good.append(self._now())
+        return Reply(200, headers)
+
+    def _now(self) -> float:
+        assert self._began is not None
+        return self._loop.time() - self._began
+
+    def _begin(self, started: list[tuple[Call, float]]) -> None:
+        for call, takes_s in started:
+            due = self._loop.time() + takes_s
+            self._loop.call_at(due, self._leaves, call, due)
+
+    def _leaves(self, call: Call, due: float) -> None:
+        self.latest_s = max(self.latest_s, self._loop.time() - due)
+        self._provider.leave(self._now(), call)
+        self._begin(self._provider.server.leave(call))
+        if not (ended := self._ends.pop(call)).done():
+            ended.set_result(None)
+
+
+async def connection(served: Served, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """HTTP/1.1, one request after the other."""
+    try:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
+            body = await reader.readexactly(int(length or 0))
+            if head.startswith(b"get "):
+                writer.write(written(200, {}, served.seen()))
+            else:
+                call, reply = await served.answer(body)
+                writer.write(written(reply.status, reply.headers, said(call, reply.status)))
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()  # the client has gone
+
+
+def said(call: Call, status: int) -> dict[str, Any]:
+    """A body as OpenAI writes it."""
+    if status != 200:
+        code = "rate_limit_exceeded" if status == 429 else None
+        return {"error": {"message": _REASONS.get(status, "?"), "type": "requests", "code": code}}
+    usage = {
+        "prompt_tokens": call.tokens_in, "completion_tokens": call.tokens_out, "total_tokens": call.tokens,
+    }  # fmt: skip
+    choice = {
+        "index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"row {call.number}"},
+    }  # fmt: skip
+    return {
+        "id": f"chatcmpl-{call.number}", "object": "chat.completion", "created": 1_700_000_000,
+        "model": "gpt-4o-mini", "choices": [choice], "usage": usage,
+    }  # fmt: skip
+
+
+def written(status: int, headers: dict[str, str], body: dict[str, Any]) -> bytes:
+    """A whole response."""
+    content = orjson.dumps(body)
+    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}", "content-type: application/json"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines += [f"content-length: {len(content)}", "", ""]
+    return "\r\n".join(lines).encode() + content
+
+
+async def serve(scenario: Scenario, seed: int) -> None:
+    """Until SIGTERM: prints its port, then `begun` at the first request."""
+    served, over = Served(scenario, seed), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    server = await asyncio.start_server(
+        lambda reader, writer: connection(served, reader, writer), "127.0.0.1", 0, backlog=1024
+    )
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await served.begun.wait()
+    print("begun", flush=True)
+    await over.wait()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(prog="python -m bench.admission.served", description=__doc__)
+    options.add_argument("scenario", choices=list(BY_NAME))
+    options.add_argument("--seed", type=int, default=0)
+    given = options.parse_args()
+    asyncio.run(serve(BY_NAME[given.scenario], given.seed))
+
+
+if __name__ == "__main__":
+    main()
