@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -172,10 +173,11 @@ def main() -> None:
     options.add_argument("--client", action="append", choices=list(CLIENTS), help="only this one; likewise")
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # its processes end with it
     print(
-        f"A minute scaled to {MINUTE_S:.0f} s, an answer's median to {TRIP_S} s. Goodput over the oracle's, rejected per\n"
-        "accepted, each beside the simulator's of the same scenario and seed; the client's CPU and its wait for a core,\n"
-        "of one core; the machine's load.\n"
+        f"A minute scaled to {MINUTE_S:.0f} s, an answer's median to {TRIP_S} s. Goodput over the oracle's, rejected\n"
+        "per accepted, each beside the simulator's of the same scenario and seed; the client's CPU and its wait\n"
+        "for a core, of one core; the machine's load.\n"
     )
     show(HEAD)
     for scenario in given.scenario or [scenario.name for scenario in SCALED]:
