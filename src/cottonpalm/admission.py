@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from cottonpalm.model import Bottleneck
     from cottonpalm.request.account import RunAccount
     from cottonpalm.rows import Rows
     from cottonpalm.window import Window
@@ -64,16 +65,16 @@ class Admission:
         """
         return sys.maxsize if self._whole else max(ROOM // 2, int(self._times * self._account.limit()))
 
-    def holding_back(self, rows: Rows, window: Window, room: int) -> str:
-        """Why no more rows start, now that one has just ended; "own": only our own work is in the way."""
+    def holding_back(self, rows: Rows, window: Window, room: int) -> Bottleneck:
+        """Why no more rows start; "concurrency" also where other limits may be in the way of the requests."""
         if self.held:
             return "held"
-        if rows.owed >= room:
-            return "reader"
+        if 2 * max(rows.unread, rows.unwritten) >= room:
+            return "reader" if rows.unread >= rows.unwritten else "store"
         if self._account.waiting:
-            return "limit"
+            return "concurrency"
         if not window:
             return "tail" if rows.feed.done else "source"
         if self.cap is not None and rows.active + 1 >= self.cap:
             return "cap"
-        return "own" if self.want(rows.active + 1) else "limit"
+        return "" if self.want(rows.active + 1) else "concurrency"

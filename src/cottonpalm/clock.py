@@ -1,7 +1,8 @@
-"""The two clocks of the library, and the only place that imports `time`.
+"""The clocks of the library, and the only place that imports `time`.
 
 `now()` measures durations: monotonic seconds, the same for every loop and thread. `wall()` stamps what outlives the
-process: Unix seconds. Tests replace both at once (`cottonpalm.testing.virtual_run`).
+process: Unix seconds. `cpu()` is what this process has used. Tests replace all at once
+(`cottonpalm.testing.virtual_run`).
 """
 
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 
 _now: Callable[[], float] = time.monotonic
 _wall: Callable[[], float] = time.time
+_cpu: Callable[[], float] = time.process_time
 
 
 def now() -> float:
@@ -22,12 +24,21 @@ def wall() -> float:
 
 
 def cpu() -> float:
-    """CPU seconds of this process so far, all threads together; never replaced."""
-    return time.process_time()
+    """CPU seconds of this process so far, all threads together; 0 where `now` is replaced, whose seconds are others."""
+    return _cpu()
 
 
-def replace(now_: Callable[[], float] | None = None, wall_: Callable[[], float] | None = None) -> None:
+def replace(
+    now_: Callable[[], float] | None = None,
+    wall_: Callable[[], float] | None = None,
+    cpu_: Callable[[], float] | None = None,
+) -> None:
     """Use other sources of time; None puts the real ones back. For tests on a virtual loop."""
-    global _now, _wall  # noqa: PLW0603 - one clock for the process is the point
+    global _now, _wall, _cpu  # noqa: PLW0603 - one clock for the process is the point
     _now = now_ or time.monotonic
     _wall = wall_ or time.time
+    _cpu = cpu_ or (time.process_time if now_ is None else _none)
+
+
+def _none() -> float:
+    return 0.0

@@ -41,9 +41,15 @@ class Emitter:
         self._outcomes: list[Outcome] = []
         self._timer: asyncio.TimerHandle | None = None
         self._under_way = False
+        self._writing = 0  # outcomes of the group under way
         self._asked = False  # a flush was asked for while a group was under way
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def held(self) -> int:
+        """Outcomes that are not durable yet."""
+        return self._writing + len(self._outcomes)
 
     async def drained(self) -> None:
         """Flush, and wait until all that was put is durable and handed over."""
@@ -79,7 +85,7 @@ class Emitter:
         rows, outcomes = self._rows, self._outcomes
         self._rows, self._outcomes, self._under_way, self._asked = [], [], True, False
         spent = None if self._spent is None else self._spent()
-        self._began_s = clock.now()
+        self._writing, self._began_s = len(rows), clock.now()
         self._store.write(rows, lambda error: self._written(outcomes, error), spent)
 
     def _written(self, outcomes: list[Outcome], error: BaseException | None) -> None:
@@ -90,7 +96,7 @@ class Emitter:
             return  # the loop is closed: nobody reads any more, and the rows are stored
 
     def _durable(self, outcomes: list[Outcome], error: BaseException | None) -> None:
-        self._under_way = False
+        self._under_way, self._writing = False, 0
         self._waited(clock.now() - self._began_s)
         if error is not None:
             lost, self._rows, self._outcomes = outcomes + self._outcomes, [], []

@@ -35,6 +35,7 @@ from cottonpalm.stall import StallWatch
 from cottonpalm.stores.codec import pack
 from cottonpalm.tally import CacheCounts, Stats, Tally
 from cottonpalm.threads import BLOCKS_A_LOOP, Crew
+from cottonpalm.watch import Watch
 from cottonpalm.window import Window
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from cottonpalm.gates.memory import CacheMemory
     from cottonpalm.job import Job
     from cottonpalm.judge import Judge
+    from cottonpalm.model import Bottleneck
     from cottonpalm.observers.report import Report
     from cottonpalm.protocols import Gate, Inner, Observer, RunStore
     from cottonpalm.request.account import RunAccount
@@ -81,6 +83,7 @@ class Engine:
         self._cached = CacheCounts()
         self._spikes = Spikes()
         self._profiler = Profiler(self._look, cached=job.cache is not None)
+        self._watch = Watch(account, self._holding_back, self._profiler.look)
         self._started, self._finished = clock.now(), False
         self._rows: Rows | None = None
         self._chunks: Chunks | None = None
@@ -187,12 +190,16 @@ class Engine:
         self.account.on_stop = self._request_stopped
         self.account.measure = self._profiler if self.job.many else None
         self.account.emit = self._emit_from_anywhere if self._observers else None
+        self._watch.emit = self._emit if self._observers else None
+        if self.job.many:
+            self._watch.open(loop)
         self._emit(RunStarted(self.job.name, self.job.total))
         rows.closing = self.stopped is not None
         try:
             await executor.run(rows)
         finally:
             stall.close()
+            self._watch.close()
             try:
                 await rows.feed.aclose()
             finally:  # whatever the source does, what was answered is stored
@@ -415,13 +422,12 @@ class Engine:
         return self._profiler.report(self.reader.stored)
 
     def _look(self) -> Look:
-        rows, account = self._rows, self.account
-        state = (
-            ""
-            if rows is None or self._finished
-            else self._admission.holding_back(rows, self._window, self.outbox.room)
-        )
-        return Look(state, account.limit(), account.in_flight())
+        return Look(self._watch.now().what, self.account.limit(), self.account.in_flight())
+
+    def _holding_back(self) -> Bottleneck:
+        if (rows := self._rows) is None or self._finished:
+            return ""
+        return self._admission.holding_back(rows, self._window, self.outbox.room)
 
     def stats(self) -> Stats:
         """A snapshot, from any thread."""
@@ -435,6 +441,9 @@ class Engine:
             in_flight=0 if rows is None or self._finished else max(0, rows.active),
             waiting=self.account.waiting,
             limit=self.account.limit(),
+            requests=self.account.in_flight(),
+            binding=self._watch.binding,
+            pause_s=self.account.pause_s(),
             cost_pico=tally.cost_pico,
             cost_known=tally.cost_known,
             reported_pico=self.account.spending.reported,

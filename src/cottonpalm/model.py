@@ -10,6 +10,27 @@ from typing import Any, Final, Literal, TypeAlias
 PICO: Final = 10**12  # pico-dollars in a dollar; 63 bits hold nine million dollars
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 CostSource: TypeAlias = Literal["reported", "estimated"]
+Bottleneck: TypeAlias = Literal[
+    "concurrency",  # requests in flight: as many as the provider takes
+    "maximum",  # requests in flight: as many as the settings allow
+    "requests",  # the provider's quota of requests
+    "tokens",  # the provider's quota of tokens
+    "pace",  # the provider's rate of requests, found by its rejections
+    "own requests",  # the user's own ceiling of requests per minute
+    "own tokens",  # the user's own ceiling of tokens per minute
+    "probe",  # it rejected some: one request at a time asks whether it takes more
+    "pause",  # a wait that it asked for
+    "down",  # it does not work, and is asked again now and then
+    "budget",  # money
+    "cpu",  # this process's own
+    "reader",  # whoever takes the outcomes
+    "store",  # the disk
+    "source",  # whoever gives the rows
+    "cap",  # the user's own bound of rows at once
+    "held",  # `run.pause()`
+    "tail",  # no more rows: the last ones are under way
+    "",  # nothing
+]
 
 
 class Kind(StrEnum):
@@ -268,6 +289,28 @@ class EndpointRests(Event):
     seconds: float
     message: str
     kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChanged(Event):
+    """Another number of requests may be in flight at a key now; told at most twice a second."""
+
+    key: str  # host and model, without the account
+    limit: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Binding(Event):
+    """Something else keeps the run from being faster now; told once it has lasted for a moment.
+
+    Attributes:
+        what: see `Bottleneck`; "" for nothing.
+        key: host and model where it is a provider's limit, else "".
+    """
+
+    what: Bottleneck
+    key: str
 
 
 @dataclass(frozen=True, slots=True)

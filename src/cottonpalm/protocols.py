@@ -52,9 +52,6 @@ class Measure(Protocol):
     def waited(self, what: Literal["permit", "pause", "backoff"], seconds: float) -> None:
         """A request has waited so long: in line, for the end of a provider's pause, before its next try."""
 
-    def paused(self, seconds: float) -> None:
-        """A provider asked all requests to wait so long."""
-
 
 class StoredRow(NamedTuple):
     """What the store keeps of one row. `status`: 1 ok, 2 failed and retryable, 3 failed for good.

@@ -77,6 +77,16 @@ class Rows:
         """Outcomes that were promised and not yet taken by the reader."""
         return self.let_in - self._outbox.taken
 
+    @property
+    def unread(self) -> int:
+        """Outcomes that the reader could take."""
+        return len(self._outbox)
+
+    @property
+    def unwritten(self) -> int:
+        """Outcomes on their way to the disk."""
+        return self._emitter.held
+
     def next(self) -> Item | None:
         """Let one row in, or None: not now. The only place that does."""
         outbox, window = self._outbox, self._window

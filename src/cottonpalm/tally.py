@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.model import Usage
 
 if TYPE_CHECKING:
-    from cottonpalm.model import Outcome
+    from cottonpalm.model import Binding, Outcome
 
 SHARE_FROM: Final = 100  # a share of failures is judged from this many finished rows on
 
@@ -49,6 +49,9 @@ class CacheCounts:
 class Stats:
     """A snapshot of a run. `stored` rows were found done; the other counts are this process's work.
 
+    `requests` are in flight, `binding` is what keeps the run from being faster, `pause_s` the seconds
+    for which a provider wants to be left alone, the longest of them.
+
     `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
     `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
     """
@@ -61,6 +64,9 @@ class Stats:
     in_flight: int
     waiting: int
     limit: float
+    requests: int
+    binding: Binding
+    pause_s: float
     cost_pico: int
     cost_known: bool
     reported_pico: int

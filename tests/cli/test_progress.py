@@ -13,6 +13,7 @@ from rich.console import Console
 from cottonpalm import clock
 from cottonpalm.cli.summary import Counts, Distinct, Summary, Tally, resume_command, retry_command
 from cottonpalm.model import (
+    Binding,
     BudgetShare,
     ErrorRecord,
     Kind,
@@ -29,15 +30,19 @@ from cottonpalm.observers.words import clean, count, duration, money, rate, shar
 VIEW = View(done=412, failed=2, total=1000, exact=True, in_flight=16, limit=20.0, per_s=6.9, cost="$0.0123")
 
 
+NOTHING = Binding("", "")
+
+
 @dataclass(frozen=True)
 class Numbers:
     total: int | None = None
     stored: int = 0
     ok: int = 0
     failed: int = 0
-    in_flight: int = 0
-    waiting: int = 0
+    requests: int = 0
     limit: float = 10.0
+    binding: Binding = NOTHING
+    pause_s: float = 0.0
     cost_pico: int = 0
     cost_known: bool = True
     chunks: int | None = None
@@ -56,8 +61,8 @@ def shown(console: Console) -> str:
 
 
 def test_a_plain_line_says_it_all_in_80_columns() -> None:
-    assert VIEW.line() == "412 of 1,000 (41 %), 1 min 25 s left, 2 failed, 16 in flight, limit 20, 6.9/s"
-    assert VIEW.line(200).endswith("6.9/s, $0.0123")
+    assert VIEW.line() == ("412 of 1,000 (41 %), 1 min 25 s left, 2 failed, 16/20 in flight, 6.9/s, $0.0123")
+    assert replace(VIEW, binds="token quota").line().endswith("16/20 in flight, token quota")
 
 
 @pytest.mark.parametrize("done", [0, 1, 999_999_999])
@@ -130,7 +135,7 @@ def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds() -> None:
             progress._tick()
     finally:
         clock.replace()
-    assert shown(console).splitlines() == ["5 of 10 (50 %), 0 failed, 0 in flight, limit 10, 0/s, $0"] * 2
+    assert shown(console).splitlines() == ["5 of 10 (50 %), 0 failed, 0/10 in flight, 0/s, $0"] * 2
 
 
 def test_on_a_terminal_the_display_is_redrawn_and_taken_away_at_the_end() -> None:

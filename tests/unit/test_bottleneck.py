@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from cottonpalm.pure.bottleneck import bound_by
+
+if TYPE_CHECKING:
+    from cottonpalm.model import Bottleneck
 
 pytestmark = pytest.mark.core
 
@@ -12,16 +17,20 @@ pytestmark = pytest.mark.core
 @pytest.mark.parametrize(
     ("states_s", "cpu_s", "said"),
     [
-        ({"limit": 92.0}, 5.0, ["The limit on requests in flight (40 at the end) bound 92% of the run."]),
-        ({"reader": 50.0, "limit": 30.0, "tail": 15.0}, 5.0, ["For 50%", "The limit on"]),
-        ({"pause": 200.0}, 0.0, ["The provider asked for waits that covered 100%"]),
-        ({"cap": 60.0}, 95.0, ["This process's own CPU was busy for 95%", "Your own bound"]),
-        ({"own": 99.0, "limit": 1.0}, 3.0, ["Nothing held the run back"]),
+        (
+            {"concurrency": 92.0},
+            5.0,
+            ["The limit on requests in flight (40 at the end) bound 92% of the run."],
+        ),
+        ({"reader": 50.0, "concurrency": 30.0, "tail": 15.0}, 5.0, ["For 50%", "The limit on"]),
+        ({"pause": 200.0}, 0.0, ["Waits that the provider asked for covered 100%"]),
+        ({"cap": 60.0}, 95.0, ["For 95% of the run this process's own CPU", "Your own bound"]),
+        ({"": 99.0, "concurrency": 1.0}, 3.0, ["Nothing held the run back"]),
         ({}, 0.0, ["Nothing held the run back"]),
     ],
 )
 def test_what_took_the_longest_is_said_first(
-    states_s: dict[str, float], cpu_s: float, said: list[str]
+    states_s: dict[Bottleneck, float], cpu_s: float, said: list[str]
 ) -> None:
     found = bound_by(states_s, 100.0, cpu_s, 40.0)
     assert len(found) == len(said)
@@ -34,4 +43,4 @@ def test_the_cpu_of_a_moment_tells_nothing() -> None:
 
 
 def test_a_run_of_no_time_was_bound_by_nothing() -> None:
-    assert bound_by({"limit": 1.0}, 0.0, 0.0, 1.0) == ()
+    assert bound_by({"concurrency": 1.0}, 0.0, 0.0, 1.0) == ()

@@ -16,7 +16,7 @@ from cottonpalm.pure.timeline import Point, Timeline
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cottonpalm.model import Item, Outcome
+    from cottonpalm.model import Bottleneck, Item, Outcome
 
 Wait: TypeAlias = Literal["queue", "permit", "pause", "backoff", "call", "store"]
 WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call", "store")
@@ -25,6 +25,7 @@ TYPES: Final = 50  # different types of errors that are told apart, per kind
 MODELS: Final = 100
 REST: Final = "other"
 LOOK_EVERY_S: Final = 0.05
+IDLE: Final[tuple[Bottleneck, ...]] = ("held", "reader", "source")  # nobody's fault but those outside
 MANY: Final = 1024  # values are counted at the latest when so many have gathered
 
 
@@ -55,7 +56,7 @@ class Values:
 class Look(NamedTuple):
     """One look at the run: what holds more rows back, and how many requests may be and are in flight."""
 
-    state: str
+    state: Bottleneck
     limit: float
     in_flight: int
 
@@ -74,7 +75,7 @@ class Profiler:
     """Fed by the engine (rows, on its loop) and by the request level (requests, from any thread). Changes nothing.
 
     Args:
-        look: looks at the run; called a few times a second while rows finish.
+        look: looks at the run; called a few times a second.
         cached: there is a cache, so rows that are asked are misses.
     """
 
@@ -83,8 +84,7 @@ class Profiler:
         self._began, self._cpu = clock.now(), clock.cpu()
         self._ended: float | None = None
         self._looked = self._began
-        self._states_s: dict[str, float] = {}
-        self._paused_until = self._began
+        self._states_s: dict[Bottleneck, float] = {}
         self._rows, self._limits, self._flights = Timeline(), Timeline(), Timeline()
         self._latency = Values()
         self._waits = {name: Values() for name in WAITS}
@@ -127,6 +127,10 @@ class Profiler:
             self._used(outcome)
         if len(self._slowest) < TOP or latency_s > self._slowest[0][0]:
             _keep(self._slowest, latency_s, outcome)
+
+    def look(self) -> None:
+        """Some time has passed, whether rows ended in it or not."""
+        self._look_at(clock.now())
 
     def restarted(self) -> None:
         """A streamed row starts over."""
@@ -199,16 +203,6 @@ class Profiler:
         if values.many:
             values.counted()
 
-    def paused(self, seconds: float) -> None:
-        """A provider asked everybody to wait so long; pauses that overlap count once."""
-        now = clock.now()
-        with self._lock:
-            until = now + seconds
-            more_s = until - max(now, self._paused_until)
-            if more_s > 0:
-                self._states_s["pause"] = self._states_s.get("pause", 0.0) + more_s
-                self._paused_until = until
-
     # -- what it came to
 
     def end(self) -> None:
@@ -225,7 +219,7 @@ class Profiler:
         now = self._ended if self._ended is not None else clock.now()
         wall_s, done = max(0.0, now - self._began), self._ok + self._failed
         states_s = dict(self._states_s)
-        idle_s = sum(states_s.get(state, 0.0) for state in ("held", "reader", "source"))
+        idle_s = sum(states_s.get(state, 0.0) for state in IDLE)
         cost_usd = self._cost_pico / PICO if self._cost_known else None
         waits = {name: values.counted() for name, values in self._waits.items()}
         return Report(
@@ -256,6 +250,7 @@ class Profiler:
             slowest=_top(self._slowest, 1.0),
             dearest=_top(self._dearest, 1 / PICO),
             bound_by=bound_by(states_s, wall_s, clock.cpu() - self._cpu, self._look().limit),
+            bound_s={state: seconds for state, seconds in sorted(states_s.items()) if state},
         )
 
     def _over_time(self, wall_s: float) -> tuple[Moment, ...]:

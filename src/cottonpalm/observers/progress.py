@@ -19,6 +19,7 @@ from rich.text import Text
 
 from cottonpalm import clock
 from cottonpalm.model import (
+    Binding,
     BudgetShare,
     CostSpike,
     Event,
@@ -29,7 +30,7 @@ from cottonpalm.model import (
     RunEnded,
     RunStarted,
 )
-from cottonpalm.observers.words import clean, duration, money, rate, share_of_budget, told
+from cottonpalm.observers.words import binds, clean, duration, money, rate, share_of_budget, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,16 +62,20 @@ class Snapshot(Protocol):
         """Rows failed in this process."""
 
     @property
-    def in_flight(self) -> int:
-        """Rows on their way."""
-
-    @property
-    def waiting(self) -> int:
-        """Requests of these rows that wait for a permit."""
+    def requests(self) -> int:
+        """Requests in flight."""
 
     @property
     def limit(self) -> float:
-        """How many requests may be in flight."""
+        """How many may be."""
+
+    @property
+    def binding(self) -> Binding:
+        """What keeps the run from being faster."""
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds for which a provider wants to be left alone."""
 
     @property
     def cost_pico(self) -> int:
@@ -118,6 +123,7 @@ class View:
     per_s: float | None
     cost: str | None
     chunks: str | None = None
+    binds: str = ""
 
     @property
     def left_s(self) -> float | None:
@@ -135,10 +141,10 @@ class View:
 
     def details(self) -> list[str]:
         """Everything else, the most wanted first."""
-        parts = [f"{self.failed:,} failed", f"{self.in_flight} in flight, limit {self.limit:.0f}"]
-        if self.per_s is not None:
-            parts.append(rate(self.per_s) if self.per_s else "0/s")
-        return parts + [part for part in (self.chunks, self.cost) if part]
+        flight = f"{self.in_flight}/{self.limit:.0f} in flight"
+        per_s = "" if self.per_s is None else rate(self.per_s) if self.per_s else "0/s"
+        parts = [f"{self.failed:,} failed", flight, self.binds, per_s, self.chunks, self.cost]
+        return [part for part in parts if part]
 
     def eta(self) -> str:
         """`1 min 25 s left`, or nothing."""
@@ -288,13 +294,12 @@ class Progress:
             failed=stats.failed,
             total=total,
             exact=exact,
-            in_flight=max(
-                0, min(stats.in_flight - stats.waiting, int(stats.limit))
-            ),  # others are being prepared
+            in_flight=stats.requests,
             limit=stats.limit,
             per_s=per_s,
             cost=cost,
             chunks=_chunks(stats.chunks, stats.chunks_total),
+            binds=binds(stats.binding.what, stats.pause_s),
         )
 
     def picture(self, view: View) -> Table:

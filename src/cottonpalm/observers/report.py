@@ -100,6 +100,8 @@ class Report:
         by_model: what each model was asked.
         slowest, dearest: at most ten rows each.
         bound_by: one or two sentences on what kept the run from being faster.
+        bound_s: seconds of the run by what kept it from being faster, see `cottonpalm.model.Bottleneck`; two things may
+            do so at once.
     """
 
     counts: Counts
@@ -118,6 +120,7 @@ class Report:
     slowest: tuple[TopRow, ...]
     dearest: tuple[TopRow, ...]
     bound_by: tuple[str, ...]
+    bound_s: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values that JSON can hold."""

@@ -8,12 +8,42 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.model import PICO
 
 if TYPE_CHECKING:
-    from cottonpalm.model import BudgetShare, ErrorRecord
+    from collections.abc import Mapping
+
+    from cottonpalm.model import Bottleneck, BudgetShare, ErrorRecord
 
 SHORT: Final = 200  # characters of a foreign text that are shown
 _UNSEEN: Final = frozenset(
     {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 )  # control, format (bidi, zero width), unpaired
+
+
+_BINDS: Final[Mapping[Bottleneck, str]] = {
+    "concurrency": "at the limit",
+    "maximum": "at your maximum",
+    "requests": "request quota",
+    "tokens": "token quota",
+    "pace": "at its pace",
+    "own requests": "your rpm ceiling",
+    "own tokens": "your tpm ceiling",
+    "probe": "rejected, probing",
+    "pause": "provider's pause",
+    "down": "provider down",
+    "budget": "waits for money",
+    "cpu": "our CPU is full",
+    "reader": "reader is slow",
+    "store": "disk is slow",
+    "source": "source is slow",
+    "cap": "at your cap",
+    "held": "paused by you",
+    "tail": "last rows",
+}
+
+
+def binds(what: Bottleneck, pause_s: float) -> str:
+    """What keeps a run from being faster, in two or three words, with the seconds of a pause; "" for nothing."""
+    words = _BINDS.get(what, "")
+    return f"{words}: {duration(pause_s)}" if what in ("pause", "down") and pause_s > 0 else words
 
 
 def clean(text: str, most: int | None = SHORT) -> str:

@@ -73,8 +73,8 @@ class Admission:
         mirrors: quotas the provider shows.
         generation: rejections that told something, so far.
         gated: whether anything but the number in flight has to be asked.
-        binding: what held the last request back: "in flight", "probe", "pace", "requests" or "tokens" (a quota
-            or a ceiling); "" for nothing.
+        binding: what held the last request back: "in flight", "probe", "pace", "requests" or "tokens" (a quota),
+            "own requests" or "own tokens" (a ceiling); "" for nothing.
     """
 
     def __init__(self, concurrency: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
@@ -120,10 +120,12 @@ class Admission:
 
     def _gates_s(self, now: float, ask: float) -> float:
         wait_s, self.binding = max(self.pace.wait_s(now), self._gentle_s(now)), "pace"
-        gates: list[tuple[Unit, Mirror | Ceiling]] = [*self.mirrors.items(), *self.ceilings]
-        for unit, gate in gates:
-            if (gate_s := gate.wait_s(now, 1.0 if unit == "requests" else ask)) > wait_s:
+        for unit, mirror in self.mirrors.items():
+            if (gate_s := mirror.wait_s(now, 1.0 if unit == "requests" else ask)) > wait_s:
                 wait_s, self.binding = gate_s, unit
+        for unit, ceiling in self.ceilings:
+            if (gate_s := ceiling.wait_s(now, 1.0 if unit == "requests" else ask)) > wait_s:
+                wait_s, self.binding = gate_s, f"own {unit}"
         if wait_s > 0:
             self.concurrency.gated = True
             return wait_s

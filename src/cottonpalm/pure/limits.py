@@ -39,6 +39,7 @@ class Concurrency:
         hold_calls: accepted between two tests; each failed test is a rejection.
         peak: the most in flight since the round began, kept by whoever lets requests go.
         gated: time, not the limit, held somebody back in this round; its throughput says nothing of the limit.
+        busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Concurrency:
         "_trial",
         "_wait_s",
         "_work",
+        "busy",
         "gated",
         "hold_calls",
         "limit",
@@ -85,7 +87,7 @@ class Concurrency:
         self._round_s: float | None = None
         self._work = 0.0
         self.peak = 0
-        self.gated = False
+        self.gated = self.busy = False
 
     def accepted(self, now: float, work: float = 1.0, patience_s: float = 0.0) -> None:
         """A call that was sent at this limit came back with an answer.
@@ -98,7 +100,7 @@ class Concurrency:
         if self._round_s is None:
             self._round_s = now
         self._work += work
-        if self.phase == "start" and not self._flat and self.peak >= USED * self._calls:
+        if self.phase == "start" and not self._flat and not self.busy and self.peak >= USED * self._calls:
             self._set(self.limit + GROWTH)
         elif self.phase == "hold":
             self._hold -= 1
@@ -143,7 +145,12 @@ class Concurrency:
         self._calls = max(1, int(self.limit))
         self._left = self._round = self._round_calls()
         self._round_s, self._work = None, 0.0
-        self.peak, self.gated = 0, False
+        self.peak, self.gated = 0, self.busy
+
+    def own_work(self, binds: bool) -> None:
+        """Whether our own CPU is what binds, until it is said otherwise: nothing is learnt from throughput then."""
+        self.busy = binds
+        self.gated = self.gated or binds
 
     def _round_calls(self) -> int:
         if self.phase == "knee":

@@ -100,8 +100,6 @@ class Ending:
     def _note(self, fault: Fault, pause_s: float) -> None:
         run = self.row.run
         run.last_fault = fault
-        if pause_s > 0 and run.measure is not None:
-            run.measure.paused(pause_s)
         if pause_s > 0 and fault.kind is Kind.THROTTLE and fault.retry_after_s is not None:
             run.announced(pause_s)
         elif fault.kind is Kind.THROTTLE:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from random import Random, getrandbits
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from cottonpalm import clock
 from cottonpalm.model import PICO, BudgetShare, Fault, Kind
 from cottonpalm.providers import classify
 from cottonpalm.pure.alarms import Shares
@@ -70,7 +71,8 @@ class RunAccount:
 
     Attributes:
         grain: the finest unit seen to take permits under this run's chain.
-        waiting: requests (or rows, where those take the permits) in line at a turnstile, or for money, now.
+        waiting: requests (or rows, where those take the permits) in line at a turnstile, or for money, now...
+        unpaid: ...and how many of them for money.
         spending: what the run has spent, in all its lives.
         repeated: answers that were cut by a maximum of ours and asked for again.
         stopped: a fault that no row survives, met at the request level.
@@ -117,7 +119,7 @@ class RunAccount:
         self.hooked = hooked
         self.remembers = remembers
         self.grain: Grain = "unknown"
-        self.waiting = 0
+        self.waiting = self.unpaid = 0
         self.stopped: Fault | None = None
         self.on_change: Callable[[], None] = _nothing
         self.look: Callable[[RowAccount, Call], None] | None = None
@@ -209,14 +211,28 @@ class RunAccount:
                     self._seen.pop(key, None)
         self.on_change()
 
+    def seen(self) -> tuple[Turnstile, ...]:
+        """The turnstiles that this run uses; from any thread."""
+        return tuple(self._seen.values())
+
+    def shown(self, key: str) -> str:
+        """Host and model of a turnstile, without what tells accounts apart; "" for the rows of a whole chain."""
+        return "" if key == self.rows_key else key.rpartition("#")[0] or key
+
+    def pause_s(self) -> float:
+        """Seconds until all providers may be asked again; 0 while none of them asked for a wait."""
+        now = clock.now()
+        return max(0.0, *(turnstile.paused_until - now for turnstile in self.seen()), 0.0)
+
     def in_flight(self) -> int:
         """Requests in flight at the turnstiles that this run uses."""
         return sum(turnstile.in_flight for turnstile in tuple(self._seen.values()))
 
-    def queue(self, change: int) -> None:
-        """One more or one less in line."""
+    def queue(self, change: int, unpaid: int = 0) -> None:
+        """One more or one less in line; `unpaid` likewise, where that is for money."""
         with self._lock:
             self.waiting += change
+            self.unpaid += unpaid
         if change < 0:
             self.on_change()
 
@@ -318,11 +334,11 @@ class RunAccount:
     @contextmanager
     def waiting_for_money(self) -> Iterator[None]:
         """Meanwhile one request waits for money: no more rows need to start than are waiting."""
-        self.queue(+1)
+        self.queue(+1, unpaid=+1)
         try:
             yield
         finally:
-            self.queue(-1)
+            self.queue(-1, unpaid=-1)
 
     def stop(self, fault: Fault) -> None:
         """No row can survive this: tell the run, once."""

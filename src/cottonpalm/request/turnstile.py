@@ -201,6 +201,13 @@ class Turnstile(Waitroom[Permit]):
                 free = 0
             return free - self.waiting
 
+    @property
+    def held_by(self) -> str:
+        """What holds the first in line back, as `Admission.binding` says it; "" for nothing."""
+        if self.in_flight >= self._slots:
+            return "in flight"
+        return "probe" if self._ramp else self.admission.binding
+
     def look_again_s(self) -> float | None:
         """Seconds after which time alone may let somebody go; None if only a permit given back can."""
         with self._lock:

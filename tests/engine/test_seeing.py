@@ -1,0 +1,166 @@
+"""What binds a run is seen while it goes: as events, in its numbers and in its report. Real models, virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from langchain_openai import ChatOpenAI
+
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Limits, RateLimit, RetryPolicy, clock
+from cottonpalm.model import Binding, LimitChanged
+from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
+from tests.engine.helpers import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.observers.report import Report
+    from cottonpalm.tally import Stats
+
+pytestmark = pytest.mark.core
+MODEL = "api.openai.com/gpt-4o-mini"
+KEY = "sk-0123456789abcdef"
+
+
+class Provider(FlakyTransport):
+    """Answers after about a second what `says(in flight)` gives; a rejection comes at once."""
+
+    def __init__(self, says: Callable[[int], Any] = lambda _: None) -> None:
+        super().__init__(then=lambda _: says(self.in_flight))
+        self.in_flight, self._rng = 0, Random(1)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        self.in_flight += 1
+        try:
+            answer = await super().handle_async_request(request)
+            await asyncio.sleep(self._rng.uniform(0.5, 1.5) if answer.status_code == 200 else 0.05)
+            return answer
+        finally:
+            self.in_flight -= 1
+
+
+def seen(
+    provider: Provider, rows: int, *, at_s: float = 20.0, cpu: Callable[[], float] | None = None, **more: Any
+) -> tuple[Watch, Stats, Report]:
+    """What an observer saw of a run, its numbers after so many virtual seconds, and its report."""
+    watch = Watch()
+
+    async def main() -> tuple[Watch, Stats, Report]:
+        if cpu is not None:
+            clock.replace(clock._now, clock._wall, cpu)
+        client = httpx2.AsyncClient(transport=provider)
+        model = ChatOpenAI(model="gpt-4o-mini", api_key=KEY, http_async_client=client)
+        processor = BatchProcessor(model, **{"limits": Limits(), "observers": [watch], **more})
+        async with processor.astart([f"row {n}" for n in range(rows)]) as run:
+            then: list[Stats] = []
+            asyncio.get_running_loop().call_later(at_s, lambda: then.append(run.stats))
+            async for _ in run:
+                pass
+            return watch, then[0], run.report
+
+    return virtual_run(main(), 1)
+
+
+def bound(watch: Watch) -> list[tuple[str, str]]:
+    return [(event.what, event.key) for event in watch.of(Binding)]
+
+
+def test_a_limit_on_requests_in_flight_is_told_as_it_is_found() -> None:
+    watch, stats, report = seen(Provider(lambda in_flight: 429 if in_flight > 25 else None), 1_500)
+    limits = [event.limit for event in watch.of(LimitChanged)]
+    assert limits[0] >= 10
+    assert 23 <= limits[-1] <= 26
+    assert ("concurrency", MODEL) in bound(watch)
+    assert (stats.binding.what, stats.pause_s) == ("concurrency", 0.0)
+    assert 20 <= stats.requests <= 25
+    assert "limit on requests in flight" in report.bound_by[0]
+    assert report.bound_s["concurrency"] > 0.5 * report.wall_s
+
+
+def test_ones_own_ceiling_is_told_from_a_limit_of_the_provider() -> None:
+    watch, stats, report = seen(Provider(), 400, at_s=45, rate_limit=RateLimit(requests_per_minute=120))
+    assert ("own requests", MODEL) in bound(watch)
+    assert stats.binding.what == "own requests"
+    assert "Your own ceiling of requests" in report.bound_by[0]
+
+
+def test_a_provider_with_rate_limit_headers_is_seen_to_bind_by_its_quota() -> None:
+    headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-reset-requests": "60s"}
+    left = iter(range(60, -1, -1))
+
+    def says(_: int) -> Any:
+        return (200, headers | {"x-ratelimit-remaining-requests": str(next(left, 0))})
+
+    _, stats, _ = seen(Provider(says), 100, at_s=30)
+    assert stats.binding == Binding("requests", MODEL)
+
+
+def test_a_pause_is_told_with_the_seconds_that_are_left() -> None:
+    def says(_: int) -> Any:
+        return (429, {"retry-after": "30"}) if 5 <= clock.now() < 6 else None
+
+    watch, stats, report = seen(Provider(says), 1_000, at_s=16)
+    assert ("pause", MODEL) in bound(watch)
+    assert stats.binding.what == "pause"
+    assert 15 <= stats.pause_s <= 25
+    assert any(sentence.startswith("Waits that the provider asked for") for sentence in report.bound_by)
+
+
+def test_a_provider_that_does_not_work_is_told_from_one_that_asks_for_a_pause() -> None:
+    def says(_: int) -> Any:
+        return Flaw.DROP if 5 <= clock.now() < 120 else None
+
+    watch, stats, report = seen(Provider(says), 1_000, at_s=100, retry=RetryPolicy(transient_tries=4))
+    assert ("down", MODEL) in bound(watch)
+    assert stats.binding.what == "down"
+    assert any(sentence.startswith("The provider did not work") for sentence in report.bound_by)
+
+
+def test_money_that_has_to_be_waited_for_is_what_binds() -> None:
+    budget = Budget(total=0.01, max_output_tokens=2_000, tighten=False)  # eight of them at once
+    watch, stats, report = seen(Provider(), 200, budget=budget)
+    assert ("budget", "") in bound(watch)
+    assert stats.binding.what == "budget"
+    assert "waited for money" in report.bound_by[0]
+
+
+def test_a_ceiling_of_the_settings_is_told_from_what_the_provider_takes() -> None:
+    _, stats, _ = seen(Provider(), 600, concurrency=AdaptiveConcurrency(initial=10, maximum=20))
+    assert stats.binding == Binding("maximum", MODEL)
+
+
+def test_where_our_own_cpu_binds_it_says_so_and_looks_for_no_higher_limit() -> None:
+    watch, stats, report = seen(Provider(), 1_500, cpu=clock.now)
+    free, _, _ = seen(Provider(), 1_500, at_s=1.0)
+    assert ("cpu", "") in bound(watch)
+    assert stats.binding == Binding("cpu", "")
+    assert max(event.limit for event in watch.of(LimitChanged)) < 60
+    assert max(event.limit for event in free.of(LimitChanged)) > 300
+    assert "own CPU" in report.bound_by[0]
+
+
+def test_the_keys_that_are_shown_tell_nothing_of_the_account() -> None:
+    watch, stats, _ = seen(Provider(lambda in_flight: 429 if in_flight > 12 else None), 400)
+    keys = {event.key for event in watch.events if isinstance(event, Binding | LimitChanged)}
+    assert keys <= {"", MODEL}
+    assert KEY not in repr(watch.events) + repr(stats)
+    assert "#" not in repr(watch.events)
+
+
+def test_a_run_that_waits_for_days_is_looked_at_rarely() -> None:
+    """Its looks are counted by the steps of the loop: a day of two a second would be 170,000."""
+
+    async def main() -> int:
+        model = ChatOpenAI(
+            model="gpt-4o-mini",
+            api_key=KEY,
+            http_async_client=httpx2.AsyncClient(transport=FlakyTransport(86_400.0)),
+        )
+        await BatchProcessor(model, limits=Limits(), timeout=100_000, stall_timeout=100_000).abatch(["row"])
+        return asyncio.get_running_loop().steps  # type: ignore[attr-defined]
+
+    assert virtual_run(main()) < 30_000
