@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Limits, RateLimit, RetryPolicy, clock
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Limits, RateLimit, clock
 from cottonpalm.model import Binding, LimitChanged
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 from tests.engine.helpers import Watch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.core
 MODEL = "api.openai.com/gpt-4o-mini"
+SMALL = AdaptiveConcurrency(maximum=40)  # so that the rows last
 KEY = "sk-0123456789abcdef"
 
 
@@ -103,7 +104,7 @@ def test_a_pause_is_told_with_the_seconds_that_are_left() -> None:
     def says(_: int) -> Any:
         return (429, {"retry-after": "30"}) if 5 <= clock.now() < 6 else None
 
-    watch, stats, report = seen(Provider(says), 1_000, at_s=16)
+    watch, stats, report = seen(Provider(says), 500, at_s=16, concurrency=SMALL)
     assert ("pause", MODEL) in bound(watch)
     assert stats.binding.what == "pause"
     assert 15 <= stats.pause_s <= 25
@@ -114,7 +115,7 @@ def test_a_provider_that_does_not_work_is_told_from_one_that_asks_for_a_pause() 
     def says(_: int) -> Any:
         return Flaw.DROP if 5 <= clock.now() < 120 else None
 
-    watch, stats, report = seen(Provider(says), 1_000, at_s=100, retry=RetryPolicy(transient_tries=4))
+    watch, stats, report = seen(Provider(says), 500, at_s=100, concurrency=SMALL)
     assert ("down", MODEL) in bound(watch)
     assert stats.binding.what == "down"
     assert any(sentence.startswith("The provider did not work") for sentence in report.bound_by)
