@@ -61,10 +61,15 @@ OLLAMA = Maximum((("options", "num_predict"),))
 
 
 def _first(body: dict[str, Any], paths: tuple[Path, ...]) -> int:
-    return next((found for path in paths if (found := _at(body, path))), 0)
+    for path in paths:  # plain loops: every request passes here
+        if found := _at(body, path):
+            return found
+    return 0
 
 
 def _at(body: dict[str, Any], path: Path) -> int:
+    if len(path) == 1:
+        return count(body.get(path[0]))
     return count(sub(body, *path[:-1]).get(path[-1]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from statistics import median_low
 from typing import Final
 
@@ -17,6 +18,11 @@ class Shares:
 
     def __init__(self) -> None:
         self._left = list(SHARES)
+
+    @property
+    def next(self) -> float:
+        """The lowest share that was not told; infinite once all were."""
+        return self._left[0] if self._left else inf
 
     def passed(self, share: float) -> float | None:
         """The highest share that is reached now and was not told, or None."""

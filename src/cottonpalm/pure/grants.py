@@ -21,13 +21,19 @@ class Ask:
 
     Attributes:
         most: the dearest it can be with the whole maximum of its answer.
-        slots: how many requests could be in flight at once.
     """
 
-    __slots__ = ("_least", "most", "slots")
+    __slots__ = ("_least", "_slots", "most")
 
-    def __init__(self, most: int, least: int | Callable[[], int], slots: int = 1) -> None:
-        self.most, self._least, self.slots = most, least, slots
+    def __init__(
+        self, most: int, least: int | Callable[[], int], slots: int | Callable[[], float] = 1
+    ) -> None:
+        self.most, self._least, self._slots = most, least, slots
+
+    @property
+    def slots(self) -> int:
+        """How many requests could be in flight at once. Worked out only near a ceiling."""
+        return self._slots if isinstance(self._slots, int) else int(self._slots())
 
     @property
     def least(self) -> int:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 from math import isfinite
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from cottonpalm.faults import ConfigError
 from cottonpalm.model import Usage
 from cottonpalm.pure import listed
 from cottonpalm.pure.maxima import most_output
-from cottonpalm.pure.rates import Extent, Rates, asked, flat, per_token
+from cottonpalm.pure.rates import AskedRates, Extent, Rates, asked, flat, per_token
 
 __all__ = ["FREE", "OwnPrices", "PriceBook", "Rates", "Tariff"]
 
@@ -29,37 +29,40 @@ _STANDARD: Final = frozenset({"default", "standard", "standard_only", "on_demand
 _DEARER: Final = "priority"  # what an account may be set to serve requests at that name no tier
 
 
-class Tariff(NamedTuple):
+class Tariff:
     """All that is known of what a model costs at an address, asked for at some tier of service.
 
     Attributes:
         rates: at that tier; None where nobody knows.
         dearest: of all tiers at which such a request may be served.
+        free: it costs nothing, whatever it is asked.
     """
 
-    model: str
-    url: str | None
-    rates: Rates | None
-    dearest: tuple[Rates, ...]
+    def __init__(self, model: str, url: str | None, rates: Rates | None, dearest: tuple[Rates, ...]) -> None:
+        self.model, self.url, self.rates, self.dearest = model, url, rates, dearest
+        self.free = bool(dearest) and all(each.free for each in dearest)
+        self._text = _rates_of_text(dearest)
 
     @property
     def window(self) -> int | None:
         """The most tokens it reads and writes in one go; None where that is not known."""
         return _window(self.model, self.url)
 
-    @property
+    @cached_property
     def most_output(self) -> int | None:
         """The most tokens it writes in one answer; None where that is not known."""
         return most_output(self.model) or self.window
 
-    @property
-    def free(self) -> bool:
-        """It costs nothing, whatever it is asked."""
-        return bool(self.dearest) and all(rates.free for rates in self.dearest)
-
     def bound(self, extent: Extent) -> int:
         """The most that a request up to this extent can cost."""
         return max(rates.bound(extent) for rates in self.dearest)
+
+    def bound_of_text(self, input_tokens: int, output_tokens: int) -> int:
+        """`bound` of a request that neither reads nor writes anything but text."""
+        if self._text is None:
+            return self.bound(Extent(input_tokens, output_tokens))
+        request, into, out = self._text
+        return request + input_tokens * into + output_tokens * out
 
     def per_output_token(self, *, media: bool) -> int:
         """What one more token of output costs at most, on the average of a thousand."""
@@ -130,6 +133,15 @@ class PriceBook:
 @cache
 def _window(model: str, url: str | None) -> int | None:
     return listed.context_window(model, url)
+
+
+def _rates_of_text(dearest: tuple[Rates, ...]) -> tuple[int, int, int] | None:
+    """The fee of a request and the rates of a token in and out, where one tier is the dearest in all three."""
+    if not dearest or any(isinstance(rates, AskedRates) for rates in dearest):
+        return None
+    each = [(rates.request, rates.dearest_input, rates.dearest_output) for rates in dearest]
+    most = tuple(map(max, zip(*each, strict=True)))
+    return next((one for one in each if one == most), None)
 
 
 def _check(model: str, pair: Sequence[float]) -> None:

@@ -58,7 +58,6 @@ _PLAIN: Final = frozenset(
             "temperature",
             "top_p",
             "top_k",
-            "n",
             "stop",
             "stop_sequences",
             "seed",
@@ -71,14 +70,21 @@ _PLAIN: Final = frozenset(
 )
 
 
-def _is_plain(body: dict[str, Any]) -> bool:
-    """Nothing but text goes in and out, and all of it is here."""
-    if not _PLAIN.issuperset(body) or type(body.get("system", "")) is not str:
-        return False
+def text_input(call: Call) -> int | None:
+    """The most tokens that a request reads of which one answer in plain text is asked; None for any other request.
+
+    The quick way for the common case: nothing but text goes in and out, and all of it is in the body.
+    """
+    body = call.body
+    if not _PLAIN.issuperset(body) or ("system" in body and type(body["system"]) is not str):
+        return None
     messages = body.get("messages")
-    return type(messages) is list and all(
-        type(one) is dict and type(one.get("content")) is str and len(one) == 2 for one in messages
-    )
+    if type(messages) is not list:
+        return None
+    for one in messages:
+        if type(one) is not dict or len(one) != 2 or type(one.get("content")) is not str:
+            return None
+    return len(call.content) + MESSAGE_TOKENS * (len(messages) + 1)
 
 
 def extent(call: Call, tariff: Tariff, output_tokens: int | None = None) -> Extent | str:
@@ -90,16 +96,14 @@ def extent(call: Call, tariff: Tariff, output_tokens: int | None = None) -> Exte
         output_tokens: the maximum of one answer, in place of the request's own.
     """
     maximum, body = call.family.maximum, call.body
-    output = output_tokens or maximum.of(body)
+    output = output_tokens or call.most_output
     if output is None:
         return (
             f"requests to {call.model!r} name no maximum of output tokens: set max_tokens on the model, "
             "or Budget(max_output_tokens=...) (--max-output-tokens)"
         )
-    if _is_plain(body):
-        answers = maximum.answers_of(body) if "n" in body else 1
-        into = len(call.content) + MESSAGE_TOKENS * (len(body["messages"]) + 1)
-        return Extent(into * answers, output * answers)
+    if (plain := text_input(call)) is not None:
+        return Extent(plain, output)
     uses = _uses(call, tariff)
     if isinstance(uses, str):
         return uses

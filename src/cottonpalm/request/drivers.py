@@ -114,7 +114,7 @@ def _force(row: RowAccount, call: Call, key: str) -> Permit:
 
 
 def _ask(turnstile: Turnstile, call: Call) -> int:
-    return turnstile.estimate(len(call.content), call.family.maximum.of(call.body))
+    return turnstile.estimate(len(call.content), call.most_output)
 
 
 def _free_money(row: RowAccount, ask: Ask) -> int | Grant:

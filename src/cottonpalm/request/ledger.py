@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ask", "Grant", "Ledger", "Limits", "RowClosed", "Waiter"]
 
+FAR: Final = 1_000  # times a request's bound: as many could be in flight, and each of them have its whole bound
 _LOOK_S: Final = 5.0  # whoever waits for the hour to pass looks again at least so often
 
 
@@ -100,6 +101,8 @@ class Ledger(Waitroom[int]):
         """Reserve what fits, if nobody with a better claim waits. Never blocks; settle an amount."""
         wanted = self._wanted(ask, account)
         with self._lock:
+            if not self.waiting and self._far(wanted):
+                return wanted.ask.most
             if self.waiting and not self._goes_before_all(priority):
                 answer: int | Grant = self._decide(wanted)
                 answer = answer if answer is Grant.STOP else Grant.WAIT
@@ -165,7 +168,10 @@ class Ledger(Waitroom[int]):
             account.release(amount)
             if cost:
                 self._book(account, reported, uncertain)
-                self.overshoot += max(0, cost - amount)
+                if cost > amount:
+                    self.overshoot += cost - amount
+            if not (self.waiting or self._lost):
+                return
             served, alerted = self._serve_all()
         self._tell(served, alerted)
 
@@ -205,6 +211,19 @@ class Ledger(Waitroom[int]):
     def _wanted(self, ask: Ask | int, account: Spending | None) -> Wanted:
         ask = ask if isinstance(ask, Ask) else Ask(ask, ask)
         return Wanted(ask, account or self._own)
+
+    def _far(self, wanted: Wanted) -> bool:
+        """Reserve for one request far from the ceiling, where nothing need be shared: all but the last of a run."""
+        total, per_hour, _ = self._limits
+        amount, account = wanted.ask.most, wanted.account
+        if total is None or per_hour is not None or total - self.spent - self.reserved < FAR * amount:
+            return False
+        if not account.covers(amount) or account.wants_lease(amount, total):
+            return False
+        self.reserved += amount
+        self.in_flight += amount > 0
+        account.reserve(amount)
+        return True
 
     def _take(self, wanted: Wanted) -> int | Grant:
         """Reserve for one request, if its money is there and its lease stands."""

@@ -8,7 +8,7 @@ import orjson
 
 from cottonpalm.model import Usage
 from cottonpalm.pure.grants import Ask
-from cottonpalm.request.bounds import extent, reads_elsewhere, uses_tools_of_the_provider
+from cottonpalm.request.bounds import extent, reads_elsewhere, text_input, uses_tools_of_the_provider
 
 if TYPE_CHECKING:
     from cottonpalm.model import CostSource
@@ -37,6 +37,7 @@ class Money:
         self._run: RunAccount = row.run
         self.reserved = self._bound = 0
         self._extent: Extent | str | None = None
+        self._input = 0  # the most tokens it reads, where the quick way has found that
         self.sent: int | None = None  # the maximum that we put into the request
         self.tariff = row.run.tariff(call)
         self.rates = self.tariff.rates
@@ -46,12 +47,11 @@ class Money:
     @property
     def most_output(self) -> int | None:
         """The most tokens of one answer: the request's own word, the user's, or what the model can do at all."""
-        own = self._call.family.maximum.of(self._call.body)
-        return own or self._run.max_output_tokens or self.tariff.most_output
+        return self._call.most_output or self._run.max_output_tokens or self.tariff.most_output
 
     @property
     def extent(self) -> Extent | str:
-        """The most it can use, or why that cannot be known. Worked out only for a budget or an estimate."""
+        """The most it can use, or why that cannot be known. Worked out only where `bound` has no quick way."""
         if self._extent is None:
             self._extent = self._worked_out()
         return self._extent
@@ -70,6 +70,10 @@ class Money:
             return None
         if self.tariff.free:
             return 0
+        most = self.most_output
+        if most is not None and (into := text_input(self._call)) is not None:
+            self._input = self._run.stretched(self._call, into)
+            return self.tariff.bound_of_text(self._input, most)
         return None if isinstance(self.extent, str) else self.tariff.bound(self.extent)
 
     def why_unbounded(self) -> str:
@@ -85,7 +89,7 @@ class Money:
     def ask(self, bound: int) -> Ask:
         """What to ask the ledger for."""
         self._bound = bound
-        return Ask(bound, self.least, int(self._run.limit()))
+        return Ask(bound, self.least, self._run.limit)
 
     def least(self) -> int:
         """The most it can cost with the smallest maximum that is worth a try."""
@@ -117,7 +121,7 @@ class Money:
         bound = self._bound or self.bound or 0
         if amount < bound and (most := self.most_output) is not None:
             self.sent = self._affordable(amount, most)
-        elif run.max_output_tokens and call.family.maximum.of(call.body) is None and not call.signed:
+        elif run.max_output_tokens and call.most_output is None and not call.signed:
             self.sent = run.max_output_tokens  # the user's own word, which the provider is to keep too
 
     def _affordable(self, amount: int, most: int) -> int:
@@ -182,11 +186,21 @@ class Money:
         run, call = self._run, self._call
         if answer is not None and answer.stop is None and not call.streams:
             run.outputs(call).note(usage.output_tokens, usage.reasoning_tokens)
-        if run.ledger is not None and not isinstance(self.extent, str):
-            run.stretch(call, usage.input_tokens, self.extent.input_tokens)
-        rates = run.rates(call, answer.model if answer else None, answer.tier if answer else None)
-        self.rates = rates
+        if run.ledger is not None:
+            self._compare(usage.input_tokens)
+        tier = None if answer is None else answer.tier
+        if tier is None and self.tariff.rates is not None:
+            return self.tariff.rates.cost(usage)
+        self.rates = rates = run.rates(call, answer.model if answer else None, tier)
         return None if rates is None else rates.cost(usage)
+
+    def _compare(self, counted: int) -> None:
+        """Take note of a provider that counts more input than there can be."""
+        into = self._input
+        if not into and not isinstance(self.extent, str):
+            into = self.extent.input_tokens
+        if counted > into:
+            self._run.stretch(self._call, counted, into)
 
     def _uncertain(self) -> int:
         """The most that a request may have cost of which nobody says so."""

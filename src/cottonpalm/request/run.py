@@ -288,6 +288,8 @@ class RunAccount:
 
     def stretched(self, call: Call, input_tokens: int) -> int:
         """A bound of input, larger by what a provider was ever seen to count above it."""
+        if not self._stretch:
+            return input_tokens
         per_mille = self._stretch.get(call.label, 1000)
         return -(-input_tokens * per_mille // 1000)
 
@@ -320,8 +322,8 @@ class RunAccount:
 
     def spent_more(self) -> None:
         """A request was booked: tell of a share of the budget that is reached now."""
-        if self.ledger is not None:
-            self._tell_share(self.ledger.share())
+        if self.ledger is not None and (share := self.ledger.share()) >= self._shares.next:
+            self._tell_share(share)
 
     def _tell_share(self, share: float) -> None:
         ledger = self.ledger

@@ -43,6 +43,7 @@ class Call:
         body: `content`, parsed.
         signed: its headers hold a signature that grows old.
         born: `clock.now()` when the chain made it.
+        most_output: the most tokens of one answer, as it says itself; None where it does not.
         streams: its answer is read piece by piece.
     """
 
@@ -55,6 +56,7 @@ class Call:
     body: dict[str, Any]
     signed: bool
     born: float
+    most_output: int | None = None
     streams: bool = False
 
     @property
@@ -110,6 +112,7 @@ def call_of(
         body=body,
         signed=headers.get("authorization", "").startswith(_SIGNED),
         born=clock.now(),
+        most_output=family.maximum.of(body),
     )
 
 

@@ -27,7 +27,7 @@ HOUR_S: Final = 3600.0
 
 
 class Spending:
-    """The account of one run. Thread-safe; under a budget, all but reading happens under the ledger's lock.
+    """The account of one run. Thread-safe; `reserve` and `release` are called under the ledger's lock.
 
     Args:
         store: the run's; None where nothing outlives the process.
@@ -79,14 +79,12 @@ class Spending:
 
     def reserve(self, amount: int) -> None:
         """A request is about to be sent."""
-        with self._lock:
-            self.reserved += amount
-            self._granted += amount
+        self.reserved += amount
+        self._granted += amount
 
     def release(self, amount: int) -> None:
         """It was not sent, or it is over."""
-        with self._lock:
-            self.reserved -= amount
+        self.reserved -= amount
 
     def book(self, reported: int, uncertain: int = 0) -> None:
         """A request is over: so much it cost, or so much at most."""
