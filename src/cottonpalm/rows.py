@@ -142,7 +142,7 @@ class Rows:
             outcome.id, outcome.input = item.id, item.row
             record = self._record(item, outcome)
         if item.passed:
-            for gate in self._gates[: item.passed][::-1]:
+            for gate in reversed(self._gates[: item.passed]):
                 gate.settle(item, outcome)
             item.passed = 0
         if isinstance(outcome, Parked):

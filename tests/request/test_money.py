@@ -52,7 +52,7 @@ def bound_of(call: Any, output: int, answers: int = 1) -> int:
 
 def test_money_is_reserved_before_the_permit_and_settled_by_usage() -> None:
     call = a_call(max_tokens=50)
-    hand = a_hand(answer(), call=call, **with_money(1.0))
+    hand = a_hand(answer(), call=call, **with_money(0.05))
     step, ask = hand.generator.send(None)
     assert (step, ask.most, ask.least) == ("money", bound_of(call, 50), bound_of(call, 50))
     assert hand.row.run.ledger.reserved == 0
@@ -129,7 +129,7 @@ def test_an_answer_without_usage_is_booked_at_its_bound_and_marked() -> None:
 
 def test_the_maximum_counts_for_each_of_n_answers() -> None:
     call = a_call(max_completion_tokens=50, n=3)
-    hand = a_hand(call=call, **with_money(1.0))
+    hand = a_hand(call=call, **with_money(0.05))
     step, ask = hand.generator.send(None)
     assert (step, ask.most) == ("money", bound_of(call, 50, answers=3))
     hand.generator.close()

@@ -46,9 +46,8 @@ def maximum_sent(hand: Hand, number: int = 0) -> int | None:
 
 def ask_of(hand: Hand) -> Ask:
     money = Money(hand.row, hand.call)
-    bound = money.bound
-    assert bound is not None
-    return money.ask(bound)
+    assert money.bound is not None
+    return money.ask()
 
 
 def test_a_tighter_maximum_is_sent_along_and_nothing_else_changes() -> None:

@@ -44,6 +44,7 @@ class Provider:
     rng: Random
     faults: float
     losses: float
+    throttles: float  # the share of faults that ask for patience
     mark: int  # the sum at which `mean_in_flight` ends
     charged: int = 0
     lost: int = 0
@@ -69,14 +70,14 @@ class Provider:
 
     async def answer(self, body: dict[str, Any], size: int) -> Reply:
         """One request, from its arrival to its answer."""
-        rng, number = self.rng, self.requests
+        rng = self.rng
         self.requests += 1
         draw, wanted = rng.random(), int(rng.lognormvariate(5.3, 1.0)) + 1
         self._turn(+1)
         await asyncio.sleep(0.2 + wanted * 0.01 * rng.uniform(0.8, 1.2))
         self._turn(-1)
         if draw < self.faults:
-            return Reply(429 if number % 50 == 0 else 500, {}, b"{}")
+            return Reply(429 if rng.random() < self.throttles else 500, {}, b"{}")
         written = min(wanted, body["max_tokens"])
         self.cut += written < wanted
         into, out = RATE[body["model"]]
@@ -136,16 +137,33 @@ class Result:
 
 
 def spend(
-    seed: int, *, slots: int, budget: int, faults: float = 0.2, losses: float = 0.0, tighten: bool = True
+    seed: int,
+    *,
+    slots: int,
+    budget: int,
+    faults: float = 0.2,
+    losses: float = 0.0,
+    throttles: float = 0.02,
+    tighten: bool = True,
+    most_tokens: int = MOST_TOKENS,
 ) -> Result:
-    """Let rows spend a budget until nothing is left for another."""
-    return virtual_run(_spend(Random(seed), slots, budget, faults, losses, tighten=tighten), seed=seed)
+    """Let rows spend a budget until nothing is left for another.
+
+    Args:
+        seed: of all that is random.
+        slots: requests that may be in flight.
+        budget: in pico-dollars.
+        faults: the share of requests that fail.
+        losses: the share that is charged and never answered.
+        throttles: the share of the faults that are a 429: each lets everybody pause, whatever the money.
+        tighten: send smaller maxima near the end of the money.
+        most_tokens: the maximum that the chain sends along.
+    """
+    provider = Provider(Random(seed), faults, losses, throttles, budget * 97 // 100)
+    return virtual_run(_spend(provider, slots, budget, most_tokens, tighten=tighten), seed=seed)
 
 
-async def _spend(
-    rng: Random, slots: int, budget: int, faults: float, losses: float, *, tighten: bool
-) -> Result:
-    provider = Provider(rng, faults, losses, budget * 97 // 100)
+async def _spend(provider: Provider, slots: int, budget: int, most_tokens: int, *, tighten: bool) -> Result:
     ledger = Ledger(Limits(budget))
     run = RunAccount(
         turnstiles=Turnstiles(AdaptiveConcurrency(slots, slots, slots)),
@@ -161,7 +179,7 @@ async def _spend(
 
     async def worker() -> None:
         while run.stopped is None:
-            await _row(run, provider, next(rows))
+            await _row(run, provider, next(rows), most_tokens)
             done[0] += 1
 
     async with asyncio.TaskGroup() as group:
@@ -170,12 +188,12 @@ async def _spend(
     return Result(budget, provider, ledger, run.spending, run.repeated, done[0])
 
 
-async def _row(run: RunAccount, provider: Provider, index: int) -> None:
+async def _row(run: RunAccount, provider: Provider, index: int, most_tokens: int) -> None:
     row = RowAccount(run, index)
     token = ROW.set(row)
     try:
         for model in (SMALL, LARGE):
-            call = a_call(model, index)
+            call = a_call(model, index, most_tokens)
             done = await drive(row, call, Wire(provider, call.content))  # type: ignore[arg-type]
             if done.raw is None or row.spent is None:
                 return
@@ -186,9 +204,9 @@ async def _row(run: RunAccount, provider: Provider, index: int) -> None:
         ROW.reset(token)
 
 
-def a_call(model: str, index: int) -> Call:
+def a_call(model: str, index: int, most_tokens: int = MOST_TOKENS) -> Call:
     text = f"row {index} ".ljust(PROMPT_BYTES, "x")
-    body = {"model": model, "max_tokens": MOST_TOKENS, "messages": [{"role": "user", "content": text}]}
+    body = {"model": model, "max_tokens": most_tokens, "messages": [{"role": "user", "content": text}]}
     call = recognise("POST", URL, {}, json.dumps(body).encode())
     assert call is not None
     return call

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cottonpalm.gates.flights import Flights
 from cottonpalm.gates.memory import Answer, CacheMemory
@@ -46,6 +46,7 @@ class CacheGate:
         tell: Callable[[Event], None] | None = None,
     ) -> None:
         self.counts = CacheCounts()
+        memory.open(self.counts)
         self._memory, self._chain, self._unpark = memory, chain, unpark
         self._flights = memory.flights if shared else Flights()
         self._disk, self._tell = disk, tell
@@ -56,25 +57,19 @@ class CacheGate:
         """A cached answer, PARKED behind an equal row in flight, or None: ask."""
         if item.answer is not None:
             return self._hit(item, item.answer, "flight")
-        if _opted_out(item):
+        if item.config is not None and _opted_out(item.config):
             return None
         assert item.content is not None
         key = self._chain + item.content
         if not self._flights.join(key, self, item):
             return PARKED
-        try:
-            answer = self._memory.get(key)
-            found = await self._on_disk(item, key) if answer is None and self._disk is not None else None
-        except BaseException:  # cancelled while the disk was asked
-            self._flights.failed(key)
-            raise
-        if found is Turn.ELSEWHERE:
-            return PARKED
-        if answer is not None or isinstance(found, Answer):
-            return self._known(item, key, answer, found)
+        if (answer := self._memory.get(key)) is not None:
+            self._flights.answered(key, answer)
+            return self._hit(item, answer, "memory")
+        if self._disk is not None and (found := await self._on_disk(item, key)) is not None:
+            return found
         self._asking[item] = key
         self.counts.misses += 1
-        self._memory.count(hit=False)
         return None
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
@@ -95,6 +90,7 @@ class CacheGate:
     def close(self) -> None:
         """The run is over: nobody of it waits any more."""
         self._flights.leave(self)
+        self._memory.close(self.counts)
 
     # -- for those who wait (see `flights.Waiting`)
 
@@ -120,33 +116,31 @@ class CacheGate:
 
     # -- hits
 
-    def _known(self, item: Item, key: bytes, answer: Answer | None, found: object) -> Outcome:
-        """A hit in memory or on disk; whoever waited for this row's answer gets it too."""
-        if answer is not None:
-            self._flights.answered(key, answer)
-            return self._hit(item, answer, "memory")
-        assert isinstance(found, Answer)
-        self._memory.put(key, found)
-        self._flights.answered(key, found)
-        return self._hit(item, found, "disk")
-
     def _hit(self, item: Item, answer: Answer, source: Literal["memory", "disk", "flight"]) -> Outcome:
         self.counts.hit(answer.usage, answer.cost_pico, in_flight=source == "flight")
-        self._memory.count(hit=True)
         if self._tell is not None:
             self._tell(CacheHit(item.index, source, answer.usage, answer.cost_pico))
         return answer.for_row(item.index)
 
     # -- the tier on disk
 
-    async def _on_disk(self, item: Item, key: bytes) -> Answer | Turn:
-        """The answer there; or whose turn it is to ask."""
+    async def _on_disk(self, item: Item, key: bytes) -> Outcome | Parked | None:
+        """The answer there, for whoever waits for this row's as well; PARKED where another process asks."""
         assert self._disk is not None
-        found = await self._disk.ask(_content(item))
+        try:
+            found = await self._disk.ask(_content(item))
+        except BaseException:  # cancelled meanwhile
+            self._flights.failed(key)
+            raise
         if found is Turn.ELSEWHERE:
             self._flights.wait(key, self, item)
             self._disk.watch(_content(item), partial(self._heard, key))
-        return found
+            return PARKED
+        if isinstance(found, Answer):
+            self._memory.put(key, found)
+            self._flights.answered(key, found)
+            return self._hit(item, found, "disk")
+        return None
 
     def _heard(self, key: bytes, answer: Answer | None) -> None:
         """The other process has answered, or given up. Called on the disk tier's thread."""
@@ -162,5 +156,5 @@ def _content(item: Item) -> bytes:
     return item.content
 
 
-def _opted_out(item: Item) -> bool:
-    return item.config is not None and (item.config.get("metadata") or {}).get(OPT_OUT) is False
+def _opted_out(config: Any) -> bool:
+    return (config.get("metadata") or {}).get(OPT_OUT) is False

@@ -38,13 +38,16 @@ class Flights:
     """
 
     def __init__(self) -> None:
-        self._flights: dict[bytes, _Flight] = {}
+        self._flights: dict[bytes, _Flight | None] = {}  # None: it is asked, and nobody waits, as most are
         self._lock = threading.Lock()
 
     def join(self, key: bytes, where: Waiting, item: Item) -> bool:
         """True: this row is the one to ask, and `answered` or `failed` must follow. False: it now waits."""
         with self._lock:
-            flight = self._flights.setdefault(key, _Flight(led=False))
+            if key not in self._flights:
+                self._flights[key] = None
+                return True
+            flight = self._with_room(key)
             if not flight.led:
                 flight.led = True
                 return True
@@ -54,19 +57,23 @@ class Flights:
     def wait(self, key: bytes, where: Waiting, item: Item) -> None:
         """The row that was to ask waits as well: another process is asking."""
         with self._lock:
-            self._flights[key].waiting.setdefault(where, []).append(item)
+            self._with_room(key).waiting.setdefault(where, []).append(item)
 
     def answered(self, key: bytes, answer: Answer) -> None:
         """Serve all who wait."""
         with self._lock:
             flight = self._flights.pop(key)
+        if flight is None:
+            return
         for where, items in flight.waiting.items():
             where.serve(items, answer)
 
     def failed(self, key: bytes) -> None:
         """There is no answer: one row of each run that waits is let in again."""
         with self._lock:
-            flight = self._flights[key]
+            if (flight := self._flights[key]) is None:
+                del self._flights[key]
+                return
             flight.led = False
             chosen = [(where, items.pop(0)) for where, items in flight.waiting.items()]
             flight.waiting = {where: items for where, items in flight.waiting.items() if items}
@@ -79,6 +86,15 @@ class Flights:
         """This run is over: nobody of it waits any more."""
         with self._lock:
             for key, flight in tuple(self._flights.items()):
+                if flight is None:
+                    continue
                 flight.waiting.pop(where, None)
                 if not (flight.led or flight.waiting):
                     del self._flights[key]
+
+    def _with_room(self, key: bytes) -> _Flight:
+        """The flight of a question that is asked, with room for those who wait. Lock held."""
+        flight = self._flights[key]
+        if flight is None:
+            flight = self._flights[key] = _Flight()
+        return flight

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cottonpalm import clock
 from cottonpalm.gates.flights import Flights
@@ -14,12 +13,12 @@ from cottonpalm.model import Outcome, Usage
 
 if TYPE_CHECKING:
     from cottonpalm.stores.answers import Answers
+    from cottonpalm.tally import CacheCounts
 
-_IMMUTABLE = (str, bytes, int, float, bool, type(None))
+_IMMUTABLE: Final = frozenset((str, bytes, int, float, bool, type(None)))
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A good answer, and what it cost to get.
 
     Attributes:
@@ -41,8 +40,9 @@ class Answer:
     @classmethod
     def of(cls, outcome: Outcome) -> Answer:
         """What is kept of a row that was answered now."""
+        output = outcome.output
         return cls(
-            own(outcome.output),
+            output if type(output) in _IMMUTABLE else own(output),
             clock.wall(),
             outcome.usage,
             outcome.cost_pico,
@@ -71,23 +71,40 @@ class CacheMemory:
         ttl_s: seconds after which an answer is asked for again; None for never.
         disk: the tier on disk, or None.
 
-    Attributes:
-        hits: rows of all these runs that were answered from it.
-        misses: rows that had to be asked.
     """
 
     def __init__(self, max_entries: int, ttl_s: float | None = None, disk: Answers | None = None) -> None:
         self.flights, self.disk = Flights(), disk
-        self.hits = self.misses = 0
         self._max_entries, self._ttl_s = max_entries, ttl_s
         self._answers: OrderedDict[bytes, Answer] = OrderedDict()
+        self._runs: list[CacheCounts] = []  # of those under way
+        self._hits = self._misses = 0  # of those that are over
         self._lock = threading.Lock()
 
-    def count(self, *, hit: bool) -> None:
-        """One more row of one of the runs was answered, or had to be asked."""
+    def open(self, counts: CacheCounts) -> None:
+        """A run begins, which keeps these counts."""
         with self._lock:
-            self.hits += hit
-            self.misses += not hit
+            self._runs.append(counts)
+
+    def close(self, counts: CacheCounts) -> None:
+        """The run is over."""
+        with self._lock:
+            if any(one is counts for one in self._runs):
+                self._runs = [one for one in self._runs if one is not counts]
+                self._hits += counts.hits
+                self._misses += counts.misses
+
+    @property
+    def hits(self) -> int:
+        """Rows of all these runs that were answered from it."""
+        with self._lock:
+            return self._hits + sum(counts.hits for counts in self._runs)
+
+    @property
+    def misses(self) -> int:
+        """Rows of all these runs that had to be asked."""
+        with self._lock:
+            return self._misses + sum(counts.misses for counts in self._runs)
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -98,6 +115,8 @@ class CacheMemory:
 
     def get(self, key: bytes) -> Answer | None:
         """The answer, now the most recently used; None where there is none, or it is too old."""
+        if key not in self._answers:
+            return None
         with self._lock:
             if (found := self._answers.get(key)) is None:
                 return None
@@ -110,8 +129,9 @@ class CacheMemory:
     def put(self, key: bytes, answer: Answer) -> None:
         """Keep an answer."""
         with self._lock:
+            if key in self._answers:
+                self._answers.move_to_end(key)
             self._answers[key] = answer
-            self._answers.move_to_end(key)
             while len(self._answers) > self._max_entries:
                 self._answers.popitem(last=False)
 
@@ -122,7 +142,7 @@ class CacheMemory:
 
 def own(output: Any) -> Any:
     """A copy of its own for each row: what one reader changes must not show in another's answer."""
-    if isinstance(output, _IMMUTABLE):
+    if type(output) in _IMMUTABLE:
         return output
     try:
         return copy.deepcopy(output)

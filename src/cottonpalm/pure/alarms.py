@@ -14,21 +14,18 @@ ENOUGH: Final = 20  # costs before which nothing is a spike
 
 
 class Shares:
-    """Tells each share once."""
+    """Tells each share once. `next` is the lowest that was not told; infinite once all were."""
 
     def __init__(self) -> None:
         self._left = list(SHARES)
-
-    @property
-    def next(self) -> float:
-        """The lowest share that was not told; infinite once all were."""
-        return self._left[0] if self._left else inf
+        self.next = self._left[0]
 
     def passed(self, share: float) -> float | None:
         """The highest share that is reached now and was not told, or None."""
         told = None
         while self._left and share >= self._left[0]:
             told = self._left.pop(0)
+        self.next = self._left[0] if self._left else inf
         return told
 
 

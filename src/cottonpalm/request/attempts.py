@@ -3,7 +3,7 @@
 A generator without I/O and without HTTP types: it yields a step, and a driver (async or sync, `drivers.py`) waits
 and sends the result back.
 
-    ("money", Ask)          -> int         reserve; the amount, or 0: the money is spent
+    ("money", Ask)          -> int         reserve, where the money is not plenty; the amount, or 0: it is spent
     ("permit", (key, back)) -> Permit      wait for one's turn, `back` steps of priority behind one's own
     ("send", Sending)       -> Reply       send, with this timeout
     ("sleep", seconds)      -> None        back off, holding nothing
@@ -178,10 +178,13 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any
     bound = money.bound
     if bound is None:
         raise _stop(row.run, f"a budget is set, but {money.why_unbounded()}")
-    if bound:  # what costs nothing needs no money
-        if not (amount := (yield "money", money.ask(bound))):
-            raise _stop(row.run, row.run.why_no_money(call.model, money.least))
-        money.granted(amount)
+    if not bound:  # what costs nothing needs no money
+        return money
+    if ledger.take(bound, row.run.spending):
+        amount = bound
+    elif not (amount := (yield "money", money.ask())):
+        raise _stop(row.run, row.run.why_no_money(call.model, money.least))
+    money.granted(amount)
     return money
 
 

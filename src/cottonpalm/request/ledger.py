@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Ask", "Grant", "Ledger", "Limits", "RowClosed", "Waiter"]
 
-FAR: Final = 1_000  # times a request's bound: as many could be in flight, and each of them have its whole bound
+FAR: Final = (
+    1_000  # times a request's bound: as many could be in flight, and each of them have its whole bound
+)
 _LOOK_S: Final = 5.0  # whoever waits for the hour to pass looks again at least so often
 
 
@@ -97,12 +99,25 @@ class Ledger(Waitroom[int]):
                 age_s = clock.wall() - clock.now()
                 self._hour.load(((wall - age_s, pico) for wall, pico in earlier.steps), limit)
 
+    def take(self, amount: int, account: Spending) -> bool:
+        """Reserve this much far from the ceiling, where nothing need be shared or waited for; False: `try_grant`.
+
+        The quick way, for all but the last requests of a run.
+        """
+        with self._lock:
+            total, per_hour, _ = self._limits
+            if self.waiting or total is None or per_hour is not None:
+                return False
+            if total - self.spent - self.reserved < FAR * amount or not account.take(amount):
+                return False
+            self.reserved += amount
+            self.in_flight += 1
+            return True
+
     def try_grant(self, ask: Ask | int, priority: float = 0, account: Spending | None = None) -> int | Grant:
         """Reserve what fits, if nobody with a better claim waits. Never blocks; settle an amount."""
         wanted = self._wanted(ask, account)
         with self._lock:
-            if not self.waiting and self._far(wanted):
-                return wanted.ask.most
             if self.waiting and not self._goes_before_all(priority):
                 answer: int | Grant = self._decide(wanted)
                 answer = answer if answer is Grant.STOP else Grant.WAIT
@@ -165,21 +180,21 @@ class Ledger(Waitroom[int]):
         with self._lock:
             self.reserved -= amount
             self.in_flight -= amount > 0
-            account.release(amount)
+            account.settle(amount, reported, uncertain)
             if cost:
-                self._book(account, reported, uncertain)
+                self.spent += cost
+                self._settled += 1
                 if cost > amount:
                     self.overshoot += cost - amount
+                if account.earlier.account or self._limits.per_hour is not None:
+                    self._book(account, cost)
             if not (self.waiting or self._lost):
                 return
             served, alerted = self._serve_all()
         self._tell(served, alerted)
 
-    def _book(self, account: Spending, reported: int, uncertain: int) -> None:
-        cost = reported + uncertain
-        account.book(reported, uncertain)
-        self.spent += cost
-        self._settled += 1
+    def _book(self, account: Spending, cost: int) -> None:
+        """Take note of whose it was, where that outlives the process, and of when, where that counts."""
         if name := account.earlier.account:
             self._counted[name] = self._counted.get(name, 0) + cost
         if self._limits.per_hour is not None:
@@ -211,19 +226,6 @@ class Ledger(Waitroom[int]):
     def _wanted(self, ask: Ask | int, account: Spending | None) -> Wanted:
         ask = ask if isinstance(ask, Ask) else Ask(ask, ask)
         return Wanted(ask, account or self._own)
-
-    def _far(self, wanted: Wanted) -> bool:
-        """Reserve for one request far from the ceiling, where nothing need be shared: all but the last of a run."""
-        total, per_hour, _ = self._limits
-        amount, account = wanted.ask.most, wanted.account
-        if total is None or per_hour is not None or total - self.spent - self.reserved < FAR * amount:
-            return False
-        if not account.covers(amount) or account.wants_lease(amount, total):
-            return False
-        self.reserved += amount
-        self.in_flight += amount > 0
-        account.reserve(amount)
-        return True
 
     def _take(self, wanted: Wanted) -> int | Grant:
         """Reserve for one request, if its money is there and its lease stands."""

@@ -35,7 +35,8 @@ class Money:
     def __init__(self, row: RowAccount, call: Call, *, whole: bool = False) -> None:
         self._row, self._call, self._whole = row, call, whole
         self._run: RunAccount = row.run
-        self.reserved = self._bound = 0
+        self.reserved = 0
+        self._bound: int | None = -1  # -1: not worked out yet
         self._extent: Extent | str | None = None
         self._input = 0  # the most tokens it reads, where the quick way has found that
         self.sent: int | None = None  # the maximum that we put into the request
@@ -65,16 +66,22 @@ class Money:
 
     @property
     def bound(self) -> int | None:
-        """The most it can cost, None where that cannot be known."""
-        if not self.tariff.dearest:
+        """The most it can cost, None where that cannot be known. Worked out once."""
+        if self._bound == -1:
+            self._bound = self._most()
+        return self._bound
+
+    def _most(self) -> int | None:
+        tariff = self.tariff
+        if not tariff.dearest:
             return None
-        if self.tariff.free:
+        if tariff.free:
             return 0
-        most = self.most_output
+        most = self._call.most_output or self.most_output
         if most is not None and (into := text_input(self._call)) is not None:
             self._input = self._run.stretched(self._call, into)
-            return self.tariff.bound_of_text(self._input, most)
-        return None if isinstance(self.extent, str) else self.tariff.bound(self.extent)
+            return tariff.bound_of_text(self._input, most)
+        return None if isinstance(self.extent, str) else tariff.bound(self.extent)
 
     def why_unbounded(self) -> str:
         """What to set, for whoever asked for a ceiling that cannot be kept."""
@@ -86,16 +93,15 @@ class Money:
             )
         return str(self.extent)
 
-    def ask(self, bound: int) -> Ask:
+    def ask(self) -> Ask:
         """What to ask the ledger for."""
-        self._bound = bound
-        return Ask(bound, self.least, self._run.limit)
+        return Ask(self.bound or 0, self.least, self._run.limit)
 
     def least(self) -> int:
         """The most it can cost with the smallest maximum that is worth a try."""
         least = self._least_output()
         if least is None or isinstance(self.extent, str):
-            return self._bound
+            return self.bound or 0
         answers = self._call.family.maximum.answers_of(self._call.body)
         return self.tariff.bound(self.extent._replace(output_tokens=least * answers))
 
@@ -118,8 +124,7 @@ class Money:
         """So much was reserved: make the request keep within it."""
         self.reserved = amount
         run, call = self._run, self._call
-        bound = self._bound or self.bound or 0
-        if amount < bound and (most := self.most_output) is not None:
+        if amount < (self.bound or 0) and (most := self.most_output) is not None:
             self.sent = self._affordable(amount, most)
         elif run.max_output_tokens and call.most_output is None and not call.signed:
             self.sent = run.max_output_tokens  # the user's own word, which the provider is to keep too
@@ -173,20 +178,20 @@ class Money:
         self.reserved = 0
         if run.ledger is not None:
             run.ledger.settle(reserved, reported, uncertain, run.spending)
+            run.spent_more(run.ledger)
         elif reported or uncertain:
             run.spending.book(reported, uncertain)
         cost: int | None = None
         if answer is not None and (usage is not None or billed):
             cost, source = self._shown(answer, reported)
             self._row.book(usage, cost, source, model)
-        run.spent_more()
         return cost
 
     def _learn_and_price(self, usage: Usage, answer: Answer | None) -> int | None:
         run, call = self._run, self._call
         if answer is not None and answer.stop is None and not call.streams:
             run.outputs(call).note(usage.output_tokens, usage.reasoning_tokens)
-        if run.ledger is not None:
+        if run.ledger is not None and usage.input_tokens > self._input:
             self._compare(usage.input_tokens)
         tier = None if answer is None else answer.tier
         if tier is None and self.tariff.rates is not None:

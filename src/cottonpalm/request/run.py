@@ -320,9 +320,9 @@ class RunAccount:
             return why
         return f"{why}, which can cost ${bound / PICO:.6f}; ${max(0, left) / PICO:.6f} is left"
 
-    def spent_more(self) -> None:
+    def spent_more(self, ledger: Ledger) -> None:
         """A request was booked: tell of a share of the budget that is reached now."""
-        if self.ledger is not None and (share := self.ledger.share()) >= self._shares.next:
+        if (share := ledger.share()) >= self._shares.next:
             self._tell_share(share)
 
     def _tell_share(self, share: float) -> None:

@@ -27,7 +27,7 @@ HOUR_S: Final = 3600.0
 
 
 class Spending:
-    """The account of one run. Thread-safe; `reserve` and `release` are called under the ledger's lock.
+    """The account of one run. Thread-safe; under a budget, whatever changes the sums runs under the ledger's lock.
 
     Args:
         store: the run's; None where nothing outlives the process.
@@ -77,14 +77,31 @@ class Spending:
         """Whether so much more may be reserved without another lease."""
         return self._store is None or self.committed + amount <= self._leased
 
+    def take(self, amount: int) -> bool:
+        """Reserve, unless a lease has to be thought of first."""
+        if self._store is not None and (not self.covers(amount) or self.wants_lease(amount, None)):
+            return False
+        self.reserved += amount
+        self._granted += amount
+        return True
+
     def reserve(self, amount: int) -> None:
         """A request is about to be sent."""
         self.reserved += amount
         self._granted += amount
 
     def release(self, amount: int) -> None:
-        """It was not sent, or it is over."""
+        """It was not sent."""
         self.reserved -= amount
+
+    def settle(self, amount: int, reported: int, uncertain: int) -> None:
+        """A request for which so much was reserved is over."""
+        self.reserved -= amount
+        if self._timed:
+            self.book(reported, uncertain)
+        else:
+            self.reported += reported
+            self.uncertain += uncertain
 
     def book(self, reported: int, uncertain: int = 0) -> None:
         """A request is over: so much it cost, or so much at most."""
