@@ -22,10 +22,11 @@ from cottonpalm.gates.memory import CacheMemory
 from cottonpalm.job import Job
 from cottonpalm.judge import Judge
 from cottonpalm.model import PICO
+from cottonpalm.protocols import SharesLimits
 from cottonpalm.pure.keys import content_key
 from cottonpalm.pure.prices import PriceBook
 from cottonpalm.replicas import one_of
-from cottonpalm.request import hook
+from cottonpalm.request import hook, sharing
 from cottonpalm.request.account import RunAccount
 from cottonpalm.request.ledger import Ledger, Limits
 from cottonpalm.request.spending import Spending
@@ -247,6 +248,9 @@ class Assembly:
             go_on=self._go_on(run_store),
         )
         release = _nothing if opened is None else opened.release
+        if isinstance(run_store, SharesLimits):
+            place = run_store.place()
+            release = _both(sharing.begin(account.turnstiles, *place, most=settings.cap), release)
         return Engine(
             job,
             account,
@@ -431,6 +435,14 @@ def _never_read(content: bytes, kept: Outcome) -> bool:
 
 def _shown(store: object) -> str:
     return repr(str(store)) if isinstance(store, str | Path) else repr(store)
+
+
+def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:
+    def release() -> None:
+        first()
+        then()
+
+    return release
 
 
 def _nothing() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from cottonpalm.model import Event, Item, Outcome, Parked, Usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Inner: TypeAlias = Callable[[Item], Awaitable[Any]]
 
@@ -179,6 +182,14 @@ class ComparesBlocks(Protocol):
         self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
     ) -> bool:
         """Whether the slots from `first` on hold exactly these rows, each with one of these statuses."""
+
+
+@runtime_checkable
+class SharesLimits(Protocol):
+    """What a `RunStore` may offer besides: a file through which processes share limits, and a run remembers them."""
+
+    def place(self) -> tuple[Path, int]:
+        """The file, and the run's number in it."""
 
 
 class Store(Protocol):

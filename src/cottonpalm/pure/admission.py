@@ -163,6 +163,12 @@ class Admission:
             mirror.take(-1.0 if unit == "requests" else -sent.ask)
         self._settle(sent, 0.0, 0.0)
 
+    def moved(self, limit: float, *, firm: bool) -> None:
+        """See `Concurrency.moved`."""
+        self.concurrency.moved(limit, firm=firm)
+        if self._wall is not None:
+            self._wall, self._strikes = self.concurrency.limit, 0
+
     # What came back
 
     def accepted(self, now: float, sent: Sent, in_flight: int, work: float, used: float | None) -> None:

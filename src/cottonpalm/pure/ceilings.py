@@ -14,20 +14,21 @@ class Ceiling:
 
     Attributes:
         most: requests or tokens.
+        portion: of them, what other processes leave to this one; `most` where there are none.
         used: in the last minute.
     """
 
-    __slots__ = ("_sent", "most", "used")
+    __slots__ = ("_sent", "most", "portion", "used")
 
     def __init__(self, most: float) -> None:
-        self.most = most
+        self.most = self.portion = most
         self.used = 0.0
         self._sent: deque[list[float]] = deque()  # [moment, amount], in order
 
     def wait_s(self, now: float, amount: float) -> float:
         """Seconds until so much may be sent; 0 for now."""
         self._forget(now)
-        over = self.used + min(amount, self.most) - self.most
+        over = self.used + min(amount, self.most) - self.portion
         if over <= 0:
             return 0.0
         for moment, sent in self._sent:
@@ -44,6 +45,11 @@ class Ceiling:
         entry = [now, amount]
         self._sent.append(entry)
         return entry
+
+    def used_at(self, now: float) -> float:
+        """What was sent in the minute before."""
+        self._forget(now)
+        return self.used
 
     def settle(self, entry: list[float], amount: float) -> None:
         """It was less, or more, than what was taken."""

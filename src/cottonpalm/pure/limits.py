@@ -140,6 +140,20 @@ class Concurrency:
         self._set(limit)
         self.begin_round()
 
+    def moved(self, limit: float, *, firm: bool) -> None:
+        """Other processes took a part of what fits, or gave one: so many fit here now.
+
+        Args:
+            limit: requests in flight.
+            firm: somebody met resistance: no more fit, and doubling is over.
+        """
+        self._set(limit)
+        if firm and self.phase == "start":
+            self.phase = "hold"
+        self._hold, self._testing = HOLD_CALLS, False
+        self._base = self._trial = 0.0
+        self.begin_round()
+
     def begin_round(self) -> None:
         """Forget what was measured since the last round."""
         self._calls = max(1, int(self.limit))

@@ -21,6 +21,7 @@ SIGNATURE_LIFE_S: Final = 300.0  # AWS refuses a request whose signature is olde
 _SALT: Final = os.urandom(
     16
 )  # never stored, never logged: a digest of a credential is of use in this process only
+_digests: Final[dict[str, bytes]] = {}  # of credentials, by account; they stay in this process
 WHOSE: Final = (
     "authorization",
     "x-api-key",
@@ -124,7 +125,20 @@ def _model(body: dict[str, Any], path: str) -> str | None:
 @lru_cache(maxsize=64)
 def _account(headers: tuple[str | None, ...]) -> str:
     """Whose quota this is, as six salted bytes of a digest; the credential itself goes nowhere."""
-    return blake2b("\0".join(map(_lasting, headers)).encode(), digest_size=6, key=_SALT).hexdigest()
+    lasting = "\0".join(map(_lasting, headers)).encode()
+    account = blake2b(lasting, digest_size=6, key=_SALT).hexdigest()
+    _digests[account] = blake2b(lasting).digest()
+    return account
+
+
+def whose(key: str) -> bytes | None:
+    """The same for equal keys of all processes: what to make a keyed digest of. Not to be stored, shown or sent.
+
+    None where `key` is not that of a `Call`.
+    """
+    label, _, account = key.rpartition("#")
+    digest = _digests.get(account)
+    return None if digest is None else label.encode() + b"\0" + digest
 
 
 def _lasting(value: str | None) -> str:

@@ -7,7 +7,7 @@ with a verdict, which teaches the turnstile how many may be in flight. `Turnstil
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.model import Verdict
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cottonpalm.pure.quotas import Quota, Unit
 
 __all__ = ["Permit", "RowClosed", "Turnstile", "Turnstiles", "Waiter"]
+
+T = TypeVar("T")
 
 BYTES_PER_TOKEN: Final = 4  # of a JSON body in English; what it is wrong by is seen in the answers' usage
 _TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
@@ -80,6 +82,7 @@ class Turnstile(Waitroom[Permit]):
         generation: cuts so far.
         forced: permits taken by force so far.
         circuit: whether the provider counts as dead. The pauses it asks for come with `release`.
+        shares: what other processes leave of requests in flight, by what is divided; change it by `adjust`.
     """
 
     def __init__(self, key: str, limit: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
@@ -93,6 +96,7 @@ class Turnstile(Waitroom[Permit]):
         self.forced = 0
         self.circuit = Circuit()
         self.admission = Admission(limit, ceilings)
+        self.shares: dict[str, int] = {}
         self._see_limit()
         self._blocked_until: float | None = None  # when time alone may let the first in line go
         self._accepted_at_pause = 0
@@ -208,6 +212,16 @@ class Turnstile(Waitroom[Permit]):
             return "in flight"
         return "probe" if self._ramp else self.admission.binding
 
+    def adjust(self, change: Callable[[], T]) -> T:
+        """Change a limit while nobody comes or goes; then let those go who may."""
+        with self._lock:
+            result = change()
+            self._see_limit()
+            served, told = self._serve(), self._who_must_know()
+        self._wake(served)
+        self._alert(told)
+        return result
+
     def look_again_s(self) -> float | None:
         """Seconds after which time alone may let somebody go; None if only a permit given back can."""
         with self._lock:
@@ -221,7 +235,13 @@ class Turnstile(Waitroom[Permit]):
             text += f", ramp at {self._ramp}"
         return text + f", generation {self.generation}>"
 
-    # Granting. The lock is held from here on.
+    # The lock is held from here on.
+
+    def next_ask(self) -> int:
+        """Tokens that the next in line asks for; 0 where nobody waits, or nobody knows."""
+        return next((place.ask for _, _, place in self._heap[:1] if self.waiting), 0)
+
+    # Granting
 
     def _offer(self, ask: int) -> Permit | None:
         now = clock.now()
@@ -299,6 +319,8 @@ class Turnstile(Waitroom[Permit]):
 
     def _see_limit(self) -> None:
         self.limit = self.admission.concurrency.limit  # read for every row
+        if self.shares:
+            self.limit = min(self.limit, *self.shares.values())
         self._slots = int(self.limit)
         self._gated = self.admission.gated
         self.generation = self.admission.generation
@@ -356,14 +378,27 @@ class Turnstiles:
         self._settings = settings
         self._by_key: dict[str, Turnstile] = {}
         self._lock = threading.Lock()
+        self._greet: Callable[[Turnstile], None] | None = None
 
     def of(self, key: str) -> Turnstile:
         """Return the one turnstile of this key."""
         turnstile = self._by_key.get(key)
         if turnstile is None:
             with self._lock:
-                turnstile = self._by_key.setdefault(key, self._new(key))
+                if (turnstile := self._by_key.get(key)) is None:
+                    turnstile = self._new(key)
+                    if self._greet is not None:
+                        self._greet(turnstile)
+                    self._by_key[key] = turnstile
         return turnstile
+
+    def greet(self, welcome: Callable[[Turnstile], None] | None) -> None:
+        """Call `welcome` with each turnstile: those that exist, and new ones before anybody gets a permit there."""
+        with self._lock:
+            self._greet = welcome
+            if welcome is not None:
+                for turnstile in self:
+                    welcome(turnstile)
 
     def _new(self, key: str) -> Turnstile:
         settings = self._settings

@@ -55,9 +55,7 @@ class Claimant:
 
 def enter(db: sqlite3.Connection, path: Path, ttl_s: float | None) -> Claimant:
     """Become a holder of claims; drops what is too old, and what the dead have left."""
-    lease = Lease(path, FIRST_HOLDER + secrets.randbits(48), "the cache")
-    while not lease.lock():  # another process drew the same number
-        lease = Lease(path, FIRST_HOLDER + secrets.randbits(48), "the cache")
+    lease = locked(path, "the cache")
     try:
         db.execute("BEGIN IMMEDIATE")
         _tidy(db, path)
@@ -69,10 +67,18 @@ def enter(db: sqlite3.Connection, path: Path, ttl_s: float | None) -> Claimant:
     return Claimant(db, path, lease, ttl_s)
 
 
+def locked(path: Path, what: str) -> Lease:
+    """The lock of a number that nobody has, to be a holder by."""
+    lease = Lease(path, FIRST_HOLDER + secrets.randbits(48), what)
+    while not lease.lock():  # another process drew the same number
+        lease = Lease(path, FIRST_HOLDER + secrets.randbits(48), what)
+    return lease
+
+
 def _tidy(db: sqlite3.Connection, path: Path) -> None:
     db.execute("DELETE FROM answer WHERE expires < ?", (clock.wall(),))
     for (holder,) in db.execute("SELECT run FROM lease WHERE run >= ?", (FIRST_HOLDER,)).fetchall():
-        if not _lives(db, path, holder):
+        if not lives(db, path, holder):
             _forget(db, holder)
 
 
@@ -88,7 +94,7 @@ def ask(me: Claimant, question: Question) -> Any:
     holder = _holder(me, question.key)
     if holder == me.lease.run:
         return Turn.MINE
-    if _lives(me.db, me.path, holder):
+    if lives(me.db, me.path, holder):
         return Turn.ELSEWHERE
     _forget(me.db, holder)
     me.db.execute(claimed, (question.key, me.lease.run))
@@ -117,7 +123,7 @@ def heard(me: Claimant, watched: Sequence[Question]) -> dict[int, tuple[Callable
             news[id(question)] = (question.reply, found)
             continue
         if (holder := _holder(me, question.key)) is not None:
-            if holder not in living and not living.setdefault(holder, _lives(me.db, me.path, holder)):
+            if holder not in living and not living.setdefault(holder, lives(me.db, me.path, holder)):
                 _forget(me.db, holder)
             if living[holder]:
                 continue
@@ -157,7 +163,8 @@ def _holder(me: Claimant, key: bytes) -> Any:
     return None if row is None else row[0]
 
 
-def _lives(db: sqlite3.Connection, path: Path, number: int) -> bool:
+def lives(db: sqlite3.Connection, path: Path, number: int) -> bool:
+    """Whether the process that holds this number lives, as far as can be known from here."""
     holder = holder_of(db, number)
     return holder is not None and is_held(path, number, holder)
 

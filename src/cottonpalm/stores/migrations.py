@@ -50,10 +50,25 @@ def m003_answers_and_claims(db: sqlite3.Connection) -> None:
     db.execute("CREATE TABLE claim (key BLOB PRIMARY KEY, holder INTEGER NOT NULL)")
 
 
+def m004_shares(db: sqlite3.Connection) -> None:
+    """How processes divide limits, with the bytes that their keys are made with; and what each run has learnt."""
+    db.execute("CREATE TABLE share_secret (id INTEGER PRIMARY KEY CHECK (id = 1), secret BLOB NOT NULL)")
+    db.execute(
+        "CREATE TABLE share (key BLOB NOT NULL, unit TEXT NOT NULL, holder BLOB NOT NULL, amount REAL NOT NULL,"
+        " least REAL NOT NULL, want REAL NOT NULL, total REAL NOT NULL, firm INTEGER NOT NULL, expires REAL NOT NULL,"
+        " PRIMARY KEY (key, unit, holder)) WITHOUT ROWID"
+    )
+    db.execute(
+        "CREATE TABLE learnt (run INTEGER NOT NULL, key BLOB NOT NULL, in_flight REAL NOT NULL, firm INTEGER NOT NULL,"
+        " PRIMARY KEY (run, key)) WITHOUT ROWID"
+    )
+
+
 STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m001_runs_items_leases,
     m002_spending,
     m003_answers_and_claims,
+    m004_shares,
 )
 
 

@@ -12,7 +12,7 @@ import orjson
 from cottonpalm import clock
 from cottonpalm.faults import StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
-from cottonpalm.stores import spending
+from cottonpalm.stores import share_rows, spending
 from cottonpalm.stores.database import BUSY_S, OPENING_BUSY_S, Home, explained, prepare
 from cottonpalm.stores.lease import Holder, Lease, holder_of, is_held
 from cottonpalm.stores.opening import Decision, decide
@@ -186,6 +186,7 @@ def _delete_rows(db: sqlite3.Connection, run: int) -> None:
     db.execute("DELETE FROM item WHERE id >= ? AND id < ?", bounds)
     db.execute("DELETE FROM record WHERE id >= ? AND id < ?", bounds)
     spending.forget(db, run)
+    share_rows.forget(db, run)
 
 
 def _remove(db: sqlite3.Connection, run: int, lease: Lease) -> None:
@@ -284,6 +285,10 @@ class SqliteRunStore:
         """See `protocols.RunStore`."""
         self._check()
         self._writer.call(lambda db: _merge_meta(db, self._run, values))
+
+    def place(self) -> tuple[Path, int]:
+        """See `protocols.SharesLimits`."""
+        return self._store.path, self._run
 
     def close(self) -> None:
         """See `protocols.RunStore`."""

@@ -1,0 +1,264 @@
+"""What of a turnstile's limits is divided between processes, and how a share takes effect there.
+
+A `Gate` is one limit of one turnstile. The store's thread brings it the rows of all holders (`renew`), and writes what
+it answers. A share that falls takes effect at once, one that rises when the rows are written (`then`): so what all
+may use never exceeds what the rows say.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cottonpalm import clock
+from cottonpalm.pure.shares import KEPT_S, POOL, TTL_S, Row, division, portion, wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cottonpalm.pure.ceilings import Ceiling
+    from cottonpalm.request.turnstile import Turnstile
+
+log = logging.getLogger("cottonpalm")
+RESUMED: Final = 0.7  # of a learnt limit: what a resumed run starts with
+IN_FLIGHT: Final = "in flight"
+LOST: Final = (
+    0.1  # of a total: what may be used where the rows cannot be reached any more; others may have the rest
+)
+
+
+class Renewed(NamedTuple):
+    """What became of a gate.
+
+    Attributes:
+        rows: to be written; those that expired and hold nothing are to be dropped.
+        then: to be called when they are written.
+        soon: it waits for others, or they wait for it: to be renewed again soon.
+    """
+
+    rows: tuple[Row, ...]
+    then: Callable[[], None]
+    soon: bool = False
+
+
+class Gate(ABC):
+    """One limit of one turnstile, as one holder among several.
+
+    Attributes:
+        unit: what is divided.
+        kept_s: seconds for which rows count after they expired.
+    """
+
+    unit: str
+    kept_s: float
+
+    def __init__(self, turnstile: Turnstile) -> None:
+        self._turnstile = turnstile
+        self._new = True
+
+    def renew(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
+        """Settle this holder's share.
+
+        Args:
+            rows: of all holders, as far as they count.
+            holder: this one.
+            now: wall clock.
+        """
+        self._new = all(row.holder != holder for row in rows)  # also where others held it for dead
+        return self._turnstile.adjust(partial(self._renew, rows, holder, now))
+
+    def leave(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
+        """Give the share back."""
+        return self._turnstile.adjust(partial(self._leave, rows, holder, now))
+
+    @abstractmethod
+    def _renew(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed: ...
+
+    @abstractmethod
+    def _leave(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed: ...
+
+    @abstractmethod
+    def lost(self) -> None:
+        """The rows cannot be reached, and the share is not ours any more."""
+
+    @abstractmethod
+    def free(self) -> None:
+        """Nobody shares any more."""
+
+
+class Given(Gate):
+    """A limit that the user named: a number in flight, or a ceiling per minute."""
+
+    def __init__(self, turnstile: Turnstile, unit: str, total: float, ceiling: Ceiling | None = None) -> None:
+        super().__init__(turnstile)
+        self.unit, self.kept_s = unit, 0.0 if ceiling is None else KEPT_S
+        self._total, self._ceiling = total, ceiling
+        self._amount = total
+
+    def _renew(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
+        used, waits = self._used(), self._turnstile.waiting > 0 or self._new
+        asks = self._turnstile.next_ask() if self.unit == "tokens" else 1
+        amount = 0.0 if self._new else self._amount
+        least, want = wanted(used, max(1, asks), amount, self._total, waits=waits)
+        mine = Row(holder, 0.0, least, want, self._total, True, now + TTL_S)
+        amount, fair = portion(rows, mine, now)
+        if amount < self._amount:
+            self._set(amount)
+        held = max(amount, used)
+        then = partial(self._turnstile.adjust, partial(self._set, amount))
+        return Renewed((mine._replace(amount=held),), then, soon=amount < fair or held > amount)
+
+    def _leave(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:  # noqa: ARG002 - the same for all
+        used = self._used() if self.kept_s else 0.0
+        return Renewed((Row(holder, used, 0.0, 0.0, self._total, True, now),), self.free)
+
+    def lost(self) -> None:
+        """See `Gate`."""
+        self._turnstile.adjust(partial(self._set, min(self._amount, max(1.0, LOST * self._total))))
+
+    def free(self) -> None:
+        """See `Gate`."""
+        self._turnstile.adjust(partial(self._set, self._total))
+
+    def _used(self) -> float:
+        if self._ceiling is None:
+            return float(self._turnstile.in_flight)
+        return self._ceiling.used_at(clock.now())
+
+    def _set(self, amount: float) -> None:
+        self._amount = amount
+        if self._ceiling is not None:
+            self._ceiling.portion = amount
+        elif amount < self._total:
+            self._turnstile.shares[self.unit] = int(amount)
+        else:
+            self._turnstile.shares.pop(self.unit, None)
+
+
+class InFlight(Gate):
+    """The number in flight that the turnstile learns by itself.
+
+    Its limit is its part of what all have learnt. What it cedes goes to the pool as it comes out of use.
+
+    Attributes:
+        total: what all holders have learnt together, as of the last renewal.
+    """
+
+    unit, kept_s = "learnt in flight", KEPT_S
+
+    def __init__(self, turnstile: Turnstile) -> None:
+        super().__init__(turnstile)
+        self.total = 0.0
+        self._owed = 0.0  # ceded, and still in use
+        self._none = False  # others have all of it
+
+    def learnt(self) -> tuple[float, bool] | None:
+        """See `Leased.learnt`."""
+        concurrency = self._turnstile.admission.concurrency
+        if not self._turnstile.accepted or self._none:
+            return None
+        return max(self.total, concurrency.limit), concurrency.phase != "start"
+
+    def resume(self, known: float, firm: bool) -> float | None:
+        """Begin with a part of what was known, unless this turnstile knows better; the limit, or None."""
+        return self._turnstile.adjust(partial(self._resume, known, firm))
+
+    def _resume(self, known: float, firm: bool) -> float | None:
+        turnstile = self._turnstile
+        concurrency, begun = turnstile.admission.concurrency, turnstile.accepted or turnstile.in_flight
+        limit = int(RESUMED * known)
+        if begun or (not firm and limit <= concurrency.limit):
+            return None
+        concurrency.restart(limit)
+        return concurrency.limit
+
+    def _renew(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
+        turnstile, concurrency = self._turnstile, self._turnstile.admission.concurrency
+        used = turnstile.in_flight
+        held = 0.0 if self._none else concurrency.limit
+        least, want = wanted(used, 1, held, concurrency.maximum, waits=turnstile.waiting > 0 or self._new)
+        firm = concurrency.phase != "start"
+        mine = Row(holder, held, least, want, 0.0, firm, now + TTL_S)
+        if self._new:
+            mine, self._owed = mine._replace(amount=concurrency.limit), 0.0
+        divided = division(rows, mine, self._owed, now, new=self._new)
+        limit = divided.limit
+        ceded = self._owed + max(0.0, held - limit) * (not self._new)
+        self._owed = min(ceded, max(0.0, used - limit))
+        if limit < held:
+            self._set(limit, firm=False)  # who is still rising goes on
+        self.total = divided.total
+        row = mine._replace(amount=limit + self._owed)
+        pool = Row(POOL, divided.pool + ceded - self._owed, 0.0, 0.0, 0.0, divided.firm, now + TTL_S)
+        then = partial(turnstile.adjust, partial(self._raise, limit, held, firm=divided.firm))
+        return Renewed((row, pool, *self._dead(rows, now)), then, soon=limit < 1 or self._owed > 0)
+
+    def _raise(self, limit: float, held: float, *, firm: bool) -> None:
+        concurrency = self._turnstile.admission.concurrency
+        if limit > held:  # what was learnt while the rows were written stays
+            self._set(limit if self._none else concurrency.limit + limit - held, firm=firm)
+
+    def _set(self, limit: float, *, firm: bool) -> None:
+        self._none = limit < 1
+        if self._none:
+            self._turnstile.shares[self.unit] = 0
+        else:
+            self._turnstile.shares.pop(self.unit, None)
+        self._turnstile.admission.moved(limit, firm=firm)
+
+    def _leave(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
+        limit = 0.0 if self._none else self._turnstile.admission.concurrency.limit
+        firm = self._turnstile.admission.concurrency.phase != "start"
+        pools = [row for row in rows if row.holder == POOL]
+        held = (limit + self._owed) if firm else 0.0
+        amount, firm = held + sum(row.amount for row in pools), firm or any(row.firm for row in pools)
+        pool = Row(POOL, amount, 0.0, 0.0, 0.0, firm, now + TTL_S)
+        return Renewed((pool, Row(holder, 0.0, 0.0, 0.0, 0.0, False, now)), self.free)
+
+    @staticmethod
+    def _dead(rows: Sequence[Row], now: float) -> tuple[Row, ...]:
+        """Their rows, emptied: what they held is in the pool."""
+        dead = (row for row in rows if row.holder != POOL and row.expires <= now)
+        return tuple(row._replace(amount=0.0, want=0.0) for row in dead)
+
+    def lost(self) -> None:
+        """See `Gate`. What the provider rejects teaches the rest."""
+
+    def free(self) -> None:
+        """See `Gate`."""
+        self._none = False
+        self._owed = 0.0
+        self._turnstile.adjust(partial(self._turnstile.shares.pop, self.unit, None))
+
+
+class Leased:
+    """All of one turnstile that is divided.
+
+    Attributes:
+        whose: what equal keys of all processes have in common; see `shapes.whose`.
+        runs: those that use it, by their numbers in the store: what is learnt is stored with them.
+        gates: its limits.
+    """
+
+    def __init__(self, turnstile: Turnstile, whose: bytes, most: int | None, runs: Sequence[int]) -> None:
+        """Divide what is learnt, the ceilings, and the `most` in flight, where the user named it."""
+        self.whose, self.runs = whose, runs
+        self._label = turnstile.key.partition("#")[0]
+        self._in_flight = InFlight(turnstile)
+        ceilings = [Given(turnstile, unit, gate.most, gate) for unit, gate in turnstile.admission.ceilings]
+        permits = [] if most is None else [Given(turnstile, IN_FLIGHT, float(most))]
+        self.gates: tuple[Gate, ...] = (*permits, *ceilings, self._in_flight)
+
+    def learnt(self) -> tuple[float, bool] | None:
+        """How many fitted in flight, and whether no more did; None while nothing is known."""
+        return self._in_flight.learnt()
+
+    def resume(self, limit: float, firm: bool) -> None:
+        """Begin with a part of what an earlier process has learnt, unless more is known by now."""
+        if (start := self._in_flight.resume(limit, firm)) is not None:
+            log.info("%s starts with %d in flight: %.0f fitted before", self._label, start, limit)
+
+    def __repr__(self) -> str:
+        return f"<Leased {self._label}>"
