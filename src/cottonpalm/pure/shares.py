@@ -122,16 +122,18 @@ class Division(NamedTuple):
     """What becomes of a learnt limit.
 
     Attributes:
-        limit: of this holder from now on.
+        amount: of this holder from now on.
         pool: what nobody holds.
-        total: all of it.
-        firm: it is known that no more fits.
+        total: all that is known to fit.
+        firm: it is known that no more does.
+        divided: it is this holder's amount that bounds it, and not only what it learns by itself.
     """
 
-    limit: float
+    amount: float
     pool: float
     total: float
     firm: bool
+    divided: bool
 
 
 def division(rows: Sequence[Row], mine: Row, owed: float, now: float, *, new: bool) -> Division:
@@ -142,7 +144,7 @@ def division(rows: Sequence[Row], mine: Row, owed: float, now: float, *, new: bo
 
     Args:
         rows: of this key and unit, as far as they still count.
-        mine: this holder's part, as it has learnt it; a new one's counts only where nobody knows better.
+        mine: this holder's row; its amount is what it knows to fit.
         owed: what it ceded and still uses.
         now: wall clock.
         new: it holds nothing yet.
@@ -150,16 +152,14 @@ def division(rows: Sequence[Row], mine: Row, owed: float, now: float, *, new: bo
     others = [row for row in rows if row.holder not in (mine.holder, POOL) and now < row.expires]
     free = [row for row in rows if row.holder not in (mine.holder, *(row.holder for row in others))]
     pool = sum(row.amount for row in free)
-    firm = any(row.firm and row.amount >= 1 for row in (*others, *free)) or (mine.firm and not new)
-    theirs = sum(row.amount for row in others)
-    held = 0.0 if new else mine.amount
+    firm = any(row.firm and row.amount >= 1 for row in (*others, *free)) or mine.firm
+    held, theirs = mine.amount, sum(row.amount for row in others)
     total = held + owed + pool + theirs
     if not firm or total < 1 or (new and not others):
-        return Division(mine.amount, 0.0, mine.amount + theirs, firm=False)
+        return Division(held, 0.0, held + theirs, firm=False, divided=False)
     part = fair(_needs([*others, mine]), int(total), int(now // TURN_S))[mine.holder]
-    limit = held
     if part > held:
-        limit += max(0.0, min(part - held, mine.want - held, pool))
-    elif (held - part > 1 or part < 1) and any(row.want > row.amount for row in others):
-        limit = float(part)
-    return Division(limit, pool - max(0.0, limit - held), total, firm)
+        more = max(0.0, min(part - held, mine.want - held, pool))
+        return Division(held + more, pool - more, total, firm, divided=more > 0 or new)
+    cedes = (held - part > 1 or part < 1) and any(row.want > row.amount for row in others)
+    return Division(float(part) if cedes else held, pool, total, firm, divided=cedes or new)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cottonpalm.pure.ceilings import Ceiling
+    from cottonpalm.pure.shares import Division
     from cottonpalm.request.turnstile import Turnstile
 
 log = logging.getLogger("cottonpalm")
@@ -140,26 +141,28 @@ class Given(Gate):
 class InFlight(Gate):
     """The number in flight that the turnstile learns by itself.
 
-    Its limit is its part of what all have learnt. What it cedes goes to the pool as it comes out of use.
-
-    Attributes:
-        total: what all holders have learnt together, as of the last renewal.
+    Its part of what all have learnt is what it has used so far, up to its limit: a limit that nobody filled is not
+    known to fit. What it cedes goes to the pool as it comes out of use.
     """
 
     unit, kept_s = "learnt in flight", KEPT_S
 
     def __init__(self, turnstile: Turnstile) -> None:
         super().__init__(turnstile)
-        self.total = 0.0
+        self._total = 0.0  # what all holders have learnt together, as of the last renewal
+        self._known = 0.0  # of it, by this one
+        self._generation = turnstile.generation
         self._owed = 0.0  # ceded, and still in use
         self._none = False  # others have all of it
 
     def learnt(self) -> tuple[float, bool] | None:
         """See `Leased.learnt`."""
-        concurrency = self._turnstile.admission.concurrency
-        if not self._turnstile.accepted or self._none:
+        return self._turnstile.adjust(self._learnt)
+
+    def _learnt(self) -> tuple[float, bool] | None:
+        if not self._turnstile.accepted:
             return None
-        return max(self.total, concurrency.limit), concurrency.phase != "start"
+        return max(self._total, self._see()), self._firm
 
     def resume(self, known: float, firm: bool) -> float | None:
         """Begin with a part of what was known, unless this turnstile knows better; the limit, or None."""
@@ -174,54 +177,58 @@ class InFlight(Gate):
         concurrency.restart(limit)
         return concurrency.limit
 
+    @property
+    def _firm(self) -> bool:
+        return self._turnstile.admission.concurrency.phase != "start"
+
+    def _see(self) -> float:
+        """What is known to fit by now."""
+        turnstile, concurrency = self._turnstile, self._turnstile.admission.concurrency
+        if turnstile.generation != self._generation:  # what was used before a rejection did not fit
+            self._generation, self._known = turnstile.generation, 0.0
+        used = max(self._known, turnstile.in_flight, concurrency.peak)
+        self._known = 0.0 if self._none else min(concurrency.limit, used)
+        return self._known
+
     def _renew(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
         turnstile, concurrency = self._turnstile, self._turnstile.admission.concurrency
-        used = turnstile.in_flight
-        held = 0.0 if self._none else concurrency.limit
-        least, want = wanted(used, 1, held, concurrency.maximum, waits=turnstile.waiting > 0 or self._new)
-        firm = concurrency.phase != "start"
-        mine = Row(holder, held, least, want, 0.0, firm, now + TTL_S)
         if self._new:
-            mine, self._owed = mine._replace(amount=concurrency.limit), 0.0
+            self._known = self._owed = 0.0
+        held, used, limit = self._see(), turnstile.in_flight, 0.0 if self._new else concurrency.limit
+        least, want = wanted(used, 1, limit, concurrency.maximum, waits=turnstile.waiting > 0 or self._new)
+        mine = Row(holder, held, least, want, 0.0, self._firm and held >= 1, now + TTL_S)
         divided = division(rows, mine, self._owed, now, new=self._new)
-        limit = divided.limit
-        ceded = self._owed + max(0.0, held - limit) * (not self._new)
-        self._owed = min(ceded, max(0.0, used - limit))
-        if limit < held:
-            self._set(limit, firm=False)  # who is still rising goes on
-        self.total = divided.total
-        row = mine._replace(amount=limit + self._owed)
+        amount, self._total = divided.amount, divided.total
+        ceded = self._owed + max(0.0, held - amount)
+        self._owed = min(ceded, max(0.0, used - amount))
+        if divided.divided and (amount < held or amount < 1):
+            self._set(amount, firm=False)  # who is still rising goes on
+        row = mine._replace(amount=amount + self._owed)
         pool = Row(POOL, divided.pool + ceded - self._owed, 0.0, 0.0, 0.0, divided.firm, now + TTL_S)
-        then = partial(turnstile.adjust, partial(self._raise, limit, held, firm=divided.firm))
-        return Renewed((row, pool, *self._dead(rows, now)), then, soon=limit < 1 or self._owed > 0)
+        then = partial(turnstile.adjust, partial(self._raise, divided, held))
+        return Renewed((row, pool, *_emptied(rows, now)), then, soon=self._none or self._owed > 0)
 
-    def _raise(self, limit: float, held: float, *, firm: bool) -> None:
-        concurrency = self._turnstile.admission.concurrency
-        if limit > held:  # what was learnt while the rows were written stays
-            self._set(limit if self._none else concurrency.limit + limit - held, firm=firm)
+    def _raise(self, divided: Division, held: float) -> None:
+        limit = self._turnstile.admission.concurrency.limit
+        if divided.divided and divided.amount > held and (self._none or self._new or divided.amount > limit):
+            self._set(divided.amount, firm=divided.firm)
+        elif not divided.divided and self._none:
+            self._set(limit, firm=False)  # nobody has it any more, and nobody knows how much it is
 
-    def _set(self, limit: float, *, firm: bool) -> None:
-        self._none = limit < 1
+    def _set(self, amount: float, *, firm: bool) -> None:
+        self._known, self._none = amount, amount < 1
         if self._none:
             self._turnstile.shares[self.unit] = 0
         else:
             self._turnstile.shares.pop(self.unit, None)
-        self._turnstile.admission.moved(limit, firm=firm)
+        self._turnstile.admission.moved(amount, firm=firm)
 
     def _leave(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
-        limit = 0.0 if self._none else self._turnstile.admission.concurrency.limit
-        firm = self._turnstile.admission.concurrency.phase != "start"
         pools = [row for row in rows if row.holder == POOL]
-        held = (limit + self._owed) if firm else 0.0
-        amount, firm = held + sum(row.amount for row in pools), firm or any(row.firm for row in pools)
+        held = self._see() + self._owed if self._firm else 0.0
+        amount, firm = held + sum(row.amount for row in pools), held > 0 or any(row.firm for row in pools)
         pool = Row(POOL, amount, 0.0, 0.0, 0.0, firm, now + TTL_S)
         return Renewed((pool, Row(holder, 0.0, 0.0, 0.0, 0.0, False, now)), self.free)
-
-    @staticmethod
-    def _dead(rows: Sequence[Row], now: float) -> tuple[Row, ...]:
-        """Their rows, emptied: what they held is in the pool."""
-        dead = (row for row in rows if row.holder != POOL and row.expires <= now)
-        return tuple(row._replace(amount=0.0, want=0.0) for row in dead)
 
     def lost(self) -> None:
         """See `Gate`. What the provider rejects teaches the rest."""
@@ -231,6 +238,12 @@ class InFlight(Gate):
         self._none = False
         self._owed = 0.0
         self._turnstile.adjust(partial(self._turnstile.shares.pop, self.unit, None))
+
+
+def _emptied(rows: Sequence[Row], now: float) -> tuple[Row, ...]:
+    """Those of the dead: what they held is in the pool."""
+    dead = (row for row in rows if row.holder != POOL and row.expires <= now)
+    return tuple(row._replace(amount=0.0) for row in dead)
 
 
 class Leased:
