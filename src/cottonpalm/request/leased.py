@@ -121,7 +121,11 @@ class Given(Gate):
 
     def free(self) -> None:
         """See `Gate`."""
-        self._turnstile.adjust(partial(self._set, self._total))
+        self._turnstile.adjust(self._free)
+
+    def _free(self) -> None:
+        self._set(self._total)
+        self._turnstile.shares.pop(self.unit, None)
 
     def _used(self) -> float:
         if self._ceiling is None:
@@ -132,17 +136,15 @@ class Given(Gate):
         self._amount = amount
         if self._ceiling is not None:
             self._ceiling.portion = amount
-        elif amount < self._total:
-            self._turnstile.shares[self.unit] = int(amount)
         else:
-            self._turnstile.shares.pop(self.unit, None)
+            self._turnstile.shares[self.unit] = int(amount)
 
 
 class InFlight(Gate):
     """The number in flight that the turnstile learns by itself.
 
-    Its part of what all have learnt is what it has used so far, up to its limit: a limit that nobody filled is not
-    known to fit. What it cedes goes to the pool as it comes out of use.
+    Its part of what all have learnt is its limit; while that still rises, what it has used of it, since nobody knows
+    whether more fits. What it cedes goes to the pool as it comes out of use.
     """
 
     unit, kept_s = "learnt in flight", KEPT_S
@@ -160,9 +162,8 @@ class InFlight(Gate):
         return self._turnstile.adjust(self._learnt)
 
     def _learnt(self) -> tuple[float, bool] | None:
-        if not self._turnstile.accepted:
-            return None
-        return max(self._total, self._see()), self._firm
+        known = max(self._total, self._see())
+        return None if known < 1 or not self._turnstile.accepted else (known, self._firm)
 
     def resume(self, known: float, firm: bool) -> float | None:
         """Begin with a part of what was known, unless this turnstile knows better; the limit, or None."""
@@ -187,14 +188,16 @@ class InFlight(Gate):
         if turnstile.generation != self._generation:  # what was used before a rejection did not fit
             self._generation, self._known = turnstile.generation, 0.0
         used = max(self._known, turnstile.in_flight, concurrency.peak)
-        self._known = 0.0 if self._none else min(concurrency.limit, used)
+        known = concurrency.limit if self._firm else min(concurrency.limit, used)
+        self._known = 0.0 if self._none else known
         return self._known
 
     def _renew(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
         turnstile, concurrency = self._turnstile, self._turnstile.admission.concurrency
         if self._new:
-            self._known = self._owed = 0.0
-        held, used, limit = self._see(), turnstile.in_flight, 0.0 if self._new else concurrency.limit
+            self._owed = 0.0
+        used, known = turnstile.in_flight, self._see()
+        held, limit = (0.0, 0.0) if self._new else (known, concurrency.limit)
         least, want = wanted(used, 1, limit, concurrency.maximum, waits=turnstile.waiting > 0 or self._new)
         mine = Row(holder, held, least, want, 0.0, self._firm and held >= 1, now + TTL_S)
         divided = division(rows, mine, self._owed, now, new=self._new)

@@ -39,6 +39,10 @@ class _Attached:
             self._members.append(member)
             self._shares.join(member)
 
+    def start(self) -> None:
+        """Renew the shares from now on."""
+        self._shares.start()
+
     def leave(self) -> None:
         """Nobody uses these turnstiles through this store any more."""
         for member in self._members:
@@ -78,6 +82,7 @@ def begin(turnstiles: Turnstiles, path: Path, run: int, most: int | None = None)
             attached.runs.append(run)
             _attached[turnstiles] = attached
             turnstiles.greet(attached.join)
+            attached.start()
         elif attached.path != path:
             return _nothing
         else:

@@ -112,6 +112,9 @@ class Shares:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._lease = locked(path, "shared limits")
         self._thread = threading.Thread(target=self._work, name="cottonpalm-shares", daemon=True)
+
+    def start(self) -> None:
+        """Renew from now on, on a thread."""
         self._thread.start()
 
     def join(self, member: Member) -> None:
@@ -131,13 +134,20 @@ class Shares:
                 for gate in member.gates:
                     gate.free()  # its rows expire by themselves
 
+    def renew(self) -> None:
+        """Renew all shares now, and store what is learnt if it is time."""
+        with self._lock:
+            if self._names and not self._closing:
+                self._try(lambda: self._renew(tuple(self._names)))
+
     def close(self) -> None:
         """End the thread, let go of the file. All members have left."""
         if not self._home.here:
             return
         self._closing = True
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         with suppress(sqlite3.Error):
             self._db.execute("DELETE FROM lease WHERE run = ?", (self._lease.run,))
         self._lease.unlock()
@@ -146,9 +156,7 @@ class Shares:
     def _work(self) -> None:
         while not self._closing:
             self._wake.wait(SOON_S if self._soon else RENEW_S)
-            with self._lock:
-                if self._names and not self._closing:
-                    self._try(lambda: self._renew(tuple(self._names)))
+            self.renew()
 
     # In a transaction; the lock is held.
 

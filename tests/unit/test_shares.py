@@ -1,0 +1,143 @@
+"""How processes divide a limit, decided on the rows alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cottonpalm.pure.shares import POOL, TTL_S, Row, division, fair, portion, wanted
+
+pytestmark = pytest.mark.core
+
+NOW = 1_000_000.0
+needs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), min_size=1, max_size=6)
+
+
+def row(name: str, amount: float, want: float, *, total: float = 0.0, firm: bool = True) -> Row:
+    return Row(name.encode(), amount, min(1.0, want), want, total, firm, NOW + TTL_S)
+
+
+@given(needs, st.integers(0, 100), st.integers(0, 9))
+def test_fair_parts_add_up_to_the_total(given_needs: list[tuple[int, int]], total: int, turn: int) -> None:
+    parts = fair([(bytes([n]), *need) for n, need in enumerate(given_needs)], total, turn)
+    assert sum(parts.values()) == total
+    assert min(parts.values()) >= 0
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(0, 100), st.integers(0, 9))
+def test_nobody_has_less_than_another_but_by_one_or_by_its_own_want(
+    wants: list[int], total: int, turn: int
+) -> None:
+    parts = fair([(bytes([n]), 1, want) for n, want in enumerate(wants)], total, turn)
+    wanting = [parts[bytes([n])] for n, want in enumerate(wants) if parts[bytes([n])] < want]
+    assert not wanting or max(parts.values()) <= min(wanting) + 1
+    if total >= len(wants):
+        assert min(parts.values()) >= 1
+
+
+def test_what_cannot_be_divided_is_anothers_in_each_turn() -> None:
+    two = [(b"a", 1, 9), (b"b", 1, 9)]
+    turns = [fair(two, 1, turn) for turn in range(4)]
+    assert [parts[b"a"] for parts in turns] == [1, 0, 1, 0]
+    assert [fair(two, 5, turn)[b"a"] for turn in range(4)] == [3, 2, 3, 2]
+
+
+def test_a_request_larger_than_an_even_part_has_its_turn() -> None:
+    two = [(b"a", 80, 100), (b"b", 80, 100)]
+    assert [fair(two, 100, turn) for turn in (0, 1)] == [{b"a": 90, b"b": 10}, {b"b": 90, b"a": 10}]
+
+
+def test_whoever_is_alone_has_all_of_it() -> None:
+    assert portion([], row("me", 0, 1, total=90.5), NOW) == (90.5, 90.5)
+
+
+def test_a_newcomer_takes_only_what_is_free() -> None:
+    a, b = row("a", 10, 10, total=10), row("b", 0, 10, total=10)
+    assert portion([a], b, NOW) == (0, 5), "it would be fair, but it is not free yet"
+    assert portion([a, b], a, NOW) == (5, 5), "so the other one cedes"
+    assert portion([a._replace(amount=5.0)], b, NOW) == (5, 5)
+
+
+def test_the_smallest_total_that_anybody_was_told_counts() -> None:
+    assert portion([row("a", 4, 20, total=20)], row("b", 0, 8, total=8), NOW) == (4, 4)
+
+
+def test_what_a_dead_one_may_have_sent_is_not_free_while_its_row_counts() -> None:
+    dead = row("a", 6, 10, total=10)._replace(expires=NOW - 1)
+    assert portion([dead], row("b", 0, 10, total=10), NOW) == (4, 10)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=5), st.integers(0, 30)
+)
+def test_the_portions_never_exceed_the_total_in_whatever_order_they_are_renewed(
+    holders: list[tuple[int, int]], total: int
+) -> None:
+    rows: dict[bytes, Row] = {}
+    for step in range(3 * len(holders)):
+        name = str(step * 7 % len(holders))
+        _, want = holders[int(name)]
+        mine = row(name, 0, want, total=total)
+        amount, _ = portion(list(rows.values()), mine, NOW + step)
+        rows[name.encode()] = mine._replace(amount=amount)
+        assert sum(one.amount for one in rows.values()) <= total
+
+
+def test_only_who_uses_its_share_and_has_somebody_waiting_wants_more() -> None:
+    assert wanted(8, 1, 10, 100, waits=True) == (1, 100)
+    assert wanted(2, 1, 10, 100, waits=True) == (1, 3.5)
+    assert wanted(8, 1, 10, 100, waits=False) == (1, 11)
+    assert wanted(0, 1, 10, 100, waits=False) == (0, 0)
+
+
+def test_nothing_is_divided_before_somebody_met_resistance() -> None:
+    mine, other = row("me", 10, 500, firm=False), row("a", 40, 500, firm=False)
+    assert not division([other], mine, 0, NOW, new=True).divided
+
+
+def test_a_learnt_limit_is_ceded_by_whoever_has_more_than_is_fair_and_taken_from_the_pool() -> None:
+    old, new = row("a", 100, 500), row("b", 0, 500, firm=False)
+    first = division([old], new, 0, NOW, new=True)
+    assert (first.amount, first.divided) == (0, True)
+    ceded = division([new], old, 0, NOW, new=False)
+    assert ceded.amount == 50
+    pool = Row(POOL, 50, 0, 0, 0, True, NOW + TTL_S)
+    taken = division([old._replace(amount=50.0), pool], new, 0, NOW, new=False)
+    assert (taken.amount, taken.pool, taken.firm) == (50, 0, True)
+
+
+def test_what_a_dead_one_knew_to_fit_is_taken_by_whoever_wants_it() -> None:
+    dead = row("a", 60, 500)._replace(expires=NOW - 1)
+    mine = row("me", 40, 500)
+    assert division([dead], mine, 0, NOW, new=False).amount == 100
+    idle = division([dead], mine._replace(want=41.0), 0, NOW, new=False)
+    assert (idle.amount, idle.pool) == (41, 59)
+
+
+def test_who_comes_when_nobody_lives_begins_as_if_alone() -> None:
+    dead = row("a", 60, 500)._replace(expires=NOW - 1)
+    assert not division([dead], row("me", 0, 500, firm=False), 0, NOW, new=True).divided
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 200), st.integers(0, 500)), min_size=2, max_size=5),
+    st.floats(0, 50),
+    st.integers(0, 9),
+)
+def test_dividing_a_learnt_limit_neither_makes_nor_loses_any_of_it(
+    holders: list[tuple[float, int]], free: float, seconds: int
+) -> None:
+    rows = {str(n): row(str(n), amount, want) for n, (amount, want) in enumerate(holders)}
+    before, pool = sum(one.amount for one in rows.values()) + free, free
+    for step in range(3 * len(holders)):
+        name = str(step % len(holders))
+        mine = rows[name]
+        others = [one for other, one in rows.items() if other != name]
+        now = NOW + seconds * step / 10
+        divided = division([*others, Row(POOL, pool, 0, 0, 0, True, now + TTL_S)], mine, 0, now, new=False)
+        if not divided.divided and divided.total < 1:
+            return
+        pool = divided.pool + max(0.0, mine.amount - divided.amount)
+        rows[name] = mine._replace(amount=divided.amount, expires=NOW + 100)
+        assert sum(one.amount for one in rows.values()) + pool == pytest.approx(before)
