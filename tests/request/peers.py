@@ -62,6 +62,15 @@ class Peer:
         """The oldest request is answered."""
         self.stage.call(self.turnstile.release, self.held.pop(0), verdict)
 
+    def go_idle(self) -> None:
+        """Nobody waits any more, and all is answered."""
+        for task in self.line:
+            task.cancel()
+        self.stage.settle()
+        self.line = []
+        while self.held:
+            self.give_back(Verdict.IGNORED)
+
     def renew(self) -> None:
         """What its thread does once a second."""
         self.shares.renew()

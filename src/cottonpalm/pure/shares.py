@@ -126,7 +126,7 @@ class Division(NamedTuple):
         pool: what nobody holds.
         total: all that is known to fit.
         firm: it is known that no more does.
-        divided: it is this holder's amount that bounds it, and not only what it learns by itself.
+        divided: the amount bounds this holder; else it goes by what it learns itself.
     """
 
     amount: float
@@ -160,6 +160,6 @@ def division(rows: Sequence[Row], mine: Row, owed: float, now: float, *, new: bo
     part = fair(_needs([*others, mine]), int(total), int(now // TURN_S))[mine.holder]
     if part > held:
         more = max(0.0, min(part - held, mine.want - held, pool))
-        return Division(held + more, pool - more, total, firm, divided=more > 0 or new)
+        return Division(held + more, pool - more, total, firm, divided=True)
     cedes = (held - part > 1 or part < 1) and any(row.want > row.amount for row in others)
-    return Division(float(part) if cedes else held, pool, total, firm, divided=cedes or new)
+    return Division(float(part) if cedes else held, pool, total, firm, divided=True)

@@ -204,9 +204,9 @@ class InFlight(Gate):
         amount, self._total = divided.amount, divided.total
         ceded = self._owed + max(0.0, held - amount)
         self._owed = min(ceded, max(0.0, used - amount))
-        if divided.divided and (amount < held or amount < 1):
+        if divided.divided and (amount < held or (amount < 1 and not self._none)):
             self._set(amount, firm=False)  # who is still rising goes on
-        row = mine._replace(amount=amount + self._owed)
+        row = mine._replace(amount=amount + self._owed, firm=mine.firm or amount > held)
         pool = Row(POOL, divided.pool + ceded - self._owed, 0.0, 0.0, 0.0, divided.firm, now + TTL_S)
         then = partial(turnstile.adjust, partial(self._raise, divided, held))
         return Renewed((row, pool, *_emptied(rows, now)), then, soon=self._none or self._owed > 0)

@@ -1,0 +1,244 @@
+"""Processes with one store share limits: what each may use, what becomes of a dead one's, what a run remembers."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cottonpalm import clock
+from cottonpalm.config import AdaptiveConcurrency
+from cottonpalm.model import Verdict
+from cottonpalm.pure.limits import Concurrency
+from cottonpalm.pure.shares import TTL_S
+from cottonpalm.request import sharing
+from cottonpalm.request.shapes import recognise, whose
+from cottonpalm.request.turnstile import Turnstiles
+from cottonpalm.stores import open_store
+from cottonpalm.stores.database import prepare
+from tests.request.peers import KEY, Peer
+from tests.request.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.core
+
+URL = ("https", "api.example.com", None, "/v1/chat/completions")
+SECRET = "sk-live-0123456789abcdef"
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with Stage() as stage:
+        clock.replace(stage.loop.time, lambda: stage.loop.now_s + 1.7e9)
+        yield stage
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s.db"
+
+
+def learnt(limit: float) -> Concurrency:
+    """A limit that met resistance."""
+    concurrency = Concurrency(limit, 1, 500)
+    concurrency.phase = "hold"
+    return concurrency
+
+
+def busy(stage: Stage, path: Path, limit: float) -> Peer:
+    """A process that has found this limit, and uses it."""
+    peer = Peer(stage, path, limit=learnt(limit))
+    peer.come(int(limit) + 5)
+    peer.see()
+    peer.renew()
+    return peer
+
+
+def drain(peer: Peer) -> None:
+    """All that is in flight is answered, and others take the places that are free."""
+    for _ in range(len(peer.held)):
+        peer.give_back(Verdict.IGNORED)
+    peer.come(120)
+    peer.see()
+
+
+def test_a_newcomer_sends_nothing_before_the_other_has_ceded_and_then_they_have_as_much_as_one_had(
+    stage: Stage, path: Path
+) -> None:
+    old = busy(stage, path, 100)
+    new = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    new.come(200)
+    assert new.see() == 0
+    old.renew()
+    new.renew()
+    assert old.turnstile.limit == 50
+    assert new.see() == 0, "what is ceded is still in use"
+    drain(old)
+    old.renew()
+    new.renew()
+    assert new.see() == 50
+    assert len(old.held) == 50
+    for peer in (old, new):
+        peer.die()
+
+
+def test_a_killed_ones_share_is_back_at_the_next_renewal(stage: Stage, path: Path) -> None:
+    one = busy(stage, path, 60)
+    two = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    two.come(300)
+    for _ in range(3):
+        one.renew()
+        two.renew()
+        drain(one)
+    assert (one.turnstile.limit, two.turnstile.limit) == (30, 30)
+    one.die()
+    two.see()
+    two.renew()
+    assert two.turnstile.limit == 60
+    two.die()
+
+
+def test_a_hung_ones_share_is_back_after_the_leases_time(stage: Stage, path: Path) -> None:
+    one, two = Peer(stage, path, most=4), Peer(stage, path, most=4)
+    two.come(9)
+    one.renew()
+    two.renew()
+    one.come(9)
+    one.renew()
+    two.see()
+    two.renew()
+    two.give_back()
+    two.give_back()
+    two.renew()
+    one.renew()
+    two.renew()
+    assert (one.see(), len(two.held)) == (2, 2)
+    for _ in range(int(TTL_S)):
+        assert two.see() == 0
+        stage.advance(1.0)
+        two.renew()
+    assert two.see() == 2
+    one.die()
+    two.die()
+
+
+def test_a_run_that_ends_gives_its_share_back_at_once(stage: Stage, path: Path) -> None:
+    one = busy(stage, path, 60)
+    two = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    two.come(300)
+    for _ in range(3):
+        one.renew()
+        two.renew()
+        drain(one)
+    one.go_idle()
+    one.leave()
+    two.renew()
+    two.see()
+    assert two.turnstile.limit == 60
+    two.die()
+
+
+def test_who_has_nothing_to_do_cedes_what_others_can_use(stage: Stage, path: Path) -> None:
+    one = busy(stage, path, 60)
+    two = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    two.come(300)
+    one.go_idle()
+    one.renew()
+    two.renew()
+    two.see()
+    assert two.turnstile.limit == 60
+    one.come(200)
+    one.renew()
+    two.renew()
+    one.renew()
+    assert one.see() == 0
+    drain(two)
+    two.renew()
+    one.renew()
+    assert (one.see(), two.turnstile.limit) == (30, 30)
+    one.die()
+    two.die()
+
+
+def test_other_models_and_accounts_share_nothing(stage: Stage, path: Path) -> None:
+    one = Peer(stage, path, most=4)
+    two = Peer(stage, path, most=4, key=b"another")
+    one.come(9)
+    two.come(9)
+    assert (one.see(), two.see()) == (4, 4)
+    one.die()
+    two.die()
+
+
+def test_a_locked_store_takes_nothing_away_before_the_lease_ends_and_then_leaves_a_tenth(
+    stage: Stage, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = Peer(stage, path, most=40)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        peer.renew()
+        assert peer.turnstile.limit == 40
+        stage.advance(TTL_S + 1)
+        peer.renew()
+        assert peer.turnstile.limit == 4
+        assert "limits are not shared with other processes for now" in caplog.text
+    peer.renew()
+    assert peer.turnstile.limit == 40
+    peer.die()
+
+
+def test_neither_the_credential_nor_an_unkeyed_digest_of_it_is_stored(tmp_path: Path) -> None:
+    keys = []
+    for name in ("one.db", "two.db"):
+        path = tmp_path / name
+        prepare(path, busy_s=5)
+        store = open_store(path)
+        run = store.open_run("r", None)
+        turnstiles = Turnstiles(AdaptiveConcurrency())
+        end = sharing.begin(turnstiles, *run.place())  # type: ignore[attr-defined]
+        call = recognise("POST", URL, {"authorization": f"Bearer {SECRET}"}, b'{"model":"m","messages":[]}')
+        assert call is not None
+        turnstile = turnstiles.of(call.key)
+        turnstile.release(turnstile.acquire(), Verdict.SUCCESS)
+        with closing(sqlite3.connect(path)) as db:
+            keys += db.execute("SELECT DISTINCT key FROM share").fetchall()
+        end()
+        run.close()
+        store.close()
+        common = whose(call.key)
+        assert common is not None
+        content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+        assert SECRET.encode() not in content
+        assert common not in content
+        assert common[-64:] not in content
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert len(set(keys)) == 2, "each file has a key of its own"
+    assert all(len(key) == 6 for (key,) in keys)
+
+
+def test_a_run_remembers_what_it_learnt_and_starts_with_seven_tenths_of_it(
+    stage: Stage, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare(path, busy_s=5)
+    store = open_store(path)
+    store.open_run("a run", None).close()
+    first = Peer(stage, path, limit=learnt(100))
+    first.come(1)
+    first.see()
+    first.give_back()
+    first.leave()
+    caplog.set_level("INFO", "cottonpalm")
+    stage.advance(3600.0)
+    again = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    assert again.turnstile.limit == 70
+    assert "starts with 70 in flight: 100 fitted before" in caplog.text
+    bounded = Peer(stage, path, limit=Concurrency(10, 1, 20), key=KEY)
+    assert bounded.turnstile.limit <= 20
+    for peer in (again, bounded):
+        peer.die()
+    store.close()
