@@ -1,0 +1,91 @@
+"""Two processes with one store on one account: together they keep a limit and use all of it, and one may be killed."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from langchain_openai import ChatOpenAI
+
+from cottonpalm import BatchProcessor, Limits
+from tests.engine.portions import Processes
+from tests.support import replies
+from tests.support.loopback import Loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Eventually
+
+MOST, PER_MINUTE = 6, 30
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    with Processes() as processes:
+        yield processes
+
+
+def shares(path: Path, unit: str) -> list[float]:
+    """What each process may use."""
+    with closing(sqlite3.connect(path)) as db:
+        found = db.execute("SELECT amount FROM share WHERE unit = ? AND want > 0", (unit,))
+        return sorted(amount for (amount,) in found)
+
+
+def test_two_processes_keep_a_number_in_flight_together_and_a_killed_ones_share_comes_back(
+    tmp_path: Path, processes: Processes, eventually: Eventually
+) -> None:
+    with Loopback(latency=0.02) as server:
+        first, second = (
+            processes.start(tmp_path / "s.db", server.openai_url, name, 100_000, MOST) for name in "ab"
+        )
+        server.wait(requests=1)
+        eventually(lambda: shares(tmp_path / "s.db", "in flight") == [MOST / 2, MOST / 2])
+        server.script(lambda _: replies.held())
+        server.wait(in_flight=MOST)
+        assert server.peak == MOST
+        processes.kill(first)
+        eventually(lambda: server._provider.abandoned == MOST / 2)
+        eventually(lambda: server.in_flight == MOST)
+        assert {arrival.text[0] for arrival in server.arrivals[-MOST // 2 :]} == {"b"}
+        processes.kill(second)
+
+
+def test_two_processes_send_no_more_per_minute_than_one_may_and_no_less(
+    tmp_path: Path, processes: Processes, eventually: Eventually
+) -> None:
+    with Loopback(latency=0.02) as server:
+        children = [
+            processes.start(tmp_path / "s.db", server.openai_url, name, 1_000, "auto", PER_MINUTE)
+            for name in "ab"
+        ]
+        server.wait(requests=PER_MINUTE)
+        eventually(lambda: len(shares(tmp_path / "s.db", "requests")) == 2)
+        times = [arrival.at_s for arrival in server.arrivals]
+        for child in children:
+            processes.kill(child)
+    assert all(later - earlier > 59 for earlier, later in zip(times, times[PER_MINUTE:], strict=False))
+
+
+def test_a_resumed_run_starts_with_seven_tenths_of_what_it_had_learnt(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    path = tmp_path / "s.db"
+    with Loopback(replies.capped(20), latency=0.02) as server:
+        model = ChatOpenAI(base_url=server.openai_url, api_key="sk-test-0123456789", model="gpt-4o-mini")
+
+        def processor() -> BatchProcessor:
+            return BatchProcessor(model, store=path, run="r", limits=Limits())
+
+        processor().batch([f"row {number}" for number in range(300)])
+        with closing(sqlite3.connect(path)) as db:
+            [(learnt,)] = db.execute("SELECT in_flight FROM learnt").fetchall()
+        server.script(lambda _: replies.held())
+        with processor().start(f"row {number}" for number in range(900)) as run:
+            server.wait(in_flight=int(0.7 * learnt))
+            assert run.stats.limit == int(0.7 * learnt)
+            run.abort()
