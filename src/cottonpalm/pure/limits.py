@@ -145,12 +145,12 @@ class Concurrency:
 
         Args:
             limit: requests in flight.
-            firm: somebody met resistance: no more fit, and doubling is over.
+            firm: somebody met resistance: no more fit, and growing fast is over.
         """
         self._set(limit)
         if firm and self.phase == "start":
             self.phase = "hold"
-        self._hold, self._testing = HOLD_CALLS, False
+        self._hold, self._step = self.hold_calls, 0
         self._base = self._trial = 0.0
         self.begin_round()
 
