@@ -75,21 +75,23 @@ def show(name: str, kept: Kept) -> None:
 
 def in_flight(limit: int, seconds: float, concurrency: str) -> Kept:
     provider = Watched(limit)
-    with tempfile.TemporaryDirectory() as folder, Processes() as processes:
-        with Loopback(provider, latency=LATENCY_S) as server:
-            first, second = (
-                processes.start(f"{folder}/s.db", server.openai_url, name, 10**7, concurrency)
-                for name in "ab"
-            )
-            until(lambda: {name for _, name in provider.good[-4 * limit :]} == {"a", "b"})
-            rest(6)  # both find their parts
-            begun, rejected = clock.now(), len(provider.rejected)
-            rest(seconds)
-            over = clock.now()
-            good = [name for at, name in provider.good if begun <= at < over]
-            processes.kill(first)
-            back_s = full_again(server, limit)
-            processes.kill(second)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Processes() as processes,
+        Loopback(provider, latency=LATENCY_S) as server,
+    ):
+        first, second = (
+            processes.start(f"{folder}/s.db", server.openai_url, name, 10**7, concurrency) for name in "ab"
+        )
+        until(lambda: {name for _, name in provider.good[-4 * limit :]} == {"a", "b"})
+        rest(6)  # both find their parts
+        begun, rejected = clock.now(), len(provider.rejected)
+        rest(seconds)
+        over = clock.now()
+        good = [name for at, name in provider.good if begun <= at < over]
+        processes.kill(first)
+        back_s = full_again(server, limit)
+        processes.kill(second)
     allowed = limit * (over - begun) / LATENCY_S
     parts = f"{good.count('a') / len(good):.0%} {good.count('b') / len(good):.0%}"
     return Kept(len(good) / allowed, (len(provider.rejected) - rejected) / len(good), parts, back_s)

@@ -34,7 +34,7 @@ class Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for child in self._children:
+        for child in tuple(self._children):
             self.kill(child)
         self._program.communicate(timeout=20)
 
