@@ -7,7 +7,10 @@ process: Unix seconds. `cpu()` is what this process has used. Tests replace all 
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
+_SCHEDULED: Final = Path("/proc/thread-self/schedstat")  # Linux: nanoseconds on a core, and in line for one
 _now: Callable[[], float] = time.monotonic
 _wall: Callable[[], float] = time.time
 _cpu: Callable[[], float] = time.process_time
@@ -26,6 +29,16 @@ def wall() -> float:
 def cpu() -> float:
     """CPU seconds of this process so far, all threads together; 0 where `now` is replaced, whose seconds are others."""
     return _cpu()
+
+
+def worked() -> float:
+    """Seconds for which this thread ran, or (where the system tells) had work while others had the core."""
+    if _cpu is not time.process_time:
+        return _cpu()
+    try:
+        return time.thread_time() + int(_SCHEDULED.read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return time.thread_time()
 
 
 def replace(

@@ -422,7 +422,7 @@ class Engine:
         return self._profiler.report(self.reader.stored)
 
     def _look(self) -> Look:
-        return Look(self._watch.now().what, self.account.limit(), self.account.in_flight())
+        return Look(self._watch.now, self.account.limit(), self.account.in_flight())
 
     def _holding_back(self) -> Bottleneck:
         if (rows := self._rows) is None or self._finished:

@@ -30,18 +30,18 @@ class Watch:
         looked: called at each look.
 
     Attributes:
-        binding: what keeps the run from being faster, for some moments already.
         emit: takes the events; None: nobody listens.
     """
 
     def __init__(
         self, account: RunAccount, rows: Callable[[], Bottleneck], looked: Callable[[], None]
     ) -> None:
-        self.binding = Binding("", "")
         self.emit: Callable[[Event], None] | None = None
         self._account, self._rows, self._looked = account, rows, looked
-        self._busy = 0  # looks in a row in which our CPU had no time left
-        self._seen, self._times = self.binding, 0
+        self._busy = 0  # looks in a row in which the loop had no time left
+        self._hot = False  # this process uses a core, though the loop may have time
+        self._settled = self._seen = Binding("", "")
+        self._times = 0
         self._limits: dict[str, int] = {}
         self._accepted = 0
         self._pause_s = EVERY_S
@@ -50,7 +50,7 @@ class Watch:
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look from now on, until `close`."""
         self._loop = loop
-        self._at_s, self._cpu_s = clock.now(), clock.cpu()
+        self._used = _used()
         self._timer = loop.call_later(EVERY_S, self._look)
 
     def close(self) -> None:
@@ -59,39 +59,54 @@ class Watch:
             self._timer.cancel()
             self._tell_limits(binds=False)
 
-    def now(self) -> Binding:
-        """What binds at this moment; from any thread."""
+    @property
+    def binding(self) -> Binding:
+        """What keeps the run from being faster, for some moments already; a pause from its first. From any thread."""
+        found = self._found()
+        return found if _is_fact(found) or _is_fact(self._settled) else self._settled
+
+    @property
+    def now(self) -> Bottleneck:
+        """What binds at this very moment; from any thread."""
+        return self._found().what
+
+    def _found(self) -> Binding:
         account = self._account
         found = standings(account)
-        return Binding(*binding(self._rows(), account.unpaid, found, busy=self._busy >= SURE))
+        busy = self._busy >= SURE
+        return Binding(*binding(self._rows(), account.unpaid, found, busy=busy, hot=self._hot))
 
     def _look(self) -> None:
         was_busy = self._busy >= SURE
-        self._busy = self._busy + 1 if self._share_of_cpu() >= BUSY else 0
+        loop, process = self._shares()
+        self._busy = self._busy + 1 if loop >= BUSY else 0
+        self._hot = process >= BUSY
         if was_busy or self._busy >= SURE:
             self._tell_limits(binds=self._busy >= SURE)
-        self._settle(self.now())
+        self._settle(self._found())
         if self.emit is not None:
             self._tell_changes(self.emit)
         self._looked()
         self._timer = self._loop.call_later(self._next_s(), self._look)
 
-    def _share_of_cpu(self) -> float:
-        now, cpu = clock.now(), clock.cpu()
-        passed_s, used_s = now - self._at_s, cpu - self._cpu_s
-        self._at_s, self._cpu_s = now, cpu
-        return used_s / passed_s if passed_s > 0 else 0.0
+    def _shares(self) -> tuple[float, float]:
+        """Of one core since the last look: what the loop would have used on a free machine, what the process used."""
+        (then_s, *before), self._used = self._used, _used()
+        passed_s = max(1e-9, self._used[0] - then_s)
+        loop, process = ((now - was) / passed_s for now, was in zip(self._used[1:], before, strict=True))
+        return loop, process
 
     def _tell_limits(self, *, binds: bool) -> None:
         for turnstile in self._account.seen():
             turnstile.admission.concurrency.own_work(binds)
 
     def _settle(self, found: Binding) -> None:
-        """Believe what was found so often in a row."""
+        """Believe what was found so often in a row; a pause, and its end, at once."""
         self._times = self._times + 1 if found == self._seen else 1
         self._seen = found
-        if found != self.binding and self._times >= SURE:
-            self.binding = found
+        sure = self._times >= SURE or _is_fact(found) or _is_fact(self._settled)
+        if sure and found != self._settled:
+            self._settled = found
             if self.emit is not None:
                 self.emit(found)
 
@@ -108,3 +123,13 @@ class Watch:
         quiet, self._accepted = accepted == self._accepted, accepted
         self._pause_s = min(RARELY_S, 2 * self._pause_s) if quiet else EVERY_S
         return self._pause_s
+
+
+def _used() -> tuple[float, float, float]:
+    """The time, the work of the loop's thread, that of the process."""
+    return clock.now(), clock.worked(), clock.cpu()
+
+
+def _is_fact(binding: Binding) -> bool:
+    """Whether it is known, and no matter of how often it is seen."""
+    return binding.what in ("pause", "down")

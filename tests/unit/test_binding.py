@@ -55,6 +55,12 @@ def test_one_thing_binds(
     assert binding(rows, unpaid, standings, busy=busy) == what
 
 
+def test_a_process_that_uses_a_core_binds_only_where_nothing_else_does() -> None:
+    assert binding("", 0, [IDLE], busy=False, hot=True) == ("cpu", "")
+    assert binding("concurrency", 0, [FULL], busy=False, hot=True) == ("concurrency", "host/model")
+    assert binding("source", 0, [IDLE], busy=False, hot=True) == ("source", "")
+
+
 def test_of_two_models_the_one_with_the_longer_line_binds() -> None:
     other = full(key="host/other", waiting=FULL.waiting + 1, held_by="requests")
     assert binding("concurrency", 0, [FULL, other], busy=False) == ("requests", "host/other")

@@ -23,7 +23,7 @@ _BINDS: Final[Mapping[Bottleneck, str]] = {
     "maximum": "at your maximum",
     "requests": "request quota",
     "tokens": "token quota",
-    "pace": "at its pace",
+    "pace": "request rate",
     "own requests": "your rpm ceiling",
     "own tokens": "your tpm ceiling",
     "probe": "rejected, probing",

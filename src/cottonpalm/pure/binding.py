@@ -48,7 +48,7 @@ _HELD_BY: Final[Mapping[str, Bottleneck]] = {
 
 
 def binding(
-    rows: Bottleneck, unpaid: int, standings: Sequence[Standing], *, busy: bool
+    rows: Bottleneck, unpaid: int, standings: Sequence[Standing], *, busy: bool, hot: bool = False
 ) -> tuple[Bottleneck, str]:
     """What binds, and at which key; "" where that is no provider's doing, or nothing binds.
 
@@ -57,7 +57,8 @@ def binding(
             "cap", "source", "tail"; "concurrency" where requests are in line; "" for nothing.
         unpaid: requests that wait for money.
         standings: all that the run has asked.
-        busy: our own CPU has no time left.
+        busy: our loop has no time left.
+        hot: this process uses a whole core: that binds where nothing else does.
     """
     if rows in ("held", "reader", "store"):
         return rows, ""
@@ -71,7 +72,7 @@ def binding(
         return "budget", ""
     if crowded is not None and waiting:
         return ("maximum" if crowded.limit >= crowded.maximum else "concurrency"), crowded.key
-    return rows, ""
+    return ("cpu" if hot and not rows else rows), ""
 
 
 def _waiting(standing: Standing) -> int:
