@@ -6,7 +6,6 @@ trips. The simulator and the server over HTTP are given the same ones.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from bench.admission.limits import Window
@@ -63,8 +62,3 @@ SCALED: Final = (
     S("mixed-headers", **_AS_SCALED, limits=all_of(_rpm(70), _tpm(45_000), at_once(80)), says="headers"),
 )  # fmt: skip
 BY_NAME: Final = {scenario.name: scenario for scenario in SCALED}
-
-
-def shortened(name: str, seconds: float) -> Scenario:
-    """One of them, for so long only."""
-    return replace(BY_NAME[name], horizon_s=seconds)

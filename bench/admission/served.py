@@ -35,13 +35,14 @@ class Served:
         self.begun = asyncio.Event()
         self.good: list[float] = []
         self.rejected: list[float] = []
-        self.failed = self.in_flight = self.peak = 0
+        self.failed = self.in_flight = self.peak = self.accepted_peak = 0
         self.latest_s = 0.0  # by how much a timer of this process was ever late
 
     def seen(self) -> dict[str, Any]:
         """What the client has seen, by the seconds after its first request."""
         return {
             "good": self.good, "rejected": self.rejected, "failed": self.failed, "peak": self.peak,
+            "accepted_peak": self.accepted_peak,
             "latest_s": self.latest_s,
         }  # fmt: skip
 
@@ -73,6 +74,7 @@ class Served:
             return refused
         headers = self._provider.said(now)
         ended = self._ends[call] = self._loop.create_future()
+        self.accepted_peak = max(self.accepted_peak, len(self._ends))
         self._begin(self._provider.server.enter(call))
         await ended
         await asyncio.sleep(NET_S)
