@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
+from langchain_openai import ChatOpenAI
 
-from cottonpalm import AdaptiveConcurrency, BatchProcessor, RetryPolicy
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, Limits, RetryPolicy
 from cottonpalm.model import RowStarted
 from cottonpalm.pure.ordering import AGE_S
-from cottonpalm.testing import virtual_run
+from cottonpalm.testing import FlakyTransport, virtual_run
 from tests.engine.helpers import Probe
 
 if TYPE_CHECKING:
@@ -97,3 +100,28 @@ def test_nobody_who_came_later_than_the_ageing_allows_goes_before_the_lowest(ste
     before = chain.order[: chain.order.index("low")]
     latest = max(came[name] for name in before) - came["low"]
     assert AGE_S * steps * 0.8 < latest <= AGE_S * steps
+
+
+def test_priorities_hold_across_runs_that_share_a_limit() -> None:
+    order: list[str] = []
+
+    class Slow(FlakyTransport):
+        async def handle_async_request(self, request: Any) -> Any:
+            order.append(json.loads(request.content)["messages"][-1]["content"])
+            await asyncio.sleep(1.0)
+            return await super().handle_async_request(request)
+
+    async def main() -> None:
+        bounds, limits = AdaptiveConcurrency(2, 1, 2), Limits()
+        client = httpx2.AsyncClient(transport=Slow())
+        chain = ChatOpenAI(model="m", api_key="sk-none", http_async_client=client)
+        low, high = (BatchProcessor(chain, concurrency=bounds, limits=limits) for _ in range(2))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read_all(low, [f"low {n}" for n in range(30)], priorities=[0] * 30))
+            await asyncio.sleep(3.5)
+            group.create_task(read_all(high, [f"high {n}" for n in range(6)], priorities=[10] * 6))
+
+    virtual_run(main())
+    first = order.index("high 0")
+    assert sorted(order[first : first + 6]) == [f"high {n}" for n in range(6)]
+    assert first <= 8 + 2, "those under way when they came go on, and nobody else"
