@@ -17,7 +17,7 @@ from langchain_openai import ChatOpenAI
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits, RunStopped
 from cottonpalm import clock as clocks
 from cottonpalm.model import EndpointRests, Kind
-from cottonpalm.testing import FlakyTransport, Flaw, ScriptedChain, virtual_run
+from cottonpalm.testing import FlakyTransport, Flaw, ScriptedChain, cancel_at, virtual_run
 from tests.engine.helpers import Watch
 
 if TYPE_CHECKING:
@@ -349,3 +349,32 @@ def test_what_is_no_list_of_chains_is_refused() -> None:
         BatchProcessor(chain, replicas=chain)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="each of replicas must be a LangChain Runnable, not str"):
         BatchProcessor(chain, replicas=["http://127.0.0.1:8000/v1"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_cancel_at_any_moment_leaves_no_row_permit_or_place_behind(seed: int) -> None:
+    rng = Random(seed)
+    limits = Limits()
+
+    async def main() -> Any:
+        flaky = Endpoint(4, lambda _: rng.choice([None, None, 503, Flaw.DROP, (429, {"retry-after": "3"})]))
+        chains = [chain_on(one, n) for n, one in enumerate((flaky, Endpoint(6)), 1)]
+        processor = BatchProcessor(chains[0], replicas=chains[1:], limits=limits)
+        async with processor.astart([{"x": n} for n in range(60)]) as run:
+            team = run._engine.account.team
+            kept.append(team)
+            async for _ in run:
+                pass
+
+    async def cut() -> None:
+        await cancel_at(rng.randrange(20, 4_000), main(), anywhere=True)
+        await asyncio.sleep(1)
+
+    kept: list[Any] = []
+    virtual_run(cut(), seed)
+    for team in kept:
+        counts = [(one.rows, one.waiting, one.on_wire, one.coming) for one in team.endpoints]
+        assert counts == [(0, 0, 0, 0)] * 2
+        assert not team.in_line
+    turnstiles = [one for made in limits._made.values() for one in made]
+    assert all(one.in_flight == one.waiting == 0 for one in turnstiles)
