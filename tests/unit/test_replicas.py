@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cottonpalm.pure.circuit import OPENS_AT, Circuit
 from cottonpalm.pure.replicas import RESTS_AFTER, Health, Standing, choose, spread
 
 pytestmark = pytest.mark.core
@@ -83,34 +86,70 @@ def test_rows_of_a_closed_endpoint_go_first() -> None:
     assert [tuple(one) for one in spread([long, closed, free])] == [(1, 2, 5), (0, 2, 1)]
 
 
-def test_an_endpoint_rests_after_three_failures_in_a_row_and_ever_longer() -> None:
+def fails(health: Health, now: float, *, refusal: bool = False) -> float:
+    return health.failure(now, health.send(), refusal=refusal)
+
+
+def test_an_endpoint_rests_after_five_failures_in_a_row_and_ever_longer() -> None:
     health, now, rests = Health(), 0.0, []
     for _ in range(RESTS_AFTER - 1):
-        assert health.failure(now, now, refusal=False) == 0.0
+        assert fails(health, now) == 0.0
     for _ in range(7):
-        rests.append(health.failure(now, now, refusal=False))
+        rests.append(fails(health, now))
         now = health.rests_until
     assert rests == [1, 2, 4, 8, 16, 30, 30]
     assert health.ill
-    health.accepted()
+    health.accepted(health.send())
     assert not health.ill
-    assert health.failure(now, now, refusal=False) == 0.0
+    assert fails(health, now) == 0.0
 
 
 def test_what_was_under_way_when_a_rest_began_says_nothing_new() -> None:
     health = Health()
-    rests = [health.failure(10.0, 5.0, refusal=False) for _ in range(50)]
-    assert rests == [0.0, 0.0, 1.0] + [0.0] * 47
-    assert health.failure(12.0, 5.0, refusal=False) == 0.0, "sent before the rest, failed after it"
-    assert health.failure(12.0, 11.5, refusal=False) == 2.0
+    early = [health.send() for _ in range(50)]
+    rests = [health.failure(10.0, number, refusal=False) for number in early[:40]]
+    assert rests == [0.0] * 4 + [1.0] + [0.0] * 35
+    assert health.failure(12.0, early[40], refusal=False) == 0.0, "sent before the rest, failed after it"
+    health.accepted(early[41])
+    assert health.ill, "it finishes what it had begun, and takes nothing new"
+    assert fails(health, 12.0) == 2.0
+
+
+def test_failures_among_many_requests_under_way_are_hardly_ever_an_illness() -> None:
+    health, rng, rests = Health(), Random(1), 0
+    under_way = [health.send() for _ in range(200)]
+    for step in range(5_000):
+        if rng.random() < 0.1:
+            rests += health.failure(step / 100, health.send(), refusal=False) > 0
+        else:
+            under_way.append(health.send())
+            health.accepted(under_way.pop(0))
+    assert rests <= 2
 
 
 def test_a_refusal_counts_at_once_and_rests_for_minutes() -> None:
     health = Health()
-    assert [health.failure(1.0, 0.0, refusal=True) for _ in range(3)] == [60.0, 0.0, 0.0]
+    assert [fails(health, 1.0, refusal=True) for _ in range(3)] == [60.0, 0.0, 0.0]
     assert health.refused
-    assert health.failure(61.0, 61.0, refusal=True) == 120.0
+    assert fails(health, 61.0, refusal=True) == 120.0
     health = Health()
-    for _ in range(3):
-        health.failure(0.0, 0.0, refusal=False)
-    assert health.failure(0.5, 0.0, refusal=True) == 60.0, "a dead endpoint that says it is the key"
+    for _ in range(RESTS_AFTER):
+        fails(health, 0.0)
+    assert fails(health, 0.5, refusal=True) == 60.0, "a dead endpoint that says it is the key"
+
+
+def test_a_circuit_opens_although_the_provider_still_answers_what_it_had_begun() -> None:
+    circuit = Circuit()  # forty were under way when it went down; one of them is answered after each failure
+    opened = [circuit.after(good=n, sent=40 + n, first=True, probe=True) for n in range(30)]
+    assert opened.index(True) == OPENS_AT - 1
+    assert circuit.is_open(good=40)
+    assert not circuit.is_open(good=41)
+
+
+def test_a_circuit_stays_closed_while_most_requests_are_under_way() -> None:
+    circuit, rng, good = Circuit(), Random(1), 0
+    for sent in range(1, 5_000):  # one in ten fails at once; the others are answered 200 requests later
+        if rng.random() < 0.1:
+            assert not circuit.after(good, sent, first=True, probe=True)
+        else:
+            good = max(good, sent - 200)

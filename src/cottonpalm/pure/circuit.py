@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 OPENS_AT: Final = 20  # different requests failed in a row: below that it may be the rows' own fault
@@ -11,41 +11,81 @@ _LONGEST_WAIT_S: Final = 30.0
 
 
 @dataclass(slots=True)
+class Streak:
+    """Failures in a row, told by the order in which requests were sent.
+
+    A provider that goes down may still answer what it had begun, and failures come faster than answers. So an answer
+    ends a streak only if its request was sent after the streak began; and a streak is none as long as most of what was
+    sent since then is under way.
+
+    Attributes:
+        failures: of all sends since then.
+    """
+
+    failures: int = 0
+    _began: int = 0
+
+    def failed(self, good: int, sent: int) -> bool:
+        """Take note of a failure; whether a streak begins with it.
+
+        Args:
+            good: the number of the request that was sent last of all that were accepted.
+            sent: the number of the last one sent.
+        """
+        begins = not self.failures or self.over(good)
+        if begins:
+            self.failures, self._began = 0, sent
+        self.failures += 1
+        return begins
+
+    def over(self, good: int) -> bool:
+        """Whether a request was accepted that was sent since it began."""
+        return good > self._began
+
+    def tells(self, sent: int) -> bool:
+        """Whether two thirds of what was sent since it began have failed."""
+        return 3 * self.failures >= 2 * (sent - self._began)
+
+
+@dataclass(slots=True)
 class Circuit:
     """A circuit breaker in the usual sense (Nygard, Release It!): closed, open, and half open for one probe.
 
-    It opens after `OPENS_AT` different requests failed for transient reasons while none was accepted, and closes
-    with the first one that is. While it is open everybody waits, for 1, 2, 4, ... 30 seconds between probes.
+    It opens after `OPENS_AT` different requests failed for transient reasons in one `Streak`, and closes with its end.
+    While it is open everybody waits, for 1, 2, 4, ... 30 seconds between probes.
 
     Attributes:
-        failed: different requests that failed since the last one accepted.
+        open: the provider counts as dead; until the next failure this may be old.
+        failed: different requests that failed in this streak.
         probes: probes that failed since it opened.
     """
 
+    open: bool = False
     failed: int = 0
     probes: int = 0
-    _accepted: int = 0
+    _streak: Streak = field(default_factory=Streak)
 
-    @property
-    def open(self) -> bool:
-        """The provider counts as dead."""
-        return self.failed >= OPENS_AT
-
-    def after(self, accepted: int, *, first: bool, probe: bool) -> bool:
+    def after(self, good: int, sent: int, *, first: bool, probe: bool) -> bool:
         """Take note of one transient failure; whether the circuit is open now.
 
         Args:
-            accepted: requests the provider has accepted so far.
+            good: the number of the request that was sent last of all that were accepted.
+            sent: the number of the last one sent.
             first: this request had not failed before.
             probe: it was sent after the latest wait was over.
         """
-        if accepted > self._accepted:
-            self._accepted, self.failed, self.probes = accepted, 0, 0
+        if self._streak.failed(good, sent):
+            self.open, self.failed, self.probes = False, 0, 0
         was_open = self.open
         self.failed += first or was_open
+        self.open = was_open or (self.failed >= OPENS_AT and self._streak.tells(sent))
         if self.open and (probe or not was_open):
             self.probes += 1
         return self.open
+
+    def is_open(self, good: int) -> bool:
+        """Whether the provider counts as dead now."""
+        return self.open and not self._streak.over(good)
 
     @property
     def wait_s(self) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cottonpalm.pure.circuit import Streak
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RESTS_AFTER: Final = 3  # different requests that failed in a row: below that it may be the rows' own fault
+RESTS_AFTER: Final = 5  # failures in a row: below that it may be the rows' own fault
 _FIRST_REST_S: Final = 1.0
 _LONGEST_REST_S: Final = 30.0
 _FIRST_REFUSAL_S: Final = 60.0  # a wrong key or an unknown model is mended by hand, if at all
@@ -93,53 +95,61 @@ def spread(standings: Sequence[Standing]) -> list[Transfer]:
 class Health:
     """Whether one endpoint is worth asking: a circuit breaker among several, quicker than the one of a lone provider.
 
-    After `RESTS_AFTER` different requests failed in a row it rests for 1, 2, 4, ... 30 seconds, after a refusal for
-    60, 120, ... 900; when a rest is over, one row at a time asks again, until one is accepted.
+    After `RESTS_AFTER` failures in one `Streak` it rests for 1, 2, 4, ... 30 seconds, after a refusal for 60, 120, ...
+    900; when a rest is over, one row at a time asks again, until one is accepted.
 
     Attributes:
-        failed: different requests that failed since the last one accepted.
-        rests: rests since then.
+        rests: rests since the last request that was accepted.
         rests_until: `clock.now()` at which the latest of them ends or ended.
         refused: the last word of the endpoint was that it will never answer.
     """
 
-    failed: int = 0
     rests: int = 0
     rests_until: float = 0.0
     refused: bool = False
-    _rested_at: float = 0.0
+    _sent: int = 0
+    _good: int = 0
+    _rested_at: int = 0  # the last request sent before the latest rest
+    _streak: Streak = field(default_factory=Streak)
 
     @property
     def ill(self) -> bool:
         """It rests, or is asked by one row at a time."""
         return self.rests > 0
 
-    def accepted(self) -> None:
-        """It answered."""
-        self.failed = self.rests = 0
-        self.rests_until, self.refused = 0.0, False
+    def send(self) -> int:
+        """A request goes out; its number."""
+        self._sent += 1
+        return self._sent
 
-    def failure(self, now: float, sent_at: float, *, refusal: bool) -> float:
+    def accepted(self, number: int) -> None:
+        """It was answered. What was sent before a rest is no sign that it is over."""
+        self._good = max(self._good, number)
+        if number > self._rested_at:
+            self.rests, self.rests_until, self.refused = 0, 0.0, False
+
+    def failure(self, now: float, number: int, *, refusal: bool) -> float:
         """A request failed; the seconds of the rest that begins with it, 0.0 for none.
 
         Args:
             now: when that is known.
-            sent_at: when its row came here; what was under way when a rest began says nothing new.
+            number: what `send` said; what was under way when a rest began says nothing new.
             refusal: it will never answer.
         """
-        self.failed += 1
+        self._streak.failed(self._good, self._sent)
         if refusal and not self.refused:
             self.rests = 0  # another illness, with a time of its own
-        elif (
-            now < self.rests_until
-            or (self.ill and sent_at < self._rested_at)
-            or not (self.ill or self.failed >= RESTS_AFTER)
-        ):
+        elif now < self.rests_until or not self._tells(number):
             return 0.0
         first_s, longest_s = (
             (_FIRST_REFUSAL_S, _LONGEST_REFUSAL_S) if refusal else (_FIRST_REST_S, _LONGEST_REST_S)
         )
         rest_s = min(longest_s, first_s * 2.0 ** min(self.rests, 10))
         self.rests += 1
-        self.refused, self._rested_at, self.rests_until = refusal, now, now + rest_s
+        self.refused, self._rested_at, self.rests_until = refusal, self._sent, now + rest_s
         return rest_s
+
+    def _tells(self, number: int) -> bool:
+        if self.ill:
+            return number > self._rested_at
+        return self._streak.failures >= RESTS_AFTER and self._streak.tells(self._sent)

@@ -248,7 +248,9 @@ def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged:
 def _next(run: RunAccount, tries: Tries, ending: Ending, fault: Fault) -> Next:
     """What follows a failure: another try here, or none, where the row has other endpoints to go to."""
     turnstile, stay = run.turnstile(ending.call.key), ending.stay
-    if stay is not None and stay.failing(fault, dead=turnstile.circuit.open):
+    if stay is not None and stay.failing(
+        fault, ending.number, dead=turnstile.circuit.is_open(turnstile.good)
+    ):
         return tries.elsewhere(turnstile, probe=ending.probe)
     then = tries.after(fault, run, turnstile, probe=ending.probe)
     if stay is not None and then.sleep_s is None:

@@ -27,7 +27,7 @@ OVERLOADED: Final = frozenset({503, 529})  # of the provider as a whole
 class Ending:
     """What a try holds while it is under way. `over` or `abandon`, whichever comes first, settles it, once."""
 
-    __slots__ = ("_began", "_money", "_once", "_permit", "call", "row", "sent", "stay", "streaming")
+    __slots__ = ("_began", "_money", "_once", "_permit", "call", "number", "row", "sent", "stay", "streaming")
 
     def __init__(
         self, row: RowAccount, call: Call, permit: Permit, money: Money, stay: Stay | None = None
@@ -35,6 +35,7 @@ class Ending:
         self.row, self.call, self.stay = row, call, stay
         self._permit, self._money = permit, money
         self._began = clock.now()
+        self.number = 0  # of the requests sent to one of several endpoints, in their order
         self.sent = False  # it went out: nothing before that costs anything
         self._once = threading.Lock()  # taken by whoever settles, and never given back
         self.streaming = False  # the request stays open until its stream is over
@@ -47,7 +48,7 @@ class Ending:
         """
         if self.stay is not None:
             self.stay.check()
-            self.stay.sent()
+            self.number = self.stay.sent()
         self.sent = True
         self.row.sent()
 
@@ -82,7 +83,7 @@ class Ending:
         quotas = read_quotas(headers) if headers is not None else ()
         self._release(_verdict(fault, status), pause_s, quotas, answer.usage if answer else None)
         if self.stay is not None:
-            self.stay.over(ok=fault is None, paused=pause_s > 0)
+            self.stay.over(self.number, ok=fault is None, paused=pause_s > 0)
         run, call = self.row.run, self.call
         taken_s = clock.now() - self._began
         if fault is None:
@@ -117,7 +118,7 @@ class Ending:
             self._money.give_back()
         self._release(Verdict.IGNORED)
         if self.stay is not None and self.sent:
-            self.stay.over(ok=False)
+            self.stay.over(self.number, ok=False)
 
     def _release(
         self,

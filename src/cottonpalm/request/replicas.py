@@ -99,7 +99,6 @@ class Stay:
         self.endpoint, self.left = endpoint, False
         self.target: Endpoint | None = None
         self._team, self._item, self._failed_at = team, item, failed_at
-        self._began = clock.now()
         self._places: set[Place] = set()
         self._on_wire = self._answered = 0
 
@@ -114,6 +113,10 @@ class Stay:
         paid = self._answered or self._on_wire
         return bool(self._places) and not (self.left or paid or self._item.shown)
 
+    def welcome_at(self, number: int) -> bool:
+        """The row has not failed there."""
+        return number not in self._failed_at
+
     # What its requests tell
 
     def check(self) -> None:
@@ -121,20 +124,27 @@ class Stay:
         if self.left:
             raise Moved
 
-    def sent(self) -> None:
-        """A request goes out."""
+    def sent(self) -> int:
+        """A request goes out; its number among those of this endpoint."""
         with self._team.lock:
             self._on_wire += 1
             self.endpoint.on_wire += 1
+            return self.endpoint.health.send()
 
-    def over(self, *, ok: bool, paused: bool = False) -> None:
-        """A request that was sent is over. `ok`: it was answered; `paused`: others must wait here now."""
+    def over(self, number: int, *, ok: bool, paused: bool = False) -> None:
+        """A request that was sent is over.
+
+        Args:
+            number: what `sent` said.
+            ok: it was answered.
+            paused: others must wait here now.
+        """
         with self._team.lock:
             self._on_wire -= 1
             self.endpoint.on_wire -= 1
             if ok:
                 self._answered += 1
-                self.endpoint.health.accepted()
+                self.endpoint.health.accepted(number)
         if paused:
             self._team.stir()
 
@@ -171,14 +181,15 @@ class Stay:
                 if not self._places:
                     team.in_line.discard(self)
 
-    def failing(self, fault: Fault, *, dead: bool) -> bool:
+    def failing(self, fault: Fault, number: int, *, dead: bool) -> bool:
         """A request failed, and is not yet over; whether the row goes elsewhere, in place of trying again here.
 
         Args:
             fault: what it came to.
+            number: what `sent` said.
             dead: nobody knows when it could be tried here again.
         """
-        self._note(fault)
+        self._note(fault, number)
         paid = self._answered or self._on_wire > 1
         return fault.kind is Kind.TRANSIENT and (dead or not paid) and self._may_go(fault)
 
@@ -188,7 +199,9 @@ class Stay:
 
     def raised(self, fault: Fault) -> bool:
         """The call came to a fault that was not seen at its requests; whether the row goes elsewhere."""
-        self._note(fault)
+        with self._team.lock:
+            number = self.endpoint.health.send()
+        self._note(fault, number)
         return self._may_go(fault)
 
     def leave(self, target: Endpoint | None = None) -> None:
@@ -203,12 +216,12 @@ class Stay:
 
     # Decisions
 
-    def _note(self, fault: Fault) -> None:
+    def _note(self, fault: Fault, number: int) -> None:
         if fault.kind not in _ENDPOINTS_FAULT:
             return
         refusal = fault.kind is Kind.STOP_RUN
         with self._team.lock:
-            rest_s = self.endpoint.health.failure(clock.now(), self._began, refusal=refusal)
+            rest_s = self.endpoint.health.failure(clock.now(), number, refusal=refusal)
         if rest_s:
             self._team.rests(self.endpoint, rest_s, fault)
 
@@ -278,7 +291,9 @@ class Team:
             return
         stays.sort(key=lambda stay: -stay.priority)
         for source, target, rows in spread(self._standings()):
-            going = [stay for stay in stays if stay.endpoint.number == source][:rows]
+            going = [stay for stay in stays if stay.endpoint.number == source and stay.welcome_at(target)][
+                :rows
+            ]
             for stay in going:
                 stays.remove(stay)
                 stay.leave(self.endpoints[target])

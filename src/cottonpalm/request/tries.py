@@ -74,7 +74,7 @@ class Tries:
         if fault.kind is not Kind.TRANSIENT:
             return Next(None)
         circuit = turnstile.circuit
-        is_open = circuit.after(turnstile.accepted, first=not self.transient, probe=probe)
+        is_open = circuit.after(turnstile.good, turnstile.granted, first=not self.transient, probe=probe)
         if is_open and not run.retry.count_all:
             return self._while_open(circuit, probe)
         self.transient += 1
@@ -87,7 +87,7 @@ class Tries:
     def elsewhere(self, turnstile: Turnstile, *, probe: bool) -> Next:
         """What follows a transient fault of a row that goes to another endpoint: nothing is used up here."""
         circuit = turnstile.circuit
-        is_open = circuit.after(turnstile.accepted, first=not self.transient, probe=probe)
+        is_open = circuit.after(turnstile.good, turnstile.granted, first=not self.transient, probe=probe)
         return Next(None, circuit.wait_s if is_open and probe else 0.0)
 
     def _while_open(self, circuit: Circuit, probe: bool) -> Next:

@@ -40,9 +40,10 @@ class Permit(Sent):
         forced: it was taken, not granted.
         epoch: pauses before it was granted.
         held: not given back yet.
+        number: of the permits granted here, this one included.
     """
 
-    __slots__ = ("epoch", "forced", "held", "turnstile")
+    __slots__ = ("epoch", "forced", "held", "number", "turnstile")
 
     def __init__(self, turnstile: Turnstile, now: float, ask: int, epoch: int, forced: bool) -> None:
         self.at_s = now
@@ -54,6 +55,7 @@ class Permit(Sent):
         self.epoch = epoch
         self.forced = forced
         self.held = True
+        self.number = turnstile.granted
 
     def __repr__(self) -> str:
         words = ["forced"] * self.forced + ["given back"] * (not self.held)
@@ -78,6 +80,8 @@ class Turnstile(Waitroom[Permit]):
         waiting: tasks and threads in line.
         accepted: calls given back as SUCCESS.
         last_accepted: `clock.now()` of the last of them, None before the first.
+        granted: permits granted so far...
+        good: ...and the number of the last of them whose call was given back as SUCCESS.
         paused_until: `clock.now()` at which the latest pause ends or ended; 0.0 before the first.
         generation: cuts so far.
         forced: permits taken by force so far.
@@ -91,6 +95,7 @@ class Turnstile(Waitroom[Permit]):
         self.in_flight = 0
         self.accepted = 0
         self.last_accepted: float | None = None
+        self.granted = self.good = 0
         self.paused_until = 0.0
         self.generation = 0
         self.forced = 0
@@ -279,6 +284,7 @@ class Turnstile(Waitroom[Permit]):
 
     def _admit(self, now: float, ask: int, forced: bool = False) -> Permit:
         self.in_flight = in_flight = self.in_flight + 1
+        self.granted += 1
         concurrency = self.admission.concurrency
         concurrency.peak = max(concurrency.peak, in_flight)
         if self._ramp and not forced:
@@ -302,6 +308,7 @@ class Turnstile(Waitroom[Permit]):
         if verdict is Verdict.SUCCESS:
             self.accepted += 1
             self.last_accepted = now
+            self.good = max(self.good, permit.number)
             work = float(usage.output_tokens or 1) if usage is not None else 1.0
             used = None if usage is None else float(usage.input_tokens + usage.output_tokens)
             if self._ramp:
