@@ -16,7 +16,10 @@ from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits, RunStopped
 from cottonpalm import clock as clocks
-from cottonpalm.model import Kind, Outcome, Paused
+from cottonpalm.model import Kind, Outcome, Paused, Verdict
+from cottonpalm.pure.limits import Concurrency
+from cottonpalm.pure.ordering import AGE_S
+from cottonpalm.request.turnstile import Turnstile
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 
 if TYPE_CHECKING:
@@ -133,6 +136,58 @@ def test_a_provider_that_flaps_is_never_given_up() -> None:
     outcomes, stopped, _ = go(provider, 300, retry=12)
     assert stopped is None
     assert {outcome.status for outcome in outcomes} == {"ok"}
+
+
+class Draining(FlakyTransport):
+    """Down for ten of the first hundred-odd seconds' every forty: refuses what is new, answers what it has begun."""
+
+    def __init__(self) -> None:
+        super().__init__(then=lambda _: None)
+        self.rng, self.sent = Random(1), list[float]()
+
+    async def handle_async_request(self, request: Any) -> Any:
+        now = clocks.now()
+        self.sent.append(now)
+        if now % 40 >= 30 and now < 120:
+            self._steps = iter([Flaw.DROP])
+        else:
+            await asyncio.sleep(self.rng.uniform(1, 5))
+        return await super().handle_async_request(request)
+
+
+def test_a_provider_that_goes_down_and_comes_back_fails_no_row_and_is_soon_used_again() -> None:
+    provider = Draining()
+    outcomes, stopped, _ = go(provider, 900, concurrency=AdaptiveConcurrency(10, 1, 30))
+    assert stopped is None
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    back = [min(at for at in provider.sent if at >= turn) - turn for turn in (40, 80, 120)]
+    assert max(back) <= 11, "the waits double: never longer than it was away, and a second"
+    wasted = len(provider.sent) - 900
+    assert wasted <= 3 * (20 + 4), "twenty until the circuit opens, then probes after 1, 2, 4, 8 seconds"
+
+
+def test_a_probe_that_failed_goes_behind_those_who_wait_and_not_behind_all_who_come() -> None:
+    async def main() -> list[str]:
+        turnstile = Turnstile("key", Concurrency(1, 1, 1))
+        held, order = await turnstile.aacquire(), list[str]()
+
+        async def wait(name: str, priority: float) -> None:
+            permit = await turnstile.aacquire(priority)
+            order.append(name)
+            turnstile.release(permit, Verdict.SUCCESS)
+
+        async with asyncio.TaskGroup() as group:
+            for name, priority in (("low", -1), ("high", 5)):
+                group.create_task(wait(name, priority))
+                await asyncio.sleep(0.1)
+            group.create_task(wait("probe", turnstile.behind(9)))
+            await asyncio.sleep(AGE_S + 1)
+            group.create_task(wait("later", 0))
+            await asyncio.sleep(0.1)
+            turnstile.release(held, Verdict.SUCCESS)
+        return order
+
+    assert virtual_run(main()) == ["high", "low", "probe", "later"]
 
 
 def test_calls_that_are_never_answered_cost_little_once_it_is_known_how_long_answers_take() -> None:

@@ -4,7 +4,7 @@ A generator without I/O and without HTTP types: it yields a step, and a driver (
 and sends the result back.
 
     ("money", Ask)          -> int         reserve, where the money is not plenty; the amount, or 0: it is spent
-    ("permit", (key, back)) -> Permit      wait for one's turn, `back` steps of priority behind one's own
+    ("permit", (key, behind)) -> Permit    wait for one's turn, `behind` all that wait already or by priority
     ("send", Sending)       -> Reply       send, with this timeout
     ("sleep", seconds)      -> None        back off, holding nothing
 """
@@ -144,7 +144,7 @@ def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Genera
         stay.check()
     money = yield from _reserve(row, call, whole=tries.whole)
     try:
-        permit = yield "permit", (call.key, tries.back)
+        permit = yield "permit", (call.key, tries.behind)
     except BaseException:  # also a cancel in line
         money.give_back()
         raise

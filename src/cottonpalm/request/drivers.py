@@ -76,26 +76,30 @@ def _slept(row: RowAccount, seconds: float) -> None:
         row.run.measure.waited("backoff", seconds)
 
 
-def _free_permit(row: RowAccount, call: Call, key: str, back: float) -> Permit | None:
+def _free_permit(row: RowAccount, call: Call, key: str, behind: bool) -> Permit | None:
     """A permit, if one need not be waited for: the common case, which a coroutine would make dearer."""
     turnstile = row.run.turnstile(key)
-    return turnstile.try_acquire(row.priority - back, _ask(turnstile, call))
+    return turnstile.try_acquire(_claim(row, turnstile, behind), _ask(turnstile, call))
 
 
-async def _permit(row: RowAccount, call: Call, key: str, back: float) -> Permit:
+async def _permit(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
     turnstile = row.run.turnstile(key)
     row.drain()
     with row.in_line(turnstile) as on_wait:
-        return await turnstile.aacquire(row.priority - back, _ask(turnstile, call), on_wait)
+        return await turnstile.aacquire(_claim(row, turnstile, behind), _ask(turnstile, call), on_wait)
 
 
-def _permit_sync(row: RowAccount, call: Call, key: str, back: float) -> Permit:
+def _permit_sync(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
     row.drain()
     if runs_a_loop():
         return _force(row, call, key)
     turnstile = row.run.turnstile(key)
     with row.in_line(turnstile) as also, row.parking(also) as on_wait:
-        return turnstile.acquire(row.priority - back, on_wait, _ask(turnstile, call))
+        return turnstile.acquire(_claim(row, turnstile, behind), on_wait, _ask(turnstile, call))
+
+
+def _claim(row: RowAccount, turnstile: Turnstile, behind: bool) -> float:
+    return turnstile.behind(row.priority) if behind else row.priority
 
 
 def _force(row: RowAccount, call: Call, key: str) -> Permit:

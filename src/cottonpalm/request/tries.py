@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cottonpalm.model import Fault, Kind
 from cottonpalm.pure.backoff import backoff_s, hinted_s
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from cottonpalm.pure.circuit import Circuit
     from cottonpalm.request.run import RunAccount
     from cottonpalm.request.turnstile import Turnstile
-
-
-BEHIND: Final = 1_000.0  # behind all that wait, at any priority in use
 
 
 class Next(NamedTuple):
@@ -44,7 +41,7 @@ class Tries:
         alone: rejections before it did.
         accepted: the key's count of accepted requests before the first try.
         seen: the same at the last rejection.
-        back: steps of priority it gives up for its next permit, after a rejection while nobody was accepted: were
+        behind: for its next permit it goes behind all that wait, after a rejection while nobody was accepted: were
             it always the one probe after a pause, and always rejected itself, no other request would ever be tried.
         whole: an answer was cut by a tighter maximum of ours: from now on it is asked with its own.
     """
@@ -54,7 +51,7 @@ class Tries:
     throttled: int = 0
     alone: int = 0
     seen: int = 0
-    back: float = 0.0
+    behind: bool = False
     whole: bool = False
 
     def __post_init__(self) -> None:
@@ -92,7 +89,7 @@ class Tries:
 
     def _while_open(self, circuit: Circuit, probe: bool) -> Next:
         """The provider is down, which is not the row's fault: it uses no try, and goes behind the others as a probe."""
-        self.back = BEHIND
+        self.behind = True
         return Next(0.0, circuit.wait_s if probe else 0.0)
 
     def _after_throttle(self, fault: Fault, run: RunAccount, accepted: int) -> Next:
@@ -105,7 +102,7 @@ class Tries:
             self.throttled += 1
         else:
             self.alone += 1
-        self.back = 0.0 if accepted > self.seen else BEHIND
+        self.behind = accepted <= self.seen
         self.seen = accepted
         over = self._used_up(run.retry) or self.throttled >= run.retry.throttle_tries
         return Next(None if over else 0.0, pause_s)  # no sleep: the turnstile holds the pause

@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 
 from cottonpalm import clock
 from cottonpalm.faults import CottonpalmError
-from cottonpalm.pure.ordering import ageing_key
+from cottonpalm.pure.ordering import AGE_S, ageing_key
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _THREAD_LOOKS_EVERY_S: Final = 1.0  # a thread's timed wait knows only real time; clock.now() may be another
+_SLIGHTLY: Final = 1e-9  # a step of priority that only rounding could take
 _HEAP_SLACK: Final = 32  # places of the gone that are not worth a clean-up
 
 
@@ -217,6 +218,12 @@ class Waitroom(ABC, Generic[T]):
                 served.append(place)
             heappop(self._heap)
         return served
+
+    def behind(self, priority: float) -> float:
+        """A priority, at most this one, with which a newcomer goes behind all who wait now, but not all who come."""
+        with self._lock:
+            keys = [key for key, _, place in self._heap if place.state is State.WAITING]
+        return min(priority, (clock.now() - max(keys)) / AGE_S - _SLIGHTLY) if keys else priority
 
     def _goes_before_all(self, priority: float) -> bool:
         """Whether a newcomer would be the first in line. Lock held."""
