@@ -70,7 +70,7 @@ def test_of_two_models_the_one_with_the_longer_line_binds() -> None:
 def test_whatever_binds_has_words_that_fit_the_progress_line_and_a_sentence_for_the_report(
     what: Bottleneck,
 ) -> None:
-    assert 4 <= len(binds(what, 59.0)) <= 24
+    assert 4 <= len(binds(what, 59.0)) <= 30
     assert len(bound_by({what: 1.0}, 1.0, 0.0, 10.0)) == 1
 
 

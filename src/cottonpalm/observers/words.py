@@ -27,7 +27,7 @@ _BINDS: Final[Mapping[Bottleneck, str]] = {
     "own requests": "your rpm ceiling",
     "own tokens": "your tpm ceiling",
     "probe": "rejected, probing",
-    "pause": "provider's pause",
+    "pause": "pause",
     "down": "provider down",
     "budget": "waits for money",
     "cpu": "our CPU is full",
@@ -43,7 +43,9 @@ _BINDS: Final[Mapping[Bottleneck, str]] = {
 def binds(what: Bottleneck, pause_s: float) -> str:
     """What keeps a run from being faster, in two or three words, with the seconds of a pause; "" for nothing."""
     words = _BINDS.get(what, "")
-    return f"{words}: {duration(pause_s)}" if what in ("pause", "down") and pause_s > 0 else words
+    if what in ("pause", "down") and pause_s > 0:
+        return f"{words}, {duration(pause_s)} to go"
+    return words
 
 
 def clean(text: str, most: int | None = SHORT) -> str:
