@@ -6,11 +6,11 @@ import argparse
 import asyncio
 import json
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from math import log
 from pathlib import Path
+from random import Random
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,7 @@ from bench import measure as m
 from bench.overhead import Noop
 from tests.support import replies
 from tests.support.loopback import Loopback
-from tests.support.spender import BOUND, MOST_TOKENS, PRICES, RATE, a_call, spend
+from tests.support.spender import BOUND, LARGE, MOST_TOKENS, PRICES, RATE, SMALL, a_call, spend
 
 from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
@@ -60,7 +60,7 @@ class Sort(NamedTuple):
     @property
     def bound(self) -> int:
         """Of the dearest request, in pico-dollars."""
-        return BOUND + 10 * RATE["small"][1] * (self.most_tokens - MOST_TOKENS)
+        return BOUND + 10 * RATE[SMALL][1] * (self.most_tokens - MOST_TOKENS)
 
     @property
     def budget(self) -> int:
@@ -135,38 +135,72 @@ def _told(results: list[Result]) -> list[Any]:
 
 
 async def over_http(rounds: int) -> None:
-    """The same with real clients and sockets."""
+    """The same with real clients and sockets, two servers, and the servers' own books."""
     m.headline(
-        f"{rounds} rounds over HTTP on this machine, 200 in flight",
-        "overshoot 0; reported equals charged, to the token",
+        f"{rounds} rounds over HTTP on this machine: heavy-tailed answers, 20 % faults, a fallback ten times dearer",
+        "overshoot 0; reported equals charged, to the token; at least 97 % spent",
     )
     lines = []
     for seed in range(rounds):
-        faults = replies.faulty(seed, [(0.17, replies.fails(500)), (0.03, replies.too_many(0.01))])
-        with Loopback(script=faults, latency=replies.lognormal(0.02, 0.8, seed)) as server:
-            lines.append([seed, *await _one_round(server)])
-    m.table(["seed", "requests", "charged - budget", "charged - reported", "spent %"], lines)
+        with Loopback(script=_answers(2 * seed)) as small, Loopback(script=_answers(2 * seed + 1)) as large:
+            lines.append([seed, *await _one_round(small, large, (200, 500)[seed % 2])])
+    columns = ["seed", "in flight", "requests", "dear ones", "bound %", "overshoot"]
+    m.table([*columns, "reported - charged", "spent %", "repeated"], lines)
 
 
-async def _one_round(server: Loopback) -> list[Any]:
-    async with httpx2.AsyncClient() as client:
-        model = ChatOpenAI(
-            model="small", base_url=server.openai_url, api_key="-", http_async_client=client, max_tokens=600
+def _answers(seed: int) -> replies.Script:
+    """Answers of 60 to 600 tokens that take as long as they are long; a fifth of the requests fails."""
+    rng = Random(seed)
+
+    def answer(_: replies.Request) -> replies.Reply:
+        if rng.random() < 0.2:
+            return replies.fails(500)  # no 429: a pause for all says nothing of the money
+        tokens = min(2_000, int(rng.lognormvariate(5.0, 1.0)) + 1)
+        return replies.ok("word" * tokens).after(0.05 + tokens * 0.001)
+
+    return answer
+
+
+async def _one_round(small: Loopback, large: Loopback, in_flight: int) -> list[Any]:
+    budget = 1.0
+    async with httpx2.AsyncClient(limits=httpx2.Limits(max_connections=None)) as client:
+        cheap, dear = (
+            ChatOpenAI(
+                model=name, base_url=server.openai_url, api_key="-", http_async_client=client, max_tokens=600
+            )
+            for name, server in ((SMALL, small), (LARGE, large))
         )
         processor = BatchProcessor(
-            model, concurrency=200, retry=5, budget=Budget(total=0.5), prices=PRICES | {"*": (1.0, 2.0)}
+            cheap,
+            concurrency=AdaptiveConcurrency(in_flight, in_flight, in_flight),
+            retry=RetryPolicy(transient_tries=2, base_s=0.05),
+            fallbacks=[dear],
+            budget=Budget(total=budget),
+            prices=PRICES,
         )
-        rows = [f"row {n} " + "word " * (n * n % 400) for n in range(5_000)]
-        with suppress(RunStopped):
+        rows = [f"row {n} " + "word " * (n * n % 100) for n in range(20_000)]
+        stopped = False
+        try:
             await processor.abatch(rows)
-        run, billed, budget = processor.last_run, server.billed, round(0.5 * PICO)
+        except RunStopped as stop:
+            stopped = stop.reason == "budget"
+        run, ceiling = processor.last_run, round(budget * PICO)
         assert run is not None
-        charged = billed.input_tokens * 10**6 + billed.output_tokens * 2 * 10**6
+        assert stopped, "it did not end for the money"
+        charged = sum(
+            server.billed.input_tokens * RATE[name][0] + server.billed.output_tokens * RATE[name][1]
+            for name, server in ((SMALL, small), (LARGE, large))
+        )
+        bound = (700 + 24) * RATE[LARGE][0] + 600 * RATE[LARGE][1]
         return [
-            server.requests,
-            max(0, charged - budget),
-            charged - run.stats.reported_pico,
-            100 * charged / budget,
+            in_flight,
+            small.requests + large.requests,
+            large.requests,
+            100 * bound / ceiling,
+            max(0, charged - ceiling),
+            run.stats.reported_pico - charged,
+            100 * charged / ceiling,
+            run.stats.repeated,
         ]
 
 

@@ -25,6 +25,7 @@ from cottonpalm.model import PICO
 from cottonpalm.protocols import SharesLimits
 from cottonpalm.pure.keys import content_key
 from cottonpalm.pure.prices import PriceBook
+from cottonpalm.questions import question_of
 from cottonpalm.replicas import one_of
 from cottonpalm.request import hook, sharing
 from cottonpalm.request.account import RunAccount
@@ -130,6 +131,7 @@ class Assembly:
         self.prices = PriceBook(settings.prices)
         self._turnstiles: dict[int | None, Turnstiles] = {}
         self._looked: tuple[float, bool] | None = None
+        self.refuses_unbounded = True  # under a budget; not sent, otherwise it is counted afterwards
 
     @property
     def chains(self) -> list[Runnable[Any, Any]]:
@@ -155,6 +157,11 @@ class Assembly:
         for chain in self.chains:
             found.update(fingerprint.output_types(chain, self.settings.output_type))
         return found
+
+    @cached_property
+    def question(self) -> Callable[[Any], Any] | None:
+        """What of a row its question is, for the cache; None: all of it."""
+        return question_of(self.chains)
 
     @cached_property
     def digest(self) -> bytes:
@@ -215,6 +222,7 @@ class Assembly:
             kwargs=kwargs,
             store=run_store,
             keyed=settings.cache is not None,
+            question=None if settings.cache is None else self.question,
             skip=stored in ("skip", "retry"),
             redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
         )
@@ -317,7 +325,9 @@ class Assembly:
     def _account(self, max_concurrency: int | None, run_store: RunStore | None, *, many: bool) -> RunAccount:
         settings, budget = self.settings, self.settings.budget
         hooked = self._hooked(many=many)
-        if settings.budget is not None and not hooked:
+        if not (hooked or self.refuses_unbounded):
+            budget = None
+        if budget is not None and not hooked:
             raise ConfigError(
                 "a budget needs the request hook, to see each model request before it is sent; it is switched off "
                 f"(request_hook=False or {hook.OPT_OUT}=1) or another library has put the clients' old `send` back"
@@ -336,6 +346,7 @@ class Assembly:
             accept_truncated=settings.accept_truncated or fingerprint.answer_is_a_message(self.chain),
             max_output_tokens=None if budget is None else budget.max_output_tokens,
             tighten=budget is None or budget.tighten,
+            refuses_unbounded=self.refuses_unbounded,
             classify=settings.classify,
             hooked=hooked,
             remembers=get_llm_cache() is not None or self._models_remember,

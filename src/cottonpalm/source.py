@@ -76,6 +76,7 @@ class Reader:
         keyed: work out the content key (needed by a store or a cache).
         skip: rows that are done in the store are counted in `stored` and not yielded.
         redo: store statuses that are done again.
+        question: what of a row is asked about, for a cache; None: all of it.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Reader:
         keyed: bool = False,
         skip: bool = False,
         redo: frozenset[int] = frozenset({RETRYABLE}),
+        question: Callable[[Any], Any] | None = None,
     ) -> None:
         self.read = 0
         self.stored = 0
@@ -102,6 +104,7 @@ class Reader:
         self._configs = PerRow(configs, "configs", total)
         self._besides = self._configs.given or self._priorities.given
         self._kwargs = dict(kwargs or {})
+        self._question = question
         self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
         self._matcher = Matcher(store) if store is not None else None
         self._done = frozenset({OK, RETRYABLE, FAILED}) - redo
@@ -186,7 +189,9 @@ class Reader:
         if isinstance(row, Again):
             self.read += 1
             slot, key, content, _ = row.found
-            return Item(slot, row.row, row.id, key=key, content=content, slot=slot)
+            again = Item(slot, row.row, row.id, key=key, content=content, slot=slot)
+            again.question = self._asked(row.row, None)
+            return again
         index = self.read
         self.read += 1
         item = Item(index, row)
@@ -207,6 +212,7 @@ class Reader:
         configurable = None if item.config is None else item.config.get("configurable")
         item.content = content_key(row, configurable, self._kwargs)
         item.key = item.content if item.id is None else id_key(item.id)
+        item.question = self._asked(row, configurable)
         if self._matcher is None:
             return item
         found = self._matcher.match(item.key, item.content)
@@ -217,6 +223,12 @@ class Reader:
         self.stored += 1
         item.stored = b""  # the record follows in `fill`, many at once
         return None if self._skip else item
+
+    def _asked(self, row: Any, configurable: Mapping[str, Any] | None) -> bytes | None:
+        """The key of what the chain reads of a row, if that is less than all of it."""
+        if self._question is None or (asked := self._question(row)) is row:
+            return None
+        return content_key(asked, configurable, self._kwargs)
 
     def _note_slots(self, first: int, count: int) -> None:
         """The next rows have these slots, one after the other."""

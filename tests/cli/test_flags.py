@@ -186,6 +186,19 @@ def test_equal_rows_are_asked_once_with_the_cache(ask: Command, server: Loopback
     assert "repeats  8 rows answered from the cache: saved 8 calls, $" in said.err
 
 
+def test_rows_with_ids_of_their_own_are_equal_if_the_prompt_is(
+    ask: Command, server: Loopback, folder: Path
+) -> None:
+    (folder / "in.csv").write_text("id,text\n1,a\n2,b\n3,a\n4,a\n")
+    said = ask("in.csv", "-o", "dear.jsonl", "--id-field", "id")
+    assert "repeats  2 rows the same as an earlier one: --cache would have saved 2 calls" in said.err
+    said = ask("in.csv", "-o", "out.jsonl", "--id-field", "id", "--cache")
+    assert server.counts == {"say a": 4, "say b": 2}
+    assert "repeats  2 rows answered from the cache: saved 2 calls, $" in said.err
+    found = [(line["id"], line["input"]["id"], line["output"]) for line in lines(folder / "out.jsonl")]
+    assert sorted(found) == [(str(n), str(n), f"answer to: say {text}") for n, text in enumerate("abaa", 1)]
+
+
 def test_another_run_of_the_same_store_finds_the_answers(
     ask: Command, server: Loopback, folder: Path
 ) -> None:

@@ -61,6 +61,21 @@ def test_with_duplicates_and_failures_at_200_in_flight_each_question_is_answered
     assert (counts.hits, counts.misses) == (1000 - failed - len(good), len(good) + failed)
 
 
+def test_rows_that_differ_only_in_what_the_prompt_does_not_use_are_one_question() -> None:
+    with Loopback() as server:
+        model = ChatOpenAI(base_url=server.openai_url, api_key="sk-x-0123456789", model="gpt-4o-mini")
+        chain = ChatPromptTemplate.from_template("{text}") | model | StrOutputParser()
+        rows = [{"id": number, "text": f"text {number % 2}"} for number in range(10)]
+        processor = BatchProcessor(chain, cache=Cache())
+        plan = BatchProcessor(chain, cache=Cache()).plan(rows)
+        answers = processor.batch(rows)
+        outcomes = processor.last_run.outcomes()
+    assert server.counts == {"text 0": 1, "text 1": 1}
+    assert answers == [f"answer to: text {number % 2}" for number in range(10)]
+    assert [outcome.input for outcome in outcomes] == rows
+    assert (plan.duplicates, plan.asked) == (8, 2)
+
+
 # -- several runs, one cache
 
 

@@ -60,7 +60,7 @@ class SyncOnly(Runnable[Any, Any]):
 
 def openai(server: Loopback, **more: Any) -> Any:
     return PROMPT | ChatOpenAI(
-        base_url=server.openai_url, api_key="sk-test-0123456789", model="gpt-4o-mini", **more
+        base_url=server.openai_url, api_key="sk-test-0123456789", **{"model": "gpt-4o-mini"} | more
     )
 
 

@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableLambda
 from cottonpalm import (
     AdaptiveBatchProcessor,
     AdaptiveConcurrency,
+    Budget,
     Cache,
     CachedBatchProcessor,
     ChunkedBatchProcessor,
@@ -272,6 +273,9 @@ class TestCostAware:
         processor.batch(["a"])
         processor.budget_per_hour = 10.0
         processor.check_budget()
+        with pytest.raises(ConfigError, match="cannot be negative"):
+            processor.budget_per_hour = -1
+        assert processor.budget_per_hour == 10.0
 
     def test_what_a_store_held_already_is_not_paid_again(self, tmp_path: Any) -> None:
         store: dict[str, Any] = {"store": tmp_path / "runs.db", "run": "cost"}
@@ -280,6 +284,40 @@ class TestCostAware:
         assert again.batch(["a", "b", "c"]) == ["a", "b", "c"]
         assert again.cost_tracker["request_count"] == 1
         assert again.cost_tracker["total_cost"] == pytest.approx(again.estimate_cost("c", "c"))
+
+    def test_a_priced_and_bounded_chain_never_passes_the_hour_s_money(self) -> None:
+        prices = {"gpt-4o-mini": (1.0, 2.0)}
+        with Loopback() as server:
+            chain = openai_chain(server, max_tokens=100)
+            processor = CostAwareBatchProcessor(chain, budget_per_hour=0.004, prices=prices, concurrency=50)
+            with pytest.raises(RunStopped, match="the budget does not allow for another request") as stopped:
+                processor.batch(rows_of(1_000))
+            charged = server.billed.input_tokens * 1e-6 + server.billed.output_tokens * 2e-6
+        assert 0.003 < charged <= 0.004
+        assert processor.cost_tracker["total_cost"] == pytest.approx(charged)
+        assert stopped.value.reason == "budget"
+        assert any(outcome.status == "ok" for outcome in stopped.value.outcomes)
+        processor.check_budget()  # never over it
+
+    def test_a_model_without_a_price_is_let_through_and_counted_afterwards(self) -> None:
+        with Loopback() as server:
+            chain = openai_chain(server, model="nobody-knows-me")
+            processor = CostAwareBatchProcessor(chain, budget_per_hour=1.0)
+            assert len(processor.batch(rows_of(3))) == server.requests == 3
+        assert processor.estimated_cost == processor.cost_tracker["total_cost"] > 0
+
+    def test_a_budget_given_besides_keeps_its_total_and_is_strict(self) -> None:
+        with Loopback() as server:
+            chain = openai_chain(server, model="nobody-knows-me")
+            processor = CostAwareBatchProcessor(chain, budget_per_hour=1.0, budget=Budget(total=2.0))
+            with pytest.raises(RunStopped, match="no price is known for 'nobody-knows-me'"):
+                processor.batch(rows_of(3))
+            assert server.requests == 0
+
+    def test_without_the_hook_the_hour_is_counted_afterwards(self) -> None:
+        with Loopback() as server:
+            processor = CostAwareBatchProcessor(openai_chain(server), request_hook=False)
+            assert len(processor.batch(rows_of(3))) == 3
 
     def test_a_negative_budget_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="budget_per_hour=-1"):

@@ -31,6 +31,11 @@ class RowPrompt(RunnableSerializable[dict[str, Any], list[BaseMessage]]):
     columns: tuple[str, ...]
     _places: re.Pattern[str] = PrivateAttr()
 
+    @property
+    def cottonpalm_reads(self) -> tuple[str, ...]:
+        """All that it reads of a row (see `questions.py`)."""
+        return self.columns
+
     def model_post_init(self, context: Any, /) -> None:
         """Compile the places once."""
         super().model_post_init(context)

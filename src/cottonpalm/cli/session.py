@@ -27,6 +27,7 @@ from cottonpalm.config import Cache
 from cottonpalm.faults import ChainChanged, RunStopped, StoreError
 from cottonpalm.fingerprint import output_types
 from cottonpalm.processor import BatchProcessor
+from cottonpalm.questions import question_of
 from cottonpalm.stores import file_of, open_store
 from cottonpalm.stores.codec import unpack
 
@@ -137,6 +138,7 @@ class Session:
         to_terminal = self._job.output == "-" and os.isatty(1)
         progress = self._screen.observer(self._rows.total, live=not to_terminal)
         processor = self._processor(built, progress)
+        self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
         gc.collect()
         gc.freeze()  # LangChain's many objects need not be looked at again in each collection
         stored = "yield" if files.is_stream(self._job.output) else "skip"

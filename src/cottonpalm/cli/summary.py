@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.wording import here
 from cottonpalm.observers.words import clean, count, duration, money, rate, told
 from cottonpalm.pure.distinct import Distinct
+from cottonpalm.pure.keys import content_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cottonpalm.model import Outcome
     from cottonpalm.protocols import RunStore, Slot
@@ -21,8 +22,15 @@ PAGE: Final = 4096
 
 @dataclass(slots=True)
 class Tally:
-    """What this process did, row by row."""
+    """What this process did, row by row.
 
+    Attributes:
+        question: what of a row the chain reads, where that may be less than the row.
+        asked: counts the questions that were asked before, of the rows that hold more than their question.
+    """
+
+    question: Callable[[Any], Any] | None = None
+    asked: Distinct = field(default_factory=Distinct)
     rows: int = 0
     cached: int = 0
     input_tokens: int = 0
@@ -34,6 +42,9 @@ class Tally:
         """Count one outcome."""
         self.rows += 1
         self.cached += outcome.cached
+        row = outcome.input
+        if self.question is not None and row is not None and (question := self.question(row)) is not row:
+            self.asked.add(content_key(question))
         if outcome.usage is not None:
             self.input_tokens += outcome.usage.input_tokens
             self.output_tokens += outcome.usage.output_tokens
@@ -147,10 +158,12 @@ class Summary:
         if cached:
             saved = f", {money(self.saved_pico)}" if self.saved_pico else ""
             return f"{count(cached, 'row')} answered from the cache: saved {count(cached, 'call')}{saved}"
-        repeats, done = self.counts.repeats, self.counts.ok + self.counts.failed
+        repeats, exact = max(  # whole rows in all lives of the run, or questions in this one
+            (self.counts.repeats, self.counts.exact), (self.tally.asked.repeats, self.tally.asked.exact)
+        )
         if not repeats:
             return ""
-        about = "" if self.counts.exact else "about "
+        done, about = self.counts.ok + self.counts.failed, "" if exact else "about "
         rows, calls = count(repeats, "row"), count(repeats, "call")
         saved = self._worth(self.cost_total_pico, done, repeats)
         return f"{about}{rows} the same as an earlier one: --cache would have saved {calls}{saved}"

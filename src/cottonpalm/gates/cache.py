@@ -59,8 +59,7 @@ class CacheGate:
             return self._hit(item, item.answer, "flight")
         if item.config is not None and _opted_out(item.config):
             return None
-        assert item.content is not None
-        key = self._chain + item.content
+        key = self._chain + _asked(item)
         if not self._flights.join(key, self, item):
             return PARKED
         if (answer := self._memory.get(key)) is not None:
@@ -80,11 +79,11 @@ class CacheGate:
             answer = Answer.of(outcome)
             self._memory.put(key, answer)
             if self._disk is not None:
-                self._disk.put(_content(item), answer)
+                self._disk.put(_asked(item), answer)
             self._flights.answered(key, answer)
             return
         if self._disk is not None:
-            self._disk.release(_content(item))
+            self._disk.release(_asked(item))
         self._flights.failed(key)
 
     def close(self) -> None:
@@ -128,13 +127,13 @@ class CacheGate:
         """The answer there, for whoever waits for this row's as well; PARKED where another process asks."""
         assert self._disk is not None
         try:
-            found = await self._disk.ask(_content(item))
+            found = await self._disk.ask(_asked(item))
         except BaseException:  # cancelled meanwhile
             self._flights.failed(key)
             raise
         if found is Turn.ELSEWHERE:
             self._flights.wait(key, self, item)
-            self._disk.watch(_content(item), partial(self._heard, key))
+            self._disk.watch(_asked(item), partial(self._heard, key))
             return PARKED
         if isinstance(found, Answer):
             self._memory.put(key, found)
@@ -151,9 +150,10 @@ class CacheGate:
         self._flights.answered(key, answer)
 
 
-def _content(item: Item) -> bytes:
-    assert item.content is not None
-    return item.content
+def _asked(item: Item) -> bytes:
+    asked = item.question or item.content
+    assert asked is not None
+    return asked
 
 
 def _opted_out(config: Any) -> bool:

@@ -39,7 +39,7 @@ class Base:
         memory, digest, lasting = self.memory, self.digest, self.lasting
         if memory is None:
             return set()
-        contents = [item.content or b"" for item in items]
+        contents = [item.question or item.content or b"" for item in items]
         found = {place for place, content in enumerate(contents) if digest + content in memory}
         if memory.disk is not None and lasting is not None:
             present = await asyncio.to_thread(
@@ -59,7 +59,9 @@ def base_of(assembly: Assembly, *, ids: Any, configs: Any) -> Iterator[Base]:
     opened = _existing_run(assembly)
     try:
         run = None if opened is None else opened.run
-        base = Base(Reader(ids=ids, configs=configs, store=run, keyed=True, skip=True))
+        base = Base(
+            Reader(ids=ids, configs=configs, store=run, keyed=True, skip=True, question=assembly.question)
+        )
         if run is not None:
             base.history = _history(run, assembly)
         cache = assembly.settings.cache

@@ -63,9 +63,10 @@ def _counts(found: Census, item: Item, *, once: bool) -> bool:
     if item.broken is not None:
         found.unreadable += 1
         return False
-    assert item.content is not None
+    asked = item.question or item.content
+    assert asked is not None
     before = found.distinct.repeats
-    found.distinct.add(item.content)
+    found.distinct.add(asked)
     return not once or found.distinct.repeats == before
 
 

@@ -54,6 +54,10 @@ class RowsProcessor(BatchProcessor):
             )
         return collected
 
+    def let_unbounded_pass(self) -> None:
+        """Send requests whose cost cannot be bounded, budget or not; what they cost is counted afterwards."""
+        self._assembly.refuses_unbounded = False
+
     def start_at(self, limits: AdaptiveConcurrency) -> None:
         """Forget the limits that were found: the next run begins with these, apart from other processors."""
         self._assembly.start_at(limits, Limits())

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
+from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.config import Budget
 from cottonpalm.faults import ConfigError, RunStopped
 from cottonpalm.model import PICO
 from cottonpalm.observers.words import money
@@ -37,13 +40,16 @@ class CostAwareBatchProcessor(Preset):
     a lambda, a model of your own without `prices=`), a row is counted afterwards at the document's rates over its
     texts, and marked as estimated: its outcome's `cost_source`, and `estimated_cost`.
 
-    The hourly budget is no ceiling: it is looked at between rows, so those that are in flight when it is passed still
-    cost what they cost. For one that is never passed, give `budget=Budget(total=...)` besides.
+    The hourly budget is `Budget(per_hour=budget_per_hour)`, a ceiling that no sliding hour passes, for each request
+    whose price and whose most tokens are known: one that might pass it is not sent, and the run stops. For all others
+    (no known price or maximum, no client that is seen) it is no ceiling: what they cost is looked at between rows, and
+    those in flight when it is passed still cost what they cost.
 
     Args:
         chain: any Runnable.
         budget_per_hour: US dollars in any 3,600 seconds.
-        **options: every keyword of `BatchProcessor`.
+        **options: every keyword of `BatchProcessor`. Of a `budget=`, all but `per_hour` counts (`total`,
+            `on_exceed="wait"`); with one, requests that cannot be bounded are refused, as everywhere.
 
     Attributes:
         budget_per_hour: US dollars; may be changed at any time.
@@ -52,12 +58,15 @@ class CostAwareBatchProcessor(Preset):
     """
 
     def __init__(self, chain: Runnable[Any, Any], budget_per_hour: float = 10.0, **options: Any) -> None:
-        if not (isinstance(budget_per_hour, int | float) and budget_per_hour >= 0):
+        if not (isinstance(budget_per_hour, int | float) and 0 <= budget_per_hour < inf):
             raise ConfigError(
                 f"budget_per_hour={budget_per_hour!r} must be a number of dollars, not negative"
             )
-        super().__init__(chain, options)
-        self.budget_per_hour = budget_per_hour
+        given = options.get("budget")
+        self._budget = replace(given, per_hour=budget_per_hour) if given else Budget(per_hour=budget_per_hour)
+        super().__init__(chain, options | {"budget": self._budget})
+        if given is None:
+            self.processor.let_unbounded_pass()
         self.cost_tracker: dict[str, Any] = {
             "total_cost": 0.0,
             "start_time": clock.wall(),
@@ -66,6 +75,15 @@ class CostAwareBatchProcessor(Preset):
         self.estimated_cost = 0.0
         self._window = _Window()
         self._lock = threading.Lock()
+
+    @property
+    def budget_per_hour(self) -> float:
+        """US dollars in any 3,600 seconds."""
+        return self._budget.per_hour or 0.0
+
+    @budget_per_hour.setter
+    def budget_per_hour(self, dollars: float) -> None:
+        self._budget.per_hour = dollars
 
     def estimate_cost(self, input_text: str, output_text: str) -> float:
         """US dollars for these texts at the document's rates, by their words: a guess."""
@@ -84,8 +102,9 @@ class CostAwareBatchProcessor(Preset):
         """Every row's output, in order.
 
         Raises:
-            RunStopped: the last hour cost more than the budget while there were rows left to start; `outcomes` holds
-                what was done. Or a fault that no row survives, or a bound of yours, ended the run.
+            RunStopped: the last hour cost more than the budget, or the next request might have taken it there, while
+                there were rows left to start; `outcomes` holds what was done. Or a fault that no row survives, or a
+                bound of yours, ended the run.
             Exception: the lowest failed row's own, once all rows have run.
         """
         rows = list(inputs)

@@ -176,6 +176,8 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any
     if ledger is None:
         return money
     bound = money.bound
+    if bound is None and not row.run.refuses_unbounded:
+        return money
     if bound is None:
         raise _stop(row.run, f"a budget is set, but {money.why_unbounded()}")
     if not bound:  # what costs nothing needs no money

@@ -74,6 +74,7 @@ class RunAccount:
         waiting: requests (or rows, where those take the permits) in line at a turnstile, or for money, now...
         unpaid: ...and how many of them for money.
         spending: what the run has spent, in all its lives.
+        refuses_unbounded: under a budget, a request whose cost cannot be bounded is not sent.
         repeated: answers that were cut by a maximum of ours and asked for again.
         stopped: a fault that no row survives, met at the request level.
         on_change: called from any thread when `waiting` falls, a limit moves, or a row steps aside or back.
@@ -99,6 +100,7 @@ class RunAccount:
         spending: Spending | None = None,
         max_output_tokens: int | None = None,
         tighten: bool = True,
+        refuses_unbounded: bool = True,
         classify: Callable[[BaseException], Kind | str | Fault | None] | None = None,
         emit: Callable[[Event], None] | None = None,
         hooked: bool = True,
@@ -113,6 +115,7 @@ class RunAccount:
         self.spending = spending or Spending()
         self.max_output_tokens = max_output_tokens
         self.tighten = tighten
+        self.refuses_unbounded = refuses_unbounded
         self.repeated = 0
         self.classify = classify
         self.emit = emit
