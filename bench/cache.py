@@ -49,17 +49,7 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=10_000)
     options.add_argument("--in-flight", type=int, default=200)
     given = options.parse_args()
-    columns = (
-        "hits",
-        "asked",
-        "failed",
-        "wrong",
-        "twice",
-        "in flight",
-        "unanswered",
-        "not in the file",
-        "other",
-    )
+    columns = ("hits", "asked", "failed", "wrong", "twice", "under way", "unanswered", "other")
     print(f"{'':12}" + "".join(f"{column:>16}" for column in columns))
     wrong = 0
     for name, seeds, kill in (("one", [1], False), ("two", [1, 2], False), ("one killed", [1, 2], True)):
