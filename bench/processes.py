@@ -24,7 +24,7 @@ from cottonpalm import clock
 if TYPE_CHECKING:
     from tests.support.replies import Reply, Request
 
-LATENCY_S = 0.2
+LATENCY_S = 1.0
 
 
 class Kept(NamedTuple):
@@ -63,7 +63,8 @@ def main() -> None:
     given = options.parse_args()
     print(f"{'':34} {'reach':>7} {'rejected':>9} {'parts':>12} {'back after':>11}")
     show("a number of one's own", in_flight(given.limit, given.seconds, str(given.limit)))
-    show("learnt, the provider rejects", in_flight(given.limit, given.seconds, "auto"))
+    show("learnt, one process alone", in_flight(given.limit, given.seconds, "auto", alone=True))
+    show("learnt", in_flight(given.limit, given.seconds, "auto"))
     if given.minutes:
         show("a ceiling per minute", per_minute(600, given.minutes))
 
@@ -73,25 +74,25 @@ def show(name: str, kept: Kept) -> None:
     print(f"{name:34} {kept.reach:7.1%} {kept.rejected:9.2%} {kept.parts:>12} {back:>11}", flush=True)
 
 
-def in_flight(limit: int, seconds: float, concurrency: str) -> Kept:
+def in_flight(limit: int, seconds: float, concurrency: str, *, alone: bool = False) -> Kept:
     provider = Watched(limit)
     with (
         tempfile.TemporaryDirectory() as folder,
         Processes() as processes,
         Loopback(provider, latency=LATENCY_S) as server,
     ):
-        first, second = (
-            processes.start(f"{folder}/s.db", server.openai_url, name, 10**7, concurrency) for name in "ab"
-        )
-        until(lambda: {name for _, name in provider.good[-4 * limit :]} == {"a", "b"})
-        rest(6)  # both find their parts
+        names = "a" if alone else "ab"
+        started = [
+            processes.start(f"{folder}/s.db", server.openai_url, name, 10**7, concurrency) for name in names
+        ]
+        until(lambda: {name for _, name in provider.good[-4 * limit :]} == set(names))
+        rest(10)  # they find the limit, and their parts of it
         begun, rejected = clock.now(), len(provider.rejected)
         rest(seconds)
         over = clock.now()
         good = [name for at, name in provider.good if begun <= at < over]
-        processes.kill(first)
-        back_s = full_again(server, limit)
-        processes.kill(second)
+        processes.kill(started[0])
+        back_s = None if alone else full_again(server, limit)
     allowed = limit * (over - begun) / LATENCY_S
     parts = f"{good.count('a') / len(good):.0%} {good.count('b') / len(good):.0%}"
     return Kept(len(good) / allowed, (len(provider.rejected) - rejected) / len(good), parts, back_s)
