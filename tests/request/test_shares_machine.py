@@ -98,16 +98,18 @@ class SharesMachine(RuleBasedStateMachine):
 
     @rule(number=index)
     def leave(self, number: int) -> None:
-        peer = self.awake(number)
-        if peer is not None and not peer.held and not peer.line:
+        if (peer := self.awake(number)) is not None:
+            peer.go_idle()
+            self.see_grants()
             self.peers.remove(peer)
             peer.leave()
 
     @rule(number=index)
     def hang(self, number: int) -> None:
         """A process that is stopped: with nothing in flight, since what is on the wire stays there."""
-        peer = self.awake(number)
-        if peer is not None and not peer.held and not peer.line:
+        if (peer := self.awake(number)) is not None:
+            peer.go_idle()
+            self.see_grants()
             self.hung.add(peer)
 
     @rule()
@@ -148,7 +150,7 @@ class SharesMachine(RuleBasedStateMachine):
             while peer.held:
                 peer.give_back()
                 self.see_grants()
-            peer.come(2 * PER_MINUTE)
+            peer.come(6 * PER_MINUTE)
         for _ in range(150):
             self.stage.advance(1.0)
             for peer in self.peers:
@@ -157,6 +159,18 @@ class SharesMachine(RuleBasedStateMachine):
             self.never_more_in_flight_than_was_named()
             self.never_more_in_a_minute_than_the_ceiling()
         assert sum(len(peer.held) for peer in self.peers) == MOST
+        for _ in range(70):
+            self.stage.advance(1.0)
+            for peer in self.peers:
+                while peer.held:
+                    peer.give_back()
+                    self.see_grants()
+                peer.renew()
+            self.see_grants()
+            self.never_more_in_a_minute_than_the_ceiling()
+        assert len(self.sent) > PER_MINUTE - len(
+            self.peers
+        )  # a part that is passed on is not used for a moment
 
 
 TestSharesMachine = SharesMachine.TestCase
