@@ -165,6 +165,60 @@ def test_who_has_nothing_to_do_cedes_what_others_can_use(stage: Stage, path: Pat
     two.die()
 
 
+@pytest.mark.parametrize("ending", ["leaves", "dies"])
+def test_what_a_process_sent_counts_for_the_rest_of_the_minute_however_it_ended(
+    stage: Stage, path: Path, ending: str
+) -> None:
+    one = Peer(stage, path, per_minute=8)
+    one.come(5)
+    assert one.see() == 5
+    one.renew()
+    one.go_idle()
+    one.leave() if ending == "leaves" else one.die()
+    two = Peer(stage, path, per_minute=8)
+    two.come(20)
+    two.renew()
+    assert two.see() <= 3
+    stage.advance(61.0)
+    two.renew()
+    assert two.see() == 8
+    two.die()
+
+
+def test_a_clock_that_is_set_back_does_not_keep_a_share_from_those_who_live(stage: Stage, path: Path) -> None:
+    one = Peer(stage, path, per_minute=8)
+    one.come(5)
+    one.see()
+    one.go_idle()
+    one.leave()
+    clock.replace(stage.loop.time, lambda: stage.loop.now_s + 1.6e9)
+    two = Peer(stage, path, per_minute=8)
+    two.come(20)
+    assert two.see() == 3
+    stage.advance(TTL_S + 61.0)
+    two.renew()
+    assert two.see() == 8
+    two.die()
+
+
+def test_of_a_limit_of_one_each_has_it_in_turn(stage: Stage, path: Path) -> None:
+    peers = [Peer(stage, path, most=1), Peer(stage, path, most=1)]
+    sent = [0, 0]
+    for peer in peers:
+        peer.come(100)
+    for _ in range(45):
+        for number, peer in enumerate(peers):
+            sent[number] += peer.see()
+            while peer.held:
+                peer.give_back(Verdict.IGNORED)
+            peer.renew()
+        assert len(peers[0].held) + len(peers[1].held) <= 1
+        stage.advance(1.0)
+    assert min(sent) > 5
+    for peer in peers:
+        peer.die()
+
+
 def test_other_models_and_accounts_share_nothing(stage: Stage, path: Path) -> None:
     one = Peer(stage, path, most=4)
     two = Peer(stage, path, most=4, key=b"another")
