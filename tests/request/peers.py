@@ -34,17 +34,20 @@ class Peer:
         limit: Concurrency | None = None,
         run: int = 1,
         key: bytes = KEY,
+        joins: bool = True,
     ) -> None:
         self.stage = stage
         ceilings = [] if per_minute is None else [("requests", per_minute)]
         self.turnstile = Turnstile("host/model#account", limit or Concurrency(50, 1, 50), ceilings)  # type: ignore[arg-type]
         self.leased = Leased(self.turnstile, key, most, [run])
-        prepare(path, busy_s=5)
+        if joins:
+            prepare(path, busy_s=5)
         self.shares = Shares(path)
         self.shares._db.execute("PRAGMA busy_timeout = 0")
         self.line: list[asyncio.Task[Permit]] = []
         self.held: list[Permit] = []
-        self.shares.join(self.leased)
+        if joins:
+            self.shares.join(self.leased)
 
     def come(self, count: int = 1) -> None:
         """So many requests get in line."""

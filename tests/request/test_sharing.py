@@ -246,6 +246,18 @@ def test_a_locked_store_takes_nothing_away_before_the_lease_ends_and_then_leaves
     peer.die()
 
 
+def test_who_comes_while_the_store_is_locked_begins_with_a_tenth(stage: Stage, path: Path) -> None:
+    Peer(stage, path, most=40).leave()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        peer = Peer(stage, path, most=40, joins=False)
+        peer.shares.join(peer.leased)
+        assert peer.turnstile.limit == 4
+    peer.renew()
+    assert peer.turnstile.limit == 40
+    peer.die()
+
+
 def test_neither_the_credential_nor_an_unkeyed_digest_of_it_is_stored(tmp_path: Path) -> None:
     keys = []
     for name in ("one.db", "two.db"):

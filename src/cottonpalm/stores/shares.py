@@ -124,7 +124,9 @@ class Shares:
         with self._lock:
             self._names[member] = self._lease.run.to_bytes(8) + next(self._numbers).to_bytes(4)
             self._try(lambda: self._resume(member))
-            self._try(lambda: self._renew([member]))
+            if not self._try(lambda: self._renew([member])):
+                for gate in member.gates:
+                    gate.lost()  # until the next renewal: nobody knows what others hold
 
     def leave(self, member: Member) -> None:
         """Give its shares back, and store what it has learnt."""
