@@ -313,6 +313,26 @@ def test_a_rejection_that_a_quota_explains_cuts_nothing() -> None:
     assert (admission.concurrency.limit, admission.pace.rate) == (50, 0)
 
 
+def test_a_limit_far_below_what_is_in_flight_is_cut_down_to_and_not_taken_for_a_pace() -> None:
+    """Rejections come out of order: a low ordinal first, and the cut goes no deeper than to three quarters."""
+    admission = Admission(Concurrency(142, 1, 500))
+    burst = [Sent(0.0, ordinal, 0, 10, (0.0, 0.0)) for ordinal in range(1, 143)]
+    for sent in burst:
+        admission.sent(sent)
+    admission.concurrency.peak = 142
+    admission.rejected(0.1, burst[89], 141)
+    assert admission.concurrency.limit == 0.75 * 142
+    probe, next_too_many = (
+        Sent(at_s, ordinal, 1, 10, (0.0, 0.0)) for at_s, ordinal in ((1.0, 60), (2.0, 95))
+    )
+    admission.sent(probe)
+    admission.accepted(1.5, probe, 59, 1.0, None)
+    admission.sent(next_too_many)
+    admission.rejected(2.1, next_too_many, 94)
+    assert admission.concurrency.limit == 94
+    assert admission.pace.rate == 0
+
+
 def test_an_overloaded_provider_is_asked_by_one_probe_and_the_limit_stays() -> None:
     admission = Admission(Concurrency(50, 1, 500))
     sent = Sent(0.0, 50, 0, 10, (0.0, 0.0))

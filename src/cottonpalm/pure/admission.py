@@ -314,7 +314,8 @@ class Admission:
         if crowded:
             fits = sent.ordinal - int(STEP * self._strikes * sent.ordinal)
             self.concurrency.rejected(fits, in_flight + 1)
-            self._wall = self.concurrency.limit
+            found = self.concurrency.limit < sent.ordinal  # not where a cut went as deep as one may
+            self._wall = self.concurrency.limit if found else None
             self._restarted = 0
         trip_s = max(1e-3, self.trip_s)
         self.pace.rejected(sent.at_s, now, in_flight / trip_s, trip_s, crowded)
