@@ -46,6 +46,22 @@ def test_anthropic_shows_moments() -> None:
     assert found == (Quota("requests", 4000, 3990, 9.0), Quota("tokens", 400_000, 0, 60.0))
 
 
+def anthropic_header(name: str, limit: int, remaining: int) -> dict[str, str]:
+    start = f"anthropic-ratelimit-{name}"
+    return {f"{start}-limit": str(limit), f"{start}-remaining": str(remaining)}
+
+
+def test_anthropics_input_and_output_tokens_are_quotas_of_their_own() -> None:
+    headers = anthropic_header("input-tokens", 50_000, 49_000) | anthropic_header(
+        "output-tokens", 10_000, 500
+    )
+    repeated = anthropic_header("tokens", 10_000, 500)
+    assert read_quotas(headers | repeated) == (
+        Quota("input tokens", 50_000, 49_000, None),
+        Quota("output tokens", 10_000, 500, None),
+    )
+
+
 def test_a_provider_that_says_no_reset_still_shows_its_quota() -> None:
     headers = {"x-ratelimit-limit-tokens": "1000", "x-ratelimit-remaining-tokens": "10"}
     assert read_quotas(headers) == (Quota("tokens", 1000, 10, None),)
@@ -59,6 +75,8 @@ NAMES = st.sampled_from(
         "anthropic-ratelimit-tokens-limit",
         "anthropic-ratelimit-tokens-remaining",
         "anthropic-ratelimit-tokens-reset",
+        "anthropic-ratelimit-input-tokens-limit",
+        "anthropic-ratelimit-input-tokens-remaining",
     ]
 )
 

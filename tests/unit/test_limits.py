@@ -12,7 +12,7 @@ from cottonpalm.pure.admission import Admission, Sent
 from cottonpalm.pure.ceilings import MINUTE_S, Ceiling
 from cottonpalm.pure.limits import Concurrency
 from cottonpalm.pure.pace import Pace
-from cottonpalm.pure.quotas import Mirror, Quota
+from cottonpalm.pure.quotas import Mirror, Quota, Unit
 
 pytestmark = pytest.mark.core
 
@@ -91,7 +91,7 @@ def accept(limit: Concurrency, calls: int, now: float) -> float:
     for _ in range(calls):
         limit.peak = max(limit.peak, int(limit.limit))
         now += 0.1
-        limit.accepted(now, patience_s=0.3)
+        limit.accepted(now)
     return now
 
 
@@ -192,6 +192,25 @@ def test_a_pace_lets_through_no_more_than_its_rate() -> None:
 
 
 # Quotas that the provider shows
+
+
+@pytest.mark.parametrize(
+    ("unit", "free"), [("input tokens", 4), ("output tokens", 3), ("tokens", 2), ("requests", 5)]
+)
+def test_each_unit_of_a_quota_is_counted_in_that_unit(unit: Unit, free: int) -> None:
+    """Requests of 250 tokens, 150 of them in the answer, against what is left of one quota; a hundredth is kept."""
+    left = {"input tokens": 460.0, "output tokens": 500.0, "tokens": 600.0, "requests": 5.0}[unit]
+    admission, sent = Admission(Concurrency(100, 1, 500)), 0
+    first = Sent(0.0, 1, 0, 250, (0.0, 0.0, 0.0))
+    admission.sent(first)
+    admission.accepted(1.0, first, 0, work=150.0, used=250.0)
+    margin = 0.01 * 10 * left
+    admission.heard(1.0, first, (Quota(unit, 10 * left, left + margin),), rejected=False)
+    while admission.wait_s(1.0, sent, 250) == 0:
+        admission.sent(Sent(1.0, sent + 1, 0, 250, (0.0, 0.0, 0.0)))
+        sent += 1
+    assert sent == free
+    assert admission.binding == unit
 
 
 def run_against_bucket(
@@ -307,7 +326,7 @@ def test_tokens_that_were_not_used_go_back_under_the_ceiling() -> None:
 
 def test_a_rejection_that_a_quota_explains_cuts_nothing() -> None:
     admission = Admission(Concurrency(50, 1, 500))
-    sent = Sent(0.0, 50, 0, 10, (0.0, 0.0))
+    sent = Sent(0.0, 50, 0, 10, (0.0, 0.0, 0.0))
     admission.sent(sent)
     assert admission.rejected(0.1, sent, 49, (Quota("requests", 100, 0, 30.0),))
     assert (admission.concurrency.limit, admission.pace.rate) == (50, 0)
@@ -335,7 +354,7 @@ def test_a_limit_far_below_what_is_in_flight_is_cut_down_to_and_not_taken_for_a_
 
 def test_an_overloaded_provider_is_asked_by_one_probe_and_the_limit_stays() -> None:
     admission = Admission(Concurrency(50, 1, 500))
-    sent = Sent(0.0, 50, 0, 10, (0.0, 0.0))
+    sent = Sent(0.0, 50, 0, 10, (0.0, 0.0, 0.0))
     admission.sent(sent)
     admission.rejected(0.1, sent, 49, overload=True)
     assert admission.concurrency.limit == 50

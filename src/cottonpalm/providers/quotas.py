@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cottonpalm.providers.hints import number, time_until_s
 from cottonpalm.pure.quotas import Quota, Unit
@@ -10,33 +10,38 @@ from cottonpalm.pure.quotas import Quota, Unit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_MARK: Final = "ratelimit"
-_SHOWN: Final[tuple[tuple[Unit, str, str, str], ...]] = (
-    (
-        "requests",
-        "x-ratelimit-limit-requests",
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-reset-requests",
-    ),
-    ("tokens", "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
-    (
-        "requests",
-        "anthropic-ratelimit-requests-limit",
-        "anthropic-ratelimit-requests-remaining",
-        "anthropic-ratelimit-requests-reset",
-    ),
-    (
-        "tokens",
-        "anthropic-ratelimit-tokens-limit",
-        "anthropic-ratelimit-tokens-remaining",
-        "anthropic-ratelimit-tokens-reset",
+Names: TypeAlias = "tuple[Unit, str, str, str]"  # and the headers of its limit, what is left of it, its reset
+
+
+def _names(pattern: str, *units: tuple[Unit, str]) -> tuple[Names, ...]:
+    return tuple(
+        (unit, *(pattern.format(name=name, what=what) for what in ("limit", "remaining", "reset")))  # type: ignore[misc]
+        for unit, name in units
+    )
+
+
+_SHOWN: Final = (
+    *_names("x-ratelimit-{what}-{name}", ("requests", "requests"), ("tokens", "tokens")),
+    *_names(
+        "anthropic-ratelimit-{name}-{what}",
+        ("requests", "requests"),
+        ("tokens", "tokens"),
+        ("input tokens", "input-tokens"),
+        ("output tokens", "output-tokens"),
     ),
 )
 
 
 def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
-    """The quotas shown, at most one per unit; none where a limit or what is left of it is no number."""
-    return tuple(quota for names in _SHOWN if (quota := _quota(headers, *names)) is not None)
+    """The quotas shown, at most one per unit; none where a limit or what is left of it is no number.
+
+    Anthropic's `tokens` repeats whichever of its quotas binds most, so it counts only where input and output tokens
+    are not shown on their own.
+    """
+    found = {quota.unit: quota for names in _SHOWN if (quota := _quota(headers, *names)) is not None}
+    if "input tokens" in found or "output tokens" in found:
+        found.pop("tokens", None)
+    return tuple(found.values())
 
 
 def _quota(headers: Mapping[str, str], unit: Unit, limit: str, remaining: str, reset: str) -> Quota | None:

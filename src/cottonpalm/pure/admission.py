@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm.pure.ceilings import Ceiling
 from cottonpalm.pure.pace import Pace
-from cottonpalm.pure.quotas import Mirror, Quota, Unit
+from cottonpalm.pure.quotas import Mirror, Quota, Unit, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,18 +39,21 @@ class Sent:
         ordinal: in flight then, itself included.
         generation: cuts before it.
         ask: tokens it was expected to use.
-        totals: requests and tokens sent before its end, itself included.
+        output: so many of them in its answer.
+        totals: requests, tokens, and tokens of answers sent up to then, itself included.
+        entries: of the user's ceilings.
     """
 
-    __slots__ = ("ask", "at_s", "entries", "generation", "ordinal", "totals")
+    __slots__ = ("ask", "at_s", "entries", "generation", "ordinal", "output", "totals")
 
     def __init__(
-        self, at_s: float, ordinal: int, generation: int, ask: float, totals: tuple[float, float]
+        self, at_s: float, ordinal: int, generation: int, ask: float, totals: tuple[float, float, float]
     ) -> None:
         self.at_s = at_s
         self.ordinal = ordinal
         self.generation = generation
         self.ask = ask
+        self.output = 0.0
         self.totals = totals
         self.entries: tuple[list[float], ...] = ()
 
@@ -73,8 +76,8 @@ class Admission:
         mirrors: quotas the provider shows.
         generation: rejections that told something, so far.
         gated: whether anything but the number in flight has to be asked.
-        binding: what held the last request back: "in flight", "probe", "pace", "requests" or "tokens" (a quota),
-            "own requests" or "own tokens" (a ceiling); "" for nothing.
+        binding: what held the last request back: "in flight", "probe", "pace", "requests", "tokens", "input
+            tokens" or "output tokens" (a quota), "own requests" or "own tokens" (a ceiling); "" for nothing.
     """
 
     def __init__(self, concurrency: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
@@ -88,8 +91,10 @@ class Admission:
         self.trip_s = 1.0  # mean time of an answer
         self._trips = 0
         self._refusal_s = 0.1  # mean time of a rejection
-        self._totals = (0.0, 0.0)  # requests and tokens sent
+        self._patience_s = PATIENCE * self._refusal_s  # whoever is in flight for so long was accepted
+        self._totals = (0.0, 0.0, 0.0)  # requests, tokens, and tokens of answers that were sent
         self._output = 0.0  # mean output tokens of an answer; 0 while unknown
+        self._expected_output = float(FIRST_OUTPUT)
         self._wall: float | None = None  # so many fit in flight, and one more did not
         self._strikes = 0
         self._restarted = 0  # in flight when a probe was accepted after others were not, and all began anew
@@ -120,11 +125,12 @@ class Admission:
 
     def _gates_s(self, now: float, ask: float) -> float:
         wait_s, self.binding = max(self.pace.wait_s(now), self._gentle_s(now)), "pace"
+        use = Use.split(ask, self._expected_output)
         for unit, mirror in self.mirrors.items():
-            if (gate_s := mirror.wait_s(now, 1.0 if unit == "requests" else ask)) > wait_s:
+            if (gate_s := mirror.wait_s(now, use.of(unit))) > wait_s:
                 wait_s, self.binding = gate_s, unit
         for unit, ceiling in self.ceilings:
-            if (gate_s := ceiling.wait_s(now, 1.0 if unit == "requests" else ask)) > wait_s:
+            if (gate_s := ceiling.wait_s(now, use.of(unit))) > wait_s:
                 wait_s, self.binding = gate_s, f"own {unit}"
         if wait_s > 0:
             self.concurrency.gated = True
@@ -134,33 +140,37 @@ class Admission:
 
     def sent(self, sent: Sent, *, forced: bool = False) -> None:
         """It goes; by force it goes whatever the gates say, and is no probe."""
-        requests, tokens = self._totals
-        sent.totals = self._totals = (requests + 1.0, tokens + sent.ask)
+        requests, tokens, outputs = self._totals
+        ask, output = sent.ask, self._expected_output
+        sent.output = output = output if output < ask else ask
+        sent.totals = self._totals = (requests + 1.0, tokens + ask, outputs + output)
         self.pace.take()
-        if not self.gated:
-            return
+        if self.gated:
+            self._book(sent, forced)
+
+    def _book(self, sent: Sent, forced: bool) -> None:
         if self._probing:
             self._probe = self._probe if forced else sent
         elif sent.at_s < self._gentle_until_s:
             self._gentle_from_s = sent.at_s + self.trip_s / (HASTE * self.concurrency.limit)
+        use = Use.split(sent.ask, sent.output)
         for unit, mirror in self.mirrors.items():
-            mirror.take(1.0 if unit == "requests" else sent.ask)
+            mirror.take(use.of(unit))
         if self.ceilings:
-            sent.entries = tuple(
-                gate.take(sent.at_s, 1.0 if unit == "requests" else sent.ask) for unit, gate in self.ceilings
-            )
+            sent.entries = tuple(gate.take(sent.at_s, use.of(unit)) for unit, gate in self.ceilings)
 
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
-        expected = int(self._output) or FIRST_OUTPUT
+        expected = int(self._expected_output)
         return expected if bound is None else min(expected, bound)
 
     def undone(self, sent: Sent) -> None:
         """It did not go after all."""
         self._forget_probe(sent)
         self.pace.undo()
+        use = Use.split(sent.ask, sent.output)
         for unit, mirror in self.mirrors.items():
-            mirror.take(-1.0 if unit == "requests" else -sent.ask)
+            mirror.take(-use.of(unit))
         self._settle(sent, 0.0, 0.0)
 
     def moved(self, limit: float, *, firm: bool) -> None:
@@ -181,9 +191,11 @@ class Admission:
             work: what it did, in the unit in which throughput is measured.
             used: tokens that it really used, where that is known.
         """
-        self._trips = min(100, self._trips + 1)
+        if self._trips < 100:
+            self._trips += 1
         if used is not None:
             self._output += (work - self._output) / self._trips
+            self._expected_output = self._output or FIRST_OUTPUT
         self.trip_s += (now - sent.at_s - self.trip_s) / self._trips
         self._since += 1
         if self._since == FORGIVEN:
@@ -192,7 +204,7 @@ class Admission:
             self._revive(now, in_flight)
         fresh = sent.generation == self.generation
         if fresh or self.concurrency.phase == "hold":
-            self.concurrency.accepted(now, work, self._patience_s)
+            self.concurrency.accepted(now, work)
         if fresh and self.pace.rate:
             self.pace.accepted(self.trip_s)
         if used is not None and sent.entries:
@@ -227,6 +239,7 @@ class Admission:
             overload: the provider is overloaded by all its users: no word about our own limits.
         """
         self._refusal_s += 0.2 * (now - sent.at_s - self._refusal_s)
+        self._patience_s = self.concurrency.patience_s = max(LEAST_PATIENCE_S, PATIENCE * self._refusal_s)
         if sent.generation != self.generation:
             self.pace.stale()
             return False
@@ -245,9 +258,12 @@ class Admission:
     def heard(self, now: float, sent: Sent, quotas: tuple[Quota, ...], rejected: bool) -> None:
         """An answer shows quotas."""
         self._told = True
+        requests, tokens, outputs = (
+            now_ - then for now_, then in zip(self._totals, sent.totals, strict=True)
+        )
+        sent_since = Use(requests, tokens - outputs, outputs)
         for quota in quotas:
-            index = 0 if quota.unit == "requests" else 1
-            since = self._totals[index] - sent.totals[index]
+            since = sent_since.of(quota.unit)
             if (mirror := self.mirrors.get(quota.unit)) is None:
                 mirror = self.mirrors[quota.unit] = Mirror(now, quota)
                 mirror.take(since)
@@ -267,11 +283,6 @@ class Admission:
         self.concurrency.rest(PAUSE_COST * self.concurrency.limit * trips * min(1.0, trips))
 
     # Probes
-
-    @property
-    def _patience_s(self) -> float:
-        """Whoever is in flight for so long was accepted."""
-        return max(LEAST_PATIENCE_S, PATIENCE * self._refusal_s)
 
     def _probe_wait_s(self, now: float) -> float:
         if self._probe is None:
@@ -305,9 +316,8 @@ class Admission:
     # What a rejection says
 
     def _blame(self, now: float, sent: Sent, in_flight: int, quotas: tuple[Quota, ...]) -> bool:
-        if any(
-            quota.remaining < (1.0 if quota.unit == "requests" else max(1.0, sent.ask)) for quota in quotas
-        ):
+        use = Use.split(sent.ask, sent.output)
+        if any(quota.remaining < max(1.0, use.of(quota.unit)) for quota in quotas):
             self.pace.stale()
             return False
         crowded = self._crowded(sent.ordinal)

@@ -36,6 +36,7 @@ class Concurrency:
         minimum: it never falls below.
         maximum: it never rises above.
         phase: "start", "hold" or "knee".
+        patience_s: a call in flight for so long was accepted, though not answered yet.
         hold_calls: accepted between two tests; each failed test is a rejection.
         peak: the most in flight since the round began, kept by whoever lets requests go.
         gated: time, not the limit, held somebody back in this round; its throughput says nothing of the limit.
@@ -64,6 +65,7 @@ class Concurrency:
         "limit",
         "maximum",
         "minimum",
+        "patience_s",
         "peak",
         "phase",
     )
@@ -73,10 +75,11 @@ class Concurrency:
         self.minimum = minimum
         self.maximum = maximum
         self.phase = "start"
+        self.patience_s = 0.3
         self.hold_calls = self._hold = HOLD_CALLS
         self._step = 0  # so many more than are known to fit are tested
         self._tested_s: float | None = None  # since when all of them are in flight
-        self._paces: list[tuple[int, float]] = []  # limit and work per second, of each round of the start
+        self._paces: dict[int, float] = {}  # by limit: work per second of the best round of the start
         self._wait_s = 0.0  # mean time of an answer in the steepest part of the start
         self._flat = 0
         self._trial = 0.0  # the limit before the one on trial; 0: none is
@@ -89,13 +92,12 @@ class Concurrency:
         self.peak = 0
         self.gated = self.busy = False
 
-    def accepted(self, now: float, work: float = 1.0, patience_s: float = 0.0) -> None:
+    def accepted(self, now: float, work: float = 1.0) -> None:
         """A call that was sent at this limit came back with an answer.
 
         Args:
             now: seconds on any clock.
             work: what it did, in any unit of work: output tokens, or calls.
-            patience_s: a call in flight for so long was accepted, though not answered yet.
         """
         if self._round_s is None:
             self._round_s = now
@@ -104,7 +106,7 @@ class Concurrency:
             self._set(self.limit + GROWTH)
         elif self.phase == "hold":
             self._hold -= 1
-            self._test(now, patience_s)
+            self._test(now)
         self._left -= 1
         if self._left <= 0:
             self._end_round(now)
@@ -135,7 +137,7 @@ class Concurrency:
     def restart(self, limit: float) -> None:
         """So many fit now, and nobody knows how many more: grow fast again from here."""
         self.phase = "start"
-        self._paces, self._wait_s = [], 0.0
+        self._paces, self._wait_s = {}, 0.0
         self._flat = 0
         self._set(limit)
         self.begin_round()
@@ -179,7 +181,8 @@ class Concurrency:
         passed = now - (now if self._round_s is None else self._round_s)
         pace = self._work / passed if passed > 0 else 0.0
         if self.phase == "start":
-            self._climb(calls, pace, self._round / passed if passed > 0 else 0.0)
+            if used:
+                self._climb(calls, pace, self._round / passed if passed > 0 else 0.0)
         elif self.phase == "knee" and used and pace > 0 and not self.gated:
             self._try(pace)
         self.begin_round()
@@ -190,8 +193,8 @@ class Concurrency:
         if self._round < ENOUGH or pace <= 0 or self.gated:
             self._flat = 0
             return
-        best = max((before for level, before in self._paces if level <= calls / 2), default=0.0)
-        self._paces.append((calls, pace))
+        best = max((before for level, before in self._paces.items() if level <= calls / 2), default=0.0)
+        self._paces[calls] = max(pace, self._paces.get(calls, 0.0))
         if pace >= STEEP * best:
             self._flat = 0
             if calls < self.maximum:
@@ -204,7 +207,7 @@ class Concurrency:
             self._base = self._trial = 0.0
             self._quiet = self._longest = 1
 
-    def _test(self, now: float, patience_s: float) -> None:
+    def _test(self, now: float) -> None:
         """One call of the hold: test one more, then 2, 3, 5, 8, ... for as long as none of them is rejected."""
         if not self._step:
             if self._hold <= 0 and self.peak >= USED * self._calls and self.limit < self.maximum:
@@ -213,7 +216,7 @@ class Concurrency:
             pass  # they are not all in flight yet
         elif self._tested_s is None:
             self._tested_s, self._hold = now, ENOUGH
-        elif now - self._tested_s >= patience_s and self._hold <= 0:
+        elif now - self._tested_s >= self.patience_s and self._hold <= 0:
             self._test_with((3 * self._step + 1) // 2)
 
     def _test_with(self, more: int) -> None:

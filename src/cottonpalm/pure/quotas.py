@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
-Unit: TypeAlias = Literal["requests", "tokens"]
+Unit: TypeAlias = Literal["requests", "tokens", "input tokens", "output tokens"]
 
 MARGIN: Final = 0.01  # of the quota, never touched: answers tell the past
 WIDEST: Final = 0.08
@@ -15,6 +15,28 @@ UNSTEADY: Final = (
 )
 SETTLE_S: Final = 4.0  # in which a difference to what the provider says is taken over
 DRIFT_S: Final = 10.0  # in which a lasting difference is taken for somebody else's use
+
+
+class Use(NamedTuple):
+    """What requests take of each unit: one of them as expected, or all that were sent so far."""
+
+    requests: float
+    input_tokens: float
+    output_tokens: float
+
+    @classmethod
+    def split(cls, ask: float, output: float) -> Use:
+        """One request that may use `ask` tokens, of which answers usually have `output`."""
+        output = min(ask, output)
+        return cls(1.0, ask - output, output)
+
+    def of(self, unit: Unit) -> float:
+        """The part that counts in this unit."""
+        if unit == "requests":
+            return self.requests
+        if unit == "tokens":
+            return self.input_tokens + self.output_tokens
+        return self.input_tokens if unit == "input tokens" else self.output_tokens
 
 
 @dataclass(frozen=True, slots=True)

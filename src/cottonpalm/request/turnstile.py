@@ -286,7 +286,8 @@ class Turnstile(Waitroom[Permit]):
         self.in_flight = in_flight = self.in_flight + 1
         self.granted += 1
         concurrency = self.admission.concurrency
-        concurrency.peak = max(concurrency.peak, in_flight)
+        if in_flight > concurrency.peak:  # noqa: PLR1730 - every request passes here
+            concurrency.peak = in_flight
         if self._ramp and not forced:
             self._ramp_in_flight += 1
         permit = Permit(self, now, ask, _NO_EPOCH if forced else self._epoch, forced)
