@@ -21,7 +21,8 @@ HEAD = (
     "rejected",
     "worst",
     "reach",
-    "recover",
+    "fall",
+    "rise",
     "storm",
     "in flight",
 )
@@ -53,6 +54,7 @@ def line(name: str, policy: str, results: list[measure.Result]) -> tuple[str, ..
         f"{max(rejections):.2%}",
         mid([r.reach for r in results]),
         mid([r.recover for r in results]),
+        mid([r.rise for r in results]),
         "-" if results[0].storm is None else f"{median(r.storm or 0.0 for r in results):.1%}",
         f"{median(r.in_flight for r in results):.0f}",
     )
@@ -86,7 +88,8 @@ def main() -> None:
     seeds = 2 if given.quick else given.seeds
     print(
         "Goodput over that of a client told the true limits; rejected per accepted; round trips to 90 % of its\n"
-        "pace, from the start and after a step; rejections within ten round trips of a step; mean in flight.\n"
+        "pace, from the start, after a fall and after a rise of the limit; rejections per accepted within ten round\n"
+        "trips of a fall; mean in flight.\n"
         f"Medians and worsts over {seeds} seeds.\n"
     )
     with ProcessPoolExecutor(given.processes) as pool:

@@ -27,7 +27,8 @@ class Scenario:
         knee: what the oracle is told of the server.
         by_tokens: the knee counts tokens, not calls.
         drift: (calls, factor): after so many calls the answers are so many times as long.
-        steps_at: moments at which the limit falls, for the time to recover.
+        falls_at: moments at which the limit falls, for the time to recover.
+        rises_at: moments at which it rises, likewise.
     """
 
     name: str
@@ -41,7 +42,8 @@ class Scenario:
     outages: tuple[Outage, ...] = ()
     sigma: float = 0.8
     drift: tuple[int, float] | None = None
-    steps_at: tuple[float, ...] = ()
+    falls_at: tuple[float, ...] = ()
+    rises_at: tuple[float, ...] = ()
 
     def workload(self, seed: int) -> Workload:
         drift, factor = self.drift or (None, 1.0)
@@ -87,8 +89,10 @@ ALL: Final = (
     S("cap-200", 4, 600, all_of(at_once(200))),
     S("cap-500", 4, 450, all_of(at_once(500))),
     S("cap-20-slow", 20, 28_000, all_of(at_once(20))),
-    S("cap-steps", 4, 600, all_of(at_once(DOWN_UP)), steps_at=(200.0,)),
+    S("cap-steps", 4, 600, all_of(at_once(DOWN_UP)),
+      falls_at=(200.0,), rises_at=(400.0,)),
     S("cap-shared", 4, 700, all_of(at_once(waves(140, 200, 70, 700)))),
+    S("cap-shared-fast", 4, 700, all_of(at_once(waves(140, 200, 35, 700)))),
     S("rpm-headers", 4, 480, all_of(rpm(3000)), says="headers"),
     S("rpm-retry-after", 4, 480, all_of(rpm(3000)), says="retry-after"),
     S("rpm-nothing", 4, 480, all_of(rpm(3000))),
@@ -97,9 +101,11 @@ ALL: Final = (
     S("rpm-shared-headers", 4, 480, all_of(rpm(6000, others=waves(1500, 3000, 80, 480))), says="headers"),
     S("rpm-shared-nothing", 4, 480, all_of(rpm(6000, others=waves(1500, 3000, 80, 480)))),
     S("rpm-steps-headers", 4, 600,
-      all_of(rpm([(0.0, 4500.0), (200.0, 1500.0), (400.0, 4500.0)])), says="headers", steps_at=(200.0,)),
+      all_of(rpm([(0.0, 4500.0), (200.0, 1500.0), (400.0, 4500.0)])), says="headers",
+      falls_at=(200.0,), rises_at=(400.0,)),
     S("rpm-steps-nothing", 4, 600,
-      all_of(rpm([(0.0, 4500.0), (200.0, 1500.0), (400.0, 4500.0)], burst_s=10.0)), steps_at=(200.0,)),
+      all_of(rpm([(0.0, 4500.0), (200.0, 1500.0), (400.0, 4500.0)], burst_s=10.0)),
+      falls_at=(200.0,), rises_at=(400.0,)),
     S("tpm-headers", 4, 500, all_of(tpm(2_000_000)), says="headers"),
     S("tpm-retry-after", 4, 500, all_of(tpm(2_000_000)), says="retry-after"),
     S("tpm-nothing", 4, 500, all_of(tpm(2_000_000))),

@@ -34,6 +34,9 @@ class Seen:
     """What happened. Times are those at which the client saw it."""
 
     good: list[float] = field(default_factory=list)
+    worked: list[tuple[float, float]] = field(
+        default_factory=list
+    )  # (when, work of all accepted calls up to then)
     rejected: list[float] = field(default_factory=list)
     failed: int = 0
     accepted: int = 0
@@ -118,6 +121,8 @@ class World:
         self.in_flight -= 1
         if reply.status == 200:
             self.seen.accepted += 1
+            before_s = self.seen.worked[-1][1] if self.seen.worked else 0.0
+            self.seen.worked.append((self.now, before_s + call.work_s))
         elif reply.status == 429:
             self.seen.rejected.append(self.now)
         else:
