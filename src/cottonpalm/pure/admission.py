@@ -204,7 +204,7 @@ class Admission:
             self._revive(now, in_flight)
         fresh = sent.generation == self.generation
         if fresh or self.concurrency.phase == "hold":
-            self.concurrency.accepted(now, work)
+            self.concurrency.accepted(now, work, 0.0 if used is None else now - sent.at_s)
         if fresh and self.pace.rate:
             self.pace.accepted(self.trip_s)
         if used is not None and sent.entries:

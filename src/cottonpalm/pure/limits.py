@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 USED: Final = 0.8  # a limit that was not filled this far is untested: no reason to raise it
@@ -10,6 +11,7 @@ GROWTH: Final = 2  # more for each accepted call at the start: three times as ma
 HOLD_CALLS: Final = 200  # accepted at a limit before it is tested again: tests cost half a per cent
 MOST_STEP: Final = 1 / 8  # of the limit; where a larger step would be next, nobody knows how many fit
 STEEP: Final = 1.3  # a round that doubles and does less than this much more has met a knee
+SLOW: Final = 1.25  # times as long for the same work as when few were in flight: they stand in line
 ALIKE: Final = 0.99  # a lower limit is kept if throughput is no less than this
 GAIN: Final = 0.4  # a higher limit is kept if throughput rises by this share of the step
 STEP: Final = 1.2  # up or down, when looking for the knee
@@ -55,7 +57,9 @@ class Concurrency:
         "_round",
         "_round_s",
         "_step",
+        "_swiftest",
         "_tested_s",
+        "_took_s",
         "_trial",
         "_wait_s",
         "_work",
@@ -88,20 +92,23 @@ class Concurrency:
         self._calls = int(limit)
         self._left = self._round = self._round_calls()
         self._round_s: float | None = None
-        self._work = 0.0
+        self._work = self._took_s = 0.0
+        self._swiftest = math.inf  # seconds per work of the swiftest round of the start
         self.peak = 0
         self.gated = self.busy = False
 
-    def accepted(self, now: float, work: float = 1.0) -> None:
+    def accepted(self, now: float, work: float = 1.0, took_s: float = 0.0) -> None:
         """A call that was sent at this limit came back with an answer.
 
         Args:
             now: seconds on any clock.
             work: what it did, in any unit of work: output tokens, or calls.
+            took_s: how long that took; 0 where the work is not known.
         """
         if self._round_s is None:
             self._round_s = now
         self._work += work
+        self._took_s += took_s
         if self.phase == "start" and not self._flat and not self.busy and self.peak >= USED * self._calls:
             self._set(self.limit + GROWTH)
         elif self.phase == "hold":
@@ -118,6 +125,8 @@ class Concurrency:
             ordinal: in flight when it was sent, itself included.
             in_flight: when its rejection is known, itself included.
         """
+        if self.phase == "knee":
+            self._swiftest = math.inf  # it is a limit, however slow the answers are
         deepest = CUT * min(self.limit, max(self.peak, in_flight))
         self.phase = "hold"
         self._hold, self._step = self.hold_calls, 0
@@ -160,7 +169,7 @@ class Concurrency:
         """Forget what was measured since the last round."""
         self._calls = max(1, int(self.limit))
         self._left = self._round = self._round_calls()
-        self._round_s, self._work = None, 0.0
+        self._round_s, self._work, self._took_s = None, 0.0, 0.0
         self.peak, self.gated = 0, self.busy
 
     def own_work(self, binds: bool) -> None:
@@ -183,13 +192,18 @@ class Concurrency:
         if self.phase == "start":
             if used:
                 self._climb(calls, pace, self._round / passed if passed > 0 else 0.0)
-        elif self.phase == "knee" and used and pace > 0 and not self.gated:
+        elif self.phase == "hold":
+            if used and self._took_s > SLOW * self._swiftest * self._work:
+                self._settle(self.limit * self._swiftest * self._work / self._took_s)
+        elif used and pace > 0 and not self.gated:
             self._try(pace)
         self.begin_round()
         self._round_s = now
 
     def _climb(self, calls: int, pace: float, rate: float) -> None:
         """One round of the start: has it met a knee?"""
+        if self._took_s and self._round >= ENOUGH:
+            self._swiftest = min(self._swiftest, self._took_s / self._work)
         if self._round < ENOUGH or pace <= 0 or self.gated:
             self._flat = 0
             return
@@ -202,10 +216,14 @@ class Concurrency:
             return
         self._flat += 1
         if self._flat >= 2:
-            self.phase = "knee"
-            self._set(max(self.limit / 4, min(self.limit / STEEP, rate * self._wait_s)))
-            self._base = self._trial = 0.0
-            self._quiet = self._longest = 1
+            self._settle(min(self.limit / STEEP, rate * self._wait_s))
+
+    def _settle(self, knee: float) -> None:
+        """More in flight than that only waits longer."""
+        self.phase = "knee"
+        self._set(max(self.limit / 4, knee))
+        self._base = self._trial = 0.0
+        self._quiet = self._longest = 1
 
     def _test(self, now: float) -> None:
         """One call of the hold: test one more, then 2, 3, 5, 8, ... for as long as none of them is rejected."""
