@@ -152,6 +152,32 @@ def test_a_server_that_does_no_more_with_more_in_flight_is_not_given_more() -> N
     assert 60 <= limit.limit <= 130
 
 
+def waiting_in_line(limit: Concurrency, slots: int, line: int) -> None:
+    """Forty rounds against a server that works on `slots`, keeps a line, and rejects what is above both."""
+    now = 0.0
+    for _ in range(40):
+        for _ in range(int(limit.limit)):
+            limit.peak = in_flight = int(limit.limit)
+            if in_flight > slots + line:
+                limit.rejected(in_flight, in_flight)
+                break
+            now += 4.0 / min(in_flight, slots)
+            limit.accepted(now, work=100.0, took_s=4.0 * max(1.0, in_flight / slots))
+
+
+def test_a_line_that_has_an_end_is_not_kept_full() -> None:
+    limit = Concurrency(10, 1, 500)
+    waiting_in_line(limit, slots=80, line=60)
+    assert limit.phase == "knee"
+    assert 64 <= limit.limit <= 110
+
+
+def test_a_limit_without_a_line_is_held() -> None:
+    limit = Concurrency(10, 1, 500)
+    waiting_in_line(limit, slots=140, line=0)
+    assert 130 <= limit.limit <= 144
+
+
 # The learnt pace
 
 

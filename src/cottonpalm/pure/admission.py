@@ -21,8 +21,9 @@ HASTE: Final = 2.0  # times the usual pace, when the places that came free in a 
 LONGEST_SILENCE_S: Final = 60.0
 DRAINED: Final = 0.9  # in flight, of the limit: only that many fitting again means that the limit has moved
 STRIKES_TOLD: Final = 4  # rejections just below a tested limit after which it is not the number in flight
-STRIKES_UNTOLD: Final = 8
-STEP: Final = 0.01  # of the limit, cut more for each strike
+STRIKES_UNTOLD: Final = 12
+STEP: Final = 0.01  # of the limit, cut more for each strike...
+MOST_STEPS: Final = 4  # ... up to so many
 FAR: Final = 2.0  # times what seemed to fit after a silence: it was time that helped, not fewer in flight
 NEAR: Final = 0.9  # of the tested limit; a rejection further below it is not for the number in flight at all
 HOLD_TOLD: Final = 200  # accepted calls before one more is tested: less than one rejection in a hundred
@@ -322,7 +323,7 @@ class Admission:
             return False
         crowded = self._crowded(sent.ordinal)
         if crowded:
-            fits = sent.ordinal - int(STEP * self._strikes * sent.ordinal)
+            fits = sent.ordinal - int(STEP * min(MOST_STEPS, self._strikes) * sent.ordinal)
             self.concurrency.rejected(fits, in_flight + 1)
             found = self.concurrency.limit < sent.ordinal  # not where a cut went as deep as one may
             self._wall = self.concurrency.limit if found else None

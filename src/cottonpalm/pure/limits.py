@@ -29,7 +29,8 @@ class Concurrency:
       not do more. A round of it lasts until the limit has doubled.
     - **hold**: a call was rejected as the k-th in flight: k - 1 fit. After so many accepted calls one more is tested,
       and then 2, 3, 5, 8, ... for as long as none of them is rejected. Where an eighth more fits, the limit has moved,
-      and it starts again from there.
+      and it starts again from there. Where answers take a quarter longer for their work than in the start, they stand
+      in line: that is a knee too, with a line that has an end.
     - **knee**: throughput stopped growing. The limit goes to what by Little's law was in flight just there, then is
       compared with one a fifth higher or lower over four round trips each, ever more rarely.
 
