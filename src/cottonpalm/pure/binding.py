@@ -23,8 +23,8 @@ class Standing(NamedTuple):
         waiting: requests in line.
         pause_s: seconds until the provider is asked again; 0 for no pause.
         down: it counts as dead, and the pause is ours.
-        held_by: what held the last one in line back: "in flight", "probe", "pace", "requests", "tokens", "own requests"
-            or "own tokens"; "" for nothing.
+        held_by: what held the last one in line back: "in flight", "probe", "pace", "requests", "tokens", "input
+            tokens", "output tokens", "own requests" or "own tokens"; "" for nothing.
     """
 
     key: str
@@ -42,6 +42,8 @@ _HELD_BY: Final[Mapping[str, Bottleneck]] = {
     "pace": "pace",
     "requests": "requests",
     "tokens": "tokens",
+    "input tokens": "tokens",
+    "output tokens": "tokens",
     "own requests": "own requests",
     "own tokens": "own tokens",
 }

@@ -194,7 +194,7 @@ class Concurrency:
             if used:
                 self._climb(calls, pace, self._round / passed if passed > 0 else 0.0)
         elif self.phase == "hold":
-            if used and self._took_s > SLOW * self._swiftest * self._work:
+            if used and not self.busy and self._took_s > SLOW * self._swiftest * self._work:
                 self._settle(self.limit * self._swiftest * self._work / self._took_s)
         elif used and pace > 0 and not self.gated:
             self._try(pace)
