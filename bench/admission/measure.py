@@ -103,8 +103,8 @@ def _round_trips_to(scenario: Scenario, seen: Seen, best: Seen, since_s: float) 
 def _recovery(scenario: Scenario, seen: Seen, best: Seen, step_s: float) -> float:
     """Round trips after a step from which on this run does 90 % of what the oracle does, four at a time.
 
-    The first twelve are looked at. Either in answers or in the work they took: where the number in flight is limited, a few long answers more or
-    fewer make a quarter of a minute differ by a tenth in the one, and hardly in the other.
+    The first twelve are looked at. Either in answers or in the work they took: where the number in flight is limited,
+    a few long answers more or fewer make a quarter of a minute differ by a tenth in the one, and hardly in the other.
     """
     trip_s, last_below = scenario.median_s, -1
     for trip in range(12):
