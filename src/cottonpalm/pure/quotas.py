@@ -100,8 +100,8 @@ class Mirror:
         return max(0.001, short / self._net())
 
     def take(self, amount: float) -> None:
-        """So much is sent, or with a minus comes back."""
-        self._level -= amount
+        """So much is sent, or with a minus comes back; no request takes more than the whole quota."""
+        self._level -= max(-self.limit, min(self.limit, amount))
 
     def heard(self, now: float, quota: Quota, sent_s: float, sent_since: float, rejected: bool) -> None:
         """An answer tells what was left.
