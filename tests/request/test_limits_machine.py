@@ -222,4 +222,4 @@ class LimitsMachine(RuleBasedStateMachine):
 
 
 TestLimitsMachine = LimitsMachine.TestCase
-TestLimitsMachine.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+TestLimitsMachine.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)

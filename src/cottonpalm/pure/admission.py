@@ -145,9 +145,11 @@ class Admission:
         ask, output = sent.ask, self._expected_output
         sent.output = output = output if output < ask else ask
         sent.totals = self._totals = (requests + 1.0, tokens + ask, outputs + output)
-        self.pace.take()
         if self.gated:
+            self.pace.take()
             self._book(sent, forced)
+        else:
+            self.pace.taken += 1  # as `take` does while there is no pace; every request passes here
 
     def _book(self, sent: Sent, forced: bool) -> None:
         if self._probing:
@@ -197,15 +199,16 @@ class Admission:
         if used is not None:
             self._output += (work - self._output) / self._trips
             self._expected_output = self._output or FIRST_OUTPUT
-        self.trip_s += (now - sent.at_s - self.trip_s) / self._trips
+        took_s = now - sent.at_s
+        self.trip_s += (took_s - self.trip_s) / self._trips
         self._since += 1
         if self._since == FORGIVEN:
             self._strikes = 0
         if sent is self._probe:
             self._revive(now, in_flight)
-        fresh = sent.generation == self.generation
-        if fresh or self.concurrency.phase == "hold":
-            self.concurrency.accepted(now, work, 0.0 if used is None else now - sent.at_s)
+        fresh, concurrency = sent.generation == self.generation, self.concurrency
+        if fresh or concurrency.phase == "hold":
+            concurrency.accepted(now, work, 0.0 if used is None else took_s)
         if fresh and self.pace.rate:
             self.pace.accepted(self.trip_s)
         if used is not None and sent.entries:

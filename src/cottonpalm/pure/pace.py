@@ -24,6 +24,7 @@ class Pace:
         rate: calls per second; 0 while it is off.
         hold_calls: accepted at a learnt rate before a higher one is tried; more often after it failed.
         learnt: calls per second as measured between rejections; 0 while unknown.
+        taken: calls let through so far; `take` counts them.
     """
 
     __slots__ = (
@@ -39,17 +40,17 @@ class Pace:
         "_round",
         "_saved_s",
         "_since",
-        "_taken",
         "hold_calls",
         "learnt",
         "rate",
+        "taken",
     )
 
     def __init__(self) -> None:
         self.rate = self.learnt = 0.0
         self.hold_calls = 400
         self._level = self._at = self._saved_s = 0.0
-        self._taken = self._rejected = 0
+        self.taken = self._rejected = 0
         self._mark, self._mark_s = 0, -1.0  # accepted sends and moment of the last episode's first rejection
         self._since = self._round = 0
         self._growth, self._hold = UNSURE, 0
@@ -64,7 +65,7 @@ class Pace:
     @property
     def number(self) -> int:
         """Calls let through so far that were not rejected, as far as known."""
-        return self._taken - self._rejected
+        return self.taken - self._rejected
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next call may go; 0 for now."""
@@ -78,13 +79,13 @@ class Pace:
 
     def take(self) -> None:
         """One call goes."""
-        self._taken += 1
+        self.taken += 1
         if self.rate:
             self._level -= 1.0
 
     def undo(self) -> None:
         """It did not go after all."""
-        self._taken -= 1
+        self.taken -= 1
         if self.rate:
             self._level += 1.0
 

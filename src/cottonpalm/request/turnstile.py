@@ -309,7 +309,8 @@ class Turnstile(Waitroom[Permit]):
         if verdict is Verdict.SUCCESS:
             self.accepted += 1
             self.last_accepted = now
-            self.good = max(self.good, permit.number)
+            if permit.number > self.good:  # noqa: PLR1730 - every request passes here
+                self.good = permit.number
             work = float(usage.output_tokens or 1) if usage is not None else 1.0
             used = None if usage is None else float(usage.input_tokens + usage.output_tokens)
             if self._ramp:
