@@ -444,6 +444,7 @@ class Engine:
             requests=self.account.in_flight(),
             binding=self._watch.binding,
             pause_s=self.account.pause_s(),
+            silent_s=self._watch.silent_s,
             cost_pico=tally.cost_pico,
             cost_known=tally.cost_known,
             reported_pico=self.account.spending.reported,

@@ -50,7 +50,7 @@ class Stats:
     """A snapshot of a run. `stored` rows were found done; the other counts are this process's work.
 
     `requests` are in flight, `binding` is what keeps the run from being faster, `pause_s` the seconds
-    for which a provider wants to be left alone, the longest of them.
+    for which a provider wants to be left alone, the longest of them, `silent_s` those for which none has answered.
 
     `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
     `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
@@ -67,6 +67,7 @@ class Stats:
     requests: int
     binding: Binding
     pause_s: float
+    silent_s: float
     cost_pico: int
     cost_known: bool
     reported_pico: int

@@ -45,6 +45,7 @@ class Watch:
         self._limits: dict[str, int] = {}
         self._accepted = 0
         self._pause_s = EVERY_S
+        self._heard_s = clock.now()
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -69,6 +70,11 @@ class Watch:
     def now(self) -> Bottleneck:
         """What binds at this very moment; from any thread."""
         return self._found().what
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds for which requests are in flight and none was accepted, to a few seconds; from any thread."""
+        return clock.now() - self._heard_s if self._account.in_flight() else 0.0
 
     def _found(self) -> Binding:
         account = self._account
@@ -121,6 +127,8 @@ class Watch:
         """Ever more rarely while nothing is accepted: a run may wait for days."""
         accepted = sum(turnstile.accepted for turnstile in self._account.seen())
         quiet, self._accepted = accepted == self._accepted, accepted
+        if not (quiet and self._account.in_flight()):
+            self._heard_s = clock.now()
         self._pause_s = min(RARELY_S, 2 * self._pause_s) if quiet else EVERY_S
         return self._pause_s
 

@@ -15,6 +15,7 @@ from cottonpalm.cli.summary import Counts, Distinct, Summary, Tally, resume_comm
 from cottonpalm.model import (
     Binding,
     BudgetShare,
+    EndpointRests,
     ErrorRecord,
     Kind,
     Outcome,
@@ -43,6 +44,7 @@ class Numbers:
     limit: float = 10.0
     binding: Binding = NOTHING
     pause_s: float = 0.0
+    silent_s: float = 0.0
     cost_pico: int = 0
     cost_known: bool = True
     chunks: int | None = None
@@ -282,3 +284,34 @@ def test_what_is_left_of_a_budget_is_not_called_spent() -> None:
     assert share_of_budget(BudgetShare(1.0, 10**12, 10**12)) == "budget: 100% reached, $1.00 of $1.00"
     early = share_of_budget(BudgetShare(1.0, 27 * 10**10, 10**12))
     assert early == "budget: $0.2700 of $1.00 is spent, and what is left is too little for another request"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        (Numbers(binding=Binding("down", "host/m"), pause_s=12.4), "provider down, 12 s to go"),
+        (Numbers(binding=Binding("pause", "host/m"), pause_s=75.0), "provider's pause, 1 min 15 s to go"),
+        (Numbers(binding=Binding("concurrency", "host/m"), requests=10, silent_s=45.2), "no answer for 45 s"),
+        (Numbers(binding=Binding("concurrency", "host/m"), requests=10, silent_s=5.0), "at the limit"),
+        (Numbers(binding=Binding("down", "host/m"), pause_s=4.0, silent_s=90.0), "provider down, 4.0 s to go"),
+    ],
+)
+def test_the_line_says_what_is_wrong_with_the_provider_and_for_how_long(numbers: Numbers, said: str) -> None:
+    view = Progress(console=screen(False)).view(replace(numbers, total=100, ok=3))
+    assert said in view.line(120)
+
+
+def test_an_endpoint_that_rests_is_told_once_when_it_is_serious() -> None:
+    rests = [
+        EndpointRests("gpu-1/m", s, "Connection error.", Kind.TRANSIENT) for s in (1, 2, 4, 8, 30, 30, 30)
+    ]
+    lines = told(*rests, verbose=False)
+    assert lines == [
+        "endpoint gpu-1/m rests for 8.0 s, the others go on: Connection error.",
+        "endpoint gpu-1/m rests for 30 s, the others go on: Connection error.",
+    ]
+    assert len(told(*rests, verbose=True)) == 7
+    refusal = EndpointRests("gpu-1/m", 60.0, "401: no such key", Kind.STOP_RUN)
+    assert told(refusal, verbose=False) == [
+        "endpoint gpu-1/m rests for 1 min 00 s, the others go on: 401: no such key"
+    ]

@@ -22,6 +22,7 @@ from cottonpalm.model import (
     Binding,
     BudgetShare,
     CostSpike,
+    EndpointRests,
     Event,
     Kind,
     Paused,
@@ -39,6 +40,7 @@ REFRESH_S: Final = 0.25  # of the live display
 PLAIN_EVERY_S: Final = 10.0  # between lines where there is no terminal
 RATE_WINDOW_S: Final = 30.0  # over which the rate is measured
 BAR: Final = 20  # columns
+LONG_REST_S: Final = 8.0  # rests of an endpoint from here on are told to everybody
 LONG_PAUSE_S: Final = 60.0  # pauses from here on are told to everybody
 
 
@@ -76,6 +78,10 @@ class Snapshot(Protocol):
     @property
     def pause_s(self) -> float:
         """Seconds for which a provider wants to be left alone."""
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds for which requests are in flight and none was accepted."""
 
     @property
     def cost_pico(self) -> int:
@@ -189,6 +195,7 @@ class Progress:
         self._lines, self._verbose, self._total = lines, verbose, total
         self._stats: Callable[[], Snapshot] | None = None
         self._name = ""
+        self._rests: dict[str, float] = {}  # the latest of each endpoint
         self._pace = Pace()
         self._next_plain_s = 0.0
         self._told: deque[str] = deque()
@@ -214,16 +221,29 @@ class Progress:
                 self.close()
             case Paused() if self._verbose or event.seconds >= LONG_PAUSE_S:
                 self.say(f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}")
-            case BudgetShare():
-                self.say(share_of_budget(event))
-            case CostSpike():
-                cost, usual = money(event.cost_pico), money(event.median_pico)
-                self.say(f"row {event.index} cost {cost}, where others cost {usual}")
+            case BudgetShare() | CostSpike() | EndpointRests():
+                self._warn(event)
             case RequestFinished(kind=Kind()) if self._verbose:
                 self.say(self._request(event))
             case RowFinished() if self._verbose and event.outcome.error is not None:
                 error = event.outcome.error
                 self.say(f"row {event.outcome.index} failed ({error.kind}): {clean(told(error))}")
+
+    def _warn(self, event: BudgetShare | CostSpike | EndpointRests) -> None:
+        match event:
+            case BudgetShare():
+                self.say(share_of_budget(event))
+            case CostSpike():
+                cost, usual = money(event.cost_pico), money(event.median_pico)
+                self.say(f"row {event.index} cost {cost}, where others cost {usual}")
+            case EndpointRests() if self._is_news(event):
+                lasts, why = duration(event.seconds), clean(event.message)
+                self.say(f"endpoint {clean(event.endpoint)} rests for {lasts}, the others go on: {why}")
+
+    def _is_news(self, rest: EndpointRests) -> bool:
+        """Short rests are told to those who want it all, and so is a long one that is just like the one before."""
+        before, self._rests[rest.endpoint] = self._rests.get(rest.endpoint), rest.seconds
+        return self._verbose or LONG_REST_S <= rest.seconds != before
 
     @staticmethod
     def _request(event: RequestFinished) -> str:
@@ -299,7 +319,7 @@ class Progress:
             per_s=per_s,
             cost=cost,
             chunks=_chunks(stats.chunks, stats.chunks_total),
-            binds=binds(stats.binding.what, stats.pause_s),
+            binds=binds(stats.binding.what, stats.pause_s, stats.silent_s),
         )
 
     def picture(self, view: View) -> Table:

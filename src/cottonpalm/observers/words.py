@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.model import Bottleneck, BudgetShare, ErrorRecord
 
+SILENCE_S: Final = 30.0  # without an answer, from where on it is told
 SHORT: Final = 200  # characters of a foreign text that are shown
 _UNSEEN: Final = frozenset(
     {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -40,12 +41,15 @@ _BINDS: Final[Mapping[Bottleneck, str]] = {
 }
 
 
-def binds(what: Bottleneck, pause_s: float) -> str:
-    """What keeps a run from being faster, in two or three words, with the seconds of a pause; "" for nothing."""
+def binds(what: Bottleneck, pause_s: float, silent_s: float = 0.0) -> str:
+    """What keeps a run from being faster, in two or three words, with the seconds of a pause; "" for nothing.
+
+    A provider that has answered nothing for so many seconds goes before all that would bind if it did.
+    """
     words = _BINDS.get(what, "")
-    if what in ("pause", "down") and pause_s > 0:
-        return f"{words}, {duration(pause_s)} to go"
-    return words
+    if what in ("pause", "down"):
+        return f"{words}, {duration(pause_s)} to go" if pause_s > 0 else words
+    return f"no answer for {duration(silent_s)}" if silent_s >= SILENCE_S else words
 
 
 def clean(text: str, most: int | None = SHORT) -> str:

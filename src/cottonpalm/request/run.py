@@ -220,7 +220,7 @@ class RunAccount:
 
     def shown(self, key: str) -> str:
         """Host and model of a turnstile, without what tells accounts apart; "" for the rows of a whole chain."""
-        return "" if key == self.rows_key else key.rpartition("#")[0] or key
+        return "" if key in self.rows_keys else key.rpartition("#")[0] or key
 
     def pause_s(self) -> float:
         """Seconds until all providers may be asked again; 0 while none of them asked for a wait."""

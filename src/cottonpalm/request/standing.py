@@ -22,7 +22,7 @@ def standings(run: RunAccount) -> list[Standing]:
             in_flight=turnstile.in_flight,
             waiting=turnstile.waiting,
             pause_s=max(0.0, turnstile.paused_until - now),
-            down=turnstile.circuit.open,
+            down=turnstile.circuit.is_open(turnstile.good),
             held_by=turnstile.held_by,
         )
         for turnstile in run.seen()
