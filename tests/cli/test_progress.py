@@ -290,10 +290,13 @@ def test_what_is_left_of_a_budget_is_not_called_spent() -> None:
     ("numbers", "said"),
     [
         (Numbers(binding=Binding("down", "host/m"), pause_s=12.4), "provider down, 12 s to go"),
-        (Numbers(binding=Binding("pause", "host/m"), pause_s=75.0), "provider's pause, 1 min 15 s to go"),
+        (Numbers(binding=Binding("pause", "host/m"), pause_s=75.0), "pause, 1 min 15 s to go"),
         (Numbers(binding=Binding("concurrency", "host/m"), requests=10, silent_s=45.2), "no answer for 45 s"),
         (Numbers(binding=Binding("concurrency", "host/m"), requests=10, silent_s=5.0), "at the limit"),
-        (Numbers(binding=Binding("down", "host/m"), pause_s=4.0, silent_s=90.0), "provider down, 4.0 s to go"),
+        (
+            Numbers(binding=Binding("down", "host/m"), pause_s=4.0, silent_s=90.0),
+            "provider down, 4.0 s to go",
+        ),
     ],
 )
 def test_the_line_says_what_is_wrong_with_the_provider_and_for_how_long(numbers: Numbers, said: str) -> None:
