@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
+from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor, Budget, RunStopped
 from cottonpalm.assembly import ledger_of
 from cottonpalm.model import PICO, BudgetShare, CostSpike, Event
 from cottonpalm.pure.alarms import Shares, Spikes
 from cottonpalm.stores import open_store
+from cottonpalm.testing import virtual_run
 from tests.request.kit import openai, openai_sync
 from tests.support import replies
 from tests.support.loopback import Loopback
@@ -77,6 +80,31 @@ def test_over_real_http_nothing_is_overspent_and_every_token_is_counted() -> Non
                 assert stats.budget_left_pico == round(0.02 * PICO) - stats.reported_pico
 
     asyncio.run(main())
+
+
+def test_a_rows_time_stands_still_while_it_waits_for_money() -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 50}
+    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
+
+    async def main() -> list[Any]:
+        transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=body))
+        async with httpx2.AsyncClient(transport=transport) as client:
+
+            async def ask(row: str) -> int:
+                asked = {"model": "ours", "max_tokens": 50, "messages": [{"role": "user", "content": row}]}
+                reply = await client.post("https://sim.invalid/v1/chat/completions", json=asked)
+                return reply.status_code
+
+            processor = BatchProcessor(
+                RunnableLambda(ask),
+                budget=Budget(per_hour=0.001, on_exceed="wait"),
+                prices={"ours": (1, 2)},
+                item_timeout=60,
+                stall_timeout=10**6,
+            )
+            return await processor.abatch([f"row {n}" for n in range(12)])
+
+    assert virtual_run(main()) == [200] * 12  # for more than an hour
 
 
 def test_a_budget_is_raised_while_the_run_goes_and_lowered() -> None:

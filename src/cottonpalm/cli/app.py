@@ -158,6 +158,7 @@ def plan(
     prompt: o.Prompt = None,
     prompt_file: o.PromptFile = None,
     system: o.System = None,
+    schema: o.Schema = None,
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
     base_url: o.BaseUrls = [],  # noqa: B006 - typer copies it
     id_field: o.IdField = None,
@@ -189,6 +190,7 @@ def plan(
         model=absolute_model(model, str(Path.cwd())),
         prompt=read_prompt(prompt, prompt_file),
         system=system,
+        schema=schema,
         model_options=parse_options(model_option),
         base_url=next(iter(base_url), None),
         replica_urls=base_url[1:],

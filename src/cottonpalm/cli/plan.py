@@ -48,6 +48,7 @@ def show_plan(job: Job, at: At, sample: int, screen: Screen) -> Code:
             retry=job.retries,
             fallbacks=built.fallbacks,
             replicas=built.replicas,
+            validate=None if built.form is None else built.form.check,
             cache=Cache(path=at.store) if job.cache else None,
             timeout=job.timeout_s,
             prices=prices_of(job.prices),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -66,13 +68,17 @@ def _came_to_a_generator_exit(future: Any) -> bool:
 
 
 class Deadlines:
-    """Every row's deadline in one table with one timer. All rows have the same time, so the first is the nearest."""
+    """Every row's deadline in one table with one timer. A row's time stands still while it waits for money."""
 
     def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         self._seconds, self._loop = seconds, loop
         self._rows: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
+        self._still: dict[
+            asyncio.Task[Any], float
+        ] = {}  # what is left of the time of those that wait for money
         self._timer: asyncio.TimerHandle | None = None
+        self._thread = threading.get_ident()
 
     def start(self, task: asyncio.Task[Any]) -> None:
         """The row that this task now works on has the full time from here."""
@@ -83,11 +89,23 @@ class Deadlines:
     def end(self, task: asyncio.Task[Any]) -> bool:
         """The row is over; True if its time ran out. Undoes the cancel, also where the chain swallowed it."""
         self._rows.pop(task, None)
+        self._still.pop(task, None)
         if task not in self._late:
             return False
         self._late.discard(task)
         task.uncancel()
         return True
+
+    def stand_still(self, task: asyncio.Task[Any], short: bool) -> None:
+        """The row begins to wait for money, or ends to. From any thread."""
+        if threading.get_ident() != self._thread:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+                self._loop.call_soon_threadsafe(self.stand_still, task, short)
+        elif short and (at := self._rows.pop(task, None)) is not None:
+            self._still[task] = at - self._loop.time()
+        elif not short and (left := self._still.pop(task, None)) is not None:
+            self._rows[task] = self._loop.time() + left
+            self._arm()
 
     def late(self, task: asyncio.Task[Any]) -> bool:
         """Whether this row was cancelled because its time ran out."""
@@ -99,7 +117,9 @@ class Deadlines:
             self._timer.cancel()
 
     def _arm(self) -> None:
-        first = next(iter(self._rows.values()), None)
+        if self._timer is not None:
+            self._timer.cancel()
+        first = min(self._rows.values(), default=None)
         self._timer = None if first is None else self._loop.call_at(first, self._due)
 
     def _due(self) -> None:
@@ -223,6 +243,8 @@ class LocalExecutor:
                 return
             item.account = account = RowAccount(self._run, item.index, item.priority, self._parent)
             account.on_aside = partial(self._rows.aside, item)
+            if self._deadlines is not None:
+                account.on_short = partial(self._deadlines.stand_still, task)
             ROW.set(account)
             outcome = Outcome(item.index, "ok", await self._send(item), truncated=account.truncated)
         except BaseException as exc:

@@ -65,6 +65,7 @@ class RowAccount:
         spent: the last fault whose tries were used up below, in this try of the row.
         aside: the row holds no place: all its open requests sleep or wait out a pause. Once per row.
         on_aside: told of each change of `aside`, from any thread.
+        on_short: told when the first of its requests begins to wait for money, and when the last has it.
         on_wire: requests sent and not yet answered.
         known: model calls that LangChain's own cache answered.
         closed: it is over; whoever still works for it is refused.
@@ -80,6 +81,7 @@ class RowAccount:
         "_open",
         "_parked",
         "_permit",
+        "_short",
         "_stepped",
         "aside",
         "attempts",
@@ -90,6 +92,7 @@ class RowAccount:
         "known",
         "model",
         "on_aside",
+        "on_short",
         "on_wire",
         "parent",
         "partial",
@@ -118,6 +121,7 @@ class RowAccount:
         self.spent: Fault | None = None
         self.aside = False
         self.on_aside: Callable[[bool], None] | None = None
+        self.on_short: Callable[[bool], None] | None = None
         self.on_wire = 0
         self.closed = False
         self.known = 0
@@ -129,7 +133,7 @@ class RowAccount:
         self._held: set[Any] | None = None  # open streams and model permits: things with `drop()`
         self._parked: set[Waiter] | None = None
         self._asleep: set[threading.Event] | None = None
-        self._open = self._idle = 0
+        self._open = self._idle = self._short = 0
         self._stepped = False
 
     # The row as a whole
@@ -288,6 +292,23 @@ class RowAccount:
                 measure.waited("permit", now - began - paused_s)
                 if paused:
                     measure.waited("pause", paused_s)
+
+    @contextmanager
+    def short_of_money(self) -> Iterator[None]:
+        """Meanwhile one request waits for money: no more rows need to start, and this row's time stands still."""
+        with self.run.waiting_for_money():
+            self._count_short(+1)
+            try:
+                yield
+            finally:
+                self._count_short(-1)
+
+    def _count_short(self, change: int) -> None:
+        with self._lock:
+            before, self._short = self._short, self._short + change
+            changed = not before or not self._short
+        if changed and self.on_short is not None:
+            self.on_short(before == 0)
 
     @contextmanager
     def parking(self, also: Callable[[Place], None] | None = None) -> Iterator[Callable[[Waiter], None]]:

@@ -129,7 +129,7 @@ def _free_money(row: RowAccount, ask: Ask) -> int | Grant:
 
 async def _money(row: RowAccount, ask: Ask) -> int:
     row.drain()
-    with row.run.waiting_for_money():
+    with row.short_of_money():
         return await _ledger(row).agrant(ask, row.priority, row.run.spending)
 
 
@@ -139,7 +139,7 @@ def _money_sync(row: RowAccount, ask: Ask) -> int:
     ledger, account = _ledger(row), row.run.spending
     row.drain()
     if not runs_a_loop():
-        with row.run.waiting_for_money(), row.parking() as on_wait:
+        with row.short_of_money(), row.parking() as on_wait:
             return ledger.grant(ask, row.priority, on_wait, account)
     ledger.lease_now(ask, account)
     answer = ledger.try_grant(ask, row.priority, account)
