@@ -78,3 +78,15 @@ def test_what_cannot_be_planned_is_one_line(
     said = cottonpalm("plan", *words)
     assert said.code == 2
     assert word in said.one_line
+
+
+def test_a_plan_with_a_schema_runs_its_sample_by_it(plan: Command, server: Loopback, folder: Path) -> None:
+    (folder / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    (folder / "form.json").write_text(
+        '{"title": "Label", "type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}'
+    )
+    said = plan("in.jsonl", "--schema", "form.json", *BOUND)
+    assert said.code == 0
+    assert "to ask     2 rows\n" in said.out
+    assert server.requests == 0
+    assert "cannot read no.json" in plan("in.jsonl", "--schema", "no.json", *BOUND).one_line

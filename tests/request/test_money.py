@@ -12,7 +12,7 @@ import openai as openai_sdk
 import pytest
 
 from cottonpalm.config import RetryPolicy
-from cottonpalm.model import PICO, Fault, Kind
+from cottonpalm.model import PICO, Fault, Kind, Usage
 from cottonpalm.providers import BudgetBusy, BudgetReached, classify
 from cottonpalm.pure.prices import PriceBook
 from cottonpalm.request.account import RowAccount
@@ -133,6 +133,25 @@ def test_the_maximum_counts_for_each_of_n_answers() -> None:
     step, ask = hand.generator.send(None)
     assert (step, ask.most) == ("money", bound_of(call, 50, answers=3))
     hand.generator.close()
+
+
+@pytest.mark.parametrize("dollars", [0.05, None])
+def test_a_function_of_prices_that_raises_fails_no_paid_row(
+    dollars: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    def price(_model: str, usage: Usage) -> float:
+        if usage.output_tokens == 2:  # as the answer reports
+            raise KeyError("no such tier")
+        return (usage.input_tokens + 2 * usage.output_tokens) / 10**6
+
+    call = a_call(max_tokens=50)
+    hand = a_hand(answer(), answer(), call=call, **with_money(dollars) | {"prices": PriceBook(price)})
+    hand.run()
+    spending = hand.row.run.spending
+    assert (spending.reported, spending.uncertain) == (0, bound_of(call, 50))
+    assert hand.row.usage is not None
+    assert hand.row.cost_pico is None
+    assert "the function given as prices= failed for 'gpt-4o-mini' (KeyError: 'no such tier')" in caplog.text
 
 
 def test_without_price_and_budget_the_cost_is_unknown() -> None:

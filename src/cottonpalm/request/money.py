@@ -39,6 +39,7 @@ class Money:
         self._bound: int | None = -1  # -1: not worked out yet
         self._extent: Extent | str | None = None
         self._input = 0  # the most tokens it reads, where the quick way has found that
+        self._price_failed = False  # the user's own function raised
         self.sent: int | None = None  # the maximum that we put into the request
         self.tariff = row.run.tariff(call)
         self.rates = self.tariff.rates
@@ -170,9 +171,11 @@ class Money:
         usage = None if answer is None else answer.usage
         model = None if answer is None else answer.model
         reported, uncertain = 0, 0
+        priced = usage is not None
         if usage is not None:
             reported = self._learn_and_price(usage, answer) or 0
-        elif billed:
+            priced = not self._price_failed
+        if not priced and billed:
             uncertain = self._uncertain()
         run, reserved = self._run, self.reserved
         self.reserved = 0
@@ -194,10 +197,22 @@ class Money:
         if run.ledger is not None and usage.input_tokens > self._input:
             self._compare(usage.input_tokens)
         tier = None if answer is None else answer.tier
-        if tier is None and self.tariff.rates is not None:
-            return self.tariff.rates.cost(usage)
-        self.rates = rates = run.rates(call, answer.model if answer else None, tier)
-        return None if rates is None else rates.cost(usage)
+        return self._price(usage, None if answer is None else answer.model, tier)
+
+    def _price(self, usage: Usage, served: str | None, tier: str | None) -> int | None:
+        """What it cost; None where nobody knows, or the user's function fails: the answer is paid for all the same."""
+        try:
+            if tier is not None or self.rates is None:
+                self.rates = self._run.rates(self._call, served, tier)
+            return None if self.rates is None else self.rates.cost(usage)
+        except Exception as exc:  # noqa: BLE001 - whatever the function raises, the row keeps its answer
+            self._price_failed, self.rates = True, None
+            self._run.warn(
+                "prices=",
+                f"the function given as prices= failed for {self._call.model!r} ({type(exc).__name__}: {exc}); what "
+                "such answers cost is not known, and is booked as uncertain, at their bounds",
+            )
+            return None
 
     def _compare(self, counted: int) -> None:
         """Take note of a provider that counts more input than there can be."""
@@ -211,7 +226,10 @@ class Money:
         """The most that a request may have cost of which nobody says so."""
         if self.reserved:
             return self.reserved
-        bound = self.bound
+        try:
+            bound = self.bound
+        except Exception:  # noqa: BLE001 - the user's own function of prices, again
+            bound = None
         if bound is None:
             self._run.spending.unbounded += 1
         return bound or 0
