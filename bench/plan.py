@@ -34,7 +34,7 @@ SHAPES = {
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=40)
-    options.add_argument("--rows", type=int, default=600)
+    options.add_argument("--rows", type=int, default=250)
     given = options.parse_args()
     held = 0
     for number in range(given.runs):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cli.conftest import lines, rows
-from tests.support.replies import bad_key, cut_by_length, fails, ok
+from tests.support.replies import Reply, bad_key, cut_by_length, fails, ok
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.conftest import Command
     from tests.support.loopback import Loopback
-    from tests.support.replies import Reply, Request
+    from tests.support.replies import Request
 
 
 @pytest.fixture
@@ -139,7 +140,20 @@ def test_the_budget_of_a_command_is_not_passed(ask: Command, server: Loopback, f
     spent = sum(line["cost_usd"] for line in lines(folder / "out.jsonl"))
     assert 0 < spent <= 0.0005
     assert server.requests < 200
+    assert said.err.count("budget: 50% reached, $") == said.err.count("budget: 80% reached, $") == 1
     assert "resume   with a higher --budget: cottonpalm run in.jsonl" in said.err
+
+
+def test_an_answer_that_does_not_say_what_it_used_is_uncertain(
+    ask: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    server.script([Reply(usage=False)])
+    said = ask("in.jsonl", "-o", "out.jsonl", "--model-option", "max_tokens=20")
+    assert said.code == 0
+    assert re.search(
+        r"uncertain up to \$0\.\d+ besides, for requests whose answer never came, or did not", said.err
+    )
 
 
 def test_an_hour_s_budget_stops_the_command_when_it_is_spent(

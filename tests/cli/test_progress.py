@@ -15,6 +15,7 @@ from cottonpalm.cli.summary import Counts, Distinct, Summary, Tally, resume_comm
 from cottonpalm.model import (
     Binding,
     BudgetShare,
+    CostSpike,
     EndpointRests,
     ErrorRecord,
     Kind,
@@ -263,6 +264,23 @@ def test_the_summary_says_how_it_went_what_it_took_and_how_to_go_on() -> None:
         "results": "out.jsonl",
         "retry": "cottonpalm retry night",
     }
+
+
+def test_what_may_be_charged_besides_is_a_line_of_its_own() -> None:
+    most = "up to $0.0300 besides, for requests whose answer never came, or did not say what it cost"
+    assert summary(uncertain_pico=3 * 10**10)["uncertain"] == most
+
+
+def test_shares_of_the_budget_and_dear_rows_are_said_above_the_progress() -> None:
+    console = screen(terminal=False)
+    progress = Progress(console=console)
+    for share in (0.5, 0.8, 1.0):
+        progress.see(BudgetShare(share, round(share * 10**12), 10**12))
+    progress.see(CostSpike(7, 60 * 10**10, 10**10))
+    progress.start()
+    progress.close()
+    assert re.findall(r"budget: (\d+)% reached", shown(console)) == ["50", "80", "100"]
+    assert "row 7 cost $0.6000, where others cost $0.0100" in shown(console)
 
 
 def test_rows_that_are_left_or_unknown_are_said() -> None:
