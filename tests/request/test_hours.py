@@ -161,3 +161,32 @@ def test_an_hours_spending_is_kept_over_a_restart(tmp_path: Path) -> None:
         assert dearest_hour(first + second) <= LIMIT
 
     virtual_run(main())
+
+
+def test_a_wait_too_short_for_the_clock_ends_all_the_same() -> None:
+    per_hour = 3_600 * 10**12
+
+    async def main() -> int:
+        await asyncio.sleep(10**6)  # from here on the clock knows no picoseconds
+        ledger = Ledger(Limits(per_hour=per_hour, wait=True))
+        amount = await ledger.agrant(per_hour // 60 + 1)
+        ledger.settle(amount, amount)  # one pico-dollar ahead of the pace
+        return await ledger.agrant(1)
+
+    assert virtual_run(main()) == 1
+
+
+def test_who_comes_later_leaves_the_wait_of_the_first_in_line_as_it_is() -> None:
+    async def main() -> None:
+        ledger = Ledger(Limits(total=LIMIT, per_hour=LIMIT, wait=True))
+        amount = await ledger.agrant(LIMIT // 2)
+        ledger.settle(amount, amount)
+        first = asyncio.create_task(ledger.agrant(LIMIT // 4))
+        await asyncio.sleep(0)
+        before = ledger._look_again_s()
+        assert before is not None
+        ledger.try_grant(LIMIT)  # more than there will ever be: known at once
+        assert ledger._look_again_s() == before
+        assert await first
+
+    virtual_run(main())

@@ -20,6 +20,7 @@ __all__ = ["Ask", "Grant", "Ledger", "Limits", "RowClosed", "Waiter"]
 FAR: Final = (
     1_000  # times a request's bound: as many could be in flight, and each of them have its whole bound
 )
+_TICK_S: Final = 1e-3  # a timer that is set for less may find that no time has passed
 _LOOK_S: Final = 5.0  # whoever waits for the hour to pass looks again at least so often
 
 
@@ -119,8 +120,10 @@ class Ledger(Waitroom[int]):
         wanted = self._wanted(ask, account)
         with self._lock:
             if self.waiting and not self._goes_before_all(priority):
+                again_s = self._again_s  # of the first in line
                 answer: int | Grant = self._decide(wanted)
                 answer = answer if answer is Grant.STOP else Grant.WAIT
+                self._again_s = again_s
             else:
                 answer = self._take(wanted)
         if self._short:
@@ -257,7 +260,7 @@ class Ledger(Waitroom[int]):
         now_s = clock.now()
         mean = self.spent / self._settled if self._settled else 0.0
         if early_s := self._hour.early_s(mean * self.in_flight, now_s, per_hour):
-            self._again_s = min(early_s, _LOOK_S)
+            self._again_s = max(_TICK_S, min(early_s, _LOOK_S))
             return Grant.WAIT
         answer = grant(room, ask, self.in_flight)
         if answer is Grant.WAIT:
