@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cottonpalm import clock
 from cottonpalm.pure.pacing import BURST_S, HOUR_S, STEP_S, Hour
-from cottonpalm.request.ledger import Ask, Ledger, Limits
+from cottonpalm.request.ledger import Ask, Grant, Ledger, Limits
 from cottonpalm.request.spending import Spending
 from cottonpalm.stores import open_store
 from cottonpalm.testing import virtual_run
@@ -178,14 +178,15 @@ def test_a_wait_too_short_for_the_clock_ends_all_the_same() -> None:
 
 def test_who_comes_later_leaves_the_wait_of_the_first_in_line_as_it_is() -> None:
     async def main() -> None:
-        ledger = Ledger(Limits(total=LIMIT, per_hour=LIMIT, wait=True))
+        ledger = Ledger(Limits(per_hour=LIMIT, wait=True))
         amount = await ledger.agrant(LIMIT // 2)
         ledger.settle(amount, amount)
-        first = asyncio.create_task(ledger.agrant(LIMIT // 4))
+        await asyncio.sleep(HOUR_S / 2 + 10)  # an even pace has caught up
+        first = asyncio.create_task(ledger.agrant(3 * LIMIT // 4))
         await asyncio.sleep(0)
         before = ledger._look_again_s()
         assert before is not None
-        ledger.try_grant(LIMIT)  # more than there will ever be: known at once
+        assert ledger.try_grant(1) is Grant.WAIT  # it would fit, but is not the first
         assert ledger._look_again_s() == before
         assert await first
 
