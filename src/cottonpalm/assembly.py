@@ -166,16 +166,22 @@ class Assembly:
     @cached_property
     def digest(self) -> bytes:
         """All that shapes an answer besides the row, in 16 bytes, for a cache in this process's memory."""
-        return sameness.digest(self.chains, self.settings.validate, self.settings.accept_truncated)
+        return sameness.digest(self.chains, *self._besides)
+
+    @property
+    def _besides(self) -> tuple[Any, ...]:
+        """What else shapes an answer. A maximum that is sent along does where the answer that it cuts is a good one."""
+        settings, budget = self.settings, self.settings.budget
+        cut = settings.accept_truncated or fingerprint.answer_is_a_message(self.chain)
+        most = budget.max_output_tokens if budget is not None and cut else None
+        return settings.validate, settings.accept_truncated, most
 
     @cached_property
     def lasting_digest(self) -> bytes | None:
         """The same for every process, as far as that can be told; None, with a warning, where it cannot."""
         settings = self.settings
         try:
-            return lasting.digest(
-                self.chains, settings.fingerprint, settings.validate, settings.accept_truncated
-            )
+            return lasting.digest(self.chains, settings.fingerprint, *self._besides)
         except lasting.Untold as untold:
             log.warning(
                 "answers are not kept in the cache on disk: %s may answer differently in another process, and "

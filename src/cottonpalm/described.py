@@ -26,6 +26,7 @@ from cottonpalm.pure.secrets import is_secret, public_url
 
 _DEPTH: Final = 12
 _SCALARS: Final = (str, int, float, bool)
+_SAID_BESIDE: Final = ("name", "role", "tool_call_id", "tool_calls", "additional_kwargs")
 _MUTABLE: Final = (list, dict, set, deque, bytearray)
 _NOT_ANSWER_SHAPING: Final = frozenset(
     (
@@ -146,10 +147,16 @@ def _object(value: Any, depth: int) -> Any:
         return {"runnable": type(value).__name__}
     cls = type(value)
     if isinstance(value, BaseMessage):
-        return {"class": cls.__name__, "content": described(value.content, depth - 1)}
+        return {"class": cls.__name__, "content": described(value.content, depth - 1)} | _beside(value, depth)
     if callable(form := getattr(value, "isoformat", None)):
         return form()
     return {"class": class_path(cls), **fields_of(value, depth)}
+
+
+def _beside(message: BaseMessage, depth: int) -> dict[str, Any]:
+    """What a message says besides its content, where it does."""
+    found = {name: getattr(message, name, None) for name in _SAID_BESIDE}
+    return {name: described(part, depth - 1) for name, part in found.items() if part}
 
 
 def class_path(cls: type) -> str:

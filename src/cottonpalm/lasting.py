@@ -19,7 +19,8 @@ from langchain_core.runnables import Runnable
 from cottonpalm import fingerprint
 from cottonpalm.chain_walk import is_library
 from cottonpalm.described import class_code, class_path, code_of, described
-from cottonpalm.sameness import own_objects
+from cottonpalm.pure.secrets import looks_secret
+from cottonpalm.sameness import form_of, own_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ def digest(chains: Sequence[Any], version: str | None, *others: Any) -> bytes:
     Raises:
         Untold: a part cannot be written down, and there is no version string.
     """
-    form = {f"chain {place}": fingerprint.describe(chain) for place, chain in enumerate(chains)}
+    form = form_of(chains)
     own = [*(found for chain in chains for found in own_objects(chain)), *others]
     if version is None:
         telling = _Telling()
@@ -62,6 +63,8 @@ class _Telling:
 
     def told(self, part: Any) -> Any:
         """All that `part` does, as JSON."""
+        if isinstance(part, str) and looks_secret(part):
+            raise Untold("a text that looks like a credential")  # not even as a hash
         if isinstance(part, _PLAIN):
             return _told_plainly(part)
         if isinstance(part, list | tuple):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.runnables import Runnable, RunnableSequence
 
+from cottonpalm.chain_walk import is_library
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -50,8 +52,8 @@ def question_of(chains: Iterable[Runnable[Any, Any]]) -> Callable[[Any], Any] | 
 def _read_by(chain: Runnable[Any, Any]) -> set[str] | None:
     """The names of a row that a chain reads; None where it may read all of it."""
     first = chain.first if type(chain) is RunnableSequence else chain
-    if (told := getattr(first, READS, None)) is not None:
-        return set(told)
+    if not is_library(first) and (told := getattr(first, READS, None)) is not None:
+        return set(told)  # LangChain's own wrappers answer with an attribute of only one of those they hold
     if _is(first, "PromptTemplate"):
         return _read_by_text(first)
     if not _is(first, "ChatPromptTemplate"):

@@ -22,8 +22,9 @@ from langchain_core.runnables.base import RunnableGenerator
 from pydantic import SecretBytes, SecretStr
 
 from cottonpalm import fingerprint
-from cottonpalm.chain_walk import attributes, closed_over, is_library, parts
+from cottonpalm.chain_walk import attributes, children, closed_over, is_library, parts
 from cottonpalm.fingerprint import functions
+from cottonpalm.pure.secrets import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -62,17 +63,36 @@ _lock = RLock()  # an object may die, and say so, while one is being numbered
 
 def digest(chains: Sequence[Any], *others: Any) -> bytes:
     """Equal for the same chains with the same other things beside them (functions, plain values), in this process."""
-    form = {f"chain {place}": fingerprint.describe(chain) for place, chain in enumerate(chains)}
     own = [_mark(found) for chain in chains for found in own_objects(chain)]
     beside = [_mark(found) for other in others for found in _own(other, _DEPTH, set())]
     plain = [repr(other) for other in others if isinstance(other, bool | int | float | str | None)]
-    return fingerprint.digest({**form, "own": own, "beside": beside, "plain": plain})
+    return fingerprint.digest({**form_of(chains), "own": own, "beside": beside, "plain": plain})
+
+
+def form_of(chains: Sequence[Any]) -> dict[str, Any]:
+    """The chains as they are described, and how their parts are put together."""
+    form: dict[str, Any] = {
+        f"chain {place}": fingerprint.describe(chain) for place, chain in enumerate(chains)
+    }
+    return form | {"shape": [_shape(chain, {}) for chain in chains]}
+
+
+def _shape(runnable: Any, seen: dict[int, int]) -> Any:
+    """The tree of parts by class and label; a part that was met before, by its number."""
+    if (number := seen.get(id(runnable))) is not None:
+        return number
+    seen[id(runnable)] = len(seen)
+    return [
+        type(runnable).__qualname__,
+        *([label, _shape(child, seen)] for label, child in children(runnable)),
+    ]
 
 
 def own_objects(chain: Any) -> Iterator[Any]:
     """What a chain holds that its description leaves out, in an order that is the chain's own.
 
-    That is objects that are not LangChain's and not plain data; and where a request goes (as text).
+    That is objects that are not LangChain's and not plain data; where a request goes, and what has the name of a
+    secret and may be none, as a prompt's `{key}` (both as text).
     """
     for part in parts(chain):
         runnable = part.runnable
@@ -83,9 +103,13 @@ def own_objects(chain: Any) -> Iterator[Any]:
         yield from _own(dict(made_of), _DEPTH, set())
 
 
-def _own(value: Any, depth: int, seen: set[int]) -> Iterator[Any]:
-    if isinstance(value, str) and "://" in value:
+def _own(value: Any, depth: int, seen: set[int], *, unsaid: bool = False) -> Iterator[Any]:
+    """`unsaid`: the description leaves out plain data here, because of its name."""
+    if isinstance(value, str) and (unsaid or "://" in value):
         yield str(value)
+        return
+    if unsaid and isinstance(value, bytes | int | float | complex | None):
+        yield repr(value)
         return
     if isinstance(value, _SAID) or id(value) in seen or (isinstance(value, Runnable) and is_library(value)):
         return  # plain data, and LangChain's Runnables, which are parts of their own
@@ -94,17 +118,31 @@ def _own(value: Any, depth: int, seen: set[int]) -> Iterator[Any]:
     if inside is None or not depth:
         yield value
         return
+    if isinstance(value, Mapping):
+        yield from _own_of_named(value, depth, seen, unsaid=unsaid)
+        return
     for part in inside:
-        yield from _own(part, depth - 1, seen)
+        yield from _own(part, depth - 1, seen, unsaid=unsaid)
+
+
+def _own_of_named(named: Mapping[Any, Any], depth: int, seen: set[int], *, unsaid: bool) -> Iterator[Any]:
+    for name, part in named.items():
+        if name in _LEFT_OUT or part is None or part is False:
+            continue
+        if name in _SENT_ALONG:
+            if part:
+                yield f"{name}://{part}"
+            continue
+        left_out = unsaid or is_secret(str(name), part)
+        if left_out and not isinstance(part, SecretStr | SecretBytes):
+            yield f"{name}://"
+        yield from _own(part, depth - 1, seen, unsaid=left_out)
 
 
 def _inside(value: Any) -> Iterable[Any] | None:
     """What makes a value what it is, where that can be told without the value itself."""
     if isinstance(value, Mapping):
-        parts_of = {name: part for name, part in value.items() if name not in _LEFT_OUT}
-        return [
-            f"{name}://{part}" if name in _SENT_ALONG else part for name, part in parts_of.items() if part
-        ]
+        return value
     if isinstance(value, list | tuple | AbstractSet):
         return value
     if isinstance(value, MethodType):  # made anew each time it is looked up

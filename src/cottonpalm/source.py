@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.faults import ConfigError
 from cottonpalm.identity import Matcher
 from cottonpalm.model import ErrorRecord, Item
-from cottonpalm.pure.keys import content_key, id_key
+from cottonpalm.pure.keys import KEY_BYTES, content_key, id_key, is_told
 
 if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore, Slot
@@ -73,7 +74,7 @@ class Reader:
 
     Args:
         store: the run's store, or None.
-        keyed: work out the content key (needed by a store or a cache).
+        keyed: work out which rows are the same question, for a cache. (A store gets the content keys in any case.)
         skip: rows that are done in the store are counted in `stored` and not yielded.
         redo: store statuses that are done again.
         question: what of a row is asked about, for a cache; None: all of it.
@@ -105,6 +106,7 @@ class Reader:
         self._besides = self._configs.given or self._priorities.given
         self._kwargs = dict(kwargs or {})
         self._question = question
+        self._cached = keyed
         self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
         self._matcher = Matcher(store) if store is not None else None
         self._done = frozenset({OK, RETRYABLE, FAILED}) - redo
@@ -225,10 +227,16 @@ class Reader:
         return None if self._skip else item
 
     def _asked(self, row: Any, configurable: Mapping[str, Any] | None) -> bytes | None:
-        """The key of what the chain reads of a row, if that is less than all of it."""
-        if self._question is None or (asked := self._question(row)) is row:
+        """The key of what the chain reads of a row, if that is less than all of it.
+
+        A row that no key tells from another is a question of its own.
+        """
+        if not self._cached:
             return None
-        return content_key(asked, configurable, self._kwargs)
+        asked = row if self._question is None else self._question(row)
+        if not is_told(asked) or not is_told(configurable):
+            return token_bytes(KEY_BYTES)
+        return None if asked is row else content_key(asked, configurable, self._kwargs)
 
     def _note_slots(self, first: int, count: int) -> None:
         """The next rows have these slots, one after the other."""

@@ -14,7 +14,14 @@ from langchain_core.prompts import (
     MessagesPlaceholder,
     PromptTemplate,
 )
-from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.runnables import (
+    ConfigurableField,
+    RunnableConfig,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+    RunnableSerializable,
+)
 
 from cottonpalm.questions import question_of
 
@@ -86,3 +93,23 @@ def test_what_a_fallback_reads_counts_as_well() -> None:
     assert question is not None
     assert question(ROW) == {"text": "a", "more": "b"}
     assert question_of([text, RunnableLambda(str)]) is None
+
+
+class ReadsText(RunnableSerializable[dict[str, Any], str]):
+    """Says what it reads."""
+
+    cottonpalm_reads: tuple[str, ...] = ("text",)
+
+    def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **_: Any) -> str:
+        return str(input["text"])
+
+
+def test_what_a_runnable_says_it_reads_is_said_for_itself_and_not_for_what_may_answer_in_its_place() -> None:
+    ours, other = ReadsText(), RunnableLambda(lambda row: str(row["id"]))
+    question = question_of([ours | StrOutputParser()])
+    assert question is not None
+    assert question(ROW) == {"text": "a"}
+    assert question_of([ours.with_fallbacks([other])]) is None
+    assert question_of([ours.with_fallbacks([other]) | StrOutputParser()]) is None
+    choice = ours.configurable_alternatives(ConfigurableField(id="which"), other=other)
+    assert question_of([choice]) is None

@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from enum import Enum
 from hashlib import blake2b
 from math import isnan
+from types import ModuleType
 from typing import Any, Final
 
 import orjson
@@ -22,6 +23,7 @@ KEY_BYTES: Final = 16
 _SORTED: Final = orjson.OPT_SORT_KEYS
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
 _NESTING: Final = 60  # deeper values take the slow road
+_OPEN: Final = (Enum, Mapping, list, tuple, AbstractSet)
 _HASHER: Final = blake2b(digest_size=KEY_BYTES)  # never fed: a copy of it is made faster than a new one
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 
@@ -48,6 +50,40 @@ def content_key(
         hasher.update(data)
         return hasher.digest()
     return _canonical(row)
+
+
+def is_told(row: Any) -> bool:
+    """Whether the key of a row says all that it holds.
+
+    Of generators, local functions, bound methods and objects that cannot be copied it knows no more than a name.
+    """
+    if type(row) in _PLAIN or _is_json(row, _NESTING):
+        return True
+    work, seen = [row], [row]  # the second keeps temporaries, so that no id is used twice
+    ids: set[int] = set()
+    while work:
+        value = work.pop()
+        if _atom(value) is not None or id(value) in ids:
+            continue
+        ids.add(id(value))
+        if not isinstance(value, _OPEN) and not _is_told(value):
+            return False
+        children = _open(value)[1]
+        work += children
+        seen += children
+    return True
+
+
+def _is_told(value: Any) -> bool:
+    if hasattr(value, "isoformat") or isinstance(getattr(type(value), "model_fields", None), dict):
+        return True
+    if callable(value) and hasattr(value, "__qualname__"):
+        bound = getattr(value, "__self__", None)
+        return "<" not in value.__qualname__ and (bound is None or isinstance(bound, ModuleType))
+    try:
+        return bool(value.__reduce_ex__(2))
+    except Exception:  # noqa: BLE001 - see `_reduced`
+        return False
 
 
 def id_key(id: str) -> bytes:  # noqa: A002 - the word users know

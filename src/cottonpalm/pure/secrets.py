@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 _NAME: Final = re.compile(
     r"key|token|secret|auth|password|passwd|credential|header|cookie|bearer", re.IGNORECASE
 )
-_TEXT: Final = re.compile(r"^(sk-|pk-|Bearer |Basic |gh[pousr]_|xox[a-z]-|AKIA|AIza|eyJ[\w-]+\.)")
+_TEXT: Final = re.compile(  # one word: a prompt that begins with "Basic questions" is none
+    r"^((sk-|pk-|gh[pousr]_|xox[a-z]-|AKIA|AIza|eyJ[\w-]+\.)\S*|(Bearer|Basic) \S+)$"
+)
 _URL: Final = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOOPBACK: Final = re.compile(r"^(localhost|127(\.\d+){3}|::1|0\.0\.0\.0)$", re.IGNORECASE)
 
@@ -18,7 +20,12 @@ def is_secret(name: str, value: Any) -> bool:
     """Whether a named value looks like a credential. Numbers never are: `max_tokens` is no token."""
     if value is None or isinstance(value, bool | int | float):
         return False
-    return _NAME.search(name) is not None or (isinstance(value, str) and _TEXT.match(value) is not None)
+    return _NAME.search(name) is not None or (isinstance(value, str) and looks_secret(value))
+
+
+def looks_secret(text: str) -> bool:
+    """Whether a text is a credential by its look."""
+    return _TEXT.match(text) is not None
 
 
 def public_url(text: str) -> str:
