@@ -50,7 +50,7 @@ class RateLimit:
         given = [value for value in (self.requests_per_minute, self.tokens_per_minute) if value is not None]
         _need(bool(given), "RateLimit needs requests_per_minute or tokens_per_minute")
         _need(
-            all(1 <= value < math.inf for value in given),
+            all(_is_number(value) and 1 <= value < math.inf for value in given),
             f"{self}: a rate limit is a number per minute, 1 or more",
         )
 

@@ -70,7 +70,16 @@ def test_who_waits_for_the_ceiling_goes_when_its_minute_is_over() -> None:
         assert [task.done() for task in tasks] == [True] * 4
 
 
-@pytest.mark.parametrize("given", [{}, {"requests_per_minute": 0}, {"tokens_per_minute": float("inf")}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"requests_per_minute": 0},
+        {"tokens_per_minute": float("inf")},
+        {"requests_per_minute": "60"},
+        {"tokens_per_minute": True},
+    ],
+)
 def test_a_ceiling_that_is_none_is_refused(given: dict) -> None:
     with pytest.raises(ConfigError, match="RateLimit"):
         RateLimit(**given)

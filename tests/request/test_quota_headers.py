@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +69,12 @@ def test_a_provider_that_says_no_reset_still_shows_its_quota() -> None:
     assert read_quotas(headers) == (Quota("tokens", 1000, 10, None),)
 
 
+@pytest.mark.parametrize("limit", ["9" * 400, "0.0000001", "0", "-1"])
+def test_a_limit_that_no_account_has_is_no_quota(limit: str) -> None:
+    """An endless one would make all that is worked out from it no number; below one, no request would ever fit."""
+    assert read_quotas({"x-ratelimit-limit-requests": limit, "x-ratelimit-remaining-requests": limit}) == ()
+
+
 NAMES = st.sampled_from(
     [
         "x-ratelimit-limit-requests",
@@ -81,8 +89,8 @@ NAMES = st.sampled_from(
 )
 
 
-@given(st.dictionaries(NAMES, st.text(max_size=30) | st.integers().map(str)))
+@given(st.dictionaries(NAMES, st.text(max_size=30) | st.integers().map(str) | st.just("9" * 400)))
 def test_text_that_makes_no_sense_is_no_quota(headers: dict[str, str]) -> None:
     for quota in read_quotas(headers):
-        assert quota.limit > 0
+        assert 1 <= quota.limit < math.inf
         assert 0 <= quota.remaining <= quota.limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cottonpalm.providers.hints import number, time_until_s
@@ -33,7 +34,7 @@ _SHOWN: Final = (
 
 
 def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
-    """The quotas shown, at most one per unit; none where a limit or what is left of it is no number.
+    """The quotas shown, at most one per unit; none where its limit or what is left makes no sense.
 
     Anthropic's `tokens` repeats whichever of its quotas binds most, so it counts only where input and output tokens
     are not shown on their own.
@@ -46,6 +47,6 @@ def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
 
 def _quota(headers: Mapping[str, str], unit: Unit, limit: str, remaining: str, reset: str) -> Quota | None:
     most, left = number(headers.get(limit)), number(headers.get(remaining))
-    if most is None or left is None or most <= 0:
+    if most is None or left is None or not 1 <= most < math.inf:  # a quota below one request is no quota
         return None
     return Quota(unit, most, min(most, left), time_until_s(headers.get(reset)))
