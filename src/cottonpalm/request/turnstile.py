@@ -116,12 +116,13 @@ class Turnstile(Waitroom[Permit]):
         with self._lock:
             if self.waiting and not self._goes_before_all(priority):
                 return None
-            now = clock.now()
-            if self.in_flight >= self._slots or (
-                (self._ramp or self._gated) and not self._has_room(now, ask)
-            ):
+            now, blocked_until = clock.now(), self._blocked_until
+            if self.in_flight >= self._slots:
                 return None
-            return self._admit(now, ask)
+            may_go = not (self._ramp or self._gated) or self._has_room(now, ask)
+            if self.waiting:  # a newcomer's ask says nothing of when the first in line may go
+                self._blocked_until = blocked_until
+            return self._admit(now, ask) if may_go else None
 
     async def aacquire(
         self, priority: float = 0, ask: int = 0, on_wait: Callable[[Place], None] | None = None
