@@ -72,9 +72,10 @@ class LimitsMachine(RuleBasedStateMachine):
         self.stage.__enter__()
         self.line: list[Waiting] = []
         self.held: list[Permit] = []
-        self.tokens: dict[
-            Permit, float
-        ] = {}  # of all that were ever sent: asked for, or used as far as known
+        self.asked: dict[Permit, float] = {}  # by all that were ever sent: tokens...
+        self.used: dict[
+            Permit, tuple[float, int]
+        ] = {}  # ... really used, and permits granted before that was known
         self.limit_may_be = 0.0
 
     @initialize(requests=st.booleans(), tokens=st.booleans())
@@ -137,7 +138,7 @@ class LimitsMachine(RuleBasedStateMachine):
                 self.limit_may_be, self.turnstile.limit + GROWTH, self.turnstile.limit * STEP
             )
             if usage is not None:
-                self.tokens[permit] = used
+                self.used[permit] = used, self.turnstile.granted
         self.turnstile.release(permit, verdict, pause_s, quotas=quotas, usage=usage)
         self.turnstile.release(permit, verdict, pause_s, quotas=quotas, usage=usage)  # does nothing
 
@@ -164,7 +165,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
     def took(self, permit: Permit, ask: int) -> None:
         self.held.append(permit)
-        self.tokens[permit] = ask
+        self.asked[permit] = ask
         if not permit.forced:
             assert permit.ordinal <= max(self.limit_may_be, self.turnstile.limit), "granted above the limit"
             self.check_minute(permit)
@@ -172,14 +173,19 @@ class LimitsMachine(RuleBasedStateMachine):
     def check_minute(self, last: Permit) -> None:
         """What went in the minute up to this request, itself included, was below every ceiling."""
         minute = [
-            tokens
-            for permit, tokens in self.tokens.items()
+            self.tokens(permit, last)
+            for permit in self.asked
             if last.at_s - MINUTE_S < permit.at_s and permit.totals <= last.totals
         ]
         assert len(minute) <= self.most_requests
-        assert sum(minute) <= self.most_tokens or len(minute) == 1, (
+        assert sum(minute) <= self.most_tokens or sum(tokens > 0 for tokens in minute) == 1, (
             "only what is too large by itself goes alone"
         )
+
+    def tokens(self, permit: Permit, at: Permit) -> float:
+        """What a request counted when another one went: what it used, if that was known by then."""
+        used, granted = self.used.get(permit, (0.0, at.number))
+        return used if granted < at.number else self.asked[permit]
 
     def see_grants(self) -> None:
         granted = [one for one in self.line if one.task.done()]

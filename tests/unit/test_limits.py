@@ -289,6 +289,17 @@ def test_a_window_is_told_from_a_bucket_and_its_end_is_waited_for() -> None:
     assert mirror.wait_s(60.5, 1.0) == 0.0
 
 
+def test_a_window_of_which_no_answer_tells_anything_is_over_some_day() -> None:
+    """All of its requests failed without headers, say."""
+    mirror = Mirror(0.0, Quota("requests", 1000, 1000, 60.0))
+    mirror.heard(10.0, Quota("requests", 1000, 900, 50.0), 10.0, 0, rejected=False)
+    mirror.heard(40.0, Quota("requests", 1000, 5, 20.0), 40.0, 0, rejected=False)
+    assert mirror.wait_s(60.5, 1.0) == 0.0
+    mirror.take(1000)
+    assert mirror.wait_s(109.0, 1.0) > 0
+    assert mirror.wait_s(110.5, 1.0) == 0.0  # it is as long as the longest reset that was named
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0, 5), st.floats(1, 1e6), st.floats(0, 1e6), st.none() | st.floats(0, 1e5)),

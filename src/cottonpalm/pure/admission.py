@@ -214,10 +214,12 @@ class Admission:
         if used is not None and sent.entries:
             self._settle(sent, 1.0, used)
 
-    def alive(self, sent: Sent) -> None:
+    def alive(self, sent: Sent, used: float | None) -> None:
         """A request was accepted that is counted elsewhere: if it was the probe, the silence is over."""
         if sent is self._probe:
             self._probing, self._probe = False, None
+        if used is not None:
+            self._settle(sent, 1.0, used)
 
     def failed(self, sent: Sent) -> None:
         """It ended in a way that says nothing of the limits."""

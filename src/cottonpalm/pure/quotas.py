@@ -69,6 +69,7 @@ class Mirror:
         "_ends",
         "_heard_s",
         "_level",
+        "_longest_s",
         "_margin",
         "_others",
         "_seen",
@@ -88,6 +89,7 @@ class Mirror:
         self._seen = 0.0  # refill per second as last worked out
         self._ends = 0.0  # of the window; 0 until an answer of this window told it
         self._began = 0.0
+        self._longest_s = 0.0  # that any answer named until the reset: no window is taken for longer
 
     def wait_s(self, now: float, amount: float) -> float:
         """Seconds until so much may be taken; 0 for now."""
@@ -96,7 +98,7 @@ class Mirror:
         if short <= 0:
             return 0.0
         if self.windowed:
-            return max(0.01, self._ends - now) if self._ends else 0.5
+            return max(0.01, self._ends - now) if self._ends else max(0.01, min(0.5, self._over_s - now))
         return max(0.001, short / self._net())
 
     def take(self, amount: float) -> None:
@@ -145,6 +147,7 @@ class Mirror:
         used = quota.limit - quota.remaining
         if not quota.reset_s or used < TELLING * quota.limit:
             return
+        self._longest_s = max(self._longest_s, quota.reset_s)
         seen = used / quota.reset_s
         if self._seen and not 1 / UNSTEADY < seen / self._seen < UNSTEADY:
             self.windowed = True
@@ -162,5 +165,10 @@ class Mirror:
         passed, self._at = now - self._at, now
         if not self.windowed:
             self._level = min(self.limit, self._level + passed * self._net())
-        elif now >= self._ends > 0:
-            self._level, self._began, self._ends = self.limit, self._ends, 0.0
+        elif now >= self._over_s:
+            self._level, self._began, self._ends = self.limit, self._over_s, 0.0
+
+    @property
+    def _over_s(self) -> float:
+        """When the window is over: as told; where no answer of it told anything, when it has been as long as any."""
+        return self._ends or self._began + self._longest_s

@@ -316,7 +316,7 @@ class Turnstile(Waitroom[Permit]):
             used = None if usage is None else float(usage.input_tokens + usage.output_tokens)
             if self._ramp:
                 self._widen_ramp(permit)
-                admission.alive(permit)
+                admission.alive(permit, used)
             else:
                 admission.accepted(now, permit, self.in_flight, work, used)
         elif verdict is not Verdict.IGNORED:
