@@ -19,6 +19,7 @@ SPREAD: Final = 3.0  # probes are sent when a third of the silence so far has pa
 FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
 HASTE: Final = 2.0  # times the usual pace, when the places that came free in a silence are filled
 LONGEST_SILENCE_S: Final = 60.0
+STUCK: Final = 3  # probes refused at the same number in flight: time does not help
 DRAINED: Final = 0.9  # in flight, of the limit: only that many fitting again means that the limit has moved
 STRIKES_TOLD: Final = 4  # rejections just below a tested limit after which it is not the number in flight
 STRIKES_UNTOLD: Final = 12
@@ -105,6 +106,7 @@ class Admission:
         self._probe_from_s = self._silent_s = 0.0
         self._gentle_from_s = self._gentle_until_s = 0.0
         self._refused_probes = 0
+        self._refused_at: list[int] = []  # in flight, of the probes refused in this silence
         self._told = False  # the provider shows quotas or names waits
         self._blamed = False  # the limit or the pace, for the silence that goes on
 
@@ -254,9 +256,11 @@ class Admission:
         self.concurrency.hold_calls, self.pace.hold_calls = hold_calls, 2 * hold_calls
         if self._probing:
             self._refused_probes += 1
+            self._refused_at.append(sent.ordinal)
             self.pace.stale()
         else:
             self._refused_probes, self._silent_s = 0, now
+            self._refused_at = []
             self._blamed = not overload and self._blame(now, sent, in_flight, quotas)
         self._probe_again(now, in_flight)
         return True
@@ -314,10 +318,20 @@ class Admission:
         self._probing, self._probe = False, None
         self._gentle_from_s, self._gentle_until_s = now, now + self.trip_s
         limit = self.concurrency.limit
-        if self._refused_probes >= 2 and self._blamed and in_flight < DRAINED * limit:
-            self.concurrency.restart(max(1, in_flight))
-            self.pace.off()
-            self._restarted = in_flight
+        if self._refused_probes < 2 or not self._blamed or in_flight >= DRAINED * limit:
+            return
+        self.pace.off()
+        if (fits := self._stuck_above()) > in_flight:
+            self.moved(fits, firm=True)
+            self._wall, self._strikes = self.concurrency.limit, 0
+            return
+        self.concurrency.restart(max(1, in_flight))
+        self._restarted = in_flight
+
+    def _stuck_above(self) -> int:
+        """So many fit: probes above were refused as time passed, and one was accepted when fewer were in flight."""
+        least = min(self._refused_at, default=0)
+        return least - 1 if self._refused_at.count(least) >= STUCK else 0
 
     # What a rejection says
 
