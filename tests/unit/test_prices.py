@@ -282,3 +282,11 @@ def test_what_a_model_can_write_and_read_at_most_is_known(
 ) -> None:
     tariff = BOOK.tariff(model, None)
     assert (tariff.most_output, tariff.window) == (most, window)
+
+
+def test_a_function_that_fails_before_anything_is_sent_is_named_with_the_model() -> None:
+    def price(model: str, usage: Usage) -> float:
+        raise KeyError(model)
+
+    with pytest.raises(ConfigError, match=r"prices= failed for 'ours'.*KeyError"):
+        PriceBook(price).rates("ours")

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.ranges import Ranges
-from cottonpalm.protocols import ComparesBlocks
+from cottonpalm.protocols import ComparesBlocks, SharesLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow, StoredRows
 
@@ -91,6 +92,18 @@ class HeldRun:
         """Not yet: the output is still to be finished. `HeldStore.release` closes."""
 
 
+class SharingHeldRun(HeldRun):
+    """One in a file through which processes share limits."""
+
+    def __init__(self, run: RunStore, place: tuple[Path, int], *, again: bool) -> None:
+        super().__init__(run, again=again)
+        self._place = place
+
+    def place(self) -> tuple[Path, int]:
+        """See `SharesLimits`."""
+        return self._place
+
+
 class HeldStore:
     """Stands before a store for the one run of a command.
 
@@ -116,7 +129,10 @@ class HeldStore:
     def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
         """Take the lease; see `Store.open_run`."""
         self._open = self._store.open_run(name, fingerprint, fresh=fresh or self._fresh)
-        self.run = HeldRun(self._open, again=self._again)
+        if isinstance(self._open, SharesLimits):
+            self.run = SharingHeldRun(self._open, self._open.place(), again=self._again)
+        else:
+            self.run = HeldRun(self._open, again=self._again)
         return self.run
 
     def runs(self) -> list[RunInfo]:

@@ -125,9 +125,16 @@ class PriceBook:
         if isinstance(self._own, Mapping):
             pair = _match(self._own, model)
             return None if pair is None else flat(*map(per_token, pair))
-        if self._own is None or self._own(model, Usage()) is None:
+        if self._own is None:
             return None
-        return asked(self._own, model)
+        try:
+            return None if self._own(model, Usage()) is None else asked(self._own, model)
+        except ConfigError:
+            raise
+        except Exception as exc:
+            raise ConfigError(
+                f"the function given as prices= failed for {model!r} ({type(exc).__name__}: {exc})"
+            ) from exc
 
 
 @cache

@@ -1,0 +1,65 @@
+"""Two commands in one folder share what they may send; what one has learnt, the next one starts with."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from cottonpalm.cli.held import HeldStore
+from cottonpalm.protocols import SharesLimits
+from cottonpalm.stores import open_store
+from tests.cli.conftest import rows
+from tests.cli.killing import environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.loopback import Loopback
+
+RPM = 20
+SEEN_S = 1.0  # while nothing more may come
+
+
+def start(folder: Path, server: Loopback, name: str) -> subprocess.Popen[bytes]:
+    rows(folder / f"{name}.jsonl", 2 * RPM)
+    model = ["--model", "openai:gpt-4o-mini", "--base-url", server.openai_url]
+    words = [f"{name}.jsonl", "-o", f"{name}-out.jsonl", *model, "--prompt", "{text}", "--rpm", str(RPM)]
+    command = [sys.executable, "-m", "cottonpalm.cli.app", "run", *words, "-q"]
+    return subprocess.Popen(command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL)
+
+
+def sharing(folder: Path) -> int:
+    """How many processes have a part of the ceiling now."""
+    with sqlite3.connect(f"file:{folder}/cottonpalm.db?mode=ro", uri=True) as db:
+        found = db.execute("SELECT count(*) FROM share WHERE unit = 'requests'").fetchone()
+    db.close()
+    return int(found[0])
+
+
+def test_two_commands_in_one_folder_together_keep_their_requests_per_minute(
+    folder: Path, server: Loopback
+) -> None:
+    processes = [start(folder, server, "first")]
+    try:
+        server.wait(requests=RPM, timeout_s=120)
+        processes.append(start(folder, server, "second"))
+        until = time.monotonic() + 50  # then the first one's minute is nearly over
+        while sharing(folder) < 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(SEEN_S)
+        assert time.monotonic() > until or server.requests == RPM
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(30)
+
+
+def test_the_run_of_a_command_shares_limits_where_its_store_is_a_file(tmp_path: Path) -> None:
+    for where, shares in ((str(tmp_path / "runs.db"), True), ("memory:", False)):
+        held = HeldStore(open_store(where), where)
+        run = held.open_run("a", {})
+        assert isinstance(run, SharesLimits) is shares
+        held.release()
