@@ -54,6 +54,7 @@ _LEFT_OUT: Final = frozenset(
         ),
     )
 )
+_ASKING: Final = ("root_client", "root_async_client")
 _SENT_ALONG: Final = frozenset(("default_headers", "default_query"))
 
 _numbers: dict[int, tuple[int, weakref.ref[Any]]] = {}  # by the object's id, while it lives
@@ -99,6 +100,9 @@ def own_objects(chain: Any) -> Iterator[Any]:
         if not is_library(runnable):
             yield runnable
             continue
+        for name in _ASKING:  # its address may come from the environment, which no field shows
+            if (address := getattr(getattr(runnable, name, None), "base_url", None)) is not None:
+                yield str(address)
         made_of = functions(runnable) if isinstance(runnable, RunnableGenerator) else attributes(runnable)
         yield from _own(dict(made_of), _DEPTH, set())
 

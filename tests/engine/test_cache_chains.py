@@ -15,6 +15,7 @@ from langchain_core.runnables import (
     RunnablePassthrough,
     RunnablePick,
 )
+from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Cache
 from cottonpalm.fingerprint import describe
@@ -106,6 +107,14 @@ def test_a_credential_in_a_chain_is_not_hashed_for_the_disk() -> None:
     chain = PromptTemplate.from_template("{a} {word}").partial(word="sk-0123456789abcdef")
     with pytest.raises(Untold, match="credential"):
         lasting_digest([chain], None)
+
+
+def test_a_server_that_the_environment_names_is_told_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = set()
+    for host in ("one.invalid", "two.invalid"):
+        monkeypatch.setenv("OPENAI_BASE_URL", f"https://{host}/v1")
+        digests.add(lasting_digest([ChatOpenAI(api_key="sk-test-0123456789", model="gpt-4o-mini")], None))  # type: ignore[arg-type]
+    assert len(digests) == 2
 
 
 class Bare:
