@@ -289,6 +289,18 @@ def test_a_window_is_told_from_a_bucket_and_its_end_is_waited_for() -> None:
     assert mirror.wait_s(60.5, 1.0) == 0.0
 
 
+def test_nobody_goes_before_a_window_is_over_though_requests_are_sent_after_their_permits() -> None:
+    """The window ends at 60. A burst of permits at 10 reaches the provider 0.5 s later, the next may do so at once."""
+    mirror = Mirror(0.0, Quota("requests", 1000, 1000, 60.0))
+    mirror.heard(9.0, Quota("requests", 1000, 900, 53.0), 7.0, 0, rejected=False)
+    for lag_s, trip_s in ((0.5, 0.9), (0.6, 0.7), (0.9, 2.0)):
+        told = Quota("requests", 1000, 5, 50.0 - lag_s)
+        mirror.heard(10.0 + trip_s, told, 10.0, 0, rejected=False)
+    assert mirror.windowed
+    assert mirror.wait_s(59.99, 1.0) > 0
+    assert mirror.wait_s(60.2, 1.0) == 0.0  # the fastest answer took 0.1 s
+
+
 def test_a_window_of_which_no_answer_tells_anything_is_over_some_day() -> None:
     """All of its requests failed without headers, say."""
     mirror = Mirror(0.0, Quota("requests", 1000, 1000, 60.0))

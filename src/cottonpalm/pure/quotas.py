@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -13,6 +14,8 @@ TELLING: Final = 0.05  # share of the quota that must be used before its reset s
 UNSTEADY: Final = (
     1.6  # a refill that seems this much faster or slower than before: it is no bucket but a window
 )
+LATE_S: Final = 1.0  # by which a window may begin later than it could: haste loses quota, this does not...
+LATE: Final = 0.1  # ... and of the window
 SETTLE_S: Final = 4.0  # in which a difference to what the provider says is taken over
 DRIFT_S: Final = 10.0  # in which a lasting difference is taken for somebody else's use
 
@@ -61,12 +64,17 @@ class Mirror:
     Answers are old when they come, and come out of order. So each is carried forward to now: what was left, plus what
     came back since its request was sent, less what was sent since. A difference to the mirror is taken over within
     seconds; one that lasts is somebody else's use of the same quota and slows the refill.
+
+    The seconds until a window's end were true at some moment between a request's permit and its answer, and a burst of
+    permits takes a while to be sent. So the end lies between two moments; nobody goes before the later one, within
+    `LATE_S`.
     """
 
     __slots__ = (
         "_at",
         "_began",
         "_ends",
+        "_ends_by",
         "_heard_s",
         "_level",
         "_longest_s",
@@ -87,7 +95,8 @@ class Mirror:
         self._others = 0.0  # per second
         self._margin = MARGIN
         self._seen = 0.0  # refill per second as last worked out
-        self._ends = 0.0  # of the window; 0 until an answer of this window told it
+        self._ends = 0.0  # of the window, not before it; 0 until an answer of this window told it
+        self._ends_by = 0.0  # and not after this
         self._began = 0.0
         self._longest_s = 0.0  # that any answer named until the reset: no window is taken for longer
 
@@ -98,7 +107,8 @@ class Mirror:
         if short <= 0:
             return 0.0
         if self.windowed:
-            return max(0.01, self._ends - now) if self._ends else max(0.01, min(0.5, self._over_s - now))
+            left_s = self._over_s - now
+            return max(0.01, left_s if self._ends else min(0.5, left_s))
         return max(0.001, short / self._net())
 
     def take(self, amount: float) -> None:
@@ -119,7 +129,7 @@ class Mirror:
         if quota.limit != self.limit:
             self._resize(quota)
         told_s = now if rejected else sent_s
-        self._see_refill(quota, told_s)
+        self._see_refill(now, quota, told_s)
         if rejected and quota.remaining < self._margin * self.limit:
             self._margin = min(WIDEST, 1.5 * self._margin)
         elif not rejected:
@@ -143,7 +153,7 @@ class Mirror:
         self.limit = quota.limit
         self._seen = self._others = 0.0
 
-    def _see_refill(self, quota: Quota, told_s: float) -> None:
+    def _see_refill(self, now: float, quota: Quota, told_s: float) -> None:
         used = quota.limit - quota.remaining
         if not quota.reset_s or used < TELLING * quota.limit:
             return
@@ -154,6 +164,7 @@ class Mirror:
         self._seen = self._seen or seen
         if self.windowed:
             if told_s >= self._began:
+                self._ends_by = min(self._ends_by or math.inf, now + quota.reset_s)
                 self._ends = max(self._ends, told_s + quota.reset_s)
         else:
             self.rate = seen
@@ -166,9 +177,12 @@ class Mirror:
         if not self.windowed:
             self._level = min(self.limit, self._level + passed * self._net())
         elif now >= self._over_s:
-            self._level, self._began, self._ends = self.limit, self._over_s, 0.0
+            self._level, self._began = self.limit, self._over_s
+            self._ends = self._ends_by = 0.0
 
     @property
     def _over_s(self) -> float:
         """When the window is over: as told; where no answer of it told anything, when it has been as long as any."""
-        return self._ends or self._began + self._longest_s
+        if not self._ends:
+            return self._began + self._longest_s
+        return max(self._ends, min(self._ends_by, self._ends + min(LATE_S, LATE * self._longest_s)))
