@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from bench.admission.calls import Call, Reply
 
-ASK = 700  # tokens that a call may use, as far as anybody knows beforehand
-
 
 class Ours:
     """Asks the turnstile for a permit for each call and gives it back with what came."""
@@ -27,7 +25,8 @@ class Ours:
         self.turnstile = Turnstiles(AdaptiveConcurrency()).of("simulated")
 
     def may_send(self, now: float, call: Call) -> bool:
-        permit = self.turnstile.try_acquire(ask=ASK)
+        ask = call.tokens_in + self.turnstile.admission.output_tokens(None)  # as `Turnstile.estimate` has it
+        permit = self.turnstile.try_acquire(ask=ask)
         call.held = permit
         return permit is not None
 

@@ -17,6 +17,7 @@ from bench.admission.scenarios import BY_NAME
         ("rpm-headers", 60, 0.85, 0.01),
         ("rpm-nothing", 60, 0.85, 0.03),
         ("knee-thrash", 120, 0.75, 0.0),
+        ("kv-reject", 120, 0.9, 0.03),
     ],
 )
 def test_the_turnstile_comes_near_a_client_that_is_told_the_limits(

@@ -121,6 +121,19 @@ def test_a_failed_test_costs_one_rejection_and_leaves_what_is_known() -> None:
     assert limit.limit == 100
 
 
+def test_a_number_that_scatters_is_followed_in_steps_of_one_until_it_has_clearly_moved() -> None:
+    limit, seen = held(200), [200.0]
+    limit.scatters = True
+    limit.rejected(200, 200)
+    now = 0.0
+    while limit.phase == "hold":
+        if limit.limit != seen[-1]:
+            seen.append(limit.limit)
+        now = accept(limit, 1, now)
+    assert seen[:12] == [200, *range(198, 209)]
+    assert (limit.phase, seen[12] - seen[11]) == ("start", 2)
+
+
 def test_a_call_that_fails_for_other_reasons_calls_a_test_off() -> None:
     limit = held(100)
     now = accept(limit, limit.hold_calls, 0.0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.pure.ceilings import Ceiling
 from cottonpalm.pure.pace import Pace
 from cottonpalm.pure.quotas import Mirror, Quota, Unit, Use
+from cottonpalm.pure.scatter import Scatter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,6 +99,7 @@ class Admission:
         self._output = 0.0  # mean output tokens of an answer; 0 while unknown
         self._expected_output = float(FIRST_OUTPUT)
         self._wall: float | None = None  # so many fit in flight, and one more did not
+        self._scatter = Scatter()
         self._strikes = 0
         self._restarted = 0  # in flight when a probe was accepted after others were not, and all began anew
         self._since = 0  # accepted since the last strike
@@ -342,13 +344,19 @@ class Admission:
             return False
         crowded = self._crowded(sent.ordinal)
         if crowded:
-            fits = sent.ordinal - int(STEP * min(MOST_STEPS, self._strikes) * sent.ordinal)
+            self._scatter.rejected(sent.ordinal)
+            steps = 0 if self.concurrency.scatters else min(MOST_STEPS, self._strikes)
+            fits = sent.ordinal - int(STEP * steps * sent.ordinal)
             self.concurrency.rejected(fits, in_flight + 1)
             found = self.concurrency.limit < sent.ordinal  # not where a cut went as deep as one may
             self._wall = self.concurrency.limit if found else None
             self._restarted = 0
         trip_s = max(1e-3, self.trip_s)
         self.pace.rejected(sent.at_s, now, in_flight / trip_s, trip_s, crowded)
+        free_to_test = not (
+            self._told or self.pace.rate
+        )  # else each rejection costs a pause, or is not for the number
+        self.concurrency.scatters = self._scatter.seen and free_to_test
         return crowded
 
     def _crowded(self, ordinal: int) -> bool:
@@ -357,6 +365,8 @@ class Admission:
             self._wall, self._strikes = None, 0
             return not self._restarted or ordinal < FAR * self._restarted
         if self._wall is None or ordinal > self._wall:
+            if self.concurrency.scatters and self._strikes:
+                self._strikes -= 1  # now below the wall, now above it: it is the number, in the mean
             return True
         if self.pace.doubtful:
             self.pace.off()

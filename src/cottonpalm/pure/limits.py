@@ -14,6 +14,7 @@ STEEP: Final = 1.3  # a round that doubles and does less than this much more has
 SLOW: Final = 1.25  # times as long for the same work as when few were in flight: they stand in line
 ALIKE: Final = 0.99  # a lower limit is kept if throughput is no less than this
 GAIN: Final = 0.4  # a higher limit is kept if throughput rises by this share of the step
+CAUTIOUS_TESTS: Final = 10  # of one more each, where the number that fits scatters; then it has moved
 STEP: Final = 1.2  # up or down, when looking for the knee
 KNEE_ROUND: Final = 4  # times the limit: answers differ, and two rounds are to be compared
 ENOUGH: Final = 20  # calls of a round from which its throughput means something
@@ -43,6 +44,8 @@ class Concurrency:
         hold_calls: accepted between two tests; each failed test is a rejection.
         peak: the most in flight since the round began, kept by whoever lets requests go.
         gated: time, not the limit, held somebody back in this round; its throughput says nothing of the limit.
+        scatters: now more fit and now fewer, so it is followed: by one more each quarter of a round, and by one fewer
+            than fitted at a rejection.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
     """
 
@@ -60,6 +63,7 @@ class Concurrency:
         "_step",
         "_swiftest",
         "_tested_s",
+        "_tests",
         "_took_s",
         "_trial",
         "_wait_s",
@@ -73,6 +77,7 @@ class Concurrency:
         "patience_s",
         "peak",
         "phase",
+        "scatters",
     )
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
@@ -83,6 +88,7 @@ class Concurrency:
         self.patience_s = 0.3
         self.hold_calls = self._hold = HOLD_CALLS
         self._step = 0  # so many more than are known to fit are tested
+        self._tests = 0  # passed since the last rejection
         self._tested_s: float | None = None  # since when all of them are in flight
         self._paces: dict[int, float] = {}  # by limit: work per second of the best round of the start
         self._wait_s = 0.0  # mean time of an answer in the steepest part of the start
@@ -96,7 +102,7 @@ class Concurrency:
         self._work = self._took_s = 0.0
         self._swiftest = math.inf  # seconds per work of the swiftest round of the start
         self.peak = 0
-        self.gated = self.busy = False
+        self.gated = self.busy = self.scatters = False
 
     def accepted(self, now: float, work: float = 1.0, took_s: float = 0.0) -> None:
         """A call that was sent at this limit came back with an answer.
@@ -130,8 +136,9 @@ class Concurrency:
             self._swiftest = math.inf  # it is a limit, however slow the answers are
         deepest = CUT * min(self.limit, max(self.peak, in_flight))
         self.phase = "hold"
-        self._hold, self._step = self.hold_calls, 0
-        self._set(min(self.limit, max(ordinal - 1, deepest)))
+        self._hold = self._between_tests() if self.scatters else self.hold_calls
+        self._step = self._tests = 0
+        self._set(min(self.limit, max(ordinal - (2 if self.scatters else 1), deepest)))
         self.begin_round()
 
     def failed(self) -> None:
@@ -234,9 +241,15 @@ class Concurrency:
         elif self.peak < int(self.limit):
             pass  # they are not all in flight yet
         elif self._tested_s is None:
-            self._tested_s, self._hold = now, ENOUGH
+            self._tested_s, self._hold = now, self._between_tests()
         elif now - self._tested_s >= self.patience_s and self._hold <= 0:
-            self._test_with((3 * self._step + 1) // 2)
+            self._tests += 1
+            cautious = self.scatters and self._tests < CAUTIOUS_TESTS
+            self._test_with(1 if cautious else (3 * self._step + 1) // 2)
+
+    def _between_tests(self) -> int:
+        """Calls to be accepted before more is tested; where the number scatters, a quarter of a round."""
+        return max(ENOUGH, int(self.limit / 4)) if self.scatters else ENOUGH
 
     def _test_with(self, more: int) -> None:
         if more > max(1, MOST_STEP * self.limit):
