@@ -48,4 +48,5 @@ def test_addresses_that_cannot_be_meant_are_refused(cottonpalm: Command, folder:
     rows(folder / "in.jsonl", 1)
     run = ("run", "in.jsonl", "-o", "out.jsonl", *WHAT, "--base-url", "http://127.0.0.1:9/v1")
     assert "is given twice" in cottonpalm(*run, "--base-url", "http://127.0.0.1:9/v1").one_line
+    assert "is given twice" in cottonpalm(*run, "--base-url", "http://127.0.0.1:9/v1/").one_line
     assert "write the whole address" in cottonpalm(*run, "--base-url", "127.0.0.1:8/v1").one_line

@@ -356,6 +356,24 @@ def test_a_fork_while_another_thread_makes_a_bridge_leaves_the_child_able_to_wor
     assert _end(ended) == ["6"]
 
 
+def test_a_child_forked_in_the_middle_of_a_run_does_not_wait_for_its_parents_requests(
+    program: Callable[[str], subprocess.Popen[str]],
+) -> None:
+    ended = program("""
+        from cottonpalm import AdaptiveConcurrency
+        from cottonpalm.request.turnstile import Turnstiles
+        turnstiles = Turnstiles(AdaptiveConcurrency(1, 1, 1))
+        learnt = turnstiles.of("idle")
+        turnstiles.of("busy").acquire()
+        child = os.fork()
+        if not child:
+            os._exit(2 * (turnstiles.of("busy").try_acquire() is not None) + (turnstiles.of("idle") is learnt))
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        say(turnstiles.of("busy").in_flight)
+    """)
+    assert _end(ended) == ["3", "1"]
+
+
 @pytest.mark.parametrize("before", ["", "bridge().wait(double(1))"])
 def test_it_works_at_exit(program: Callable[[str], subprocess.Popen[str]], before: str) -> None:
     ended = program(f"""

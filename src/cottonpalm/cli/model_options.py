@@ -64,7 +64,7 @@ def check_urls(urls: Sequence[str]) -> None:
             raise Problem(
                 "--base-url must not hold a user name or password; set the provider's environment variable"
             )
-        if url in urls[:number]:
+        if url.rstrip("/") in [before.rstrip("/") for before in urls[:number]]:
             raise Problem(f"--base-url {url} is given twice; once is enough, its limit is found by itself")
 
 

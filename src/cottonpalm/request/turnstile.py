@@ -6,8 +6,10 @@ with a verdict, which teaches the turnstile how many may be in flight. `Turnstil
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Final, TypeVar
+from weakref import WeakSet
 
 from cottonpalm import clock
 from cottonpalm.model import Verdict
@@ -218,6 +220,11 @@ class Turnstile(Waitroom[Permit]):
             return "in flight"
         return "probe" if self._ramp else self.admission.binding
 
+    @property
+    def idle(self) -> bool:
+        """Nobody holds a permit, waits, or is about to."""
+        return not (self.in_flight or self.waiting or self._lock.locked())
+
     def adjust(self, change: Callable[[], T]) -> T:
         """Change a limit while nobody comes or goes; then let those go who may."""
         with self._lock:
@@ -389,6 +396,7 @@ class Turnstiles:
         self._by_key: dict[str, Turnstile] = {}
         self._lock = threading.Lock()
         self._greet: Callable[[Turnstile], None] | None = None
+        _registries.add(self)
 
     def of(self, key: str) -> Turnstile:
         """Return the one turnstile of this key."""
@@ -419,6 +427,11 @@ class Turnstiles:
         """Nobody will ask for this key again."""
         self._by_key.pop(key, None)
 
+    def after_fork(self) -> None:
+        """In a forked child: permits and places in line are the parent's, and nobody here would ever give them back."""
+        shared, self._greet, self._lock = self._greet is not None, None, threading.Lock()
+        self._by_key = {key: one for key, one in self._by_key.items() if one.idle and not shared}
+
     def __iter__(self) -> Iterator[Turnstile]:
         return iter(list(self._by_key.values()))
 
@@ -432,3 +445,15 @@ def _ceilings(rate_limit: RateLimit) -> tuple[tuple[Unit, float], ...]:
         ("tokens", rate_limit.tokens_per_minute),
     )
     return tuple((unit, float(most)) for unit, most in named if most is not None)
+
+
+_registries: Final[WeakSet[Turnstiles]] = WeakSet()
+
+
+def _after_fork() -> None:
+    for registry in tuple(_registries):
+        registry.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
