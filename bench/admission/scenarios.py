@@ -90,6 +90,7 @@ ALL: Final = (
     S("cap-500", 4, 450, all_of(at_once(500))),
     S("cap-20-slow", 20, 28_000, all_of(at_once(20))),
     S("cap-equal", 1, 720, all_of(at_once(30)), sigma=0.0),  # all come at once, and are answered at once
+    S("cap-tiny", 0.3, 1_300, all_of(at_once(5)), sigma=0.0),  # fewer than the first ten
     S("cap-steps", 4, 600, all_of(at_once(DOWN_UP)),
       falls_at=(200.0,), rises_at=(400.0,)),
     S("cap-shared", 4, 700, all_of(at_once(waves(140, 200, 70, 700)))),

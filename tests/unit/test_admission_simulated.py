@@ -14,6 +14,7 @@ from bench.admission.scenarios import BY_NAME
     [
         ("cap-200", 60, 0.88, 0.02),
         ("cap-equal", 100, 0.9, 0.05),
+        ("cap-tiny", 200, 0.85, 0.06),
         ("rpm-headers", 60, 0.85, 0.01),
         ("rpm-nothing", 60, 0.85, 0.03),
         ("knee-thrash", 120, 0.75, 0.0),

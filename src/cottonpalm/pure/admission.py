@@ -317,18 +317,19 @@ class Admission:
 
     def _revive(self, now: float, in_flight: int) -> None:
         """A probe was accepted."""
+        ordinal = self._probe.ordinal if self._probe is not None else in_flight + 1
         self._probing, self._probe = False, None
         self._gentle_from_s, self._gentle_until_s = now, now + self.trip_s
-        limit = self.concurrency.limit
-        if self._refused_probes < 2 or not self._blamed or in_flight >= DRAINED * limit:
+        if self._refused_probes < 2 or in_flight >= DRAINED * self.concurrency.limit:
             return
-        self.pace.off()
-        if (fits := self._stuck_above()) > in_flight:
+        if (fits := self._stuck_above()) >= ordinal:
+            self.pace.off()
             self.moved(fits, firm=True)
             self._wall, self._strikes = self.concurrency.limit, 0
-            return
-        self.concurrency.restart(max(1, in_flight))
-        self._restarted = in_flight
+        elif self._blamed:
+            self.pace.off()
+            self.concurrency.restart(max(1, in_flight))
+            self._restarted = in_flight
 
     def _stuck_above(self) -> int:
         """So many fit: probes above were refused as time passed, and one was accepted when fewer were in flight."""
