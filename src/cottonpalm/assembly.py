@@ -353,6 +353,7 @@ class Assembly:
             max_output_tokens=None if budget is None else budget.max_output_tokens,
             tighten=budget is None or budget.tighten,
             refuses_unbounded=self.refuses_unbounded,
+            has_fallbacks=bool(settings.fallbacks),
             classify=settings.classify,
             hooked=hooked,
             remembers=get_llm_cache() is not None or self._models_remember,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm.cli.chains import load_chain
-from cottonpalm.cli.model_options import check_url, keepable, parse_options
+from cottonpalm.cli.model_options import check_urls, keepable, parse_options
 from cottonpalm.cli.models import build_model
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.prompts import doubts, row_prompt
@@ -89,12 +89,12 @@ def test_options_that_may_hold_secrets_are_not_kept() -> None:
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://"])
 def test_a_base_url_must_be_whole(url: str) -> None:
     with pytest.raises(Problem, match="write the whole address"):
-        check_url(url)
+        check_urls([url])
 
 
 def test_a_password_in_the_base_url_is_refused_without_repeating_it() -> None:
     with pytest.raises(Problem) as caught:
-        check_url("https://me:secret@example.com/v1")
+        check_urls(["https://me:secret@example.com/v1"])
     assert "secret" not in str(caught.value)
 
 

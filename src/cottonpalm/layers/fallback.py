@@ -35,7 +35,7 @@ class Fallback:
         """The first good answer."""
         first: Exception | None = None
         for caller in self._callers:
-            item.caller = caller
+            item.caller, item.account.spare = caller, caller is not self._callers[-1]
             try:
                 return await inner(item)
             except Exception as exc:  # noqa: BLE001 - classified at once

@@ -8,6 +8,7 @@ from cottonpalm.providers.raised import (
     BudgetReached,
     CutAnswer,
     FilteredAnswer,
+    ProviderDown,
     SignatureExpired,
     dressed,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "BudgetReached",
     "CutAnswer",
     "FilteredAnswer",
+    "ProviderDown",
     "SignatureExpired",
     "classify",
     "dressed",

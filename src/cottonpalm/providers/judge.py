@@ -33,6 +33,7 @@ OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.FilteredAnswer, Kind.FAIL_ROW),
     (raised.BudgetBusy, Kind.TRANSIENT),
     (raised.BudgetReached, Kind.STOP_RUN),
+    (raised.ProviderDown, Kind.TRANSIENT),
     (raised.SignatureExpired, Kind.TRANSIENT),
     (raised.BrokenAnswer, Kind.TRANSIENT),
 )

@@ -32,6 +32,10 @@ class BudgetBusy(BudgetReached):
     """Money may come back, but a sync call on a running loop cannot wait for it; ask again later."""
 
 
+class ProviderDown(CottonpalmError):
+    """Nothing is answered there for now; the request was not sent, as its row has another chain to go to."""
+
+
 class SignatureExpired(CottonpalmError):
     """A signed request waited beyond its signature's life; it was not sent. Made anew, it may pass."""
 

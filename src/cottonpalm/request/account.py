@@ -69,6 +69,7 @@ class RowAccount:
         on_wire: requests sent and not yet answered.
         known: model calls that LangChain's own cache answered.
         closed: it is over; whoever still works for it is refused.
+        spare: another chain is left that may answer it.
         stay: at which of several endpoints it is; None: there is only one.
     """
 
@@ -98,6 +99,7 @@ class RowAccount:
         "partial",
         "priority",
         "run",
+        "spare",
         "spent",
         "stay",
         "truncated",
@@ -118,6 +120,7 @@ class RowAccount:
         self.model: str | None = None
         self.truncated = False
         self.partial: str | None = None
+        self.spare = run.has_fallbacks
         self.spent: Fault | None = None
         self.aside = False
         self.on_aside: Callable[[bool], None] | None = None
@@ -273,6 +276,7 @@ class RowAccount:
 
         Raises:
             Moved: it did.
+            ProviderDown: it goes to another chain.
         """
         stay = self.stay
         self.run.queue(+1)
@@ -281,9 +285,10 @@ class RowAccount:
         try:
             with (
                 nullcontext() if stay is None else stay.lining_up() as on_wait,
+                self._leaving_if_down(turnstile, on_wait) if self.spare else nullcontext(on_wait) as told,
                 self.idling() if paused else nullcontext(),
             ):
-                yield on_wait
+                yield told
         finally:
             self.run.queue(-1)
             if (measure := self.run.measure) is not None:
@@ -292,6 +297,27 @@ class RowAccount:
                 measure.waited("permit", now - began - paused_s)
                 if paused:
                     measure.waited("pause", paused_s)
+
+    @property
+    def divertible(self) -> bool:
+        """Where the provider is down, the row need not wait for it: another chain is left, and no other endpoint."""
+        return self.spare and (self.stay is None or self.stay.only_hope)
+
+    @contextmanager
+    def _leaving_if_down(
+        self, turnstile: Turnstile, also: Callable[[Place], None] | None
+    ) -> Iterator[Callable[[Place], None]]:
+        """The place in line is left if the provider turns out to be down: another chain may answer this row."""
+        diversion = self.run.diversion
+        with diversion.lining_up(self, turnstile) as mine:
+
+            def on_wait(place: Place) -> None:
+                mine.add(place)
+                if also is not None:
+                    also(place)
+                diversion.enter(turnstile, place)
+
+            yield on_wait
 
     @contextmanager
     def short_of_money(self) -> Iterator[None]:

@@ -21,11 +21,13 @@ from cottonpalm.providers import (
     BudgetReached,
     CutAnswer,
     FilteredAnswer,
+    ProviderDown,
     SignatureExpired,
     dressed,
 )
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.judge import judge, judge_status, never_sent
+from cottonpalm.request.diversion import check_up
 from cottonpalm.request.ending import Ending
 from cottonpalm.request.money import Money
 from cottonpalm.request.shapes import SIGNATURE_LIFE_S, Call
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.account import RowAccount, RunAccount
     from cottonpalm.request.replicas import Stay
+    from cottonpalm.request.turnstile import Permit
 
 Step: TypeAlias = tuple[Literal["money", "permit", "send", "sleep"], Any]
 FOREVER_S: Final = 1e9  # until the row is closed
@@ -143,11 +146,7 @@ def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Genera
     if stay is not None:
         stay.check()
     money = yield from _reserve(row, call, whole=tries.whole)
-    try:
-        permit = yield "permit", (call.key, tries.behind)
-    except BaseException:  # also a cancel in line
-        money.give_back()
-        raise
+    permit = yield from _permitted(row, call, tries, money)
     ending, kept = Ending(row, call, permit, money, stay), False
     try:
         _check_still_valid(row, call)
@@ -169,6 +168,22 @@ def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Genera
         if not kept:
             ending.abandon()
     return _finish(row, call, reply, judged) if then.sleep_s is None else then.sleep_s
+
+
+def _permitted(row: RowAccount, call: Call, tries: Tries, money: Money) -> Generator[Step, Any, Permit]:
+    """One's turn; where the provider is down and another chain may answer the row, that is not waited for."""
+    try:
+        if row.divertible:
+            check_up(row.run.turnstile(call.key))
+        permit: Permit = yield "permit", (call.key, tries.behind)
+    except ProviderDown as error:
+        money.give_back()
+        row.remember(call, Kept(error), Fault(Kind.TRANSIENT, "ProviderDown", str(error), cause=error))
+        raise
+    except BaseException:  # also a cancel in line
+        money.give_back()
+        raise
+    return permit
 
 
 def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any, Money]:
@@ -233,7 +248,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged:
     """Give the permit back with its verdict; what follows."""
     fault, answer, then = judged.fault, judged.answer, Next(None)
     if fault is not None:
-        then = _next(row.run, tries, ending, fault)
+        then = _next(row, tries, ending, fault)
     ending.over(
         fault,
         status=reply.status or None,
@@ -247,14 +262,18 @@ def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged:
     return then
 
 
-def _next(run: RunAccount, tries: Tries, ending: Ending, fault: Fault) -> Next:
-    """What follows a failure: another try here, or none, where the row has other endpoints to go to."""
-    turnstile, stay = run.turnstile(ending.call.key), ending.stay
+def _next(row: RowAccount, tries: Tries, ending: Ending, fault: Fault) -> Next:
+    """What follows a failure: another try here, or none, where the row has other endpoints or chains to go to."""
+    run, stay = row.run, ending.stay
+    turnstile = run.turnstile(ending.call.key)
     if stay is not None and stay.failing(
         fault, ending.number, dead=turnstile.circuit.is_open(turnstile.good)
     ):
         return tries.elsewhere(turnstile, probe=ending.probe)
-    then = tries.after(fault, run, turnstile, probe=ending.probe)
+    spare = row.divertible
+    then = tries.after(fault, run, turnstile, probe=ending.probe, spare=spare)
+    if spare and turnstile.circuit.is_open(turnstile.good):
+        run.diversion.send_away(turnstile.key)
     if stay is not None and then.sleep_s is None:
         stay.failed(fault)
     return then

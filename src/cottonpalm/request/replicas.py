@@ -204,6 +204,11 @@ class Stay:
         self._note(fault, number)
         return self._may_go(fault)
 
+    @property
+    def only_hope(self) -> bool:
+        """Every other endpoint fails."""
+        return not self._team.any_but(self.endpoint, lambda other: not other.health.ill)
+
     def leave(self, target: Endpoint | None = None) -> None:
         """Go elsewhere: all that waits here is sent away."""
         with self._team.lock:

@@ -14,6 +14,7 @@ from cottonpalm.model import PICO, BudgetShare, Fault, Kind
 from cottonpalm.providers import classify
 from cottonpalm.pure.alarms import Shares
 from cottonpalm.pure.outputs import Outputs
+from cottonpalm.request.diversion import Diversion
 from cottonpalm.request.spending import Spending
 from cottonpalm.request.timeouts import Timeouts
 
@@ -101,6 +102,7 @@ class RunAccount:
         max_output_tokens: int | None = None,
         tighten: bool = True,
         refuses_unbounded: bool = True,
+        has_fallbacks: bool = False,
         classify: Callable[[BaseException], Kind | str | Fault | None] | None = None,
         emit: Callable[[Event], None] | None = None,
         hooked: bool = True,
@@ -116,6 +118,7 @@ class RunAccount:
         self.max_output_tokens = max_output_tokens
         self.tighten = tighten
         self.refuses_unbounded = refuses_unbounded
+        self.has_fallbacks = has_fallbacks
         self.repeated = 0
         self.classify = classify
         self.emit = emit
@@ -134,6 +137,7 @@ class RunAccount:
         self.models_gated = False  # a model was seen whose requests it does not see
         self.last_fault: Fault | None = None
         self.team: Team | None = None
+        self.diversion = Diversion()
         self.measure: Measure | None = None  # told of requests and waits, where somebody measures the run
         self._waits_since = self._longest_wait_s = 0.0
         self._seen: dict[str, Turnstile] = {}

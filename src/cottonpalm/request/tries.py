@@ -57,7 +57,9 @@ class Tries:
     def __post_init__(self) -> None:
         self.seen = self.accepted
 
-    def after(self, fault: Fault, run: RunAccount, turnstile: Turnstile, *, probe: bool) -> Next:
+    def after(
+        self, fault: Fault, run: RunAccount, turnstile: Turnstile, *, probe: bool, spare: bool = False
+    ) -> Next:
         """What follows this fault.
 
         Args:
@@ -65,6 +67,7 @@ class Tries:
             run: whose rules hold.
             turnstile: of the key.
             probe: it was sent when no pause was on.
+            spare: its row has another chain left, which need not wait until this provider is up again.
         """
         if fault.kind is Kind.THROTTLE:
             return self._after_throttle(fault, run, turnstile.accepted)
@@ -72,8 +75,8 @@ class Tries:
             return Next(None)
         circuit = turnstile.circuit
         is_open = circuit.after(turnstile.good, turnstile.granted, first=not self.transient, probe=probe)
-        if is_open and not run.retry.count_all:
-            return self._while_open(circuit, probe)
+        if is_open and (spare or not run.retry.count_all):
+            return self._while_open(circuit, probe, spare)
         self.transient += 1
         if self._used_up(run.retry):
             return Next(None)
@@ -87,10 +90,13 @@ class Tries:
         is_open = circuit.after(turnstile.good, turnstile.granted, first=not self.transient, probe=probe)
         return Next(None, circuit.wait_s if is_open and probe else 0.0)
 
-    def _while_open(self, circuit: Circuit, probe: bool) -> Next:
-        """The provider is down, which is not the row's fault: it uses no try, and goes behind the others as a probe."""
+    def _while_open(self, circuit: Circuit, probe: bool, spare: bool) -> Next:
+        """The provider is down, which is not the row's fault: it uses no try, and goes behind the others as a probe.
+
+        One that has another chain goes there.
+        """
         self.behind = True
-        return Next(0.0, circuit.wait_s if probe else 0.0)
+        return Next(None if spare else 0.0, circuit.wait_s if probe else 0.0)
 
     def _after_throttle(self, fault: Fault, run: RunAccount, accepted: int) -> Next:
         pause_s = (

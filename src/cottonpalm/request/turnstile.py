@@ -203,6 +203,13 @@ class Turnstile(Waitroom[Permit]):
         """Tokens that a request may use: four bytes of its body each, and as many as answers had of late."""
         return input_bytes // BYTES_PER_TOKEN + self.admission.output_tokens(output_bound)
 
+    @property
+    def shut(self) -> bool:
+        """The provider counts as dead, and somebody asks already whether it still is, or nobody may yet."""
+        if not self.circuit.open or not self.circuit.is_open(self.good):
+            return False
+        return clock.now() < self.paused_until or (self._ramp > 0 and self._ramp_in_flight >= self._ramp)
+
     def vacancies(self) -> int:
         """Permits that a newcomer could have now, those who wait served before; below zero: so many are too few."""
         with self._lock:
