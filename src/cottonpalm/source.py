@@ -52,6 +52,10 @@ class PerRow:
     def __init__(
         self, given: Sequence[Any] | Callable[[Any], Any] | None, what: str, total: int | None
     ) -> None:
+        if given is not None and not callable(given) and not _is_list(given):
+            raise ConfigError(
+                f"{what} must be a list with one for each row, or a function of the row, not {type(given).__name__}"
+            )
         if given is not None and not callable(given) and total is not None and len(given) != total:
             raise ConfigError(f"{len(given)} {what} were given for {total} rows; give one for each row")
         self._given, self._what = given, what
@@ -67,6 +71,15 @@ class PerRow:
         if index >= len(given):
             raise ConfigError(f"row {index} has no value in {self._what}: only {len(given)} were given")
         return given[index]
+
+
+def _is_list(given: object) -> bool:
+    """A list, a tuple, an array of numbers; neither a text nor a dict, and nothing that can be read but once."""
+    return (
+        hasattr(given, "__len__")
+        and hasattr(given, "__getitem__")
+        and not isinstance(given, str | bytes | Mapping)
+    )
 
 
 class Reader:

@@ -387,6 +387,12 @@ def test_a_source_that_raises_ends_there_and_what_was_read_is_done_first() -> No
     assert virtual_run(collect()) == [("answer", 1), ("answer", 2), "the file is gone"]
 
 
+@pytest.mark.parametrize("given", [3, "high", {0: 1}, (n for n in (1, 2))])
+def test_priorities_that_are_no_list_are_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match="priorities must be a list with one for each row, or a function"):
+        virtual_run(BatchProcessor(Probe()).abatch([1, 2], priorities=given))
+
+
 @pytest.mark.parametrize("many", [1, 3])
 def test_a_wrong_number_of_priorities_or_ids_is_refused(many: int) -> None:
     processor = BatchProcessor(Probe())
