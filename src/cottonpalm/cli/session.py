@@ -69,7 +69,7 @@ def carry_out(job: Job, where: Where, screen: Screen) -> Code:
         Problem, ConfigError, StoreError: nothing was called yet; the message says what to mend.
     """
     with ExitStack() as stack:
-        if job.output == "-":  # holds data alone: what a chain prints, also while it is imported, goes aside
+        if job.output == "-" and sys.stdout is not None:  # data alone: what a chain prints goes aside
             stack.enter_context(redirect_stdout(sys.stderr))
         if _is_new(where.store):  # what is refused leaves no file behind
             _check_output(job, where, {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,8 +47,8 @@ class CostAwareBatchProcessor(Preset):
     Args:
         chain: any Runnable.
         budget_per_hour: US dollars in any 3,600 seconds.
-        **options: every keyword of `BatchProcessor`. Of a `budget=`, all but `per_hour` counts (`total`,
-            `on_exceed="wait"`); with one, requests that cannot be bounded are refused, as everywhere.
+        **options: every keyword of `BatchProcessor`. A `budget=` of yours gets this `per_hour`, and all who share
+            it spend from it; with one, requests that cannot be bounded are refused, as everywhere.
 
     Attributes:
         budget_per_hour: US dollars; may be changed at any time.
@@ -63,7 +62,8 @@ class CostAwareBatchProcessor(Preset):
                 f"budget_per_hour={budget_per_hour!r} must be a number of dollars, not negative"
             )
         given = options.get("budget")
-        self._budget = replace(given, per_hour=budget_per_hour) if given else Budget(per_hour=budget_per_hour)
+        self._budget: Budget = given or Budget(per_hour=budget_per_hour)
+        self._budget.per_hour = budget_per_hour
         super().__init__(chain, options | {"budget": self._budget})
         if given is None:
             self.processor.let_unbounded_pass()
