@@ -72,6 +72,7 @@ class Replicas:
                     raise
             finally:
                 self._team.depart(stay)
+                account.stay = None  # a fallback's requests are at none of these endpoints
             account.fresh()
 
     def _goes_elsewhere(self, stay: Stay, item: Item, exc: BaseException) -> bool:

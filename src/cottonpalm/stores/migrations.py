@@ -78,8 +78,9 @@ def check_ours(db: sqlite3.Connection, path: str) -> None:
     Raises:
         StoreError: says which of the two.
     """
-    (application_id,) = db.execute("PRAGMA application_id").fetchone()
+    # In this order: another process that makes the file just now commits both at once.
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (application_id,) = db.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID and (application_id or tables):
         raise StoreError(
             f"{path} is a database of another program: give cottonpalm a file of its own (--store)"
