@@ -285,7 +285,9 @@ class RowAccount:
         try:
             with (
                 nullcontext() if stay is None else stay.lining_up() as on_wait,
-                self._leaving_if_down(turnstile, on_wait) if self.spare else nullcontext(on_wait) as told,
+                self.run.diversion.lining_up(self, turnstile, on_wait)
+                if self.spare
+                else nullcontext(on_wait) as told,
                 self.idling() if paused else nullcontext(),
             ):
                 yield told
@@ -302,22 +304,6 @@ class RowAccount:
     def divertible(self) -> bool:
         """Where the provider is down, the row need not wait for it: another chain is left, and no other endpoint."""
         return self.spare and (self.stay is None or self.stay.only_hope)
-
-    @contextmanager
-    def _leaving_if_down(
-        self, turnstile: Turnstile, also: Callable[[Place], None] | None
-    ) -> Iterator[Callable[[Place], None]]:
-        """The place in line is left if the provider turns out to be down: another chain may answer this row."""
-        diversion = self.run.diversion
-        with diversion.lining_up(self, turnstile) as mine:
-
-            def on_wait(place: Place) -> None:
-                mine.add(place)
-                if also is not None:
-                    also(place)
-                diversion.enter(turnstile, place)
-
-            yield on_wait
 
     @contextmanager
     def short_of_money(self) -> Iterator[None]:

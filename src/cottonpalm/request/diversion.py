@@ -10,7 +10,7 @@ from cottonpalm.providers import ProviderDown, dressed
 from cottonpalm.request.waiting import RowClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cottonpalm.request.account import RowAccount
     from cottonpalm.request.turnstile import Turnstile
@@ -25,8 +25,15 @@ class Diversion:
         self._lock = threading.Lock()
 
     @contextmanager
-    def lining_up(self, row: RowAccount, turnstile: Turnstile) -> Iterator[set[Place]]:
-        """Gives where to put the place in line, so that it is left when the provider turns out to be down.
+    def lining_up(
+        self, row: RowAccount, turnstile: Turnstile, also: Callable[[Place], None] | None
+    ) -> Iterator[Callable[[Place], None]]:
+        """Gives what to call with a place in line, so that it is left when the provider turns out to be down.
+
+        Args:
+            row: whose request waits.
+            turnstile: where.
+            also: told of the place too.
 
         Raises:
             ProviderDown: it did.
@@ -34,22 +41,25 @@ class Diversion:
         with self._lock:
             places = self._places.setdefault(turnstile.key, set())
         mine: set[Place] = set()
+
+        def on_wait(place: Place) -> None:
+            mine.add(place)
+            if also is not None:
+                also(place)
+            with self._lock:
+                places.add(place)
+            if turnstile.shut and row.divertible:  # since it was looked at last
+                place.abandon()
+
         try:
-            yield mine
+            yield on_wait
         except RowClosed as closed:
-            if row.closed or not mine or (row.stay is not None and row.stay.left):
+            if row.closed or (row.stay is not None and row.stay.left):
                 raise
             raise down(turnstile) from closed
         finally:
             with self._lock:
                 places -= mine
-
-    def enter(self, turnstile: Turnstile, place: Place) -> None:
-        """This place is in line now."""
-        with self._lock:
-            self._places[turnstile.key].add(place)
-        if turnstile.shut:  # since it was looked at last
-            place.abandon()
 
     def send_away(self, key: str) -> None:
         """The provider is down: whoever waits there goes to another chain."""
