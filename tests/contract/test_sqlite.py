@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -347,3 +348,10 @@ def test_every_row_reported_done_survives_kill_nine(path: Path, reported: int) -
     store = SqliteStore(path)
     assert set(store.open_run("r", None).read(seen)) == set(seen)
     store.close()
+
+
+def test_a_store_made_by_several_at_once_is_each_ones_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(20):
+            for store in threads.map(open_store, [tmp_path / f"{number}.db"] * 4):
+                store.close()

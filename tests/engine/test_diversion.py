@@ -49,6 +49,7 @@ def test_the_fallback_answers_too_when_every_endpoint_is_down() -> None:
         )
         assert processor.batch(ROWS) == [f"answer to: {row}" for row in ROWS]
         assert good.requests == len(ROWS)
+        assert one.requests + two.requests < len(ROWS), "what the fallback answers makes no endpoint well"
 
 
 def test_the_first_is_used_again_once_it_is_up() -> None:
