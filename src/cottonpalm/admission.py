@@ -49,7 +49,8 @@ class Admission:
             return active < limit
         if account.grain == "row":
             return active < limit + spare
-        return waiting < spare and active < AHEAD * limit + spare
+        refused = account.refused  # they wait behind whoever is new
+        return waiting - refused < spare and active - refused < AHEAD * limit + spare
 
     @property
     def room(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,16 @@ if TYPE_CHECKING:
 
 
 class Provider(FlakyTransport):
-    """Answers after a random latency what `says(clock)` gives; the virtual clock starts at 0."""
+    """Answers after a random latency what `says(clock)` gives, or `of(request)`; the virtual clock starts at 0."""
 
-    def __init__(self, says: Callable[[float], Any], seed: int = 1, sigma: float = 0.6) -> None:
-        super().__init__(then=lambda _: says(clocks.now()))
+    def __init__(
+        self,
+        says: Callable[[float], Any],
+        seed: int = 1,
+        sigma: float = 0.6,
+        of: Callable[[Any], Any] | None = None,
+    ) -> None:
+        super().__init__(then=of or (lambda _: says(clocks.now())))
         self.rng, self.sigma = Random(seed), sigma
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -63,7 +70,8 @@ def go(provider: Provider, rows: int, **more: Any) -> tuple[list[Outcome], RunSt
         began = clocks.now()
         async with processor.astart([{"x": n} for n in range(rows)]) as run:
             try:
-                outcomes = [outcome async for outcome in run]
+                async for outcome in run:
+                    outcomes.append(outcome)  # noqa: PERF401 - kept where the run stops
             except RunStopped as stopped:
                 return outcomes, stopped, clocks.now() - began
         return outcomes, None, clocks.now() - began
@@ -188,6 +196,21 @@ def test_a_probe_that_failed_goes_behind_those_who_wait_and_not_behind_all_who_c
         return order
 
     assert virtual_run(main()) == ["high", "low", "probe", "later"]
+
+
+def test_rows_that_are_always_rejected_keep_nobody_else_from_being_asked() -> None:
+    poison = 20
+
+    def choosy(request: Any) -> Any:
+        number = int(json.loads(request.content)["messages"][0]["content"].split()[-1])
+        return 429 if number < poison else None
+
+    outcomes, stopped, _ = go(Provider(lambda _: None, of=choosy), 1_000)
+    assert stopped is None or stopped.reason == "stalled", (
+        "nobody can tell who is to blame when all are rejected"
+    )
+    assert sum(outcome.status == "ok" for outcome in outcomes) == 1_000 - poison
+    assert {outcome.error.kind for outcome in outcomes if outcome.error is not None} <= {Kind.THROTTLE}
 
 
 def test_calls_that_are_never_answered_cost_little_once_it_is_known_how_long_answers_take() -> None:

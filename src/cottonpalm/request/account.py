@@ -269,8 +269,13 @@ class RowAccount:
             self._tell_aside(back, False)
 
     @contextmanager
-    def in_line(self, turnstile: Turnstile) -> Iterator[Callable[[Place], None] | None]:
+    def in_line(
+        self, turnstile: Turnstile, *, refused: bool = False
+    ) -> Iterator[Callable[[Place], None] | None]:
         """Meanwhile one request waits at this turnstile; a pause there counts as sleep.
+
+        One that was `refused` while nobody was accepted keeps no new row from starting: else some rows that are
+        always refused would be all that is ever asked.
 
         Gives what to call with the place in line, where the row may leave it for another endpoint.
 
@@ -279,7 +284,7 @@ class RowAccount:
             ProviderDown: it goes to another chain.
         """
         stay = self.stay
-        self.run.queue(+1)
+        self.run.queue(+1, refused=+refused)
         began = clock.now()
         paused = turnstile.paused_until > began
         try:
@@ -292,7 +297,7 @@ class RowAccount:
             ):
                 yield told
         finally:
-            self.run.queue(-1)
+            self.run.queue(-1, refused=-refused)
             if (measure := self.run.measure) is not None:
                 now = clock.now()
                 paused_s = max(0.0, min(now, turnstile.paused_until) - began) if paused else 0.0

@@ -85,7 +85,7 @@ def _free_permit(row: RowAccount, call: Call, key: str, behind: bool) -> Permit 
 async def _permit(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
     turnstile = row.run.turnstile(key)
     row.drain()
-    with row.in_line(turnstile) as on_wait:
+    with row.in_line(turnstile, refused=behind) as on_wait:
         return await turnstile.aacquire(_claim(row, turnstile, behind), _ask(turnstile, call), on_wait)
 
 
@@ -94,7 +94,7 @@ def _permit_sync(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
     if runs_a_loop():
         return _force(row, call, key)
     turnstile = row.run.turnstile(key)
-    with row.in_line(turnstile) as also, row.parking(also) as on_wait:
+    with row.in_line(turnstile, refused=behind) as also, row.parking(also) as on_wait:
         return turnstile.acquire(_claim(row, turnstile, behind), on_wait, _ask(turnstile, call))
 
 

@@ -125,7 +125,7 @@ class RunAccount:
         self.hooked = hooked
         self.remembers = remembers
         self.grain: Grain = "unknown"
-        self.waiting = self.unpaid = 0
+        self.waiting = self.unpaid = self.refused = 0
         self.stopped: Fault | None = None
         self.on_change: Callable[[], None] = _nothing
         self.look: Callable[[RowAccount, Call], None] | None = None
@@ -235,11 +235,12 @@ class RunAccount:
         """Requests in flight at the turnstiles that this run uses."""
         return sum(turnstile.in_flight for turnstile in tuple(self._seen.values()))
 
-    def queue(self, change: int, unpaid: int = 0) -> None:
-        """One more or one less in line; `unpaid` likewise, where that is for money."""
+    def queue(self, change: int, *, unpaid: int = 0, refused: int = 0) -> None:
+        """One more or one less in line; `unpaid` and `refused` likewise, where it is for money, or once refused."""
         with self._lock:
             self.waiting += change
             self.unpaid += unpaid
+            self.refused += refused
         if change < 0:
             self.on_change()
 
