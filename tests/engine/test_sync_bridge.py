@@ -391,14 +391,20 @@ def test_synchronous_steps_work_at_exit_too(program: Callable[[str], subprocess.
     assert _end(ended) == ["8"]
 
 
-@pytest.mark.parametrize("endless", ["asyncio.sleep(3600)", "asyncio.to_thread(threading.Event().wait)"])
+@pytest.mark.parametrize("endless", ["forever()", "asyncio.to_thread(wait)"])
 def test_a_program_may_end_while_a_daemon_thread_still_waits(
     program: Callable[[str], subprocess.Popen[str]], endless: str
 ) -> None:
+    # Python itself may crash at its end while a thread is only being started: so this one is there first.
     ended = program(f"""
         started = threading.Event()
-        async def main():
+        async def forever():
             started.set()
+            await asyncio.sleep(3600)
+        def wait():
+            started.set()
+            threading.Event().wait()
+        async def main():
             await {endless}
         threading.Thread(target=lambda: bridge().wait(main()), daemon=True).start()
         started.wait()
