@@ -52,7 +52,11 @@ class Emitter:
         return self._writing + len(self._outcomes)
 
     async def drained(self) -> None:
-        """Flush, and wait until all that was put is durable and handed over."""
+        """Flush, and wait until all that was put is durable and handed over; on a closed loop nobody hears of it."""
+        if self._loop.is_closed():
+            self._under_way = False
+            self.flush()
+            return
         self.flush()
         await self._idle.wait()
 
@@ -66,7 +70,7 @@ class Emitter:
         self._outcomes.append(outcome)
         if len(rows) == 1:
             self._idle.clear()
-            if not self._under_way:
+            if not (self._under_way or self._loop.is_closed()):
                 self._timer = self._loop.call_later(GROUP_S, self.flush)
         elif len(rows) >= GROUP_ROWS:
             self.flush()

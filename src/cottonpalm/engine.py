@@ -104,7 +104,7 @@ class Engine:
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._task = asyncio.current_task()
         error: BaseException | None = None
-        loops.enter()
+        loops.enter(self._loop)
         if self.job.many:
             live.begin(self.account)
         try:
@@ -114,13 +114,16 @@ class Engine:
             self._stopping("interrupted", "it was left early")
             if not self._left:
                 raise
+        except GeneratorExit:
+            self._stopping("interrupted", "its event loop was closed")
+            raise
         except BaseException as exc:
             error = exc
             raise
         finally:
             live.end(self.account)
             try:
-                await loops.leave()
+                await loops.leave(self._loop)
             finally:  # also where a connection did not close, or a second cancel came: the reader waits for the end
                 self._end(error)
 
@@ -385,11 +388,9 @@ class Engine:
         if self._nudged or self._loop is None or self._finished:
             return
         self._nudged = True
-        if threading.get_ident() == self._thread:
-            self._loop.call_soon(self._turn)
-            return
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._turn)
+        here, loop = threading.get_ident() == self._thread, self._loop
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+            (loop.call_soon if here else loop.call_soon_threadsafe)(self._turn)
 
     def _turn(self) -> None:
         self._nudged = False

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm import clock
+from cottonpalm import clock, closed
 from cottonpalm.faults import ConfigError
 from cottonpalm.source import BLOCK
 
@@ -112,6 +112,8 @@ class ThreadFeed(Feed):
         """Stop reading. A source that blocks is let go of; its thread ends as soon as it lets go too."""
         self._closing = True
         self._asked.set()
+        if self._loop.is_closed():
+            return
         try:
             async with asyncio.timeout(LET_GO_S):
                 await self._ended.wait()
@@ -189,6 +191,9 @@ class AsyncFeed(Feed):
     async def aclose(self) -> None:
         """Stop reading and close the iterator."""
         self._closing = True
+        if self._loop.is_closed():
+            closed.end(self._task)
+            return
         self._task.cancel()
         await asyncio.wait([self._task])
         if self._soon is not None:
@@ -203,7 +208,7 @@ class AsyncFeed(Feed):
         try:
             await self._read()
         except BaseException as error:  # raised by the run, after what was read is done
-            if self._closing:
+            if self._closing or self._loop.is_closed():
                 raise
             self._hand_over()
             self.reader.error = self.reader.error or error

@@ -68,7 +68,10 @@ class Outbox:
         if self._asleep:
             self._event.set()
         if self._future is not None and not self._future.done():
-            self._future.set_result(None)
+            try:  # noqa: SIM105 - every outcome may pass here
+                self._future.set_result(None)
+            except RuntimeError:  # the loop is closed: nobody reads
+                pass
 
     async def put_piece(self, chunk: Piece) -> None:
         """Hand a piece over, on the run's loop; a slow reader slows the writer."""

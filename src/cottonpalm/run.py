@@ -10,6 +10,7 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm import closed
 from cottonpalm.settings import most_rows
 from cottonpalm.sync import bridge
 
@@ -175,6 +176,8 @@ class AsyncRun(BaseRun):
         """Leave the run; everything is settled when this returns."""
         self._lost.detach()
         self._engine.abort()
+        if self._task is not None and self._task.get_loop().is_closed():
+            return  # it has ended with its loop
         if self._task is not None:
             await asyncio.wait([self._task])
             if not self._task.cancelled():
@@ -185,3 +188,4 @@ class AsyncRun(BaseRun):
     def _begin(self) -> None:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._engine.main())
+            closed.watch(self._task, self._engine)

@@ -8,7 +8,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm import clock
+from cottonpalm import clock, closed
 from cottonpalm.faults import RowTimeout
 from cottonpalm.model import Item, Outcome, Parked
 from cottonpalm.request.account import ROW, RowAccount, RunAccount
@@ -174,13 +174,41 @@ class LocalExecutor:
             await self._ended
         finally:
             rows.closing = self._leaving = True
-            for worker in self._workers:
-                worker.cancel()
-            while self._workers:
-                await asyncio.wait(self._workers)
-                await asyncio.sleep(0)  # what they call when done takes them out
-            if self._deadlines is not None:
-                self._deadlines.close()
+            try:
+                await self._all_gone()
+            finally:
+                if self._loop.is_closed():
+                    self._end_all()
+                if self._deadlines is not None:
+                    self._deadlines.close()
+
+    async def _all_gone(self) -> None:
+        """Cancel what is under way, and wait for its end."""
+        if self._loop.is_closed():
+            return
+        for worker in self._workers:
+            worker.cancel()
+        while self._workers:
+            await asyncio.wait(self._workers)
+            await asyncio.sleep(0)  # what they call when done takes them out
+
+    def _end_all(self) -> None:
+        """The loop was closed: end all that is under way from outside, first what the rows' own tasks hold."""
+        self._rows.wake = lambda: None
+        for item in self._now.values():
+            if item.account is not None:
+                item.account.on_aside = item.account.on_short = None
+                item.account.close()
+        for task in closed.tasks_with(self._loop, ROW, self._is_mine):
+            closed.end(task)
+        workers, self._workers = self._workers, {}
+        for worker, unbegun in workers.items():
+            closed.end(worker)
+            if unbegun is not None:
+                self._rows.finish(unbegun, Outcome(unbegun.index, "skipped"))
+
+    def _is_mine(self, row: RowAccount | None) -> bool:
+        return row is not None and row.run is self._run
 
     def fill(self) -> None:
         """Start as many rows as may start now. Called after every change; never awaits."""
@@ -272,6 +300,8 @@ class LocalExecutor:
 
         Any other cancel came from the chain: a failed row.
         """
+        if self._loop.is_closed():
+            return True
         if task.cancelling() and not self._is_late(task):
             self._rows.closing = True
             if not self._leaving:

@@ -47,6 +47,9 @@ class DiskTier:
             if future.done() and not future.cancelled():
                 self._not_wanted(key, future.result())
             raise
+        except GeneratorExit:  # the loop is closed: whatever the thread has sent does not arrive
+            self._not_wanted(key, Turn.MINE)
+            raise
 
     def watch(self, content: bytes, heard: Callable[[Answer | None], None]) -> None:
         """Call `heard` with the answer that another process gets, or with None when nobody asks any more.

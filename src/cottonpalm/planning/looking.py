@@ -71,13 +71,13 @@ class Look:
 async def look_at(items: Sequence[Item], chain: Any, run: RunAccount) -> list[Look]:
     """Run the chain for each row up to its first requests, one row after the other. Nothing is sent."""
     threads = fingerprint.how_to_call(chain) == "threads"
-    looks = [Look() for _ in items]
-    loops.enter()
+    looks, loop = [Look() for _ in items], asyncio.get_running_loop()
+    loops.enter(loop)
     try:
         for number, item in enumerate(items):
             await _look(item, chain, RowAccount(run, number), looks[number], threads=threads)
     finally:
-        await loops.leave()
+        await loops.leave(loop)
     return looks
 
 

@@ -24,23 +24,24 @@ _runs: Final[Counter[int]] = Counter()  # runs under way per loop
 _lock: Final = threading.Lock()
 
 
-def enter() -> None:
-    """A run begins on the running loop."""
+def enter(loop: asyncio.AbstractEventLoop) -> None:
+    """A run begins on this loop."""
     with _lock:
-        _runs[id(asyncio.get_running_loop())] += 1
+        _runs[id(loop)] += 1
 
 
-async def leave() -> None:
-    """A run ends on the running loop; after the last one its twins are closed, unless the loop lasts for ever."""
-    running = asyncio.get_running_loop()
-    loop = id(running)
+async def leave(loop: asyncio.AbstractEventLoop) -> None:
+    """A run ends on this loop; after the last one its twins are closed, unless the loop lasts for ever.
+
+    On a closed loop nothing can be awaited any more: its twins are forgotten, as another loop may get its number.
+    """
     with _lock:
-        _runs[loop] -= 1
-        if _runs[loop] > 0 or getattr(running, "lasting", False):
+        _runs[id(loop)] -= 1
+        if _runs[id(loop)] > 0 or getattr(loop, "lasting", False):
             return
-        del _runs[loop]
-        twins = _twins.pop(loop, {})
-    for _, twin in twins.values():
+        del _runs[id(loop)]
+        twins = _twins.pop(id(loop), {})
+    for _, twin in twins.values() if not loop.is_closed() else ():
         await twin.aclose()
 
 
