@@ -13,9 +13,11 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import BatchProcessor, Budget, Cache
+from cottonpalm import BatchProcessor, Budget, Cache, clock
 from cottonpalm.assembly import ledger_of
-from cottonpalm.testing import FlakyTransport, Flaw, cancel_at, virtual_run
+from cottonpalm.stores import MemoryStore
+from cottonpalm.testing import FlakyTransport, Flaw, VirtualLoop, cancel_at, virtual_run
+from cottonpalm.testing.loop import WALL_START_S
 
 ROWS = 80
 
@@ -60,54 +62,103 @@ def cancelled_run(seed: int) -> dict[str, Any]:
     return virtual_run(_main(seed, Random(seed).randint(1, awaits)), seed)
 
 
-async def _main(seed: int, at: int) -> dict[str, Any]:
-    rng = Random(seed)
-    threads = set(threading.enumerate())  # of earlier tests, which may end meanwhile
-    client = httpx2.AsyncClient(transport=Wear(rng))
-    model = ChatOpenAI(
-        model="gpt-4o-mini", api_key="sk-not-a-key", http_async_client=client, timeout=20, max_tokens=50
-    )
-    chain = ChatPromptTemplate.from_template("say {x}") | model | StrOutputParser()
-    budget = Budget(total=rng.choice([1.0, 0.002]))
-    processor = BatchProcessor(
-        chain, budget=budget, cache=Cache(), timeout=30, item_timeout=200, concurrency=rng.choice([2, 8, 40])
-    )
-    rows = [{"x": rng.randrange(60)} for _ in range(ROWS)]
-    priorities = [rng.randrange(3) for _ in rows]
-    run = processor.astart(rows, priorities=priorities)
-    got: list[int] = []
+class Trial:
+    """One run with everything switched on, not begun yet."""
 
-    async def read() -> None:
-        async with run:
+    def __init__(self, seed: int, **more: Any) -> None:
+        self.rng = rng = Random(seed)
+        self._threads = set(threading.enumerate())  # of earlier tests, which may end meanwhile
+        self.client = httpx2.AsyncClient(transport=Wear(rng))
+        model = ChatOpenAI(
+            model="gpt-4o-mini",
+            api_key="sk-not-a-key",
+            http_async_client=self.client,
+            timeout=20,
+            max_tokens=50,
+        )
+        chain = ChatPromptTemplate.from_template("say {x}") | model | StrOutputParser()
+        self.budget = Budget(total=rng.choice([1.0, 0.002]))
+        self.processor = BatchProcessor(
+            chain,
+            budget=self.budget,
+            cache=Cache(),
+            timeout=30,
+            item_timeout=200,
+            concurrency=rng.choice([2, 8, 40]),
+            **more,
+        )
+        self.rows = [{"x": rng.randrange(60)} for _ in range(ROWS)]
+        self.got: list[int] = []
+        self.run = self.processor.astart(self.rows, priorities=[rng.randrange(3) for _ in self.rows])
+
+    async def read(self) -> None:
+        async with self.run as run:
             async for outcome in run:
-                got.append(outcome.index)
-                await asyncio.sleep(rng.random() / 10)
+                self.got.append(outcome.index)
+                await asyncio.sleep(self.rng.random() / 10)
 
+    def left(self) -> dict[str, int]:
+        """What it still holds, or did wrong."""
+        engine, ledger = self.run._engine, ledger_of(self.budget)
+        rows_seen = engine._rows
+        assert ledger is not None
+        turnstiles = [one for many in self.processor._assembly._turnstiles.values() for one in many]
+        return {
+            "emitted": len(self.got),
+            "twice": len(self.got) - len(set(self.got)),
+            "unsettled": 0 if rows_seen is None else rows_seen.begun - rows_seen.finished,
+            "active": 0 if rows_seen is None else rows_seen.active,
+            "permits": sum(turnstile.in_flight for turnstile in turnstiles),
+            "waiting": sum(turnstile.waiting for turnstile in turnstiles) + engine.account.waiting,
+            "reserved": ledger.reserved,
+            "overshoot": max(0, ledger.spent - round(self.budget.total * 10**12)),
+            "threads": len(set(threading.enumerate()) - self._threads),
+        }
+
+
+async def _main(seed: int, at: int) -> dict[str, Any]:
+    trial = Trial(seed)
     try:
-        cut = await cancel_at(at, read(), anywhere=True)
+        cut = await cancel_at(at, trial.read(), anywhere=True)
         awaits, cancelled = cut.awaits, cut.cancelled
     except Exception:
         awaits, cancelled = 10_000, False
-    await client.aclose()
+    await trial.client.aclose()
     await asyncio.sleep(0)
-    engine = run._engine
-    rows_seen, ledger = engine._rows, ledger_of(budget)
-    assert ledger is not None
-    turnstiles = [one for many in processor._assembly._turnstiles.values() for one in many]
     return {
         "awaits": awaits,
         "cancelled": cancelled,
-        "emitted": len(got),
-        "twice": len(got) - len(set(got)),
-        "unsettled": 0 if rows_seen is None else rows_seen.begun - rows_seen.finished,
-        "active": 0 if rows_seen is None else rows_seen.active,
-        "permits": sum(turnstile.in_flight for turnstile in turnstiles),
-        "waiting": sum(turnstile.waiting for turnstile in turnstiles) + engine.account.waiting,
-        "reserved": ledger.reserved,
-        "overshoot": max(0, ledger.spent - round(budget.total * 10**12)),
         "tasks": len(asyncio.all_tasks()) - 1,
-        "threads": len(set(threading.enumerate()) - threads),
+        **trial.left(),
     }
+
+
+def closed_run(seed: int) -> tuple[Trial, int]:
+    """Run once to the end to count its steps, then again and close the loop by hand after one of them.
+
+    Returns:
+        The run, and how many steps it did.
+    """
+    _, steps = _closed_after(10**9, seed)
+    return _closed_after(Random(seed).randint(1, steps), seed)
+
+
+def _closed_after(step: int, seed: int) -> tuple[Trial, int]:
+    loop = VirtualLoop()
+    clock.replace(loop.time, lambda: WALL_START_S + loop.time())
+    try:
+        trial = Trial(seed, store=MemoryStore(), run="a trial")
+        loop.at_step(step, loop.stop)
+        task = loop.create_task(trial.read())
+        task.add_done_callback(lambda _: loop.stop())
+        loop.run_forever()
+        if task.done():
+            task.exception()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain of our abuse
+    finally:
+        loop.close()
+        clock.replace()
+    return trial, loop.steps
 
 
 LEFT_BEHIND = (
@@ -125,4 +176,4 @@ LEFT_BEHIND = (
 
 def left_behind(result: dict[str, Any]) -> dict[str, Any]:
     """What of it is not zero."""
-    return {name: result[name] for name in LEFT_BEHIND if result[name]}
+    return {name: result[name] for name in LEFT_BEHIND if result.get(name)}
