@@ -2,8 +2,8 @@
 
 Closing a loop by hand cancels nothing. Its tasks stay as they are, with their permits, money and places in line, until
 the garbage collector comes by, which may be never. But `close` drops all timers, at once; so each run on a loop that
-can be closed sets one that is never due, and is ended when that is dropped: its coroutines are closed, as the collector
-would do it, and their `finally` blocks give everything back. A loop that is merely stopped keeps its timers.
+can be closed sets one that is never due, and is ended when that is dropped: a cancel is thrown into its coroutines, as
+their loop would have done it, and they give everything back. A loop that is merely stopped keeps its timers.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ T = TypeVar("T")
 log = logging.getLogger("cottonpalm")
 NEVER_S: Final = 1e9
 GRACE_S: Final = 5.0  # whoever closes the loop waits this long for what the rows' own code does at its end
-_TRIES: Final = (
-    10  # a coroutine that awaits something at its end has to be closed once more for each of these
-)
+_MOST_AWAITS: Final = 1_000  # at the end of one task: each of them is cancelled, too
 _NO_CONTEXT: Final = Context()
 
 
@@ -77,16 +75,19 @@ def _end(task: asyncio.Task[Any], work: Discardable) -> None:
 
 
 def end(task: asyncio.Task[Any]) -> None:
-    """Close the coroutine of a task whose loop is closed. What it raises in the end concerns nobody any more."""
+    """Cancel a task whose loop is closed, step by step to its end. What it raises there concerns nobody any more."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - no complaint: that is meant
     coroutine: Any = task.get_coro()
-    for _ in range(_TRIES):
+    context = _context_of(task)  # what its code has set there, it can take back only there
+    for _ in range(_MOST_AWAITS):
         try:
-            coroutine.close()
-        except BaseException:  # of the row's own code, which cannot await anything any more
-            log.debug("a task whose event loop was closed did not end in order", exc_info=True)
-        else:
+            context.run(coroutine.throw, asyncio.CancelledError())
+        except (StopIteration, asyncio.CancelledError):
             return
+        except BaseException:  # it expected its own loop, or to be in its own task
+            log.debug("a task whose event loop was closed did not end in order", exc_info=True)
+            return
+    log.warning("a task whose event loop was closed goes on awaiting, and is left as it is: %r", task)
 
 
 def tasks_with(
@@ -106,7 +107,7 @@ def _context_of(task: asyncio.Task[Any]) -> Context:
     if (ask := getattr(task, "get_context", None)) is not None:
         context: Context = ask()
         return context
-    return next((found for found in gc.get_referents(task) if isinstance(found, Context)), _NO_CONTEXT)
+    return next((found for found in gc.get_referents(task) if isinstance(found, Context)), Context())
 
 
 def _nothing() -> None:

@@ -110,13 +110,11 @@ class Engine:
         try:
             if not self._left:
                 await self._execute()
-        except asyncio.CancelledError:
-            self._stopping("interrupted", "it was left early")
+        except (asyncio.CancelledError, GeneratorExit):
+            dead = self._loop.is_closed()
+            self._stopping("interrupted", "its event loop was closed" if dead else "it was left early")
             if not self._left:
                 raise
-        except GeneratorExit:
-            self._stopping("interrupted", "its event loop was closed")
-            raise
         except BaseException as exc:
             error = exc
             raise

@@ -43,12 +43,11 @@ class DiskTier:
         self._answers.ask(key, self._read, partial(self._from_thread, key, future), claim=self._claims)
         try:
             return await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
+        except (asyncio.CancelledError, GeneratorExit):
+            if self._loop.is_closed():  # whatever the thread has sent does not arrive
+                self._not_wanted(key, Turn.MINE)
+            elif future.done() and not future.cancelled():
                 self._not_wanted(key, future.result())
-            raise
-        except GeneratorExit:  # the loop is closed: whatever the thread has sent does not arrive
-            self._not_wanted(key, Turn.MINE)
             raise
 
     def watch(self, content: bytes, heard: Callable[[Answer | None], None]) -> None:
