@@ -86,8 +86,16 @@ class RunMaking(SingleCalls):
 
 
 async def _on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
-    """Open on a thread. Whoever is cancelled meanwhile leaves nothing open behind."""
-    task = asyncio.ensure_future(asyncio.to_thread(opening))
+    """Open on a thread. Whoever is cancelled meanwhile, or whose loop is closed, leaves nothing open behind."""
+    loop = asyncio.get_running_loop()
+
+    def open_for_the_loop() -> Opened | None:
+        opened = opening()
+        if loop.is_closed():
+            let_go(opened)
+        return opened
+
+    task = asyncio.ensure_future(asyncio.to_thread(open_for_the_loop))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

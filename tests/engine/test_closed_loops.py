@@ -14,16 +14,17 @@ from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
 from cottonpalm.assembly import ledger_of
+from cottonpalm.stores import MemoryStore
 from cottonpalm.testing import virtual_run
 from tests.engine.cancels import closed_run, left_behind
+from tests.engine.helpers import double
 from tests.support import replies
 from tests.support.loopback import Loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
-    from cottonpalm.request.turnstile import Turnstile
     from tests.conftest import Eventually
 
 pytestmark = pytest.mark.core
@@ -39,12 +40,6 @@ def model(server: Loopback, **more: Any) -> ChatOpenAI:
 
 def text(server: Loopback) -> Any:
     return model(server) | StrOutputParser()
-
-
-def turnstile(processor: BatchProcessor) -> Turnstile | None:
-    """Of the requests."""
-    found = [one for many in processor._assembly._turnstiles.values() for one in many if "#" in one.key]
-    return found[0] if found else None
 
 
 def holds(processor: BatchProcessor) -> tuple[int, int]:
@@ -140,6 +135,69 @@ def test_the_run_in_the_store_is_free_for_the_next_and_what_was_answered_is_kept
         server.script(None)
         both_ways(processor, ROWS, RIGHT)
         assert sorted(server.counts.values()) == [1] * 8 + [2] * 4
+
+
+class SlowToOpen:
+    """A store that takes its time."""
+
+    def __init__(self) -> None:
+        self.asked, self.goes_on, self.within = threading.Event(), threading.Event(), MemoryStore()
+
+    def open_run(self, *args: Any, **more: Any) -> Any:
+        self.asked.set()
+        self.goes_on.wait(30)
+        return self.within.open_run(*args, **more)
+
+
+def test_a_run_that_was_still_being_opened_is_let_go(eventually: Eventually) -> None:
+    store: Any = SlowToOpen()
+    processor = BatchProcessor(double(), store=store, run="slow")
+    close_under(processor.abatch([1, 2]), store.asked.is_set)
+    store.goes_on.set()
+    eventually(lambda: [run.holder for run in store.within.runs()] == [None])
+    assert processor.batch([1, 2]) == [2, 4]
+
+
+def test_rows_of_runs_inside_rows_and_of_an_async_source_end_too() -> None:
+    with Loopback(script=lambda _: replies.held()) as server:
+        inner = BatchProcessor(text(server), concurrency=2)
+
+        async def source(row: str) -> AsyncIterator[str]:
+            for step in "ab":
+                yield f"{row} {step}"
+                await asyncio.sleep(0)
+
+        async def step(row: str) -> list[Any]:
+            async with inner.astart(source(row)) as run:
+                return sorted([outcome.output async for outcome in run])
+
+        outer = BatchProcessor(RunnableLambda(step), concurrency=3)
+        close_under(outer.abatch(ROWS), lambda: server.in_flight == 2 and holds(inner)[1])
+        assert (holds(inner), holds(outer)) == ((0, 0), (0, 0))
+        server.script(None)
+        both_ways(outer, ROWS, [[f"{answer} a", f"{answer} b"] for answer in RIGHT])
+        assert holds(inner) == (0, 0)
+
+
+def test_a_loop_may_be_closed_from_within_another() -> None:
+    with Loopback(script=lambda _: replies.held()) as server:
+        processor = BatchProcessor(text(server), concurrency=2)
+
+        async def main() -> list[Any]:
+            await asyncio.to_thread(drive)
+            loop.close()
+            server.script(None)
+            return await processor.abatch(ROWS)
+
+        def drive() -> None:
+            while server.in_flight < 2:
+                loop.run_until_complete(asyncio.sleep(0.002))
+
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(processor.abatch(ROWS))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain of our abuse
+        assert asyncio.run(main()) == RIGHT
+        assert holds(processor) == (0, 0)
 
 
 def test_a_batch_that_waits_already_goes_on() -> None:

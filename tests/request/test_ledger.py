@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from cottonpalm import closed
 from cottonpalm.request.ledger import Grant, Ledger, Limits, RowClosed, Waiter
 from tests.request.stage import Stage, restless  # noqa: F401 - a fixture
 
@@ -173,6 +174,30 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(more=st.integers(0, 500))
     def raise_the_ceiling(self, more: int) -> None:
         self.ledger.limits = Limits(self.ceiling + more)
+        self.stage.settle()
+        self.see_answers()
+
+    @rule(bounds=st.lists(st.integers(1, 300), min_size=1, max_size=4))
+    def close_a_loop(self, bounds: list[int]) -> None:
+        """Some of its tasks have their requests on the wire when it is closed by hand, others wait in line."""
+
+        async def send(bound: int) -> None:
+            if await self.ledger.agrant(bound):
+                self.reserved.append(bound)
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    self.reserved.remove(bound)
+                    self.spent += bound
+                    self.ledger.settle(bound, 0, bound)
+
+        loop = asyncio.new_event_loop()
+        tasks = [loop.create_task(send(bound)) for bound in bounds]
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        for task in tasks:
+            closed.end(task)
         self.stage.settle()
         self.see_answers()
 

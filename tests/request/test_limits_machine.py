@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from cottonpalm import closed
 from cottonpalm.model import Usage, Verdict
 from cottonpalm.pure.ceilings import MINUTE_S
 from cottonpalm.pure.limits import GROWTH, STEP, Concurrency
@@ -61,7 +62,7 @@ ACTIONS = st.one_of(
         st.sampled_from([0.0, 0.0, 0.0, 2.0, 20.0]),  # the wait the provider names
         QUOTAS,
     ),
-    st.tuples(st.just("close a loop"), st.integers(0, 400)),
+    st.tuples(st.just("close a loop"), st.integers(0, 400), st.booleans(), st.booleans()),
 )
 
 
@@ -90,8 +91,8 @@ class LimitsMachine(RuleBasedStateMachine):
     @rule(actions=st.lists(ACTIONS, min_size=1, max_size=5))
     def tick(self, actions: list[tuple]) -> None:
         self.limit_may_be = self.turnstile.limit
-        closing = [action[1] for action in actions if action[0] == "close a loop"]
-        closes = [self.wait_on_another_loop(ask) for ask in closing]
+        closing = [action[1:] for action in actions if action[0] == "close a loop"]
+        closes = [self.wait_on_another_loop(*about) for about in closing]
 
         def act() -> None:
             for name, *about in actions:
@@ -142,22 +143,38 @@ class LimitsMachine(RuleBasedStateMachine):
         self.turnstile.release(permit, verdict, pause_s, quotas=quotas, usage=usage)
         self.turnstile.release(permit, verdict, pause_s, quotas=quotas, usage=usage)  # does nothing
 
-    def close_a_loop(self, ask: int) -> None:
+    def close_a_loop(self, ask: int, stays: bool, collected: bool) -> None:
         """Nothing happens in the tick: its task lined up before, and its loop closes after it."""
 
-    def wait_on_another_loop(self, ask: int) -> Callable[[], None]:
+    def wait_on_another_loop(self, ask: int, stays: bool, collected: bool) -> Callable[[], None]:
+        """A task that takes a permit; one that `stays` holds it when its loop closes.
+
+        Then it is ended as we do it, or `collected` as garbage.
+        """
+
+        async def send() -> None:
+            permit = await self.turnstile.aacquire(0, ask)
+            self.took(permit, ask)
+            if stays:
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    if permit in self.held:
+                        self.held.remove(permit)
+                    self.turnstile.release(permit, Verdict.IGNORED)
+
         loop = asyncio.new_event_loop()
-        task = loop.create_task(self.turnstile.aacquire(0, ask))
+        task = loop.create_task(send())
         loop.call_soon(loop.stop)
         loop.run_forever()
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain of our abuse
 
         def close() -> None:
             loop.close()
-            if task.done():
-                self.took(task.result(), ask)
+            if collected:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain of our abuse
+                task.get_coro().close()  # type: ignore[union-attr]
             else:
-                task.get_coro().close()  # type: ignore[union-attr]  # as the garbage collector does it
+                closed.end(task)
 
         return close
 
