@@ -142,7 +142,7 @@ class Item:
     config: Any = None  # the row's RunnableConfig, or None
     key: bytes | None = None  # identity in the store: 16 bytes
     content: bytes | None = None  # hash of the row, as it is asked: 16 bytes
-    question: bytes | None = None  # the same of what the chain reads of it, where that is known to be less
+    question: bytes = b""  # the same of what the chain reads of it: what the cache goes by
     slot: int = -1
     stored: bytes | None = None  # the packed record of an earlier process, if it is done
     answer: Any = None  # set by the cache: what an equal row was answered

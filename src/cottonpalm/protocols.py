@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Inner: TypeAlias = Callable[[Item], Awaitable[Any]]
+Admitted: TypeAlias = Outcome | Parked | None  # what a gate says to a row
+Later: TypeAlias = Coroutine[Any, Any, Admitted]  # the same, once it is known
 
 
 class Gate(Protocol):
     """Stands round a row for every executor. `admit` -> None promises exactly one `settle` later."""
 
-    async def admit(self, item: Item) -> Outcome | Parked | None:
-        """None lets the row on; an Outcome answers it here; PARKED sets it aside until an equal row is done."""
+    def admit(self, item: Item) -> Admitted | Later:
+        """None lets the row on; an Outcome answers it here; PARKED sets it aside until an equal row is done.
+
+        A coroutine, awaited at once, says so where it takes time to know. Few rows need one, and all would pay for it.
+        """
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
         """Called once for each `admit` that said None, innermost gate first. PARKED undoes the admission."""

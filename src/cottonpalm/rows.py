@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 from cottonpalm.faults import CannotStore
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cottonpalm.feeds import Feed
     from cottonpalm.model import Event
     from cottonpalm.outbox import Outbox
-    from cottonpalm.protocols import Gate
+    from cottonpalm.protocols import Admitted, Gate, Later
     from cottonpalm.window import Window
 
 
@@ -115,18 +116,28 @@ class Rows:
         """Nothing is left that could still be let in."""
         return self.closing or (self.feed.done and not self._window and not self.parked)
 
-    def guarded(self, item: Item) -> bool:
-        """Whether `admit` has anything to ask; where it has not, it need not be awaited."""
-        return bool(self._gates) or item.broken is not None
+    def admit(self, item: Item) -> Admitted | Later:
+        """Ask the gates in order. None: go on, and every gate passed gets one settle from `finish`.
 
-    async def admit(self, item: Item) -> Outcome | Parked | None:
-        """Ask the gates in order. None: go on, and every gate passed gets one settle from `finish`."""
+        A coroutine says the same where a gate has to wait.
+        """
         item.passed = 0
         if item.broken is not None:
             return Outcome(item.index, "failed", error=item.broken)
         for gate in self._gates:
-            if (answer := await gate.admit(item)) is not None:
-                return answer
+            if (answer := gate.admit(item)) is not None:
+                return self._go_on(item, answer) if isinstance(answer, Coroutine) else answer
+            item.passed += 1
+        return None
+
+    async def _go_on(self, item: Item, answer: Later) -> Admitted:
+        """Wait for a gate, and ask those behind it."""
+        if (found := await answer) is not None:
+            return found
+        item.passed += 1
+        for gate in self._gates[item.passed :]:
+            if (found := await known(gate.admit(item))) is not None:
+                return found
             item.passed += 1
         return None
 
@@ -212,6 +223,11 @@ class Rows:
         return StoredRow(
             item.slot, item.key, item.content, status_code(outcome), record, outcome.cost_pico or 0
         )
+
+
+async def known(answer: Admitted | Later) -> Admitted:
+    """What a gate says, waited for if need be."""
+    return await answer if isinstance(answer, Coroutine) else answer
 
 
 def refuse(outcome: Outcome, exc: CannotStore) -> None:

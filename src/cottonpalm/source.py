@@ -205,7 +205,7 @@ class Reader:
             self.read += 1
             slot, key, content, _ = row.found
             again = Item(slot, row.row, row.id, key=key, content=content, slot=slot)
-            again.question = self._asked(row.row, None)
+            again.question = self._asked(row.row, None) or content
             return again
         index = self.read
         self.read += 1
@@ -227,7 +227,7 @@ class Reader:
         configurable = None if item.config is None else item.config.get("configurable")
         item.content = content_key(row, configurable, self._kwargs)
         item.key = item.content if item.id is None else id_key(item.id)
-        item.question = self._asked(row, configurable)
+        item.question = self._asked(row, configurable) or item.content
         if self._matcher is None:
             return item
         found = self._matcher.match(item.key, item.content)

@@ -12,6 +12,7 @@ from cottonpalm import clock, closed
 from cottonpalm.faults import RowTimeout
 from cottonpalm.model import Item, Outcome, Parked
 from cottonpalm.request.account import ROW, RowAccount, RunAccount
+from cottonpalm.rows import known
 
 if TYPE_CHECKING:
     import contextvars
@@ -266,8 +267,8 @@ class LocalExecutor:
         try:
             if self._deadlines is not None:
                 self._deadlines.start(task)
-            if self._rows.guarded(item) and (answer := await self._rows.admit(item)) is not None:
-                outcome = answer
+            answer = self._rows.admit(item)
+            if answer is not None and (outcome := await known(answer)) is not None:
                 return
             item.account = account = RowAccount(self._run, item.index, item.priority, self._parent)
             account.on_aside = partial(self._rows.aside, item)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.gates.disk import DiskTier
     from cottonpalm.model import Event
+    from cottonpalm.protocols import Admitted, Later
 
 OPT_OUT: Final = "cottonpalm_cache"  # in a config's metadata: False leaves the row out
 
@@ -48,25 +49,22 @@ class CacheGate:
         self.counts = CacheCounts()
         memory.open(self.counts)
         self._memory, self._chain, self._unpark = memory, chain, unpark
-        self._flights = memory.flights if shared else Flights()
+        self._flights = memory.flights if shared else Flights(memory.shelf)
         self._disk, self._tell = disk, tell
         self._asking: dict[Item, bytes] = {}  # rows that were let on, with their keys
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
-    async def admit(self, item: Item) -> Outcome | Parked | None:
+    def admit(self, item: Item) -> Admitted | Later:
         """A cached answer, PARKED behind an equal row in flight, or None: ask."""
         if item.answer is not None:
             return self._hit(item, item.answer, "flight")
         if item.config is not None and _opted_out(item.config):
             return None
-        key = self._chain + _asked(item)
-        if not self._flights.join(key, self, item):
-            return PARKED
-        if (answer := self._memory.get(key)) is not None:
-            self._flights.answered(key, answer)
-            return self._hit(item, answer, "memory")
-        if self._disk is not None and (found := await self._on_disk(item, key)) is not None:
-            return found
+        key = self._chain + item.question
+        if (known := self._flights.ask(key, self, item)) is not None:
+            return known if isinstance(known, Parked) else self._hit(item, known, "memory")
+        if self._disk is not None:
+            return self._on_disk(item, key, self._disk)
         self._asking[item] = key
         self.counts.misses += 1
         return None
@@ -77,13 +75,12 @@ class CacheGate:
             return
         if isinstance(outcome, Outcome) and outcome.status == "ok":
             answer = Answer.of(outcome)
-            self._memory.put(key, answer)
             if self._disk is not None:
-                self._disk.put(_asked(item), answer)
+                self._disk.put(item.question, answer)
             self._flights.answered(key, answer)
             return
         if self._disk is not None:
-            self._disk.release(_asked(item))
+            self._disk.release(item.question)
         self._flights.failed(key)
 
     def close(self) -> None:
@@ -123,22 +120,22 @@ class CacheGate:
 
     # -- the tier on disk
 
-    async def _on_disk(self, item: Item, key: bytes) -> Outcome | Parked | None:
+    async def _on_disk(self, item: Item, key: bytes, disk: DiskTier) -> Admitted:
         """The answer there, for whoever waits for this row's as well; PARKED where another process asks."""
-        assert self._disk is not None
         try:
-            found = await self._disk.ask(_asked(item))
+            found = await disk.ask(item.question)
         except BaseException:  # cancelled meanwhile
             self._flights.failed(key)
             raise
         if found is Turn.ELSEWHERE:
             self._flights.wait(key, self, item)
-            self._disk.watch(_asked(item), partial(self._heard, key))
+            disk.watch(item.question, partial(self._heard, key))
             return PARKED
         if isinstance(found, Answer):
-            self._memory.put(key, found)
             self._flights.answered(key, found)
             return self._hit(item, found, "disk")
+        self._asking[item] = key
+        self.counts.misses += 1
         return None
 
     def _heard(self, key: bytes, answer: Answer | None) -> None:
@@ -146,14 +143,7 @@ class CacheGate:
         if answer is None:
             self._flights.failed(key)
             return
-        self._memory.put(key, answer)
         self._flights.answered(key, answer)
-
-
-def _asked(item: Item) -> bytes:
-    asked = item.question or item.content
-    assert asked is not None
-    return asked
 
 
 def _opted_out(config: Any) -> bool:

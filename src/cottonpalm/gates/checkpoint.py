@@ -18,7 +18,7 @@ class CheckpointGate:
     def __init__(self, types: Mapping[str, type]) -> None:
         self._types = types
 
-    async def admit(self, item: Item) -> Outcome | None:
+    def admit(self, item: Item) -> Outcome | None:
         """The stored outcome, or None for a row that is still to be done."""
         if item.stored is None:
             return None

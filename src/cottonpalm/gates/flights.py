@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from cottonpalm.model import PARKED, Item, Parked
+
 if TYPE_CHECKING:
-    from cottonpalm.gates.memory import Answer
-    from cottonpalm.model import Item
+    from cottonpalm.gates.memory import Answer, Shelf
 
 
 class Waiting(Protocol):
@@ -35,24 +35,33 @@ class Flights:
     Every row that was told to wait is served, or let in again, exactly once, unless its run leaves before. After a
     failure one row of *each* run that waits is let in, and the first to come asks: a run whose reader has stopped
     reading cannot hold up the others.
+
+    Args:
+        shelf: where the answers are kept; its lock guards what is here as well, so that a question is either
+            answered or under way.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shelf: Shelf) -> None:
         self._flights: dict[bytes, _Flight | None] = {}  # None: it is asked, and nobody waits, as most are
-        self._lock = threading.Lock()
+        self._shelf, self._lock, self._answers = shelf, shelf.lock, shelf.answers
 
-    def join(self, key: bytes, where: Waiting, item: Item) -> bool:
-        """True: this row is the one to ask, and `answered` or `failed` must follow. False: it now waits."""
+    def ask(self, key: bytes, where: Waiting, item: Item) -> Answer | Parked | None:
+        """The answer; PARKED: the row now waits for it; None: it is the one to ask.
+
+        After None, `answered` or `failed` must follow.
+        """
         with self._lock:
+            if key in self._answers and (known := self._shelf.find(key)) is not None:
+                return known
             if key not in self._flights:
                 self._flights[key] = None
-                return True
+                return None
             flight = self._with_room(key)
             if not flight.led:
                 flight.led = True
-                return True
+                return None
             flight.waiting.setdefault(where, []).append(item)
-            return False
+            return PARKED
 
     def wait(self, key: bytes, where: Waiting, item: Item) -> None:
         """The row that was to ask waits as well: another process is asking."""
@@ -60,8 +69,9 @@ class Flights:
             self._with_room(key).waiting.setdefault(where, []).append(item)
 
     def answered(self, key: bytes, answer: Answer) -> None:
-        """Serve all who wait."""
+        """Keep the answer, and serve all who wait."""
         with self._lock:
+            self._shelf.keep(key, answer)
             flight = self._flights.pop(key)
         if flight is None:
             return

@@ -41,14 +41,10 @@ class Answer(NamedTuple):
     def of(cls, outcome: Outcome) -> Answer:
         """What is kept of a row that was answered now."""
         output = outcome.output
-        return cls(
-            output if type(output) in _IMMUTABLE else own(output),
-            clock.wall(),
-            outcome.usage,
-            outcome.cost_pico,
-            outcome.model,
-            outcome.truncated,
-        )
+        if type(output) not in _IMMUTABLE:
+            output = own(output)
+        kept = (output, clock.wall(), outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
+        return tuple.__new__(cls, kept)  # half the price of calling the class; every new answer passes here
 
     def for_row(self, index: int) -> Outcome:
         """The outcome of another row that asks the same: it cost nothing."""
@@ -63,6 +59,54 @@ class Answer(NamedTuple):
         )
 
 
+class Shelf:
+    """Answers by key: the least recently used goes first. Its methods are for whoever holds `lock`.
+
+    Args:
+        max_entries: answers kept.
+        ttl_s: seconds after which an answer is asked for again; None for never.
+
+    Attributes:
+        answers: all of them, the least recently used first; to look into.
+    """
+
+    def __init__(self, max_entries: int, ttl_s: float | None = None) -> None:
+        self.lock = threading.Lock()
+        self._max_entries, self._ttl_s = max_entries, ttl_s
+        self.answers: OrderedDict[bytes, Answer] = OrderedDict()
+
+    def find(self, key: bytes) -> Answer | None:
+        """The answer, now the most recently used; None where there is none, or it is too old."""
+        if (found := self.answers.get(key)) is None:
+            return None
+        if not self.is_fresh(found.born):
+            del self.answers[key]
+            return None
+        self.answers.move_to_end(key)
+        return found
+
+    def keep(self, key: bytes, answer: Answer) -> None:
+        """Keep an answer, now the most recently used."""
+        answers = self.answers
+        if key in answers:
+            answers.move_to_end(key)
+        answers[key] = answer
+        if len(answers) > self._max_entries:
+            answers.popitem(last=False)
+
+    def is_fresh(self, born: float) -> bool:
+        """Whether an answer of that time still counts."""
+        return self._ttl_s is None or clock.wall() - born < self._ttl_s
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether `find` would find it; needs no lock."""
+        found = self.answers.get(key)
+        return found is not None and self.is_fresh(found.born)
+
+
 class CacheMemory:
     """What all runs share that were given the same `Cache`: its answers, and the questions under way. Thread-safe.
 
@@ -71,12 +115,14 @@ class CacheMemory:
         ttl_s: seconds after which an answer is asked for again; None for never.
         disk: the tier on disk, or None.
 
+    Attributes:
+        shelf: the answers.
+        flights: the questions under way, of all runs that may wait for each other.
     """
 
     def __init__(self, max_entries: int, ttl_s: float | None = None, disk: Answers | None = None) -> None:
-        self.flights, self.disk = Flights(), disk
-        self._max_entries, self._ttl_s = max_entries, ttl_s
-        self._answers: OrderedDict[bytes, Answer] = OrderedDict()
+        self.shelf, self.disk = Shelf(max_entries, ttl_s), disk
+        self.flights = Flights(self.shelf)
         self._runs: list[CacheCounts] = []  # of those under way
         self._hits = self._misses = 0  # of those that are over
         self._lock = threading.Lock()
@@ -107,37 +153,10 @@ class CacheMemory:
             return self._misses + sum(counts.misses for counts in self._runs)
 
     def __len__(self) -> int:
-        return len(self._answers)
+        return len(self.shelf)
 
     def __contains__(self, key: bytes) -> bool:
-        found = self._answers.get(key)
-        return found is not None and self.is_fresh(found.born)
-
-    def get(self, key: bytes) -> Answer | None:
-        """The answer, now the most recently used; None where there is none, or it is too old."""
-        if key not in self._answers:
-            return None
-        with self._lock:
-            if (found := self._answers.get(key)) is None:
-                return None
-            if not self.is_fresh(found.born):
-                del self._answers[key]
-                return None
-            self._answers.move_to_end(key)
-            return found
-
-    def put(self, key: bytes, answer: Answer) -> None:
-        """Keep an answer."""
-        with self._lock:
-            if key in self._answers:
-                self._answers.move_to_end(key)
-            self._answers[key] = answer
-            while len(self._answers) > self._max_entries:
-                self._answers.popitem(last=False)
-
-    def is_fresh(self, born: float) -> bool:
-        """Whether an answer of that time still counts."""
-        return self._ttl_s is None or clock.wall() - born < self._ttl_s
+        return key in self.shelf
 
 
 def own(output: Any) -> Any:

@@ -39,7 +39,7 @@ class Base:
         memory, digest, lasting = self.memory, self.digest, self.lasting
         if memory is None:
             return set()
-        contents = [item.question or item.content or b"" for item in items]
+        contents = [item.question for item in items]
         found = {place for place, content in enumerate(contents) if digest + content in memory}
         if memory.disk is not None and lasting is not None:
             present = await asyncio.to_thread(

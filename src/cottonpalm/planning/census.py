@@ -63,10 +63,8 @@ def _counts(found: Census, item: Item, *, once: bool) -> bool:
     if item.broken is not None:
         found.unreadable += 1
         return False
-    asked = item.question or item.content
-    assert asked is not None
     before = found.distinct.repeats
-    found.distinct.add(asked)
+    found.distinct.add(item.question)
     return not once or found.distinct.repeats == before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakSet
 
 from cottonpalm import clock
 from cottonpalm.model import PICO
@@ -38,6 +39,11 @@ class Limits(NamedTuple):
     wait: bool = False
 
 
+def _plain(limits: Limits) -> int:
+    """The ceiling where there is nothing but one; -1 else."""
+    return -1 if limits.total is None or limits.per_hour is not None else limits.total
+
+
 class Wanted(NamedTuple):
     """One request for money, and whose account it goes to."""
 
@@ -68,8 +74,10 @@ class Ledger(Waitroom[int]):
         self.in_flight = 0
         self.overshoot = 0
         self._limits = limits if isinstance(limits, Limits) else Limits(limits)
+        self._plain = _plain(self._limits)
         self._hour = Hour()
         self._settled = 0  # requests, for the mean cost of one
+        self._accounts: WeakSet[Spending] = WeakSet()  # of the runs
         self._own = Spending()  # the account of those who name none
         self._counted: dict[str, int] = {}  # what of each attached run is in `spent`
         self._again_s: float | None = None  # after which time alone may help the first in line
@@ -83,12 +91,15 @@ class Ledger(Waitroom[int]):
     @limits.setter
     def limits(self, limits: Limits) -> None:
         with self._lock:
-            self._limits = limits
+            self._limits, self._plain = limits, _plain(limits)
+            for account in self._accounts:
+                account.alarm = 0.0
             served, alerted = self._serve_all()
         self._tell(served, alerted)
 
     def attach(self, account: Spending) -> None:
-        """Count what a run has spent in earlier lives, once per run."""
+        """A run begins. Count what it has spent in earlier lives, once per run."""
+        self._accounts.add(account)
         if not (earlier := account.earlier).account:
             return
         with self._lock:
@@ -106,10 +117,11 @@ class Ledger(Waitroom[int]):
         The quick way, for all but the last requests of a run.
         """
         with self._lock:
-            total, per_hour, _ = self._limits
-            if self.waiting or total is None or per_hour is not None:
+            if self.spent + self.reserved + FAR * amount > self._plain or self.waiting:
                 return False
-            if total - self.spent - self.reserved < FAR * amount or not account.take(amount):
+            if not account.lasting:
+                account.reserved += amount
+            elif not account.take(amount):
                 return False
             self.reserved += amount
             self.in_flight += 1
@@ -170,8 +182,8 @@ class Ledger(Waitroom[int]):
             account.lease(ask.most, self._limits.total, stands.set)
             stands.wait()
 
-    def settle(self, amount: int, reported: int, uncertain: int = 0, account: Spending | None = None) -> None:
-        """Give a reservation back and book what was spent.
+    def settle(self, amount: int, reported: int, uncertain: int = 0, account: Spending | None = None) -> bool:
+        """Give a reservation back and book what was spent. Says whether the account's alarm is reached.
 
         Args:
             amount: what was reserved.
@@ -189,12 +201,14 @@ class Ledger(Waitroom[int]):
                 self._settled += 1
                 if cost > amount:
                     self.overshoot += cost - amount
-                if account.earlier.account or self._limits.per_hour is not None:
+                if account.lasting or self._plain < 0:
                     self._book(account, cost)
+            alarm = self.spent >= account.alarm
             if not (self.waiting or self._lost):
-                return
+                return alarm
             served, alerted = self._serve_all()
         self._tell(served, alerted)
+        return alarm
 
     def _book(self, account: Spending, cost: int) -> None:
         """Take note of whose it was, where that outlives the process, and of when, where that counts."""
@@ -212,6 +226,10 @@ class Ledger(Waitroom[int]):
             return 0.0
         with self._lock:
             return self._hour.used(clock.now()) / max(1, per_hour)
+
+    def reached_at(self, share: float) -> float:
+        """What will be spent when that much of the budget is; 0 where only time will tell."""
+        return share * self._plain if self._plain >= 0 else 0.0
 
     def left(self) -> int | None:
         """What is neither spent nor reserved, now; None without a limit."""

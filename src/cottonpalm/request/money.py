@@ -180,8 +180,8 @@ class Money:
         run, reserved = self._run, self.reserved
         self.reserved = 0
         if run.ledger is not None:
-            run.ledger.settle(reserved, reported, uncertain, run.spending)
-            run.spent_more(run.ledger)
+            if run.ledger.settle(reserved, reported, uncertain, run.spending):
+                run.spent_more(run.ledger)
         elif reported or uncertain:
             run.spending.book(reported, uncertain)
         cost: int | None = None

@@ -332,6 +332,7 @@ class RunAccount:
         """A request was booked: tell of a share of the budget that is reached now."""
         if (share := ledger.share()) >= self._shares.next:
             self._tell_share(share)
+        self.spending.alarm = ledger.reached_at(self._shares.next)
 
     def _tell_share(self, share: float) -> None:
         ledger = self.ledger

@@ -36,12 +36,16 @@ class Spending:
     Attributes:
         earlier: what the run had spent before this process, as the store has it; its `account` is "" without one.
         reported, uncertain, reserved: by this process.
+        lasting: it outlives the process, so that a lease has to cover what is reserved.
+        alarm: what must be spent of the budget before the run has to hear of it.
         unbounded: requests without an answer whose cost could not be bounded.
         failure: what kept a lease from becoming durable.
     """
 
     def __init__(self, store: RunStore | None = None, *, timed: bool = False) -> None:
         self._store, self._timed = store, timed
+        self.lasting = store is not None
+        self.alarm = 0.0
         self._steps: dict[int, int] = {}  # spent and not yet in the store, by wall-clock step
         self.earlier = Spent("") if store is None else self._accounted(store.spent())
         self.reported = self.uncertain = self.reserved = self.unbounded = 0
@@ -79,7 +83,7 @@ class Spending:
 
     def take(self, amount: int) -> bool:
         """Reserve, unless a lease has to be thought of first."""
-        if self._store is not None and (not self.covers(amount) or self.wants_lease(amount, None)):
+        if not self.covers(amount) or self.wants_lease(amount, None):
             return False
         self.reserved += amount
         self._granted += amount
