@@ -35,12 +35,12 @@ from tests.support.replies import Request, fails, ok, too_many
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROWS: Final = 2_000
-DISTINCT: Final = 1_300
+ROWS: Final = 1_000
+DISTINCT: Final = 650
 MODEL: Final = "gpt-4o-mini"
 POLICY = RetryPolicy(transient_tries=TRIES, throttle_tries=4, base_s=0.001, cap_s=0.02)
 TIMEOUT_S: Final = 2.0  # for the rows that hang; all other answers come at once
-FIRST_BUDGET: Final = 0.004  # dollars: for about half of the rows
+FIRST_BUDGET: Final = 0.002  # dollars: for about half of the rows
 
 
 def chain_of(server: Loopback, **more: Any) -> Any:
