@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.admission.calls import Workload
     from langchain_openai import ChatOpenAI
 
-ROWS: Final = 10_000  # more than any of the scenarios lets through
+ROWS_PER_S: Final = 200  # more than any of the scenarios lets through
 
 
 def texts(workload: Workload) -> Iterator[str]:
@@ -31,7 +31,7 @@ def texts(workload: Workload) -> Iterator[str]:
 def model(url: str) -> ChatOpenAI:
     from langchain_openai import ChatOpenAI
 
-    return ChatOpenAI(model="gpt-4o-mini", base_url=url, api_key="not-a-key")
+    return ChatOpenAI(model="gpt-4o-mini", base_url=url)
 
 
 def processor(url: str, rows: list[str], _folder: Path) -> None:
@@ -50,7 +50,6 @@ def command(url: str, rows: list[str], folder: Path) -> None:
     """Becomes the command line's process."""
     table = folder / "rows.jsonl"
     table.write_bytes(b"".join(orjson.dumps({"text": row}) + b"\n" for row in rows))
-    os.environ["OPENAI_API_KEY"] = "not-a-key"
     os.chdir(folder)
     given = ["--model", "openai:gpt-4o-mini", "--base-url", url, "--prompt", "{text}"]
     os.execv(
@@ -70,7 +69,9 @@ def main() -> None:
     options.add_argument("folder", type=Path)
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
-    rows = list(islice(texts(BY_NAME[given.scenario].workload(given.seed)), ROWS))
+    os.environ["OPENAI_API_KEY"] = "not-a-key"
+    scenario = BY_NAME[given.scenario]
+    rows = list(islice(texts(scenario.workload(given.seed)), int(ROWS_PER_S * scenario.horizon_s)))
     CLIENTS[given.client](given.url, rows, given.folder)
 
 

@@ -1,14 +1,19 @@
-"""The turnstile itself, as the simulator's client: the same code that runs in a batch."""
+"""The turnstile itself, as the simulator's client: the same code that runs in a batch, and decides what follows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from cottonpalm.config import AdaptiveConcurrency
-from cottonpalm.model import Usage, Verdict
-from cottonpalm.providers.hints import wait_s
+from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
+from cottonpalm.model import Usage
+from cottonpalm.providers.judge import judge_status
+from cottonpalm.providers.openai import Chat
 from cottonpalm.providers.quotas import read_quotas
-from cottonpalm.pure.backoff import backoff_s, hinted_s
+from cottonpalm.pure.prices import PriceBook
+from cottonpalm.request.ending import verdict_of
+from cottonpalm.request.run import RunAccount
+from cottonpalm.request.tries import Tries
 from cottonpalm.request.turnstile import Permit, Turnstiles
 
 if TYPE_CHECKING:
@@ -16,37 +21,55 @@ if TYPE_CHECKING:
 
     from bench.admission.calls import Call, Reply
 
+KEY: Final = "simulated"
+
+
+@dataclass(slots=True)
+class Held:
+    """What a call has of us: its permit, or its place in line, and what it has used up."""
+
+    tries: Tries
+    permit: Permit | None = None
+
 
 class Ours:
     """Asks the turnstile for a permit for each call and gives it back with what came."""
 
     def __init__(self, rng: Random) -> None:
-        self._rng = rng
-        self.turnstile = Turnstiles(AdaptiveConcurrency()).of("simulated")
+        self.run = RunAccount(
+            turnstiles=Turnstiles(AdaptiveConcurrency()),
+            ledger=None,
+            prices=PriceBook(),
+            retry=RetryPolicy(),
+            timeout_s=600.0,
+        )
+        self.run.rng = rng
+        self.turnstile = self.run.turnstile(KEY)
 
     def may_send(self, now: float, call: Call) -> bool:
         ask = call.tokens_in + self.turnstile.admission.output_tokens(None)  # as `Turnstile.estimate` has it
-        permit = self.turnstile.try_acquire(ask=ask)
-        call.held = permit
-        return permit is not None
+        if (permit := self.turnstile.try_acquire(ask=ask)) is None:
+            return False
+        if not isinstance(call.held, Held):
+            call.held = Held(Tries(accepted=self.turnstile.accepted))
+        call.held.permit = permit
+        self.run.allowance.request()
+        return True
 
     def look_again_at(self, now: float) -> float | None:
         again_s = self.turnstile.look_again_s()
         return None if again_s is None else now + again_s
 
     def came(self, now: float, call: Call, reply: Reply) -> tuple[int, float | None]:
-        permit = call.held
-        assert isinstance(permit, Permit)
-        quotas = read_quotas(reply.headers)
+        held, turnstile, quotas = call.held, self.turnstile, read_quotas(reply.headers)
+        assert isinstance(held, Held)
+        assert held.permit is not None
         if reply.status == 200:
             usage = Usage(call.tokens_in, call.tokens_out)
-            self.turnstile.release(permit, Verdict.SUCCESS, quotas=quotas, usage=usage)
+            turnstile.release(held.permit, verdict_of(None, 200), quotas=quotas, usage=usage)
             return 1, None
-        if reply.status in (429, 503, 529):
-            hint = wait_s(reply.headers, "")
-            pause_s = 0.0 if hint is None else hinted_s(hint, self._rng)
-            verdict = Verdict.DROPPED if reply.status == 429 else Verdict.OVERLOADED
-            self.turnstile.release(permit, verdict, pause_s, quotas=quotas)
-            return 0, 0.0
-        self.turnstile.release(permit, Verdict.IGNORED)
-        return 0, backoff_s(call.tries, 1.0, 60.0, self._rng)
+        fault = judge_status(Chat(), reply.status, reply.headers, b"")
+        probe = held.permit.at_s >= turnstile.paused_until
+        then = held.tries.after(fault, self.run, turnstile, probe=probe)
+        turnstile.release(held.permit, verdict_of(fault, reply.status), then.pause_s, quotas=quotas)
+        return 0, then.sleep_s

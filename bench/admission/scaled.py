@@ -1,63 +1,59 @@
-"""The same kinds of provider with a minute scaled to a few seconds, small enough for real HTTP on two cores.
+"""The scenarios at a scale for real HTTP on two cores. The simulator and the server over HTTP are given the same ones.
 
-Each lets at most a hundred requests through per second, so that our own CPU does not bind, and runs for fifty round
-trips. The simulator and the server over HTTP are given the same ones.
+At most a hundred requests are let through in a second, so that our own CPU does not bind. The lengths are such that
+the simulator's own seeds come to within a few points of each other: what reacts to a limit that moves counts calls,
+so the smaller the limit, the more round trips it takes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from bench.admission.limits import Window
-from bench.admission.provider import Outage
-from bench.admission.scenarios import Scenario, all_of, at_once, rpm, tpm, waves
-from bench.admission.servers import Knee
+from bench.admission import scenarios
+from bench.admission.scale import WHOLE, Scale
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from random import Random
+_TENTH: Final = Scale(faster=10, smaller=8)  # a minute takes six seconds
+_FEWER: Final = Scale(faster=10, smaller=10)
+_SHARED: Final = Scale(faster=5, smaller=7)
+_CAP: Final = Scale(faster=10, smaller=5)
+_HALF: Final = Scale(faster=2, smaller=2)
+_TENFOLD: Final = Scale(faster=10)
 
-    from bench.admission.limits import Limit
-
-MINUTE_S: Final = 6.0  # what a full bucket takes to fill: the minute, scaled to a tenth
-TRIP_S: Final = 0.6  # median time of an answer
-HORIZON_S: Final = 30.0
-
-
-def _window(most: float) -> Callable[[Random], Limit]:
-    return lambda _rng: Window([(0.0, most)], window_s=MINUTE_S)
-
-
-def _rpm(per_s: float, **more: object) -> Callable[[Random], Limit]:
-    return rpm(60 * per_s, burst_s=MINUTE_S, **more)
-
-
-def _tpm(per_s: float) -> Callable[[Random], Limit]:
-    return tpm(60 * per_s, burst_s=MINUTE_S)
-
-
-def _steps(per_s: float, then: float) -> list[tuple[float, float]]:
-    return [(0.0, 60 * per_s), (HORIZON_S / 3, 60 * then), (HORIZON_S * 2 / 3, 60 * per_s)]
-
-
-_CAP_STEPS: Final = [(0.0, 60.0), (HORIZON_S / 3, 20.0), (HORIZON_S * 2 / 3, 60.0)]
-_AS_SCALED: Final = {"median_s": TRIP_S, "horizon_s": HORIZON_S}
-S: Final = Scenario
-SCALED: Final = (
-    S("cap-60", **_AS_SCALED, limits=all_of(at_once(60))),
-    S("cap-10-slow", 2.0, 60.0, all_of(at_once(10))),
-    S("cap-steps", **_AS_SCALED, limits=all_of(at_once(_CAP_STEPS))),
-    S("cap-shared", **_AS_SCALED, limits=all_of(at_once(waves(40, 60, 6, HORIZON_S)))),
-    S("rpm-headers", **_AS_SCALED, limits=all_of(_rpm(60)), says="headers"),
-    S("rpm-retry-after", **_AS_SCALED, limits=all_of(_rpm(60)), says="retry-after"),
-    S("rpm-nothing", **_AS_SCALED, limits=all_of(_rpm(60))),
-    S("rpm-steps-headers", **_AS_SCALED, limits=all_of(rpm(_steps(75, 25), burst_s=MINUTE_S)), says="headers"),
-    S("tpm-headers", **_AS_SCALED, limits=all_of(_tpm(45_000)), says="headers"),
-    S("tpm-nothing", **_AS_SCALED, limits=all_of(_tpm(45_000))),
-    S("window-headers", **_AS_SCALED, limits=all_of(_window(360)), says="headers"),
-    S("knee-flat", **_AS_SCALED, server=lambda: Knee(40), knee=40),
-    S("knee-thrash", **_AS_SCALED, server=lambda: Knee(40, thrash=0.3), knee=40),
-    S("errors-500", **_AS_SCALED, limits=all_of(at_once(60)), outages=(Outage(10, 12, 0.5, 500),)),
-    S("mixed-headers", **_AS_SCALED, limits=all_of(_rpm(70), _tpm(45_000), at_once(80)), says="headers"),
-)  # fmt: skip
+SCALES: Final[dict[str, tuple[Scale, float]]] = {  # and for how many seconds
+    "cap-200": (_CAP, 30),
+    "cap-500": (WHOLE, 60),
+    "cap-20-slow": (_TENFOLD, 40),
+    "cap-equal": (WHOLE, 30),
+    "cap-alike": (WHOLE, 30),
+    "cap-tiny": (WHOLE, 30),
+    "cap-steps": (Scale(faster=4, smaller=3), 150),
+    "cap-shared": (Scale(faster=4, smaller=2), 60),
+    "cap-shared-fast": (Scale(faster=3, smaller=1.5), 60),
+    "rpm-headers": (_TENTH, 30),
+    "rpm-retry-after": (_TENTH, 30),
+    "rpm-nothing": (_TENTH, 30),
+    "rpm-small-burst": (_HALF, 45),
+    "rpm-charged": (_HALF, 40),
+    "rpm-shared-headers": (_SHARED, 40),
+    "rpm-shared-nothing": (_SHARED, 60),
+    "rpm-steps-headers": (_FEWER, 60),
+    "rpm-steps-nothing": (_FEWER, 60),
+    "tpm-headers": (_TENTH, 30),
+    "tpm-retry-after": (_TENTH, 30),
+    "tpm-nothing": (_TENTH, 30),
+    "window-headers": (_TENTH, 30),
+    "window-retry-after": (_TENTH, 30),
+    "window-nothing": (_TENTH, 30),
+    "knee-flat": (Scale(faster=10, smaller=2), 30),
+    "knee-thrash": (Scale(faster=5), 100),
+    "knee-drift": (Scale(faster=10, smaller=2), 90),
+    "kv-queue": (Scale(faster=10, smaller=3), 30),
+    "kv-reject": (Scale(faster=4), 60),
+    "errors-500": (_CAP, 36),
+    "overload-503": (_CAP, 45),
+    "mixed-headers": (_TENTH, 60),
+    "mixed-nothing": (_TENTH, 30),
+    "mixed-hard": (Scale(faster=6, smaller=5), 90),
+}
+SCALED: Final = tuple(scenario.scaled(*SCALES[scenario.name]) for scenario in scenarios.ALL)
 BY_NAME: Final = {scenario.name: scenario for scenario in SCALED}

@@ -36,14 +36,12 @@ class Served:
         self.good: list[float] = []
         self.rejected: list[float] = []
         self.failed = self.in_flight = self.peak = self.accepted_peak = 0
-        self.latest_s = 0.0  # by how much a timer of this process was ever late
 
     def seen(self) -> dict[str, Any]:
         """What the client has seen, by the seconds after its first request."""
         return {
             "good": self.good, "rejected": self.rejected, "failed": self.failed, "peak": self.peak,
             "accepted_peak": self.accepted_peak,
-            "latest_s": self.latest_s,
         }  # fmt: skip
 
     async def answer(self, body: bytes) -> tuple[Call, Reply]:
@@ -87,11 +85,9 @@ class Served:
 
     def _begin(self, started: list[tuple[Call, float]]) -> None:
         for call, takes_s in started:
-            due = self._loop.time() + takes_s
-            self._loop.call_at(due, self._leaves, call, due)
+            self._loop.call_later(takes_s, self._leaves, call)
 
-    def _leaves(self, call: Call, due: float) -> None:
-        self.latest_s = max(self.latest_s, self._loop.time() - due)
+    def _leaves(self, call: Call) -> None:
         self._provider.leave(self._now(), call)
         self._begin(self._provider.server.leave(call))
         if not (ended := self._ends.pop(call)).done():

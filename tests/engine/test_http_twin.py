@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from bench.admission.http import over_http
+from bench.admission.driven import over_http
 from bench.admission.scaled import BY_NAME
 
 
-@pytest.mark.parametrize(("name", "most"), [("cap-60", 60), ("rpm-headers", 500)])
+@pytest.mark.parametrize(("name", "most"), [("cap-200", 40), ("rpm-headers", 500)])
 def test_a_provider_over_http_is_used_and_hardly_rejects_anything(name: str, most: int) -> None:
     found = over_http(BY_NAME[name], "BatchProcessor", 1, horizon_s=3.0)
     assert found.accepted > 10

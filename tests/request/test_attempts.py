@@ -112,6 +112,14 @@ def test_a_throttle_without_a_hint_backs_off_with_jitter() -> None:
     assert 0 < hand.turnstile.paused_until - clock.now() <= 100
 
 
+def test_the_first_rejections_pause_nobody_while_others_may_have_been_accepted() -> None:
+    hand = a_hand(answer(429, {}), answer(), retry=RetryPolicy(base_s=100.0, cap_s=100.0))
+    hand.row.run.rng = random.Random(1)
+    hand.turnstile.force()  # under way, and not rejected so far
+    hand.run()
+    assert hand.turnstile.paused_until <= clock.now()
+
+
 def test_a_hint_on_a_transient_failure_is_never_undercut() -> None:
     hand = a_hand(answer(503, {"error": {"message": "x"}}), answer())
     hand.generator.send(None)

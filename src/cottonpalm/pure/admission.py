@@ -322,7 +322,8 @@ class Admission:
         self._gentle_from_s, self._gentle_until_s = now, now + self.trip_s
         if self._refused_probes < 2 or in_flight >= DRAINED * self.concurrency.limit:
             return
-        if (fits := self._stuck_above()) >= ordinal:
+        # At the number that was refused before it is accepted only once some answers have come back meanwhile.
+        if (fits := self._stuck_above()) >= min(ordinal, in_flight):
             self.pace.off()
             self.moved(fits, firm=True)
             self._wall, self._strikes = self.concurrency.limit, 0

@@ -43,8 +43,8 @@ class Streak:
         return good > self._began
 
     def tells(self, sent: int) -> bool:
-        """Whether two thirds of what was sent since it began have failed."""
-        return 3 * self.failures >= 2 * (sent - self._began)
+        """Whether three quarters of what was sent since it began failed: one that does half its work is not dead."""
+        return 4 * self.failures >= 3 * (sent - self._began)
 
 
 @dataclass(slots=True)

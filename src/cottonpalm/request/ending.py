@@ -81,7 +81,7 @@ class Ending:
             return
         cost_pico = self._money.settle(answer, billed=billed)
         quotas = read_quotas(headers) if headers is not None else ()
-        self._release(_verdict(fault, status), pause_s, quotas, answer.usage if answer else None)
+        self._release(verdict_of(fault, status), pause_s, quotas, answer.usage if answer else None)
         if self.stay is not None:
             self.stay.over(self.number, ok=fault is None, paused=pause_s > 0)
         run, call = self.row.run, self.call
@@ -138,7 +138,8 @@ class Ending:
             self.row.run.on_change()
 
 
-def _verdict(fault: Fault | None, status: int | None) -> Verdict:
+def verdict_of(fault: Fault | None, status: int | None) -> Verdict:
+    """What a try tells the turnstile."""
     if fault is None:
         return Verdict.SUCCESS
     if fault.kind is not Kind.THROTTLE:

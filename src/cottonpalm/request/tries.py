@@ -70,7 +70,7 @@ class Tries:
             spare: its row has another chain left, which need not wait until this provider is up again.
         """
         if fault.kind is Kind.THROTTLE:
-            return self._after_throttle(fault, run, turnstile.accepted)
+            return self._after_throttle(fault, run, turnstile)
         if fault.kind is not Kind.TRANSIENT:
             return Next(None)
         circuit = turnstile.circuit
@@ -98,11 +98,10 @@ class Tries:
         self.behind = True
         return Next(None if spare else 0.0, circuit.wait_s if probe else 0.0)
 
-    def _after_throttle(self, fault: Fault, run: RunAccount, accepted: int) -> Next:
-        pause_s = (
-            0.0  # where others are accepted and no wait is named, the turnstile finds its pace by itself
-        )
-        if fault.retry_after_s is not None or not accepted:
+    def _after_throttle(self, fault: Fault, run: RunAccount, turnstile: Turnstile) -> Next:
+        accepted, pause_s = turnstile.accepted, 0.0
+        # Where others are accepted, or may be by now, and no wait is named, the turnstile finds its pace by itself.
+        if fault.retry_after_s is not None or not (accepted or turnstile.in_flight > 1):
             pause_s = _wait_s(fault, run, self.throttled + self.alone)
         if accepted > self.accepted:
             self.throttled += 1

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 BYTES_PER_TOKEN: Final = 4  # of a JSON body in English; what it is wrong by is seen in the answers' usage
 _TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
+WIDER: Final = 3  # more after a pause for each accepted: four times as many each round trip
 _NO_EPOCH = -1  # a forced permit takes no part in the ramp after a pause
 
 
@@ -351,7 +352,7 @@ class Turnstile(Waitroom[Permit]):
 
     def _widen_ramp(self, permit: Permit) -> None:
         if permit.epoch == self._epoch:
-            self._ramp += 1
+            self._ramp += WIDER
             if self._ramp > self._slots:
                 self._end_ramp()
 
