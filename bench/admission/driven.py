@@ -10,7 +10,7 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import orjson
 
@@ -76,7 +76,9 @@ class Outcome:
 
 
 class Process:
-    """A process that ends with the block."""
+    """A process that ends with the block, and with ours in `end_all`."""
+
+    _alive: ClassVar[set[Process]] = set()
 
     def __init__(self, module: str, *given: str, output: Any = subprocess.PIPE) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
@@ -84,6 +86,7 @@ class Process:
             [sys.executable, "-m", module, *given], stdout=output, stderr=output, env=environment, text=True
         )
         self.pid = self._process.pid
+        self._alive.add(self)
 
     def line(self) -> str:
         """The next one of what it prints; RuntimeError if it ends instead."""
@@ -99,8 +102,15 @@ class Process:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self._alive.discard(self)
         self._process.kill()
         self._process.communicate()
+
+    @classmethod
+    def end_all(cls) -> None:
+        """Those of all threads, which themselves wait on."""
+        for process in tuple(cls._alive):
+            process._process.kill()
 
 
 def over_http(scenario: Scenario, client: str, seed: int, *, horizon_s: float | None = None) -> Outcome:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from bench.admission.clients import CLIENTS
-from bench.admission.driven import STARTS_S, over_http
+from bench.admission.driven import STARTS_S, Process, over_http
 from bench.admission.scaled import BY_NAME, SCALED
 from bench.admission.simulated import NEAR, SEEDS, simulated
 
@@ -80,6 +79,12 @@ def announce(names: Sequence[str], clients: Sequence[str], together: int) -> Non
     )
 
 
+def end(*_: object) -> NoReturn:
+    """At once, and its processes with it: the threads that wait for these know of no signal."""
+    Process.end_all()
+    os._exit(1)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m bench.admission.http", description=__doc__)
     options.add_argument(
@@ -89,7 +94,8 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0, choices=range(SEEDS))
     options.add_argument("--together", type=int, default=2, help="runs at a time; each takes half a core")
     given = options.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # its processes end with it
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
     names = given.scenario or [scenario.name for scenario in SCALED]
     clients = given.client or list(CLIENTS)
     announce(names, clients, given.together)

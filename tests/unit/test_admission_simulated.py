@@ -14,11 +14,13 @@ from bench.admission.scenarios import BY_NAME
     [
         ("cap-200", 60, 0.88, 0.02),
         ("cap-equal", 100, 0.9, 0.05),
+        ("cap-alike", 100, 0.92, 0.05),
         ("cap-tiny", 200, 0.85, 0.06),
         ("rpm-headers", 60, 0.85, 0.01),
         ("rpm-nothing", 60, 0.85, 0.03),
         ("knee-thrash", 120, 0.75, 0.0),
         ("kv-reject", 120, 0.9, 0.03),
+        ("errors-500", 60, 0.88, 0.03),
     ],
 )
 def test_the_turnstile_comes_near_a_client_that_is_told_the_limits(

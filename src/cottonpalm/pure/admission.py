@@ -323,14 +323,14 @@ class Admission:
         if self._refused_probes < 2 or in_flight >= DRAINED * self.concurrency.limit:
             return
         # At the number that was refused before it is accepted only once some answers have come back meanwhile.
-        if (fits := self._stuck_above()) >= min(ordinal, in_flight):
+        if (fits := self._stuck_above()) and fits >= min(ordinal, in_flight):
             self.pace.off()
             self.moved(fits, firm=True)
             self._wall, self._strikes = self.concurrency.limit, 0
         elif self._blamed:
             self.pace.off()
-            self.concurrency.restart(max(1, in_flight))
-            self._restarted = in_flight
+            self._restarted = max(in_flight, ordinal - 1)  # many may have come back since it was sent
+            self.concurrency.restart(max(1, self._restarted))
 
     def _stuck_above(self) -> int:
         """So many fit: probes above were refused as time passed, and one was accepted when fewer were in flight."""
