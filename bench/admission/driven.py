@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -66,21 +67,27 @@ class Outcome:
     waited: float
 
     @property
-    def disturbed(self) -> str:
-        """Why it says nothing of the client; "" if it does."""
-        if self.cpu >= BUSY:
-            return "CPU binds"
-        if self.server_cpu >= BUSY:
-            return "the server's CPU binds"
-        return "others had the CPU" if self.waited >= STARVED else ""
+    def disturbed(self) -> bool:
+        """Others had the CPU: it says nothing of the client, and may be done again."""
+        return self.waited >= STARVED
+
+    @property
+    def flaw(self) -> str:
+        """Why it says little of the client; "" for nothing."""
+        if max(self.cpu, self.server_cpu) >= BUSY:
+            return "CPU binds" if self.cpu >= self.server_cpu else "the server's CPU binds"
+        return "others had the CPU" if self.disturbed else ""
 
 
 class Process:
-    """A process that ends with the block, and with ours in `end_all`."""
+    """A process that ends with the block, or with `end_all`."""
 
     _alive: ClassVar[set[Process]] = set()
+    ending: ClassVar = threading.Event()
 
     def __init__(self, module: str, *given: str, output: Any = subprocess.PIPE) -> None:
+        if self.ending.is_set():
+            raise RuntimeError("all processes are ended")
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *given], stdout=output, stderr=output, env=environment, text=True
@@ -108,7 +115,8 @@ class Process:
 
     @classmethod
     def end_all(cls) -> None:
-        """Those of all threads, which themselves wait on."""
+        """Those of all threads, and no thread begins another."""
+        cls.ending.set()
         for process in tuple(cls._alive):
             process._process.kill()
 
@@ -142,9 +150,10 @@ def over_http(scenario: Scenario, client: str, seed: int, *, horizon_s: float | 
 
 
 def _used(pids: tuple[int, ...], for_s: float) -> list[Cpu]:
-    """By each process, of a core, while this sleeps."""
+    """By each process, of a core, in that time; RuntimeError if they are ended."""
     began, before = time.monotonic(), [Cpu.of(pid) for pid in pids]
-    time.sleep(for_s)
+    if Process.ending.wait(for_s):
+        raise RuntimeError("all processes are ended")
     after, passed_s = [Cpu.of(pid) for pid in pids], time.monotonic() - began
     return [now.since(then, passed_s) for now, then in zip(after, before, strict=True)]
 

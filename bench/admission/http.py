@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -49,7 +50,7 @@ def line(scenario: Scenario, client: str, seed: int, says: Simulated) -> tuple[s
         f"{100 * min(says.goodputs):.0f}-{100 * max(says.goodputs):.0f}",
         f"{100 * (goodput - says.goodput):+.1f}", f"{found.rejected / max(1, found.accepted):.2%}",
         f"{median(says.rejected):.2%}", str(found.peak), f"{found.cpu:.0%}", f"{found.waited:.0%}",
-        f"{os.getloadavg()[0]:.1f}", ": ".join(filter(None, [found.disturbed, verdict])),
+        f"{os.getloadavg()[0]:.1f}", ": ".join(filter(None, [found.flaw, verdict])),
     )  # fmt: skip
 
 
@@ -80,9 +81,9 @@ def announce(names: Sequence[str], clients: Sequence[str], together: int) -> Non
 
 
 def end(*_: object) -> NoReturn:
-    """At once, and its processes with it: the threads that wait for these know of no signal."""
+    """The processes end with this one; the threads that wait for them know of no signal."""
     Process.end_all()
-    os._exit(1)
+    sys.exit(1)
 
 
 def main() -> None:
