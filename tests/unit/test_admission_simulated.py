@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from bench.admission import measure
+from bench.admission.scale import Scale
 from bench.admission.scenarios import BY_NAME
 
 
@@ -39,3 +40,10 @@ def test_from_ten_to_a_limit_of_five_hundred_takes_less_than_ten_round_trips() -
     result = measure.compare(scenario, measure.run(scenario, 2, "ours")[0], best)
     assert result.reach is not None
     assert result.reach <= 10
+
+
+def test_a_limit_that_falls_while_few_happen_to_be_in_flight_is_not_taken_for_a_pace_for_long() -> None:
+    scenario = BY_NAME["cap-steps"].scaled(Scale(faster=10, smaller=5), horizon_s=60.0)
+    best = measure.oracle(scenario, seed=5)
+    result = measure.compare(scenario, measure.run(scenario, 5, "ours")[0], best)
+    assert result.goodput >= 0.85

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.pure.ceilings import Ceiling
 from cottonpalm.pure.pace import Pace
 from cottonpalm.pure.quotas import Mirror, Quota, Unit, Use
+from cottonpalm.pure.recurrence import Recurrence
 from cottonpalm.pure.scatter import Scatter
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Admission:
         self._expected_output = float(FIRST_OUTPUT)
         self._wall: float | None = None  # so many fit in flight, and one more did not
         self._scatter = Scatter()
+        self._recurrence = Recurrence()
         self._strikes = 0
         self._restarted = 0  # in flight when a probe was accepted after others were not, and all began anew
         self._since = 0  # accepted since the last strike
@@ -375,7 +377,11 @@ class Admission:
             return True
         self._strikes, self._since = self._strikes + 1, 0
         allowed = STRIKES_TOLD if self._told else STRIKES_UNTOLD
-        return self._strikes < allowed and ordinal >= NEAR * self._wall
+        if self._strikes < allowed and ordinal >= NEAR * self._wall:
+            return True
+        if fallen := self._recurrence.rejected(ordinal):
+            self.pace.off()
+        return fallen
 
     def _settle(self, sent: Sent, requests: float, tokens: float) -> None:
         for (unit, gate), entry in zip(self.ceilings, sent.entries, strict=False):
