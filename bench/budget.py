@@ -223,10 +223,7 @@ class Instant:
 def _requests(ledger: Ledger | None) -> m.Work:
     usage = {"prompt_tokens": 100, "completion_tokens": 50}
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
-    door, calls = (
-        Instant(Reply(200, {}, json.dumps(body).encode())),
-        [a_call("small", n) for n in range(REQUESTS)],
-    )
+    door = Instant(Reply(200, {}, json.dumps(body).encode()))
     run = RunAccount(
         turnstiles=Turnstiles(AdaptiveConcurrency(64, 64, 64)),
         ledger=ledger,
@@ -236,10 +233,10 @@ def _requests(ledger: Ledger | None) -> m.Work:
     )
 
     async def work() -> None:
-        for index, call in enumerate(calls):
+        for index in range(REQUESTS):
             row = RowAccount(run, index)
             token = ROW.set(row)
-            await drive(row, call, door)  # type: ignore[arg-type]
+            await drive(row, a_call("small", index), door)  # type: ignore[arg-type]
             row.close()
             ROW.reset(token)
 

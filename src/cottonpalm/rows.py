@@ -152,10 +152,9 @@ class Rows:
         if isinstance(outcome, Outcome):
             outcome.id, outcome.input = item.id, item.row
             record = self._record(item, outcome)
-        if item.passed:
-            for gate in reversed(self._gates[: item.passed]):
-                gate.settle(item, outcome)
-            item.passed = 0
+        while item.passed:
+            item.passed -= 1
+            self._gates[item.passed].settle(item, outcome)
         if isinstance(outcome, Parked):
             self.parked += 1
             self.let_in -= 1

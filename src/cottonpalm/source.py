@@ -247,7 +247,7 @@ class Reader:
         if not self._cached:
             return None
         asked = row if self._question is None else self._question(row)
-        if not is_told(asked) or not is_told(configurable):
+        if not is_told(asked) or (configurable and not is_told(configurable)):
             return token_bytes(KEY_BYTES)
         return None if asked is row else content_key(asked, configurable, self._kwargs)
 

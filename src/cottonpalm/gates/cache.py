@@ -8,6 +8,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from cottonpalm import clock
 from cottonpalm.gates.flights import Flights
 from cottonpalm.gates.memory import Answer, CacheMemory
 from cottonpalm.model import PARKED, CacheHit, Item, Outcome, Parked, Turn
@@ -51,6 +52,7 @@ class CacheGate:
         self._memory, self._chain, self._unpark = memory, chain, unpark
         self._flights = memory.flights if shared else Flights(memory.shelf)
         self._disk, self._tell = disk, tell
+        self._dated = memory.disk is not None or memory.shelf.ttl_s is not None
         self._asking: dict[Item, bytes] = {}  # rows that were let on, with their keys
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
@@ -74,7 +76,7 @@ class CacheGate:
         if (key := self._asking.pop(item, None)) is None:
             return
         if isinstance(outcome, Outcome) and outcome.status == "ok":
-            answer = Answer.of(outcome)
+            answer = Answer.of(outcome, clock.wall() if self._dated else 0.0)
             if self._disk is not None:
                 self._disk.put(item.question, answer)
             self._flights.answered(key, answer)

@@ -23,7 +23,7 @@ class Answer(NamedTuple):
 
     Attributes:
         output: a copy of its own; `own` makes another for each row.
-        born: `clock.wall()` when it came.
+        born: `clock.wall()` when it came, where that will ever be asked.
         usage: tokens of all its requests; None where nobody said.
         cost_pico: pico-dollars of all its requests; None where no price is known.
         model: the model that answered.
@@ -38,12 +38,12 @@ class Answer(NamedTuple):
     truncated: bool = False
 
     @classmethod
-    def of(cls, outcome: Outcome) -> Answer:
-        """What is kept of a row that was answered now."""
+    def of(cls, outcome: Outcome, born: float) -> Answer:
+        """What is kept of a row that was answered then."""
         output = outcome.output
         if type(output) not in _IMMUTABLE:
             output = own(output)
-        kept = (output, clock.wall(), outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
+        kept = (output, born, outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
         return tuple.__new__(cls, kept)  # half the price of calling the class; every new answer passes here
 
     def for_row(self, index: int) -> Outcome:
@@ -72,7 +72,7 @@ class Shelf:
 
     def __init__(self, max_entries: int, ttl_s: float | None = None) -> None:
         self.lock = threading.Lock()
-        self._max_entries, self._ttl_s = max_entries, ttl_s
+        self.ttl_s, self._max_entries = ttl_s, max_entries
         self.answers: OrderedDict[bytes, Answer] = OrderedDict()
 
     def find(self, key: bytes) -> Answer | None:
@@ -96,7 +96,7 @@ class Shelf:
 
     def is_fresh(self, born: float) -> bool:
         """Whether an answer of that time still counts."""
-        return self._ttl_s is None or clock.wall() - born < self._ttl_s
+        return self.ttl_s is None or clock.wall() - born < self.ttl_s
 
     def __len__(self) -> int:
         return len(self.answers)

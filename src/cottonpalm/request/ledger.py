@@ -93,7 +93,7 @@ class Ledger(Waitroom[int]):
         with self._lock:
             self._limits, self._plain = limits, _plain(limits)
             for account in self._accounts:
-                account.alarm = 0.0
+                account.alarm = 0
             served, alerted = self._serve_all()
         self._tell(served, alerted)
 
@@ -195,7 +195,12 @@ class Ledger(Waitroom[int]):
         with self._lock:
             self.reserved -= amount
             self.in_flight -= amount > 0
-            account.settle(amount, reported, uncertain)
+            account.reserved -= amount
+            if account.timed:
+                account.book(reported, uncertain)
+            else:
+                account.reported += reported
+                account.uncertain += uncertain
             if cost:
                 self.spent += cost
                 self._settled += 1
@@ -227,9 +232,9 @@ class Ledger(Waitroom[int]):
         with self._lock:
             return self._hour.used(clock.now()) / max(1, per_hour)
 
-    def reached_at(self, share: float) -> float:
+    def reached_at(self, share: float) -> int:
         """What will be spent when that much of the budget is; 0 where only time will tell."""
-        return share * self._plain if self._plain >= 0 else 0.0
+        return int(min(share, 2.0) * self._plain) if self._plain >= 0 else 0
 
     def left(self) -> int | None:
         """What is neither spent nor reserved, now; None without a limit."""

@@ -73,15 +73,15 @@ class Money:
         return self._bound
 
     def _most(self) -> int | None:
-        tariff = self.tariff
+        tariff, call, run = self.tariff, self._call, self._run
         if not tariff.dearest:
             return None
         if tariff.free:
             return 0
-        most = self._call.most_output or self.most_output
-        if most is not None and (into := text_input(self._call)) is not None:
-            self._input = self._run.stretched(self._call, into)
-            return tariff.bound_of_text(self._input, most)
+        most = call.most_output or self.most_output
+        if most is not None and (into := text_input(call)) is not None:
+            self._input = into = run.stretched(call, into) if run.stretches else into
+            return tariff.bound_of_text(into, most)
         return None if isinstance(self.extent, str) else tariff.bound(self.extent)
 
     def why_unbounded(self) -> str:

@@ -143,7 +143,7 @@ class RunAccount:
         self._seen: dict[str, Turnstile] = {}
         self._tariffs: dict[tuple[str, str | None], Tariff] = {}
         self._outputs: dict[str, Outputs] = {}
-        self._stretch: dict[str, int] = {}  # per mille of the bound of input, by host and model
+        self.stretches: dict[str, int] = {}  # per mille of the bound of input, by host and model
         self._shares = Shares()
         self._said: set[str] = set()
         self._lock = threading.Lock()
@@ -296,17 +296,15 @@ class RunAccount:
 
     def stretched(self, call: Call, input_tokens: int) -> int:
         """A bound of input, larger by what a provider was ever seen to count above it."""
-        if not self._stretch:
-            return input_tokens
-        per_mille = self._stretch.get(call.label, 1000)
+        per_mille = self.stretches.get(call.label, 1000)
         return -(-input_tokens * per_mille // 1000)
 
     def stretch(self, call: Call, counted: int, bound: int) -> None:
         """Remember a provider that counts more input than there can be."""
         if counted > bound > 0:
             with self._lock:
-                now = self._stretch.get(call.label, 1000)
-                self._stretch[call.label] = max(now, -(-counted * now // bound))
+                now = self.stretches.get(call.label, 1000)
+                self.stretches[call.label] = max(now, -(-counted * now // bound))
 
     def count_cut(self) -> None:
         """One more answer was cut by a maximum of ours, and is asked for again."""

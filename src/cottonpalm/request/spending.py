@@ -43,9 +43,9 @@ class Spending:
     """
 
     def __init__(self, store: RunStore | None = None, *, timed: bool = False) -> None:
-        self._store, self._timed = store, timed
+        self._store, self.timed = store, timed
         self.lasting = store is not None
-        self.alarm = 0.0
+        self.alarm = 0
         self._steps: dict[int, int] = {}  # spent and not yet in the store, by wall-clock step
         self.earlier = Spent("") if store is None else self._accounted(store.spent())
         self.reported = self.uncertain = self.reserved = self.unbounded = 0
@@ -62,7 +62,7 @@ class Spending:
         if lost <= 0:
             return stored
         step = int(clock.wall() // STEP_S)
-        if self._timed:
+        if self.timed:
             self._steps[step] = lost
         steps = (*stored.steps, (step * STEP_S, lost))
         return stored._replace(uncertain=stored.uncertain + lost, steps=steps)
@@ -98,21 +98,12 @@ class Spending:
         """It was not sent."""
         self.reserved -= amount
 
-    def settle(self, amount: int, reported: int, uncertain: int) -> None:
-        """A request for which so much was reserved is over."""
-        self.reserved -= amount
-        if self._timed:
-            self.book(reported, uncertain)
-        else:
-            self.reported += reported
-            self.uncertain += uncertain
-
     def book(self, reported: int, uncertain: int = 0) -> None:
         """A request is over: so much it cost, or so much at most."""
         with self._lock:
             self.reported += reported
             self.uncertain += uncertain
-            if self._timed and reported + uncertain:
+            if self.timed and reported + uncertain:
                 step = int(clock.wall() // STEP_S)
                 self._steps[step] = self._steps.get(step, 0) + reported + uncertain
 
