@@ -54,6 +54,10 @@ SCALES: Final[dict[str, tuple[Scale, float]]] = {  # and for how many seconds
     "mixed-headers": (_TENTH, 60),
     "mixed-nothing": (_TENTH, 30),
     "mixed-hard": (Scale(faster=6, smaller=5), 90),
+    "random-429-1": (_CAP, 45),
+    "random-429-3": (_CAP, 45),
+    "random-429-headers": (_TENTH, 30),
+    "random-429-rpm": (_TENTH, 30),
 }
 SCALED: Final = tuple(scenario.scaled(*SCALES[scenario.name]) for scenario in scenarios.ALL)
 BY_NAME: Final = {scenario.name: scenario for scenario in SCALED}

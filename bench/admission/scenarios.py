@@ -123,5 +123,9 @@ ALL: Final = (
     S("mixed-nothing", 4, 500, (rpm(3600, burst_s=10.0), tpm(2_400_000, burst_s=10.0), at_once(300))),
     S("mixed-hard", 4, 900, (rpm(3000, others=waves(300, 900, 60, 900), burst_s=10.0), at_once(300)),
       says="retry-after", outages=(Outage(200, 215, 0.4, 500), Outage(500, 506, 0.5, 503))),
+    S("random-429-1", 4, 600, (at_once(200),), outages=(Outage(0, 600, 0.01, 429),)),
+    S("random-429-3", 4, 600, (at_once(200),), outages=(Outage(0, 600, 0.03, 429),)),
+    S("random-429-headers", 4, 480, (rpm(3000),), says="headers", outages=(Outage(0, 480, 0.01, 429),)),
+    S("random-429-rpm", 4, 480, (rpm(3000),), outages=(Outage(0, 480, 0.01, 429),)),
 )  # fmt: skip
 BY_NAME: Final = {scenario.name: scenario for scenario in ALL}

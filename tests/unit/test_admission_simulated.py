@@ -22,6 +22,8 @@ from bench.admission.scenarios import BY_NAME
         ("knee-thrash", 120, 0.75, 0.0),
         ("kv-reject", 120, 0.9, 0.03),
         ("errors-500", 60, 0.88, 0.03),
+        ("random-429-headers", 60, 0.85, 0.03),
+        ("random-429-1", 100, 0.8, 0.05),
     ],
 )
 def test_the_turnstile_comes_near_a_client_that_is_told_the_limits(

@@ -401,7 +401,8 @@ def test_a_limit_far_below_what_is_in_flight_is_cut_down_to_and_not_taken_for_a_
     for sent in burst:
         admission.sent(sent)
     admission.concurrency.peak = 142
-    admission.rejected(0.1, burst[89], 141)
+    for late, ordinal in enumerate((90, 120, 130, 110)):
+        admission.rejected(0.1, burst[ordinal - 1], 141 - late)
     assert admission.concurrency.limit == 0.75 * 142
     probe, next_too_many = (
         Sent(at_s, ordinal, 1, 10, (0.0, 0.0)) for at_s, ordinal in ((1.0, 60), (2.0, 95))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.pure.ceilings import Ceiling
 from cottonpalm.pure.pace import Pace
 from cottonpalm.pure.quotas import Mirror, Quota, Unit, Use
 from cottonpalm.pure.recurrence import Recurrence
 from cottonpalm.pure.scatter import Scatter
+from cottonpalm.pure.strays import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,6 +63,20 @@ class Sent:
         self.entries: tuple[list[float], ...] = ()
 
 
+class _Rejection(NamedTuple):
+    """A call that was rejected.
+
+    Attributes:
+        sent: the call.
+        in_flight: when that was known, without it.
+        quotas: that the rejection shows.
+    """
+
+    sent: Sent
+    in_flight: int
+    quotas: tuple[Quota, ...]
+
+
 class Admission:
     """All limits of one key together: in flight, learnt pace, shown quotas, the user's ceilings.
 
@@ -71,8 +86,10 @@ class Admission:
 
     A provider that shows no quotas and names no waits is tested more often: nothing else tells that it would take more.
 
-    What a rejection says: the quota that its headers show as used up explains it; else, above the number that
-    is known to fit in flight, that number; else, below it for the second time, the pace.
+    Some providers reject a few at random: a rejection says nothing where it named no wait and was no test, the next
+    probe is accepted, and few others were rejected of late. What another says: the quota that its headers show as used
+    up explains it; else, above the number that is known to fit in flight, that number; else, below it for the second
+    time, the pace.
 
     Attributes:
         concurrency: how many may be in flight.
@@ -102,6 +119,8 @@ class Admission:
         self._wall: float | None = None  # so many fit in flight, and one more did not
         self._scatter = Scatter()
         self._recurrence = Recurrence()
+        self._strays = Strays()
+        self._doubtful: _Rejection | None = None  # nobody knows yet whether it is a stray
         self._strikes = 0
         self._restarted = 0  # in flight when a probe was accepted after others were not, and all began anew
         self._since = 0  # accepted since the last strike
@@ -207,6 +226,7 @@ class Admission:
             self._expected_output = self._output or FIRST_OUTPUT
         took_s = now - sent.at_s
         self.trip_s += (took_s - self.trip_s) / self._trips
+        self._strays.accepted()
         self._since += 1
         if self._since == FORGIVEN:
             self._strikes = 0
@@ -223,7 +243,7 @@ class Admission:
     def alive(self, sent: Sent, used: float | None) -> None:
         """A request was accepted that is counted elsewhere: if it was the probe, the silence is over."""
         if sent is self._probe:
-            self._probing, self._probe = False, None
+            self._probing, self._probe, self._doubtful = False, None, None
         if used is not None:
             self._settle(sent, 1.0, used)
 
@@ -252,22 +272,37 @@ class Admission:
         """
         self._refusal_s += 0.2 * (now - sent.at_s - self._refusal_s)
         self._patience_s = self.concurrency.patience_s = max(LEAST_PATIENCE_S, PATIENCE * self._refusal_s)
-        if sent.generation != self.generation:
+        self._strays.rejected()
+        old = sent.generation != self.generation
+        if sent is not self._probe and (old or self._doubtful is not None):
             self.pace.stale()
+            if not old:
+                self._decide(now)
             return False
-        self.generation += 1
         hold_calls = HOLD_TOLD if self._told else HOLD_UNTOLD
         self.concurrency.hold_calls, self.pace.hold_calls = hold_calls, 2 * hold_calls
         if self._probing:
             self._refused_probes += 1
             self._refused_at.append(sent.ordinal)
             self.pace.stale()
+            self.generation += 1
+            self._decide(now)
         else:
             self._refused_probes, self._silent_s = 0, now
             self._refused_at = []
-            self._blamed = not overload and self._blame(now, sent, in_flight, quotas)
+            self._blamed = False
+            if overload:
+                self.generation += 1
+            else:
+                self._doubtful = _Rejection(sent, in_flight, quotas)
+                self._decide(now, believed=self._is_test(sent.ordinal))
         self._probe_again(now, in_flight)
         return True
+
+    def believe(self, now: float, sent: Sent) -> None:
+        """Its rejection names a wait: it was for a limit, and so was the one in doubt."""
+        if sent.generation == self.generation:
+            self._decide(now, believed=True)
 
     def heard(self, now: float, sent: Sent, quotas: tuple[Quota, ...], rejected: bool) -> None:
         """An answer shows quotas."""
@@ -321,6 +356,9 @@ class Admission:
         """A probe was accepted."""
         ordinal = self._probe.ordinal if self._probe is not None else in_flight + 1
         self._probing, self._probe = False, None
+        if self._doubtful is not None:  # it was a stray
+            self._doubtful = None
+            self.pace.stale()
         self._gentle_from_s, self._gentle_until_s = now, now + self.trip_s
         if self._refused_probes < 2 or in_flight >= DRAINED * self.concurrency.limit:
             return
@@ -340,6 +378,20 @@ class Admission:
         return least - 1 if self._refused_at.count(least) >= STUCK else 0
 
     # What a rejection says
+
+    def _is_test(self, ordinal: int) -> bool:
+        """Whether the call that makes so many in flight tests if more fit than are known to."""
+        return self.concurrency.phase == "hold" and self._wall is not None and ordinal > self._wall
+
+    def _decide(self, now: float, *, believed: bool = False) -> None:
+        """Blame a limit for the rejection in doubt, if that is `believed` or it is hardly a stray."""
+        rejection = self._doubtful
+        if rejection is None or (self._strays.likely(self._refused_probes) and not believed):
+            return
+        self._doubtful = None
+        self._strays.blamed()
+        self.generation += 1
+        self._blamed = self._blame(now, *rejection)
 
     def _blame(self, now: float, sent: Sent, in_flight: int, quotas: tuple[Quota, ...]) -> bool:
         use = Use.split(sent.ask, sent.output)

@@ -191,7 +191,7 @@ class Turnstile(Waitroom[Permit]):
             self._give_back(permit)
             self._learn(now, permit, verdict, quotas, usage)
             if pause_s > 0:
-                self._pause(now, pause_s, verdict)
+                self._pause(now, permit, pause_s, verdict)
             if self.waiting or self._lost:
                 served = self._serve()
                 told = self._who_must_know()
@@ -369,8 +369,11 @@ class Turnstile(Waitroom[Permit]):
             overload = verdict is Verdict.OVERLOADED
             self.admission.rejected(now, permit, self.in_flight, quotas, overload=overload)
 
-    def _pause(self, now: float, pause_s: float, verdict: Verdict) -> None:
+    def _pause(self, now: float, permit: Permit, pause_s: float, verdict: Verdict) -> None:
         """Hold everybody until then."""
+        if verdict is Verdict.DROPPED:
+            self.admission.believe(now, permit)
+            self._see_limit()
         until = now + pause_s
         if until <= self.paused_until:
             return
