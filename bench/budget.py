@@ -35,7 +35,7 @@ from cottonpalm.request.account import ROW, RowAccount, RunAccount
 from cottonpalm.request.attempts import Done, Reply
 from cottonpalm.request.drivers import drive
 from cottonpalm.request.ledger import Ledger
-from cottonpalm.request.turnstile import Turnstiles
+from cottonpalm.request.turnstiles import Turnstiles
 
 if TYPE_CHECKING:
     from tests.support.spender import Result

@@ -14,12 +14,14 @@ from cottonpalm.pure.prices import PriceBook
 from cottonpalm.request.ending import verdict_of
 from cottonpalm.request.run import RunAccount
 from cottonpalm.request.tries import Tries
-from cottonpalm.request.turnstile import Permit, Turnstiles
+from cottonpalm.request.turnstiles import Turnstiles
 
 if TYPE_CHECKING:
     from random import Random
 
     from bench.admission.calls import Call, Reply
+
+    from cottonpalm.request.turnstile import Permit
 
 KEY: Final = "simulated"
 

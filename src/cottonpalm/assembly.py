@@ -31,7 +31,7 @@ from cottonpalm.request import hook, sharing
 from cottonpalm.request.account import RunAccount
 from cottonpalm.request.ledger import Ledger, Limits
 from cottonpalm.request.spending import Spending
-from cottonpalm.request.turnstile import Turnstiles
+from cottonpalm.request.turnstiles import Turnstiles
 from cottonpalm.settings import Settings, capped
 from cottonpalm.source import FAILED, RETRYABLE, Again, Reader
 from cottonpalm.stores import file_of, open_store

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from cottonpalm.request.turnstile import Turnstiles
+from cottonpalm.request.turnstiles import Turnstiles
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -361,7 +361,7 @@ def test_a_child_forked_in_the_middle_of_a_run_does_not_wait_for_its_parents_req
 ) -> None:
     ended = program("""
         from cottonpalm import AdaptiveConcurrency
-        from cottonpalm.request.turnstile import Turnstiles
+        from cottonpalm.request.turnstiles import Turnstiles
         turnstiles = Turnstiles(AdaptiveConcurrency(1, 1, 1))
         learnt = turnstiles.of("idle")
         turnstiles.of("busy").acquire()

@@ -17,7 +17,7 @@ from cottonpalm.model import Verdict
 from cottonpalm.pure.prices import PriceBook
 from cottonpalm.request import hook
 from cottonpalm.request.account import ROW, RowAccount, RunAccount
-from cottonpalm.request.turnstile import Turnstiles
+from cottonpalm.request.turnstiles import Turnstiles
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence

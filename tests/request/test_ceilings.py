@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from cottonpalm import BatchProcessor, RateLimit
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.faults import ConfigError
 from cottonpalm.model import Usage, Verdict
-from cottonpalm.request.turnstile import Turnstile, Turnstiles
+from cottonpalm.request.turnstiles import Turnstiles
 from cottonpalm.testing import ScriptedChain
 from tests.request.stage import Stage
+
+if TYPE_CHECKING:
+    from cottonpalm.request.turnstile import Turnstile
 
 pytestmark = pytest.mark.core
 

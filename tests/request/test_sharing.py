@@ -15,7 +15,7 @@ from cottonpalm.pure.limits import Concurrency
 from cottonpalm.pure.shares import TTL_S
 from cottonpalm.request import sharing
 from cottonpalm.request.shapes import recognise, whose
-from cottonpalm.request.turnstile import Turnstiles
+from cottonpalm.request.turnstiles import Turnstiles
 from cottonpalm.stores import open_store
 from cottonpalm.stores.database import prepare
 from tests.request.peers import KEY, Peer

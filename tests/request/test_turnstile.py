@@ -13,7 +13,8 @@ from cottonpalm import clock
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.model import Verdict
 from cottonpalm.pure.limits import Concurrency
-from cottonpalm.request.turnstile import Permit, RowClosed, Turnstile, Turnstiles, Waiter
+from cottonpalm.request.turnstile import Permit, RowClosed, Turnstile, Waiter
+from cottonpalm.request.turnstiles import Turnstiles
 from tests.request.stage import Stage
 
 if TYPE_CHECKING:

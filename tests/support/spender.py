@@ -21,7 +21,7 @@ from cottonpalm.request.attempts import Done, Reply
 from cottonpalm.request.drivers import drive
 from cottonpalm.request.ledger import Ledger, Limits
 from cottonpalm.request.shapes import recognise
-from cottonpalm.request.turnstile import Turnstiles
+from cottonpalm.request.turnstiles import Turnstiles
 from cottonpalm.testing import virtual_run
 
 if TYPE_CHECKING:

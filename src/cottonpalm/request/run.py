@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from cottonpalm.request.ledger import Ledger
     from cottonpalm.request.replicas import Team
     from cottonpalm.request.shapes import Call
-    from cottonpalm.request.turnstile import Turnstile, Turnstiles
+    from cottonpalm.request.turnstile import Turnstile
+    from cottonpalm.request.turnstiles import Turnstiles
 
 log = logging.getLogger("cottonpalm")
 Grain: TypeAlias = Literal["unknown", "request", "model", "row"]

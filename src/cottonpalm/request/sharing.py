@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from cottonpalm.request.turnstile import Turnstile, Turnstiles
+    from cottonpalm.request.turnstile import Turnstile
+    from cottonpalm.request.turnstiles import Turnstiles
     from cottonpalm.stores.shares import Shares
 
 log = logging.getLogger("cottonpalm")
