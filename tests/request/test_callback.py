@@ -150,14 +150,15 @@ def test_a_throttle_teaches_the_turnstile() -> None:
     async def main() -> RunAccount:
         run = a_run(2)
         model, config = Own(seen=Peak(), error=ModelRateLimitError("slow down")), {"callbacks": [handler()]}
-        result, row = await one(run, 0, lambda: model.ainvoke("hi", config))
-        assert isinstance(result, ModelRateLimitError)
-        assert row.attempts == 1
+        for index in range(4):  # one might have been rejected at random
+            result, row = await one(run, index, lambda: model.ainvoke("hi", config))
+            assert isinstance(result, ModelRateLimitError)
+            assert row.attempts == 1
         return run
 
     run = asyncio.run(main())
     assert in_flight(run) == 0
-    assert run.turnstile("own/own-1").generation == 1
+    assert run.turnstile("own/own-1").generation >= 1
 
 
 def test_its_money_is_counted_and_the_run_stops_when_it_is_spent() -> None:
