@@ -143,6 +143,7 @@ class Item:
     key: bytes | None = None  # identity in the store: 16 bytes
     content: bytes | None = None  # hash of the row, as it is asked: 16 bytes
     question: bytes = b""  # the same of what the chain reads of it: what the cache goes by
+    asked: bytes = b""  # set by the cache while nobody else may ask the same
     slot: int = -1
     stored: bytes | None = None  # the packed record of an earlier process, if it is done
     answer: Any = None  # set by the cache: what an equal row was answered

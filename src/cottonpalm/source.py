@@ -205,7 +205,8 @@ class Reader:
             self.read += 1
             slot, key, content, _ = row.found
             again = Item(slot, row.row, row.id, key=key, content=content, slot=slot)
-            again.question = self._asked(row.row, None) or content
+            if self._cached:
+                again.question = self._asked(row.row, None, content)
             return again
         index = self.read
         self.read += 1
@@ -227,7 +228,8 @@ class Reader:
         configurable = None if item.config is None else item.config.get("configurable")
         item.content = content_key(row, configurable, self._kwargs)
         item.key = item.content if item.id is None else id_key(item.id)
-        item.question = self._asked(row, configurable) or item.content
+        if self._cached:
+            item.question = self._asked(row, configurable, item.content)
         if self._matcher is None:
             return item
         found = self._matcher.match(item.key, item.content)
@@ -239,17 +241,15 @@ class Reader:
         item.stored = b""  # the record follows in `fill`, many at once
         return None if self._skip else item
 
-    def _asked(self, row: Any, configurable: Mapping[str, Any] | None) -> bytes | None:
-        """The key of what the chain reads of a row, if that is less than all of it.
+    def _asked(self, row: Any, configurable: Mapping[str, Any] | None, content: bytes) -> bytes:
+        """The key of what the chain reads of a row whose own key is `content`.
 
         A row that no key tells from another is a question of its own.
         """
-        if not self._cached:
-            return None
         asked = row if self._question is None else self._question(row)
         if not is_told(asked) or (configurable and not is_told(configurable)):
             return token_bytes(KEY_BYTES)
-        return None if asked is row else content_key(asked, configurable, self._kwargs)
+        return content if asked is row else content_key(asked, configurable, self._kwargs)
 
     def _note_slots(self, first: int, count: int) -> None:
         """The next rows have these slots, one after the other."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cottonpalm import clock
 from cottonpalm.gates.flights import Flights
-from cottonpalm.gates.memory import Answer, CacheMemory
+from cottonpalm.gates.memory import Answer, CacheMemory, answer_of
 from cottonpalm.model import PARKED, CacheHit, Item, Outcome, Parked, Turn
 from cottonpalm.tally import CacheCounts
 
@@ -53,7 +53,6 @@ class CacheGate:
         self._flights = memory.flights if shared else Flights(memory.shelf)
         self._disk, self._tell = disk, tell
         self._dated = memory.disk is not None or memory.shelf.ttl_s is not None
-        self._asking: dict[Item, bytes] = {}  # rows that were let on, with their keys
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
     def admit(self, item: Item) -> Admitted | Later:
@@ -67,16 +66,17 @@ class CacheGate:
             return known if isinstance(known, Parked) else self._hit(item, known, "memory")
         if self._disk is not None:
             return self._on_disk(item, key, self._disk)
-        self._asking[item] = key
+        item.asked = key
         self.counts.misses += 1
         return None
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
         """Keep a good answer for all who wait; after a failure the next one in line asks for itself."""
-        if (key := self._asking.pop(item, None)) is None:
+        if not (key := item.asked):
             return
+        item.asked = b""
         if isinstance(outcome, Outcome) and outcome.status == "ok":
-            answer = Answer.of(outcome, clock.wall() if self._dated else 0.0)
+            answer = answer_of(outcome, clock.wall() if self._dated else 0.0)
             if self._disk is not None:
                 self._disk.put(item.question, answer)
             self._flights.answered(key, answer)
@@ -136,7 +136,7 @@ class CacheGate:
         if isinstance(found, Answer):
             self._flights.answered(key, found)
             return self._hit(item, found, "disk")
-        self._asking[item] = key
+        item.asked = key
         self.counts.misses += 1
         return None
 

@@ -44,6 +44,7 @@ class Flights:
     def __init__(self, shelf: Shelf) -> None:
         self._flights: dict[bytes, _Flight | None] = {}  # None: it is asked, and nobody waits, as most are
         self._shelf, self._lock, self._answers = shelf, shelf.lock, shelf.answers
+        self._most = shelf.max_entries
 
     def ask(self, key: bytes, where: Waiting, item: Item) -> Answer | Parked | None:
         """The answer; PARKED: the row now waits for it; None: it is the one to ask.
@@ -71,7 +72,10 @@ class Flights:
     def answered(self, key: bytes, answer: Answer) -> None:
         """Keep the answer, and serve all who wait."""
         with self._lock:
-            self._shelf.keep(key, answer)
+            answers = self._answers
+            answers[key] = answer
+            if len(answers) > self._most:
+                answers.popitem(last=False)
             flight = self._flights.pop(key)
         if flight is None:
             return

@@ -37,15 +37,6 @@ class Answer(NamedTuple):
     model: str | None = None
     truncated: bool = False
 
-    @classmethod
-    def of(cls, outcome: Outcome, born: float) -> Answer:
-        """What is kept of a row that was answered then."""
-        output = outcome.output
-        if type(output) not in _IMMUTABLE:
-            output = own(output)
-        kept = (output, born, outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
-        return tuple.__new__(cls, kept)  # half the price of calling the class; every new answer passes here
-
     def for_row(self, index: int) -> Outcome:
         """The outcome of another row that asks the same: it cost nothing."""
         return Outcome(
@@ -59,8 +50,17 @@ class Answer(NamedTuple):
         )
 
 
+def answer_of(outcome: Outcome, born: float) -> Answer:
+    """What is kept of a row that was answered then."""
+    output = outcome.output
+    if type(output) not in _IMMUTABLE:
+        output = own(output)
+    kept = (output, born, outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
+    return tuple.__new__(Answer, kept)  # half the price of calling the class; every new answer passes here
+
+
 class Shelf:
-    """Answers by key: the least recently used goes first. Its methods are for whoever holds `lock`.
+    """Answers by key: the least recently used goes first. To be used by whoever holds `lock`.
 
     Args:
         max_entries: answers kept.
@@ -72,7 +72,7 @@ class Shelf:
 
     def __init__(self, max_entries: int, ttl_s: float | None = None) -> None:
         self.lock = threading.Lock()
-        self.ttl_s, self._max_entries = ttl_s, max_entries
+        self.ttl_s, self.max_entries = ttl_s, max_entries
         self.answers: OrderedDict[bytes, Answer] = OrderedDict()
 
     def find(self, key: bytes) -> Answer | None:
@@ -84,15 +84,6 @@ class Shelf:
             return None
         self.answers.move_to_end(key)
         return found
-
-    def keep(self, key: bytes, answer: Answer) -> None:
-        """Keep an answer, now the most recently used."""
-        answers = self.answers
-        if key in answers:
-            answers.move_to_end(key)
-        answers[key] = answer
-        if len(answers) > self._max_entries:
-            answers.popitem(last=False)
 
     def is_fresh(self, born: float) -> bool:
         """Whether an answer of that time still counts."""

@@ -57,7 +57,7 @@ def is_told(row: Any) -> bool:
 
     Of generators, local functions, bound methods and objects that cannot be copied it knows no more than a name.
     """
-    if type(row) in _PLAIN or _is_json(row, _NESTING):
+    if _is_json(row, _NESTING):
         return True
     work, seen = [row], [row]  # the second keeps temporaries, so that no id is used twice
     ids: set[int] = set()
@@ -100,8 +100,8 @@ def _digest(data: bytes) -> bytes:
 def _is_json(value: Any, depth: int) -> bool:
     """Whether JSON says all there is to say about `value`: exact types, finite numbers, no deep nesting."""
     kind = type(value)
-    if kind in _PLAIN:
-        return True
+    if kind in _PLAIN or (kind is dict and _PLAIN.issuperset(map(type, value.values()))):
+        return depth > 0 or kind is not dict
     if kind is float:
         return bool(value - value == 0)  # neither NaN nor infinite
     if depth == 0 or (kind is not dict and kind is not list):

@@ -36,12 +36,14 @@ class Tariff:
         rates: at that tier; None where nobody knows.
         dearest: of all tiers at which such a request may be served.
         free: it costs nothing, whatever it is asked.
+        text: what a request costs at most that reads and writes text alone: pico-dollars for itself, for a token of
+            input, and for one of output; None where it is not so simple.
     """
 
     def __init__(self, model: str, url: str | None, rates: Rates | None, dearest: tuple[Rates, ...]) -> None:
         self.model, self.url, self.rates, self.dearest = model, url, rates, dearest
         self.free = bool(dearest) and all(each.free for each in dearest)
-        self._text = _rates_of_text(dearest)
+        self.text = _rates_of_text(dearest)
 
     @property
     def window(self) -> int | None:
@@ -56,13 +58,6 @@ class Tariff:
     def bound(self, extent: Extent) -> int:
         """The most that a request up to this extent can cost."""
         return max(rates.bound(extent) for rates in self.dearest)
-
-    def bound_of_text(self, input_tokens: int, output_tokens: int) -> int:
-        """`bound` of a request that neither reads nor writes anything but text."""
-        if self._text is None:
-            return self.bound(Extent(input_tokens, output_tokens))
-        request, into, out = self._text
-        return request + input_tokens * into + output_tokens * out
 
     def per_output_token(self, *, media: bool) -> int:
         """What one more token of output costs at most, on the average of a thousand."""

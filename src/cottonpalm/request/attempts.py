@@ -190,7 +190,7 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any
     money, ledger = Money(row, call, whole=whole), row.run.ledger
     if ledger is None:
         return money
-    bound = money.bound
+    bound = money.work_out()
     if bound is None and not row.run.refuses_unbounded:
         return money
     if bound is None:
@@ -198,7 +198,9 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any
     if not bound:  # what costs nothing needs no money
         return money
     if ledger.take(bound, row.run.spending):
-        amount = bound
+        amount = money.reserved = bound
+        if not row.run.max_output_tokens:  # nothing to be sent along, as with most
+            return money
     elif not (amount := (yield "money", money.ask())):
         raise _stop(row.run, row.run.why_no_money(call.model, money.least))
     money.granted(amount)

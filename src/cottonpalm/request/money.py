@@ -68,21 +68,26 @@ class Money:
     @property
     def bound(self) -> int | None:
         """The most it can cost, None where that cannot be known. Worked out once."""
-        if self._bound == -1:
-            self._bound = self._most()
-        return self._bound
+        return self.work_out() if self._bound == -1 else self._bound
 
-    def _most(self) -> int | None:
+    def work_out(self) -> int | None:
+        """`bound`, for the first time; the quick way for what neither reads nor writes anything but text."""
         tariff, call, run = self.tariff, self._call, self._run
         if not tariff.dearest:
-            return None
-        if tariff.free:
-            return 0
-        most = call.most_output or self.most_output
-        if most is not None and (into := text_input(call)) is not None:
+            self._bound = None
+        elif tariff.free:
+            self._bound = 0
+        elif (
+            tariff.text is not None
+            and (most := call.most_output or self.most_output)
+            and (into := text_input(call)) is not None
+        ):
             self._input = into = run.stretched(call, into) if run.stretches else into
-            return tariff.bound_of_text(into, most)
-        return None if isinstance(self.extent, str) else tariff.bound(self.extent)
+            request, per_input, per_output = tariff.text
+            self._bound = request + into * per_input + most * per_output
+        else:
+            self._bound = None if isinstance(self.extent, str) else tariff.bound(self.extent)
+        return self._bound
 
     def why_unbounded(self) -> str:
         """What to set, for whoever asked for a ceiling that cannot be kept."""
