@@ -57,7 +57,7 @@ def is_told(row: Any) -> bool:
 
     Of generators, local functions, bound methods and objects that cannot be copied it knows no more than a name.
     """
-    if _is_json(row, _NESTING):
+    if type(row) in _PLAIN or _is_json(row, _NESTING):
         return True
     work, seen = [row], [row]  # the second keeps temporaries, so that no id is used twice
     ids: set[int] = set()
