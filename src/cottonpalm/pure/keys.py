@@ -36,12 +36,7 @@ def content_key(
         return _canonical(("asked", row, dict(configurable or {}), dict(kwargs or {})))
     if type(row) is str:
         return _digest(b"s" + row.encode("utf-8", "surrogatepass"))
-    kind = type(row)
-    if (
-        kind in _PLAIN
-        or (kind is dict and _PLAIN.issuperset(map(type, row.values())))
-        or _is_json(row, _NESTING)
-    ):
+    if type(row) in _PLAIN or _is_json(row, _NESTING):
         try:
             data = orjson.dumps(row, option=_SORTED)
         except TypeError:  # a lone surrogate, a big integer, a key that is no text

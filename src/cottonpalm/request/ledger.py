@@ -232,9 +232,10 @@ class Ledger(Waitroom[int]):
         with self._lock:
             return self._hour.used(clock.now()) / max(1, per_hour)
 
-    def reached_at(self, share: float) -> int:
-        """What will be spent when that much of the budget is; 0 where only time will tell."""
-        return int(min(share, 2.0) * self._plain) if self._plain >= 0 else 0
+    def set_alarm(self, account: Spending, share: float) -> None:
+        """From now on `settle` says when that much of the budget is spent; always, where only time will tell."""
+        with self._lock:
+            account.alarm = int(min(share, 2.0) * self._plain) if self._plain >= 0 else 0
 
     def left(self) -> int | None:
         """What is neither spent nor reserved, now; None without a limit."""

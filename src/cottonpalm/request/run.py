@@ -74,7 +74,11 @@ class RunAccount:
     Attributes:
         grain: the finest unit seen to take permits under this run's chain.
         waiting: requests (or rows, where those take the permits) in line at a turnstile, or for money, now...
-        unpaid: ...and how many of them for money.
+        unpaid: ...and how many of them for money...
+        refused: ...and how many behind all others, having been rejected while nobody was accepted.
+        has_fallbacks: its rows have another chain to go to.
+        diversion: those of its requests in line that may leave for one.
+        stretches: per mille of the bound of input, by host and model that was seen to count more.
         spending: what the run has spent, in all its lives.
         refuses_unbounded: under a budget, a request whose cost cannot be bounded is not sent.
         repeated: answers that were cut by a maximum of ours and asked for again.
@@ -144,7 +148,7 @@ class RunAccount:
         self._seen: dict[str, Turnstile] = {}
         self._tariffs: dict[tuple[str, str | None], Tariff] = {}
         self._outputs: dict[str, Outputs] = {}
-        self.stretches: dict[str, int] = {}  # per mille of the bound of input, by host and model
+        self.stretches: dict[str, int] = {}
         self._shares = Shares()
         self._said: set[str] = set()
         self._lock = threading.Lock()
@@ -331,7 +335,7 @@ class RunAccount:
         """A request was booked: tell of a share of the budget that is reached now."""
         if (share := ledger.share()) >= self._shares.next:
             self._tell_share(share)
-        self.spending.alarm = ledger.reached_at(self._shares.next)
+        ledger.set_alarm(self.spending, self._shares.next)
 
     def _tell_share(self, share: float) -> None:
         ledger = self.ledger

@@ -36,6 +36,7 @@ class Spending:
     Attributes:
         earlier: what the run had spent before this process, as the store has it; its `account` is "" without one.
         reported, uncertain, reserved: by this process.
+        timed: see above.
         lasting: it outlives the process, so that a lease has to cover what is reserved.
         alarm: what must be spent of the budget before the run has to hear of it.
         unbounded: requests without an answer whose cost could not be bounded.
