@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.providers.batches.lines import Ask, BatchState, Limits, Line, Page, Result
+
+
+class Place(NamedTuple):
+    """Where the Batch API begins, the endpoint as its lines name it, and the model."""
+
+    root: str
+    endpoint: str
+    model: str
 
 
 class Adapter(Protocol):
@@ -18,11 +26,16 @@ class Adapter(Protocol):
         name: of the provider, as in `Lane.provider`.
         limits: as documented; an account may have lower ones.
         tagged: whether a batch keeps our tag, so that it can be found again for certain.
+        newest_first: the order of a listing is known.
     """
 
     name: str
     limits: Limits
     tagged: bool
+    newest_first: bool
+
+    def place(self, path: str, body: Mapping[str, Any]) -> Place | None:
+        """Where a live request goes in this Batch API; None where it does not serve that path."""
 
     def refuses(self, body: Mapping[str, Any]) -> str | None:
         """Why no line can hold this body, or None."""
@@ -30,8 +43,11 @@ class Adapter(Protocol):
     def line(self, lane: Lane, line: Line) -> bytes:
         """The line as it is sent, without a line break."""
 
-    def upload(self, lane: Lane, tag: str) -> Ask | None:
-        """Sends the file of lines; None where `create` holds the lines itself."""
+    def upload(self, lane: Lane, tag: str, length: int, where: str | None = None) -> Ask | None:
+        """Sends the file of lines, of `length` bytes; None where `create` holds the lines itself.
+
+        A provider that first tells where to send it answers with the header `x-goog-upload-url`: `where` is its value.
+        """
 
     def uploaded(self, reply: Mapping[str, Any]) -> str:
         """The id of the uploaded file."""
@@ -46,12 +62,12 @@ class Adapter(Protocol):
         """Asks to stop a batch; what is done stays done, and paid."""
 
     def listing(self, lane: Lane) -> Ask:
-        """Asks for the account's batches, newest first."""
+        """Asks for the account's batches."""
 
-    def page(self, lane: Lane, reply: Mapping[str, Any]) -> Page:
-        """Part of a listing."""
+    def page(self, lane: Lane, reply: Mapping[str, Any], asked: Ask) -> Page:
+        """The part of a listing that `asked` was answered with."""
 
-    def state(self, lane: Lane, reply: Mapping[str, Any]) -> BatchState:
+    def state(self, reply: Mapping[str, Any]) -> BatchState:
         """What `create`, `look` and most of `cancel` answer with."""
 
     def results(self, lane: Lane, state: BatchState) -> list[Ask]:

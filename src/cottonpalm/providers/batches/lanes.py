@@ -1,10 +1,9 @@
-"""Which batch lane a live request could travel in, and what has no place in one."""
+"""A lane: what may travel in one batch together. `choice.lane_for` finds the lane of a live request."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
@@ -12,13 +11,6 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The providers' own names, which no batch line needs; `*` stands for any ending.
-_HARMLESS: Final = re.compile(
-    r"accept|accept-encoding|accept-language|connection|content-type|content-length|cookie|host|user-agent|date"
-    r"|transfer-encoding|traceparent|tracestate|baggage|idempotency-key|x-stainless-.*|x-request-id|x-client-request-id"
-    r"|anthropic-version|anthropic-beta|anthropic-dangerous-direct-browser-access|x-goog-api-client|x-goog-user-project"
-    r"|x-server-timeout|x-ms-.*|sentry-trace|x-datadog-.*|x-amzn-trace-id"
-)
 CREDENTIALS: Final = frozenset(
     {
         "authorization",
@@ -28,6 +20,8 @@ CREDENTIALS: Final = frozenset(
         "openai-organization",
         "openai-project",
         "x-goog-user-project",
+        "anthropic-workspace-id",
+        "anthropic-user-profile-id",
     }
 )
 
@@ -39,6 +33,7 @@ class Lane:
     Attributes:
         provider: "openai", "azure", "groq", "together", "mistral", "anthropic" or "gemini".
         origin: scheme, host and port.
+        root: the path at which the Batch API begins.
         endpoint: the live path, as a line of the batch names it.
         model: one per batch.
         betas: of Anthropic, which travel as a header of the whole batch.
@@ -47,6 +42,7 @@ class Lane:
 
     provider: str
     origin: str
+    root: str
     endpoint: str
     model: str
     betas: str = ""
@@ -62,6 +58,11 @@ class Lane:
         return cls(**orjson.loads(text))
 
     @property
+    def base(self) -> str:
+        """The address at which the Batch API begins."""
+        return self.origin + self.root
+
+    @property
     def label(self) -> str:
         """To show: provider and model."""
         return f"{self.provider}/{self.model}"
@@ -72,26 +73,6 @@ class NoLane:
     """A request that no batch can hold; `why` ends the sentence "it runs live: ..."."""
 
     why: str
-
-
-def lane_for(
-    url: str,
-    headers: Mapping[str, str],
-    body: Mapping[str, Any],
-    *,
-    hosts: Mapping[str, str] | None = None,
-    account: str = "",
-) -> Lane | NoLane:
-    """The lane of a live request, or why it has none.
-
-    Args:
-        url: the whole address of the live request.
-        headers: its headers, names in lower case.
-        body: its JSON.
-        hosts: providers of addresses that are not the providers' own: {"proxy:8080": "openai"}.
-        account: passed on to `Lane.account`.
-    """
-    raise NotImplementedError
 
 
 def credentials_of(url: str, headers: Mapping[str, str]) -> dict[str, str]:

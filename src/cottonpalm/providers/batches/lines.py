@@ -155,7 +155,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a listing, newest first; `more` asks for the next part, None after the last."""
+    """Part of a listing; `more` asks for the next part, None after the last."""
 
     states: tuple[BatchState, ...]
     more: Ask | None = None
