@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.providers.batches.lines import Line
 from cottonpalm.providers.batches.packing import Pack, Room, too_big
+from cottonpalm.providers.batches.stages import custom_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,14 +116,3 @@ class Spool:
             packed.drop()
             return None
         return packed
-
-
-def custom_id(tag: str, number: int) -> str:
-    """Of line `number` of a batch, counted from 0."""
-    return f"{tag}-{number}"
-
-
-def number_of(tag: str, custom_id: str) -> int | None:
-    """Which line of the batch it is; None where it is of another batch, or none at all."""
-    head, _, tail = custom_id.rpartition("-")
-    return int(tail) if head == tag and tail.isdecimal() and tail.isascii() else None

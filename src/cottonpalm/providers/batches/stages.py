@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 
+from cottonpalm.providers.batches.lines import Phase
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -46,6 +48,11 @@ _NEXT: Final[dict[Stage, Step]] = {
     Stage.LOST: "nothing",
     Stage.ABANDONED: "nothing",
 }
+_LOST: Final[dict[Phase, Lost]] = {
+    Phase.EXPIRED: "expired",
+    Phase.CANCELLED: "cancelled",
+    Phase.FAILED: "failed",
+}
 FINAL: Final = frozenset({Stage.COLLECTED, Stage.LOST, Stage.ABANDONED})
 
 
@@ -70,6 +77,8 @@ class Batch:
         state: what the provider said last.
         proven: False while `batch_id` was found by time and count alone, which only its results can confirm.
         strangers: ids that looked like ours and were not.
+        sends: how often the request to create it was sent.
+        twins: ids of the same batch, created twice after all: paid twice, their results count as well.
         cancelling: it was asked to stop.
         why: it is lost, abandoned or failed.
     """
@@ -89,6 +98,8 @@ class Batch:
     state: BatchState | None = None
     proven: bool = True
     strangers: tuple[str, ...] = ()
+    sends: int = 0
+    twins: tuple[str, ...] = ()
     cancelling: bool = False
     why: str = ""
 
@@ -126,11 +137,14 @@ class Book(Protocol):
     def members(self, tag: str) -> list[Member]:
         """Of one batch, by line number."""
 
+    def lost(self, tag: str) -> list[tuple[Member, Result]]:
+        """The lines of a batch that are to be asked again, each with what became of it."""
+
     def keep(self, tag: str, results: Iterable[tuple[int, Result]]) -> None:
         """Store results by line number. Final ones stay: a second result of a line changes only one that is not."""
 
-    def close(self, batch: Batch, lost: Lost = "missing") -> int:
-        """Write down a final stage; lines still without a result are `lost`. Returns how many those are."""
+    def close(self, batch: Batch) -> int:
+        """Write down a final stage. Lines still without a result are lost (`lost_by`); returns how many those are."""
 
     def asked(self, row: int) -> Mapping[bytes, Result | None]:
         """The requests of a row by key: its final result, or None while it is out; not there: to be asked (again)."""
@@ -140,6 +154,13 @@ class Book(Protocol):
 
     def known(self) -> Collection[str]:
         """The provider's ids of all batches in this store, of every run."""
+
+
+class KeepsBatches(Protocol):
+    """A run's store that has a book of batches."""
+
+    def book(self) -> Book:
+        """Of this run; usable as long as the run is open."""
 
 
 def next_step(batch: Batch, *, file_here: bool, uploads: bool) -> Step:
@@ -168,12 +189,10 @@ class Search(NamedTuple):
     Attributes:
         found: it, or what looks like it; None: not there.
         proven: it bears our tag or was made of our file.
-        twins: more batches with our tag or file: a second submission, to be cancelled. Their results count as well.
     """
 
     found: BatchState | None = None
     proven: bool = False
-    twins: tuple[BatchState, ...] = ()
 
 
 def search(batch: Batch, listed: Iterable[BatchState], known: Collection[str]) -> Search:
@@ -182,15 +201,19 @@ def search(batch: Batch, listed: Iterable[BatchState], known: Collection[str]) -
     By tag or input file where the provider keeps them. Where it keeps neither: created since we sent it, with as many
     rows, and not known to be another one. The oldest such comes first.
     """
-    ours = [state for state in listed if _marked(batch, state)]
-    if ours:
-        first, *twins = sorted(ours, key=_born)
-        return Search(first, proven=True, twins=tuple(twins))
+    listed = list(listed)
+    if marked := ours(batch, listed):
+        return Search(marked[0], proven=True)
     if batch.input_file_id is not None:
         return Search()
     passed = {*known, *batch.strangers}
     like = [state for state in listed if state.batch_id not in passed and _alike(batch, state)]
     return Search(min(like, key=_born)) if like else Search()
+
+
+def ours(batch: Batch, listed: Iterable[BatchState]) -> list[BatchState]:
+    """Those with our tag or made of our file, oldest first. More than one: it was submitted twice."""
+    return sorted((state for state in listed if _marked(batch, state)), key=_born)
 
 
 def _marked(batch: Batch, state: BatchState) -> bool:
@@ -208,9 +231,30 @@ def _born(state: BatchState) -> float:
     return state.created_at or 0.0
 
 
-def surely_absent(batch: Batch, now: float, wait_s: float) -> bool:
+def surely_absent(sent_at: float, now: float, wait_s: float) -> bool:
     """Whether a listing without it is believed: `wait_s` after it was sent, when even a slow listing shows it."""
-    return batch.sent_at is not None and now - batch.sent_at >= wait_s
+    return now - sent_at >= wait_s
+
+
+def lost_by(batch: Batch) -> Lost:
+    """Why lines have no result in a batch that is over."""
+    if batch.stage is Stage.ABANDONED:
+        return "cancelled"
+    phase = batch.state.phase if batch.state else Phase.FAILED
+    return _LOST.get(phase, "missing")
+
+
+def custom_id(tag: str, number: int) -> str:
+    """Of line `number` of a batch, counted from 0."""
+    return f"{tag}-{number}"
+
+
+def number_of(batch: Batch, custom_id: str) -> int | None:
+    """Which line of the batch it is; None where it is of another batch, or none at all."""
+    head, _, tail = custom_id.rpartition("-")
+    if head != batch.tag or not (tail.isdecimal() and tail.isascii()):
+        return None
+    return number if (number := int(tail)) < batch.rows else None
 
 
 def with_state(batch: Batch, state: BatchState) -> Batch:
