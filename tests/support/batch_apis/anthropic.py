@@ -20,7 +20,7 @@ class AnthropicApi(Api):
 
     def routes(self) -> None:
         add = self.app.router.add_route
-        add("POST", "/v1/messages", lambda r: self.live(r, "anthropic", r.path))
+        add("POST", "/v1/messages", self.live)
         add("POST", "/v1/messages/batches", self.create)
         add("GET", "/v1/messages/batches", self.listing)
         add("GET", "/v1/messages/batches/{id}", self.look)

@@ -76,7 +76,8 @@ class Core:
     def shown(self, account: str, api: tuple[str, ...]) -> list[Job]:
         """Newest first; each listing reveals hidden ones a little."""
         jobs = [job for job in self.jobs.values() if job.account == account and job.api in api]
-        shown = [job for job in jobs if not job.hidden]
+        now = self.now()
+        shown = [job for job in jobs if not job.hidden and now - job.created >= job.faults.hidden_s]
         for job in jobs:
             job.hidden = max(0, job.hidden - 1)
         return shown[::-1]
@@ -149,8 +150,9 @@ class Api:
             raise Lost
         return self.json(body)
 
-    async def live(self, request: web.Request, api: str, path: str) -> web.Response:
-        body = await self.body(request)
+    async def live(self, request: web.Request) -> web.Response:
+        path, body = request.path, await self.body(request)
+        api = next((api for api, known in rules.PATHS.items() if path == known), "google")
         if self.core.live_latency_s:
             await asyncio.sleep(self.core.live_latency_s)
         reply = None

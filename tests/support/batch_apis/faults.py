@@ -17,7 +17,7 @@ class Faults:
         looks: it ends at this look (GET of the batch), each one bringing it on evenly.
         turnaround_s: it ends so long after it was made, instead.
         cancel_looks: looks (or, with `turnaround_s`, seconds) from the request to cancel it to its end.
-        expire: it expires with this share of its rows done.
+        expire: it expires with this share of its rows done (Gemini: with none, as it gives nothing back then).
         refused: rows answered with 400.
         broken: rows answered with 500.
         all_refused: every row is answered with 400, so that there is no file of answers.
@@ -27,6 +27,7 @@ class Faults:
         invalid: the whole of it fails in validation, with this code, naming the first line.
         gone: its results are no longer kept once it has ended.
         hidden: so many listings do not show it.
+        hidden_s: no listing shows it for so long.
         lose: the answer to the request that makes it is lost "before" it is made, or "after".
     """
 
@@ -43,6 +44,7 @@ class Faults:
     invalid: str | None = None
     gone: bool = False
     hidden: int = 0
+    hidden_s: float = 0.0
     lose: Literal["before", "after"] | None = None
 
 
@@ -75,6 +77,6 @@ def by_chance(rng: Random, rows: int, base: Faults | None = None) -> Faults:
         twice=some(0.05),
         shuffle=rng.getrandbits(32) if rng.random() < 0.7 else None,
         invalid="invalid_request" if rng.random() < 0.05 else None,
-        hidden=rng.choice((0, 0, 1, 2)),
+        hidden_s=rng.choice((0.0, 0.0, 0.005, 0.02)),
         lose=rng.choice((None, None, None, "before", "after")),
     )

@@ -21,7 +21,7 @@ class GeminiApi(Api):
     def routes(self) -> None:
         add = self.app.router.add_route
         add("POST", "/upload/v1beta/files", self.upload)
-        add("POST", "/v1beta/models/{model}:generateContent", lambda r: self.live(r, "google", r.path))
+        add("POST", "/v1beta/models/{model}:generateContent", self.live)
         add("POST", "/v1beta/models/{model}:batchGenerateContent", self.create)
         add("GET", "/v1beta/batches", self.listing)
         add("GET", "/v1beta/batches/{id}", self.look)

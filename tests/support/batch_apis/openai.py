@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class OpenAIApi(Api):
     def routes(self) -> None:
         add = self.app.router.add_route
-        add("POST", "/v1/chat/completions", lambda r: self.live(r, "chat", r.path))
-        add("POST", "/v1/responses", lambda r: self.live(r, "responses", r.path))
+        add("POST", "/v1/chat/completions", self.live)
+        add("POST", "/v1/responses", self.live)
         add("POST", "/v1/files", self.upload)
         add("GET", "/v1/files/{id}/content", self.content)
         add("POST", "/v1/batches", self.create)

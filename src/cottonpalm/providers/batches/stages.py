@@ -231,9 +231,9 @@ def _born(state: BatchState) -> float:
     return state.created_at or 0.0
 
 
-def surely_absent(sent_at: float, now: float, wait_s: float) -> bool:
-    """Whether a listing without it is believed: `wait_s` after it was sent, when even a slow listing shows it."""
-    return now - sent_at >= wait_s
+def surely_absent(sent_at: float, asked_at: float, wait_s: float) -> bool:
+    """Whether a listing without it is believed: asked for `wait_s` after it was sent, when even a slow one shows it."""
+    return asked_at - sent_at >= wait_s
 
 
 def lost_by(batch: Batch) -> Lost:

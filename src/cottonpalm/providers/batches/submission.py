@@ -74,6 +74,7 @@ class Desk:
         self._files: dict[str, Packed] = {}
         self._waits: dict[str, float] = {}
         self._lost_at: dict[str, float] = {}  # when the answer to a submission was lost, by tag
+        self._seen: set[str] = set()  # tags of batches that our credentials could see
         self._creating: dict[tuple[str, str], asyncio.Lock] = {}
         self._random = Random()  # noqa: S311 - jitter
         self.troubles: dict[str, str] = {}  # what a batch waits for, by tag, to show
@@ -141,6 +142,10 @@ class Desk:
             replace(batch, cancelling=True)
         )  # sent by the next look, and after a crash too
 
+    async def give_up(self, batch: Batch, why: str) -> Batch:
+        """Do without it: its requests are to be asked anew, though it may have been paid for."""
+        return await self._close(replace(batch, stage=Stage.LOST, why=why))
+
     # -- steps --------------------------------------------------------------------------------------------
 
     async def _upload(self, batch: Batch, client: BatchClient) -> Batch:
@@ -157,8 +162,7 @@ class Desk:
         lane = batch.lane
         async with self._creating.setdefault((lane.origin, lane.account), asyncio.Lock()):
             if not client.uploads and await self._unexplained(lane):
-                self.troubles[batch.tag] = "another submission was not answered, and is looked for"
-                return batch
+                raise Trouble("later", "an earlier submission was not answered, and is looked for first")
             before = batch
             batch = replace(batch, stage=Stage.CREATING, sent_at=clock.wall(), sends=batch.sends + 1)
             await self._put(batch)
@@ -179,7 +183,9 @@ class Desk:
 
     async def _submitted(self, batch: Batch) -> Batch:
         await self._put(batch)
-        self._drop_file(batch)
+        self._seen.add(batch.tag)
+        if batch.proven:  # else its lines may have to be sent after all
+            self._drop_file(batch)
         self._lost_at.pop(batch.tag, None)
         return batch
 
@@ -190,14 +196,14 @@ class Desk:
         return any(b.stage is Stage.CREATING and (b.lane.origin, b.lane.account) == where for b in batches)
 
     async def _find(self, batch: Batch, client: BatchClient) -> Batch:
-        sent_at = batch.sent_at or batch.planned_at
+        sent_at, asked_at = batch.sent_at or batch.planned_at, clock.wall()
         listed = await client.listing(sent_at - CLOCKS_DIFFER_S)
         known = set(await asyncio.to_thread(self._book.known))
         found, proven = search(batch, listed, known)
         if found is not None:
             return await self._submitted(replace(with_state(batch, found), proven=proven))
         since = max(sent_at, self._lost_at.get(batch.tag, 0.0))
-        if not surely_absent(since, clock.wall(), self._listing_wait_s):
+        if not surely_absent(since, asked_at, self._listing_wait_s):
             return batch
         here = batch.tag in self._files
         if after_absence(file_here=here, uploads=client.uploads) == "abandon":
@@ -214,14 +220,22 @@ class Desk:
         except Trouble as trouble:
             if trouble.what != "gone":
                 raise
-            return await self._close(
-                replace(batch, stage=Stage.LOST, why=f"the provider does not know it: {trouble}")
-            )
+            return await self._vanished(batch, trouble)
+        self._seen.add(batch.tag)
         if batch.cancelling and not state.ended and state.phase is not Phase.CANCELLING:
             await client.cancel(batch.batch_id)
         if state == batch.state or self._results_late(state):
             return batch
         return await self._put(with_state(batch, state))
+
+    async def _vanished(self, batch: Batch, trouble: Trouble) -> Batch:
+        """A batch that this key has seen is gone; one that it has never seen may be another account's."""
+        if batch.tag in self._seen:
+            return await self.give_up(batch, f"the provider does not know it any more: {trouble}")
+        raise BatchDenied(
+            f"{batch.lane.label} does not know batch {batch.batch_id} with this key ({trouble}). Nothing was asked anew:"
+            " run the same command with the key that it was submitted with, or cancel the batch to give it up"
+        ) from trouble
 
     def _results_late(self, state: BatchState) -> bool:
         """It ended with answers, but does not yet say where they are."""
