@@ -72,9 +72,8 @@ class Job:
         if self.cancelled is not None and since >= faults.cancel_looks:
             return self._over("cancelled", now)
         if self.cancelled is None:
-            self._run_to(
-                int(len(self.rows) * (share if faults.expire is None else min(share, faults.expire)))
-            )
+            most = 1.0 if faults.expire is None else faults.expire * (self.api != "google")
+            self._run_to(int(len(self.rows) * min(share, most)))
         if share >= 1.0 and self.cancelled is None:
             self._over("done" if faults.expire is None else "expired", now)
         return None

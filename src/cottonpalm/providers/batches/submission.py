@@ -233,8 +233,8 @@ class Desk:
         if batch.tag in self._seen:
             return await self.give_up(batch, f"the provider does not know it any more: {trouble}")
         raise BatchDenied(
-            f"{batch.lane.label} does not know batch {batch.batch_id} with this key ({trouble}). Nothing was asked anew:"
-            " run the same command with the key that it was submitted with, or cancel the batch to give it up"
+            f"{batch.lane.label} does not know batch {batch.batch_id} with this key ({trouble}). Nothing was asked"
+            " anew: run the same command with the key that it was submitted with, or cancel the batch to give it up"
         ) from trouble
 
     def _results_late(self, state: BatchState) -> bool:
