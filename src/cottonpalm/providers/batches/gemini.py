@@ -44,7 +44,7 @@ CODES: Final = {  # of google.rpc.Status: the HTTP status and the name of a live
     14: (503, "UNAVAILABLE"),
     16: (401, "UNAUTHENTICATED"),
 }
-_LIVE: Final = re.compile(r"(?P<root>.*)/models/(?P<model>[^/:]+):(?:generateContent|streamGenerateContent)")
+_LIVE: Final = re.compile(r"(?P<root>.*)/models/(?P<model>[^/:]+):generateContent")
 _STATE: Final = re.compile(r"(?:BATCH|JOB)_STATE_")
 
 
