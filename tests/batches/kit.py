@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +12,9 @@ from cottonpalm.providers.batches.choice import adapter_of, lane_for
 from cottonpalm.providers.batches.lanes import Lane, credentials_of
 from cottonpalm.providers.batches.packing import room_in
 from cottonpalm.providers.batches.spool import Packed, Spool
-from cottonpalm.providers.batches.stages import Batch, Member
+from cottonpalm.providers.batches.stages import Batch, KeepsBatches, Member
 from cottonpalm.providers.batches.submission import Desk
-from cottonpalm.stores import batches as tables
+from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -74,33 +72,16 @@ def packed_of(lane: Lane, texts: Sequence[str], folder: Path, rows: Sequence[int
 
 
 class Disk:
-    """A book in a file, as a store keeps it; `fail_at` counts down writes to one that dies before it is done."""
+    """A run of a store in a file, and its book."""
 
-    def __init__(self, path: Path, run: int = 1) -> None:
-        new = not path.exists()
-        self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        if new:
-            tables.create(self.db)
-        self._lock = threading.Lock()
-        self.book = tables.SqlBook(self._write, self._rows, run)
-
-    def _write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        with self._lock:
-            self.db.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(self.db)
-                self.db.execute("COMMIT")
-            except BaseException:
-                self.db.execute("ROLLBACK")
-                raise
-            return result
-
-    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            return self.db.execute(sql, tuple(values)).fetchall()
+    def __init__(self, path: Path) -> None:
+        self.store = open_store(path)
+        self.run = self.store.open_run("r", None)
+        assert isinstance(self.run, KeepsBatches)
+        self.book = self.run.book()
 
     def close(self) -> None:
-        self.db.close()
+        self.store.close()
 
 
 @asynccontextmanager

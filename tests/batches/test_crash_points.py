@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from cottonpalm.errors import RunBusy, StoreError
 from cottonpalm.providers.batches.stages import Stage
 from tests.batches.kit import Disk, bring, desk_at, lane_at, packed_of, results
 from tests.support.batch_provider import BatchProvider, Faults, by_chance
@@ -239,17 +242,33 @@ def test_nothing_is_submitted_while_an_earlier_submission_is_not_explained(
 def test_a_request_that_is_out_cannot_be_planned_again(
     server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
 ) -> None:
-    """Even two processes that hold the same book at once submit a row once."""
-    from cottonpalm.faults import StoreError
+    """Even two programs that held the same run at once would submit a row once."""
 
     async def main() -> None:
-        async with desk_at(disk.book) as one, desk_at(Disk(tmp_path / "book.db").book) as two:
+        async with desk_at(disk.book) as one, desk_at(disk.book) as two:
             await one.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
             with pytest.raises(StoreError, match="not submitted again"):
                 await two.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
 
     asyncio.run(main())
     assert len(disk.book.batches()) == 1
+
+
+def test_a_second_process_does_not_get_the_run_at_all(disk: Disk, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from cottonpalm.stores import open_store;"
+        "open_store(Path(sys.argv[1])).open_run('r', None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "book.db")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "RunBusy" in done.stderr
+    with pytest.raises(RunBusy):
+        disk.store.open_run("r", None)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,42 @@ from cottonpalm import clock
 from cottonpalm.errors import RunBusy, StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores.opening import Decision, busy_message, decide
+from cottonpalm.stores.sqlite.batches import SqlBook, batches_of, check_none_out
+from cottonpalm.stores.sqlite.migrations import m005_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
+    from cottonpalm.providers.batches.stages import Batch, Book
+
+_RUN = 1  # each has tables of its own
 STEPS = 10_000  # of spending that are kept: more than an hour holds
+
+
+class _Batches:
+    """The tables of batches, in memory: made when a run has the first one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._closing = weakref.finalize(self, self.db.close)
+        m005_batches(self.db)
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            return self.db.execute(sql, tuple(values)).fetchall()
+
+    def write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        with self._lock:
+            self.db.execute("BEGIN")
+            try:
+                result = work(self.db)
+            except BaseException:
+                self.db.execute("ROLLBACK")
+                raise
+            self.db.execute("COMMIT")
+            return result
 
 
 class _Run:
@@ -31,6 +62,7 @@ class _Run:
         self.cost_pico = 0
         self.meta: dict[str, Any] = {}
         self.spent: Spent | None = None
+        self.batches: _Batches | None = None
         self.since: float | None = None  # wall clock; None: nobody works on it
 
     def put(self, row: StoredRow) -> None:
@@ -41,6 +73,10 @@ class _Run:
             self.slots_of.setdefault(row.key, []).append(row.slot)
         self.rows[row.slot] = row
         self.cost_pico += row.cost_pico
+
+    def check_none_out(self, name: str) -> None:
+        if self.batches is not None:
+            check_none_out(self.batches.db, _RUN, name)
 
     def info(self, name: str) -> RunInfo:
         status = [row.status for row in self.rows.values()]
@@ -69,6 +105,7 @@ class MemoryStore:
             if decide(name, run.fingerprint, fingerprint, fresh=fresh) is Decision.RENEW:
                 run.fingerprint = fingerprint
             if fresh:
+                run.check_none_out(name)
                 run = self._runs[name] = _Run()
                 run.fingerprint = fingerprint
             run.since = clock.wall()
@@ -91,7 +128,15 @@ class MemoryStore:
             run = self._runs.get(name)
             if run is not None and run.since is not None:
                 raise RunBusy(busy_message(name, None, os.getpid(), run.since))
+            if run is not None:
+                run.check_none_out(name)
             self._runs.pop(name, None)
+
+    def batches(self, name: str) -> list[Batch]:
+        """See `SqliteStore.batches`."""
+        with self._lock:
+            run = self._runs.get(name)
+            return [] if run is None or run.batches is None else batches_of(run.batches.rows, _RUN)
 
     def close(self) -> None:
         """Nothing to let go of: runs can be opened again."""
@@ -184,6 +229,13 @@ class MemoryRunStore(MemoryRows):
         """See `protocols.RunStore`."""
         with self._lock:
             self._run.meta.update(values)
+
+    def book(self) -> Book:
+        """See `stages.KeepsBatches`."""
+        with self._lock:
+            if self._run.batches is None:
+                self._run.batches = _Batches()
+            return SqlBook(self._run.batches.write, self._run.batches.rows, _RUN)
 
     def close(self) -> None:
         """See `protocols.RunStore`."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from cottonpalm.providers.batches.lines import Phase
 
@@ -156,8 +156,9 @@ class Book(Protocol):
         """The provider's ids of all batches in this store, of every run."""
 
 
+@runtime_checkable
 class KeepsBatches(Protocol):
-    """A run's store that has a book of batches."""
+    """What a `RunStore` may offer besides: a book of batches."""
 
     def book(self) -> Book:
         """Of this run; usable as long as the run is open."""

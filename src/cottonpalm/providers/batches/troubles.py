@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from cottonpalm.faults import CottonpalmError
-from cottonpalm.model import Kind
+from cottonpalm.errors import CottonpalmError
 from cottonpalm.providers.answer import loads, sub, text_of
-from cottonpalm.providers.judge import judge_status, never_sent
+from cottonpalm.providers.classify import judge_status, never_sent
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT
-from cottonpalm.pure.redact import redact
+from cottonpalm.redact import redact
+from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

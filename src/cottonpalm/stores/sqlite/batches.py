@@ -1,4 +1,7 @@
-"""The batches of a run in SQLite: what was submitted, which requests are in it, and what came back."""
+"""The batches of a run in SQLite: what was submitted, which requests are in it, and what came back.
+
+A line's id is its batch's << 24 | its number.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import orjson
 
-from cottonpalm.faults import StoreError
+from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.lines import BatchFault, BatchState, Phase, Result
 from cottonpalm.providers.batches.stages import Batch, Member, Stage, lost_by
@@ -35,22 +38,6 @@ _KEEP: Final = (
 _FORGET: Final = "FROM batch_line WHERE run = ? AND row = ? AND fate <> 1 AND fate >= 2"
 
 
-def create(db: sqlite3.Connection) -> None:
-    """The tables. A line's id is batch << 24 | number; its answer stands apart, so that a look at lines stays small."""
-    db.execute(
-        "CREATE TABLE batch (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, tag TEXT NOT NULL UNIQUE,"
-        " batch_id TEXT, body TEXT NOT NULL)"
-    )
-    db.execute("CREATE INDEX batch_of_run ON batch (run, id)")
-    db.execute(
-        "CREATE TABLE batch_line (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, row INTEGER NOT NULL,"
-        " key BLOB NOT NULL, fate INTEGER NOT NULL, status INTEGER, lost TEXT, why TEXT)"
-    )
-    # A request that is out, answered or refused for good is in no second line: nothing is paid twice.
-    db.execute("CREATE UNIQUE INDEX batch_line_once ON batch_line (run, row, key) WHERE fate <> 1")
-    db.execute("CREATE TABLE batch_answer (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
-
-
 def forget_run(db: sqlite3.Connection, run: int) -> None:
     """The run begins anew, or is no more."""
     for (batch,) in db.execute("SELECT id FROM batch WHERE run = ?", (run,)).fetchall():
@@ -58,6 +45,23 @@ def forget_run(db: sqlite3.Connection, run: int) -> None:
         db.execute("DELETE FROM batch_line WHERE id >= ? AND id < ?", bounds)
         db.execute("DELETE FROM batch_answer WHERE id >= ? AND id < ?", bounds)
     db.execute("DELETE FROM batch WHERE run = ?", (run,))
+
+
+def check_none_out(db: sqlite3.Connection, run: int, name: str) -> None:
+    """Refuse to forget a run while batches of it may cost money.
+
+    Raises:
+        StoreError: names them, and says what to do.
+    """
+    found = db.execute("SELECT body FROM batch WHERE run = ?", (run,)).fetchall()
+    if out := [batch for (body,) in found if (batch := decoded(body)).out]:
+        shown = ", ".join(
+            f"{batch.batch_id or 'not answered yet'} at {batch.lane.provider}" for batch in out[:5]
+        )
+        raise StoreError(
+            f"run {name!r} has {len(out)} batch{'es' if len(out) > 1 else ''} that it submitted and has not collected"
+            f" ({shown}): run the same command again to collect them, or cancel them first"
+        )
 
 
 def batches_of(rows: Rows, run: int) -> list[Batch]:
