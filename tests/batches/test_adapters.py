@@ -14,6 +14,7 @@ from cottonpalm.providers.batches.lines import BatchFault, Line, Phase, Result
 if TYPE_CHECKING:
     from cottonpalm.providers.batches.adapter import Adapter
 
+BETAS = (("anthropic-version", "2026-10-21"), ("anthropic-beta", "a-1,b-2"))
 CHAT = {
     "model": "gpt-5-mini",
     "messages": [{"role": "user", "content": "Say hi"}],
@@ -135,12 +136,13 @@ def test_a_job_of_mistral_names_its_model_and_its_files() -> None:
     )
 
 
-def test_anthropic_is_sent_all_lines_in_one_request_with_the_beta_header() -> None:
+def test_anthropic_is_sent_all_lines_in_one_request_with_version_and_betas() -> None:
     ask = of(ANTHROPIC).create(ANTHROPIC, "t", None)
     assert of(ANTHROPIC).upload(ANTHROPIC, "t", 5) is None
     assert ask.url == "https://api.anthropic.com/v1/messages/batches"
     assert orjson.loads(ask.head + (ask.joint or b"").join([b"1", b"2"]) + ask.tail) == {"requests": [1, 2]}
-    assert ask.headers["anthropic-beta"] == "a-1,b-2"
+    assert ask.headers == {"content-type": "application/json", **dict(BETAS)}
+    assert of(ANTHROPIC).look(ANTHROPIC, "b").headers == dict(BETAS)
 
 
 def test_gemini_is_told_of_the_file_first_and_sent_it_then() -> None:
@@ -157,7 +159,7 @@ def test_gemini_is_told_of_the_file_first_and_sent_it_then() -> None:
     )
     ask = of(GEMINI).create(GEMINI, "t", "files/9")
     assert ask.url.endswith("/v1beta/models/gemini-2.5-flash:batchGenerateContent")
-    assert orjson.loads(ask.head)["batch"]["input_config"] == {"file_name": "files/9"}
+    assert orjson.loads(ask.head)["batch"]["inputConfig"] == {"fileName": "files/9"}
 
 
 # -- what comes back ------------------------------------------------------------------------------------------
@@ -340,7 +342,7 @@ def test_an_operation_of_gemini_is_read_with_its_numbers_in_text() -> None:
     assert (state.batch_id, state.tag, state.results) == ("batches/123", "0af3b1c2d4e5", ("files/out",))
     assert state.created_at is not None
     [ask] = of(GEMINI).results(GEMINI, state)
-    assert ask.url == "https://generativelanguage.googleapis.com/download/v1beta/files/out:download?alt=media"
+    assert ask.url == "https://generativelanguage.googleapis.com/v1beta/files/out:download?alt=media"
 
 
 @pytest.mark.parametrize(

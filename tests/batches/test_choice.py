@@ -148,7 +148,17 @@ def test_what_has_no_place_in_a_batch_runs_live_and_is_told_why(
 def test_requests_with_other_betas_travel_apart() -> None:
     url = "https://api.anthropic.com/v1/messages"
     lanes = {lane_for(url, {**SDK, "anthropic-beta": betas}, MESSAGES) for betas in ("b, a", "a,b", "a")}
-    assert {lane.betas for lane in lanes if isinstance(lane, Lane)} == {"a,b", "a"}
+    found = {lane.headers for lane in lanes if isinstance(lane, Lane)}
+    assert found == {(("anthropic-beta", "a,b"),), (("anthropic-beta", "a"),)}
+
+
+def test_a_lane_keeps_the_version_that_the_live_request_asked_for() -> None:
+    lane = lane_for(
+        "https://api.anthropic.com/v1/messages", {**SDK, "anthropic-version": "2026-10-21"}, MESSAGES
+    )
+    assert isinstance(lane, Lane)
+    assert lane.headers == (("anthropic-version", "2026-10-21"),)
+    assert Lane.of(lane.text()) == lane
 
 
 def test_an_address_that_is_not_the_providers_own_has_to_be_named() -> None:

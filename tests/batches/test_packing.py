@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from cottonpalm.providers.batches.choice import ADAPTERS
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.lines import CUSTOM_ID, Limits
-from cottonpalm.providers.batches.packing import FRAME, SHARE, SLACK, Pack, Room, may_wait, room_in, too_big
+from cottonpalm.providers.batches.packing import (
+    FRAME,
+    SHARE,
+    SLACK,
+    Pack,
+    Room,
+    may_wait,
+    room_in,
+    told_limit,
+    too_big,
+)
 from cottonpalm.providers.batches.spool import Spool, TooBig
 from cottonpalm.providers.batches.stages import Batch, Member, Stage, custom_id, number_of
 
@@ -107,6 +117,14 @@ def test_a_closed_batch_waits_while_the_queue_has_no_room_for_it() -> None:
     assert may_wait(room, 500, pack)
     assert not may_wait(room, 700, pack)
     assert may_wait(Room(None, 1, None, None), 10**9, pack)
+
+
+def test_the_limit_of_a_queue_is_read_from_the_providers_words() -> None:
+    said = (
+        "token_limit_exceeded: Enqueued token limit reached for gpt-5-mini. Limit: 900,000 enqueued tokens."
+    )
+    assert told_limit(said) == 900_000
+    assert told_limit("Limit reached") is None
 
 
 # -- with files -----------------------------------------------------------------------------------------------

@@ -70,6 +70,12 @@ def test_what_is_surely_not_there_is_sent_again_where_its_lines_still_are(
     assert after_absence(file_here=file_here, uploads=uploads) == step
 
 
+@pytest.mark.parametrize("stage", [Stage.INTENT, Stage.UPLOADED])
+def test_what_was_cancelled_before_it_was_sent_is_never_sent(stage: Stage) -> None:
+    batch = replace(CREATING, stage=stage, cancelling=True)
+    assert next_step(batch, file_here=True, uploads=True) == "abandon"
+
+
 def test_what_may_cost_money_is_out_and_what_is_over_is_not() -> None:
     out = {stage for stage in Stage if replace(CREATING, stage=stage).out}
     assert out == {Stage.CREATING, Stage.SUBMITTED, Stage.ENDED}

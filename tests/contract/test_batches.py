@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.core
 
-LANE = Lane("openai", "https://api.openai.com", "/v1", "/v1/chat/completions", "gpt-5-mini")
+LANE = Lane("openai", "https://api.openai.com", "/v1", "/v1/chat/completions", "gpt-5-mini", (("a", "b"),))
 MEMBERS = [Member(0, b"a"), Member(0, b"b"), Member(1, b"a")]
 BATCH = Batch("0af3b1c2d4e5", LANE, Stage.INTENT, 3, 300, 30, 7, 1790000000.5)
 STATE = BatchState(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AnthropicApi(Api):
-    key_header = "x-api-key"
+    key_headers = ("x-api-key", "authorization")
 
     def routes(self) -> None:
         add = self.app.router.add_route
@@ -34,7 +34,7 @@ class AnthropicApi(Api):
 
     def _admit(self, request: web.Request) -> None:
         super()._admit(request)
-        if request.headers.get("anthropic-version") != "2023-06-01":
+        if request.headers.get("anthropic-version") not in ("2023-06-01", "2026-10-21"):
             raise Wrong("anthropic-version: header is required")
 
     async def create(self, request: web.Request) -> web.Response:

@@ -86,7 +86,7 @@ class Core:
 class Api:
     """One provider's API: routing, credentials, faults, errors in its shape."""
 
-    key_header = "authorization"
+    key_headers: tuple[str, ...] = ("authorization",)
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -116,7 +116,7 @@ class Api:
             return self.json(self.wrong(exc.status, exc.reason, None), exc.status)
 
     def _admit(self, request: web.Request) -> None:
-        if not request.headers.get(self.key_header):
+        if not self.account(request):
             raise Wrong("no key was given", "invalid_api_key", status=401)
         if request.method == "GET" and self.core.weather.reads:
             status = self.core.weather.reads.pop(0)
@@ -130,7 +130,7 @@ class Api:
                 raise Wrong("not now", "rate_limit_exceeded" if status == 429 else None, status=status)
 
     def account(self, request: web.Request) -> str:
-        return request.headers[self.key_header]
+        return next((key for name in self.key_headers if (key := request.headers.get(name))), "")
 
     async def _bills(self, request: web.Request) -> web.Response:
         jobs = [{"id": job.id, "rows": len(job.rows), "end": job.end} for job in self.core.jobs.values()]

@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 
 
 class GeminiApi(Api):
-    key_header = "x-goog-api-key"
+    key_headers = ("x-goog-api-key",)
+
+    def _admit(self, request: web.Request) -> None:
+        if "upload_id" not in request.query:  # which says whose it is
+            super()._admit(request)
 
     def routes(self) -> None:
+        self.uploads: list[str] = []  # whose each is
         add = self.app.router.add_route
-        add("POST", "/upload/v1beta/files", self.upload)
-        add("POST", "/v1beta/models/{model}:generateContent", self.live)
-        add("POST", "/v1beta/models/{model}:batchGenerateContent", self.create)
-        add("GET", "/v1beta/batches", self.listing)
-        add("GET", "/v1beta/batches/{id}", self.look)
-        add("POST", "/v1beta/batches/{id}:cancel", self.cancel)
-        add("GET", "/download/v1beta/files/{id}:download", self.download)
+        add("POST", "/upload/{v:v1|v1beta}/files", self.upload)
+        add("POST", "/{v:v1|v1beta}/models/{model}:generateContent", self.live)
+        add("POST", "/{v:v1|v1beta}/models/{model}:batchGenerateContent", self.create)
+        add("GET", "/{v:v1|v1beta}/batches", self.listing)
+        add("GET", "/{v:v1|v1beta}/batches/{id}", self.look)
+        add("POST", "/{v:v1|v1beta}/batches/{id}:cancel", self.cancel)
+        add("GET", "/{v:v1|v1beta}/files/{id}:download", self.download)
 
     def wrong(self, status: int, message: str, code: str | None) -> dict[str, Any]:
         names = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
@@ -35,8 +40,10 @@ class GeminiApi(Api):
     async def upload(self, request: web.Request) -> web.Response:
         command = request.headers.get("x-goog-upload-command")
         if command == "start":
-            only(only(await self.body(request), "file")["file"], "display_name", "mime_type")
-            where = f"{request.url.origin()}/upload/v1beta/files?upload_id=1"
+            only(only(await self.body(request), "file")["file"], "display_name", "mime_type", "size_bytes")
+            number = len(self.uploads)
+            self.uploads.append(self.account(request))
+            where = f"{request.url.origin()}{request.path}?upload_id={number}"
             return web.Response(headers={"x-goog-upload-url": where, "x-goog-upload-status": "active"})
         if command != "upload, finalize" or request.headers.get("x-goog-upload-offset") != "0":
             raise Wrong("wrong upload command")
@@ -44,15 +51,17 @@ class GeminiApi(Api):
         content = await request.read()
         if len(content) > 2_000 * MB:
             raise Wrong("the file is too large")
-        name = self.core.keep("files/", content, self.account(request))
+        name = self.core.keep("files/", content, self.uploads[int(request.query["upload_id"])])
         about = {"name": name, "sizeBytes": str(len(content)), "state": "ACTIVE"}
-        return self.json({"file": {**about, "mimeType": "application/jsonl"}})
+        response = self.json({"file": {**about, "mimeType": "application/jsonl"}})
+        response.headers["x-goog-upload-status"] = "final"
+        return response
 
     async def create(self, request: web.Request) -> web.Response:
         self.core.requests["POST create"] += 1
         self.may_create()
-        batch = only(only(await self.body(request), "batch")["batch"], "display_name", "input_config")
-        file = only(batch["input_config"], "file_name")["file_name"]
+        batch = only(only(await self.body(request), "batch")["batch"], "displayName", "inputConfig")
+        file = only(batch["inputConfig"], "fileName")["fileName"]
         account = self.account(request)
         if self.core.owners.get(file) != account:
             raise Wrong(f"no file {file}", status=404)
@@ -60,8 +69,8 @@ class GeminiApi(Api):
         tokens, most = rules.tokens_of(rows), self.core.queued_tokens
         if most is not None and self.core.waiting_tokens(None) + tokens > most:
             raise Wrong("You exceeded the quota of enqueued tokens", status=429)
-        path = f"/v1beta/models/{request.match_info['model']}:generateContent"
-        tag = {"name": batch["display_name"]}
+        path = f"/{request.match_info['v']}/models/{request.match_info['model']}:generateContent"
+        tag = {"name": batch["displayName"]}
         id_ = self.core.named("batches/")
         return self.made(
             job := self.core.make(id_, "google", path, account, rows, file=file, tag=tag), self.shape(job)

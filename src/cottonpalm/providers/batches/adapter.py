@@ -27,12 +27,14 @@ class Adapter(Protocol):
         limits: as documented; an account may have lower ones.
         tagged: whether a batch keeps our tag, so that it can be found again for certain.
         newest_first: the order of a listing is known.
+        headers: of a live request that change what is answered.
     """
 
     name: str
     limits: Limits
     tagged: bool
     newest_first: bool
+    headers: tuple[str, ...]
 
     def place(self, path: str, body: Mapping[str, Any]) -> Place | None:
         """Where a live request goes in this Batch API; None where it does not serve that path."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.providers.batches.lines import Lost
 
-VERSION: Final = "2023-06-01"
+VERSION: Final = "2023-06-01"  # where the live request names none
 STATUS: Final = {  # what a live request that failed so would have been answered with
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -41,6 +41,7 @@ class AnthropicBatches:
     limits = Limits(rows=100_000, file_bytes=256_000_000, line_bytes=32_000_000, queued_rows=100_000)
     tagged = False
     newest_first = True
+    headers: tuple[str, ...] = ("anthropic-version", "anthropic-beta")
 
     def place(self, path: str, body: Mapping[str, Any]) -> Place | None:
         """See `adapter.Adapter`."""
@@ -132,8 +133,8 @@ class AnthropicBatches:
 
 
 def _headers(lane: Lane) -> dict[str, str]:
-    headers = {"anthropic-version": VERSION}
-    return {**headers, "anthropic-beta": lane.betas} if lane.betas else headers
+    """The version and the betas of the live request: another version might answer otherwise."""
+    return {"anthropic-version": VERSION, **dict(lane.headers)}
 
 
 def _phase(status: str, counts: Mapping[str, int]) -> Phase:

@@ -84,8 +84,13 @@ def lane_for(
         return NoLane(f"a batch has no place for {strange}")
     if why := adapter.refuses(body):
         return NoLane(why)
-    betas = ",".join(sorted({part.strip() for part in headers.get("anthropic-beta", "").split(",")} - {""}))
-    return Lane(adapter.name, f"{parts.scheme}://{parts.netloc}", *place, betas, account)
+    kept = tuple((name, _sorted(headers[name])) for name in adapter.headers if headers.get(name))
+    return Lane(adapter.name, f"{parts.scheme}://{parts.netloc}", *place, kept, account)
+
+
+def _sorted(values: str) -> str:
+    """A header's values, whose order means nothing."""
+    return ",".join(sorted({part.strip() for part in values.split(",")} - {""}))
 
 
 @lru_cache(maxsize=256)

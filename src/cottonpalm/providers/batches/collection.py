@@ -21,11 +21,17 @@ class _Stranger(Exception):
     """The results are of a batch that only looked like ours."""
 
 
-async def collect(batch: Batch, client: BatchClient, book: Book) -> Batch:
+async def collect(batch: Batch, client: BatchClient, book: Book, *, more_may_come: bool = False) -> Batch:
     """Store all results and return the batch in its final stage.
 
     The same batch, where a twin of it has not ended yet. Back in `creating`, where what had been found by time and
     count alone turns out to be somebody else's. May be repeated at any time: a result is stored once.
+
+    Args:
+        batch: one that has ended.
+        client: of its lane.
+        book: where results are stored.
+        more_may_come: it ended just now: fewer answers than the provider counts are not yet all.
 
     Raises:
         Trouble: the provider could not be asked now.
@@ -37,35 +43,38 @@ async def collect(batch: Batch, client: BatchClient, book: Book) -> Batch:
         if not states[-1].ended:
             return batch
     try:
-        whole = [await _collected(batch, client, book, state) for state in states]
+        good = [await _collected(batch, client, book, state) for state in states]
     except _Stranger:
         strangers = (*batch.strangers, batch.state.batch_id)
         return replace(
             batch, stage=Stage.CREATING, batch_id=None, state=None, proven=True, strangers=strangers
         )
-    if innocent := _unexecuted(batch):
-        await asyncio.to_thread(book.keep, batch.tag, innocent)
-    if not all(whole):
+    if any(found is None or found < state.done for found, state in zip(good, states, strict=True)):
+        if more_may_come:
+            raise Trouble("later", "the results do not yet hold all answers that the provider counts")
         return replace(
             batch, stage=Stage.LOST, why="the provider no longer keeps its results, or not all of them"
         )
+    if innocent := _unexecuted(batch):
+        await asyncio.to_thread(book.keep, batch.tag, innocent)
     return replace(batch, stage=Stage.COLLECTED, proven=True, why=_why(batch.state))
 
 
-async def _collected(batch: Batch, client: BatchClient, book: Book, state: BatchState) -> bool:
-    """Whether all files of results that there were could be had."""
-    whole = not state.gone
+async def _collected(batch: Batch, client: BatchClient, book: Book, state: BatchState) -> int | None:
+    """How many lines were answered; None where a file of results is gone."""
+    good: set[int] = set()
+    gone = state.gone
     for ask in client.adapter.results(client.lane, state):
         try:
-            await _file(batch, client, book, ask)
+            await _file(batch, client, book, ask, good)
         except Trouble as trouble:
             if trouble.what != "gone":
                 raise
-            whole = False
-    return whole
+            gone = True
+    return None if gone else len(good)
 
 
-async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask) -> None:
+async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask, good: set[int]) -> None:
     group: list[tuple[int, Result]] = []
     unproven = not batch.proven
     async for result in client.results(ask):
@@ -75,6 +84,8 @@ async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask) -> None
                 raise _Stranger
             continue
         unproven = False
+        if result.good:
+            good.add(number)
         group.append((number, result))
         if len(group) == _GROUP:
             await asyncio.to_thread(book.keep, batch.tag, group)

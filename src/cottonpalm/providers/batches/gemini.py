@@ -55,6 +55,7 @@ class GeminiBatches:
     limits = Limits(rows=None, file_bytes=2_000_000_000)
     tagged = True
     newest_first = False
+    headers: tuple[str, ...] = ()
 
     def place(self, path: str, body: Mapping[str, Any]) -> Place | None:
         """See `adapter.Adapter`."""
@@ -90,7 +91,7 @@ class GeminiBatches:
 
     def create(self, lane: Lane, tag: str, input_file_id: str | None) -> Ask:
         """See `adapter.Adapter`. Our tag is the name that a batch is shown by."""
-        batch = {"display_name": f"cottonpalm-{tag}", "input_config": {"file_name": input_file_id}}
+        batch = {"displayName": f"cottonpalm-{tag}", "inputConfig": {"fileName": input_file_id}}
         url = f"{lane.base}/models/{lane.model}:batchGenerateContent"
         return Ask("POST", url, {"content-type": "application/json"}, encoded({"batch": batch}))
 
@@ -136,10 +137,7 @@ class GeminiBatches:
 
     def results(self, lane: Lane, state: BatchState) -> list[Ask]:
         """See `adapter.Adapter`."""
-        return [
-            Ask("GET", f"{lane.origin}/download{lane.root}/{file}:download?alt=media")
-            for file in state.results
-        ]
+        return [Ask("GET", f"{lane.base}/{file}:download?alt=media") for file in state.results]
 
     def result(self, line: bytes) -> Result | None:
         """See `adapter.Adapter`."""

@@ -36,7 +36,7 @@ class Lane:
         root: the path at which the Batch API begins.
         endpoint: the live path, as a line of the batch names it.
         model: one per batch.
-        betas: of Anthropic, which travel as a header of the whole batch.
+        headers: of the live request that change what is answered, and travel with the whole batch: version and betas.
         account: equal for equal accounts; whatever the caller gave. Never a credential.
     """
 
@@ -45,7 +45,7 @@ class Lane:
     root: str
     endpoint: str
     model: str
-    betas: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
     account: str = ""
 
     def text(self) -> str:
@@ -55,7 +55,8 @@ class Lane:
     @classmethod
     def of(cls, text: str) -> Lane:
         """The lane that `text` was made of."""
-        return cls(**orjson.loads(text))
+        found = orjson.loads(text)
+        return cls(**found | {"headers": tuple((name, value) for name, value in found["headers"])})
 
     @property
     def base(self) -> str:

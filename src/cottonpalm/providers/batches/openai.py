@@ -82,6 +82,7 @@ TOGETHER: Final = Dialect(
 class OpenAIBatches:
     """Files and Batches."""
 
+    headers: tuple[str, ...] = ()
     listed: ClassVar[str] = "/batches?limit=100"
     batches: ClassVar[str] = "/batches"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ SLACK: Final = 0.95  # of a limit is filled: tokens are estimates, and providers
 SHARE: Final = (
     0.5  # of the tokens that may wait is put into one batch, so that a second one can wait meanwhile
 )
+_TOLD: Final = re.compile(r"[Ll]imit:? ([0-9][0-9,]*) enqueued tokens")
 FRAME: Final = 1024  # bytes round the lines of a request: form fields, brackets
 
 
@@ -74,6 +76,12 @@ def too_big(room: Room, size: int) -> str | None:
     """Why a line can go into no batch at all, or None."""
     most = room.size if room.line is None else min(room.line, room.size)
     return None if size <= most else f"the request has {size:,} bytes, a line of a batch at most {most:,}"
+
+
+def told_limit(message: str) -> int | None:
+    """How many tokens may wait, where a provider says so: "... Limit: 900,000 enqueued tokens"."""
+    found = _TOLD.search(message)
+    return int(found[1].replace(",", "")) if found else None
 
 
 def may_wait(room: Room, waiting: int, pack: Pack) -> bool:

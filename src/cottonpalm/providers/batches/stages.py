@@ -172,6 +172,8 @@ def next_step(batch: Batch, *, file_here: bool, uploads: bool) -> Step:
         file_here: this process still has the file of lines.
         uploads: the provider takes a file; otherwise the lines travel in the request that creates the batch.
     """
+    if batch.cancelling and batch.stage in (Stage.INTENT, Stage.UPLOADED):
+        return "abandon"
     if batch.stage is not Stage.INTENT:
         return _NEXT[batch.stage]
     if not file_here:

@@ -114,7 +114,8 @@ class Desk:
         }
         try:
             if step == "abandon":
-                return await self._abandon(batch, "its process ended before it was submitted")
+                said = "it was cancelled" if batch.cancelling else "its process ended"
+                return await self._abandon(batch, f"{said} before it was submitted")
             after = await steps[step](batch, client) if step in steps else batch
         except Trouble as trouble:
             return self._wait_for(batch, trouble)
@@ -239,14 +240,17 @@ class Desk:
 
     def _results_late(self, state: BatchState) -> bool:
         """It ended with answers, but does not yet say where they are."""
-        ended_at = state.ended_at or 0.0
         late = state.ended and state.done > 0 and not state.results and not state.gone
-        return late and clock.wall() - ended_at < self._listing_wait_s
+        return late and self._just_now(state.ended_at)
+
+    def _just_now(self, at: float | None) -> bool:
+        return clock.wall() - (at or 0.0) < self._listing_wait_s
 
     async def _collect(self, batch: Batch, client: BatchClient) -> Batch:
         if batch.sends > 1 and client.uploads:
             batch = await self._with_twins(batch, client)
-        after = await collect(batch, client, self._book)
+        late = self._just_now(batch.ended_at)
+        after = await collect(batch, client, self._book, more_may_come=late)
         if after is batch:
             return batch  # a twin has not ended yet
         return await (self._close(after) if after.over else self._put(after))

@@ -220,13 +220,17 @@ def decoded(text: str) -> Batch:
     found = _known(Batch, orjson.loads(text))
     state = found["state"]
     found |= {
-        "lane": Lane(**_known(Lane, found["lane"])),
+        "lane": _lane(found["lane"]),
         "stage": Stage(found["stage"]),
         "strangers": tuple(found["strangers"]),
         "twins": tuple(found["twins"]),
         "state": None if state is None else _state(state),
     }
     return Batch(**found)
+
+
+def _lane(found: dict[str, Any]) -> Lane:
+    return Lane(**_known(Lane, found) | {"headers": tuple((name, value) for name, value in found["headers"])})
 
 
 def _state(found: dict[str, Any]) -> BatchState:
