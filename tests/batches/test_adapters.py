@@ -25,9 +25,7 @@ AZURE = Lane("azure", "https://ours.openai.azure.com", "/openai/v1", "/chat/comp
 GROQ = Lane("groq", "https://api.groq.com", "/openai/v1", "/v1/chat/completions", "llama")
 TOGETHER = Lane("together", "https://api.together.xyz", "/v1", "/v1/chat/completions", "llama")
 MISTRAL = Lane("mistral", "https://api.mistral.ai", "/v1", "/v1/chat/completions", "mistral-small")
-ANTHROPIC = Lane(
-    "anthropic", "https://api.anthropic.com", "/v1", "/v1/messages", "claude-haiku-4-5", "a-1,b-2"
-)
+ANTHROPIC = Lane("anthropic", "https://api.anthropic.com", "/v1", "/v1/messages", "claude-haiku-4-5", BETAS)
 GEMINI = Lane(
     "gemini", "https://generativelanguage.googleapis.com", "/v1beta", "generateContent", "gemini-2.5-flash"
 )
