@@ -153,10 +153,13 @@ def test_runs_do_not_see_each_others_batches_but_all_provider_ids_are_known(stor
         two.keep(BATCH.tag, [(0, answer("zero"))])
 
 
-def test_a_run_whose_batches_may_cost_money_is_neither_begun_anew_nor_removed(store: Store) -> None:
+@pytest.mark.parametrize("stage", [stage for stage in Stage if replace(BATCH, stage=stage).out])
+def test_a_run_whose_batches_may_cost_money_is_neither_begun_anew_nor_removed(
+    store: Store, stage: Stage
+) -> None:
     run = store.open_run("r", None)
     book = book_of(run)
-    out = replace(BATCH, stage=Stage.SUBMITTED, batch_id="batch_1")
+    out = replace(BATCH, stage=stage, batch_id="batch_1")
     book.plan(BATCH, MEMBERS)
     book.put(out)
     run.close()

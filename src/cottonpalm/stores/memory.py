@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -13,42 +12,15 @@ from cottonpalm import clock
 from cottonpalm.errors import RunBusy, StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores.opening import Decision, busy_message, decide
-from cottonpalm.stores.sqlite.batches import SqlBook, batches_of, check_none_out
-from cottonpalm.stores.sqlite.migrations import m005_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
     from cottonpalm.providers.batches.stages import Batch, Book
+    from cottonpalm.stores.sqlite.unfiled import Unfiled
 
-_RUN = 1  # each has tables of its own
 STEPS = 10_000  # of spending that are kept: more than an hour holds
-
-
-class _Batches:
-    """The tables of batches, in memory: made when a run has the first one."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self.db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        self._closing = weakref.finalize(self, self.db.close)
-        m005_batches(self.db)
-
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            return self.db.execute(sql, tuple(values)).fetchall()
-
-    def write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        with self._lock:
-            self.db.execute("BEGIN")
-            try:
-                result = work(self.db)
-            except BaseException:
-                self.db.execute("ROLLBACK")
-                raise
-            self.db.execute("COMMIT")
-            return result
 
 
 class _Run:
@@ -62,7 +34,7 @@ class _Run:
         self.cost_pico = 0
         self.meta: dict[str, Any] = {}
         self.spent: Spent | None = None
-        self.batches: _Batches | None = None
+        self.batches: Unfiled | None = None
         self.since: float | None = None  # wall clock; None: nobody works on it
 
     def put(self, row: StoredRow) -> None:
@@ -76,7 +48,7 @@ class _Run:
 
     def check_none_out(self, name: str) -> None:
         if self.batches is not None:
-            check_none_out(self.batches.db, _RUN, name)
+            self.batches.check_none_out(name)
 
     def info(self, name: str) -> RunInfo:
         status = [row.status for row in self.rows.values()]
@@ -136,7 +108,7 @@ class MemoryStore:
         """See `SqliteStore.batches`."""
         with self._lock:
             run = self._runs.get(name)
-            return [] if run is None or run.batches is None else batches_of(run.batches.rows, _RUN)
+            return [] if run is None or run.batches is None else run.batches.book().batches()
 
     def close(self) -> None:
         """Nothing to let go of: runs can be opened again."""
@@ -234,8 +206,10 @@ class MemoryRunStore(MemoryRows):
         """See `stages.KeepsBatches`."""
         with self._lock:
             if self._run.batches is None:
-                self._run.batches = _Batches()
-            return SqlBook(self._run.batches.write, self._run.batches.rows, _RUN)
+                from cottonpalm.stores.sqlite.unfiled import Unfiled  # noqa: PLC0415 - few runs have batches
+
+                self._run.batches = Unfiled()
+            return self._run.batches.book()
 
     def close(self) -> None:
         """See `protocols.RunStore`."""

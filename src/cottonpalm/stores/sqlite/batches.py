@@ -1,7 +1,4 @@
-"""The batches of a run in SQLite: what was submitted, which requests are in it, and what came back.
-
-A line's id is its batch's << 24 | its number.
-"""
+"""The batches of a run in SQLite: what was submitted, which requests are in it, and what came back."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.lines import BatchFault, BatchState, Phase, Result
 from cottonpalm.providers.batches.stages import Batch, Member, Stage, lost_by
+from cottonpalm.stores.sqlite.batch_rows import LINE_BITS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,7 +21,6 @@ T = TypeVar("T")
 Write = Callable[[Callable[["sqlite3.Connection"], Any]], Any]  # runs a function in a transaction, durably
 Rows = Callable[..., list[Any]]  # answers a statement
 
-LINE_BITS: Final = 24
 OUT, AGAIN, REFUSED, GOOD = range(4)  # the fate of a line; a better result replaces a worse one
 _MASK: Final = (1 << LINE_BITS) - 1
 _AT_ONCE: Final = 500
@@ -36,32 +33,6 @@ _KEEP: Final = (
     "UPDATE OR IGNORE batch_line SET fate = ?, status = ?, lost = ?, why = ? WHERE id = ? AND fate < ?"
 )
 _FORGET: Final = "FROM batch_line WHERE run = ? AND row = ? AND fate <> 1 AND fate >= 2"
-
-
-def forget_run(db: sqlite3.Connection, run: int) -> None:
-    """The run begins anew, or is no more."""
-    for (batch,) in db.execute("SELECT id FROM batch WHERE run = ?", (run,)).fetchall():
-        bounds = (batch << LINE_BITS, (batch + 1) << LINE_BITS)
-        db.execute("DELETE FROM batch_line WHERE id >= ? AND id < ?", bounds)
-        db.execute("DELETE FROM batch_answer WHERE id >= ? AND id < ?", bounds)
-    db.execute("DELETE FROM batch WHERE run = ?", (run,))
-
-
-def check_none_out(db: sqlite3.Connection, run: int, name: str) -> None:
-    """Refuse to forget a run while batches of it may cost money.
-
-    Raises:
-        StoreError: names them, and says what to do.
-    """
-    found = db.execute("SELECT body FROM batch WHERE run = ?", (run,)).fetchall()
-    if out := [batch for (body,) in found if (batch := decoded(body)).out]:
-        shown = ", ".join(
-            f"{batch.batch_id or 'not answered yet'} at {batch.lane.provider}" for batch in out[:5]
-        )
-        raise StoreError(
-            f"run {name!r} has {len(out)} batch{'es' if len(out) > 1 else ''} that it submitted and has not collected"
-            f" ({shown}): run the same command again to collect them, or cancel them first"
-        )
 
 
 def batches_of(rows: Rows, run: int) -> list[Batch]:
