@@ -206,7 +206,7 @@ class Builder:
         release = _nothing if opened is None else opened.release
         if isinstance(run_store, SharesLimits):
             place = run_store.place()
-            release = _both(sharing.begin(account.limiters, *place, most=settings.cap), release)
+            release = _both(sharing.begin(account.flow.limiters, *place, most=settings.cap), release)
         return Engine(
             job,
             account,

@@ -128,8 +128,8 @@ class Engine:
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
         self._profiler.end()
-        for key in self.account.rows_keys:
-            self.account.limiters.forget(key)
+        for key in self.account.flow.rows_keys:
+            self.account.flow.limiters.forget(key)
         error = error or self.reader.error or self.stopped
         try:
             if self.store is not None:
@@ -187,10 +187,10 @@ class Engine:
         )
         self.outbox.on_credit(self._nudge)
         stall = StallWatch(self.job.stall_timeout_s, self.account, loop, self._stalled)
-        self.account.on_change = self._nudge
-        self.account.on_stop = self._request_stopped
+        self.account.flow.on_change = self._nudge
+        self.account.alerts.on_stop = self._request_stopped
         self.account.measure = self._profiler if self.job.many else None
-        self.account.emit = self._emit_from_anywhere if self._observers else None
+        self.account.alerts.emit = self._emit_from_anywhere if self._observers else None
         self._watch.emit = self._emit if self._observers else None
         if self.job.many:
             self._watch.open(loop)
@@ -421,7 +421,7 @@ class Engine:
         return self._profiler.report(self.reader.stored)
 
     def _look(self) -> Look:
-        return Look(self._watch.now, self.account.limit(), self.account.in_flight())
+        return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())
 
     def _holding_back(self) -> Bottleneck:
         if (rows := self._rows) is None or self._finished:
@@ -438,18 +438,18 @@ class Engine:
             failed=tally.failed,
             skipped=tally.skipped,
             in_flight=0 if rows is None or self._finished else max(0, rows.active),
-            waiting=self.account.waiting,
-            limit=self.account.limit(),
-            requests=self.account.in_flight(),
+            waiting=self.account.flow.waiting,
+            limit=self.account.flow.limit(),
+            requests=self.account.flow.in_flight(),
             binding=self._watch.binding,
-            pause_s=self.account.pause_s(),
+            pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,
             cost_pico=tally.cost_pico,
             cost_known=tally.cost_known,
             reported_pico=self.account.spending.reported,
             uncertain_pico=self.account.spending.uncertain,
-            budget_left_pico=self.account.budget_left(),
-            repeated=self.account.repeated,
+            budget_left_pico=self.account.pricing.budget_left(),
+            repeated=self.account.pricing.repeated,
             attempts=tally.attempts,
             started=self._started,
             finished=self._finished,

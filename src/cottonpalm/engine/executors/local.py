@@ -225,7 +225,7 @@ class LocalExecutor:
 
     def let_go(self) -> None:
         """The run is stopping: rows that wait or sleep, and have sent or got nothing yet, need not be finished."""
-        if self._run.grain != "request":  # what a row does is not seen
+        if self._run.flow.grain != "request":  # what a row does is not seen
             return
         self._leaving = True
         for worker, item in self._now.items():
