@@ -409,7 +409,7 @@ def _nothing() -> None:
     """The store is the caller's own: it stays open."""
 
 
-async def _on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
+async def on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
     """Open on a thread. Whoever is cancelled meanwhile, or whose loop is closed, leaves nothing open behind."""
     loop = asyncio.get_running_loop()
 

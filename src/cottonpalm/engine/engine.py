@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine.input.reader import Reader
     from cottonpalm.engine.job import Job
     from cottonpalm.observers.report import Report
-    from cottonpalm.protocols import Gate, Inner, Observer, RunStore
+    from cottonpalm.protocols import Executor, Gate, Inner, Observer, RunStore
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Bottleneck
 
@@ -177,14 +177,7 @@ class Engine:
         if chunks is not None:
             self.reader.notes, rows.feed.on_arrival = chunks.notes, chunks.arrived
         self._crew = Crew(loop=loop)
-        executor = self._executor = LocalExecutor(
-            self.account,
-            self._send(rows),
-            self._failed,
-            self._lost,
-            context=contextvars.copy_context(),
-            item_timeout_s=self.job.item_timeout_s,
-        )
+        executor = self._executor = self._made_executor(rows)
         self.outbox.on_credit(self._nudge)
         stall = StallWatch(self.job.stall_timeout_s, self.account, loop, self._stalled)
         self.account.flow.on_change = self._nudge
@@ -237,12 +230,32 @@ class Engine:
         self._cached = gate.counts
         return gate
 
+    def _made_executor(self, rows: Scheduler) -> Executor:
+        """Who calls the chain for this run: the one place where that is decided."""
+        return LocalExecutor(
+            self.account,
+            self._send(rows),
+            self._failed,
+            self._lost,
+            context=contextvars.copy_context(),
+            item_timeout_s=self.job.item_timeout_s,
+        )
+
     def _send(self, rows: Scheduler) -> Inner:
         """The call of a row, with the row layers round it."""
         pieces = self._made_pieces()
         for caller in self.job.callers:
             caller.prepare(self._crew, pieces)
-        return layered(self.job, self._judge, self.account, rows.asleep)
+        job = self.job
+        return layered(
+            job.callers,
+            job.retry,
+            self._judge,
+            self.account,
+            rows.asleep,
+            validate=job.validate,
+            none_is_no_answer=job.none_is_no_answer,
+        )
 
     def _made_pieces(self) -> Pieces | None:
         """Where pieces go, in a streaming run. One row's stream has no way to say that it starts over."""
