@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from aiohttp import web
@@ -28,6 +28,15 @@ class Lost(Exception):
     """The answer to this request is to be lost."""
 
 
+class Seen(NamedTuple):
+    """A live request, and what it was answered with."""
+
+    url: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    answer: dict[str, Any]
+
+
 class Core:
     """What the three APIs share. Touched by the server's thread alone, but for plain reads."""
 
@@ -38,6 +47,7 @@ class Core:
         self.files: dict[str, bytes] = {}
         self.owners: dict[str, str] = {}  # of files
         self.bills: list[Bill] = []
+        self.seen: list[Seen] = []  # live requests
         self.requests: Counter[str] = Counter()  # by method and kind, such as "POST create"
         self.rows, self.bytes = {"openai": 50_000, "anthropic": 100_000}, 200 * MB
         self.queued_tokens: int | None = None
@@ -159,6 +169,7 @@ class Api:
         if self.core.live is not None and (status := self.core.live(body)) != 200:
             reply = Reply(status=status)
         outcome = rules.asked(api, path, body, reply)
+        self.core.seen.append(Seen(str(request.url), dict(request.headers), body, outcome.body))
         if outcome.answer is not None:
             self.core.bills.append(bill_of("live", api, path, body, outcome))
         return self.json(outcome.body, outcome.status)

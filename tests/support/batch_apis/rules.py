@@ -152,7 +152,8 @@ class Wrong(Exception):
 
 def asked(api: str, path: str, body: dict[str, Any], reply: Reply | None = None) -> Outcome:
     """The deterministic answer to a request, live or in a batch: equal requests get equal answers, ids included."""
-    seq = zlib.crc32(orjson.dumps(body, option=orjson.OPT_SORT_KEYS))
+    question = {name: value for name, value in body.items() if name not in ("stream", "service_tier")}
+    seq = zlib.crc32(orjson.dumps(question, option=orjson.OPT_SORT_KEYS))
     request = Request(seq, path, api, body, shapes.last_user_text(body), 1, 1, b"")
     if unknown := sorted(body.keys() - FIELDS[api]):
         return _refused(request, f"Unrecognized request argument supplied: {unknown[0]}")

@@ -153,7 +153,7 @@ class Desk:
         try:
             file = await client.upload(self._files[batch.tag])
         except Trouble as trouble:
-            if trouble.what != "refused":
+            if trouble.what not in ("refused", "gone"):
                 raise
             return await self._abandon(batch, str(trouble))
         return await self._put(replace(batch, stage=Stage.UPLOADED, input_file_id=file))
