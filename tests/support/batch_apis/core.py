@@ -48,6 +48,7 @@ class Core:
         self.owners: dict[str, str] = {}  # of files
         self.bills: list[Bill] = []
         self.seen: list[Seen] = []  # live requests
+        self.asked = 0  # requests of any kind
         self.requests: Counter[str] = Counter()  # by method and kind, such as "POST create"
         self.rows, self.bytes = {"openai": 50_000, "anthropic": 100_000}, 200 * MB
         self.queued_tokens: int | None = None
@@ -126,6 +127,7 @@ class Api:
             return self.json(self.wrong(exc.status, exc.reason, None), exc.status)
 
     def _admit(self, request: web.Request) -> None:
+        self.core.asked += 1
         if not self.account(request):
             raise Wrong("no key was given", "invalid_api_key", status=401)
         if request.method == "GET" and self.core.weather.reads:
