@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 LANE = Lane("openai", "https://api.openai.com", "/v1", "/v1/chat/completions", "gpt-5-mini")
 GROUP = 512
+MOST_MB = 100  # more than before the first row
 PIECE = "The quick brown fox jumps over the lazy dog, and then it thinks about what it has done. "
 
 
@@ -120,6 +121,7 @@ def main() -> None:
             at = time.process_time()
         store.close()
     assert done == options.rows
+    assert memory_mb() - before <= MOST_MB, "memory grows with the rows"
     each = 1e6 / done
     print(
         f"packed {packing_s * each:.0f} µs a row, written down, stored, looked up and forgotten"
