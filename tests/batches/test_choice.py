@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cottonpalm.providers.batches.choice import adapter_of, lane_for
-from cottonpalm.providers.batches.lanes import Lane, NoLane, credentials_of
+from cottonpalm.providers.batches.lanes import Lane, NoLane, credentials_of, whose
 
 CHAT = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "hi"}], "stream": False}
 MESSAGES = {"model": "claude-haiku-4-5", "max_tokens": 64, "messages": []}
@@ -176,3 +176,11 @@ def test_credentials_are_the_headers_that_say_who_pays_and_nothing_else() -> Non
     }
     keyed = credentials_of("https://generativelanguage.googleapis.com/v1beta/x?key=AIza1", {})
     assert keyed == {"x-goog-api-key": "AIza1"}
+
+
+def test_two_keys_are_told_apart_and_a_token_that_rotates_is_not() -> None:
+    one, other = ({"authorization": f"Bearer sk-{name}"} for name in "ab")
+    assert whose(one, "tag") == whose(dict(one), "tag") != whose(other, "tag")
+    assert whose(one, "tag") != whose(one, "another tag")  # nobody can compare it across batches
+    assert whose({"authorization": "Bearer eyJ.1"}, "t") == whose({"authorization": "Bearer eyJ.2"}, "t")
+    assert len(whose(one, "tag")) == 8

@@ -12,8 +12,10 @@ import httpx
 import pytest
 
 from cottonpalm.errors import RunBusy, StoreError
+from cottonpalm.providers.batches.lanes import Lane, credentials_of, whose
 from cottonpalm.providers.batches.stages import Stage
-from tests.batches.kit import Disk, bring, desk_at, lane_at, packed_of, results
+from cottonpalm.providers.batches.troubles import BatchDenied
+from tests.batches.kit import HEADERS, Disk, bring, desk_at, lane_at, packed_of, results
 from tests.support.batch_provider import BatchProvider, Faults, by_chance
 
 if TYPE_CHECKING:
@@ -214,6 +216,45 @@ def test_what_only_looks_like_the_lost_batch_is_told_by_its_results_and_not_mist
     assert batch.sends == 2
     assert len(results(disk.book, ROWS)) == ROWS
     assert not server.paid_twice()
+
+
+def test_a_lost_submission_is_not_repeated_with_another_key_which_cannot_see_the_first(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.script = lambda number, rows: Faults(lose="after")
+
+    async def main(key: dict[str, str]) -> None:
+        def credentials(lane: Lane) -> dict[str, str]:
+            return credentials_of(lane.base, key)
+
+        async with desk_at(disk.book, listing_wait_s=0.0, credentials=credentials) as desk:
+            planned = disk.book.batches() or [
+                await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            ]
+            batch = planned[0]
+            while not batch.sends:
+                batch = await desk.advance(batch)
+            if batch.whose != whose(credentials(batch.lane), batch.tag):
+                await bring(desk, batch)
+
+    asyncio.run(main(HEADERS[provider]))
+    with pytest.raises(BatchDenied, match="submitted with another one"):
+        asyncio.run(main({name: f"{value}-other" for name, value in HEADERS[provider].items()}))
+    assert attempts(server) == 1
+
+
+def test_whoever_holds_an_older_state_of_a_batch_does_not_submit_it_again(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    async def main() -> Batch:
+        async with desk_at(disk.book) as desk:
+            old = batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            while batch.stage is not Stage.SUBMITTED:
+                batch = await desk.advance(batch)
+            return await bring(desk, old)
+
+    assert asyncio.run(main()).stage is Stage.COLLECTED
+    assert attempts(server) == 1
 
 
 def test_nothing_is_submitted_while_an_earlier_submission_is_not_explained(

@@ -262,7 +262,7 @@ def test_a_batch_of_another_account_is_not_taken_for_lost(
         other = {name: f"{value}-other" for name, value in HEADERS[provider].items()}
         async with desk_at(disk.book, credentials=lambda lane: credentials_of(lane.base, other)) as desk:
             [batch] = disk.book.batches()
-            with pytest.raises(BatchDenied, match="does not know batch"):
+            with pytest.raises(BatchDenied, match="submitted with another one"):
                 await bring(desk, batch)
 
     asyncio.run(submit())

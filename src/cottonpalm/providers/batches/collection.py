@@ -37,19 +37,17 @@ async def collect(batch: Batch, client: BatchClient, book: Book, *, more_may_com
         Trouble: the provider could not be asked now.
     """
     assert batch.state is not None
-    states = [batch.state]
-    for twin in batch.twins:
-        states.append(await client.look(twin))
-        if not states[-1].ended:
-            return batch
+    states = [batch.state, *[state for twin in batch.twins if (state := await _twin(client, twin))]]
+    if not all(state.ended for state in states):
+        return batch
     try:
-        good = [await _collected(batch, client, book, state) for state in states]
+        executed = [await _collected(batch, client, book, state) for state in states]
     except _Stranger:
         strangers = (*batch.strangers, batch.state.batch_id)
         return replace(
             batch, stage=Stage.CREATING, batch_id=None, state=None, proven=True, strangers=strangers
         )
-    if any(found is None or found < state.done for found, state in zip(good, states, strict=True)):
+    if any(found is None or found < state.done for found, state in zip(executed, states, strict=True)):
         if more_may_come:
             raise Trouble("later", "the results do not yet hold all answers that the provider counts")
         return replace(
@@ -60,21 +58,31 @@ async def collect(batch: Batch, client: BatchClient, book: Book, *, more_may_com
     return replace(batch, stage=Stage.COLLECTED, proven=True, why=_why(batch.state))
 
 
+async def _twin(client: BatchClient, batch_id: str) -> BatchState | None:
+    """Where a second batch of the same submission stands; None where it is no longer known."""
+    try:
+        return await client.look(batch_id)
+    except Trouble as trouble:
+        if trouble.what != "gone":
+            raise
+        return None
+
+
 async def _collected(batch: Batch, client: BatchClient, book: Book, state: BatchState) -> int | None:
-    """How many lines were answered; None where a file of results is gone."""
-    good: set[int] = set()
+    """How many lines were executed; None where a file of results is gone."""
+    executed: set[int] = set()
     gone = state.gone
     for ask in client.adapter.results(client.lane, state):
         try:
-            await _file(batch, client, book, ask, good)
+            await _file(batch, client, book, ask, executed)
         except Trouble as trouble:
             if trouble.what != "gone":
                 raise
             gone = True
-    return None if gone else len(good)
+    return None if gone else len(executed)
 
 
-async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask, good: set[int]) -> None:
+async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask, executed: set[int]) -> None:
     group: list[tuple[int, Result]] = []
     unproven = not batch.proven
     async for result in client.results(ask):
@@ -84,8 +92,8 @@ async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask, good: s
                 raise _Stranger
             continue
         unproven = False
-        if result.good:
-            good.add(number)
+        if result.lost is None:
+            executed.add(number)
         group.append((number, result))
         if len(group) == _GROUP:
             await asyncio.to_thread(book.keep, batch.tag, group)

@@ -81,6 +81,7 @@ class Batch:
         twins: ids of the same batch, created twice after all: paid twice, their results count as well.
         cancelling: it was asked to stop.
         why: it is lost, abandoned or failed.
+        whose: which key it was planned with (`lanes.whose`).
     """
 
     tag: str
@@ -102,6 +103,7 @@ class Batch:
     twins: tuple[str, ...] = ()
     cancelling: bool = False
     why: str = ""
+    whose: str = ""
 
     @property
     def over(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm import clock
 from cottonpalm.providers.batches.client import BatchClient
 from cottonpalm.providers.batches.collection import collect
+from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.providers.batches.lines import Phase
 from cottonpalm.providers.batches.stages import (
     CLOCKS_DIFFER_S,
@@ -74,7 +75,7 @@ class Desk:
         self._files: dict[str, Packed] = {}
         self._waits: dict[str, float] = {}
         self._lost_at: dict[str, float] = {}  # when the answer to a submission was lost, by tag
-        self._seen: set[str] = set()  # tags of batches that our credentials could see
+        self._latest: dict[str, Batch] = {}  # as they were written down, or are being written down
         self._creating: dict[tuple[str, str], asyncio.Lock] = {}
         self._random = Random()  # noqa: S311 - jitter
         self.troubles: dict[str, str] = {}  # what a batch waits for, by tag, to show
@@ -91,6 +92,7 @@ class Desk:
             pack.tokens,
             pack.reserved,
             clock.wall(),
+            whose=whose(self._credentials(packed.lane), packed.tag),
         )
         await asyncio.to_thread(self._book.plan, batch, packed.members)
         self._files[packed.tag] = packed
@@ -103,6 +105,7 @@ class Desk:
             BatchDenied: the provider does not let this account do it.
             StoreError: the book cannot be written.
         """
+        batch = self._latest.get(batch.tag, batch)  # whoever was interrupted may hold an older one
         client = BatchClient(batch.lane, self._http, self._credentials(batch.lane))
         step = next_step(batch, file_here=batch.tag in self._files, uploads=client.uploads)
         steps = {
@@ -184,7 +187,6 @@ class Desk:
 
     async def _submitted(self, batch: Batch) -> Batch:
         await self._put(batch)
-        self._seen.add(batch.tag)
         if batch.proven:  # else its lines may have to be sent after all
             self._drop_file(batch)
         self._lost_at.pop(batch.tag, None)
@@ -206,6 +208,7 @@ class Desk:
         since = max(sent_at, self._lost_at.get(batch.tag, 0.0))
         if not surely_absent(since, asked_at, self._listing_wait_s):
             return batch
+        self._check_key(batch)
         here = batch.tag in self._files
         if after_absence(file_here=here, uploads=client.uploads) == "abandon":
             return await self._abandon(
@@ -222,7 +225,6 @@ class Desk:
             if trouble.what != "gone":
                 raise
             return await self._vanished(batch, trouble)
-        self._seen.add(batch.tag)
         if batch.cancelling and not state.ended and state.phase is not Phase.CANCELLING:
             await client.cancel(batch.batch_id)
         if state == batch.state or self._results_late(state):
@@ -230,13 +232,22 @@ class Desk:
         return await self._put(with_state(batch, state))
 
     async def _vanished(self, batch: Batch, trouble: Trouble) -> Batch:
-        """A batch that this key has seen is gone; one that it has never seen may be another account's."""
-        if batch.tag in self._seen:
-            return await self.give_up(batch, f"the provider does not know it any more: {trouble}")
+        self._check_key(batch)
+        return await self.give_up(batch, f"the provider does not know it any more: {trouble}")
+
+    def _check_key(self, batch: Batch) -> None:
+        """What another key does not see may be there all the same.
+
+        Raises:
+            BatchDenied: this is not the key that the batch was planned with.
+        """
+        if whose(self._credentials(batch.lane), batch.tag) == batch.whose:
+            return
         raise BatchDenied(
-            f"{batch.lane.label} does not know batch {batch.batch_id} with this key ({trouble}). Nothing was asked"
-            " anew: run the same command with the key that it was submitted with, or cancel the batch to give it up"
-        ) from trouble
+            f"{batch.lane.label} does not know batch {batch.batch_id or batch.tag} with this key, and it was submitted"
+            " with another one. Nothing was asked anew: run the same command with that key, or cancel the batch to give"
+            " it up"
+        )
 
     def _results_late(self, state: BatchState) -> bool:
         """It ended with answers, but does not yet say where they are."""
@@ -268,6 +279,7 @@ class Desk:
     # -- writing down -------------------------------------------------------------------------------------
 
     async def _put(self, batch: Batch) -> Batch:
+        self._latest[batch.tag] = batch
         await asyncio.to_thread(self._book.put, batch)
         return batch
 
@@ -275,6 +287,7 @@ class Desk:
         return await self._close(replace(batch, stage=Stage.ABANDONED, why=why))
 
     async def _close(self, batch: Batch) -> Batch:
+        self._latest[batch.tag] = batch
         await asyncio.to_thread(self._book.close, batch)
         self._drop_file(batch)
         return batch
