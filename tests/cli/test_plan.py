@@ -53,6 +53,19 @@ def test_a_sample_is_kept_for_the_run(
     assert "to ask     0 rows, 30 stored\n" in again.out
 
 
+def test_a_sample_of_rows_with_ids_is_kept_under_the_ids_that_the_run_looks_for(
+    plan: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    text = "".join(f'{{"nr": {n}, "text": "row {n}"}}\n' for n in range(12))
+    (folder / "in.jsonl").write_text(text)
+    words = ("in.jsonl", "-o", "out.jsonl", "--id-field", "nr", *BOUND)
+    assert plan(*words, "--sample", "5").code == 0
+    assert "to ask     7 rows, 5 stored\n" in plan(*words).out
+    model = ("--model", "openai:gpt-5-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+    assert cottonpalm("run", *words, *model).code == 0
+    assert (server.requests, len(lines(folder / "out.jsonl"))) == (12, 12)
+
+
 def test_a_sample_that_is_not_kept_says_so(plan: Command, folder: Path) -> None:
     rows(folder / "in.jsonl", 3)
     said = plan("in.jsonl", "--sample", "1")
