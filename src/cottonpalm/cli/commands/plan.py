@@ -107,12 +107,18 @@ def _cost(cost: Range | None, plan: Plan) -> str:
     if cost.high == 0:
         return "nothing"
     if plan.basis == "bound":
-        return f"at most {_dollars(cost.high)}; the input alone {_dollars(cost.low)} or more"
+        return f"at most {_enough(cost.high)}; the input alone {_dollars(cost.low)} or more"
     return _between(cost, _dollars)
 
 
 def _dollars(amount: float) -> str:
     return money(round(amount * PICO))
+
+
+def _enough(amount: float) -> str:
+    """Dollars, rounded up: a budget of what is said here must do."""
+    unit = PICO // (100 if amount >= 1 else 10_000 if amount >= 0.001 else 1_000_000)
+    return money(-(-round(amount * PICO) // unit) * unit)
 
 
 def _between(found: Range, shown_as: Callable[[float], str]) -> str:
