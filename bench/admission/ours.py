@@ -46,7 +46,7 @@ class Ours:
             timeout_s=600.0,
         )
         self.run.rng = rng
-        self.limiter = self.run.limiter(KEY)
+        self.limiter = self.run.flow.limiter(KEY)
 
     def may_send(self, now: float, call: Call) -> bool:
         ask = call.tokens_in + self.limiter.admission.output_tokens(None)  # as `Limiter.estimate` has it

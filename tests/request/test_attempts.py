@@ -63,7 +63,7 @@ class Hand:
 
     def _do(self, step: str, value: Any) -> Any:
         if step == "permit":
-            return self.row.run.limiter(value[0]).force()
+            return self.row.run.flow.limiter(value[0]).force()
         if step == "money":
             granted = self.row.run.ledger.try_grant(value, 0, self.row.run.spending)
             return granted if isinstance(granted, int) else 0
@@ -73,7 +73,7 @@ class Hand:
 
     @property
     def limiter(self) -> Any:
-        return self.row.run.limiter(self.call.key)
+        return self.row.run.flow.limiter(self.call.key)
 
 
 def a_hand(*replies: Reply, call: Call | None = None, **settings: Any) -> Hand:

@@ -179,14 +179,14 @@ async def _spend(provider: Provider, slots: int, budget: int, most_tokens: int, 
     done = [0]
 
     async def worker() -> None:
-        while run.stopped is None:
+        while run.alerts.stopped is None:
             await _row(run, provider, next(rows), most_tokens)
             done[0] += 1
 
     async with asyncio.TaskGroup() as group:
         for _ in range(slots + slots // 4):
             group.create_task(worker())
-    return Result(budget, provider, ledger, run.spending, run.repeated, done[0])
+    return Result(budget, provider, ledger, run.spending, run.pricing.repeated, done[0])
 
 
 async def _row(run: RunAccount, provider: Provider, index: int, most_tokens: int) -> None:

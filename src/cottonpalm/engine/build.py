@@ -206,7 +206,7 @@ class Builder:
         release = _nothing if opened is None else opened.release
         if isinstance(run_store, SharesLimits):
             place = run_store.place()
-            release = _both(sharing.begin(account.limiters, *place, most=settings.cap), release)
+            release = _both(sharing.begin(account.flow.limiters, *place, most=settings.cap), release)
         return Engine(
             job,
             account,
@@ -409,7 +409,7 @@ def _nothing() -> None:
     """The store is the caller's own: it stays open."""
 
 
-async def _on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
+async def on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
     """Open on a thread. Whoever is cancelled meanwhile, or whose loop is closed, leaves nothing open behind."""
     loop = asyncio.get_running_loop()
 

@@ -94,8 +94,8 @@ async def look_at(items: Sequence[Item], chain: Any, run: RunAccount) -> list[Lo
 async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, threads: bool) -> None:
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
 
-    def note(row: RowAccount, call: Call) -> None:
-        look.requests.append(_request(row, call))
+    def note(call: Call) -> None:
+        look.requests.append(_request(account, call))
         loop.call_soon_threadsafe(seen.set)
 
     account.run.look = note
@@ -113,7 +113,7 @@ async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, thre
 
 
 async def _call(item: Item, chain: Any, account: RowAccount, look: Look, *, threads: bool) -> None:
-    guard = _Guard(look, hooked=account.run.hooked)
+    guard = _Guard(look, hooked=account.run.flow.hooked)
     config = merge_configs(ensure_config(item.config), {"callbacks": [guard]})
     if threads:
         await asyncio.to_thread(chain.invoke, own(item.row), config)
@@ -130,7 +130,7 @@ def _context(account: RowAccount) -> contextvars.Context:
 def _request(row: RowAccount, call: Call) -> Request:
     money = Reservation(row, call)
     text = "\n".join(_texts(call.body))
-    at_flex = row.run.prices.tariff(call.model, call.url, "flex")
+    at_flex = row.run.pricing.prices.tariff(call.model, call.url, "flex")
     flex = None if money.rates is None or at_flex.rates == money.rates else at_flex.rates
     return Request(
         model=call.model,
