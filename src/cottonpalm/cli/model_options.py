@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import orjson
-
 from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:
@@ -25,6 +23,8 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     Raises:
         Problem: a pair has no `=`, or gives a key or password.
     """
+    import orjson
+
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
