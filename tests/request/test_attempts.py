@@ -12,12 +12,13 @@ from cottonpalm import clock
 from cottonpalm.config import RetryPolicy
 from cottonpalm.events import Paused
 from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, SignatureExpired
-from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call, recognise
+from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
 from cottonpalm.request.attempts import Done, Reply, attempts
 from cottonpalm.request.row_account import RowAccount
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Kind
 from tests.request.kit import a_run, in_flight
+from tests.support.calls import recognise
 
 pytestmark = pytest.mark.core
 GOOD = {

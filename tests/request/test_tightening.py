@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm.providers.call import Call, recognise
 from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.outputs import ENOUGH, MARGIN, Outputs
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.reservation import THOUGHTS, Reservation
 from cottonpalm.types import PICO
 from tests.request.test_attempts import GOOD, Hand, a_call, a_hand, answer
+from tests.support.calls import recognise
 
 if TYPE_CHECKING:
+    from cottonpalm.providers.call import Call
     from cottonpalm.request.money.rules.grants import Ask
 
 pytestmark = pytest.mark.core

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx2
 
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
-from cottonpalm.providers.call import recognise
 from cottonpalm.request.attempts import Done, Reply
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.ledger import Amounts, Ledger
@@ -24,6 +23,7 @@ from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.transport.drivers import drive
 from cottonpalm.testing import virtual_run
+from tests.support.calls import recognise
 
 if TYPE_CHECKING:
     from cottonpalm.providers.call import Call

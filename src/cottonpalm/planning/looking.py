@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import ensure_config, merge_configs
 
-from cottonpalm.chain import fingerprint
+from cottonpalm.chain import traits
 from cottonpalm.engine.executors.caller import own
 from cottonpalm.planning.estimate import Range, tokens_of
 from cottonpalm.request.reservation import Reservation
@@ -80,7 +80,7 @@ class Look:
 
 async def look_at(items: Sequence[Item], chain: Any, run: RunAccount) -> list[Look]:
     """Run the chain for each row up to its first requests, one row after the other. Nothing is sent."""
-    threads = fingerprint.how_to_call(chain) == "threads"
+    threads = traits.how_to_call(chain) == "threads"
     looks, loop = [Look() for _ in items], asyncio.get_running_loop()
     client_loops.enter(loop)
     try:

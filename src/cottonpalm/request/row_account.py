@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.providers import dressed
-from cottonpalm.request.run_account import Allowance, RunAccount
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import CostSource, Fault, Usage, Verdict
 
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     from cottonpalm.providers.call import Call
     from cottonpalm.request.endpoints import Stay
     from cottonpalm.request.limiter.limiter import Limiter, Permit
+    from cottonpalm.request.run_account import RunAccount
     from cottonpalm.runtime.wait_queue import Place, Waiter
 
-__all__ = ["MODEL", "ROW", "Allowance", "ModelCall", "RowAccount", "RunAccount"]
 
 ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
 MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", default=None)
