@@ -67,6 +67,17 @@ def test_a_sample_of_rows_with_ids_is_kept_under_the_ids_that_the_run_looks_for(
     assert (server.requests, len(lines(folder / "out.jsonl"))) == (12, 12)
 
 
+def test_a_sample_with_a_fallback_and_a_budget_is_kept_for_the_run_that_has_them_too(
+    plan: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 12)
+    words = ("in.jsonl", "-o", "out.jsonl", "--fallback", "openai:gpt-4o-mini", "--budget", "1", *BOUND)
+    assert plan(*words, "--sample", "5").code == 0
+    model = ("--model", "openai:gpt-5-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+    assert cottonpalm("run", *words, *model).code == 0
+    assert (server.requests, len(lines(folder / "out.jsonl"))) == (12, 12)
+
+
 def most(said: str) -> str:
     """The dollars that a plan says the run costs at most."""
     found = re.search(r"^cost +at most \$([\d.]+);", said, re.MULTILINE)

@@ -95,8 +95,8 @@ def run(
 
 @app.command(cls=Command)
 @o.takes(
-    "input chain model prompt prompt_file system schema model_options base_url id_field limit sample prices "
-    "concurrency cache store output run quiet",
+    "input chain model prompt prompt_file system schema model_options base_url id_field limit sample fallbacks prices "
+    "budget_usd budget_per_hour_usd on_budget max_output_tokens concurrency cache store output run quiet",
     output=o.PlannedOutput,
 )
 def plan(
