@@ -57,6 +57,10 @@ class RowSource(Protocol):
     def ended(self) -> bool:
         """No row is left, and none will come."""
 
+    @property
+    def dry(self) -> bool:
+        """No further row can start before one that was taken is finished."""
+
     def next(self) -> Item | None:
         """A row that may start now; None: there is none, or no room for one."""
 
@@ -84,6 +88,9 @@ class Executor(Protocol):
 
     def drop_all(self) -> None:
         """The run is stopping, and what is under way gets nowhere: no row is waited for."""
+
+    async def tidy(self) -> None:
+        """The run is over, and all that was finished is durable."""
 
 
 class Observer(Protocol):

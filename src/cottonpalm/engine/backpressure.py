@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from cottonpalm.types import Bottleneck
 
 ROOM: Final = 512  # outcomes owed to the reader: two groups, and far more than are in flight at first
+RECORDED: Final = 128  # rows whose requests are recorded at once: that is all work of this process
+OUT_ROOM: Final = (
+    100_000  # rows whose answers are out in batches, or owed to the reader: two of the largest batches
+)
 AHEAD: Final = 4  # rows read ahead, rows owed and rows active, per request that may be in flight
 
 
@@ -23,20 +27,25 @@ class Backpressure:
         cap: the most rows at once, whatever the limits say; None for no such bound.
         ordered: rows start by priority.
         whole: the source is a list that is to be read whole first.
+        recorded: requests go out in batches: rows wait for their answers without being active.
 
     Attributes:
         cap: the same; may be set while the run goes.
         held: no more rows may start for now; may be set while the run goes.
     """
 
-    def __init__(self, account: RunAccount, cap: int | None, *, ordered: bool, whole: bool) -> None:
+    def __init__(
+        self, account: RunAccount, cap: int | None, *, ordered: bool, whole: bool, recorded: bool = False
+    ) -> None:
         self.cap, self.held = cap, False
-        self._account, self._whole = account, whole
+        self._account, self._whole, self._recorded = account, whole, recorded
         self._times = 2 * (AHEAD + 1) if ordered else AHEAD
 
     def want(self, active: int) -> bool:
         """Whether one more row may be active."""
         account = self._account
+        if self._recorded and not self.held:
+            return active < min(RECORDED, self.cap or RECORDED)
         if self.held or (self.cap is not None and active >= self.cap):
             return False
         # In a storm of retries there are no new rows, but one at a time to see it end.
@@ -55,6 +64,8 @@ class Backpressure:
     @property
     def room(self) -> int:
         """Outcomes that may be owed to the reader."""
+        if self._recorded:
+            return OUT_ROOM
         return max(ROOM, int(AHEAD * self._account.flow.limit()))
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cottonpalm.config import BatchLane
     from cottonpalm.engine.executors.caller import Caller, Replicas
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.settings import Settings
@@ -22,6 +23,8 @@ class Job:
     many: bool = True  # False for `invoke` and `stream` of one input
     streaming: bool = False  # chunks go to the reader as they come
     none_is_no_answer: bool = False
+    lane: BatchLane | None = None  # how requests go through a Batch API; None: they do not
+    linear: bool = False  # the chain makes one request at a time
     cap: int | None = None  # rows at once, whatever the limits say
     types: Mapping[str, type] = field(default_factory=dict)
     cache: SharedCache | None = None

@@ -116,6 +116,12 @@ class Scheduler:
         """Nothing is left that could still be let in."""
         return self.closing or (self.feed.done and not self._window and not self.parked)
 
+    @property
+    def dry(self) -> bool:
+        """No further row can start before one that was let in is finished."""
+        full = self.let_in - self._outbox.taken >= self._outbox.room
+        return self.closing or full or (self.feed.done and not self._window)
+
     def admit(self, item: Item) -> Admitted | Later:
         """Ask the gates in order. None: go on, and every gate passed gets one settle from `finish`.
 

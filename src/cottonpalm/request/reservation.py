@@ -195,6 +195,12 @@ class Reservation:
             self._row.book(usage, cost, source, model)
         return cost
 
+    def show(self, answer: Answer) -> None:
+        """Write an answer that was paid for when its batch was collected into the row's own sums."""
+        reported = 0 if answer.usage is None else self._price(answer.usage, answer.model, None) or 0
+        cost, source = self._shown(answer, reported)
+        self._row.book(answer.usage, cost, source, answer.model)
+
     def _learn_and_price(self, usage: Usage, answer: Answer | None) -> int | None:
         run, call = self._run, self._call
         if answer is not None and answer.stop is None and not call.streams:

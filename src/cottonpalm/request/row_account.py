@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.call import Call
     from cottonpalm.request.endpoints import Stay
     from cottonpalm.request.limiter.limiter import Limiter, Permit
+    from cottonpalm.request.recording import Recording
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.runtime.wait_queue import Place, Waiter
 
@@ -70,6 +71,8 @@ class RowAccount:
         closed: it is over; whoever still works for it is refused.
         spare: another chain is left that may answer it.
         stay: at which of several endpoints it is; None: there is only one.
+        recording: its requests are answered from it, or recorded and held back; None: they are sent.
+        replays: answers that came from a batch.
     """
 
     __slots__ = (
@@ -97,6 +100,8 @@ class RowAccount:
         "parent",
         "partial",
         "priority",
+        "recording",
+        "replays",
         "run",
         "spare",
         "spent",
@@ -128,6 +133,8 @@ class RowAccount:
         self.closed = False
         self.known = 0
         self.stay: Stay | None = None
+        self.recording: Recording | None = None
+        self.replays = 0
         self._lock = threading.Lock()
         self._permit: Permit | None = None
         # Made when first needed: most rows need none of them, and there are as many as rows.
@@ -411,6 +418,19 @@ class RowAccount:
         """One request less is on its way."""
         with self._lock:
             self.on_wire -= 1
+
+    def replayed(self) -> None:
+        """An answer came from a batch: it counts as a request of the row, but not for the limits."""
+        with self._lock:
+            self.attempts += 1
+            self.replays += 1
+
+    @property
+    def lane(self) -> str:
+        """Where its answers came from."""
+        if not self.replays:
+            return "live"
+        return "batch" if self.replays >= self.attempts else "mixed"
 
     def knew(self) -> None:
         """LangChain's own cache gave an answer: no request, no cost."""

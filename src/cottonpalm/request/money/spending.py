@@ -32,6 +32,7 @@ class Spending:
     Args:
         store: the run's; None where nothing outlives the process.
         timed: also keep when it was spent, for a budget per hour.
+        out: pico-dollars set aside for batches that are out since an earlier process; they are accounted for later.
 
     Attributes:
         earlier: what the run had spent before this process, as the store has it; its `account` is "" without one.
@@ -43,8 +44,8 @@ class Spending:
         failure: what kept a lease from becoming durable.
     """
 
-    def __init__(self, store: RunStore | None = None, *, timed: bool = False) -> None:
-        self._store, self.timed = store, timed
+    def __init__(self, store: RunStore | None = None, *, timed: bool = False, out: int = 0) -> None:
+        self._store, self.timed, self._out = store, timed, out
         self.lasting = store is not None
         self.alarm = 0
         self._steps: dict[int, int] = {}  # spent and not yet in the store, by wall-clock step
@@ -59,7 +60,7 @@ class Spending:
 
     def _accounted(self, stored: Spent) -> Spent:
         """What was leased and never accounted for may have been spent, just before the process was killed."""
-        lost = stored.leased - stored.reported - stored.uncertain
+        lost = stored.leased - stored.reported - stored.uncertain - self._out
         if lost <= 0:
             return stored
         step = int(clock.wall() // STEP_S)

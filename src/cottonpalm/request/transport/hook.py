@@ -98,7 +98,11 @@ def _ours(request: Any) -> tuple[RowAccount, Call] | None:
     if (call := _call(request)) is None:
         return None
     row = row or shadow_row()
-    return None if row is None else (row, call)
+    if row is None:
+        return None
+    if row.recording is not None:
+        call.request = request
+    return row, call
 
 
 def _call(request: Any) -> Call | None:
