@@ -304,6 +304,11 @@ class Settings:
                     f'{given}=... needs mode="batch" or mode="auto": live rows are answered now'
                 )
             return
+        if self.deadline_s is not None:
+            raise ConfigError(
+                "deadline=... cannot be kept yet: leave it out. Batches come back within a day; rows that cannot wait so"
+                ' long belong into a run with mode="live"'
+            )
         if self.store is None:
             raise ConfigError(
                 f"mode={self.mode!r} needs store= and run=: a batch may be out for a day, and its answers are paid for"

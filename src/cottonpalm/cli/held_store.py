@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.cli.problems import Problem
 from cottonpalm.protocols import FAILED, RETRYABLE, ComparesBlocks, SharesLimits
+from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow, StoredRows
+    from cottonpalm.providers.batches.stages import Book
 
 
 class HeldRun:
@@ -92,11 +94,17 @@ class HeldRun:
 
 
 class SharingHeldRun(HeldRun):
-    """One in a file through which processes share limits."""
+    """One in a file through which processes share limits, and that keeps batches."""
 
     def __init__(self, run: RunStore, place: tuple[Path, int], *, again: bool) -> None:
         super().__init__(run, again=again)
         self._place = place
+
+    def book(self) -> Book:
+        """See `KeepsBatches`."""
+        if not isinstance(self._run, KeepsBatches):
+            raise Problem("this store keeps no batches: leave --mode out")
+        return self._run.book()
 
     def place(self) -> tuple[Path, int]:
         """See `SharesLimits`."""

@@ -179,7 +179,7 @@ class Builder:
         equal = self._callers([self.chain, *settings.replicas], account, kwargs, awaited=awaited)
         fallbacks = self._callers(settings.fallbacks, account, kwargs, awaited=awaited)
         cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)
-        batched = settings.mode != "live" and many and not streaming and run_store is not None
+        batched = many and not streaming and (settings.mode != "live" or _has_batches(run_store))
         job = Job(
             settings=settings,
             lane=settings.lane if batched else None,
@@ -399,6 +399,11 @@ def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], N
         then()
 
     return release
+
+
+def _has_batches(run: RunStore | None) -> bool:
+    """Whether answers of the run are, or were, out: they are paid for, and used by whichever call comes next."""
+    return isinstance(run, KeepsBatches) and bool(run.book().batches())
 
 
 def _set_aside(run: RunStore | None) -> int:

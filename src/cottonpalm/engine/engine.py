@@ -248,8 +248,8 @@ class Engine:
             lane=self.job.lane,
             name=job.name or "",
             linear=job.linear,
+            sends=job.settings.mode != "live",
             detach=job.settings.detach,
-            deadline_s=job.settings.deadline_s,
         )
         assert isinstance(self.store, KeepsBatches)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)

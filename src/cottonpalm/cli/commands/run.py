@@ -169,6 +169,8 @@ class Session:
             **self._job.keywords(built, self._where.store),
             store=self._store,
             run=self._where.run,
+            mode=self._job.mode,  # type: ignore[arg-type] - the processor checks it
+            detach=self._job.detach,
             observers=() if progress is None else (progress,),
         )
 
@@ -256,7 +258,8 @@ class Session:
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
-        resume = None if code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
+        detached = stopped is not None and stopped.reason == "detached"
+        resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
         self._screen.summary(self._summary(run, counts, resume, clock.now() - stats.started))
         if self._screen.verbose:
             self._screen.report(run.report.text())
@@ -267,6 +270,8 @@ class Session:
             self._screen.error(f"{self._broken}; the results are safe in {self._where.store}")
         elif self._unread is not None:
             self._screen.error(f"{self._unread}; the rows read before are done")
+        elif stopped is not None and stopped.reason == "detached":
+            self._screen.say(wording.why(stopped).partition(": ")[2])
         elif stopped is not None and signal is None:
             self._screen.error(wording.why(stopped))
         elif stopped is None and not self._tally.rows:
@@ -279,6 +284,8 @@ class Session:
             return Code.STOPPED
         if self._unread is not None:
             return Code.USAGE
+        if stopped is not None and stopped.reason == "detached":
+            return Code.OK
         if stopped is not None:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
         return Code.SOME_FAILED if failed else Code.OK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
@@ -18,8 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cottonpalm.protocols import RunInfo, StoredRows
+    from cottonpalm.providers.batches.stages import Batch
 
 PAGE: Final = 4096
+
+
+@runtime_checkable
+class ShowsBatches(Protocol):
+    """A store that keeps batches."""
+
+    def batches(self, name: str) -> list[Batch]:
+        """Of a run, oldest first."""
 
 
 @dataclass(slots=True)
@@ -47,8 +56,20 @@ def show_status(url: str, name: str | None) -> None:
         if name is not None:
             info = store.known(name)
             screen.show_details(_details(info, _reasons(store.look(name)) if info.failed else {}))
+            if isinstance(store, ShowsBatches):
+                screen.show_details(_out(batch) for batch in store.batches(name) if not batch.over)
         else:
             screen.show_runs(store.runs())
+
+
+def _out(batch: Batch) -> tuple[str, str]:
+    """A batch that is not over: whose it is, its id there, how far it is, and since when."""
+    state = batch.state
+    since = dt.datetime.fromtimestamp(batch.sent_at or batch.planned_at, dt.UTC).astimezone()
+    done = f", {state.done:,} done" if state is not None and state.done else ""
+    phase = state.phase.value if state is not None else batch.stage.value
+    said = f"{batch.lane.label}, {batch.rows:,} rows{done}, {phase} since {since:%Y-%m-%d %H:%M:%S}"
+    return f"batch {batch.batch_id or batch.tag}", f"{said}{', being cancelled' if batch.cancelling else ''}"
 
 
 def _reasons(rows: StoredRows | None) -> dict[str, Reason]:

@@ -58,15 +58,15 @@ class Terms:
         lane: the user's own bounds.
         name: of the run.
         linear: the chain makes one request at a time.
+        sends: False makes no new batches: answers of earlier ones are used, and the rest is asked live.
         detach: leave once everything is submitted.
-        deadline_s: seconds from the start of the run by which all rows are to be answered.
     """
 
     lane: BatchLane
     name: str
     linear: bool = False
+    sends: bool = True
     detach: bool = False
-    deadline_s: float | None = None
 
 
 class BatchExecutor:
@@ -102,7 +102,9 @@ class BatchExecutor:
         self._done: list[int] = []  # rows whose answers need not be kept for another round
         self._lost: Counter[int] = Counter()  # how often requests of a row came back without an answer
         self._live: set[int] = set()  # rows that are finished live
-        self._no_batches = ""  # why no row goes into batches any more
+        self._no_batches = (
+            "" if terms.sends else "that was asked for"
+        )  # why no row goes into batches any more
         self._compared = self._diverged = self._active = self._sending = 0
         self._alive = True
         self._post: Post

@@ -55,6 +55,7 @@ class Post:
         self._spools: dict[Lane, Spool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._mine: set[str] = set()  # tags of batches that this process made
+        self._looked: set[str] = set()  # tags of batches of which this process knows how they are
         self._held: dict[str, int] = {}  # pico-dollars set aside, by tag
         self._amounts: dict[Lane, list[int]] = {}  # the same of each request in an open spool
         self._calls: dict[Lane, Call] = {}
@@ -94,9 +95,10 @@ class Post:
 
     @property
     def settled(self) -> bool:
-        """Everything that was handed in is at a provider, or over."""
-        submitted = (Stage.SUBMITTED, Stage.ENDED)
-        return not self.unspooled and all(batch.stage in submitted for batch in self.open.values())
+        """Everything that was handed in is at a provider, and was still at work there when we looked."""
+        if self.unspooled:
+            return False
+        return all(tag in self._looked and b.stage is Stage.SUBMITTED for tag, b in self.open.items())
 
     # -- requests in
 
@@ -187,7 +189,8 @@ class Post:
             while self.whose(batch.lane) is None:
                 await self._stirred()
             after = await self._desk.advance(batch)
-            if after is not batch:
+            if after is not batch or batch.tag not in self._looked:
+                self._looked.add(batch.tag)
                 self.open[batch.tag] = batch = after
                 self._stir()
             if not batch.over:
@@ -195,8 +198,8 @@ class Post:
         members = await asyncio.to_thread(self._settle, batch)
         lost = [member for member, _ in await asyncio.to_thread(self._book.lost, batch.tag)]
         del self.open[batch.tag]
+        self._over(batch, members, lost)  # first: who looks now finds its rows at work
         self._stir()
-        self._over(batch, members, lost)
 
     async def _stirred(self) -> None:
         self._moved.clear()
