@@ -304,6 +304,7 @@ def test_what_a_librarys_function_was_given_counts(site: Site) -> None:
     make = site.install("lib_a", text).make
     assert lasting(make("a")) == lasting(make("a")) != lasting(make("b"))
     assert lasting({"x": "a"}.get) == lasting({"x": "a"}.get) != lasting({"x": "b"}.get)
+    assert lasting("a".join) != lasting("b".join)
     assert lasting(re.compile("a").findall) != lasting(re.compile("b").findall)
 
 

@@ -254,8 +254,8 @@ class _Telling:
         if (inside := _contents(part)) is not None:
             told = [self.told(one) for one in inside]
             return sorted(told, key=canonical) if isinstance(part, AbstractSet) else told
-        if isinstance(part, FunctionType | BuiltinFunctionType | partial):
-            return self._function(part)
+        if isinstance(part, FunctionType | BuiltinFunctionType | MethodType | partial):
+            return [self._function(part), self.told(getattr(part, "__self__", None))]
         if isinstance(part, Runnable) and is_library(part):
             return [fingerprint.describe(part), [self.told(found) for found in own_objects(part)]]
         return _named(part) or self._class(part)
@@ -269,7 +269,7 @@ class _Telling:
 
     def _read(self, value: Any) -> Any:
         """What a function reads. What code among it reads comes beside it."""
-        if isinstance(value, FunctionType | BuiltinFunctionType | partial):
+        if isinstance(value, FunctionType | partial):
             self._seen.add(id(value))
             return _text_of(value)
         if isinstance(value, Runnable) and own_form(type(value)) is not None:
@@ -305,8 +305,8 @@ def _text_of(function: Any) -> str:
         Untold: there is no text, or it is not sure that it is the function's.
     """
     inner = function
-    while isinstance(inner, partial):
-        inner = inner.func
+    while isinstance(inner, partial | MethodType):
+        inner = inner.func if isinstance(inner, partial) else inner.__func__
     if isinstance(inner, FunctionType | BuiltinFunctionType | type) and (named := _named(inner)) is not None:
         return named
     code = code_of(inner)

@@ -56,10 +56,10 @@ def read_by(function: Any) -> Iterator[Read]:
         yield from (Read(f"argument {place}", part) for place, part in enumerate(function.args))
         yield from (Read(name, part) for name, part in function.keywords.items())
         return
-    if isinstance(function, BuiltinFunctionType):
-        if not isinstance(function.__self__, ModuleType | type | None):
-            yield Read("object", function.__self__)  # the table of a `{...}.get`
-        return
+    if isinstance(function, BuiltinFunctionType) and not isinstance(
+        function.__self__, ModuleType | type | None
+    ):
+        yield Read("object", function.__self__)  # the table of a `{...}.get`
     if isinstance(function, MethodType):
         function = function.__func__
     if isinstance(function, FunctionType):
