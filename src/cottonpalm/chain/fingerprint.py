@@ -17,29 +17,7 @@ from langchain_core.runnables.retry import RunnableRetry
 from cottonpalm.chain.describe import class_path, code_form, described, fields_of
 from cottonpalm.chain.installed import is_library
 from cottonpalm.chain.reads import closed_over
-from cottonpalm.chain.traits import (
-    answer_is_a_message,
-    how_to_call,
-    none_is_no_answer,
-    output_types,
-    remembers,
-)
-from cottonpalm.chain.walk import Part, children, functions, parts
-from cottonpalm.stores.rules.changes import Changes, compare
-
-__all__ = [
-    "Changes",
-    "Part",
-    "answer_is_a_message",
-    "compare",
-    "describe",
-    "digest",
-    "how_to_call",
-    "none_is_no_answer",
-    "output_types",
-    "parts",
-    "remembers",
-]
+from cottonpalm.chain.walk import children, functions, parts
 
 _PARAMETERS = (str, int, float, bool, BaseMessage, type)
 
