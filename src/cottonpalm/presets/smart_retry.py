@@ -21,7 +21,7 @@ _SDKS: Final = frozenset({"openai", "anthropic", "groq", "google", "cerebras", "
 
 
 class SmartRetryBatch(Preset):
-    """Asks again by what went wrong: a transient fault after a moment, a rejection after the provider's own wait.
+    """Asks again by what went wrong: a transient fault after a moment, a rejection after the wait of `classify_error`.
 
     A row has `max_retries` attempts in all, rejections included. What cannot work (a bad request) has one; what no row
     survives (a bad key) stops the run.
@@ -42,6 +42,7 @@ class SmartRetryBatch(Preset):
             transient_tries=max_retries,
             reask_tries=min(policy.reask_tries, max_retries),
             count_all=True,
+            throttle_wait_s=RATE_LIMIT_S if policy.throttle_wait_s is None else policy.throttle_wait_s,
         )
         super().__init__(chain, {**options, "retry": policy})
 
