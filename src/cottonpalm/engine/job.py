@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cottonpalm.config import Budget, RetryPolicy
     from cottonpalm.engine.executors.caller import Caller, Replicas
     from cottonpalm.engine.gates.cache import SharedCache
+    from cottonpalm.protocols import Gate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,4 +40,5 @@ class Job:
     chunk_size: int | None = None
     chunk_pause_s: float = 0.0
     chunks_total: int | None = None
+    gates: Sequence[Gate] = ()  # innermost, round each row that is asked
     go_on: str = "Call it again with the rows that are not done."  # how to resume, for messages
