@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import AdaptiveConcurrency
-    from cottonpalm.protocols import RunStore
+    from cottonpalm.protocols import Gate, RunStore
     from cottonpalm.request.limiter.limiters import Limits as Learning
     from cottonpalm.settings import Settings
     from cottonpalm.types import Outcome
@@ -74,6 +74,7 @@ class Builder:
         self._limiters: dict[int | None, Limiters] = {}
         self._looked: tuple[float, bool] | None = None
         self.refuses_unbounded = True  # under a budget; not sent, otherwise it is counted afterwards
+        self.gates: list[Callable[[], Gate]] = []  # of each run, innermost
 
     @property
     def chains(self) -> list[Runnable[Any, Any]]:
@@ -193,6 +194,7 @@ class Builder:
             total=total,
             ordered=priorities is not None,
             chunks_total=_chunks_in(rows, settings.chunk_size),
+            gates=[made() for made in self.gates],
             go_on=self._go_on(run_store),
         )
         release = _nothing if opened is None else opened.release

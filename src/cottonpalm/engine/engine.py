@@ -218,7 +218,7 @@ class Engine:
             gates.append(CheckpointGate(self.job.types))
         if self.job.cache is not None:
             gates.append(self._cache_gate(self.job.cache, rows))
-        return gates
+        return [*gates, *self.job.gates]
 
     def _cache_gate(self, memory: SharedCache, rows: Scheduler) -> CacheGate:
         """A run that could wait for itself, or whose reader can hold its rows up, waits for no other run."""
