@@ -199,6 +199,24 @@ class ComparesBlocks(Protocol):
 
 
 @runtime_checkable
+class NumbersOutcomes(Protocol):
+    """What a `RunStore` may offer besides: every outcome has a number, so that what follows the store can catch up.
+
+    Outcomes are numbered in the order of `write`, one after the other, from `last_seq() + 1` on, within a run and over
+    all its lives. A newer outcome of the same row gets a new number. A number whose group failed stays unused.
+    """
+
+    def last_seq(self) -> int:
+        """The highest number that is durable; 0 where nothing was numbered yet."""
+
+    def newer(self, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
+        """Slot and number of up to `limit` rows above the slot `after` whose number is above `seq`, in slot order.
+
+        Rows that were stored before outcomes had numbers have number 0.
+        """
+
+
+@runtime_checkable
 class SharesLimits(Protocol):
     """What a `RunStore` may offer besides: a file through which processes share limits, and a run remembers them."""
 

@@ -13,7 +13,7 @@ from cottonpalm import clock
 from cottonpalm.errors import StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores.opening import Decision, decide
-from cottonpalm.stores.sqlite import share_rows, spending_rows
+from cottonpalm.stores.sqlite import run_rows, share_rows, spending_rows
 from cottonpalm.stores.sqlite.database import BUSY_S, OPENING_BUSY_S, Home, explained, prepare
 from cottonpalm.stores.sqlite.lease import Holder, Lease, holder_of, is_held
 from cottonpalm.stores.sqlite.reader import SLOT_BITS, Reader
@@ -89,31 +89,22 @@ class SqliteStore:
     def runs(self) -> list[RunInfo]:
         """See `protocols.Store`."""
         self._home.check()
-        counted: dict[int, dict[int, tuple[int, int]]] = {}
-        sql = f"SELECT id >> {SLOT_BITS}, status, count(*), sum(cost_pico) FROM item GROUP BY 1, 2"  # noqa: S608
-        for run, status, count, cost in self._reader.rows(sql):
-            counted.setdefault(run, {})[status] = (count, cost)
         holders = {
             row[0]: Holder(*row[1:])
             for row in self._reader.rows("SELECT run, token, host, machine, pid, since, beat FROM lease")
         }
-        runs = self._reader.rows("SELECT id, name, created, meta FROM run ORDER BY created, id")
+        runs = self._reader.rows(
+            "SELECT id, name, created, meta, ok, retryable, failed, cost_pico FROM run ORDER BY created, id"
+        )
         spent = {
             row[0]: Spent("", *row[1:])
             for row in self._reader.rows("SELECT run, reported, uncertain, leased FROM spending")
         }
         nothing = Spent("")
-        return [
-            self._info(row, counted.get(row[0], {}), holders.get(row[0]), spent.get(row[0], nothing))
-            for row in runs
-        ]
+        return [self._info(row, holders.get(row[0]), spent.get(row[0], nothing)) for row in runs]
 
-    def _info(
-        self, row: tuple[Any, ...], counted: dict[int, tuple[int, int]], holder: Holder | None, spent: Spent
-    ) -> RunInfo:
-        run, name, created, meta = row
-        ok, retryable, final = (counted.get(status, (0, 0))[0] for status in (1, 2, 3))
-        cost = sum(cost for _, cost in counted.values())
+    def _info(self, row: tuple[Any, ...], holder: Holder | None, spent: Spent) -> RunInfo:
+        run, name, created, meta, ok, retryable, final, cost = row
         live = holder is not None and is_held(self.path, run, holder)
         shown = f"{holder.host} {holder.pid} {holder.since:.0f}" if holder is not None and live else None
         uncertain = spent.uncertain if live else max(spent.uncertain, spent.leased - spent.reported)
@@ -185,6 +176,7 @@ def _delete_rows(db: sqlite3.Connection, run: int) -> None:
     bounds = (run << SLOT_BITS, (run + 1) << SLOT_BITS)
     db.execute("DELETE FROM item WHERE id >= ? AND id < ?", bounds)
     db.execute("DELETE FROM record WHERE id >= ? AND id < ?", bounds)
+    run_rows.forget(db, run)
     spending_rows.forget(db, run)
     share_rows.forget(db, run)
 
@@ -221,6 +213,8 @@ class SqliteRunStore:
         self._store = store  # kept alive by its runs
         self._home, self._writer, self._reader = parts
         self._run, self._lease = run, lease
+        self._seq = run_rows.read(self._reader.rows, run).seq  # the number of the outcome that was written last
+        self._numbering = threading.RLock()  # a closed store reports in place, and may be written to from there
         self._finish = weakref.finalize(self, _abandon, self._home, self._writer, lease)
 
     def _check(self) -> None:
@@ -236,7 +230,9 @@ class SqliteRunStore:
     ) -> None:
         """See `protocols.RunStore`."""
         self._check()
-        self._writer.write(Group(self._run << SLOT_BITS, rows, self._lease, done, spent))
+        with self._numbering:  # numbers follow the order in the queue
+            first, self._seq = self._seq + 1, self._seq + len(rows)
+            self._writer.write(Group(self._run << SLOT_BITS, rows, self._lease, done, spent, seq=first))
 
     def spent(self) -> Spent:
         """See `protocols.RunStore`."""
@@ -268,7 +264,19 @@ class SqliteRunStore:
     def counts(self) -> dict[int, int]:
         """See `protocols.RunStore`."""
         self._check()
-        return self._reader.counts(self._run)
+        counts = run_rows.read(self._reader.rows, self._run)
+        found = {1: counts.ok, 2: counts.retryable, 3: counts.failed}
+        return {status: number for status, number in found.items() if number}
+
+    def last_seq(self) -> int:
+        """See `protocols.NumbersOutcomes`."""
+        self._check()
+        return run_rows.read(self._reader.rows, self._run).seq
+
+    def newer(self, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
+        """See `protocols.NumbersOutcomes`."""
+        self._check()
+        return self._reader.newer(self._run, seq, after, limit)
 
     def last_slot(self) -> int:
         """See `protocols.RunStore`."""
