@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sqlite3
 import stat
 import threading
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import orjson
 import pytest
 
 from cottonpalm.cli.files.output_file import META, examine
-from cottonpalm.cli.held_store import Ranges
+from cottonpalm.cli.held_store import HeldStore, Ranges
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.writers.atomic import Layout, WholeOutput
 from cottonpalm.cli.writers.csv_table import guarded
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from cottonpalm.protocols import RunStore
 
 pytestmark = pytest.mark.core
 
@@ -37,8 +37,8 @@ class Bench:
     """A run in a real SQLite store and its output file."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = open_store(folder / "s.db")
-        self.run: RunStore = self.store.open_run("r", None)
+        self.store = HeldStore(open_store(folder / "s.db"), "s.db")
+        self.run = self.store.open_run("r", None)
         self.path = folder / "out.jsonl"
         self.csv_path = folder / "out.csv"
 
@@ -48,6 +48,12 @@ class Bench:
         return Outcome(
             index, status, None if failed else text, error=error, input=row or {"n": index}, attempts=1
         )
+
+    def _take_over(self) -> None:
+        """As a new process does, which owes the output nothing yet."""
+        self.store.release()
+        self.store = HeldStore(open_store(self.path.parent / "s.db"), "s.db")
+        self.run = self.store.open_run("r", None)
 
     def put(self, slot: int, outcome: Outcome) -> Outcome:
         done = threading.Event()
@@ -61,6 +67,8 @@ class Bench:
         return outcome
 
     def jsonl(self, overwrite: bool = False) -> JsonlOutput:
+        """The output, begun by a new process."""
+        self._take_over()
         output = JsonlOutput(
             str(self.path), overwrite=overwrite, unpack=lambda record, index: unpack(record, index, {})
         )
@@ -68,6 +76,8 @@ class Bench:
         return output
 
     def csv(self, overwrite: bool = False, columns: Sequence[str] = ("n",)) -> WholeOutput:
+        """The output, begun by a new process."""
+        self._take_over()
         output = whole_output(
             str(self.csv_path),
             lambda: Layout(columns, None, None),
@@ -109,8 +119,7 @@ class Order:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
-    made.run.close()
-    made.store.close()
+    made.store.release()
 
 
 def test_a_line_holds_every_field_and_the_file_is_private(bench: Bench) -> None:
@@ -294,6 +303,171 @@ def test_many_gaps_are_read_from_the_file_again(bench: Bench) -> None:
     assert bench.numbers() == [0, 1, 2, 3]
 
 
+# -- a second pass, and a crash in it ---------------------------------------------------------------------------------
+
+
+def failed_first(bench: Bench, rows: int = 4) -> None:
+    """A whole run whose row 1 failed."""
+    output = bench.jsonl()
+    for n in range(rows):
+        output.write(bench.put(n, bench.outcome(n, failed=n == 1)), n)
+    output.finish(Order(range(rows)), complete=True)
+    output.close()
+
+
+def statuses(bench: Bench) -> dict[int, str]:
+    found = [(line["index"], line["status"]) for line in bench.lines()]
+    assert len(dict(found)) == len(found), "a row has two lines"
+    return dict(found)
+
+
+def test_a_row_answered_later_and_lost_between_the_store_and_its_line_is_put_right(bench: Bench) -> None:
+    failed_first(bench)
+    output = bench.jsonl()
+    bench.put(1, bench.outcome(1, "at last"))  # durable, and killed before its line
+    os.close(output._fd)
+    bench.jsonl().close()
+    assert statuses(bench) == dict.fromkeys(range(4), "ok")
+    written = bench.path.stat()
+    output = bench.jsonl()
+    output.finish(Order(range(4)), complete=True)
+    output.close()
+    assert bench.path.stat().st_ino == written.st_ino
+    assert bench.path.stat().st_mtime_ns == written.st_mtime_ns  # nothing to mend any more
+
+
+def test_a_row_that_was_answered_for_another_output_is_put_right_too(bench: Bench) -> None:
+    failed_first(bench)
+    output = bench.jsonl()
+    output.write(bench.put(1, bench.outcome(1, failed=True)), 1)  # again in vain; its line is behind the mark
+    os.close(output._fd)
+    bench.path.with_name("x.csv").touch()
+    bench.csv()
+    bench.put(1, bench.outcome(1, "at last"))
+    bench.jsonl().close()
+    assert statuses(bench) == dict.fromkeys(range(4), "ok")
+
+
+def test_lines_behind_the_mark_are_not_written_twice_nor_the_file_anew(bench: Bench) -> None:
+    bench.fill(3)
+    output = bench.jsonl()
+    for n in range(3, 50):
+        output.write(bench.put(n, bench.outcome(n)), n)
+    os.close(output._fd)
+    before = bench.path.stat()
+    bench.jsonl().close()
+    assert bench.numbers() == list(range(50))
+    assert (bench.path.stat().st_ino, bench.path.stat().st_size) == (before.st_ino, before.st_size)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_crash_while_the_second_pass_is_written_leaves_one_line_a_row_the_newest(
+    bench: Bench, marked: bool
+) -> None:
+    failed_first(bench)
+    output = bench.jsonl()
+    output.write(bench.put(1, bench.outcome(1, "at last")), 1)
+    bench.put(2, bench.outcome(2, "newer"))  # its line never came
+    if marked:
+        output._set_mark()
+    os.close(output._fd)
+    bench.jsonl().close()
+    assert statuses(bench) == dict.fromkeys(range(4), "ok")
+    assert {line["index"]: line["output"] for line in bench.lines()} == {
+        0: "a",
+        1: "at last",
+        2: "newer",
+        3: "a",
+    }
+
+
+@pytest.mark.parametrize("slots", [[3, 0, 1, 2], [0, 1, 2, 3]])
+def test_after_an_input_was_edited_too_a_lost_line_is_put_right(bench: Bench, slots: list[int]) -> None:
+    failed_first(bench)
+    order = Order([3, 0, 1, 2])
+    output = bench.jsonl()
+    output.finish(order, complete=True)
+    output.close()
+    output = bench.jsonl()
+    bench.put(1, bench.outcome(1, "at last"))
+    os.close(output._fd)
+    output = bench.jsonl()
+    output.finish(Order(slots), complete=True)
+    output.close()
+    assert statuses(bench) == dict.fromkeys(range(4), "ok")
+    assert [line["input"]["n"] for line in sorted(bench.lines(), key=lambda line: line["index"])] == slots
+
+
+def test_lines_numbered_by_an_edit_that_was_taken_back_after_a_crash_do_not_stay(bench: Bench) -> None:
+    bench.fill(3)
+    for slots in ([2, 0, 1], [0, 1, 2]):  # so that the layout of the straight file is known
+        output = bench.jsonl()
+        output.finish(Order(slots), complete=True)
+        output.close()
+    output = bench.jsonl()
+    output.write(
+        bench.put(3, bench.outcome(0, "new", row={"n": "new"})), 3
+    )  # a row was put before the others
+    os.close(output._fd)
+    output = bench.jsonl()
+    output.finish(Order([0, 1, 2]), complete=True)
+    output.close()
+    assert [(line["index"], line["input"]["n"]) for line in bench.lines()] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_outcomes_that_were_stored_but_never_handed_out_are_written_at_the_end(bench: Bench) -> None:
+    failed_first(bench)
+    output = bench.jsonl()
+    bench.put(1, bench.outcome(1, "at last"))
+    bench.put(4, bench.outcome(4))
+    output.finish(Order(range(5)), complete=False)
+    output.close()
+    assert statuses(bench) == dict.fromkeys(range(5), "ok")
+    bench.jsonl().close()
+    assert statuses(bench) == dict.fromkeys(range(5), "ok")
+
+
+def test_a_file_of_an_older_version_goes_on_without_being_written_anew(bench: Bench) -> None:
+    bench.fill(3)
+    mark = bench.run.meta()[META + str(bench.path)]
+    del mark["seq"]
+    bench.run.set_meta(**{META + str(bench.path): {**mark, "a later word": 1}})
+    before = bench.path.stat()
+    with sqlite3.connect(bench.path.parent / "s.db") as db:
+        db.execute("UPDATE item SET seq = 0")
+        db.execute("UPDATE run SET seq = 0")
+    db.close()
+    bench.store.release()
+    output = bench.jsonl()
+    output.write(bench.put(3, bench.outcome(3)), 3)
+    output.finish(Order(range(4)), complete=True)
+    output.close()
+    assert bench.numbers() == [0, 1, 2, 3]
+    assert bench.path.stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_is_written_anew_after_a_crash_between_the_store_and_the_file(
+    bench: Bench, kind: str
+) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    bench.csv_path = bench.csv_path.with_suffix(f".{kind}")
+    for n in range(3):
+        bench.put(n, bench.outcome(n, failed=n == 1))
+    bench.csv().finish(Order(range(3)), complete=True)
+    bench.csv()
+    bench.put(1, bench.outcome(1, "at last"))  # durable, and killed before the end
+    before = bench.csv_path.read_bytes()
+    bench.csv().finish(Order(range(3)), complete=True)
+    after = bench.csv_path.read_bytes()
+    assert b"at last" in after
+    assert b"at last" not in before
+    inode = bench.csv_path.stat().st_ino
+    bench.csv().finish(Order(range(3)), complete=True)
+    assert bench.csv_path.stat().st_ino == inode
+
+
 # -- CSV --------------------------------------------------------------------------------------------------------------
 
 
@@ -372,7 +546,6 @@ def test_ranges_are_a_set_of_numbers() -> None:
         plain.add(number)
         assert [n for n in range(-1, 301) if n in ranges] == sorted(plain)
         assert [n for first, end in ranges.pairs() for n in range(first, end)] == sorted(plain)
-        assert ranges.first_gap == next(n for n in range(301) if n not in plain)
         assert ranges.end == max(plain) + 1
     assert Ranges(ranges.pairs()).pairs() == ranges.pairs()
 

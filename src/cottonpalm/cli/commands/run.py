@@ -230,7 +230,7 @@ class Session:
 
     def _take(self, run: Run, output: Output, outcome: Outcome) -> None:
         slot = run.slot(outcome.index)
-        if slot in self._kept.done_here:
+        if not outcome.stored:
             self._tally.add(outcome)
         if self._broken is None:
             try:

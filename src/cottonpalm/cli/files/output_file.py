@@ -38,6 +38,7 @@ class Mark:
         moved: the lines' numbers are not the store's, since the input was edited.
         replacing: the file is being replaced; what stands there is ours, old or new.
         layout: which rows, in which order, a file written in one go holds.
+        seq: every outcome up to this number is in the file; -1: not known, look at each row.
     """
 
     path: str
@@ -49,12 +50,14 @@ class Mark:
     moved: bool = False
     replacing: bool = False
     layout: str = ""
+    seq: int = -1
 
     @classmethod
     def of(cls, meta: Mapping[str, Any], path: str) -> Mark | None:
         """The mark of this path, if the run has written there before."""
         kept = meta.get(META + path)
-        return cls(**kept) if kept else None
+        known = cls.__dataclass_fields__
+        return cls(**{name: value for name, value in kept.items() if name in known}) if kept else None
 
     def keep(self, store: RunStore) -> None:
         """Put it into the store, durably."""

@@ -134,7 +134,7 @@ def make_output(
             overwrite=overwrite,
             guard=guard,
         )
-    output.begin(store, store.done_here)
+    output.begin(store)
     return output
 
 

@@ -123,9 +123,7 @@ class Reader:
     def newer(self, run: int, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
         """Slots above `after` whose outcome has a number above `seq`, with it."""
         low, high = _bounds(run)
-        sql = (
-            f"SELECT id & {_SLOT_MASK}, seq FROM item WHERE id > ? AND id <= ? AND seq > ? ORDER BY id LIMIT ?"  # noqa: S608
-        )
+        sql = f"SELECT id & {_SLOT_MASK}, seq FROM item WHERE id > ? AND id <= ? AND seq > ? ORDER BY id LIMIT ?"  # noqa: S608
         return self.rows(sql, (low + after, high, seq, limit))
 
     def last_slot(self, run: int) -> int:

@@ -213,8 +213,12 @@ class SqliteRunStore:
         self._store = store  # kept alive by its runs
         self._home, self._writer, self._reader = parts
         self._run, self._lease = run, lease
-        self._seq = run_rows.read(self._reader.rows, run).seq  # the number of the outcome that was written last
-        self._numbering = threading.RLock()  # a closed store reports in place, and may be written to from there
+        self._seq = run_rows.read(
+            self._reader.rows, run
+        ).seq  # the number of the outcome that was written last
+        self._numbering = (
+            threading.RLock()
+        )  # a closed store reports in place, and may be written to from there
         self._finish = weakref.finalize(self, _abandon, self._home, self._writer, lease)
 
     def _check(self) -> None:
