@@ -7,13 +7,15 @@ import os
 import sqlite3
 import stat
 import threading
+from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from cottonpalm.cli.files.output_file import META, examine
+from cottonpalm.cli.files.output_file import META, examine, probe, replacing
 from cottonpalm.cli.held_store import HeldStore, Ranges
+from cottonpalm.cli.owed import Owed
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.writers.atomic import Layout, WholeOutput
 from cottonpalm.cli.writers.csv_table import guarded
@@ -466,6 +468,90 @@ def test_a_table_is_written_anew_after_a_crash_between_the_store_and_the_file(
     inode = bench.csv_path.stat().st_ino
     bench.csv().finish(Order(range(3)), complete=True)
     assert bench.csv_path.stat().st_ino == inode
+
+
+# -- replacing a file -------------------------------------------------------------------------------------------------
+
+
+def test_two_who_replace_one_file_at_once_do_not_write_into_each_others(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    with replacing(str(path)) as first:
+        first.write(b"first " * 1_000)
+        with replacing(str(path)) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+        first.write(b"to the end")
+    assert path.read_bytes() == b"first " * 1_000 + b"to the end"
+    assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_a_half_written_file_of_a_killed_process_is_swept_and_one_at_work_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "out[1].csv"
+    dead = tmp_path / ".out[1].csv.0011aabb.part"
+    dead.write_bytes(b"half")
+    with replacing(str(path)) as first:
+        assert not dead.exists()
+        probe(str(path))
+        first.write(b"whole")
+    assert path.read_bytes() == b"whole"
+
+
+def test_a_file_put_in_the_way_of_the_new_one_is_not_written_to(tmp_path: Path) -> None:
+    victim = tmp_path / "precious"
+    victim.write_bytes(b"mine")
+    (tmp_path / ".out.csv.part").symlink_to(victim)
+    with replacing(str(tmp_path / "out.csv")) as file:
+        file.write(b"x")
+    assert victim.read_bytes() == b"mine"
+
+
+def test_a_new_name_is_made_durable_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[bool, bool]] = []
+    path = tmp_path / "out.csv"
+
+    def fsync(fd: int, real: Any = os.fsync) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(fd).st_mode), path.exists()))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(str(path)) as file:
+        file.write(b"x")
+    assert synced == [(False, False), (True, True)]  # the file before its name, the folder after it
+
+
+def test_what_is_owed_is_counted_right_while_two_threads_are_at_it() -> None:
+    owed = Owed(7)
+    handed: Queue[int | None] = Queue()
+
+    def store() -> None:
+        for first in range(0, 60_000, 60):
+            owed.add(range(first, first + 60))
+            for slot in range(first, first + 60):
+                handed.put(slot)
+        handed.put(None)
+
+    thread = threading.Thread(target=store)
+    thread.start()
+    whole = owed.whole
+    while (slot := handed.get()) is not None:
+        assert slot in owed
+        owed.settle(slot)
+        whole, before = owed.whole, whole
+        assert before <= whole
+    thread.join()
+    assert (owed.whole, owed.up_to(10**9)) == (60_007, [])
+
+
+def test_the_output_is_whole_only_up_to_what_is_owed_first() -> None:
+    owed = Owed(0)
+    owed.add([5, 3])
+    owed.add([9])
+    owed.settle(3)
+    assert (owed.whole, owed.up_to(2), 5 in owed, 3 in owed) == (0, [5], True, False)
+    owed.settle(5)
+    assert owed.whole == 2
+    owed.add([9])  # once more: the newer one counts
+    assert (owed.whole, owed.up_to(3), owed.up_to(4)) == (3, [], [9])
 
 
 # -- CSV --------------------------------------------------------------------------------------------------------------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from socket import gethostname
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +21,7 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.stores import MemoryStore, open_store
+from cottonpalm.stores.sqlite.lease import Holder, holder_of, machine
 from cottonpalm.stores.sqlite.store import SqliteStore
 from tests.contract.rows import row, write
 
@@ -58,8 +63,8 @@ def edit(path: Path, *statements: str) -> None:
     db.close()
 
 
-def holder(path: Path) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
+def holder(path: Path, first: str = "") -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-c", first + HOLDER, str(path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"holding\n"
     return process
@@ -141,6 +146,116 @@ def test_a_child_may_open_the_store_anew(path: Path, store: SqliteStore) -> None
     assert os.waitpid(child, 0)[1] == 0
     assert {info.name: info.ok for info in store.runs()} == {"r": 0, "childs own": 1}
     run.close()
+
+
+def test_a_lost_run_is_waited_for_while_its_own_store_is_still_busy(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store.open_run("r", None)
+    go, looked, opened = threading.Event(), threading.Event(), list[object]()
+
+    def busy(error: BaseException | None) -> None:
+        assert go.wait(30)
+
+    run.write([row(0)], busy)  # the writer's thread is at this...
+    del run
+    gc.collect()  # ...and gives the lease back behind it
+
+    def look(db: sqlite3.Connection, number: int) -> Holder | None:
+        found = holder_of(db, number)
+        looked.set()
+        return found
+
+    monkeypatch.setattr("cottonpalm.stores.sqlite.store.holder_of", look)
+
+    def open_again() -> None:
+        other = SqliteStore(path)
+        try:
+            opened.append(other.open_run("r", None).counts())
+        except RunBusy as busy:
+            opened.append(busy)
+        other.close()
+
+    thread = threading.Thread(target=open_again)
+    thread.start()
+    assert looked.wait(30)
+    go.set()
+    thread.join(30)
+    assert opened == [{1: 1}]
+
+
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that knows no record locks."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+
+
+UNLOCKED = """
+import errno, fcntl
+def refuse(*_): raise OSError(errno.ENOLCK, "no locks")
+fcntl.lockf = refuse
+"""
+
+
+def test_without_locks_a_holder_that_lives_is_believed_and_a_killed_one_is_not(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_locks(monkeypatch)
+    process = holder(path, UNLOCKED)
+    with pytest.raises(RunBusy, match=f"process {process.pid} on .*since"):
+        store.open_run("r", None)
+    with pytest.raises(RunBusy):
+        store.remove("r")
+    assert (store.runs()[0].holder or "").split()[1] == str(process.pid)
+    end(process)
+    assert store.runs()[0].holder is None
+    assert store.open_run("r", None).counts() == {1: 2}
+
+
+def test_without_locks_a_silent_holder_is_gone_and_one_of_another_container_must_show_life(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_locks(monkeypatch)
+    store.open_run("r", None).close()
+    mine = f"'{machine()}', {os.getpid()}, 0"
+    edit(path, f"INSERT INTO lease VALUES (1, 't', '{gethostname()}', {mine}, {clock.wall() - 61})")
+    store.open_run("r", None).close()
+    unknown = f"'{machine()}', 4194304, 0"  # no process of this system has this number
+    edit(path, f"INSERT INTO lease VALUES (1, 't', 'another', {unknown}, {clock.wall()})")
+    with pytest.raises(RunBusy, match="process 4194304 on another"):
+        store.open_run("r", None)
+    edit(path, f"UPDATE lease SET host = '{gethostname()}'")
+    store.open_run("r", None).close()
+
+
+def test_a_store_that_cannot_be_written_any_more_still_lets_go_of_leases_threads_and_files(
+    path: Path,
+) -> None:
+    store = SqliteStore(path, busy_s=0.1)
+    runs = [store.open_run(name, None) for name in ("one", "two")]
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked by another program"):
+        store.close()
+    other.execute("ROLLBACK")
+    other.close()
+    assert not store._writer._thread.is_alive()
+    with pytest.raises(StoreError, match="closed"):
+        runs[0].counts()
+    again = SqliteStore(path)
+    for name in ("one", "two"):
+        again.open_run(name, None).close()
+    again.close()
+
+
+def test_a_store_whose_file_was_deleted_meanwhile_opens_no_run_in_it(path: Path, store: SqliteStore) -> None:
+    path.unlink()
+    SqliteStore(path).close()
+    with pytest.raises(StoreError, match="deleted or replaced by another process"):
+        store.open_run("r", None)
 
 
 def test_another_machines_holder_is_believed_while_it_shows_life(path: Path, store: SqliteStore) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -132,10 +133,7 @@ class Engine:
             self.account.limiters.forget(key)
         error = error or self.reader.error or self.stopped
         try:
-            if self.store is not None:
-                self.account.spending.close()
-                self.store.close()
-            self._release()
+            self._let_go()
         except StoreError as exc:  # says the same as what stopped the run, where that was the store
             error = error or exc
         finally:
@@ -143,6 +141,14 @@ class Engine:
                 self._emit(RunEnded(None if error is None else str(error)))
             finally:  # whatever else goes wrong, no reader waits for ever
                 self.outbox.close(error)
+
+    def _let_go(self) -> None:
+        """Of the run, its lease and its store: of each, whatever the others raise."""
+        with ExitStack() as stack:  # the last one first
+            stack.callback(self._release)
+            if self.store is not None:
+                stack.callback(self.store.close)
+                stack.callback(self.account.spending.close)
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -14,8 +15,8 @@ from cottonpalm.errors import StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores.opening import Decision, decide
 from cottonpalm.stores.sqlite import run_rows, share_rows, spending_rows
-from cottonpalm.stores.sqlite.database import BUSY_S, OPENING_BUSY_S, Home, explained, prepare
-from cottonpalm.stores.sqlite.lease import Holder, Lease, holder_of, is_held
+from cottonpalm.stores.sqlite.database import BUSY_S, OPENING_BUSY_S, Home, explained, file_at, prepare
+from cottonpalm.stores.sqlite.lease import Holder, Lease, holder_of, is_held, is_leaving
 from cottonpalm.stores.sqlite.reader import SLOT_BITS, Reader
 from cottonpalm.stores.sqlite.writer import Group, Writer
 
@@ -52,8 +53,14 @@ class SqliteStore:
         self._home = Home(path)
         prepare(path, busy_s=min(busy_s, OPENING_BUSY_S))
         try:
-            self._reader, self._writer = Reader(path, busy_s), Writer(path, busy_s)
-        except sqlite3.Error as exc:
+            self._reader = Reader(path, busy_s)
+            try:
+                self._writer = Writer(path, busy_s)
+            except BaseException:
+                self._reader.close()
+                raise
+            self._file = file_at(path)
+        except (OSError, sqlite3.Error) as exc:
             raise explained(exc, path) from exc
         self._parts = Parts(self._home, self._writer, self._reader)
         self._open: weakref.WeakSet[SqliteRunStore] = weakref.WeakSet()
@@ -65,6 +72,7 @@ class SqliteStore:
         run, created = self._writer.call(lambda db: _ensure_run(db, name))
         lease = self._lease(run, name)
         try:
+            self._check_file()
             self._writer.call(lambda db: _enter(db, lease, fingerprint, fresh=fresh))
         except BaseException:
             lease.unlock()
@@ -75,16 +83,25 @@ class SqliteStore:
         return opened
 
     def _lease(self, run: int, name: str) -> Lease:
-        lease = Lease(self.path, run, name)
+        lease, until = Lease(self.path, run, name), clock.now() + BUSY_S
         holder: Holder | None = None
-        for _ in range(_LEASE_TRIES):
-            if lease.lock():
-                return lease
-            holder = self._writer.call(lambda db: holder_of(db, run))
-            if holder is not None:
-                break
+        tries = 0
+        while not lease.lock():
+            holder, tries = self._writer.call(lambda db: holder_of(db, run)), tries + 1
+            if is_leaving(holder):  # lost without `close` in this process: its store gives it back by and by
+                if clock.now() > until:
+                    raise lease.busy(holder)
+            elif tries >= (_LEASE_TRIES if holder is None else 2):  # the first may have met the end of one
+                raise lease.busy(holder)
             threading.Event().wait(0.05)
-        raise lease.busy(holder)
+        return lease
+
+    def _check_file(self) -> None:
+        """Refuse to work in a file that was deleted after it was opened: nobody would find what is written there."""
+        if file_at(self.path) != self._file:
+            raise StoreError(
+                f"the store {self.path} was deleted or replaced by another process just now: try again"
+            )
 
     def runs(self) -> list[RunInfo]:
         """See `protocols.Store`."""
@@ -135,15 +152,18 @@ class SqliteStore:
     def close(self) -> None:
         """Close the runs still open, write what is queued, let go of files and threads."""
         if self._home.here:
-            for run in tuple(self._open):
-                run.close()
-            self._finish()
+            with ExitStack() as stack:  # the last one first, and each whatever the others raise
+                stack.callback(self._finish)
+                for run in tuple(self._open):
+                    stack.callback(run.close)
 
 
 def _shut(home: Home, writer: Writer, reader: Reader) -> None:
     if home.here:
-        writer.close()
-        reader.close()
+        try:
+            writer.close()
+        finally:
+            reader.close()
 
 
 def _ensure_run(db: sqlite3.Connection, name: str) -> tuple[int, bool]:
@@ -306,11 +326,12 @@ class SqliteRunStore:
         """See `protocols.RunStore`."""
         if self._home.here and self._finish.detach() is not None:
             self._writer.drop(self._lease)
-            try:
+            with (
+                ExitStack() as stack
+            ):  # the last one first: a store that cannot be written still gives back the lock
+                stack.callback(self._reader.forget, self._run)
+                stack.callback(self._lease.unlock)
                 self._writer.call(self._lease.leave)
-            finally:  # a store that cannot be written still gives back the lock
-                self._lease.unlock()
-            self._reader.forget(self._run)
 
 
 def _merge_meta(db: sqlite3.Connection, run: int, values: dict[str, Any]) -> None:
@@ -323,9 +344,15 @@ def _abandon(home: Home, writer: Writer, lease: Lease) -> None:
     """Give the lease back for an object that was lost without `close`; what it had queued is written before."""
     if home.here:
         writer.drop(lease)
-        writer.post(lambda db: _leave(db, lease))
+        lease.leaving()
+        if not writer.post(
+            lambda db: _leave(db, lease)
+        ):  # its thread is over, and no lock may be waited for here
+            threading.Thread(target=lease.unlock, daemon=True).start()
 
 
 def _leave(db: sqlite3.Connection, lease: Lease) -> None:
-    lease.leave(db)
-    lease.unlock()
+    try:
+        lease.leave(db)
+    finally:
+        lease.unlock()

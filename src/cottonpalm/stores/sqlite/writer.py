@@ -104,11 +104,17 @@ class Writer:
             self._wake.notify()
         return job.future.result()  # type: ignore[no-any-return]
 
-    def post(self, work: Callable[[sqlite3.Connection], Any]) -> None:
-        """Queue `work` without waiting: the only way in for a finalizer, which may run inside any lock."""
+    def post(self, work: Callable[[sqlite3.Connection], Any]) -> bool:
+        """Queue `work` without waiting: the only way in for a finalizer, which may run inside any lock.
+
+        Returns:
+            False where the thread has ended, or is about to: `work` will not be done.
+        """
         with self._wake:
-            self._queue.append(_Job(work))
-            self._wake.notify()
+            if not self._closing:
+                self._queue.append(_Job(work))
+                self._wake.notify()
+            return not self._closing
 
     def hold(self, lease: Lease) -> None:
         """Keep this lease's heartbeat going."""
