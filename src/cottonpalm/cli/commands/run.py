@@ -24,7 +24,7 @@ from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.readers.stored_rows import StoredRows
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.urls import without_secrets
-from cottonpalm.cli.writers.open_output import check_output, make_output
+from cottonpalm.cli.writers.open_output import check_name, check_output, make_output
 from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.config import Cache
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
@@ -62,6 +62,11 @@ class Where:
     again: bool = False  # also what failed for good
     argv: Sequence[str] = field(default=())  # the command, for `resume`
 
+    @property
+    def named(self) -> bool:
+        """Whether the user said which run this is; else a file gave it its name."""
+        return self.again or any(word.partition("=")[0] == "--run" for word in self.argv)
+
 
 def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
     """Do a job's rows that are not done, bring the output up to date, and say how it went.
@@ -84,6 +89,8 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
             rows, built = read, build(job, read, quiet=screen.quiet)
             store = _held(where, stack)
         info = store.info(where.run)
+        if info is not None and not where.named:
+            check_name(info, job.input, job.output)
         _check_output(job, where, info.meta if info else {})
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
@@ -247,7 +254,7 @@ class Session:
         total, exact = known if known is not None else (None, False)
         done = stats.ok + stats.failed
         facts: dict[str, Any] = {"total": total, "exact": exact, "columns": self._rows.columns, "code": code}
-        facts["fields"] = self._fields
+        facts["fields"], facts["priced"] = self._fields, stats.cost_known
         if done:
             facts["rate"] = round(done / seconds, 3)
         self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **facts}})
@@ -329,7 +336,7 @@ class Session:
     def _resume(self, stopped: RunStopped | None) -> str:
         said = (without_secrets(word) if word == self._job.input else word for word in self._where.argv)
         command = summary.resume_command(list(said))
-        if self._job.input == "-" and self._job.output == "-" and "--run" not in self._where.argv:
+        if self._job.input == "-" and self._job.output == "-" and not self._where.named:
             command += f" --run {self._where.run}"
         if self._job.input == "-":
             command = f"… | {command}"
