@@ -153,6 +153,20 @@ def test_lines_after_the_mark_are_kept_and_the_torn_one_among_them_is_cut(bench:
     assert bench.numbers() == [0, 1, 2, 3, 5]
 
 
+@pytest.mark.parametrize("tail", [b"\0" * 4_000, b"\0" * 50 + b"\n", b'{"index":4,' + b"\0" * 99, b"\0\n\0\n"])
+def test_a_tail_of_zeros_as_a_power_cut_leaves_it_is_cut(bench: Bench, tail: bytes) -> None:
+    bench.fill(2)
+    output = bench.jsonl()
+    output.write(bench.put(2, bench.outcome(2)), 2)
+    os.close(output._fd)
+    with bench.path.open("ab") as file:
+        file.write(tail)
+    bench.put(3, bench.outcome(3))
+    bench.jsonl().close()
+    assert bench.numbers() == [0, 1, 2, 3]
+    assert b"\0" not in bench.path.read_bytes()
+
+
 def test_a_deleted_output_is_rebuilt(bench: Bench) -> None:
     bench.fill(5)
     bench.path.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import hashlib
 import os
 import signal
 import sqlite3
@@ -22,7 +23,8 @@ from cottonpalm import clock
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.stores import MemoryStore, open_store
 from cottonpalm.stores.sqlite.lease import Holder, holder_of, machine
-from cottonpalm.stores.sqlite.store import SqliteStore
+from cottonpalm.stores.sqlite.migrations import APPLICATION_ID, STEPS
+from cottonpalm.stores.sqlite.store import SqliteRunStore, SqliteStore
 from tests.contract.rows import row, write
 
 if TYPE_CHECKING:
@@ -317,6 +319,74 @@ def test_a_store_of_a_newer_version_is_refused(path: Path) -> None:
     edit(path, "PRAGMA user_version = 99")
     with pytest.raises(StoreError, match=r"newer cottonpalm \(schema 99"):
         open_store(path)
+
+
+SCHEMAS = ["b6c54ccc", "b4b6d4d5", "7570a5ec", "c035e6a3", "218bb624"]
+
+
+def made_by(path: Path, version: int) -> None:
+    """A store as the version with so many steps made it, with two runs in it."""
+    db = sqlite3.connect(path, isolation_level=None)
+    for step in STEPS[:version]:
+        step(db)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {version}")
+    for run, name in ((1, "r"), (2, "other")):
+        db.execute("INSERT INTO run (id, name, created, meta) VALUES (?, ?, 1.0, '{\"x\":1}')", (run, name))
+    for slot, status, cost in ((0, 1, 5), (1, 2, 0), (2, 3, 7)):
+        key = row(slot).key
+        db.execute(
+            "INSERT INTO item (id, key, content, status, cost_pico) VALUES (?, ?, NULL, ?, ?)",
+            ((1 << 40) + slot, key, status, cost),
+        )
+        db.execute("INSERT INTO record (id, body) VALUES (?, ?)", ((1 << 40) + slot, row(slot).record))
+    if version > 1:
+        db.execute("INSERT INTO spending VALUES (1, 'a', 12, 3, 40)")
+    db.close()
+
+
+@pytest.mark.parametrize("version", range(1, len(STEPS)))
+def test_a_store_of_every_older_version_goes_on(path: Path, version: int) -> None:
+    made_by(path, version)
+    for _ in range(2):  # also once it was brought up to date
+        store = SqliteStore(path)
+        run = store.open_run("r", None)
+        assert isinstance(run, SqliteRunStore)
+        first, second = store.runs()
+        assert (first.name, first.ok, first.failed, first.retryable, first.cost_pico) == ("r", 1, 2, 1, 12)
+        assert (second.name, second.ok, second.failed, second.meta) == ("other", 0, 0, {"x": 1})
+        assert run.counts() == {1: 1, 2: 1, 3: 1}
+        assert [slot.slot for slot in run.find(row(2).key)] == [2]
+        assert run.read([0, 2]) == {0: row(0).record, 2: row(2).record}
+        assert run.spent()[1:4] == ((12, 3, 40) if version > 1 else (12, 0, 12))
+        assert (run.last_seq(), run.newer(-1, -1, 9)) == (0, [(0, 0), (1, 0), (2, 0)])
+        store.close()
+    store = SqliteStore(path)
+    run = store.open_run("r", None)
+    assert isinstance(run, SqliteRunStore)
+    write(run, [row(1), row(3, status=3)])
+    assert run.counts() == {1: 2, 3: 2}
+    assert run.newer(0, -1, 9) == [(1, 1), (3, 2)]
+    store.close()
+
+
+def test_no_step_of_the_schema_that_was_shipped_is_ever_edited() -> None:
+    db, made = sqlite3.connect(":memory:", isolation_level=None), []
+    for step in STEPS:
+        step(db)
+        tables = db.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
+        made.append(hashlib.sha256(repr(tables).encode()).hexdigest()[:8])
+    db.close()
+    assert made == SCHEMAS  # a new step adds one; what differs before cannot read the files of its users
+
+
+def test_what_is_durable_survives_a_power_cut_too(store: SqliteStore) -> None:
+    """Every commit waits for the disk: 2 is FULL."""
+    for ask in (
+        lambda sql: store._writer.call(lambda db: db.execute(sql).fetchone()),
+        lambda sql: store._reader.rows(sql)[0],
+    ):
+        assert (ask("PRAGMA synchronous"), ask("PRAGMA journal_mode")) == ((2,), ("wal",))
 
 
 def test_a_missing_folder_a_folder_and_a_place_that_cannot_be_written_are_named(tmp_path: Path) -> None:
