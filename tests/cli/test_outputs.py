@@ -153,7 +153,9 @@ def test_lines_after_the_mark_are_kept_and_the_torn_one_among_them_is_cut(bench:
     assert bench.numbers() == [0, 1, 2, 3, 5]
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 4_000, b"\0" * 50 + b"\n", b'{"index":4,' + b"\0" * 99, b"\0\n\0\n"])
+@pytest.mark.parametrize(
+    "tail", [b"\0" * 4_000, b"\0" * 50 + b"\n", b'{"index":4,' + b"\0" * 99, b"\0\n\0\n"]
+)
 def test_a_tail_of_zeros_as_a_power_cut_leaves_it_is_cut(bench: Bench, tail: bytes) -> None:
     bench.fill(2)
     output = bench.jsonl()
@@ -441,6 +443,19 @@ def test_outcomes_that_were_stored_but_never_handed_out_are_written_at_the_end(b
     assert statuses(bench) == dict.fromkeys(range(5), "ok")
     bench.jsonl().close()
     assert statuses(bench) == dict.fromkeys(range(5), "ok")
+
+
+def test_so_are_those_of_an_input_that_was_edited(bench: Bench) -> None:
+    failed_first(bench)
+    order = Order([3, 0, 1, 2])
+    output = bench.jsonl()
+    output.finish(order, complete=True)
+    output.close()
+    output = bench.jsonl()
+    bench.put(1, bench.outcome(1, "at last"))
+    output.finish(order, complete=True)
+    output.close()
+    assert statuses(bench) == dict.fromkeys(range(4), "ok")
 
 
 def test_a_file_of_an_older_version_goes_on_without_being_written_anew(bench: Bench) -> None:

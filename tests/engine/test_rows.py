@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import RunnablePassthrough
 
 from cottonpalm import BatchProcessor, Cache, ConfigError, RetryPolicy, RowTimeout, RunStopped
 from cottonpalm.engine.input.reader import Broken
@@ -420,22 +420,28 @@ def test_a_text_is_no_yes_and_no_no(name: str) -> None:
 
 @pytest.mark.parametrize("how", ["swallows it", "raises another", "goes on for a while", "is cancelled"])
 def test_the_cancel_of_a_late_row_does_not_hit_the_next_row_of_its_worker(how: str) -> None:
-    async def call(row: int) -> int:
-        try:
-            await asyncio.sleep(100 if row % 2 else 0.5)
-        except asyncio.CancelledError:
-            if how == "raises another":
-                raise ValueError(row) from None
-            if how == "is cancelled":
-                raise
-            if how == "goes on for a while":
-                await asyncio.sleep(3)
-        task = asyncio.current_task()
-        assert task is not None
-        return task.cancelling() if not row % 2 else row
+    cancelling: list[int] = []
 
-    processor = BatchProcessor(RunnableLambda(call), item_timeout=1.0, concurrency=1, retry=0)
+    class Late(Probe):  # its calls are part of the worker's own task
+        async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            cancelling.append(task.cancelling())
+            try:
+                return await super().ainvoke(input)
+            except asyncio.CancelledError:
+                if how == "raises another":
+                    raise ValueError(input) from None
+                if how == "is cancelled":
+                    raise
+                if how == "goes on for a while":
+                    await asyncio.sleep(3)
+            return "late"
+
+    chain = Late(lambda row: 100.0 if row % 2 else 0.5, faults={4: [KeyError("its own")]})
+    processor = BatchProcessor(chain, item_timeout=1.0, concurrency=1, retry=0)
     answers = virtual_run(processor.abatch(list(range(9)), return_exceptions=True))
-    assert answers[::2] == [0] * 5
-    late = [answer if answer == row else type(answer) for row, answer in enumerate(answers)][1::2]
-    assert late == ([RowTimeout] * 4 if how in ("raises another", "is cancelled") else [1, 3, 5, 7])
+    ended = [answer if answer == "late" else type(answer) for answer in answers]
+    late = RowTimeout if how in ("raises another", "is cancelled") else "late"
+    assert ended == [tuple, late, tuple, late, KeyError, late, tuple, late, tuple]
+    assert cancelling == [0] * 9
