@@ -370,7 +370,8 @@ def test_a_path_is_not_stored_as_text() -> None:
 UNLIKE = [
     (1, True), (1, 1.0), ("1", 1), (None, False), ([1], (1,)), ({1}, frozenset({1})), ({"a": 1}, {"a": 1.0}),
     ({"a": 1, "b": 2}, {"b": 2, "a": 1}), (Level.LOW, 1), (Label.GOOD, "good"), (Colour.RED, Label.GOOD), ([1, 2], [1]),
-    (Decimal("1.1"), 1.1), (dt.date(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=dt.UTC)), (Pair(1, 2), (1, 2)), (Point(1), Point(2)),
+    (Decimal("1.1"), 1.1), (dt.date(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=dt.UTC)), (Pair(1, 2), (1, 2)),
+    (Point(1), Point(2)),
     (Open(a=1), Open(a=2)), (AIMessage("a"), HumanMessage("a")), (AIMessage("a"), AIMessage("b")),
 ]  # fmt: skip
 

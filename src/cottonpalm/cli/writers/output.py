@@ -29,8 +29,6 @@ class Output(Protocol):
     What `write` has taken is settled in the run's `owed`: what is not owed is in the file, or will be by `finish`.
     """
 
-    wants_stored: bool  # outcomes of earlier processes must come through `write` too
-
     def begin(self, store: HeldRun) -> None:
         """Put the place in order before the first row; the run's lease is held. What is owed comes through `write`."""
 
@@ -106,7 +104,6 @@ def layout_of(slots: Slots) -> str:
 class StreamOutput:
     """Standard output, or a pipe: every row of the input, once, as JSON lines."""
 
-    wants_stored = True
     notes: Sequence[str] = ()
 
     def __init__(self, fd: int, name: str) -> None:
