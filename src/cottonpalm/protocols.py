@@ -102,7 +102,7 @@ class Measure(Protocol):
         """One try of a request is over."""
 
     def retried(self) -> None:
-        """A request will be sent again."""
+        """The try that was just told of was a request's second or later one."""
 
     def waited(self, what: Literal["permit", "pause", "backoff"], seconds: float) -> None:
         """A request has waited so long: in line, for the end of a provider's pause, before its next try."""

@@ -75,6 +75,7 @@ class Engine:
         self.job, self.account, self.reader, self.store = job, account, reader, store
         self.outbox = Outbox(ROOM)
         self.stopped: RunStopped | None = None
+        self._why = ""  # it stopped
         self.unstored: list[Outcome] = []  # answers that came but could not be made durable
         self._source, self._judge, self._release = source, judge, release
         self._observers = list(observers)
@@ -129,6 +130,8 @@ class Engine:
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
         self._profiler.end()
+        if self.stopped is not None:
+            self.stopped.args = (self._told(),)
         for key in self.account.flow.rows_keys:
             self.account.flow.limiters.forget(key)
         error = error or self.reader.error or self.stopped
@@ -371,12 +374,16 @@ class Engine:
     def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:
         if self.stopped is not None or self._finished:
             return
-        done = self._tally.ok + self._tally.failed + self.reader.stored
-        message = f"the run stopped after {done} rows: {why}. {self.job.go_on}"
-        self.stopped = RunStopped(message, reason=reason, cause=cause)
+        self._why = why
+        self.stopped = RunStopped(self._told(), reason=reason, cause=cause)
         if self._rows is not None:
             self._rows.closing = True
             self._nudge()
+
+    def _told(self) -> str:
+        """Why the run stopped, and after how many rows: those in flight at that moment count once they are done."""
+        done = self._tally.ok + self._tally.failed + self.reader.stored
+        return f"the run stopped after {done} {'row' if done == 1 else 'rows'}: {self._why}. {self.job.go_on}"
 
     def _request_stopped(self, fault: Fault) -> None:
         """The budget is reached or cannot be kept: stop admitting now.

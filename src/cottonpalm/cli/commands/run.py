@@ -144,7 +144,7 @@ class Session:
     def run(self, built: Built) -> Code:
         """All of it."""
         to_terminal = self._job.output == "-" and os.isatty(1)
-        progress = self._screen.observer(self._rows.total, live=not to_terminal)
+        progress = self._screen.observer(self._rows.total, live=not to_terminal, rpm=self._job.rpm)
         processor = self._processor(built, progress)
         self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
         gc.collect()
@@ -275,7 +275,7 @@ class Session:
     def _told(self, run: Run, stopped: RunStopped | None, signal: Code | None) -> Code:
         stats = run.stats
         mine = RunSlots(run).marked(self._kept.last_slot())
-        counts = summary.counts_of(self._kept, mine, repeats=self._tally.rows > 0)
+        counts = summary.counts_of(self._kept, mine)
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
