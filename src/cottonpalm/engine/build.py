@@ -60,8 +60,10 @@ class Opened(NamedTuple):
 def let_go(opened: Opened | None) -> None:
     """Give a run back that was opened for an engine which then could not be made."""
     if opened is not None:
-        opened.run.close()
-        opened.release()
+        try:
+            opened.run.close()
+        finally:
+            opened.release()
 
 
 class Builder:
@@ -392,8 +394,10 @@ def _shown(store: object) -> str:
 
 def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:
     def release() -> None:
-        first()
-        then()
+        try:
+            first()
+        finally:
+            then()
 
     return release
 

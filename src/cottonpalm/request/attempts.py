@@ -148,7 +148,7 @@ def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Genera
         stay.check()
     money = yield from _reserve(row, call, whole=tries.whole)
     permit = yield from _permitted(row, call, tries, money)
-    ending, kept = Settlement(row, call, permit, money, stay), False
+    ending, kept = Settlement(row, call, permit, money, stay, again=tries.failed), False
     try:
         _check_still_valid(row, call)
         ending.begin()
@@ -260,8 +260,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
         pause_s=then.pause_s,
         headers=reply.headers,
     )
-    if then.sleep_s is not None and row.run.measure is not None:
-        row.run.measure.retried()
+    tries.failed = fault is not None
     return then
 
 

@@ -27,12 +27,32 @@ OVERLOADED: Final = frozenset({503, 529})  # of the provider as a whole
 class Settlement:
     """What a try holds while it is under way. `over` or `abandon`, whichever comes first, settles it, once."""
 
-    __slots__ = ("_began", "_money", "_once", "_permit", "call", "number", "row", "sent", "stay", "streaming")
+    __slots__ = (
+        "_again",
+        "_began",
+        "_money",
+        "_once",
+        "_permit",
+        "call",
+        "number",
+        "row",
+        "sent",
+        "stay",
+        "streaming",
+    )
 
     def __init__(
-        self, row: RowAccount, call: Call, permit: Permit, money: Reservation, stay: Stay | None = None
+        self,
+        row: RowAccount,
+        call: Call,
+        permit: Permit,
+        money: Reservation,
+        stay: Stay | None = None,
+        *,
+        again: bool = False,
     ) -> None:
-        self.row, self.call, self.stay = row, call, stay
+        """`again`: the same request was sent before, and failed."""
+        self.row, self.call, self.stay, self._again = row, call, stay, again
         self._permit, self._money = permit, money
         self._began = clock.now()
         self.number = 0  # of the requests sent to one of several endpoints, in their order
@@ -94,6 +114,8 @@ class Settlement:
         usage = answer.usage if answer else None
         if run.measure is not None:
             run.measure.request(call.label, taken_s, usage, cost_pico, ok=fault is None)
+            if self._again:
+                run.measure.retried()
         if run.alerts.emit is not None:
             kind = fault.kind if fault else None
             run.alerts.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))

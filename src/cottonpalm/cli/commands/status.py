@@ -78,7 +78,7 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
     for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
         yield f"  {kind}", f"{reason.rows:,}; the first, row {reason.first}: {clean(reason.said)}"
     yield "left", screen.left_of(info)
-    yield "cost", money(info.cost_pico)
+    yield "cost", screen.cost_of(info)
     if info.uncertain_pico:
         yield "uncertain", f"up to {money(info.uncertain_pico)} besides"
     if facts.get("rate"):
