@@ -397,7 +397,7 @@ class Engine:
         self.outbox.make_space()
         if self._rows is None or self._finished:
             return
-        if self.stopped is not None and not any(caller.crew for caller in self.job.callers):
+        if self.stopped is not None:
             self._executor.let_go()
         self._rows.wake()
 

@@ -45,12 +45,14 @@ class Settlement:
 
         Raises:
             Moved: the row goes on at another endpoint; nothing is sent.
+            RowClosed: the row is over; nothing is sent.
         """
         if self.stay is not None:
             self.stay.check()
-            self.number = self.stay.sent()
-        self.sent = True
         self.row.sent()
+        self.sent = True
+        if self.stay is not None:
+            self.number = self.stay.sent()
 
     @property
     def probe(self) -> bool:
@@ -131,7 +133,7 @@ class Settlement:
         before = limiter.limit
         limiter.release(self._permit, verdict, pause_s, quotas=quotas, usage=usage)
         if self.sent:
-            self.row.answered()
+            self.row.answered(verdict)
         if self.streaming:
             self.row.end()
         if limiter.limit != before:
