@@ -350,7 +350,8 @@ MaxFailures = Annotated[
     typer.Option(
         "--max-failures",
         metavar="N|N%",
-        help="Stop when more rows than this failed: a number, or a share of the finished rows (from 100 rows on).",
+        help="Stop when more rows than this failed: a number, or a share of the finished rows (from 100 rows on). "
+        "100%: go on also where the first 20 rows all fail alike.",
         rich_help_panel=FAULTS,
     ),
 ]

@@ -28,15 +28,16 @@ from cottonpalm.engine.scheduler import Scheduler
 from cottonpalm.errors import CannotStore, RunStopped, StoreError
 from cottonpalm.events import CostSpike, Event, RowRestarted, RunEnded, RunStarted
 from cottonpalm.observers.profiler import Look, Profiler
+from cottonpalm.protocols import OK
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request import active_runs
 from cottonpalm.request.money.rules.alarms import Spikes
 from cottonpalm.request.row_account import ROW
 from cottonpalm.request.transport import client_loops
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
-from cottonpalm.stats import CacheCounts, Stats, Tally
+from cottonpalm.stats import SAME, CacheCounts, FirstRows, Stats, Tally, goes_on
 from cottonpalm.stores.codec.records import pack
-from cottonpalm.types import Fault, Item, Kind, Outcome
+from cottonpalm.types import ErrorRecord, Fault, Item, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +55,13 @@ log = logging.getLogger("cottonpalm")
 FIRST: Final = (
     10  # among so many first answers, one that cannot be stored stops the run; later it fails its row
 )
+
+
+def _all_alike(error: ErrorRecord) -> str:
+    return (
+        f"the first {SAME} rows all failed alike: {error.type}: {error.message}. "
+        "If the others are to be asked all the same, set max_failures=1.0"
+    )
 
 
 class Engine:
@@ -80,6 +88,7 @@ class Engine:
         self._whole = job.ordered and job.total is not None
         self._admission = Backpressure(account, job.cap, ordered=job.ordered, whole=self._whole)
         self._tally = Tally(job.max_failures)
+        self._first = None if goes_on(job.max_failures) else FirstRows()
         self._cached = CacheCounts()
         self._spikes = Spikes()
         self._profiler = Profiler(self._look, cached=job.cache is not None)
@@ -260,6 +269,8 @@ class Engine:
         if item.stored is not None:  # counted when it was read
             return
         self._tally.add(outcome)
+        if self._first is not None and item.broken is None:
+            self._first.add(outcome, began_s=item.began_s)
         if self._observers and outcome.cost_pico:
             self._compare(outcome.index, outcome.cost_pico)
         if self.job.many:
@@ -270,6 +281,17 @@ class Engine:
             self._stopping("fatal", f"no row can be answered: {outcome.error.message}", outcome.exception)
         elif why := self._tally.too_many():
             self._stopping("max_failures", why)
+        elif item.broken is None and outcome.error is not None and self._fails_as_a_whole():
+            self._stopping("fatal", _all_alike(outcome.error), outcome.exception)
+
+    def _fails_as_a_whole(self) -> bool:
+        """Whether no row was ever answered, and all fail for one reason: paying for the others would be in vain."""
+        if self._first is None or not self._first.all_alike(self._executor.under_way()):
+            return False
+        if self.store is None or not self.store.counts().get(OK):
+            return True
+        self._first = None  # an earlier call had answers
+        return False
 
     def _compare(self, index: int, cost_pico: int) -> None:
         """A row that costs many times what the others do may be a mistake: say so while it can be stopped."""

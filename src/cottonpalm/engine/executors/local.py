@@ -241,6 +241,10 @@ class LocalExecutor:
         item = self._now.get(worker)
         return item is not None and (item.account is None or item.account.close_untouched())
 
+    def under_way(self) -> list[float]:
+        """When each row began that is not over."""
+        return [item.began_s for item in self._now.values() if item.account is not None]
+
     def drop_all(self) -> None:
         """The run is stopping, and what is under way gets nowhere: no row is waited for."""
         self._leaving = True
@@ -272,7 +276,7 @@ class LocalExecutor:
 
     async def _row(self, item: Item, task: asyncio.Task[Any]) -> None:
         """One row, from its admission to its settlement, which comes exactly once whatever happens."""
-        started = clock.now()
+        item.began_s = started = clock.now()
         self._now[task] = item
         outcome: Outcome | Parked | None = None
         try:
