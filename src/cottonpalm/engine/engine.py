@@ -275,14 +275,17 @@ class Engine:
             self._compare(outcome.index, outcome.cost_pico)
         if self.job.many:
             self._profiler.row(item, outcome)
-        if outcome.status != "failed" or self.stopped is not None:
-            return
-        if outcome.error is not None and outcome.error.kind is Kind.STOP_RUN:
-            self._stopping("fatal", f"no row can be answered: {outcome.error.message}", outcome.exception)
+        if outcome.error is not None and self.stopped is None:
+            self._judge_run(outcome, outcome.error)
+
+    def _judge_run(self, outcome: Outcome, error: ErrorRecord) -> None:
+        """Whether the run stops with this failed row."""
+        if error.kind is Kind.STOP_RUN:
+            self._stopping("fatal", f"no row can be answered: {error.message}", outcome.exception)
         elif why := self._tally.too_many():
             self._stopping("max_failures", why)
-        elif item.broken is None and outcome.error is not None and self._fails_as_a_whole():
-            self._stopping("fatal", _all_alike(outcome.error), outcome.exception)
+        elif self._fails_as_a_whole():
+            self._stopping("fatal", _all_alike(error), outcome.exception)
 
     def _fails_as_a_whole(self) -> bool:
         """Whether no row was ever answered, and all fail for one reason: paying for the others would be in vain."""
