@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cottonpalm.events import Binding
-    from cottonpalm.types import Outcome
+    from cottonpalm.types import ErrorRecord, Outcome
 
 SHARE_FROM: Final = 100  # a share of failures is judged from this many finished rows on
 SAME: Final = 20  # first rows that fail for one reason say that all will
@@ -149,6 +149,7 @@ class FirstRows:
 
     _failed: int = 0
     _reason: tuple[str, str, str] | None = None
+    _error: ErrorRecord | None = None
     _last_began_s: float = 0.0  # of the first rows that failed
     _mixed: bool = False  # they did not all fail, or not for one reason
 
@@ -162,7 +163,7 @@ class FirstRows:
             return
         reason = (error.kind, error.type, _NUMBERED.sub("#", error.message))
         self._mixed = self._reason not in (None, reason)
-        self._reason = reason
+        self._reason, self._error = reason, error
         self._failed += 1
         if self._failed <= SAME:
             self._last_began_s = max(self._last_began_s, began_s)
@@ -173,3 +174,14 @@ class FirstRows:
             return False
         began = list(under_way)
         return len(began) <= self._failed or min(began) > self._last_began_s
+
+    def __str__(self) -> str:
+        error = self._error
+        return (
+            ""
+            if error is None
+            else (
+                f"the first {SAME} rows all failed alike: {error.type}: {error.message}. "
+                "If the others are to be asked all the same, set max_failures=1.0"
+            )
+        )

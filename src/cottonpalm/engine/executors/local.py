@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Coroutine, Generator
 
-    from cottonpalm.engine.scheduler import Scheduler
-    from cottonpalm.protocols import Inner
+    from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.request.run_account import RunAccount
 
 
@@ -167,9 +166,9 @@ class LocalExecutor:
         self._workers: dict[asyncio.Task[None], Item | None] = {}  # with the row that it has yet to begin
         self._now: dict[asyncio.Task[None], Item] = {}  # the row that each worker is at
         self._ended = self._loop.create_future()
-        self._rows: Scheduler
+        self._rows: RowSource
 
-    async def run(self, rows: Scheduler) -> None:
+    async def run(self, rows: RowSource) -> None:
         """Take rows while there is room, until there are none left; a cancel settles all that is under way."""
         self._rows = rows
         rows.wake = self.fill
