@@ -57,6 +57,7 @@ class Stats:
 
     `requests` are in flight, `binding` is what keeps the run from being faster, `pause_s` the seconds
     for which a provider wants to be left alone, the longest of them, `silent_s` those for which none has answered.
+    `trouble` says why the latest request reached nobody ("connection refused at 127.0.0.1:4999"); "" where it did.
 
     `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
     `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
@@ -86,6 +87,7 @@ class Stats:
     chunks: int | None = None
     chunks_total: int | None = None
     cache: CacheCounts = field(default_factory=CacheCounts)
+    trouble: str = ""
 
 
 @dataclass(slots=True)

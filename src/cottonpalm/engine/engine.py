@@ -356,12 +356,8 @@ class Engine:
         self._admission.cap = most
         self._nudge()
 
-    def _stalled(self, silence_s: float) -> None:
+    def _stalled(self, why: str) -> None:
         fault = self.account.last_fault
-        last = "" if fault is None else f" (the last failure: {fault.message})"
-        why = (
-            f"no request was accepted for {silence_s:.0f} seconds beyond the waits that were announced{last}"
-        )
         self._stopping("stalled", why, None if fault is None else fault.cause)
         self._executor.drop_all()
 
@@ -475,6 +471,7 @@ class Engine:
             binding=self._watch.binding,
             pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,
+            trouble=self.account.reach.trouble,
             cost_pico=tally.cost_pico,
             cost_known=tally.cost_known,
             reported_pico=self.account.spending.reported,

@@ -16,6 +16,7 @@ from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.chains.prompts import doubts
 from cottonpalm.cli.checks import budget_of, prices_of
+from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, shown
@@ -28,6 +29,7 @@ from cottonpalm.cli.writers.open_output import check_output, make_output
 from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.config import Cache
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
+from cottonpalm.events import Unreachable
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import file_of, open_store
 from cottonpalm.stores.codec.records import unpack
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.screen import Screen
     from cottonpalm.cli.spec import RunSpec
     from cottonpalm.cli.writers.output import Output
+    from cottonpalm.events import Event
     from cottonpalm.observers.progress import Progress
     from cottonpalm.run import Run
     from cottonpalm.types import Outcome
@@ -185,7 +188,7 @@ class Session:
             accept_truncated=job.accept_truncated,
             store=self._store,
             run=self._where.run,
-            observers=() if progress is None else (progress,),
+            observers=(self,) if progress is None else (self, progress),
         )
 
     @property
@@ -214,6 +217,11 @@ class Session:
                 progress.close()
             self._finish(run, output)
             return self._told(run, stopped, signals.code)
+
+    def see(self, event: Event) -> None:
+        """As an observer: a run that reaches nobody says so at once, to whoever looks at it from outside."""
+        if isinstance(event, Unreachable):
+            self._kept.set_meta(**{TROUBLE: event.reason})
 
     # -- the rows -----------------------------------------------------------------------------------------------------
 
@@ -250,7 +258,8 @@ class Session:
         facts["fields"] = self._fields
         if done:
             facts["rate"] = round(done / seconds, 3)
-        self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **facts}})
+        facts = {**self._kept.meta().get(FACTS, {}), **facts}
+        self._kept.set_meta(**{FACTS: facts, TROUBLE: stats.trouble})
         self._facts_due_s = clock.now() + FACTS_EVERY_S
 
     # -- the end ------------------------------------------------------------------------------------------------------
@@ -319,6 +328,7 @@ class Session:
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=resume,
+            trouble=stats.trouble,
         )
 
     def _results(self) -> str:
