@@ -312,10 +312,10 @@ def test_a_server_that_is_not_there_is_named_at_once_in_status_and_after_ctrl_c(
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound and not listening: refused
         reason = f"connection refused at 127.0.0.1:{nobody.getsockname()[1]}"
-        words = ["--model", "openai:m", "--base-url", f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"]
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        words = ["--model", "openai:m", "--base-url", url, "--prompt", "say {text}"]
         with subprocess.Popen(
-            [sys.executable, "-m", "cottonpalm.cli.app", "run", "in.jsonl", "-o", "out.jsonl", *words]
-            + ["--prompt", "say {text}"],
+            [sys.executable, "-m", "cottonpalm.cli.app", "run", "in.jsonl", "-o", "out.jsonl", *words],
             cwd=tmp_path,
             env=environment(),
             stderr=subprocess.PIPE,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm.errors import CannotStore
 from cottonpalm.events import RowFinished, RowStarted
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from cottonpalm.engine.output.outbox import Outbox
     from cottonpalm.events import Event
     from cottonpalm.protocols import Admitted, Gate, Later
+
+PARKED: Final = (
+    4096  # rows that may wait for the answer of an equal one; further ones are not let in meanwhile
+)
 
 
 class Scheduler:
@@ -92,6 +96,8 @@ class Scheduler:
         """Let one row in, or None: not now. The only place that does."""
         outbox, window = self._outbox, self._window
         if self.closing or self.let_in - outbox.taken >= outbox.room or not self._want(self.active):
+            return None
+        if self.parked >= PARKED:
             return None
         if not self.feed.done and len(window) * 2 <= window.capacity:
             self.feed.more()
