@@ -157,10 +157,8 @@ class Runs:
             code, seconds = worker.run(tests, mutant)
         finally:
             self._free.put(worker)
-        caught = code != 0
-        if not caught:
-            print(f"survived {_shown(mutant)}  ({seconds:.0f} s)", flush=True)
-        return caught
+        print(f"{'caught  ' if code else 'SURVIVED'} {_shown(mutant)}  ({seconds:.0f} s)", flush=True)
+        return code != 0
 
     def _passes(self, worker: Worker, test: str) -> bool:
         if test not in self._sound:

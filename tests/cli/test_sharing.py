@@ -52,7 +52,7 @@ def test_two_commands_in_one_folder_together_keep_their_requests_per_minute(
             assert time.monotonic() < until, "the second command never shared"
             time.sleep(0.1)
         time.sleep(SEEN_S)
-        times = sorted(arrival[1] for arrival in server.stats().arrivals)
+        times = sorted(arrival.at_s for arrival in server.arrivals)
         assert len(times) >= RPM
         assert all(later - first > MINUTE_S for first, later in zip(times, times[RPM:], strict=False))
     finally:
