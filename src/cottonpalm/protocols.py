@@ -82,6 +82,9 @@ class Executor(Protocol):
     def let_go(self) -> None:
         """The run is stopping: what has sent or got nothing yet need not be finished."""
 
+    def under_way(self) -> Sequence[float]:
+        """`clock.now()` of when each row began that is not over."""
+
     def drop_all(self) -> None:
         """The run is stopping, and what is under way gets nowhere: no row is waited for."""
 

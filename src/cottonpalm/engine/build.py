@@ -163,8 +163,8 @@ class Builder:
         run_store = None if opened is None else opened.run
         cache = memory_of(settings.cache)
         on_disk = cache is not None and cache.disk is not None
-        if total is None and hasattr(rows, "__len__"):
-            total = len(rows)
+        sized = len(rows) if hasattr(rows, "__len__") else None
+        total = sized if total is None else total
         reader = Reader(
             total=total,
             ids=ids,
@@ -176,6 +176,7 @@ class Builder:
             question=None if settings.cache is None else self.question,
             skip=stored in ("skip", "retry"),
             redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
+            sized=sized,
         )
         account = self._account(max_concurrency, run_store, many=many)
         equal = self._callers([self.chain, *settings.replicas], account, kwargs, awaited=awaited)

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
-from cottonpalm.events import Paused, RequestFinished
+from cottonpalm.events import Paused, RequestFinished, Unreachable
 from cottonpalm.providers.quotas import read_quotas
 from cottonpalm.types import Fault, Kind, Verdict
 
@@ -65,12 +65,14 @@ class Settlement:
 
         Raises:
             Moved: the row goes on at another endpoint; nothing is sent.
+            RowClosed: the row is over; nothing is sent.
         """
         if self.stay is not None:
             self.stay.check()
-            self.number = self.stay.sent()
-        self.sent = True
         self.row.sent()
+        self.sent = True
+        if self.stay is not None:
+            self.number = self.stay.sent()
 
     @property
     def probe(self) -> bool:
@@ -106,6 +108,7 @@ class Settlement:
             self.stay.over(self.number, ok=fault is None, paused=pause_s > 0)
         run, call = self.row.run, self.call
         taken_s = clock.now() - self._began
+        self._heard(fault, status)
         if fault is None:
             if not self.streaming:
                 run.timeouts.answered(call.key, taken_s)
@@ -119,6 +122,14 @@ class Settlement:
         if run.alerts.emit is not None:
             kind = fault.kind if fault else None
             run.alerts.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
+
+    def _heard(self, fault: Fault | None, status: int | None) -> None:
+        """Whether somebody answered."""
+        run = self.row.run
+        if status is not None or fault is None:
+            run.reach.answered()
+        elif (reason := run.reach.failed(self.call.url, fault.cause)) is not None:
+            run.alerts.tell(Unreachable(reason))
 
     def _note(self, fault: Fault, pause_s: float) -> None:
         run = self.row.run
@@ -153,7 +164,7 @@ class Settlement:
         before = limiter.limit
         limiter.release(self._permit, verdict, pause_s, quotas=quotas, usage=usage)
         if self.sent:
-            self.row.answered()
+            self.row.answered(verdict)
         if self.streaming:
             self.row.end()
         if limiter.limit != before:
