@@ -201,7 +201,13 @@ def _book(call: ModelCall, response: LLMResult) -> None:
 def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
     run, model = call.row.run, call.name.partition("/")[2]
     rates = run.prices.rates(model, None) or (run.prices.rates(served, None) if served else None)
-    cost = rates.cost(usage) if rates is not None else None
+    try:
+        cost = rates.cost(usage) if rates is not None else None
+    except Exception as exc:  # noqa: BLE001 - whatever the user's function raises, the row keeps its answer
+        run.warn(
+            "prices=", f"the function given as prices= failed for {model!r} ({type(exc).__name__}: {exc})"
+        )
+        rates = cost = None
     call.row.book(usage, cost, "reported", served or model)
     ledger = run.ledger
     if ledger is None:

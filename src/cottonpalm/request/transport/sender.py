@@ -102,16 +102,27 @@ class Sender:
         """What the chain gets as a task; a stream is read on the side, with this longest gap between two pieces."""
         if done.ending is not None:
             tap = tap_class(AsyncTap, self.http.AsyncByteStream)
-            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
-            done.raw.stream = tap(done.raw.stream, reading, gap_s, lambda: self.timed_out(gap_s))
+            self._tap(
+                done, lambda source, reading: tap(source, reading, gap_s, lambda: self.timed_out(gap_s))
+            )
         return done.raw if done.kept is None else self._again(done.kept)
 
     def response_sync(self, done: Done) -> Any:
         """What the chain gets on a thread."""
         if done.ending is not None:
-            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
-            done.raw.stream = tap_class(SyncTap, self.http.SyncByteStream)(done.raw.stream, reading)
+            self._tap(done, tap_class(SyncTap, self.http.SyncByteStream))
         return done.raw if done.kept is None else self._again(done.kept)
+
+    @staticmethod
+    def _tap(done: Done, tap: Callable[[Any, Reading], Any]) -> None:
+        """Read along a stream; from then on the tap settles its try."""
+        assert done.ending is not None
+        try:
+            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
+            done.raw.stream = tap(done.raw.stream, reading)
+        except BaseException:
+            done.ending.abandon()
+            raise
 
     def _again(self, kept: Kept) -> Any:
         """A response made again of a failure known before."""
