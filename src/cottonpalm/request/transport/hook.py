@@ -18,7 +18,7 @@ from cottonpalm.providers.call import WHOSE, Call, call_of
 from cottonpalm.providers.paths import family_of
 from cottonpalm.request.active_runs import LIVE, shadow_row
 from cottonpalm.request.row_account import ROW, RowAccount
-from cottonpalm.request.transport.client_loops import at_home
+from cottonpalm.request.transport.client_loops import at_home, on_a_bridge
 from cottonpalm.request.transport.drivers import drive, drive_sync
 from cottonpalm.request.transport.sender import INSIDE, Sender
 
@@ -63,8 +63,9 @@ def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[...,
     @functools.wraps(original)
     async def send(self: Any, request: Any, **options: Any) -> Any:
         found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
-        if found is None:
-            return await original(self, request, **options)
+        if found is None:  # on a bridge, what is not ours may leave nothing behind either
+            client = at_home(http, self) if LIVE and on_a_bridge() else self
+            return await original(client, request, **options)
         again = functools.partial(original, at_home(http, self), **options)
         found[1].streams = stream = options.get("stream", False)
         return await drive(*found, Sender(http, request, stream, again))
