@@ -13,7 +13,7 @@ from tests.request.kit import in_flight
 from tests.request.test_attempts import GOOD, a_call, a_hand, answer
 
 if TYPE_CHECKING:
-    from cottonpalm.request.attempts import Reply
+    from cottonpalm.request.steps import Reply
 
 pytestmark = pytest.mark.core
 SILENT = {name: value for name, value in GOOD.items() if name != "usage"}

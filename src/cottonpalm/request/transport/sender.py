@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.request.attempts import Done, Kept, Reply
+from cottonpalm.request.steps import Done, Kept, Reply
 from cottonpalm.request.transport.stream_reader import AsyncTap, Reading, SyncTap, tap_class
 
 if TYPE_CHECKING:
