@@ -35,6 +35,8 @@ class BatchProcessor(StartCalls):
             room, and goes to another one where that fails; each has a limit of its own.
         validate: gets each output; raising ValueError asks again.
         timeout: seconds for one model request after it got its permit; for a stream, between two chunks.
+        hedge: a request that is far later than any before it is sent once more, and the first answer counts; at most
+            two in a hundred requests are such copies. False: none is.
         item_timeout: seconds for a row in all, or None.
         rate_limit: `RateLimit(requests_per_minute, tokens_per_minute)`: never more than that is sent per host, model
             and account, whatever the provider allows.
@@ -75,6 +77,7 @@ class BatchProcessor(StartCalls):
         replicas: Sequence[Runnable[Any, Any]] = (),
         validate: Callable[[Any], object] | None = None,
         timeout: float = 600,
+        hedge: bool = True,
         item_timeout: float | None = None,
         stall_timeout: float = 900,
         rate_limit: RateLimit | None = None,
@@ -107,6 +110,7 @@ class BatchProcessor(StartCalls):
             replicas=checked.replicas_of(replicas, chain),
             validate=checked.function(validate, "validate"),
             timeout_s=checked.positive(timeout, "timeout") or 600,
+            hedge=checked.yes_or_no(hedge, "hedge"),
             item_timeout_s=checked.positive(item_timeout, "item_timeout"),
             rate_limit=checked.made_as(rate_limit, RateLimit, "rate_limit"),
             stall_timeout_s=checked.positive(stall_timeout, "stall_timeout") or 900,

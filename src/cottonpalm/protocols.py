@@ -66,6 +66,9 @@ class Measure(Protocol):
     def retried(self) -> None:
         """A request will be sent again."""
 
+    def hedged(self) -> None:
+        """A request was late, and a copy of it was sent."""
+
     def waited(self, what: Literal["permit", "pause", "backoff"], seconds: float) -> None:
         """A request has waited so long: in line, for the end of a provider's pause, before its next try."""
 

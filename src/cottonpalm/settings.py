@@ -35,6 +35,7 @@ class Settings:
     replicas: tuple[Runnable[Any, Any], ...]
     validate: Callable[[Any], object] | None
     timeout_s: float
+    hedge: bool
     item_timeout_s: float | None
     stall_timeout_s: float
     rate_limit: RateLimit | None

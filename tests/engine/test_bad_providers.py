@@ -233,18 +233,6 @@ def test_calls_that_are_never_answered_cost_little_once_it_is_known_how_long_ans
     assert hung <= 1.2 * without, (hung, without)
 
 
-def test_a_stream_keeps_the_whole_time_between_two_pieces() -> None:
-    from cottonpalm.request.timeouts import Timeouts
-    from tests.request.test_attempts import a_call
-
-    timeouts, call = Timeouts(600.0), a_call()
-    for _ in range(200):
-        timeouts.answered(call.key, 2.0)
-    assert timeouts.of(call) == 10.0
-    call.streams = True
-    assert timeouts.of(call) == 600.0
-
-
 def in_flight_together(first: dict[str, Any], second: dict[str, Any]) -> int:
     """The most requests that two processors on one provider had in flight at once."""
     peak = now = 0

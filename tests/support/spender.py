@@ -102,7 +102,7 @@ class Wire:
     provider: Provider
     content: bytes
 
-    async def once(self, _timeout_s: float, _timeouts: Any, _call: Any, body: bytes | None) -> Reply:
+    async def once(self, _timeout_s: float, body: bytes | None, _began: Any = None) -> Reply:
         sent = body or self.content
         return await self.provider.answer(json.loads(sent), len(self.content))
 

@@ -169,7 +169,7 @@ class StallWatch:
         loop: asyncio.AbstractEventLoop,
         told: Callable[[float], None],
     ) -> None:
-        self._seconds = max(seconds, account.timeouts.allowed_s)
+        self._seconds = max(seconds, account.timeout_s)
         self._account, self._loop, self._told = account, loop, told
         self._quiet_from = clock.now()  # nothing was outstanding before
         self._timer = loop.call_later(self._seconds / _LOOKS, self._look)

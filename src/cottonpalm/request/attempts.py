@@ -24,9 +24,9 @@ from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
 from cottonpalm.providers.classify import judge, judge_status, never_sent
 from cottonpalm.request.failover import check_up
 from cottonpalm.request.limiter.limiter import Permit
-from cottonpalm.request.reservation import Reservation
+from cottonpalm.request.reservation import Reservation, may_be_repeated
 from cottonpalm.request.settlement import Settlement
-from cottonpalm.request.steps import AskMoney, AskPermit, Done, Kept, Reply, Result, Send, Sleep, Step
+from cottonpalm.request.steps import AskMoney, AskPermit, Copier, Done, Kept, Reply, Result, Send, Sleep, Step
 from cottonpalm.request.tries import Next, Tries
 from cottonpalm.types import Fault, Kind
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
 
+COPIES: Final = 2  # of one request: the first may hang as well
 FOREVER_S: Final = 1e9  # until the row is closed
 MAYBE_BILLED = frozenset({408, 499, 502, 504})  # somebody on the way gave up; the model may have answered
 
@@ -98,8 +99,11 @@ def _try(
     try:
         _check_still_valid(row, call)
         ending.begin()
-        reply = yield Send(row.run.timeouts.of(call), money.body)
+        reply = yield Send(row.run.timeout_s, money.body, _copier(row, call, money))
         assert isinstance(reply, Reply)
+        if reply.copy is not None:
+            _settle_original(ending, reply)
+            ending = reply.copy
         if kept := reply.open_stream:
             ending.streaming = True
             return Done(reply.raw, ending)
@@ -116,6 +120,74 @@ def _try(
         if not kept:
             ending.abandon()
     return _finish(row, call, reply, judged) if then.sleep_s is None else then.sleep_s
+
+
+def _copier(row: RowAccount, call: Call, money: Reservation, copies: int = COPIES) -> Copier | None:
+    if not copies or call.streams or call.signed or not row.run.hedges.wanted:
+        return None
+    return lambda: _copy(row, call, money, copies - 1)
+
+
+def _copy(
+    row: RowAccount, call: Call, money: Reservation, copies: int
+) -> Generator[Step, Result, Reply | None]:
+    """One more try of a request that is late, beside the first; its answer, settled, or None where none came.
+
+    It is sent where its money need not be waited for, and a second answer is as good as the first.
+    """
+    run, ending = row.run, None
+    try:
+        if not may_be_repeated(call) or (second := money.again()) is None:
+            return None
+        try:
+            permit = yield AskPermit(call.key)
+        except BaseException:  # mostly a cancel in line: the original was answered
+            second.give_back()
+            raise
+        assert isinstance(permit, Permit)
+        ending = Settlement(row, call, permit, second)
+        row.check_open()
+        ending.begin()
+        reply = yield Send(run.timeout_s, second.body, _copier(row, call, second, copies))
+        assert isinstance(reply, Reply)
+        if reply.copy is not None:
+            _settle_original(ending, reply)
+        elif _settle_as(ending, reply) is not None:
+            return None
+        else:
+            reply.copy = ending
+        return reply
+    finally:
+        if ending is not None:
+            ending.abandon()
+        if ending is None or not ending.sent:
+            run.hedges.give_back()
+        elif run.measure is not None:
+            run.measure.hedged()
+
+
+def _settle_original(ending: Settlement, reply: Reply) -> None:
+    """Its copy was answered: it was cut off, or came to something that does not count."""
+    if reply.instead_of is None:
+        ending.abandon()
+    else:
+        _settle_as(ending, reply.instead_of)
+
+
+def _settle_as(ending: Settlement, reply: Reply) -> Fault | None:
+    """Settle a try that no other follows; its fault."""
+    judged = _judge(ending.row.run, ending.call, reply)
+    fault = judged.fault
+    pause_s = (fault.retry_after_s or 0.0) if fault is not None and fault.kind is Kind.THROTTLE else 0.0
+    ending.over(
+        fault,
+        status=reply.status or None,
+        answer=judged.answer,
+        billed=judged.billed,
+        pause_s=pause_s,
+        headers=reply.headers,
+    )
+    return fault
 
 
 def _permitted(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from cottonpalm.request.money.bounds import extent, reads_elsewhere, text_input, uses_tools_of_the_provider
-from cottonpalm.request.money.rules.grants import Ask
+from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.types import Usage
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Reservation:
     def _least_output(self) -> int | None:
         """The smallest maximum worth a try, in tokens of one answer; None where it must not be touched."""
         call, run, most = self._call, self._run, self.most_output
-        if self._whole or not run.tighten or most is None or not _may_be_tightened(call):
+        if self._whole or not run.tighten or most is None or not may_be_repeated(call):
             return None
         outputs = run.outputs(call)
         likely = outputs.likely()
@@ -270,6 +270,22 @@ class Reservation:
             return None, "estimated"
         return cost, "estimated"
 
+    def again(self) -> Reservation | None:
+        """The same for one more copy of this try; None where it would have to be waited for."""
+        other = Reservation(self._row, self._call, whole=self._whole)
+        other.sent, other._bound, other._extent, other._input = (
+            self.sent,
+            self._bound,
+            self._extent,
+            self._input,
+        )
+        if self.reserved and self._run.ledger is not None:
+            granted = self._run.ledger.try_grant(self.reserved, self._row.priority, self._run.spending)
+            if isinstance(granted, Grant) or not granted:
+                return None
+            other.reserved = granted
+        return other
+
     def give_back(self) -> None:
         """Nothing was sent."""
         if self._run.ledger is not None and self.reserved:
@@ -277,7 +293,8 @@ class Reservation:
             self.reserved = 0
 
 
-def _may_be_tightened(call: Call) -> bool:
+def may_be_repeated(call: Call) -> bool:
     """Not where the body is signed, or the provider keeps or does things, or what was shown cannot be unsaid."""
-    kept = call.body.get("background") or reads_elsewhere(call) or uses_tools_of_the_provider(call)
-    return not (call.signed or call.streams or kept)
+    body = call.body
+    kept = body.get("background") or body.get("store") or reads_elsewhere(call)
+    return not (call.signed or call.streams or kept or uses_tools_of_the_provider(call))

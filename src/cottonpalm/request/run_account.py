@@ -13,10 +13,10 @@ from cottonpalm import clock
 from cottonpalm.events import BudgetShare
 from cottonpalm.providers import classify
 from cottonpalm.request.failover import Failover
+from cottonpalm.request.hedges import Hedges
 from cottonpalm.request.money.rules.alarms import Shares
 from cottonpalm.request.money.rules.outputs import Outputs
 from cottonpalm.request.money.spending import Spending
-from cottonpalm.request.timeouts import Timeouts
 from cottonpalm.types import PICO, Fault, Kind
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class Allowance:
         self._share, self._floor = share, floor
         self._requests = self._retries = 0
         self._lock = threading.Lock()
+
+    @property
+    def requests(self) -> int:
+        """How many were made."""
+        return self._requests
 
     @property
     def spent(self) -> bool:
@@ -90,7 +95,8 @@ class RunAccount:
         remembers: LangChain's own cache, the global one or a model's, is in use.
         look: takes note of each request in place of sending it, where a run is only planned.
         allowance: the run's retries, also used by the layer that retries rows.
-        timeouts: how long each request may take.
+        timeout_s: how long each request may take.
+        hedges: the copies of those that are late.
         measure: told how requests ended and how long they waited, from any thread; None: nobody measures.
         last_fault: what the latest request that failed came to.
         team: several equal endpoints; None: there is only one.
@@ -104,6 +110,7 @@ class RunAccount:
         prices: PriceBook,
         retry: RetryPolicy,
         timeout_s: float,
+        hedge: bool = True,
         accept_truncated: bool = False,
         spending: Spending | None = None,
         max_output_tokens: int | None = None,
@@ -119,7 +126,8 @@ class RunAccount:
         self.ledger = ledger
         self.prices = prices
         self.retry = retry
-        self.timeouts = Timeouts(timeout_s)
+        self.timeout_s = timeout_s
+        self.hedges = Hedges(wanted=hedge)
         self.accept_truncated = accept_truncated
         self.spending = spending or Spending()
         self.max_output_tokens = max_output_tokens

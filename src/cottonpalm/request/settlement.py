@@ -97,7 +97,7 @@ class Settlement:
         taken_s = clock.now() - self._began
         if fault is None:
             if not self.streaming:
-                run.timeouts.answered(call.key, taken_s)
+                run.hedges.answered(call.key, taken_s)
         else:
             self._note(fault, pause_s)
         usage = answer.usage if answer else None

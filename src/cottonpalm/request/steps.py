@@ -37,7 +37,7 @@ class Send(NamedTuple):
 
     timeout_s: float
     body: bytes | None = None
-    copy: Callable[[], Generator[Step, Result, Reply | None]] | None = None
+    copy: Copier | None = None
 
 
 class Sleep(NamedTuple):
@@ -100,4 +100,5 @@ class Done:
 
 
 Step: TypeAlias = AskMoney | AskPermit | Send | Sleep
+Copier: TypeAlias = "Callable[[], Generator[Step, Result, Reply | None]]"
 Result: TypeAlias = "int | Permit | Reply | None"

@@ -10,6 +10,7 @@ from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.request.attempts import attempts
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.steps import AskMoney, AskPermit, Send, Sleep
+from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.runtime.threads import runs_a_loop
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.limiter import Limiter, Permit
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.request.steps import Result, Step
+    from cottonpalm.request.steps import Reply, Result, Step
     from cottonpalm.request.transport.sender import Sender
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ T = TypeVar("T")
 async def drive(row: RowAccount, call: Call, sender: Sender) -> Any:
     """Answer a request under its row, as a task; returns the response."""
     done = await walk(row, call, sender, attempts(row, call))
-    return sender.response(done, row.run.timeouts.allowed_s)
+    return sender.response(done, row.run.timeout_s)
 
 
 async def walk(row: RowAccount, call: Call, sender: Sender, steps: Generator[Step, Result, T]) -> T:
@@ -52,7 +53,7 @@ async def _await(row: RowAccount, call: Call, sender: Sender, step: Step) -> Res
     """Wait for one step as a task."""
     match step:
         case Send():
-            return await sender.once(step.timeout_s, row.run.timeouts, call, step.body)
+            return await _send(row, call, sender, step)
         case AskPermit():
             return _free_permit(row, call, step) or await _permit(row, call, step)
         case AskMoney():
@@ -62,6 +63,17 @@ async def _await(row: RowAccount, call: Call, sender: Sender, step: Step) -> Res
                 await asyncio.sleep(step.seconds)
             _slept(row, step)
             return None
+
+
+async def _send(row: RowAccount, call: Call, sender: Sender, step: Send) -> Reply:
+    if (copy := step.copy) is None:
+        return await sender.once(step.timeout_s, step.body)
+    hedge = Hedge(row, call, lambda: walk(row, call, sender, copy()))
+    try:
+        reply = await sender.once(step.timeout_s, step.body, hedge.began)
+        return await hedge.best(reply)
+    finally:
+        await hedge.over()
 
 
 def drive_sync(row: RowAccount, call: Call, sender: Sender) -> Any:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from cottonpalm.providers.call import Call
-    from cottonpalm.request.timeouts import Timeouts
 
 # Below the original `send` nothing is ours: a transport may itself use a client.
 INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
@@ -39,30 +37,30 @@ class Sender:
     send: Callable[[Any], Any]
 
     async def once(
-        self, timeout_s: float, timeouts: Timeouts, call: Call, body: bytes | None = None
+        self,
+        timeout_s: float,
+        body: bytes | None = None,
+        began: Callable[[asyncio.Timeout], None] | None = None,
     ) -> Reply:
         """Send once, as a task; an exception becomes part of the reply.
 
         Args:
-            timeout_s: for the whole answer, or until a stream begins; `timeouts` may shorten it meanwhile.
-            timeouts: of the run.
-            call: what is sent.
+            timeout_s: for the whole answer, or until a stream begins.
             body: to send in place of the request's own.
+            began: told what cuts it off, as it goes out.
         """
         request = self._with(body)
         token = INSIDE.set(True)
-        began, loop = clock.now(), asyncio.get_running_loop()
+        at, loop = clock.now(), asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s) as limit:
-                timeouts.began(call, limit)
-                try:
-                    response = await self.send(request)
-                    if self.stream and response.status_code >= 400:
-                        await response.aread()
-                finally:
-                    timeouts.ended(limit)
+                if began is not None:
+                    began(limit)
+                response = await self.send(request)
+                if self.stream and response.status_code >= 400:
+                    await response.aread()
         except TimeoutError as exc:
-            return Reply(error=self.timed_out(round(clock.now() - began, 3), exc))
+            return Reply(error=self.timed_out(round(clock.now() - at, 3), exc))
         except Exception as exc:
             if loop.is_closed():  # what a library makes of that is no word of the provider's
                 raise
