@@ -43,7 +43,7 @@ class Scripted(httpx2.AsyncBaseTransport):
         self.sent += 1
         step = self.seconds.pop(0) if self.seconds else 1.0
         try:
-            await asyncio.sleep(step if step > 0 else 60.0)
+            await asyncio.sleep(step if step > 0 else 60.0 if step == -500 else 1.0)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -119,10 +119,19 @@ def test_a_slow_row_is_never_failed_below_its_timeout() -> None:
 
 
 def test_a_copy_that_fails_changes_nothing() -> None:
-    run, transport = a_learnt_run(), Scripted(300.0, -500, -500)
+    run, transport = a_learnt_run(), Scripted(300.0, *[-500] * 20)
     response, _, seconds = ask(run, transport)
     assert response.status_code == 200
     assert seconds == pytest.approx(300.0)
+    assert (in_flight(run), run.ledger.reserved) == (0, 0)  # type: ignore[union-attr]
+
+
+def test_a_copy_that_is_rejected_is_followed_by_another() -> None:
+    run, transport = a_learnt_run(), Scripted(500.0, -429)
+    response, _, seconds = ask(run, transport)
+    assert response.status_code == 200
+    assert seconds < 80.0
+    assert run.hedges.sent == 1, "a rejection costs nothing and does not count"
     assert (in_flight(run), run.ledger.reserved) == (0, 0)  # type: ignore[union-attr]
 
 

@@ -131,11 +131,12 @@ def _copier(row: RowAccount, call: Call, money: Reservation, copies: int = COPIE
 def _copy(
     row: RowAccount, call: Call, money: Reservation, copies: int
 ) -> Generator[Step, Result, Reply | None]:
-    """One more try of a request that is late, beside the first; its answer, settled, or None where none came.
+    """One more try of a request that is late, beside the first: settled, and a good answer marked as `copy`.
 
-    It is sent where its money need not be waited for, and a second answer is as good as the first.
+    It is sent where its money need not be waited for, and a second answer is as good as the first; else None.
     """
-    run, ending = row.run, None
+    run, ending, counts = row.run, None, False
+    row.begin()
     try:
         if not may_be_repeated(call) or (second := money.again()) is None:
             return None
@@ -148,19 +149,21 @@ def _copy(
         ending = Settlement(row, call, permit, second)
         row.check_open()
         ending.begin()
+        counts = True
         reply = yield Send(run.timeout_s, second.body, _copier(row, call, second, copies))
         assert isinstance(reply, Reply)
         if reply.copy is not None:
             _settle_original(ending, reply)
-        elif _settle_as(ending, reply) is not None:
-            return None
+        elif (fault := _settle_as(ending, reply)) is not None:
+            counts = fault.kind is not Kind.THROTTLE  # a rejection costs nothing
         else:
             reply.copy = ending
         return reply
     finally:
         if ending is not None:
             ending.abandon()
-        if ending is None or not ending.sent:
+        row.end()
+        if not counts:
             run.hedges.give_back()
         elif run.measure is not None:
             run.measure.hedged()

@@ -88,11 +88,13 @@ class Hedges:
 
     def watch(self, key: str, look: Callable[[], None]) -> None:
         """Call `look` on this loop once it is known how long the answers of this key take."""
-        self._watched[look] = (key, asyncio.get_running_loop())
+        with self._lock:
+            self._watched[look] = (key, asyncio.get_running_loop())
 
     def unwatch(self, look: Callable[[], None]) -> None:
         """The request is over."""
-        self._watched.pop(look, None)
+        with self._lock:
+            self._watched.pop(look, None)
 
     def _tell(self, key: str) -> None:
         for look, (of, loop) in list(self._watched.items()):

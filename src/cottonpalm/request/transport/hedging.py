@@ -20,7 +20,7 @@ class Hedge:
     Args:
         row: whose request it is.
         call: the request.
-        copy: sends it once more, under a permit and money of its own; None where no good answer came of it.
+        copy: sends it once more, under a permit and money of its own; settled where it is good, None if not sent.
     """
 
     def __init__(
@@ -56,15 +56,26 @@ class Hedge:
         if hedges.take(self._run.allowance.requests):
             self._copying = self._loop.create_task(self._ask())
         else:  # so many are late that none may be copied now
-            self._timer = self._loop.call_later(late_s / 4, self._late)
+            self._again()
+
+    def _again(self) -> None:
+        late_s = self._run.hedges.late_s(self._key) or 0.0
+        self._timer = self._loop.call_later(late_s / 4, self._late)
 
     async def _ask(self) -> None:
         reply: Reply | None = None
         with suppress(Exception):  # no money, the row is over: it is only a copy
             reply = await self._copy()
-        self._reply = reply
-        if reply is not None and self._limit is not None:
+        if reply is None:
+            return
+        if reply.copy is not None:
+            self._reply = reply
+        if self._limit is None:
+            return
+        if self._reply is not None:
             self._limit.reschedule(self._loop.time())
+        else:  # it was rejected, say: another may do better
+            self._again()
 
     async def best(self, reply: Reply) -> Reply:
         """The answer that counts, now that the original has come to `reply`, or was cut off for its copy's."""
