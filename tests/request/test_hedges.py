@@ -182,7 +182,7 @@ def test_without_money_for_a_copy_none_is_sent_and_the_run_goes_on() -> None:
     transport = Scripted(500.0)
     _, row, seconds = ask(run, transport)
     assert (row.attempts, seconds) == (1, pytest.approx(500.0))
-    assert run.stopped is None
+    assert run.alerts.stopped is None
     assert run.hedges.sent == 0
 
 

@@ -57,7 +57,7 @@ def test_a_function_of_prices_that_fails_while_money_is_granted_reserves_nothing
     price = Moody()
     call = a_call(max_tokens=1000)
     hand = a_hand(call=call, ledger=Ledger(PICO // 2000), prices=PriceBook(price))  # less than the bound
-    outputs = hand.row.run.outputs(hand.call)
+    outputs = hand.row.run.pricing.outputs(hand.call)
     for _ in range(50):
         outputs.note(1, 0)
     asked = hand._do

@@ -34,7 +34,7 @@ def test_a_request_in_line_that_is_sent_away_is_remembered_by_its_row() -> None:
         ROW.set(row)
         async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
             await client.post(URL, json=ASKED)  # the limiter is known now
-            (limiter,) = (found for found in run.seen() if found.key not in run.rows_keys)
+            (limiter,) = (found for found in run.flow.seen() if found.key not in run.flow.rows_keys)
             held = limiter.force()
             waiting = asyncio.create_task(client.post(URL, json=ASKED))
             while not limiter.waiting:
@@ -72,7 +72,7 @@ def test_the_same_holds_on_a_thread() -> None:
             return thread
 
         on_a_thread().join(10)
-        (limiter,) = (found for found in run.seen() if found.key not in run.rows_keys)
+        (limiter,) = (found for found in run.flow.seen() if found.key not in run.flow.rows_keys)
         held = limiter.force()
         thread, waited = on_a_thread(), threading.Event()
         while not limiter.waiting:

@@ -39,14 +39,14 @@ from cottonpalm.stores.codec.records import pack
 from cottonpalm.types import Fault, Item, Kind, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from cottonpalm.engine.classifier import Classifier
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.engine.input.reader import Reader
     from cottonpalm.engine.job import Job
     from cottonpalm.observers.report import Report
-    from cottonpalm.protocols import Gate, Inner, Observer, RunStore
+    from cottonpalm.protocols import Executor, Gate, Inner, Observer, RunStore
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Bottleneck
 
@@ -69,17 +69,16 @@ class Engine:
         *,
         store: RunStore | None = None,
         release: Callable[[], None] = lambda: None,
-        observers: Sequence[Observer] = (),
     ) -> None:
         self.job, self.account, self.reader, self.store = job, account, reader, store
         self.outbox = Outbox(ROOM)
         self.stopped: RunStopped | None = None
         self.unstored: list[Outcome] = []  # answers that came but could not be made durable
         self._source, self._judge, self._release = source, judge, release
-        self._observers = list(observers)
+        self._observers: list[Observer] = list(job.settings.observers)
         self._whole = job.ordered and job.total is not None
         self._admission = Backpressure(account, job.cap, ordered=job.ordered, whole=self._whole)
-        self._tally = Tally(job.max_failures)
+        self._tally = Tally(job.settings.max_failures)
         self._cached = CacheCounts()
         self._spikes = Spikes()
         self._profiler = Profiler(self._look, cached=job.cache is not None)
@@ -128,8 +127,8 @@ class Engine:
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
         self._profiler.end()
-        for key in self.account.rows_keys:
-            self.account.limiters.forget(key)
+        for key in self.account.flow.rows_keys:
+            self.account.flow.limiters.forget(key)
         error = error or self.reader.error or self.stopped
         try:
             if self.store is not None:
@@ -146,7 +145,7 @@ class Engine:
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
-        held_apart = self.job.chunk_size if self.job.chunk_pause_s else None
+        held_apart = self.job.chunk_size if self.job.settings.chunk_pause_s else None
         window = Window(self._admission.read_ahead, ordered=self.job.ordered, chunk_size=held_apart)
         chunks = self._chunks = self._chunked(loop)
         delivery = Delivery(
@@ -177,20 +176,13 @@ class Engine:
         if chunks is not None:
             self.reader.notes, rows.feed.on_arrival = chunks.notes, chunks.arrived
         self._crew = Crew(loop=loop)
-        executor = self._executor = LocalExecutor(
-            self.account,
-            self._send(rows),
-            self._failed,
-            self._lost,
-            context=contextvars.copy_context(),
-            item_timeout_s=self.job.item_timeout_s,
-        )
+        executor = self._executor = self._made_executor(rows)
         self.outbox.on_credit(self._nudge)
-        stall = StallWatch(self.job.stall_timeout_s, self.account, loop, self._stalled)
-        self.account.on_change = self._nudge
-        self.account.on_stop = self._request_stopped
+        stall = StallWatch(self.job.settings.stall_timeout_s, self.account, loop, self._stalled)
+        self.account.flow.on_change = self._nudge
+        self.account.alerts.on_stop = self._request_stopped
         self.account.measure = self._profiler if self.job.many else None
-        self.account.emit = self._emit_from_anywhere if self._observers else None
+        self.account.alerts.emit = self._emit_from_anywhere if self._observers else None
         self._watch.emit = self._emit if self._observers else None
         if self.job.many:
             self._watch.open(loop)
@@ -215,7 +207,9 @@ class Engine:
         job = self.job
         if job.chunk_size is None:
             return None
-        return Chunks(job.chunk_size, job.chunk_pause_s, emit=self._emit, wake=self._nudge, loop=loop)
+        return Chunks(
+            job.chunk_size, job.settings.chunk_pause_s, emit=self._emit, wake=self._nudge, loop=loop
+        )
 
     def _gates(self, rows: Scheduler) -> list[Gate]:
         """Outermost first: what is stored is not looked up, and what is cached is not asked."""
@@ -237,12 +231,32 @@ class Engine:
         self._cached = gate.counts
         return gate
 
+    def _made_executor(self, rows: Scheduler) -> Executor:
+        """Who calls the chain for this run: the one place where that is decided."""
+        return LocalExecutor(
+            self.account,
+            self._send(rows),
+            self._failed,
+            self._lost,
+            context=contextvars.copy_context(),
+            item_timeout_s=self.job.settings.item_timeout_s,
+        )
+
     def _send(self, rows: Scheduler) -> Inner:
         """The call of a row, with the row layers round it."""
         pieces = self._made_pieces()
         for caller in self.job.callers:
             caller.prepare(self._crew, pieces)
-        return layered(self.job, self._judge, self.account, rows.asleep)
+        job = self.job
+        return layered(
+            job.callers,
+            job.settings.retry,
+            self._judge,
+            self.account,
+            rows.asleep,
+            validate=job.settings.validate,
+            none_is_no_answer=job.none_is_no_answer,
+        )
 
     def _made_pieces(self) -> Pieces | None:
         """Where pieces go, in a streaming run. One row's stream has no way to say that it starts over."""
@@ -297,7 +311,7 @@ class Engine:
 
     def _pack(self, outcome: Outcome) -> bytes:
         try:
-            return pack(outcome, keep_input=self.job.keep_input, types=self.job.types)
+            return pack(outcome, keep_input=self.job.settings.store_inputs, types=self.job.types)
         except CannotStore as exc:
             # All rows will be like it: say so before they are paid.
             if self._tally.ok + self._tally.failed < FIRST:
@@ -421,7 +435,7 @@ class Engine:
         return self._profiler.report(self.reader.stored)
 
     def _look(self) -> Look:
-        return Look(self._watch.now, self.account.limit(), self.account.in_flight())
+        return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())
 
     def _holding_back(self) -> Bottleneck:
         if (rows := self._rows) is None or self._finished:
@@ -438,18 +452,18 @@ class Engine:
             failed=tally.failed,
             skipped=tally.skipped,
             in_flight=0 if rows is None or self._finished else max(0, rows.active),
-            waiting=self.account.waiting,
-            limit=self.account.limit(),
-            requests=self.account.in_flight(),
+            waiting=self.account.flow.waiting,
+            limit=self.account.flow.limit(),
+            requests=self.account.flow.in_flight(),
             binding=self._watch.binding,
-            pause_s=self.account.pause_s(),
+            pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,
             cost_pico=tally.cost_pico,
             cost_known=tally.cost_known,
             reported_pico=self.account.spending.reported,
             uncertain_pico=self.account.spending.uncertain,
-            budget_left_pico=self.account.budget_left(),
-            repeated=self.account.repeated,
+            budget_left_pico=self.account.pricing.budget_left(),
+            repeated=self.account.pricing.repeated,
             attempts=tally.attempts,
             started=self._started,
             finished=self._finished,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import ensure_config, merge_configs
 
-from cottonpalm.chain import fingerprint
+from cottonpalm.chain import traits
 from cottonpalm.engine.executors.caller import own
 from cottonpalm.planning.estimate import Range, tokens_of
 from cottonpalm.request.reservation import Reservation
@@ -50,13 +50,23 @@ class Unseen(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request that a row would make."""
+    """One request that a row would make.
+
+    Attributes:
+        bound: pico-dollars that a budget would hold for it; None where they cannot be known...
+        why_unbounded: ...and what to set then.
+        flex: rates at the flex tier; None where it has none of its own.
+        flex_bound: `bound` at that tier.
+    """
 
     model: str
     input_tokens: Range
     most_output: int | None
     rates: Rates | None
+    bound: int | None
+    why_unbounded: str
     flex: Rates | None
+    flex_bound: int | None
 
 
 @dataclass(slots=True)
@@ -70,7 +80,7 @@ class Look:
 
 async def look_at(items: Sequence[Item], chain: Any, run: RunAccount) -> list[Look]:
     """Run the chain for each row up to its first requests, one row after the other. Nothing is sent."""
-    threads = fingerprint.how_to_call(chain) == "threads"
+    threads = traits.how_to_call(chain) == "threads"
     looks, loop = [Look() for _ in items], asyncio.get_running_loop()
     client_loops.enter(loop)
     try:
@@ -84,8 +94,8 @@ async def look_at(items: Sequence[Item], chain: Any, run: RunAccount) -> list[Lo
 async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, threads: bool) -> None:
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
 
-    def note(row: RowAccount, call: Call) -> None:
-        look.requests.append(_request(row, call))
+    def note(call: Call) -> None:
+        look.requests.append(_request(account, call))
         loop.call_soon_threadsafe(seen.set)
 
     account.run.look = note
@@ -103,7 +113,7 @@ async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, thre
 
 
 async def _call(item: Item, chain: Any, account: RowAccount, look: Look, *, threads: bool) -> None:
-    guard = _Guard(look, hooked=account.run.hooked)
+    guard = _Guard(look, hooked=account.run.flow.hooked)
     config = merge_configs(ensure_config(item.config), {"callbacks": [guard]})
     if threads:
         await asyncio.to_thread(chain.invoke, own(item.row), config)
@@ -120,13 +130,17 @@ def _context(account: RowAccount) -> contextvars.Context:
 def _request(row: RowAccount, call: Call) -> Request:
     money = Reservation(row, call)
     text = "\n".join(_texts(call.body))
-    flex = row.run.prices.rates(call.model, call.url, "flex")
+    at_flex = row.run.pricing.prices.tariff(call.model, call.url, "flex")
+    flex = None if money.rates is None or at_flex.rates == money.rates else at_flex.rates
     return Request(
-        call.model,
-        tokens_of(text),
-        money.most_output,
-        money.rates,
-        flex if flex is not None and money.rates is not None and flex != money.rates else None,
+        model=call.model,
+        input_tokens=tokens_of(text),
+        most_output=money.most_output,
+        rates=money.rates,
+        bound=money.bound,
+        why_unbounded="" if money.bound is not None else money.why_unbounded(),
+        flex=flex,
+        flex_bound=None if flex is None or isinstance(money.extent, str) else at_flex.bound(money.extent),
     )
 
 
