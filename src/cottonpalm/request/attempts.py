@@ -220,7 +220,7 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Res
     if bound is None and not row.run.refuses_unbounded:
         return money
     if bound is None:
-        raise _stop(row.run, f"a budget is set, but {money.why_unbounded()}")
+        raise _stop(row, f"a budget is set, but {money.why_unbounded()}")
     if not bound:  # what costs nothing needs no money
         return money
     if ledger.take(bound, row.run.spending):
@@ -231,14 +231,14 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Res
         granted = yield AskMoney(money.ask())
         assert isinstance(granted, int)
         if not (amount := granted):
-            raise _stop(row.run, row.run.pricing.why_no_money(call.model, money.least))
+            raise _stop(row, row.run.pricing.why_no_money(call.model, money.least))
     money.granted(amount)
     return money
 
 
-def _stop(run: RunAccount, message: str) -> BudgetReached:
+def _stop(row: RowAccount, message: str) -> BudgetReached:
     error = dressed(BudgetReached, message)
-    run.alerts.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=error))
+    row.stop_run(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=error))
     return error
 
 
@@ -319,7 +319,7 @@ def _finish(row: RowAccount, call: Call, reply: Reply, judged: Judged) -> Done:
 
 def _fail(row: RowAccount, call: Call, reply: Reply, fault: Fault) -> Done:
     if fault.kind is Kind.STOP_RUN:
-        row.run.alerts.stop(fault)
+        row.stop_run(fault)
     error = reply.error
     if error is None and reply.status < 400:
         error = dressed(BrokenAnswer, fault.message)

@@ -67,6 +67,7 @@ class RowAccount:
         on_short: told when the first of its requests begins to wait for money, and when the last has it.
         on_wire: requests sent and not yet answered.
         known: model calls that LangChain's own cache answered.
+        adopts: it stands for requests whose row was lost, which may be anybody's.
         closed: it is over; whoever still works for it is refused.
         spare: another chain is left that may answer it.
         stay: at which of several endpoints it is; None: there is only one.
@@ -83,6 +84,7 @@ class RowAccount:
         "_permit",
         "_short",
         "_stepped",
+        "adopts",
         "aside",
         "attempts",
         "closed",
@@ -125,7 +127,7 @@ class RowAccount:
         self.on_aside: Callable[[bool], None] | None = None
         self.on_short: Callable[[bool], None] | None = None
         self.on_wire = 0
-        self.closed = False
+        self.closed = self.adopts = False
         self.known = 0
         self.stay: Stay | None = None
         self._lock = threading.Lock()
@@ -376,6 +378,11 @@ class RowAccount:
         with self._lock:
             if self._held:
                 self._held.discard(thing)
+
+    def stop_run(self, fault: Fault) -> None:
+        """No row can survive this, so the run stops; but not for a request that is perhaps none of its own."""
+        if not self.adopts:
+            self.run.alerts.stop(fault)
 
     def drain(self) -> None:
         """Read the open sync streams of this row to their ends, so that their permits come back."""

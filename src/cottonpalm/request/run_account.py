@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from random import Random, getrandbits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from cottonpalm.providers import classify
 from cottonpalm.request.alerts import Alerts
@@ -79,6 +80,7 @@ class RunAccount:
         allowance: the run's retries, also used by the layer that retries rows.
         timeout_s: how long each request may take.
         hedges: the copies of those that are late.
+        clients: the HTTP clients that its rows were seen to use.
         measure: told how requests ended and how long they waited, from any thread; None: nobody measures.
         last_fault: what the latest request that failed came to.
         team: several equal endpoints; None: there is only one.
@@ -112,6 +114,7 @@ class RunAccount:
         self.retry = retry
         self.timeout_s = timeout_s
         self.hedges = Hedges(wanted=hedge)
+        self.clients: WeakSet[Any] = WeakSet()
         self.accept_truncated = accept_truncated
         self.max_output_tokens = max_output_tokens
         self.tighten = tighten

@@ -218,7 +218,9 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
     ledger.settle(0, cost or 0, account=run.spending)
     if rates is None or ledger.share() >= 1:  # seen only afterwards: nothing bounds such a call
         message = f"calls of {call.name} cannot be held to a budget: they are only seen when they are over"
-        run.alerts.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message)))
+        call.row.stop_run(
+            Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message))
+        )
 
 
 def usage_of(told: dict[str, Any]) -> Usage:

@@ -62,7 +62,7 @@ def _patch(http: ModuleType) -> tuple[Any, Any]:
 def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def send(self: Any, request: Any, **options: Any) -> Any:
-        found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
+        found = _ours(self, request) if LIVE or _probing or ROW.get() is not None else None
         if found is None:  # on a bridge, what is not ours may leave nothing behind either
             client = at_home(http, self) if LIVE and on_a_bridge() else self
             return await original(client, request, **options)
@@ -76,7 +76,7 @@ def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[...,
 def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def send(self: Any, request: Any, **options: Any) -> Any:
-        found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
+        found = _ours(self, request) if LIVE or _probing or ROW.get() is not None else None
         if found is None:
             return original(self, request, **options)
         again = functools.partial(original, self, **options)
@@ -86,7 +86,7 @@ def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., 
     return send
 
 
-def _ours(request: Any) -> tuple[RowAccount, Call] | None:
+def _ours(client: Any, request: Any) -> tuple[RowAccount, Call] | None:
     """The row and the call if this is a model request of a row; None: not ours, leave it alone."""
     if INSIDE.get():
         return None
@@ -98,7 +98,10 @@ def _ours(request: Any) -> tuple[RowAccount, Call] | None:
         return None
     if (call := _call(request)) is None:
         return None
-    row = row or shadow_row()
+    if row is None:
+        row = shadow_row(client)
+    elif client not in row.run.clients:
+        row.run.clients.add(client)
     return None if row is None else (row, call)
 
 
