@@ -107,6 +107,9 @@ class Measure(Protocol):
     def retried(self) -> None:
         """The try that was just told of was a request's second or later one."""
 
+    def hedged(self) -> None:
+        """A request was late, and a copy of it was sent."""
+
     def waited(self, what: Literal["permit", "pause", "backoff"], seconds: float) -> None:
         """A request has waited so long: in line, for the end of a provider's pause, before its next try."""
 
