@@ -270,6 +270,26 @@ def test_a_batch_of_another_account_is_not_taken_for_lost(
     assert results(disk.book, 10) == dict.fromkeys(range(10))  # all still out
 
 
+def test_a_batch_of_another_account_can_be_given_up(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    async def main(key: dict[str, str], *, cancels: bool) -> Batch:
+        async with desk_at(disk.book, credentials=lambda lane: credentials_of(lane.base, key)) as desk:
+            planned = disk.book.batches() or [
+                await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            ]
+            batch = planned[0]
+            while batch.stage is not Stage.SUBMITTED:
+                batch = await desk.advance(batch)
+            return await bring(desk, await desk.cancel(batch)) if cancels else batch
+
+    asyncio.run(main(HEADERS[provider], cancels=False))
+    other = {name: f"{value}-other" for name, value in HEADERS[provider].items()}
+    batch = asyncio.run(main(other, cancels=True))
+    assert batch.stage is Stage.LOST
+    assert len(disk.book.lost(batch.tag)) == 10
+
+
 def test_a_batch_that_vanishes_while_it_is_watched_is_lost(
     server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
 ) -> None:

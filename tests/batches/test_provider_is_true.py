@@ -192,3 +192,23 @@ def test_what_is_charged_is_half_in_a_batch(server: BatchProvider, http: httpx.C
     assert in_a_batch > 0
     assert server.charged(prices) == 3 * in_a_batch
     assert server.paid_twice() == {("model-openai", "a question"): 2}
+
+
+def test_a_batch_comes_on_with_time_where_it_is_told_how_long_it_takes(
+    server: BatchProvider, http: httpx.Client
+) -> None:
+    clock = [1_000.0]
+    server.now = lambda: clock[0]  # type: ignore[method-assign]
+    server.faults = Faults(turnaround_s=100.0, cancel_looks=10.0)
+    seen = []
+    for _ in range(2):
+        clock[0] = 1_000.0
+        id_ = batch_of(http, chat_lines(*map(str, range(10))))["id"]
+        for at in (1_050.0, 1_055.0, 1_060.0, 1_100.0):
+            clock[0] = at
+            batch = http.get(f"/batches/{id_}").json()
+            seen.append((batch["status"], batch["request_counts"]["completed"]))
+            if at == 1_050.0 and len(seen) > 4:
+                http.post(f"/batches/{id_}/cancel")
+    assert seen[:4] == [("in_progress", 5), ("in_progress", 5), ("in_progress", 6), ("completed", 10)]
+    assert seen[4:] == [("in_progress", 5), ("cancelling", 5), ("cancelled", 5), ("cancelled", 5)]

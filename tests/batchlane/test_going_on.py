@@ -102,11 +102,11 @@ def test_money_for_a_batch_that_is_out_is_set_aside_and_settled_to_the_token(
 def test_a_budget_that_cannot_hold_all_rows_stops_before_they_are_submitted(
     server: BatchProvider, tmp_path: Path
 ) -> None:
-    budget = Budget(total=0.0021, max_output_tokens=100)
+    budget = Budget(total=0.0008, max_output_tokens=100)
     with pytest.raises(RunStopped) as stopped:
         batched(simple(server), server, tmp_path, budget=budget).batch(rows(40))
     assert stopped.value.reason == "budget"
-    assert charged(server) <= int(0.0021 * 10**12)
+    assert charged(server) <= int(0.0008 * 10**12)
 
 
 def test_the_lane_without_a_store_is_refused_with_what_to_do(server: BatchProvider, tmp_path: Path) -> None:

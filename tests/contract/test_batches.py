@@ -153,6 +153,17 @@ def test_runs_do_not_see_each_others_batches_but_all_provider_ids_are_known(stor
         two.keep(BATCH.tag, [(0, answer("zero"))])
 
 
+def test_how_long_batches_took_is_known_of_those_that_are_over(book: Book) -> None:
+    tags = ["a" * 12, "b" * 12, "c" * 12]
+    for row, tag in enumerate(tags):
+        book.plan(replace(BATCH, tag=tag), [Member(row, b"k")])
+    over = [replace(BATCH, tag=tag, stage=Stage.COLLECTED, sent_at=5.0, ended_at=65.0) for tag in tags[:2]]
+    for batch in over:
+        book.close(batch)
+    assert book.past() == over[::-1]
+    assert book.past(limit=1) == over[1:]
+
+
 @pytest.mark.parametrize("stage", [stage for stage in Stage if replace(BATCH, stage=stage).out])
 def test_a_run_whose_batches_may_cost_money_is_neither_begun_anew_nor_removed(
     store: Store, stage: Stage

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cottonpalm.config import BatchLane
     from cottonpalm.engine.executors.caller import Caller, Replicas
     from cottonpalm.engine.gates.cache import SharedCache
+    from cottonpalm.protocols import Gate
     from cottonpalm.settings import Settings
 
 
@@ -34,6 +35,7 @@ class Job:
     total: int | None = None
     ordered: bool = False  # there are priorities
     chunks_total: int | None = None
+    gates: Sequence[Gate] = ()  # innermost, round each row that is asked
     go_on: str = "Call it again with the rows that are not done."  # how to resume, for messages
 
     @property

@@ -46,7 +46,7 @@ class Call:
         born: `clock.now()` when the chain made it.
         most_output: the most tokens of one answer, as it says itself; None where it does not.
         streams: its answer is read piece by piece.
-        request: the HTTP library's own object, with all headers; only where the row's requests are recorded.
+        request: the HTTP library's own object, with all headers.
         batched: it is or was a line of a batch, which has a price of its own.
     """
 

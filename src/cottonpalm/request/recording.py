@@ -77,6 +77,7 @@ class Recording:
         account: tells accounts apart by credentials, the same in every process.
         news: called, from any thread, when something was asked or the execution has to end.
         live: what is not known is sent.
+        probe: only to see what is asked: nothing goes out, and no money is set aside.
         swap: which way of giving equal questions their answers; 0 is the order in which they were asked.
 
     Attributes:
@@ -96,9 +97,10 @@ class Recording:
         account: Callable[[Mapping[str, str]], str],
         news: Callable[[], None],
         live: bool = False,
+        probe: bool = False,
         swap: int = 0,
     ) -> None:
-        self.known, self.live = swapped(known, swap), live
+        self.known, self.live, self._probe = swapped(known, swap), live, probe
         self.asked: dict[bytes, Asked] = {}
         self.seen: dict[bytes, dict[str, Any]] = {}
         self.waits = self.closed = False
@@ -128,7 +130,7 @@ class Recording:
         lane = self._lane(call)
         if lane is None:
             return OUT if self.closed else None
-        if key in self.known:
+        if self._probe or key in self.known:
             self.waits = True
             self._news()
             return OUT

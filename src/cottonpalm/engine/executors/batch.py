@@ -302,8 +302,7 @@ class BatchExecutor:
         """Hand its requests in; the same requests must come of the same row."""
         if recording.asked and self._compared < COMPARED:
             self._compared += 1
-            again, _ = await self._round(item, known)
-            again.drop()
+            again, _ = await self._round(item, known, probe=True)
             if again.closed and again.seen.keys() != recording.seen.keys():
                 recording.drop()
                 self._no_batches = "the chain asks something else each time that it is run with the same row"
@@ -322,9 +321,8 @@ class BatchExecutor:
         """What is known is used, and the rest is asked now; what is out is waited for first."""
         if self._out.get(item.slot):
             if not self._post.reachable:  # it has to say once who pays
-                recording, _ = await self._round(item, known)
+                recording, _ = await self._round(item, known, probe=True)
                 self._post.knows(recording.credentials)
-                recording.drop()
             return self._waits(item)
         self._sending += 1
         try:
@@ -334,7 +332,13 @@ class BatchExecutor:
             self._sending -= 1
 
     async def _round(
-        self, item: Item, known: Mapping[bytes, Result | None], *, live: bool = False, swap: int = 0
+        self,
+        item: Item,
+        known: Mapping[bytes, Result | None],
+        *,
+        live: bool = False,
+        probe: bool = False,
+        swap: int = 0,
     ) -> tuple[Recording, asyncio.Task[Any]]:
         name = self._terms.name
 
@@ -345,6 +349,7 @@ class BatchExecutor:
                 account=lambda credentials: whose(credentials, name),
                 news=news,
                 live=live,
+                probe=probe,
                 swap=swap,
             )
 

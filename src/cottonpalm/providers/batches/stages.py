@@ -127,7 +127,7 @@ class Book(Protocol):
         """Write down a batch before anything is sent.
 
         Raises:
-            StoreError: one of the members is out already, or answered.
+            StoreError: one of the members is out already, or answered or refused for good (see `forget`).
         """
 
     def put(self, batch: Batch) -> None:
@@ -153,6 +153,9 @@ class Book(Protocol):
 
     def forget(self, rows: Iterable[int]) -> None:
         """Drop the results of rows that are done. Lines that are out stay."""
+
+    def past(self, limit: int = 200) -> list[Batch]:
+        """Batches that are over, of every run in this store, newest first: how long they took."""
 
     def known(self) -> Collection[str]:
         """The provider's ids of all batches in this store, of every run."""

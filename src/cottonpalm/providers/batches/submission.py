@@ -208,7 +208,12 @@ class Desk:
         since = max(sent_at, self._lost_at.get(batch.tag, 0.0))
         if not surely_absent(since, asked_at, self._listing_wait_s):
             return batch
-        self._check_key(batch)
+        if not self._same_key(batch):
+            if batch.cancelling:
+                return await self.give_up(
+                    batch, "its submission was not answered, and the key is another one"
+                )
+            raise _another_key(batch)
         here = batch.tag in self._files
         if after_absence(file_here=here, uploads=client.uploads) == "abandon":
             return await self._abandon(
@@ -232,22 +237,13 @@ class Desk:
         return await self._put(with_state(batch, state))
 
     async def _vanished(self, batch: Batch, trouble: Trouble) -> Batch:
-        self._check_key(batch)
+        """What another key does not see may be there all the same, unless the user gives it up."""
+        if not self._same_key(batch) and not batch.cancelling:
+            raise _another_key(batch)
         return await self.give_up(batch, f"the provider does not know it any more: {trouble}")
 
-    def _check_key(self, batch: Batch) -> None:
-        """What another key does not see may be there all the same.
-
-        Raises:
-            BatchDenied: this is not the key that the batch was planned with.
-        """
-        if whose(self._credentials(batch.lane), batch.tag) == batch.whose:
-            return
-        raise BatchDenied(
-            f"{batch.lane.label} does not know batch {batch.batch_id or batch.tag} with this key, and it was submitted"
-            " with another one. Nothing was asked anew: run the same command with that key, or cancel the batch to give"
-            " it up"
-        )
+    def _same_key(self, batch: Batch) -> bool:
+        return whose(self._credentials(batch.lane), batch.tag) == batch.whose
 
     def _results_late(self, state: BatchState) -> bool:
         """It ended with answers, but does not yet say where they are."""
@@ -311,3 +307,10 @@ class Desk:
     def _longer(self, batch: Batch, at_least: float = 0.0) -> None:
         wait = self._waits.get(batch.tag, self._poll_s / _GROWTH) * _GROWTH
         self._waits[batch.tag] = max(min(wait, self._poll_s * _LONGEST), at_least)
+
+
+def _another_key(batch: Batch) -> BatchDenied:
+    return BatchDenied(
+        f"{batch.lane.label} does not know batch {batch.batch_id or batch.tag} with this key, and it was submitted with"
+        " another one. Nothing was asked anew: run the same command with that key, or cancel the batch to give it up"
+    )

@@ -103,6 +103,11 @@ class SqlBook:
         values = [(self._run, row) for row in rows]
         self._write(lambda db: _forget(db, values))
 
+    def past(self, limit: int = 200) -> list[Batch]:
+        """See `stages.Book`."""
+        found = self._rows("SELECT body FROM batch ORDER BY id DESC LIMIT ?", (2 * limit,))
+        return [batch for (body,) in found if (batch := decoded(body)).over][:limit]
+
     def known(self) -> Collection[str]:
         """See `stages.Book`."""
         found = self._rows("SELECT batch_id FROM batch WHERE batch_id IS NOT NULL")

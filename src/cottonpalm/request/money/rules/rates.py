@@ -133,8 +133,9 @@ def halved(rates: Rates) -> Rates:
         return asked(
             lambda model, usage: None if (cost := own(model, usage)) is None else cost / 2, rates.model
         )
-    numbers: dict[str, Any] = {field.name: getattr(rates, field.name) for field in fields(Rates)}
-    return Rates(**{name: None if rate is None else -(-rate // 2) for name, rate in numbers.items()})
+    numbers = {field.name: getattr(rates, field.name) for field in fields(Rates)}
+    halves: dict[str, Any] = {name: rate and -(-rate // 2) for name, rate in numbers.items()}
+    return Rates(**halves)
 
 
 def asked(price: Callable[[str, Usage], float | None], model: str) -> AskedRates:
