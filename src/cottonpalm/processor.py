@@ -76,9 +76,9 @@ class BatchProcessor(ChainFace):
         store: a path or `sqlite:///...`: results are durable there before you see them. Needs `run`.
         run: the name of this run in the store. The same name again does only what is not done.
         mode: "live" asks now. "batch" sends the requests through the provider's Batch API, at half the price and
-            answered within a day; what no batch can hold runs live. "auto" does the same, and with a `deadline` it
-            finishes live what would be late. Both need `store` and `run`.
-        deadline: seconds from the start of the call in which all rows are to be answered; needs mode="auto".
+            answered within a day; what no batch can hold runs live. "auto" takes the cheapest. The last two need
+            `store` and `run`.
+        deadline: seconds; refused for now, as it cannot be kept yet.
         detach: submit everything and leave: the run stops with reason "detached", and the same call again goes on.
         lane: a `BatchLane`: bounds of your own for batches, and which provider is at which address.
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.

@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_right
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cottonpalm.cli.owed import Owed
 from cottonpalm.cli.problems import Problem
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow, StoredRows
-    from cottonpalm.providers.batches.stages import Book
+    from cottonpalm.providers.batches.stages import Batch, Book
+
+
+@runtime_checkable
+class ShowsBatches(Protocol):
+    """A store that keeps batches."""
+
+    def batches(self, name: str) -> list[Batch]:
+        """Of a run, oldest first."""
 
 
 class HeldRun:
@@ -168,6 +176,10 @@ class HeldStore:
     def runs(self) -> list[RunInfo]:
         """All runs."""
         return self._store.runs()
+
+    def batches(self, name: str) -> list[Batch]:
+        """Of a run, oldest first; none where the store keeps none."""
+        return self._store.batches(name) if isinstance(self._store, ShowsBatches) else []
 
     def info(self, name: str) -> RunInfo | None:
         """One run, if there is one of this name."""

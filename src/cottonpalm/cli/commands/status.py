@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 
 PAGE: Final = 4096
 TROUBLE: Final = "trouble"  # in a run's own facts: why its latest request reached nobody
-
-
-@runtime_checkable
-class ShowsBatches(Protocol):
-    """A store that keeps batches."""
-
-    def batches(self, name: str) -> list[Batch]:
-        """Of a run, oldest first."""
 
 
 @dataclass(slots=True)
@@ -57,8 +49,7 @@ def show_status(url: str, name: str | None) -> None:
         if name is not None:
             info = store.known(name)
             screen.show_details(_details(info, _reasons(store.look(name)) if info.failed else {}))
-            if isinstance(store, ShowsBatches):
-                screen.show_details(_out(batch) for batch in store.batches(name) if not batch.over)
+            screen.show_details(_out(batch) for batch in store.batches(name) if not batch.over)
         else:
             screen.show_runs(store.runs())
 
