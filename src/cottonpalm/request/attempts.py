@@ -21,7 +21,7 @@ from cottonpalm.providers import (
 )
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
-from cottonpalm.providers.classify import judge, judge_status, never_sent
+from cottonpalm.providers.classify import is_bare_refusal, judge, judge_status, never_sent
 from cottonpalm.request.failover import check_up
 from cottonpalm.request.limiter.limiter import Permit
 from cottonpalm.request.reservation import Reservation, may_be_repeated
@@ -256,7 +256,10 @@ def _judge(run: RunAccount, call: Call, reply: Reply) -> Judged:
         return Judged(run.fault_of(reply.error), billed=not never_sent(reply.error))
     content = reply.content or b""
     if reply.status >= 400:
-        fault = judge_status(call.family, reply.status, reply.headers, content)
+        said = (call.family, reply.status, reply.headers, content)
+        fault = judge_status(*said)
+        if is_bare_refusal(*said):
+            fault = run.refusals.judged(call.key, fault, accepted=run.flow.limiter(call.key).accepted > 0)
         if run.classify is not None and reply.as_error is not None:
             fault = run.judged(fault, reply.as_error())
         return Judged(fault, billed=reply.status in MAYBE_BILLED)

@@ -14,6 +14,7 @@ from cottonpalm.request.flow import Flow
 from cottonpalm.request.hedges import Hedges
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.pricing import Pricing
+from cottonpalm.request.refusals import Refusals
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class RunAccount:
         allowance: the run's retries, also used by the layer that retries rows.
         timeout_s: how long each request may take.
         hedges: the copies of those that are late.
+        refusals: those that name no reason.
         clients: the HTTP clients that its rows were seen to use.
         measure: told how requests ended and how long they waited, from any thread; None: nobody measures.
         last_fault: what the latest request that failed came to.
@@ -114,6 +116,7 @@ class RunAccount:
         self.retry = retry
         self.timeout_s = timeout_s
         self.hedges = Hedges(wanted=hedge)
+        self.refusals = Refusals()
         self.clients: WeakSet[Any] = WeakSet()
         self.accept_truncated = accept_truncated
         self.max_output_tokens = max_output_tokens
