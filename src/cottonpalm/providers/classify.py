@@ -30,6 +30,9 @@ BY_STATUS: Final[dict[int, Kind]] = {
     503: Kind.THROTTLE,
     529: Kind.THROTTLE,
 }
+STOPS: Final = (
+    "x-cottonpalm-stops"  # put into an answer that turned out to be of all rows, for whoever reads it next
+)
 OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.CutAnswer, Kind.DEGRADE),
     (raised.FilteredAnswer, Kind.FAIL_ROW),
@@ -73,7 +76,7 @@ def is_bare_refusal(family: Family, status: int, headers: Mapping[str, str], con
 
 def judge(family: Family, complaint: Complaint, headers: Mapping[str, str]) -> Fault:
     """What an error object means, by its codes, then its status."""
-    kind = family.kind(complaint) or by_status(complaint.status)
+    kind = Kind.STOP_RUN if STOPS in headers else family.kind(complaint) or by_status(complaint.status)
     wait = hints.wait_s(headers, complaint.message, complaint.details)
     return Fault(kind, _name(complaint), complaint.message or f"HTTP {complaint.status}", wait)
 

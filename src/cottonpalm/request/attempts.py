@@ -21,7 +21,7 @@ from cottonpalm.providers import (
 )
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
-from cottonpalm.providers.classify import is_bare_refusal, judge, judge_status, never_sent
+from cottonpalm.providers.classify import STOPS, is_bare_refusal, judge, judge_status, never_sent
 from cottonpalm.request.failover import check_up
 from cottonpalm.request.limiter.limiter import Permit
 from cottonpalm.request.reservation import Reservation, may_be_repeated
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 COPIES: Final = 2  # of one request: the first may hang as well
 FOREVER_S: Final = 1e9  # until the row is closed
-MAYBE_BILLED = frozenset({408, 499, 502, 504})  # somebody on the way gave up; the model may have answered
+# Who gave up was on the way; the model may have answered.
+MAYBE_BILLED: Final = frozenset({408, 499, 502, 504, 520, 522, 524})
 
 
 @dataclass(slots=True)
@@ -330,6 +331,8 @@ def _fail(row: RowAccount, call: Call, reply: Reply, fault: Fault) -> Done:
         row.remember(call, Kept(error), fault)
         raise error
     reply.headers["x-should-retry"] = "false"  # the SDKs obey: the tries are used up
+    if fault.kind is Kind.STOP_RUN:
+        reply.headers[STOPS] = "true"
     row.remember(call, Kept(None, reply.status, dict(reply.headers), reply.content or b""), fault)
     return Done(reply.raw)
 

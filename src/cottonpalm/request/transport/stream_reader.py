@@ -42,6 +42,7 @@ class Reading:
         self._packed = headers.get("content-encoding", "identity") != "identity"
         self._unpack = _unpacker(headers.get("content-encoding", "identity"))
         self.held_back = b""
+        self._at_line_start = True
 
     def feed(self, chunk: bytes) -> bytes:
         """Take one piece as it came; returns what of it may be shown now.
@@ -57,9 +58,16 @@ class Reading:
         if self.held_back:
             self.held_back += chunk
             return b""
-        shown, mark, rest = chunk.partition(_END_MARK)
-        self.held_back = mark + rest
-        return shown
+        at = self._end_mark(chunk)
+        self.held_back = chunk[at:]
+        return chunk[:at]
+
+    def _end_mark(self, chunk: bytes) -> int:
+        """Where it begins, or the end of the piece: inside a line it is only text that somebody wrote."""
+        at = 0 if self._at_line_start and chunk.startswith(_END_MARK) else chunk.find(b"\n" + _END_MARK) + 1
+        found = at > 0 or (self._at_line_start and chunk.startswith(_END_MARK))
+        self._at_line_start = chunk.endswith(b"\n")
+        return at if found else len(chunk)
 
     def end(self, error: Exception | None) -> Exception | None:
         """The provider has sent all, or broke off with `error`. What to raise after the last piece, or None.
