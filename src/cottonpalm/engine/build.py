@@ -324,7 +324,7 @@ class Builder:
                 found = (
                     self.settings.limits.limiters(limits, rate)
                     if cap is None
-                    else Limiters(limits if most is None else capped(limits, most), rate)
+                    else Limiters(limits if most is None else capped(limits, most), rate, self.settings.cap)
                 )
                 self._limiters[cap] = found
             return found

@@ -24,6 +24,7 @@ from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
 from cottonpalm.providers.classify import STOPS, is_bare_refusal, judge, judge_status, never_sent
 from cottonpalm.request.failover import check_up
 from cottonpalm.request.limiter.limiter import Permit
+from cottonpalm.request.limiter.limiters import TOTAL
 from cottonpalm.request.reservation import Reservation, may_be_repeated
 from cottonpalm.request.settlement import Settlement
 from cottonpalm.request.steps import AskMoney, AskPermit, Copier, Done, Kept, Reply, Result, Send, Sleep, Step
@@ -98,6 +99,7 @@ def _try(
     permit = yield from _permitted(row, call, tries, money)
     ending, kept = Settlement(row, call, permit, money, stay), False
     try:
+        yield from _among_all(row, ending)
         _check_still_valid(row, call)
         ending.begin()
         reply = yield Send(row.run.timeout_s, money.body, _copier(row, call, money))
@@ -148,6 +150,7 @@ def _copy(
             raise
         assert isinstance(permit, Permit)
         ending = Settlement(row, call, permit, second)
+        yield from _among_all(row, ending)
         row.check_open()
         ending.begin()
         counts = True
@@ -211,6 +214,14 @@ def _permitted(
         money.give_back()
         raise
     return permit
+
+
+def _among_all(row: RowAccount, ending: Settlement) -> Generator[Step, Result, None]:
+    """A permit among the requests of all models, where they share a bound; last, as it must never be waited with."""
+    if row.run.flow.limiters.total is not None:
+        permit = yield AskPermit(TOTAL)
+        assert isinstance(permit, Permit)
+        ending.among_all = permit
 
 
 def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Result, Reservation]:

@@ -27,13 +27,26 @@ OVERLOADED: Final = frozenset({503, 529})  # of the provider as a whole
 class Settlement:
     """What a try holds while it is under way. `over` or `abandon`, whichever comes first, settles it, once."""
 
-    __slots__ = ("_began", "_money", "_once", "_permit", "call", "number", "row", "sent", "stay", "streaming")
+    __slots__ = (
+        "_began",
+        "_money",
+        "_once",
+        "_permit",
+        "among_all",
+        "call",
+        "number",
+        "row",
+        "sent",
+        "stay",
+        "streaming",
+    )
 
     def __init__(
         self, row: RowAccount, call: Call, permit: Permit, money: Reservation, stay: Stay | None = None
     ) -> None:
         self.row, self.call, self.stay = row, call, stay
         self._permit, self._money = permit, money
+        self.among_all: Permit | None = None  # where the requests of all models share a bound
         self._began = clock.now()
         self.number = 0  # of the requests sent to one of several endpoints, in their order
         self.sent = False  # it went out: nothing before that costs anything
@@ -143,6 +156,8 @@ class Settlement:
         try:
             limiter.release(self._permit, verdict, pause_s, quotas=quotas, usage=usage)
         finally:
+            if self.among_all is not None:
+                self.among_all.limiter.release(self.among_all, Verdict.IGNORED)
             if self.sent:
                 self.row.answered()
             if self.streaming:

@@ -17,15 +17,22 @@ if TYPE_CHECKING:
     from cottonpalm.types import Unit
 
 
+TOTAL: Final = "all models"
+
+
 class Limiters:
     """The limiters of one set of settings, made when first asked for.
 
     Attributes:
         initial: the limit each key starts with.
         maximum: the limit no key exceeds.
+        total: of the requests of all keys together; None where each has a limit of its own alone.
     """
 
-    def __init__(self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None) -> None:
+    def __init__(
+        self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None, total: int | None = None
+    ) -> None:
+        self.total = None if total is None else Limiter(TOTAL, Concurrency(total, total, total))
         self._ceilings = () if rate_limit is None else _ceilings(rate_limit)
         self.initial = settings.initial
         self.maximum = settings.maximum
