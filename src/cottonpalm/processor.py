@@ -78,7 +78,8 @@ class BatchProcessor(ChainFace):
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
         chunk_size: count rows by chunks of so many, in input order, for progress and `ChunkFinished` events.
         chunk_pause: seconds between the last row of a chunk and the first of the next; 0: chunks overlap freely.
-        max_failures: stop after this many failed rows, or above this share of them (below 1, from 100 rows on).
+        max_failures: stop after this many failed rows, or above this share of them (below 1, from 100 rows on). A run
+            whose first 20 rows all fail for one reason stops as well; 1.0 says go on all the same.
         accept_truncated: an answer cut by its length limit counts as an answer.
         classify: your own word on an exception: a kind ("throttle", "transient", "reask", "degrade", "fail_row",
             "stop_run"), or None to leave it to us.

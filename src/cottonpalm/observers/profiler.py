@@ -191,7 +191,7 @@ class Profiler:
                 used.priced = True
 
     def retried(self) -> None:
-        """A request will be sent again."""
+        """See `protocols.Measure`."""
         with self._lock:
             self._retries += 1
 

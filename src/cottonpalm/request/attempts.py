@@ -97,7 +97,7 @@ def _try(
         stay.check()
     money = yield from _reserve(row, call, whole=tries.whole)
     permit = yield from _permitted(row, call, tries, money)
-    ending, kept = Settlement(row, call, permit, money, stay), False
+    ending, kept = Settlement(row, call, permit, money, stay, again=tries.failed), False
     try:
         yield from _among_all(row, ending)
         _check_still_valid(row, call)
@@ -303,8 +303,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
         pause_s=then.pause_s,
         headers=reply.headers,
     )
-    if then.sleep_s is not None and row.run.measure is not None:
-        row.run.measure.retried()
+    tries.failed = fault is not None
     return then
 
 

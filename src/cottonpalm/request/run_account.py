@@ -14,6 +14,7 @@ from cottonpalm.request.flow import Flow
 from cottonpalm.request.hedges import Hedges
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.pricing import Pricing
+from cottonpalm.request.reach import Reach
 from cottonpalm.request.refusals import Refusals
 from cottonpalm.types import Fault, Kind
 
@@ -75,6 +76,7 @@ class RunAccount:
         ledger: of the run's budget; None without one.
         spending: what the run has spent, in all its lives.
         has_fallbacks: its rows have another chain to go to.
+        reach: whether anybody answers.
         failover: those of its requests in line that may leave for one.
         refuses_unbounded: under a budget, a request whose cost cannot be bounded is not sent.
         look: takes note of each request in place of sending it, where a run is only planned.
@@ -130,6 +132,7 @@ class RunAccount:
         self.last_fault: Fault | None = None
         self.team: Team | None = None
         self.failover = Failover()
+        self.reach = Reach()
         self.measure: Measure | None = None
 
     def fault_of(self, exc: BaseException) -> Fault:

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
-from cottonpalm.events import Paused, RequestFinished
+from cottonpalm.events import Paused, RequestFinished, Unreachable
 from cottonpalm.providers.quotas import read_quotas
 from cottonpalm.types import Fault, Kind, Verdict
 
@@ -28,6 +28,7 @@ class Settlement:
     """What a try holds while it is under way. `over` or `abandon`, whichever comes first, settles it, once."""
 
     __slots__ = (
+        "_again",
         "_began",
         "_money",
         "_once",
@@ -42,9 +43,17 @@ class Settlement:
     )
 
     def __init__(
-        self, row: RowAccount, call: Call, permit: Permit, money: Reservation, stay: Stay | None = None
+        self,
+        row: RowAccount,
+        call: Call,
+        permit: Permit,
+        money: Reservation,
+        stay: Stay | None = None,
+        *,
+        again: bool = False,
     ) -> None:
-        self.row, self.call, self.stay = row, call, stay
+        """`again`: the same request was sent before, and failed."""
+        self.row, self.call, self.stay, self._again = row, call, stay, again
         self._permit, self._money = permit, money
         self.among_all: Permit | None = None  # where the requests of all models share a bound
         self._began = clock.now()
@@ -58,12 +67,14 @@ class Settlement:
 
         Raises:
             Moved: the row goes on at another endpoint; nothing is sent.
+            RowClosed: the row is over; nothing is sent.
         """
         if self.stay is not None:
             self.stay.check()
-            self.number = self.stay.sent()
-        self.sent = True
         self.row.sent()
+        self.sent = True
+        if self.stay is not None:
+            self.number = self.stay.sent()
 
     @property
     def probe(self) -> bool:
@@ -108,6 +119,7 @@ class Settlement:
         """Tell those who count and measure."""
         run, call = self.row.run, self.call
         taken_s = clock.now() - self._began
+        self._heard(fault, status)
         if fault is None:
             if not self.streaming:
                 run.hedges.answered(call.key, taken_s)
@@ -116,9 +128,19 @@ class Settlement:
         usage = answer.usage if answer else None
         if run.measure is not None:
             run.measure.request(call.label, taken_s, usage, cost, ok=fault is None)
+            if self._again:
+                run.measure.retried()
         if run.alerts.emit is not None:
             kind = fault.kind if fault else None
             run.alerts.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
+
+    def _heard(self, fault: Fault | None, status: int | None) -> None:
+        """Whether somebody answered."""
+        run = self.row.run
+        if status is not None or fault is None:
+            run.reach.answered()
+        elif (reason := run.reach.failed(self.call.url, fault.cause)) is not None:
+            run.alerts.tell(Unreachable(reason))
 
     def _note(self, fault: Fault, pause_s: float) -> None:
         run = self.row.run
@@ -159,7 +181,7 @@ class Settlement:
             if self.among_all is not None:
                 self.among_all.limiter.release(self.among_all, Verdict.IGNORED)
             if self.sent:
-                self.row.answered()
+                self.row.answered(verdict)
             if self.streaming:
                 self.row.end()
         if limiter.limit != before:

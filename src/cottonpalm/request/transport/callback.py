@@ -54,6 +54,7 @@ class _Calls:
     def began(self, row: RowAccount, name: str, permit: Permit, run_id: UUID) -> None:
         """It has its permit."""
         call = ModelCall(row, name, permit)
+        call.begin()
         self._calls[run_id] = call
         row.hold(call)
         MODEL.set(call)
@@ -69,7 +70,7 @@ class _Calls:
             return
         if call is not None and call.release(Verdict.SUCCESS):
             call.row.run.flow.models_gated = True
-            call.row.sent()
+            call.row.counted()
             _book(call, response)
 
     def failed(self, run_id: UUID, error: BaseException) -> None:
@@ -82,7 +83,7 @@ class _Calls:
         pause_s = (fault.retry_after_s or 0.0) if throttled else 0.0
         if call.release(Verdict.DROPPED if throttled else Verdict.IGNORED, pause_s):
             call.row.run.flow.models_gated = True
-            call.row.sent()
+            call.row.counted()
 
 
 class _ModelsOnly:
