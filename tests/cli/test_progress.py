@@ -272,7 +272,11 @@ def summary(**changes: object) -> dict[str, str]:
         tally=Tally(
             asked=repeated(5),
             answers=50,
-            rows=100, input_tokens=1000, output_tokens=200, kinds={"throttle": 10}, first_failed="row 3: E: x"
+            rows=100,
+            input_tokens=1000,
+            output_tokens=200,
+            kinds={"throttle": 10},
+            first_failed="row 3: E: x",
         ),
         seconds=10.0,
         cost_pico=2 * 10**12,

@@ -509,10 +509,47 @@ def test_a_store_that_fails_when_it_is_closed_keeps_no_thread_and_no_lease(
     monkeypatch.setattr(SqliteRunStore, "close", close)
     before = set(threading.enumerate())
     processor = BatchProcessor(Probe(), store=tmp_path / "s.db", run="night")
-    with processor.start(texts(5)) as run:
+    with processor.start(range(5)) as run:
         outcomes, error = read(run)
     assert len(outcomes) == 5
     assert isinstance(error, StoreError)
     assert [
         thread.name for thread in set(threading.enumerate()) - before if "cottonpalm-writer" in thread.name
     ] == []
+
+
+def test_a_store_that_is_slow_to_close_does_not_hold_up_the_callers_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, go = threading.Event(), threading.Event()
+
+    def close(self: SqliteRunStore, real: Any = SqliteRunStore.close) -> None:
+        closing.set()
+        assert go.wait(5), "the loop stood still while the store was closed"
+        real(self)
+
+    monkeypatch.setattr(SqliteRunStore, "close", close)
+
+    async def main(cancel: bool) -> None:
+        processor = BatchProcessor(Probe(), store=tmp_path / "s.db", run="night")
+        task = asyncio.ensure_future(processor.abatch(range(5)))
+        while not closing.is_set():
+            await asyncio.sleep(0)
+        if cancel:
+            task.cancel()
+            await asyncio.sleep(0)
+        go.set()
+        if cancel:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            assert len(await task) == 5
+
+    for cancel in (False, True):
+        asyncio.run(main(cancel))
+        closing.clear()
+        go.clear()
+    go.set()
+    store = open_store(tmp_path / "s.db")
+    assert (store.runs()[0].ok, store.runs()[0].holder) == (5, None)
+    store.close()
