@@ -553,3 +553,30 @@ def test_a_store_that_is_slow_to_close_does_not_hold_up_the_callers_loop(
     store = open_store(tmp_path / "s.db")
     assert (store.runs()[0].ok, store.runs()[0].holder) == (5, None)
     store.close()
+
+
+def test_rows_that_have_to_be_looked_up_among_many_do_not_hold_up_the_callers_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look-up reads all keys of the run."""
+    monkeypatch.setattr("cottonpalm.engine.input.feeds.MANY", 50)
+    threads: set[int] = set()
+
+    def find(self: SqliteRunStore, key: bytes, real: Any = SqliteRunStore.find) -> Any:
+        threads.add(threading.get_ident())
+        return real(self, key)
+
+    monkeypatch.setattr(SqliteRunStore, "find", find)
+    rows, chain = list(range(4_800)), Probe(0)
+    BatchProcessor(chain, store=tmp_path / "s.db", run="night", fingerprint="1").batch(rows)
+    rows = [*rows[4_500:], -1, *rows[:4_500]]
+
+    async def main() -> tuple[list[Any], int]:
+        processor = BatchProcessor(chain, store=tmp_path / "s.db", run="night", fingerprint="1")
+        return await processor.abatch(rows), threading.get_ident()
+
+    answers, loops = asyncio.run(main())
+    assert answers == [("answer", row) for row in rows]
+    assert set(chain.calls.values()) == {1}
+    assert threads
+    assert loops not in threads
