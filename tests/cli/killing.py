@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LATENCY_S = 0.08  # the median; the spread makes rows end in any order
 SIGMA = 1.0
+AGAIN_LATENCY_S = 0.4  # in a second pass, which has fewer rows and starts with many at once
 LOST_EACH = 30  # requests in flight, more or less, when killed
 EVERYTHING = (
     *("--cache", "--budget", "5", "--model-option", "max_tokens=30", "--priority-field", "p"),
@@ -119,7 +120,8 @@ class Killed:
         scripted = "faults" if self._everything else "fails_first" if self._again else None
         script = {"script": f"{__name__}:{scripted}"} if scripted else {}
         seed = self._rng.randrange(1000)
-        with LoopbackProcess(latency=LATENCY_S, latency_sigma=SIGMA, seed=seed, **script) as server:
+        latency_s = AGAIN_LATENCY_S if self._again else LATENCY_S
+        with LoopbackProcess(latency=latency_s, latency_sigma=SIGMA, seed=seed, **script) as server:
             if self._again:
                 first = self._command(server.openai_url)
                 assert subprocess.run(first, cwd=self._folder, env=environment(), check=False).returncode == 3
@@ -138,7 +140,8 @@ class Killed:
     def _kill_once(self, server: LoopbackProcess) -> bool:
         """Start the command and kill it at some moment with requests in flight; False if it ended before."""
         before = server.stats(log=False).requests
-        more = self._rng.randint(1, self._most())
+        most = self._most()
+        more = self._rng.randint(most // 2 if self._again else 1, most)
         process = subprocess.Popen(
             self._killed(server.openai_url), cwd=self._folder, env=environment(), start_new_session=True
         )
