@@ -82,6 +82,9 @@ class Executor(Protocol):
     def let_go(self) -> None:
         """The run is stopping: what has sent or got nothing yet need not be finished."""
 
+    def under_way(self) -> Sequence[float]:
+        """`clock.now()` of when each row began that is not over."""
+
     def drop_all(self) -> None:
         """The run is stopping, and what is under way gets nowhere: no row is waited for."""
 
@@ -103,6 +106,9 @@ class Measure(Protocol):
 
     def retried(self) -> None:
         """The try that was just told of was a request's second or later one."""
+
+    def hedged(self) -> None:
+        """A request was late, and a copy of it was sent."""
 
     def waited(self, what: Literal["permit", "pause", "backoff"], seconds: float) -> None:
         """A request has waited so long: in line, for the end of a provider's pause, before its next try."""

@@ -45,6 +45,7 @@ class Numbers:
     binding: Binding = NOTHING
     pause_s: float = 0.0
     silent_s: float = 0.0
+    trouble: str = ""
     cost_pico: int = 0
     cost_known: bool = True
     chunks: int | None = None
@@ -343,6 +344,14 @@ def test_what_is_left_of_a_budget_is_not_called_spent() -> None:
     ("numbers", "said"),
     [
         (Numbers(binding=Binding("down", "host/m"), pause_s=12.4), "provider down, 12 s to go"),
+        (
+            Numbers(binding=Binding("down", "h/m"), pause_s=12.4, trouble="connection refused at h:1"),
+            "connection refused at h:1, 12 s to go",
+        ),
+        (
+            Numbers(binding=Binding("concurrency", "h/m"), silent_s=45.0, trouble="unknown host h"),
+            "unknown host h",
+        ),
         (Numbers(binding=Binding("pause", "host/m"), pause_s=75.0), "pause, 1 min 15 s to go"),
         (Numbers(binding=Binding("concurrency", "host/m"), requests=10, silent_s=45.2), "no answer for 45 s"),
         (Numbers(binding=Binding("concurrency", "host/m"), requests=10, silent_s=5.0), "at the limit"),

@@ -18,13 +18,14 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Cache, ConfigError, RetryPolicy
+from cottonpalm.engine.scheduler import PARKED
 from cottonpalm.events import CacheHit
 from cottonpalm.testing import ScriptedChain, virtual_run
 from tests.engine.helpers import Probe, Watch, aread
 from tests.support.loopback import Loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.core
 ONE_TRY = RetryPolicy(transient_tries=1)
@@ -361,3 +362,37 @@ def test_a_model_that_the_hook_does_not_see_may_be_cached_as_well() -> None:
 def _outcomes(processor: BatchProcessor, texts: list[str]) -> list[Any]:
     with processor.start([{"x": text} for text in texts]) as run:
         return sorted(run, key=lambda outcome: outcome.index)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_rows_behind_one_slow_call_wait_in_bounded_number_and_are_all_answered(
+    fails: bool, eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    read, calls, slow = 0, 0, threading.Event()
+
+    def rows() -> Iterator[str]:
+        nonlocal read
+        for _ in range(20_000):
+            read += 1
+            yield "the same"
+
+    def answer(row: str) -> str:
+        nonlocal calls
+        calls += 1
+        assert slow.wait(20), "nobody let the call go on"
+        if fails and calls == 1:
+            raise ValueError("not this time")
+        return row
+
+    with BatchProcessor(RunnableLambda(answer), cache=Cache(), concurrency=8).start(rows()) as run:
+        eventually(lambda: read >= PARKED)
+        before = -1
+        while before != read:  # until nothing moves any more
+            before = read
+            threading.Event().wait(0.2)
+        assert read < PARKED + 1_000
+        slow.set()
+        outcomes = list(run)
+    assert len(outcomes) == 20_000
+    assert sum(outcome.status == "ok" for outcome in outcomes) == 20_000 - fails
+    assert calls == 1 + fails

@@ -313,7 +313,7 @@ def test_an_interrupt_or_the_end_of_memory_stops_the_run_cleanly(exc: BaseExcept
 
 def test_max_failures_as_a_number_and_as_a_share() -> None:
     async def main(bound: float, rows: int) -> int:
-        chain = Probe(faults={n: [KeyError(n)] for n in range(rows)})
+        chain = Probe(faults={n: [KeyError(n) if n % 2 else ValueError(n)] for n in range(rows)})
         with pytest.raises(RunStopped, match="max_failures") as caught:
             await BatchProcessor(chain, concurrency=1, max_failures=bound).abatch(list(range(rows)))
         assert caught.value.reason == "max_failures"

@@ -103,6 +103,7 @@ class Summary:
     retry: str | None
     resume: str | None
     saved_pico: int | None = None  # by the cache; None: not known
+    trouble: str = ""  # why the latest request reached nobody
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -112,6 +113,7 @@ class Summary:
             ("cost", self._cost()),
             ("uncertain", self._uncertain()),
             ("repeats", self._repeats()),
+            ("trouble", self.trouble),
         ]
         found += [("failed", self._failed()), ("results", self.results)]
         found += [("retry", self.retry or ""), ("resume", self.resume or "")]

@@ -21,6 +21,8 @@ SAID: Final = [  # in Python, and on the command line
         r"say --model-option max_tokens=N, or --max-output-tokens N",
     ),
     (r"set max_tokens on the model", r"say --model-option max_tokens=N"),  # after the longer one
+    (r"check base_url, and", "check --base-url, and"),
+    (r"set max_failures=1\.0", "say --max-failures 100%"),
     (r" rows failed, max_failures=", r" rows failed, more than --max-failures "),
     (
         SPENT + r" to (.+?)$",

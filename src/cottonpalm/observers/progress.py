@@ -29,6 +29,7 @@ from cottonpalm.events import (
     RowFinished,
     RunEnded,
     RunStarted,
+    Unreachable,
 )
 from cottonpalm.observers.formatting import binds, clean, duration, money, rate, share_of_budget, told
 from cottonpalm.types import Kind
@@ -83,6 +84,10 @@ class Snapshot(Protocol):
     @property
     def silent_s(self) -> float:
         """Seconds for which requests are in flight and none was accepted."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the latest request reached nobody; "" where it did."""
 
     @property
     def cost_pico(self) -> int:
@@ -243,7 +248,7 @@ class Progress:
                 self.close()
             case Paused() if self._verbose or event.seconds >= LONG_PAUSE_S:
                 self.say(f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}")
-            case BudgetShare() | CostSpike() | EndpointRests():
+            case BudgetShare() | CostSpike() | EndpointRests() | Unreachable():
                 self._warn(event)
             case RequestFinished(kind=Kind()) if self._verbose:
                 self.say(self._request(event))
@@ -251,8 +256,10 @@ class Progress:
                 error = event.outcome.error
                 self.say(f"row {event.outcome.index} failed ({error.kind}): {clean(told(error))}")
 
-    def _warn(self, event: BudgetShare | CostSpike | EndpointRests) -> None:
+    def _warn(self, event: BudgetShare | CostSpike | EndpointRests | Unreachable) -> None:
         match event:
+            case Unreachable():
+                self.say(f"{clean(event.reason)}; it is asked again and again")
             case BudgetShare():
                 self.say(share_of_budget(event))
             case CostSpike():
@@ -341,7 +348,7 @@ class Progress:
             per_s=per_s,
             cost=cost,
             chunks=_chunks(stats.chunks, stats.chunks_total),
-            binds=binds(stats.binding.what, stats.pause_s, stats.silent_s),
+            binds=binds(stats.binding.what, stats.pause_s, stats.silent_s, stats.trouble),
             expected_per_s=self._pace.expected(per_s),
         )
 

@@ -15,6 +15,7 @@ from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.chains.prompts import doubts
+from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, shown
@@ -26,6 +27,7 @@ from cottonpalm.cli.urls import without_secrets
 from cottonpalm.cli.writers.open_output import check_name, check_output, make_output
 from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
+from cottonpalm.events import Unreachable
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import file_of, open_store
 from cottonpalm.stores.codec.records import unpack
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.screen import Screen
     from cottonpalm.cli.spec import RunSpec
     from cottonpalm.cli.writers.output import Output
+    from cottonpalm.events import Event
     from cottonpalm.observers.progress import Progress
     from cottonpalm.run import Run
     from cottonpalm.types import Outcome
@@ -176,7 +179,7 @@ class Session:
             **self._job.keywords(built, self._where.store),
             store=self._store,
             run=self._where.run,
-            observers=() if progress is None else (progress,),
+            observers=(self,) if progress is None else (self, progress),
         )
 
     @property
@@ -205,6 +208,11 @@ class Session:
                 progress.close()
             self._finish(run, output)
             return self._told(run, stopped, signals.code)
+
+    def see(self, event: Event) -> None:
+        """As an observer: a run that reaches nobody says so at once, to whoever looks at it from outside."""
+        if isinstance(event, Unreachable):
+            self._kept.set_meta(**{TROUBLE: event.reason})
 
     # -- the rows -----------------------------------------------------------------------------------------------------
 
@@ -241,7 +249,8 @@ class Session:
         facts["fields"], facts["priced"] = self._fields, stats.cost_known
         if done:
             facts["rate"] = round(done / seconds, 3)
-        self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **facts}})
+        facts = {**self._kept.meta().get(FACTS, {}), **facts}
+        self._kept.set_meta(**{FACTS: facts, TROUBLE: stats.trouble})
         self._facts_due_s = clock.now() + FACTS_EVERY_S
 
     # -- the end ------------------------------------------------------------------------------------------------------
@@ -310,6 +319,7 @@ class Session:
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=resume,
+            trouble=stats.trouble,
         )
 
     def _results(self) -> str:
