@@ -120,7 +120,10 @@ def plan(
     job = checked(job, prompt_file)
     name = run or (run_name(job.input, job.output) if job.output else None)
     return show_plan(
-        job, At(store, name), sample, _screen(context, quiet=quiet, verbose=False, progress=False)
+        job,
+        At(store, name, named=bool(run)),
+        sample,
+        _screen(context, quiet=quiet, verbose=False, progress=False),
     )
 
 

@@ -35,9 +35,11 @@ from cottonpalm.request import active_runs
 from cottonpalm.request.money.rules.alarms import Spikes
 from cottonpalm.request.row_account import ROW
 from cottonpalm.request.transport import client_loops
+from cottonpalm.runtime.aside import aside
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
 from cottonpalm.stats import CacheCounts, FirstRows, Stats, Tally, goes_on
 from cottonpalm.stores.codec.records import pack
+from cottonpalm.stores.memory import MemoryRunStore
 from cottonpalm.types import ErrorRecord, Fault, Item, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -104,8 +106,8 @@ class Engine:
 
     async def main(self) -> None:
         """Run to the end; the reader learns through the outbox what became of it."""
-        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
-        self._task = asyncio.current_task()
+        loop = self._loop = asyncio.get_running_loop()
+        self._thread, self._task = threading.get_ident(), asyncio.current_task()
         error: BaseException | None = None
         client_loops.enter(self._loop)
         if self.job.many:
@@ -126,25 +128,36 @@ class Engine:
             try:
                 await client_loops.leave(self._loop)
             finally:  # also where a connection did not close, or a second cancel came: the reader waits for the end
-                self._end(error)
+                await self._end(error, loop)
 
-    def _end(self, error: BaseException | None) -> None:
+    async def _end(self, error: BaseException | None, loop: asyncio.AbstractEventLoop) -> None:
+        """Let go of everything, of the store on a thread: its disk may be slow, and the loop is the caller's."""
+        error = self._over(error)
+        try:
+            if self.store is None or isinstance(self.store, MemoryRunStore):
+                self._let_go()
+            else:
+                await aside(loop, self._let_go)
+        except StoreError as exc:  # says the same as what stopped the run, where that was the store
+            error = error or exc
+        finally:
+            self._tell_end(error)
+
+    def _over(self, error: BaseException | None) -> BaseException | None:
+        """No row is under way any more; what the run ends with."""
         self._finished = True
         self._profiler.end()
         if self.stopped is not None:
             self.stopped.args = (self._told(),)
         for key in self.account.flow.rows_keys:
             self.account.flow.limiters.forget(key)
-        error = error or self.reader.error or self.stopped
+        return error or self.reader.error or self.stopped
+
+    def _tell_end(self, error: BaseException | None) -> None:
         try:
-            self._let_go()
-        except StoreError as exc:  # says the same as what stopped the run, where that was the store
-            error = error or exc
-        finally:
-            try:
-                self._emit(RunEnded(None if error is None else str(error)))
-            finally:  # whatever else goes wrong, no reader waits for ever
-                self.outbox.close(error)
+            self._emit(RunEnded(None if error is None else str(error)))
+        finally:  # whatever else goes wrong, no reader waits for ever
+            self.outbox.close(error)
 
     def _let_go(self) -> None:
         """Of the run, its lease and its store: of each, whatever the others raise."""
@@ -379,7 +392,13 @@ class Engine:
     def discard(self) -> None:
         """A run that never began: let go of its store."""
         if self._task is None and not self._finished:
-            self._end(None)
+            error = self._over(None)
+            try:
+                self._let_go()
+            except StoreError as exc:
+                error = error or exc
+            finally:
+                self._tell_end(error)
 
     def _cancel(self) -> None:
         if self._task is not None and not self._finished and not self._cancelled:

@@ -54,6 +54,11 @@ class Matcher:
         self._looked_up = _NOWHERE  # the slot of the last row that only a look-up found
 
     @property
+    def last_slot(self) -> int:
+        """The highest slot in use when the matcher was made, or -1."""
+        return self._last
+
+    @property
     def next_slot(self) -> int:
         """The slot of the next row, if it is where it was."""
         return self._next

@@ -134,6 +134,11 @@ class Reader:
         self._block: deque[Any] = deque()  # rows that were read and could not be skipped all at once
         self._late: BaseException | None = None  # what the source raised behind them
 
+    @property
+    def stored_before(self) -> int:
+        """Rows that the store may hold from earlier processes."""
+        return 0 if self._matcher is None else self._matcher.last_slot + 1
+
     def slot(self, index: int) -> int:
         """The store's row number of an input row."""
         return index if self._slots is None else self._slots[index]
