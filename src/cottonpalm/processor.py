@@ -61,6 +61,8 @@ class BatchProcessor(ChainFace):
             room, and goes to another one where that fails; each has a limit of its own.
         validate: gets each output; raising ValueError asks again.
         timeout: seconds for one model request after it got its permit; for a stream, between two chunks.
+        hedge: a request that is far later than any before it is sent once more, and the first answer counts; at most
+            two in a hundred requests are such copies. False: none is.
         item_timeout: seconds for a row in all, or None.
         rate_limit: `RateLimit(requests_per_minute, tokens_per_minute)`: never more than that is sent per host, model
             and account, whatever the provider allows.
@@ -102,6 +104,7 @@ class BatchProcessor(ChainFace):
         replicas: Sequence[Runnable[Any, Any]] = (),
         validate: Callable[[Any], object] | None = None,
         timeout: float = 600,
+        hedge: bool = True,
         item_timeout: float | None = None,
         stall_timeout: float = 900,
         rate_limit: RateLimit | None = None,

@@ -232,6 +232,19 @@ def test_without_the_cache_the_summary_says_what_it_would_have_saved(
     assert "repeats  8 rows the same as an earlier one: --cache would have saved 8 calls" in said.err
 
 
+def test_the_cache_would_have_saved_nothing_where_no_model_answered(
+    ask: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    (folder / "in.jsonl").write_text('{"text": "a"}\n' * 6)
+    (folder / "app.py").write_text("def shout(row):\n    return row['text'].upper()\n")
+    assert "repeats" not in cottonpalm("run", "in.jsonl", "-o", "shout.jsonl", "--chain", "app:shout").err
+    server.script(lambda _: fails(400))
+    assert "repeats" not in ask("in.jsonl", "-o", "out.jsonl").err
+    server.script(lambda _: None)
+    assert "--cache would have saved 5 calls" in cottonpalm("retry", "out").err
+    assert "repeats" not in ask("in.jsonl", "-o", "out.jsonl").err  # all is done: no call was made
+
+
 def test_a_dry_run_shows_the_messages_and_does_nothing_else(
     ask: Command, server: Loopback, folder: Path
 ) -> None:

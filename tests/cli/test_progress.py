@@ -125,6 +125,29 @@ def test_the_pace_is_that_of_the_last_half_minute() -> None:
     assert last == 0.0
 
 
+def test_with_a_ceiling_of_requests_the_time_that_is_left_is_reckoned_by_it() -> None:
+    """A minute's requests go out at once, and then none for the rest of it."""
+    now = 0.0
+    clock.replace(lambda: now)
+    try:
+        progress, left, done = Progress(console=screen(terminal=False), rpm=60), [], 0
+        for second in range(200):
+            now = float(second)
+            done = min(600, 60 * (second // 60 + 1)) if second % 60 else done
+            left.append(progress.view(Numbers(total=600, ok=done)).left_s)
+    finally:
+        clock.replace()
+    assert left[1:60] == [540.0] * 59  # 60 are done: nine more minutes, and not some seconds
+    assert all(part is not None and 360 <= part <= 600 for part in left[61:])
+
+
+def test_rows_that_need_no_request_of_their_own_are_not_held_to_the_ceiling_for_long() -> None:
+    pace = Pace(rpm=60)
+    for second in range(120):
+        seen = pace.note(float(second), 100 * second)
+    assert pace.expected(seen) == 100.0
+
+
 def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds() -> None:
     now = 0.0
     clock.replace(lambda: now)
@@ -234,14 +257,27 @@ def test_beyond_that_repeats_are_estimated_in_bounded_memory() -> None:
     assert 8_000 <= counter.repeats <= 12_000
 
 
+def repeated(times: int) -> Distinct:
+    asked = Distinct()
+    for _ in range(times + 1):
+        asked.add(b"the same question")
+    return asked
+
+
 def summary(**changes: object) -> dict[str, str]:
     given = Summary(
         uncertain_pico=0,
         name="night",
-        counts=Counts(ok=90, failed=10, repeats=5),
+        counts=Counts(ok=90, failed=10),
         left=0,
         tally=Tally(
-            rows=100, input_tokens=1000, output_tokens=200, kinds={"throttle": 10}, first_failed="row 3: E: x"
+            asked=repeated(5),
+            answers=50,
+            rows=100,
+            input_tokens=1000,
+            output_tokens=200,
+            kinds={"throttle": 10},
+            first_failed="row 3: E: x",
         ),
         seconds=10.0,
         cost_pico=2 * 10**12,

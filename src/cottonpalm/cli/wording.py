@@ -53,7 +53,7 @@ def here(message: str) -> str:
 def why(stopped: RunStopped) -> str:
     """The reason alone: the summary below counts the rows, those in flight at that moment too."""
     said = str(stopped).partition(". What is done is kept")[0]
-    reason = said.partition(" rows: ")[2] or said
+    reason = re.sub(r"^the run stopped after \d+ rows?: ", "", said)
     return f"the run stopped: {here(reason)}{_key_hint(stopped.__cause__)}"
 
 

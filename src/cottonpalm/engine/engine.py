@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -74,6 +75,7 @@ class Engine:
         self.job, self.account, self.reader, self.store = job, account, reader, store
         self.outbox = Outbox(ROOM)
         self.stopped: RunStopped | None = None
+        self._why = ""  # it stopped
         self.unstored: list[Outcome] = []  # answers that came but could not be made durable
         self._source, self._judge, self._release = source, judge, release
         self._observers: list[Observer] = list(job.settings.observers)
@@ -129,14 +131,13 @@ class Engine:
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
         self._profiler.end()
+        if self.stopped is not None:
+            self.stopped.args = (self._told(),)
         for key in self.account.flow.rows_keys:
             self.account.flow.limiters.forget(key)
         error = error or self.reader.error or self.stopped
         try:
-            if self.store is not None:
-                self.account.spending.close()
-                self.store.close()
-            self._release()
+            self._let_go()
         except StoreError as exc:  # says the same as what stopped the run, where that was the store
             error = error or exc
         finally:
@@ -144,6 +145,14 @@ class Engine:
                 self._emit(RunEnded(None if error is None else str(error)))
             finally:  # whatever else goes wrong, no reader waits for ever
                 self.outbox.close(error)
+
+    def _let_go(self) -> None:
+        """Of the run, its lease and its store: of each, whatever the others raise."""
+        with ExitStack() as stack:  # the last one first
+            stack.callback(self._release)
+            if self.store is not None:
+                stack.callback(self.store.close)
+                stack.callback(self.account.spending.close)
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
@@ -220,7 +229,7 @@ class Engine:
             gates.append(CheckpointGate(self.job.types))
         if self.job.cache is not None:
             gates.append(self._cache_gate(self.job.cache, rows))
-        return gates
+        return [*gates, *self.job.gates]
 
     def _cache_gate(self, memory: SharedCache, rows: Scheduler) -> CacheGate:
         """A run that could wait for itself, or whose reader can hold its rows up, waits for no other run."""
@@ -380,12 +389,16 @@ class Engine:
     def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:
         if self.stopped is not None or self._finished:
             return
-        done = self._tally.ok + self._tally.failed + self.reader.stored
-        message = f"the run stopped after {done} rows: {why}. {self.job.go_on}"
-        self.stopped = RunStopped(message, reason=reason, cause=cause)
+        self._why = why
+        self.stopped = RunStopped(self._told(), reason=reason, cause=cause)
         if self._rows is not None:
             self._rows.closing = True
             self._nudge()
+
+    def _told(self) -> str:
+        """Why the run stopped, and after how many rows: those in flight at that moment count once they are done."""
+        done = self._tally.ok + self._tally.failed + self.reader.stored
+        return f"the run stopped after {done} {'row' if done == 1 else 'rows'}: {self._why}. {self.job.go_on}"
 
     def _request_stopped(self, fault: Fault) -> None:
         """The budget is reached or cannot be kept: stop admitting now.

@@ -171,7 +171,7 @@ class StallWatch:
         loop: asyncio.AbstractEventLoop,
         told: Callable[[str], None],
     ) -> None:
-        self._seconds = max(seconds, account.timeouts.allowed_s)
+        self._seconds = max(seconds, account.timeout_s)
         self._account, self._loop, self._told = account, loop, told
         self._quiet_from = clock.now()  # nothing was outstanding before
         self._every_s = min(self._seconds / _LOOKS, DEAD_S / 2)

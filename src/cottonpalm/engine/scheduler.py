@@ -147,7 +147,7 @@ class Scheduler:
             if (found := await known(gate.admit(item))) is not None:
                 return found
             item.passed += 1
-        return None
+        return Outcome(item.index, "skipped") if self.closing else None  # the run was stopped while it waited
 
     def finish(self, item: Item, outcome: Outcome | Parked) -> None:
         """Take an admitted row back, exactly once: encode, settle in reverse, store, hand over."""

@@ -85,6 +85,7 @@ class RowAccount:
         got: an answer came to one of them.
         calling: its chain is being called, where nothing finer is seen of what it does.
         known: model calls that LangChain's own cache answered.
+        adopts: it stands for requests whose row was lost, which may be anybody's.
         closed: it is over; whoever still works for it is refused.
         spare: another chain is left that may answer it.
         stay: at which of several endpoints it is; None: there is only one.
@@ -101,6 +102,7 @@ class RowAccount:
         "_permit",
         "_short",
         "_stepped",
+        "adopts",
         "aside",
         "attempts",
         "calling",
@@ -146,7 +148,7 @@ class RowAccount:
         self.on_short: Callable[[bool], None] | None = None
         self.on_wire = 0
         self.got = self.calling = False
-        self.closed = False
+        self.closed = self.adopts = False
         self.known = 0
         self.stay: Stay | None = None
         self._lock = threading.Lock()
@@ -397,6 +399,11 @@ class RowAccount:
         with self._lock:
             if self._held:
                 self._held.discard(thing)
+
+    def stop_run(self, fault: Fault) -> None:
+        """No row can survive this, so the run stops; but not for a request that is perhaps none of its own."""
+        if not self.adopts:
+            self.run.alerts.stop(fault)
 
     def drain(self) -> None:
         """Read the open sync streams of this row to their ends, so that their permits come back."""

@@ -24,7 +24,7 @@ from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.readers.stored_rows import StoredRows
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.urls import without_secrets
-from cottonpalm.cli.writers.open_output import check_output, make_output
+from cottonpalm.cli.writers.open_output import check_name, check_output, make_output
 from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
@@ -62,6 +62,11 @@ class Where:
     again: bool = False  # also what failed for good
     argv: Sequence[str] = field(default=())  # the command, for `resume`
 
+    @property
+    def named(self) -> bool:
+        """Whether the user said which run this is; else a file gave it its name."""
+        return self.again or any(word.partition("=")[0] == "--run" for word in self.argv)
+
 
 def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
     """Do a job's rows that are not done, bring the output up to date, and say how it went.
@@ -83,6 +88,8 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
             built = build(job, rows, quiet=screen.quiet)
             store = _held(where, stack)
         info = store.info(where.run)
+        if info is not None and not where.named:
+            check_name(info, job.input, job.output)
         _check_output(job, where, info.meta if info else {})
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
@@ -136,7 +143,7 @@ class Session:
     def run(self, built: Built) -> Code:
         """All of it."""
         to_terminal = self._job.output == "-" and os.isatty(1)
-        progress = self._screen.observer(self._rows.total, live=not to_terminal)
+        progress = self._screen.observer(self._rows.total, live=not to_terminal, rpm=self._job.rpm)
         processor = self._processor(built, progress)
         self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
         gc.collect()
@@ -222,7 +229,7 @@ class Session:
 
     def _take(self, run: Run, output: Output, outcome: Outcome) -> None:
         slot = run.slot(outcome.index)
-        if slot in self._kept.done_here:
+        if not outcome.stored:
             self._tally.add(outcome)
         if self._broken is None:
             try:
@@ -239,7 +246,7 @@ class Session:
         total, exact = known if known is not None else (None, False)
         done = stats.ok + stats.failed
         facts: dict[str, Any] = {"total": total, "exact": exact, "columns": self._rows.columns, "code": code}
-        facts["fields"] = self._fields
+        facts["fields"], facts["priced"] = self._fields, stats.cost_known
         if done:
             facts["rate"] = round(done / seconds, 3)
         facts = {**self._kept.meta().get(FACTS, {}), **facts}
@@ -261,7 +268,7 @@ class Session:
     def _told(self, run: Run, stopped: RunStopped | None, signal: Code | None) -> Code:
         stats = run.stats
         mine = RunSlots(run).marked(self._kept.last_slot())
-        counts = summary.counts_of(self._kept, mine, repeats=self._tally.rows > 0)
+        counts = summary.counts_of(self._kept, mine)
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
@@ -323,7 +330,7 @@ class Session:
     def _resume(self, stopped: RunStopped | None) -> str:
         said = (without_secrets(word) if word == self._job.input else word for word in self._where.argv)
         command = summary.resume_command(list(said))
-        if self._job.input == "-" and self._job.output == "-" and "--run" not in self._where.argv:
+        if self._job.input == "-" and self._job.output == "-" and not self._where.named:
             command += f" --run {self._where.run}"
         if self._job.input == "-":
             command = f"… | {command}"

@@ -80,7 +80,7 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
         yield f"  {kind}", f"{reason.rows:,}; the first, row {reason.first}: {clean(reason.said)}"
     yield from _trouble(info)
     yield "left", screen.left_of(info)
-    yield "cost", money(info.cost_pico)
+    yield "cost", screen.cost_of(info)
     if info.uncertain_pico:
         yield "uncertain", f"up to {money(info.uncertain_pico)} besides"
     if facts.get("rate"):

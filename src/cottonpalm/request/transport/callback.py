@@ -204,7 +204,13 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
     rates = run.pricing.prices.rates(model, None) or (
         run.pricing.prices.rates(served, None) if served else None
     )
-    cost = rates.cost(usage) if rates is not None else None
+    try:
+        cost = rates.cost(usage) if rates is not None else None
+    except Exception as exc:  # noqa: BLE001 - whatever the user's function raises, the row keeps its answer
+        run.alerts.warn(
+            "prices=", f"the function given as prices= failed for {model!r} ({type(exc).__name__}: {exc})"
+        )
+        rates = cost = None
     call.row.book(usage, cost, "reported", served or model)
     ledger = run.ledger
     if ledger is None:
@@ -213,7 +219,9 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
     ledger.settle(0, cost or 0, account=run.spending)
     if rates is None or ledger.share() >= 1:  # seen only afterwards: nothing bounds such a call
         message = f"calls of {call.name} cannot be held to a budget: they are only seen when they are over"
-        run.alerts.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message)))
+        call.row.stop_run(
+            Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message))
+        )
 
 
 def usage_of(told: dict[str, Any]) -> Usage:
