@@ -2,7 +2,7 @@
 
 Each mutant is one change at one place of the rooms that a run's money and rows depend on, drawn at random by the seed.
 The nearest tests are the files that import the changed module, and those of its room. They run in a fork of a process
-that has loaded the libraries already, on a copy of the package, so that subprocesses of the tests see the change too.
+that has loaded the libraries already, on a copy, so that subprocesses of the tests see the change too.
 
 Weighed and not taken: mutmut (copies the tree, wraps every function, which changes generators and slots, and draws no
 sample by a seed), cosmic-ray (a process for each mutant, whose start is longer than most of these tests), mutatest (is
