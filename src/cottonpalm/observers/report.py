@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How values are spread, in seconds; quantiles are within one per cent."""
+    """How values are spread, in seconds; quantiles are within one per cent.
+
+    Attributes:
+        bars: (upper end in seconds, how many values) of a histogram with twenty bars a decade; empty bars are left out.
+    """
 
     count: int = 0
     total: float = 0.0
@@ -24,6 +28,7 @@ class Spread:
     p95: float = 0.0
     p99: float = 0.0
     max: float = 0.0
+    bars: tuple[tuple[float, int], ...] = ()
 
     @classmethod
     def of(cls, seen: Histogram) -> Spread:
@@ -61,12 +66,23 @@ class ModelUse:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A stretch of the run: rows per second in it, and the mean of what was seen in it; None where nothing was."""
+    """A stretch of the run: rows per second in it, and the mean of what was seen in it; None where nothing was.
+
+    Attributes:
+        tokens: of the rows that ended in it.
+        cost_usd: of the same rows, as far as it is known.
+        failed_tries: requests that ended in it without an answer.
+        bound_s: seconds of it by what kept the run from being faster.
+    """
 
     at_s: float
     rows_per_s: float
     limit: float | None
     in_flight: float | None
+    tokens: int = 0
+    cost_usd: float = 0.0
+    failed_tries: int = 0
+    bound_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +92,44 @@ class TopRow:
     index: int
     id: str | None
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class SizeClass:
+    """Rows that used at least `tokens` tokens, in and out, and less than twice as many; seconds and dollars of all."""
+
+    tokens: int
+    rows: int = 0
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Rows that asked what an earlier row had asked already, and were asked all the same; what they cost."""
+
+    rows: int = 0
+    cost_usd: float = 0.0
+    exact: bool = True  # False: scaled up from a fair sample
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """Where the dollars went, as far as they are known.
+
+    Attributes:
+        ok_usd: rows that were answered, all their tries included.
+        failed_usd: rows that failed.
+        failed_tries_usd: tries of requests that brought no answer; part of the two above.
+        saved_usd: what answers from the cache would have cost; None: not known.
+        budget_usd: the bound that was set; None without one.
+    """
+
+    ok_usd: float = 0.0
+    failed_usd: float = 0.0
+    failed_tries_usd: float = 0.0
+    saved_usd: float | None = 0.0
+    budget_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +156,9 @@ class Report:
         bound_by: one or two sentences on what kept the run from being faster.
         bound_s: seconds of the run by what kept it from being faster, see `cottonpalm.model.Bottleneck`; two things may
             do so at once.
+        sizes: rows by how many tokens they used, the smallest first.
+        repeats: rows that a cache would have answered.
+        money: where the dollars went.
     """
 
     counts: Counts
@@ -121,6 +178,9 @@ class Report:
     dearest: tuple[TopRow, ...]
     bound_by: tuple[str, ...]
     bound_s: Mapping[str, float]
+    sizes: tuple[SizeClass, ...] = ()
+    repeats: Repeats = Repeats()
+    money: Money = Money()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values that JSON can hold."""
