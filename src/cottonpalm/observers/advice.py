@@ -98,10 +98,8 @@ def why_nothing(report: Report) -> str:
     if _rows(report) < ROWS:
         return f"{count(_rows(report), 'row')} of this run: fewer than {ROWS} tell too little."
     if report.wall_s < SECONDS:
-        return (
-            f"The run took less than {duration(SECONDS)}, and no change would save {WORTH:.0%} of its money."
-        )
-    return f"No single change would save {WORTH:.0%} of the time or of the money."
+        return f"The run took less than {duration(SECONDS)}, and no change would save {percent(WORTH)} of its money."
+    return f"No single change would save {percent(WORTH)} of the time or of the money."
 
 
 def _rows(report: Report) -> int:
@@ -253,7 +251,7 @@ def _seen(report: Report, state: str, quota: str) -> str:
 def widths(report: Report) -> list[float]:
     """How many seconds each moment lasts."""
     starts = [moment.at_s for moment in report.over_time]
-    ends = [*starts[1:], max(report.wall_s, *starts[-1:], 0.0)]
+    ends = [*starts[1:], max(report.wall_s, starts[-1])] if starts else []
     return [end - start for start, end in zip(starts, ends, strict=True)]
 
 

@@ -53,6 +53,11 @@ def two(seconds: float) -> str:
     return f"{seconds:,.{digits}f}" if seconds < 10 else f"{seconds:,.0f}"
 
 
+def per_second(number: float) -> str:
+    """Rows a second in a column: `12.3`, `0.44`, `1,240`."""
+    return two(number) if number < 1 else f"{number:,.1f}" if number < 100 else f"{number:,.0f}"
+
+
 class Tick(NamedTuple):
     """A mark on an axis."""
 

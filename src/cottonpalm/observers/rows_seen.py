@@ -58,7 +58,7 @@ class RowsSeen:
         self.texts: dict[int, str] = {}
         self._slow: list[tuple[float, int, Glance]] = []
         self._dear: list[tuple[int, int, Glance]] = []
-        self._failed: list[int] = []
+        self.failed_at: list[int] = []
         self._last = 0
 
     def add(self, rows: Iterable[Glance]) -> RowsSeen:
@@ -79,7 +79,7 @@ class RowsSeen:
 
     def _fail(self, row: Glance, error: tuple[str, str, str]) -> None:
         self.failed += 1
-        self._failed.append(row.at)
+        self.failed_at.append(row.at)
         self.kinds.setdefault(error[0], KindSeen()).add(row, error[1])
 
     def _keep(self, row: Glance) -> None:
@@ -118,7 +118,7 @@ class RowsSeen:
     def places(self) -> list[int]:
         """Failed rows by their place in the input: 200 stretches of equal length."""
         counts = [0] * PLACES
-        for index in self._failed:
+        for index in self.failed_at:
             counts[index * PLACES // (self._last + 1)] += 1
         return counts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.observers.advice import widths
-from cottonpalm.observers.numbers import percent, times
+from cottonpalm.observers.numbers import per_second, percent, times
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
 from cottonpalm.observers.page.plots import Line, Span, axis, chart, lane, text
@@ -137,12 +137,6 @@ def _value(number: str, unit: str) -> Markup:
     return tag("span", tag("b", number), f" {unit}")
 
 
-def _short(value: float | None) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value < 10 or value % 1 else f"{value:.0f}"
-
-
 def _whole(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}" if value >= 9.95 or not value % 1 else f"{value:.1f}"
 
@@ -174,15 +168,15 @@ def _rate(report: Report, moments: Sequence[Seen]) -> Markup:
     rates = [each.moment.rows_per_s for each in moments]
     most = max(rates)
     label = (
-        f"Rows done per second over {duration(report.wall_s)}: {_short(report.rows_per_s)} in the mean,"
-        f" {_short(most)} at most."
+        f"Rows done per second over {duration(report.wall_s)}: {per_second(report.rows_per_s)} in the mean,"
+        f" {per_second(most)} at most."
     )
     line = Line(
         _ends([(each.middle, rate) for each, rate in zip(moments, rates, strict=True)]), "line", area=True
     )
     drawn = chart(RATE, label, [line], most, bands=_failing(moments))
-    values = join((_value(_short(report.rows_per_s), "mean"), _value(_short(most), "most")))
-    return _row("Rows done", "a second", drawn, values, data="|".join(_short(rate) for rate in rates))
+    values = join((_value(per_second(report.rows_per_s), "mean"), _value(per_second(most), "most")))
+    return _row("Rows done", "a second", drawn, values, data="|".join(per_second(rate) for rate in rates))
 
 
 def _ends(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -318,7 +312,7 @@ def _line(each: Seen) -> list[Part]:
     bound = sorted(((seconds, state) for state, seconds in moment.bound_s.items() if state), reverse=True)
     return [
         kept(duration(moment.at_s)),
-        _short(moment.rows_per_s),
+        per_second(moment.rows_per_s),
         _whole(moment.in_flight),
         _whole(moment.limit),
         f"{moment.tokens:,}",

@@ -1,0 +1,74 @@
+"""Rows by what they used, and rows that ask what another has asked: in bounded memory, however many there are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cottonpalm.observers.report import Repeats, SizeClass
+
+PICO: Final = 10**12
+SAMPLE: Final = 1 << 14  # different questions of which all repeats are counted; of more, a fair sample
+HASHES: Final = 1 << 64
+
+
+class Sizes:
+    """Adds up rows, seconds and money by tokens, in classes that double: 0, 1, 2 to 3, 4 to 7, ..."""
+
+    __slots__ = ("_cost_pico", "_rows", "_seconds")
+
+    def __init__(self) -> None:
+        self._rows: dict[int, int] = {}
+        self._seconds: dict[int, float] = {}
+        self._cost_pico: dict[int, int] = {}
+
+    def add(self, tokens: int, seconds: float, cost_pico: int) -> None:
+        """Count one row."""
+        size = tokens.bit_length()
+        self._rows[size] = self._rows.get(size, 0) + 1
+        self._seconds[size] = self._seconds.get(size, 0.0) + seconds
+        self._cost_pico[size] = self._cost_pico.get(size, 0) + cost_pico
+
+    def classes(self) -> tuple[SizeClass, ...]:
+        """Those with rows in them, the smallest first."""
+        return tuple(
+            SizeClass(
+                1 << size - 1 if size else 0,
+                self._rows[size],
+                self._seconds[size],
+                self._cost_pico[size] / PICO,
+            )
+            for size in sorted(self._rows)
+        )
+
+
+class RepeatedRows:
+    """Counts rows that ask what another row of the run has asked, and what they cost.
+
+    Up to `most` different questions all are counted; beyond, only questions whose hash lies below a falling bound, and
+    the sums are scaled up.
+    """
+
+    __slots__ = ("_bound", "_most", "_seen")
+
+    def __init__(self, most: int = SAMPLE) -> None:
+        self._most, self._bound = most, HASHES
+        self._seen: dict[int, tuple[int, int]] = {}  # repeats of a question, and what they cost
+
+    def add(self, question: bytes, cost_pico: int) -> None:
+        """Take note of one row that was asked."""
+        number = int.from_bytes(question[:8], "big")
+        if number >= self._bound:
+            return
+        if (before := self._seen.get(number)) is not None:
+            self._seen[number] = before[0] + 1, before[1] + cost_pico
+            return
+        self._seen[number] = 0, 0
+        while len(self._seen) > self._most:
+            self._bound //= 2
+            self._seen = {seen: what for seen, what in self._seen.items() if seen < self._bound}
+
+    def counted(self) -> Repeats:
+        """How many there were, and what they cost; the rows are all whose question was asked before."""
+        scale = HASHES // self._bound
+        rows, cost = map(sum, zip(*self._seen.values(), strict=True)) if self._seen else (0, 0)
+        return Repeats(rows * scale, cost * scale / PICO, self._bound == HASHES)
