@@ -10,6 +10,7 @@ from cottonpalm.observers.numbers import money_usd, percent, two
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag, words
 from cottonpalm.observers.page.parts import section
 from cottonpalm.observers.page.plots import percent_of, share_bar
+from cottonpalm.observers.page.spread import FEW
 from cottonpalm.observers.words import count, duration, rate
 
 if TYPE_CHECKING:
@@ -157,9 +158,11 @@ def _time(story: Story) -> Markup:
 
 def _rate(story: Story) -> Markup:
     mean = story.report.rows_per_s
+    if not mean:
+        return _figure("Rate", "0", share_bar(0.0), "no row was asked")
     most = max((moment.rows_per_s for moment in story.report.over_time), default=mean)
-    note = f"{kept(rate(most))} at most" if most else "rows a second"
-    return _figure("Rate", _units(rate(mean)), share_bar(mean / most if most else 0.0, "ink", 1.0), note)
+    note = f"{kept(rate(most))} at most"
+    return _figure("Rate", _units(rate(mean)), share_bar(mean / max(mean, most), "ink", 1.0), note)
 
 
 def _money(story: Story) -> Markup:
@@ -176,9 +179,11 @@ def _money(story: Story) -> Markup:
 
 def _median(story: Story) -> Markup:
     spread = story.report.row_latency_s
-    if spread.count < 20:
-        longest = f"{kept(two(spread.max) + ' s')} at most" if spread.count else "no row was asked"
-        return _figure("One row, at most", _units(two(spread.max) + " s"), share_bar(0.0), longest)
+    if not spread.count:
+        return _figure("One row", tag("small", "not known"), share_bar(0.0), "no row was asked")
+    if spread.count < FEW:
+        note = f"{kept(two(spread.mean) + ' s')} in the mean"
+        return _figure("One row, at most", _units(two(spread.max) + " s"), share_bar(0.0), note)
     note = f"{kept('99 %')} took under {kept(two(spread.p99) + ' s')}"
     bar = share_bar(spread.p50 / spread.p99 if spread.p99 else 0.0, "ink", 1.0)
     return _figure("One row, median", _units(two(spread.p50) + " s"), bar, note)

@@ -141,12 +141,13 @@ def _bars(spread: Spread, low: float, high: float, class_: str) -> Iterator[Part
     width = STEP / (high - low)
     floor = HEIGHT - 3
     most = max((count for _, count in spread.bars), default=1)
+    gap = min(7.0, (floor - 8) / most)
     for upper, count in spread.bars:
         left = max(0.0, _at(upper, low, high) - width)
         if spread.count < FEW:
             x = percent_of(left + width / 2)
             for nth in range(count):
-                yield tag("circle", cx=x, cy=floor - 4 - 7 * nth, r="3", class_=f"dot {class_}")
+                yield tag("circle", cx=x, cy=round(floor - 4 - gap * nth, 1), r="3", class_=f"dot {class_}")
             continue
         height = max(0.8, (floor - 4) * count / most)
         yield tag(
