@@ -28,14 +28,15 @@ from tests.support.spender import BOUND, LARGE, MOST_TOKENS, PRICES, RATE, SMALL
 
 from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
-from cottonpalm.model import PICO
-from cottonpalm.pure.keys import content_key
-from cottonpalm.pure.prices import PriceBook
-from cottonpalm.request.account import ROW, RowAccount, RunAccount
+from cottonpalm.engine.input.keys import content_key
 from cottonpalm.request.attempts import Done, Reply
-from cottonpalm.request.drivers import drive
-from cottonpalm.request.ledger import Ledger
-from cottonpalm.request.turnstiles import Turnstiles
+from cottonpalm.request.limiter.limiters import Limiters
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.request.row_account import ROW, RowAccount
+from cottonpalm.request.run_account import RunAccount
+from cottonpalm.request.transport.drivers import drive
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from tests.support.spender import Result
@@ -225,7 +226,7 @@ def _requests(ledger: Ledger | None) -> m.Work:
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
     door = Instant(Reply(200, {}, json.dumps(body).encode()))
     run = RunAccount(
-        turnstiles=Turnstiles(AdaptiveConcurrency(64, 64, 64)),
+        limiters=Limiters(AdaptiveConcurrency(64, 64, 64)),
         ledger=ledger,
         prices=PriceBook(PRICES),
         retry=RetryPolicy(),

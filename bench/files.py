@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import measure as m
 
-from cottonpalm.cli.formats import format_of
-from cottonpalm.cli.packing import packed
-from cottonpalm.cli.places import writer_of
-from cottonpalm.cli.readers import open_rows
-from cottonpalm.cli.tables import Table
-from cottonpalm.model import Outcome
+from cottonpalm.cli.files.compression import packed
+from cottonpalm.cli.files.formats import format_of
+from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.cli.writers.open_output import writer_of
+from cottonpalm.cli.writers.tables import Table
+from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable
 
 from cottonpalm import BatchProcessor
-from cottonpalm.chain_face import ChainFace
+from cottonpalm.chain.face import ChainFace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

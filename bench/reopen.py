@@ -19,8 +19,8 @@ from bench import measure as m
 from bench.overhead import Noop
 
 from cottonpalm import BatchProcessor
+from cottonpalm.engine.input.keys import content_key
 from cottonpalm.protocols import StoredRow
-from cottonpalm.pure.keys import content_key
 from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def fill(path: Path, rows: int) -> None:
     """Write what a run of these rows leaves behind, without running it."""
     processor = BatchProcessor(Noop(), store=path, run="big")
     store = open_store(path)
-    run = store.open_run("big", processor._assembly.description)
+    run = store.open_run("big", processor._builder.description)
     record = b'{"o":"%s","a":1,"l":0.5,"i":null}' % TEXT.encode()
     for at in range(0, rows, GROUP):
         keys = [content_key(row(number)) for number in range(at, min(rows, at + GROUP))]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import settings
 
-from cottonpalm.limits import SHARED
+from cottonpalm.request.limiter.limiters import SHARED
 
 # A loaded machine is no failure, and the same commit passes or fails alike everywhere; new cases come with new code.
 settings.register_profile("no deadline", deadline=None, derandomize=True)
@@ -19,7 +19,7 @@ Eventually = Callable[[Callable[[], object]], None]
 
 @pytest.fixture(autouse=True)
 def _limits_of_this_test_alone() -> Iterator[None]:
-    """A turnstile of an earlier test, on another clock, is no one's business."""
+    """A limiter of an earlier test, on another clock, is no one's business."""
     SHARED.clear()
     yield
     SHARED.clear()

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit, RetryPolicy
-    from cottonpalm.faults import (
+    from cottonpalm.engine.output.outbox import RESTARTED
+    from cottonpalm.errors import (
         CannotStore,
         ChainChanged,
         ConfigError,
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
         RunStopped,
         StoreError,
     )
-    from cottonpalm.limits import Limits
-    from cottonpalm.model import ErrorRecord, Event, Fault, Kind, Outcome, Usage
-    from cottonpalm.pieces import RESTARTED
+    from cottonpalm.events import Event
     from cottonpalm.presets import (
         AdaptiveBatchProcessor,
         CachedBatchProcessor,
@@ -34,8 +33,10 @@ if TYPE_CHECKING:
     )
     from cottonpalm.processor import BatchProcessor
     from cottonpalm.protocols import Observer, Store
+    from cottonpalm.request.limiter.limiters import Limits
     from cottonpalm.run import AsyncRun, Run
-    from cottonpalm.tally import Stats
+    from cottonpalm.stats import Stats
+    from cottonpalm.types import ErrorRecord, Fault, Kind, Outcome, Usage
 
 __version__ = "0.1.0"
 __all__ = [
@@ -82,9 +83,8 @@ __all__ = [
 
 _HOMES = {
     "config": ("AdaptiveConcurrency", "Budget", "Cache", "RateLimit", "RetryPolicy"),
-    "limits": ("Limits",),
-    "model": ("ErrorRecord", "Event", "Fault", "Kind", "Outcome", "Usage"),
-    "pieces": ("RESTARTED",),
+    "engine.output.outbox": ("RESTARTED",),
+    "events": ("Event",),
     "presets": (
         "AdaptiveBatchProcessor",
         "CachedBatchProcessor",
@@ -100,8 +100,10 @@ _HOMES = {
     ),
     "processor": ("BatchProcessor",),
     "protocols": ("Observer", "Store"),
+    "request.limiter.limiters": ("Limits",),
     "run": ("AsyncRun", "Run"),
-    "tally": ("Stats",),
+    "stats": ("Stats",),
+    "types": ("ErrorRecord", "Fault", "Kind", "Outcome", "Usage"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -110,6 +112,6 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: importing cottonpalm itself costs next to nothing."""
     if name not in __all__:
         raise AttributeError(f"module 'cottonpalm' has no attribute {name!r}")
-    value = getattr(import_module(f"cottonpalm.{_HOME.get(name, 'faults')}"), name)
+    value = getattr(import_module(f"cottonpalm.{_HOME.get(name, 'errors')}"), name)
     globals()[name] = value
     return value

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.collected import Collected
+from cottonpalm.engine.input.row_configs import Configs, most_at_once, one_each
 from cottonpalm.making import Asked, RunMaking
-from cottonpalm.row_configs import Configs, most_at_once, one_each
+from cottonpalm.results import Collected
 from cottonpalm.run import AsyncRun, Run
-from cottonpalm.sync import bridge
+from cottonpalm.runtime.bridge import bridge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from cottonpalm.assembly import Stored
+    from cottonpalm.engine.build import Stored
 
 
 class BatchCalls(RunMaking):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cottonpalm.faults import ConfigError
+from cottonpalm.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

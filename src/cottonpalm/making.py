@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from cottonpalm.assembly import Assembly, let_go
+from cottonpalm.engine.build import Builder, _on_a_thread, let_go
 from cottonpalm.run import BaseRun
 from cottonpalm.single import SingleCalls
 from cottonpalm.stores import MemoryStore
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from cottonpalm.assembly import Opened
-    from cottonpalm.engine import Engine
+    from cottonpalm.engine.build import Opened
+    from cottonpalm.engine.engine import Engine
     from cottonpalm.settings import Settings
 
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
@@ -38,7 +37,7 @@ class RunMaking(SingleCalls):
     def __init__(self, chain: Runnable[Any, Any], settings: Settings) -> None:
         super().__init__(chain)
         self._settings = settings
-        self._assembly = Assembly(chain, settings)
+        self._builder = Builder(chain, settings)
         self._last: Callable[[], BaseRun | None] = lambda: None
         self._asked: Asked | None = None  # of the latest batch, while nothing else came after it
 
@@ -49,22 +48,22 @@ class RunMaking(SingleCalls):
 
     def _engine(self, rows: Any, **more: Any) -> Engine:
         """An engine over these rows, in the store's run where there is one."""
-        return self._made(self._assembly.open_run(), rows, more)
+        return self._made(self._builder.open_run(), rows, more)
 
     async def _aengine(self, rows: Any, **more: Any) -> Engine:
         """The same, with the store opened on a thread where that touches the disk."""
         store, cache = self._settings.store, self._settings.cache
         in_memory = store is None or isinstance(store, MemoryStore)
         if in_memory and (cache is None or cache.path is None):
-            opened = self._assembly.open_run()
+            opened = self._builder.open_run()
         else:
-            opened = await _on_a_thread(self._assembly.open_run)
+            opened = await _on_a_thread(self._builder.open_run)
         return self._made(opened, rows, more)
 
     def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:
         """An engine; where the call cannot be right, the run it opened is free for the next one."""
         try:
-            return self._watched(self._assembly.engine(rows, opened=opened, **more))
+            return self._watched(self._builder.engine(rows, opened=opened, **more))
         except BaseException:
             let_go(opened)
             raise
@@ -83,26 +82,3 @@ class RunMaking(SingleCalls):
         self._last = (lambda: run) if keep else weakref.ref(run)
         self._asked = asked
         return run
-
-
-async def _on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
-    """Open on a thread. Whoever is cancelled meanwhile, or whose loop is closed, leaves nothing open behind."""
-    loop = asyncio.get_running_loop()
-
-    def open_for_the_loop() -> Opened | None:
-        opened = opening()
-        if loop.is_closed():
-            let_go(opened)
-        return opened
-
-    task = asyncio.ensure_future(asyncio.to_thread(open_for_the_loop))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        task.add_done_callback(_opened_in_vain)
-        raise
-
-
-def _opened_in_vain(task: asyncio.Task[Opened | None]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        let_go(task.result())

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
-    from cottonpalm.limits import Limits
     from cottonpalm.protocols import Observer, Store
+    from cottonpalm.request.limiter.limiters import Limits
 
 
 class BatchProcessor(StartCalls):

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Sequence,
+)
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from cottonpalm.model import Event, Item, Outcome, Parked, Usage
+from cottonpalm.events import Event
+from cottonpalm.types import Item, Outcome, Parked, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from cottonpalm.events import Event
 
 Inner: TypeAlias = Callable[[Item], Awaitable[Any]]
 Admitted: TypeAlias = Outcome | Parked | None  # what a gate says to a row
@@ -229,3 +238,17 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of files and threads."""
+
+
+async def known(answer: Admitted | Later) -> Admitted:
+    """What a gate says, waited for if need be."""
+    return await answer if isinstance(answer, Coroutine) else answer
+
+
+OK: Final = 1  # store statuses
+
+
+RETRYABLE: Final = 2
+
+
+FAILED: Final = 3

@@ -10,20 +10,20 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm import closed
+from cottonpalm.runtime import loop_shutdown
+from cottonpalm.runtime.bridge import bridge
 from cottonpalm.settings import most_rows
-from cottonpalm.sync import bridge
 
 if TYPE_CHECKING:
     from typing import Self
 
     from cottonpalm.config import Budget
-    from cottonpalm.engine import Engine
-    from cottonpalm.faults import RunStopped
-    from cottonpalm.model import Outcome
+    from cottonpalm.engine.engine import Engine
+    from cottonpalm.errors import RunStopped
     from cottonpalm.observers.report import Report
     from cottonpalm.protocols import RunStore
-    from cottonpalm.tally import Stats
+    from cottonpalm.stats import Stats
+    from cottonpalm.types import Outcome
 
 GRACE_S: Final = 5.0  # a run that was left has this long to settle before its reader is let go
 
@@ -188,4 +188,4 @@ class AsyncRun(BaseRun):
     def _begin(self) -> None:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._engine.main())
-            closed.watch(self._task, self._engine)
+            loop_shutdown.watch(self._task, self._engine)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from langchain_core.runnables import Runnable
 
 from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit, RetryPolicy
-from cottonpalm.faults import ConfigError
-from cottonpalm.limits import SHARED, Limits
-from cottonpalm.model import Fault, Kind, Usage
+from cottonpalm.errors import ConfigError
+from cottonpalm.request.limiter.limiters import SHARED, Limits
+from cottonpalm.types import Fault, Kind, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path

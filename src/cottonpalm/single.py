@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.chain_face import ChainFace
-from cottonpalm.collected import Collected
-from cottonpalm.row_configs import one_each
+from cottonpalm.chain.face import ChainFace
+from cottonpalm.engine.input.row_configs import one_each
+from cottonpalm.results import Collected
 from cottonpalm.run import AsyncRun, Run
-from cottonpalm.sync import bridge
+from cottonpalm.runtime.bridge import bridge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from langchain_core.runnables import RunnableConfig
 
-    from cottonpalm.assembly import Assembly
-    from cottonpalm.engine import Engine
+    from cottonpalm.engine.build import Builder
+    from cottonpalm.engine.engine import Engine
 
 
 class SingleCalls(ChainFace):
     """Calls for one input. They never read or write a run of the store."""
 
-    _assembly: Assembly
+    _builder: Builder
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The chain's output for one input, or its own exception."""
@@ -75,7 +75,7 @@ class SingleCalls(ChainFace):
         awaited: bool = False,
     ) -> Engine:
         """An engine for one row. One that is awaited takes the chain's async form, as the bare call would."""
-        return self._assembly.engine(
+        return self._builder.engine(
             [row],
             configs=one_each(config, 1),
             kwargs=kwargs,

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.collected import Collected, row_of
-from cottonpalm.faults import ConfigError
+from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once, same_for_all
+from cottonpalm.errors import ConfigError
 from cottonpalm.making import Asked
-from cottonpalm.planning.calls import PlanCalls
-from cottonpalm.row_configs import Configs, for_rows, most_at_once, same_for_all
+from cottonpalm.planning.planner import PlanCalls
+from cottonpalm.results import Collected, row_of
 from cottonpalm.run import AsyncRun, Run
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-    from cottonpalm.assembly import Stored
-    from cottonpalm.model import Outcome
-    from cottonpalm.source import Rows
+    from cottonpalm.engine.build import Stored
+    from cottonpalm.engine.input.reader import Rows
+    from cottonpalm.types import Outcome
 
 
 class StartCalls(PlanCalls):
@@ -93,7 +93,7 @@ class StartCalls(PlanCalls):
         Raises:
             ConfigError: there is no store.
         """
-        return self._remember(Run(self._watched(self._assembly.engine_for_failed())))
+        return self._remember(Run(self._watched(self._builder.engine_for_failed())))
 
     def retry(
         self,
@@ -131,7 +131,7 @@ class StartCalls(PlanCalls):
     def _failed_run(self, asked: Asked | None, *, given: bool) -> Run:
         """From the rows, where they are given or are not all that their answers depend on; else from the store."""
         if asked is None or not (given or asked.configs or asked.kwargs):
-            return Run(self._watched(self._assembly.engine_for_failed()))
+            return Run(self._watched(self._builder.engine_for_failed()))
         rows, configs, ids, kwargs = asked
         return Run(self._engine(rows, ids=ids, configs=configs, kwargs=kwargs, stored="retry"))
 

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from cottonpalm.cli.app import main
-from cottonpalm.cli.models import PROVIDERS
+from cottonpalm.cli.chains.models import PROVIDERS
 from tests.support.loopback import Loopback
 
 if TYPE_CHECKING:

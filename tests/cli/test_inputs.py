@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from cottonpalm.cli.places import absolute
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.readers import open_rows
-from cottonpalm.source import Broken
+from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.cli.writers.open_output import absolute
+from cottonpalm.engine.input.reader import Broken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ def test_a_packed_file_that_is_cut_short_gives_its_rows_and_then_says_so(tmp_pat
 @pytest.mark.parametrize("piped", [True, False])
 def test_standard_input_may_be_packed(tmp_path: Path, data: bytes, piped: bool) -> None:
     program = (
-        "import asyncio\nfrom cottonpalm.cli.readers import open_rows\nrows = open_rows('-')\n"
+        "import asyncio\nfrom cottonpalm.cli.readers.open_rows import open_rows\nrows = open_rows('-')\n"
         "async def main(): return [row async for row in rows]\n"
         "print(asyncio.run(main()) if hasattr(rows, '__aiter__') else list(rows))"
     )

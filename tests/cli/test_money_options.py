@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from cottonpalm.cli.job import Job
-from cottonpalm.cli.money import budget_of, check_money, prices_of
+from cottonpalm.cli.checks import budget_of, check_money, prices_of
 from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.spec import RunSpec
 
-JOB = Job(input="in.jsonl", output="out.jsonl", folder="/")
+JOB = RunSpec(input="in.jsonl", output="out.jsonl", folder="/")
 
 
 def test_prices_are_dollars_per_million_tokens_for_one_model_or_for_all() -> None:

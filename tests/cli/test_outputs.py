@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from cottonpalm.cli.csv_table import guarded
-from cottonpalm.cli.files import META, examine
-from cottonpalm.cli.jsonl import JsonlOutput
-from cottonpalm.cli.lines import text_of
-from cottonpalm.cli.places import whole_output
+from cottonpalm.cli.files.output_file import META, examine
+from cottonpalm.cli.held_store import Ranges
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.ranges import Ranges
-from cottonpalm.cli.whole import Layout, WholeOutput
-from cottonpalm.model import ErrorRecord, Kind, Outcome
+from cottonpalm.cli.writers.atomic import Layout, WholeOutput
+from cottonpalm.cli.writers.csv_table import guarded
+from cottonpalm.cli.writers.jsonl import JsonlOutput
+from cottonpalm.cli.writers.lines import text_of
+from cottonpalm.cli.writers.open_output import whole_output
 from cottonpalm.protocols import StoredRow
 from cottonpalm.stores import open_store
-from cottonpalm.stores.codec import pack, unpack
+from cottonpalm.stores.codec.records import pack, unpack
+from cottonpalm.types import ErrorRecord, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

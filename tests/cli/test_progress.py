@@ -11,23 +11,22 @@ import pytest
 from rich.console import Console
 
 from cottonpalm import clock
-from cottonpalm.cli.summary import Counts, Distinct, Summary, Tally, resume_command, retry_command
-from cottonpalm.model import (
+from cottonpalm.cli.summary import Counts, Summary, Tally, resume_command, retry_command
+from cottonpalm.engine.input.keys import Distinct
+from cottonpalm.events import (
     Binding,
     BudgetShare,
     CostSpike,
     EndpointRests,
-    ErrorRecord,
-    Kind,
-    Outcome,
     Paused,
     RequestFinished,
     RowFinished,
     RunEnded,
     RunStarted,
 )
+from cottonpalm.observers.formatting import clean, count, duration, money, rate, share_of_budget
 from cottonpalm.observers.progress import PLAIN_EVERY_S, Pace, Progress, View
-from cottonpalm.observers.words import clean, count, duration, money, rate, share_of_budget
+from cottonpalm.types import ErrorRecord, Kind, Outcome
 
 VIEW = View(done=412, failed=2, total=1000, exact=True, in_flight=16, limit=20.0, per_s=6.9, cost="$0.0123")
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.cli.chains import load_chain
+from cottonpalm.cli.chains.importing import load_chain
+from cottonpalm.cli.chains.models import build_model
+from cottonpalm.cli.chains.prompts import doubts, row_prompt
 from cottonpalm.cli.model_options import check_urls, keepable, parse_options
-from cottonpalm.cli.models import build_model
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.prompts import doubts, row_prompt
 
 if TYPE_CHECKING:
     from pathlib import Path

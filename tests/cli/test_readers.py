@@ -12,8 +12,8 @@ import pytest
 import zstandard
 
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.readers import open_rows
-from cottonpalm.source import Broken
+from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.engine.input.reader import Broken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -208,7 +208,7 @@ def test_columns_are_collected_in_the_order_they_appear(tmp_path: Path) -> None:
 
 def test_standard_input_is_read_line_by_line_as_it_comes() -> None:
     program = (
-        "from cottonpalm.cli.readers import open_rows\n"
+        "from cottonpalm.cli.readers.open_rows import open_rows\n"
         "for row in open_rows('-'): print(row['n'], flush=True)\n"
     )
     with subprocess.Popen(

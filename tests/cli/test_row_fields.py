@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.cli.row_fields import FirstPlaces
+from cottonpalm.cli.readers.rows import FirstPlaces
 from tests.cli.conftest import lines, rows
 
 if TYPE_CHECKING:

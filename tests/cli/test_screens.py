@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import cottonpalm
-from cottonpalm.cli.render import holder_of
+from cottonpalm.cli.screen import holder_of
 from cottonpalm.cli.summary import Tally, retry_command
 from cottonpalm.cli.wording import SAID, here
-from cottonpalm.model import ErrorRecord, Kind, Outcome
 from cottonpalm.protocols import RunInfo
+from cottonpalm.types import ErrorRecord, Kind, Outcome
 
 
 def test_who_holds_a_run_is_said_in_words() -> None:

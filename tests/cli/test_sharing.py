@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from cottonpalm.cli.held import HeldStore
+from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.protocols import SharesLimits
 from cottonpalm.stores import open_store
 from tests.cli.conftest import rows

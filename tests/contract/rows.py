@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from cottonpalm.engine.input.keys import content_key
 from cottonpalm.protocols import RunStore, StoredRow
-from cottonpalm.pure.keys import content_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

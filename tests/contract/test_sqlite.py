@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm import clock
-from cottonpalm.faults import ConfigError, RunBusy, StoreError
+from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.stores import MemoryStore, open_store
-from cottonpalm.stores.sqlite import SqliteStore
+from cottonpalm.stores.sqlite.store import SqliteStore
 from tests.contract.rows import row, write
 
 if TYPE_CHECKING:

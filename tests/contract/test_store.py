@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.faults import ChainChanged, RunBusy, StoreError
+from cottonpalm.engine.input.keys import content_key
+from cottonpalm.errors import ChainChanged, RunBusy, StoreError
 from cottonpalm.protocols import ComparesBlocks, Spent, Store
-from cottonpalm.pure.keys import content_key
 from tests.contract.rows import row, write
 
 if TYPE_CHECKING:

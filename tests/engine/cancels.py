@@ -14,7 +14,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Cache, clock
-from cottonpalm.assembly import ledger_of
+from cottonpalm.engine.shared import ledger_of
 from cottonpalm.stores import MemoryStore
 from cottonpalm.testing import FlakyTransport, Flaw, VirtualLoop, cancel_at, virtual_run
 from cottonpalm.testing.loop import WALL_START_S
@@ -102,14 +102,14 @@ class Trial:
         engine, ledger = self.run._engine, ledger_of(self.budget)
         rows_seen = engine._rows
         assert ledger is not None
-        turnstiles = [one for many in self.processor._assembly._turnstiles.values() for one in many]
+        limiters = [one for many in self.processor._builder._limiters.values() for one in many]
         return {
             "emitted": len(self.got),
             "twice": len(self.got) - len(set(self.got)),
             "unsettled": 0 if rows_seen is None else rows_seen.begun - rows_seen.finished,
             "active": 0 if rows_seen is None else rows_seen.active,
-            "permits": sum(turnstile.in_flight for turnstile in turnstiles),
-            "waiting": sum(turnstile.waiting for turnstile in turnstiles) + engine.account.waiting,
+            "permits": sum(limiter.in_flight for limiter in limiters),
+            "waiting": sum(limiter.waiting for limiter in limiters) + engine.account.waiting,
             "reserved": ledger.reserved,
             "overshoot": max(0, ledger.spent - round(self.budget.total * 10**12)),
             "threads": len(set(threading.enumerate()) - self._threads),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 if TYPE_CHECKING:
-    from cottonpalm.model import Event, Outcome
+    from cottonpalm.events import Event
+    from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
     from cottonpalm.run import AsyncRun, Run

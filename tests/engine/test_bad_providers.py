@@ -17,11 +17,12 @@ from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits, RunStopped
 from cottonpalm import clock as clocks
-from cottonpalm.model import Kind, Outcome, Paused, Verdict
-from cottonpalm.pure.limits import Concurrency
-from cottonpalm.pure.ordering import AGE_S
-from cottonpalm.request.turnstile import Turnstile
+from cottonpalm.events import Paused
+from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.runtime.priority import AGE_S
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
+from cottonpalm.types import Kind, Outcome, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,23 +177,23 @@ def test_a_provider_that_goes_down_and_comes_back_fails_no_row_and_is_soon_used_
 
 def test_a_probe_that_failed_goes_behind_those_who_wait_and_not_behind_all_who_come() -> None:
     async def main() -> list[str]:
-        turnstile = Turnstile("key", Concurrency(1, 1, 1))
-        held, order = await turnstile.aacquire(), list[str]()
+        limiter = Limiter("key", Concurrency(1, 1, 1))
+        held, order = await limiter.aacquire(), list[str]()
 
         async def wait(name: str, priority: float) -> None:
-            permit = await turnstile.aacquire(priority)
+            permit = await limiter.aacquire(priority)
             order.append(name)
-            turnstile.release(permit, Verdict.SUCCESS)
+            limiter.release(permit, Verdict.SUCCESS)
 
         async with asyncio.TaskGroup() as group:
             for name, priority in (("low", -1), ("high", 5)):
                 group.create_task(wait(name, priority))
                 await asyncio.sleep(0.1)
-            group.create_task(wait("probe", turnstile.behind(9)))
+            group.create_task(wait("probe", limiter.behind(9)))
             await asyncio.sleep(AGE_S + 1)
             group.create_task(wait("later", 0))
             await asyncio.sleep(0.1)
-            turnstile.release(held, Verdict.SUCCESS)
+            limiter.release(held, Verdict.SUCCESS)
         return order
 
     assert virtual_run(main()) == ["high", "low", "probe", "later"]
@@ -283,12 +284,12 @@ def test_processors_share_the_limit_of_what_it_protects() -> None:
 def test_what_was_learnt_is_forgotten_with_the_last_processor_that_used_it() -> None:
     chain = chain_on(Provider(lambda _: None))
     processor = BatchProcessor(chain)
-    kept = processor._assembly._turnstiles_for(None)
-    assert BatchProcessor(chain)._assembly._turnstiles_for(None) is kept
+    kept = processor._builder._limiters_for(None)
+    assert BatchProcessor(chain)._builder._limiters_for(None) is kept
     name = repr(kept)
     del processor, kept
     gc.collect()
-    fresh = BatchProcessor(chain)._assembly._turnstiles_for(None)
+    fresh = BatchProcessor(chain)._builder._limiters_for(None)
     assert repr(fresh) == name
     assert not list(fresh)
 

@@ -15,10 +15,10 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, RetryPolicy
-from cottonpalm.faults import ConfigError, RunStopped
-from cottonpalm.model import ErrorRecord, Kind
-from cottonpalm.sameness import digest
-from cottonpalm.source import Broken
+from cottonpalm.chain.cache_key import digest
+from cottonpalm.engine.input.reader import Broken
+from cottonpalm.errors import ConfigError, RunStopped
+from cottonpalm.types import ErrorRecord, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,11 +10,12 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor, Budget, RunStopped
-from cottonpalm.assembly import ledger_of
-from cottonpalm.model import PICO, BudgetShare, CostSpike, Event
-from cottonpalm.pure.alarms import Shares, Spikes
+from cottonpalm.engine.shared import ledger_of
+from cottonpalm.events import BudgetShare, CostSpike, Event
+from cottonpalm.request.money.rules.alarms import Shares, Spikes
 from cottonpalm.stores import open_store
 from cottonpalm.testing import virtual_run
+from cottonpalm.types import PICO
 from tests.request.kit import openai, openai_sync
 from tests.support import replies
 from tests.support.loopback import Loopback

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from cottonpalm.model import PICO
-from cottonpalm.request.spending import Spending
+from cottonpalm.request.money.spending import Spending
 from cottonpalm.stores import open_store
+from cottonpalm.types import PICO
 from tests.engine.spends import spend
 from tests.support import replies
 from tests.support.loopback import ROOT, Loopback

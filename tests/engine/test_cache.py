@@ -18,7 +18,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Cache, ConfigError, RetryPolicy
-from cottonpalm.model import CacheHit
+from cottonpalm.events import CacheHit
 from cottonpalm.testing import ScriptedChain, virtual_run
 from tests.engine.helpers import Probe, Watch, aread
 from tests.support.loopback import Loopback

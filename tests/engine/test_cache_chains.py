@@ -18,9 +18,8 @@ from langchain_core.runnables import (
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Cache
-from cottonpalm.fingerprint import describe
-from cottonpalm.lasting import Untold
-from cottonpalm.lasting import digest as lasting_digest
+from cottonpalm.chain.cache_key import Untold, lasting_digest
+from cottonpalm.chain.fingerprint import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

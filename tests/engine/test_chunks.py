@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cottonpalm import BatchProcessor, Cache, ConfigError
-from cottonpalm.model import ChunkFinished, RowFinished, RowStarted
+from cottonpalm.events import ChunkFinished, RowFinished, RowStarted
 from cottonpalm.testing import virtual_run
 from tests.engine.helpers import Probe, Watch, aread
 

@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
-from cottonpalm.assembly import ledger_of
+from cottonpalm.engine.shared import ledger_of
 from cottonpalm.stores import MemoryStore
 from cottonpalm.testing import virtual_run
 from tests.engine.cancels import closed_run, left_behind
@@ -44,7 +44,7 @@ def text(server: Loopback) -> Any:
 
 def holds(processor: BatchProcessor) -> tuple[int, int]:
     """Permits in flight, and requests in line."""
-    many = [one for some in processor._assembly._turnstiles.values() for one in some]
+    many = [one for some in processor._builder._limiters.values() for one in some]
     return sum(one.in_flight for one in many), sum(one.waiting for one in many)
 
 

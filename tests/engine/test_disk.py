@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cottonpalm import BatchProcessor, RunStopped, StoreError
-from cottonpalm.stores.sqlite import SqliteStore
+from cottonpalm.stores.sqlite.store import SqliteStore
 from tests.engine.helpers import Probe, read
 from tests.support.loopback import ROOT
 

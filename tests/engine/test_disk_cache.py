@@ -21,8 +21,8 @@ from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
 
 from cottonpalm import BatchProcessor, Cache, RetryPolicy, StoreError
-from cottonpalm.assembly import memory_of
-from cottonpalm.model import CacheHit
+from cottonpalm.engine.shared import memory_of
+from cottonpalm.events import CacheHit
 from cottonpalm.testing import ScriptedChain
 from tests.engine.helpers import Watch
 from tests.engine.sharing import chain_of

@@ -13,10 +13,10 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, RetryPolicy, RunStopped
-from cottonpalm.assembly import ledger_of
-from cottonpalm.model import PICO, Outcome, Usage
-from cottonpalm.pure.prices import PriceBook
+from cottonpalm.engine.shared import ledger_of
+from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.stores import open_store
+from cottonpalm.types import PICO, Outcome, Usage
 from tests.engine.trouble import REJECTED, TRIES, Trouble, script_of, troubles
 from tests.support.loopback import Loopback
 

@@ -13,8 +13,9 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import BatchProcessor, sync
-from cottonpalm.request import loops
+from cottonpalm import BatchProcessor
+from cottonpalm.request.transport import client_loops
+from cottonpalm.runtime import bridge
 from tests.support.loopback import Loopback
 
 pytestmark = pytest.mark.core
@@ -35,8 +36,8 @@ def chain(server: Loopback, kind: str) -> Any:
 
 def twins_left() -> list[Any]:
     """Twins of clients that are kept for loops other than the bridge's, which last."""
-    lasting = {id(found.loop) for found in sync._bridges.values()}
-    return [twins for loop, twins in loops._twins.items() if loop not in lasting]
+    lasting = {id(found.loop) for found in bridge._bridges.values()}
+    return [twins for loop, twins in client_loops._twins.items() if loop not in lasting]
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
@@ -62,7 +63,7 @@ def test_a_client_that_this_loop_used_before_we_saw_it_stays_in_use() -> None:
         plain = chain(server, "openai")
         await plain.ainvoke({"x": "first"})
         assert await BatchProcessor(plain, concurrency=1).abatch(ROWS) == RIGHT
-        assert not loops._twins.get(id(asyncio.get_running_loop()))
+        assert not client_loops._twins.get(id(asyncio.get_running_loop()))
 
     with Loopback() as server:
         asyncio.run(main())

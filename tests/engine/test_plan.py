@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Cache, ConfigError, StoreError
-from cottonpalm.pure.forecast import Range
+from cottonpalm.planning.estimate import Range
 from tests.support.loopback import Loopback
 from tests.support.replies import Reply, Request
 

@@ -11,8 +11,8 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Limits, RetryPolicy
-from cottonpalm.model import RowStarted
-from cottonpalm.pure.ordering import AGE_S
+from cottonpalm.events import RowStarted
+from cottonpalm.runtime.priority import AGE_S
 from cottonpalm.testing import FlakyTransport, virtual_run
 from tests.engine.helpers import Probe
 

@@ -16,14 +16,15 @@ from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits, RunStopped
 from cottonpalm import clock as clocks
-from cottonpalm.model import EndpointRests, Kind
+from cottonpalm.events import EndpointRests
 from cottonpalm.testing import FlakyTransport, Flaw, ScriptedChain, cancel_at, virtual_run
+from cottonpalm.types import Kind
 from tests.engine.helpers import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cottonpalm.model import Outcome
+    from cottonpalm.types import Outcome
 
 pytestmark = pytest.mark.core
 
@@ -376,5 +377,5 @@ def test_a_cancel_at_any_moment_leaves_no_row_permit_or_place_behind(seed: int) 
         counts = [(one.rows, one.waiting, one.on_wire, one.coming) for one in team.endpoints]
         assert counts == [(0, 0, 0, 0)] * 2
         assert not team.in_line
-    turnstiles = [one for made in limits._made.values() for one in made]
-    assert all(one.in_flight == one.waiting == 0 for one in turnstiles)
+    limiters = [one for made in limits._made.values() for one in made]
+    assert all(one.in_flight == one.waiting == 0 for one in limiters)

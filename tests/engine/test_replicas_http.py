@@ -92,7 +92,7 @@ def test_two_keys_on_one_server_are_two_endpoints(server: Loopback) -> None:
     limits = Limits()
     processor = BatchProcessor(chains[0], replicas=chains[1:], limits=limits)
     assert processor.batch(rows(60)) == answers(60)
-    assert repr(limits).count("<Turnstile 127.0.0.1") == 2
+    assert repr(limits).count("<Limiter 127.0.0.1") == 2
     assert "sk-" not in repr(limits)
 
 

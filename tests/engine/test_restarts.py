@@ -15,8 +15,8 @@ from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import RESTARTED, BatchProcessor, Budget, Cache, RetryPolicy, StreamingBatchProcessor
-from cottonpalm.assembly import ledger_of
-from cottonpalm.model import RowFinished, RowRestarted
+from cottonpalm.engine.shared import ledger_of
+from cottonpalm.events import RowFinished, RowRestarted
 from cottonpalm.testing import virtual_run
 from tests.engine.helpers import Watch
 from tests.support.loopback import Loopback

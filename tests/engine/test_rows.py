@@ -10,9 +10,10 @@ import pytest
 from langchain_core.runnables import RunnablePassthrough
 
 from cottonpalm import BatchProcessor, Cache, ConfigError, RetryPolicy, RowTimeout, RunStopped
-from cottonpalm.model import ErrorRecord, Kind, RowFinished, RowStarted, RunEnded, RunStarted
-from cottonpalm.source import Broken
+from cottonpalm.engine.input.reader import Broken
+from cottonpalm.events import RowFinished, RowStarted, RunEnded, RunStarted
 from cottonpalm.testing import virtual_run
+from cottonpalm.types import ErrorRecord, Kind
 from tests.engine.helpers import Probe, Watch
 
 if TYPE_CHECKING:

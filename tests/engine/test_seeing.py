@@ -11,7 +11,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Limits, RateLimit, clock
-from cottonpalm.model import Binding, LimitChanged
+from cottonpalm.events import Binding, LimitChanged
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 from tests.engine.helpers import Watch
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.observers.report import Report
-    from cottonpalm.tally import Stats
+    from cottonpalm.stats import Stats
 
 pytestmark = pytest.mark.core
 MODEL = "api.openai.com/gpt-4o-mini"

@@ -17,7 +17,7 @@ from tests.engine.helpers import Probe, aread, read
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cottonpalm.model import Outcome
+    from cottonpalm.types import Outcome
 
 pytestmark = pytest.mark.core
 Eventually = Callable[[Callable[[], object]], None]

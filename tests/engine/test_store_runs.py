@@ -21,9 +21,10 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
 from cottonpalm import BatchProcessor, ChainChanged, ConfigError, RetryPolicy, RunBusy, RunStopped
-from cottonpalm.model import Kind, RowFinished
+from cottonpalm.events import RowFinished
 from cottonpalm.stores import open_store
-from cottonpalm.stores.codec import unpack
+from cottonpalm.stores.codec.records import unpack
+from cottonpalm.types import Kind
 from tests.engine.helpers import Probe, aread, read
 from tests.engine.killed import rows as texts
 from tests.support.loopback import ROOT, Loopback
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cottonpalm.model import Event, Outcome
+    from cottonpalm.events import Event
+    from cottonpalm.types import Outcome
 
 pytestmark = pytest.mark.core
 ONE_TRY = RetryPolicy(transient_tries=1, base_s=0.001)

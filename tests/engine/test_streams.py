@@ -16,7 +16,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, RetryPolicy, RunStopped
-from cottonpalm.assembly import ledger_of
+from cottonpalm.engine.shared import ledger_of
 from cottonpalm.testing import virtual_run
 from tests.engine.helpers import aread, read
 from tests.support.loopback import Loopback
@@ -54,8 +54,8 @@ async def texts_of(processor: BatchProcessor, inputs: Any, **more: Any) -> dict[
 
 
 def idle(processor: BatchProcessor) -> bool:
-    turnstiles = [one for many in processor._assembly._turnstiles.values() for one in many]
-    return all(turnstile.in_flight == turnstile.waiting == 0 for turnstile in turnstiles)
+    limiters = [one for many in processor._builder._limiters.values() for one in many]
+    return all(limiter.in_flight == limiter.waiting == 0 for limiter in limiters)
 
 
 class Speaks(Runnable[int, str]):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.sync import Call, bridge
+from cottonpalm.runtime.bridge import Call, bridge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -258,7 +258,7 @@ def test_an_executor_of_the_callers_own_is_used() -> None:
 
 PRELUDE = """
 import asyncio, atexit, os, sys, threading, time
-from cottonpalm.sync import bridge
+from cottonpalm.runtime.bridge import bridge
 
 async def double(n):
     await asyncio.sleep(0)
@@ -346,7 +346,7 @@ def test_a_fork_while_another_thread_makes_a_bridge_leaves_the_child_able_to_wor
     program: Callable[[str], subprocess.Popen[str]],
 ) -> None:
     ended = program("""
-        from cottonpalm import sync
+        from cottonpalm.runtime import bridge as sync
         with sync._lock:    # as it is while a bridge is being made
             child = os.fork()
             if not child:
@@ -361,15 +361,15 @@ def test_a_child_forked_in_the_middle_of_a_run_does_not_wait_for_its_parents_req
 ) -> None:
     ended = program("""
         from cottonpalm import AdaptiveConcurrency
-        from cottonpalm.request.turnstiles import Turnstiles
-        turnstiles = Turnstiles(AdaptiveConcurrency(1, 1, 1))
-        learnt = turnstiles.of("idle")
-        turnstiles.of("busy").acquire()
+        from cottonpalm.request.limiter.limiters import Limiters
+        limiters = Limiters(AdaptiveConcurrency(1, 1, 1))
+        learnt = limiters.of("idle")
+        limiters.of("busy").acquire()
         child = os.fork()
         if not child:
-            os._exit(2 * (turnstiles.of("busy").try_acquire() is not None) + (turnstiles.of("idle") is learnt))
+            os._exit(2 * (limiters.of("busy").try_acquire() is not None) + (limiters.of("idle") is learnt))
         say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        say(turnstiles.of("busy").in_flight)
+        say(limiters.of("busy").in_flight)
     """)
     assert _end(ended) == ["3", "1"]
 

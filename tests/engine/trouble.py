@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from cottonpalm.model import Kind
+from cottonpalm.types import Kind
 from tests.support.replies import (
     Reply,
     Request,

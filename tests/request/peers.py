@@ -1,21 +1,21 @@
-"""Several processes in one: each with a turnstile of its own, sharing through one store's file."""
+"""Several processes in one: each with a limiter of its own, sharing through one store's file."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cottonpalm.model import Verdict
-from cottonpalm.pure.limits import Concurrency
-from cottonpalm.request.leased import Leased
-from cottonpalm.request.turnstile import Turnstile
-from cottonpalm.stores.database import let_go, prepare
-from cottonpalm.stores.shares import Shares
+from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.sharing import Leased
+from cottonpalm.stores.sqlite.database import let_go, prepare
+from cottonpalm.stores.sqlite.shares import Shares
+from cottonpalm.types import Verdict
 
 if TYPE_CHECKING:
     import asyncio
     from pathlib import Path
 
-    from cottonpalm.request.turnstile import Permit
+    from cottonpalm.request.limiter.limiter import Permit
     from tests.request.stage import Stage
 
 KEY = b"host/model and whose"
@@ -38,8 +38,8 @@ class Peer:
     ) -> None:
         self.stage = stage
         ceilings = [] if per_minute is None else [("requests", per_minute)]
-        self.turnstile = Turnstile("host/model#account", limit or Concurrency(50, 1, 50), ceilings)  # type: ignore[arg-type]
-        self.leased = Leased(self.turnstile, key, most, [run])
+        self.limiter = Limiter("host/model#account", limit or Concurrency(50, 1, 50), ceilings)  # type: ignore[arg-type]
+        self.leased = Leased(self.limiter, key, most, [run])
         if joins:
             prepare(path, busy_s=5)
         self.shares = Shares(path)
@@ -52,7 +52,7 @@ class Peer:
     def come(self, count: int = 1) -> None:
         """So many requests get in line."""
         for _ in range(count):
-            self.line.append(self.stage.start(self.turnstile.aacquire()))
+            self.line.append(self.stage.start(self.limiter.aacquire()))
 
     def see(self) -> int:
         """How many were let go since the last look."""
@@ -63,7 +63,7 @@ class Peer:
 
     def give_back(self, verdict: Verdict = Verdict.SUCCESS) -> None:
         """The oldest request is answered."""
-        self.stage.call(self.turnstile.release, self.held.pop(0), verdict)
+        self.stage.call(self.limiter.release, self.held.pop(0), verdict)
 
     def go_idle(self) -> None:
         """Nobody waits any more, and all is answered."""

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.output_parsers import StrOutputParser
 
-from cottonpalm.model import Usage
 from cottonpalm.providers import CutAnswer, FilteredAnswer
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
+from cottonpalm.types import Usage
 from tests.request.forms import Label
 from tests.request.kit import a_run, anthropic, one, openai
 from tests.support import replies

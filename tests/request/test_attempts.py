@@ -10,12 +10,13 @@ import pytest
 
 from cottonpalm import clock
 from cottonpalm.config import RetryPolicy
-from cottonpalm.model import Kind, Paused
+from cottonpalm.events import Paused
 from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, SignatureExpired
-from cottonpalm.request.account import RowAccount
+from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call, recognise
 from cottonpalm.request.attempts import Done, Reply, attempts
-from cottonpalm.request.shapes import SIGNATURE_LIFE_S, Call, recognise
-from cottonpalm.request.waiting import RowClosed
+from cottonpalm.request.row_account import RowAccount
+from cottonpalm.runtime.wait_queue import RowClosed
+from cottonpalm.types import Kind
 from tests.request.kit import a_run, in_flight
 
 pytestmark = pytest.mark.core
@@ -62,7 +63,7 @@ class Hand:
 
     def _do(self, step: str, value: Any) -> Any:
         if step == "permit":
-            return self.row.run.turnstile(value[0]).force()
+            return self.row.run.limiter(value[0]).force()
         if step == "money":
             granted = self.row.run.ledger.try_grant(value, 0, self.row.run.spending)
             return granted if isinstance(granted, int) else 0
@@ -71,8 +72,8 @@ class Hand:
         return self.replies.pop(0) if step == "send" else None
 
     @property
-    def turnstile(self) -> Any:
-        return self.row.run.turnstile(self.call.key)
+    def limiter(self) -> Any:
+        return self.row.run.limiter(self.call.key)
 
 
 def a_hand(*replies: Reply, call: Call | None = None, **settings: Any) -> Hand:
@@ -84,7 +85,7 @@ def test_a_good_answer_takes_one_permit_and_one_send() -> None:
     hand = a_hand(reply)
     assert hand.run().raw is reply.raw
     assert hand.steps == ["permit", "send"]
-    assert hand.turnstile.accepted == 1
+    assert hand.limiter.accepted == 1
     assert in_flight(hand.row.run) == 0
 
 
@@ -99,7 +100,7 @@ def test_a_throttle_goes_back_to_its_permit_and_pauses_the_whole_key() -> None:
     hand = a_hand(answer(429, {}, retry_after="3600"), answer(), emit=events.append)
     hand.run()
     assert hand.steps == ["permit", "send", "permit", "send"]
-    assert hand.turnstile.paused_until - clock.now() > 3590
+    assert hand.limiter.paused_until - clock.now() > 3590
     pauses = [event.seconds for event in events if isinstance(event, Paused)]
     assert len(pauses) == 1
     assert 3600 <= pauses[0] <= 3601.25, "never undercut, a little spread"
@@ -109,21 +110,21 @@ def test_a_throttle_without_a_hint_backs_off_with_jitter() -> None:
     hand = a_hand(answer(429, {}), answer(), retry=RetryPolicy(base_s=100.0, cap_s=100.0))
     hand.row.run.rng = random.Random(1)
     hand.run()
-    assert 0 < hand.turnstile.paused_until - clock.now() <= 100
+    assert 0 < hand.limiter.paused_until - clock.now() <= 100
 
 
 def test_the_first_rejections_pause_nobody_while_others_may_have_been_accepted() -> None:
     hand = a_hand(answer(429, {}), answer(), retry=RetryPolicy(base_s=100.0, cap_s=100.0))
     hand.row.run.rng = random.Random(1)
-    hand.turnstile.force()  # under way, and not rejected so far
+    hand.limiter.force()  # under way, and not rejected so far
     hand.run()
-    assert hand.turnstile.paused_until <= clock.now()
+    assert hand.limiter.paused_until <= clock.now()
 
 
 def test_a_hint_on_a_transient_failure_is_never_undercut() -> None:
     hand = a_hand(answer(503, {"error": {"message": "x"}}), answer())
     hand.generator.send(None)
-    hand.generator.send(hand.turnstile.force())
+    hand.generator.send(hand.limiter.force())
     step, seconds = hand.generator.send(answer(500, {}, retry_after="120"))
     assert step == "sleep"
     assert 120 <= seconds <= 121.25
@@ -139,7 +140,7 @@ def test_throttles_end_only_where_the_same_key_accepts_others() -> None:
     original = crowded._do
 
     def others_pass(step: str, value: Any) -> Any:
-        crowded.turnstile.accepted += step == "permit"
+        crowded.limiter.accepted += step == "permit"
         return original(step, value)
 
     crowded._do = others_pass  # type: ignore[method-assign]
@@ -155,7 +156,7 @@ def test_the_last_request_of_a_run_ends_too_though_it_is_always_rejected() -> No
     original = alone._do
 
     def others_pass_once(step: str, value: Any) -> Any:
-        alone.turnstile.accepted += step == "send" and alone.steps.count("send") == 2
+        alone.limiter.accepted += step == "send" and alone.steps.count("send") == 2
         return original(step, value)
 
     alone._do = others_pass_once  # type: ignore[method-assign]
@@ -200,7 +201,7 @@ def test_a_closed_row_is_refused_at_once_and_between_tries() -> None:
         hand.run()
     late = a_hand(answer(500, {}), answer())
     late.generator.send(None)
-    late.generator.send(late.turnstile.force())
+    late.generator.send(late.limiter.force())
     late.generator.send(answer(500, {}))  # it sleeps
     late.row.close()
     with pytest.raises(RowClosed):
@@ -217,7 +218,7 @@ def test_a_request_cancelled_at_any_step_leaves_nothing_held(at: str) -> None:
     hand.generator.close()
     assert in_flight(hand.row.run) == 0
     assert hand.row._open == 0
-    assert hand.turnstile.accepted == 0
+    assert hand.limiter.accepted == 0
 
 
 def test_an_error_under_a_good_status_is_judged_by_its_code() -> None:
@@ -231,7 +232,7 @@ def test_a_body_that_stays_broken_is_raised_as_transient() -> None:
     hand = a_hand(answer(200, {"choices": []}), retry=RetryPolicy(transient_tries=1))
     with pytest.raises(BrokenAnswer):
         hand.run()
-    assert hand.turnstile.accepted == 0
+    assert hand.limiter.accepted == 0
 
 
 def test_cut_and_filtered_answers_are_raised_once_and_not_remembered() -> None:

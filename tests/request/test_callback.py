@@ -11,15 +11,15 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from cottonpalm.model import PICO, Fault, Usage
-from cottonpalm.pure.prices import PriceBook
-from cottonpalm.request.callback import handler, usage_of
-from cottonpalm.request.ledger import Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.request.transport.callback import handler, usage_of
+from cottonpalm.types import PICO, Fault, Usage
 from tests.request.kit import a_run, all_rows, all_rows_sync, in_flight, one, openai
 from tests.support.loopback import Loopback
 
 if TYPE_CHECKING:
-    from cottonpalm.request.account import RunAccount
+    from cottonpalm.request.run_account import RunAccount
 
 pytestmark = pytest.mark.core
 
@@ -158,7 +158,7 @@ def test_a_throttle_teaches_the_turnstile() -> None:
 
     run = asyncio.run(main())
     assert in_flight(run) == 0
-    assert run.turnstile("own/own-1").generation == 4
+    assert run.limiter("own/own-1").generation == 4
 
 
 def test_its_money_is_counted_and_the_run_stops_when_it_is_spent() -> None:

@@ -1,4 +1,4 @@
-"""`rate_limit=`: what the turnstile never lets through, whoever asks, and what bad values get."""
+"""`rate_limit=`: what the limiter never lets through, whoever asks, and what bad values get."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import pytest
 
 from cottonpalm import BatchProcessor, RateLimit
 from cottonpalm.config import AdaptiveConcurrency
-from cottonpalm.faults import ConfigError
-from cottonpalm.model import Usage, Verdict
-from cottonpalm.request.turnstiles import Turnstiles
+from cottonpalm.errors import ConfigError
+from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.testing import ScriptedChain
+from cottonpalm.types import Usage, Verdict
 from tests.request.stage import Stage
 
 if TYPE_CHECKING:
-    from cottonpalm.request.turnstile import Turnstile
+    from cottonpalm.request.limiter.limiter import Limiter
 
 pytestmark = pytest.mark.core
 
 
-def busy(stage: Stage, turnstile: Turnstile, seconds: int, ask: int, used: int) -> list[float]:
+def busy(stage: Stage, limiter: Limiter, seconds: int, ask: int, used: int) -> list[float]:
     """Send whenever it is allowed, each answered a second later; the moments of sending."""
     sent: list[float] = []
     open_: list = []
     for _ in range(seconds * 4):
-        while (permit := turnstile.try_acquire(ask=ask)) is not None:
+        while (permit := limiter.try_acquire(ask=ask)) is not None:
             sent.append(stage.loop.now_s)
             open_.append((stage.loop.now_s + 1, permit))
         stage.loop.now_s += 0.25
         while open_ and open_[0][0] <= stage.loop.now_s:
-            turnstile.release(open_.pop(0)[1], Verdict.SUCCESS, usage=Usage(used, 0))
+            limiter.release(open_.pop(0)[1], Verdict.SUCCESS, usage=Usage(used, 0))
     return sent
 
 
@@ -40,35 +40,35 @@ def most_in_a_minute(sent: list[float]) -> int:
 
 def test_never_more_requests_are_sent_in_any_minute() -> None:
     with Stage() as stage:
-        turnstile = Turnstiles(AdaptiveConcurrency(), RateLimit(requests_per_minute=90)).of("k")
-        sent = busy(stage, turnstile, 300, 10, 10)
+        limiter = Limiters(AdaptiveConcurrency(), RateLimit(requests_per_minute=90)).of("k")
+        sent = busy(stage, limiter, 300, 10, 10)
     assert most_in_a_minute(sent) <= 90
     assert len(sent) >= 5 * 85
 
 
 def test_never_more_tokens_are_used_in_any_minute_and_what_was_not_used_is_not_lost() -> None:
     with Stage() as stage:
-        turnstile = Turnstiles(AdaptiveConcurrency(), RateLimit(tokens_per_minute=10_000)).of("k")
-        sent = busy(stage, turnstile, 300, ask=200, used=100)
+        limiter = Limiters(AdaptiveConcurrency(), RateLimit(tokens_per_minute=10_000)).of("k")
+        sent = busy(stage, limiter, 300, ask=200, used=100)
     assert most_in_a_minute(sent) * 100 <= 10_000
     assert len(sent) * 100 >= 0.9 * 5 * 10_000
 
 
 def test_a_request_above_the_whole_ceiling_goes_alone() -> None:
     with Stage() as stage:
-        turnstile = Turnstiles(AdaptiveConcurrency(), RateLimit(tokens_per_minute=100)).of("k")
-        assert turnstile.try_acquire(ask=5_000) is not None
-        assert turnstile.try_acquire(ask=1) is None
+        limiter = Limiters(AdaptiveConcurrency(), RateLimit(tokens_per_minute=100)).of("k")
+        assert limiter.try_acquire(ask=5_000) is not None
+        assert limiter.try_acquire(ask=1) is None
         stage.loop.now_s += 60
-        assert turnstile.try_acquire(ask=1) is not None
+        assert limiter.try_acquire(ask=1) is not None
 
 
 def test_who_waits_for_the_ceiling_goes_when_its_minute_is_over() -> None:
     with Stage() as stage:
-        turnstile = Turnstiles(AdaptiveConcurrency(), RateLimit(requests_per_minute=2)).of("k")
-        tasks = [stage.start(turnstile.aacquire()) for _ in range(4)]
+        limiter = Limiters(AdaptiveConcurrency(), RateLimit(requests_per_minute=2)).of("k")
+        tasks = [stage.start(limiter.aacquire()) for _ in range(4)]
         for task in tasks[:2]:
-            stage.call(turnstile.release, task.result(), Verdict.SUCCESS)
+            stage.call(limiter.release, task.result(), Verdict.SUCCESS)
         stage.advance(59)
         assert [task.done() for task in tasks] == [True, True, False, False]
         stage.advance(1.01)

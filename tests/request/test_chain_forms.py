@@ -1,4 +1,4 @@
-"""Whatever form a chain has, each of its model requests passes the turnstile, and nothing of the user's is changed."""
+"""Whatever form a chain has, each of its model requests passes the limiter, and nothing of the user's is changed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check(form: Form, server: Loopback, run: Any, results: list[tuple[Any, Any]]
     failed = [result for result, _ in results if isinstance(result, Exception)]
     assert not failed, failed[0]
     assert server.requests == ROWS * form.per_row
-    assert sum(row.attempts for _, row in results) == server.requests, "a request did not pass the turnstile"
+    assert sum(row.attempts for _, row in results) == server.requests, "a request did not pass the limiter"
     assert server.peak <= LIMIT
     assert in_flight(run) == 0
     if form.plain:

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from langchain_core.exceptions import ContextOverflowError, ModelRefusalError, OutputParserException
 from pydantic import BaseModel, ValidationError
 
-from cottonpalm.faults import RowFailed
-from cottonpalm.model import ErrorRecord, Kind
+from cottonpalm.errors import RowFailed
 from cottonpalm.providers import (
     BrokenAnswer,
     BudgetReached,
@@ -29,8 +28,9 @@ from cottonpalm.providers import (
     classify,
     dressed,
 )
-from cottonpalm.providers.judge import judge_status, never_sent
+from cottonpalm.providers.classify import judge_status, never_sent
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT
+from cottonpalm.types import ErrorRecord, Kind
 
 pytestmark = pytest.mark.core
 S, T, D, F, H, R = Kind.STOP_RUN, Kind.TRANSIENT, Kind.DEGRADE, Kind.FAIL_ROW, Kind.THROTTLE, Kind.REASK

@@ -14,9 +14,9 @@ from langchain.agents import create_agent
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 
-from cottonpalm import sync
-from cottonpalm.request.account import ROW, RowAccount
-from cottonpalm.request.waiting import RowClosed
+from cottonpalm.request.row_account import ROW, RowAccount
+from cottonpalm.runtime import bridge as sync
+from cottonpalm.runtime.wait_queue import RowClosed
 from tests.request.kit import a_run, all_rows, all_rows_sync, in_flight, one, one_sync, openai, openai_sync
 from tests.support.loopback import Loopback
 from tests.support.replies import held, ok
@@ -161,7 +161,7 @@ def test_a_blocking_call_inside_an_async_step_takes_its_permit_by_force(
                 assert [row.attempts for _, row in results] == [2] * 6
                 assert server.peak <= 2, "one above the limit for one blocked loop"
                 assert in_flight(run) == 0
-                assert sum(turnstile.forced for turnstile in run.turnstiles) > 0
+                assert sum(limiter.forced for limiter in run.limiters) > 0
 
     asyncio.run(main())
     assert sum("use ainvoke()" in record.message for record in caplog.records) == 1

@@ -13,9 +13,10 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm.config import RetryPolicy
-from cottonpalm.model import Event, Fault, Kind, RequestFinished
+from cottonpalm.events import Event, RequestFinished
 from cottonpalm.providers import BrokenAnswer, classify
-from cottonpalm.request.account import ROW, RowAccount
+from cottonpalm.request.row_account import ROW, RowAccount
+from cottonpalm.types import Fault, Kind
 from tests.request.kit import MODEL, a_run, anthropic, in_flight, one, one_sync, openai, openai_sync
 from tests.support import replies
 from tests.support.loopback import Loopback

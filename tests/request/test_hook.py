@@ -15,8 +15,8 @@ import httpx
 import httpx2
 import pytest
 
-from cottonpalm.request import hook
-from cottonpalm.request.account import ROW, RowAccount
+from cottonpalm.request.row_account import ROW, RowAccount
+from cottonpalm.request.transport import hook
 from tests.request.kit import a_run, in_flight, one, openai
 from tests.support.loopback import Loopback
 from tests.support.replies import fails
@@ -163,7 +163,7 @@ def test_importing_patches_nothing_and_installing_twice_patches_once() -> None:
     code = """
 import httpx, httpx2, threading
 before = [httpx.Client.send, httpx.AsyncClient.send, httpx2.Client.send, httpx2.AsyncClient.send]
-from cottonpalm.request import hook
+from cottonpalm.request.transport import hook
 sends = lambda: [httpx.Client.send, httpx.AsyncClient.send, httpx2.Client.send, httpx2.AsyncClient.send]
 assert sends() == before and not hook.reaches()
 threads = [threading.Thread(target=hook.install) for _ in range(2)]
@@ -180,7 +180,7 @@ def test_the_environment_can_switch_the_hook_off() -> None:
     code = """
 import httpx
 before = httpx.Client.send
-from cottonpalm.request import hook
+from cottonpalm.request.transport import hook
 hook.install()
 assert httpx.Client.send is before and not hook.reaches()
 print("ok")
@@ -191,7 +191,7 @@ print("ok")
 def test_httpx2_is_patched_also_when_it_is_imported_later() -> None:
     code = """
 import sys
-from cottonpalm.request import hook
+from cottonpalm.request.transport import hook
 hook.install()
 import httpx2
 assert hasattr(httpx2.Client.send, "__wrapped__") and hook.reaches()
@@ -270,7 +270,7 @@ def test_an_old_send_put_back_is_noticed(http: ModuleType, monkeypatch: pytest.M
 @LIBRARIES
 def test_a_hook_met_twice_acts_once(http: ModuleType, row: RowAccount) -> None:
     """A transport that itself uses a client would else take a second permit, and hang at a limit of one."""
-    row.run.turnstiles = a_run(1).turnstiles
+    row.run.limiters = a_run(1).limiters
 
     def forwarded(request: Any) -> Any:
         with client(http) as inner:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm import clock
-from cottonpalm.pure.pacing import BURST_S, HOUR_S, STEP_S, Hour
-from cottonpalm.request.ledger import Ask, Grant, Ledger, Limits
-from cottonpalm.request.spending import Spending
+from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.rules.grants import Ask, Grant
+from cottonpalm.request.money.rules.hour import BURST_S, HOUR_S, STEP_S, Hour
+from cottonpalm.request.money.spending import Spending
 from cottonpalm.stores import open_store
 from cottonpalm.testing import virtual_run
 
@@ -70,7 +71,7 @@ def dearest_hour(spent: list[tuple[float, int]]) -> int:
 
 
 def test_waiting_spends_evenly_for_days_and_no_hour_passes_its_budget() -> None:
-    ledger = Ledger(Limits(per_hour=LIMIT, wait=True))
+    ledger = Ledger(Amounts(per_hour=LIMIT, wait=True))
     spent = virtual_run(_rows(ledger, 30 * HOUR_S, cost=40_000, bound=80_000, at_once=12))
     assert dearest_hour(spent) <= LIMIT
     total = sum(pico for _, pico in spent)
@@ -82,7 +83,7 @@ def test_waiting_spends_evenly_for_days_and_no_hour_passes_its_budget() -> None:
 
 
 def test_stopping_spends_the_hours_money_at_once_and_stops() -> None:
-    ledger = Ledger(Limits(per_hour=LIMIT))
+    ledger = Ledger(Amounts(per_hour=LIMIT))
 
     async def main() -> float:
         spent = await _rows(ledger, 24 * HOUR_S, cost=20_000, bound=40_000, at_once=30)
@@ -95,25 +96,25 @@ def test_stopping_spends_the_hours_money_at_once_and_stops() -> None:
 
 def test_a_request_dearer_than_the_hours_budget_is_refused_not_waited_for() -> None:
     async def main() -> int:
-        return await Ledger(Limits(per_hour=100, wait=True)).agrant(101)
+        return await Ledger(Amounts(per_hour=100, wait=True)).agrant(101)
 
     assert virtual_run(main()) == 0
 
 
 def test_a_total_stops_also_while_the_hour_would_wait() -> None:
-    ledger = Ledger(Limits(total=LIMIT // 2, per_hour=LIMIT, wait=True))
+    ledger = Ledger(Amounts(total=LIMIT // 2, per_hour=LIMIT, wait=True))
     spent = virtual_run(_rows(ledger, 24 * HOUR_S, cost=20_000, bound=40_000, at_once=5))
     assert LIMIT // 2 - 40_000 < sum(pico for _, pico in spent) <= LIMIT // 2
 
 
 def test_raising_the_hours_budget_wakes_who_waits_for_it() -> None:
     async def main() -> float:
-        ledger = Ledger(Limits(per_hour=1000, wait=True))
+        ledger = Ledger(Amounts(per_hour=1000, wait=True))
         ledger.settle(await ledger.agrant(900), 900)
         waits = asyncio.create_task(ledger.agrant(900))
         await asyncio.sleep(60)
         assert not waits.done()
-        ledger.limits = Limits(per_hour=10**6, wait=True)
+        ledger.limits = Amounts(per_hour=10**6, wait=True)
         assert await waits == 900
         return clock.now()
 
@@ -121,7 +122,7 @@ def test_raising_the_hours_budget_wakes_who_waits_for_it() -> None:
 
 
 def test_threads_wait_for_the_hour_too() -> None:
-    ledger = Ledger(Limits(per_hour=1000, wait=True))
+    ledger = Ledger(Amounts(per_hour=1000, wait=True))
     ledger.settle(ledger.grant(1000), 16)  # just ahead of an even pace of one minute
     assert ledger.grant(984) == 984
 
@@ -131,7 +132,7 @@ def test_an_hours_spending_is_kept_over_a_restart(tmp_path: Path) -> None:
         store = open_store(tmp_path / "hours.db")
         run = store.open_run("night", None)
         account = Spending(run, timed=True)
-        ledger = Ledger(Limits(per_hour=LIMIT))
+        ledger = Ledger(Amounts(per_hour=LIMIT))
         ledger.attach(account)
         spent: list[tuple[float, int]] = []
         try:
@@ -168,7 +169,7 @@ def test_a_wait_too_short_for_the_clock_ends_all_the_same() -> None:
 
     async def main() -> int:
         await asyncio.sleep(10**6)  # from here on the clock knows no picoseconds
-        ledger = Ledger(Limits(per_hour=per_hour, wait=True))
+        ledger = Ledger(Amounts(per_hour=per_hour, wait=True))
         amount = await ledger.agrant(per_hour // 60 + 1)
         ledger.settle(amount, amount)  # one pico-dollar ahead of the pace
         return await ledger.agrant(1)
@@ -178,7 +179,7 @@ def test_a_wait_too_short_for_the_clock_ends_all_the_same() -> None:
 
 def test_who_comes_later_leaves_the_wait_of_the_first_in_line_as_it_is() -> None:
     async def main() -> None:
-        ledger = Ledger(Limits(per_hour=LIMIT, wait=True))
+        ledger = Ledger(Amounts(per_hour=LIMIT, wait=True))
         amount = await ledger.agrant(LIMIT // 2)
         ledger.settle(amount, amount)
         await asyncio.sleep(HOUR_S / 2 + 10)  # an even pace has caught up

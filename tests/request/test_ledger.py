@@ -12,8 +12,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cottonpalm import closed
-from cottonpalm.request.ledger import Grant, Ledger, Limits, RowClosed, Waiter
+from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.rules.grants import Grant
+from cottonpalm.runtime import loop_shutdown
+from cottonpalm.runtime.wait_queue import RowClosed, Waiter
 from tests.request.stage import Stage, restless  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
@@ -86,10 +88,10 @@ def test_raising_the_ceiling_wakes_waiters_and_lowering_it_stops_them(stage: Sta
     ledger = Ledger(100)
     ledger.try_grant(100)
     one, two = stage.start(ledger.agrant(50)), stage.start(ledger.agrant(50))
-    ledger.limits = Limits(150)
+    ledger.limits = Amounts(150)
     stage.settle()
     assert (one.result(), two.done()) == (50, False)
-    ledger.limits = Limits(40)
+    ledger.limits = Amounts(40)
     stage.settle()
     assert two.result() == 0
 
@@ -173,7 +175,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(more=st.integers(0, 500))
     def raise_the_ceiling(self, more: int) -> None:
-        self.ledger.limits = Limits(self.ceiling + more)
+        self.ledger.limits = Amounts(self.ceiling + more)
         self.stage.settle()
         self.see_answers()
 
@@ -197,7 +199,7 @@ class LedgerMachine(RuleBasedStateMachine):
         loop.run_forever()
         loop.close()
         for task in tasks:
-            closed.end(task)
+            loop_shutdown.end(task)
         self.stage.settle()
         self.see_answers()
 

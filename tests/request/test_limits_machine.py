@@ -1,7 +1,7 @@
 """Any history of all limits together: asks, quotas, ceilings and a pause, with several things at once in each tick.
 
 A tick is up to five actions in one step of the loop, before anybody who was woken has run. The model keeps who
-waits, who holds a permit, and what was sent when; it knows nothing of how the turnstile decides.
+waits, who holds a permit, and what was sent when; it knows nothing of how the limiter decides.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from cottonpalm import closed
-from cottonpalm.model import Usage, Verdict
-from cottonpalm.pure.ceilings import MINUTE_S
-from cottonpalm.pure.limits import GROWTH, STEP, Concurrency
-from cottonpalm.pure.quotas import Quota
-from cottonpalm.request.turnstile import Permit, Turnstile
+from cottonpalm.request.limiter.limiter import Limiter, Permit
+from cottonpalm.request.limiter.rules.ceilings import MINUTE_S
+from cottonpalm.request.limiter.rules.concurrency import GROWTH, STEP, Concurrency
+from cottonpalm.runtime import loop_shutdown
+from cottonpalm.types import Quota, Usage, Verdict
 from tests.request.stage import Stage
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class LimitsMachine(RuleBasedStateMachine):
     @initialize(requests=st.booleans(), tokens=st.booleans())
     def begin(self, requests: bool, tokens: bool) -> None:
         ceilings = [("requests", MOST_REQUESTS)] * requests + [("tokens", MOST_TOKENS)] * tokens
-        self.turnstile = Turnstile("k", Concurrency(4, 1, MOST_IN_FLIGHT), ceilings)  # type: ignore[arg-type]
+        self.limiter = Limiter("k", Concurrency(4, 1, MOST_IN_FLIGHT), ceilings)  # type: ignore[arg-type]
         self.most_requests = MOST_REQUESTS if requests else float("inf")
         self.most_tokens = MOST_TOKENS if tokens else float("inf")
 
@@ -90,7 +89,7 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @rule(actions=st.lists(ACTIONS, min_size=1, max_size=5))
     def tick(self, actions: list[tuple]) -> None:
-        self.limit_may_be = self.turnstile.limit
+        self.limit_may_be = self.limiter.limit
         closing = [action[1:] for action in actions if action[0] == "close a loop"]
         closes = [self.wait_on_another_loop(*about) for about in closing]
 
@@ -106,21 +105,21 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 5.0, 19.0, 60.0]))
     def pass_time(self, seconds: float) -> None:
-        self.limit_may_be = self.turnstile.limit
+        self.limit_may_be = self.limiter.limit
         self.stage.advance(seconds)
         self.see_grants()
 
     def come(self, ask: int, priority: int) -> None:
-        task = self.stage.loop.create_task(self.turnstile.aacquire(priority, ask))
+        task = self.stage.loop.create_task(self.limiter.aacquire(priority, ask))
         self.stage.tasks.append(task)
         self.line.append(Waiting(task, ask))
 
     def look_in(self, ask: int, priority: int) -> None:
-        if (permit := self.turnstile.try_acquire(priority, ask)) is not None:
+        if (permit := self.limiter.try_acquire(priority, ask)) is not None:
             self.took(permit, ask)
 
     def force(self, ask: int) -> None:
-        self.took(self.turnstile.force(ask), ask)
+        self.took(self.limiter.force(ask), ask)
 
     def cancel(self, which: int) -> None:
         """Also of one that was granted a permit in this tick and does not know yet."""
@@ -135,13 +134,11 @@ class LimitsMachine(RuleBasedStateMachine):
         permit = self.held.pop(which % len(self.held))
         usage = None if used is None else Usage(used // 2, used - used // 2)
         if verdict is Verdict.SUCCESS:
-            self.limit_may_be = max(
-                self.limit_may_be, self.turnstile.limit + GROWTH, self.turnstile.limit * STEP
-            )
+            self.limit_may_be = max(self.limit_may_be, self.limiter.limit + GROWTH, self.limiter.limit * STEP)
             if usage is not None:
-                self.used[permit] = used, self.turnstile.granted
-        self.turnstile.release(permit, verdict, pause_s, quotas=quotas, usage=usage)
-        self.turnstile.release(permit, verdict, pause_s, quotas=quotas, usage=usage)  # does nothing
+                self.used[permit] = used, self.limiter.granted
+        self.limiter.release(permit, verdict, pause_s, quotas=quotas, usage=usage)
+        self.limiter.release(permit, verdict, pause_s, quotas=quotas, usage=usage)  # does nothing
 
     def close_a_loop(self, ask: int, stays: bool, collected: bool) -> None:
         """Nothing happens in the tick: its task lined up before, and its loop closes after it."""
@@ -153,7 +150,7 @@ class LimitsMachine(RuleBasedStateMachine):
         """
 
         async def send() -> None:
-            permit = await self.turnstile.aacquire(0, ask)
+            permit = await self.limiter.aacquire(0, ask)
             self.took(permit, ask)
             if stays:
                 try:
@@ -161,7 +158,7 @@ class LimitsMachine(RuleBasedStateMachine):
                 finally:
                     if permit in self.held:
                         self.held.remove(permit)
-                    self.turnstile.release(permit, Verdict.IGNORED)
+                    self.limiter.release(permit, Verdict.IGNORED)
 
         loop = asyncio.new_event_loop()
         task = loop.create_task(send())
@@ -174,7 +171,7 @@ class LimitsMachine(RuleBasedStateMachine):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain of our abuse
                 task.get_coro().close()  # type: ignore[union-attr]
             else:
-                closed.end(task)
+                loop_shutdown.end(task)
 
         return close
 
@@ -184,7 +181,7 @@ class LimitsMachine(RuleBasedStateMachine):
         self.held.append(permit)
         self.asked[permit] = ask
         if not permit.forced:
-            assert permit.ordinal <= max(self.limit_may_be, self.turnstile.limit), "granted above the limit"
+            assert permit.ordinal <= max(self.limit_may_be, self.limiter.limit), "granted above the limit"
             self.check_minute(permit)
 
     def check_minute(self, last: Permit) -> None:
@@ -212,33 +209,31 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_agree(self) -> None:
-        if hasattr(self, "turnstile"):
-            assert self.turnstile.waiting == len(self.line)
-            assert self.turnstile.in_flight == len(self.held)
-            assert 1 <= self.turnstile.limit <= MOST_IN_FLIGHT
+        if hasattr(self, "limiter"):
+            assert self.limiter.waiting == len(self.line)
+            assert self.limiter.in_flight == len(self.held)
+            assert 1 <= self.limiter.limit <= MOST_IN_FLIGHT
 
     @invariant()
     def nobody_waits_who_could_go(self) -> None:
         if not self.line:
             return
-        turnstile = self.turnstile
-        full = turnstile.in_flight >= int(turnstile.limit)
-        ramping = turnstile._ramp > 0 and turnstile._ramp_in_flight >= turnstile._ramp
-        timed = turnstile.look_again_s() is not None and self.stage.loop in turnstile._armed
+        limiter = self.limiter
+        full = limiter.in_flight >= int(limiter.limit)
+        ramping = limiter._ramp > 0 and limiter._ramp_in_flight >= limiter._ramp
+        timed = limiter.look_again_s() is not None and self.stage.loop in limiter._armed
         assert full or ramping or timed, "a lost wake-up"
 
     def teardown(self) -> None:
         try:
             for _ in range(len(self.line) + 2):
                 for permit in [*self.held, *(one.task.result() for one in self.line if one.task.done())]:
-                    self.stage.call(
-                        self.turnstile.release, permit, Verdict.SUCCESS
-                    )  # once: more does nothing
+                    self.stage.call(self.limiter.release, permit, Verdict.SUCCESS)  # once: more does nothing
                 for _ in range(60):  # a quota that others seem to use up comes back at a fiftieth of its pace
                     self.stage.advance(60)
-            assert (self.turnstile.in_flight, self.turnstile.waiting) == (0, 0), "somebody starves"
+            assert (self.limiter.in_flight, self.limiter.waiting) == (0, 0), "somebody starves"
             self.stage.advance(MINUTE_S + 1)
-            for _, ceiling in self.turnstile.admission.ceilings:
+            for _, ceiling in self.limiter.admission.ceilings:
                 assert ceiling.wait_s(self.stage.loop.now_s, ceiling.most) == 0, "tokens leaked"
         finally:
             self.stage.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.runnables import RunnableLambda
 
-from cottonpalm.request import live
+from cottonpalm.request import active_runs
 from tests.request.kit import a_run, all_rows, in_flight, one, openai
 from tests.support.loopback import Loopback
 from tests.support.replies import fails
@@ -19,7 +19,7 @@ from tests.support.replies import fails
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cottonpalm.request.account import RunAccount
+    from cottonpalm.request.run_account import RunAccount
 
 pytestmark = pytest.mark.core
 
@@ -27,12 +27,12 @@ pytestmark = pytest.mark.core
 @contextmanager
 def under_way(*runs: RunAccount) -> Iterator[None]:
     for run in runs:
-        live.begin(run)
+        active_runs.begin(run)
     try:
         yield
     finally:
         for run in runs:
-            live.end(run)
+            active_runs.end(run)
 
 
 def by_executor(model: Any, texts: list[str]) -> list[Any]:
@@ -64,7 +64,7 @@ def test_requests_of_lost_threads_keep_the_limit_of_the_only_run(spread: Any, ca
                 with under_way(run):
                     chain = RunnableLambda(lambda _: spread(model, TEXTS))
                     result, row = await one(run, 0, lambda: chain.ainvoke("go"))
-                    shadow = live.shadow_row()
+                    shadow = active_runs.shadow_row()
                 assert len(result) == 6
                 assert server.requests == 7, "the first was tried again"
                 assert server.peak <= 2
@@ -122,7 +122,7 @@ def test_after_the_run_a_request_without_a_row_is_nobodys() -> None:
                     pass
                 await model.ainvoke("free")
                 assert server.requests == 1
-                assert live.shadow_row() is None
+                assert active_runs.shadow_row() is None
                 assert run.grain == "unknown"
 
     asyncio.run(main())

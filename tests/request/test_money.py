@@ -12,12 +12,12 @@ import openai as openai_sdk
 import pytest
 
 from cottonpalm.config import RetryPolicy
-from cottonpalm.model import PICO, Fault, Kind, Usage
 from cottonpalm.providers import BudgetBusy, BudgetReached, classify
-from cottonpalm.pure.prices import PriceBook
-from cottonpalm.request.account import RowAccount
-from cottonpalm.request.bounds import extent
-from cottonpalm.request.ledger import Ledger
+from cottonpalm.request.money.bounds import extent
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.request.row_account import RowAccount
+from cottonpalm.types import PICO, Fault, Kind, Usage
 from tests.request.kit import (
     MODEL,
     a_run,
@@ -285,7 +285,7 @@ def test_a_streams_money_is_settled_at_its_end() -> None:
 def test_threads_that_add_to_one_row_lose_nothing() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from cottonpalm.model import Usage
+    from cottonpalm.types import Usage
 
     row = RowAccount(a_run(), 0)
     with ThreadPoolExecutor(8) as pool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cottonpalm import clock
 from cottonpalm.providers.quotas import read_quotas
-from cottonpalm.pure.quotas import Quota
+from cottonpalm.types import Quota
 
 pytestmark = pytest.mark.core
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cottonpalm.request.shapes import Call, recognise
+from cottonpalm.providers.call import Call, recognise
 
 pytestmark = pytest.mark.core
 MESSAGES = [{"role": "user", "content": "hi"}]

@@ -10,14 +10,14 @@ import pytest
 
 from cottonpalm import clock
 from cottonpalm.config import AdaptiveConcurrency
-from cottonpalm.model import Verdict
-from cottonpalm.pure.limits import Concurrency
-from cottonpalm.pure.shares import TTL_S
-from cottonpalm.request import sharing
-from cottonpalm.request.shapes import recognise, whose
-from cottonpalm.request.turnstiles import Turnstiles
+from cottonpalm.providers.call import recognise, whose
+from cottonpalm.request.limiter import sharing
+from cottonpalm.request.limiter.limiters import Limiters
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.stores import open_store
-from cottonpalm.stores.database import prepare
+from cottonpalm.stores.rules.division import TTL_S
+from cottonpalm.stores.sqlite.database import prepare
+from cottonpalm.types import Verdict
 from tests.request.peers import KEY, Peer
 from tests.request.stage import Stage
 
@@ -76,7 +76,7 @@ def test_a_newcomer_sends_nothing_before_the_other_has_ceded_and_then_they_have_
     assert new.see() == 0
     old.renew()
     new.renew()
-    assert old.turnstile.limit == 50
+    assert old.limiter.limit == 50
     assert new.see() == 0, "what is ceded is still in use"
     drain(old)
     old.renew()
@@ -95,11 +95,11 @@ def test_a_killed_ones_share_is_back_at_the_next_renewal(stage: Stage, path: Pat
         one.renew()
         two.renew()
         drain(one)
-    assert (one.turnstile.limit, two.turnstile.limit) == (30, 30)
+    assert (one.limiter.limit, two.limiter.limit) == (30, 30)
     one.die()
     two.see()
     two.renew()
-    assert two.turnstile.limit == 60
+    assert two.limiter.limit == 60
     two.die()
 
 
@@ -139,7 +139,7 @@ def test_a_run_that_ends_gives_its_share_back_at_once(stage: Stage, path: Path) 
     one.leave()
     two.renew()
     two.see()
-    assert two.turnstile.limit == 60
+    assert two.limiter.limit == 60
     two.die()
 
 
@@ -151,7 +151,7 @@ def test_who_has_nothing_to_do_cedes_what_others_can_use(stage: Stage, path: Pat
     one.renew()
     two.renew()
     two.see()
-    assert two.turnstile.limit == 60
+    assert two.limiter.limit == 60
     one.come(200)
     one.renew()
     two.renew()
@@ -160,7 +160,7 @@ def test_who_has_nothing_to_do_cedes_what_others_can_use(stage: Stage, path: Pat
     drain(two)
     two.renew()
     one.renew()
-    assert (one.see(), two.turnstile.limit) == (30, 30)
+    assert (one.see(), two.limiter.limit) == (30, 30)
     one.die()
     two.die()
 
@@ -236,13 +236,13 @@ def test_a_locked_store_takes_nothing_away_before_the_lease_ends_and_then_leaves
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         peer.renew()
-        assert peer.turnstile.limit == 40
+        assert peer.limiter.limit == 40
         stage.advance(TTL_S + 1)
         peer.renew()
-        assert peer.turnstile.limit == 4
+        assert peer.limiter.limit == 4
         assert "limits are not shared with other processes for now" in caplog.text
     peer.renew()
-    assert peer.turnstile.limit == 40
+    assert peer.limiter.limit == 40
     peer.die()
 
 
@@ -252,9 +252,9 @@ def test_who_comes_while_the_store_is_locked_begins_with_a_tenth(stage: Stage, p
         other.execute("BEGIN IMMEDIATE")
         peer = Peer(stage, path, most=40, joins=False)
         peer.shares.join(peer.leased)
-        assert peer.turnstile.limit == 4
+        assert peer.limiter.limit == 4
     peer.renew()
-    assert peer.turnstile.limit == 40
+    assert peer.limiter.limit == 40
     peer.die()
 
 
@@ -265,12 +265,12 @@ def test_neither_the_credential_nor_an_unkeyed_digest_of_it_is_stored(tmp_path: 
         prepare(path, busy_s=5)
         store = open_store(path)
         run = store.open_run("r", None)
-        turnstiles = Turnstiles(AdaptiveConcurrency())
-        end = sharing.begin(turnstiles, *run.place())  # type: ignore[attr-defined]
+        limiters = Limiters(AdaptiveConcurrency())
+        end = sharing.begin(limiters, *run.place())  # type: ignore[attr-defined]
         call = recognise("POST", URL, {"authorization": f"Bearer {SECRET}"}, b'{"model":"m","messages":[]}')
         assert call is not None
-        turnstile = turnstiles.of(call.key)
-        turnstile.release(turnstile.acquire(), Verdict.SUCCESS)
+        limiter = limiters.of(call.key)
+        limiter.release(limiter.acquire(), Verdict.SUCCESS)
         with closing(sqlite3.connect(path)) as db:
             keys += db.execute("SELECT DISTINCT key FROM share").fetchall()
         end()
@@ -301,10 +301,10 @@ def test_a_run_remembers_what_it_learnt_and_starts_with_seven_tenths_of_it(
     caplog.set_level("INFO", "cottonpalm")
     stage.advance(3600.0)
     again = Peer(stage, path, limit=Concurrency(10, 1, 500))
-    assert again.turnstile.limit == 70
+    assert again.limiter.limit == 70
     assert "starts with 70 in flight: 100 fitted before" in caplog.text
     bounded = Peer(stage, path, limit=Concurrency(10, 1, 20), key=KEY)
-    assert bounded.turnstile.limit <= 20
+    assert bounded.limiter.limit <= 20
     for peer in (again, bounded):
         peer.die()
     store.close()

@@ -10,10 +10,10 @@ import httpx2
 import openai as openai_sdk
 import pytest
 
-from cottonpalm.model import Kind
 from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, classify
-from cottonpalm.request.account import ROW, RowAccount
+from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.testing import virtual_run
+from cottonpalm.types import Kind
 from tests.request.kit import a_run, anthropic, in_flight, one, one_sync, openai, openai_sync
 from tests.support import replies
 from tests.support.loopback import Loopback

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm.model import PICO
-from cottonpalm.pure.outputs import ENOUGH, MARGIN, Outputs
-from cottonpalm.pure.prices import PriceBook
-from cottonpalm.request.ledger import Ledger, Limits
-from cottonpalm.request.money import THOUGHTS, Money
-from cottonpalm.request.shapes import Call, recognise
+from cottonpalm.providers.call import Call, recognise
+from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.rules.outputs import ENOUGH, MARGIN, Outputs
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.request.reservation import THOUGHTS, Reservation
+from cottonpalm.types import PICO
 from tests.request.test_attempts import GOOD, Hand, a_call, a_hand, answer
 
 if TYPE_CHECKING:
-    from cottonpalm.pure.grants import Ask
+    from cottonpalm.request.money.rules.grants import Ask
 
 pytestmark = pytest.mark.core
 PRICES = {"*": (1.0, 2.0)}
@@ -31,7 +31,7 @@ def near_the_ceiling(*replies: Any, call: Call | None = None, seen: int = SEEN, 
     hand = a_hand(*replies, call=call, ledger=Ledger(None), prices=PriceBook(PRICES), **settings)
     for _ in range(ENOUGH):
         hand.row.run.outputs(call).note(seen, 0)
-    hand.row.run.ledger.limits = Limits(1_400 * PICO // 10**6)
+    hand.row.run.ledger.limits = Amounts(1_400 * PICO // 10**6)
     return hand
 
 
@@ -45,7 +45,7 @@ def maximum_sent(hand: Hand, number: int = 0) -> int | None:
 
 
 def ask_of(hand: Hand) -> Ask:
-    money = Money(hand.row, hand.call)
+    money = Reservation(hand.row, hand.call)
     assert money.bound is not None
     return money.ask()
 
@@ -65,7 +65,7 @@ def test_a_tighter_maximum_is_sent_along_and_nothing_else_changes() -> None:
 
 def test_far_from_the_ceiling_the_body_goes_out_as_it_is() -> None:
     hand = near_the_ceiling(answer())
-    hand.row.run.ledger.limits = Limits(PICO)
+    hand.row.run.ledger.limits = Amounts(PICO)
     hand.run()
     assert hand.sendings[0].body is None
 
@@ -81,7 +81,7 @@ def test_an_answer_cut_by_our_maximum_is_paid_for_and_asked_again_with_the_chain
     step, value = hand.generator.send(cut_at(sent))
     assert step == "money", "asked again at once"
     assert value.least == value.most, "with the whole maximum"
-    hand.row.run.ledger.limits = Limits(PICO)
+    hand.row.run.ledger.limits = Amounts(PICO)
     while step != "send":
         step, value = hand.generator.send(hand._do(step, value))
     assert value.body is None
@@ -197,8 +197,8 @@ def test_thinking_is_left_its_budget_and_an_answer() -> None:
         "/v1/messages", messages=HI, max_tokens=10_000, thinking={"type": "enabled", "budget_tokens": 4_000}
     )
     hand = near_the_ceiling(call=call)
-    hand.row.run.ledger.limits = Limits(PICO)
-    ask, money = ask_of(hand), Money(hand.row, call)
+    hand.row.run.ledger.limits = Amounts(PICO)
+    ask, money = ask_of(hand), Reservation(hand.row, call)
     money.granted(ask.least)
     assert money.sent == 4_000 + THOUGHTS
 
@@ -206,7 +206,7 @@ def test_thinking_is_left_its_budget_and_an_answer() -> None:
 def test_a_model_that_was_seen_to_reason_is_left_room_for_it() -> None:
     hand = near_the_ceiling()
     hand.row.run.outputs(hand.call).note(SEEN, 40)
-    money = Money(hand.row, hand.call)
+    money = Reservation(hand.row, hand.call)
     money.granted(ask_of(hand).least)
     assert money.sent == LIKELY + THOUGHTS
 
@@ -229,7 +229,7 @@ def test_a_model_that_was_seen_to_reason_is_left_room_for_it() -> None:
 )
 def test_the_providers_own_field_is_used(call: Call, field: list[str]) -> None:
     hand = near_the_ceiling(call=call)
-    money = Money(hand.row, call)
+    money = Reservation(hand.row, call)
     money.granted(ask_of(hand).least)
     assert money.body is not None
     found: Any = json.loads(money.body)
@@ -244,7 +244,7 @@ def test_the_providers_own_field_is_used(call: Call, field: list[str]) -> None:
 def test_a_request_without_a_field_gets_the_one_its_server_knows(host: str, field: str) -> None:
     call = seen("/v1/chat/completions", host=host, messages=HI)
     hand = a_hand(call=call, ledger=Ledger(PICO), prices=PriceBook(PRICES), max_output_tokens=9)
-    money = Money(hand.row, call)
+    money = Reservation(hand.row, call)
     money.granted(money.bound or 0)
     assert money.body is not None
     assert json.loads(money.body)[field] == 9
@@ -253,7 +253,7 @@ def test_a_request_without_a_field_gets_the_one_its_server_knows(host: str, fiel
 def test_a_maximum_is_never_below_what_the_provider_takes() -> None:
     call = seen("/v1/responses", input="x", max_output_tokens=10_000)
     hand = near_the_ceiling(call=call, seen=1)
-    money = Money(hand.row, call)
+    money = Reservation(hand.row, call)
     money.granted(ask_of(hand).least)
     assert money.sent == 16
 
@@ -261,7 +261,7 @@ def test_a_maximum_is_never_below_what_the_provider_takes() -> None:
 @pytest.mark.parametrize("amount", range(1000, 3000, 111))
 def test_what_is_sent_always_fits_into_what_was_granted(amount: int) -> None:
     hand = near_the_ceiling()
-    money = Money(hand.row, hand.call)
+    money = Reservation(hand.row, hand.call)
     money.granted(amount * PICO // 10**6)
     assert money.sent is not None
     assert not isinstance(money.extent, str)

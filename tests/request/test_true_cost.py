@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm.model import PICO
-from cottonpalm.pure.prices import PriceBook
-from cottonpalm.request.ledger import Ledger
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.types import PICO
 from tests.request.kit import MODEL, a_run, all_rows, anthropic, openai
 from tests.support import replies
 from tests.support.loopback import Loopback

@@ -1,4 +1,4 @@
-"""What the turnstile promises, one case at a time, on a clock moved by hand."""
+"""What the limiter promises, one case at a time, on a clock moved by hand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 
 from cottonpalm import clock
 from cottonpalm.config import AdaptiveConcurrency
-from cottonpalm.model import Verdict
-from cottonpalm.pure.limits import Concurrency
-from cottonpalm.request.turnstile import Permit, RowClosed, Turnstile, Waiter
-from cottonpalm.request.turnstiles import Turnstiles
+from cottonpalm.request.limiter.limiter import Limiter, Permit
+from cottonpalm.request.limiter.limiters import Limiters
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.runtime.wait_queue import RowClosed, Waiter
+from cottonpalm.types import Verdict
 from tests.request.stage import Stage
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
-def fixed(limit: int) -> Turnstile:
-    return Turnstile("host/model", Concurrency(limit, limit, limit))
+def fixed(limit: int) -> Limiter:
+    return Limiter("host/model", Concurrency(limit, limit, limit))
 
 
-def take(turnstile: Turnstile, count: int = 1) -> list[Permit]:
-    permits = [turnstile.try_acquire() for _ in range(count)]
+def take(limiter: Limiter, count: int = 1) -> list[Permit]:
+    permits = [limiter.try_acquire() for _ in range(count)]
     assert None not in permits
     return permits  # type: ignore[return-value]
 
@@ -44,157 +45,157 @@ def granted(tasks: list[asyncio.Task[Permit]]) -> list[int]:
     return [number for number, task in enumerate(tasks) if task.done() and not task.cancelled()]
 
 
-def park(turnstile: Turnstile, results: list[object], priority: float = 0) -> tuple[threading.Thread, Waiter]:
-    """A thread that waits at the turnstile, once it is in line."""
+def park(limiter: Limiter, results: list[object], priority: float = 0) -> tuple[threading.Thread, Waiter]:
+    """A thread that waits at the limiter, once it is in line."""
     waiters: list[Waiter] = []
-    inside = turnstile.waiting
+    inside = limiter.waiting
 
     def wait() -> None:
         try:
-            results.append(turnstile.acquire(priority, waiters.append))
+            results.append(limiter.acquire(priority, waiters.append))
         except RowClosed as closed:
             results.append(closed)
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
-    while turnstile.waiting == inside:  # in line: a matter of microseconds
+    while limiter.waiting == inside:  # in line: a matter of microseconds
         thread.join(0.0005)
     return thread, waiters[0]
 
 
 def test_no_more_than_the_limit_is_in_flight_and_the_next_goes_when_one_leaves(stage: Stage) -> None:
-    turnstile = fixed(2)
-    tasks = [stage.start(turnstile.aacquire()) for _ in range(4)]
-    assert (granted(tasks), turnstile.in_flight, turnstile.waiting) == ([0, 1], 2, 2)
-    stage.call(turnstile.release, tasks[0].result(), IGNORED)
-    assert (granted(tasks), turnstile.in_flight, turnstile.waiting) == ([0, 1, 2], 2, 1)
+    limiter = fixed(2)
+    tasks = [stage.start(limiter.aacquire()) for _ in range(4)]
+    assert (granted(tasks), limiter.in_flight, limiter.waiting) == ([0, 1], 2, 2)
+    stage.call(limiter.release, tasks[0].result(), IGNORED)
+    assert (granted(tasks), limiter.in_flight, limiter.waiting) == ([0, 1, 2], 2, 1)
 
 
 def test_try_acquire_never_overtakes_who_waits(stage: Stage) -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
-    stage.call(turnstile.release, permit, SUCCESS, 5.0)
-    waiting = stage.start(turnstile.aacquire())
+    limiter = fixed(1)
+    (permit,) = take(limiter)
+    stage.call(limiter.release, permit, SUCCESS, 5.0)
+    waiting = stage.start(limiter.aacquire())
     stage.loop.now_s += 6  # the pause is over; the waiter's timer has not fired yet
-    assert turnstile.try_acquire() is None
+    assert limiter.try_acquire() is None
     stage.settle()
     assert waiting.done()
 
 
 def test_the_higher_priority_goes_first_and_equals_by_arrival(stage: Stage) -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
+    limiter = fixed(1)
+    (permit,) = take(limiter)
     order: list[str] = []
 
     async def want(name: str, priority: float) -> None:
-        mine = await turnstile.aacquire(priority)
+        mine = await limiter.aacquire(priority)
         order.append(name)
-        turnstile.release(mine, SUCCESS)
+        limiter.release(mine, SUCCESS)
 
     for name, priority in [("a", 0), ("b", 1), ("c", 0), ("d", 1), ("e", 2)]:
         stage.start(want(name, priority))
-    stage.call(turnstile.release, permit, SUCCESS)
+    stage.call(limiter.release, permit, SUCCESS)
     stage.advance(0)
     assert "".join(order) == "ebdac"
 
 
 def test_who_waited_long_enough_goes_before_a_newcomer_of_higher_priority(stage: Stage) -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
-    old = stage.start(turnstile.aacquire(0))
+    limiter = fixed(1)
+    (permit,) = take(limiter)
+    old = stage.start(limiter.aacquire(0))
     stage.advance(31)
-    new = stage.start(turnstile.aacquire(1))
-    stage.call(turnstile.release, permit, SUCCESS)
+    new = stage.start(limiter.aacquire(1))
+    stage.call(limiter.release, permit, SUCCESS)
     assert (old.done(), new.done()) == (True, False)
 
 
 def test_a_cancelled_waiter_leaves_the_line(stage: Stage) -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
-    first, second = stage.start(turnstile.aacquire()), stage.start(turnstile.aacquire())
+    limiter = fixed(1)
+    (permit,) = take(limiter)
+    first, second = stage.start(limiter.aacquire()), stage.start(limiter.aacquire())
     first.cancel()
     stage.settle()
-    assert turnstile.waiting == 1
-    stage.call(turnstile.release, permit, SUCCESS)
+    assert limiter.waiting == 1
+    stage.call(limiter.release, permit, SUCCESS)
     assert second.done()
 
 
 def test_a_cancel_that_crosses_the_grant_passes_the_permit_on(stage: Stage) -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
-    first, second = stage.start(turnstile.aacquire()), stage.start(turnstile.aacquire())
+    limiter = fixed(1)
+    (permit,) = take(limiter)
+    first, second = stage.start(limiter.aacquire()), stage.start(limiter.aacquire())
 
     def release_and_cancel() -> None:
-        turnstile.release(permit, SUCCESS)
+        limiter.release(permit, SUCCESS)
         first.cancel()
 
     stage.call(release_and_cancel)
     assert first.cancelled()
     assert second.done()
-    assert turnstile.in_flight == 1
+    assert limiter.in_flight == 1
 
 
 def test_many_cancels_leave_no_places_in_memory(stage: Stage) -> None:
-    turnstile = fixed(1)
-    take(turnstile)
+    limiter = fixed(1)
+    take(limiter)
     for _ in range(500):
-        task = stage.loop.create_task(turnstile.aacquire())
+        task = stage.loop.create_task(limiter.aacquire())
         stage.loop.call_soon(task.cancel)
         stage.tasks.append(task)
     stage.settle()
-    assert turnstile.waiting == 0
-    assert len(turnstile._heap) <= 32
+    assert limiter.waiting == 0
+    assert len(limiter._heap) <= 32
 
 
 def test_a_permit_given_back_twice_counts_once() -> None:
-    turnstile = fixed(2)
-    permit, other = take(turnstile, 2)
-    turnstile.release(permit, SUCCESS)
-    turnstile.release(permit, SUCCESS)
-    assert (turnstile.in_flight, turnstile.accepted) == (1, 1)
-    turnstile.release(other, IGNORED)
+    limiter = fixed(2)
+    permit, other = take(limiter, 2)
+    limiter.release(permit, SUCCESS)
+    limiter.release(permit, SUCCESS)
+    assert (limiter.in_flight, limiter.accepted) == (1, 1)
+    limiter.release(other, IGNORED)
 
 
 def test_a_loop_that_closed_while_waiting_does_not_keep_the_permit(stage: Stage) -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
+    limiter = fixed(1)
+    (permit,) = take(limiter)
     dead = asyncio.new_event_loop()
-    task = dead.create_task(turnstile.aacquire(priority=5))
+    task = dead.create_task(limiter.aacquire(priority=5))
     dead.call_soon(dead.stop)
     dead.run_forever()
-    alive = stage.start(turnstile.aacquire())
+    alive = stage.start(limiter.aacquire())
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain of our abuse
     dead.close()
-    stage.call(turnstile.release, permit, SUCCESS)
+    stage.call(limiter.release, permit, SUCCESS)
     assert alive.done()
-    assert turnstile.in_flight == 1
+    assert limiter.in_flight == 1
 
 
 def test_a_loop_that_closed_between_grant_and_wake_up_gives_the_permit_back() -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
+    limiter = fixed(1)
+    (permit,) = take(limiter)
     dead = asyncio.new_event_loop()
-    task = dead.create_task(turnstile.aacquire())
+    task = dead.create_task(limiter.aacquire())
     dead.call_soon(dead.stop)
     dead.run_forever()
-    turnstile.release(permit, SUCCESS)  # from outside the loop: the wake-up is only queued there
-    assert turnstile.in_flight == 1
+    limiter.release(permit, SUCCESS)  # from outside the loop: the wake-up is only queued there
+    assert limiter.in_flight == 1
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     dead.close()
     del task
     gc.collect()
-    assert turnstile.in_flight == 0
+    assert limiter.in_flight == 0
 
 
 def test_a_forced_permit_is_always_granted_and_counted(stage: Stage) -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
-    forced = turnstile.force()
-    assert (forced.forced, turnstile.in_flight, turnstile.forced) == (True, 2, 1)
-    waiting = stage.start(turnstile.aacquire())
-    stage.call(turnstile.release, permit, SUCCESS)
+    limiter = fixed(1)
+    (permit,) = take(limiter)
+    forced = limiter.force()
+    assert (forced.forced, limiter.in_flight, limiter.forced) == (True, 2, 1)
+    waiting = stage.start(limiter.aacquire())
+    stage.call(limiter.release, permit, SUCCESS)
     assert not waiting.done()  # the forced one still fills the limit
-    stage.call(turnstile.release, forced, SUCCESS)
+    stage.call(limiter.release, forced, SUCCESS)
     assert waiting.done()
 
 
@@ -202,11 +203,11 @@ def test_a_forced_permit_is_always_granted_and_counted(stage: Stage) -> None:
 
 
 def test_a_pause_is_never_undercut_and_one_probe_goes_first(stage: Stage) -> None:
-    turnstile = fixed(8)
-    permits = take(turnstile, 3)
+    limiter = fixed(8)
+    permits = take(limiter, 3)
     for permit in permits:
-        stage.call(turnstile.release, permit, DROPPED, 3600.0)
-    late = [stage.start(turnstile.aacquire()) for _ in range(6)]
+        stage.call(limiter.release, permit, DROPPED, 3600.0)
+    late = [stage.start(limiter.aacquire()) for _ in range(6)]
     stage.advance(3599.999)
     assert granted(late) == []
     stage.advance(0.001)
@@ -216,10 +217,10 @@ def test_a_pause_is_never_undercut_and_one_probe_goes_first(stage: Stage) -> Non
 
 
 def test_after_an_accepted_probe_four_follow_and_then_sixteen(stage: Stage) -> None:
-    turnstile = fixed(100)
-    (permit,) = take(turnstile)
-    stage.call(turnstile.release, permit, DROPPED, 10.0)
-    tasks = [stage.start(turnstile.aacquire()) for _ in range(30)]
+    limiter = fixed(100)
+    (permit,) = take(limiter)
+    stage.call(limiter.release, permit, DROPPED, 10.0)
+    tasks = [stage.start(limiter.aacquire()) for _ in range(30)]
     stage.advance(10)
     done: list[int] = []
     for expected in ([0], [1, 2, 3, 4], list(range(5, 21))):
@@ -227,20 +228,20 @@ def test_after_an_accepted_probe_four_follow_and_then_sixteen(stage: Stage) -> N
         assert new == expected
         done += new
         for number in new:
-            stage.call(turnstile.release, tasks[number].result(), SUCCESS)
+            stage.call(limiter.release, tasks[number].result(), SUCCESS)
 
 
 def test_a_rejected_probe_starts_over_with_one_and_does_not_cut(stage: Stage) -> None:
-    turnstile = Turnstile("k", Concurrency(50, 1, 50))
-    permits = take(turnstile, 50)
-    stage.call(turnstile.release, permits[0], DROPPED, 10.0)
-    assert turnstile.limit == 37.5
+    limiter = Limiter("k", Concurrency(50, 1, 50))
+    permits = take(limiter, 50)
+    stage.call(limiter.release, permits[0], DROPPED, 10.0)
+    assert limiter.limit == 37.5
     for permit in permits[1:]:
-        stage.call(turnstile.release, permit, IGNORED)
-    tasks = [stage.start(turnstile.aacquire()) for _ in range(3)]
+        stage.call(limiter.release, permit, IGNORED)
+    tasks = [stage.start(limiter.aacquire()) for _ in range(3)]
     stage.advance(10)
-    stage.call(turnstile.release, tasks[0].result(), DROPPED, 5.0)
-    assert turnstile.limit == 37.5
+    stage.call(limiter.release, tasks[0].result(), DROPPED, 5.0)
+    assert limiter.limit == 37.5
     stage.advance(4.9)
     assert granted(tasks) == [0]
     stage.advance(0.1)
@@ -248,34 +249,34 @@ def test_a_rejected_probe_starts_over_with_one_and_does_not_cut(stage: Stage) ->
 
 
 def test_a_cancelled_probe_lets_another_one_go(stage: Stage) -> None:
-    turnstile = fixed(10)
-    (permit,) = take(turnstile)
-    stage.call(turnstile.release, permit, DROPPED, 10.0)
-    tasks = [stage.start(turnstile.aacquire()) for _ in range(3)]
+    limiter = fixed(10)
+    (permit,) = take(limiter)
+    stage.call(limiter.release, permit, DROPPED, 10.0)
+    tasks = [stage.start(limiter.aacquire()) for _ in range(3)]
     stage.advance(10)
-    stage.call(turnstile.release, tasks[0].result(), IGNORED)
+    stage.call(limiter.release, tasks[0].result(), IGNORED)
     assert granted(tasks) == [0, 1]
 
 
 def test_success_of_a_request_sent_before_the_pause_lets_nobody_follow(stage: Stage) -> None:
-    turnstile = fixed(10)
-    early, dropped = take(turnstile, 2)
-    stage.call(turnstile.release, dropped, DROPPED, 10.0)
-    tasks = [stage.start(turnstile.aacquire()) for _ in range(3)]
+    limiter = fixed(10)
+    early, dropped = take(limiter, 2)
+    stage.call(limiter.release, dropped, DROPPED, 10.0)
+    tasks = [stage.start(limiter.aacquire()) for _ in range(3)]
     stage.advance(10)
-    stage.call(turnstile.release, early, SUCCESS)
+    stage.call(limiter.release, early, SUCCESS)
     assert granted(tasks) == [0]
 
 
 def test_the_longest_of_several_pauses_holds(stage: Stage) -> None:
-    turnstile = fixed(10)
-    one, two, three = take(turnstile, 3)
+    limiter = fixed(10)
+    one, two, three = take(limiter, 3)
     waiting = None
-    stage.call(turnstile.release, one, DROPPED, 5.0)
-    waiting = stage.start(turnstile.aacquire())
-    stage.call(turnstile.release, two, DROPPED, 50.0)
-    stage.call(turnstile.release, three, DROPPED, 2.0)
-    assert turnstile.paused_until == clock.now() + 50
+    stage.call(limiter.release, one, DROPPED, 5.0)
+    waiting = stage.start(limiter.aacquire())
+    stage.call(limiter.release, two, DROPPED, 50.0)
+    stage.call(limiter.release, three, DROPPED, 2.0)
+    assert limiter.paused_until == clock.now() + 50
     stage.advance(49.9)
     assert not waiting.done()
     stage.advance(0.1)
@@ -283,40 +284,40 @@ def test_the_longest_of_several_pauses_holds(stage: Stage) -> None:
 
 
 def test_a_pause_that_begins_while_others_wait_is_timed_for_them(stage: Stage) -> None:
-    turnstile = fixed(2)
-    permits = take(turnstile, 2)
-    waiting = stage.start(turnstile.aacquire())
+    limiter = fixed(2)
+    permits = take(limiter, 2)
+    waiting = stage.start(limiter.aacquire())
     for permit in permits:
-        stage.call(turnstile.release, permit, DROPPED, 7.0)
-    assert turnstile.waiting == 1
+        stage.call(limiter.release, permit, DROPPED, 7.0)
+    assert limiter.waiting == 1
     stage.advance(7)
     assert waiting.done()
 
 
 def test_the_end_of_a_pause_reaches_other_loops_when_one_has_closed(stage: Stage) -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
+    limiter = fixed(1)
+    (permit,) = take(limiter)
     dead = asyncio.new_event_loop()
-    task = dead.create_task(turnstile.aacquire())
+    task = dead.create_task(limiter.aacquire())
     dead.call_soon(dead.stop)
     dead.run_forever()
-    waiting = stage.start(turnstile.aacquire())
-    stage.call(turnstile.release, permit, DROPPED, 5.0)
+    waiting = stage.start(limiter.aacquire())
+    stage.call(limiter.release, permit, DROPPED, 5.0)
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     dead.close()
     stage.advance(5)
     assert waiting.done()
-    assert turnstile.in_flight == 1
+    assert limiter.in_flight == 1
 
 
 def test_a_parked_thread_learns_that_a_pause_is_over(stage: Stage) -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
+    limiter = fixed(1)
+    (permit,) = take(limiter)
     results: list[object] = []
-    thread, _ = park(turnstile, results)
-    turnstile.release(permit, DROPPED, 100.0)
+    thread, _ = park(limiter, results)
+    limiter.release(permit, DROPPED, 100.0)
     stage.loop.now_s += 99
-    assert turnstile.try_acquire() is None
+    assert limiter.try_acquire() is None
     assert results == []
     stage.loop.now_s += 1
     thread.join(30)
@@ -327,23 +328,23 @@ def test_a_parked_thread_learns_that_a_pause_is_over(stage: Stage) -> None:
 
 
 def test_one_overload_cuts_once(stage: Stage) -> None:
-    turnstile = Turnstile("k", Concurrency(100, 1, 500))
-    permits = take(turnstile, 100)
+    limiter = Limiter("k", Concurrency(100, 1, 500))
+    permits = take(limiter, 100)
     for permit in permits[:60]:
-        turnstile.release(permit, DROPPED)
-    assert (turnstile.limit, turnstile.generation) == (75.0, 1)
+        limiter.release(permit, DROPPED)
+    assert (limiter.limit, limiter.generation) == (75.0, 1)
     for permit in permits[60:]:
-        turnstile.release(permit, SUCCESS)
-    assert turnstile.limit == 75.0  # accepted, but sent before the cut: no reason to grow
+        limiter.release(permit, SUCCESS)
+    assert limiter.limit == 75.0  # accepted, but sent before the cut: no reason to grow
 
 
 def test_after_a_rejection_one_goes_first_and_the_others_once_it_was_not_rejected(stage: Stage) -> None:
-    turnstile = Turnstile("k", Concurrency(10, 1, 500))
-    first, *others = take(turnstile, 10)
-    stage.call(turnstile.release, first, DROPPED)
+    limiter = Limiter("k", Concurrency(10, 1, 500))
+    first, *others = take(limiter, 10)
+    stage.call(limiter.release, first, DROPPED)
     for permit in others:
-        stage.call(turnstile.release, permit, SUCCESS)
-    waiting = [stage.start(turnstile.aacquire()) for _ in range(6)]
+        stage.call(limiter.release, permit, SUCCESS)
+    waiting = [stage.start(limiter.aacquire()) for _ in range(6)]
     assert granted(waiting) == []
     for _ in range(30):
         stage.advance(0.01)
@@ -354,115 +355,115 @@ def test_after_a_rejection_one_goes_first_and_the_others_once_it_was_not_rejecte
 
 
 def test_while_all_are_rejected_ever_fewer_are_sent(stage: Stage) -> None:
-    turnstile = Turnstile("k", Concurrency(10, 1, 500))
-    for permit in take(turnstile, 10):
-        turnstile.release(permit, DROPPED)
+    limiter = Limiter("k", Concurrency(10, 1, 500))
+    for permit in take(limiter, 10):
+        limiter.release(permit, DROPPED)
     rejected = 0
     for _ in range(6_000):
         stage.loop.now_s += 0.1
-        if (permit := turnstile.try_acquire()) is not None:
+        if (permit := limiter.try_acquire()) is not None:
             stage.loop.now_s += 0.05
-            turnstile.release(permit, DROPPED)
+            limiter.release(permit, DROPPED)
             rejected += 1
     assert 3 <= rejected <= 40
 
 
 def test_a_limit_far_above_what_is_used_is_cut_to_what_is_used() -> None:
-    turnstile = Turnstile("k", Concurrency(400, 1, 500))
-    for permit in take(turnstile, 8)[:4]:
-        turnstile.release(permit, DROPPED)
-    assert turnstile.limit == 6.0
+    limiter = Limiter("k", Concurrency(400, 1, 500))
+    for permit in take(limiter, 8)[:4]:
+        limiter.release(permit, DROPPED)
+    assert limiter.limit == 6.0
 
 
 def test_ignored_calls_teach_nothing() -> None:
-    turnstile = Turnstile("k", Concurrency(10, 1, 500))
+    limiter = Limiter("k", Concurrency(10, 1, 500))
     for _ in range(20):
-        for permit in take(turnstile, 10):
-            turnstile.release(permit, IGNORED)
-    assert (turnstile.limit, turnstile.accepted, turnstile.last_accepted) == (10, 0, None)
+        for permit in take(limiter, 10):
+            limiter.release(permit, IGNORED)
+    assert (limiter.limit, limiter.accepted, limiter.last_accepted) == (10, 0, None)
 
 
 def test_a_used_limit_reaches_five_hundred_within_ten_round_trips(stage: Stage) -> None:
-    turnstile = Turnstile("k", Concurrency(10, 1, 500))
+    limiter = Limiter("k", Concurrency(10, 1, 500))
     rounds = 0
-    while turnstile.limit < 500:
+    while limiter.limit < 500:
         rounds += 1
-        permits = take(turnstile, int(turnstile.limit))
+        permits = take(limiter, int(limiter.limit))
         stage.loop.now_s += 5.0
         for permit in permits:
-            turnstile.release(permit, SUCCESS)
+            limiter.release(permit, SUCCESS)
     assert rounds <= 10
 
 
 def test_an_idle_limit_does_not_grow() -> None:
-    turnstile = Turnstile("k", Concurrency(10, 1, 500))
+    limiter = Limiter("k", Concurrency(10, 1, 500))
     for _ in range(1000):
-        turnstile.release(take(turnstile)[0], SUCCESS)
-    assert turnstile.limit == 10
-    assert turnstile.accepted == 1000
+        limiter.release(take(limiter)[0], SUCCESS)
+    assert limiter.limit == 10
+    assert limiter.accepted == 1000
 
 
 def test_the_time_of_the_last_success_is_kept(stage: Stage) -> None:
-    turnstile = fixed(1)
-    stage.call(turnstile.release, take(turnstile)[0], SUCCESS)
-    assert turnstile.last_accepted == clock.now()
+    limiter = fixed(1)
+    stage.call(limiter.release, take(limiter)[0], SUCCESS)
+    assert limiter.last_accepted == clock.now()
 
 
 # Threads, words, registry
 
 
 def test_an_abandoned_thread_wakes_with_row_closed_and_holds_nothing() -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
+    limiter = fixed(1)
+    (permit,) = take(limiter)
     results: list[object] = []
-    thread, waiter = park(turnstile, results)
+    thread, waiter = park(limiter, results)
     waiter.abandon()
     thread.join(30)
     assert isinstance(results[0], RowClosed)
-    turnstile.release(permit, SUCCESS)
-    assert (turnstile.in_flight, turnstile.waiting) == (0, 0)
+    limiter.release(permit, SUCCESS)
+    assert (limiter.in_flight, limiter.waiting) == (0, 0)
 
 
 def test_a_waiter_abandoned_before_it_is_parked_never_waits() -> None:
-    turnstile = fixed(1)
-    take(turnstile)
+    limiter = fixed(1)
+    take(limiter)
     with pytest.raises(RowClosed):
-        turnstile.acquire(on_wait=Waiter.abandon)
-    assert turnstile.waiting == 0
+        limiter.acquire(on_wait=Waiter.abandon)
+    assert limiter.waiting == 0
 
 
 def test_an_abandon_that_crosses_the_grant_passes_the_permit_on(stage: Stage) -> None:
-    turnstile = fixed(1)
-    (permit,) = take(turnstile)
+    limiter = fixed(1)
+    (permit,) = take(limiter)
 
     def grant_then_abandon(waiter: Waiter) -> None:
-        turnstile.release(permit, SUCCESS)  # so that it is granted the moment it is in line
+        limiter.release(permit, SUCCESS)  # so that it is granted the moment it is in line
         waiter.abandon()
 
     with pytest.raises(RowClosed):
-        turnstile.acquire(on_wait=grant_then_abandon)
-    assert turnstile.in_flight == 0
+        limiter.acquire(on_wait=grant_then_abandon)
+    assert limiter.in_flight == 0
 
 
 def test_on_wait_is_not_called_where_a_permit_is_free() -> None:
-    turnstile = fixed(1)
+    limiter = fixed(1)
     calls: list[Waiter] = []
-    turnstile.acquire(on_wait=calls.append)
+    limiter.acquire(on_wait=calls.append)
     assert calls == []
 
 
 def test_its_words_tell_its_state(stage: Stage) -> None:
-    turnstile = Turnstile("api.example/m", Concurrency(10, 1, 500))
-    permits = take(turnstile, 4)
-    assert repr(turnstile) == "<Turnstile api.example/m 4/10.0 in flight, 0 waiting, generation 0>"
-    turnstile.release(permits[0], DROPPED, 30.0)
-    assert "paused for 30.0 s" in repr(turnstile)
+    limiter = Limiter("api.example/m", Concurrency(10, 1, 500))
+    permits = take(limiter, 4)
+    assert repr(limiter) == "<Limiter api.example/m 4/10.0 in flight, 0 waiting, generation 0>"
+    limiter.release(permits[0], DROPPED, 30.0)
+    assert "paused for 30.0 s" in repr(limiter)
     assert repr(permits[0]) == "<Permit api.example/m generation 0 given back>"
 
 
 def test_a_key_has_one_turnstile_that_starts_at_the_initial_limit() -> None:
-    turnstiles = Turnstiles(AdaptiveConcurrency(initial=4, minimum=2, maximum=9))
-    assert turnstiles.of("a") is turnstiles.of("a")
-    assert turnstiles.of("a") is not turnstiles.of("b")
-    assert (turnstiles.of("a").limit, turnstiles.initial, turnstiles.maximum) == (4, 4, 9)
-    assert sorted(t.key for t in turnstiles) == ["a", "b"]
+    limiters = Limiters(AdaptiveConcurrency(initial=4, minimum=2, maximum=9))
+    assert limiters.of("a") is limiters.of("a")
+    assert limiters.of("a") is not limiters.of("b")
+    assert (limiters.of("a").limit, limiters.initial, limiters.maximum) == (4, 4, 9)
+    assert sorted(t.key for t in limiters) == ["a", "b"]

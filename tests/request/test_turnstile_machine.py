@@ -1,6 +1,6 @@
-"""Any history of a turnstile: tasks come, are cancelled, give back with any verdict and pause; time passes.
+"""Any history of a limiter: tasks come, are cancelled, give back with any verdict and pause; time passes.
 
-The model is a list of who waits and one of permits held. After each step the turnstile must agree with it, and
+The model is a list of who waits and one of permits held. After each step the limiter must agree with it, and
 nobody may be left waiting who could go.
 """
 
@@ -14,10 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cottonpalm.model import Verdict
-from cottonpalm.pure.limits import GROWTH, Concurrency
-from cottonpalm.pure.ordering import ageing_key
-from cottonpalm.request.turnstile import Permit, Turnstile
+from cottonpalm.request.limiter.limiter import Limiter, Permit
+from cottonpalm.request.limiter.rules.concurrency import GROWTH, Concurrency
+from cottonpalm.runtime.priority import ageing_key
+from cottonpalm.types import Verdict
 from tests.request.stage import Stage
 
 pytestmark = pytest.mark.core
@@ -34,7 +34,7 @@ class TurnstileMachine(RuleBasedStateMachine):
         super().__init__()
         self.stage = Stage()
         self.stage.__enter__()
-        self.turnstile = Turnstile("k", Concurrency(4, 1, 12))
+        self.limiter = Limiter("k", Concurrency(4, 1, 12))
         self.line: list[Waiting] = []
         self.held: list[Permit] = []
         self.arrivals = 0
@@ -45,14 +45,14 @@ class TurnstileMachine(RuleBasedStateMachine):
     @rule(priority=st.integers(-2, 2))
     def come(self, priority: int) -> None:
         key = ageing_key(self.stage.loop.now_s, priority)
-        task = self.stage.start(self.turnstile.aacquire(priority))
+        task = self.stage.start(self.limiter.aacquire(priority))
         self.line.append(Waiting(key, self.arrivals, task))
         self.arrivals += 1
         self.see_grants()
 
     @rule(priority=st.integers(-2, 2))
     def look_in(self, priority: int) -> None:
-        permit = self.turnstile.try_acquire(priority)
+        permit = self.limiter.try_acquire(priority)
         if permit is not None:
             self.check_may_go()
             self.took(permit)
@@ -75,11 +75,11 @@ class TurnstileMachine(RuleBasedStateMachine):
     )
     def give_back(self, data: st.DataObject, verdict: Verdict, pause_s: float, crossing_cancel: bool) -> None:
         permit = data.draw(st.sampled_from(self.held))
-        before, generation = self.turnstile.limit, self.turnstile.generation
+        before, generation = self.limiter.limit, self.limiter.generation
         first = min(self.line) if self.line and crossing_cancel else None
 
         def act() -> None:
-            self.turnstile.release(permit, verdict, pause_s)
+            self.limiter.release(permit, verdict, pause_s)
             if first is not None:
                 first.task.cancel()
 
@@ -94,7 +94,7 @@ class TurnstileMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.held) < 20)
     @rule()
     def force(self) -> None:
-        permit = self.turnstile.force()
+        permit = self.limiter.force()
         assert permit.forced
         self.held.append(permit)
 
@@ -113,15 +113,15 @@ class TurnstileMachine(RuleBasedStateMachine):
             self.pause_ends = self.stage.loop.now_s + pause_s
 
     def check_limit(self, permit: Permit, verdict: Verdict, before: float, generation: int) -> None:
-        after = self.turnstile.limit
+        after = self.limiter.limit
         if verdict is Verdict.DROPPED and permit.generation < generation:
-            assert self.turnstile.generation == generation, "an old rejection cuts nothing"
-        assert self.turnstile.generation - generation in ((0, 1) if verdict is Verdict.DROPPED else (0,))
+            assert self.limiter.generation == generation, "an old rejection cuts nothing"
+        assert self.limiter.generation - generation in ((0, 1) if verdict is Verdict.DROPPED else (0,))
         assert after <= before + GROWTH
 
     def check_may_go(self) -> None:
         assert self.stage.loop.now_s >= self.pause_ends, "granted during a pause"
-        assert self.turnstile.in_flight <= int(self.turnstile.limit), "granted above the limit"
+        assert self.limiter.in_flight <= int(self.limiter.limit), "granted above the limit"
 
     def took(self, permit: Permit) -> None:
         self.held.append(permit)
@@ -137,28 +137,28 @@ class TurnstileMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_agree(self) -> None:
-        assert self.turnstile.in_flight == len(self.held)
-        assert self.turnstile.waiting == len(self.line)
-        assert 1 <= self.turnstile.limit <= 12
+        assert self.limiter.in_flight == len(self.held)
+        assert self.limiter.waiting == len(self.line)
+        assert 1 <= self.limiter.limit <= 12
 
     @invariant()
     def nobody_waits_who_could_go(self) -> None:
         if not self.line or self.stage.loop.now_s < self.pause_ends:
             return
-        full = self.turnstile.in_flight >= int(self.turnstile.limit)
-        ramping = self.turnstile._ramp > 0 and self.turnstile._ramp_in_flight >= self.turnstile._ramp
-        timed = self.turnstile.look_again_s()
-        assert full or ramping or (timed is not None and self.turnstile._armed)
+        full = self.limiter.in_flight >= int(self.limiter.limit)
+        ramping = self.limiter._ramp > 0 and self.limiter._ramp_in_flight >= self.limiter._ramp
+        timed = self.limiter.look_again_s()
+        assert full or ramping or (timed is not None and self.limiter._armed)
 
     def teardown(self) -> None:
         try:
             for _ in range(len(self.line) + 2):
                 granted = [one.task.result() for one in self.line if one.task.done()]
                 for permit in (*self.held, *granted):  # those given back before stay given back
-                    self.stage.call(self.turnstile.release, permit, Verdict.SUCCESS)
+                    self.stage.call(self.limiter.release, permit, Verdict.SUCCESS)
                 for _ in range(12):  # a probe, its patience, then the rest at a gentle pace
                     self.stage.advance(60)
-            assert (self.turnstile.in_flight, self.turnstile.waiting) == (0, 0), "somebody starves"
+            assert (self.limiter.in_flight, self.limiter.waiting) == (0, 0), "somebody starves"
         finally:
             self.stage.close()
 

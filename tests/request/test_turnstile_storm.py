@@ -1,4 +1,4 @@
-"""Storms: three event loops and three threads on one turnstile, with cancels, rejections and closed loops.
+"""Storms: three event loops and three threads on one limiter, with cancels, rejections and closed loops.
 
 Real loops and real threads, no virtual time. Counting is done under the test's own lock.
 """
@@ -11,9 +11,10 @@ from random import Random
 
 import pytest
 
-from cottonpalm.model import Verdict
-from cottonpalm.pure.limits import Concurrency
-from cottonpalm.request.turnstile import Permit, RowClosed, Turnstile, Waiter
+from cottonpalm.request.limiter.limiter import Limiter, Permit
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.runtime.wait_queue import RowClosed, Waiter
+from cottonpalm.types import Verdict
 from tests.request.stage import restless  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.core
@@ -24,7 +25,7 @@ class Storm:
     """Counts who is inside, and remembers the most there ever were."""
 
     def __init__(self, seed: int) -> None:
-        self.turnstile = Turnstile("storm", Concurrency(4, 2, LARGEST))
+        self.limiter = Limiter("storm", Concurrency(4, 2, LARGEST))
         self.seed = seed
         self.lock = threading.Lock()
         self.inside = self.peak = self.entries = 0
@@ -41,10 +42,10 @@ class Storm:
             self.inside -= 1
         verdict = rng.choices([Verdict.SUCCESS, Verdict.DROPPED, Verdict.IGNORED], [8, 1, 1])[0]
         pause_s = 0.002 if verdict is Verdict.DROPPED and rng.random() < 0.3 else 0.0
-        self.turnstile.release(permit, verdict, pause_s)
+        self.limiter.release(permit, verdict, pause_s)
 
     async def visit(self, rng: Random) -> None:
-        permit = await self.turnstile.aacquire(rng.randrange(3))
+        permit = await self.limiter.aacquire(rng.randrange(3))
         self.enter()
         try:
             for _ in range(rng.randrange(3)):
@@ -74,7 +75,7 @@ class Storm:
         rng = Random(self.seed * 100 + number)
         for _ in range(visits):
             try:
-                permit = self.turnstile.acquire(rng.randrange(3), lambda w: self.maybe_abandon(w, rng))
+                permit = self.limiter.acquire(rng.randrange(3), lambda w: self.maybe_abandon(w, rng))
             except RowClosed:
                 continue
             self.enter()
@@ -101,7 +102,7 @@ class Storm:
         threads += [self.guarded(asyncio.run, self.leave_early(number)) for number in range(6, 9)]
         for thread in threads:
             thread.join(60)
-            assert not thread.is_alive(), f"stuck: {self.turnstile!r}"
+            assert not thread.is_alive(), f"stuck: {self.limiter!r}"
 
 
 @pytest.mark.usefixtures("restless")
@@ -111,43 +112,43 @@ def test_a_storm_leaves_no_permit_and_never_exceeds_the_largest_limit(seed: int)
     storm.run(visits=250)
     assert storm.errors == []
     assert storm.peak <= LARGEST
-    assert (storm.inside, storm.turnstile.in_flight, storm.turnstile.waiting) == (0, 0, 0)
+    assert (storm.inside, storm.limiter.in_flight, storm.limiter.waiting) == (0, 0, 0)
     assert storm.entries > 750
 
 
 def test_a_loop_abandoned_with_tasks_in_line_blocks_nobody() -> None:
     """Closed by force, without a cancel: its tasks never run again."""
-    turnstile = Turnstile("k", Concurrency(2, 2, 2))
-    held = [turnstile.try_acquire(), turnstile.try_acquire()]
+    limiter = Limiter("k", Concurrency(2, 2, 2))
+    held = [limiter.try_acquire(), limiter.try_acquire()]
     dead = asyncio.new_event_loop()
-    tasks = [dead.create_task(turnstile.aacquire(priority=9)) for _ in range(50)]
+    tasks = [dead.create_task(limiter.aacquire(priority=9)) for _ in range(50)]
     dead.call_soon(dead.stop)
     dead.run_forever()
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     dead.close()
     got: list[Permit] = []
-    thread = threading.Thread(target=lambda: got.append(turnstile.acquire()), daemon=True)
+    thread = threading.Thread(target=lambda: got.append(limiter.acquire()), daemon=True)
     thread.start()
     for permit in held:
         assert permit is not None
-        turnstile.release(permit, Verdict.SUCCESS)
+        limiter.release(permit, Verdict.SUCCESS)
     thread.join(30)
     assert len(got) == 1
-    assert (turnstile.in_flight, turnstile.waiting) == (1, 0)
+    assert (limiter.in_flight, limiter.waiting) == (1, 0)
 
 
 def test_threads_alone_sit_out_a_real_pause_and_all_get_through() -> None:
-    turnstile = Turnstile("k", Concurrency(4, 4, 4))
-    first = turnstile.try_acquire()
+    limiter = Limiter("k", Concurrency(4, 4, 4))
+    first = limiter.try_acquire()
     assert first is not None
-    turnstile.release(first, Verdict.DROPPED, 0.05)
-    until, entered = turnstile.paused_until, []
+    limiter.release(first, Verdict.DROPPED, 0.05)
+    until, entered = limiter.paused_until, []
 
     def visit() -> None:
-        permit = turnstile.acquire()
-        entered.append(turnstile.paused_until == until)
-        turnstile.release(permit, Verdict.SUCCESS)
+        permit = limiter.acquire()
+        entered.append(limiter.paused_until == until)
+        limiter.release(permit, Verdict.SUCCESS)
 
     threads = [threading.Thread(target=visit, daemon=True) for _ in range(10)]
     for thread in threads:
@@ -155,4 +156,4 @@ def test_threads_alone_sit_out_a_real_pause_and_all_get_through() -> None:
     for thread in threads:
         thread.join(30)
     assert entered == [True] * 10
-    assert (turnstile.in_flight, turnstile.waiting) == (0, 0)
+    assert (limiter.in_flight, limiter.waiting) == (0, 0)

@@ -1,4 +1,4 @@
-"""Many rows that spend one budget, in virtual time: real requests, ledger and turnstile, a provider by numbers.
+"""Many rows that spend one budget, in virtual time: real requests, ledger and limiter, a provider by numbers.
 
 Rows ask a small model; those that fail there ask one ten times dearer. Lengths of answers have a heavy tail, and a
 share of all requests fails. The provider keeps books of its own: what it charged is compared with what we say.
@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx2
 
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
-from cottonpalm.pure.prices import PriceBook
-from cottonpalm.request.account import ROW, RowAccount, RunAccount
+from cottonpalm.providers.call import recognise
 from cottonpalm.request.attempts import Done, Reply
-from cottonpalm.request.drivers import drive
-from cottonpalm.request.ledger import Ledger, Limits
-from cottonpalm.request.shapes import recognise
-from cottonpalm.request.turnstiles import Turnstiles
+from cottonpalm.request.limiter.limiters import Limiters
+from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.request.row_account import ROW, RowAccount
+from cottonpalm.request.run_account import RunAccount
+from cottonpalm.request.transport.drivers import drive
 from cottonpalm.testing import virtual_run
 
 if TYPE_CHECKING:
-    from cottonpalm.request.shapes import Call
-    from cottonpalm.request.spending import Spending
+    from cottonpalm.providers.call import Call
+    from cottonpalm.request.money.spending import Spending
 
 SMALL, LARGE = "small", "large"
 PRICES: Final = {SMALL: (1.0, 2.0), LARGE: (10.0, 20.0)}  # dollars per million tokens
@@ -164,9 +165,9 @@ def spend(
 
 
 async def _spend(provider: Provider, slots: int, budget: int, most_tokens: int, *, tighten: bool) -> Result:
-    ledger = Ledger(Limits(budget))
+    ledger = Ledger(Amounts(budget))
     run = RunAccount(
-        turnstiles=Turnstiles(AdaptiveConcurrency(slots, slots, slots)),
+        limiters=Limiters(AdaptiveConcurrency(slots, slots, slots)),
         ledger=ledger,
         prices=PriceBook(PRICES),
         retry=RetryPolicy(transient_tries=2, base_s=0.1, cap_s=1.0, allowance_share=1.0),

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.pure.backoff import backoff_s, hinted_s
-from cottonpalm.pure.grants import Ask, Grant, Room, grant
-from cottonpalm.pure.ordering import AGE_S, ageing_key
+from cottonpalm.request.backoff import backoff_s, hinted_s
+from cottonpalm.request.money.rules.grants import Ask, Grant, Room, grant
+from cottonpalm.runtime.priority import AGE_S, ageing_key
 
 if TYPE_CHECKING:
     from random import Random

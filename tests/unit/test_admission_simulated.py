@@ -1,4 +1,4 @@
-"""The turnstile against a few simulated providers, shortened: floors well below what the whole command shows."""
+"""The limiter against a few simulated providers, shortened: floors well below what the whole command shows."""
 
 from __future__ import annotations
 

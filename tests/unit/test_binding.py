@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.model import Bottleneck
-from cottonpalm.observers.words import binds
-from cottonpalm.pure.binding import Standing, binding
-from cottonpalm.pure.bottleneck import bound_by
-from cottonpalm.pure.limits import Concurrency
+from cottonpalm.observers.bottleneck import bound_by
+from cottonpalm.observers.formatting import binds
+from cottonpalm.request.limiter.rules.binding import Snapshot, binding
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.types import Bottleneck
 
 if TYPE_CHECKING:
     from typing import Any
 
 pytestmark = pytest.mark.core
-IDLE = Standing("host/idle", 10, 500, 3, 0, 0.0, False, "")
-FULL = Standing("host/model", 40, 500, 40, 7, 0.0, False, "in flight")
+IDLE = Snapshot("host/idle", 10, 500, 3, 0, 0.0, False, "")
+FULL = Snapshot("host/model", 40, 500, 40, 7, 0.0, False, "in flight")
 
 
-def full(**other: Any) -> Standing:
+def full(**other: Any) -> Snapshot:
     return FULL._replace(**other)
 
 
@@ -50,7 +50,7 @@ def full(**other: Any) -> Standing:
     ],
 )
 def test_one_thing_binds(
-    rows: Bottleneck, unpaid: int, standings: list[Standing], busy: bool, what: tuple[str, str]
+    rows: Bottleneck, unpaid: int, standings: list[Snapshot], busy: bool, what: tuple[str, str]
 ) -> None:
     assert binding(rows, unpaid, standings, busy=busy) == what
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.pure.bottleneck import bound_by
+from cottonpalm.observers.bottleneck import bound_by
 
 if TYPE_CHECKING:
-    from cottonpalm.model import Bottleneck
+    from cottonpalm.types import Bottleneck
 
 pytestmark = pytest.mark.core
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.model import ChunkFinished
-from cottonpalm.pure.chunking import Chunking
+from cottonpalm.engine.chunking import Chunking
+from cottonpalm.events import ChunkFinished
 
 pytestmark = pytest.mark.core
 

@@ -24,22 +24,12 @@ from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.prompts import PromptTemplate
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel
 
-from cottonpalm.faults import CannotStore
-from cottonpalm.model import ErrorRecord, Kind, Outcome, Usage
-from cottonpalm.stores.codec import (
-    NOT_KEPT,
-    InputText,
-    check,
-    decode,
-    encode,
-    has_input,
-    pack,
-    stored_input,
-    types_of,
-    unpack,
-)
-from cottonpalm.stores.codec_kinds import data_classes
-from cottonpalm.stores.equality import same
+from cottonpalm.errors import CannotStore
+from cottonpalm.stores.codec.equality import same
+from cottonpalm.stores.codec.kinds import data_classes
+from cottonpalm.stores.codec.records import NOT_KEPT, InputText, has_input, pack, stored_input, unpack
+from cottonpalm.stores.codec.values import check, decode, encode, types_of
+from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 
 pytestmark = pytest.mark.core
 

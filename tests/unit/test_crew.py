@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm.threads import Crew
+from cottonpalm.runtime.threads import Crew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

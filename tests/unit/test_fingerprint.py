@@ -30,17 +30,11 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
-from cottonpalm.fingerprint import (
-    answer_is_a_message,
-    compare,
-    describe,
-    digest,
-    how_to_call,
-    none_is_no_answer,
-    output_types,
-    parts,
-)
-from cottonpalm.pure.secrets import is_secret, public_url
+from cottonpalm.chain.fingerprint import describe, digest
+from cottonpalm.chain.traits import answer_is_a_message, how_to_call, none_is_no_answer, output_types
+from cottonpalm.chain.walk import parts
+from cottonpalm.redact import is_secret, public_url
+from cottonpalm.stores.rules.changes import compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -322,7 +316,7 @@ def test_addresses_lose_what_is_private() -> None:
 
 SCRIPT = """
 import sys
-from cottonpalm.fingerprint import describe, digest
+from cottonpalm.chain.fingerprint import describe, digest
 assert not any(name.startswith(("langchain_openai", "openai", "langchain_anthropic")) for name in sys.modules)
 from tests.unit.test_fingerprint import big
 import json

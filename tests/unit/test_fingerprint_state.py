@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from cottonpalm.fingerprint import compare, describe
+from cottonpalm.chain.fingerprint import describe
+from cottonpalm.stores.rules.changes import compare
 
 pytestmark = pytest.mark.core
 

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from cottonpalm.pure.distinct import Distinct
-from cottonpalm.pure.forecast import Range, tokens_of, total
+from cottonpalm.engine.input.keys import Distinct
+from cottonpalm.planning.estimate import Range, tokens_of, total
 
 pytestmark = pytest.mark.core
 SHAPES = {

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.pure.histogram import ERROR, LEAST, MOST, Histogram
-from cottonpalm.pure.timeline import POINTS, Timeline
+from cottonpalm.observers.measures import ERROR, LEAST, MOST, POINTS, Histogram, Timeline
 
 pytestmark = pytest.mark.core
 

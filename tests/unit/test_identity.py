@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.identity import Matcher
+from cottonpalm.engine.input.identity import Matcher
+from cottonpalm.engine.input.keys import content_key, id_key
 from cottonpalm.protocols import RunStore, Slot, StoredRow
-from cottonpalm.pure.keys import content_key, id_key
 from cottonpalm.stores import MemoryStore
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.pure.json_schema import flaws, misuse
+from cottonpalm.cli.chains.json_schema import flaws, misuse
 from tests.support.shapes import instance
 
 pytestmark = pytest.mark.core

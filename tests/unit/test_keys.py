@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage
 
-from cottonpalm.pure.keys import KEY_BYTES, content_key, id_key
+from cottonpalm.engine.input.keys import KEY_BYTES, content_key, id_key
 
 pytestmark = pytest.mark.core
 
@@ -193,7 +193,7 @@ def test_ids_and_contents_have_separate_keys() -> None:
 
 SCRIPT = """
 import datetime as dt
-from cottonpalm.pure.keys import content_key, id_key
+from cottonpalm.engine.input.keys import content_key, id_key
 values = ["x", {"b": {3, "a", None, (1, 2)}, "a": [1.5]}, frozenset("hello"), dt.date(2024, 1, 1)]
 values += [{"x": b"1", 2: None}, id]
 print(id_key("7").hex(), *(content_key(value).hex() for value in values))

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.pure.admission import Admission, Sent
-from cottonpalm.pure.ceilings import MINUTE_S, Ceiling
-from cottonpalm.pure.limits import Concurrency
-from cottonpalm.pure.pace import Pace
-from cottonpalm.pure.quotas import Mirror, Quota, Unit
+from cottonpalm.request.limiter.rules.admission import Admission, Sent
+from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.pace import Pace
+from cottonpalm.request.limiter.rules.quotas import Mirror
+from cottonpalm.types import Quota, Unit
 
 pytestmark = pytest.mark.core
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cottonpalm.outbox import Outbox, Piece
+from cottonpalm.engine.output.outbox import Outbox, Piece
 from cottonpalm.testing import virtual_run
 
 pytestmark = pytest.mark.core

@@ -11,11 +11,11 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.faults import ConfigError
-from cottonpalm.model import PICO, Usage
-from cottonpalm.pure.listed import LookedUpRates
-from cottonpalm.pure.prices import PriceBook
-from cottonpalm.pure.rates import Extent, Rates
+from cottonpalm.errors import ConfigError
+from cottonpalm.request.money.rules.price_list import LookedUpRates
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.request.money.rules.rates import Extent, Rates
+from cottonpalm.types import PICO, Usage
 
 pytestmark = pytest.mark.core
 

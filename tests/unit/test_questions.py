@@ -23,7 +23,7 @@ from langchain_core.runnables import (
     RunnableSerializable,
 )
 
-from cottonpalm.questions import question_of
+from cottonpalm.chain.questions import question_of
 
 pytestmark = pytest.mark.core
 MODEL = FakeListChatModel(responses=["yes"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cottonpalm.pure.recurrence import Recurrence
+from cottonpalm.request.limiter.rules.recurrence import Recurrence
 
 pytestmark = pytest.mark.core
 

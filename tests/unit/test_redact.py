@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.judge import MESSAGE_CHARS, Judge
-from cottonpalm.pure.redact import redact
+from cottonpalm.engine.classifier import MESSAGE_CHARS, Classifier
+from cottonpalm.redact import redact
 
 pytestmark = pytest.mark.core
 
@@ -62,7 +62,7 @@ def test_any_text_can_be_redacted(text: str) -> None:
 
 
 def test_an_error_record_is_redacted_and_of_bounded_length() -> None:
-    record = Judge().record(ValueError("sk-0123456789abcdef " + "x" * 10_000))
+    record = Classifier().record(ValueError("sk-0123456789abcdef " + "x" * 10_000))
     assert "0123456789abcdef" not in record.message
     assert len(record.message) < MESSAGE_CHARS + 50
     assert "more characters" in record.message

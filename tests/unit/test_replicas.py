@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.pure.circuit import OPENS_AT, Circuit
-from cottonpalm.pure.replicas import RESTS_AFTER, Health, Standing, choose, spread
+from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit
+from cottonpalm.request.routing import RESTS_AFTER, EndpointState, Health, choose, spread
 
 pytestmark = pytest.mark.core
 
 STANDINGS = st.lists(
     st.builds(
-        Standing,
+        EndpointState,
         free=st.integers(-20, 20).map(float),
         limit=st.floats(1, 500),
         waiting=st.integers(0, 30),
@@ -30,7 +30,7 @@ STANDINGS = st.lists(
 
 
 @given(STANDINGS, st.integers(0, 1_000))
-def test_a_row_waits_only_where_no_endpoint_has_room(standings: list[Standing], turn: int) -> None:
+def test_a_row_waits_only_where_no_endpoint_has_room(standings: list[EndpointState], turn: int) -> None:
     chosen = standings[choose(standings, turn)]
     assert chosen.has_room or not any(one.has_room for one in standings)
     assert not chosen.opens_in_s or all(one.opens_in_s for one in standings)
@@ -38,29 +38,32 @@ def test_a_row_waits_only_where_no_endpoint_has_room(standings: list[Standing], 
 
 @given(st.integers(2, 6), st.integers(0, 1_000))
 def test_equal_endpoints_take_turns(count: int, turn: int) -> None:
-    standings = [Standing(5.0, 10.0)] * count
+    standings = [EndpointState(5.0, 10.0)] * count
     assert sorted(choose(standings, turn + n) for n in range(count)) == list(range(count))
 
 
 def test_the_least_used_goes_before_the_one_with_the_most_places() -> None:
-    assert choose([Standing(5.0, 10.0), Standing(40.0, 100.0)], 0) == 0
+    assert choose([EndpointState(5.0, 10.0), EndpointState(40.0, 100.0)], 0) == 0
 
 
 def test_without_room_the_shortest_wait_is_chosen_not_the_shortest_line() -> None:
-    slow, quick = Standing(-2, 10.0, waiting=1, trip_s=30.0), Standing(-4, 10.0, waiting=3, trip_s=1.0)
+    slow, quick = (
+        EndpointState(-2, 10.0, waiting=1, trip_s=30.0),
+        EndpointState(-4, 10.0, waiting=3, trip_s=1.0),
+    )
     assert choose([slow, quick], 0) == 1
 
 
 def test_where_all_are_closed_a_pause_goes_before_an_illness_and_that_before_a_refusal() -> None:
-    refused = Standing(1, 10, opens_in_s=1.0, ill=True, refused=True)
-    ill, paused = Standing(1, 10, opens_in_s=2.0, ill=True), Standing(1, 10, opens_in_s=60.0)
+    refused = EndpointState(1, 10, opens_in_s=1.0, ill=True, refused=True)
+    ill, paused = EndpointState(1, 10, opens_in_s=2.0, ill=True), EndpointState(1, 10, opens_in_s=60.0)
     assert choose([refused, ill, paused], 0) == 2
     assert choose([refused, ill], 0) == 1
 
 
 @given(STANDINGS)
 def test_no_more_rows_change_their_place_than_there_are_permits_and_rows_in_line(
-    standings: list[Standing],
+    standings: list[EndpointState],
 ) -> None:
     transfers = spread(standings)
     for number, standing in enumerate(standings):
@@ -79,9 +82,9 @@ def test_no_more_rows_change_their_place_than_there_are_permits_and_rows_in_line
 
 def test_rows_of_a_closed_endpoint_go_first() -> None:
     closed, long, free = (
-        Standing(-5, 10, waiting=5, opens_in_s=9.0),
-        Standing(-9, 10, waiting=9),
-        Standing(6, 10),
+        EndpointState(-5, 10, waiting=5, opens_in_s=9.0),
+        EndpointState(-9, 10, waiting=9),
+        EndpointState(6, 10),
     )
     assert [tuple(one) for one in spread([long, closed, free])] == [(1, 2, 5), (0, 2, 1)]
 

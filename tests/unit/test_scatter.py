@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.pure.scatter import Scatter
+from cottonpalm.request.limiter.rules.scatter import Scatter
 
 pytestmark = pytest.mark.core
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.pure.shares import POOL, TTL_S, Row, division, fair, portion, wanted
+from cottonpalm.stores.rules.division import POOL, TTL_S, Row, division, fair, portion, wanted
 
 pytestmark = pytest.mark.core
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.pure.admission import Admission, Sent
-from cottonpalm.pure.limits import Concurrency
-from cottonpalm.pure.strays import FEW, FORGOTTEN, PROBES, Strays
+from cottonpalm.request.limiter.rules.admission import Admission, Sent
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.strays import FEW, FORGOTTEN, PROBES, SpuriousRejections
 
 pytestmark = pytest.mark.core
 
@@ -19,7 +19,7 @@ TAKES_S, REFUSAL_S = 2.0, 0.1
 
 def doubted(share: float, calls: int, seed: int) -> list[bool]:
     """For each rejection, whether it counted as a stray where so large a share of the calls is rejected at random."""
-    strays, rng, seen = Strays(), Random(seed), []
+    strays, rng, seen = SpuriousRejections(), Random(seed), []
     for _ in range(calls):
         if rng.random() < share:
             strays.rejected()
@@ -42,7 +42,7 @@ def test_one_in_five_is_taken_for_a_limit_soon_and_nearly_always(seed: int) -> N
 
 
 def test_the_fourth_in_a_row_is_no_stray_and_a_probe_refused_twice_says_so_too() -> None:
-    strays = Strays()
+    strays = SpuriousRejections()
     for _ in range(FEW):
         strays.rejected()
         assert strays.likely(PROBES - 1)
@@ -52,7 +52,7 @@ def test_the_fourth_in_a_row_is_no_stray_and_a_probe_refused_twice_says_so_too()
 
 
 def test_accepted_calls_make_up_for_rejections() -> None:
-    strays = Strays()
+    strays = SpuriousRejections()
     for _ in range(FEW + 1):
         strays.rejected()
     for _ in range(int(1 / FORGOTTEN)):
@@ -64,7 +64,7 @@ def test_accepted_calls_make_up_for_rejections() -> None:
 
 
 def test_after_a_limit_was_blamed_the_second_in_a_row_is_no_stray() -> None:
-    strays = Strays()
+    strays = SpuriousRejections()
     strays.rejected()
     strays.blamed()
     strays.rejected()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.model import ErrorRecord, Kind, Outcome
-from cottonpalm.tally import SHARE_FROM, Tally
+from cottonpalm.stats import SHARE_FROM, Tally
+from cottonpalm.types import ErrorRecord, Kind, Outcome
 
 pytestmark = pytest.mark.core
 FAILED = ErrorRecord(Kind.FAIL_ROW, "KeyError", "x")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.model import Item
-from cottonpalm.pure.ordering import AGE_S
-from cottonpalm.window import Window
+from cottonpalm.engine.input.window import Window
+from cottonpalm.runtime.priority import AGE_S
+from cottonpalm.types import Item
 
 pytestmark = pytest.mark.core
 

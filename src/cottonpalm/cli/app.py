@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cottonpalm import __version__
-from cottonpalm.cli import options as o  # noqa: TC001 - typer reads the annotations
-from cottonpalm.cli.help import Command, Group
+from cottonpalm.cli import spec as o  # noqa: TC001 - typer reads the annotations
+from cottonpalm.cli.options import Command, Group
 from cottonpalm.cli.problems import Code, Problem
-from cottonpalm.cli.streams import hold_standard_streams
-from cottonpalm.faults import CottonpalmError
+from cottonpalm.cli.signals import hold_standard_streams
+from cottonpalm.errors import CottonpalmError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,11 +93,11 @@ def run(
     The same command again goes on where it stopped; a finished run is left as it is.
     """
     from cottonpalm.cli.checks import check_what, read_prompt, share_or_number
-    from cottonpalm.cli.job import Job
     from cottonpalm.cli.model_options import absolute_model, parse_options
-    from cottonpalm.cli.places import absolute, run_name
+    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.writers.open_output import absolute, run_name
 
-    job = Job(
+    job = RunSpec(
         input=absolute(input),
         output=absolute(output),
         folder=str(Path.cwd()),
@@ -136,14 +136,14 @@ def run(
         )
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
     if dry_run:
-        from cottonpalm.cli.dry import show_first_rows
+        from cottonpalm.cli.commands.dry_run import show_first_rows
 
         return show_first_rows(job, screen)
     name = run or run_name(job.input, job.output)
     if job.input == job.output == "-" and run is None:
         screen.say(f"this run's name is {name}")
 
-    from cottonpalm.cli.session import Where, carry_out
+    from cottonpalm.cli.commands.run import Where, carry_out
 
     return carry_out(job, Where(store, name, fresh, overwrite, argv=_argv(context)), screen)
 
@@ -177,12 +177,12 @@ def plan(
     Only --sample N makes some: of the rows of the run, whose answers are kept for it.
     """
     from cottonpalm.cli.checks import check_what, read_prompt
-    from cottonpalm.cli.job import Job
+    from cottonpalm.cli.commands.plan import At, show_plan
     from cottonpalm.cli.model_options import absolute_model, parse_options
-    from cottonpalm.cli.places import absolute, run_name
-    from cottonpalm.cli.plan import At, show_plan
+    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.writers.open_output import absolute, run_name
 
-    job = Job(
+    job = RunSpec(
         input=absolute(input),
         output=absolute(output or "-"),
         folder=str(Path.cwd()),
@@ -219,8 +219,8 @@ def retry(
     verbose: o.Verbose = False,
 ) -> int:
     """Do the failed rows of a run again, and update its output."""
-    from cottonpalm.cli.session import Where, carry_out
-    from cottonpalm.cli.status import job_of
+    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.status import job_of
 
     job = job_of(store, run).with_options(model_option)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
@@ -241,8 +241,8 @@ def export(
     quiet: o.Quiet = False,
 ) -> int:
     """Write a run's results from the store to a file of any format. Nothing is called."""
-    from cottonpalm.cli.export import Export, show_export
-    from cottonpalm.cli.places import absolute
+    from cottonpalm.cli.commands.export import Export, show_export
+    from cottonpalm.cli.writers.open_output import absolute
 
     source = None if input is None else absolute(input)
     asked = Export(run, absolute(output), source, everything, guard_formulas, overwrite)
@@ -252,7 +252,7 @@ def export(
 @app.command(cls=Command)
 def status(run: o.AnyRun = None, store: o.StoreUrl = "cottonpalm.db") -> int:
     """Show the runs of a store: what is done, failed and left, what it cost, and who works on it."""
-    from cottonpalm.cli.status import show_status
+    from cottonpalm.cli.commands.status import show_status
 
     show_status(store, run)
     return Code.OK
@@ -268,7 +268,7 @@ def rm(
     quiet: o.Quiet = False,
 ) -> int:
     """Forget a run: its answers and failures leave the store. Its output file stays."""
-    from cottonpalm.cli.remove import remove_run
+    from cottonpalm.cli.commands.rm import remove_run
 
     return remove_run(store, run, _screen(context, quiet=quiet, verbose=False, progress=False), sure=yes)
 
@@ -285,13 +285,13 @@ def demo(
     verbose: o.Verbose = False,
 ) -> int:
     """A real run on real input with the embedded model: label product reviews, and count how many are right."""
-    from cottonpalm.cli.demo import show_demo
+    from cottonpalm.cli.commands.demo import show_demo
 
     return show_demo(rows, _screen(context, quiet=quiet, verbose=verbose, progress=progress), _argv(context))
 
 
 def _screen(context: typer.Context, *, quiet: bool, verbose: bool, progress: bool) -> Any:
-    from cottonpalm.cli.render import Screen
+    from cottonpalm.cli.screen import Screen
 
     if quiet and verbose:
         raise Problem("say -q or -v, not both")
@@ -322,14 +322,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupted() -> int:
-    from cottonpalm.cli.render import Screen
+    from cottonpalm.cli.screen import Screen
 
     Screen().error("interrupted; what is done is kept, and the same command again goes on")
     return Code.INTERRUPTED
 
 
 def _explain(error: Exception, state: dict[str, Any]) -> int:
-    from cottonpalm.cli.render import Screen
+    from cottonpalm.cli.screen import Screen
 
     screen: Screen = state.get("screen") or Screen()
     if isinstance(error, Problem):

@@ -1,391 +1,47 @@
-"""Every option of the command line, declared once."""
+"""How commands show their help, and what completes what is typed."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Any
 
-import typer
+import typer  # noqa: TC002 - typer itself reads the annotation
+from typer.core import TyperCommand, TyperGroup
 
-from cottonpalm.cli.help import runs_like
 
-WHAT: Final = "What to do with each row"
-ROWS: Final = "Rows"
-SPEED: Final = "Speed"
-FAULTS: Final = "Faults"
-MONEY: Final = "Money"
-CACHE: Final = "Equal rows"
-STATE: Final = "What is kept"
-SEE: Final = "What is shown"
+class Command(TyperCommand):
+    """A command whose help says nothing of the types of its flags."""
 
-Input = Annotated[
-    str,
-    typer.Argument(
-        metavar="INPUT",
-        help="The rows: .jsonl (one object a line), .csv or .parquet, the first two also packed (.gz, .zst); a file or "
-        "an address (https://…, s3://…); - reads JSONL from standard input.",
-    ),
-]
-OutputPath = Annotated[
-    str,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Where the results go: .jsonl (a line as soon as a row is done); .csv or .parquet (the input's columns, "
-        "then the results) and what is packed (.gz, .zst), at the end; an address; - for JSONL on standard output.",
-    ),
-]
-Chain = Annotated[
-    str | None,
-    typer.Option(
-        "--chain",
-        metavar="MODULE:ATTR",
-        help="Your own LangChain Runnable, for instance app:chain. Its input is the row, as a dict.",
-        rich_help_panel=WHAT,
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="PROVIDER:NAME",
-        help="openai:NAME, anthropic:NAME, google:NAME, local (the embedded model, the default) or local:FILE.gguf.",
-        rich_help_panel=WHAT,
-    ),
-]
-Prompt = Annotated[
-    str | None,
-    typer.Option(
-        "--prompt",
-        "-p",
-        metavar="TEXT",
-        help="The question to each row. {column} is replaced by the row's value; all other braces stay as they are.",
-        rich_help_panel=WHAT,
-    ),
-]
-PromptFile = Annotated[
-    Path | None,
-    typer.Option("--prompt-file", metavar="FILE", help="The same, read from a file.", rich_help_panel=WHAT),
-]
-System = Annotated[
-    str | None,
-    typer.Option(
-        "--system",
-        metavar="TEXT",
-        help="A system message; {column} works here too.",
-        rich_help_panel=WHAT,
-    ),
-]
-Schema = Annotated[
-    str | None,
-    typer.Option(
-        "--schema",
-        metavar="FILE.json|MODULE:MODEL",
-        help="Answers are objects of this form: a JSON schema, or a Pydantic class such as app:Review. "
-        "An answer that does not fit is asked for again.",
-        rich_help_panel=WHAT,
-    ),
-]
-ModelOptions = Annotated[
-    list[str],
-    typer.Option(
-        "--model-option",
-        metavar="KEY=VALUE",
-        help="A setting of the model, such as temperature=0; VALUE may be JSON. Can be given several times.",
-        rich_help_panel=WHAT,
-    ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        metavar="",
-        help="Show the first rows' messages as they would be sent, and leave. No call, no store, no output.",
-        rich_help_panel=ROWS,
-    ),
-]
-AcceptTruncated = Annotated[
-    bool,
-    typer.Option(
-        "--accept-truncated",
-        metavar="",
-        help="Take an answer that was cut at the model's length limit for an answer, instead of failing the row.",
-        rich_help_panel=WHAT,
-    ),
-]
-BaseUrls = Annotated[
-    list[str],
-    typer.Option(
-        "--base-url",
-        metavar="URL",
-        help="Another server that speaks the provider's protocol, such as http://127.0.0.1:8000/v1. Can be given "
-        "several times: each row goes to one that has room.",
-        rich_help_panel=WHAT,
-    ),
-]
-GuardFormulas = Annotated[
-    bool,
-    typer.Option(
-        "--guard-formulas",
-        metavar="",
-        help="In a .csv, put an apostrophe before text that a spreadsheet would take for a formula.",
-        rich_help_panel=STATE,
-    ),
-]
-IdField = Annotated[
-    str | None,
-    typer.Option(
-        "--id-field",
-        metavar="NAME",
-        help="The column that holds a row's id: the row keeps its place in the run also when its text is edited.",
-        rich_help_panel=ROWS,
-    ),
-]
-PriorityField = Annotated[
-    str | None,
-    typer.Option(
-        "--priority-field",
-        metavar="NAME",
-        help="The column that holds a number: of the rows read so far, those with higher ones start first.",
-        rich_help_panel=ROWS,
-    ),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        "--limit", metavar="N", min=1, help="Only the first N rows of the input.", rich_help_panel=ROWS
-    ),
-]
-Concurrency = Annotated[
-    str,
-    typer.Option(
-        "--concurrency",
-        "-c",
-        metavar="auto|N",
-        help="Requests in flight: auto finds what the provider allows, a number is kept.",
-        rich_help_panel=SPEED,
-    ),
-]
-MaxConcurrency = Annotated[
-    int | None,
-    typer.Option(
-        "--max-concurrency",
-        metavar="N",
-        min=1,
-        help="How far auto may go (500 unless said).",
-        rich_help_panel=SPEED,
-    ),
-]
-Rpm = Annotated[
-    float | None,
-    typer.Option("--rpm", metavar="N", min=1, help="Never more requests in a minute.", rich_help_panel=SPEED),
-]
-Tpm = Annotated[
-    float | None,
-    typer.Option("--tpm", metavar="N", min=1, help="Never more tokens in a minute.", rich_help_panel=SPEED),
-]
-Timeout = Annotated[
-    float,
-    typer.Option(
-        "--timeout",
-        metavar="SECONDS",
-        help="The longest one request may take, counted from when it is sent.",
-        rich_help_panel=SPEED,
-    ),
-]
-Retries = Annotated[
-    int,
-    typer.Option(
-        "--retries",
-        metavar="N",
-        min=0,
-        help="How often a request is sent again after a fault that may pass. Waiting for a rate limit is not counted.",
-        rich_help_panel=FAULTS,
-    ),
-]
-Fallbacks = Annotated[
-    list[str],
-    typer.Option(
-        "--fallback",
-        metavar="PROVIDER:NAME",
-        help="Another model, asked where the first one cannot answer. Can be given several times: tried in order.",
-        rich_help_panel=FAULTS,
-    ),
-]
-MaxFailures = Annotated[
-    str | None,
-    typer.Option(
-        "--max-failures",
-        metavar="N|N%",
-        help="Stop when more rows than this failed: a number, or a share of the finished rows (from 100 rows on).",
-        rich_help_panel=FAULTS,
-    ),
-]
-BudgetUsd = Annotated[
-    float | None,
-    typer.Option(
-        "--budget",
-        metavar="USD",
-        help="The most this command may spend, in US dollars. A request that could pass it is not sent.",
-        rich_help_panel=MONEY,
-    ),
-]
-BudgetPerHour = Annotated[
-    float | None,
-    typer.Option(
-        "--budget-per-hour",
-        metavar="USD",
-        help="The most that any hour may cost, in US dollars.",
-        rich_help_panel=MONEY,
-    ),
-]
-OnBudget = Annotated[
-    str,
-    typer.Option(
-        "--on-budget",
-        metavar="stop|wait",
-        help="When the hour's money is spent: stop, or wait for more and keep an even pace until all rows are done.",
-        rich_help_panel=MONEY,
-    ),
-]
-Prices = Annotated[
-    list[str],
-    typer.Option(
-        "--price",
-        metavar="[MODEL=]IN:OUT",
-        help="Dollars per million tokens in and out, for models that are not in the price list or cost you something "
-        "else. Can be given several times; without MODEL, for all models.",
-        rich_help_panel=MONEY,
-    ),
-]
-MaxOutputTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-output-tokens",
-        metavar="N",
-        min=1,
-        help="With a budget: the most tokens of one answer, where the model's maximum is not known. It is sent along.",
-        rich_help_panel=MONEY,
-    ),
-]
-UseCache = Annotated[
-    bool,
-    typer.Option(
-        "--cache/--no-cache",
-        metavar="",
-        help="Ask equal rows once, also those of other runs of this store, and give all of them that answer.",
-        rich_help_panel=CACHE,
-    ),
-]
-StoreUrl = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        metavar="FILE",
-        help="The SQLite file that keeps what is done.",
-        rich_help_panel=STATE,
-    ),
-]
-RunName = Annotated[
-    str | None,
-    typer.Option(
-        "--run",
-        metavar="NAME",
-        help="The run's name in the store. The output's name unless said; the same name goes on where it stopped.",
-        rich_help_panel=STATE,
-    ),
-]
-Fresh = Annotated[
-    bool,
-    typer.Option(
-        "--fresh",
-        metavar="",
-        help="Forget what this run has done and pay for every row again.",
-        rich_help_panel=STATE,
-    ),
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        metavar="",
-        help="Replace an output file that this run did not write.",
-        rich_help_panel=STATE,
-    ),
-]
-PlannedOutput = Annotated[
-    str | None,
-    typer.Option(
-        "-o",
-        "--output",
-        metavar="OUTPUT",
-        help="The output of the run that is planned: its name, where --run gives none.",
-        rich_help_panel=STATE,
-    ),
-]
-Sample = Annotated[
-    int,
-    typer.Option(
-        "--sample",
-        metavar="N",
-        min=0,
-        help="Run so many rows for real, drawn at random, and judge the others by them.",
-        rich_help_panel=MONEY,
-    ),
-]
-ShowProgress = Annotated[
-    bool,
-    typer.Option(
-        "--progress/--no-progress",
-        metavar="",
-        help="Show how far the run is: live on a terminal, a line every ten seconds elsewhere.",
-        rich_help_panel=SEE,
-    ),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", metavar="", help="Say nothing but errors.", rich_help_panel=SEE),
-]
-Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        metavar="",
-        help="Also tell of retries, pauses and failed rows as they happen; tracebacks for unexpected errors.",
-        rich_help_panel=SEE,
-    ),
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")]
-AnyRun = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="RUN", help="One run, in more detail.", autocompletion=runs_like, show_default=False
-    ),
-]
-OneRun = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="The run's name, as `cottonpalm status` lists it.", autocompletion=runs_like
-    ),
-]
-InputAgain = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="INPUT", help="The run's input, where it is elsewhere now or the store holds no inputs."
-    ),
-]
-Everything = Annotated[
-    bool, typer.Option("--all", metavar="", help="Also the rows that are stored but no more in the input.")
-]
-ExportPath = Annotated[
-    str,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="What to write, in input order: .jsonl, .csv or .parquet, packed or not; an address; or - for JSONL.",
-    ),
-]
+    def get_help_option(self, ctx: Any) -> Any:
+        """`--help`, without `<bool>`."""
+        return _plain(super().get_help_option(ctx))
+
+
+class Group(TyperGroup):
+    """The program, likewise; commands in the order in which they are made."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """`--help`, without `<bool>`."""
+        return _plain(super().get_help_option(ctx))
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options, those for completion without `<bool>`."""
+        return [_plain(option) for option in super().get_params(ctx)]
+
+
+def _plain(option: Any) -> Any:
+    if option is not None and option.param_type_name == "option":
+        option.metavar = ""
+    return option
+
+
+def runs_like(context: typer.Context, incomplete: str) -> list[str]:
+    """The runs of the store whose names begin so, for the shell."""
+    from cottonpalm.cli.held_store import existing_store
+    from cottonpalm.errors import CottonpalmError
+
+    try:
+        with existing_store(context.params.get("store") or "cottonpalm.db") as store:
+            names = [info.name for info in store.runs()]
+    except CottonpalmError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]

@@ -1,12 +1,14 @@
-"""The one exception of the command line, and the exit codes."""
+"""The one exception of the command line, the exit codes, and packages that only some files need."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from enum import IntEnum
+from typing import Any
 
 from cottonpalm.cli.urls import without_secrets
-from cottonpalm.faults import CottonpalmError
+from cottonpalm.errors import CottonpalmError
 
 
 class Code(IntEnum):
@@ -39,3 +41,21 @@ def os_problem(action: str, path: str, error: OSError, code: Code = Code.USAGE) 
     """`cannot read reviews.csv: Permission denied`."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     return Problem(f"cannot {action} {shown(path)}: {reason}", code)
+
+
+def extra(module: str, name: str, need: str) -> Any:
+    """Import a package of an extra.
+
+    Args:
+        module: what is imported.
+        name: the extra it comes with.
+        need: what needs it, for the message.
+
+    Raises:
+        Problem: it is not installed; the message holds the command.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = (error.name or module).partition(".")[0]
+        raise Problem(f"{need} needs the package {package}: pip install 'cottonpalm[{name}]'") from None

@@ -1,9 +1,13 @@
-"""Ctrl-C and SIGTERM: once stops cleanly, twice leaves, whatever the chain is doing."""
+"""Ctrl-C and SIGTERM: once stops cleanly, twice leaves, whatever the chain is doing.
+
+Standard input, output and error are held open here too: whoever started us may have closed them.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
@@ -96,3 +100,17 @@ class Signals:
                 b"cottonpalm: left at once: the chain did not let go; what is done is kept, begin again to go on\n",
             )
         os._exit(self.code or Code.INTERRUPTED)
+
+
+def hold_standard_streams() -> None:
+    """Make descriptors 0 to 2 lead somewhere: a file opened later must not be taken for one of them.
+
+    `sys.stdin` and `sys.stdout` stay None where they were closed, so that it can be said to who needs them.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open as long as we run

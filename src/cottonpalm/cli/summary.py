@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.wording import here
-from cottonpalm.observers.words import clean, count, duration, money, rate, told
-from cottonpalm.pure.distinct import Distinct
-from cottonpalm.pure.keys import content_key
+from cottonpalm.engine.input.keys import Distinct, content_key
+from cottonpalm.observers.formatting import clean, count, duration, money, rate, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cottonpalm.model import Outcome
     from cottonpalm.protocols import RunStore, Slot
+    from cottonpalm.types import Outcome
 
 PAGE: Final = 4096
 

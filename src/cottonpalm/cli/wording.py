@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.cli.models import PROVIDERS
+from cottonpalm.cli.chains.models import PROVIDERS
 
 if TYPE_CHECKING:
-    from cottonpalm.faults import RunStopped
+    from cottonpalm.errors import RunStopped
 
 SPENT: Final = "the budget does not allow for another request"
 SAID: Final = [  # in Python, and on the command line

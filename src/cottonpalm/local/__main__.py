@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cottonpalm.faults import LocalModelError
+from cottonpalm.errors import LocalModelError
 from cottonpalm.local import fetch
 
 

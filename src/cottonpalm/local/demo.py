@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
 
     from cottonpalm.local.reviews import Review
-    from cottonpalm.model import Outcome
+    from cottonpalm.types import Outcome
 
 # Chosen among eleven wordings on 150 sentences that are not among the demo's own.
 SYSTEM: Final = "Classify the sentiment of this sentence from a product review as positive or negative."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.faults import LocalModelError
+from cottonpalm.errors import LocalModelError
 from cottonpalm.local import pip
 from cottonpalm.local.assets import MEGABYTE, MODEL, REVIEWS, Asset
 from cottonpalm.local.progress import Progress, progress_for

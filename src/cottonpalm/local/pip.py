@@ -10,7 +10,7 @@ import tempfile
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.faults import LocalModelError
+from cottonpalm.errors import LocalModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
-from cottonpalm.faults import ConfigError
+from cottonpalm.errors import ConfigError
 from cottonpalm.local import fetch
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cottonpalm.faults import ConfigError, LocalModelError
+from cottonpalm.errors import ConfigError, LocalModelError
 from cottonpalm.local import fetch, pip
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ DEFAULT: Final = "smollm2"
 SLOTS: Final = 4  # requests answered at the same time; more wait inside the engine
 N_CTX: Final = 4096  # tokens, shared evenly by the slots
 _DEFAULT_ALIAS: Final = "local:smollm2-135m-instruct-q4_1"
-_ENGINE: Final = Path(__file__).with_name("engine.py")
+_ENGINE: Final = Path(__file__).with_name("inference.py")
 _SAMPLES: Final = 16
 _SAMPLE_BYTES: Final = 1 << 16
 

@@ -8,7 +8,7 @@ import tarfile
 import zipfile
 from typing import IO, TYPE_CHECKING, Final
 
-from cottonpalm.faults import LocalModelError
+from cottonpalm.errors import LocalModelError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from cottonpalm.observers.advice_words import FACTOR, FAILED, LIMITS, TWICE, WAITS
+from cottonpalm.observers.formatting import count, duration
 from cottonpalm.observers.numbers import money_usd, percent, roughly
-from cottonpalm.observers.words import count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 WORTH: Final = 0.05  # of the time, the money or the rows: what gains less is not said
 ROWS: Final = 100  # fewer tell too little
 SECONDS: Final = 60.0  # a shorter run need not be faster
-FACTOR: Final = 2  # how much more of a limit is looked at
-TWICE: Final = f"{FACTOR}\u00d7"
 MANY_FAILED: Final = 0.01  # of the rows
 FEW_LONG: Final = 0.1  # of the rows: long rows are those that are few...
 MUCH_OF_IT: Final = 0.4  # ...and take so much of the money or the time
@@ -109,95 +108,11 @@ def _rows(report: Report) -> int:
 # -- time: what bound the run
 
 
-class _Bound(NamedTuple):
-    """How to loosen a bound: what to do, how it is named, how to do it, what it would be then."""
-
-    what: str
-    named: str
-    how: str
-    then: str = TWICE
-    quota: Literal["tokens", "rows", ""] = ""
-
-
-_LIMITS: Final[dict[str, _Bound]] = {
-    "tokens": _Bound(
-        "Ask for a higher token quota.",
-        "the provider's quota of tokens",
-        "ask the provider, or add an endpoint with `--base-url`",
-        quota="tokens",
-    ),
-    "requests": _Bound(
-        "Ask for a higher request quota.",
-        "the provider's quota of requests",
-        "ask the provider, or add an endpoint with `--base-url`",
-        quota="rows",
-    ),
-    "pace": _Bound(
-        "Ask for a higher request rate.",
-        "the rate at which the provider takes requests",
-        "ask the provider, or add an endpoint with `--base-url`",
-        quota="rows",
-    ),
-    "own requests": _Bound(
-        "Raise your rpm ceiling.",
-        "your own ceiling of requests per minute",
-        "a higher `--rpm`",
-        quota="rows",
-    ),
-    "own tokens": _Bound(
-        "Raise your tpm ceiling.",
-        "your own ceiling of tokens per minute",
-        "a higher `--tpm`",
-        quota="tokens",
-    ),
-    "maximum": _Bound(
-        "Allow more requests in flight.",
-        "the most requests in flight that you allow",
-        "a higher `--max-concurrency`",
-    ),
-    "cap": _Bound("Allow more rows at once.", "your own bound of rows at once", "a higher `max_concurrency`"),
-    "concurrency": _Bound(
-        "Add an endpoint.",
-        "the number of requests in flight that the provider takes",
-        "ask the provider, or add an endpoint with `--base-url`",
-    ),
-}
-_WAITS: Final[dict[str, _Bound]] = {
-    "reader": _Bound(
-        "Read the results faster.",
-        "whoever reads the results",
-        "do less between two results, or do it on another thread",
-        "without",
-    ),
-    "source": _Bound(
-        "Give the rows faster.", "the source of the rows", "read them from a file or a list", "without"
-    ),
-    "store": _Bound(
-        "Put the store on a faster disk.", "writing to the store", "`--store` on a local disk", "without"
-    ),
-    "budget": _Bound(
-        "Raise the budget.", "waiting for money", "a higher `--budget` or `--budget-per-hour`", "without"
-    ),
-    "pause": _Bound(
-        "Add an endpoint for the pauses.",
-        "waits that the provider asked for",
-        "another endpoint with `--base-url`, or a `--fallback`",
-        "without",
-    ),
-    "down": _Bound(
-        "Give a fallback for failures of the provider.",
-        "a provider that did not work",
-        "a `--fallback`, or another endpoint with `--base-url`",
-        "without",
-    ),
-}
-
-
 def _limits(report: Report) -> Iterator[Advice]:
     """A limit that bound: what twice as much would bring, as long as nothing else binds sooner."""
     if report.wall_s < SECONDS:
         return
-    for state, bound in _LIMITS.items():
+    for state, bound in LIMITS.items():
         seconds = min(report.bound_s.get(state, 0.0), report.wall_s)
         if seconds <= 0:
             continue
@@ -259,7 +174,7 @@ def _waits(report: Report) -> Iterator[Advice]:
     """Time in which everything waited for somebody: at most all of it can be gained."""
     if report.wall_s < SECONDS:
         return
-    for state, bound in _WAITS.items():
+    for state, bound in WAITS.items():
         seconds = min(report.bound_s.get(state, 0.0), report.wall_s)
         if seconds > 0:
             share = percent(seconds / report.wall_s)
@@ -400,42 +315,14 @@ def _thrown_away(report: Report) -> Iterator[Advice]:
 
 # -- rows
 
-_FAILED: Final[dict[str, tuple[str, str, str]]] = {
-    "throttle": (
-        "Ask rows again that the provider turned away.",
-        "were turned away to the end",
-        "`cottonpalm retry`, or more `--retries`",
-    ),
-    "transient": (
-        "Ask rows again whose failure may pass.",
-        "failed in a way that may pass",
-        "`cottonpalm retry`, or more `--retries`",
-    ),
-    "reask": (
-        "Say the form of the answer more clearly.",
-        "got an answer that does not fit",
-        "a prompt that shows the form, or a model with structured output",
-    ),
-    "degrade": (
-        "Give a fallback that can do longer rows.",
-        "need another model",
-        "`--fallback` with a longer context, or a higher `--max-output-tokens`",
-    ),
-    "fail_row": (
-        "Look at the rows that cannot be answered.",
-        "cannot be answered as they are",
-        "`cottonpalm export` shows them",
-    ),
-}
-
 
 def _failed_rows(report: Report) -> Iterator[Advice]:
     """Rows that failed, by what would help them; the largest kind first."""
     rows = _rows(report)
     kinds = {kind: sum(types.values()) for kind, types in report.errors.items()}
     for kind, number in sorted(kinds.items(), key=lambda pair: -pair[1]):
-        if kind in _FAILED:
-            what, how_so, how = _FAILED[kind]
+        if kind in FAILED:
+            what, how_so, how = FAILED[kind]
             why = f"{count(number, 'row')} of {rows:,} ({percent(number / rows)}) {how_so}."
             yield Advice(f"failed: {kind}", "rows", number, rows, what, why, how, exact=True, then="still ok")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from cottonpalm.model import Usage
 from cottonpalm.observers.report import (
     Counts,
     ModelUse,
@@ -17,6 +16,7 @@ from cottonpalm.observers.report import (
     Spread,
     TopRow,
 )
+from cottonpalm.types import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

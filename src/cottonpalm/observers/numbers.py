@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, floor, log10
 from typing import Final, NamedTuple
 
-from cottonpalm.observers.words import duration
+from cottonpalm.observers.formatting import duration
 
 _STEPS: Final = (1, 2, 5, 10)
 _TIMES_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rich.text import Text
 
+from cottonpalm.observers.formatting import clean, rate
 from cottonpalm.observers.numbers import money_usd, roughly
-from cottonpalm.observers.words import clean, rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -7,16 +7,15 @@ from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm import clock
-from cottonpalm.model import PICO, Usage
+from cottonpalm.observers.bottleneck import bound_by
+from cottonpalm.observers.measures import Histogram, Point, Timeline
 from cottonpalm.observers.report import Counts, ModelUse, Moment, Report, Spread, TopRow
-from cottonpalm.pure.bottleneck import bound_by
-from cottonpalm.pure.histogram import Histogram
-from cottonpalm.pure.timeline import Point, Timeline
+from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cottonpalm.model import Bottleneck, Item, Outcome
+    from cottonpalm.types import Bottleneck, Item, Outcome
 
 Wait: TypeAlias = Literal["queue", "permit", "pause", "backoff", "call", "store"]
 WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call", "store")

@@ -18,20 +18,20 @@ from rich.table import Table
 from rich.text import Text
 
 from cottonpalm import clock
-from cottonpalm.model import (
+from cottonpalm.events import (
     Binding,
     BudgetShare,
     CostSpike,
     EndpointRests,
     Event,
-    Kind,
     Paused,
     RequestFinished,
     RowFinished,
     RunEnded,
     RunStarted,
 )
-from cottonpalm.observers.words import binds, clean, duration, money, rate, share_of_budget, told
+from cottonpalm.observers.formatting import binds, clean, duration, money, rate, share_of_budget, told
+from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,15 +1,22 @@
-"""What a run came to, as numbers: a `Report` holds no inputs, outputs or error messages, only counts and row names."""
+"""What a run came to, as numbers and as plain text of at most 80 columns.
+
+A `Report` holds no inputs, outputs or error messages, only counts and row names.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.observers.formatting import clean, count, duration, money, rate
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from cottonpalm.model import Usage
-    from cottonpalm.pure.histogram import Histogram
+    from cottonpalm.observers.measures import Histogram
+    from cottonpalm.types import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +161,7 @@ class Report:
         by_model: what each model was asked.
         slowest, dearest: at most ten rows each.
         bound_by: one or two sentences on what kept the run from being faster.
-        bound_s: seconds of the run by what kept it from being faster, see `cottonpalm.model.Bottleneck`; two things may
+        bound_s: seconds of the run by what kept it from being faster, see `cottonpalm.types.Bottleneck`; two things may
             do so at once.
         sizes: rows by how many tokens they used, the smallest first.
         repeats: rows that a cache would have answered.
@@ -188,6 +195,134 @@ class Report:
 
     def text(self) -> str:
         """The same for people, in lines of at most 80 columns."""
-        from cottonpalm.observers.report_text import text_of  # noqa: PLC0415 - it needs this module
+        from cottonpalm.observers.report import text_of  # noqa: PLC0415 - it needs this module
 
         return text_of(self)
+
+
+WIDTH: Final = 80
+_LABEL: Final = 11  # columns of the first one
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_SPARK: Final = 40
+_SHOWN: Final = 3  # of the rows that stand out
+
+
+def text_of(report: Report) -> str:
+    """The whole report; sections without anything in them are left out."""
+    lines = [
+        *_head(report),
+        *_times(report),
+        *_trend(report.over_time),
+        *_errors(report.errors),
+        *_models(report),
+    ]
+    lines += ["", *_top("slowest", report.slowest, duration), *_top("dearest", report.dearest, _dollars)]
+    lines += _wrapped("bound by", " ".join(report.bound_by))
+    return "\n".join(line.rstrip()[:WIDTH] for line in lines)
+
+
+def _head(report: Report) -> Iterator[str]:
+    counts = report.counts
+    parts = [f"{counts.ok:,} ok", f"{counts.failed:,} failed"]
+    more = {"skipped": counts.skipped, "stored before": counts.stored, "restarted": counts.restarts}
+    parts += [f"{number:,} {name}" for name, number in more.items() if number]
+    yield from _wrapped("rows", ", ".join(parts))
+    if counts.cached or counts.cache_misses:
+        said = f"{counts.cached:,} answered by the cache, {counts.cache_misses:,} asked"
+        yield from _wrapped(
+            "cache", said + (f", {counts.coalesced:,} joined a call" if counts.coalesced else "")
+        )
+    if counts.requests:
+        yield from _wrapped("requests", f"{counts.requests:,}, {counts.retries:,} of them retries")
+    active = "" if report.wall_s - report.active_s < 1 else f", {duration(report.active_s)} of it active"
+    yield from _wrapped("time", f"{duration(report.wall_s)}{active}, {rate(report.rows_per_s)}")
+    usage = report.usage
+    if usage.input_tokens or usage.output_tokens:
+        yield from _wrapped("tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out")
+    if report.cost_usd is not None and report.cost_per_row_usd is not None:
+        yield from _wrapped("cost", f"{_dollars(report.cost_usd)}, {_dollars(report.cost_per_row_usd)} a row")
+
+
+def _times(report: Report) -> Iterator[str]:
+    spreads = {"row": report.row_latency_s, "request": report.request_latency_s}
+    spreads |= {f"· {name}": spread for name, spread in report.waits_s.items() if spread.total >= 0.0005}
+    if not any(spread.count for spread in spreads.values()):
+        return
+    yield ""
+    yield _cells("seconds", ("count", "in all", "p50", "p90", "p95", "p99", "max"))
+    for name, spread in spreads.items():
+        if spread.count:
+            yield _cells(name, (f"{spread.count:,}", *map(_short, _values(spread))))
+
+
+def _values(spread: Spread) -> tuple[float, ...]:
+    return spread.total, spread.p50, spread.p90, spread.p95, spread.p99, spread.max
+
+
+def _cells(first: str, others: Sequence[str]) -> str:
+    return first.ljust(_LABEL) + "".join(cell.rjust(9) for cell in others)
+
+
+def _short(seconds: float) -> str:
+    if seconds >= 10_000:
+        return f"{seconds:,.0f}"
+    return f"{seconds:.1f}" if seconds >= 100 else f"{seconds:.3f}"
+
+
+def _trend(moments: Sequence[Moment]) -> Iterator[str]:
+    if len(moments) < 2:
+        return
+    yield ""
+    for name, values in (
+        ("rows/s", [moment.rows_per_s for moment in moments]),
+        ("in flight", [moment.in_flight for moment in moments]),
+        ("limit", [moment.limit for moment in moments]),
+    ):
+        known = [value for value in values if value is not None]
+        if known:
+            first, last, most = (_number(value) for value in (known[0], known[-1], max(known)))
+            yield f"{name.ljust(_LABEL)}{_sparks(known)}  {first} → {last}, most {most}"
+
+
+def _sparks(values: Sequence[float]) -> str:
+    share = max(1, -(-len(values) // _SPARK))
+    merged = [sum(part) / len(part) for n in range(0, len(values), share) if (part := values[n : n + share])]
+    top = max(merged) or 1.0
+    return "".join(_BARS[min(7, int(value / top * 7.99))] for value in merged)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _errors(errors: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    if errors:
+        yield ""
+    for kind, types in errors.items():
+        said = ", ".join(f"{number:,} {clean(name)}" for name, number in types.items())
+        yield from _wrapped(kind, said)
+
+
+def _models(report: Report) -> Iterator[str]:
+    if report.by_model:
+        yield ""
+    for name, used in report.by_model.items():
+        said = f"{count(used.requests, 'request')}, {used.failed:,} failed"
+        said += f", {used.input_tokens:,} tokens in, {used.output_tokens:,} out"
+        said += "" if used.cost_usd is None else f", {_dollars(used.cost_usd)}"
+        yield from _wrapped("model", f"{clean(name, 60)}: {said}")
+
+
+def _top(label: str, rows: Sequence[TopRow], shown: Callable[[float], str]) -> Iterator[str]:
+    if rows:
+        names = (f"row {row.index}{f' ({clean(row.id, 30)})' if row.id else ''}" for row in rows[:_SHOWN])
+        said = (f"{name} {shown(row.value)}" for name, row in zip(names, rows, strict=False))
+        yield from _wrapped(label, ", ".join(said))
+
+
+def _dollars(dollars: float) -> str:
+    return money(round(dollars * PICO))
+
+
+def _wrapped(label: str, said: str) -> list[str]:
+    return textwrap.wrap(said, WIDTH, initial_indent=label.ljust(_LABEL), subsequent_indent=" " * _LABEL)

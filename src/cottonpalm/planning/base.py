@@ -9,17 +9,18 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.assembly import Assembly, Opened, let_go, memory_of
-from cottonpalm.source import Reader
+from cottonpalm.engine.build import Builder, Opened, let_go
+from cottonpalm.engine.input.reader import Reader
+from cottonpalm.engine.shared import memory_of
 from cottonpalm.stores import file_of, open_store
-from cottonpalm.stores.codec import unpack
+from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cottonpalm.gates.memory import CacheMemory
-    from cottonpalm.model import Item, Outcome
+    from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.protocols import RunStore
+    from cottonpalm.types import Item, Outcome
 
 HISTORY: Final = 1_000  # stored rows that are looked at
 
@@ -30,7 +31,7 @@ class Base:
 
     reader: Reader
     history: list[Outcome] = field(default_factory=list)
-    memory: CacheMemory | None = None
+    memory: SharedCache | None = None
     digest: bytes = b""
     lasting: bytes | None = None
 
@@ -50,37 +51,37 @@ class Base:
 
 
 @contextmanager
-def base_of(assembly: Assembly, *, ids: Any, configs: Any) -> Iterator[Base]:
+def base_of(builder: Builder, *, ids: Any, configs: Any) -> Iterator[Base]:
     """The base for these rows; the store's run is open meanwhile, if there is one.
 
     Raises:
         ConfigError, StoreError: as for a run.
     """
-    opened = _existing_run(assembly)
+    opened = _existing_run(builder)
     try:
         run = None if opened is None else opened.run
         base = Base(
-            Reader(ids=ids, configs=configs, store=run, keyed=True, skip=True, question=assembly.question)
+            Reader(ids=ids, configs=configs, store=run, keyed=True, skip=True, question=builder.question)
         )
         if run is not None:
-            base.history = _history(run, assembly)
-        cache = assembly.settings.cache
+            base.history = _history(run, builder)
+        cache = builder.settings.cache
         if cache is not None and (
             cache.path is None or (path := file_of(cache.path)) is None or path.exists()
         ):
-            base.memory, base.digest = memory_of(cache), assembly.digest
+            base.memory, base.digest = memory_of(cache), builder.digest
             if base.memory is not None and base.memory.disk is not None:
-                base.lasting = assembly.lasting_digest
+                base.lasting = builder.lasting_digest
         yield base
     finally:
         let_go(opened)
 
 
-def _existing_run(assembly: Assembly) -> Opened | None:
+def _existing_run(builder: Builder) -> Opened | None:
     """The run, if it was ever begun."""
-    settings = assembly.settings
+    settings = builder.settings
     if settings.store is None or settings.run is None:
-        return assembly.open_run()  # nothing, or the error that says what is missing
+        return builder.open_run()  # nothing, or the error that says what is missing
     if isinstance(settings.store, str | Path):
         path = file_of(settings.store)
         if path is None or not path.exists():
@@ -91,16 +92,16 @@ def _existing_run(assembly: Assembly) -> Opened | None:
     finally:
         if store is not settings.store:
             store.close()
-    return assembly.open_run() if begun else None
+    return builder.open_run() if begun else None
 
 
-def _history(run: RunStore, assembly: Assembly) -> list[Outcome]:
+def _history(run: RunStore, builder: Builder) -> list[Outcome]:
     """Rows of the run that were asked and answered, drawn at random."""
     last = run.last_slot()
     slots = range(last + 1)
     drawn = sorted(Random(0).sample(slots, min(len(slots), HISTORY)))  # noqa: S311 - the same store, the same plan
     records = run.read(drawn)
-    found = [unpack(record, slot, assembly.types) for slot, record in records.items()]
+    found = [unpack(record, slot, builder.types) for slot, record in records.items()]
     return [
         outcome for outcome in found if outcome.status == "ok" and outcome.attempts and not outcome.cached
     ]

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from cottonpalm.pure.distinct import Distinct
+from cottonpalm.engine.input.keys import Distinct
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cottonpalm.model import Item
-    from cottonpalm.source import Reader
+    from cottonpalm.engine.input.reader import Reader
+    from cottonpalm.types import Item
 
     Known: TypeAlias = Callable[[list[Item]], Awaitable[set[int]]]
 

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import ensure_config, merge_configs
 
-from cottonpalm import fingerprint
-from cottonpalm.call import own
-from cottonpalm.pure.forecast import Range, tokens_of
-from cottonpalm.request import loops
-from cottonpalm.request.account import ROW, RowAccount
-from cottonpalm.request.money import Money
+from cottonpalm.chain import fingerprint
+from cottonpalm.engine.executors.caller import own
+from cottonpalm.planning.estimate import Range, tokens_of
+from cottonpalm.request.reservation import Reservation
+from cottonpalm.request.row_account import ROW, RowAccount
+from cottonpalm.request.transport import client_loops
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.model import Item
-    from cottonpalm.pure.rates import Rates
-    from cottonpalm.request.run import RunAccount
-    from cottonpalm.request.shapes import Call
+    from cottonpalm.providers.call import Call
+    from cottonpalm.request.money.rules.rates import Rates
+    from cottonpalm.request.run_account import RunAccount
+    from cottonpalm.types import Item
 
 SEEN_AT_SEND: Final = frozenset(  # providers whose integrations speak through clients that we see
     (
@@ -72,12 +72,12 @@ async def look_at(items: Sequence[Item], chain: Any, run: RunAccount) -> list[Lo
     """Run the chain for each row up to its first requests, one row after the other. Nothing is sent."""
     threads = fingerprint.how_to_call(chain) == "threads"
     looks, loop = [Look() for _ in items], asyncio.get_running_loop()
-    loops.enter(loop)
+    client_loops.enter(loop)
     try:
         for number, item in enumerate(items):
             await _look(item, chain, RowAccount(run, number), looks[number], threads=threads)
     finally:
-        await loops.leave(loop)
+        await client_loops.leave(loop)
     return looks
 
 
@@ -118,7 +118,7 @@ def _context(account: RowAccount) -> contextvars.Context:
 
 
 def _request(row: RowAccount, call: Call) -> Request:
-    money = Money(row, call)
+    money = Reservation(row, call)
     text = "\n".join(_texts(call.body))
     flex = row.run.prices.rates(call.model, call.url, "flex")
     return Request(

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.model import PICO, Usage
-from cottonpalm.plan import Basis, Plan, Range
-from cottonpalm.pure import forecast
+from cottonpalm.planning import estimate
+from cottonpalm.planning.estimate import Range
+from cottonpalm.planning.plan import Basis, Plan
+from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.model import Outcome
     from cottonpalm.planning.census import Census
     from cottonpalm.planning.looking import Look, Request
+    from cottonpalm.types import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class _Forecasts:
 
     def _sum(self, value: Callable[[Outcome], float]) -> Range:
         paid = sum(map(value, self.done))
-        ahead = forecast.total([value(outcome) for outcome in self.outcomes], self.rest)
+        ahead = estimate.total([value(outcome) for outcome in self.outcomes], self.rest)
         return Range(*(paid + part for part in ahead))
 
     def cost(self) -> Range | None:
@@ -106,7 +107,7 @@ class _Forecasts:
     def _over_all(self, value: Callable[[Request], float]) -> Range:
         """The sum over all rows of what each request says, from the rows that were looked at."""
         per_row = [sum(map(value, look.requests)) for look in self.looks]
-        return forecast.total(per_row, self.asked) if self.asked > len(per_row) else _exactly(sum(per_row))
+        return estimate.total(per_row, self.asked) if self.asked > len(per_row) else _exactly(sum(per_row))
 
     def input_bound(self) -> Range | None:
         """From the texts of the requests: the interval of any tokenizer, and that of the rows looked at."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.model import Outcome
     from cottonpalm.run import BaseRun
+    from cottonpalm.types import Outcome
 
 REMEMBERED: Final = 100  # rows that the success rate looks back
 ENOUGH: Final = 10  # rows that it takes to judge

@@ -1,25 +1,25 @@
-"""What the ten classes share: a chain, and the `BatchProcessor` that does the work."""
+"""What the ten classes share: a chain, the `BatchProcessor` that does the work, and the text of what chains put out."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.collected import Collected
-from cottonpalm.faults import ConfigError
-from cottonpalm.limits import Limits
+from cottonpalm.errors import ConfigError
 from cottonpalm.processor import BatchProcessor
-from cottonpalm.sync import bridge
+from cottonpalm.request.limiter.limiters import Limits
+from cottonpalm.results import Collected
+from cottonpalm.runtime.bridge import bridge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from cottonpalm.assembly import Stored
     from cottonpalm.config import AdaptiveConcurrency
-    from cottonpalm.model import Outcome
+    from cottonpalm.engine.build import Stored
     from cottonpalm.run import BaseRun
+    from cottonpalm.types import Outcome
 
 log = logging.getLogger("cottonpalm")
 
@@ -56,16 +56,16 @@ class RowsProcessor(BatchProcessor):
 
     def let_unbounded_pass(self) -> None:
         """Send requests whose cost cannot be bounded, budget or not; what they cost is counted afterwards."""
-        self._assembly.refuses_unbounded = False
+        self._builder.refuses_unbounded = False
 
     def start_at(self, limits: AdaptiveConcurrency) -> None:
         """Forget the limits that were found: the next run begins with these, apart from other processors."""
-        self._assembly.start_at(limits, Limits())
+        self._builder.start_at(limits, Limits())
 
     @property
     def types(self) -> Mapping[str, type]:
         """The classes that stored outputs are rebuilt with."""
-        return self._assembly.types
+        return self._builder.types
 
 
 class Preset:
@@ -113,3 +113,19 @@ def _config(max_concurrency: int | None) -> RunnableConfig | None:
     if max_concurrency is None:
         return None
     return {"max_concurrency": counting(max_concurrency, "max_concurrency")}
+
+
+def text_of(output: Any) -> str:
+    """A string itself, the text of a message or of its content blocks; of anything else what `str` makes of it."""
+    content = getattr(output, "content", output)
+    if isinstance(content, list):
+        return "".join(map(_text_of_block, content))
+    return content if isinstance(content, str) else "" if content is None else str(content)
+
+
+def _text_of_block(block: Any) -> str:
+    """Blocks that are no text (tool calls, reasoning, images) have none."""
+    if isinstance(block, dict):
+        text = block.get("text") if block.get("type") in ("text", None) else None
+        return text if isinstance(text, str) else ""
+    return block if isinstance(block, str) else ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.assembly import memory_of
 from cottonpalm.config import Cache
+from cottonpalm.engine.shared import memory_of
 from cottonpalm.presets.base import Preset, counting, log
 from cottonpalm.settings import made_as
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.gates.memory import CacheMemory
+    from cottonpalm.engine.gates.cache import SharedCache
 
 
 class CachedBatchProcessor(Preset):
@@ -43,7 +43,7 @@ class CachedBatchProcessor(Preset):
         return self._cache.max_entries
 
     @property
-    def cache(self) -> CacheMemory:
+    def cache(self) -> SharedCache:
         """What is kept; `len(cache)` is the number of answers."""
         memory = memory_of(self._cache)
         assert memory is not None

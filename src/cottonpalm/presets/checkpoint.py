@@ -8,18 +8,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.faults import ChainChanged, StoreError
-from cottonpalm.model import Outcome
-from cottonpalm.protocols import StoredRow
-from cottonpalm.pure.keys import content_key
-from cottonpalm.source import OK
-from cottonpalm.stores.codec import pack, unpack
+from cottonpalm.engine.input.keys import content_key
+from cottonpalm.errors import ChainChanged, StoreError
+from cottonpalm.protocols import OK, StoredRow
+from cottonpalm.stores.codec.records import pack, unpack
+from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cottonpalm.protocols import RunInfo, RunStore, Slot
-    from cottonpalm.stores.sqlite import SqliteStore
+    from cottonpalm.stores.sqlite.store import SqliteStore
 
 log = logging.getLogger("cottonpalm")
 PAGE: Final = 1_000  # stored rows looked at in one go
@@ -81,7 +80,7 @@ class Checkpoint:
 
     def _opened(self) -> SqliteStore:
         if self._store is None:
-            from cottonpalm.stores.sqlite import SqliteStore  # noqa: PLC0415 - sqlite3 is only needed here
+            from cottonpalm.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - sqlite3 is only needed here
 
             self._refuse_strangers()
             self._store = SqliteStore(self.path)

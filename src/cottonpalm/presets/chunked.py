@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.model import ChunkFinished
+from cottonpalm.events import ChunkFinished
 from cottonpalm.presets.base import Preset, answers_or_none, counting, log
 from cottonpalm.settings import observers_of
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.model import Event
+    from cottonpalm.events import Event
 
 
 class ChunkedBatchProcessor(Preset):

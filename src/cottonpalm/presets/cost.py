@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.config import Budget
-from cottonpalm.faults import ConfigError, RunStopped
-from cottonpalm.model import PICO
-from cottonpalm.observers.words import money
-from cottonpalm.presets.base import Preset, log
-from cottonpalm.presets.texts import text_of
+from cottonpalm.errors import ConfigError, RunStopped
+from cottonpalm.observers.formatting import money
+from cottonpalm.presets.base import Preset, log, text_of
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.model import Outcome
     from cottonpalm.run import BaseRun
+    from cottonpalm.types import Outcome
 
 HOUR_S: Final = 3600.0
 INPUT_USD, OUTPUT_USD = 0.15e-6, 0.60e-6  # a token, in the document (gpt-4o-mini)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.faults import ConfigError
+from cottonpalm.errors import ConfigError
 from cottonpalm.presets.base import Preset, answers_or_none
 
 if TYPE_CHECKING:

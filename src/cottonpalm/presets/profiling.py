@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.model import Outcome
     from cottonpalm.run import BaseRun
+    from cottonpalm.types import Outcome
 
 LEAST_S: Final = 1e-9  # a lap too short for the clock
 

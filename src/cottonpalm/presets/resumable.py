@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.faults import ConfigError, RunBusy
+from cottonpalm.errors import ConfigError, RunBusy
 from cottonpalm.presets.base import Preset, counting, log
 from cottonpalm.presets.checkpoint import Checkpoint
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.model import Outcome
     from cottonpalm.run import BaseRun
+    from cottonpalm.types import Outcome
 
 RUN: Final = "batch"
 _inside: ContextVar[ResumableBatchProcessor | None] = ContextVar("cottonpalm_resumable", default=None)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.config import RetryPolicy
-from cottonpalm.model import Kind
 from cottonpalm.presets.base import Preset, answers_or_none, counting
 from cottonpalm.providers import classify
+from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,15 +5,14 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.presets.base import Preset, counting
-from cottonpalm.presets.texts import text_of
+from cottonpalm.presets.base import Preset, counting, text_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from langchain_core.runnables import Runnable
 
-    from cottonpalm.source import Rows
+    from cottonpalm.engine.input.reader import Rows
 
 
 class StreamingBatchProcessor(Preset):

@@ -1,7 +1,7 @@
 """What is particular to each provider: what its failures mean, what its answers used and how they ended."""
 
+from cottonpalm.providers.classify import classify
 from cottonpalm.providers.hints import retry_after_s
-from cottonpalm.providers.judge import classify
 from cottonpalm.providers.raised import (
     BrokenAnswer,
     BudgetBusy,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.model import Kind, Usage
-from cottonpalm.providers.answer import Answer, Complaint, Kept, Stop, count, data, sub, text_of
-from cottonpalm.providers.maximum import MESSAGES
+from cottonpalm.providers.answer import MESSAGES, Answer, Complaint, Kept, Stop, count, data, sub, text_of
+from cottonpalm.types import Kind, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

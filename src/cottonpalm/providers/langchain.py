@@ -9,7 +9,7 @@ from typing import Any, Final
 from langchain_core import exceptions as core
 from pydantic import ValidationError
 
-from cottonpalm.model import Kind
+from cottonpalm.types import Kind
 
 _SHARPER: Final = (("ContextOverflowError", Kind.DEGRADE), ("ModelRefusalError", Kind.FAIL_ROW))
 _MODEL_ERRORS: Final = (

@@ -6,9 +6,19 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.model import Kind, Usage
-from cottonpalm.providers.answer import Answer, Complaint, Kept, Stop, count, data, sub, text_of
-from cottonpalm.providers.maximum import CHAT, RESPONSES
+from cottonpalm.providers.answer import (
+    CHAT,
+    RESPONSES,
+    Answer,
+    Complaint,
+    Kept,
+    Stop,
+    count,
+    data,
+    sub,
+    text_of,
+)
+from cottonpalm.types import Kind, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cottonpalm.providers.hints import number, time_until_s
-from cottonpalm.pure.quotas import Quota, Unit
+from cottonpalm.types import Quota, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ import sys
 from functools import cache
 from typing import Any, Final, TypeVar
 
-from cottonpalm.faults import CottonpalmError
+from cottonpalm.errors import CottonpalmError
 
 _ROOTS: Final = (("openai", "OpenAIError"), ("anthropic", "AnthropicError"), ("groq", "GroqError"))
 E = TypeVar("E", bound=CottonpalmError)

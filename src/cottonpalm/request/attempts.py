@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm import clock
-from cottonpalm.model import Fault, Kind
 from cottonpalm.providers import (
     BrokenAnswer,
     BudgetReached,
@@ -26,19 +25,21 @@ from cottonpalm.providers import (
     dressed,
 )
 from cottonpalm.providers.answer import Answer, read_bytes
-from cottonpalm.providers.judge import judge, judge_status, never_sent
-from cottonpalm.request.diversion import check_up
-from cottonpalm.request.ending import Ending
-from cottonpalm.request.money import Money
-from cottonpalm.request.shapes import SIGNATURE_LIFE_S, Call
+from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
+from cottonpalm.providers.classify import judge, judge_status, never_sent
+from cottonpalm.request.failover import check_up
+from cottonpalm.request.reservation import Reservation
+from cottonpalm.request.settlement import Settlement
 from cottonpalm.request.tries import Next, Tries
+from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, MutableMapping
 
-    from cottonpalm.request.account import RowAccount, RunAccount
-    from cottonpalm.request.replicas import Stay
-    from cottonpalm.request.turnstile import Permit
+    from cottonpalm.request.endpoints import Stay
+    from cottonpalm.request.limiter.limiter import Permit
+    from cottonpalm.request.row_account import RowAccount
+    from cottonpalm.request.run_account import RunAccount
 
 Step: TypeAlias = tuple[Literal["money", "permit", "send", "sleep"], Any]
 FOREVER_S: Final = 1e9  # until the row is closed
@@ -92,7 +93,7 @@ class Done:
     """How a request ended: a response, a stream with what must be settled at its end, or a failure known before."""
 
     raw: Any = None
-    ending: Ending | None = None
+    ending: Settlement | None = None
     kept: Kept | None = None
 
 
@@ -125,10 +126,10 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
     try:
         if (known := row.remembered(call)) is not None:
             return _again(known)
-        turnstile, stay = row.run.turnstile(call.key), row.stay
+        limiter, stay = row.run.limiter(call.key), row.stay
         if stay is not None:
-            stay.endpoint.asks(turnstile, call.label)
-        tries = Tries(accepted=turnstile.accepted)
+            stay.endpoint.asks(limiter, call.label)
+        tries = Tries(accepted=limiter.accepted)
         while True:
             done = yield from _try(row, call, tries, stay)
             if isinstance(done, Done):
@@ -147,7 +148,7 @@ def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Genera
         stay.check()
     money = yield from _reserve(row, call, whole=tries.whole)
     permit = yield from _permitted(row, call, tries, money)
-    ending, kept = Ending(row, call, permit, money, stay), False
+    ending, kept = Settlement(row, call, permit, money, stay), False
     try:
         _check_still_valid(row, call)
         ending.begin()
@@ -170,11 +171,11 @@ def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Genera
     return _finish(row, call, reply, judged) if then.sleep_s is None else then.sleep_s
 
 
-def _permitted(row: RowAccount, call: Call, tries: Tries, money: Money) -> Generator[Step, Any, Permit]:
+def _permitted(row: RowAccount, call: Call, tries: Tries, money: Reservation) -> Generator[Step, Any, Permit]:
     """One's turn; where the provider is down and another chain may answer the row, that is not waited for."""
     try:
         if row.divertible:
-            check_up(row.run.turnstile(call.key))
+            check_up(row.run.limiter(call.key))
         permit: Permit = yield "permit", (call.key, tries.behind)
     except ProviderDown as error:
         money.give_back()
@@ -186,8 +187,8 @@ def _permitted(row: RowAccount, call: Call, tries: Tries, money: Money) -> Gener
     return permit
 
 
-def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any, Money]:
-    money, ledger = Money(row, call, whole=whole), row.run.ledger
+def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any, Reservation]:
+    money, ledger = Reservation(row, call, whole=whole), row.run.ledger
     if ledger is None:
         return money
     bound = money.work_out()
@@ -246,7 +247,7 @@ def broken(call: Call, headers: MutableMapping[str, str], answer: Answer) -> Fau
     return None
 
 
-def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged: Judged) -> Next:
+def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, judged: Judged) -> Next:
     """Give the permit back with its verdict; what follows."""
     fault, answer, then = judged.fault, judged.answer, Next(None)
     if fault is not None:
@@ -264,18 +265,16 @@ def _settle(row: RowAccount, tries: Tries, ending: Ending, reply: Reply, judged:
     return then
 
 
-def _next(row: RowAccount, tries: Tries, ending: Ending, fault: Fault) -> Next:
+def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault) -> Next:
     """What follows a failure: another try here, or none, where the row has other endpoints or chains to go to."""
     run, stay = row.run, ending.stay
-    turnstile = run.turnstile(ending.call.key)
-    if stay is not None and stay.failing(
-        fault, ending.number, dead=turnstile.circuit.is_open(turnstile.good)
-    ):
-        return tries.elsewhere(turnstile, probe=ending.probe)
+    limiter = run.limiter(ending.call.key)
+    if stay is not None and stay.failing(fault, ending.number, dead=limiter.circuit.is_open(limiter.good)):
+        return tries.elsewhere(limiter, probe=ending.probe)
     spare = row.divertible
-    then = tries.after(fault, run, turnstile, probe=ending.probe, spare=spare)
-    if spare and turnstile.circuit.is_open(turnstile.good):
-        run.diversion.send_away(turnstile.key)
+    then = tries.after(fault, run, limiter, probe=ending.probe, spare=spare)
+    if spare and limiter.circuit.is_open(limiter.good):
+        run.failover.send_away(limiter.key)
     if stay is not None and then.sleep_s is None:
         stay.failed(fault)
     return then

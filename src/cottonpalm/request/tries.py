@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from cottonpalm.model import Fault, Kind
-from cottonpalm.pure.backoff import backoff_s, hinted_s
+from cottonpalm.request.backoff import backoff_s, hinted_s
+from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
     from cottonpalm.config import RetryPolicy
-    from cottonpalm.pure.circuit import Circuit
-    from cottonpalm.request.run import RunAccount
-    from cottonpalm.request.turnstile import Turnstile
+    from cottonpalm.request.limiter.limiter import Limiter
+    from cottonpalm.request.limiter.rules.circuit import Circuit
+    from cottonpalm.request.run_account import RunAccount
 
 
 class Next(NamedTuple):
@@ -58,23 +58,23 @@ class Tries:
         self.seen = self.accepted
 
     def after(
-        self, fault: Fault, run: RunAccount, turnstile: Turnstile, *, probe: bool, spare: bool = False
+        self, fault: Fault, run: RunAccount, limiter: Limiter, *, probe: bool, spare: bool = False
     ) -> Next:
         """What follows this fault.
 
         Args:
             fault: what the try came to.
             run: whose rules hold.
-            turnstile: of the key.
+            limiter: of the key.
             probe: it was sent when no pause was on.
             spare: its row has another chain left, which need not wait until this provider is up again.
         """
         if fault.kind is Kind.THROTTLE:
-            return self._after_throttle(fault, run, turnstile)
+            return self._after_throttle(fault, run, limiter)
         if fault.kind is not Kind.TRANSIENT:
             return Next(None)
-        circuit = turnstile.circuit
-        is_open = circuit.after(turnstile.good, turnstile.granted, first=not self.transient, probe=probe)
+        circuit = limiter.circuit
+        is_open = circuit.after(limiter.good, limiter.granted, first=not self.transient, probe=probe)
         if is_open and (spare or not run.retry.count_all):
             return self._while_open(circuit, probe, spare)
         self.transient += 1
@@ -84,10 +84,10 @@ class Tries:
             return Next(max(run.retry.cap_s, fault.retry_after_s or 0.0))
         return Next(_wait_s(fault, run, self.transient - 1))
 
-    def elsewhere(self, turnstile: Turnstile, *, probe: bool) -> Next:
+    def elsewhere(self, limiter: Limiter, *, probe: bool) -> Next:
         """What follows a transient fault of a row that goes to another endpoint: nothing is used up here."""
-        circuit = turnstile.circuit
-        is_open = circuit.after(turnstile.good, turnstile.granted, first=not self.transient, probe=probe)
+        circuit = limiter.circuit
+        is_open = circuit.after(limiter.good, limiter.granted, first=not self.transient, probe=probe)
         return Next(None, circuit.wait_s if is_open and probe else 0.0)
 
     def _while_open(self, circuit: Circuit, probe: bool, spare: bool) -> Next:
@@ -98,10 +98,10 @@ class Tries:
         self.behind = True
         return Next(None if spare else 0.0, circuit.wait_s if probe else 0.0)
 
-    def _after_throttle(self, fault: Fault, run: RunAccount, turnstile: Turnstile) -> Next:
-        accepted, pause_s = turnstile.accepted, 0.0
-        # Where others are accepted, or may be by now, and no wait is named, the turnstile finds its pace by itself.
-        if fault.retry_after_s is not None or not (accepted or turnstile.in_flight > 1):
+    def _after_throttle(self, fault: Fault, run: RunAccount, limiter: Limiter) -> Next:
+        accepted, pause_s = limiter.accepted, 0.0
+        # Where others are accepted, or may be by now, and no wait is named, the limiter finds its pace by itself.
+        if fault.retry_after_s is not None or not (accepted or limiter.in_flight > 1):
             pause_s = _wait_s(fault, run, self.throttled + self.alone)
         if accepted > self.accepted:
             self.throttled += 1
@@ -110,7 +110,7 @@ class Tries:
         self.behind = accepted <= self.seen
         self.seen = accepted
         over = self._used_up(run.retry) or self.throttled >= run.retry.throttle_tries
-        return Next(None if over else 0.0, pause_s)  # no sleep: the turnstile holds the pause
+        return Next(None if over else 0.0, pause_s)  # no sleep: the limiter holds the pause
 
     def _used_up(self, policy: RetryPolicy) -> bool:
         rejected = self.throttled + self.alone if policy.count_all else 0

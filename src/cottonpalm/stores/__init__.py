@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cottonpalm.faults import ConfigError
+from cottonpalm.errors import ConfigError
 from cottonpalm.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def open_store(url: str | Path | Store) -> Store:
         return _checked(url)
     if (path := file_of(url)) is None:
         return MemoryStore()
-    from cottonpalm.stores.sqlite import SqliteStore  # noqa: PLC0415 - sqlite3 is only needed here
+    from cottonpalm.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - sqlite3 is only needed here
 
     return SqliteStore(path)
 

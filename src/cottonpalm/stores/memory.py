@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from cottonpalm import clock
-from cottonpalm.faults import RunBusy, StoreError
+from cottonpalm.errors import RunBusy, StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores.opening import Decision, busy_message, decide
 

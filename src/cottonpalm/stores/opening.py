@@ -7,8 +7,8 @@ import logging
 from enum import Enum
 from typing import Any
 
-from cottonpalm.faults import ChainChanged
-from cottonpalm.pure.changes import compare
+from cottonpalm.errors import ChainChanged
+from cottonpalm.stores.rules.changes import compare
 
 log = logging.getLogger("cottonpalm")
 

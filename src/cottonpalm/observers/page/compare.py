@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.observers.formatting import clean, count, duration
 from cottonpalm.observers.numbers import Tick, logarithmic, money_usd, per_second, percent, times, two
 from cottonpalm.observers.page.document import document
 from cottonpalm.observers.page.head import clock_time
@@ -13,7 +14,6 @@ from cottonpalm.observers.page.markup import Markup, foreign, kept, sentence, ta
 from cottonpalm.observers.page.over_time import name_of, seen
 from cottonpalm.observers.page.parts import Column, none, pairs, section, table
 from cottonpalm.observers.page.plots import Line, axis, cell_bar, chart, percent_of, text
-from cottonpalm.observers.words import clean, count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -6,12 +6,12 @@ import datetime as dt
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.observers.advice import advice_of, why_nothing
+from cottonpalm.observers.formatting import count, duration, rate
 from cottonpalm.observers.numbers import money_usd, percent, two
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag, words
 from cottonpalm.observers.page.parts import section
 from cottonpalm.observers.page.plots import percent_of, share_bar
 from cottonpalm.observers.page.spread import FEW
-from cottonpalm.observers.words import count, duration, rate
 
 if TYPE_CHECKING:
     from cottonpalm.observers.advice import Advice

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.observers.formatting import duration
 from cottonpalm.observers.numbers import Tick, amount, linear, money_usd, percent, times
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, tag
 from cottonpalm.observers.page.over_time import seen
 from cottonpalm.observers.page.parts import Cell, Column, section, table, unfold
 from cottonpalm.observers.page.plots import Line, axis, cell_bar, chart
-from cottonpalm.observers.words import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

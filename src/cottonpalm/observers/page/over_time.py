@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.observers.advice import widths
+from cottonpalm.observers.formatting import binds, duration
 from cottonpalm.observers.numbers import per_second, percent, times
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
 from cottonpalm.observers.page.plots import Line, Span, axis, chart, lane, text
-from cottonpalm.observers.words import binds, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

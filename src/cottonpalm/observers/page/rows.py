@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.observers.formatting import count, duration
 from cottonpalm.observers.numbers import amount, money_usd, percent
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, tag
 from cottonpalm.observers.page.parts import Cell, Column, none, section, table
 from cottonpalm.observers.page.plots import X, cell_bar, inner, plot
 from cottonpalm.observers.rows_seen import PICO, PLACES, Glance
-from cottonpalm.observers.words import count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from cottonpalm.observers.formatting import clean
 from cottonpalm.observers.numbers import amount, money_usd, percent
 from cottonpalm.observers.page.document import document, json_link
 from cottonpalm.observers.page.head import advice, clock_time, figures, head
@@ -15,7 +16,6 @@ from cottonpalm.observers.page.over_time import over_time
 from cottonpalm.observers.page.parts import pairs, section
 from cottonpalm.observers.page.rows import failed, outstanding
 from cottonpalm.observers.page.spread import latency
-from cottonpalm.observers.words import clean
 
 if TYPE_CHECKING:
     from cottonpalm.observers.page.markup import Part

@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import log10
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.observers.formatting import duration
 from cottonpalm.observers.numbers import logarithmic, two
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
 from cottonpalm.observers.page.plots import axis, percent_of, plot, text
-from cottonpalm.observers.words import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

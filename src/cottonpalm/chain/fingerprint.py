@@ -1,0 +1,145 @@
+"""What a chain's answers depend on, written down without secrets, so that a later run can tell whether it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langchain_core.runnables.base import RunnableBindingBase, RunnableGenerator
+from langchain_core.runnables.configurable import RunnableConfigurableAlternatives
+from langchain_core.runnables.fallbacks import RunnableWithFallbacks
+from langchain_core.runnables.retry import RunnableRetry
+
+from cottonpalm.chain.describe import class_code, class_path, code_of, described, fields_of
+from cottonpalm.chain.traits import (
+    answer_is_a_message,
+    how_to_call,
+    none_is_no_answer,
+    output_types,
+    remembers,
+)
+from cottonpalm.chain.walk import Part, children, closed_over, is_library, parts
+from cottonpalm.stores.rules.changes import CODE, Changes, compare
+
+__all__ = [
+    "Changes",
+    "Part",
+    "answer_is_a_message",
+    "compare",
+    "describe",
+    "digest",
+    "how_to_call",
+    "none_is_no_answer",
+    "output_types",
+    "parts",
+    "remembers",
+]
+
+_FUNCTIONS = ("func", "afunc", "_transform", "_atransform")
+_PARAMETERS = (str, int, float, bool, BaseMessage, type)
+
+
+def describe(chain: Any, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The chain's parts by path: class, parameters, prompts, schemas, and hashes of the user's own code.
+
+    JSON-able, equal for equal chains in every process, without keys, headers, clients or addresses.
+
+    Args:
+        chain: any Runnable.
+        extra: further parts by name, values of any kind.
+    """
+    found = {part.path: _description(part.runnable) for part in parts(chain)}
+    found = {path: form for path, form in found.items() if form}
+    return found | {name: described(value) for name, value in (extra or {}).items()}
+
+
+def digest(description: dict[str, Any]) -> bytes:
+    """A description in 16 bytes."""
+    canonical = orjson.dumps(description, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    return sha256(canonical).digest()[:16]
+
+
+def _description(runnable: Any) -> dict[str, Any]:
+    for cls, form in _FORMS:
+        if isinstance(runnable, cls):
+            return form(runnable)
+    if type(runnable).__module__.startswith("langgraph."):
+        return _graph(runnable)
+    return {} if _is_container(runnable) else _plain(runnable)
+
+
+def _plain(runnable: Any) -> dict[str, Any]:
+    """A prompt, a model, a parser, or a Runnable of the user's own: its class, parameters and code."""
+    code = class_code(type(runnable))
+    form = {"class": class_path(type(runnable)), **fields_of(runnable)}
+    return form if code is None else form | {CODE: code}
+
+
+def _is_container(runnable: Any) -> bool:
+    """LangChain's own composites: what they do is said by the paths of their parts."""
+    return type(runnable).__module__.startswith("langchain_core.runnables.") and bool(children(runnable))
+
+
+def _graph(runnable: Any) -> dict[str, Any]:
+    """A graph by the names of its nodes, a node by its function."""
+    if isinstance(nodes := getattr(runnable, "nodes", None), Mapping):
+        return {"nodes": sorted(nodes)}
+    return _functions(runnable)
+
+
+def _binding(runnable: RunnableBindingBase[Any, Any]) -> dict[str, Any]:
+    kwargs = {name: value for name, value in runnable.kwargs.items() if not name.startswith("ls_")}
+    configurable = (runnable.config or {}).get("configurable") or {}
+    return {
+        name: form
+        for name, form in (("kwargs", described(kwargs)), ("configurable", described(configurable)))
+        if form
+    }
+
+
+def functions(runnable: Any) -> list[tuple[str, Any]]:
+    """The functions a Runnable was made of. A lambda's own `_transform` is a method, a generator's is the user's."""
+    found = [(name.strip("_"), getattr(runnable, name, None)) for name in _FUNCTIONS]
+    return [
+        (name, function)
+        for name, function in found
+        if callable(function) and getattr(function, "__self__", None) is not runnable
+    ]
+
+
+def _functions(runnable: Any) -> dict[str, Any]:
+    """The user's functions by the hash of their code; a library's own by the parameters they close over."""
+    form: dict[str, Any] = {}
+    for name, function in functions(runnable):
+        if is_library(function):
+            bound = {label: value for label, value in closed_over(function) if isinstance(value, _PARAMETERS)}
+            form |= {f"{name} with": shown} if (shown := described(bound)) else {}
+        elif (code := code_of(function)) is not None:
+            form[name] = {CODE: code}
+    return form
+
+
+def _alternatives(runnable: RunnableConfigurableAlternatives[Any, Any]) -> dict[str, Any]:
+    made = {
+        f"alternative {name}": {CODE: code}
+        for name, choice in runnable.alternatives.items()
+        if not isinstance(choice, Runnable) and (code := code_of(choice)) is not None
+    }
+    return {"choices": sorted([*runnable.alternatives, runnable.default_key]), **made}
+
+
+def _fallbacks(runnable: RunnableWithFallbacks[Any, Any]) -> dict[str, Any]:
+    return {"exceptions": sorted(cls.__qualname__ for cls in runnable.exceptions_to_handle)}
+
+
+_FORMS: list[tuple[Any, Callable[[Any], dict[str, Any]]]] = [
+    (RunnableRetry, lambda _: {}),  # how often something is tried does not shape its answer
+    (RunnableBindingBase, _binding),
+    (RunnableLambda | RunnableGenerator | RunnablePassthrough, _functions),
+    (RunnableWithFallbacks, _fallbacks),
+    (RunnableConfigurableAlternatives, _alternatives),
+]

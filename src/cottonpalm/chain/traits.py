@@ -1,0 +1,204 @@
+"""What the engine wants to know of a chain: how to call it, what it answers with."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from typing import Any, Literal
+
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel, BaseLLM
+from langchain_core.messages import BaseMessage
+from langchain_core.prompts import BasePromptTemplate
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
+from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableGenerator
+from langchain_core.runnables.configurable import DynamicRunnable
+from langchain_core.runnables.fallbacks import RunnableWithFallbacks
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel
+
+from cottonpalm.chain.walk import attributes, children, closed_over, is_library, parts
+from cottonpalm.stores.codec.values import qualified
+
+_LIBRARIES = ("langchain", "langchain_core", "langgraph", "openai", "anthropic")
+_ASYNC_FORMS = ("ainvoke", "astream", "atransform", "abatch")
+
+
+def how_to_call(chain: Any, *, awaited: bool = False) -> Literal["async", "threads"]:
+    """Whether rows run as coroutines, or as plain calls on threads.
+
+    Threads, where all of the user's own code is sync, and where a step has no async form or no async client.
+
+    Args:
+        chain: any Runnable.
+        awaited: the caller awaits this one row: sync code alone is then no reason for threads.
+    """
+    forms = {form for part in parts(chain) if (form := _form(part.runnable)) is not None}
+    if "never async" in forms:
+        return "threads"
+    return "threads" if forms == {"sync"} and not awaited else "async"
+
+
+def _form(runnable: Any) -> str | None:
+    """How a step runs: async, sync, or never async; None for what runs no code of the user's."""
+    for cls, form in _FORMS:
+        if isinstance(runnable, cls):
+            return form(runnable)
+    if hasattr(runnable, "func") or hasattr(runnable, "afunc"):
+        return _function_form(runnable)
+    if is_library(runnable):  # containers, parsers and the like, which have both forms
+        return None
+    return "async" if _overrides(runnable, Runnable, _ASYNC_FORMS) else "sync"
+
+
+def _tool_form(tool: Any) -> str:
+    if hasattr(tool, "coroutine"):
+        return "sync" if tool.coroutine is None else "async"
+    return "async" if _overrides(tool, BaseTool, ("_arun",)) else "sync"
+
+
+def _model_form(model: Any) -> str:
+    if getattr(model, "http_client", None) is not None and getattr(model, "http_async_client", None) is None:
+        return "never async"  # the user's proxy or certificates are on the sync client alone
+    base = BaseChatModel if isinstance(model, BaseChatModel) else BaseLLM
+    return "async" if _overrides(model, base, ("_agenerate", "_astream", "ainvoke")) else "sync"
+
+
+def _function_form(runnable: Any) -> str | None:
+    """A lambda, a passthrough with a side effect, a graph's node. LangChain's own functions count as nobody's."""
+    if (afunc := getattr(runnable, "afunc", None)) is not None:
+        return None if is_library(afunc) else "async"
+    if (func := getattr(runnable, "func", None)) is None:
+        return None
+    return None if is_library(func) else "sync"
+
+
+_FORMS: list[tuple[type, Callable[[Any], str | None]]] = [
+    (RunnableGenerator, lambda r: "async" if hasattr(r, "_atransform") else "never async"),
+    (BaseLanguageModel, _model_form),
+    (BasePromptTemplate, lambda _: None),
+    (BaseTool, _tool_form),
+    (
+        BaseRetriever,
+        lambda r: "async" if _overrides(r, BaseRetriever, ("_aget_relevant_documents",)) else "sync",
+    ),
+]
+
+
+def _overrides(runnable: Any, base: type, names: Iterable[str]) -> bool:
+    """Whether a class has an async method of its own. LangChain's base classes only pass on to the sync one."""
+    owners = (next((cls for cls in type(runnable).__mro__ if name in vars(cls)), base) for name in names)
+    return any(not issubclass(base, owner) and not _is_base(owner) for owner in owners)
+
+
+def _is_base(owner: type) -> bool:
+    return owner.__module__.startswith("langchain_core.") and inspect.isabstract(owner)
+
+
+def has_old_models(chain: Any) -> bool:
+    """Whether a step, or a chain that a step's function closes over, is a model of the old style: text in, text out."""
+    found = [part.runnable for part in parts(chain)]
+    functions = [getattr(step, name, None) for step in found for name in ("func", "afunc")]
+    hidden = [value for function in functions for _, value in closed_over(function)]
+    found += [part.runnable for value in hidden if isinstance(value, Runnable) for part in parts(value)]
+    return any(isinstance(step, BaseLLM) for step in found)
+
+
+def output_types(chain: Any, output_type: Any = None) -> Mapping[str, type]:
+    """The classes stored outputs are rebuilt with, by qualified name: those found in the chain, and the user's.
+
+    Args:
+        chain: any Runnable.
+        output_type: a class or several that the chain does not show.
+    """
+    given = (
+        output_type
+        if isinstance(output_type, Iterable) and not isinstance(output_type, type)
+        else [output_type]
+    )
+    found = {cls for part in parts(chain) for cls in _classes_of(part.runnable)}
+    return {qualified(cls): cls for cls in [*found, *(cls for cls in given if cls is not None)]}
+
+
+def _classes_of(runnable: Any) -> Iterator[type]:
+    if isinstance(runnable, RunnableWithFallbacks | DynamicRunnable):
+        return  # asked for an attribute, they answer with that of a part of theirs, or raise
+    if isinstance(runnable, RunnableBindingBase):
+        yield from _classes_in(runnable.kwargs)
+        yield from _classes_in(getattr(runnable, "custom_output_type", None))
+    elif hasattr(runnable, "func") or isinstance(runnable, RunnableLambda | RunnableGenerator):
+        for name in ("func", "afunc", "_transform", "_atransform"):
+            yield from _classes_of_function(getattr(runnable, name, None))
+    elif not children(runnable):
+        for name in ("pydantic_object", "tools", "response_format", "schema"):
+            if name in attributes(runnable):
+                yield from _classes_in(attributes(runnable)[name])
+
+
+def _classes_of_function(function: Any) -> Iterator[type]:
+    """Classes bound into a function, closed over, or named as its result."""
+    yield from _classes_in([value for _, value in closed_over(function)])
+    try:
+        yield from _classes_in(typing.get_type_hints(function).get("return"))
+    except Exception:  # noqa: BLE001 - annotations may name what is not there
+        return
+
+
+def _classes_in(value: Any, depth: int = 6) -> Iterator[type]:
+    """Rebuildable classes in a value, its containers, an annotation's arguments, a strategy object's fields."""
+    if isinstance(value, type) and _is_rebuilt(value):
+        yield value
+    if depth:
+        for part in _inside(value):
+            yield from _classes_in(part, depth - 1)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, list | tuple | set):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return vars(value).values()  # an agent's strategy for structured output
+    return typing.get_args(value)
+
+
+def _is_rebuilt(cls: type) -> bool:
+    """Classes whose objects the codec stores by name: models, enums, dataclasses, named tuples."""
+    if issubclass(cls, BaseMessage | Runnable) or cls.__module__.partition(".")[0] in (
+        "pydantic",
+        *_LIBRARIES,
+    ):
+        return False
+    return issubclass(cls, BaseModel | Enum) or dataclasses.is_dataclass(cls) or hasattr(cls, "_fields")
+
+
+def remembers(chain: Any) -> bool:
+    """Whether one of its models has a cache of LangChain's of its own."""
+    models = [part.runnable for part in parts(chain) if isinstance(part.runnable, BaseLanguageModel)]
+    return any(model.cache for model in models)
+
+
+def last_steps(chain: Any) -> Iterator[Any]:
+    """What makes the chain's output: the last step, looked for inside sequences, bindings and the like."""
+    if isinstance(chain, RunnableSequence):
+        yield from last_steps(chain.last)
+    elif isinstance(chain, RunnableBindingBase) and not isinstance(chain, RunnableEachBase):
+        yield from last_steps(chain.bound)
+    else:
+        yield chain
+
+
+def none_is_no_answer(chain: Any) -> bool:
+    """Whether the chain ends in a parser that says None when the model made no tool call."""
+    return any(getattr(step, "first_tool_only", False) for step in last_steps(chain))
+
+
+def answer_is_a_message(chain: Any) -> bool:
+    """Whether the chain's output is the message of its only models, which shows by itself that it was cut."""
+    last = [step for step in last_steps(chain) if isinstance(step, BaseChatModel)]
+    models = [part.runnable for part in parts(chain) if isinstance(part.runnable, BaseChatModel)]
+    return bool(last) and all(any(model is step for step in last) for model in models)

@@ -1,0 +1,91 @@
+"""A job's chain and its fallbacks, for rows with known columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cottonpalm.cli.chains.models import build_model, check_model
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+
+    from cottonpalm.cli.chains.prompts import RowPrompt
+    from cottonpalm.cli.chains.schema import Form
+    from cottonpalm.cli.readers.rows import InputRows
+    from cottonpalm.cli.readers.stored_rows import StoredRows
+    from cottonpalm.cli.spec import RunSpec
+
+
+class Built(NamedTuple):
+    """What answers a row, what answers where that cannot, and the form that answers must have.
+
+    Attributes:
+        replicas: the same as `chain`, on other servers.
+    """
+
+    chain: Runnable[Any, Any]
+    fallbacks: list[Runnable[Any, Any]]
+    form: Form | None
+    replicas: list[Runnable[Any, Any]]
+
+
+def build(job: RunSpec, rows: InputRows | StoredRows, *, quiet: bool = False) -> Built:
+    """The chain of a job, one for each further `--base-url`, and one for each `--fallback`: the same prompt.
+
+    Raises:
+        Problem: it cannot be made; nothing was called yet.
+    """
+    if job.chain is not None:
+        from cottonpalm.cli.chains.importing import load_chain
+
+        return Built(load_chain(job.chain, job.folder), [], None, [])
+    form = form_of(job)
+    wanted = _Wanted(job, prompt_of(job, rows), form, quiet)
+    model = job.model or "local"
+    chain, *replicas = (
+        _answering(wanted, model, "--model", url) for url in (job.base_url, *job.replica_urls)
+    )
+    same = check_model(model)[0]  # a server speaks one provider's protocol
+    fallbacks = [
+        _answering(wanted, spec, "--fallback", job.base_url if check_model(spec)[0] == same else None)
+        for spec in job.fallbacks
+    ]
+    return Built(chain, fallbacks, form, replicas)
+
+
+def form_of(job: RunSpec) -> Form | None:
+    """The form of the answers, if the job names one."""
+    if job.schema is None:
+        return None
+    from cottonpalm.cli.chains.schema import load_form
+
+    return load_form(job.schema, job.folder)
+
+
+def prompt_of(job: RunSpec, rows: InputRows | StoredRows) -> RowPrompt:
+    """The prompt of a job without a chain; rows that lack one of its columns are bad rows from now on."""
+    from cottonpalm.cli.chains.prompts import row_prompt
+
+    prompt = row_prompt(job.prompt or "", job.system, rows.columns, job.source)
+    rows.need(prompt.columns)
+    return prompt
+
+
+class _Wanted(NamedTuple):
+    """What the chains of all models have in common."""
+
+    job: RunSpec
+    prompt: RowPrompt
+    form: Form | None
+    quiet: bool
+
+
+def _answering(wanted: _Wanted, spec: str, flag: str, url: str | None) -> Runnable[Any, Any]:
+    model = build_model(spec, wanted.job.model_options, url, flag=flag, quiet=wanted.quiet)
+    if wanted.form is None:
+        from langchain_core.output_parsers import StrOutputParser
+
+        return wanted.prompt | model | StrOutputParser()
+    from cottonpalm.cli.chains.schema import asking
+
+    return wanted.prompt | asking(model, check_model(spec, flag)[0], wanted.form)

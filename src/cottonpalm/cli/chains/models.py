@@ -1,0 +1,188 @@
+"""`--model PROVIDER:NAME`: which package makes it, where its key comes from, and what is said when one is missing."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from cottonpalm.cli.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from langchain_core.language_models import BaseChatModel
+    from pydantic import BaseModel
+
+ENGINE: Final = frozenset({"threads", "slots", "n_ctx", "grammar"})  # settings of the embedded engine itself
+
+
+class Wish(NamedTuple):
+    """What a provider's maker is told.
+
+    Attributes:
+        name: the model's.
+        options: of the model; what a fallback's class does not know is left out.
+        flag: the option that named the model, for messages.
+    """
+
+    name: str
+    options: dict[str, Any]
+    base_url: str | None
+    flag: str
+    quiet: bool
+
+
+class Provider(NamedTuple):
+    """One provider of models.
+
+    Attributes:
+        keys: environment variables that may hold its key, the usual one first.
+        urls: environment variables that may name another server.
+        example: a model of it.
+        make: builds the LangChain model.
+    """
+
+    keys: tuple[str, ...]
+    urls: tuple[str, ...]
+    example: str
+    make: Callable[[Wish], BaseChatModel]
+
+
+def build_model(
+    spec: str,
+    options: Mapping[str, Any],
+    base_url: str | None,
+    *,
+    flag: str = "--model",
+    quiet: bool = False,
+) -> BaseChatModel:
+    """The chat model that `spec` names. The embedded one is fetched and started here, saying so unless `quiet`.
+
+    Args:
+        spec: PROVIDER:NAME.
+        options: of the model. Those that a `--fallback` does not know are left out: they were meant for another.
+        base_url: another server, or None.
+        flag: the option that named the model.
+        quiet: say nothing while fetching.
+
+    Raises:
+        Problem: no such provider, its package or key is missing, or an option does not suit it.
+        LocalModelError: the embedded model cannot be had; one line that says what to do.
+    """
+    provider, name = check_model(spec, flag)
+    try:
+        return PROVIDERS[provider].make(Wish(name, dict(options), base_url, flag, quiet))
+    except ImportError as error:
+        raise Problem(
+            f"{flag} {spec} needs a package that is not installed ({error.name}): "
+            f"pip install 'cottonpalm[{provider}]'"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise Problem(f"{flag} {spec}: {_first_line(error)}") from error
+
+
+def check_model(spec: str, flag: str = "--model") -> tuple[str, str]:
+    """Provider and name of `PROVIDER:NAME`.
+
+    Raises:
+        Problem: no such provider, or no name.
+    """
+    provider, colon, name = spec.partition(":")
+    if provider not in PROVIDERS:
+        form = "" if colon else "; write PROVIDER:NAME, for instance openai:gpt-4o-mini"
+        raise Problem(
+            f"{flag} {spec}: unknown provider {provider!r}; cottonpalm knows {', '.join(PROVIDERS)}{form}"
+        )
+    if not name and provider != "local":
+        raise Problem(f"{flag} {spec}: name the model too, for instance {PROVIDERS[provider].example}")
+    return provider, name
+
+
+def _local(wish: Wish) -> BaseChatModel:
+    from langchain_openai import ChatOpenAI
+
+    from cottonpalm.local.server import DEFAULT, model
+
+    if wish.base_url is not None:
+        raise Problem("--base-url names another provider's server; a server of your own is openai:NAME")
+    options = _suiting("local", wish, ChatOpenAI, ENGINE)
+    return model(wish.name or DEFAULT, quiet=wish.quiet, **options)
+
+
+def _openai(wish: Wish) -> BaseChatModel:
+    from langchain_openai import ChatOpenAI
+
+    url, key = _place("openai", wish)
+    options = _suiting("openai", wish, ChatOpenAI) | key
+    return ChatOpenAI(model=wish.name, base_url=url, max_retries=0, **options)
+
+
+def _anthropic(wish: Wish) -> BaseChatModel:
+    from langchain_anthropic import ChatAnthropic
+
+    url, key = _place("anthropic", wish)
+    options = _suiting("anthropic", wish, ChatAnthropic) | key
+    if url is not None:
+        options["base_url"] = url
+    return ChatAnthropic(model_name=wish.name, max_retries=0, **options)
+
+
+def _google(wish: Wish) -> BaseChatModel:
+    from langchain_google_genai import ChatGoogleGenerativeAI
+
+    from cottonpalm.cli.chains.google import gemini
+
+    url, key = _place("google", wish)
+    return gemini(wish.name, url, _suiting("google", wish, ChatGoogleGenerativeAI) | key)
+
+
+def _place(provider: str, wish: Wish) -> tuple[str | None, dict[str, Any]]:
+    """Where to ask, and a key that stands for none: a server of one's own asks for none, its client insists on one."""
+    known = PROVIDERS[provider]
+    url = next(filter(None, [wish.base_url, *map(os.environ.get, known.urls)]), None)
+    if any(map(os.environ.get, known.keys)):
+        return url, {}
+    if url is None:
+        key, server = known.keys[0], "--base-url" if wish.flag == "--model" else known.urls[0]
+        raise Problem(
+            f"{wish.flag} {provider}:… needs a key: export {key}=… (or name a server with {server})"
+        )
+    return url, {"api_key": "none"}
+
+
+def _suiting(
+    provider: str, wish: Wish, model: type[BaseModel], more: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """The options that the model knows. A misspelt one would be sent along, and be refused for each row."""
+    fields = model.model_fields
+    names = {*fields, *(field.alias for field in fields.values() if field.alias), *more}
+    if wish.flag == "--fallback":
+        return {key: value for key, value in wish.options.items() if key in names}
+    for key in wish.options.keys() - names:
+        near = difflib.get_close_matches(key, names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; what only the server knows goes into extra_body"
+        raise Problem(f"--model-option {key}: {provider} models have no option {key!r}{hint}")
+    return dict(wish.options)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3]) or type(error).__name__
+
+
+PROVIDERS: Final = {
+    "local": Provider((), (), "local", _local),
+    "openai": Provider(
+        ("OPENAI_API_KEY",), ("OPENAI_BASE_URL", "OPENAI_API_BASE"), "openai:gpt-4o-mini", _openai
+    ),
+    "anthropic": Provider(
+        ("ANTHROPIC_API_KEY",), ("ANTHROPIC_BASE_URL",), "anthropic:claude-haiku-4-5", _anthropic
+    ),
+    "google": Provider(
+        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        ("GOOGLE_GEMINI_BASE_URL",),
+        "google:gemini-2.5-flash",
+        _google,
+    ),
+}

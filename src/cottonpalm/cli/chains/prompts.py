@@ -1,0 +1,103 @@
+"""The row prompt: `{column}` of a known column is replaced, every other brace is literal."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from pydantic import PrivateAttr
+
+from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.writers.lines import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class RowPrompt(RunnableSerializable[dict[str, Any], list[BaseMessage]]):
+    """Makes the messages of a row. No template language: no attribute access, no format specifications.
+
+    Attributes:
+        template: the user message; `{name}` stands for the row's value where `name` is one of `columns`.
+        system: the system message, with the same replacements; None for none.
+        columns: the columns that the two name.
+    """
+
+    template: str
+    system: str | None = None
+    columns: tuple[str, ...]
+    _places: re.Pattern[str] = PrivateAttr()
+
+    @property
+    def cottonpalm_reads(self) -> tuple[str, ...]:
+        """All that it reads of a row (see `questions.py`)."""
+        return self.columns
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Compile the places once."""
+        super().model_post_init(context)
+        names = "|".join(re.escape(name) for name in self.columns)
+        self._places = re.compile(r"\{(" + names + r")\}")
+
+    def invoke(
+        self,
+        input: dict[str, Any],  # noqa: A002 - Runnable's names
+        config: RunnableConfig | None = None,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> list[BaseMessage]:
+        """The messages of one row."""
+        user = HumanMessage(self._filled(self.template, input))
+        return [user] if self.system is None else [SystemMessage(self._filled(self.system, input)), user]
+
+    async def ainvoke(
+        self,
+        input: dict[str, Any],  # noqa: A002 - Runnable's names
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> list[BaseMessage]:
+        """The same, on the loop: nothing here waits."""
+        return self.invoke(input, config, **kwargs)
+
+    def _filled(self, text: str, row: Mapping[str, Any]) -> str:
+        return self._places.sub(lambda place: _shown(row[place[1]]), text)
+
+
+def row_prompt(template: str, system: str | None, known: Iterable[str], source: str) -> RowPrompt:
+    """The prompt for rows with these columns.
+
+    Raises:
+        Problem: no known column is named, so every row would ask the same.
+    """
+    columns = list(known)
+    used = named(template, columns) + [
+        c for c in named(system or "", columns) if c not in named(template, columns)
+    ]
+    if not used:
+        listed = ", ".join(f"{{{name}}}" for name in columns[:12]) or "its columns (the first row has none)"
+        raise Problem(
+            f"the prompt names no column of {source}, so every row would ask the same; name one of {listed}"
+        )
+    return RowPrompt(template=template, system=system, columns=tuple(used))
+
+
+def named(text: str, columns: Iterable[str]) -> list[str]:
+    """The columns that a text names."""
+    return [name for name in columns if f"{{{name}}}" in text]
+
+
+def doubts(text: str, columns: list[str]) -> list[str]:
+    """Braces that look like a misspelt column; they are sent as they stand."""
+    words = [word for word in re.findall(r"\{(\w+)\}", text) if word not in columns]
+    near = {word: difflib.get_close_matches(word, columns, n=1, cutoff=0.7) for word in words}
+    return [
+        f"{{{word}}} is no column and is sent as it stands; did you mean {{{found[0]}}}?"
+        for word, found in near.items()
+        if found
+    ]
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else text_of(value)

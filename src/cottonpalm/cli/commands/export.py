@@ -1,0 +1,217 @@
+"""`export`: a run's results as a file of any format, from the store. Nothing is called."""
+
+from __future__ import annotations
+
+from array import array
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.cli.files.output_file import is_stream
+from cottonpalm.cli.held_store import existing_store
+from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.cli.readers.rows import RowFields
+from cottonpalm.cli.spec import META, RunSpec
+from cottonpalm.cli.writers.atomic import Layout
+from cottonpalm.cli.writers.open_output import check_output, stream_output, whole_output
+from cottonpalm.cli.writers.output import PAGE, layout_of
+from cottonpalm.cli.writers.tables import Table, row_of
+from cottonpalm.engine.input.reader import Broken, Reader
+from cottonpalm.stores.codec.records import NOT_KEPT, stored_input, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cottonpalm.cli.readers.rows import InputRows
+    from cottonpalm.cli.screen import Screen
+    from cottonpalm.protocols import RunInfo, RunStore
+    from cottonpalm.types import Outcome
+
+NOWHERE: Final = -1  # the slot of a row for which nothing is stored
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is asked for.
+
+    Attributes:
+        run: its name.
+        output: a path, an address or `-`.
+        input: the input, where it was given again.
+        everything: also what the store holds beyond the input.
+        guard: formulas get an apostrophe in a CSV.
+        overwrite: replace a file that the run did not write.
+    """
+
+    run: str
+    output: str
+    input: str | None = None
+    everything: bool = False
+    guard: bool = False
+    overwrite: bool = False
+
+
+def show_export(url: str, asked: Export, screen: Screen) -> Code:
+    """Write the file, and say how many rows it holds.
+
+    Raises:
+        Problem: there is no such run, the output cannot be written, or the input is needed and not there.
+    """
+    with existing_store(url) as store:
+        info = store.known(asked.run)
+        job = RunSpec.of(info.meta, info.name) if META in info.meta else None
+        if job is not None and asked.output == job.output != "-":
+            raise Problem(
+                f"-o {shown(asked.output)} is the run's own output, which `run` keeps; name another file"
+            )
+        check_output(asked.output, asked.input or "", info.meta, overwrite=asked.overwrite, guard=asked.guard)
+        run = store.open_run(asked.run, None)
+        stored = _with_input(run, job, asked) or _all_of(run, info)
+        stored.fields = info.meta.get("facts", {}).get("fields")
+        _put(run, stored, asked, screen)
+    rows = sum(1 for slot in stored.slots if slot != NOWHERE)
+    where = "standard output" if asked.output == "-" else shown(asked.output)
+    screen.say(f"{where}: {rows:,} {'row' if rows == 1 else 'rows'} of run {asked.run}")
+    return Code.OK
+
+
+@dataclass
+class Stored:
+    """The rows of a run that are to be written.
+
+    Attributes:
+        run: the store's part.
+        slots: of each row, in order; NOWHERE for one that has no outcome.
+        columns: of the input.
+        schema: the input's Arrow schema, if it has one.
+        fields: of answers that are objects.
+        again: gives the input's rows once more, where the store holds no inputs.
+    """
+
+    run: RunStore
+    slots: array[int]
+    columns: Sequence[str]
+    schema: Any = None
+    fields: Sequence[str] | None = None
+    again: Callable[[], Iterator[Any]] = lambda: iter(())
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def of(self, index: int) -> int:
+        """The slot of one row."""
+        return self.slots[index]
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """All that are stored, in order."""
+        rows = self.again()
+        for first in range(0, len(self.slots), PAGE):
+            page = self.slots[first : first + PAGE]
+            found, given = self.run.read(page), list(islice(rows, len(page)))
+            for number, slot in enumerate(page):
+                if (record := found.get(slot)) is not None:
+                    outcome = unpack(record, first + number, {})
+                    if (
+                        outcome.input is None
+                        and number < len(given)
+                        and not isinstance(given[number], Broken)
+                    ):
+                        outcome.input = given[number]
+                    yield outcome
+
+
+def _with_input(run: RunStore, job: RunSpec | None, asked: Export) -> Stored | None:
+    """The stored rows of the input; None where there is no input to be read again."""
+    source = asked.input or (None if job is None or job.read_once else job.input)
+    if source is None:
+        return None
+    limit = None if job is None else job.limit
+    try:
+        rows = open_rows(source, limit)
+    except Problem as problem:
+        if asked.input is None and asked.everything:
+            return None
+        mend = (
+            "" if asked.input else f"; give it again (cottonpalm export {asked.run} INPUT -o …), or say --all"
+        )
+        raise Problem(f"{problem}{mend}") from problem
+    with closing(rows):
+        slots = _slots_of(rows, run, job)
+    if not len(slots) or max(slots) == NOWHERE:
+        raise Problem(f"no row of {rows.name} is stored in run {asked.run}")
+    if asked.everything:
+        here = set(slots)
+        slots.extend(slot for slot in _all_slots(run) if slot not in here)
+    stored = Stored(run, slots, rows.columns, rows.schema)
+    if not _inputs_kept(run):
+        stored.again = _again(source, limit)
+    return stored
+
+
+def _slots_of(rows: InputRows, run: RunStore, job: RunSpec | None) -> array[int]:
+    """Which stored row each row of the input is."""
+    fields = RowFields(job.id_field, job.priority_field) if job is not None else RowFields()
+    rows.use(fields)
+    reader = Reader(ids=fields.id_of if fields.id is not None else None, store=run, redo=frozenset())
+    slots = array("q")
+    for row in rows:
+        item = reader.item(row)
+        slots.append(item.slot if item is not None and item.stored is not None else NOWHERE)
+    return slots
+
+
+def _again(source: str, limit: int | None) -> Callable[[], Iterator[Any]]:
+    def rows() -> Iterator[Any]:
+        with closing(open_rows(source, limit)) as opened:
+            yield from opened
+
+    return rows
+
+
+def _all_of(run: RunStore, info: RunInfo) -> Stored:
+    """Every stored row, in the store's order."""
+    if not _inputs_kept(run):
+        raise Problem(
+            f"run {info.name} keeps no inputs; give them again: cottonpalm export {info.name} INPUT -o …"
+        )
+    stored = Stored(run, array("q", _all_slots(run)), info.meta.get("facts", {}).get("columns", ()))
+    if not stored.columns:
+        stored.columns = list(
+            dict.fromkeys(name for outcome in stored.outcomes() for name in row_of(outcome))
+        )
+    return stored
+
+
+def _inputs_kept(run: RunStore) -> bool:
+    """Whether the first record that tells holds its input."""
+    first = next(_all_slots(run), None)
+    return first is None or stored_input(run.read([first])[first], {}) is not NOT_KEPT
+
+
+def _all_slots(run: RunStore) -> Iterator[int]:
+    after = -1
+    while page := run.scan(after, PAGE):
+        yield from (row.slot for row in page)
+        after = page[-1].slot
+
+
+def _put(run: RunStore, stored: Stored, asked: Export, screen: Screen) -> None:
+    if is_stream(asked.output):
+        with closing(stream_output(asked.output)) as stream:
+            for outcome in stored.outcomes():
+                stream.write(outcome, outcome.index)
+        return
+    layout = Layout(stored.columns, stored.schema, stored.fields)
+    output = whole_output(
+        asked.output,
+        lambda: layout,
+        unpack=lambda record, index: unpack(record, index, {}),
+        overwrite=asked.overwrite,
+        guard=asked.guard,
+    )
+    output.begin(run)
+    output.put(Table(outcomes=stored.outcomes, **layout._asdict()), layout_of(stored))
+    for note in output.notes:
+        screen.say(f"note: {note}")

@@ -1,0 +1,147 @@
+"""`cottonpalm plan`: what a run would cost and how long it would take."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from cottonpalm import BatchProcessor, Cache
+from cottonpalm.cli import wording
+from cottonpalm.cli.chains.build import build
+from cottonpalm.cli.checks import prices_of
+from cottonpalm.cli.problems import Code, shown
+from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.cli.readers.rows import RowFields
+from cottonpalm.cli.screen import show_details
+from cottonpalm.observers.formatting import count, duration, money
+from cottonpalm.types import PICO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.planning.estimate import Range
+    from cottonpalm.planning.plan import Plan
+
+
+class At(NamedTuple):
+    """The run that is planned; without a name, nothing is looked up or kept."""
+
+    store: str
+    run: str | None
+
+
+def show_plan(job: RunSpec, at: At, sample: int, screen: Screen) -> Code:
+    """Show the plan of a job, on stdout.
+
+    Raises:
+        Problem, ConfigError, StoreError: as for the run itself; nothing was called.
+        RunStopped: the sample was stopped.
+    """
+    with closing(open_rows(job.input, job.limit)) as rows:
+        rows.use(RowFields(job.id_field, job.priority_field))
+        built = build(job, rows, quiet=screen.quiet)
+        processor = BatchProcessor(
+            built.chain,
+            concurrency=job.limits(),
+            retry=job.retries,
+            fallbacks=built.fallbacks,
+            replicas=built.replicas,
+            validate=None if built.form is None else built.form.check,
+            cache=Cache(path=at.store) if job.cache else None,
+            timeout=job.timeout_s,
+            prices=prices_of(job.prices),
+            store=at.store if at.run else None,
+            run=at.run,
+        )
+        plan = processor.plan(rows, sample=sample)
+    show_details(lines(shown(job.input), plan, cached=job.cache))
+    for note in plan.notes:
+        screen.say(f"note: {wording.here(note)}")
+    if plan.basis == "sample" and at.run is None and not job.cache:
+        screen.say("note: the sample's answers are not kept: name the run with --run, or its output with -o")
+    return Code.OK
+
+
+def lines(name: str, plan: Plan, *, cached: bool) -> Iterator[tuple[str, str]]:
+    """Label and text of each line."""
+    yield "input", f"{name}: {count(plan.rows, 'row')}"
+    yield "to ask", ", ".join(_asked(plan))
+    if plan.duplicates and not cached:
+        about = "" if plan.duplicates_exact else "about "
+        yield "repeats", f"{about}{count(plan.duplicates, 'row')} asked before: --cache asks them once"
+    if plan.models:
+        yield "model", ", ".join(plan.models)
+    yield from _tokens(plan)
+    yield "cost", _cost(plan.cost_usd, plan)
+    if plan.flex_usd is not None:
+        yield "flex tier", _cost(plan.flex_usd, plan)
+    yield "time", _time(plan)
+    yield "from", _basis(plan)
+
+
+def _asked(plan: Plan) -> Iterator[str]:
+    yield count(plan.asked, "row")
+    for number, what in (
+        (plan.stored, "stored"),
+        (plan.cached, "in the cache"),
+        (plan.unreadable, "unreadable"),
+    ):
+        if number:
+            yield f"{number:,} {what}"
+
+
+def _tokens(plan: Plan) -> Iterator[tuple[str, str]]:
+    if (into := plan.input_tokens) is not None:
+        yield "tokens in", _between(into, _about)
+    if (out := plan.output_tokens) is not None and plan.basis == "bound":
+        yield "tokens out", f"at most {_about(out.high)}"
+    elif out is not None:
+        yield "tokens out", _between(out, _about)
+
+
+def _about(number: float) -> str:
+    """A number with as many digits as it deserves."""
+    if number < 100:
+        return f"{number:.0f}"
+    digits = len(f"{number:.0f}") - 3
+    return f"{round(number, -digits):,.0f}"
+
+
+def _cost(cost: Range | None, plan: Plan) -> str:
+    if cost is None:
+        return "not known"
+    if cost.high == 0:
+        return "nothing"
+    if plan.basis == "bound":
+        return f"at most {_dollars(cost.high)}; the input alone {_dollars(cost.low)} or more"
+    return _between(cost, _dollars)
+
+
+def _dollars(amount: float) -> str:
+    return money(round(amount * PICO))
+
+
+def _between(found: Range, shown_as: Callable[[float], str]) -> str:
+    if found.high == inf:
+        return f"about {shown_as(found.likely)}, from one row: it may be far more"
+    return f"{shown_as(found.likely)} ({shown_as(found.low)} to {shown_as(found.high)})"
+
+
+def _time(plan: Plan) -> str:
+    if plan.duration_s is not None:
+        return f"about {duration(plan.duration_s)}"
+    if plan.basis == "bound":
+        return "not known: --sample N tells"
+    return "not known: --concurrency N tells"
+
+
+def _basis(plan: Plan) -> str:
+    if plan.basis == "bound":
+        return "the requests as they would be made; none was"
+    if plan.basis == "history":
+        return f"{count(plan.sampled, 'row')} that the run has done"
+    spent = money(round(plan.spent_usd * PICO))
+    return f"{count(plan.sampled, 'row')} drawn at random and run, for {spent} of this cost"

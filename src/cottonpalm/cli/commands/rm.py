@@ -1,0 +1,51 @@
+"""`rm`: a run and its rows are forgotten, once somebody has said so."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from cottonpalm.cli.held_store import existing_store
+from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.screen import holder_of
+from cottonpalm.cli.spec import META
+from cottonpalm.observers.formatting import clean, count, money
+
+if TYPE_CHECKING:
+    from cottonpalm.cli.screen import Screen
+    from cottonpalm.protocols import RunInfo
+
+
+def remove_run(url: str, name: str, screen: Screen, *, sure: bool) -> Code:
+    """Forget a run. Its output file stays where it is.
+
+    Args:
+        url: the store.
+        name: of the run.
+        screen: where the question is asked.
+        sure: do not ask.
+
+    Raises:
+        Problem: there is no such store or run, nobody can be asked, or the answer was no.
+        RunBusy: another process works on it.
+    """
+    with existing_store(url) as store:
+        info = store.known(name)
+        if info.holder is not None:
+            raise Problem(f"run {name} is in use by {holder_of(info)}; stop that first")
+        if not sure:
+            _ask(info, screen)
+        store.remove(name)
+    kept = info.meta.get(META, {}).get("output", "-")
+    screen.say(f"run {name} is forgotten{'' if kept == '-' else f'; {shown(kept)} stays as it is'}")
+    return Code.OK
+
+
+def _ask(info: RunInfo, screen: Screen) -> None:
+    what = f"{count(info.ok, 'answer')} and {count(info.failed, 'failed row')}"
+    worth = f", which cost {money(info.cost_pico)}" if info.cost_pico else ""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise Problem(f"rm {info.name} would forget {what}{worth}; say --yes to do it")
+    screen.ask(f"forget {what} of run {clean(info.name)}{worth}? [y/N] ")
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise Problem(f"run {info.name} is kept")

@@ -1,0 +1,338 @@
+"""One run from its first row to the last line of its summary, and the exit code that tells the shell how it went."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from contextlib import ExitStack, closing, redirect_stdout
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.chain.questions import question_of
+from cottonpalm.chain.traits import output_types
+from cottonpalm.cli import summary, wording
+from cottonpalm.cli.chains.build import build
+from cottonpalm.cli.chains.prompts import doubts
+from cottonpalm.cli.checks import budget_of, prices_of
+from cottonpalm.cli.files import output_file
+from cottonpalm.cli.held_store import HeldStore
+from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.cli.readers.rows import RowFields
+from cottonpalm.cli.readers.stored_rows import StoredRows
+from cottonpalm.cli.signals import Signals
+from cottonpalm.cli.urls import without_secrets
+from cottonpalm.cli.writers.open_output import check_output, make_output
+from cottonpalm.cli.writers.output import RunSlots
+from cottonpalm.config import Cache
+from cottonpalm.errors import ChainChanged, RunStopped, StoreError
+from cottonpalm.processor import BatchProcessor
+from cottonpalm.stores import file_of, open_store
+from cottonpalm.stores.codec.records import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cottonpalm.cli.chains.build import Built
+    from cottonpalm.cli.held_store import HeldRun
+    from cottonpalm.cli.readers.rows import InputRows
+    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.cli.writers.output import Output
+    from cottonpalm.observers.progress import Progress
+    from cottonpalm.run import Run
+    from cottonpalm.types import Outcome
+
+FACTS_EVERY_S: Final = 5.0
+FACTS: Final = "facts"  # what `status` shows beside the counts
+DEFAULT_STORE: Final = "cottonpalm.db"
+CACHED: Final = 10_000  # answers that --cache keeps in memory; the store keeps all
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which run of which store, and what may be thrown away."""
+
+    store: str
+    run: str
+    fresh: bool = False
+    overwrite: bool = False
+    again: bool = False  # also what failed for good
+    argv: Sequence[str] = field(default=())  # the command, for `resume`
+
+
+def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
+    """Do a job's rows that are not done, bring the output up to date, and say how it went.
+
+    Raises:
+        Problem, ConfigError, StoreError: nothing was called yet; the message says what to mend.
+    """
+    with ExitStack() as stack:
+        if job.output == "-" and sys.stdout is not None:  # data alone: what a chain prints goes aside
+            stack.enter_context(redirect_stdout(sys.stderr))
+        if _is_new(where.store):  # what is refused leaves no file behind
+            _check_output(job, where, {})
+        if where.again and job.read_once:
+            store = _held(where, stack)
+            rows: InputRows | StoredRows = StoredRows(store, store.known(where.run))
+            built = build(job, rows, quiet=screen.quiet)
+        else:
+            read = stack.enter_context(closing(open_rows(job.input, job.limit)))
+            read.use(RowFields(job.id_field, job.priority_field))
+            rows, built = read, build(job, read, quiet=screen.quiet)
+            store = _held(where, stack)
+        info = store.info(where.run)
+        _check_output(job, where, info.meta if info else {})
+        for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
+            screen.say(f"note: {doubt}")
+        try:
+            code = Session(job, where, screen, rows, store).run(built)
+        except ChainChanged as changed:
+            raise Problem(wording.here(str(changed))) from changed
+        return _released(store, code, screen)
+
+
+def _held(where: Where, stack: ExitStack) -> HeldStore:
+    store = HeldStore(open_store(where.store), where.store, fresh=where.fresh, again=where.again)
+    stack.callback(store.release)
+    return store
+
+
+def _is_new(store: str) -> bool:
+    path = file_of(store)
+    return path is not None and not path.exists()
+
+
+def _check_output(job: RunSpec, where: Where, meta: dict[str, Any]) -> None:
+    check_output(job.output, job.input, meta, overwrite=where.overwrite, guard=job.guard_formulas)
+
+
+def _released(store: HeldStore, code: Code, screen: Screen) -> Code:
+    """Close the store; if that fails after all went well, the run was stopped by its store."""
+    try:
+        store.release()
+    except StoreError as error:
+        if code in (Code.OK, Code.SOME_FAILED):
+            screen.error(str(error))
+            return Code.STOPPED
+    return code
+
+
+class Session:
+    """Holds together what one command works with."""
+
+    def __init__(
+        self, job: RunSpec, where: Where, screen: Screen, rows: InputRows | StoredRows, store: HeldStore
+    ) -> None:
+        self._job, self._where, self._screen = job, where, screen
+        self._rows, self._store = rows, store
+        self._tally = summary.Tally()
+        self._broken: Problem | None = None  # the output cannot be written any more
+        self._unread: Problem | None = None  # the input cannot be read any more
+        self._facts_due_s = 0.0
+        self._fields: list[str] | None = None  # of answers that are objects
+
+    def run(self, built: Built) -> Code:
+        """All of it."""
+        to_terminal = self._job.output == "-" and os.isatty(1)
+        progress = self._screen.observer(self._rows.total, live=not to_terminal)
+        processor = self._processor(built, progress)
+        self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
+        gc.collect()
+        gc.freeze()  # LangChain's many objects need not be looked at again in each collection
+        stored = "yield" if output_file.is_stream(self._job.output) else "skip"
+        fields = RowFields(self._job.id_field, self._job.priority_field)
+        say = self._screen.say if progress is None else progress.say
+        with (
+            Signals(say) as signals,
+            processor.start(
+                self._rows,
+                ids=fields.id_of if fields.id is not None else None,
+                priorities=fields.priority_of if fields.priority is not None else None,  # type: ignore[arg-type]
+                stored=stored,  # type: ignore[arg-type]
+            ) as run,
+        ):
+            signals.over(run)
+            if progress is not None:
+                progress.watch(lambda: run.stats)
+            try:
+                return self._follow(run, built, progress, signals)
+            except StoreError as error:
+                self._screen.error(str(error))
+                return Code.STOPPED
+            finally:
+                run.close()
+                if progress is not None:
+                    progress.close()
+
+    def _processor(self, built: Built, progress: Progress | None) -> BatchProcessor:
+        job = self._job
+        return BatchProcessor(
+            built.chain,
+            concurrency=job.limits(),
+            rate_limit=job.rate_limit(),
+            retry=job.retries,
+            fallbacks=built.fallbacks,
+            replicas=built.replicas,
+            validate=None if built.form is None else built.form.check,
+            max_failures=job.max_failures,
+            budget=budget_of(job),
+            prices=prices_of(job.prices),
+            cache=Cache(max_entries=CACHED, path=self._where.store) if job.cache else None,
+            timeout=job.timeout_s,
+            accept_truncated=job.accept_truncated,
+            store=self._store,
+            run=self._where.run,
+            observers=() if progress is None else (progress,),
+        )
+
+    @property
+    def _kept(self) -> HeldRun:
+        if self._store.run is None:
+            raise StoreError("the run was not opened")  # the processor opens it when it starts
+        return self._store.run
+
+    def _follow(self, run: Run, built: Built, progress: Progress | None, signals: Signals) -> Code:
+        types = output_types(built.chain, None)
+        overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
+        self._kept.set_meta(**self._job.as_json())
+        self._fields = None if built.form is None else built.form.fields
+        output = make_output(
+            self._job.output,
+            self._rows,
+            lambda record, index: unpack(record, index, types),
+            self._kept,
+            fields=self._fields,
+            overwrite=overwrite,
+            guard=self._job.guard_formulas,
+        )
+        with closing(output):
+            stopped = self._read(run, output)
+            if progress is not None:
+                progress.close()
+            self._finish(run, output)
+            return self._told(run, stopped, signals.code)
+
+    # -- the rows -----------------------------------------------------------------------------------------------------
+
+    def _read(self, run: Run, output: Output) -> RunStopped | None:
+        try:
+            for outcome in run:
+                if outcome.status != "skipped":
+                    self._take(run, output, outcome)
+        except RunStopped as stopped:
+            return stopped
+        except Problem as problem:  # the input could not be read on
+            self._unread = problem
+        return None
+
+    def _take(self, run: Run, output: Output, outcome: Outcome) -> None:
+        slot = run.slot(outcome.index)
+        if slot in self._kept.done_here:
+            self._tally.add(outcome)
+        if self._broken is None:
+            try:
+                output.write(outcome, slot)
+            except Problem as problem:
+                self._broken = problem  # what is in flight is finished and stored all the same
+                run.stop("interrupted")
+        if clock.now() >= self._facts_due_s:
+            self._note(run)
+
+    def _note(self, run: Run, code: Code | None = None) -> None:
+        stats, known = run.stats, self._rows.total()
+        seconds = max(clock.now() - stats.started, 1e-9)
+        total, exact = known if known is not None else (None, False)
+        done = stats.ok + stats.failed
+        facts: dict[str, Any] = {"total": total, "exact": exact, "columns": self._rows.columns, "code": code}
+        facts["fields"] = self._fields
+        if done:
+            facts["rate"] = round(done / seconds, 3)
+        self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **facts}})
+        self._facts_due_s = clock.now() + FACTS_EVERY_S
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _finish(self, run: Run, output: Output) -> None:
+        if self._broken is not None:
+            return
+        try:
+            output.finish(RunSlots(run), complete=self._rows.ended)
+            for note in output.notes:
+                self._screen.say(f"note: {note}")
+        except Problem as problem:
+            self._broken = problem
+
+    def _told(self, run: Run, stopped: RunStopped | None, signal: Code | None) -> Code:
+        stats = run.stats
+        mine = RunSlots(run).marked(self._kept.last_slot())
+        counts = summary.counts_of(self._kept, mine, repeats=self._tally.rows > 0)
+        code = self._code(stopped, signal, counts.failed)
+        self._note(run, code)
+        self._say_why(stopped, signal)
+        resume = None if code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
+        self._screen.summary(self._summary(run, counts, resume, clock.now() - stats.started))
+        if self._screen.verbose:
+            self._screen.report(run.report.text())
+        return code
+
+    def _say_why(self, stopped: RunStopped | None, signal: Code | None) -> None:
+        if self._broken is not None:
+            self._screen.error(f"{self._broken}; the results are safe in {self._where.store}")
+        elif self._unread is not None:
+            self._screen.error(f"{self._unread}; the rows read before are done")
+        elif stopped is not None and signal is None:
+            self._screen.error(wording.why(stopped))
+        elif stopped is None and not self._tally.rows:
+            self._screen.say(f"nothing to do: run {self._where.run} has done all its rows already")
+
+    def _code(self, stopped: RunStopped | None, signal: Code | None, failed: int) -> Code:
+        if signal is not None:
+            return signal
+        if self._broken is not None:
+            return Code.STOPPED
+        if self._unread is not None:
+            return Code.USAGE
+        if stopped is not None:
+            return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
+        return Code.SOME_FAILED if failed else Code.OK
+
+    def _summary(
+        self, run: Run, counts: summary.Counts, resume: str | None, seconds: float
+    ) -> summary.Summary:
+        where, stats, known = self._where, run.stats, self._rows.total()
+        info = self._store.info(where.run)
+        left = max(0, known[0] - counts.ok - counts.failed) if known is not None and known[1] else None
+        return summary.Summary(
+            name=where.run,
+            counts=counts,
+            left=left,
+            tally=self._tally,
+            seconds=seconds,
+            cost_pico=stats.cost_pico if stats.cost_known or stats.cost_pico else None,
+            cost_whole=stats.cost_known,
+            cost_total_pico=info.cost_pico if info else None,
+            saved_pico=stats.cache.saved_pico if stats.cache.saved_known else None,
+            uncertain_pico=info.uncertain_pico if info else 0,
+            results=self._results(),
+            retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
+            resume=resume,
+        )
+
+    def _results(self) -> str:
+        if self._job.output == "-":
+            return f"standard output, and in {self._where.store}"
+        return shown(self._job.output)
+
+    def _resume(self, stopped: RunStopped | None) -> str:
+        said = (without_secrets(word) if word == self._job.input else word for word in self._where.argv)
+        command = summary.resume_command(list(said))
+        if self._job.input == "-" and self._job.output == "-" and "--run" not in self._where.argv:
+            command += f" --run {self._where.run}"
+        if self._job.input == "-":
+            command = f"… | {command}"
+        if stopped is None or not wording.ended_by_budget(stopped):
+            return command
+        return f"{'later' if self._job.budget_usd is None else 'with a higher --budget'}: {command}"

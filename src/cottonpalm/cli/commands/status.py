@@ -1,0 +1,92 @@
+"""`status`, and what `retry` has to know of a run."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.cli import screen
+from cottonpalm.cli.held_store import existing_store
+from cottonpalm.cli.problems import shown
+from cottonpalm.cli.spec import META, RunSpec
+from cottonpalm.observers.formatting import clean, money, rate, told
+from cottonpalm.stores.codec.records import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cottonpalm.protocols import RunInfo, StoredRows
+
+PAGE: Final = 4096
+OK: Final = 1  # a store status
+
+
+@dataclass(slots=True)
+class Reason:
+    """One kind of failure: its first row, what was said there, and how many rows failed so."""
+
+    first: int
+    said: str
+    rows: int = 0
+
+
+def job_of(url: str, name: str) -> RunSpec:
+    """What a run of the store does.
+
+    Raises:
+        Problem: there is no such store or run, or it was made from Python.
+    """
+    with existing_store(url) as store:
+        return RunSpec.of(store.known(name).meta, name)
+
+
+def show_status(url: str, name: str | None) -> None:
+    """All runs as a table, or one in detail, on stdout."""
+    with existing_store(url) as store:
+        if name is not None:
+            info = store.known(name)
+            screen.show_details(_details(info, _reasons(store.look(name)) if info.failed else {}))
+        else:
+            screen.show_runs(store.runs())
+
+
+def _reasons(rows: StoredRows | None) -> dict[str, Reason]:
+    """The failed rows of a run by kind, with the first of each."""
+    found: dict[str, Reason] = {}
+    after = -1
+    while rows is not None and (page := rows.scan(after, PAGE)):
+        after = page[-1].slot
+        failed = [row.slot for row in page if row.status != OK]
+        for slot, record in sorted(rows.read(failed).items()):
+            error = unpack(record, slot, {}).error
+            if error is not None:
+                reason = found.setdefault(error.kind, Reason(slot, told(error)))
+                reason.rows += 1
+    return found
+
+
+def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, Any]]:
+    facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
+    yield "run", info.name
+    yield "begun", f"{dt.datetime.fromtimestamp(info.created, dt.UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    yield "ok", f"{info.ok:,}"
+    yield (
+        "failed",
+        f"{info.failed:,}" + (f" ({info.retryable:,} may work when asked again)" if info.failed else ""),
+    )
+    for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
+        yield f"  {kind}", f"{reason.rows:,}; the first, row {reason.first}: {clean(reason.said)}"
+    yield "left", screen.left_of(info)
+    yield "cost", money(info.cost_pico)
+    if info.uncertain_pico:
+        yield "uncertain", f"up to {money(info.uncertain_pico)} besides"
+    if facts.get("rate"):
+        yield "rate", rate(facts["rate"])
+    for key in ("input", "output", "chain", "model", "system", "prompt"):
+        if job.get(key):
+            yield key, shown(job[key]) if key in {"input", "output"} else job[key]
+    if facts.get("code") is not None and info.holder is None:
+        yield "exit code", facts["code"]
+    if info.holder:
+        yield "held by", screen.holder_of(info)

@@ -1,0 +1,251 @@
+"""A store whose run stays open, and leased, until the output is up to date too."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.cli.problems import Problem
+from cottonpalm.protocols import ComparesBlocks, SharesLimits
+from cottonpalm.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow, StoredRows
+
+RETRYABLE: Final = 2  # store statuses
+FOR_GOOD: Final = 3
+
+
+class HeldRun:
+    """A run of the store that outlives the engine's `close`, and knows which rows this process wrote.
+
+    Args:
+        run: the real one.
+        again: show rows that failed for good as retryable, so that they are done again.
+    """
+
+    def __init__(self, run: RunStore, *, again: bool) -> None:
+        self._run, self._again = run, again
+        self.name, self.created = run.name, run.created
+        self.done_here = Ranges()
+
+    def write(
+        self,
+        rows: Sequence[StoredRow],
+        done: Callable[[BaseException | None], None],
+        spent: Spent | None = None,
+    ) -> None:
+        """See `RunStore`, as for all that follow."""
+        for row in rows:
+            self.done_here.add(row.slot)
+        self._run.write(rows, done, spent)
+
+    def spent(self) -> Spent:
+        """What the run has spent so far."""
+        return self._run.spent()
+
+    def scan(self, after: int, limit: int) -> list[Slot]:
+        """Stored rows above a slot."""
+        return self._seen(self._run.scan(after, limit))
+
+    def find(self, key: bytes) -> list[Slot]:
+        """Stored rows with a key."""
+        return self._seen(self._run.find(key))
+
+    def _seen(self, slots: list[Slot]) -> list[Slot]:
+        if not self._again:
+            return slots
+        return [slot._replace(status=RETRYABLE) if slot.status == FOR_GOOD else slot for slot in slots]
+
+    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
+        """Records."""
+        return self._run.read(slots)
+
+    def counts(self) -> dict[int, int]:
+        """Rows per status."""
+        return self._run.counts()
+
+    def last_slot(self) -> int:
+        """The highest slot in use, or -1."""
+        return self._run.last_slot()
+
+    def same_rows(
+        self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
+    ) -> bool:
+        """See `ComparesBlocks`. False (look at each row) is always right."""
+        if self._again or not isinstance(self._run, ComparesBlocks):
+            return False
+        return self._run.same_rows(first, keys, contents, statuses)
+
+    def meta(self) -> dict[str, Any]:
+        """The run's own facts."""
+        return self._run.meta()
+
+    def set_meta(self, **values: Any) -> None:
+        """Merge into them."""
+        self._run.set_meta(**values)
+
+    def close(self) -> None:
+        """Not yet: the output is still to be finished. `HeldStore.release` closes."""
+
+
+class SharingHeldRun(HeldRun):
+    """One in a file through which processes share limits."""
+
+    def __init__(self, run: RunStore, place: tuple[Path, int], *, again: bool) -> None:
+        super().__init__(run, again=again)
+        self._place = place
+
+    def place(self) -> tuple[Path, int]:
+        """See `SharesLimits`."""
+        return self._place
+
+
+class HeldStore:
+    """Stands before a store for the one run of a command.
+
+    Args:
+        store: the real one.
+        url: how the user named it.
+        fresh: forget what the run holds when it is opened.
+        again: also do again what failed for good.
+
+    Attributes:
+        run: the run, once the processor has opened it.
+    """
+
+    def __init__(self, store: Store, url: str, *, fresh: bool = False, again: bool = False) -> None:
+        self._store, self._url, self._fresh, self._again = store, url, fresh, again
+        self._open: RunStore | None = None
+        self._closed = False
+        self.run: HeldRun | None = None
+
+    def __repr__(self) -> str:
+        return self._url
+
+    def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
+        """Take the lease; see `Store.open_run`."""
+        self._open = self._store.open_run(name, fingerprint, fresh=fresh or self._fresh)
+        if isinstance(self._open, SharesLimits):
+            self.run = SharingHeldRun(self._open, self._open.place(), again=self._again)
+        else:
+            self.run = HeldRun(self._open, again=self._again)
+        return self.run
+
+    def runs(self) -> list[RunInfo]:
+        """All runs."""
+        return self._store.runs()
+
+    def info(self, name: str) -> RunInfo | None:
+        """One run, if there is one of this name."""
+        return next((info for info in self.runs() if info.name == name), None)
+
+    def known(self, name: str) -> RunInfo:
+        """One run.
+
+        Raises:
+            Problem: there is none of this name.
+        """
+        found = self.info(name)
+        if found is None:
+            names = ", ".join(info.name for info in self.runs()[-8:]) or "none"
+            raise Problem(f"{self._url} has no run {name!r}; its runs: {names}")
+        return found
+
+    def look(self, name: str) -> StoredRows | None:
+        """The rows of a run, whoever works on it."""
+        return self._store.look(name)
+
+    def remove(self, name: str) -> None:
+        """Forget a run."""
+        self._store.remove(name)
+
+    def close(self) -> None:
+        """Left to `release`: whoever was lent this store does not own it."""
+
+    def release(self) -> None:
+        """Close the run and the store; a second time does nothing."""
+        run, self._open = self._open, None
+        closed, self._closed = self._closed, True
+        try:
+            if run is not None:
+                run.close()
+        finally:
+            if not closed:
+                self._store.close()
+
+
+class Ranges:
+    """Row numbers as half-open ranges `[first, end)`, sorted and apart."""
+
+    def __init__(self, pairs: Iterable[Iterable[int]] = ()) -> None:
+        self._firsts: list[int] = []
+        self._ends: list[int] = []
+        for first, end in pairs:
+            self._firsts.append(first)
+            self._ends.append(end)
+
+    def pairs(self) -> list[list[int]]:
+        """The ranges, as JSON can hold them."""
+        return [[first, end] for first, end in zip(self._firsts, self._ends, strict=True)]
+
+    def __len__(self) -> int:
+        """How many ranges there are."""
+        return len(self._firsts)
+
+    def __contains__(self, number: object) -> bool:
+        if not isinstance(number, int):
+            return False
+        at = bisect_right(self._firsts, number) - 1
+        return at >= 0 and number < self._ends[at]
+
+    @property
+    def end(self) -> int:
+        """One above the highest number; 0 when empty."""
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def first_gap(self) -> int:
+        """The lowest number, from 0 on, that is not there."""
+        return self._ends[0] if self._firsts and self._firsts[0] == 0 else 0
+
+    def add(self, number: int) -> bool:
+        """Add one; False if it was there already."""
+        at = bisect_right(self._firsts, number)
+        if at and number < self._ends[at - 1]:
+            return False
+        joins_left = at > 0 and self._ends[at - 1] == number
+        joins_right = at < len(self._firsts) and self._firsts[at] == number + 1
+        if joins_left and joins_right:
+            self._ends[at - 1] = self._ends.pop(at)
+            self._firsts.pop(at)
+        elif joins_left:
+            self._ends[at - 1] = number + 1
+        elif joins_right:
+            self._firsts[at] = number
+        else:
+            self._firsts.insert(at, number)
+            self._ends.insert(at, number + 1)
+        return True
+
+
+@contextmanager
+def existing_store(url: str) -> Iterator[HeldStore]:
+    """A store that is there already: looking must not make one.
+
+    Raises:
+        Problem: there is none.
+    """
+    path = url.removeprefix("sqlite:///")
+    if not path.startswith("memory:") and not Path(path).exists():
+        raise Problem(f"there is no store {path} here; say --store FILE, or begin with `cottonpalm run`")
+    store = HeldStore(open_store(url), url)
+    try:
+        yield store
+    finally:
+        store.release()

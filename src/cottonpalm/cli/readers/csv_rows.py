@@ -1,0 +1,129 @@
+"""Rows from comma-separated values."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.readers.line_rows import LineRows
+from cottonpalm.cli.readers.rows import BadRow, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CELL_MAX: Final = 1 << 26  # characters: an unclosed quote must not swallow a whole file
+CHUNK: Final = 1 << 20
+QUOTE: Final = b'"'
+
+
+class Csv(LineRows):
+    """Comma-separated values with a header; a quoted cell may hold line ends."""
+
+    def _begin(self) -> None:
+        csv.field_size_limit(CELL_MAX)
+        self._reader = csv.reader(self._decoded(self._lines()), strict=True)
+        self._undecodable: str | None = None
+        self._quotes = self._opened = 0  # quotes met in this row; the line on which one of them opened a cell
+        self._header = self._read_header()
+
+    def _next(self) -> Row | None:
+        while (cells := self._cells()) is not None:
+            if cells:
+                return self._row(cells)
+        return None
+
+    def _row(self, cells: list[str]) -> Row:
+        if len(cells) != len(self._header):
+            raise self.bad(
+                f"{len(cells)} cells, the header names {len(self._header)} (a comma in an unquoted cell?)"
+            )
+        return dict(zip(self._header, cells, strict=True))
+
+    def _cells(self) -> list[str] | None:
+        self.begins, self._undecodable, self._quotes = self.line + 1, None, 0
+        try:
+            cells = next(self._reader, None)
+        except csv.Error as error:
+            raise self._refused(str(error)) from None
+        if self._undecodable is not None:
+            raise self.bad(self._undecodable)
+        return cells
+
+    def _refused(self, reason: str) -> Exception:
+        """A bad row; or, where a quote that is never closed took all that follows, the end of reading."""
+        if self._undecodable is not None:
+            return self.bad(self._undecodable)
+        too_long = "larger than field limit" in reason
+        if not too_long and "unexpected end" not in reason:
+            return self.bad(_reason(reason, self.line - self.begins))
+        if swallowed := self.line - self._opened:
+            self.begins = self._opened
+            return Problem(str(self.bad(_unclosed(swallowed, too_long=too_long))))
+        return self.bad(
+            f"a cell of more than {CELL_MAX >> 20} MiB" if too_long else "a quoted cell never ends"
+        )
+
+    def _read_header(self) -> list[str]:
+        header: list[str] | None = []
+        try:
+            while header == []:
+                header = self._cells()
+        except BadRow as bad:
+            raise Problem(str(bad)) from None
+        if not header:
+            raise Problem(f"{self.name} is empty: its first line must name the columns")
+        seen = set[str]()
+        for name in header:
+            if name in seen:
+                raise Problem(
+                    f"{self.name} line {self.begins}: the column {name!r} is named twice; rename one"
+                )
+            seen.add(name)
+        return header
+
+    def _decoded(self, lines: Iterator[bytes]) -> Iterator[str]:
+        for line in lines:
+            self._count(line)
+            try:
+                yield line.decode()
+            except UnicodeDecodeError as error:
+                self._undecodable = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
+                yield line.decode(errors="replace")
+
+    def _count(self, line: bytes) -> None:
+        """Note where the cell that is open at the end of this line was opened."""
+        if quotes := line.count(QUOTE):
+            if not self._quotes % 2:
+                self._opened = self.line
+            self._quotes += quotes
+
+
+def check_quotes(name: str, path: str) -> None:
+    """See to it that a file closes each quote that it opens, before its first row costs anything.
+
+    An even number of quotes, which is quickly counted, says that it does. After an odd one the file is read through.
+
+    Raises:
+        Problem: one is never closed; the message names the line where its cell begins.
+    """
+    with Path(path).open("rb", buffering=1 << 18) as file:
+        if sum(chunk.count(QUOTE) for chunk in iter(lambda: file.read(CHUNK), b"")) % 2 == 0:
+            return
+        file.seek(0)
+        for _ in Csv(name, file):
+            pass
+
+
+def _unclosed(swallowed: int, *, too_long: bool) -> str:
+    seen = f"has not ended {CELL_MAX >> 20} MiB later" if too_long else "never ends"
+    lines = f"the {swallowed:,} lines after it" if swallowed > 1 else "the line after it"
+    return f"a quoted cell begins here and {seen}; it takes in {lines}: close the quote, or double it where it is text"
+
+
+def _reason(reason: str, more: int) -> str:
+    if "new-line character" in reason:
+        return "a carriage return stands alone in a cell without quotes; save the file with usual line ends"
+    until = f" (the row goes on for {more} more lines: is a quote missing, or not doubled?)" if more else ""
+    return f"not CSV: {reason}{until}"

@@ -1,0 +1,188 @@
+"""Rows from lines of JSON, of a file or as they come through a pipe.
+
+A pipe is read without Python's own buffer: whoever reads may still wait for input when the process ends, and one that
+waits inside `sys.stdin` holds a lock which the interpreter wants at its end, and it would abort.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from cottonpalm.cli.files.compression import MAGIC, Unpacker, packing_of
+from cottonpalm.cli.problems import os_problem
+from cottonpalm.cli.readers.line_rows import LineRows
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Self
+
+    from cottonpalm.cli.readers.rows import Row
+    from cottonpalm.engine.input.reader import Broken
+
+SLOW: Final = re.compile(  # what the fast parser rounds or refuses: long integers, lone surrogates
+    rb"\d{16}|\\u[dD][89a-fA-F]"
+)
+
+
+class JsonLines(LineRows):
+    """One JSON object a line; empty lines do not count."""
+
+    def _next(self) -> Row | None:
+        for line in self._source:
+            if not line.isspace():
+                return self._object(line)
+        return None
+
+    def _begin(self) -> None:
+        self._source = self._lines()
+
+    def _object(self, line: bytes) -> Row:
+        self.begins, line = self.line, line.rstrip()  # a parser's own "line 2" would mislead
+        try:
+            row = orjson.loads(line) if SLOW.search(line) is None else _exactly(line)
+        except RecursionError:
+            raise self.bad("not a JSON object: it is nested too deeply") from None
+        except ValueError as error:
+            raise self.bad(self._why(line, error)) from None
+        if not isinstance(row, dict):
+            raise self.bad(f'a row is a JSON object such as {{"text": "…"}}, this is {_kind(row)}')
+        return row
+
+    @staticmethod
+    def _why(line: bytes, error: ValueError) -> str:
+        try:
+            line.decode()
+        except UnicodeDecodeError as undecodable:
+            return f"byte {undecodable.start + 1} is not UTF-8; save the file as UTF-8"
+        reason = re.sub(r": line 1 column (\d+) \(char \d+\)$", r" (column \1)", str(error))
+        return f"not a JSON object: {reason}"
+
+
+class PipedLines(JsonLines):
+    """JSON lines from a pipe or a terminal, each handed on when it comes; iterated on the run's loop.
+
+    Args:
+        name: for messages.
+        pipe: where the lines come from.
+    """
+
+    def __init__(self, name: str, pipe: Pipe) -> None:
+        self._pipe = pipe
+        super().__init__(name, pipe)
+
+    async def __aiter__(self) -> AsyncIterator[Row | Broken]:
+        self.read = 1
+        yield self._first
+        while not self._full and await self._waits():
+            line = next(self._source)
+            if not line.isspace():
+                found = self._guarded(lambda line=line: self._object(line))  # type: ignore[misc]
+                yield found  # type: ignore[misc]  # never None: there was a line
+        self.ended = True
+
+    async def _waits(self) -> bool:
+        try:
+            return await self._pipe.ready()
+        except OSError as error:
+            raise os_problem("read", self.name, error) from error
+
+
+def _exactly(line: bytes) -> Any:
+    """Python's own parser keeps integers of any length and lone surrogates."""
+    import json
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+def _kind(value: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
+
+
+CHUNK: Final = 1 << 16
+
+
+class Pipe:
+    """An iterator of lines that blocks, and a way to wait for the next one on a loop instead.
+
+    Packed data is unpacked as it comes.
+
+    Args:
+        fd: what to read from.
+        name: for messages.
+    """
+
+    def __init__(self, fd: int, name: str) -> None:
+        self._fd = fd
+        self._lines: deque[bytes] = deque()
+        self._part: list[bytes] = []  # of a line that has not ended yet
+        self._over = False
+        self._name, self._head = name, b""  # the first bytes, as long as they may tell of packed data
+        self._unpacker: Unpacker | None = None
+        self._known = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        while not self._lines:
+            if self._over:
+                raise StopIteration
+            self._fill()
+        return self._lines.popleft()
+
+    async def ready(self) -> bool:
+        """Wait until the next line is there; False at the end of the input."""
+        while not self._lines and not self._over:
+            await self._readable()
+            self._fill()
+        return bool(self._lines)
+
+    def _fill(self) -> None:
+        chunk = os.read(self._fd, CHUNK)
+        for piece in io.BytesIO(self._unpacked(chunk)):
+            self._part.append(piece)
+            if piece.endswith(b"\n"):
+                self._end_line()
+        if not chunk:
+            self._over = True
+            if self._part:
+                self._end_line()
+
+    def _unpacked(self, chunk: bytes) -> bytes:
+        if not self._known:
+            self._head += chunk
+            if chunk and any(magic.startswith(self._head) for magic in MAGIC.values()):
+                return b""  # too few bytes to tell
+            packing, chunk, self._known = packing_of(self._head), self._head, True
+            self._unpacker = Unpacker(packing, self._name) if packing else None
+        if self._unpacker is None:
+            return chunk
+        if not chunk:
+            self._unpacker.end()
+        return self._unpacker.feed(chunk)
+
+    def _end_line(self) -> None:
+        self._lines.append(b"".join(self._part))
+        self._part = []
+
+    async def _readable(self) -> None:
+        loop, came = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            loop.add_reader(self._fd, came.set)
+        except PermissionError:  # a device that never blocks, such as /dev/null
+            return
+        try:
+            await came.wait()
+        finally:
+            loop.remove_reader(self._fd)

@@ -1,0 +1,258 @@
+"""What every input has in common: rows are counted, a bad first row is refused, a bad later one is a failed row.
+
+A row's id and its priority come from fields of its own.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from cottonpalm.cli.problems import Problem
+from cottonpalm.engine.input.reader import Broken
+from cottonpalm.types import ErrorRecord, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+Row: TypeAlias = dict[str, Any]
+
+
+class BadRow(Exception):
+    """A row that cannot be used; the message begins with file and line."""
+
+
+class InputRows:
+    """The rows of one file or of standard input: iterate once.
+
+    Attributes:
+        name: as messages call it; without folders, so that the message of a broken row stays the same.
+        columns: the names met so far, in order; complete at the end of the input.
+        read: rows read so far, broken ones included.
+        ended: the end of the input was reached.
+        schema: the input's own Arrow schema, or None.
+        limit: no more rows than these are read; None: all.
+    """
+
+    unit: ClassVar[str] = "line"  # what a row is found by
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.columns: list[str] = []
+        self.read = 0
+        self.ended = False
+        self.limit: int | None = None
+        self.schema: Any = None
+        self.begins = 0  # the line on which the row at hand begins
+        self._needs: tuple[str, ...] = ()
+        self._fields: RowFields | None = None
+        self._known: set[str] = set()
+        self._begin()
+        self._first = self._read_first()
+
+    def need(self, columns: tuple[str, ...]) -> None:
+        """A row that lacks one of these is a broken row."""
+        self._needs = columns
+
+    def use(self, fields: RowFields) -> None:
+        """A row whose id or priority cannot be used is a broken row.
+
+        Raises:
+            Problem: the first row's cannot.
+        """
+        fields.check_columns(self.columns, self.name)
+        if (wrong := fields.wrong(self._first, self.begins, self.unit)) is not None:
+            raise Problem(str(self.bad(wrong)))
+        self._fields = fields
+
+    def total(self) -> tuple[int, bool] | None:
+        """How many rows there are and whether that is exact; a guess until the end was reached."""
+        found = (self.read, True) if self.ended else self._guess()
+        if found is None or self.limit is None:
+            return found
+        return min(found[0], self.limit), found[1] or self.read >= self.limit
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def __iter__(self) -> Iterator[Row | Broken]:
+        self.read = 1
+        yield self._first
+        while not self._full and (found := self._guarded(self._next)) is not None:
+            yield found
+        self.ended = True
+
+    @property
+    def _full(self) -> bool:
+        return self.limit is not None and self.read >= self.limit
+
+    def _guarded(self, step: Callable[[], Row | None]) -> Row | Broken | None:
+        """The next row; one that cannot be used becomes `Broken`, None is the end."""
+        found: Row | Broken
+        try:
+            row = step()
+            if row is None:
+                return None
+            found = self._checked(row)
+        except BadRow as bad:
+            found = Broken(ErrorRecord(Kind.FAIL_ROW, "BadRow", str(bad)))
+        self.read += 1
+        return found
+
+    # -- what the formats do ------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Read what stands before the first row."""
+
+    def _next(self) -> Row | None:
+        """The next row, or None at the end; `begins` is set. Raises BadRow for one that cannot be used."""
+        raise NotImplementedError  # pragma: no cover - each format has its own
+
+    def _guess(self) -> tuple[int, bool] | None:
+        """How many rows there may be, and whether that is exact."""
+        return None
+
+    # -- one row ------------------------------------------------------------------------------------------------------
+
+    def _read_first(self) -> Row:
+        try:
+            row = self._next()
+        except BadRow as bad:
+            raise Problem(str(bad)) from None
+        if row is None:
+            raise Problem(f"{self.name} holds no rows: nothing to do")
+        return self._checked(row)
+
+    def _checked(self, row: Row) -> Row:
+        if not self._known.issuperset(row):
+            self.columns += [column for column in row if column not in self._known]
+            self._known.update(row)
+        for column in self._needs:
+            if column not in row:
+                raise self.bad(f"no column {column!r}; this row has {listed(row)}")
+        if (
+            self._fields is not None
+            and (wrong := self._fields.wrong(row, self.begins, self.unit)) is not None
+        ):
+            raise self.bad(wrong)
+        return row
+
+    def bad(self, what: str) -> BadRow:
+        """An error that names the file and the line on which the row begins."""
+        return BadRow(f"{self.name} {self.unit} {self.begins}: {what}")
+
+
+def listed(names: Any) -> str:
+    """Some names for a message: `'id', 'text'`."""
+    names = list(names)
+    shown = ", ".join(repr(name) for name in names[:8]) or "none"
+    return f"{shown}, …" if len(names) > 8 else shown
+
+
+class FirstPlaces:
+    """Where each text was met first, in about 20 bytes a text however long it is."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._make(1 << 10)
+
+    def met(self, text: str, place: int) -> int | None:
+        """The place (from 1 on) at which this text was met before; None, and this place is noted."""
+        word = hash(text) & 0xFFFF_FFFF_FFFF_FFFF
+        at = self._find(word)
+        if self._places[at]:
+            return self._places[at]
+        self._words[at], self._places[at] = word, place
+        self._count += 1
+        if self._count * 3 > len(self._words) * 2:
+            self._grow()
+        return None
+
+    def _find(self, word: int) -> int:
+        """Where a word stands, or the free place where it belongs."""
+        words, places, mask = self._words, self._places, self._mask
+        at = word & mask
+        while places[at] and words[at] != word:
+            at = (at + 1) & mask
+        return at
+
+    def _make(self, size: int) -> None:
+        self._words, self._places, self._mask = array("Q", [0]) * size, array("Q", [0]) * size, size - 1
+
+    def _grow(self) -> None:
+        words, places = self._words, self._places
+        self._make(2 * len(words))
+        for word, place in zip(words, places, strict=True):
+            if place:
+                at = self._find(word)
+                self._words[at], self._places[at] = word, place
+
+
+@dataclass(slots=True)
+class RowFields:
+    """Which fields of a row hold its id and its priority; None: there are none.
+
+    An id is text or a number, another one in each row. A priority is a number; higher starts first.
+    """
+
+    id: str | None = None
+    priority: str | None = None
+    _places: FirstPlaces = field(default_factory=FirstPlaces)
+
+    def check_columns(self, columns: Iterable[str], name: str) -> None:
+        """Both are columns of the input.
+
+        Raises:
+            Problem: one is not; the message names the columns there are.
+        """
+        for option, column in (("--id-field", self.id), ("--priority-field", self.priority)):
+            if column is not None and column not in columns:
+                raise Problem(f"{option} {column}: {name} has no such column; it has {listed(columns)}")
+
+    def wrong(self, row: Mapping[str, Any], place: int, unit: str) -> str | None:
+        """What is wrong with a row's id or priority, if anything.
+
+        Args:
+            row: the row.
+            place: its line.
+            unit: what places are called.
+        """
+        for column in (self.id, self.priority):
+            if column is not None and column not in row:
+                return f"no column {column!r}; this row has {listed(row)}"
+        if self.priority is not None and _number(row[self.priority]) is None:
+            return f"the priority in {self.priority!r} is {_told(row[self.priority])}, not a number"
+        return None if self.id is None else self._wrong_id(row[self.id], place, unit)
+
+    def _wrong_id(self, value: Any, place: int, unit: str) -> str | None:
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+            return f"the id in {self.id!r} is {_told(value)}; it must be text or a number"
+        before = self._places.met(str(value), place)
+        return None if before is None else f"the id {_told(value)} is the one of {unit} {before} already"
+
+    def id_of(self, row: Any) -> str | None:
+        """A row's id; None where it cannot be used."""
+        return str(row[self.id]) if isinstance(row, dict) and self.id in row else None
+
+    def priority_of(self, row: Any) -> float | None:
+        """A row's priority; None where it cannot be used."""
+        return _number(row.get(self.priority)) if isinstance(row, dict) else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if isfinite(number) else None
+
+
+def _told(value: Any) -> str:
+    if value == "" or value is None:
+        return "empty"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,70 @@
+"""The rows of a run whose input cannot be read twice: they come from the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.cli.problems import Problem
+from cottonpalm.engine.input.reader import Broken
+from cottonpalm.stores.codec.records import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cottonpalm.cli.held_store import HeldStore
+    from cottonpalm.protocols import RunInfo
+
+PAGE: Final = 512
+
+
+class StoredRows:
+    """What `Rows` offers, for a run that read its input to its end and cannot read it again.
+
+    Args:
+        store: its run is open by the time the rows are read.
+        info: the run as it stands.
+
+    Raises:
+        Problem: the input was not read to its end, so some of its rows are nowhere.
+    """
+
+    def __init__(self, store: HeldStore, info: RunInfo) -> None:
+        facts = info.meta.get("facts", {})
+        if not facts.get("exact") or facts["total"] != info.ok + info.failed:
+            piped = info.meta.get("job", {}).get("input") == "-"
+            why = (
+                "read standard input"
+                if piped
+                else "kept its input's address without what may be secret in it"
+            )
+            again = "… | cottonpalm run -" if piped else "cottonpalm run ADDRESS"
+            raise Problem(
+                f"run {info.name} {why} and is not finished; give the input again: {again} --run {info.name} …"
+            )
+        self._store, self._total = store, int(facts["total"])
+        self.columns: list[str] = facts["columns"]
+        self.schema: Any = None
+        self.read = 0
+        self.ended = False
+
+    def need(self, columns: tuple[str, ...]) -> None:
+        """The rows were checked when they were read first."""
+
+    def total(self) -> tuple[int, bool]:
+        """How many rows there are, exactly."""
+        return self._total, True
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __iter__(self) -> Iterator[Any]:
+        run, after = self._store.run, -1
+        while run is not None and (page := run.scan(after, PAGE)):
+            found = run.read([row.slot for row in page])
+            for row in page:
+                outcome = unpack(found[row.slot], row.slot, {})
+                self.read += 1
+                unreadable = outcome.input is None and outcome.error is not None
+                yield Broken(outcome.error) if unreadable and outcome.error else outcome.input
+            after = page[-1].slot
+        self.ended = True

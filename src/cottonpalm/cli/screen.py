@@ -1,0 +1,197 @@
+"""What people see: messages and the summary on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import datetime as dt
+import traceback
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from cottonpalm.observers.formatting import clean, money, rate
+from cottonpalm.observers.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cottonpalm.cli.summary import Summary
+    from cottonpalm.protocols import RunInfo
+
+
+COPIED: Final = frozenset({"results", "retry", "resume"})  # stay in one piece for copying
+LABEL: Final = 10  # columns of a name before its value, at least
+UNBOUNDED: Final = 10_000  # columns
+
+
+class Screen:
+    """Everything that is not data. Texts are shown as they are: no markup, no control characters.
+
+    Args:
+        quiet: only errors.
+        verbose: retries, pauses and failed rows too.
+        progress: how far the run is.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, progress: bool = True) -> None:
+        self.quiet, self.verbose, self._progress = quiet, verbose and not quiet, progress and not quiet
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+    def error(self, message: str) -> None:
+        """One line, always."""
+        self._prose(Text.assemble(("cottonpalm: ", "bold red"), clean(message, None)))
+
+    def say(self, message: str) -> None:
+        """One line, unless quiet."""
+        if not self.quiet:
+            self._prose(Text(clean(message, None)))
+
+    def command(self, command: str) -> None:
+        """A command to be copied, unless quiet."""
+        if not self.quiet:
+            self._print(Text(f"  {clean(command, None)}"))
+
+    def report(self, text: str) -> None:
+        """Lines laid out already, unless quiet."""
+        if not self.quiet:
+            self._print(Text(f"\n{text}"))
+
+    def ask(self, question: str) -> None:
+        """A question, to be answered on the same line."""
+        self._console.print(Text(clean(question, None)), end="", soft_wrap=True)
+
+    def traceback(self, error: BaseException) -> None:
+        """Where an error came from, with -v."""
+        if self.verbose:
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self._print(Text(clean(line, None)))
+
+    def observer(self, total: Callable[[], tuple[int, bool] | None], *, live: bool) -> Progress | None:
+        """The progress display, or None when quiet.
+
+        Args:
+            total: how many rows the input holds, as far as known.
+            live: redrawing in place is possible (standard output is not the same terminal).
+        """
+        if self.quiet:
+            return None
+        return Progress(
+            console=self._console,
+            verbose=self.verbose,
+            total=total,
+            live=None if live else False,
+            lines=self._progress,
+        )
+
+    def summary(self, summary: Summary) -> None:
+        """The last lines."""
+        if self.quiet:
+            return
+        for number, (label, text) in enumerate(summary.lines()):
+            lead = f"{clean(label, None)}: " if number == 0 else f"  {label:<8} "
+            self._labelled(lead, clean(text, None), whole=label in COPIED)
+
+    def _labelled(self, lead: str, text: str, *, whole: bool) -> None:
+        """A line that is broken under its own beginning, and only where a terminal is too narrow for it."""
+        line = Text.assemble((lead, "bold"), text)
+        if whole or not self._console.is_terminal or line.cell_len <= self._console.width:
+            self._print(line)
+            return
+        table = Table.grid()
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(Text(lead, style="bold"), Text(text))
+        self._console.print(table)
+
+    def _prose(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=not self._console.is_terminal)  # a log line stays one line
+
+    def _print(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=True)  # commands stay in one piece for copying
+
+
+def show(text: Text) -> None:
+    """A line on stdout, to be copied: broken by nothing but the terminal."""
+    _stdout().print(text, soft_wrap=True)
+
+
+def _stdout() -> Console:
+    """As wide as what is shown where no terminal bounds it."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = UNBOUNDED
+    return console
+
+
+LEAST: Final = 4  # columns of the runs that are shown on every terminal
+
+
+def show_runs(runs: Iterable[RunInfo]) -> None:
+    """All runs of a store as a table on stdout; on a narrow terminal without its last columns."""
+    console, names = _stdout(), ["run", "ok", "failed", "left", "cost", "rate", "held by"]
+    rows = [_cells(info) for info in runs]
+    while True:
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for name in names:
+            table.add_column(name, justify="left" if name in {"run", "held by"} else "right", overflow="fold")
+        for cells in rows:
+            table.add_row(*map(Text, cells[: len(names)]))
+        if len(names) <= LEAST or _width(console, table) <= console.width:
+            console.print(table)
+            return
+        names.pop()
+
+
+def _width(console: Console, table: Table) -> int:
+    """Columns that a table needs to be shown whole."""
+    return Measurement.get(console, console.options.update_width(UNBOUNDED), table).maximum
+
+
+def _cells(info: RunInfo) -> list[str]:
+    pace = info.meta.get("facts", {}).get("rate")
+    return [
+        clean(info.name),
+        f"{info.ok:,}",
+        f"{info.failed:,}",
+        left_of(info),
+        money(info.cost_pico) if info.cost_pico else "-",
+        rate(pace) if pace else "-",
+        clean(holder_of(info) or "-"),
+    ]
+
+
+def left_of(info: RunInfo) -> str:
+    """Rows that are not done; `~` before a guess, `?` where nobody knows."""
+    facts = info.meta.get("facts", {})
+    if facts.get("total") is None:
+        return "?"
+    left = max(0, facts["total"] - info.ok - info.failed)
+    return f"{left:,}" if facts.get("exact") else f"~{left:,}"
+
+
+def holder_of(info: RunInfo) -> str | None:
+    """Who works on a run, and since when; None: nobody."""
+    words = (info.holder or "").rsplit(" ", 2)
+    if len(words) != 3 or not words[2].isdecimal():  # another kind of store says it in its own words
+        return info.holder
+    since = dt.datetime.fromtimestamp(int(words[2]), dt.UTC).astimezone()
+    return f"process {words[1]} on {words[0]}, since {since:%Y-%m-%d %H:%M:%S}"
+
+
+def show_block(title: str, parts: Iterable[tuple[str, str]]) -> None:
+    """A title, then each text under its label, line by line as it is; control characters as escapes."""
+    show(Text(clean(title, None), style="bold"))
+    for label, text in parts:
+        lead = f"  {label}: " if label else "  "
+        for number, line in enumerate(text.split("\n")):
+            show(Text.assemble((lead if number == 0 else " " * len(lead), "bold"), clean(line, None)))
+
+
+def show_details(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Names and values of one run, a line each, to be copied from."""
+    named = list(pairs)
+    wide = max([LABEL, *(len(name) for name, _ in named)])
+    for name, value in named:
+        show(Text.assemble((f"{name:<{wide}} ", "bold"), clean(str(value), None)))

@@ -1,0 +1,142 @@
+"""Outputs that are written in one go, from the store, in input order: tables, packed files, addresses."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from cottonpalm.cli.files import output_file
+from cottonpalm.cli.files.compression import packed
+from cottonpalm.cli.files.output_file import Mark
+from cottonpalm.cli.files.remote import size_of, upload
+from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.urls import is_url
+from cottonpalm.cli.writers.output import layout_of, records
+from cottonpalm.cli.writers.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Sequence
+
+    from cottonpalm.cli.files.formats import Packing
+    from cottonpalm.cli.writers.output import Slots, Unpack
+    from cottonpalm.cli.writers.tables import Write
+    from cottonpalm.protocols import RunStore
+    from cottonpalm.types import Outcome
+
+
+class Layout(NamedTuple):
+    """See `Table`."""
+
+    columns: Sequence[str]
+    schema: Any
+    fields: Sequence[str] | None
+
+
+class WholeOutput:
+    """A file that is written anew, and put in place in one step, whenever it differs from the store.
+
+    Args:
+        path: absolute, or an address.
+        write: how the format is written.
+        packing: what it is packed with.
+        overwrite: replace a file that the run did not write.
+        layout: the columns, asked at the end.
+        unpack: makes an outcome of a stored record.
+
+    Attributes:
+        notes: what the user should know of what was written.
+    """
+
+    wants_stored = False
+
+    def __init__(
+        self,
+        path: str,
+        write: Write,
+        packing: Packing,
+        *,
+        overwrite: bool,
+        layout: Callable[[], Layout],
+        unpack: Unpack,
+    ) -> None:
+        self._path, self._write, self._packing, self._overwrite = path, write, packing, overwrite
+        self._layout, self._unpack = layout, unpack
+        self._changed = False
+        self.notes: list[str] = []
+
+    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:  # noqa: ARG002 - the store has them too
+        """Refuse a foreign file."""
+        self._store = store
+        known = Mark.of(store.meta(), self._path)
+        self._mark = known or Mark(self._path)
+        self._changed = examine(self._path, known, overwrite=self._overwrite) != "whole"
+
+    def write(self, outcome: Outcome, slot: int) -> None:  # noqa: ARG002 - the protocol's
+        """The store has it already."""
+        self._changed = True
+
+    def finish(self, slots: Slots, *, complete: bool) -> None:  # noqa: ARG002 - as far as the input was read
+        """Write the file anew, if anything differs."""
+        order = layout_of(slots)
+        if self._changed or order != self._mark.layout:
+            outcomes = partial(records, self._store, self._unpack, slots)
+            self.put(Table(outcomes=outcomes, **self._layout()._asdict()), order)
+
+    def put(self, table: Table, order: str) -> None:
+        """Write the file anew.
+
+        Args:
+            table: what it shall hold.
+            order: a name for these rows in this order.
+        """
+        self._mark.replacing = True
+        self._mark.keep(self._store)
+        with replacing(self._path) as file:
+            with packed(file, self._packing) as inner:
+                self.notes = self._write(inner, table)
+            file.flush()
+            self._mark.size = file.seek(0, os.SEEK_END)
+            self._mark.recognise(file.fileno())
+        self._mark.replacing, self._mark.layout = False, order
+        self._mark.written, self._mark.moved = None, True  # for one who goes on with such a file line by line
+        self._mark.keep(self._store)
+
+    def close(self) -> None:
+        """Nothing is open between two writes."""
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+    """`files.replacing`, for addresses too: written here first, then sent in one go."""
+    if not is_url(path):
+        with output_file.replacing(path) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as file:
+        yield file
+        upload(file, path)
+
+
+def examine(path: str, mark: Mark | None, *, overwrite: bool) -> str:
+    """`files.examine`, for addresses too; what stands there is known by its size.
+
+    Raises:
+        Problem: a file that this run did not write stands there, and `overwrite` was not said.
+    """
+    if not is_url(path):
+        return output_file.examine(path, mark, overwrite)
+    size = size_of(path)
+    if mark is None:
+        if size is not None and not overwrite:
+            raise Problem(output_file.refusal(path, mark))
+        return "new"
+    if size is None or mark.replacing:
+        return "short"
+    if size == mark.size:
+        return "whole"
+    if not overwrite:
+        raise Problem(output_file.refusal(path, mark))
+    return "new"

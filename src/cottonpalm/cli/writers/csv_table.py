@@ -1,0 +1,82 @@
+"""Results as comma-separated values. Cells are written as they are, unless formulas are to be guarded."""
+
+from __future__ import annotations
+
+import csv
+import re
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from cottonpalm.cli.writers.lines import text_of
+from cottonpalm.cli.writers.tables import beside, row_of
+
+if TYPE_CHECKING:
+    from cottonpalm.cli.writers.tables import Table
+
+RISKY: Final = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
+NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def write_csv(file: BinaryIO, table: Table, *, guard: bool = False) -> list[str]:
+    """A header and all rows.
+
+    Args:
+        file: to write to.
+        table: what.
+        guard: put an apostrophe before each text that a spreadsheet would take for a formula.
+
+    Returns:
+        A note, where answers look like formulas and nothing guards against them.
+    """
+    lines, change = Lines(file), guarded if guard else _as_it_is
+    lines.write([change(name) for name in table.names()])
+    risky = 0
+    for outcome in table.outcomes():
+        row, (status, error, cost) = row_of(outcome), beside(outcome)
+        answers = [text_of(answer) for answer in table.answers_of(outcome)]
+        risky += any(map(is_formula, answers))
+        cells = [*(text_of(row.get(column)) for column in table.columns), *answers, status, error or ""]
+        lines.write([*map(change, cells), dollars(cost)])
+    if not risky or guard:
+        return []
+    some = "1 answer begins" if risky == 1 else f"{risky:,} answers begin"
+    return [f"{some} like a formula; a file for a spreadsheet is better written with --guard-formulas"]
+
+
+class Lines:
+    """Writes rows of text, so that each cell is read again as it was.
+
+    Lone surrogates, which UTF-8 does not have, are written by their numbers.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._usual = csv.writer(self, lineterminator="\n")
+        self._quoted = csv.writer(self, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(self, row: Any) -> None:
+        """One row; also what the writers call with its text."""
+        if isinstance(row, str):
+            self._file.write(row.encode(errors="backslashreplace"))
+        elif any("\r" in cell for cell in row):  # the usual one leaves it without quotes
+            self._quoted.writerow(row)
+        else:
+            self._usual.writerow(row)
+
+
+def dollars(cost: float | None) -> str:
+    """A cost without an exponent, exact to the last digit."""
+    return "" if cost is None else f"{cost:.12f}".rstrip("0").rstrip(".")
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet would calculate this text; a plain number is none."""
+    return text.startswith(RISKY) and NUMBER.fullmatch(text) is None
+
+
+def guarded(text: str) -> str:
+    """The text, with an apostrophe in front where it would be a formula."""
+    return f"'{text}" if is_formula(text) else text
+
+
+def _as_it_is(text: str) -> str:
+    return text

@@ -1,0 +1,175 @@
+"""Which output a run writes to, and what a run is called."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cottonpalm import clock
+from cottonpalm.cli.files import output_file
+from cottonpalm.cli.files.formats import format_of, stem_of
+from cottonpalm.cli.files.output_file import Mark
+from cottonpalm.cli.files.remote import check_writable
+from cottonpalm.cli.problems import Problem, extra, os_problem, shown
+from cottonpalm.cli.urls import has_secrets, is_url, local_path
+from cottonpalm.cli.writers.atomic import Layout, WholeOutput, examine
+from cottonpalm.cli.writers.csv_table import write_csv
+from cottonpalm.cli.writers.jsonl import JsonlOutput
+from cottonpalm.cli.writers.output import Output, StreamOutput, Unpack
+from cottonpalm.cli.writers.parquet_table import write_parquet
+from cottonpalm.cli.writers.tables import write_jsonl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from cottonpalm.cli.files.formats import Format, Kind
+    from cottonpalm.cli.held_store import HeldRun
+    from cottonpalm.cli.readers.rows import InputRows
+    from cottonpalm.cli.readers.stored_rows import StoredRows
+    from cottonpalm.cli.writers.tables import Write
+
+
+def absolute(path: str) -> str:
+    """The path to keep: links followed, so that replacing the file does not replace a link. `-` and addresses stay."""
+    path = local_path(path)
+    return path if path == "-" or is_url(path) else os.path.realpath(path)
+
+
+def run_name(source: str, target: str) -> str:
+    """A run's name where none was given: the output's, else the input's, else a new one."""
+    named = next((path for path in (target, source) if path != "-"), None)
+    if named is not None:
+        return stem_of(named)
+    stamp = dt.datetime.fromtimestamp(clock.wall(), dt.UTC).astimezone()
+    return f"run-{stamp:%Y%m%d-%H%M%S}-{os.getpid()}"
+
+
+def check_output(
+    path: str, source: str, meta: Mapping[str, Any], *, overwrite: bool, guard: bool = False
+) -> None:
+    """Refuse what cannot be written to, before anything is started.
+
+    Raises:
+        Problem: an unknown suffix, no such folder or not writable, the input itself, or a file of others.
+    """
+    if guard and (output_file.is_stream(path) or format_of(path, "-o").kind != "csv"):
+        raise Problem(f"--guard-formulas is for .csv; -o {shown(path)} holds every text as it is")
+    if path == "-" and sys.stdout is None:
+        raise Problem("-o -: standard output is closed; name a file")
+    if path != "-" and Path(path).is_dir():
+        name = shown(path)
+        raise Problem(f"-o {name} is a folder; name a file in it, for instance {name}/out.jsonl")
+    if output_file.is_stream(path):
+        return
+    if path == source:
+        raise Problem(f"-o {shown(path)} is the input itself; name another file")
+    if is_url(path):
+        _check_address(path)
+    else:
+        _check_folder(path)
+    _check_packages(format_of(path, "-o"))
+    examine(path, Mark.of(meta, path), overwrite=overwrite)
+    if not is_url(path):
+        output_file.probe(path)
+
+
+def _check_folder(path: str) -> None:
+    format_of(path, "-o")
+    if not Path(path).parent.is_dir():
+        raise Problem(f"-o {shown(path)}: there is no folder {Path(path).parent}; make it first")
+
+
+def _check_address(url: str) -> None:
+    check_writable(url)
+    if has_secrets(url):
+        raise Problem(
+            f"-o {shown(url)}: an output's address is kept, so it may hold no password and no signature; "
+            "give those through the environment"
+        )
+
+
+def _check_packages(form: Format) -> None:
+    if form.kind == "parquet":
+        extra("pyarrow", "parquet", "a Parquet file")
+    if form.packing == "zst":
+        extra("zstandard", "remote", "a .zst file")
+
+
+def make_output(
+    path: str,
+    rows: InputRows | StoredRows,
+    unpack: Unpack,
+    store: HeldRun,
+    *,
+    fields: Sequence[str] | None = None,
+    overwrite: bool,
+    guard: bool = False,
+) -> Output:
+    """The output that suits the path, in order and ready for the first row.
+
+    Args:
+        path: absolute, an address or `-`.
+        rows: the input.
+        unpack: makes an outcome of a stored record.
+        store: the run.
+        fields: an answer's own columns.
+        overwrite: replace a file that the run did not write.
+        guard: formulas in a CSV get an apostrophe.
+    """
+    output: Output
+    if output_file.is_stream(path):
+        output = stream_output(path)
+    elif not is_url(path) and format_of(path, "output").appends:
+        output = JsonlOutput(path, overwrite=overwrite, unpack=unpack)
+    else:
+        output = whole_output(
+            path,
+            lambda: Layout(rows.columns, rows.schema, fields),
+            unpack=unpack,
+            overwrite=overwrite,
+            guard=guard,
+        )
+    output.begin(store, store.done_here)
+    return output
+
+
+def whole_output(
+    path: str, layout: Callable[[], Layout], *, unpack: Unpack, overwrite: bool, guard: bool
+) -> WholeOutput:
+    """An output that is written in one go, in the format of its name."""
+    form = format_of(path, "output")
+    return WholeOutput(
+        path,
+        writer_of(form.kind, guard=guard),
+        form.packing,
+        overwrite=overwrite,
+        layout=layout,
+        unpack=unpack,
+    )
+
+
+def writer_of(kind: Kind, *, guard: bool) -> Write:
+    """How a kind of file is written."""
+    if kind == "parquet":
+        return write_parquet
+    return partial(write_csv, guard=guard) if kind == "csv" else write_jsonl
+
+
+def stream_output(path: str) -> StreamOutput:
+    """Standard output, a pipe or a device.
+
+    Raises:
+        Problem: it cannot be opened.
+    """
+    if path == "-":
+        sys.stdout.flush()
+        return StreamOutput(1, "standard output")
+    try:
+        return StreamOutput(os.open(path, os.O_WRONLY), path)
+    except OSError as error:
+        raise os_problem("write to", path, error) from error

@@ -1,0 +1,133 @@
+"""Where the results go: derived from the store, so that it can always be put right from there."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from array import array
+from collections.abc import Callable, Container, Iterator
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cottonpalm.cli.problems import Code, os_problem
+from cottonpalm.cli.writers.lines import line_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cottonpalm.protocols import RunStore
+    from cottonpalm.run import Run
+    from cottonpalm.types import Outcome
+
+Unpack = Callable[[bytes, int], "Outcome"]
+PAGE: Final = 512  # records read from the store in one go
+
+
+class Output(Protocol):
+    """A place for results. `begin` and `finish` frame the run; every outcome goes through `write`."""
+
+    wants_stored: bool  # outcomes of earlier processes must come through `write` too
+
+    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:
+        """Put the place in order before the first row; the run's lease is held. `coming`: slots `write` will bring."""
+
+    def write(self, outcome: Outcome, slot: int) -> None:
+        """Take one outcome, in any order."""
+
+    def finish(self, slots: Slots, *, complete: bool) -> None:
+        """Bring the place up to date with the store."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user should know of what was written."""
+
+    def close(self) -> None:
+        """Let go of files."""
+
+
+class Slots(Protocol):
+    """Which stored row belongs to which row of the input."""
+
+    def __len__(self) -> int:
+        """Rows of the input read so far."""
+
+    def of(self, index: int) -> int:
+        """The slot of one row."""
+
+
+class RunSlots:
+    """The slots of a run, as they are known so far."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __len__(self) -> int:
+        return self._run.rows_read
+
+    def of(self, index: int) -> int:
+        """The slot of one row."""
+        return self._run.slot(index)
+
+    def marked(self, last: int) -> bytearray | None:
+        """Which of the slots up to `last` are the input's, 1 for each; None: all of them, in order."""
+        if last < len(self) and is_straight(self):
+            return None
+        found = bytearray(last + 1)
+        for index in range(len(self)):
+            if (slot := self.of(index)) <= last:
+                found[slot] = 1
+        return found
+
+
+def is_straight(slots: Slots) -> bool:
+    """Whether no row was moved since the first run: its slot is its position."""
+    return all(slots.of(index) == index for index in range(len(slots)))
+
+
+def records(store: RunStore, unpack: Unpack, slots: Slots) -> Iterator[Outcome]:
+    """The stored outcomes of the input's rows, in input order, numbered as the input is; the others are left out."""
+    for first in range(0, len(slots), PAGE):
+        page = range(first, min(first + PAGE, len(slots)))
+        found = store.read([slots.of(index) for index in page])
+        for index in page:
+            if (record := found.get(slots.of(index))) is not None:
+                yield unpack(record, index)
+
+
+def layout_of(slots: Slots) -> str:
+    """A short name for `these slots in this order`."""
+    order = array("q", (slots.of(index) for index in range(len(slots))))
+    return f"{len(slots)}:{zlib.crc32(order.tobytes()):08x}"
+
+
+class StreamOutput:
+    """Standard output, or a pipe: every row of the input, once, as JSON lines."""
+
+    wants_stored = True
+    notes: Sequence[str] = ()
+
+    def __init__(self, fd: int, name: str) -> None:
+        self._fd, self._name = fd, name
+
+    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:
+        """Nothing to put in order."""
+
+    def write(self, outcome: Outcome, slot: int) -> None:  # noqa: ARG002 - the protocol's
+        """Write the whole line, or raise."""
+        try:
+            write_all(self._fd, line_of(outcome))
+        except OSError as error:
+            raise os_problem("write to", self._name, error, Code.STOPPED) from error
+
+    def finish(self, slots: Slots, *, complete: bool) -> None:
+        """All is written already."""
+
+    def close(self) -> None:
+        """Standard output stays open for others."""
+        if self._fd > 2:
+            os.close(self._fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte: the kernel may take less than it is given."""
+    while data:
+        data = data[os.write(fd, data) :]

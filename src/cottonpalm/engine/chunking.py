@@ -1,0 +1,98 @@
+"""Rows counted by chunk: chunk k holds the rows k * size to (k + 1) * size - 1 of the input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cottonpalm.events import ChunkFinished
+
+if TYPE_CHECKING:
+    from cottonpalm.types import Status
+
+
+@dataclass(slots=True)
+class _Open:
+    """A chunk of which rows are still to be read or to end."""
+
+    began_s: float | None = None
+    ended_s: float = 0.0
+    read: int = 0
+    ok: int = 0
+    failed: int = 0
+    stored: int = 0
+    closed: bool = False  # no more rows of it will be read
+
+
+class Chunking:
+    """Counts how the rows of each chunk end. Chunks overlap freely: a straggler keeps its own chunk open alone.
+
+    Every row is `read` in the order of the input, and ends once. A chunk is finished when all of its rows have ended
+    and no more of them will be read. Memory is bounded by the chunks under way.
+
+    Args:
+        size: rows in a chunk, from 1 on.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.finished = 0
+        self._open: dict[int, _Open] = {}
+        self._newest = -1  # the chunk of the row that was read last
+
+    def under_way(self, chunk: int) -> bool:
+        """Whether rows of this chunk were read, and it is not finished."""
+        return chunk in self._open
+
+    def read(self, first: int, count: int = 1, *, stored: bool = False) -> list[ChunkFinished]:
+        """Rows `first` to `first + count - 1` were read; `stored` ones are done and will be heard of no more."""
+        finished: list[ChunkFinished] = []
+        while count > 0:
+            number = first // self.size
+            here = min(count, (number + 1) * self.size - first)
+            if number != self._newest:
+                finished += self.closed()
+                self._newest = number
+            chunk = self._open.setdefault(number, _Open())
+            chunk.read += here
+            chunk.stored += here if stored else 0
+            chunk.closed = chunk.read == self.size
+            finished += self._if_finished(number)
+            first, count = first + here, count - here
+        return finished
+
+    def closed(self) -> list[ChunkFinished]:
+        """No more rows of the chunk that was read last will come: the input is at its end, or further on."""
+        if (chunk := self._open.get(self._newest)) is not None:
+            chunk.closed = True
+        return self._if_finished(self._newest)
+
+    def began(self, index: int, now_s: float) -> None:
+        """A row was let in; the first one of a chunk starts its clock."""
+        chunk = self._open.get(index // self.size)
+        if chunk is not None and chunk.began_s is None:
+            chunk.began_s = now_s
+
+    def ended(self, index: int, status: Status, now_s: float, *, stored: bool = False) -> list[ChunkFinished]:
+        """A row that was read is over. One that was skipped leaves its chunk unfinished: it is still to be done."""
+        number = index // self.size
+        chunk = self._open.get(number)
+        if chunk is None or status == "skipped":
+            return []
+        chunk.ended_s = now_s
+        if stored:
+            chunk.stored += 1
+        elif status == "ok":
+            chunk.ok += 1
+        else:
+            chunk.failed += 1
+        return self._if_finished(number)
+
+    def _if_finished(self, number: int) -> list[ChunkFinished]:
+        chunk = self._open.get(number)
+        if chunk is None or not chunk.closed or chunk.ok + chunk.failed + chunk.stored < chunk.read:
+            return []
+        del self._open[number]
+        self.finished += 1
+        seconds = 0.0 if chunk.began_s is None else max(0.0, chunk.ended_s - chunk.began_s)
+        return [ChunkFinished(number, chunk.read, chunk.ok, chunk.failed, chunk.stored, seconds)]

@@ -1,0 +1,80 @@
+"""What an exception means: the user's own word first, then the one `classify`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.errors import ConfigError, InvalidAnswer
+from cottonpalm.providers import classify
+from cottonpalm.providers.raised import BudgetBusy, BudgetReached
+from cottonpalm.redact import redact
+from cottonpalm.types import ErrorRecord, Fault, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MESSAGE_CHARS: Final = 2_000
+DEPTH: Final = 16  # exceptions looked at behind one
+SHORT_CHARS: Final = 40  # a message so short says what failed, hardly why
+RETRYABLE: Final = frozenset({Kind.THROTTLE, Kind.TRANSIENT, Kind.STOP_RUN})  # done again by the same command
+
+
+class Classifier:
+    """Turns exceptions into faults and records.
+
+    Args:
+        user: `classify=`: gets the exception, says a kind (or a Fault), or None to leave it to us.
+    """
+
+    def __init__(self, user: Callable[[BaseException], Fault | Kind | str | None] | None = None) -> None:
+        self._user = user
+
+    def __call__(self, exc: BaseException) -> Fault:
+        """The fault that this exception stands for."""
+        if self._user is not None and (said := self._user(exc)) is not None:
+            return said if isinstance(said, Fault) else replace(classify(exc), kind=_kind(said))
+        if isinstance(exc, InvalidAnswer):
+            return Fault(Kind.REASK, type(exc).__name__, str(exc), cause=exc)
+        return classify(exc)
+
+    def record(self, exc: BaseException) -> ErrorRecord:
+        """What is kept of an exception: plain text, without keys and of bounded length."""
+        fault = self(exc)
+        message = redact(_with_cause(fault.message, exc))
+        if len(message) > MESSAGE_CHARS:
+            message = message[:MESSAGE_CHARS] + f"... ({len(message) - MESSAGE_CHARS} more characters)"
+        return ErrorRecord(fault.kind, fault.type, message, fault.kind in RETRYABLE)
+
+    @staticmethod
+    def out_of_money(exc: BaseException) -> bool:
+        """Whether the budget refused a request of this row, wherever in the chain that was noticed."""
+        seen: BaseException | None = exc
+        for _ in range(DEPTH):
+            if seen is None:
+                return False
+            if isinstance(seen, BudgetReached):
+                return not isinstance(seen, BudgetBusy)
+            seen = seen.__cause__ or seen.__context__
+        return False
+
+
+def _with_cause(message: str, exc: BaseException) -> str:
+    """SDKs say no more than "Connection error."; what is behind it says what to mend."""
+    if len(message) > SHORT_CHARS:
+        return message
+    first = exc
+    for _ in range(DEPTH):
+        first = first.__cause__ or first.__context__ or first
+    text = "" if first is exc else str(first)
+    if not text or text in message:
+        return message
+    return f"{message.rstrip('.')} ({type(first).__name__}: {text})"
+
+
+def _kind(said: Kind | str) -> Kind:
+    try:
+        return Kind(said)
+    except ValueError:
+        kinds = ", ".join(kind.value for kind in Kind)
+        raise ConfigError(f"classify= returned {said!r}; say one of {kinds}, a Fault, or None") from None

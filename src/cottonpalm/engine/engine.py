@@ -1,0 +1,462 @@
+"""One run: source -> window -> gates -> executor -> outbox. The only file that knows all the seams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import threading
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.engine.backpressure import ROOM, Backpressure
+from cottonpalm.engine.chunks import Chunks
+from cottonpalm.engine.executors.local import LocalExecutor
+from cottonpalm.engine.gates.cache import CacheGate
+from cottonpalm.engine.gates.checkpoint import CheckpointGate
+from cottonpalm.engine.gates.disk import DiskTier
+from cottonpalm.engine.input.feeds import feed
+from cottonpalm.engine.input.window import Window
+from cottonpalm.engine.layers.order import layered
+from cottonpalm.engine.monitor import Monitor, StallWatch
+from cottonpalm.engine.output.delivery import Delivery
+from cottonpalm.engine.output.outbox import Outbox, Pieces
+from cottonpalm.engine.scheduler import Scheduler
+from cottonpalm.errors import CannotStore, RunStopped, StoreError
+from cottonpalm.events import CostSpike, Event, RowRestarted, RunEnded, RunStarted
+from cottonpalm.observers.profiler import Look, Profiler
+from cottonpalm.providers.raised import BudgetReached
+from cottonpalm.request import active_runs
+from cottonpalm.request.money.rules.alarms import Spikes
+from cottonpalm.request.row_account import ROW
+from cottonpalm.request.transport import client_loops
+from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
+from cottonpalm.stats import CacheCounts, Stats, Tally
+from cottonpalm.stores.codec.records import pack
+from cottonpalm.types import Fault, Item, Kind, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cottonpalm.engine.classifier import Classifier
+    from cottonpalm.engine.gates.cache import SharedCache
+    from cottonpalm.engine.input.reader import Reader
+    from cottonpalm.engine.job import Job
+    from cottonpalm.observers.report import Report
+    from cottonpalm.protocols import Gate, Inner, Observer, RunStore
+    from cottonpalm.request.run_account import RunAccount
+    from cottonpalm.types import Bottleneck
+
+log = logging.getLogger("cottonpalm")
+FIRST: Final = (
+    10  # among so many first answers, one that cannot be stored stops the run; later it fails its row
+)
+
+
+class Engine:
+    """Runs one job over one source on one event loop. `stop`, `abort` and `stats` may be used from any thread."""
+
+    def __init__(
+        self,
+        job: Job,
+        account: RunAccount,
+        source: Any,
+        reader: Reader,
+        judge: Classifier,
+        *,
+        store: RunStore | None = None,
+        release: Callable[[], None] = lambda: None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.job, self.account, self.reader, self.store = job, account, reader, store
+        self.outbox = Outbox(ROOM)
+        self.stopped: RunStopped | None = None
+        self.unstored: list[Outcome] = []  # answers that came but could not be made durable
+        self._source, self._judge, self._release = source, judge, release
+        self._observers = list(observers)
+        self._whole = job.ordered and job.total is not None
+        self._admission = Backpressure(account, job.cap, ordered=job.ordered, whole=self._whole)
+        self._tally = Tally(job.max_failures)
+        self._cached = CacheCounts()
+        self._spikes = Spikes()
+        self._profiler = Profiler(self._look, cached=job.cache is not None)
+        self._watch = Monitor(account, self._holding_back, self._profiler.look)
+        self._started, self._finished = clock.now(), False
+        self._rows: Scheduler | None = None
+        self._chunks: Chunks | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._nudged = False
+        self._task: asyncio.Task[Any] | None = None
+        self._left = self._cancelled = False
+
+    def add_observer(self, observer: Observer) -> None:
+        """Before the run begins."""
+        self._observers.append(observer)
+
+    # -- the run
+
+    async def main(self) -> None:
+        """Run to the end; the reader learns through the outbox what became of it."""
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._task = asyncio.current_task()
+        error: BaseException | None = None
+        client_loops.enter(self._loop)
+        if self.job.many:
+            active_runs.begin(self.account)
+        try:
+            if not self._left:
+                await self._execute()
+        except (asyncio.CancelledError, GeneratorExit):
+            dead = self._loop.is_closed()
+            self._stopping("interrupted", "its event loop was closed" if dead else "it was left early")
+            if not self._left:
+                raise
+        except BaseException as exc:
+            error = exc
+            raise
+        finally:
+            active_runs.end(self.account)
+            try:
+                await client_loops.leave(self._loop)
+            finally:  # also where a connection did not close, or a second cancel came: the reader waits for the end
+                self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._finished = True
+        self._profiler.end()
+        for key in self.account.rows_keys:
+            self.account.limiters.forget(key)
+        error = error or self.reader.error or self.stopped
+        try:
+            if self.store is not None:
+                self.account.spending.close()
+                self.store.close()
+            self._release()
+        except StoreError as exc:  # says the same as what stopped the run, where that was the store
+            error = error or exc
+        finally:
+            try:
+                self._emit(RunEnded(None if error is None else str(error)))
+            finally:  # whatever else goes wrong, no reader waits for ever
+                self.outbox.close(error)
+
+    async def _execute(self) -> None:
+        loop = asyncio.get_running_loop()
+        held_apart = self.job.chunk_size if self.job.chunk_pause_s else None
+        window = Window(self._admission.read_ahead, ordered=self.job.ordered, chunk_size=held_apart)
+        chunks = self._chunks = self._chunked(loop)
+        delivery = Delivery(
+            self.store,
+            lambda outcomes: rows.emitted(outcomes),  # noqa: PLW0108 - `rows` is made below
+            self._store_failed,
+            loop,
+            self.account.spending.record,
+            waited=partial(self._profiler.waited, "store"),
+        )
+        gates: list[Gate] = []
+        rows = self._rows = Scheduler(
+            window,
+            gates,
+            delivery,
+            self.outbox,
+            pack=self._pack if self.store is not None else None,
+            want=self._admission.want,
+            on_finish=self._on_finish,
+            events=self._emit if self._observers else None,
+            whole=self._whole,
+            chunks=chunks,
+            slept=partial(self._profiler.waited, "backoff"),
+        )
+        gates.extend(self._gates(rows))
+        self._window = window
+        rows.feed = feed(self._source, self.reader, window, lambda: rows.wake())  # noqa: PLW0108 - the executor sets `wake`
+        if chunks is not None:
+            self.reader.notes, rows.feed.on_arrival = chunks.notes, chunks.arrived
+        self._crew = Crew(loop=loop)
+        executor = self._executor = LocalExecutor(
+            self.account,
+            self._send(rows),
+            self._failed,
+            self._lost,
+            context=contextvars.copy_context(),
+            item_timeout_s=self.job.item_timeout_s,
+        )
+        self.outbox.on_credit(self._nudge)
+        stall = StallWatch(self.job.stall_timeout_s, self.account, loop, self._stalled)
+        self.account.on_change = self._nudge
+        self.account.on_stop = self._request_stopped
+        self.account.measure = self._profiler if self.job.many else None
+        self.account.emit = self._emit_from_anywhere if self._observers else None
+        self._watch.emit = self._emit if self._observers else None
+        if self.job.many:
+            self._watch.open(loop)
+        self._emit(RunStarted(self.job.name, self.job.total))
+        rows.closing = self.stopped is not None
+        try:
+            await executor.run(rows)
+        finally:
+            stall.close()
+            self._watch.close()
+            try:
+                await rows.feed.aclose()
+            finally:  # whatever the source does, what was answered is stored
+                for gate in gates:
+                    gate.close()
+                await delivery.drained()
+                self._crew.close()
+                if chunks is not None:
+                    chunks.close()
+
+    def _chunked(self, loop: asyncio.AbstractEventLoop) -> Chunks | None:
+        job = self.job
+        if job.chunk_size is None:
+            return None
+        return Chunks(job.chunk_size, job.chunk_pause_s, emit=self._emit, wake=self._nudge, loop=loop)
+
+    def _gates(self, rows: Scheduler) -> list[Gate]:
+        """Outermost first: what is stored is not looked up, and what is cached is not asked."""
+        gates: list[Gate] = []
+        if self.store is not None:
+            gates.append(CheckpointGate(self.job.types))
+        if self.job.cache is not None:
+            gates.append(self._cache_gate(self.job.cache, rows))
+        return gates
+
+    def _cache_gate(self, memory: SharedCache, rows: Scheduler) -> CacheGate:
+        """A run that could wait for itself, or whose reader can hold its rows up, waits for no other run."""
+        job, disk = self.job, None
+        shared = not (job.streaming or ROW.get() or BLOCKS_A_LOOP.get())
+        if memory.disk is not None and job.lasting is not None:
+            disk = DiskTier(memory.disk, job.lasting, job.types, claims=shared)
+        tell = self._emit if self._observers else None
+        gate = CacheGate(memory, job.digest, rows.unpark, shared=shared, disk=disk, tell=tell)
+        self._cached = gate.counts
+        return gate
+
+    def _send(self, rows: Scheduler) -> Inner:
+        """The call of a row, with the row layers round it."""
+        pieces = self._made_pieces()
+        for caller in self.job.callers:
+            caller.prepare(self._crew, pieces)
+        return layered(self.job, self._judge, self.account, rows.asleep)
+
+    def _made_pieces(self) -> Pieces | None:
+        """Where pieces go, in a streaming run. One row's stream has no way to say that it starts over."""
+        if not self.job.streaming:
+            return None
+        return Pieces(self.outbox, self._restarted, restarts=self.job.many)
+
+    def _restarted(self, index: int) -> None:
+        self._profiler.restarted()
+        self._emit(RowRestarted(index))
+
+    # -- decisions of the run
+
+    def _on_finish(self, item: Item, outcome: Outcome) -> None:
+        if item.stored is not None:  # counted when it was read
+            return
+        self._tally.add(outcome)
+        if self._observers and outcome.cost_pico:
+            self._compare(outcome.index, outcome.cost_pico)
+        if self.job.many:
+            self._profiler.row(item, outcome)
+        if outcome.status != "failed" or self.stopped is not None:
+            return
+        if outcome.error is not None and outcome.error.kind is Kind.STOP_RUN:
+            self._stopping("fatal", f"no row can be answered: {outcome.error.message}", outcome.exception)
+        elif why := self._tally.too_many():
+            self._stopping("max_failures", why)
+
+    def _compare(self, index: int, cost_pico: int) -> None:
+        """A row that costs many times what the others do may be a mistake: say so while it can be stopped."""
+        if (median := self._spikes.median_if_spike(cost_pico)) is not None:
+            self._emit(CostSpike(index, cost_pico, median))
+
+    def _failed(self, item: Item, exc: BaseException) -> Outcome:
+        """The outcome of a row that raised. What no row survives stops the run and leaves the row to be done."""
+        if isinstance(exc, KeyboardInterrupt):
+            self._stopping("interrupted", "it was interrupted", exc)
+            return Outcome(item.index, "skipped")
+        if isinstance(exc, MemoryError):
+            self._stopping("fatal", "memory ran out", exc)
+            return Outcome(item.index, "skipped")
+        if self._judge.out_of_money(exc):
+            self._stopping("budget", str(exc), exc)
+            return Outcome(item.index, "skipped")
+        partial_text = None if item.account is None else item.account.partial
+        return Outcome(item.index, "failed", partial_text, error=self._judge.record(exc), exception=exc)
+
+    def _lost(self, item: Item) -> None:
+        """A row's task was cancelled, and not by us: it is to be done again, and the run must not seem complete."""
+        why = f"the task of row {item.index} was cancelled, by the row's own code or with its event loop"
+        self._stopping("interrupted", why)
+
+    def _pack(self, outcome: Outcome) -> bytes:
+        try:
+            return pack(outcome, keep_input=self.job.keep_input, types=self.job.types)
+        except CannotStore as exc:
+            # All rows will be like it: say so before they are paid.
+            if self._tally.ok + self._tally.failed < FIRST:
+                self._stopping("store", f"row {outcome.index}: {exc}", exc)
+            raise
+
+    # -- stopping
+
+    def stop(self, reason: str = "interrupted") -> None:
+        """Admit no more, finish what is in flight. From any thread or signal handler."""
+        self._on_loop(partial(self._stopping, reason, "it was asked to"))
+
+    def hold(self, held: bool) -> None:
+        """Let no more rows in until it is called again with False; what is in flight goes on. From any thread."""
+        self._admission.held = held
+        self._nudge()
+
+    @property
+    def cap(self) -> int | None:
+        """The most rows at once, whatever the limits say; may be changed while the run goes, from any thread."""
+        return self._admission.cap
+
+    @cap.setter
+    def cap(self, most: int | None) -> None:
+        self._admission.cap = most
+        self._nudge()
+
+    def _stalled(self, silence_s: float) -> None:
+        fault = self.account.last_fault
+        last = "" if fault is None else f" (the last failure: {fault.message})"
+        why = (
+            f"no request was accepted for {silence_s:.0f} seconds beyond the waits that were announced{last}"
+        )
+        self._stopping("stalled", why, None if fault is None else fault.cause)
+        self._executor.drop_all()
+
+    def abort(self) -> None:
+        """Leave now: cancel what is in flight and settle it. From any thread."""
+        self._left = True
+        self._on_loop(self._cancel)
+
+    def discard(self) -> None:
+        """A run that never began: let go of its store."""
+        if self._task is None and not self._finished:
+            self._end(None)
+
+    def _cancel(self) -> None:
+        if self._task is not None and not self._finished and not self._cancelled:
+            self._cancelled = True  # once: a second cancel would break off the tidying up
+            self._task.cancel()
+
+    def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:
+        if self.stopped is not None or self._finished:
+            return
+        done = self._tally.ok + self._tally.failed + self.reader.stored
+        message = f"the run stopped after {done} rows: {why}. {self.job.go_on}"
+        self.stopped = RunStopped(message, reason=reason, cause=cause)
+        if self._rows is not None:
+            self._rows.closing = True
+            self._nudge()
+
+    def _request_stopped(self, fault: Fault) -> None:
+        """The budget is reached or cannot be kept: stop admitting now.
+
+        A provider's refusal is judged with the row, which a fallback may still save.
+        """
+        if not isinstance(fault.cause, BudgetReached):
+            return
+        self._on_loop(partial(self._stopping, "budget", fault.message, fault.cause))
+
+    def _store_failed(self, error: BaseException, lost: list[Outcome]) -> None:
+        self.unstored.extend(lost)
+        self._stopping("store", f"{error}; {len(lost)} finished rows could not be stored", error)
+
+    # -- from other threads
+
+    def _on_loop(self, function: Callable[[], None]) -> None:
+        if self._loop is None or threading.get_ident() == self._thread:
+            function()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+            self._loop.call_soon_threadsafe(function)
+
+    def _nudge(self) -> None:
+        """Something changed: look once, in the next turn of the loop, whether more rows may start."""
+        if self._nudged or self._loop is None or self._finished:
+            return
+        self._nudged = True
+        here, loop = threading.get_ident() == self._thread, self._loop
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+            (loop.call_soon if here else loop.call_soon_threadsafe)(self._turn)
+
+    def _turn(self) -> None:
+        self._nudged = False
+        self.outbox.room = self._admission.room
+        self._window.capacity = self._admission.read_ahead
+        self.outbox.make_space()
+        if self._rows is None or self._finished:
+            return
+        if self.stopped is not None and not any(caller.crew for caller in self.job.callers):
+            self._executor.let_go()
+        self._rows.wake()
+
+    # -- seeing
+
+    def _emit(self, event: Event) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer.see(event)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # also its SystemExit: whoever only looks ends no run
+                self._observers.remove(observer)
+                log.exception("observer %r failed and is now switched off", observer)
+
+    def _emit_from_anywhere(self, event: Event) -> None:
+        self._on_loop(partial(self._emit, event))
+
+    def report(self) -> Report:
+        """Where the time and the money went so far, from any thread."""
+        return self._profiler.report(self.reader.stored)
+
+    def _look(self) -> Look:
+        return Look(self._watch.now, self.account.limit(), self.account.in_flight())
+
+    def _holding_back(self) -> Bottleneck:
+        if (rows := self._rows) is None or self._finished:
+            return ""
+        return self._admission.holding_back(rows, self._window, self.outbox.room)
+
+    def stats(self) -> Stats:
+        """A snapshot, from any thread."""
+        tally, rows = self._tally, self._rows
+        return Stats(
+            total=self.job.total if self.job.total is not None else self._total_if_read(),
+            stored=self.reader.stored,
+            ok=tally.ok,
+            failed=tally.failed,
+            skipped=tally.skipped,
+            in_flight=0 if rows is None or self._finished else max(0, rows.active),
+            waiting=self.account.waiting,
+            limit=self.account.limit(),
+            requests=self.account.in_flight(),
+            binding=self._watch.binding,
+            pause_s=self.account.pause_s(),
+            silent_s=self._watch.silent_s,
+            cost_pico=tally.cost_pico,
+            cost_known=tally.cost_known,
+            reported_pico=self.account.spending.reported,
+            uncertain_pico=self.account.spending.uncertain,
+            budget_left_pico=self.account.budget_left(),
+            repeated=self.account.repeated,
+            attempts=tally.attempts,
+            started=self._started,
+            finished=self._finished,
+            chunks=None if self._chunks is None else self._chunks.finished,
+            chunks_total=self.job.chunks_total,
+            cache=replace(self._cached),
+        )
+
+    def _total_if_read(self) -> int | None:
+        return self.reader.read if self._rows is not None and self._rows.feed.done else None

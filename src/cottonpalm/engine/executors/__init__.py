@@ -1,0 +1,1 @@
+"""Who calls the chain for the rows that were let in."""

@@ -1,0 +1,330 @@
+"""The hot loop: rows as coroutines on this process's loop, the next row in the same task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm import clock
+from cottonpalm.errors import RowTimeout
+from cottonpalm.protocols import known
+from cottonpalm.request.row_account import ROW, RowAccount
+from cottonpalm.runtime import loop_shutdown
+from cottonpalm.types import Item, Outcome, Parked
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable, Coroutine, Generator
+
+    from cottonpalm.engine.scheduler import Scheduler
+    from cottonpalm.protocols import Inner
+    from cottonpalm.request.run_account import RunAccount
+
+
+class InContext:
+    """Awaits a coroutine inside a context of its own, without a task of its own.
+
+    A task per row costs three times as much. What the row sets in its ContextVars stays with the row.
+    """
+
+    __slots__ = ("_context", "_coro", "finished")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> None:
+        self._coro, self._context = coro, context
+        self.finished = False  # it ended in order although it was closed
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        run, coro = self._context.run, self._coro
+        step, value = coro.send, None
+        while True:
+            try:
+                future = run(step, value)
+            except StopIteration as stop:
+                return stop.value
+            step, value = coro.send, None
+            try:
+                value = yield future
+            except GeneratorExit:
+                self.finished = _came_to_a_generator_exit(future) and self._throw()
+                run(coro.close)  # nothing may be awaited any more
+                raise
+            except BaseException as exc:  # noqa: BLE001 - handed on to the row, which decides
+                step, value = coro.throw, exc
+
+    def _throw(self) -> bool:
+        """Let the row see the GeneratorExit that something it awaited came to; whether it ended in order."""
+        try:
+            self._context.run(self._coro.throw, GeneratorExit())
+        except StopIteration:
+            return True
+        return False
+
+
+def _came_to_a_generator_exit(future: Any) -> bool:
+    """Python closes whoever awaits such a future, as if the task itself were at its end."""
+    if not isinstance(future, asyncio.Future) or not future.done() or future.cancelled():
+        return False
+    return isinstance(future.exception(), GeneratorExit)
+
+
+class Deadlines:
+    """Every row's deadline in one table with one timer. A row's time stands still while it waits for money."""
+
+    def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._seconds, self._loop = seconds, loop
+        self._rows: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._still: dict[
+            asyncio.Task[Any], float
+        ] = {}  # what is left of the time of those that wait for money
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread = threading.get_ident()
+
+    def start(self, task: asyncio.Task[Any]) -> None:
+        """The row that this task now works on has the full time from here."""
+        self._rows[task] = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._arm()
+
+    def end(self, task: asyncio.Task[Any]) -> bool:
+        """The row is over; True if its time ran out. Undoes the cancel, also where the chain swallowed it."""
+        self._rows.pop(task, None)
+        self._still.pop(task, None)
+        if task not in self._late:
+            return False
+        self._late.discard(task)
+        task.uncancel()
+        return True
+
+    def stand_still(self, task: asyncio.Task[Any], short: bool) -> None:
+        """The row begins to wait for money, or ends to. From any thread."""
+        if threading.get_ident() != self._thread:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+                self._loop.call_soon_threadsafe(self.stand_still, task, short)
+        elif short and (at := self._rows.pop(task, None)) is not None:
+            self._still[task] = at - self._loop.time()
+        elif not short and (left := self._still.pop(task, None)) is not None:
+            self._rows[task] = self._loop.time() + left
+            self._arm()
+
+    def late(self, task: asyncio.Task[Any]) -> bool:
+        """Whether this row was cancelled because its time ran out."""
+        return task in self._late
+
+    def close(self) -> None:
+        """No timer stays behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        first = min(self._rows.values(), default=None)
+        self._timer = None if first is None else self._loop.call_at(first, self._due)
+
+    def _due(self) -> None:
+        now = self._loop.time()
+        for task in [task for task, at in self._rows.items() if at <= now]:
+            del self._rows[task]
+            self._late.add(task)
+            task.cancel()
+        self._arm()
+
+
+class LocalExecutor:
+    """Runs rows on this loop.
+
+    Args:
+        run: what the requests of this run share.
+        send: the row layers round the call of the chain.
+        failed: exception -> outcome of a failed row, or None where the run itself must stop.
+        lost: told of a row whose task somebody else cancelled: the row itself, or the end of the loop.
+        context: the context that every row starts from, each in a copy of its own.
+        item_timeout_s: a row's total time, or None.
+    """
+
+    def __init__(
+        self,
+        run: RunAccount,
+        send: Inner,
+        failed: Callable[[Item, BaseException], Outcome],
+        lost: Callable[[Item], None],
+        *,
+        context: contextvars.Context,
+        item_timeout_s: float | None,
+    ) -> None:
+        self._run, self._send, self._failed, self._context = run, send, failed, context
+        self._lost = lost
+        self._leaving = False  # we have cancelled rows
+        self._parent = context.get(ROW)
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = None if item_timeout_s is None else Deadlines(item_timeout_s, self._loop)
+        self._item_timeout_s = item_timeout_s
+        self._workers: dict[asyncio.Task[None], Item | None] = {}  # with the row that it has yet to begin
+        self._now: dict[asyncio.Task[None], Item] = {}  # the row that each worker is at
+        self._ended = self._loop.create_future()
+        self._rows: Scheduler
+
+    async def run(self, rows: Scheduler) -> None:
+        """Take rows while there is room, until there are none left; a cancel settles all that is under way."""
+        self._rows = rows
+        rows.wake = self.fill
+        self.fill()
+        try:
+            await self._ended
+        finally:
+            rows.closing = self._leaving = True
+            try:
+                await self._all_gone()
+            finally:
+                if self._loop.is_closed():
+                    self._end_all()
+                if self._deadlines is not None:
+                    self._deadlines.close()
+
+    async def _all_gone(self) -> None:
+        """Cancel what is under way, and wait for its end."""
+        if self._loop.is_closed():
+            return
+        for worker in self._workers:
+            worker.cancel()
+        while self._workers:
+            await asyncio.wait(self._workers)
+            await asyncio.sleep(0)  # what they call when done takes them out
+
+    def _end_all(self) -> None:
+        """The loop was closed: end all that is under way from outside, first what the rows' own tasks hold."""
+        self._rows.wake = lambda: None
+        for item in self._now.values():
+            if item.account is not None:
+                item.account.on_aside = item.account.on_short = None
+                item.account.close()
+        for task in loop_shutdown.tasks_with(self._loop, ROW, self._is_mine):
+            loop_shutdown.end(task)
+        workers, self._workers = self._workers, {}
+        for worker, unbegun in workers.items():
+            loop_shutdown.end(worker)
+            if unbegun is not None:
+                self._rows.finish(unbegun, Outcome(unbegun.index, "skipped"))
+
+    def _is_mine(self, row: RowAccount | None) -> bool:
+        return row is not None and row.run is self._run
+
+    def fill(self) -> None:
+        """Start as many rows as may start now. Called after every change; never awaits."""
+        while (item := self._rows.next()) is not None:
+            worker = self._loop.create_task(self._work(item), context=self._context)
+            self._workers[worker] = item
+            worker.add_done_callback(self._gone)
+        self._rows.flush_if_idle()
+        if not self._workers and self._rows.ended and not self._ended.done():
+            self._ended.set_result(None)
+
+    def let_go(self) -> None:
+        """The run is stopping: rows that wait or sleep, and have sent or got nothing yet, need not be finished."""
+        if self._run.grain != "request":  # what a row does is not seen
+            return
+        self._leaving = True
+        for worker, item in self._now.items():
+            if item.account is not None and item.account.untouched:
+                worker.cancel()
+
+    def drop_all(self) -> None:
+        """The run is stopping, and what is under way gets nowhere: no row is waited for."""
+        self._leaving = True
+        for worker in list(self._workers):
+            worker.cancel()
+
+    async def _work(self, item: Item | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._workers[task] = None
+        while item is not None:
+            row = InContext(self._row(item, task), self._context.copy())
+            try:
+                await row
+            except GeneratorExit:
+                if not row.finished:
+                    raise
+            item = self._rows.next()
+
+    def _gone(self, worker: asyncio.Task[None]) -> None:
+        """A worker ended; one that was cancelled before its first step never touched its row."""
+        self._now.pop(worker, None)
+        if (item := self._workers.pop(worker)) is not None:
+            self._rows.finish(item, Outcome(item.index, "skipped"))
+        if not worker.cancelled() and (error := worker.exception()) is not None and not self._ended.done():
+            self._ended.set_exception(error)  # a fault of our own: end the run and say so
+            return
+        self.fill()
+
+    async def _row(self, item: Item, task: asyncio.Task[Any]) -> None:
+        """One row, from its admission to its settlement, which comes exactly once whatever happens."""
+        started = clock.now()
+        self._now[task] = item
+        outcome: Outcome | Parked | None = None
+        try:
+            if self._deadlines is not None:
+                self._deadlines.start(task)
+            answer = self._rows.admit(item)
+            if answer is not None and (outcome := await known(answer)) is not None:
+                return
+            item.account = account = RowAccount(self._run, item.index, item.priority, self._parent)
+            account.on_aside = partial(self._rows.aside, item)
+            if self._deadlines is not None:
+                account.on_short = partial(self._deadlines.stand_still, task)
+            ROW.set(account)
+            outcome = Outcome(item.index, "ok", await self._send(item), truncated=account.truncated)
+        except BaseException as exc:
+            if not self._ours(item, task):
+                outcome = self._late(exc, item) if self._is_late(task) else self._failed(item, exc)
+            elif isinstance(exc, asyncio.CancelledError):
+                raise
+        finally:
+            if self._deadlines is not None:
+                self._deadlines.end(task)
+            self._settle(item, outcome or Outcome(item.index, "skipped"), started)
+
+    def _settle(self, item: Item, outcome: Outcome | Parked, started: float) -> None:
+        if item.account is not None:
+            item.account.close()
+            if isinstance(outcome, Outcome):
+                note(outcome, item)
+            item.account = None
+        if isinstance(outcome, Outcome) and item.stored is None:
+            outcome.latency_s = clock.now() - started
+        self._rows.finish(item, outcome)
+
+    def _ours(self, item: Item, task: asyncio.Task[Any]) -> bool:
+        """A cancel that we, or the end of the loop, asked for, whatever the chain made of it on its way up.
+
+        Any other cancel came from the chain: a failed row.
+        """
+        if self._loop.is_closed():
+            return True
+        if task.cancelling() and not self._is_late(task):
+            self._rows.closing = True
+            if not self._leaving:
+                self._lost(item)
+            return True
+        return False
+
+    def _is_late(self, task: asyncio.Task[Any]) -> bool:
+        return self._deadlines is not None and self._deadlines.late(task)
+
+    def _late(self, exc: BaseException, item: Item) -> Outcome:
+        late = RowTimeout(f"row {item.index} took longer than item_timeout={self._item_timeout_s:g} seconds")
+        late.__cause__ = exc
+        return self._failed(item, late)
+
+
+def note(outcome: Outcome, item: Item) -> None:
+    """Write what the row's requests used into its outcome; a row whose requests could not be seen counts calls."""
+    account = item.account
+    calls = 0 if outcome.status == "skipped" or account.known else item.calls
+    outcome.attempts = account.attempts or calls
+    outcome.usage, outcome.model = account.usage, account.model
+    outcome.cost_pico, outcome.cost_source = account.cost_pico, account.cost_source

@@ -1,0 +1,263 @@
+"""Keep the window filled: lists are read on the run's loop, async iterators in a task, other iterators on a thread.
+
+A feed pulls from the `Reader` when the window has room. A slow source must neither hold up the calls in flight nor keep
+back the rows it has given already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm import clock
+from cottonpalm.engine.input.reader import BLOCK
+from cottonpalm.errors import ConfigError
+from cottonpalm.runtime import loop_shutdown
+
+if TYPE_CHECKING:
+    from cottonpalm.engine.input.reader import Reader, Rows
+    from cottonpalm.engine.input.window import Window
+    from cottonpalm.types import Item
+
+log = logging.getLogger("cottonpalm")
+LET_GO_S = 0.2  # how long a run that ends waits for a source that blocks
+
+
+class Feed:
+    """Keeps the window filled. `more()` never blocks; `wake()` tells the engine that something arrived."""
+
+    def __init__(self, reader: Reader, window: Window, wake: Callable[[], None]) -> None:
+        self.reader, self.window, self.wake = reader, window, wake
+        self.done = False
+        self.on_arrival: Callable[..., None] | None = (
+            None  # told after rows came, and whether these were the last
+        )
+
+    def more(self) -> None:
+        """The window has room: read on."""
+        raise NotImplementedError  # pragma: no cover - the three feeds below
+
+    async def aclose(self) -> None:
+        """Stop reading and let go of the source."""
+
+    def _arrived(self, items: list[Item], *, done: bool) -> None:
+        arrival_s = clock.now()
+        for item in self.reader.fill(items):
+            item.arrived_s = arrival_s
+            self.window.push(item, arrival_s)
+        self.done = done or self.reader.error is not None
+        if self.on_arrival is not None:
+            self.on_arrival(done=self.done)
+
+
+class ListFeed(Feed):
+    """Rows that are in memory already, read on the loop in slices. With priorities the list is read whole first."""
+
+    def __init__(self, rows: Sequence[Any], reader: Reader, window: Window, wake: Callable[[], None]) -> None:
+        super().__init__(reader, window, wake)
+        self._rows = iter(rows)
+        self._again: asyncio.Handle | None = None
+
+    def more(self) -> None:
+        """Read on."""
+        if self.done or self._again is not None:
+            return
+        items: list[Item] = []
+        done = self.reader.take(self._rows, self.window.room, items.append)
+        self._arrived(items, done=done)
+        if (
+            self.window.room and not self.done
+        ):  # finished rows, or a long list: others have the loop in between
+            self._again = asyncio.get_running_loop().call_soon(self._on)
+
+    def _on(self) -> None:
+        self._again = None
+        self.wake()
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        if self._again is not None:
+            self._again.cancel()
+
+
+class ThreadFeed(Feed):
+    """Rows from an iterator, which may block: read on a daemon thread, in the caller's context."""
+
+    def __init__(self, rows: Iterable[Any], reader: Reader, window: Window, wake: Callable[[], None]) -> None:
+        super().__init__(reader, window, wake)
+        self._rows = iter(rows)
+        self._loop = asyncio.get_running_loop()
+        self._given: deque[Item] = deque()  # from the thread to the loop
+        self._told = False  # the loop will look into it
+        self._wanted = 0
+        self._asked = threading.Event()  # cleared by the thread, when it has read what was wanted
+        self._closing = False
+        self._ended = asyncio.Event()
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run, args=(self._work,), name="cottonpalm-source", daemon=True
+        ).start()
+
+    def more(self) -> None:
+        """Read on."""
+        if not self.done and not self._asked.is_set():
+            self._wanted = self.window.room
+            self._asked.set()
+
+    async def aclose(self) -> None:
+        """Stop reading. A source that blocks is let go of; its thread ends as soon as it lets go too."""
+        self._closing = True
+        self._asked.set()
+        if self._loop.is_closed():
+            return
+        try:
+            async with asyncio.timeout(LET_GO_S):
+                await self._ended.wait()
+        except TimeoutError:
+            return
+
+    # -- on the thread
+
+    def _work(self) -> None:
+        done = False
+        while not done:
+            self._asked.wait()
+            if not self._closing:
+                done = self.reader.take(self._rows, self._wanted, self._give)
+                self._asked.clear()
+            if self._closing or not self._tell(self._read, done):  # looked at after the clear: see `aclose`
+                break
+        _close(self._rows)
+        self._tell(self._ended.set)
+
+    def _give(self, item: Item) -> None:
+        """Hand over at once, since the next row may be long in coming; many rows make one call of the loop."""
+        self._given.append(item)
+        if not self._told:
+            self._told = True
+            self._tell(self._collect)
+
+    def _tell(self, function: Callable[..., None], *args: Any) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # the loop is closed: the run is over
+            return False
+        return True
+
+    # -- on the loop
+
+    def _collect(self) -> None:
+        self._take_given(done=False)
+        self.wake()
+
+    def _read(self, done: bool) -> None:
+        """What was wanted is read."""
+        self._take_given(done=done)
+        if self.window.room:  # there was a long stretch of finished rows
+            self.more()
+        self.wake()
+
+    def _take_given(self, *, done: bool) -> None:
+        self._told = False
+        items = []
+        while self._given:
+            items.append(self._given.popleft())
+        self._arrived(items, done=done or self.done)
+
+
+class AsyncFeed(Feed):
+    """Rows from an async iterator, read by a task."""
+
+    def __init__(
+        self, rows: AsyncIterable[Any], reader: Reader, window: Window, wake: Callable[[], None]
+    ) -> None:
+        super().__init__(reader, window, wake)
+        self._rows: AsyncIterator[Any] = aiter(rows)
+        self._asked = asyncio.Event()
+        self._given: list[Any] = []
+        self._closing = False
+        self._loop = asyncio.get_running_loop()
+        self._soon: asyncio.Handle | None = None
+        self._task = self._loop.create_task(self._work())
+
+    def more(self) -> None:
+        """Read on."""
+        self._asked.set()
+
+    async def aclose(self) -> None:
+        """Stop reading and close the iterator."""
+        self._closing = True
+        if self._loop.is_closed():
+            loop_shutdown.end(self._task)
+            return
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self._soon is not None:
+            self._soon.cancel()
+        if (close := getattr(self._rows, "aclose", None)) is not None:
+            try:
+                await close()
+            except Exception:
+                log.warning("the source of the rows failed while it was closed", exc_info=True)
+
+    async def _work(self) -> None:
+        try:
+            await self._read()
+        except BaseException as error:  # raised by the run, after what was read is done
+            if self._closing or self._loop.is_closed():
+                raise
+            self._hand_over()
+            self.reader.error = self.reader.error or error
+        self._arrived([], done=True)
+        self.wake()
+
+    async def _read(self) -> None:
+        """Rows that come in one go are handed over together; one that comes alone, at once."""
+        async for row in self._rows:
+            self._given.append(row)
+            if len(self._given) >= min(BLOCK, self.window.room):
+                self._hand_over()
+                await asyncio.sleep(0)  # an iterator that never waits must not hold the loop
+            elif self._soon is None:
+                self._soon = self._loop.call_soon(self._hand_over)
+            if self.reader.error is not None:
+                return
+            while not self.window.room:
+                self._asked.clear()
+                await self._asked.wait()
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        given, self._given = iter(self._given), []
+        items: list[Item] = []
+        while not self.reader.take(given, BLOCK, items.append):
+            pass
+        self._arrived(items, done=False)
+        self.wake()
+
+
+def feed(rows: Rows, reader: Reader, window: Window, wake: Callable[[], None]) -> Feed:
+    """The feed that suits the kind of source."""
+    if isinstance(rows, AsyncIterable):
+        return AsyncFeed(rows, reader, window, wake)
+    if isinstance(rows, Sequence):
+        return ListFeed(rows, reader, window, wake)
+    if isinstance(rows, Iterable):
+        return ThreadFeed(rows, reader, window, wake)
+    raise ConfigError(f"rows must be a list, an iterator or an async iterator, not {type(rows).__name__}")
+
+
+def _close(rows: Any) -> None:
+    if (close := getattr(rows, "close", None)) is not None:
+        try:
+            close()
+        except Exception:
+            log.warning("the source of the rows failed while it was closed", exc_info=True)

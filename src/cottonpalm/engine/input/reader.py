@@ -1,0 +1,281 @@
+"""Turns rows into items one by one: gives each its identity, and finds what an earlier process has done."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from array import array
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from secrets import token_bytes
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from cottonpalm import clock
+from cottonpalm.engine.input.identity import Matcher
+from cottonpalm.engine.input.keys import KEY_BYTES, content_key, id_key, is_told
+from cottonpalm.errors import ConfigError
+from cottonpalm.protocols import FAILED, OK, RETRYABLE
+from cottonpalm.types import ErrorRecord, Item
+
+if TYPE_CHECKING:
+    from cottonpalm.protocols import RunStore, Slot
+
+Rows: TypeAlias = Iterable[Any] | AsyncIterable[Any]
+SLICE: Final = 4096  # rows looked at in one go while others wait
+BLOCK: Final = 256  # rows compared with the store at once
+HAND_OVER_S: Final = 0.01  # a slow iterator's rows are handed over at least this often
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Stands in a source for a row that could not be read: it becomes a failed row, without a call."""
+
+    error: ErrorRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Stands in a source for a stored row that is to be done again, in its own place."""
+
+    found: Slot
+    row: Any
+    id: str | None
+
+
+class PerRow:
+    """What the caller gave beside the rows: one value for each, or a function of the row, or one for all."""
+
+    def __init__(
+        self, given: Sequence[Any] | Callable[[Any], Any] | None, what: str, total: int | None
+    ) -> None:
+        if given is not None and not callable(given) and not _is_list(given):
+            raise ConfigError(
+                f"{what} must be a list with one for each row, or a function of the row, not {type(given).__name__}"
+            )
+        if given is not None and not callable(given) and total is not None and len(given) != total:
+            raise ConfigError(f"{len(given)} {what} were given for {total} rows; give one for each row")
+        self._given, self._what = given, what
+        self.given = given is not None
+
+    def of(self, index: int, row: Any) -> Any:
+        """The value for one row, or None."""
+        given = self._given
+        if given is None:
+            return None
+        if callable(given):
+            return given(row)
+        if index >= len(given):
+            raise ConfigError(f"row {index} has no value in {self._what}: only {len(given)} were given")
+        return given[index]
+
+
+def _is_list(given: object) -> bool:
+    """A list, a tuple, an array of numbers; neither a text nor a dict, and nothing that can be read but once."""
+    return (
+        hasattr(given, "__len__")
+        and hasattr(given, "__getitem__")
+        and not isinstance(given, str | bytes | Mapping)
+    )
+
+
+class Reader:
+    """Makes items of rows, one after the other. Not thread-safe: exactly one feed pulls from it.
+
+    Args:
+        store: the run's store, or None.
+        keyed: work out which rows are the same question, for a cache. (A store gets the content keys in any case.)
+        skip: rows that are done in the store are counted in `stored` and not yielded.
+        redo: store statuses that are done again.
+        question: what of a row is asked about, for a cache; None: all of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int | None = None,
+        ids: Sequence[Any] | Callable[[Any], Any] | None = None,
+        priorities: Sequence[float] | Callable[[Any], float] | None = None,
+        configs: Sequence[Any] | Callable[[Any], Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        store: RunStore | None = None,
+        keyed: bool = False,
+        skip: bool = False,
+        redo: frozenset[int] = frozenset({RETRYABLE}),
+        question: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.read = 0
+        self.stored = 0
+        self.error: BaseException | None = None  # what the source raised; it ends there
+        self.notes: deque[tuple[int, int]] | None = (
+            None  # each row read: its index, and how many are done from there
+        )
+        self._ids = PerRow(ids, "ids", total)
+        self._priorities = PerRow(priorities, "priorities", total)
+        self._configs = PerRow(configs, "configs", total)
+        self._besides = self._configs.given or self._priorities.given
+        self._kwargs = dict(kwargs or {})
+        self._question = question
+        self._cached = keyed
+        self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
+        self._matcher = Matcher(store) if store is not None else None
+        self._done = frozenset({OK, RETRYABLE, FAILED}) - redo
+        self._noted = 0  # rows whose slot is their index
+        self._slots: array[int] | None = None  # index -> slot, kept only once some row has moved
+        self._block: deque[Any] = deque()  # rows that were read and could not be skipped all at once
+        self._late: BaseException | None = None  # what the source raised behind them
+
+    def slot(self, index: int) -> int:
+        """The store's row number of an input row."""
+        return index if self._slots is None else self._slots[index]
+
+    def take(self, rows: Iterator[Any], most: int, give: Callable[[Item], object]) -> bool:
+        """Give up to `most` items, as soon as each is made; True when the rows are at their end.
+
+        Looks at no more than SLICE rows. What was given is not complete before `fill` has seen it.
+        """
+        given, until, upto = 0, clock.now() + HAND_OVER_S, self.read + SLICE
+        while self.read < upto:
+            if given >= most or (given and clock.now() > until):
+                return False
+            try:
+                if not self._block and self._skip_block(rows):
+                    continue
+                row = self._block.popleft() if self._block else next(rows)
+                item = self.item(row)
+            except StopIteration:
+                return True
+            except BaseException as error:  # noqa: BLE001 - raised by the run, after what was read is done
+                self.error = error
+                return True
+            if self.notes is not None:
+                self.notes.append((self.read - 1, 1) if item is None else (item.index, 0))
+            if item is not None:
+                given += 1
+                give(item)
+        return False
+
+    def _skip_block(self, rows: Iterator[Any]) -> bool:
+        """Skip the next rows all at once if they are where they were, and done; else they wait in `_block`."""
+        matcher = self._matcher
+        if matcher is None or not self._skip or not matcher.more or self._late is not None:
+            if self._late is not None:
+                raise self._late
+            return False
+        first, block = matcher.next_slot, self._block
+        try:
+            block.extend(islice(rows, BLOCK))
+        except BaseException as error:  # noqa: BLE001 - raised when the rows before it are through
+            self._late = error
+        if not block or Broken in map(type, block):
+            return False
+        try:
+            keys, contents = self._block_keys()
+        except Exception:  # noqa: BLE001 - raised again by the row that it belongs to
+            return False
+        if not matcher.all_done(keys, contents, self._done):
+            return False
+        self._note_slots(first, len(block))
+        if self.notes is not None:
+            self.notes.append((self.read, len(block)))
+        self.read += len(block)
+        self.stored += len(block)
+        block.clear()
+        return True
+
+    def _block_keys(self) -> tuple[list[bytes], list[bytes]]:
+        if self._configs.given or self._kwargs:
+            contents = [self._content(self.read + n, row) for n, row in enumerate(self._block)]
+        else:
+            contents = list(map(content_key, self._block))
+        if not self._ids.given:
+            return contents, contents
+        return [id_key(str(self._ids.of(self.read + n, row))) for n, row in enumerate(self._block)], contents
+
+    def _content(self, index: int, row: Any) -> bytes:
+        configurable = (self._configs.of(index, row) or {}).get("configurable")
+        return content_key(row, configurable, self._kwargs)
+
+    def item(self, row: Any) -> Item | None:
+        """The next row's item; None where it is done and skipped."""
+        if isinstance(row, Again):
+            self.read += 1
+            slot, key, content, _ = row.found
+            again = Item(slot, row.row, row.id, key=key, content=content, slot=slot)
+            if self._cached:
+                again.question = self._asked(row.row, None, content)
+            return again
+        index = self.read
+        self.read += 1
+        item = Item(index, row)
+        if self._besides:
+            item.config = self._configs.of(index, row)
+            if (priority := self._priorities.of(index, row)) is not None:
+                item.priority = _priority_of(priority, index)
+        if isinstance(row, Broken):
+            item.row, item.broken = None, row.error
+            row = ["cottonpalm: unreadable", row.error.message]
+        elif self._ids.given and (id_ := self._ids.of(index, row)) is not None:
+            item.id = str(id_)
+        if self._keyed:
+            return self._identify(item, row)
+        return item
+
+    def _identify(self, item: Item, row: Any) -> Item | None:
+        configurable = None if item.config is None else item.config.get("configurable")
+        item.content = content_key(row, configurable, self._kwargs)
+        item.key = item.content if item.id is None else id_key(item.id)
+        if self._cached:
+            item.question = self._asked(row, configurable, item.content)
+        if self._matcher is None:
+            return item
+        found = self._matcher.match(item.key, item.content)
+        item.slot = found.slot
+        self._note_slots(found.slot, 1)
+        if found.status == 0 or found.status in self._redo:
+            return item
+        self.stored += 1
+        item.stored = b""  # the record follows in `fill`, many at once
+        return None if self._skip else item
+
+    def _asked(self, row: Any, configurable: Mapping[str, Any] | None, content: bytes) -> bytes:
+        """The key of what the chain reads of a row whose own key is `content`.
+
+        A row that no key tells from another is a question of its own.
+        """
+        asked = row if self._question is None else self._question(row)
+        if not is_told(asked) or (configurable and not is_told(configurable)):
+            return token_bytes(KEY_BYTES)
+        return content if asked is row else content_key(asked, configurable, self._kwargs)
+
+    def _note_slots(self, first: int, count: int) -> None:
+        """The next rows have these slots, one after the other."""
+        known = self._slots
+        if known is None:
+            if self._noted == first:
+                self._noted += count
+                return
+            known = self._slots = array("q", range(self._noted))
+        known.extend(range(first, first + count))
+
+    def fill(self, items: list[Item]) -> list[Item]:
+        """The items, each that is done with its stored record. Where the store cannot be read, reading ends."""
+        done = {item.slot: item for item in items if item.stored is not None}
+        if not done or self._store is None:
+            return items
+        try:
+            for slot, record in self._store.read(list(done)).items():
+                done[slot].stored = record
+        except Exception as error:  # noqa: BLE001 - raised by the run, after what was read is done
+            self.error = self.error or error
+            return [item for item in items if item.stored is None]
+        return items
+
+
+def _priority_of(value: Any, index: int) -> float:
+    """A number that can be compared: with a NaN in line, the order of all others would be lost."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if not math.isnan(number := float(value)):
+            return number
+    raise ConfigError(f"row {index} has the priority {value!r}, which is no number; give one, or None for 0")

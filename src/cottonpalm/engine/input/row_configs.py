@@ -1,0 +1,51 @@
+"""What a call's `config` means for each of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config, get_config_list, var_child_runnable_config
+
+from cottonpalm.errors import ConfigError
+
+Configs: TypeAlias = RunnableConfig | Sequence[RunnableConfig] | None
+
+
+def one_each(config: Configs, rows: int) -> list[RunnableConfig] | None:
+    """One for each row, or None where there is nothing to say; what the caller's own caller set is in them."""
+    return None if config is None and not _surrounding() else get_config_list(config, rows)
+
+
+def for_rows(config: Configs, rows: Any) -> list[RunnableConfig] | Callable[[Any], RunnableConfig] | None:
+    """One for each row of a list; the same one for all rows of an iterator."""
+    if isinstance(rows, Sequence):
+        return one_each(config, len(rows))
+    if config is None or isinstance(config, dict):
+        return same_for_all(config)
+    raise ConfigError("a list of configs needs a list of rows")
+
+
+def _surrounding() -> bool:
+    """Whether this is a step of a chain whose config reaches the rows: its `configurable` shapes their answers."""
+    return bool((var_child_runnable_config.get() or {}).get("configurable"))
+
+
+def most_at_once(config: Configs) -> int | None:
+    """The cap on rows at once: the first config's, as in LangChain."""
+    if config is None:
+        return None
+    first = config if isinstance(config, dict) else next(iter(config), None)
+    most = (first or {}).get("max_concurrency")
+    if most is None or (isinstance(most, int) and most >= 1):
+        return most
+    raise ConfigError(f"max_concurrency={most!r} in the config must be a whole number, at least 1")
+
+
+def same_for_all(config: RunnableConfig | None) -> Callable[[Any], RunnableConfig] | None:
+    """The same config for every row, or None where there is nothing to say."""
+    if config is None and not _surrounding():
+        return None
+    whole = ensure_config(config)
+    return lambda _row: whole

@@ -1,0 +1,63 @@
+"""The rows read so far and not yet let in: first come, first served, or by priority with ageing."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from cottonpalm.runtime.priority import ageing_key
+
+if TYPE_CHECKING:
+    from cottonpalm.types import Item
+
+
+class Window:
+    """A bounded waiting room. Rows that come back (a duplicate whose twin is done) go before all others.
+
+    Args:
+        capacity: rows to read ahead; may be raised while the run goes.
+        ordered: False keeps input order; True starts the highest priority first, equal ones in input order. An
+            item's rank is fixed when it arrives, so that a low one overtakes newer high ones in the end.
+        chunk_size: with priorities, rows of an earlier chunk go before those of a later one; None: there are none.
+    """
+
+    def __init__(self, capacity: int, *, ordered: bool, chunk_size: int | None = None) -> None:
+        self.capacity = capacity
+        self._chunk_size = chunk_size or sys.maxsize
+        self._line: deque[Item] = deque()
+        self._heap: list[tuple[int, float, int, Item]] | None = [] if ordered else None
+
+    def __len__(self) -> int:
+        return len(self._line) + (len(self._heap) if self._heap else 0)
+
+    @property
+    def room(self) -> int:
+        """How many more rows should be read now."""
+        return max(0, self.capacity - len(self))
+
+    def push(self, item: Item, arrival_s: float) -> None:
+        """Add a row that was just read."""
+        if self._heap is None:
+            self._line.append(item)
+        else:
+            rank = ageing_key(arrival_s, item.priority)
+            heappush(self._heap, (item.index // self._chunk_size, rank, item.index, item))
+
+    def push_back(self, item: Item) -> None:
+        """Return a row that was let in before and set aside."""
+        self._line.appendleft(item)
+
+    @property
+    def first(self) -> Item | None:
+        """The row that `pop` would give."""
+        if self._line:
+            return self._line[0]
+        return self._heap[0][3] if self._heap else None
+
+    def pop(self) -> Item | None:
+        """The row to start next, or None."""
+        if self._line:
+            return self._line.popleft()
+        return heappop(self._heap)[3] if self._heap else None

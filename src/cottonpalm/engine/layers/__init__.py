@@ -1,0 +1,1 @@
+"""What concerns an answer as a whole: fallback, re-ask, row retry."""

@@ -1,0 +1,65 @@
+"""Asks again when an answer does not parse or does not validate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm.errors import InvalidAnswer
+from cottonpalm.types import Fault, Item, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.protocols import Inner
+
+
+class Reask:
+    """An answer that does not hold is a new question, up to `tries` of them.
+
+    Args:
+        tries: questions in all, the first included.
+        validate: the user's own word on an output; raising ValueError refuses it.
+        none_is_no_answer: the chain ends in a parser that says None when the model did not answer in form.
+        judge: exception -> Fault.
+    """
+
+    def __init__(
+        self,
+        tries: int,
+        validate: Callable[[Any], object] | None,
+        judge: Callable[[BaseException], Fault],
+        *,
+        none_is_no_answer: bool,
+    ) -> None:
+        self._tries, self._validate, self._judge = tries, validate, judge
+        self._none_is_no_answer = none_is_no_answer
+
+    @property
+    def checks(self) -> bool:
+        """Whether an answer that raised nothing can still be refused."""
+        return self._none_is_no_answer or self._validate is not None
+
+    async def __call__(self, item: Item, inner: Inner) -> Any:
+        """The first answer that holds."""
+        for left in reversed(range(self._tries)):
+            try:
+                output = await inner(item)
+                self._check(output)
+            except Exception as exc:
+                if not left or item.shown or self._judge(exc).kind is not Kind.REASK:
+                    raise
+                item.account.fresh()
+            else:
+                return output
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _check(self, output: Any) -> None:
+        if output is None and self._none_is_no_answer:
+            raise InvalidAnswer(
+                "the model did not answer in the form asked for (no tool call, or one that does not parse)"
+            )
+        if self._validate is not None:
+            try:
+                self._validate(output)
+            except ValueError as exc:
+                raise InvalidAnswer(f"validate= refused the answer: {exc}") from exc

@@ -1,0 +1,64 @@
+"""Calls the chain again for faults that no request has already spent its tries on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm.request.backoff import backoff_s, hinted_s
+from cottonpalm.types import Fault, Item, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from random import Random
+
+    from cottonpalm.config import RetryPolicy
+    from cottonpalm.protocols import Inner
+
+
+class RowRetry:
+    """A transient fault of the row's own code, or of a model whose requests cannot be seen, is tried again.
+
+    Args:
+        policy: how often and how long to wait.
+        allowed: takes one from the run-wide retry allowance, if there is one left.
+        judge: exception -> Fault.
+        sleep: waits without holding a place.
+        rng: for the jitter.
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        allowed: Callable[[], bool],
+        judge: Callable[[BaseException], Fault],
+        sleep: Callable[[float], Awaitable[None]],
+        rng: Random,
+    ) -> None:
+        self._policy, self._allowed, self._judge, self._sleep, self._rng = policy, allowed, judge, sleep, rng
+
+    async def __call__(self, item: Item, inner: Inner) -> Any:
+        """The row's answer, after as many calls as it takes and the policy allows."""
+        attempt = 0
+        while True:
+            try:
+                return await inner(item)
+            except Exception as exc:
+                attempt += 1
+                fault = self._judge(exc)
+                if not self._again(item, fault, attempt):
+                    raise
+            await self._sleep(self._wait_s(fault, attempt))
+            item.account.fresh()
+
+    def _again(self, item: Item, fault: Fault, attempt: int) -> bool:
+        if item.shown or item.account.spent is not None:
+            return False
+        if fault.kind is Kind.THROTTLE:  # not the row's fault: uses none of its tries, and no allowance
+            policy = self._policy
+            return attempt < (policy.transient_tries if policy.count_all else policy.throttle_tries)
+        return fault.kind is Kind.TRANSIENT and attempt < self._policy.transient_tries and self._allowed()
+
+    def _wait_s(self, fault: Fault, attempt: int) -> float:
+        if fault.retry_after_s is not None:
+            return hinted_s(fault.retry_after_s, self._rng)
+        return backoff_s(attempt - 1, self._policy.base_s, self._policy.cap_s, self._rng)

@@ -1,0 +1,1 @@
+"""Outcomes out: durable first, then to the reader."""

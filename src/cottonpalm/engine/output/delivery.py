@@ -1,0 +1,116 @@
+"""From a finished row to its reader: group, write, wait until it is durable, hand over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.protocols import RunStore, Spent, StoredRow
+    from cottonpalm.types import Outcome
+
+GROUP_ROWS: Final = 256
+GROUP_S: Final = 0.1  # a row waits this long at most for its group to fill
+
+
+class Delivery:
+    """Writes outcomes in groups, one group under way, and emits each only after its group is durable.
+
+    A group leaves when it holds 256 rows, 100 ms after its first row, or at once when nothing runs; rows that
+    finish meanwhile form the next one.
+    """
+
+    def __init__(
+        self,
+        store: RunStore | None,
+        emit: Callable[[list[Outcome]], None],
+        failed: Callable[[BaseException, list[Outcome]], None],
+        loop: asyncio.AbstractEventLoop,
+        spent: Callable[[], Spent] | None = None,
+        *,
+        waited: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._spent = spent  # what the run has spent by now: durable with the rows it belongs to
+        self._store, self._emit, self._failed, self._loop = store, emit, failed, loop
+        self._waited, self._began_s = waited, 0.0  # told how long each group took
+        self._rows: list[StoredRow] = []
+        self._outcomes: list[Outcome] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._under_way = False
+        self._writing = 0  # outcomes of the group under way
+        self._asked = False  # a flush was asked for while a group was under way
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def held(self) -> int:
+        """Outcomes that are not durable yet."""
+        return self._writing + len(self._outcomes)
+
+    async def drained(self) -> None:
+        """Flush, and wait until all that was put is durable and handed over; on a closed loop nobody hears of it."""
+        if self._loop.is_closed():
+            self._under_way = False
+            self.flush()
+            return
+        self.flush()
+        await self._idle.wait()
+
+    def put(self, outcome: Outcome, row: StoredRow | None) -> None:
+        """Take a finished row. `row` is None where there is nothing to store."""
+        if row is None:
+            self._emit([outcome])
+            return
+        rows = self._rows
+        rows.append(row)
+        self._outcomes.append(outcome)
+        if len(rows) == 1:
+            self._idle.clear()
+            if not (self._under_way or self._loop.is_closed()):
+                self._timer = self._loop.call_later(GROUP_S, self.flush)
+        elif len(rows) >= GROUP_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the group off now, or as soon as the one under way is durable."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._rows:
+            return
+        if self._under_way:
+            self._asked = True
+            return
+        assert self._store is not None
+        rows, outcomes = self._rows, self._outcomes
+        self._rows, self._outcomes, self._under_way, self._asked = [], [], True, False
+        spent = None if self._spent is None else self._spent()
+        self._writing, self._began_s = len(rows), clock.now()
+        self._store.write(rows, lambda error: self._written(outcomes, error), spent)
+
+    def _written(self, outcomes: list[Outcome], error: BaseException | None) -> None:
+        """Runs on the writer's thread (or inside `write`, for a store in memory)."""
+        try:
+            self._loop.call_soon_threadsafe(self._durable, outcomes, error)
+        except RuntimeError:
+            return  # the loop is closed: nobody reads any more, and the rows are stored
+
+    def _durable(self, outcomes: list[Outcome], error: BaseException | None) -> None:
+        self._under_way, self._writing = False, 0
+        self._waited(clock.now() - self._began_s)
+        if error is not None:
+            lost, self._rows, self._outcomes = outcomes + self._outcomes, [], []
+            self._failed(error, lost)
+            self._idle.set()
+            return
+        if self._asked or len(self._rows) >= GROUP_ROWS:
+            self.flush()
+        elif self._rows and self._timer is None:
+            self._timer = self._loop.call_later(GROUP_S, self.flush)
+        self._emit(outcomes)
+        if not self._under_way and not self._rows:
+            self._idle.set()

@@ -1,0 +1,238 @@
+"""What an executor sees of a run: rows to start, and one place to hand each outcome in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING
+
+from cottonpalm.errors import CannotStore
+from cottonpalm.events import RowFinished, RowStarted
+from cottonpalm.protocols import FAILED, OK, RETRYABLE, StoredRow, known
+from cottonpalm.types import ErrorRecord, Item, Kind, Outcome, Parked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cottonpalm.engine.chunks import Chunks
+    from cottonpalm.engine.input.feeds import Feed
+    from cottonpalm.engine.input.window import Window
+    from cottonpalm.engine.output.delivery import Delivery
+    from cottonpalm.engine.output.outbox import Outbox
+    from cottonpalm.events import Event
+    from cottonpalm.protocols import Admitted, Gate, Later
+
+
+class Scheduler:
+    """The gates round a row, and the count of places.
+
+    `active` rows hold a place; a row asleep holds none. `owed` outcomes were promised to the reader (let in, or
+    waiting in the outbox): they bound the memory of the run.
+
+    Args:
+        pack: outcome -> record for the store, or None where nothing is stored. Raises CannotStore.
+        want: how many rows may be active now.
+        on_finish: told of every outcome; decides whether the run must stop.
+        events: told of every event, or None where nobody listens.
+        whole: a list with priorities: nothing starts before all of it is read, so that the order is exact.
+        slept: told of each backoff of a whole row, in seconds.
+        chunks: counts the rows by chunk, and may hold the next chunk back; None: there are none.
+    """
+
+    feed: Feed
+
+    def __init__(
+        self,
+        window: Window,
+        gates: Sequence[Gate],
+        delivery: Delivery,
+        outbox: Outbox,
+        *,
+        pack: Callable[[Outcome], bytes] | None,
+        want: Callable[[int], bool],
+        on_finish: Callable[[Item, Outcome], None],
+        events: Callable[[Event], None] | None,
+        whole: bool = False,
+        chunks: Chunks | None = None,
+        slept: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._window, self._gates, self._delivery, self._outbox = window, gates, delivery, outbox
+        self._pack, self._want, self._on_finish, self._events = pack, want, on_finish, events
+        self._whole, self._chunks, self._slept = whole, chunks, slept
+        self._told = events is not None or chunks is not None  # somebody hears of rows before their reader
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._asides: set[Item] = set()
+        self.wake: Callable[[], None] = lambda: None  # set by the executor
+        self.active = 0
+        self.parked = 0
+        self.let_in = 0
+        self.begun = 0  # rows that were let in, again and again for a parked one...
+        self.finished = 0  # ...and came back, exactly once each
+        self.closing = False
+
+    @property
+    def owed(self) -> int:
+        """Outcomes that were promised and not yet taken by the reader."""
+        return self.let_in - self._outbox.taken
+
+    @property
+    def unread(self) -> int:
+        """Outcomes that the reader could take."""
+        return len(self._outbox)
+
+    @property
+    def unwritten(self) -> int:
+        """Outcomes on their way to the disk."""
+        return self._delivery.held
+
+    def next(self) -> Item | None:
+        """Let one row in, or None: not now. The only place that does."""
+        outbox, window = self._outbox, self._window
+        if self.closing or self.let_in - outbox.taken >= outbox.room or not self._want(self.active):
+            return None
+        if not self.feed.done and len(window) * 2 <= window.capacity:
+            self.feed.more()
+        if self._whole and not self.feed.done:
+            return None
+        if self._chunks is not None and not self._may_begin(self._chunks):
+            return None
+        if (item := window.pop()) is None:
+            return None
+        self.active += 1
+        self.let_in += 1
+        self.begun += 1
+        if self._events is not None:
+            self._events(RowStarted(item.index))
+        return item
+
+    def _may_begin(self, chunks: Chunks) -> bool:
+        return (first := self._window.first) is None or chunks.begin(first)
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is left that could still be let in."""
+        return self.closing or (self.feed.done and not self._window and not self.parked)
+
+    def admit(self, item: Item) -> Admitted | Later:
+        """Ask the gates in order. None: go on, and every gate passed gets one settle from `finish`.
+
+        A coroutine says the same where a gate has to wait.
+        """
+        item.passed = 0
+        if item.broken is not None:
+            return Outcome(item.index, "failed", error=item.broken)
+        for gate in self._gates:
+            if (answer := gate.admit(item)) is not None:
+                return self._go_on(item, answer) if isinstance(answer, Coroutine) else answer
+            item.passed += 1
+        return None
+
+    async def _go_on(self, item: Item, answer: Later) -> Admitted:
+        """Wait for a gate, and ask those behind it."""
+        if (found := await answer) is not None:
+            return found
+        item.passed += 1
+        for gate in self._gates[item.passed :]:
+            if (found := await known(gate.admit(item))) is not None:
+                return found
+            item.passed += 1
+        return None
+
+    def finish(self, item: Item, outcome: Outcome | Parked) -> None:
+        """Take an admitted row back, exactly once: encode, settle in reverse, store, hand over."""
+        if item in self._asides:
+            self._asides.discard(item)
+        else:
+            self.active -= 1
+        self.finished += 1
+        record = None
+        if isinstance(outcome, Outcome):
+            outcome.id, outcome.input = item.id, item.row
+            record = self._record(item, outcome)
+        while item.passed:
+            item.passed -= 1
+            self._gates[item.passed].settle(item, outcome)
+        if isinstance(outcome, Parked):
+            self.parked += 1
+            self.let_in -= 1
+            return
+        if record is None and not self._told:
+            self._outbox.put_one(outcome)
+        else:
+            self._delivery.put(outcome, record)
+        self._on_finish(item, outcome)
+
+    def unpark(self, item: Item) -> None:
+        """A parked row's twin is done: let it in again, before all others."""
+        self.parked -= 1
+        self._window.push_back(item)
+        self.wake()
+
+    async def asleep(self, seconds: float) -> None:
+        """Wait without holding a place: others go on meanwhile."""
+        self.active -= 1
+        self.wake()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.active += 1
+            self._slept(seconds)
+
+    def aside(self, item: Item, out: bool) -> None:
+        """All open requests of this row sleep or wait out a pause: it gives its place up (or takes it back)."""
+        if threading.get_ident() != self._thread:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+                self._loop.call_soon_threadsafe(self.aside, item, out)
+            return
+        if out and item.account is not None and not self.closing and item not in self._asides:
+            self._asides.add(item)
+            self.active -= 1
+            self.wake()
+        elif not out and item in self._asides:
+            self._asides.discard(item)
+            self.active += 1
+
+    def emitted(self, outcomes: list[Outcome]) -> None:
+        """These are durable: tell the observers, then the reader."""
+        if self._events is not None:
+            for outcome in outcomes:
+                self._events(RowFinished(outcome))
+        if self._chunks is not None:
+            self._chunks.ended(outcomes)
+        self._outbox.put(outcomes)
+
+    def flush_if_idle(self) -> None:
+        """Rows that are done must not wait for company when nothing runs."""
+        if not self.active:
+            self._delivery.flush()
+
+    def _record(self, item: Item, outcome: Outcome) -> StoredRow | None:
+        if self._pack is None or outcome.status == "skipped" or item.stored is not None:
+            return None
+        try:
+            record = self._pack(outcome)
+        except CannotStore as exc:
+            refuse(outcome, exc)
+            record = self._pack(outcome)
+        assert item.key is not None
+        assert item.content is not None
+        return StoredRow(
+            item.slot, item.key, item.content, status_code(outcome), record, outcome.cost_pico or 0
+        )
+
+
+def refuse(outcome: Outcome, exc: CannotStore) -> None:
+    """Make an answer that cannot be stored a failed row that keeps its text."""
+    outcome.status, outcome.exception = "failed", exc
+    outcome.error = ErrorRecord(Kind.FAIL_ROW, "CannotStore", str(exc))
+    outcome.output = getattr(exc, "text", None)
+
+
+def status_code(outcome: Outcome) -> int:
+    """The store's number for how a row ended."""
+    if outcome.status == "ok":
+        return OK
+    return RETRYABLE if outcome.error is not None and outcome.error.retryable else FAILED

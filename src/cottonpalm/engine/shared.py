@@ -1,0 +1,77 @@
+"""What processors of one process share: one ledger for each Budget object, one memory for each Cache object."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from cottonpalm.engine.gates.cache import SharedCache
+from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.stores import file_of
+from cottonpalm.types import PICO
+
+if TYPE_CHECKING:
+    from cottonpalm.config import Budget, Cache
+    from cottonpalm.stores.sqlite.answers import Answers
+
+_ledgers: WeakKeyDictionary[Budget, Ledger] = WeakKeyDictionary()
+
+
+_caches: WeakKeyDictionary[Cache, tuple[int, SharedCache]] = WeakKeyDictionary()  # with the process's number
+
+
+_lock = threading.Lock()
+
+
+def ledger_of(budget: Budget | None) -> Ledger | None:
+    """The one ledger of a Budget object, however many processors hold it."""
+    if budget is None:
+        return None
+    with _lock:
+        if (ledger := _ledgers.get(budget)) is None:
+            ledger = _ledgers[budget] = Ledger(limits_of(budget))
+            budget.on_change(partial(_changed, weakref.ref(budget), ledger))
+        return ledger
+
+
+def limits_of(budget: Budget) -> Amounts:
+    """What it allows, in pico-dollars."""
+    return Amounts(_pico(budget.total), _pico(budget.per_hour), budget.on_exceed == "wait")
+
+
+def _pico(dollars: float | None) -> int | None:
+    return None if dollars is None else round(dollars * PICO)
+
+
+def _changed(budget: weakref.ref[Budget], ledger: Ledger) -> None:
+    if (now := budget()) is not None:
+        ledger.limits = limits_of(now)
+
+
+def memory_of(cache: Cache | None) -> SharedCache | None:
+    """The one memory of a Cache object, however many processors hold it; a forked child has one of its own.
+
+    Raises:
+        StoreError: its file cannot be used; says why.
+    """
+    if cache is None:
+        return None
+    with _lock:
+        home, memory = _caches.get(cache, (0, None))
+        if memory is None or home != os.getpid():
+            memory = SharedCache(cache.max_entries, cache.ttl, _on_disk(cache))
+            _caches[cache] = (os.getpid(), memory)
+        return memory
+
+
+def _on_disk(cache: Cache) -> Answers | None:
+    path = None if cache.path is None else file_of(cache.path)
+    if path is None:
+        return None
+    from cottonpalm.stores.sqlite.answers import Answers  # noqa: PLC0415 - sqlite3 is only needed here
+
+    return Answers(path, cache.ttl)

@@ -1,0 +1,79 @@
+"""The library's own few exceptions. Each message says what happened and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cottonpalm.types import ErrorRecord, Outcome
+
+
+class CottonpalmError(Exception):
+    """The root of what cottonpalm raises on its own account."""
+
+
+class ConfigError(CottonpalmError, ValueError):
+    """A setting that cannot work. Raised before any call is made."""
+
+
+class StoreError(CottonpalmError):
+    """The store cannot be read or written: locked, foreign, full, read-only."""
+
+
+class RunBusy(StoreError):
+    """Another live process works on this run."""
+
+
+class ChainChanged(StoreError):
+    """The chain differs from the one this run began with; `changes` says in what."""
+
+    def __init__(self, message: str, changes: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.changes = changes
+
+
+class CannotStore(CottonpalmError, ValueError):
+    """An output that would not come back from the store as it went in; `text` is what can be shown of it."""
+
+    def __init__(self, message: str, *, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+
+
+class LocalModelError(CottonpalmError):
+    """The embedded model or the demo's sentences cannot be fetched, or the engine cannot start."""
+
+
+class RowFailed(CottonpalmError):
+    """Stands for the exception of a row that failed in an earlier process; `record` is what was kept of it."""
+
+    def __init__(self, record: ErrorRecord) -> None:
+        super().__init__(f"{record.type}: {record.message}")
+        self.record = record
+
+
+class RowTimeout(CottonpalmError, TimeoutError):
+    """A row took longer than `item_timeout`."""
+
+
+class RunStopped(CottonpalmError):
+    """The run stopped before all rows were tried.
+
+    Attributes:
+        reason: one of "fatal", "budget", "max_failures", "stalled", "store", "interrupted".
+        outcomes: what is known of each row so far, in input order where the input was a list.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str, outcomes: Sequence[Outcome] = (), cause: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.outcomes = outcomes
+        self.__cause__ = cause if isinstance(cause, BaseException) else None
+
+
+class InvalidAnswer(CottonpalmError, ValueError):
+    """The answer came, but it is not what was asked for."""

@@ -1,0 +1,164 @@
+"""What observers see of a run, one class for each kind of event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from cottonpalm.types import Bottleneck, Kind, Outcome, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a run. Observers see events and change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """The run began. `total` is None for a source of unknown length."""
+
+    name: str | None
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowStarted(Event):
+    """A row was let in."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowFinished(Event):
+    """A row's outcome is durable and about to be handed to the reader."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class RowRestarted(Event):
+    """A streamed row broke off or was refused, and is asked again: its pieces so far are void."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFinished(Event):
+    """All rows of a chunk are over; told after their `RowFinished`, and never of a chunk with skipped rows.
+
+    Attributes:
+        index: the chunk's number, from 0; its first row is `index * chunk_size`.
+        rows: ok + failed + stored.
+        ok: rows answered by this run.
+        failed: rows that failed in this run.
+        stored: rows that the store held already.
+        seconds: from the start of its first row to the end of its last.
+    """
+
+    index: int
+    rows: int
+    ok: int
+    failed: int
+    stored: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit(Event):
+    """A row was answered from the cache, and cost nothing.
+
+    Attributes:
+        source: where the answer was: in "memory", on "disk", or with an equal row in "flight".
+        usage: the tokens that were saved, where they are known.
+        cost_pico: the pico-dollars that were saved; None where no price is known.
+    """
+
+    index: int
+    source: Literal["memory", "disk", "flight"]
+    usage: Usage | None
+    cost_pico: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished(Event):
+    """One try of one model request is over. `status` is None where no answer came."""
+
+    index: int
+    key: str  # host and model, without the account
+    status: int | None
+    kind: Kind | None
+    latency_s: float
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Paused(Event):
+    """The provider named a wait; all requests of this key keep it."""
+
+    key: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRests(Event):
+    """One of several endpoints fails, and is left alone for so long; its rows go on at the others.
+
+    Attributes:
+        endpoint: host and model, or which one it is, where no request was seen.
+        seconds: until one row asks there again.
+        message: of the failure.
+        kind: STOP_RUN for one that will never answer.
+    """
+
+    endpoint: str
+    seconds: float
+    message: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChanged(Event):
+    """Another number of requests may be in flight at a key now; told at most twice a second."""
+
+    key: str  # host and model, without the account
+    limit: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Binding(Event):
+    """Something else keeps the run from being faster now; told once it has lasted for a moment.
+
+    Attributes:
+        what: see `Bottleneck`; "" for nothing.
+        key: host and model where it is a provider's limit, else "".
+    """
+
+    what: Bottleneck
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetShare(Event):
+    """A share of the budget is spent, told once each: 0.5, 0.8 and 1 (spent, or too little is left to go on)."""
+
+    share: float
+    spent_pico: int
+    budget_pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class CostSpike(Event):
+    """A row cost many times what rows cost here (the median)."""
+
+    index: int
+    cost_pico: int
+    median_pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded(Event):
+    """The run is over, one way or another; `reason` is None for a normal end."""
+
+    reason: str | None

@@ -1,1 +1,0 @@
-"""Executors: turn admitted items into outcomes."""

@@ -1,1 +1,0 @@
-"""Gates: what stands round a row for every executor."""

@@ -1,0 +1,58 @@
+"""What kept a run from being faster, in one or two plain sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cottonpalm.types import Bottleneck
+
+WORTH_SAYING: Final = 0.1  # of the run
+BUSY: Final = 0.85  # of one core, from where on our own work is what binds
+MEASURABLE_S: Final = 0.5  # a shorter run is mostly its own beginning and end, which tells nothing
+
+_SAID: Final[Mapping[Bottleneck, str]] = {
+    "concurrency": "The limit on requests in flight ({limit:.0f} at the end) bound {share:.0%} of the run.",
+    "maximum": "The most requests in flight that your settings allow bound {share:.0%} of the run; more may be faster.",
+    "requests": "The provider's quota of requests bound {share:.0%} of the run.",
+    "tokens": "The provider's quota of tokens bound {share:.0%} of the run.",
+    "pace": "The rate at which the provider takes requests, found by its rejections, bound {share:.0%} of the run.",
+    "own requests": "Your own ceiling of requests per minute bound {share:.0%} of the run.",
+    "own tokens": "Your own ceiling of tokens per minute bound {share:.0%} of the run.",
+    "probe": "For {share:.0%} of the run the provider had rejected requests, and one at a time asked if it takes more.",
+    "pause": "Waits that the provider asked for covered {share:.0%} of the run.",
+    "down": "The provider did not work for {share:.0%} of the run.",
+    "budget": "For {share:.0%} of the run requests waited for money.",
+    "cpu": "For {share:.0%} of the run this process's own CPU was busy; more requests in flight would not help.",
+    "reader": "For {share:.0%} of the run, whoever reads the outcomes was slower than the calls.",
+    "store": "For {share:.0%} of the run, writing outcomes to the store was slower than the calls.",
+    "source": "For {share:.0%} of the run, the source had no rows ready.",
+    "cap": "Your own bound of rows at once held {share:.0%} of the run back; a higher one may be faster.",
+    "held": "The run was paused by hand for {share:.0%} of its time.",
+    "tail": "For {share:.0%} of the run only its last rows were under way.",
+}
+
+
+def bound_by(
+    states_s: Mapping[Bottleneck, float], wall_s: float, cpu_s: float, limit: float
+) -> tuple[str, ...]:
+    """At most two sentences, what took the longest first.
+
+    Args:
+        states_s: seconds by what was seen to bind.
+        wall_s: how long the run took.
+        cpu_s: how much CPU time this process used meanwhile.
+        limit: requests that may be in flight at the end.
+    """
+    if wall_s <= 0:
+        return ()
+    shares = {state: min(1.0, seconds / wall_s) for state, seconds in states_s.items()}
+    if wall_s >= MEASURABLE_S and cpu_s / wall_s >= BUSY:
+        shares["cpu"] = min(1.0, cpu_s / wall_s)  # also where it only ever did for moments
+    said: list[str] = []
+    for state, share in sorted(shares.items(), key=lambda pair: -pair[1]):
+        if state and share >= WORTH_SAYING:
+            said.append(_SAID[state].format(share=share, limit=limit))
+    return tuple(said[:2]) or ("Nothing held the run back for long.",)

@@ -1,0 +1,124 @@
+"""Numbers, durations and foreign text as a terminal can show them."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.types import PICO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cottonpalm.events import BudgetShare
+    from cottonpalm.types import Bottleneck, ErrorRecord
+
+SILENCE_S: Final = 30.0  # without an answer, from where on it is told
+SHORT: Final = 200  # characters of a foreign text that are shown
+_UNSEEN: Final = frozenset(
+    {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+)  # control, format (bidi, zero width), unpaired
+
+
+_BINDS: Final[Mapping[Bottleneck, str]] = {
+    "concurrency": "at the limit",
+    "maximum": "at your maximum",
+    "requests": "request quota",
+    "tokens": "token quota",
+    "pace": "request rate",
+    "own requests": "your rpm ceiling",
+    "own tokens": "your tpm ceiling",
+    "probe": "rejected, probing",
+    "pause": "pause",
+    "down": "provider down",
+    "budget": "waits for money",
+    "cpu": "our CPU is full",
+    "reader": "reader is slow",
+    "store": "disk is slow",
+    "source": "source is slow",
+    "cap": "at your cap",
+    "held": "paused by you",
+    "tail": "last rows",
+}
+
+
+def binds(what: Bottleneck, pause_s: float, silent_s: float = 0.0) -> str:
+    """What keeps a run from being faster, in two or three words, with the seconds of a pause; "" for nothing.
+
+    A provider that has answered nothing for so many seconds goes before all that would bind if it did.
+    """
+    words = _BINDS.get(what, "")
+    if what in ("pause", "down"):
+        return f"{words}, {duration(pause_s)} to go" if pause_s > 0 else words
+    return f"no answer for {duration(silent_s)}" if silent_s >= SILENCE_S else words
+
+
+def clean(text: str, most: int | None = SHORT) -> str:
+    """One line of `text` that cannot move the cursor, colour the screen or hide a part of itself.
+
+    Line ends and tabs become spaces, other control characters their escapes; longer texts are cut to `most` characters.
+    """
+    if most is not None and len(text) > most:
+        text = text[: most - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(map(_shown, text)).strip()
+
+
+def _shown(char: str) -> str:
+    if char in "\n\r\t":
+        return " "
+    if unicodedata.category(char) in _UNSEEN:
+        return char.encode("unicode_escape").decode()
+    return char
+
+
+def told(error: ErrorRecord) -> str:
+    """`ValueError: no such thing`, or the type alone where there is no message."""
+    return f"{error.type}: {error.message}" if error.message else error.type
+
+
+def count(number: int, noun: str) -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def money(pico: int) -> str:
+    """Dollars with as many digits as say something: `$12.34`, `$0.0123`, `$0.000012`."""
+    dollars = pico / PICO
+    if pico == 0:
+        return "$0"
+    if dollars >= 1:
+        return f"${dollars:,.2f}"
+    return f"${dollars:.4f}" if dollars >= 0.001 else f"${dollars:.6f}"
+
+
+def duration(seconds: float) -> str:
+    """`0.8 s`, `42 s`, `1 min 12 s`, `3 h 05 min`, `2 d 4 h`."""
+    whole = round(seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def rate(per_s: float) -> str:
+    """`6.9/s`, `12/min`: the unit in which the number is at least one."""
+    if per_s >= 100:
+        return f"{per_s:,.0f}/s"
+    if per_s >= 1:
+        return f"{per_s:.1f}/s"
+    return f"{per_s * 60:.1f}/min" if per_s * 60 >= 1 else f"{per_s * 3600:.1f}/h"
+
+
+def share_of_budget(event: BudgetShare) -> str:
+    """How much of the budget is spent, and whether that is the end of it."""
+    spent, budget = money(event.spent_pico), money(event.budget_pico)
+    if event.share >= 1 and event.spent_pico < event.budget_pico:
+        return f"budget: {spent} of {budget} is spent, and what is left is too little for another request"
+    return f"budget: {event.share:.0%} reached, {spent} of {budget}"

@@ -1,0 +1,229 @@
+"""What a failure means: one table for raw answers and for the exceptions made of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any, Final
+
+from cottonpalm.errors import RowFailed
+from cottonpalm.providers import hints, langchain, raised
+from cottonpalm.providers.answer import Complaint, Family, loads, sub, text_of
+from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
+from cottonpalm.types import Fault, Kind
+
+BY_STATUS: Final[dict[int, Kind]] = {
+    400: Kind.FAIL_ROW,
+    401: Kind.STOP_RUN,
+    402: Kind.STOP_RUN,
+    403: Kind.STOP_RUN,
+    404: Kind.STOP_RUN,
+    408: Kind.TRANSIENT,
+    409: Kind.TRANSIENT,
+    413: Kind.DEGRADE,
+    429: Kind.THROTTLE,
+    499: Kind.TRANSIENT,
+    503: Kind.THROTTLE,
+    529: Kind.THROTTLE,
+}
+OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
+    (raised.CutAnswer, Kind.DEGRADE),
+    (raised.FilteredAnswer, Kind.FAIL_ROW),
+    (raised.BudgetBusy, Kind.TRANSIENT),
+    (raised.BudgetReached, Kind.STOP_RUN),
+    (raised.ProviderDown, Kind.TRANSIENT),
+    (raised.SignatureExpired, Kind.TRANSIENT),
+    (raised.BrokenAnswer, Kind.TRANSIENT),
+)
+_SDKS: Final = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "together")
+_HTTP: Final = ("httpx", "httpx2")
+_DEPTH: Final = 12
+_WORST_FIRST: Final = (Kind.STOP_RUN, Kind.DEGRADE, Kind.REASK, Kind.THROTTLE, Kind.TRANSIENT)
+
+
+def classify(exc: BaseException) -> Fault:
+    """What an exception means for its row and the run; walks its causes until one of them tells.
+
+    By class, status and code; by words only in a provider's own module, last. What nobody knows, such as an error
+    of the user's own code, fails its row and nothing else.
+    """
+    for link in _causes(exc):
+        if fault := _tell(link):
+            said = _answered(exc) if link is exc else None
+            return replace(_of(fault.kind, exc, fault.retry_after_s), message=said or str(exc))
+    return _of(Kind.FAIL_ROW, exc)
+
+
+def judge_status(family: Family, status: int, headers: Mapping[str, str], content: bytes) -> Fault:
+    """What an error answer of a model request means."""
+    return judge(family, _complaint(status, loads(content), content), headers)
+
+
+def judge(family: Family, complaint: Complaint, headers: Mapping[str, str]) -> Fault:
+    """What an error object means, by its codes, then its status."""
+    kind = family.kind(complaint) or by_status(complaint.status)
+    wait = hints.wait_s(headers, complaint.message, complaint.details)
+    return Fault(kind, _name(complaint), complaint.message or f"HTTP {complaint.status}", wait)
+
+
+def by_status(status: int) -> Kind:
+    """What a bare HTTP status means; a good one that held an error is a hiccup."""
+    if (known := BY_STATUS.get(status)) is not None:
+        return known
+    return Kind.FAIL_ROW if 400 <= status < 500 else Kind.TRANSIENT
+
+
+def never_sent(exc: BaseException) -> bool:
+    """Whether the request surely did not reach the provider, so cannot have been billed."""
+    sure = {
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+        "ProxyError",
+        "UnsupportedProtocol",
+        "InvalidURL",
+    }
+    return any(name.__name__ in sure for name in type(exc).__mro__) or isinstance(exc, ConnectionRefusedError)
+
+
+def _of(kind: Kind, exc: BaseException, wait: float | None = None) -> Fault:
+    return Fault(kind, type(exc).__name__, str(exc), wait, exc)
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """The exception and what it was raised from; of a group, its members, by how much they mean."""
+    link: BaseException | None = exc
+    for _ in range(_DEPTH):
+        if link is None:
+            return
+        if isinstance(link, BaseExceptionGroup):
+            faults = [(classify(member).kind, member) for member in link.exceptions]
+            worst = next((kind for kind in _WORST_FIRST if any(kind is k for k, _ in faults)), None)
+            yield from (member for kind, member in faults if kind is worst)
+        yield link
+        link = link.__cause__
+
+
+def _tell(exc: BaseException) -> Fault | None:
+    """What this one exception says, its causes aside; None if nothing."""
+    if isinstance(exc, RowFailed):
+        return Fault(exc.record.kind, exc.record.type, exc.record.message)
+    ours = next((kind for known, kind in OURS if isinstance(exc, known)), None)
+    kind = ours or _by_langchain_code(exc)
+    if kind is not None:
+        return _of(kind, exc)
+    return _status_error(exc) or _wrapped(exc) or _told(langchain.kind(exc) or _transport(exc), exc)
+
+
+def _wrapped(exc: BaseException) -> Fault | None:
+    """The answer behind an error that LangChain made of an SDK's: it says more than the class picked for it."""
+    cause = exc.__cause__
+    return _status_error(cause) if cause is not None and langchain.is_model_error(exc) else None
+
+
+def _answered(exc: BaseException) -> str | None:
+    """An error answer in the provider's own words and with its status: SDKs print the whole body."""
+    fault = _status_error(exc) or _wrapped(exc)
+    if fault is None or fault.message == str(exc):
+        return None
+    return (
+        fault.message if fault.type == "200 OK" else f"{fault.type}: {fault.message}"
+    )  # 200: inside a stream
+
+
+def _told(kind: Kind | None, exc: BaseException) -> Fault | None:
+    return _of(kind, exc) if kind is not None else None
+
+
+def _by_langchain_code(exc: BaseException) -> Kind | None:
+    """Classes that say more than the status they came with."""
+    return langchain.sharper_than_status(exc)
+
+
+def _status_error(exc: BaseException) -> Fault | None:
+    """An SDK's exception of an error answer, or an HTTP library's of a model request."""
+    if (family := _family(exc)) is None:
+        return None
+    response = getattr(exc, "response", None)
+    body = getattr(exc, "body", None)
+    body = body if body is not None else getattr(exc, "details", None)
+    headers = getattr(response, "headers", None)
+    headers = headers if isinstance(headers, Mapping) else {}
+    return judge(family, _complaint(_status(exc, response), body, str(exc).encode()), headers)
+
+
+def _status(exc: BaseException, response: object) -> int:
+    """The status of the answer; 200 for an error that came inside a stream."""
+    found = (
+        getattr(exc, "status_code", None),
+        getattr(response, "status_code", None),
+        getattr(exc, "code", None),
+    )
+    return next((status for status in found if isinstance(status, int)), 200)
+
+
+def _family(exc: BaseException) -> Family | None:
+    """Whose error answer this exception is made of; None for any other exception."""
+    for name in _SDKS:
+        if _is(exc, name, "APIError") and not _is(exc, name, "APIConnectionError"):
+            return ANTHROPIC if name == "anthropic" else OPENAI_CHAT
+    if _is(exc, "google.genai.errors", "APIError"):
+        return GOOGLE
+    if _is(exc, "ollama", "ResponseError"):
+        return OPENAI_CHAT
+    for name in _HTTP:
+        if _is(exc, name, "HTTPStatusError"):  # a service that is no model says nothing about the run
+            return family_of(exc.request.url.path)  # type: ignore[attr-defined]
+    return None
+
+
+def _transport(exc: BaseException) -> Kind | None:
+    """Errors of the way there and back."""
+    for name in _HTTP:
+        if _is(exc, name, "TransportError"):
+            return Kind.TRANSIENT
+    for name in _SDKS:
+        if _is(exc, name, "APIConnectionError"):
+            return Kind.TRANSIENT
+    if _is(exc, "aiohttp", "ClientConnectionError"):
+        return Kind.TRANSIENT
+    return Kind.TRANSIENT if isinstance(exc, (TimeoutError, ConnectionError)) else None
+
+
+def _is(exc: BaseException, module: str, name: str) -> bool:
+    """Whether it is of this class, if its module is loaded at all; nothing is imported for it."""
+    known = getattr(sys.modules.get(module), name, None)
+    return known is not None and isinstance(exc, known)
+
+
+def _complaint(status: int, body: object, content: bytes) -> Complaint:
+    """Status, codes and message of an error body, whichever of the known shapes it has."""
+    if isinstance(body, list) and body:
+        body = body[0]
+    outer = body if isinstance(body, dict) else {}
+    error = sub(outer, "error") or outer
+    details = error.get("details")
+    codes = [
+        error.get("code"),
+        error.get("type"),
+        error.get("status"),
+        sub(error, "details").get("error_code"),
+    ]
+    codes += [sub(error, "innererror").get("code"), *_reasons(details)]
+    message = text_of(error.get("message")) or text_of(outer.get("error")) or text_of(outer.get("detail"))
+    message = message or content[:500].decode(errors="replace").strip()
+    return Complaint(status, frozenset(code for code in codes if isinstance(code, str)), message, details)
+
+
+def _reasons(details: object) -> list[Any]:
+    found = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+    return [detail.get("reason") for detail in found]
+
+
+def _name(complaint: Complaint) -> str:
+    try:
+        return f"{complaint.status} {HTTPStatus(complaint.status).phrase}"
+    except ValueError:
+        return f"HTTP {complaint.status}"

@@ -1,1 +1,0 @@
-"""Decisions: no I/O, no clock, no asyncio."""

@@ -1,0 +1,65 @@
+"""What is never written: how a credential is recognised, and how it is taken out of a text that will be kept."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+_NAME: Final = re.compile(
+    r"key|token|secret|auth|password|passwd|credential|header|cookie|bearer", re.IGNORECASE
+)
+_TEXT: Final = re.compile(  # one word: a prompt that begins with "Basic questions" is none
+    r"^((sk-|pk-|gh[pousr]_|xox[a-z]-|AKIA|AIza|eyJ[\w-]+\.)\S*|(Bearer|Basic) \S+)$"
+)
+_URL: Final = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_LOOPBACK: Final = re.compile(r"^(localhost|127(\.\d+){3}|::1|0\.0\.0\.0)$", re.IGNORECASE)
+
+
+def is_secret(name: str, value: Any) -> bool:
+    """Whether a named value looks like a credential. Numbers never are: `max_tokens` is no token."""
+    if value is None or isinstance(value, bool | int | float):
+        return False
+    return _NAME.search(name) is not None or (isinstance(value, str) and looks_secret(value))
+
+
+def looks_secret(text: str) -> bool:
+    """Whether a text is a credential by its look."""
+    return _TEXT.match(text) is not None
+
+
+def public_url(text: str) -> str:
+    """An address without user, query and fragment; on this machine, without the port, which changes by chance."""
+    if not _URL.match(text):
+        return text
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return text.partition("://")[0] + "://…"
+    if _LOOPBACK.match(host):
+        return f"{parts.scheme}://loopback"
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+
+
+_SECRETS: Final = re.compile(
+    r"""(?ix)
+    \b(?: sk | pk | rk | gsk | xai | key ) [-_] [a-z0-9_\-*.]{6,}            # vendor keys, whole or half hidden
+    | \b AIza [a-z0-9_\-]{10,}
+    | (?<= bearer\ ) [a-z0-9._\-~+/=]{6,}
+    | (?<= basic\ ) [a-z0-9+/=]{8,}
+    | \b eyJ [a-z0-9_\-]{8,} (?: \. [a-z0-9_\-]+ ){1,2}                       # JSON web tokens
+    | (?<= ://) [^/\s:@]+ : [^/\s@]+ (?= @ )                                  # user:password in an address
+    """
+)
+_NAMED: Final = re.compile(
+    r"""(?ix)
+    ( (?: api[-_ ]?key | authorization | x-api-key | access[-_]?token | password | secret ) ['"]? \s* [:=] \s* ['"]? )
+    (?! bearer\b | basic\b ) (?: \[redacted\] [^\s'",;&)}\]]* | [^\s'",;&)}\]]{4,} )
+    """
+)
+
+
+def redact(text: str) -> str:
+    """The text with every credential-like part replaced by `[redacted]`."""
+    return _NAMED.sub(r"\1[redacted]", _SECRETS.sub("[redacted]", text))

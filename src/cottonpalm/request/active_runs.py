@@ -1,0 +1,51 @@
+"""The runs that are under way, and the row of last resort for requests whose row was lost.
+
+A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. Where exactly one
+run is live, a model request without a row can only be its: it goes to that run's shadow row, so that permits, retries
+and money hold. With two runs nobody can tell, and it passes uncounted.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.request.row_account import RowAccount
+
+if TYPE_CHECKING:
+    from cottonpalm.request.run_account import RunAccount
+
+LIVE: Final[
+    dict[RunAccount, RowAccount]
+] = {}  # the hook looks whether it is empty; nothing else is that fast
+SHADOW: Final = -1  # the index of a shadow row
+_lock: Final = threading.Lock()
+
+
+def begin(run: RunAccount) -> None:
+    """The run begins: requests without a row may be its."""
+    with _lock:
+        LIVE[run] = RowAccount(run, SHADOW)
+
+
+def end(run: RunAccount) -> None:
+    """The run is over; late requests of its lost threads pass as if it had never been."""
+    with _lock:
+        shadow = LIVE.pop(run, None)
+    if shadow is not None:
+        shadow.close()
+
+
+def shadow_row() -> RowAccount | None:
+    """The shadow row of the only live run that uses the hook, or None."""
+    with _lock:
+        rows = list(LIVE.values())
+    if len(rows) != 1 or not rows[0].run.hooked:
+        return None
+    rows[0].run.warn(
+        "lost row",
+        "a model request came from a thread that does not know its row (a ThreadPoolExecutor of your own?): "
+        "limits, retries and budget hold for it, but its tokens count for the run, not for a row. "
+        "contextvars.copy_context().run keeps the row.",
+    )
+    return rows[0]

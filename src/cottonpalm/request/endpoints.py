@@ -1,0 +1,327 @@
+"""Several equal endpoints behind one queue: how each one stands, and when a row leaves one for another.
+
+A row is at one endpoint at a time; that is its `Stay`. What leaves is the row as a whole: its chain is ended with
+`Moved` and called again as the other endpoint's. So a row leaves at once only while no answer of its was paid for
+there: when its request failed, or still waits in line. Later a request that fails is tried again where it is, and the
+row leaves only when those tries are used up.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm import clock
+from cottonpalm.events import EndpointRests
+from cottonpalm.request.routing import EndpointState, Health, choose, spread
+from cottonpalm.runtime.wait_queue import RowClosed
+from cottonpalm.types import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cottonpalm.request.limiter.limiter import Limiter
+    from cottonpalm.request.run_account import RunAccount
+    from cottonpalm.runtime.wait_queue import Place
+    from cottonpalm.types import Fault, Item
+
+_ENDPOINTS_FAULT: Final = frozenset({Kind.TRANSIENT, Kind.STOP_RUN})
+
+
+class Moved(BaseException):
+    """Ends a row's call of one endpoint, to be made at another: no handler of errors takes it for one."""
+
+
+class Endpoint:
+    """One of several equal chains, and what is known of where its requests go.
+
+    Attributes:
+        number: from 0, the processor's own chain first.
+        label: host and model, once a request was seen; to show.
+        rows_key: names the permits of its rows, where no request is seen.
+        health: whether it is worth asking.
+        rows: rows that are here.
+        waiting: requests of this run in line here.
+        on_wire: requests of this run that were sent and not yet answered.
+        coming: rows that were told to come here, and have not arrived yet.
+    """
+
+    def __init__(self, number: int, run: RunAccount) -> None:
+        self.number, self.label = number, f"endpoint {number + 1}"
+        self.rows_key = f"{run.rows_key} at endpoint {number + 1}"
+        self.health = Health()
+        self.rows = self.waiting = self.on_wire = self.coming = 0
+        self._run = run
+        self._limiters: dict[str, Limiter] = {}
+
+    def asks(self, limiter: Limiter, label: str) -> None:
+        """A request of a row here goes through this limiter."""
+        if limiter.key not in self._limiters:
+            self._limiters = {**self._limiters, limiter.key: limiter}
+            self.label = label
+
+    def standing(self, now: float) -> EndpointState:
+        """How it stands now; where rows ask several models, the busiest of them counts."""
+        limiters = list(self._limiters.values())
+        if not limiters and self._run.grain in ("unknown", "row"):
+            limiters = [self._run.limiters.of(self.rows_key)]
+        health, on_the_way = self.health, max(0, self.rows - self.waiting - self.on_wire) + self.coming
+        if not limiters:
+            initial = float(self._run.limiters.initial)
+            return self._standing(now, initial - on_the_way, initial, 1.0, 0.0)
+        if self._run.grain != "request":  # rows and model calls are in flight, and do not show here
+            on_the_way = self.coming
+        free, limit = min((t.vacancies(), t.limit) for t in limiters)
+        if health.ill:
+            free = min(free, 1 - self.rows)
+        trip_s = max(t.admission.trip_s for t in limiters)
+        return self._standing(now, free - on_the_way, limit, trip_s, max(t.paused_until for t in limiters))
+
+    def _standing(
+        self, now: float, free: float, limit: float, trip_s: float, paused_until: float
+    ) -> EndpointState:
+        health = self.health
+        opens_in_s = max(0.0, health.rests_until - now, paused_until - now)
+        if health.ill and self.rows and not opens_in_s:
+            opens_in_s = trip_s  # until it is known what becomes of the one row that asks
+        return EndpointState(free, limit, self.waiting, trip_s, opens_in_s, health.ill, health.refused)
+
+
+class Stay:
+    """A row at one endpoint. Thread-safe.
+
+    Attributes:
+        left: the row is to go elsewhere; its requests here are ended.
+        target: where to, if that is decided.
+    """
+
+    def __init__(self, team: Team, endpoint: Endpoint, item: Item, failed_at: set[int]) -> None:
+        self.endpoint, self.left = endpoint, False
+        self.target: Endpoint | None = None
+        self._team, self._item, self._failed_at = team, item, failed_at
+        self._places: set[Place] = set()
+        self._on_wire = self._answered = 0
+
+    @property
+    def priority(self) -> float:
+        """The row's."""
+        return self._item.priority
+
+    @property
+    def movable(self) -> bool:
+        """Its requests wait in line, and none of them was answered or is on its way: going elsewhere costs nothing."""
+        paid = self._answered or self._on_wire
+        return bool(self._places) and not (self.left or paid or self._item.shown)
+
+    def welcome_at(self, number: int) -> bool:
+        """The row has not failed there."""
+        return number not in self._failed_at
+
+    # What its requests tell
+
+    def check(self) -> None:
+        """Raise Moved if the row has left: nothing more is sent from here."""
+        if self.left:
+            raise Moved
+
+    def sent(self) -> int:
+        """A request goes out; its number among those of this endpoint."""
+        with self._team.lock:
+            self._on_wire += 1
+            self.endpoint.on_wire += 1
+            return self.endpoint.health.send()
+
+    def over(self, number: int, *, ok: bool, paused: bool = False) -> None:
+        """A request that was sent is over.
+
+        Args:
+            number: what `sent` said.
+            ok: it was answered.
+            paused: others must wait here now.
+        """
+        with self._team.lock:
+            self._on_wire -= 1
+            self.endpoint.on_wire -= 1
+            if ok:
+                self._answered += 1
+                self.endpoint.health.accepted(number)
+        if paused:
+            self._team.stir()
+
+    @contextmanager
+    def lining_up(self) -> Iterator[Callable[[Place], None]]:
+        """Gives what to call with a place in line, so that leaving takes the row out of it.
+
+        Raises:
+            Moved: it has left.
+        """
+        team = self._team
+        mine: set[Place] = set()
+
+        def on_wait(place: Place) -> None:
+            mine.add(place)
+            with team.lock:
+                self._places.add(place)
+                self.endpoint.waiting += 1
+                team.in_line.add(self)
+            if self.left:
+                place.abandon()
+            team.stir()
+
+        try:
+            yield on_wait
+        except RowClosed as closed:
+            if self.left:
+                raise Moved from closed
+            raise
+        finally:
+            with team.lock:
+                self._places -= mine
+                self.endpoint.waiting -= len(mine)
+                if not self._places:
+                    team.in_line.discard(self)
+
+    def failing(self, fault: Fault, number: int, *, dead: bool) -> bool:
+        """A request failed, and is not yet over; whether the row goes elsewhere, in place of trying again here.
+
+        Args:
+            fault: what it came to.
+            number: what `sent` said.
+            dead: nobody knows when it could be tried here again.
+        """
+        self._note(fault, number)
+        paid = self._answered or self._on_wire > 1
+        return fault.kind is Kind.TRANSIENT and (dead or not paid) and self._may_go(fault)
+
+    def failed(self, fault: Fault) -> bool:
+        """A request has used up its tries; whether the row goes elsewhere."""
+        return self._may_go(fault)
+
+    def raised(self, fault: Fault) -> bool:
+        """The call came to a fault that was not seen at its requests; whether the row goes elsewhere."""
+        with self._team.lock:
+            number = self.endpoint.health.send()
+        self._note(fault, number)
+        return self._may_go(fault)
+
+    @property
+    def only_hope(self) -> bool:
+        """Every other endpoint fails."""
+        return not self._team.any_but(self.endpoint, lambda other: not other.health.ill)
+
+    def leave(self, target: Endpoint | None = None) -> None:
+        """Go elsewhere: all that waits here is sent away."""
+        with self._team.lock:
+            self.left, self.target = True, target
+            if target is not None:
+                target.coming += 1
+            places = list(self._places)
+        for place in places:
+            place.abandon()
+
+    # Decisions
+
+    def _note(self, fault: Fault, number: int) -> None:
+        if fault.kind not in _ENDPOINTS_FAULT:
+            return
+        refusal = fault.kind is Kind.STOP_RUN
+        with self._team.lock:
+            rest_s = self.endpoint.health.failure(clock.now(), number, refusal=refusal)
+        if rest_s:
+            self._team.rests(self.endpoint, rest_s, fault)
+
+    def _may_go(self, fault: Fault) -> bool:
+        if self.left or self._item.shown:
+            return self.left
+        if fault.kind is Kind.STOP_RUN:
+            goes = self._team.any_but(self.endpoint, lambda other: not other.health.refused)
+        elif fault.kind in (Kind.TRANSIENT, Kind.THROTTLE):
+            self._failed_at.add(self.endpoint.number)
+            goes = self._team.any_but(
+                self.endpoint, lambda other: not other.health.ill and other.number not in self._failed_at
+            )
+        else:
+            return False
+        if goes:
+            self.leave()
+        return goes
+
+
+class Team:
+    """The endpoints of one run.
+
+    Args:
+        run: what the requests of the run share.
+        count: how many endpoints there are.
+        on_stir: called from any thread when rows may be better off elsewhere.
+    """
+
+    def __init__(self, run: RunAccount, count: int, on_stir: Callable[[], None]) -> None:
+        self.lock = threading.Lock()
+        self.endpoints = [Endpoint(number, run) for number in range(count)]
+        self.in_line: set[Stay] = set()
+        self.stir = on_stir
+        self._run, self._turns = run, 0
+
+    def line(self) -> tuple[int, float]:
+        """Requests in line where the next row would go, and the limit there."""
+        standings = self._standings()
+        best = standings[choose(standings, self._turns)]
+        if best.opens_in_s:
+            return self._run.waiting, self._run.limit()
+        return best.waiting, best.limit
+
+    def arrive(self, item: Item, failed_at: set[int], before: Stay | None) -> Stay:
+        """The row comes to an endpoint; `before`: the stay that it left, if any."""
+        target, standings = None if before is None else before.target, self._standings()
+        if target is None or standings[target.number].opens_in_s:
+            target = self.endpoints[self._chosen(standings, failed_at)]
+        with self.lock:
+            self._turns += 1
+            target.rows += 1
+        return Stay(self, target, item, failed_at)
+
+    def depart(self, stay: Stay) -> None:
+        """The row is over, or goes elsewhere."""
+        with self.lock:
+            stay.endpoint.rows -= 1
+            if stay.target is not None:
+                stay.target.coming -= 1
+        if self.in_line:
+            self.stir()
+
+    def spread(self) -> None:
+        """Rows that wait in line, and for whom nothing was paid there, go where permits are free now."""
+        if not (stays := [stay for stay in tuple(self.in_line) if stay.movable]):
+            return
+        stays.sort(key=lambda stay: -stay.priority)
+        for source, target, rows in spread(self._standings()):
+            going = [stay for stay in stays if stay.endpoint.number == source and stay.welcome_at(target)][
+                :rows
+            ]
+            for stay in going:
+                stays.remove(stay)
+                stay.leave(self.endpoints[target])
+
+    def any_but(self, endpoint: Endpoint, holds: Callable[[Endpoint], bool]) -> bool:
+        """Whether this holds for any other endpoint."""
+        return any(holds(other) for other in self.endpoints if other is not endpoint)
+
+    def rests(self, endpoint: Endpoint, seconds: float, fault: Fault) -> None:
+        """An endpoint begins to rest: say so, and let what waits there go where it is better, room or not."""
+        self._run.tell(EndpointRests(endpoint.label, seconds, fault.message, fault.kind))
+        if self.any_but(endpoint, lambda other: not other.health.ill):
+            for stay in tuple(self.in_line):
+                if stay.endpoint is endpoint and stay.movable:
+                    stay.leave()
+
+    def _standings(self) -> list[EndpointState]:
+        now = clock.now()
+        return [endpoint.standing(now) for endpoint in self.endpoints]
+
+    def _chosen(self, standings: list[EndpointState], failed_at: set[int]) -> int:
+        """Not where it failed before, as long as another endpoint is well."""
+        rest = [n for n in range(len(standings)) if n not in failed_at and not standings[n].ill]
+        among = rest or list(range(len(standings)))
+        return among[choose([standings[n] for n in among], self._turns)]

@@ -1,0 +1,135 @@
+"""The registry of limiters: one for each key, made when it is first asked for; and who shares them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet, WeakValueDictionary
+
+from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, MutableMapping
+
+    from cottonpalm.config import AdaptiveConcurrency, RateLimit
+    from cottonpalm.types import Unit
+
+
+class Limiters:
+    """The limiters of one set of settings, made when first asked for.
+
+    Attributes:
+        initial: the limit each key starts with.
+        maximum: the limit no key exceeds.
+    """
+
+    def __init__(self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None) -> None:
+        self._ceilings = () if rate_limit is None else _ceilings(rate_limit)
+        self.initial = settings.initial
+        self.maximum = settings.maximum
+        self._settings = settings
+        self._by_key: dict[str, Limiter] = {}
+        self._lock = threading.Lock()
+        self._greet: Callable[[Limiter], None] | None = None
+        _registries.add(self)
+
+    def of(self, key: str) -> Limiter:
+        """Return the one limiter of this key."""
+        limiter = self._by_key.get(key)
+        if limiter is None:
+            with self._lock:
+                if (limiter := self._by_key.get(key)) is None:
+                    limiter = self._new(key)
+                    if self._greet is not None:
+                        self._greet(limiter)
+                    self._by_key[key] = limiter
+        return limiter
+
+    def greet(self, welcome: Callable[[Limiter], None] | None) -> None:
+        """Call `welcome` with each limiter: those that exist, and new ones before anybody gets a permit there."""
+        with self._lock:
+            self._greet = welcome
+            if welcome is not None:
+                for limiter in self:
+                    welcome(limiter)
+
+    def _new(self, key: str) -> Limiter:
+        settings = self._settings
+        limit = Concurrency(settings.initial, settings.minimum, settings.maximum)
+        return Limiter(key, limit, self._ceilings)
+
+    def forget(self, key: str) -> None:
+        """Nobody will ask for this key again."""
+        self._by_key.pop(key, None)
+
+    def after_fork(self) -> None:
+        """In a forked child: permits and places in line are the parent's, and nobody here would ever give them back."""
+        shared, self._greet, self._lock = self._greet is not None, None, threading.Lock()
+        self._by_key = {key: one for key, one in self._by_key.items() if one.idle and not shared}
+
+    def __iter__(self) -> Iterator[Limiter]:
+        return iter(list(self._by_key.values()))
+
+    def __repr__(self) -> str:
+        return f"<Limiters {list(self._by_key.values())}>"
+
+
+def _ceilings(rate_limit: RateLimit) -> tuple[tuple[Unit, float], ...]:
+    named: tuple[tuple[Unit, float | None], ...] = (
+        ("requests", rate_limit.requests_per_minute),
+        ("tokens", rate_limit.tokens_per_minute),
+    )
+    return tuple((unit, float(most)) for unit, most in named if most is not None)
+
+
+_registries: Final[WeakSet[Limiters]] = WeakSet()
+
+
+def _after_fork() -> None:
+    for registry in tuple(_registries):
+        registry.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Limits:
+    """The limits that some processors learn together, and keep: one for each host, model and account.
+
+    Processors share what they learn with all others of the process that have the same `concurrency` and `rate_limit`,
+    as long as one of them lives. Give some a `Limits` of their own to set them apart from the rest, or to keep what
+    was learnt.
+    """
+
+    def __init__(self) -> None:
+        self._made: MutableMapping[tuple[AdaptiveConcurrency, RateLimit | None], Limiters] = {}
+        self._lock = threading.Lock()
+
+    def limiters(self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None) -> Limiters:
+        """The limiters of all who move within these bounds and under this ceiling."""
+        with self._lock:
+            if (found := self._made.get((settings, rate_limit))) is None:
+                found = self._made[settings, rate_limit] = Limiters(settings, rate_limit)
+            return found
+
+    def clear(self) -> None:
+        """Forget what was learnt. Processors that exist keep what they hold."""
+        with self._lock:
+            self._made.clear()
+
+    def __repr__(self) -> str:
+        return f"<Limits {[limiter for made in self._made.values() for limiter in made]}>"
+
+
+class _Shared(Limits):
+    """Forgets what no processor uses any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made = WeakValueDictionary()
+
+
+SHARED = _Shared()

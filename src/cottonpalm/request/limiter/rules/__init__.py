@@ -1,0 +1,1 @@
+"""How limits are found and kept: decisions without clock and I/O."""

@@ -1,0 +1,1 @@
+"""Money: what is booked before a request is sent, and settled after it."""

@@ -1,0 +1,347 @@
+"""Money reserved and spent: a request is only sent if the dearest it can be still fits under the ceiling."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakSet
+
+from cottonpalm import clock
+from cottonpalm.request.money.rules.grants import Ask, Grant, Room, grant, narrower
+from cottonpalm.request.money.rules.hour import Hour
+from cottonpalm.request.money.spending import Spending
+from cottonpalm.runtime.wait_queue import Place, RowClosed, Waiter, WaitQueue
+from cottonpalm.types import PICO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["Amounts", "Ask", "Grant", "Ledger", "RowClosed", "Waiter"]
+
+FAR: Final = (
+    1_000  # times a request's bound: as many could be in flight, and each of them have its whole bound
+)
+_TICK_S: Final = 1e-3  # a timer that is set for less may find that no time has passed
+_LOOK_S: Final = 5.0  # whoever waits for the hour to pass looks again at least so often
+
+
+class Amounts(NamedTuple):
+    """What must not be passed, in pico-dollars; None for no limit.
+
+    Attributes:
+        total: of all that is ever spent.
+        per_hour: of any sliding hour.
+        wait: for the hour to pass, and keep an even pace, instead of stopping.
+    """
+
+    total: int | None = None
+    per_hour: int | None = None
+    wait: bool = False
+
+
+def _plain(limits: Amounts) -> int:
+    """The ceiling where there is nothing but one; -1 else."""
+    return -1 if limits.total is None or limits.per_hour is not None else limits.total
+
+
+class Wanted(NamedTuple):
+    """One request for money, and whose account it goes to."""
+
+    ask: Ask
+    account: Spending
+
+
+class Ledger(WaitQueue[int]):
+    """Integer pico-dollars, booked in one step by tasks and threads alike. Grants are amounts; 0 means no.
+
+    `spent + reserved` never exceeds a limit, unless `settle` reports more than was reserved or a limit is
+    lowered. Who does not fit waits in line (by `ageing_key`) while reservations in flight, or time, may give
+    back what is missing; where they cannot, the answer is no. A small request never passes a large one that
+    waits.
+
+    Attributes:
+        spent: what settled requests cost at most, those of earlier lives of attached runs included.
+        reserved: the bounds of those in flight.
+        in_flight: how many they are.
+        overshoot: what requests cost beyond their own reservations, in sum; 0 while every bound is enforced.
+        waiting: tasks and threads in line.
+    """
+
+    def __init__(self, limits: Amounts | int | None) -> None:
+        super().__init__()
+        self.spent = 0
+        self.reserved = 0
+        self.in_flight = 0
+        self.overshoot = 0
+        self._limits = limits if isinstance(limits, Amounts) else Amounts(limits)
+        self._plain = _plain(self._limits)
+        self._hour = Hour()
+        self._settled = 0  # requests, for the mean cost of one
+        self._accounts: WeakSet[Spending] = WeakSet()  # of the runs
+        self._own = Spending()  # the account of those who name none
+        self._counted: dict[str, int] = {}  # what of each attached run is in `spent`
+        self._again_s: float | None = None  # after which time alone may help the first in line
+        self._short: list[Wanted] = []  # asks that wait for a lease
+
+    @property
+    def limits(self) -> Amounts:
+        """What must not be passed. Set it at any time: who fits now is woken, who never will is told."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Amounts) -> None:
+        with self._lock:
+            self._limits, self._plain = limits, _plain(limits)
+            for account in self._accounts:
+                account.alarm = 0
+            served, alerted = self._serve_all()
+        self._tell(served, alerted)
+
+    def attach(self, account: Spending) -> None:
+        """A run begins. Count what it has spent in earlier lives, once per run."""
+        self._accounts.add(account)
+        if not (earlier := account.earlier).account:
+            return
+        with self._lock:
+            new = max(0, earlier.total - self._counted.get(earlier.account, 0))
+            self._counted[earlier.account] = earlier.total
+            self.spent += new
+            limit = self._limits.per_hour
+            if limit is not None and new == earlier.total:
+                age_s = clock.wall() - clock.now()
+                self._hour.load(((wall - age_s, pico) for wall, pico in earlier.steps), limit)
+
+    def take(self, amount: int, account: Spending) -> bool:
+        """Reserve this much far from the ceiling, where nothing need be shared or waited for; False: `try_grant`.
+
+        The quick way, for all but the last requests of a run.
+        """
+        with self._lock:
+            if self.spent + self.reserved + FAR * amount > self._plain or self.waiting:
+                return False
+            if not account.lasting:
+                account.reserved += amount
+            elif not account.take(amount):
+                return False
+            self.reserved += amount
+            self.in_flight += 1
+            return True
+
+    def try_grant(self, ask: Ask | int, priority: float = 0, account: Spending | None = None) -> int | Grant:
+        """Reserve what fits, if nobody with a better claim waits. Never blocks; settle an amount."""
+        wanted = self._wanted(ask, account)
+        with self._lock:
+            if self.waiting and not self._goes_before_all(priority):
+                again_s = self._again_s  # of the first in line
+                answer: int | Grant = self._decide(wanted)
+                answer = answer if answer is Grant.STOP else Grant.WAIT
+                self._again_s = again_s
+            else:
+                answer = self._take(wanted)
+        if self._short:
+            self._lease()
+        return answer
+
+    async def agrant(self, ask: Ask | int, priority: float = 0, account: Spending | None = None) -> int:
+        """Reserve, waiting as a task if need be; the amount, or 0 where the money is spent.
+
+        A cancel, at any moment, leaves nothing reserved.
+        """
+        answer = self.try_grant(ask, priority, account)
+        if answer is Grant.WAIT:
+            return await self._wait_in_task(priority, self._wanted(ask, account))
+        return 0 if isinstance(answer, Grant) else answer
+
+    def grant(
+        self,
+        ask: Ask | int,
+        priority: float = 0,
+        on_wait: Callable[[Waiter], None] | None = None,
+        account: Spending | None = None,
+    ) -> int:
+        """Reserve, blocking this thread if need be; the amount, or 0 where the money is spent.
+
+        Args:
+            ask: the most the request can cost.
+            priority: higher goes first.
+            on_wait: gets the `Waiter` before the thread is parked; not called if the answer is known at once.
+            account: of the run.
+
+        Raises:
+            RowClosed: somebody called `abandon` on the waiter.
+        """
+        answer = self.try_grant(ask, priority, account)
+        if answer is Grant.WAIT:
+            return self._wait_in_thread(priority, self._wanted(ask, account), on_wait)
+        return 0 if isinstance(answer, Grant) else answer
+
+    def lease_now(self, ask: Ask, account: Spending) -> None:
+        """Block until the run's store covers a request of this size: for a thread that may not wait in line."""
+        if not account.covers(ask.most):
+            stands = threading.Event()
+            account.lease(ask.most, self._limits.total, stands.set)
+            stands.wait()
+
+    def settle(self, amount: int, reported: int, uncertain: int = 0, account: Spending | None = None) -> bool:
+        """Give a reservation back and book what was spent. Says whether the account's alarm is reached.
+
+        Args:
+            amount: what was reserved.
+            reported: what the request cost; 0 if it was never sent.
+            uncertain: the most it may have cost, where nobody said.
+            account: of the run.
+        """
+        account, cost = account or self._own, reported + uncertain
+        with self._lock:
+            self.reserved -= amount
+            self.in_flight -= amount > 0
+            account.reserved -= amount
+            if account.timed:
+                account.book(reported, uncertain)
+            else:
+                account.reported += reported
+                account.uncertain += uncertain
+            if cost:
+                self.spent += cost
+                self._settled += 1
+                if cost > amount:
+                    self.overshoot += cost - amount
+                if account.lasting or self._plain < 0:
+                    self._book(account, cost)
+            alarm = self.spent >= account.alarm
+            if not (self.waiting or self._lost):
+                return alarm
+            served, alerted = self._serve_all()
+        self._tell(served, alerted)
+        return alarm
+
+    def _book(self, account: Spending, cost: int) -> None:
+        """Take note of whose it was, where that outlives the process, and of when, where that counts."""
+        if name := account.earlier.account:
+            self._counted[name] = self._counted.get(name, 0) + cost
+        if self._limits.per_hour is not None:
+            self._hour.add(cost, clock.now(), self._limits.per_hour)
+
+    def share(self) -> float:
+        """How much of the budget is spent, from 0 to 1; 0 where there is no ceiling that stops."""
+        total, per_hour, wait = self._limits
+        if total is not None:
+            return self.spent / total if total else 1.0
+        if per_hour is None or wait:
+            return 0.0
+        with self._lock:
+            return self._hour.used(clock.now()) / max(1, per_hour)
+
+    def set_alarm(self, account: Spending, share: float) -> None:
+        """From now on `settle` says when that much of the budget is spent; always, where only time will tell."""
+        with self._lock:
+            account.alarm = int(min(share, 2.0) * self._plain) if self._plain >= 0 else 0
+
+    def left(self) -> int | None:
+        """What is neither spent nor reserved, now; None without a limit."""
+        with self._lock:
+            return self._room().now
+
+    def __repr__(self) -> str:
+        total = self._limits.total
+        of = "no ceiling" if total is None else f"${total / PICO:.6f}"
+        text = f"<Ledger ${self.spent / PICO:.6f} spent + ${self.reserved / PICO:.6f} reserved of {of}"
+        return text + f", {self.waiting} waiting>"
+
+    # -- with the lock held
+
+    def _wanted(self, ask: Ask | int, account: Spending | None) -> Wanted:
+        ask = ask if isinstance(ask, Ask) else Ask(ask, ask)
+        return Wanted(ask, account or self._own)
+
+    def _take(self, wanted: Wanted) -> int | Grant:
+        """Reserve for one request, if its money is there and its lease stands."""
+        answer = self._decide(wanted)
+        if isinstance(answer, Grant):
+            return answer
+        account = wanted.account
+        if not account.covers(answer):
+            if account.failure is not None:
+                return Grant.STOP
+            self._short.append(wanted)
+            return Grant.WAIT
+        if account.wants_lease(0, self._limits.total):
+            self._short.append(Wanted(Ask(0, 0), account))
+        self.reserved += answer
+        self.in_flight += answer > 0
+        account.reserve(answer)
+        return answer
+
+    def _decide(self, wanted: Wanted) -> int | Grant:
+        """What the money allows; sets `_again_s` where time will allow more."""
+        self._again_s = None
+        room, ask = self._room(), wanted.ask
+        if self._limits.per_hour is not None and self._limits.wait and ask.most:
+            return self._decide_in_time(room, ask, self._limits.per_hour)
+        return grant(room, ask, self.in_flight)
+
+    def _decide_in_time(self, room: Room, ask: Ask, per_hour: int) -> int | Grant:
+        now_s = clock.now()
+        mean = self.spent / self._settled if self._settled else 0.0
+        if early_s := self._hour.early_s(mean * self.in_flight, now_s, per_hour):
+            self._again_s = max(_TICK_S, min(early_s, _LOOK_S))
+            return Grant.WAIT
+        answer = grant(room, ask, self.in_flight)
+        if answer is Grant.WAIT:
+            self._again_s = _LOOK_S
+        return answer
+
+    def _room(self) -> Room:
+        total, per_hour, wait = self._limits
+        room = Room(None, None)
+        if total is not None:
+            room = Room(total - self.spent - self.reserved, total - self.spent)
+        if per_hour is None:
+            return room
+        left = per_hour - self._hour.used(clock.now())
+        return narrower(room, Room(left - self.reserved, per_hour if wait else left))
+
+    def _offer(self, ask: Wanted) -> int | None:
+        answer = self._take(ask)
+        if answer is Grant.WAIT:
+            return None
+        return 0 if isinstance(answer, Grant) else answer
+
+    def _take_back(self, prize: int, ask: Wanted) -> None:
+        self.reserved -= prize
+        self.in_flight -= prize > 0
+        ask.account.release(prize)
+
+    def _look_again_s(self) -> float | None:
+        return self._again_s
+
+    def _serve_all(self) -> tuple[list[Place], list[Place]]:
+        """Serve the line; also those to tell that time will serve the next."""
+        served = self._serve()
+        alerted = self._who_must_look_again() if self.waiting and self._again_s is not None else []
+        return served, alerted
+
+    # -- with the lock free
+
+    def _tell(self, served: list[Place], alerted: list[Place]) -> None:
+        self._wake(served)
+        self._alert(alerted)
+
+    def _wake(self, served: Iterable[Place]) -> None:
+        super()._wake(served)
+        if self._short:
+            self._lease()
+
+    def _lease(self) -> None:
+        """Lease for all that came up short, one write per run at a time."""
+        with self._lock:
+            short, self._short = self._short, []
+        for ask, account in short:
+            if account.wants_lease(ask.most, self._limits.total):
+                account.lease(ask.most, self._limits.total, self._leased)
+
+    def _leased(self) -> None:
+        """A lease stands, or failed: look who may go now."""
+        with self._lock:
+            served, alerted = self._serve_all()
+        self._tell(served, alerted)

@@ -1,0 +1,1 @@
+"""Prices, bounds and grants: decisions without clock and I/O."""

@@ -1,0 +1,210 @@
+"""The price list that comes with genai-prices: public data, no network, its updates never switched on.
+
+Importing it takes a third of a second and 40 MB, so that waits for the first model whose price nobody else
+knows. Beside it: the most that known models write in one answer, as their makers document it (read November 2026). A
+model that is not there is bounded by its context window.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.request.money.rules.rates import Rates, per_token, pico
+from cottonpalm.types import PICO, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from genai_prices.types import ModelInfo, PriceCalculation
+
+_TOKENS: Final = 10**6  # prices are per million tokens
+_WRITES: Final = ("cache_write_mtok", "cache_write_1h_mtok")
+_INPUT_KEYS: Final = ("input_mtok", "cache_read_mtok", *_WRITES)
+_OUTPUT_KEYS: Final = ("output_mtok", "output_reasoning_mtok")
+_FLAT: Final = frozenset({*_INPUT_KEYS, "output_mtok"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookedUpRates(Rates):
+    """Rates of the list where more than the number of tokens decides, as tiers by length and kinds of media do.
+
+    Such a cost is computed by genai-prices. The rates here are the dearest that may apply, and make the bound.
+
+    Attributes:
+        plain: text alone costs what the rates say.
+        tier: of the service, or "batch".
+    """
+
+    model: str = ""
+    provider_id: str = ""
+    tier: str | None = None
+    plain: bool = False
+
+    def cost(self, usage: Usage) -> int:
+        """Return the cost as genai-prices has it, rounded up to a pico-dollar."""
+        media = usage.audio_input_tokens or usage.audio_output_tokens or usage.image_output_tokens
+        if self.plain and not media:
+            return Rates.cost(self, usage)
+        return pico(_calculate(self.model, self.provider_id, self.tier, usage).total_price * PICO)
+
+
+def _calculate(model: str, provider_id: str, tier: str | None, usage: Usage) -> PriceCalculation:
+    import genai_prices  # noqa: PLC0415
+
+    context = None if tier is None else {"service_tier": tier, "processing": tier, "speed": tier}
+    return genai_prices.calc_price(_counts(usage), model, provider_id=provider_id, price_context=context)
+
+
+def _counts(usage: Usage) -> Any:
+    """As genai-prices takes them: it refuses sums below their parts, and parts that overlap without being told."""
+    import genai_prices  # noqa: PLC0415
+
+    read, written, audio = usage.cache_read_tokens, usage.cache_write_tokens, usage.audio_input_tokens
+    heard = min(max(usage.audio_cached_tokens, 0), audio, read)  # audio that was cached
+    spoken, drawn = usage.audio_output_tokens, usage.image_output_tokens
+    for_an_hour = min(usage.cache_write_1h_tokens, written)
+    counts = {
+        "input_tokens": max(usage.input_tokens, read + written + audio - heard),
+        "output_tokens": max(usage.output_tokens, usage.reasoning_tokens + spoken + drawn),
+        "cache_read_tokens": read,
+        "cache_write_tokens": written,
+        "output_reasoning_tokens": usage.reasoning_tokens,
+        "web_searches": usage.web_searches,
+        "storage_searches": usage.file_searches,
+    }
+    if written:
+        counts |= {"cache_write_5m_tokens": written - for_an_hour, "cache_write_1h_tokens": for_an_hour}
+    if audio:
+        counts |= {
+            "input_audio_tokens": audio,
+            "cache_audio_read_tokens": heard,
+            "cache_audio_write_tokens": 0,
+        }
+    if spoken or drawn:
+        counts |= {"output_audio_tokens": spoken, "output_image_tokens": drawn}
+    return genai_prices.Usage(**counts)
+
+
+def look_up(model: str, url: str | None, tier: str | None = None) -> Rates | None:
+    """Return what the model costs at this address, None if the list does not have it.
+
+    Args:
+        model: its name.
+        url: of the request; a known provider's decides, else the model's name does.
+        tier: "flex", "priority", "fast" or "batch"; one that the model is not sold at costs the standard.
+    """
+    try:
+        provider_id = _provider_id(model, url)
+        found = _calculate(model, provider_id, tier, Usage())
+    except LookupError:
+        return None
+    prices = {key: price for key, price in vars(found.model_price).items() if price is not None}
+    if "input_mtok" not in prices:
+        return None  # not sold by the token
+    return _rates(prices, _other_prices(found), model, provider_id, tier)
+
+
+def context_window(model: str, url: str | None) -> int | None:
+    """The most tokens that the model can read and write in one go, or None where the list does not say."""
+    try:
+        info: ModelInfo = _calculate(model, _provider_id(model, url), None, Usage()).model
+    except LookupError:
+        return None
+    return info.context_window
+
+
+def _provider_id(model: str, url: str | None) -> str:
+    """A known address decides; else the model's name. Raises LookupError."""
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
+
+    if url:
+        try:
+            return get_snapshot().find_provider(None, None, url if "://" in url else f"https://{url}").id
+        except LookupError:
+            pass
+    return get_snapshot().find_provider(model.lower(), None, None).id
+
+
+def _other_prices(found: PriceCalculation) -> list[dict[str, Any]]:
+    """Prices of the same model at other hours of the day."""
+    from genai_prices.types import TimeOfDateConstraint  # noqa: PLC0415
+
+    listed = found.model.prices if isinstance(found.model.prices, list) else []
+    hourly = [vars(p.prices) for p in listed if isinstance(p.constraint, TimeOfDateConstraint)]
+    always = [vars(p.prices) for p in listed if p.constraint is None]
+    return [*hourly, *always] if hourly else []
+
+
+def _rates(
+    prices: Mapping[str, Any], others: list[dict[str, Any]], model: str, provider_id: str, tier: str | None
+) -> Rates:
+    """Rates that say all where every token costs the same, whatever else the request holds."""
+    kinds = [key for key in prices if key.endswith("_mtok")]
+
+    def most(*keys: str) -> int:
+        return max((_dearest(which.get(key)) for which in (prices, *others) for key in keys), default=0)
+
+    def kept(key: str, otherwise: int) -> int:
+        return most(key) if key in prices else otherwise
+
+    into, write = most("input_mtok"), kept("cache_write_mtok", most("input_mtok"))
+    common: dict[str, Any] = {
+        "input": into,
+        "output": most(*_OUTPUT_KEYS),
+        "cache_read": kept("cache_read_mtok", into),
+        "cache_write": write,
+        "cache_write_1h": kept("cache_write_1h_mtok", write),
+        "dearest_input": most(*_INPUT_KEYS),
+        "dearest_output": most(*_OUTPUT_KEYS),
+        "dearest_media": most(*_INPUT_KEYS, *_OUTPUT_KEYS, *kinds),
+        "request": _per_thousand(prices, "requests_kcount") or 0,
+        "web_search": _per_thousand(prices, "web_searches_kcount"),
+        "file_search": _per_thousand(prices, "storage_searches_kcount"),
+    }
+    plain = not others and "output_reasoning_mtok" not in prices and _all_flat(prices, _FLAT)
+    if plain and _FLAT.issuperset(kinds):
+        return Rates(**common)
+    return LookedUpRates(**common, model=model, provider_id=provider_id, tier=tier, plain=plain)
+
+
+def _all_flat(prices: Mapping[str, Any], keys: Iterable[str]) -> bool:
+    return all(isinstance(prices[key], Decimal) for key in keys if key in prices)
+
+
+def _per_thousand(prices: Mapping[str, Any], key: str) -> int | None:
+    """A fee for each of what is sold by the thousand, None where the list has none."""
+    return _dearest(prices[key]) * _TOKENS // 1000 if key in prices else None
+
+
+def _dearest(price: Any) -> int:
+    """Pico-dollars per token at the highest tier; 0 for what is not sold."""
+    if price is None:
+        return 0
+    if isinstance(price, Decimal):
+        return per_token(price)
+    return max(map(per_token, (price.base, *(tier.price for tier in price.tiers))))
+
+
+_FAMILIES: Final[tuple[tuple[re.Pattern[str], int], ...]] = tuple(
+    (re.compile(pattern), tokens)
+    for pattern, tokens in (
+        (r"gpt-3\.5-turbo", 4_096),
+        (r"gpt-4-turbo", 4_096),
+        (r"gpt-4\.1", 32_768),
+        (r"gpt-4o-2024-05-13", 4_096),
+        (r"gpt-4o(-mini)?(-2024-\d\d-\d\d)?$", 16_384),
+        (r"gpt-5(\.\d)?(-mini|-nano)?(-\d{4}-\d\d-\d\d)?$", 128_000),
+        (r"o1(-\d{4}-\d\d-\d\d)?$", 100_000),
+        (r"o(3|3-mini|4-mini)(-\d{4}-\d\d-\d\d)?$", 100_000),
+        (r"gemini-2\.0-flash", 8_192),
+        (r"gemini-2\.5-(pro|flash|flash-lite)$", 65_536),
+    )
+)
+
+
+def most_output(model: str) -> int | None:
+    """The documented maximum of tokens in one answer, or None for a model that is not listed here."""
+    return next((tokens for pattern, tokens in _FAMILIES if pattern.match(model)), None)

@@ -1,0 +1,174 @@
+"""What a request costs, in integer pico-dollars, and what it can cost at most.
+
+A model's rates are looked up once: in the user's own table, then among what is free, then in genai-prices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cache, cached_property
+from math import isfinite
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+from cottonpalm.errors import ConfigError
+from cottonpalm.request.money.rules import price_list
+from cottonpalm.request.money.rules.price_list import most_output
+from cottonpalm.request.money.rules.rates import AskedRates, Extent, Rates, asked, flat, per_token
+from cottonpalm.types import Usage
+
+__all__ = ["FREE", "OwnPrices", "PriceBook", "Rates", "Tariff"]
+
+OwnPrices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float | None]
+
+FREE: Final = ("local", "local:*", "local/*")  # names of models that run on this machine
+_DATED: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
+_STANDARD: Final = frozenset({"default", "standard", "standard_only", "on_demand"})
+_DEARER: Final = "priority"  # what an account may be set to serve requests at that name no tier
+
+
+class Tariff:
+    """All that is known of what a model costs at an address, asked for at some tier of service.
+
+    Attributes:
+        rates: at that tier; None where nobody knows.
+        dearest: of all tiers at which such a request may be served.
+        free: it costs nothing, whatever it is asked.
+        text: what a request costs at most that reads and writes text alone: pico-dollars for itself, for a token of
+            input, and for one of output; None where it is not so simple.
+    """
+
+    def __init__(self, model: str, url: str | None, rates: Rates | None, dearest: tuple[Rates, ...]) -> None:
+        self.model, self.url, self.rates, self.dearest = model, url, rates, dearest
+        self.free = bool(dearest) and all(each.free for each in dearest)
+        self.text = _rates_of_text(dearest)
+
+    @property
+    def window(self) -> int | None:
+        """The most tokens it reads and writes in one go; None where that is not known."""
+        return _window(self.model, self.url)
+
+    @cached_property
+    def most_output(self) -> int | None:
+        """The most tokens it writes in one answer; None where that is not known."""
+        return most_output(self.model) or self.window
+
+    def bound(self, extent: Extent) -> int:
+        """The most that a request up to this extent can cost."""
+        return max(rates.bound(extent) for rates in self.dearest)
+
+    def per_output_token(self, *, media: bool) -> int:
+        """What one more token of output costs at most, on the average of a thousand."""
+        thousand = self.bound(Extent(0, 1000, media)) - self.bound(Extent(0, 0, media))
+        return max(1, -(-thousand // 1000))
+
+
+class PriceBook:
+    """The prices one run goes by.
+
+    Args:
+        own: the user's prices, which go before all others: dollars for a million tokens in and out by model;
+            or a function of the model's name and a usage that returns dollars, None if it does not know the model.
+            A name may be a pattern (`"my-*"`, `"*"`); one without a date also stands for its dated versions.
+        free: what costs nothing: names of models or patterns of them, and hosts with their port as in
+            `"127.0.0.1:8080"`. The names of local models are always free.
+    """
+
+    def __init__(self, own: OwnPrices | None = None, free: Collection[str] = ()) -> None:
+        self._own = own
+        self._free = (*FREE, *free)
+        self._known: dict[tuple[str, str | None, str | None], Rates | None] = {}
+        if isinstance(own, Mapping):
+            for model, pair in own.items():
+                _check(model, pair)
+
+    def rates(self, model: str, provider_url: str | None = None, tier: str | None = None) -> Rates | None:
+        """Return what this model costs at this address, or None where nobody knows.
+
+        Args:
+            model: its name as asked for, or as served.
+            provider_url: the address of the request or the base URL of the client. A known provider's own
+                price list counts; at any other address the model's name decides.
+            tier: "flex", "priority", "fast" or "batch"; None and any other is the standard.
+        """
+        key = (model, provider_url, None if tier in _STANDARD else tier)
+        try:
+            return self._known[key]
+        except KeyError:
+            rates = self._known[key] = self._find(*key)
+            return rates
+
+    def tariff(self, model: str, url: str | None, tier: str | None = None) -> Tariff:
+        """All that bounds the cost of requests to this model at this address, asked for at this tier."""
+        rates = self.rates(model, url, tier)
+        served = {None, tier} if tier not in (None, "auto") else {None, _DEARER}
+        if tier in _STANDARD:
+            served = {None}
+        dearest = {known for at in served if (known := self.rates(model, url, at)) is not None}
+        return Tariff(model, url, rates, tuple(dearest))
+
+    def _find(self, model: str, url: str | None, tier: str | None) -> Rates | None:
+        if (own := self._own_rates(model)) is not None:
+            return own
+        if _host(url) in self._free or any(fnmatchcase(model, name) for name in self._free):
+            return flat(0, 0)
+        return price_list.look_up(model, url, tier)
+
+    def _own_rates(self, model: str) -> Rates | None:
+        if isinstance(self._own, Mapping):
+            pair = _match(self._own, model)
+            return None if pair is None else flat(*map(per_token, pair))
+        if self._own is None:
+            return None
+        try:
+            return None if self._own(model, Usage()) is None else asked(self._own, model)
+        except ConfigError:
+            raise
+        except Exception as exc:
+            raise ConfigError(
+                f"the function given as prices= failed for {model!r} ({type(exc).__name__}: {exc})"
+            ) from exc
+
+
+@cache
+def _window(model: str, url: str | None) -> int | None:
+    return price_list.context_window(model, url)
+
+
+def _rates_of_text(dearest: tuple[Rates, ...]) -> tuple[int, int, int] | None:
+    """The fee of a request and the rates of a token in and out, where one tier is the dearest in all three."""
+    if not dearest or any(isinstance(rates, AskedRates) for rates in dearest):
+        return None
+    each = [(rates.request, rates.dearest_input, rates.dearest_output) for rates in dearest]
+    most = tuple(map(max, zip(*each, strict=True)))
+    return next((one for one in each if one == most), None)
+
+
+def _check(model: str, pair: Sequence[float]) -> None:
+    if not (isinstance(pair, Sequence) and len(pair) == 2 and all(map(_is_price, pair))):
+        raise ConfigError(
+            f"prices[{model!r}] must be (dollars in, dollars out) per million tokens, got {pair!r}"
+        )
+
+
+def _is_price(price: float) -> bool:
+    try:
+        return isfinite(price) and price >= 0
+    except TypeError:
+        return False
+
+
+def _match(table: Mapping[str, tuple[float, float]], model: str) -> tuple[float, float] | None:
+    """The most exact entry: the name, the name without its date, then the longest pattern."""
+    for name in (model, _DATED.sub("", model)):
+        if name in table:
+            return table[name]
+    patterns = [pattern for pattern in table if fnmatchcase(model, pattern)]
+    return table[max(patterns, key=len)] if patterns else None
+
+
+def _host(url: str | None) -> str:
+    """Host and port of a URL, in small letters; what is no URL stands for itself."""
+    return (urlsplit(url).netloc.rpartition("@")[2] or url).lower() if url else ""

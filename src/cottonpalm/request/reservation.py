@@ -1,0 +1,261 @@
+"""What one try of a request may cost, what is sent along to keep it there, and how it is booked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from cottonpalm.request.money.bounds import extent, reads_elsewhere, text_input, uses_tools_of_the_provider
+from cottonpalm.request.money.rules.grants import Ask
+from cottonpalm.types import Usage
+
+if TYPE_CHECKING:
+    from cottonpalm.providers.answer import Answer
+    from cottonpalm.providers.call import Call
+    from cottonpalm.request.money.rules.rates import Extent
+    from cottonpalm.request.row_account import RowAccount
+    from cottonpalm.request.run_account import RunAccount
+    from cottonpalm.types import CostSource
+
+BYTES_PER_TOKEN: Final = 4  # of a text in a European language, for estimates that are only shown
+THOUGHTS: Final = 1_024  # what must be left for an answer after the thinking
+_OPENAI: Final = ("openai.com", "azure.com")  # where the older name of the field is refused by newer models
+
+
+class Reservation:
+    """The money of one try. `reserved` is what the ledger holds for it.
+
+    Args:
+        row: whose request it is.
+        call: the request.
+        whole: never tighten it: an answer to it was cut by a maximum of ours before.
+    """
+
+    def __init__(self, row: RowAccount, call: Call, *, whole: bool = False) -> None:
+        self._row, self._call, self._whole = row, call, whole
+        self._run: RunAccount = row.run
+        self.reserved = 0
+        self._bound: int | None = -1  # -1: not worked out yet
+        self._extent: Extent | str | None = None
+        self._input = 0  # the most tokens it reads, where the quick way has found that
+        self._price_failed = False  # the user's own function raised
+        self.sent: int | None = None  # the maximum that we put into the request
+        self.tariff = row.run.tariff(call)
+        self.rates = self.tariff.rates
+
+    # -- before it is sent
+
+    @property
+    def most_output(self) -> int | None:
+        """The most tokens of one answer: the request's own word, the user's, or what the model can do at all."""
+        return self._call.most_output or self._run.max_output_tokens or self.tariff.most_output
+
+    @property
+    def extent(self) -> Extent | str:
+        """The most it can use, or why that cannot be known. Worked out only where `bound` has no quick way."""
+        if self._extent is None:
+            self._extent = self._worked_out()
+        return self._extent
+
+    def _worked_out(self) -> Extent | str:
+        found = extent(self._call, self.tariff, self.most_output)
+        if isinstance(found, str):
+            return found
+        into = self._run.stretched(self._call, found.input_tokens)
+        return found if into == found.input_tokens else found._replace(input_tokens=into)
+
+    @property
+    def bound(self) -> int | None:
+        """The most it can cost, None where that cannot be known. Worked out once."""
+        return self.work_out() if self._bound == -1 else self._bound
+
+    def work_out(self) -> int | None:
+        """`bound`, for the first time; the quick way for what neither reads nor writes anything but text."""
+        tariff, call, run = self.tariff, self._call, self._run
+        if not tariff.dearest:
+            self._bound = None
+        elif tariff.free:
+            self._bound = 0
+        elif (
+            tariff.text is not None
+            and (most := call.most_output or self.most_output)
+            and (into := text_input(call)) is not None
+        ):
+            self._input = into = run.stretched(call, into) if run.stretches else into
+            request, per_input, per_output = tariff.text
+            self._bound = request + into * per_input + most * per_output
+        else:
+            self._bound = None if isinstance(self.extent, str) else tariff.bound(self.extent)
+        return self._bound
+
+    def why_unbounded(self) -> str:
+        """What to set, for whoever asked for a ceiling that cannot be kept."""
+        model = self._call.model
+        if not self.tariff.dearest:
+            return (
+                f"no price is known for {model!r}: pass prices={{{model!r}: (in, out)}}, dollars per million tokens "
+                f"(--price {model}=IN:OUT)"
+            )
+        return str(self.extent)
+
+    def ask(self) -> Ask:
+        """What to ask the ledger for."""
+        return Ask(self.bound or 0, self.least, self._run.limit)
+
+    def least(self) -> int:
+        """The most it can cost with the smallest maximum that is worth a try."""
+        least = self._least_output()
+        if least is None or isinstance(self.extent, str):
+            return self.bound or 0
+        answers = self._call.family.maximum.answers_of(self._call.body)
+        return self.tariff.bound(self.extent._replace(output_tokens=least * answers))
+
+    def _least_output(self) -> int | None:
+        """The smallest maximum worth a try, in tokens of one answer; None where it must not be touched."""
+        call, run, most = self._call, self._run, self.most_output
+        if self._whole or not run.tighten or most is None or not _may_be_tightened(call):
+            return None
+        outputs = run.outputs(call)
+        likely = outputs.likely()
+        if likely is None:
+            return None
+        maximum = call.family.maximum
+        thinking = maximum.thinking_of(call.body)
+        if thinking or outputs.reasons or call.body.get("thinking"):
+            likely = max(likely, thinking) + THOUGHTS
+        return min(most, max(likely, maximum.least))
+
+    def granted(self, amount: int) -> None:
+        """So much was reserved: make the request keep within it."""
+        self.reserved = amount
+        run, call = self._run, self._call
+        if amount < (self.bound or 0) and (most := self.most_output) is not None:
+            self.sent = self._affordable(amount, most)
+        elif run.max_output_tokens and call.most_output is None and not call.signed:
+            self.sent = run.max_output_tokens  # the user's own word, which the provider is to keep too
+
+    def _affordable(self, amount: int, most: int) -> int:
+        """The largest maximum of one answer whose bound is within the amount."""
+        assert not isinstance(self.extent, str)
+        answers = self._call.family.maximum.answers_of(self._call.body)
+        fixed = self.tariff.bound(self.extent._replace(output_tokens=0))
+        rate = self.tariff.per_output_token(media=self.extent.media)
+        tokens = min(most, (amount - fixed) // (rate * answers))
+        while tokens > 1 and self.tariff.bound(self.extent._replace(output_tokens=tokens * answers)) > amount:
+            tokens -= 1  # a price that is not linear
+        return max(1, tokens)
+
+    @property
+    def body(self) -> bytes | None:
+        """What to send in place of the body, which is the chain's own; None to send that."""
+        if self.sent is None:
+            return None
+        call = self._call
+        field = "max_tokens"
+        if call.label.partition("/")[0].endswith(_OPENAI):
+            field = "max_completion_tokens"
+        fields = call.family.maximum.fields
+        otherwise = (field,) if (field,) in fields else fields[0]
+        return orjson.dumps(call.family.maximum.put(call.body, self.sent, otherwise))
+
+    # -- after it was sent
+
+    def cut_by_us(self, answer: Answer) -> bool:
+        """Whether this answer was cut only because we sent a tighter maximum than the chain's."""
+        if self.sent is None or self.sent == self.most_output or answer.stop != "cut":
+            return False
+        several = self._call.family.maximum.answers_of(self._call.body) > 1
+        return several or answer.usage is None or answer.usage.output_tokens >= self.sent
+
+    def settle(self, answer: Answer | None, *, billed: bool) -> int | None:
+        """Book what was used; the whole bound as uncertain if it may have been billed and nobody said how much.
+
+        Returns what the row's outcome says it cost, None where that is not known.
+        """
+        usage = None if answer is None else answer.usage
+        model = None if answer is None else answer.model
+        reported, uncertain = 0, 0
+        priced = usage is not None
+        if usage is not None:
+            reported = self._learn_and_price(usage, answer) or 0
+            priced = not self._price_failed
+        if not priced and billed:
+            uncertain = self._uncertain()
+        run, reserved = self._run, self.reserved
+        self.reserved = 0
+        if run.ledger is not None:
+            if run.ledger.settle(reserved, reported, uncertain, run.spending):
+                run.spent_more(run.ledger)
+        elif reported or uncertain:
+            run.spending.book(reported, uncertain)
+        cost: int | None = None
+        if answer is not None and (usage is not None or billed):
+            cost, source = self._shown(answer, reported)
+            self._row.book(usage, cost, source, model)
+        return cost
+
+    def _learn_and_price(self, usage: Usage, answer: Answer | None) -> int | None:
+        run, call = self._run, self._call
+        if answer is not None and answer.stop is None and not call.streams:
+            run.outputs(call).note(usage.output_tokens, usage.reasoning_tokens)
+        if run.ledger is not None and usage.input_tokens > self._input:
+            self._compare(usage.input_tokens)
+        tier = None if answer is None else answer.tier
+        return self._price(usage, None if answer is None else answer.model, tier)
+
+    def _price(self, usage: Usage, served: str | None, tier: str | None) -> int | None:
+        """What it cost; None where nobody knows, or the user's function fails: the answer is paid for all the same."""
+        try:
+            if tier is not None or self.rates is None:
+                self.rates = self._run.rates(self._call, served, tier)
+            return None if self.rates is None else self.rates.cost(usage)
+        except Exception as exc:  # noqa: BLE001 - whatever the function raises, the row keeps its answer
+            self._price_failed, self.rates = True, None
+            self._run.warn(
+                "prices=",
+                f"the function given as prices= failed for {self._call.model!r} ({type(exc).__name__}: {exc}); what "
+                "such answers cost is not known, and is booked as uncertain, at their bounds",
+            )
+            return None
+
+    def _compare(self, counted: int) -> None:
+        """Take note of a provider that counts more input than there can be."""
+        into = self._input
+        if not into and not isinstance(self.extent, str):
+            into = self.extent.input_tokens
+        if counted > into:
+            self._run.stretch(self._call, counted, into)
+
+    def _uncertain(self) -> int:
+        """The most that a request may have cost of which nobody says so."""
+        if self.reserved:
+            return self.reserved
+        try:
+            bound = self.bound
+        except Exception:  # noqa: BLE001 - the user's own function of prices, again
+            bound = None
+        if bound is None:
+            self._run.spending.unbounded += 1
+        return bound or 0
+
+    def _shown(self, answer: Answer, reported: int) -> tuple[int | None, CostSource]:
+        """What the row's outcome says it cost."""
+        if self.rates is None:
+            return None, "reported"
+        if answer.usage is not None:
+            return reported, "reported"
+        read, written = len(self._call.content), len(answer.text.encode())
+        return self.rates.cost(Usage(read // BYTES_PER_TOKEN, -(-written // BYTES_PER_TOKEN))), "estimated"
+
+    def give_back(self) -> None:
+        """Nothing was sent."""
+        if self._run.ledger is not None and self.reserved:
+            self._run.ledger.settle(self.reserved, 0, 0, self._run.spending)
+            self.reserved = 0
+
+
+def _may_be_tightened(call: Call) -> bool:
+    """Not where the body is signed, or the provider keeps or does things, or what was shown cannot be unsaid."""
+    kept = call.body.get("background") or reads_elsewhere(call) or uses_tools_of_the_provider(call)
+    return not (call.signed or call.streams or kept)

@@ -1,0 +1,443 @@
+"""What the context variable `ROW` carries of a row: what it used, what it holds, and how to close it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.providers import dressed
+from cottonpalm.request.run_account import Allowance, RunAccount
+from cottonpalm.runtime.wait_queue import RowClosed
+from cottonpalm.types import CostSource, Fault, Usage, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cottonpalm.providers.call import Call
+    from cottonpalm.request.endpoints import Stay
+    from cottonpalm.request.limiter.limiter import Limiter, Permit
+    from cottonpalm.runtime.wait_queue import Place, Waiter
+
+__all__ = ["MODEL", "ROW", "Allowance", "ModelCall", "RowAccount", "RunAccount"]
+
+ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
+MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", default=None)
+
+
+class ModelCall:
+    """One call of a chat model that holds a permit, taken by the callback."""
+
+    def __init__(self, row: RowAccount, name: str, permit: Permit) -> None:
+        self.row, self.name = row, name
+        self._permit: Permit | None = permit
+
+    def release(self, verdict: Verdict, pause_s: float = 0.0) -> bool:
+        """Give the permit back; whether it was still held."""
+        permit, self._permit = self._permit, None
+        self.row.let_go(self)
+        if permit is not None:
+            permit.limiter.release(permit, verdict, pause_s)
+        return permit is not None
+
+    def hand_over(self) -> None:
+        """Something finer appeared under this call: it takes the permits of this model from now on."""
+        if self.release(Verdict.IGNORED):
+            self.row.run.hooked_below(self.name)
+
+    def drop(self) -> None:
+        """The row is over: a cancelled call fires neither end nor error."""
+        self.release(Verdict.IGNORED)
+
+
+class RowAccount:
+    """One row on its way: every request under it is counted, bounded and remembered here. Thread-safe.
+
+    Attributes:
+        attempts: requests sent.
+        usage: tokens of all answers, the failed ones' included; None where no answer told.
+        cost_pico: pico-dollars of all of them; None where no price is known.
+        model: the model that answered last.
+        truncated: an answer was cut or filtered, and that is accepted.
+        partial: the text of an answer that was cut or filtered, and refused for it.
+        spent: the last fault whose tries were used up below, in this try of the row.
+        aside: the row holds no place: all its open requests sleep or wait out a pause. Once per row.
+        on_aside: told of each change of `aside`, from any thread.
+        on_short: told when the first of its requests begins to wait for money, and when the last has it.
+        on_wire: requests sent and not yet answered.
+        known: model calls that LangChain's own cache answered.
+        closed: it is over; whoever still works for it is refused.
+        spare: another chain is left that may answer it.
+        stay: at which of several endpoints it is; None: there is only one.
+    """
+
+    __slots__ = (
+        "_asleep",
+        "_failures",
+        "_held",
+        "_idle",
+        "_lock",
+        "_open",
+        "_parked",
+        "_permit",
+        "_short",
+        "_stepped",
+        "aside",
+        "attempts",
+        "closed",
+        "cost_pico",
+        "cost_source",
+        "index",
+        "known",
+        "model",
+        "on_aside",
+        "on_short",
+        "on_wire",
+        "parent",
+        "partial",
+        "priority",
+        "run",
+        "spare",
+        "spent",
+        "stay",
+        "truncated",
+        "usage",
+    )
+
+    def __init__(
+        self, run: RunAccount, index: int, priority: float = 0, parent: RowAccount | None = None
+    ) -> None:
+        self.run = run
+        self.index = index
+        self.priority = priority
+        self.parent = parent
+        self.attempts = 0
+        self.usage: Usage | None = None
+        self.cost_pico: int | None = None
+        self.cost_source: CostSource | None = None
+        self.model: str | None = None
+        self.truncated = False
+        self.partial: str | None = None
+        self.spare = run.has_fallbacks
+        self.spent: Fault | None = None
+        self.aside = False
+        self.on_aside: Callable[[bool], None] | None = None
+        self.on_short: Callable[[bool], None] | None = None
+        self.on_wire = 0
+        self.closed = False
+        self.known = 0
+        self.stay: Stay | None = None
+        self._lock = threading.Lock()
+        self._permit: Permit | None = None
+        # Made when first needed: most rows need none of them, and there are as many as rows.
+        self._failures: dict[tuple[str, str, bytes], Any] | None = None
+        self._held: set[Any] | None = None  # open streams and model permits: things with `drop()`
+        self._parked: set[Waiter] | None = None
+        self._asleep: set[threading.Event] | None = None
+        self._open = self._idle = self._short = 0
+        self._stepped = False
+
+    # The row as a whole
+
+    def entered(self) -> bool:
+        """Take the row's own permit if one is free, or if something finer is known to take permits; never waits."""
+        if (limiter := self._coarse()) is None:
+            return True
+        if (permit := limiter.try_acquire(self.priority)) is None:
+            return False
+        self._permit = permit
+        if self.closed:
+            self.hand_over()
+        return True
+
+    async def enter(self) -> None:
+        """Take the row's own permit as a task, unless something finer is known to take permits."""
+        if self.entered() or (limiter := self._coarse()) is None:
+            return
+        with self.in_line(limiter) as on_wait:
+            permit = await limiter.aacquire(self.priority, on_wait=on_wait)
+        self._take(permit)
+
+    def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
+        """The row is done with its chain: its own permit goes back, if it still holds one."""
+        if self._permit is not None and self.hand_over(verdict, pause_s) and self.run.grain == "unknown":
+            self.run.refine("row")
+
+    def fresh(self) -> None:
+        """A new try of the whole row: forget the failures remembered for the last one."""
+        with self._lock:
+            self._failures = self.spent = None
+
+    def close(self) -> None:
+        """The row is over: refuse later requests, send parked threads away, give everything back."""
+        self.closed = True
+        if self._permit is not None:
+            self.hand_over()
+        if self._held or self._parked or self._asleep:
+            self._send_away()
+
+    def _send_away(self) -> None:
+        with self._lock:
+            held, parked, asleep = (list(some or ()) for some in (self._held, self._parked, self._asleep))
+            self._held = None
+        for waiter in parked:
+            waiter.abandon()
+        for event in asleep:
+            event.set()
+        for thing in held:
+            thing.drop()
+
+    def hand_over(self, verdict: Verdict = Verdict.IGNORED, pause_s: float = 0.0) -> bool:
+        """Give the row's own permit back; whether there was one."""
+        if self._permit is None:
+            return False
+        with self._lock:
+            permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.limiter.release(permit, verdict, pause_s)
+        return permit is not None
+
+    def _coarse(self) -> Limiter | None:
+        if self.closed:
+            self.check_open()
+        if self.parent is not None:
+            self._outer_hand_over()
+        run, stay = self.run, self.stay
+        if run.grain not in ("unknown", "row"):
+            return None
+        return run.limiter(run.rows_key if stay is None else stay.endpoint.rows_key)
+
+    def _outer_hand_over(self) -> None:
+        outer = self.parent
+        while outer is not None:
+            outer.hand_over()
+            outer = outer.parent
+
+    def _take(self, permit: Permit) -> None:
+        with self._lock:
+            self._permit = permit
+        if self.closed:
+            self.hand_over()
+
+    # One request under it
+
+    def begin(self) -> None:
+        """A request appears: refuse it if the row is over; hand the coarser permits over."""
+        if self.closed:
+            self.check_open()
+        if self._permit is not None:
+            self.hand_over()
+        if (model := MODEL.get()) is not None:
+            model.hand_over()
+        if self.parent is not None:
+            self._outer_hand_over()
+        if self.run.grain != "request":
+            self.run.refine("request")
+        with self._lock:
+            self._open += 1
+            back = self.aside and self._back()
+        if back:
+            self._tell_aside(back, False)
+
+    def end(self) -> None:
+        """The request is over."""
+        with self._lock:
+            self._open -= 1
+
+    def check_open(self) -> None:
+        """Raise RowClosed if the row is over: a task that outlives it sends nothing more."""
+        if self.closed:
+            raise dressed(RowClosed, "the row this request belongs to is over; it was not sent")
+
+    @contextmanager
+    def idling(self) -> Iterator[None]:
+        """Meanwhile one open request sleeps; the row steps aside if all do."""
+        with self._lock:
+            self._idle += 1
+            away = self._idle >= self._open and not self._stepped and self.on_aside is not None
+            if away:
+                self.aside = self._stepped = True
+        self._tell_aside(away, True)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._idle -= 1
+                back = self._back()
+            self._tell_aside(back, False)
+
+    @contextmanager
+    def in_line(self, limiter: Limiter, *, refused: bool = False) -> Iterator[Callable[[Place], None] | None]:
+        """Meanwhile one request waits at this limiter; a pause there counts as sleep.
+
+        One that was `refused` while nobody was accepted keeps no new row from starting: else some rows that are
+        always refused would be all that is ever asked.
+
+        Gives what to call with the place in line, where the row may leave it for another endpoint.
+
+        Raises:
+            Moved: it did.
+            ProviderDown: it goes to another chain.
+        """
+        stay = self.stay
+        self.run.queue(+1, refused=+refused)
+        began = clock.now()
+        paused = limiter.paused_until > began
+        try:
+            with (
+                nullcontext() if stay is None else stay.lining_up() as on_wait,
+                self.run.failover.lining_up(self, limiter, on_wait)
+                if self.spare
+                else nullcontext(on_wait) as told,
+                self.idling() if paused else nullcontext(),
+            ):
+                yield told
+        finally:
+            self.run.queue(-1, refused=-refused)
+            if (measure := self.run.measure) is not None:
+                now = clock.now()
+                paused_s = max(0.0, min(now, limiter.paused_until) - began) if paused else 0.0
+                measure.waited("permit", now - began - paused_s)
+                if paused:
+                    measure.waited("pause", paused_s)
+
+    @property
+    def divertible(self) -> bool:
+        """Where the provider is down, the row need not wait for it: another chain is left, and no other endpoint."""
+        return self.spare and (self.stay is None or self.stay.only_hope)
+
+    @contextmanager
+    def short_of_money(self) -> Iterator[None]:
+        """Meanwhile one request waits for money: no more rows need to start, and this row's time stands still."""
+        with self.run.waiting_for_money():
+            self._count_short(+1)
+            try:
+                yield
+            finally:
+                self._count_short(-1)
+
+    def _count_short(self, change: int) -> None:
+        with self._lock:
+            before, self._short = self._short, self._short + change
+            changed = not before or not self._short
+        if changed and self.on_short is not None:
+            self.on_short(before == 0)
+
+    @contextmanager
+    def parking(self, also: Callable[[Place], None] | None = None) -> Iterator[Callable[[Waiter], None]]:
+        """Gives what to call with a `Waiter`, so that closing the row wakes its thread; `also` is told of it too."""
+        waiters: list[Waiter] = []
+
+        def park(waiter: Waiter) -> None:
+            waiters.append(waiter)
+            with self._lock:
+                self._parked = self._parked or set()
+                self._parked.add(waiter)
+            if also is not None:
+                also(waiter)
+            if self.closed:
+                waiter.abandon()
+
+        try:
+            yield park
+        except RowClosed:
+            self.check_open()
+            raise
+        finally:
+            with self._lock:
+                if self._parked:
+                    self._parked.difference_update(waiters)
+
+    def rest(self, seconds: float) -> None:
+        """Block this thread for so long; closing the row ends it with RowClosed."""
+        event = threading.Event()
+        with self._lock:
+            self._asleep = self._asleep or set()
+            self._asleep.add(event)
+        try:
+            if not self.closed:
+                event.wait(seconds)
+        finally:
+            with self._lock:
+                self._asleep = (self._asleep or set()) - {event}
+        self.check_open()
+
+    def hold(self, thing: Any) -> None:
+        """Something with `drop()` is open; closing the row drops it."""
+        with self._lock:
+            self._held = self._held or set()
+            self._held.add(thing)
+        if self.closed:
+            thing.drop()
+
+    def let_go(self, thing: Any) -> None:
+        """It is no longer open."""
+        with self._lock:
+            if self._held:
+                self._held.discard(thing)
+
+    def drain(self) -> None:
+        """Read the open sync streams of this row to their ends, so that their permits come back."""
+        with self._lock:
+            streams = [thing for thing in self._held or () if hasattr(thing, "drain")]
+        for stream in streams:
+            stream.drain()
+
+    def remembered(self, call: Call) -> Any:
+        """How this very request ended for good before, in this try of the row; or None."""
+        return self._failures.get(call.identity) if self._failures else None
+
+    def remember(self, call: Call, failure: Any, fault: Fault) -> None:
+        """This request has used up its tries; asked again, it gets the same answer without being sent."""
+        with self._lock:
+            self._failures = self._failures or {}
+            self._failures[call.identity] = failure
+            self.spent = fault
+
+    @property
+    def untouched(self) -> bool:
+        """Nothing of it is on the wire and nothing was paid for: ending it now loses nothing."""
+        return not self.on_wire and self.usage is None and not self.cost_pico
+
+    def sent(self) -> None:
+        """One more request goes out."""
+        with self._lock:
+            self.attempts += 1
+            self.on_wire += 1
+        self.run.allowance.request()
+
+    def answered(self) -> None:
+        """One request less is on its way."""
+        with self._lock:
+            self.on_wire -= 1
+
+    def knew(self) -> None:
+        """LangChain's own cache gave an answer: no request, no cost."""
+        self.known += 1
+        self.book(None, 0, "reported", None)
+
+    def book(self, usage: Usage | None, cost_pico: int | None, source: CostSource, model: str | None) -> None:
+        """Add what one try used and cost. An estimate among them makes the whole an estimate."""
+        with self._lock:
+            if usage is not None:
+                self.usage = usage if self.usage is None else self.usage + usage
+            self.model = model or self.model
+            if cost_pico is not None:
+                self.cost_pico = (self.cost_pico or 0) + cost_pico
+                self.cost_source = "estimated" if "estimated" in (self.cost_source, source) else source
+
+    def _back(self) -> bool:
+        """Whether the row just stopped being aside. Lock held."""
+        back, self.aside = self.aside and self._idle < self._open, self.aside and self._idle >= self._open
+        return back
+
+    def _tell_aside(self, changed: bool, aside: bool) -> None:
+        if changed and self.on_aside is not None:
+            self.on_aside(aside)
+            self.run.on_change()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "aside" if self.aside else "open"
+        return f"<RowAccount {self.index} {state}, {self.attempts} sent, {self._open} requests, {self._idle} idle>"

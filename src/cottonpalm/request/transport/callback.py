@@ -1,0 +1,229 @@
+"""Permits for chat models that do not speak through httpx: taken when LangChain says that a model starts.
+
+It can only gate and count; what fails is tried again as a whole row. Where the hook turns out to see a model's
+requests, the permit taken here is given back before the request asks for its own, and that model is left to the hook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+
+from cottonpalm.providers import classify, dressed
+from cottonpalm.providers.answer import count, sub
+from cottonpalm.providers.raised import BudgetReached
+from cottonpalm.request.row_account import MODEL, ROW, ModelCall, RowAccount
+from cottonpalm.types import Fault, Kind, Usage, Verdict
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from langchain_core.outputs import LLMResult
+
+    from cottonpalm.request.limiter.limiter import Permit
+
+
+def handler(*, threads: bool = False) -> BaseCallbackHandler:
+    """The handler to put into a row's callbacks: for `ainvoke` on this loop, or for `invoke` on threads."""
+    return SyncModelGate() if threads else AsyncModelGate()
+
+
+class _Calls:
+    """The model calls under way, by LangChain's run id."""
+
+    def __init__(self) -> None:
+        self._calls: dict[UUID, ModelCall] = {}
+
+    def wanted(
+        self, serialized: dict[str, Any] | None, about: dict[str, Any]
+    ) -> tuple[RowAccount, str] | None:
+        """The row and the model's name if this call needs a permit here."""
+        row = ROW.get()
+        if (
+            row is None or about.get("batch_size", 1) != 1
+        ):  # several at once would wait for each other's permits
+            return None
+        row.check_open()
+        if (outer := MODEL.get()) is not None:
+            outer.hand_over()  # a model inside a model: the inner one is the call
+        name = _name(serialized, about.get("metadata") or {})
+        return None if name in row.run.models_below else (row, name)
+
+    def began(self, row: RowAccount, name: str, permit: Permit, run_id: UUID) -> None:
+        """It has its permit."""
+        call = ModelCall(row, name, permit)
+        self._calls[run_id] = call
+        row.hold(call)
+        MODEL.set(call)
+
+    def ended(self, run_id: UUID, response: LLMResult) -> None:
+        """An answer came; from LangChain's own cache, it was no request and cost nothing."""
+        call = self._calls.pop(run_id, None)
+        if _was_known(response):
+            if call is not None:
+                call.release(Verdict.IGNORED)
+            if (row := ROW.get() if call is None else call.row) is not None:
+                row.knew()
+            return
+        if call is not None and call.release(Verdict.SUCCESS):
+            call.row.run.models_gated = True
+            call.row.sent()
+            _book(call, response)
+
+    def failed(self, run_id: UUID, error: BaseException) -> None:
+        """An exception came instead."""
+        call = self._calls.pop(run_id, None)
+        if call is None:
+            return
+        fault = classify(error)
+        throttled = fault.kind is Kind.THROTTLE
+        pause_s = (fault.retry_after_s or 0.0) if throttled else 0.0
+        if call.release(Verdict.DROPPED if throttled else Verdict.IGNORED, pause_s):
+            call.row.run.models_gated = True
+            call.row.sent()
+
+
+class _ModelsOnly:
+    """What else a chain does is not told to us, and costs nothing."""
+
+    ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = True
+
+
+class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
+    """Gates the chat models of rows that run on the loop where it was made."""
+
+    run_inline = True  # in the caller's context, so that the hook sees what is set here
+    raise_error = True
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._calls = _Calls()
+
+    async def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[Any]],  # noqa: ARG002 - LangChain's signature
+        *,
+        run_id: UUID,
+        **about: Any,
+    ) -> None:
+        """Take a permit."""
+        if (
+            asyncio.get_running_loop() is not self._loop
+        ):  # driven through LangChain's sync path, on a loop of its own
+            return
+        if (wanted := self._calls.wanted(serialized, about)) is None:
+            return
+        row, name = wanted
+        row.hand_over()
+        limiter = row.run.limiter(name)
+        permit = limiter.try_acquire(row.priority)
+        if permit is None:
+            with row.in_line(limiter) as on_wait:
+                permit = await limiter.aacquire(row.priority, on_wait=on_wait)
+        self._calls.began(row, name, permit, run_id)
+
+    async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002
+        """Give it back."""
+        self._calls.ended(run_id, response)
+
+    async def on_llm_error(self, error: BaseException, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002
+        """Give it back and learn from the error."""
+        self._calls.failed(run_id, error)
+
+
+class SyncModelGate(_ModelsOnly, BaseCallbackHandler):
+    """Gates the chat models of rows that run on threads."""
+
+    run_inline = True
+    raise_error = True
+
+    def __init__(self) -> None:
+        self._calls = _Calls()
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[Any]],  # noqa: ARG002 - LangChain's signature
+        *,
+        run_id: UUID,
+        **about: Any,
+    ) -> None:
+        """Take a permit."""
+        if (wanted := self._calls.wanted(serialized, about)) is None:
+            return
+        row, name = wanted
+        row.hand_over()
+        limiter = row.run.limiter(name)
+        permit = limiter.try_acquire(row.priority)
+        if permit is None:
+            with row.in_line(limiter) as also, row.parking(also) as on_wait:
+                permit = limiter.acquire(row.priority, on_wait=on_wait)
+        self._calls.began(row, name, permit, run_id)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002
+        """Give it back."""
+        self._calls.ended(run_id, response)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002
+        """Give it back and learn from the error."""
+        self._calls.failed(run_id, error)
+
+
+def _name(serialized: dict[str, Any] | None, metadata: dict[str, Any]) -> str:
+    """Provider and model, which share a limit."""
+    kind = (serialized or {}).get("id") or ["model"]
+    return f"{metadata.get('ls_provider', kind[-1])}/{metadata.get('ls_model_name', kind[-1])}"
+
+
+def _messages(response: LLMResult) -> list[Any]:
+    return [getattr(generations[0], "message", None) for generations in response.generations if generations]
+
+
+def _was_known(response: LLMResult) -> bool:
+    """Whether LangChain's own cache gave this answer: that is how it marks one."""
+    told = [getattr(message, "usage_metadata", None) or {} for message in _messages(response)]
+    return bool(told) and all(usage.get("total_cost") == 0 for usage in told)
+
+
+def _book(call: ModelCall, response: LLMResult) -> None:
+    """Count what LangChain says the answer used. What its cache answered was not billed."""
+    for message in _messages(response):
+        told = getattr(message, "usage_metadata", None)
+        if not told or told.get("total_cost") == 0:
+            continue
+        metadata = getattr(message, "response_metadata", None) or {}
+        _charge(call, usage_of(told), metadata.get("model_name"))
+
+
+def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
+    run, model = call.row.run, call.name.partition("/")[2]
+    rates = run.prices.rates(model, None) or (run.prices.rates(served, None) if served else None)
+    cost = rates.cost(usage) if rates is not None else None
+    call.row.book(usage, cost, "reported", served or model)
+    ledger = run.ledger
+    if ledger is None:
+        run.spending.book(cost or 0)
+        return
+    ledger.settle(0, cost or 0, account=run.spending)
+    if rates is None or ledger.share() >= 1:  # seen only afterwards: nothing bounds such a call
+        message = f"calls of {call.name} cannot be held to a budget: they are only seen when they are over"
+        run.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message)))
+
+
+def usage_of(told: dict[str, Any]) -> Usage:
+    """LangChain's `usage_metadata`. Anthropic's writes are split by lifetime, with 0 in the sum."""
+    inputs = sub(told, "input_token_details")
+    written = (
+        count(inputs.get(n))
+        for n in ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+    )
+    return Usage(
+        count(told.get("input_tokens")),
+        count(told.get("output_tokens")),
+        count(inputs.get("cache_read")),
+        sum(written),
+        count(sub(told, "output_token_details").get("reasoning")),
+    )

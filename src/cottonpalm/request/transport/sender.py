@@ -1,0 +1,148 @@
+"""How one request goes out through an HTTP client, and how its answer is shown to `attempts` and to the chain."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.request.attempts import Done, Kept, Reply
+from cottonpalm.request.transport.stream_reader import AsyncTap, Reading, SyncTap, tap_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from cottonpalm.providers.call import Call
+    from cottonpalm.request.timeouts import Timeouts
+
+# Below the original `send` nothing is ours: a transport may itself use a client.
+INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
+_OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+@dataclass(slots=True, frozen=True)
+class Sender:
+    """One request on its way out.
+
+    Attributes:
+        http: the library it speaks, `httpx` or `httpx2`.
+        stream: the caller reads the body itself.
+        send: the original `send` with all its options, called once per try with a request.
+    """
+
+    http: ModuleType
+    request: Any
+    stream: bool
+    send: Callable[[Any], Any]
+
+    async def once(
+        self, timeout_s: float, timeouts: Timeouts, call: Call, body: bytes | None = None
+    ) -> Reply:
+        """Send once, as a task; an exception becomes part of the reply.
+
+        Args:
+            timeout_s: for the whole answer, or until a stream begins; `timeouts` may shorten it meanwhile.
+            timeouts: of the run.
+            call: what is sent.
+            body: to send in place of the request's own.
+        """
+        request = self._with(body)
+        token = INSIDE.set(True)
+        began, loop = clock.now(), asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                timeouts.began(call, limit)
+                try:
+                    response = await self.send(request)
+                    if self.stream and response.status_code >= 400:
+                        await response.aread()
+                finally:
+                    timeouts.ended(limit)
+        except TimeoutError as exc:
+            return Reply(error=self.timed_out(round(clock.now() - began, 3), exc))
+        except Exception as exc:
+            if loop.is_closed():  # what a library makes of that is no word of the provider's
+                raise
+            return Reply(error=exc)  # judged, and raised again when the tries are used up
+        finally:
+            INSIDE.reset(token)
+        return self._reply(response)
+
+    def once_sync(self, timeout_s: float, body: bytes | None = None) -> Reply:
+        """Send once and block this thread; the timeout bounds each socket operation."""
+        request = self._with(body)
+        kept = request.extensions
+        request.extensions = {**kept, "timeout": _lowered(kept.get("timeout"), timeout_s)}
+        token = INSIDE.set(True)
+        try:
+            response = self.send(request)
+            if self.stream and response.status_code >= 400:
+                response.read()
+        except Exception as exc:  # noqa: BLE001 - judged, and raised again when the tries are used up
+            return Reply(error=exc)
+        finally:
+            INSIDE.reset(token)
+            request.extensions = kept
+        return self._reply(response)
+
+    def _with(self, body: bytes | None) -> Any:
+        """The request, or a copy of it with another body; what the chain made is left as it is."""
+        if body is None:
+            return self.request
+        request = self.request
+        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
+        return self.http.Request(
+            request.method, request.url, headers=headers, content=body, extensions=request.extensions
+        )
+
+    def response(self, done: Done, gap_s: float) -> Any:
+        """What the chain gets as a task; a stream is read on the side, with this longest gap between two pieces."""
+        if done.ending is not None:
+            tap = tap_class(AsyncTap, self.http.AsyncByteStream)
+            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
+            done.raw.stream = tap(done.raw.stream, reading, gap_s, lambda: self.timed_out(gap_s))
+        return done.raw if done.kept is None else self._again(done.kept)
+
+    def response_sync(self, done: Done) -> Any:
+        """What the chain gets on a thread."""
+        if done.ending is not None:
+            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
+            done.raw.stream = tap_class(SyncTap, self.http.SyncByteStream)(done.raw.stream, reading)
+        return done.raw if done.kept is None else self._again(done.kept)
+
+    def _again(self, kept: Kept) -> Any:
+        """A response made again of a failure known before."""
+        headers = {name: value for name, value in kept.headers.items() if name not in _OF_THE_WIRE}
+        return self.http.Response(kept.status, headers=headers, content=kept.content, request=self.request)
+
+    def timed_out(self, seconds: float, cause: BaseException | None = None) -> Exception:
+        """The library's own exception for an answer that took too long."""
+        error: Exception = self.http.ReadTimeout(f"no answer within {seconds:g} s", request=self.request)
+        error.__cause__ = cause
+        return error
+
+    def _reply(self, response: Any) -> Reply:
+        still_open = self.stream and response.status_code < 400
+        response.request = self.request  # as the chain knows it
+        return Reply(
+            response.status_code,
+            response.headers,
+            None if still_open else response.content,
+            response,
+            as_error=lambda: self._as_error(response),
+        )
+
+    def _as_error(self, response: Any) -> Exception:
+        error: Exception = self.http.HTTPStatusError(
+            f"HTTP {response.status_code}", request=self.request, response=response
+        )
+        return error
+
+
+def _lowered(timeouts: dict[str, float | None] | None, timeout_s: float) -> dict[str, float]:
+    """No socket operation of a thread may take longer than the whole try."""
+    own = {name: (timeouts or {}).get(name) for name in ("connect", "read", "write", "pool")}
+    return {name: timeout_s if value is None else min(value, timeout_s) for name, value in own.items()}

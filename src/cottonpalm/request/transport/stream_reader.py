@@ -1,0 +1,266 @@
+"""Streamed answers: read on the side, so that the permit goes back when the provider has sent all.
+
+An async stream is pumped as fast as the provider sends, whatever its reader does: a reader that makes the next
+request while its stream is open would else wait for itself. A sync stream is read by its reader; when its row needs
+a permit and has to wait, `drain` reads the rest first. One answer is kept in memory at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import zlib
+from collections import deque
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.providers import BrokenAnswer, dressed
+from cottonpalm.providers.answer import Answer, Lines, read_bytes
+from cottonpalm.request.attempts import broken, cut
+from cottonpalm.runtime.wait_queue import RowClosed
+from cottonpalm.types import Fault, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+
+    from cottonpalm.request.settlement import Settlement
+
+_END_MARK: Final = b"data: [DONE]"
+_AFTER_END_S: Final = 2.0  # a server that said its last word and does not close is not waited for any longer
+
+
+class Reading:
+    """Reads along a stream's bytes and settles its try at the end. No I/O."""
+
+    def __init__(self, ending: Settlement, status: int, headers: MutableMapping[str, str]) -> None:
+        self.row = ending.row
+        self._ending, self._status, self._headers = ending, status, headers
+        self._stream = ending.call.family.stream()
+        self._lines = Lines()
+        self._plain: list[bytes] = []  # the whole body, should it turn out not to be a stream
+        self._packed = headers.get("content-encoding", "identity") != "identity"
+        self._unpack = _unpacker(headers.get("content-encoding", "identity"))
+        self.held_back = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take one piece as it came; returns what of it may be shown now.
+
+        The SDKs stop reading at OpenAI's end mark, so it is held back until the end has been judged.
+        """
+        plain = self._unpack(chunk)
+        self._plain.append(plain)
+        for line in self._lines.cut(plain):
+            self._stream.feed(line)
+        if self._packed:
+            return chunk
+        if self.held_back:
+            self.held_back += chunk
+            return b""
+        shown, mark, rest = chunk.partition(_END_MARK)
+        self.held_back = mark + rest
+        return shown
+
+    def end(self, error: Exception | None) -> Exception | None:
+        """The provider has sent all, or broke off with `error`. What to raise after the last piece, or None."""
+        row, call = self.row, self._ending.call
+        answer = self._answer()
+        if self.held_back:  # all was said; how the connection ends then does not matter
+            error = None
+        fault = broken(call, self._headers, answer) if error is None else row.run.fault_of(error)
+        if fault is not None and fault.kind is Kind.STOP_RUN:
+            row.run.stop(fault)
+        pause_s = (fault.retry_after_s or 0.0) if fault is not None and fault.kind is Kind.THROTTLE else 0.0
+        self._ending.over(fault, status=self._status, answer=answer, headers=self._headers, pause_s=pause_s)
+        return self._to_raise(error, fault, answer)
+
+    def _to_raise(self, error: Exception | None, fault: Fault | None, answer: Answer) -> Exception | None:
+        if error is not None or fault is None:
+            return error or cut(self.row, self._ending.call, answer)
+        told_in_the_stream = answer.error is not None  # the SDK reads and raises that itself
+        return None if told_in_the_stream else dressed(BrokenAnswer, fault.message)
+
+    def leave(self) -> None:
+        """The reader stopped reading: after the end of the answer, or early."""
+        answer = self._stream.answer()
+        if answer.complete:
+            self._ending.over(None, status=self._status, answer=answer, headers=self._headers)
+        else:
+            self._ending.abandon()
+
+    def _answer(self) -> Answer:
+        for line in self._lines.cut(b"\n"):
+            self._stream.feed(line)
+        answer = self._stream.answer()
+        if not answer.complete and answer.error is None:
+            whole = read_bytes(self._ending.call.family, b"".join(self._plain))
+            return whole if whole.complete or whole.error else answer
+        return answer
+
+
+class AsyncTap:
+    """Stands in for the stream of an async response."""
+
+    def __init__(
+        self, source: Any, reading: Reading, gap_s: float, timed_out: Callable[[], Exception]
+    ) -> None:
+        self._source, self._reading = source, reading
+        self._gap_s, self._timed_out = gap_s, timed_out
+        self._row = reading.row
+        self._chunks: deque[bytes] = deque()
+        self._news = asyncio.Event()
+        self._over = False
+        self._error: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        self._pumping = self._loop.create_task(self._pump())
+        self._pumping.add_done_callback(self._gone)
+        self._row.hold(self)
+
+    async def _pump(self) -> None:
+        error: Exception | None = None
+        try:
+            await self._read_all()
+        except TimeoutError:
+            error = self._timed_out()
+        except Exception as exc:  # noqa: BLE001 - raised to the reader, after what came before it
+            error = exc
+        except BaseException:
+            self._reading.leave()
+            raise
+        finally:
+            self._row.let_go(self)
+            await self._source.aclose()
+        self._ended(self._reading.end(error))
+
+    def _gone(self, pumping: asyncio.Task[None]) -> None:
+        """It may have been cancelled, even before its first step, and its reader not, or he swallowed it."""
+        error = None if pumping.cancelled() else pumping.exception()
+        if not self._over:
+            closed = dressed(RowClosed, "the stream was cut off: the row it belongs to is over")
+            self._ended(error if isinstance(error, Exception) else closed)
+
+    def _ended(self, error: Exception | None) -> None:
+        """Nothing more will come."""
+        self._error = error
+        if error is None and self._reading.held_back:
+            self._chunks.append(self._reading.held_back)
+        self._over = True
+        self._news.set()
+
+    async def _read_all(self) -> None:
+        pieces = aiter(self._source)
+        while True:
+            async with asyncio.timeout(
+                min(self._gap_s, _AFTER_END_S) if self._reading.held_back else self._gap_s
+            ):
+                chunk = await anext(pieces, None)
+            if chunk is None:
+                return
+            if shown := self._reading.feed(chunk):
+                self._chunks.append(shown)
+                self._news.set()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            while self._chunks:
+                yield self._chunks.popleft()
+            if self._over:
+                break
+            self._news.clear()
+            await self._news.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def aclose(self) -> None:
+        """The reader is done; what is still on its way is cut off."""
+        if not self._pumping.done():
+            self._pumping.cancel()
+            await asyncio.wait([self._pumping])
+
+    def drop(self) -> None:
+        """The row is over: settle now and cut the stream off, from any thread."""
+        self._reading.leave()
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._pumping.cancel)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
+class SyncTap:
+    """Stands in for the stream of a sync response."""
+
+    def __init__(self, source: Any, reading: Reading) -> None:
+        self._source, self._reading = source, reading
+        self._pieces: Iterator[bytes] = iter(source)
+        self._row = reading.row
+        self._chunks: deque[bytes] = deque()
+        self._lock = threading.Lock()
+        self._over = False
+        self._error: Exception | None = None
+        self._row.hold(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (chunk := self._next()) is not None:
+            yield chunk
+        if self._error is not None:
+            raise self._error
+
+    def _next(self) -> bytes | None:
+        with self._lock:
+            return self._chunks.popleft() if self._chunks else self._read()
+
+    def _read(self) -> bytes | None:
+        """One more piece from the provider; None after the last. Lock held."""
+        if self._over:
+            return None
+        error: Exception | None = None
+        try:
+            for chunk in self._pieces:
+                if shown := self._reading.feed(chunk):
+                    return shown
+        except Exception as exc:  # noqa: BLE001 - raised to the reader, after what came before it
+            error = exc
+        self._over = True
+        self._row.let_go(self)
+        self._error = self._reading.end(error)
+        return self._reading.held_back or None if self._error is None else None
+
+    def drain(self) -> None:
+        """Read all that is left, for the reader to find later."""
+        with self._lock:
+            while (chunk := self._read()) is not None:
+                self._chunks.append(chunk)
+
+    def close(self) -> None:
+        """The reader is done; what is still on its way is cut off."""
+        self.drop()
+        self._source.close()
+
+    def drop(self) -> None:
+        """The row is over: settle; the thread that reads notices by itself."""
+        self._row.let_go(self)
+        self._reading.leave()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
+@cache
+def tap_class(tap: type, base: type) -> type:
+    """`tap` as a subclass of the HTTP library's own stream class, which it insists on."""
+    return type(tap.__name__, (tap, base), {})
+
+
+def _unpacker(encoding: str) -> Callable[[bytes], bytes]:
+    """Undoes the encoding for our reading alone; of one we do not know, nothing can be read."""
+    if encoding in ("gzip", "deflate", "x-gzip"):
+        machine = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        return lambda chunk: _decompress(machine, chunk)
+    return (lambda chunk: chunk) if encoding == "identity" else (lambda _: b"")
+
+
+def _decompress(machine: Any, chunk: bytes) -> bytes:
+    try:
+        return machine.decompress(chunk)  # type: ignore[no-any-return]
+    except zlib.error:
+        return b""

@@ -1,0 +1,187 @@
+"""Turns the outcomes of a run into what LangChain's methods return and raise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.engine.output.outbox import Piece
+from cottonpalm.errors import RowFailed, RunStopped
+from cottonpalm.types import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cottonpalm.run import AsyncRun, BaseRun, Run
+
+NOTE: Final = "cottonpalm: row "  # how the note on a raised exception begins
+
+
+class Collected:
+    """The outcomes of a list of rows, in input order; rows that were never tried are "skipped"."""
+
+    def __init__(
+        self, inputs: Sequence[Any], seen: Callable[[Outcome, BaseRun], object] | None = None
+    ) -> None:
+        """Collect the outcomes of these rows; `seen` gets each one as it comes, and the run."""
+        self.inputs, self._seen = inputs, seen
+        self.outcomes = [Outcome(index, "skipped", input=row) for index, row in enumerate(inputs)]
+        self.run: BaseRun | None = None
+        self.kept = False  # the outcomes can be had from `last_run`
+        self._interrupted = False
+        self._error: BaseException | None = None
+        self._lowest: Outcome | None = None  # of the rows that failed...
+        self._failed = 0  # ...so many...
+        self._ended = 0  # ...of so many; counted, since the rows may come from an iterator
+        self._shown: set[int] = set()  # rows under way whose pieces were handed out
+
+    def stop(self) -> None:
+        """Ctrl-C: admit no more."""
+        self._interrupted = True
+        if self.run is not None:
+            self.run.stop()
+
+    def begun(self, run: BaseRun) -> None:
+        """The run is there; a Ctrl-C that came while its store was being opened stops it now."""
+        self.run = run
+        if self._interrupted:
+            run.stop()
+
+    # -- reading a run
+
+    async def fill(self, run: AsyncRun) -> None:
+        """Read the run to its end; how it ended is raised later."""
+        while await self.anext_of(run) is not None:
+            pass
+
+    async def anext_of(self, run: AsyncRun) -> Any:
+        """The next outcome (or chunk), or None at the end."""
+        try:
+            return self._take(await anext(run, None))
+        except RunStopped as stopped:
+            return self._stopped(stopped)
+
+    def next_of(self, run: Run) -> Any:
+        """The next outcome (or chunk), or None at the end."""
+        try:
+            return self._take(next(run, None))
+        except RunStopped as stopped:
+            return self._stopped(stopped)
+
+    def _take(self, got: Any) -> Any:
+        if isinstance(got, Outcome):
+            if got.index < len(self.outcomes):
+                self.outcomes[got.index] = got
+            self._ended += 1
+            if got.status == "failed":
+                self._failed += 1
+                if self._lowest is None or got.index < self._lowest.index:
+                    self._lowest = got
+            if self._seen is not None and self.run is not None:
+                self._seen(got, self.run)
+        return got
+
+    def _stopped(self, stopped: RunStopped) -> None:
+        self._error = stopped
+        if self.run is not None:
+            for outcome in self.run.unstored:
+                self._take(outcome)
+        stopped.outcomes = self.outcomes
+
+    # -- what to return and raise
+
+    def pieces(self, got: Outcome | Piece) -> Iterator[Any]:
+        """What a stream shows of it: a chunk; or the whole answer of a row that was known, and so had no chunks."""
+        if isinstance(got, Piece):
+            self._shown.add(got.row)
+            yield got.chunk
+            return
+        had_chunks = got.index in self._shown
+        self._shown.discard(got.index)
+        if got.status == "ok" and not had_chunks and got.output is not None:
+            yield got.output
+
+    def answer(self, outcome: Outcome) -> Any:
+        """The row's output, or the exception in its place."""
+        if outcome.status == "ok":
+            return outcome.output
+        if outcome.status == "skipped":
+            return self._error or RunStopped(
+                "the row was not tried", reason="interrupted", outcomes=self.outcomes
+            )
+        return exception_of(outcome)
+
+    def answers(self, *, return_exceptions: bool) -> list[Any]:
+        """All outputs in order; raises what `batch` raises."""
+        if not return_exceptions:
+            self.raise_failures()
+        return [self.answer(outcome) for outcome in self.outcomes]
+
+    def overlook_stop(self) -> bool:
+        """Forget that the run was stopped, if every row was tried all the same; says whether that is so."""
+        whole = all(outcome.status != "skipped" for outcome in self.outcomes)
+        if whole:
+            self._error = None
+        return whole
+
+    def answers_or_none(self) -> list[Any]:
+        """All outputs in order, None in the place of a row that failed; raises only how the run stopped."""
+        if self._error is not None:
+            raise self._error
+        return [outcome.output if outcome.status == "ok" else None for outcome in self.outcomes]
+
+    def rest(self, *, return_exceptions: bool) -> Iterator[tuple[int, Any]]:
+        """After the last completed row: the rows that were never tried, or the exception of those that failed."""
+        if not return_exceptions:
+            self.raise_failures()
+            return
+        for outcome in self.outcomes:
+            if outcome.status == "skipped":
+                yield outcome.index, self.answer(outcome)
+
+    def only(self) -> Any:
+        """The one row's output, or its own exception."""
+        outcome = self.outcomes[0]
+        if outcome.status == "ok":
+            return outcome.output
+        raise self.answer(outcome)
+
+    def raise_failures(self) -> None:
+        """Raise how the run stopped, else the lowest failed row's exception, with a note on all of them."""
+        if self._error is not None:
+            raise self._error
+        if self._lowest is not None:
+            exc = exception_of(self._lowest)
+            _note(exc, self._told(self._lowest.index))
+            raise exc
+
+    def _told(self, lowest: int) -> str:
+        others = f" and {self._failed - 1} other" if self._failed > 1 else ""
+        note = f"{NOTE}{lowest}{others} of {self._ended} rows failed"
+        if self.kept:
+            note += (
+                "; the answers of the others are in processor.last_run.outcomes(), and processor.retry() does the "
+                "failed ones again"
+            )
+        return note
+
+
+def _note(exc: BaseException, note: str) -> None:
+    """Add the note; in place of an earlier one, where a chain raises one and the same object again and again."""
+    notes: list[str] = getattr(exc, "__notes__", [])
+    notes[:] = [known for known in notes if not known.startswith(NOTE)]
+    exc.add_note(note)
+
+
+def row_of(got: Outcome | Piece) -> int:
+    """The index of the row that an outcome or a chunk belongs to."""
+    return got.row if isinstance(got, Piece) else got.index
+
+
+def exception_of(outcome: Outcome) -> Exception:
+    """The row's own exception; one that must not be raised here (a cancel, an exit), or is long gone, by its record."""
+    if isinstance(outcome.exception, Exception):
+        return outcome.exception
+    assert outcome.error is not None
+    failed = RowFailed(outcome.error)
+    failed.__cause__ = outcome.exception
+    return failed

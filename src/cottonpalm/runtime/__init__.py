@@ -1,0 +1,1 @@
+"""Loops, threads and queues, without a word about rows."""

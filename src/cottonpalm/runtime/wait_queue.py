@@ -1,0 +1,349 @@
+"""Waiting one's turn, for tasks of any event loop and for threads alike.
+
+A `WaitQueue` keeps one line, ordered by `ageing_key`. A subclass says what the first in line gets (`_offer`)
+and how to undo it (`_take_back`); everything that makes waiting hard is here: a cancel that crosses a grant,
+an event loop that closed meanwhile, a thread that is told to leave, and looking again when a pause is over.
+
+One lock guards all state, and nobody is woken while it is held. A place in line is WAITING, GRANTED or GONE,
+and changes only under the lock. What was granted to somebody who is gone is taken back and offered to the
+next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from enum import Enum
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from cottonpalm import clock
+from cottonpalm.errors import CottonpalmError
+from cottonpalm.runtime.priority import AGE_S, ageing_key
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, TimerHandle
+    from collections.abc import Callable, Iterable
+
+T = TypeVar("T")
+
+_THREAD_LOOKS_EVERY_S: Final = 1.0  # a thread's timed wait knows only real time; clock.now() may be another
+_SLIGHTLY: Final = 1e-9  # a step of priority that only rounding could take
+_HEAP_SLACK: Final = 32  # places of the gone that are not worth a clean-up
+
+
+class RowClosed(CottonpalmError):
+    """The row this thread works for is over: it gets no permit and no money any more."""
+
+
+class State(Enum):
+    """Where a place in line stands."""
+
+    WAITING = "waiting"
+    GRANTED = "granted"
+    GONE = "gone"
+
+
+class Place:
+    """One place in line. `ask` is what it wants, `prize` what it was granted."""
+
+    __slots__ = ("ask", "prize", "state")
+
+    def __init__(self, ask: Any) -> None:
+        self.ask = ask
+        self.state = State.WAITING
+        self.prize: Any = None
+
+    @property
+    def home(self) -> object:
+        """Whom to address about a pause: one of all places with an equal home is enough."""
+        return self
+
+    def wake(self) -> bool:
+        """Tell the holder that it was granted. False: nobody is left to hear it."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Wake the holder, from any thread; it raises RowClosed and holds nothing. Too late is harmless."""
+        raise NotImplementedError
+
+    def look_again(self, arm: Callable[[AbstractEventLoop], None]) -> None:
+        """Make sure that somebody looks again when the pause is over."""
+        raise NotImplementedError
+
+
+class TaskPlace(Place):
+    """The place of a task. Its future is only ever touched on its own loop."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, ask: Any) -> None:
+        super().__init__(ask)
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self.loop.create_future()
+
+    @property
+    def home(self) -> object:
+        """The loop: its tasks share one timer."""
+        return self.loop
+
+    def wake(self) -> bool:
+        """Settle the future, on its loop. False: that loop is closed."""
+        return _on_loop(self.loop, self._settle)
+
+    def abandon(self) -> None:
+        """Break the future off, on its loop; see `Place`."""
+        _on_loop(self.loop, self._break_off)
+
+    def look_again(self, arm: Callable[[AbstractEventLoop], None]) -> None:
+        """Set the loop's timer, on that loop."""
+        _on_loop(self.loop, arm, self.loop)  # a closed loop has no waiter that could miss it
+
+    def _settle(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def _break_off(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(RowClosed("it was taken out of the line; its request was not sent"))
+
+
+class Waiter(Place):
+    """The place of a thread that is parked. Handed to `on_wait`, so that others can send the thread away."""
+
+    __slots__ = ("abandoned", "event")
+
+    def __init__(self, ask: Any) -> None:
+        super().__init__(ask)
+        self.event = threading.Event()
+        self.abandoned = False
+
+    def abandon(self) -> None:
+        """Wake the thread, from any thread; it raises RowClosed and holds nothing. Too late is harmless."""
+        self.abandoned = True
+        self.event.set()
+
+    def wake(self) -> bool:
+        """Wake the thread."""
+        self.event.set()
+        return True
+
+    def look_again(self, arm: Callable[[AbstractEventLoop], None]) -> None:  # noqa: ARG002
+        """Wake the thread, which then waits with a time limit."""
+        self.event.set()
+
+
+class WaitQueue(ABC, Generic[T]):
+    """One line of tasks and threads that wait for a `T`. `waiting` counts them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._heap: list[tuple[float, int, Place]] = []
+        self._arrivals = itertools.count()
+        self._lost: deque[Place] = deque()
+        self._armed: WeakKeyDictionary[AbstractEventLoop, TimerHandle] = WeakKeyDictionary()
+        self.waiting = 0
+        self._timed_until = 0.0  # everybody in line has somebody who looks again by then
+
+    # What a subclass decides; all three run with the lock held.
+
+    @abstractmethod
+    def _offer(self, ask: Any) -> T | None:
+        """Book and return what the first in line gets now; None leaves it waiting, and all behind it."""
+
+    @abstractmethod
+    def _take_back(self, prize: T, ask: Any) -> None:
+        """Undo `_offer`: the one it was for is gone."""
+
+    def _look_again_s(self) -> float | None:
+        """Seconds after which time alone may move the line; None if only somebody's leaving can."""
+        return None
+
+    # What a subclass calls.
+
+    async def _wait_in_task(
+        self, priority: float, ask: Any = 0, on_wait: Callable[[Place], None] | None = None
+    ) -> T:
+        """Wait in line as a task; a cancel leaves nothing behind. `on_wait` sees the place before it waits."""
+        place = TaskPlace(ask)
+        if on_wait is not None:
+            on_wait(place)
+        try:
+            if (again_s := self._line_up(place, priority)) is not None:
+                self._arm(place.loop, again_s)
+            await place.future
+        except GeneratorExit:
+            self._lose(place)
+            raise
+        except BaseException:
+            self._leave(place)
+            raise
+        return place.prize  # type: ignore[no-any-return]
+
+    def _wait_in_thread(self, priority: float, ask: Any, on_wait: Callable[[Waiter], None] | None) -> T:
+        """Wait in line and block this thread; `on_wait` sees the place before it does."""
+        place = Waiter(ask)
+        if on_wait is not None:
+            on_wait(place)
+        try:
+            again_s = self._line_up(place, priority)
+            while place.state is State.WAITING and not place.abandoned:
+                place.event.wait(None if again_s is None else min(again_s, _THREAD_LOOKS_EVERY_S))
+                place.event.clear()
+                again_s = self._look()
+        except BaseException:  # KeyboardInterrupt
+            self._leave(place)
+            raise
+        if place.abandoned:
+            self._leave(place)
+            raise RowClosed("the row is over; its request was not sent")
+        return place.prize  # type: ignore[no-any-return]
+
+    def _serve(self) -> list[Place]:
+        """Grant in order for as long as the first in line can go. Lock held; wake the result outside it."""
+        while self._lost:
+            self._strike(self._lost.popleft())
+        served: list[Place] = []
+        while self.waiting:
+            place = self._heap[0][2]
+            if place.state is State.WAITING:
+                if (prize := self._offer(place.ask)) is None:
+                    break
+                place.prize, place.state = prize, State.GRANTED
+                self.waiting -= 1
+                served.append(place)
+            heappop(self._heap)
+        return served
+
+    def behind(self, priority: float) -> float:
+        """A priority, at most this one, with which a newcomer goes behind all who wait now, but not all who come."""
+        with self._lock:
+            keys = [key for key, _, place in self._heap if place.state is State.WAITING]
+        return min(priority, (clock.now() - max(keys)) / AGE_S - _SLIGHTLY) if keys else priority
+
+    def _goes_before_all(self, priority: float) -> bool:
+        """Whether a newcomer would be the first in line. Lock held."""
+        while self._heap and self._heap[0][2].state is not State.WAITING:
+            heappop(self._heap)
+        return not self._heap or ageing_key(clock.now(), priority) < self._heap[0][0]
+
+    def _wake(self, served: Iterable[Place]) -> None:
+        """Wake those who were granted; what nobody is left to take goes to the next. Lock free."""
+        deaf = [place for place in served if not place.wake()]
+        while deaf:
+            with self._lock:
+                for place in deaf:
+                    self._strike(place)
+                served, told = self._serve(), self._who_must_know()
+            self._alert(told)
+            deaf = [place for place in served if not place.wake()]
+
+    def _who_must_look_again(self) -> list[Place]:
+        """One place per loop, and each thread: those to tell that a pause began. Lock held."""
+        return list({p.home: p for _, _, p in self._heap if p.state is State.WAITING}.values())
+
+    def _who_must_know(self) -> list[Place]:
+        """Those to tell that time will move the line, unless they know it already. Lock held."""
+        if not self.waiting or (again_s := self._look_again_s()) is None:
+            return []
+        now = clock.now()
+        if now < self._timed_until <= now + again_s:
+            return []
+        self._timed_until = now + again_s
+        return self._who_must_look_again()
+
+    def _alert(self, places: Iterable[Place]) -> None:
+        """Tell them, so that they time the end of the pause. Lock free."""
+        for place in places:
+            place.look_again(self._arm)
+
+    # The rest is nobody's business but ours.
+
+    def _line_up(self, place: Place, priority: float) -> float | None:
+        with self._lock:
+            heappush(self._heap, (ageing_key(clock.now(), priority), next(self._arrivals), place))
+            self.waiting += 1
+            served = self._serve()
+            again_s = self._look_again_s() if place.state is State.WAITING else None
+            if again_s is None:
+                self._timed_until = 0.0
+        self._wake(served)
+        return again_s
+
+    def _look(self) -> float | None:
+        """Serve whom time alone has freed the way for; say when to look again."""
+        with self._lock:
+            served = self._serve()
+            again_s = self._look_again_s() if self.waiting else None
+        self._wake(served)
+        return again_s
+
+    def _arm(self, loop: AbstractEventLoop, again_s: float | None = None) -> None:
+        """Set this loop's one timer, on this loop. Each loop with waiters has its own: others may close."""
+        with self._lock:
+            if again_s is None:
+                again_s = self._look_again_s() if self.waiting else None
+            armed = self._armed.get(loop)
+            if again_s is None or (armed is not None and armed.when() <= loop.time() + again_s):
+                return
+            self._armed[loop] = loop.call_later(again_s, self._tick, loop)
+        if armed is not None:
+            armed.cancel()
+
+    def _tick(self, loop: AbstractEventLoop) -> None:
+        with self._lock:
+            self._armed.pop(loop, None)
+        if (again_s := self._look()) is not None:
+            self._arm(loop, again_s)
+
+    def _leave(self, place: Place) -> None:
+        with self._lock:
+            self._strike(place)
+            served, told = self._serve(), self._who_must_know()
+        self._wake(served)
+        self._alert(told)
+
+    def _lose(self, place: Place) -> None:
+        """Leave from a finalizer, which may run in the middle of anything: never wait for the lock there."""
+        self._lost.append(place)
+        if self._lock.acquire(blocking=False):
+            try:
+                served, told = self._serve(), self._who_must_know()
+            finally:
+                self._lock.release()
+            self._wake(served)
+            self._alert(told)
+
+    def _strike(self, place: Place) -> None:
+        """Take a place out of the line, or back what it was granted. Lock held."""
+        before, place.state = place.state, State.GONE
+        if before is State.GRANTED:
+            self._take_back(place.prize, place.ask)
+        elif before is State.WAITING:
+            self.waiting -= 1
+            if len(self._heap) > 2 * self.waiting + _HEAP_SLACK:
+                self._heap = [entry for entry in self._heap if entry[2].state is State.WAITING]
+                heapify(self._heap)
+
+
+def _on_loop(loop: AbstractEventLoop, call: Callable[..., None], *args: object) -> bool:
+    """Call at once on the own loop, soon on another one. False: that loop is closed."""
+    if _running_loop() is loop:
+        call(*args)
+        return True
+    try:
+        loop.call_soon_threadsafe(call, *args)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _running_loop() -> AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,129 @@
+"""Counts how rows ended, and says when too many have failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.types import Usage
+
+if TYPE_CHECKING:
+    from cottonpalm.events import Binding
+    from cottonpalm.types import Outcome
+
+SHARE_FROM: Final = 100  # a share of failures is judged from this many finished rows on
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """What the cache did in this process's part of a run.
+
+    Attributes:
+        hits: rows answered from it...
+        coalesced: ...and how many of them by an equal row that was in flight.
+        misses: rows that were asked for and not there.
+        saved: the tokens that the hits would have used, as far as they are known.
+        saved_pico: the pico-dollars that they would have cost...
+        saved_known: ...and False once a hit's price could not be told.
+    """
+
+    hits: int = 0
+    coalesced: int = 0
+    misses: int = 0
+    saved: Usage = field(default_factory=Usage)
+    saved_pico: int = 0
+    saved_known: bool = True
+
+    def hit(self, usage: Usage | None, cost_pico: int | None, *, in_flight: bool) -> None:
+        """Count one answer that cost nothing."""
+        self.hits += 1
+        self.coalesced += in_flight
+        if usage is not None:
+            self.saved += usage
+        if cost_pico is None:
+            self.saved_known = False
+        else:
+            self.saved_pico += cost_pico
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot of a run. `stored` rows were found done; the other counts are this process's work.
+
+    `requests` are in flight, `binding` is what keeps the run from being faster, `pause_s` the seconds
+    for which a provider wants to be left alone, the longest of them, `silent_s` those for which none has answered.
+
+    `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
+    `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
+    """
+
+    total: int | None
+    stored: int
+    ok: int
+    failed: int
+    skipped: int
+    in_flight: int
+    waiting: int
+    limit: float
+    requests: int
+    binding: Binding
+    pause_s: float
+    silent_s: float
+    cost_pico: int
+    cost_known: bool
+    reported_pico: int
+    uncertain_pico: int
+    budget_left_pico: int | None
+    repeated: int
+    attempts: int
+    started: float
+    finished: bool
+    chunks: int | None = None
+    chunks_total: int | None = None
+    cache: CacheCounts = field(default_factory=CacheCounts)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the rows of this process came to.
+
+    Args:
+        max_failures: a number of rows (0: none may fail), or a share of the finished ones when below 1; None for no
+            bound.
+    """
+
+    max_failures: float | None = None
+    ok: int = 0
+    failed: int = 0
+    skipped: int = 0
+    attempts: int = 0
+    cost_pico: int = 0
+    cost_known: bool = True
+    kinds: dict[str, int] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one row."""
+        if outcome.status == "ok":
+            self.ok += 1
+        elif outcome.status == "failed":
+            self.failed += 1
+            if outcome.error is not None:
+                self.kinds[outcome.error.kind] = self.kinds.get(outcome.error.kind, 0) + 1
+        else:
+            self.skipped += 1
+        self.attempts += outcome.attempts
+        if outcome.cost_pico is not None:
+            self.cost_pico += outcome.cost_pico
+        elif outcome.attempts:
+            self.cost_known = False
+
+    def too_many(self) -> str | None:
+        """Why the run should stop, or None."""
+        bound, finished = self.max_failures, self.ok + self.failed
+        if bound is None or not self.failed:
+            return None
+        if bound >= 1 or bound == 0:
+            return f"{self.failed} rows failed, max_failures={bound:g}" if self.failed > bound else None
+        if finished >= SHARE_FROM and self.failed > bound * finished:
+            return f"{self.failed} of {finished} rows failed, max_failures={bound * 100:g}%"
+        return None

@@ -1,0 +1,1 @@
+"""Records: outcomes as bytes, and back, without pickle."""

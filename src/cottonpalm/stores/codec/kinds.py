@@ -1,0 +1,269 @@
+"""The kinds of value that JSON does not have, each with its way in and out, and what counts as equal."""
+
+from __future__ import annotations
+
+import datetime as dt
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from enum import Enum
+from functools import cache
+from inspect import signature
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from langchain_core.load.serializable import Serializable
+from pydantic import BaseModel
+
+from cottonpalm.errors import CannotStore
+from cottonpalm.stores.codec.equality import same
+
+TAG: Final = "$"
+_NAMES: Final[
+    dict[str, Any]
+] = (  # data is stored under the fields' own names; before 2.11 an alias hides them
+    {"by_alias": True, "by_name": True} if "by_name" in signature(BaseModel.model_validate).parameters else {}
+)
+Types: TypeAlias = Mapping[str, type]
+Decode: TypeAlias = Callable[[Any, Types], Any]
+Encode: TypeAlias = Callable[[Any], Any]
+Stored: TypeAlias = dict[str, Any]
+
+
+def qualified(cls: type) -> str:
+    """A class's name in records: module and qualified name."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def is_unicode(text: str) -> bool:
+    """False for text with lone surrogates, which UTF-8 cannot hold."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def encode_kind(value: Any, encode: Encode) -> Any:
+    """The tagged form of a value that is not plain JSON; `encode` does its parts."""
+    if isinstance(value, Enum):  # before `str` and `int`, which may be among its bases
+        return _enum(value, encode)
+    for cls in type(value).__mro__:
+        if (encoder := _ENCODERS.get(cls)) is not None and (stored := encoder(value, encode)) is not None:
+            return stored
+    if is_dataclass(value) and not isinstance(value, type):
+        return _fields(
+            "data", value, {f.name: getattr(value, f.name) for f in fields(value) if f.init}, encode
+        )
+    raise CannotStore(
+        f"an output of type {type(value).__name__} cannot be stored: return text, JSON, a message, a document or a"
+        " Pydantic model, or run without a store"
+    )
+
+
+# Ways in. One that returns None leaves the value to the next base class.
+
+
+def _tagged(kind: str, value: Any) -> Stored:
+    return {TAG: kind, "v": value}
+
+
+def _fields(kind: str, value: Any, found: Mapping[str, Any], encode: Encode) -> Stored:
+    return {TAG: kind, "c": qualified(type(value)), "v": {name: encode(part) for name, part in found.items()}}
+
+
+def _text(value: str, encode: Encode) -> Any:  # noqa: ARG001
+    exact = str.__str__(value)  # LangChain's parsers return subclasses; what is stored is the text
+    return (
+        exact
+        if is_unicode(exact)
+        else _tagged("str", b64encode(exact.encode("utf-8", "surrogatepass")).decode())
+    )
+
+
+def _pairs(value: Mapping[Any, Any], encode: Encode) -> Stored | None:
+    if type(value) is not dict:
+        return None
+    return _tagged("dict", [[encode(name), encode(part)] for name, part in value.items()])
+
+
+def _tuple(value: tuple[Any, ...], encode: Encode) -> Stored | None:
+    if type(value) is tuple:
+        return _tagged("tuple", [encode(part) for part in value])
+    if hasattr(value, "_fields"):
+        return _fields("data", value, value._asdict(), encode)  # type: ignore[attr-defined]  # a NamedTuple
+    return None
+
+
+def _set(value: Any, encode: Encode) -> Stored | None:
+    if type(value) not in (set, frozenset):
+        return None
+    return _tagged(type(value).__name__, [encode(part) for part in sorted(value, key=repr)])
+
+
+def _exact(cls: type, kind: str, form: Callable[[Any], Any]) -> Callable[[Any, Encode], Stored | None]:
+    return lambda value, _: _tagged(kind, form(value)) if type(value) is cls else None
+
+
+def _enum(value: Enum, encode: Encode) -> Stored:
+    return {TAG: "enum", "c": qualified(type(value)), "v": encode(value.value)}
+
+
+def _lc(value: Serializable, encode: Encode) -> Stored | None:
+    """A message, a document or the like, by its class's name and the fields that differ from their defaults."""
+    cls = type(value)
+    if data_classes().get(cls.__name__) is not cls:
+        return None
+    held = value.__dict__
+    found = {name: held[name] for name, default in _defaults(cls) if held[name] != default}
+    found |= value.__pydantic_extra__ or {}
+    return {TAG: "lc", "c": cls.__name__, "v": {name: encode(part) for name, part in found.items()}}
+
+
+@cache
+def _defaults(cls: type[Serializable]) -> list[tuple[str, Any]]:
+    """A class's fields with their defaults; a required one has a default that equals nothing."""
+    required = object()
+    return [
+        (
+            name,
+            required
+            if field.is_required()
+            else field.get_default(call_default_factory=True, validated_data={}),
+        )
+        for name, field in cls.model_fields.items()
+    ]
+
+
+@cache
+def data_classes() -> Mapping[str, type[Serializable]]:
+    """LangChain's classes that only hold data, by name. No prompt, no model, nothing that runs is ever rebuilt."""
+    from langchain_core import agents, documents, messages, outputs, prompt_values  # noqa: PLC0415
+
+    modules = (messages, documents, prompt_values, outputs, agents)
+    names = [(module, name) for module in modules for name in getattr(module, "__all__", vars(module))]
+    named = [getattr(module, name) for module, name in names]  # some are imported when asked for
+    found = [part for part in named if isinstance(part, type)]
+    return {cls.__name__: cls for cls in found if issubclass(cls, Serializable) and cls.is_lc_serializable()}
+
+
+def _model(value: BaseModel, encode: Encode) -> Stored:
+    """JSON where that is enough (it also holds Enums and nested models), else Python data in our tags."""
+    cls = type(value)
+    try:
+        data = value.model_dump(mode="json", by_alias=False, warnings=False)
+        if same(value, _validated(cls, data)):
+            return {TAG: "pydantic", "c": qualified(cls), "v": encode(data), "u": _unset(value)}
+    except Exception:  # noqa: BLE001, S110 - the other form may hold what this one does not
+        pass
+    data = value.model_dump(mode="python", by_alias=False, warnings=False)
+    return {TAG: "pydantic", "c": qualified(cls), "v": encode(data), "u": _unset(value)}
+
+
+def _unset(value: BaseModel) -> list[str]:
+    return sorted(type(value).model_fields.keys() - value.model_fields_set)
+
+
+_ENCODERS: Final[dict[type, Callable[[Any, Encode], Any]]] = {
+    str: _text,
+    dict: _pairs,
+    tuple: _tuple,
+    set: _set,
+    frozenset: _set,
+    Serializable: _lc,
+    BaseModel: _model,
+    int: _exact(int, "int", str),
+    float: _exact(float, "float", repr),
+    bytes: _exact(bytes, "bytes", lambda value: b64encode(value).decode()),
+    dt.datetime: _exact(dt.datetime, "datetime", lambda value: [value.isoformat(), value.fold]),
+    dt.date: _exact(dt.date, "date", dt.date.isoformat),
+    dt.time: _exact(dt.time, "time", lambda value: [value.isoformat(), value.fold]),
+    dt.timedelta: _exact(
+        dt.timedelta, "timedelta", lambda value: [value.days, value.seconds, value.microseconds]
+    ),
+    Decimal: _exact(Decimal, "decimal", str),
+    UUID: _exact(UUID, "uuid", str),
+}
+
+
+# Ways out.
+
+
+def _plain_out(make: Callable[[Any], Any]) -> Callable[[Stored, Types, Decode], Any]:
+    return lambda stored, types, decode: make(stored["v"])  # noqa: ARG005
+
+
+def _parts_out(make: Callable[[Any], Any]) -> Callable[[Stored, Types, Decode], Any]:
+    return lambda stored, types, decode: make([decode(part, types) for part in stored["v"]])
+
+
+def _dict_out(stored: Stored, types: Types, decode: Decode) -> dict[Any, Any]:
+    return {decode(name, types): decode(part, types) for name, part in stored["v"]}
+
+
+def _enum_out(stored: Stored, types: Types, decode: Decode) -> Any:
+    value = decode(stored["v"], types)
+    cls = types.get(stored["c"])
+    return value if cls is None else cls(value)
+
+
+def _data_out(stored: Stored, types: Types, decode: Decode) -> Any:
+    data = {name: decode(part, types) for name, part in stored["v"].items()}
+    cls = types.get(stored["c"])
+    return data if cls is None else cls(**data)
+
+
+def _model_out(stored: Stored, types: Types, decode: Decode) -> Any:
+    data = decode(stored["v"], types)
+    cls = types.get(stored["c"])
+    if cls is None or not issubclass(cls, BaseModel):
+        return data
+    model = _validated(cls, data)
+    model.__pydantic_fields_set__.difference_update(stored["u"])
+    return model
+
+
+def _validated(cls: type[BaseModel], data: Any) -> BaseModel:
+    try:
+        return cls.model_validate(data, **_NAMES)
+    except ValueError:  # strict fields take dates, sets and the like only from JSON
+        return cls.model_validate_json(_json(data), **_NAMES)
+
+
+def _json(data: Any) -> bytes:
+    import orjson  # noqa: PLC0415 - only strict models come here
+
+    return orjson.dumps(data)
+
+
+def _lc_out(stored: Stored, types: Types, decode: Decode) -> Any:
+    if (cls := data_classes().get(stored["c"])) is None:
+        raise CannotStore(
+            f"the record holds a {stored['c']!r}, which is not among LangChain's classes that only hold data"
+        )
+    return cls(**{name: decode(part, types) for name, part in stored["v"].items()})
+
+
+DECODERS: Final[dict[Any, Callable[[Stored, Types, Decode], Any]]] = {
+    "str": _plain_out(lambda text: b64decode(text).decode("utf-8", "surrogatepass")),
+    "dict": _dict_out,
+    "tuple": _parts_out(tuple),
+    "set": _parts_out(set),
+    "frozenset": _parts_out(frozenset),
+    "int": _plain_out(int),
+    "float": _plain_out(float),
+    "bytes": _plain_out(b64decode),
+    "datetime": _plain_out(lambda v: dt.datetime.fromisoformat(v[0]).replace(fold=v[1])),
+    "date": _plain_out(dt.date.fromisoformat),
+    "time": _plain_out(lambda v: dt.time.fromisoformat(v[0]).replace(fold=v[1])),
+    "timedelta": _plain_out(lambda v: dt.timedelta(*v)),
+    "decimal": _plain_out(Decimal),
+    "uuid": _plain_out(UUID),
+    "enum": _enum_out,
+    "data": _data_out,
+    "pydantic": _model_out,
+    "lc": _lc_out,
+}

@@ -1,0 +1,147 @@
+"""One row's outcome as one JSON object with short keys, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from cottonpalm.errors import CannotStore
+from cottonpalm.stores.codec.values import check, decode, encode, qualified, types_of
+from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
+
+if TYPE_CHECKING:
+    from cottonpalm.stores.codec.kinds import Types
+
+__all__ = [
+    "NOT_KEPT",
+    "InputText",
+    "check",
+    "decode",
+    "encode",
+    "has_input",
+    "pack",
+    "qualified",
+    "stored_input",
+    "types_of",
+    "unpack",
+]
+
+OUTPUT, ERROR, ATTEMPTS, USAGE, COST, COST_SOURCE = "o", "e", "a", "u", "c", "s"
+LATENCY, MODEL, TRUNCATED, LANE, ID, INPUT, INPUT_TEXT, CACHED = "l", "m", "t", "n", "d", "i", "r", "k"
+_COMMON: Final = 5  # counts of a `Usage` that are always kept
+
+
+class InputText(str):
+    """The repr of an input that could not be stored: for people to read, not to run again."""
+
+    __slots__ = ()
+
+
+class NotKept:
+    """The type of NOT_KEPT: the record holds no input."""
+
+    def __repr__(self) -> str:
+        return "NOT_KEPT"
+
+
+NOT_KEPT: Final = NotKept()
+
+
+def pack(outcome: Outcome, *, keep_input: bool, types: Types) -> bytes:
+    """The record of an outcome that was tried ("ok" or "failed").
+
+    Text and plain JSON come back equal; anything else is read back here and compared. An input that cannot be stored
+    is kept as its repr and never a failure.
+
+    Raises:
+        CannotStore: the output would not come back equal; `.text` is its repr.
+    """
+    output = outcome.output
+    text = type(output) is str
+    record: dict[str, Any] = {
+        OUTPUT: output if text else check(output, types),
+        ATTEMPTS: outcome.attempts,
+        LATENCY: outcome.latency_s,
+    }
+    _note(record, outcome)
+    if keep_input:
+        _keep_input(record, outcome.input, types)
+    try:
+        return orjson.dumps(record)
+    except TypeError:  # text with lone surrogates, which JSON cannot hold
+        done = (INPUT,) if text else (INPUT, OUTPUT)  # encoded already
+        return orjson.dumps({name: part if name in done else encode(part) for name, part in record.items()})
+
+
+def _usage(usage: Usage) -> list[int]:
+    """The counts; the rarer ones at the end only where there are any."""
+    counts = list(usage.counts())
+    return counts if any(counts[_COMMON:]) else counts[:_COMMON]
+
+
+def _note(record: dict[str, Any], outcome: Outcome) -> None:
+    """What differs from the usual; the usual takes no room."""
+    if (error := outcome.error) is not None:
+        record[ERROR] = [error.kind.value, error.type, error.message, error.retryable]
+    if (usage := outcome.usage) is not None:
+        record[USAGE] = _usage(usage)
+    if outcome.cost_pico is not None:
+        record[COST], record[COST_SOURCE] = outcome.cost_pico, outcome.cost_source
+    if outcome.lane != "live":
+        record[LANE] = outcome.lane
+    if outcome.model is not None:
+        record[MODEL] = outcome.model
+    if outcome.id is not None:
+        record[ID] = outcome.id
+    if outcome.truncated or outcome.cached:
+        record[TRUNCATED], record[CACHED] = outcome.truncated, outcome.cached
+
+
+def _keep_input(record: dict[str, Any], value: Any, types: Types) -> None:
+    try:
+        record[INPUT] = check(value, types)
+    except CannotStore as exc:
+        record[INPUT_TEXT] = exc.text
+
+
+def unpack(record: bytes, index: int, types: Types) -> Outcome:
+    """The outcome that `pack` was given, its exception object apart. Objects of unknown classes are plain data."""
+    fields = orjson.loads(record)
+    get = fields.get
+    error, usage, kept = get(ERROR), get(USAGE), stored_input(fields, types)
+    return Outcome(
+        index=index,
+        status="ok" if error is None else "failed",
+        output=decode(get(OUTPUT), types),
+        id=decode(get(ID), types),
+        error=None if error is None else _error(decode(error, types)),
+        attempts=get(ATTEMPTS, 0),
+        usage=None if usage is None else Usage(*usage),
+        cost_pico=get(COST),
+        cost_source=get(COST_SOURCE),
+        latency_s=get(LATENCY, 0.0),
+        cached=get(CACHED, False),
+        lane=get(LANE, "live"),
+        model=decode(get(MODEL), types),
+        truncated=get(TRUNCATED, False),
+        input=None if kept is NOT_KEPT else kept,
+    )
+
+
+def _error(parts: list[Any]) -> ErrorRecord:
+    kind, type_, message, retryable = parts
+    return ErrorRecord(Kind(kind), type_, message, retryable)
+
+
+def has_input(record: bytes) -> bool:
+    """Whether the record holds an input that can be run again."""
+    return INPUT in orjson.loads(record)
+
+
+def stored_input(record: bytes | dict[str, Any], types: Types) -> Any:
+    """The input a record holds: its value, an `InputText`, or NOT_KEPT."""
+    fields = orjson.loads(record) if isinstance(record, bytes) else record
+    if INPUT in fields:
+        return decode(fields[INPUT], types)
+    return InputText(decode(fields[INPUT_TEXT], types)) if INPUT_TEXT in fields else NOT_KEPT

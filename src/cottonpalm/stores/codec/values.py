@@ -1,0 +1,144 @@
+"""Outputs as JSON and back, without pickle; what would not come back equal is refused when it is written.
+
+Plain JSON is stored as it is. Everything else is an object with the key "$" that names its kind, and a dict that has
+such a key of its own is spelled out, so that data never passes for a tag.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from cottonpalm.errors import CannotStore
+from cottonpalm.stores.codec import kinds
+from cottonpalm.stores.codec.equality import classes_in, same
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cottonpalm.stores.codec.kinds import Types
+
+TAG: Final = kinds.TAG
+_ATOMS: Final[dict[type, Callable[[Any], bool]]] = {
+    str: kinds.is_unicode,
+    int: lambda value: -(2**63) <= value < 2**64,
+    float: isfinite,
+    bool: lambda _: True,
+    type(None): lambda _: True,
+}
+_LEAVES: Final = frozenset(_ATOMS)
+_DEPTH: Final = 100  # nested containers; JSON readers stop soon after
+_TEXT_CHARS: Final = 10_000  # kept of an output that cannot be stored
+
+
+def encode(value: Any) -> Any:
+    """The JSON form of `value`; plain JSON is returned as it is.
+
+    Raises:
+        CannotStore: no faithful form is known.
+    """
+    return value if _plain(value, _DEPTH) else _encode(value, _DEPTH)
+
+
+def decode(stored: Any, types: Types) -> Any:
+    """The value that `encode` was given. An object whose class is not in `types` comes back as its plain data."""
+    kind = type(stored)
+    if kind in _LEAVES:
+        return stored
+    if kind is list:
+        return [part if type(part) in _LEAVES else decode(part, types) for part in stored]
+    if TAG not in stored:
+        return {name: part if type(part) in _LEAVES else decode(part, types) for name, part in stored.items()}
+    return _decoder(stored[TAG])(stored, types, decode)
+
+
+def check(value: Any, types: Types) -> Any:
+    """Encode `value` and prove that it comes back equal; returns the JSON form.
+
+    Raises:
+        CannotStore: it would not; the message says why and what helps.
+    """
+    if _plain(value, _DEPTH):
+        return value
+    try:
+        stored = _encode(value, _DEPTH)
+        back = decode(orjson.loads(orjson.dumps(stored)), types)
+    except CannotStore as exc:
+        raise CannotStore(str(exc), text=text_of(value)) from None
+    except Exception as exc:
+        raise CannotStore(f"{_named(value)} cannot be stored: {exc}", text=text_of(value)) from exc
+    if not same(value, back):
+        raise CannotStore(_mismatch(value), text=text_of(value))
+    return stored
+
+
+def text_of(value: Any) -> str:
+    """What is shown of a value that could not be stored."""
+    try:
+        return repr(value)[:_TEXT_CHARS]
+    except Exception:  # noqa: BLE001 - a broken __repr__ must not hide the answer's failure
+        return f"<{_named(value)} without a readable repr>"
+
+
+def _plain(value: Any, depth: int) -> bool:
+    """Whether JSON says all of `value`: exact types, finite numbers, valid text, no tag of ours."""
+    if (atom := _ATOMS.get(type(value))) is not None:
+        return atom(value)
+    if depth and type(value) is list:
+        return all(_plain(part, depth - 1) for part in value)
+    if depth and type(value) is dict:
+        return TAG not in value and all(
+            type(name) is str and kinds.is_unicode(name) and _plain(part, depth - 1)
+            for name, part in value.items()
+        )
+    return False
+
+
+def _encode(value: Any, depth: int) -> Any:
+    if not depth:
+        raise CannotStore(f"the output is nested more than {_DEPTH} levels deep")
+    kind = type(value)
+    if kind is list:
+        return [_encode(part, depth - 1) for part in value]
+    if kind is dict and TAG not in value and all(type(name) is str for name in value) and _plain([*value], 1):
+        return {name: _encode(part, depth - 1) for name, part in value.items()}
+    if _plain(value, 0):
+        return value
+    return kinds.encode_kind(
+        value, lambda part: part if _plain(part, depth - 1) else _encode(part, depth - 1)
+    )
+
+
+def _decoder(tag: Any) -> Callable[[dict[str, Any], Types, kinds.Decode], Any]:
+    if (found := kinds.DECODERS.get(tag)) is None:
+        raise CannotStore(
+            f"the record holds a value of kind {tag!r}, which this version of cottonpalm does not know"
+        )
+    return found
+
+
+def _named(value: Any) -> str:
+    return f"an output of type {type(value).__name__}"
+
+
+def _mismatch(value: Any) -> str:
+    missing = classes_in(value)
+    if not missing:
+        return f"{_named(value)} would not come back from the store equal"
+    names = ", ".join(sorted({cls.__name__ for cls in missing}))
+    return (
+        f"{_named(value)} would not come back from the store equal: pass output_type={names} so that it can be rebuilt"
+        " (its class must also survive a round trip through JSON)"
+    )
+
+
+def qualified(cls: type) -> str:
+    """The name under which `types` holds a class."""
+    return kinds.qualified(cls)
+
+
+def types_of(*classes: type) -> Mapping[str, type]:
+    """`types` from classes."""
+    return {kinds.qualified(cls): cls for cls in classes}

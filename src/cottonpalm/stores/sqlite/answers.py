@@ -1,0 +1,217 @@
+"""The cache's tier on disk: answers by key, in a store that several processes use at once.
+
+One thread with a connection of its own does all of it, whatever has queued up in one transaction. What it writes is
+there for other processes at once, and after a crash of this one; a power cut may lose the last answers, which are then
+asked for again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import weakref
+from collections import deque
+from contextlib import closing, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from cottonpalm import clock
+from cottonpalm.stores.sqlite import claims
+from cottonpalm.stores.sqlite.claims import Claimant, Kept, Question
+from cottonpalm.stores.sqlite.database import BUSY_S, Home, connect, explained, keep, let_go, prepare
+from cottonpalm.stores.sqlite.lease import BEAT_S
+from cottonpalm.types import Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+__all__ = ["Answers", "Kept"]
+
+T = TypeVar("T")
+Reply: TypeAlias = "tuple[Callable[[Any], None], Any]"  # whom to tell what
+log = logging.getLogger("cottonpalm")
+FIRST_LOOK_S: Final = 0.02  # a question that another process asks is looked at so soon...
+LAST_LOOK_S: Final = 0.3  # ...and then ever more seldom, down to this
+_AT_ONCE: Final = 512  # jobs in one transaction
+
+
+class Answers:
+    """Answers in one file. Everything may be called from any thread; replies come on a thread of its own.
+
+    Where the file cannot be used any more, that is said once, and every question is yours to ask: a cache that fails
+    costs money, never a row.
+    """
+
+    def __init__(self, path: Path, ttl_s: float | None = None, *, busy_s: float = BUSY_S) -> None:
+        """Open or make the file.
+
+        Raises:
+            StoreError: it is foreign, newer than this version, locked, read-only, or cannot be made.
+        """
+        self._path, self._ttl_s = path, ttl_s
+        prepare(path, busy_s=busy_s)
+        try:
+            self._worker = _Worker(path, ttl_s, busy_s)
+        except sqlite3.Error as exc:
+            raise explained(exc, path) from exc
+        self._finish = weakref.finalize(self, _close, Home(path), self._worker)
+
+    def ask(
+        self, key: bytes, read: Callable[[Kept], Any], reply: Callable[[Any], None], *, claim: bool
+    ) -> None:
+        """Call `reply` with what `read` makes of the answer, or with whose turn it is to ask.
+
+        Args:
+            key: of the question.
+            read: makes something of what was kept. Where it raises, that is dropped, as if it had not been there.
+            reply: called once.
+            claim: a question without an answer is this process's from now on, until `put` or `release`.
+        """
+        self._worker.add(Question(key, read, reply, claim=claim))
+
+    def watch(self, key: bytes, read: Callable[[Kept], Any], heard: Callable[[Any], None]) -> None:
+        """Call `heard` with the answer once another process has it, or with None when nobody asks any more."""
+        self._worker.add(Question(key, read, heard, watch=True))
+
+    def put(self, key: bytes, body: bytes, born: float) -> None:
+        """Keep an answer that came at `born` (wall clock), and give the claim back."""
+        self._worker.add(partial(claims.put, key=key, kept=Kept(body, born)))
+
+    def release(self, key: bytes) -> None:
+        """Give the claim back: there is no answer."""
+        self._worker.add(partial(claims.release, key=key))
+
+    def present(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Which of these questions have an answer, those put before this call included. Blocks.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        written = threading.Event()
+        self.ask(
+            b"", lambda _: None, lambda _: written.set(), claim=False
+        )  # its reply comes after all before it
+        written.wait()
+        try:
+            with closing(connect(self._path, busy_s=BUSY_S)) as db:
+                return claims.present(db, keys, self._ttl_s)
+        except sqlite3.Error as exc:
+            raise explained(exc, self._path) from exc
+
+    def close(self) -> None:
+        """Write what is queued, give all claims back, let go of the file."""
+        self._finish()
+
+
+def _close(home: Home, worker: _Worker) -> None:
+    if home.here:
+        worker.close()
+
+
+class _Worker:
+    """The thread and what only it touches."""
+
+    def __init__(self, path: Path, ttl_s: float | None, busy_s: float) -> None:
+        self._path, self._ttl_s = path, ttl_s
+        self._jobs: deque[Question | Callable[[Claimant], None]] = deque()
+        self._watched: list[Question] = []
+        self._look_s = FIRST_LOOK_S
+        self._wake = threading.Condition()
+        self._closing = self._off = False
+        self._db = keep(connect(path, busy_s=busy_s))
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            self._claimant = claims.enter(self._db, path, ttl_s)
+        except BaseException:
+            let_go(self._db)
+            raise
+        self._last_beat = clock.now()
+        self._thread = threading.Thread(target=self._work, name="cottonpalm-cache", daemon=True)
+        self._thread.start()
+
+    def add(self, job: Question | Callable[[Claimant], None]) -> None:
+        with self._wake:
+            self._jobs.append(job)
+            self._wake.notify()
+
+    def close(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (jobs := self._next()) is not None:
+            try:
+                replies = [] if self._off else self._done(jobs)
+            except Exception as exc:  # noqa: BLE001 - whatever it is: rows must not wait for it
+                self._give_up(exc)
+            if self._off:
+                replies = self._without_disk(jobs)
+            for reply, found in replies:
+                reply(found)
+        with suppress(sqlite3.Error):
+            self._in_transaction(self._claimant.leave)
+        self._claimant.lease.unlock()
+        let_go(self._db)
+
+    def _next(self) -> list[Any] | None:
+        """What has queued up, maybe nothing: time to look at what is watched; None at the end."""
+        with self._wake:
+            if not self._jobs and not self._closing:
+                self._wake.wait(self._look_s if self._watched else BEAT_S)
+            if not self._jobs and self._closing:
+                return None
+            return [self._jobs.popleft() for _ in range(min(len(self._jobs), _AT_ONCE))]
+
+    def _done(self, jobs: list[Any]) -> list[Reply]:
+        """Do all of it in one transaction; whom to tell what."""
+        new = [job for job in jobs if isinstance(job, Question) and job.watch]
+        self._watched += new
+        self._look_s = FIRST_LOOK_S if new else min(LAST_LOOK_S, self._look_s * 1.5)
+        beat = clock.now() - self._last_beat > BEAT_S
+        if not (jobs or self._watched or beat):
+            return []
+        if beat:
+            self._last_beat = clock.now()
+        return self._in_transaction(partial(self._all, jobs, beat))
+
+    def _all(self, jobs: list[Any], beat: bool) -> list[Reply]:
+        claimant, replies = self._claimant, []
+        if beat:
+            claimant.lease.beat(self._db)
+        for job in jobs:
+            if not isinstance(job, Question):
+                job(claimant)
+            elif not job.watch:
+                replies.append((job.reply, claims.ask(claimant, job)))
+        heard = claims.heard(claimant, self._watched)
+        self._watched = [question for question in self._watched if id(question) not in heard]
+        return replies + list(heard.values())
+
+    def _in_transaction(self, work: Callable[[], T]) -> T:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            result = work()
+            self._db.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+        return result
+
+    # -- when the file cannot be used any more
+
+    def _give_up(self, exc: Exception) -> None:
+        self._off = True
+        log.warning(
+            "the cache on disk is off from now on, rows are asked for: %s", explained(exc, self._path)
+        )
+
+    def _without_disk(self, jobs: list[Any]) -> list[Reply]:
+        questions = {id(job): job for job in [*jobs, *self._watched] if isinstance(job, Question)}
+        self._watched = []
+        return [(asked.reply, None if asked.watch else Turn.MINE) for asked in questions.values()]

@@ -1,0 +1,174 @@
+"""Answers and claims as rows of a store. A claim says which process is asking; it ends with its holder.
+
+All of it runs inside the transaction of whoever calls, so that of several processes one alone gets a claim.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from cottonpalm import clock
+from cottonpalm.stores.sqlite.lease import Lease, holder_of, is_held
+from cottonpalm.types import Turn
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+FIRST_HOLDER: Final = 1 << 61  # far above the numbers of runs: their leases stand in the same table
+
+
+class Kept(NamedTuple):
+    """An answer on disk, and when it came (wall clock)."""
+
+    body: bytes
+    born: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """One look at one key. `watch`: not answered before there is something to say."""
+
+    key: bytes
+    read: Callable[[Kept], Any]
+    reply: Callable[[Any], None]
+    claim: bool = False
+    watch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """This process, as other processes see it."""
+
+    db: sqlite3.Connection
+    path: Path
+    lease: Lease
+    ttl_s: float | None
+
+    def leave(self) -> None:
+        """Give back all claims."""
+        _forget(self.db, self.lease.run)
+
+
+def enter(db: sqlite3.Connection, path: Path, ttl_s: float | None) -> Claimant:
+    """Become a holder of claims; drops what is too old, and what the dead have left."""
+    lease = locked(path, "the cache")
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        _tidy(db, path)
+        lease.enter(db)
+        db.execute("COMMIT")
+    except BaseException:
+        lease.unlock()
+        raise
+    return Claimant(db, path, lease, ttl_s)
+
+
+def locked(path: Path, what: str) -> Lease:
+    """The lock of a number that nobody has, to be a holder by."""
+    lease = Lease(path, FIRST_HOLDER + secrets.randbits(48), what)
+    while not lease.lock():  # another process drew the same number
+        lease = Lease(path, FIRST_HOLDER + secrets.randbits(48), what)
+    return lease
+
+
+def _tidy(db: sqlite3.Connection, path: Path) -> None:
+    db.execute("DELETE FROM answer WHERE expires < ?", (clock.wall(),))
+    for (holder,) in db.execute("SELECT run FROM lease WHERE run >= ?", (FIRST_HOLDER,)).fetchall():
+        if not lives(db, path, holder):
+            _forget(db, holder)
+
+
+def ask(me: Claimant, question: Question) -> Any:
+    """What `question.read` makes of the answer, or whose turn it is to ask."""
+    if (found := _answer(me, question)) is not None:
+        return found
+    if not question.claim:
+        return Turn.MINE
+    claimed = "INSERT OR IGNORE INTO claim (key, holder) VALUES (?, ?)"
+    if me.db.execute(claimed, (question.key, me.lease.run)).rowcount:
+        return Turn.MINE
+    holder = _holder(me, question.key)
+    if holder == me.lease.run:
+        return Turn.MINE
+    if lives(me.db, me.path, holder):
+        return Turn.ELSEWHERE
+    _forget(me.db, holder)
+    me.db.execute(claimed, (question.key, me.lease.run))
+    return Turn.MINE
+
+
+def put(me: Claimant, *, key: bytes, kept: Kept) -> None:
+    """Keep an answer, and give its claim back."""
+    expires = None if me.ttl_s is None else kept.born + me.ttl_s
+    row = (key, kept.born, expires, kept.body)
+    me.db.execute("INSERT OR REPLACE INTO answer (key, born, expires, body) VALUES (?, ?, ?, ?)", row)
+    release(me, key=key)
+
+
+def release(me: Claimant, *, key: bytes) -> None:
+    """Give a claim back."""
+    me.db.execute("DELETE FROM claim WHERE key = ? AND holder = ?", (key, me.lease.run))
+
+
+def heard(me: Claimant, watched: Sequence[Question]) -> dict[int, tuple[Callable[[Any], None], Any]]:
+    """Of what other processes ask, what is over: whom to tell, and the answer or None, by the question's id."""
+    living: dict[int, bool] = {}
+    news: dict[int, tuple[Callable[[Any], None], Any]] = {}
+    for question in watched:
+        if (found := _answer(me, question)) is not None:
+            news[id(question)] = (question.reply, found)
+            continue
+        if (holder := _holder(me, question.key)) is not None:
+            if holder not in living and not living.setdefault(holder, lives(me.db, me.path, holder)):
+                _forget(me.db, holder)
+            if living[holder]:
+                continue
+        news[id(question)] = (question.reply, None)
+    return news
+
+
+def present(db: sqlite3.Connection, keys: Sequence[bytes], ttl_s: float | None) -> set[bytes]:
+    """Which of these keys have an answer that is not too old."""
+    now = clock.wall()
+    oldest = 0.0 if ttl_s is None else now - ttl_s
+    sql = (
+        f"SELECT key FROM answer WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - question marks
+        " AND (expires IS NULL OR expires > ?) AND born > ?"
+    )
+    return {key for (key,) in db.execute(sql, (*keys, now, oldest))}
+
+
+def _answer(me: Claimant, question: Question) -> Any:
+    """The answer as `question.read` reads it; None where there is none. What is too old or unreadable is dropped."""
+    row = me.db.execute("SELECT body, born, expires FROM answer WHERE key = ?", (question.key,)).fetchone()
+    if row is None:
+        return None
+    kept, expires, now = Kept(*row[:2]), row[2], clock.wall()
+    stale = (expires is not None and expires <= now) or (me.ttl_s is not None and now - kept.born >= me.ttl_s)
+    if not stale:
+        try:
+            return question.read(kept)
+        except Exception:  # noqa: BLE001, S110 - a spoilt record: as good as none
+            pass
+    me.db.execute("DELETE FROM answer WHERE key = ?", (question.key,))
+    return None
+
+
+def _holder(me: Claimant, key: bytes) -> Any:
+    row = me.db.execute("SELECT holder FROM claim WHERE key = ?", (key,)).fetchone()
+    return None if row is None else row[0]
+
+
+def lives(db: sqlite3.Connection, path: Path, number: int) -> bool:
+    """Whether the process that holds this number lives, as far as can be known from here."""
+    holder = holder_of(db, number)
+    return holder is not None and is_held(path, number, holder)
+
+
+def _forget(db: sqlite3.Connection, number: int) -> None:
+    db.execute("DELETE FROM claim WHERE holder = ?", (number,))
+    db.execute("DELETE FROM lease WHERE run = ?", (number,))

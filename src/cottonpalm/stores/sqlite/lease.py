@@ -1,0 +1,195 @@
+"""Who works on a run: one process at a time, told apart by a lock that the kernel lets go of when its holder dies.
+
+The lock is one byte (the run's number) of a file beside the database, taken with POSIX record locks: they end with the
+process however it dies, a forked child does not inherit them, and they hold across containers on one kernel. The row
+in the database says who it is, and covers other machines, where the lock may not reach: they must show a heartbeat.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from functools import cache
+from pathlib import Path
+from socket import gethostname
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import uuid4
+
+from cottonpalm import clock
+from cottonpalm.errors import RunBusy
+from cottonpalm.stores.opening import busy_message
+
+if TYPE_CHECKING:
+    import sqlite3
+
+BEAT_S: Final = 15.0  # how often a holder shows that it lives
+EXPIRES_S: Final = 60.0  # how long another machine's holder may be silent
+_COLUMNS: Final = "token, host, machine, pid, since, beat"
+
+
+@cache
+def machine() -> str:
+    """What all processes on this running kernel share, containers included, and no other machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return gethostname()
+
+
+class Holder(NamedTuple):
+    """A lease row."""
+
+    token: str
+    host: str
+    machine: str
+    pid: int
+    since: float
+    beat: float
+
+
+def holder_of(db: sqlite3.Connection, run: int) -> Holder | None:
+    """Who the database says holds this run."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM lease WHERE run = ?", (run,)).fetchone()  # noqa: S608 - our own constant
+    return None if row is None else Holder(*row)
+
+
+class _LockFile:
+    """One descriptor per lock file and process: closing any descriptor would drop all of the process's locks on it."""
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self.held: set[int] = set()
+
+    def lock(self, run: int, how: int) -> bool | None:
+        """True: taken. False: another process has it. None: this file system has no locks."""
+        if run in self.held:
+            return False
+        try:
+            fcntl.lockf(self.fd, how | fcntl.LOCK_NB, 1, run)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:
+            return None
+        return True
+
+    def unlock(self, run: int) -> None:
+        self.held.discard(run)
+        try:
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, 1, run)
+        except OSError:
+            return
+
+
+_files: dict[str, _LockFile] = {}
+_guard = threading.Lock()
+
+
+def _forget() -> None:
+    """In a forked child: the locks stayed with the parent, and closing the copies does not touch them."""
+    global _guard  # noqa: PLW0603 - another thread of the parent may have held it
+    _guard = threading.Lock()
+    for file in _files.values():
+        os.close(file.fd)
+    _files.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _lock_path(database: Path) -> str:
+    return f"{database.resolve()}-lock"
+
+
+def _settle(path: str) -> None:
+    """Close a lock file in which this process holds nothing."""
+    file = _files[path]
+    if not file.held:
+        os.close(_files.pop(path).fd)
+
+
+def is_held(database: Path, run: int, holder: Holder) -> bool:
+    """Whether the holder named by the database lives, as far as can be known from here."""
+    if holder.machine != machine():
+        return _is_fresh(holder)
+    path = _lock_path(database)
+    with _guard:
+        if path not in _files:
+            _files[path] = _LockFile(path)
+        file = _files[path]
+        try:
+            if (free := file.lock(run, fcntl.LOCK_SH)) is True:
+                file.unlock(run)
+            return _pid_lives(holder.pid) if free is None else not free
+        finally:
+            _settle(path)
+
+
+def _is_fresh(holder: Holder) -> bool:
+    return abs(clock.wall() - holder.beat) < EXPIRES_S
+
+
+def _pid_lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class Lease:
+    """The right of this process to work on one run. Take the lock, then write the row; drop the row, then unlock."""
+
+    def __init__(self, database: Path, run: int, name: str) -> None:
+        self._path, self.run, self.name = _lock_path(database), run, name
+        self._token = uuid4().hex
+        self.lost = False  # another machine took over while this one was silent
+
+    def lock(self) -> bool:
+        """Take the lock; False: a living process has it."""
+        with _guard:
+            if self._path not in _files:
+                _files[self._path] = _LockFile(self._path)
+            file = _files[self._path]
+            taken = file.lock(self.run, fcntl.LOCK_EX)
+            if taken is not False:
+                file.held.add(self.run)
+            _settle(self._path)
+            return taken is not False
+
+    def unlock(self) -> None:
+        """Let go of the lock."""
+        with _guard:
+            if (file := _files.get(self._path)) is not None and self.run in file.held:
+                file.unlock(self.run)
+                _settle(self._path)
+
+    def enter(self, db: sqlite3.Connection) -> None:
+        """Write the row, inside the caller's transaction.
+
+        Raises:
+            RunBusy: a holder on another machine is alive, or may be.
+        """
+        holder = holder_of(db, self.run)
+        if holder is not None and holder.machine != machine() and _is_fresh(holder):
+            raise self.busy(holder)
+        now = clock.wall()
+        row = (self.run, self._token, gethostname(), machine(), os.getpid(), now, now)
+        db.execute(f"INSERT OR REPLACE INTO lease (run, {_COLUMNS}) VALUES (?,?,?,?,?,?,?)", row)  # noqa: S608
+
+    def beat(self, db: sqlite3.Connection) -> None:
+        """Show that this process lives; notes when the lease was taken over."""
+        sql = "UPDATE lease SET beat = ? WHERE run = ? AND token = ?"
+        self.lost = db.execute(sql, (clock.wall(), self.run, self._token)).rowcount == 0
+
+    def leave(self, db: sqlite3.Connection) -> None:
+        """Drop the row."""
+        db.execute("DELETE FROM lease WHERE run = ? AND token = ?", (self.run, self._token))
+
+    def busy(self, holder: Holder | None) -> RunBusy:
+        """The error for whoever comes second."""
+        if holder is None:
+            return RunBusy(f"run {self.name!r} is being opened by another process: try again in a moment")
+        return RunBusy(busy_message(self.name, holder.host, holder.pid, holder.since))

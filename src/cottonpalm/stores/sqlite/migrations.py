@@ -1,0 +1,110 @@
+"""The schema: an append-only list of steps, counted by PRAGMA user_version. Never edit one that was shipped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.errors import StoreError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+APPLICATION_ID: Final = 0x434F5450  # "COTP": what tells our files from other SQLite databases
+
+
+def m001_runs_items_leases(db: sqlite3.Connection) -> None:
+    """The row number is the rowid (id = run << 40 | slot); records stand apart, so that a scan of keys stays small."""
+    db.execute(
+        "CREATE TABLE run (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL,"
+        " fingerprint TEXT, meta TEXT NOT NULL DEFAULT '{}')"
+    )
+    db.execute(
+        "CREATE TABLE item (id INTEGER PRIMARY KEY, key BLOB NOT NULL, content BLOB, status INTEGER NOT NULL,"
+        " cost_pico INTEGER NOT NULL)"  # content NULL: equal to the key
+    )
+    db.execute("CREATE TABLE record (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+    db.execute(
+        "CREATE TABLE lease (run INTEGER PRIMARY KEY, token TEXT NOT NULL, host TEXT NOT NULL, machine TEXT NOT NULL,"
+        " pid INTEGER NOT NULL, since REAL NOT NULL, beat REAL NOT NULL)"
+    )
+
+
+def m002_spending(db: sqlite3.Connection) -> None:
+    """What each run has spent and leased (see `protocols.Spent`), and when, for budgets per hour."""
+    db.execute(
+        "CREATE TABLE spending (run INTEGER PRIMARY KEY, account TEXT NOT NULL, reported INTEGER NOT NULL,"
+        " uncertain INTEGER NOT NULL, leased INTEGER NOT NULL)"
+    )
+    db.execute(
+        "CREATE TABLE spent (run INTEGER NOT NULL, at REAL NOT NULL, pico INTEGER NOT NULL,"
+        " PRIMARY KEY (run, at)) WITHOUT ROWID"
+    )
+
+
+def m003_answers_and_claims(db: sqlite3.Connection) -> None:
+    """The cache: good answers by key, and which process (a lease) is asking for which one now."""
+    db.execute(
+        "CREATE TABLE answer (key BLOB PRIMARY KEY, born REAL NOT NULL, expires REAL, body BLOB NOT NULL)"
+    )
+    db.execute("CREATE TABLE claim (key BLOB PRIMARY KEY, holder INTEGER NOT NULL)")
+
+
+def m004_shares(db: sqlite3.Connection) -> None:
+    """How processes divide limits, with the bytes that their keys are made with; and what each run has learnt."""
+    db.execute("CREATE TABLE share_secret (id INTEGER PRIMARY KEY CHECK (id = 1), secret BLOB NOT NULL)")
+    db.execute(
+        "CREATE TABLE share (key BLOB NOT NULL, unit TEXT NOT NULL, holder BLOB NOT NULL, amount REAL NOT NULL,"
+        " least REAL NOT NULL, want REAL NOT NULL, total REAL NOT NULL, firm INTEGER NOT NULL, expires REAL NOT NULL,"
+        " PRIMARY KEY (key, unit, holder)) WITHOUT ROWID"
+    )
+    db.execute(
+        "CREATE TABLE learnt (run INTEGER NOT NULL, key BLOB NOT NULL, in_flight REAL NOT NULL, firm INTEGER NOT NULL,"
+        " PRIMARY KEY (run, key)) WITHOUT ROWID"
+    )
+
+
+STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
+    m001_runs_items_leases,
+    m002_spending,
+    m003_answers_and_claims,
+    m004_shares,
+)
+
+
+def check_ours(db: sqlite3.Connection, path: str) -> None:
+    """Refuse a database of somebody else, or of a newer cottonpalm, before anything is changed in it.
+
+    Raises:
+        StoreError: says which of the two.
+    """
+    # In this order: another process that makes the file just now commits both at once.
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (application_id,) = db.execute("PRAGMA application_id").fetchone()
+    if application_id != APPLICATION_ID and (application_id or tables):
+        raise StoreError(
+            f"{path} is a database of another program: give cottonpalm a file of its own (--store)"
+        )
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(STEPS):
+        raise StoreError(
+            f"{path} was made by a newer cottonpalm (schema {version}, this one knows {len(STEPS)}): update cottonpalm"
+        )
+
+
+def migrate(db: sqlite3.Connection, path: str) -> None:
+    """Run the steps that have not run, each in one transaction with its version bump."""
+    while True:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            check_ours(db, path)
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version == len(STEPS):
+                break
+            STEPS[version](db)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {version + 1}")
+            db.execute("COMMIT")
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")

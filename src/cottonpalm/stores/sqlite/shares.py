@@ -1,0 +1,249 @@
+"""One process's shares of limits in one store: a thread that renews them, about once a second.
+
+A share is a lease: it ends when it is given back, when its holder is known to be dead (its lock on the file beside the
+store is free), or when it was not renewed for `TTL_S`. Stamps are of the wall clock, which all processes of a machine
+share; where it is set back, they begin to count anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sqlite3
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from cottonpalm import clock
+from cottonpalm.stores.rules.division import POOL, TTL_S
+from cottonpalm.stores.sqlite import share_rows
+from cottonpalm.stores.sqlite.claims import lives, locked
+from cottonpalm.stores.sqlite.database import Home, connect, explained, keep, let_go
+from cottonpalm.stores.sqlite.lease import BEAT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from cottonpalm.stores.rules.division import Row
+
+T = TypeVar("T")
+
+log = logging.getLogger("cottonpalm")
+RENEW_S: Final = 1.0
+SOON_S: Final = 0.2  # where somebody waits for another's share
+LEARNT_S: Final = 5.0  # how often what was learnt is stored
+BUSY_S: Final = 0.5  # how long the writer may be waited for; a renewal that fails is tried again
+
+
+class Renewed(Protocol):
+    """See `request.leased.Renewed`."""
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """To be written."""
+
+    @property
+    def then(self) -> Callable[[], None]:
+        """To be called when they are written."""
+
+    @property
+    def soon(self) -> bool:
+        """To be renewed again soon."""
+
+
+class Gate(Protocol):
+    """See `request.leased.Gate`."""
+
+    unit: str
+    kept_s: float
+
+    def renew(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
+        """Settle this holder's share."""
+
+    def leave(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
+        """Give it back."""
+
+    def lost(self) -> None:
+        """The rows cannot be reached."""
+
+    def free(self) -> None:
+        """Nobody shares any more."""
+
+
+class Member(Protocol):
+    """See `request.leased.Leased`: all limits of one key that one holder shares."""
+
+    whose: bytes
+    runs: Sequence[int]
+
+    @property
+    def gates(self) -> Sequence[Gate]:
+        """Its limits."""
+
+    def learnt(self) -> tuple[float, bool] | None:
+        """What its runs are to remember."""
+
+    def resume(self, limit: float, firm: bool) -> None:
+        """Begin with what one of its runs remembers."""
+
+
+class Shares:
+    """The shares of this process. All methods may be called from any thread; none raises because of the file."""
+
+    def __init__(self, path: Path) -> None:
+        """Take part.
+
+        Raises:
+            StoreError: the file cannot be used.
+        """
+        self._path, self._home = path, Home(path)
+        self._lock = threading.Lock()
+        self._names: dict[Member, bytes] = {}
+        self._numbers = itertools.count()
+        self._wake = threading.Event()
+        self._closing = self._soon = self._lost = False
+        self._renewed_s = self._learnt_s = self._beat_s = clock.now()
+        self._secret = b""
+        try:
+            self._db = keep(connect(path, busy_s=BUSY_S))
+        except sqlite3.Error as exc:
+            raise explained(exc, path) from exc
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._lease = locked(path, "shared limits")
+        self._thread = threading.Thread(target=self._work, name="cottonpalm-shares", daemon=True)
+
+    def start(self) -> None:
+        """Renew from now on, on a thread."""
+        self._thread.start()
+
+    def join(self, member: Member) -> None:
+        """Share this member's limits from now on. When this returns, its shares are settled."""
+        if not self._home.here:
+            return
+        with self._lock:
+            self._names[member] = self._lease.run.to_bytes(8) + next(self._numbers).to_bytes(4)
+            self._try(lambda: self._resume(member))
+            if not self._try(lambda: self._renew([member])):
+                for gate in member.gates:
+                    gate.lost()  # until the next renewal: nobody knows what others hold
+
+    def leave(self, member: Member) -> None:
+        """Give its shares back, and store what it has learnt."""
+        with self._lock:
+            name = self._names.pop(member)
+            if not self._try(lambda: self._leave(member, name)):
+                for gate in member.gates:
+                    gate.free()  # its rows expire by themselves
+
+    def renew(self) -> None:
+        """Renew all shares now, and store what is learnt if it is time."""
+        with self._lock:
+            if self._names and not self._closing:
+                self._try(lambda: self._renew(tuple(self._names)))
+
+    def close(self) -> None:
+        """End the thread, let go of the file. All members have left."""
+        if not self._home.here:
+            return
+        self._closing = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        with suppress(sqlite3.Error):
+            self._db.execute("DELETE FROM lease WHERE run = ?", (self._lease.run,))
+        self._lease.unlock()
+        let_go(self._db)
+
+    def _work(self) -> None:
+        while not self._closing:
+            self._wake.wait(SOON_S if self._soon else RENEW_S)
+            self.renew()
+
+    # In a transaction; the lock is held.
+
+    def _renew(self, members: Iterable[Member]) -> list[Callable[[], None]]:
+        now = clock.wall()
+        self._tidy(now)
+        done: list[Renewed] = []
+        for member in members:
+            key = share_rows.key_of(member.whose, self._secret)
+            for gate in member.gates:
+                rows = share_rows.rows(self._db, key, gate.unit, now - gate.kept_s)
+                renewed = gate.renew(rows, self._names[member], now)
+                share_rows.put(self._db, key, gate.unit, renewed.rows, now)
+                done.append(renewed)
+        self._soon = any(renewed.soon for renewed in done)
+        return [renewed.then for renewed in done]
+
+    def _tidy(self, now: float) -> None:
+        share_rows.tidy(self._db, now)
+        for holder in share_rows.living(self._db, now) - {POOL, *self._names.values()}:
+            if not lives(self._db, self._path, int.from_bytes(holder[:8])):
+                share_rows.bury(self._db, holder, now)
+        if clock.now() - self._beat_s > BEAT_S:
+            self._beat_s = clock.now()
+            self._lease.beat(self._db)
+        if clock.now() - self._learnt_s > LEARNT_S:
+            self._learnt_s = clock.now()
+            for member in self._names:
+                self._store(member)
+
+    def _resume(self, member: Member) -> list[Callable[[], None]]:
+        key = share_rows.key_of(member.whose, self._secret)
+        for run in member.runs:
+            if (known := share_rows.learnt(self._db, run, key)) is not None:
+                member.resume(*known)
+                break
+        return []
+
+    def _leave(self, member: Member, name: bytes) -> list[Callable[[], None]]:
+        now, key = clock.wall(), share_rows.key_of(member.whose, self._secret)
+        self._store(member)
+        done = []
+        for gate in member.gates:
+            rows = share_rows.rows(self._db, key, gate.unit, now - gate.kept_s)
+            renewed = gate.leave(rows, name, now)
+            share_rows.put(self._db, key, gate.unit, renewed.rows, now)
+            done.append(renewed.then)
+        return done
+
+    def _store(self, member: Member) -> None:
+        if (learnt := member.learnt()) is not None:
+            key = share_rows.key_of(member.whose, self._secret)
+            for run in member.runs:
+                share_rows.learn(self._db, run, key, *learnt)
+
+    # Round a transaction; the lock is held.
+
+    def _try(self, work: Callable[[], list[Callable[[], None]]]) -> bool:
+        """Do it in one transaction, then what is to be done when it is written; False: the file cannot be used now."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            if not self._secret:
+                secret = share_rows.secret_of(self._db)
+                self._lease.enter(self._db)
+                self._secret = secret
+            done = work()
+            self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            self._failed(exc)
+            return False
+        finally:
+            if self._db.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+        for then in done:
+            then()
+        self._renewed_s, self._lost = clock.now(), False
+        return True
+
+    def _failed(self, exc: sqlite3.Error) -> None:
+        """What was granted holds until it expires; then others may have it."""
+        if self._lost or clock.now() - self._renewed_s <= TTL_S:
+            return
+        self._lost = True
+        log.warning("limits are not shared with other processes for now: %s", explained(exc, self._path))
+        for member in self._names:
+            for gate in member.gates:
+                gate.lost()

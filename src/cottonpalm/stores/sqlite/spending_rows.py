@@ -1,0 +1,51 @@
+"""A run's spending in SQLite: one row a run, and one for each step of time within the last hour."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from cottonpalm.protocols import Spent
+from cottonpalm.stores.sqlite.reader import SLOT_BITS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+KEPT_S: Final = 2 * 3600.0  # steps older than this are of no use to anybody
+_PUT: Final = (
+    "INSERT INTO spending (run, account, reported, uncertain, leased) VALUES (?,?,?,?,?) ON CONFLICT (run) DO UPDATE"
+    " SET account = excluded.account, reported = excluded.reported, uncertain = excluded.uncertain,"
+    " leased = excluded.leased"
+)
+_STEP: Final = (
+    "INSERT INTO spent (run, at, pico) VALUES (?,?,?)"
+    " ON CONFLICT (run, at) DO UPDATE SET pico = pico + excluded.pico"
+)
+_COST: Final = "SELECT coalesce(sum(cost_pico), 0) FROM item WHERE id >= ? AND id < ?"
+
+
+def put(db: sqlite3.Connection, run: int, spent: Spent) -> None:
+    """Write a run's spending; its steps are added to those that are there."""
+    db.execute(_PUT, (run, spent.account, spent.reported, spent.uncertain, spent.leased))
+    if spent.steps:
+        db.executemany(_STEP, [(run, at, pico) for at, pico in spent.steps])
+        newest = max(at for at, _ in spent.steps)
+        db.execute("DELETE FROM spent WHERE run = ? AND at < ?", (run, newest - KEPT_S))
+
+
+def read(rows: Callable[..., list[Any]], run: int) -> Spent:
+    """A run's spending, by a function that answers a statement."""
+    found = rows("SELECT account, reported, uncertain, leased FROM spending WHERE run = ?", (run,))
+    if not found:
+        [(cost,)] = rows(_COST, (run << SLOT_BITS, (run + 1) << SLOT_BITS))
+        return Spent(uuid4().hex, cost, leased=cost)
+    steps = rows("SELECT at, pico FROM spent WHERE run = ? ORDER BY at", (run,))
+    account, reported, uncertain, leased = found[0]
+    return Spent(account, reported, uncertain, leased, tuple(steps))
+
+
+def forget(db: sqlite3.Connection, run: int) -> None:
+    """The run begins anew, or is no more."""
+    db.execute("DELETE FROM spending WHERE run = ?", (run,))
+    db.execute("DELETE FROM spent WHERE run = ?", (run,))

@@ -1,0 +1,319 @@
+"""The durable store: one SQLite file, one writer thread, any number of readers."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from cottonpalm import clock
+from cottonpalm.errors import StoreError
+from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
+from cottonpalm.stores.opening import Decision, decide
+from cottonpalm.stores.sqlite import share_rows, spending_rows
+from cottonpalm.stores.sqlite.database import BUSY_S, OPENING_BUSY_S, Home, explained, prepare
+from cottonpalm.stores.sqlite.lease import Holder, Lease, holder_of, is_held
+from cottonpalm.stores.sqlite.reader import SLOT_BITS, Reader
+from cottonpalm.stores.sqlite.writer import Group, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+_LEASE_TRIES = 10  # a probe of `status` holds the lock for an instant
+
+
+class Parts(NamedTuple):
+    """What a store and its runs share."""
+
+    home: Home
+    writer: Writer
+    reader: Reader
+
+
+class SqliteStore:
+    """Runs in one file that only its owner may read. See `protocols.Store` for what each method promises."""
+
+    def __init__(self, path: Path, *, busy_s: float = BUSY_S) -> None:
+        """Open or make the file.
+
+        Args:
+            path: where; its folder must exist.
+            busy_s: seconds to wait for another process that writes to the same file.
+
+        Raises:
+            StoreError: it is foreign, newer than this version, locked, read-only, or cannot be made.
+        """
+        self.path = path
+        self._home = Home(path)
+        prepare(path, busy_s=min(busy_s, OPENING_BUSY_S))
+        try:
+            self._reader, self._writer = Reader(path, busy_s), Writer(path, busy_s)
+        except sqlite3.Error as exc:
+            raise explained(exc, path) from exc
+        self._parts = Parts(self._home, self._writer, self._reader)
+        self._open: weakref.WeakSet[SqliteRunStore] = weakref.WeakSet()
+        self._finish = weakref.finalize(self, _shut, self._home, self._writer, self._reader)
+
+    def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
+        """See `protocols.Store`."""
+        self._home.check()
+        run, created = self._writer.call(lambda db: _ensure_run(db, name))
+        lease = self._lease(run, name)
+        try:
+            self._writer.call(lambda db: _enter(db, lease, fingerprint, fresh=fresh))
+        except BaseException:
+            lease.unlock()
+            raise
+        self._writer.hold(lease)
+        opened = SqliteRunStore(self, self._parts, run, name, lease, created=created)
+        self._open.add(opened)
+        return opened
+
+    def _lease(self, run: int, name: str) -> Lease:
+        lease = Lease(self.path, run, name)
+        holder: Holder | None = None
+        for _ in range(_LEASE_TRIES):
+            if lease.lock():
+                return lease
+            holder = self._writer.call(lambda db: holder_of(db, run))
+            if holder is not None:
+                break
+            threading.Event().wait(0.05)
+        raise lease.busy(holder)
+
+    def runs(self) -> list[RunInfo]:
+        """See `protocols.Store`."""
+        self._home.check()
+        counted: dict[int, dict[int, tuple[int, int]]] = {}
+        sql = f"SELECT id >> {SLOT_BITS}, status, count(*), sum(cost_pico) FROM item GROUP BY 1, 2"  # noqa: S608
+        for run, status, count, cost in self._reader.rows(sql):
+            counted.setdefault(run, {})[status] = (count, cost)
+        holders = {
+            row[0]: Holder(*row[1:])
+            for row in self._reader.rows("SELECT run, token, host, machine, pid, since, beat FROM lease")
+        }
+        runs = self._reader.rows("SELECT id, name, created, meta FROM run ORDER BY created, id")
+        spent = {
+            row[0]: Spent("", *row[1:])
+            for row in self._reader.rows("SELECT run, reported, uncertain, leased FROM spending")
+        }
+        nothing = Spent("")
+        return [
+            self._info(row, counted.get(row[0], {}), holders.get(row[0]), spent.get(row[0], nothing))
+            for row in runs
+        ]
+
+    def _info(
+        self, row: tuple[Any, ...], counted: dict[int, tuple[int, int]], holder: Holder | None, spent: Spent
+    ) -> RunInfo:
+        run, name, created, meta = row
+        ok, retryable, final = (counted.get(status, (0, 0))[0] for status in (1, 2, 3))
+        cost = sum(cost for _, cost in counted.values())
+        live = holder is not None and is_held(self.path, run, holder)
+        shown = f"{holder.host} {holder.pid} {holder.since:.0f}" if holder is not None and live else None
+        uncertain = spent.uncertain if live else max(spent.uncertain, spent.leased - spent.reported)
+        return RunInfo(
+            name, created, ok, retryable + final, retryable, cost, orjson.loads(meta), shown, uncertain
+        )
+
+    def look(self, name: str) -> StoredRows | None:
+        """See `protocols.Store`."""
+        self._home.check()
+        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
+        return SqliteRows(self._reader, found[0][0]) if found else None
+
+    def remove(self, name: str) -> None:
+        """See `protocols.Store`."""
+        self._home.check()
+        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
+        if not found:
+            return
+        [(run,)] = found
+        lease = self._lease(run, name)
+        try:
+            self._writer.call(lambda db: _remove(db, run, lease))
+        finally:
+            lease.unlock()
+        self._reader.forget(run)
+
+    def close(self) -> None:
+        """Close the runs still open, write what is queued, let go of files and threads."""
+        if self._home.here:
+            for run in tuple(self._open):
+                run.close()
+            self._finish()
+
+
+def _shut(home: Home, writer: Writer, reader: Reader) -> None:
+    if home.here:
+        writer.close()
+        reader.close()
+
+
+def _ensure_run(db: sqlite3.Connection, name: str) -> tuple[int, bool]:
+    made = (
+        db.execute("INSERT OR IGNORE INTO run (name, created) VALUES (?, ?)", (name, clock.wall())).rowcount
+        == 1
+    )
+    (run,) = db.execute("SELECT id FROM run WHERE name = ?", (name,)).fetchone()
+    return run, made
+
+
+def _enter(db: sqlite3.Connection, lease: Lease, fingerprint: dict[str, Any] | None, *, fresh: bool) -> None:
+    """Write the lease and settle the fingerprint, all or nothing."""
+    run, name = lease.run, lease.name
+    row = db.execute("SELECT fingerprint FROM run WHERE id = ? AND name = ?", (run, name)).fetchone()
+    if row is None:
+        raise StoreError(f"run {name!r} was removed by another process just now: try again")
+    lease.enter(db)
+    stored = None if row[0] is None else orjson.loads(row[0])
+    decision = decide(name, stored, fingerprint, fresh=fresh)
+    if fresh:
+        _delete_rows(db, run)
+        db.execute("UPDATE run SET created = ?, meta = '{}' WHERE id = ?", (clock.wall(), run))
+    if decision is Decision.RENEW:
+        text = None if fingerprint is None else orjson.dumps(fingerprint).decode()
+        db.execute("UPDATE run SET fingerprint = ? WHERE id = ?", (text, run))
+
+
+def _delete_rows(db: sqlite3.Connection, run: int) -> None:
+    bounds = (run << SLOT_BITS, (run + 1) << SLOT_BITS)
+    db.execute("DELETE FROM item WHERE id >= ? AND id < ?", bounds)
+    db.execute("DELETE FROM record WHERE id >= ? AND id < ?", bounds)
+    spending_rows.forget(db, run)
+    share_rows.forget(db, run)
+
+
+def _remove(db: sqlite3.Connection, run: int, lease: Lease) -> None:
+    lease.enter(db)
+    _delete_rows(db, run)
+    db.execute("DELETE FROM lease WHERE run = ?", (run,))
+    db.execute("DELETE FROM run WHERE id = ?", (run,))
+
+
+class SqliteRows:
+    """The rows of a run as they are now. See `protocols.StoredRows`."""
+
+    def __init__(self, reader: Reader, run: int) -> None:
+        self._reader, self._run = reader, run
+
+    def scan(self, after: int, limit: int) -> list[Slot]:
+        """See `protocols.StoredRows`."""
+        return self._reader.scan(self._run, after, limit)
+
+    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
+        """See `protocols.StoredRows`."""
+        return self._reader.read(self._run, slots)
+
+
+class SqliteRunStore:
+    """One run of a `SqliteStore`, held under its lease. See `protocols.RunStore`."""
+
+    def __init__(
+        self, store: SqliteStore, parts: Parts, run: int, name: str, lease: Lease, *, created: bool
+    ) -> None:
+        self.name, self.created = name, created
+        self._store = store  # kept alive by its runs
+        self._home, self._writer, self._reader = parts
+        self._run, self._lease = run, lease
+        self._finish = weakref.finalize(self, _abandon, self._home, self._writer, lease)
+
+    def _check(self) -> None:
+        self._home.check()
+        if not self._finish.alive:
+            raise StoreError(f"run {self.name!r} is closed")
+
+    def write(
+        self,
+        rows: Sequence[StoredRow],
+        done: Callable[[BaseException | None], None],
+        spent: Spent | None = None,
+    ) -> None:
+        """See `protocols.RunStore`."""
+        self._check()
+        self._writer.write(Group(self._run << SLOT_BITS, rows, self._lease, done, spent))
+
+    def spent(self) -> Spent:
+        """See `protocols.RunStore`."""
+        self._check()
+        return spending_rows.read(self._reader.rows, self._run)
+
+    def scan(self, after: int, limit: int) -> list[Slot]:
+        """See `protocols.RunStore`."""
+        self._check()
+        return self._reader.scan(self._run, after, limit)
+
+    def same_rows(
+        self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
+    ) -> bool:
+        """See `protocols.ComparesBlocks`."""
+        self._check()
+        return self._reader.same_rows(self._run, first, keys, contents, statuses)
+
+    def find(self, key: bytes) -> list[Slot]:
+        """See `protocols.RunStore`; the first call on a big run takes about a second per million rows."""
+        self._check()
+        return self._reader.find(self._run, key)
+
+    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
+        """See `protocols.RunStore`."""
+        self._check()
+        return self._reader.read(self._run, slots)
+
+    def counts(self) -> dict[int, int]:
+        """See `protocols.RunStore`."""
+        self._check()
+        return self._reader.counts(self._run)
+
+    def last_slot(self) -> int:
+        """See `protocols.RunStore`."""
+        self._check()
+        return self._reader.last_slot(self._run)
+
+    def meta(self) -> dict[str, Any]:
+        """See `protocols.RunStore`."""
+        self._check()
+        [(text,)] = self._reader.rows("SELECT meta FROM run WHERE id = ?", (self._run,))
+        return orjson.loads(text)  # type: ignore[no-any-return]
+
+    def set_meta(self, **values: Any) -> None:
+        """See `protocols.RunStore`."""
+        self._check()
+        self._writer.call(lambda db: _merge_meta(db, self._run, values))
+
+    def place(self) -> tuple[Path, int]:
+        """See `protocols.SharesLimits`."""
+        return self._store.path, self._run
+
+    def close(self) -> None:
+        """See `protocols.RunStore`."""
+        if self._home.here and self._finish.detach() is not None:
+            self._writer.drop(self._lease)
+            try:
+                self._writer.call(self._lease.leave)
+            finally:  # a store that cannot be written still gives back the lock
+                self._lease.unlock()
+            self._reader.forget(self._run)
+
+
+def _merge_meta(db: sqlite3.Connection, run: int, values: dict[str, Any]) -> None:
+    (text,) = db.execute("SELECT meta FROM run WHERE id = ?", (run,)).fetchone()
+    merged = orjson.dumps(orjson.loads(text) | values).decode()
+    db.execute("UPDATE run SET meta = ? WHERE id = ?", (merged, run))
+
+
+def _abandon(home: Home, writer: Writer, lease: Lease) -> None:
+    """Give the lease back for an object that was lost without `close`; what it had queued is written before."""
+    if home.here:
+        writer.drop(lease)
+        writer.post(lambda db: _leave(db, lease))
+
+
+def _leave(db: sqlite3.Connection, lease: Lease) -> None:
+    lease.leave(db)
+    lease.unlock()

@@ -1,0 +1,204 @@
+"""The value types that every other module speaks in. No behaviour beyond arithmetic and display."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from enum import Enum, StrEnum
+from operator import add, attrgetter
+from typing import Any, Final, Literal, TypeAlias
+
+PICO: Final = 10**12  # pico-dollars in a dollar; 63 bits hold nine million dollars
+Status: TypeAlias = Literal["ok", "failed", "skipped"]
+CostSource: TypeAlias = Literal["reported", "estimated"]
+Bottleneck: TypeAlias = Literal[
+    "concurrency",  # requests in flight: as many as the provider takes
+    "maximum",  # requests in flight: as many as the settings allow
+    "requests",  # the provider's quota of requests
+    "tokens",  # the provider's quota of tokens
+    "pace",  # the provider's rate of requests, found by its rejections
+    "own requests",  # the user's own ceiling of requests per minute
+    "own tokens",  # the user's own ceiling of tokens per minute
+    "probe",  # it rejected some: one request at a time asks whether it takes more
+    "pause",  # a wait that it asked for
+    "down",  # it does not work, and is asked again now and then
+    "budget",  # money
+    "cpu",  # this process's own
+    "reader",  # whoever takes the outcomes
+    "store",  # the disk
+    "source",  # whoever gives the rows
+    "cap",  # the user's own bound of rows at once
+    "held",  # `run.pause()`
+    "tail",  # no more rows: the last ones are under way
+    "",  # nothing
+]
+
+
+class Kind(StrEnum):
+    """What a fault means for the row and the run."""
+
+    THROTTLE = "throttle"  # the provider pushes back: not the row's fault, uses none of its tries
+    TRANSIENT = "transient"  # may work when asked again
+    REASK = "reask"  # an answer came, but it does not parse or validate
+    DEGRADE = "degrade"  # another model could do it: context too long, answer cut by length
+    FAIL_ROW = "fail_row"  # this row cannot be answered
+    STOP_RUN = "stop_run"  # no row can be answered: bad key, no credit, unknown model
+
+
+class Verdict(Enum):
+    """How a request ended, in the eyes of admission."""
+
+    SUCCESS = "success"
+    DROPPED = "dropped"  # the provider pushed back
+    OVERLOADED = (
+        "overloaded"  # it has too much to do for all its users (503, 529): no word about our own limits
+    )
+    IGNORED = "ignored"  # our own fault or a cancel: says nothing about the provider's capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A classified exception. `retry_after_s` is the provider's own wait, if it named one."""
+
+    kind: Kind
+    type: str
+    message: str
+    retry_after_s: float | None = None
+    cause: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """What is kept of a failure: plain text, no exception object."""
+
+    kind: Kind
+    type: str
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider reported them, and what its own tools did.
+
+    Cached, written and audio tokens of the prompt are part of the input; reasoning, audio and image tokens of the
+    answer are part of the output.
+
+    Attributes:
+        cache_write_1h_tokens: the part of `cache_write_tokens` that is kept for an hour instead of five minutes.
+        audio_cached_tokens: the part of `audio_input_tokens` that was read from the cache.
+        web_searches: made by the provider, for a fee each; `file_searches` likewise.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_cached_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_output_tokens: int = 0
+    web_searches: int = 0
+    file_searches: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*map(add, self.counts(), other.counts()))
+
+    def counts(self) -> tuple[int, ...]:
+        """All of it, in the order of the fields."""
+        counts: tuple[int, ...] = _usage_counts(self)
+        return counts
+
+
+_usage_counts: Final = attrgetter(*(each.name for each in fields(Usage)))
+
+
+class Turn(Enum):
+    """Who asks a question that has no answer on disk yet."""
+
+    MINE = "mine"
+    ELSEWHERE = "elsewhere"  # another process, which lives
+
+
+class Parked:
+    """The type of PARKED: the item waits for an equal one in flight and holds nothing meanwhile."""
+
+    def __repr__(self) -> str:
+        return "PARKED"
+
+
+PARKED: Final = Parked()
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One row on its way. `index` counts the rows of this input; `slot` is its row number in the store."""
+
+    index: int
+    row: Any
+    id: str | None = None
+    priority: float = 0
+    config: Any = None  # the row's RunnableConfig, or None
+    key: bytes | None = None  # identity in the store: 16 bytes
+    content: bytes | None = None  # hash of the row, as it is asked: 16 bytes
+    question: bytes = b""  # the same of what the chain reads of it: what the cache goes by
+    asked: bytes = b""  # set by the cache while nobody else may ask the same
+    slot: int = -1
+    stored: bytes | None = None  # the packed record of an earlier process, if it is done
+    answer: Any = None  # set by the cache: what an equal row was answered
+    account: Any = None  # the RowAccount while the row is active
+    passed: int = 0  # gates that let it through
+    arrived_s: float = 0.0  # when it was read: `clock.now()`
+    calls: int = 0  # of the chain
+    caller: Any = None  # how to call the chain that is being tried: the run's own, or a fallback
+    begun: bool = False  # the reader has pieces of an answer: asked again, it is told that they are void
+    shown: bool = False  # what was handed out is final: the row cannot be asked again
+    broken: ErrorRecord | None = None  # the row could not be read: it fails without a call
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How one row ended. Usage and cost add up all its attempts, the failed ones included."""
+
+    index: int
+    status: Status
+    output: Any = None
+    id: str | None = None
+    error: ErrorRecord | None = None
+    attempts: int = 0
+    usage: Usage | None = None
+    cost_pico: int | None = None
+    cost_source: CostSource | None = None
+    latency_s: float = 0.0
+    cached: bool = False
+    lane: str = "live"
+    model: str | None = None
+    truncated: bool = False
+    input: Any = None
+    exception: BaseException | None = field(default=None, repr=False, compare=False)
+    stored: bool = field(default=False, compare=False)  # done by an earlier call, and found in the store
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Dollars, or None where no price is known."""
+        return None if self.cost_pico is None else self.cost_pico / PICO
+
+
+Unit: TypeAlias = Literal["requests", "tokens", "input tokens", "output tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one answer says about one quota.
+
+    Attributes:
+        limit: the most that is ever left.
+        remaining: left when the answer was made.
+        reset_s: seconds until all of it is back; None where that was not said.
+    """
+
+    unit: Unit
+    limit: float
+    remaining: float
+    reset_s: float | None = None
