@@ -66,8 +66,8 @@ class Measure(Protocol):
     def retried(self) -> None:
         """A request will be sent again."""
 
-    def waited(self, what: Literal["permit", "pause", "backoff"], seconds: float) -> None:
-        """A request has waited so long: in line, for the end of a provider's pause, before its next try."""
+    def waited(self, what: Literal["permit", "pause", "backoff", "first"], seconds: float) -> None:
+        """A request has waited so long: in line, for a provider's pause, before its next try, for the first token."""
 
 
 class StoredRow(NamedTuple):

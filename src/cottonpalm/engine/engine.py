@@ -36,7 +36,7 @@ from cottonpalm.request.transport import client_loops
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
 from cottonpalm.stats import CacheCounts, Stats, Tally
 from cottonpalm.stores.codec.records import pack
-from cottonpalm.types import Fault, Item, Kind, Outcome
+from cottonpalm.types import PICO, Fault, Item, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -418,7 +418,9 @@ class Engine:
 
     def report(self) -> Report:
         """Where the time and the money went so far, from any thread."""
-        return self._profiler.report(self.reader.stored)
+        cached, budget = self._cached, self.job.budget
+        saved_usd = cached.saved_pico / PICO if cached.saved_known else None
+        return self._profiler.report(self.reader.stored, saved_usd, None if budget is None else budget.total)
 
     def _look(self) -> Look:
         return Look(self._watch.now, self.account.limit(), self.account.in_flight())

@@ -28,6 +28,9 @@ class Sizes:
         self._seconds[size] = self._seconds.get(size, 0.0) + seconds
         self._cost_pico[size] = self._cost_pico.get(size, 0) + cost_pico
 
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
     def classes(self) -> tuple[SizeClass, ...]:
         """Those with rows in them, the smallest first."""
         return tuple(
@@ -37,7 +40,7 @@ class Sizes:
                 self._seconds[size],
                 self._cost_pico[size] / PICO,
             )
-            for size in sorted(self._rows)
+            for size in sorted(self._rows.copy())  # others may be added meanwhile
         )
 
 
@@ -70,5 +73,6 @@ class RepeatedRows:
     def counted(self) -> Repeats:
         """How many there were, and what they cost; the rows are all whose question was asked before."""
         scale = HASHES // self._bound
-        rows, cost = map(sum, zip(*self._seen.values(), strict=True)) if self._seen else (0, 0)
+        seen = tuple(self._seen.values())  # others may be added meanwhile
+        rows, cost = sum(times for times, _ in seen), sum(cost for _, cost in seen)
         return Repeats(rows * scale, cost * scale / PICO, self._bound == HASHES)

@@ -41,7 +41,7 @@ class Spread:
     def of(cls, seen: Histogram) -> Spread:
         """What a histogram has counted."""
         p50, p90, p95, p99 = (seen.quantile(share) for share in (0.5, 0.9, 0.95, 0.99))
-        return cls(seen.count, seen.total, seen.mean, p50, p90, p95, p99, seen.highest)
+        return cls(seen.count, seen.total, seen.mean, p50, p90, p95, p99, seen.highest, seen.bars())
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +151,8 @@ class Report:
         row_latency_s: from a row's start to its answer.
         request_latency_s: from sending a request to the end of its answer.
         waits_s: by what was waited for: `queue` (read, not started), `permit` (in line under the limit), `pause` (a
-            wait the provider asked for), `backoff` (before a retry), `call` (the provider), `store` (a group to be
-            durable).
+            wait the provider asked for), `backoff` (before a retry), `call` (the provider), `first` (the first
+            token of a streamed answer), `store` (a group to be durable).
         over_time: at most 120 moments.
         errors: failed rows by kind, then by type.
         usage: tokens of all rows.

@@ -71,7 +71,7 @@ class RowsSeen:
             self.tokens += row.tokens
             if row.cost_pico is not None:
                 self.cost_pico += row.cost_pico
-            elif row.tries:
+            elif row.tries and (row.error is None or row.tokens):  # a row that was refused costs nothing
                 self.cost_known = False
             self._last = max(self._last, row.at)
             self._keep(row)
