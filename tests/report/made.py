@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from cottonpalm.observers.report import Counts, Moment, Money, Report, Spread
+from cottonpalm.observers.report import Report
+from cottonpalm.observers.reported import Counts, Moment, Money, Spread
 from cottonpalm.types import Usage
 
 NOTHING = Report(

@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from cottonpalm.observers.page.story import Story
-from cottonpalm.observers.report import Counts, ModelUse, Moment, Money, Repeats, SizeClass, Spread, TopRow
+from cottonpalm.observers.reported import Counts, ModelUse, Moment, Money, Repeats, SizeClass, Spread, TopRow
 from cottonpalm.observers.rows_seen import Glance, RowsSeen
 from cottonpalm.types import Usage
 from tests.report.made import NOTHING, made

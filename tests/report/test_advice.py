@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm.observers.advice import Advice, advice_of, why_nothing
-from cottonpalm.observers.report import Counts, ModelUse, Money, Repeats, SizeClass, Spread
+from cottonpalm.observers.reported import Counts, ModelUse, Money, Repeats, SizeClass, Spread
 from tests.report.made import made, moments
 
 if TYPE_CHECKING:

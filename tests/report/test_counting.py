@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cottonpalm.observers.classes import RepeatedRows, Sizes
 from cottonpalm.observers.kept import LIVES, Kept, after, packed, read
-from cottonpalm.observers.report import Counts, Spread
+from cottonpalm.observers.reported import Counts, Spread
 from cottonpalm.observers.rows_seen import PLACES, TOP, TYPES, Glance, RowsSeen
 from tests.report.made import made, moments
 

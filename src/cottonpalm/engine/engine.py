@@ -20,6 +20,7 @@ from cottonpalm.engine.gates.checkpoint import CheckpointGate
 from cottonpalm.engine.gates.disk import DiskTier
 from cottonpalm.engine.input.feeds import feed
 from cottonpalm.engine.input.window import Window
+from cottonpalm.engine.kept_report import KeptReport
 from cottonpalm.engine.layers.order import layered
 from cottonpalm.engine.monitor import Monitor, StallWatch
 from cottonpalm.engine.output.delivery import Delivery
@@ -84,6 +85,7 @@ class Engine:
         self._spikes = Spikes()
         self._profiler = Profiler(self._look, cached=job.cache is not None)
         self._watch = Monitor(account, self._holding_back, self._profiler.look)
+        self._kept = KeptReport(store, self.report) if store is not None and job.many else None
         self._started, self._finished = clock.now(), False
         self._rows: Scheduler | None = None
         self._chunks: Chunks | None = None
@@ -134,6 +136,8 @@ class Engine:
         try:
             if self.store is not None:
                 self.account.spending.close()
+                if self._kept is not None:
+                    self._kept.write(reason=None if error is None else self._reason, over=True)
                 self.store.close()
             self._release()
         except StoreError as exc:  # says the same as what stopped the run, where that was the store
@@ -415,6 +419,15 @@ class Engine:
 
     def _emit_from_anywhere(self, event: Event) -> None:
         self._on_loop(partial(self._emit, event))
+
+    @property
+    def _reason(self) -> str:
+        return "error" if self.stopped is None else self.stopped.reason
+
+    def keep_report(self) -> None:
+        """Keep the report with the run as it is now."""
+        if self._kept is not None and not self._finished:
+            self._kept.write(over=False)
 
     def report(self) -> Report:
         """Where the time and the money went so far, from any thread."""

@@ -12,7 +12,7 @@ from cottonpalm.observers.numbers import money_usd, percent, roughly
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cottonpalm.observers.report import Report, SizeClass
+    from cottonpalm.observers.reported import Reported, SizeClass
 
 WORTH: Final = 0.05  # of the time, the money or the rows: what gains less is not said
 ROWS: Final = 100  # fewer tell too little
@@ -83,7 +83,7 @@ class Advice:
         return f"{self.what} {self.why} ({self.gained()} of {self.amount(self.whole)}, {said}; {self.how})"
 
 
-def advice_of(report: Report) -> tuple[Advice, ...]:
+def advice_of(report: Reported) -> tuple[Advice, ...]:
     """What is worth changing, the largest gain first; empty where there is nothing to say, see `why_nothing`."""
     if _rows(report) < ROWS:
         return ()
@@ -92,7 +92,7 @@ def advice_of(report: Report) -> tuple[Advice, ...]:
     return tuple(sorted(found, key=lambda advice: -advice.share) + failed)
 
 
-def why_nothing(report: Report) -> str:
+def why_nothing(report: Reported) -> str:
     """Why there is no advice, in a sentence."""
     if _rows(report) < ROWS:
         return f"{count(_rows(report), 'row')} of this run: fewer than {ROWS} tell too little."
@@ -101,14 +101,14 @@ def why_nothing(report: Report) -> str:
     return f"No single change would save {percent(WORTH)} of the time or of the money."
 
 
-def _rows(report: Report) -> int:
+def _rows(report: Reported) -> int:
     return report.counts.ok + report.counts.failed
 
 
 # -- time: what bound the run
 
 
-def _limits(report: Report) -> Iterator[Advice]:
+def _limits(report: Reported) -> Iterator[Advice]:
     """A limit that bound: what twice as much would bring, as long as nothing else binds sooner."""
     if report.wall_s < SECONDS:
         return
@@ -133,7 +133,7 @@ def _limits(report: Report) -> Iterator[Advice]:
         )
 
 
-def _factor(report: Report, state: str) -> tuple[float, str]:
+def _factor(report: Reported, state: str) -> tuple[float, str]:
     """How much faster twice the limit can be: no more than the room below the limit in flight allows."""
     if state not in ("tokens", "requests", "pace", "own requests", "own tokens"):
         return FACTOR, ""
@@ -149,7 +149,7 @@ def _factor(report: Report, state: str) -> tuple[float, str]:
     return room, f", as then the limit of {limit:,.0f} in flight binds"
 
 
-def _seen(report: Report, state: str, quota: str) -> str:
+def _seen(report: Reported, state: str, quota: str) -> str:
     """`, 500,000 tokens a minute,`: what came through while it bound."""
     if not quota:
         return ""
@@ -163,14 +163,14 @@ def _seen(report: Report, state: str, quota: str) -> str:
     return f" (about {_two_digits(amount / seconds * 60)} {quota} a minute came through)"
 
 
-def widths(report: Report) -> list[float]:
+def widths(report: Reported) -> list[float]:
     """How many seconds each moment lasts."""
     starts = [moment.at_s for moment in report.over_time]
     ends = [*starts[1:], max(report.wall_s, starts[-1])] if starts else []
     return [end - start for start, end in zip(starts, ends, strict=True)]
 
 
-def _waits(report: Report) -> Iterator[Advice]:
+def _waits(report: Reported) -> Iterator[Advice]:
     """Time in which everything waited for somebody: at most all of it can be gained."""
     if report.wall_s < SECONDS:
         return
@@ -191,7 +191,7 @@ def _waits(report: Report) -> Iterator[Advice]:
             )
 
 
-def _cpu(report: Report) -> Iterator[Advice]:
+def _cpu(report: Reported) -> Iterator[Advice]:
     """This process had no time left."""
     seconds = min(report.bound_s.get("cpu", 0.0), report.wall_s)
     if report.wall_s >= SECONDS and seconds > 0:
@@ -202,7 +202,7 @@ def _cpu(report: Report) -> Iterator[Advice]:
         yield Advice("bound by cpu", "s", gain, report.wall_s, "Use a second process.", why, how, then=TWICE)
 
 
-def _tail(report: Report) -> Iterator[Advice]:
+def _tail(report: Reported) -> Iterator[Advice]:
     """At the end only a few long rows were under way."""
     seconds = min(report.bound_s.get("tail", 0.0), report.wall_s)
     gain = seconds - report.row_latency_s.p50
@@ -221,7 +221,7 @@ def _tail(report: Report) -> Iterator[Advice]:
 # -- money
 
 
-def _repeats(report: Report) -> Iterator[Advice]:
+def _repeats(report: Reported) -> Iterator[Advice]:
     """Rows that a cache would have answered."""
     repeats, cost = report.repeats, report.cost_usd
     if not repeats.rows:
@@ -249,11 +249,11 @@ def _repeats(report: Report) -> Iterator[Advice]:
         )
 
 
-def _cached(report: Report) -> bool:
+def _cached(report: Reported) -> bool:
     return bool(report.counts.cached or report.counts.cache_misses)
 
 
-def _long_rows(report: Report) -> Iterator[Advice]:
+def _long_rows(report: Reported) -> Iterator[Advice]:
     """A few long rows that take much of the money, or of the time."""
     rows, cost = _rows(report), report.cost_usd
     seconds = sum(size.seconds for size in report.sizes)
@@ -293,7 +293,7 @@ def _sum(sizes: tuple[SizeClass, ...]) -> tuple[int, float, float]:
     )
 
 
-def _thrown_away(report: Report) -> Iterator[Advice]:
+def _thrown_away(report: Reported) -> Iterator[Advice]:
     """Money for tries without an answer."""
     spent = report.money.failed_tries_usd
     if report.cost_usd and spent:
@@ -316,7 +316,7 @@ def _thrown_away(report: Report) -> Iterator[Advice]:
 # -- rows
 
 
-def _failed_rows(report: Report) -> Iterator[Advice]:
+def _failed_rows(report: Reported) -> Iterator[Advice]:
     """Rows that failed, by what would help them; the largest kind first."""
     rows = _rows(report)
     kinds = {kind: sum(types.values()) for kind, types in report.errors.items()}
@@ -327,7 +327,7 @@ def _failed_rows(report: Report) -> Iterator[Advice]:
             yield Advice(f"failed: {kind}", "rows", number, rows, what, why, how, exact=True, then="still ok")
 
 
-_RULES: Final[tuple[Callable[[Report], Iterator[Advice]], ...]] = (
+_RULES: Final[tuple[Callable[[Reported], Iterator[Advice]], ...]] = (
     _limits,
     _waits,
     _cpu,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.observers.measures import Timeline
-from cottonpalm.observers.report import Moment
+from cottonpalm.observers.reported import Moment
 
 if TYPE_CHECKING:
     from cottonpalm.observers.measures import Point

@@ -5,17 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from cottonpalm.observers.report import (
-    Counts,
-    ModelUse,
-    Moment,
-    Money,
-    Repeats,
-    Report,
-    SizeClass,
-    Spread,
-    TopRow,
-)
+from cottonpalm.observers.report import Report
+from cottonpalm.observers.reported import Counts, ModelUse, Moment, Money, Repeats, SizeClass, Spread, TopRow
 from cottonpalm.types import Usage
 
 if TYPE_CHECKING:
@@ -152,3 +143,8 @@ def _report(data: Mapping[str, Any]) -> Report:
         repeats=_of(Repeats, data.get("repeats", {})),
         money=_of(Money, data.get("money", {})),
     )
+
+
+def nothing() -> Report:
+    """Of a run whose report was not kept."""
+    return _report({"counts": {}, "wall_s": 0.0})

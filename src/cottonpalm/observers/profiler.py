@@ -11,7 +11,8 @@ from cottonpalm.observers.bottleneck import bound_by
 from cottonpalm.observers.classes import RepeatedRows, Sizes
 from cottonpalm.observers.course import Course
 from cottonpalm.observers.measures import Histogram
-from cottonpalm.observers.report import Counts, ModelUse, Money, Report, Spread, TopRow
+from cottonpalm.observers.report import Report
+from cottonpalm.observers.reported import Counts, ModelUse, Money, Spread, TopRow
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:

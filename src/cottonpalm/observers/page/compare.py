@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
-    from cottonpalm.observers.report import Report, Spread
+    from cottonpalm.observers.reported import Reported, Spread
 
 EQUAL: Final = 0.03  # a smaller difference is called none
 HEIGHT: Final = 150
@@ -92,13 +93,13 @@ def _a_row(story: Story) -> float | None:
     return story.cost_usd / done if story.cost_usd is not None and done else None
 
 
-def _both(one: Report, other: Report, name: str) -> tuple[float | None, float | None]:
+def _both(one: Reported, other: Reported, name: str) -> tuple[float | None, float | None]:
     return tuple(  # type: ignore[return-value]  # of two
         getattr(report.row_latency_s, name) if report.row_latency_s.count else None for report in (one, other)
     )
 
 
-def _first(one: Report, other: Report) -> tuple[float | None, float | None]:
+def _first(one: Reported, other: Reported) -> tuple[float | None, float | None]:
     found = [report.waits_s.get("first") for report in (one, other)]
     a, b = (spread.p50 if spread is not None and spread.count else None for spread in found)
     return a, b
@@ -116,6 +117,17 @@ def compare(a: Story, b: Story, *, written: float | None = None) -> str:
         tag("div", _bound(a, b), _settings(a, b), class_="halves"),
         _foot(a, b, written),
     )
+
+
+def compared_text(a: Story, b: Story) -> str:
+    """The same in short, for a terminal of 80 columns."""
+    lines = [verdict(a, b), *textwrap.wrap(lede(a, b), 80), "", f"{'':<24}{'A':>18}{'B':>18}{'change':>12}"]
+    for row in compared(a, b):
+        if row.a or row.b:
+            one, other = ("not known" if value is None else row.shown(value) for value in (row.a, row.b))
+            change = "" if row.change is None else f"{'+' if row.change > 0 else ''}{_signed(row.change)}"
+            lines.append(f"{row.name:<24}{one:>18}{other:>18}{change:>12} {row.verdict}".rstrip())
+    return "\n".join(lines)
 
 
 # -- the head
@@ -314,7 +326,7 @@ def _states(a: Story, b: Story) -> list[str]:
     return [state for state in ordered if max(_share(a.report, state), _share(b.report, state)) >= LEAST]
 
 
-def _share(report: Report, state: str) -> float:
+def _share(report: Reported, state: str) -> float:
     return min(1.0, report.bound_s.get(state, 0.0) / report.wall_s) if report.wall_s else 0.0
 
 

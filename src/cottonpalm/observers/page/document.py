@@ -6,9 +6,12 @@ import base64
 import hashlib
 from functools import cache
 from importlib.resources import files
+from typing import Final
 
 from cottonpalm.observers.page.markup import Markup, tag
 from cottonpalm.observers.page.plots import hatches
+
+MADE_HERE: Final = '<meta name="generator" content="cottonpalm">'  # how a file of ours is known
 
 
 @cache
@@ -28,6 +31,7 @@ def document(title: str, *parts: Markup | None) -> str:
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
+        Markup(MADE_HERE),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name_="color-scheme", content="light dark"),

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cottonpalm.observers.page.markup import Part
-    from cottonpalm.observers.report import Report
+    from cottonpalm.observers.reported import Reported
 
 HEIGHT: Final = 196
 FAR: Final = 3.0  # a budget so many times what was spent is named, not drawn
 NOT_KNOWN: Final = "not known"
 
 
-def money(report: Report) -> Markup | None:
+def money(report: Reported) -> Markup | None:
     """The plot and the tables; None where nothing was asked of a model."""
     if not report.by_model and not report.cost_usd:
         return None
     return tag("div", _spent(report), _where(report), class_="halves")
 
 
-def _spent(report: Report) -> Markup:
+def _spent(report: Reported) -> Markup:
     total, budget = sum(moment.cost_usd for moment in report.over_time), report.money.budget_usd
     if report.cost_usd is None:
         note = "What some rows cost is not known."
@@ -62,7 +62,7 @@ def _spent(report: Report) -> Markup:
     )
 
 
-def _points(report: Report) -> list[tuple[float, float]]:
+def _points(report: Reported) -> list[tuple[float, float]]:
     points, total = [(0.0, 0.0)], 0.0
     for each in seen(report):
         total += each.moment.cost_usd
@@ -76,7 +76,7 @@ def _end(points: Sequence[tuple[float, float]], top: float) -> Iterator[Part]:
     yield tag("circle", cx="100%", cy=round(y, 1), r="3.5", class_="dot accent", transform="translate(-3.5)")
 
 
-def _as_table(report: Report) -> Markup:
+def _as_table(report: Reported) -> Markup:
     columns = [Column("until"), Column("money", number=True), Column("tokens", number=True)]
     rows: list[list[Part]] = []
     spent, tokens = 0.0, 0
@@ -87,7 +87,7 @@ def _as_table(report: Report) -> Markup:
     return table(columns, rows)
 
 
-def _where(report: Report) -> Markup:
+def _where(report: Reported) -> Markup:
     usage, spent = report.usage, report.money
     note = f"{amount(usage.input_tokens)} tokens in, {amount(usage.output_tokens)} out"
     if report.cost_per_row_usd is not None:
@@ -113,7 +113,7 @@ def _where(report: Report) -> Markup:
     return section("Where it went", f"{note}.", table(columns, rows, last=True), _models(report), more)
 
 
-def _tokens_kept(report: Report) -> Markup | None:
+def _tokens_kept(report: Reported) -> Markup | None:
     usage = report.usage
     if not usage.cache_read_tokens or not usage.input_tokens:
         return None
@@ -123,7 +123,7 @@ def _tokens_kept(report: Report) -> Markup | None:
     )
 
 
-def _models(report: Report) -> Markup | None:
+def _models(report: Reported) -> Markup | None:
     if not report.by_model:
         return None
     columns = [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cottonpalm.observers.page.markup import Part
-    from cottonpalm.observers.report import Moment, Report
+    from cottonpalm.observers.reported import Moment, Reported
 
 RATE: Final = 112
 FLIGHT: Final = 96
@@ -63,7 +63,7 @@ def name_of(state: str) -> str:
     return said[:1].upper() + said[1:]
 
 
-def seen(report: Report) -> list[Seen]:
+def seen(report: Reported) -> list[Seen]:
     """The moments with their places."""
     end_s = max(report.wall_s, 1e-9)
     return [
@@ -72,7 +72,7 @@ def seen(report: Report) -> list[Seen]:
     ]
 
 
-def lanes(report: Report) -> list[tuple[str, float]]:
+def lanes(report: Reported) -> list[tuple[str, float]]:
     """What bound for long enough to be shown, the longest first."""
     found = [
         (state, seconds)
@@ -98,7 +98,7 @@ def spans(moments: Sequence[Seen], state: str) -> list[Span]:
     return found
 
 
-def over_time(report: Report) -> Markup | None:
+def over_time(report: Reported) -> Markup | None:
     """The section; None for a run too short to have a course."""
     moments = seen(report)
     if len(moments) < 2:
@@ -164,7 +164,7 @@ def _merged(moments: Sequence[Seen]) -> list[Span]:
     return found
 
 
-def _rate(report: Report, moments: Sequence[Seen]) -> Markup:
+def _rate(report: Reported, moments: Sequence[Seen]) -> Markup:
     rates = [each.moment.rows_per_s for each in moments]
     most = max(rates)
     label = (
@@ -184,7 +184,7 @@ def _ends(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(0.0, points[0][1]), *points, (1.0, points[-1][1])] if points else []
 
 
-def _flight(report: Report, moments: Sequence[Seen]) -> Markup | None:
+def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
     flying = [(each.middle, each.moment.in_flight) for each in moments if each.moment.in_flight is not None]
     limits = [(each.start, each.moment.limit) for each in moments if each.moment.limit is not None]
     if not flying:
@@ -240,7 +240,7 @@ def _over(
             yield text("50%", FLIGHT - min(below) * scale + 16, "in flight", "tick middle")
 
 
-def _lanes(report: Report, moments: Sequence[Seen], shown: Sequence[tuple[str, float]]) -> Iterator[Markup]:
+def _lanes(report: Reported, moments: Sequence[Seen], shown: Sequence[tuple[str, float]]) -> Iterator[Markup]:
     if not shown:
         return
     yield tag(
@@ -265,7 +265,7 @@ def _lanes(report: Report, moments: Sequence[Seen], shown: Sequence[tuple[str, f
         )
 
 
-def _axis(report: Report) -> Markup:
+def _axis(report: Reported) -> Markup:
     drawn = axis(times(report.wall_s), report.wall_s, kept(duration(report.wall_s)))
     return tag(
         "div",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
-    from cottonpalm.observers.report import Report
+    from cottonpalm.observers.reported import Reported
     from cottonpalm.observers.rows_seen import KindSeen, RowsSeen
 
 KINDS: Final = {
@@ -69,7 +69,7 @@ def _kind(name: str, kind: KindSeen, most: int) -> list[Part | Cell]:
     ]
 
 
-def _counted(report: Report) -> Markup:
+def _counted(report: Reported) -> Markup:
     """What the report alone knows: kinds and types, without any text of a row."""
     columns = [
         Column("kind", sorts=True),

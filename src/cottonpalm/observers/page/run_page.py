@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import orjson
@@ -20,7 +21,7 @@ from cottonpalm.observers.page.spread import latency
 if TYPE_CHECKING:
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
-    from cottonpalm.observers.report import Report
+    from cottonpalm.observers.reported import Reported
 
 
 def page_of(story: Story, *, written: float | None = None) -> str:
@@ -31,7 +32,7 @@ def page_of(story: Story, *, written: float | None = None) -> str:
         written: Unix seconds, to be said at the foot.
     """
     report = story.report
-    data = json_link(orjson.dumps(report.to_dict(), option=orjson.OPT_NON_STR_KEYS))
+    data = json_link(orjson.dumps(asdict(report)))
     title = f"{clean(story.name, 60)}: report" if story.name else "Report of a run"
     return document(
         title,
@@ -49,13 +50,13 @@ def page_of(story: Story, *, written: float | None = None) -> str:
     )
 
 
-def _small_sections(report: Report) -> Markup | None:
+def _small_sections(report: Reported) -> Markup | None:
     """The cache and what was asked again."""
     parts = [part for part in (_cache(report), _again(report)) if part is not None]
     return tag("div", *parts, class_="thirds") if parts else None
 
 
-def _cache(report: Report) -> Markup | None:
+def _cache(report: Reported) -> Markup | None:
     counts, repeats = report.counts, report.repeats
     if not counts.cached and not counts.cache_misses and not repeats.rows:
         return None
@@ -80,7 +81,7 @@ def _cache(report: Report) -> Markup | None:
     return section("Cache", "", pairs(rows))
 
 
-def _again(report: Report) -> Markup | None:
+def _again(report: Reported) -> Markup | None:
     counts = report.counts
     if not counts.requests:
         return None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cottonpalm.observers.page.markup import Part
-    from cottonpalm.observers.report import Report, Spread
+    from cottonpalm.observers.reported import Reported, Spread
 
 HEIGHT: Final = 46
 FEW: Final = 20  # below so many values each is a dot, and there are no percentiles
@@ -30,7 +30,7 @@ _NAMES: Final = {
 }
 
 
-def spreads(report: Report) -> dict[tuple[str, str], Spread]:
+def spreads(report: Reported) -> dict[tuple[str, str], Spread]:
     """All that has any values worth a line, rows first."""
     found = {("A row", "from its start to its answer"): report.row_latency_s}
     if "first" in report.waits_s:
@@ -42,7 +42,7 @@ def spreads(report: Report) -> dict[tuple[str, str], Spread]:
     return {name: spread for name, spread in found.items() if spread.count}
 
 
-def latency(report: Report) -> Markup | None:
+def latency(report: Reported) -> Markup | None:
     """The section; None where nothing was timed."""
     found = spreads(report)
     if not found:

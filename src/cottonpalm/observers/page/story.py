@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cottonpalm.observers.report import Report
+    from cottonpalm.observers.reported import Reported
     from cottonpalm.observers.rows_seen import RowsSeen
 
 State = Literal["running", "done", "some failed", "stopped", "failed"]
@@ -31,7 +31,7 @@ class Story:
         mend: the command that asks failed rows again, or goes on.
     """
 
-    report: Report
+    report: Reported
     name: str | None = None
     state: State = "done"
     reason: str = ""
