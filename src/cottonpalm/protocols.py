@@ -189,6 +189,14 @@ class StoredRows(Protocol):
 
 
 @runtime_checkable
+class ReadsOn(Protocol):
+    """What `StoredRows` may offer besides: all records in turn, several times as fast as slots that are asked for."""
+
+    def records(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` slots above `after` with their packed records, in slot order."""
+
+
+@runtime_checkable
 class ComparesBlocks(Protocol):
     """What a `RunStore` may offer besides: many rows compared at once, so that an unchanged input is found fast."""
 

@@ -57,43 +57,35 @@ class RowsSeen:
         self.kinds: dict[str, KindSeen] = {}
         self.texts: dict[int, str] = {}
         self._slow: list[tuple[float, int, Glance]] = []
-        self._dear: list[tuple[int, int, Glance]] = []
+        self._dear: list[tuple[float, int, Glance]] = []
         self.failed_at: list[int] = []
         self._last = 0
 
     def add(self, rows: Iterable[Glance]) -> RowsSeen:
         """Look at rows."""
+        slow, dear = self._slow, self._dear
         for row in rows:
-            if row.error is None:
+            at, seconds, cost, tokens, tries, error = row
+            if error is None:
                 self.ok += 1
             else:
-                self._fail(row, row.error)
-            self.tokens += row.tokens
-            if row.cost_pico is not None:
-                self.cost_pico += row.cost_pico
-            elif row.tries and (row.error is None or row.tokens):  # a row that was refused costs nothing
+                self._fail(row, error)
+            self.tokens += tokens
+            if cost is not None:
+                self.cost_pico += cost
+                if len(dear) < TOP or cost > dear[0][0]:
+                    _keep(dear, cost, row)
+            elif tries and (error is None or tokens):  # a row that was refused costs nothing
                 self.cost_known = False
-            self._last = max(self._last, row.at)
-            self._keep(row)
+            self._last = max(self._last, at)
+            if len(slow) < TOP or seconds > slow[0][0]:
+                _keep(slow, seconds, row)
         return self
 
     def _fail(self, row: Glance, error: tuple[str, str, str]) -> None:
         self.failed += 1
         self.failed_at.append(row.at)
         self.kinds.setdefault(error[0], KindSeen()).add(row, error[1])
-
-    def _keep(self, row: Glance) -> None:
-        slow, dear, cost = self._slow, self._dear, row.cost_pico or 0
-        if len(slow) < TOP:
-            heappush(slow, (row.seconds, -row.at, row))
-        elif row.seconds > slow[0][0]:
-            heapreplace(slow, (row.seconds, -row.at, row))
-        if not cost:
-            return
-        if len(dear) < TOP:
-            heappush(dear, (cost, -row.at, row))
-        elif cost > dear[0][0]:
-            heapreplace(dear, (cost, -row.at, row))
 
     @property
     def cost_usd(self) -> float | None:
@@ -108,7 +100,7 @@ class RowsSeen:
     @property
     def dearest(self) -> list[Glance]:
         """At most ten rows, the dearest first."""
-        return [row for _, _, row in sorted(self._dear, reverse=True)]
+        return [row for _, _, row in sorted(self._dear, reverse=True) if row.cost_pico]
 
     @property
     def shown(self) -> set[int]:
@@ -126,3 +118,11 @@ class RowsSeen:
     def rows(self) -> int:
         """All that were looked at."""
         return self.ok + self.failed
+
+
+def _keep(top: list[tuple[float, int, Glance]], value: float, row: Glance) -> None:
+    """Among the highest; of equal ones the first rows stay."""
+    if len(top) < TOP:
+        heappush(top, (value, -row.at, row))
+    else:
+        heapreplace(top, (value, -row.at, row))

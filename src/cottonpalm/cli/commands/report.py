@@ -20,6 +20,7 @@ from cottonpalm.observers.page.run_page import page_of
 from cottonpalm.observers.page.story import Story
 from cottonpalm.observers.report import text_of
 from cottonpalm.observers.rows_seen import RowsSeen
+from cottonpalm.protocols import ReadsOn
 from cottonpalm.stores.codec.glances import about, glances
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from cottonpalm.observers.page.story import State
     from cottonpalm.protocols import RunInfo, StoredRows
 
-PAGE: Final = 4096
+PAGE: Final = 1024
 FACTS: Final = "facts"
 DEFAULT_STORE: Final = "cottonpalm.db"
 HEAD: Final = 400  # bytes within which a report of ours says that it is one
@@ -148,13 +149,25 @@ def story_of(store: HeldStore, name: str, url: str) -> Story:
 
 def rows_of(stored: StoredRows | None) -> RowsSeen:
     """One pass over all rows, whoever works on the run."""
-    seen, after = RowsSeen(), -1
-    while stored is not None and (page := stored.scan(after, PAGE)):
-        after = page[-1].slot
-        seen.add(glances(stored.read([row.slot for row in page]).items()))
+    seen = RowsSeen()
     if stored is not None:
+        for page in _pages(stored):
+            seen.add(glances(page))
         seen.texts = {at: about(record) for at, record in stored.read(sorted(seen.shown)).items()}
     return seen
+
+
+def _pages(stored: StoredRows) -> Iterator[list[tuple[int, bytes]]]:
+    """All records, in the order of the rows."""
+    after = -1
+    if isinstance(stored, ReadsOn):
+        while page := stored.records(after, PAGE):
+            yield page
+            after = page[-1][0]
+        return
+    while slots := stored.scan(after, PAGE):
+        yield sorted(stored.read([row.slot for row in slots]).items())
+        after = slots[-1].slot
 
 
 def _state(info: RunInfo, life: Kept | None, facts: Mapping[str, Any]) -> State:

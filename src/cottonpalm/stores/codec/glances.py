@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -23,21 +24,18 @@ from cottonpalm.stores.codec.values import decode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+_as_glance: Final = partial(tuple.__new__, Glance)  # a fourth of what calling it takes
+
 
 def glances(records: Iterable[tuple[int, bytes]]) -> Iterator[Glance]:
     """Of each record with its place, see `Glance`."""
-    loads = orjson.loads
+    loads, new = orjson.loads, _as_glance
     for at, record in records:
         get = loads(record).get
         usage, error = get(USAGE), get(ERROR)
-        yield Glance(
-            at,
-            get(LATENCY, 0.0),
-            get(COST),
-            usage[0] + usage[1] if usage else 0,
-            get(ATTEMPTS, 0),
-            None if error is None else _error(error),
-        )
+        tokens = usage[0] + usage[1] if usage else 0
+        said = None if error is None else _error(error)
+        yield new((at, get(LATENCY, 0.0), get(COST), tokens, get(ATTEMPTS, 0), said))
 
 
 def _error(parts: Any) -> tuple[str, str, str]:
