@@ -250,6 +250,25 @@ def export(
 
 
 @app.command(cls=Command)
+def report(
+    context: typer.Context,
+    run: o.OneRun,
+    other: o.OtherRun = None,
+    *,
+    output: o.PagePath = None,
+    store: o.StoreUrl = "cottonpalm.db",
+    overwrite: o.ReplacePage = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Show where a run's time and money went and what to change; or compare two runs. Nothing is called."""
+    from cottonpalm.cli.commands.report import show_report
+
+    names = [run] if other is None else [run, other]
+    screen = _screen(context, quiet=quiet, verbose=False, progress=False)
+    return show_report(store, names, output, screen, overwrite=overwrite)
+
+
+@app.command(cls=Command)
 def status(run: o.AnyRun = None, store: o.StoreUrl = "cottonpalm.db") -> int:
     """Show the runs of a store: what is done, failed and left, what it cost, and who works on it."""
     from cottonpalm.cli.commands.status import show_status

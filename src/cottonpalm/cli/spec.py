@@ -502,6 +502,29 @@ OneRun = Annotated[
         metavar="RUN", help="The run's name, as `cottonpalm status` lists it.", autocompletion=runs_like
     ),
 ]
+OtherRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN2",
+        help="Another run, to be compared with the first.",
+        autocompletion=runs_like,
+        show_default=False,
+    ),
+]
+PagePath = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE.html",
+        help="One HTML file with plots, tables and advice, for any browser; - for standard output. "
+        "Left out: the same in short, as text.",
+        show_default=False,
+    ),
+]
+ReplacePage = Annotated[
+    bool, typer.Option("--overwrite", metavar="", help="Replace a file that is no report of ours.")
+]
 InputAgain = Annotated[
     str | None,
     typer.Argument(

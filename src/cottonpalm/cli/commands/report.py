@@ -120,13 +120,15 @@ def write_page(output: str, text: str) -> None:
 # -- what is known of a run
 
 
-def story_of(store: HeldStore, name: str, url: str) -> Story:
-    """A run as its page tells it.
+def story_of(store: HeldStore, name: str, url: str, *, ours: bool = False) -> Story:
+    """A run as its page tells it. `ours`: it is this process that holds it, and it has come to its end.
 
     Raises:
         Problem: there is none of this name.
     """
     info = store.known(name)
+    if ours:
+        info = info._replace(holder=None)
     life = kept.read(info.meta.get(kept.META))
     rows = rows_of(store.look(name))
     facts = info.meta.get(FACTS, {})
