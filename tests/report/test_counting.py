@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cottonpalm.observers.classes import RepeatedRows, Sizes
+from cottonpalm.observers.classes import RepeatedRows, Sizes, number_of
 from cottonpalm.observers.kept import LIVES, Kept, after, packed, read
 from cottonpalm.observers.reported import Counts, Spread
 from cottonpalm.observers.rows_seen import PLACES, TOP, TYPES, Glance, RowsSeen
@@ -21,8 +21,10 @@ pytestmark = pytest.mark.core
 ERROR = ("reask", "InvalidAnswer", "no such label")
 
 
-def key(question: object) -> bytes:
-    return blake2b(str(question).encode(), digest_size=16).digest()
+def key(question: object) -> int:
+    number = number_of(blake2b(str(question).encode(), digest_size=16).digest(), None)
+    assert number is not None
+    return number
 
 
 def test_the_slowest_and_the_dearest_rows_are_those_of_a_full_sort() -> None:
@@ -89,6 +91,16 @@ def test_repeats_are_all_rows_whose_question_was_asked_before(rows: list[tuple[i
     counted = repeated.counted()
     assert (counted.rows, counted.exact) == (times, True)
     assert counted.cost_usd == pytest.approx(cost / 10**12)
+
+
+def test_rows_without_a_key_are_told_apart_by_themselves_and_those_that_cannot_be_are_left_out() -> None:
+    rows = ["a", "b", 1, 1.5, ("a", 2), {"x": "a"}, {"x": "a", "y": 2}, None]
+    numbers = [number_of(None, row) for row in rows]
+    assert None not in numbers
+    assert len(set(numbers)) == len(rows)
+    assert numbers == [number_of(b"", row) for row in rows]
+    assert number_of(None, {"x": ["a"]}) is None
+    assert max(number for number in numbers if number is not None) > 2**60, "spread over all 64 bits"
 
 
 def test_beyond_the_sample_repeats_are_estimated_from_a_fair_part_and_memory_stays_bounded() -> None:

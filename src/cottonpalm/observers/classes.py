@@ -11,6 +11,16 @@ SAMPLE: Final = 1 << 14  # different questions of which all repeats are counted;
 HASHES: Final = 1 << 64
 
 
+def number_of(key: bytes | None, row: object) -> int | None:
+    """64 bits that stand for what a row asks: of its key, or of the row itself where nobody has made one."""
+    if key:
+        return int.from_bytes(key[:8], "big")
+    try:
+        return hash(tuple(row.items()) if type(row) is dict else (row,)) & (HASHES - 1)
+    except TypeError:  # it holds a list, or a message
+        return None
+
+
 class Sizes:
     """Adds up rows, seconds and money by tokens, in classes that double: 0, 1, 2 to 3, 4 to 7, ..."""
 
@@ -57,9 +67,8 @@ class RepeatedRows:
         self._most, self._bound = most, HASHES
         self._seen: dict[int, tuple[int, int]] = {}  # repeats of a question, and what they cost
 
-    def add(self, question: bytes, cost_pico: int) -> None:
-        """Take note of one row that was asked."""
-        number = int.from_bytes(question[:8], "big")
+    def add(self, number: int, cost_pico: int) -> None:
+        """Take note of one row that was asked; `number` stands for its question, see `number_of`."""
         if number >= self._bound:
             return
         if (before := self._seen.get(number)) is not None:

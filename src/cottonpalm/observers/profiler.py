@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.observers.bottleneck import bound_by
-from cottonpalm.observers.classes import RepeatedRows, Sizes
+from cottonpalm.observers.classes import RepeatedRows, Sizes, number_of
 from cottonpalm.observers.course import Course
 from cottonpalm.observers.measures import Histogram
 from cottonpalm.observers.report import Report
@@ -160,8 +160,8 @@ class Profiler:
         self._sizes.add(used, outcome.latency_s, cost)
         if outcome.status == "failed":
             self._failed_pico += cost
-        elif (question := item.question or item.content) is not None:
-            self._repeats.add(question, cost)
+        elif (number := number_of(item.question or item.content, item.row)) is not None:
+            self._repeats.add(number, cost)
         if cost and (len(self._dearest) < TOP or cost > self._dearest[0][0]):
             _keep(self._dearest, cost, outcome)
 
