@@ -84,6 +84,8 @@ def run(
     fresh: o.Fresh = False,
     overwrite: o.Overwrite = False,
     guard_formulas: o.GuardFormulas = False,
+    report: o.ReportFile = None,
+    events: o.EventsFile = None,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -145,7 +147,9 @@ def run(
 
     from cottonpalm.cli.commands.run import Where, carry_out
 
-    return carry_out(job, Where(store, name, fresh, overwrite, argv=_argv(context)), screen)
+    return carry_out(
+        job, Where(store, name, fresh, overwrite, argv=_argv(context), page=report, events=events), screen
+    )
 
 
 @app.command(cls=Command)
@@ -214,6 +218,8 @@ def retry(
     *,
     store: o.StoreUrl = "cottonpalm.db",
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
+    report: o.ReportFile = None,
+    events: o.EventsFile = None,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -224,7 +230,9 @@ def retry(
 
     job = job_of(store, run).with_options(model_option)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
-    return carry_out(job, Where(store, run, again=True, argv=_argv(context)), screen)
+    return carry_out(
+        job, Where(store, run, again=True, argv=_argv(context), page=report, events=events), screen
+    )
 
 
 @app.command(cls=Command)

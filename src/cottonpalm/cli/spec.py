@@ -502,6 +502,26 @@ OneRun = Annotated[
         metavar="RUN", help="The run's name, as `cottonpalm status` lists it.", autocompletion=runs_like
     ),
 ]
+ReportFile = Annotated[
+    str | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="At the end, also write the report there: plots, tables and advice for any browser.",
+        rich_help_panel=SEE,
+        show_default=False,
+    ),
+]
+EventsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--events",
+        metavar="FILE",
+        help="Add each event to this file as it happens, a JSON line each.",
+        rich_help_panel=SEE,
+        show_default=False,
+    ),
+]
 OtherRun = Annotated[
     str | None,
     typer.Argument(

@@ -102,6 +102,7 @@ class Summary:
     retry: str | None
     resume: str | None
     saved_pico: int | None = None  # by the cache; None: not known
+    report: str | None = None  # the HTML file
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -112,7 +113,7 @@ class Summary:
             ("uncertain", self._uncertain()),
             ("repeats", self._repeats()),
         ]
-        found += [("failed", self._failed()), ("results", self.results)]
+        found += [("failed", self._failed()), ("results", self.results), ("report", self.report or "")]
         found += [("retry", self.retry or ""), ("resume", self.resume or "")]
         return [(label, text) for label, text in found if text]
 

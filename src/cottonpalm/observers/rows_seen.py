@@ -105,7 +105,8 @@ class RowsSeen:
     @property
     def shown(self) -> set[int]:
         """Indices of the rows of which a text can be shown."""
-        return {row.at for row in (*self.slowest, *self.dearest)}
+        examples = (kind.example for kind in self.kinds.values())
+        return {row.at for row in (*self.slowest, *self.dearest, *examples)}
 
     def places(self) -> list[int]:
         """Failed rows by their place in the input: 200 stretches of equal length."""

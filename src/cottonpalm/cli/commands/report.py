@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from cottonpalm import clock
 from cottonpalm.cli.files.output_file import is_stream, probe, replacing
 from cottonpalm.cli.held_store import existing_store
-from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.problems import Code, Problem, os_problem, shown
 from cottonpalm.cli.spec import META
 from cottonpalm.cli.summary import retry_command
 from cottonpalm.observers import kept
@@ -115,6 +115,18 @@ def write_page(output: str, text: str) -> None:
     else:
         with replacing(output) as file:
             file.write(text.encode())
+
+
+def open_events(path: str) -> BinaryIO:
+    """A file to which events are added.
+
+    Raises:
+        Problem: it cannot be written.
+    """
+    try:
+        return Path(path).open("ab", buffering=1 << 16)
+    except OSError as error:
+        raise os_problem("write", path, error) from error
 
 
 # -- what is known of a run

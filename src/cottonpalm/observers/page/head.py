@@ -81,7 +81,9 @@ def verdict(story: Story) -> str:
     total = story.total if story.total is not None else story.ok + story.failed
     done = f"{story.ok:,} of {count(total, 'row')} answered"
     money = "" if story.cost_usd is None else f" for {kept(money_usd(story.cost_usd))}"
-    took = f" in {kept(duration(story.report.wall_s))}" if not story.report.counts.stored else ""
+    took = (
+        f" in {kept(duration(story.report.wall_s))}" if story.known and not story.report.counts.stored else ""
+    )
     failed = f"; {story.failed:,} failed" if story.failed else ""
     begins = {"stopped": "Stopped: ", "failed": "Failed: ", "running": "So far "}.get(story.state, "")
     return f"{begins}{done}{took}{money}{failed}."
@@ -152,6 +154,8 @@ def _failed(story: Story) -> Markup:
 
 def _time(story: Story) -> Markup:
     wall, active = story.report.wall_s, story.report.active_s
+    if not story.known:
+        return _figure("Time", tag("small", "not known"), share_bar(0.0), "its course was not kept")
     note = f"{kept(duration(active))} of it active" if wall - active >= 1 else "all of it active"
     return _figure("Time", _units(duration(wall)), share_bar(active / wall if wall else 0.0, "ink"), note)
 
@@ -159,7 +163,8 @@ def _time(story: Story) -> Markup:
 def _rate(story: Story) -> Markup:
     mean = story.report.rows_per_s
     if not mean:
-        return _figure("Rate", "0", share_bar(0.0), "no row was asked")
+        note = "no row was asked" if story.known else "its course was not kept"
+        return _figure("Rate", tag("small", "not known"), share_bar(0.0), note)
     most = max((moment.rows_per_s for moment in story.report.over_time), default=mean)
     note = f"{kept(rate(most))} at most"
     return _figure("Rate", _units(rate(mean)), share_bar(mean / max(mean, most), "ink", 1.0), note)
@@ -180,7 +185,8 @@ def _money(story: Story) -> Markup:
 def _median(story: Story) -> Markup:
     spread = story.report.row_latency_s
     if not spread.count:
-        return _figure("One row", tag("small", "not known"), share_bar(0.0), "no row was asked")
+        note = "no row was asked" if story.known else "its course was not kept"
+        return _figure("One row", tag("small", "not known"), share_bar(0.0), note)
     if spread.count < FEW:
         note = f"{kept(two(spread.mean) + ' s')} in the mean"
         return _figure("One row, at most", _units(two(spread.max) + " s"), share_bar(0.0), note)
@@ -193,7 +199,12 @@ def advice(story: Story) -> Markup:
     """At most three cards, the rest to be unfolded; why there is none where there is none."""
     found = advice_of(story.report)
     if not found:
-        said = tag("p", tag("b", "Nothing. "), sentence(why_nothing(story.report)), class_="nothing")
+        why = (
+            why_nothing(story.report)
+            if story.known
+            else "The course of this run was not kept, only its rows."
+        )
+        said = tag("p", tag("b", "Nothing. "), sentence(why), class_="nothing")
         return section("What to change", "Computed from this run.", said)
     note = "Computed from this run." + (" Gains do not add up." if len(found) > 1 else "")
     cards = [_card(each) for each in found]

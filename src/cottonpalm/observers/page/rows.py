@@ -12,7 +12,7 @@ from cottonpalm.observers.page.plots import X, cell_bar, inner, plot
 from cottonpalm.observers.rows_seen import PICO, PLACES, Glance
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
@@ -52,13 +52,17 @@ def _kinds(rows: RowsSeen) -> Markup:
     ]
     kinds = sorted(rows.kinds.items(), key=lambda pair: -pair[1].rows)
     most = max(kind.rows for kind in rows.kinds.values())
-    return table(columns, [_kind(name, kind, most) for name, kind in kinds], class_="blocks kinds")
+    return table(
+        columns, [_kind(name, kind, most, rows.texts) for name, kind in kinds], class_="blocks kinds"
+    )
 
 
-def _kind(name: str, kind: KindSeen, most: int) -> list[Part | Cell]:
+def _kind(name: str, kind: KindSeen, most: int, texts: Mapping[int, str]) -> list[Part | Cell]:
     example = kind.example
     _, type_, message = example.error or ("", "", "")
     said = foreign(f"{type_}: {message}" if message else type_, class_="mono")
+    if about := texts.get(example.at):
+        said = join((said, tag("small", foreign(about))))
     where = join((f"row {example.at:,}", tag("small", count(example.tries, "try").replace("trys", "tries"))))
     return [
         Cell(join((tag("code", name), tag("small", KINDS.get(name, "")))), name),

@@ -44,6 +44,11 @@ class Story:
     mend: str = ""
 
     @property
+    def known(self) -> bool:
+        """Whether there is a report, and not only rows."""
+        return self.rows is None or not self.rows.rows or self.report.wall_s > 0
+
+    @property
     def ok(self) -> int:
         """Rows that are answered, in all lives where that is known."""
         return self.report.counts.ok + self.report.counts.stored if self.rows is None else self.rows.ok
