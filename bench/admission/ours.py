@@ -46,7 +46,7 @@ class Ours:
             timeout_s=600.0,
         )
         self.run.rng = rng
-        self.limiter = self.run.limiter(KEY)
+        self.limiter = self.run.flow.limiter(KEY)
 
     def may_send(self, now: float, call: Call) -> bool:
         ask = call.tokens_in + self.limiter.admission.output_tokens(None)  # as `Limiter.estimate` has it
@@ -59,7 +59,7 @@ class Ours:
         return True
 
     def look_again_at(self, now: float) -> float | None:
-        again_s = self.limiter.look_again_s()
+        again_s = self.limiter._look_again_s()
         return None if again_s is None else now + again_s
 
     def came(self, now: float, call: Call, reply: Reply) -> tuple[int, float | None]:

@@ -1,28 +1,55 @@
 """`BatchProcessor`: the Runnable that users hold. It stands wherever the chain stood.
 
-Its calls, from the narrowest: one row (`single.py`), a list of rows (`batches.py`), any rows (`starts.py`).
+Its calls, from the narrowest: one row, a list of rows, any rows; then what looks ahead, and what goes back to failed
+rows; last, how it makes its runs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from cottonpalm import settings as checked
+from cottonpalm.chain.face import ChainFace
 from cottonpalm.config import Budget, Cache, RateLimit
-from cottonpalm.starts import StartCalls
+from cottonpalm.engine.build import Builder, let_go, on_a_thread
+from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once, one_each, same_for_all
+from cottonpalm.errors import ConfigError
+from cottonpalm.planning.planner import survey_of
+from cottonpalm.results import Collected, row_of
+from cottonpalm.run import AsyncRun, BaseRun, Run
+from cottonpalm.runtime.bridge import bridge
+from cottonpalm.stores import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from langchain_core.runnables import Runnable
+    from langchain_core.runnables import Runnable, RunnableConfig
 
     from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
+    from cottonpalm.engine.build import Opened, Stored
+    from cottonpalm.engine.engine import Engine
+    from cottonpalm.engine.input.reader import Rows
+    from cottonpalm.planning.plan import Plan
     from cottonpalm.protocols import Observer, Store
     from cottonpalm.request.limiter.limiters import Limits
+    from cottonpalm.types import Item, Outcome
+
+AnyRun = TypeVar("AnyRun", bound=BaseRun)
 
 
-class BatchProcessor(StartCalls):
+class Asked(NamedTuple):
+    """The rows of a `batch`, and what their answers depend on besides."""
+
+    rows: Any
+    configs: list[RunnableConfig] | Callable[[Any], RunnableConfig] | None
+    ids: Sequence[Any] | None
+    kwargs: dict[str, Any]
+
+
+class BatchProcessor(ChainFace):
     """Runs a chain over many rows: as fast as the provider allows, within its budget, losing nothing.
 
     Args:
@@ -129,4 +156,437 @@ class BatchProcessor(StartCalls):
             progress=checked.yes_or_no(progress, "progress"),
             observers=checked.observers_of(observers),
         )
-        super().__init__(chain, settings)
+        super().__init__(chain)
+        self._settings = settings
+        self._builder = Builder(chain, settings)
+        self._last: Callable[[], BaseRun | None] = _no_run
+        self._asked: Asked | None = None  # of the latest batch, while nothing else came after it
+
+    # -- one row, under the limits, budget and cache of the batches; it never reads or writes a run of the store
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """The chain's output for one input, or its own exception."""
+        return bridge().wait(self._answer(input, config, kwargs, awaited=False))
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """`invoke` on the running loop."""
+        return await self._answer(input, config, kwargs, awaited=True)
+
+    async def _answer(
+        self, row: Any, config: RunnableConfig | None, kwargs: dict[str, Any], *, awaited: bool
+    ) -> Any:
+        async with AsyncRun(self._single(row, config, kwargs, awaited=awaited)) as run:
+            collected = Collected([row])
+            collected.run = run
+            await collected.fill(run)
+        return collected.only()
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+        """The chain's chunks for one input."""
+        collected = Collected([input])
+        with Run(self._single(input, config, kwargs, streaming=True)) as run:
+            collected.run = run
+            while (got := collected.next_of(run)) is not None:
+                yield from collected.pieces(got)
+        collected.only()
+
+    async def astream(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """`stream` on the running loop."""
+        collected = Collected([input])
+        async with AsyncRun(self._single(input, config, kwargs, streaming=True, awaited=True)) as run:
+            collected.run = run
+            while (got := await collected.anext_of(run)) is not None:
+                for piece in collected.pieces(got):
+                    yield piece
+        collected.only()
+
+    def _single(
+        self,
+        row: Any,
+        config: RunnableConfig | None,
+        kwargs: dict[str, Any],
+        *,
+        streaming: bool = False,
+        awaited: bool = False,
+    ) -> Engine:
+        """An engine for one row. One that is awaited takes the chain's async form, as the bare call would."""
+        return self._builder.engine(
+            [row],
+            configs=one_each(config, 1),
+            kwargs=kwargs,
+            streaming=streaming,
+            many=False,
+            awaited=awaited,
+        )
+
+    # -- a list of rows, with LangChain's signatures
+
+    def batch(
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        priorities: Sequence[float] | None = None,
+        ids: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Every row's output, in order.
+
+        All rows are run before anything is raised. The first Ctrl-C finishes what is in flight, the second leaves.
+
+        Args:
+            inputs: the rows.
+            config: one for all rows, or a list with one for each; `max_concurrency` is a cap on rows at once.
+            return_exceptions: put a failed row's exception in its place and raise nothing.
+            priorities: one number for each row; higher starts first.
+            ids: one for each row: what a row is known by in the store.
+            kwargs: for the chain's `ainvoke`, as in `chain.batch`.
+
+        Raises:
+            RunStopped: a fault that no row survives, the budget, `max_failures`, or the store ended the run.
+            Exception: the lowest failed row's own, with a note that says how many failed.
+        """
+        if not inputs:
+            return []
+        collected = Collected(inputs)
+        bridge().wait(
+            self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs),
+            stop=collected.stop,
+        )
+        return collected.answers(return_exceptions=return_exceptions)
+
+    async def abatch(
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        priorities: Sequence[float] | None = None,
+        ids: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """`batch` on the running loop."""
+        if not inputs:
+            return []
+        collected = Collected(inputs)
+        await self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs)
+        return collected.answers(return_exceptions=return_exceptions)
+
+    async def _collect(
+        self,
+        collected: Collected,
+        config: Configs,
+        *,
+        priorities: Any = None,
+        ids: Any = None,
+        kwargs: dict[str, Any],
+        stored: Stored = "yield",
+    ) -> None:
+        many = one_each(config, len(collected.inputs))
+        most = most_at_once(config)
+        engine = await self._aengine(
+            collected.inputs,
+            ids=ids,
+            priorities=priorities,
+            configs=many,
+            kwargs=kwargs,
+            max_concurrency=most,
+            stored=stored,
+        )
+        run = AsyncRun(engine)
+        self._remember(run, keep=True, asked=Asked(collected.inputs, many, ids, kwargs))
+        run.keep(collected.outcomes)
+        collected.kept = True
+        collected.begun(run)
+        async with run:
+            await collected.fill(run)
+
+    def batch_as_completed(
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, Any]]:
+        """(index, output) as rows complete; what failed is raised at the end, or yielded with return_exceptions."""
+        if not inputs:
+            return
+        many = one_each(config, len(inputs))
+        engine = self._engine(inputs, configs=many, kwargs=kwargs, max_concurrency=most_at_once(config))
+        collected = Collected(inputs)
+        with self._remember(Run(engine)) as run:
+            collected.run = run
+            while (outcome := collected.next_of(run)) is not None:
+                if return_exceptions or outcome.status == "ok":
+                    yield outcome.index, collected.answer(outcome)
+        yield from collected.rest(return_exceptions=return_exceptions)
+
+    async def abatch_as_completed(
+        self,
+        inputs: Sequence[Any],
+        config: Configs = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> AsyncIterator[tuple[int, Any]]:
+        """`batch_as_completed` on the running loop."""
+        if not inputs:
+            return
+        many = one_each(config, len(inputs))
+        engine = await self._aengine(
+            inputs, configs=many, kwargs=kwargs, max_concurrency=most_at_once(config)
+        )
+        collected = Collected(inputs)
+        async with self._remember(AsyncRun(engine)) as run:
+            collected.run = run
+            while (outcome := await collected.anext_of(run)) is not None:
+                if return_exceptions or outcome.status == "ok":
+                    yield outcome.index, collected.answer(outcome)
+        for pair in collected.rest(return_exceptions=return_exceptions):
+            yield pair
+
+    # -- any iterable of rows, lazily
+
+    def start(
+        self,
+        rows: Rows,
+        ids: Sequence[Any] | Callable[[Any], Any] | None = None,
+        priorities: Sequence[float] | Callable[[Any], float] | None = None,
+        *,
+        config: RunnableConfig | None = None,
+        stored: Stored = "yield",
+    ) -> Run:
+        """A run over any iterable of rows, read lazily; iterate it inside `with` for outcomes as they complete.
+
+        Args:
+            rows: a list, an iterator or an async iterator.
+            ids: one for each row, or a function of the row.
+            priorities: one for each row, or a function of the row; higher starts first.
+            config: for every row.
+            stored: what the store holds already is "yield"ed as outcomes, or "skip"ped (only counted); "retry" skips
+                too, but does again what failed for good, and "again" does that and yields the others.
+
+        Raises:
+            RunStopped: at the end of the iteration, if the run stopped early.
+        """
+        engine = self._engine(
+            rows, ids=ids, priorities=priorities, configs=same_for_all(config), stored=stored
+        )
+        return self._remember(Run(engine))
+
+    def astart(
+        self,
+        rows: Rows,
+        ids: Sequence[Any] | Callable[[Any], Any] | None = None,
+        priorities: Sequence[float] | Callable[[Any], float] | None = None,
+        *,
+        config: RunnableConfig | None = None,
+        stored: Stored = "yield",
+    ) -> AsyncRun:
+        """`start` on the running loop: iterate inside `async with`. Opening the store may block for a moment."""
+        engine = self._engine(
+            rows, ids=ids, priorities=priorities, configs=same_for_all(config), stored=stored
+        )
+        return self._remember(AsyncRun(engine))
+
+    async def stream_batch(
+        self, inputs: Rows, config: RunnableConfig | None = None, *, max_concurrency: int | None = None
+    ) -> AsyncIterator[tuple[int, Any]]:
+        """(index, chunk) of many rows, interleaved as they come. What failed is raised at the end.
+
+        Where a row breaks off, or its answer is refused, and it is asked again, `(index, RESTARTED)` says that its
+        pieces so far are void; the next ones are the new answer from its beginning. A row that the cache or the store
+        knows comes as one piece. A slow reader slows the calls; leaving early closes every connection.
+        """
+        engine = await self._aengine(
+            inputs, configs=same_for_all(config), max_concurrency=max_concurrency, streaming=True
+        )
+        collected = Collected(inputs if isinstance(inputs, Sequence) else ())
+        async with self._remember(AsyncRun(engine)) as run:
+            collected.run = run
+            while (got := await collected.anext_of(run)) is not None:
+                for piece in collected.pieces(got):
+                    yield row_of(got), piece
+        collected.raise_failures()
+
+    # -- looking ahead
+
+    def plan(
+        self,
+        rows: Rows,
+        *,
+        ids: Sequence[Any] | Callable[[Any], Any] | None = None,
+        config: RunnableConfig | None = None,
+        sample: int = 0,
+    ) -> Plan:
+        """What `start(rows)` would ask, cost and take; no model is called, unless for a sample.
+
+        The rows are read once, in bounded memory. For some of them the chain runs up to its first requests, which are
+        not sent: steps before those do run. Where the run's store holds at least 20 answers, they say what the others
+        will be like.
+
+        Args:
+            rows: any iterable; an iterator is used up.
+            ids: as for `start`.
+            config: for every row.
+            sample: so many rows, drawn at random, are run for real; where there is a store their answers are kept.
+
+        Raises:
+            ConfigError: `sample` is negative.
+            RunStopped: the sample's run was stopped.
+            StoreError: as for `start`.
+        """
+        return bridge().wait(self.aplan(rows, ids=ids, config=config, sample=sample))
+
+    async def aplan(
+        self,
+        rows: Rows,
+        *,
+        ids: Sequence[Any] | Callable[[Any], Any] | None = None,
+        config: RunnableConfig | None = None,
+        sample: int = 0,
+    ) -> Plan:
+        """`plan` on the running loop."""
+        configs = same_for_all(config)
+        survey = await survey_of(self._builder, rows, ids=ids, configs=configs, sample=sample)
+        outcomes, limit = await self._sampled(survey.drawn(sample), configs)
+        return survey.plan(outcomes, limit or self._settings.cap)
+
+    async def _sampled(self, drawn: list[Item], configs: Any) -> tuple[list[Outcome], float | None]:
+        """The outcomes of rows drawn at random, run for real, and the limit that was in force at their end."""
+        if not drawn:
+            return [], None
+        ids = [item.id for item in drawn] if any(item.id is not None for item in drawn) else None
+        engine = await self._aengine([item.row for item in drawn], ids=ids, configs=configs)
+        async with self._remember(AsyncRun(engine)) as run:
+            outcomes = [outcome async for outcome in run]
+            return [outcome for outcome in outcomes if outcome.status != "skipped"], run.stats.limit
+
+    # -- the failed rows again
+
+    def start_failed(self) -> Run:
+        """A run over the rows of the store that failed, those that failed for good included, from their kept inputs.
+
+        An outcome's `index` is the row's number in the store.
+
+        Raises:
+            ConfigError: there is no store.
+        """
+        return self._remember(Run(self._watched(self._builder.engine_for_failed())))
+
+    def retry(
+        self,
+        rows: Rows | None = None,
+        config: Configs = None,
+        *,
+        ids: Sequence[Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Outcome]:
+        """Do the failed rows again, those that failed for good included; returns their outcomes, in row order.
+
+        Straight after `batch` there is nothing to say: each row is asked as it was, with its config and keywords.
+
+        Args:
+            rows: the run's rows, where the store does not keep them (`store_inputs=False`).
+            config: as it was given with these rows.
+            ids: as they were given with these rows.
+            kwargs: as they were given with these rows.
+
+        Raises:
+            ConfigError: there is no run to take failed rows from, or not all that their answers depend on.
+            RunStopped: as for `start`.
+        """
+        if rows is None and (config is not None or ids is not None or kwargs):
+            raise ConfigError("a config, ids or keywords for retry() need the rows they were given with")
+        if self._settings.store is None:
+            return self._retry_last()
+        last = asked = self._asked
+        if rows is not None:
+            asked = Asked(rows, for_rows(config, rows), ids, kwargs)
+        with self._remember(self._failed_run(asked, given=rows is not None), asked=last) as run:
+            outcomes = list(run)
+        return sorted(outcomes, key=lambda outcome: outcome.index)
+
+    def _failed_run(self, asked: Asked | None, *, given: bool) -> Run:
+        """From the rows, where they are given or are not all that their answers depend on; else from the store."""
+        if asked is None or not (given or asked.configs or asked.kwargs):
+            return Run(self._watched(self._builder.engine_for_failed()))
+        rows, configs, ids, kwargs = asked
+        return Run(self._engine(rows, ids=ids, configs=configs, kwargs=kwargs, stored="retry"))
+
+    def _retry_last(self) -> list[Outcome]:
+        last, asked = self.last_run, self._asked
+        if last is None or asked is None:
+            raise ConfigError(
+                "retry() found no batch to go on with: call batch first, or give store= and run="
+            )
+        known = last.outcomes()
+        failed = [outcome for outcome in known if outcome.status != "ok"]
+        configs = asked.configs
+        engine = self._engine(
+            [outcome.input for outcome in failed],
+            configs=[configs[outcome.index] for outcome in failed] if isinstance(configs, list) else configs,
+            kwargs=asked.kwargs,
+            max_concurrency=most_at_once(configs if isinstance(configs, list) else None),
+        )
+        with Run(engine) as run:
+            for outcome in run:
+                outcome.index = failed[outcome.index].index
+                outcome.id = known[outcome.index].id
+                known[outcome.index] = outcome
+        return [known[outcome.index] for outcome in failed]
+
+    # -- how runs are made
+
+    @property
+    def last_run(self) -> BaseRun | None:
+        """The latest run of many rows; None before the first, and once a run made by `start` was let go."""
+        return self._last()
+
+    def _engine(self, rows: Any, **more: Any) -> Engine:
+        """An engine over these rows, in the store's run where there is one."""
+        return self._made(self._builder.open_run(), rows, more)
+
+    async def _aengine(self, rows: Any, **more: Any) -> Engine:
+        """The same, with the store opened on a thread where that touches the disk."""
+        store, cache = self._settings.store, self._settings.cache
+        in_memory = store is None or isinstance(store, MemoryStore)
+        if in_memory and (cache is None or cache.path is None):
+            opened = self._builder.open_run()
+        else:
+            opened = await on_a_thread(self._builder.open_run)
+        return self._made(opened, rows, more)
+
+    def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:
+        """An engine; where the call cannot be right, the run it opened is free for the next one."""
+        try:
+            return self._watched(self._builder.engine(rows, opened=opened, **more))
+        except BaseException:
+            let_go(opened)
+            raise
+
+    def _watched(self, engine: Engine) -> Engine:
+        if self._settings.progress:
+            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - rich is slow to import
+
+            progress = Progress()
+            progress.watch(engine.stats)
+            engine.add_observer(progress)
+        return engine
+
+    def _remember(self, run: AnyRun, *, keep: bool = False, asked: Asked | None = None) -> AnyRun:
+        """`last_run`: kept for batch, whose outcomes it holds; let go with its reader for the others."""
+        self._last = (lambda: run) if keep else weakref.ref(run)
+        self._asked = asked
+        return run
+
+
+def _no_run() -> None:
+    return None

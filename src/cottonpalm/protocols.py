@@ -1,21 +1,15 @@
-"""The seams. Everything that can be added to cottonpalm is one of these; value types live in `model`."""
+"""The seams. Everything that can be added to cottonpalm is one of these; value types live in `types`."""
 
 from __future__ import annotations
 
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Coroutine,
-    Sequence,
-)
-from collections.abc import Set as AbstractSet
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from cottonpalm.events import Event
 from cottonpalm.types import Item, Outcome, Parked, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from cottonpalm.events import Event
@@ -46,6 +40,50 @@ class Layer(Protocol):
 
     async def __call__(self, item: Item, inner: Inner) -> Any:
         """Return the row's output, or raise."""
+
+
+class RowSource(Protocol):
+    """Where an executor takes rows and brings their outcomes back; it runs the gates, which no executor sees.
+
+    Attributes:
+        wake: set by the executor; called when rows may have become available. Never awaits.
+        closing: set by the executor: no more rows are taken.
+    """
+
+    wake: Callable[[], None]
+    closing: bool
+
+    @property
+    def ended(self) -> bool:
+        """No row is left, and none will come."""
+
+    def next(self) -> Item | None:
+        """A row that may start now; None: there is none, or no room for one."""
+
+    def admit(self, item: Item) -> Admitted | Later:
+        """What the gates say of a row that was taken; see `Gate.admit`."""
+
+    def finish(self, item: Item, outcome: Outcome | Parked) -> None:
+        """What became of a row that was taken; exactly once for each."""
+
+    def aside(self, item: Item, out: bool) -> None:
+        """A row holds no place for now (`out`), or is back."""
+
+    def flush_if_idle(self) -> None:
+        """Nothing is under way: what is finished need not wait for a full group."""
+
+
+class Executor(Protocol):
+    """Turns rows that were let in into outcomes. It lives as long as its run."""
+
+    async def run(self, rows: RowSource) -> None:
+        """Take rows while there is room, until there are none left; a cancel settles all that is under way."""
+
+    def let_go(self) -> None:
+        """The run is stopping: what has sent or got nothing yet need not be finished."""
+
+    def drop_all(self) -> None:
+        """The run is stopping, and what is under way gets nowhere: no row is waited for."""
 
 
 class Observer(Protocol):

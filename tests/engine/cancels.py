@@ -109,7 +109,7 @@ class Trial:
             "unsettled": 0 if rows_seen is None else rows_seen.begun - rows_seen.finished,
             "active": 0 if rows_seen is None else rows_seen.active,
             "permits": sum(limiter.in_flight for limiter in limiters),
-            "waiting": sum(limiter.waiting for limiter in limiters) + engine.account.waiting,
+            "waiting": sum(limiter.waiting for limiter in limiters) + engine.account.flow.waiting,
             "reserved": ledger.reserved,
             "overshoot": max(0, ledger.spent - round(self.budget.total * 10**12)),
             "threads": len(set(threading.enumerate()) - self._threads),

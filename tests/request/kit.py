@@ -44,7 +44,7 @@ def a_run(limit: int = 2, **settings: Any) -> RunAccount:
 
 def in_flight(run: RunAccount) -> int:
     """Permits not given back, at all limiters."""
-    return sum(limiter.in_flight for limiter in run.limiters)
+    return sum(limiter.in_flight for limiter in run.flow.limiters)
 
 
 async def one(run: RunAccount, index: int, work: Callable[[], Awaitable[Any]]) -> tuple[Any, RowAccount]:
@@ -105,7 +105,7 @@ def all_rows_sync(run: RunAccount, works: Sequence[Callable[[], Any]]) -> list[t
         thread.start()
     for thread in threads:
         thread.join(60)
-        assert not thread.is_alive(), f"a row is stuck: {list(run.limiters)}"
+        assert not thread.is_alive(), f"a row is stuck: {list(run.flow.limiters)}"
     return [results[index] for index in range(len(works))]
 
 

@@ -12,12 +12,13 @@ from cottonpalm import clock
 from cottonpalm.config import RetryPolicy
 from cottonpalm.events import Paused
 from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, SignatureExpired
-from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call, recognise
+from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
 from cottonpalm.request.attempts import Done, Reply, attempts
 from cottonpalm.request.row_account import RowAccount
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Kind
 from tests.request.kit import a_run, in_flight
+from tests.support.calls import recognise
 
 pytestmark = pytest.mark.core
 GOOD = {
@@ -63,7 +64,7 @@ class Hand:
 
     def _do(self, step: str, value: Any) -> Any:
         if step == "permit":
-            return self.row.run.limiter(value[0]).force()
+            return self.row.run.flow.limiter(value[0]).force()
         if step == "money":
             granted = self.row.run.ledger.try_grant(value, 0, self.row.run.spending)
             return granted if isinstance(granted, int) else 0
@@ -73,7 +74,7 @@ class Hand:
 
     @property
     def limiter(self) -> Any:
-        return self.row.run.limiter(self.call.key)
+        return self.row.run.flow.limiter(self.call.key)
 
 
 def a_hand(*replies: Reply, call: Call | None = None, **settings: Any) -> Hand:

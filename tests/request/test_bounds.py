@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cottonpalm.providers.call import recognise
 from cottonpalm.request.money.bounds import IMAGE_TOKENS, MESSAGE_TOKENS, TOOLS_TOKENS, extent
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.rules.rates import Extent
+from tests.support.calls import recognise
 
 pytestmark = pytest.mark.core
 BOOK = PriceBook({"ours": (1.0, 2.0)})

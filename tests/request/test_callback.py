@@ -84,8 +84,8 @@ def test_a_model_without_httpx_takes_its_permit_by_the_callback() -> None:
         results = await all_rows(run, [lambda n=n: model.ainvoke(f"row {n}", config) for n in range(30)])
         assert (peak.calls, peak.most) == (30, 2)
         assert in_flight(run) == 0
-        assert run.grain == "model"
-        assert run.wants_handler
+        assert run.flow.grain == "model"
+        assert run.flow.wants_handler
         assert [row.attempts for _, row in results] == [1] * 30
         assert results[0][1].usage == Usage(10, 5)
 
@@ -111,8 +111,8 @@ def test_a_model_that_the_hook_sees_hands_its_permit_over_and_is_left_to_it() ->
                 assert server.peak == 1
                 assert [row.attempts for _, row in results] == [1] * 6, "counted once"
                 assert in_flight(run) == 0
-                assert run.grain == "request"
-                assert not run.wants_handler
+                assert run.flow.grain == "request"
+                assert not run.flow.wants_handler
 
     asyncio.run(main())
 
@@ -158,14 +158,14 @@ def test_a_throttle_teaches_the_turnstile() -> None:
 
     run = asyncio.run(main())
     assert in_flight(run) == 0
-    assert run.limiter("own/own-1").generation == 4
+    assert run.flow.limiter("own/own-1").generation == 4
 
 
 def test_its_money_is_counted_and_the_run_stops_when_it_is_spent() -> None:
     async def main() -> None:
         run = a_run(1, ledger=Ledger(25 * PICO // 10**6), prices=PriceBook({"own-1": (1.0, 1.0)}))
         stops: list[Fault] = []
-        run.on_stop = stops.append
+        run.alerts.on_stop = stops.append
         model, config = Own(seen=Peak()), {"callbacks": [handler()]}
         _, row = await one(run, 0, lambda: model.ainvoke("hi", config))
         assert row.cost_pico == 15 * PICO // 10**6

@@ -39,7 +39,7 @@ def test_a_row_hands_its_own_permit_over_when_its_first_request_appears() -> Non
                 assert [row.attempts for _, row in results] == [3] * 40
                 assert server.peak == 2
                 assert in_flight(run) == 0
-                assert run.grain == "request"
+                assert run.flow.grain == "request"
 
     asyncio.run(main())
 
@@ -161,7 +161,7 @@ def test_a_blocking_call_inside_an_async_step_takes_its_permit_by_force(
                 assert [row.attempts for _, row in results] == [2] * 6
                 assert server.peak <= 2, "one above the limit for one blocked loop"
                 assert in_flight(run) == 0
-                assert sum(limiter.forced for limiter in run.limiters) > 0
+                assert sum(limiter.forced for limiter in run.flow.limiters) > 0
 
     asyncio.run(main())
     assert sum("use ainvoke()" in record.message for record in caplog.records) == 1
@@ -232,7 +232,7 @@ def test_random_cancels_leave_no_permit_and_keep_the_limit() -> None:
                     await asyncio.wait(tasks)
                 assert server.peak <= 3
                 assert in_flight(run) == 0
-                assert run.waiting == 0
+                assert run.flow.waiting == 0
 
     asyncio.run(main())
 

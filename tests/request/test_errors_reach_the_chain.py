@@ -80,14 +80,14 @@ class TestEachSdk:
         with Loopback(script=lambda _: reply) as server:
             stops: list[Fault] = []
             run = a_run()
-            run.on_stop = stops.append
+            run.alerts.on_stop = stops.append
             result, row = ask(server, run, vendor=vendor, threads=threads)
             assert isinstance(result, openai_sdk.APIStatusError | anthropic_sdk.APIStatusError)
             assert server.requests == 1
             assert row.spent.kind is kind
             assert classify(result).kind is kind
             assert [fault.kind for fault in stops] == [Kind.STOP_RUN] * (kind is Kind.STOP_RUN)
-            assert run.stopped == (stops[0] if stops else None)
+            assert run.alerts.stopped == (stops[0] if stops else None)
 
     def test_a_connection_that_resets_is_tried_again(self, vendor: str, threads: bool) -> None:
         with Loopback(script=[replies.resets(), replies.cut_body(), replies.malformed(), None]) as server:
@@ -242,7 +242,7 @@ def test_the_users_own_word_on_an_error_decides_about_its_tries() -> None:
         result, row = ask(server, run)
         assert result.content == "answer to: hi"
         assert row.attempts == 2
-        assert run.stopped is None
+        assert run.alerts.stopped is None
 
 
 def test_a_cancelled_request_gives_its_permit_back() -> None:

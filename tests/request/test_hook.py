@@ -270,7 +270,7 @@ def test_an_old_send_put_back_is_noticed(http: ModuleType, monkeypatch: pytest.M
 @LIBRARIES
 def test_a_hook_met_twice_acts_once(http: ModuleType, row: RowAccount) -> None:
     """A transport that itself uses a client would else take a second permit, and hang at a limit of one."""
-    row.run.limiters = a_run(1).limiters
+    row.run.flow.limiters = a_run(1).flow.limiters
 
     def forwarded(request: Any) -> Any:
         with client(http) as inner:

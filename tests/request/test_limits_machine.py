@@ -221,7 +221,7 @@ class LimitsMachine(RuleBasedStateMachine):
         limiter = self.limiter
         full = limiter.in_flight >= int(limiter.limit)
         ramping = limiter._ramp > 0 and limiter._ramp_in_flight >= limiter._ramp
-        timed = limiter.look_again_s() is not None and self.stage.loop in limiter._armed
+        timed = limiter._look_again_s() is not None and self.stage.loop in limiter._armed
         assert full or ramping or timed, "a lost wake-up"
 
     def teardown(self) -> None:

@@ -108,7 +108,7 @@ def test_with_two_live_runs_a_lost_request_passes_uncounted() -> None:
                     )
                 assert server.requests == 6
                 assert row.attempts == 0
-                assert first.grain == second.grain == "row" or second.grain == "unknown"
+                assert first.flow.grain == second.flow.grain == "row" or second.flow.grain == "unknown"
 
     asyncio.run(main())
 
@@ -123,7 +123,7 @@ def test_after_the_run_a_request_without_a_row_is_nobodys() -> None:
                 await model.ainvoke("free")
                 assert server.requests == 1
                 assert active_runs.shadow_row() is None
-                assert run.grain == "unknown"
+                assert run.flow.grain == "unknown"
 
     asyncio.run(main())
 

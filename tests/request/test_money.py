@@ -174,7 +174,7 @@ def test_without_price_and_budget_the_cost_is_unknown() -> None:
 def test_what_cannot_be_bounded_is_refused_with_what_to_set(body: Any, settings: Any, says: str) -> None:
     stops: list[Fault] = []
     hand = a_hand(call=a_call(**body), **with_money(1.0, **settings))
-    hand.row.run.on_stop = stops.append
+    hand.row.run.alerts.on_stop = stops.append
     with pytest.raises(BudgetReached, match=says):
         hand.run()
     assert hand.row.attempts == 0
@@ -205,7 +205,7 @@ def test_the_ceiling_is_never_passed_and_the_run_is_told(threads: bool) -> None:
             async with openai(server, max_tokens=20, max_retries=0) as model:
                 run = a_run(8, **with_money(0.0008))
                 stops: list[Fault] = []
-                run.on_stop = stops.append
+                run.alerts.on_stop = stops.append
                 if threads:
                     works = [lambda n=n: model.invoke(f"row {n}") for n in range(80)]
                     results = await asyncio.to_thread(all_rows_sync, run, works)
@@ -263,7 +263,7 @@ def test_a_blocking_call_on_a_loop_cannot_wait_for_money_and_says_so() -> None:
                 result, _ = await one(run, 1, blocking)
                 assert isinstance(result, BudgetBusy)
                 assert classify(result).kind is Kind.TRANSIENT
-                assert run.stopped is None
+                assert run.alerts.stopped is None
                 server.release()
                 await first
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm.providers.call import Call, recognise
+from tests.support.calls import recognise
+
+if TYPE_CHECKING:
+    from cottonpalm.providers.call import Call
 
 pytestmark = pytest.mark.core
 MESSAGES = [{"role": "user", "content": "hi"}]

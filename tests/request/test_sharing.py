@@ -10,7 +10,7 @@ import pytest
 
 from cottonpalm import clock
 from cottonpalm.config import AdaptiveConcurrency
-from cottonpalm.providers.call import recognise, whose
+from cottonpalm.providers.call import whose
 from cottonpalm.request.limiter import sharing
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
@@ -20,6 +20,7 @@ from cottonpalm.stores.sqlite.database import prepare
 from cottonpalm.types import Verdict
 from tests.request.peers import KEY, Peer
 from tests.request.stage import Stage
+from tests.support.calls import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

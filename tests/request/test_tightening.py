@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm.providers.call import Call, recognise
 from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.outputs import ENOUGH, MARGIN, Outputs
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.reservation import THOUGHTS, Reservation
 from cottonpalm.types import PICO
 from tests.request.test_attempts import GOOD, Hand, a_call, a_hand, answer
+from tests.support.calls import recognise
 
 if TYPE_CHECKING:
+    from cottonpalm.providers.call import Call
     from cottonpalm.request.money.rules.grants import Ask
 
 pytestmark = pytest.mark.core
@@ -30,7 +31,7 @@ def near_the_ceiling(*replies: Any, call: Call | None = None, seen: int = SEEN, 
     call = call or a_call(max_tokens=10_000)
     hand = a_hand(*replies, call=call, ledger=Ledger(None), prices=PriceBook(PRICES), **settings)
     for _ in range(ENOUGH):
-        hand.row.run.outputs(call).note(seen, 0)
+        hand.row.run.pricing.outputs(call).note(seen, 0)
     hand.row.run.ledger.limits = Amounts(1_400 * PICO // 10**6)
     return hand
 
@@ -92,7 +93,7 @@ def test_an_answer_cut_by_our_maximum_is_paid_for_and_asked_again_with_the_chain
     assert stop.value.value.raw is good.raw
     assert not row.truncated
     assert row.partial is None
-    assert row.run.repeated == 1
+    assert row.run.pricing.repeated == 1
     assert row.run.spending.reported == (7 + 7) * 10**6 + (sent + 2) * 2 * 10**6
     assert row.cost_pico == row.run.spending.reported
     assert row.attempts == 2
@@ -104,7 +105,7 @@ def test_the_repeat_stops_the_run_where_its_money_is_not_there() -> None:
     hand = near_the_ceiling(answer(200, {**CUT, "usage": None}))
     with pytest.raises(BudgetReached):
         hand.run()
-    assert hand.row.run.repeated == 1
+    assert hand.row.run.pricing.repeated == 1
 
 
 def test_a_stop_below_our_maximum_is_the_chains_own_cut() -> None:
@@ -113,7 +114,7 @@ def test_a_stop_below_our_maximum_is_the_chains_own_cut() -> None:
     hand = near_the_ceiling(cut_at(LIKELY - 1))
     with pytest.raises(CutAnswer):
         hand.run()
-    assert hand.row.run.repeated == 0
+    assert hand.row.run.pricing.repeated == 0
 
 
 def test_a_cut_at_the_users_own_maximum_is_a_cut() -> None:
@@ -132,7 +133,7 @@ def test_it_can_be_switched_off() -> None:
 
 def test_without_enough_answers_nothing_is_known_and_nothing_tightened() -> None:
     hand = a_hand(call=a_call(max_tokens=10_000), ledger=Ledger(PICO), prices=PriceBook(PRICES))
-    hand.row.run.outputs(hand.call).note(5, 0)
+    hand.row.run.pricing.outputs(hand.call).note(5, 0)
     ask = ask_of(hand)
     assert ask.least == ask.most
 
@@ -178,9 +179,9 @@ AWS = {"authorization": "AWS4-HMAC-SHA256 Credential=AKIA/20260101/x/bedrock/aws
 )
 def test_some_requests_are_never_tightened(call: Call) -> None:
     hand = a_hand(call=call, ledger=Ledger(PICO), prices=PriceBook())
-    hand.row.run.prices = PriceBook({"m": (1.0, 2.0)})
+    hand.row.run.pricing.prices = PriceBook({"m": (1.0, 2.0)})
     for _ in range(ENOUGH):
-        hand.row.run.outputs(call).note(SEEN, 0)
+        hand.row.run.pricing.outputs(call).note(SEEN, 0)
     ask = ask_of(hand)
     assert ask.least == ask.most
 
@@ -205,7 +206,7 @@ def test_thinking_is_left_its_budget_and_an_answer() -> None:
 
 def test_a_model_that_was_seen_to_reason_is_left_room_for_it() -> None:
     hand = near_the_ceiling()
-    hand.row.run.outputs(hand.call).note(SEEN, 40)
+    hand.row.run.pricing.outputs(hand.call).note(SEEN, 40)
     money = Reservation(hand.row, hand.call)
     money.granted(ask_of(hand).least)
     assert money.sent == LIKELY + THOUGHTS

@@ -147,7 +147,7 @@ class TurnstileMachine(RuleBasedStateMachine):
             return
         full = self.limiter.in_flight >= int(self.limiter.limit)
         ramping = self.limiter._ramp > 0 and self.limiter._ramp_in_flight >= self.limiter._ramp
-        timed = self.limiter.look_again_s()
+        timed = self.limiter._look_again_s()
         assert full or ramping or (timed is not None and self.limiter._armed)
 
     def teardown(self) -> None:

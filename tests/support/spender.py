@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx2
 
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
-from cottonpalm.providers.call import recognise
 from cottonpalm.request.attempts import Done, Reply
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.ledger import Amounts, Ledger
@@ -24,6 +23,7 @@ from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.transport.drivers import drive
 from cottonpalm.testing import virtual_run
+from tests.support.calls import recognise
 
 if TYPE_CHECKING:
     from cottonpalm.providers.call import Call
@@ -179,14 +179,14 @@ async def _spend(provider: Provider, slots: int, budget: int, most_tokens: int, 
     done = [0]
 
     async def worker() -> None:
-        while run.stopped is None:
+        while run.alerts.stopped is None:
             await _row(run, provider, next(rows), most_tokens)
             done[0] += 1
 
     async with asyncio.TaskGroup() as group:
         for _ in range(slots + slots // 4):
             group.create_task(worker())
-    return Result(budget, provider, ledger, run.spending, run.repeated, done[0])
+    return Result(budget, provider, ledger, run.spending, run.pricing.repeated, done[0])
 
 
 async def _row(run: RunAccount, provider: Provider, index: int, most_tokens: int) -> None:

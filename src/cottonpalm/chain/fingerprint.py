@@ -15,29 +15,8 @@ from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.runnables.retry import RunnableRetry
 
 from cottonpalm.chain.describe import class_code, class_path, code_of, described, fields_of
-from cottonpalm.chain.traits import (
-    answer_is_a_message,
-    how_to_call,
-    none_is_no_answer,
-    output_types,
-    remembers,
-)
-from cottonpalm.chain.walk import Part, children, closed_over, is_library, parts
-from cottonpalm.stores.rules.changes import CODE, Changes, compare
-
-__all__ = [
-    "Changes",
-    "Part",
-    "answer_is_a_message",
-    "compare",
-    "describe",
-    "digest",
-    "how_to_call",
-    "none_is_no_answer",
-    "output_types",
-    "parts",
-    "remembers",
-]
+from cottonpalm.chain.walk import children, closed_over, is_library, parts
+from cottonpalm.stores.rules.changes import CODE
 
 _FUNCTIONS = ("func", "afunc", "_transform", "_atransform")
 _PARAMETERS = (str, int, float, bool, BaseMessage, type)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cottonpalm.cli.problems import Problem
-from cottonpalm.protocols import ComparesBlocks, SharesLimits
+from cottonpalm.protocols import FAILED, RETRYABLE, ComparesBlocks, SharesLimits
 from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow, StoredRows
-
-RETRYABLE: Final = 2  # store statuses
-FOR_GOOD: Final = 3
 
 
 class HeldRun:
@@ -60,7 +57,7 @@ class HeldRun:
     def _seen(self, slots: list[Slot]) -> list[Slot]:
         if not self._again:
             return slots
-        return [slot._replace(status=RETRYABLE) if slot.status == FOR_GOOD else slot for slot in slots]
+        return [slot._replace(status=RETRYABLE) if slot.status == FAILED else slot for slot in slots]
 
     def read(self, slots: Sequence[int]) -> dict[int, bytes]:
         """Records."""

@@ -42,20 +42,20 @@ class Backpressure:
         # In a storm of retries there are no new rows, but one at a time to see it end.
         if active and account.allowance.spent:
             return False
-        limit = account.limit()
-        waiting, there = (account.waiting, limit) if account.team is None else account.team.line()
+        limit = account.flow.limit()
+        waiting, there = (account.flow.waiting, limit) if account.team is None else account.team.line()
         spare = max(4.0, there / 4)
-        if account.grain == "unknown":
+        if account.flow.grain == "unknown":
             return active < limit
-        if account.grain == "row":
+        if account.flow.grain == "row":
             return active < limit + spare
-        refused = account.refused  # they wait behind whoever is new
+        refused = account.flow.refused  # they wait behind whoever is new
         return waiting - refused < spare and active - refused < AHEAD * limit + spare
 
     @property
     def room(self) -> int:
         """Outcomes that may be owed to the reader."""
-        return max(ROOM, int(AHEAD * self._account.limit()))
+        return max(ROOM, int(AHEAD * self._account.flow.limit()))
 
     @property
     def read_ahead(self) -> int:
@@ -64,7 +64,7 @@ class Backpressure:
         A list with priorities is read whole. Of other sources with priorities, four times the limit always wait to be
         chosen from, also where as many as the limit start at once.
         """
-        return sys.maxsize if self._whole else max(ROOM // 2, int(self._times * self._account.limit()))
+        return sys.maxsize if self._whole else max(ROOM // 2, int(self._times * self._account.flow.limit()))
 
     def holding_back(self, rows: Scheduler, window: Window, room: int) -> Bottleneck:
         """Why no more rows start; "concurrency" also where other limits may be in the way of the requests."""
@@ -72,7 +72,7 @@ class Backpressure:
             return "held"
         if 2 * max(rows.unread, rows.unwritten) >= room:
             return "reader" if rows.unread >= rows.unwritten else "store"
-        if self._account.waiting:
+        if self._account.flow.waiting:
             return "concurrency"
         if not window:
             return "tail" if rows.feed.done else "source"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from langchain_core.globals import get_llm_cache
 
 from cottonpalm import clock
-from cottonpalm.chain import cache_key, fingerprint
+from cottonpalm.chain import cache_key, fingerprint, traits
 from cottonpalm.chain.questions import question_of
 from cottonpalm.engine.classifier import Classifier
 from cottonpalm.engine.engine import Engine
@@ -97,7 +97,7 @@ class Builder:
         """The Pydantic classes that stored outputs are rebuilt with."""
         found: dict[str, type] = {}
         for chain in self.chains:
-            found.update(fingerprint.output_types(chain, self.settings.output_type))
+            found.update(traits.output_types(chain, self.settings.output_type))
         return found
 
     @cached_property
@@ -114,7 +114,7 @@ class Builder:
     def _besides(self) -> tuple[Any, ...]:
         """What else shapes an answer. A maximum that is sent along does where the answer that it cuts is a good one."""
         settings, budget = self.settings, self.settings.budget
-        cut = settings.accept_truncated or fingerprint.answer_is_a_message(self.chain)
+        cut = settings.accept_truncated or traits.answer_is_a_message(self.chain)
         most = budget.max_output_tokens if budget is not None and cut else None
         return settings.validate, settings.accept_truncated, most
 
@@ -134,7 +134,7 @@ class Builder:
 
     @cached_property
     def _models_remember(self) -> bool:
-        return any(fingerprint.remembers(chain) for chain in (*self.chains, *self.settings.replicas))
+        return any(traits.remembers(chain) for chain in (*self.chains, *self.settings.replicas))
 
     # -- engines
 
@@ -184,7 +184,7 @@ class Builder:
             many=many,
             retry=settings.retry,
             validate=settings.validate,
-            none_is_no_answer=fingerprint.none_is_no_answer(self.chain),
+            none_is_no_answer=traits.none_is_no_answer(self.chain),
             item_timeout_s=settings.item_timeout_s,
             stall_timeout_s=settings.stall_timeout_s,
             max_failures=settings.max_failures,
@@ -206,7 +206,7 @@ class Builder:
         release = _nothing if opened is None else opened.release
         if isinstance(run_store, SharesLimits):
             place = run_store.place()
-            release = _both(sharing.begin(account.limiters, *place, most=settings.cap), release)
+            release = _both(sharing.begin(account.flow.limiters, *place, most=settings.cap), release)
         return Engine(
             job,
             account,
@@ -229,7 +229,7 @@ class Builder:
         return [
             Caller(
                 chain,
-                fingerprint.how_to_call(chain, awaited=awaited),
+                traits.how_to_call(chain, awaited=awaited),
                 account,
                 self.judge,
                 kwargs=kwargs or {},
@@ -291,7 +291,7 @@ class Builder:
             prices=self.prices,
             retry=settings.retry,
             timeout_s=settings.timeout_s,
-            accept_truncated=settings.accept_truncated or fingerprint.answer_is_a_message(self.chain),
+            accept_truncated=settings.accept_truncated or traits.answer_is_a_message(self.chain),
             max_output_tokens=None if budget is None else budget.max_output_tokens,
             tighten=budget is None or budget.tighten,
             refuses_unbounded=self.refuses_unbounded,
@@ -409,7 +409,7 @@ def _nothing() -> None:
     """The store is the caller's own: it stays open."""
 
 
-async def _on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
+async def on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
     """Open on a thread. Whoever is cancelled meanwhile, or whose loop is closed, leaves nothing open behind."""
     loop = asyncio.get_running_loop()
 

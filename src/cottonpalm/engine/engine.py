@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine.input.reader import Reader
     from cottonpalm.engine.job import Job
     from cottonpalm.observers.report import Report
-    from cottonpalm.protocols import Gate, Inner, Observer, RunStore
+    from cottonpalm.protocols import Executor, Gate, Inner, Observer, RunStore
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Bottleneck
 
@@ -130,8 +130,8 @@ class Engine:
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
         self._profiler.end()
-        for key in self.account.rows_keys:
-            self.account.limiters.forget(key)
+        for key in self.account.flow.rows_keys:
+            self.account.flow.limiters.forget(key)
         error = error or self.reader.error or self.stopped
         try:
             if self.store is not None:
@@ -181,20 +181,13 @@ class Engine:
         if chunks is not None:
             self.reader.notes, rows.feed.on_arrival = chunks.notes, chunks.arrived
         self._crew = Crew(loop=loop)
-        executor = self._executor = LocalExecutor(
-            self.account,
-            self._send(rows),
-            self._failed,
-            self._lost,
-            context=contextvars.copy_context(),
-            item_timeout_s=self.job.item_timeout_s,
-        )
+        executor = self._executor = self._made_executor(rows)
         self.outbox.on_credit(self._nudge)
         stall = StallWatch(self.job.stall_timeout_s, self.account, loop, self._stalled)
-        self.account.on_change = self._nudge
-        self.account.on_stop = self._request_stopped
+        self.account.flow.on_change = self._nudge
+        self.account.alerts.on_stop = self._request_stopped
         self.account.measure = self._profiler if self.job.many else None
-        self.account.emit = self._emit_from_anywhere if self._observers else None
+        self.account.alerts.emit = self._emit_from_anywhere if self._observers else None
         self._watch.emit = self._emit if self._observers else None
         if self.job.many:
             self._watch.open(loop)
@@ -241,12 +234,32 @@ class Engine:
         self._cached = gate.counts
         return gate
 
+    def _made_executor(self, rows: Scheduler) -> Executor:
+        """Who calls the chain for this run: the one place where that is decided."""
+        return LocalExecutor(
+            self.account,
+            self._send(rows),
+            self._failed,
+            self._lost,
+            context=contextvars.copy_context(),
+            item_timeout_s=self.job.item_timeout_s,
+        )
+
     def _send(self, rows: Scheduler) -> Inner:
         """The call of a row, with the row layers round it."""
         pieces = self._made_pieces()
         for caller in self.job.callers:
             caller.prepare(self._crew, pieces)
-        return layered(self.job, self._judge, self.account, rows.asleep)
+        job = self.job
+        return layered(
+            job.callers,
+            job.retry,
+            self._judge,
+            self.account,
+            rows.asleep,
+            validate=job.validate,
+            none_is_no_answer=job.none_is_no_answer,
+        )
 
     def _made_pieces(self) -> Pieces | None:
         """Where pieces go, in a streaming run. One row's stream has no way to say that it starts over."""
@@ -436,7 +449,7 @@ class Engine:
         return self._profiler.report(self.reader.stored, saved_usd, None if budget is None else budget.total)
 
     def _look(self) -> Look:
-        return Look(self._watch.now, self.account.limit(), self.account.in_flight())
+        return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())
 
     def _holding_back(self) -> Bottleneck:
         if (rows := self._rows) is None or self._finished:
@@ -453,18 +466,18 @@ class Engine:
             failed=tally.failed,
             skipped=tally.skipped,
             in_flight=0 if rows is None or self._finished else max(0, rows.active),
-            waiting=self.account.waiting,
-            limit=self.account.limit(),
-            requests=self.account.in_flight(),
+            waiting=self.account.flow.waiting,
+            limit=self.account.flow.limit(),
+            requests=self.account.flow.in_flight(),
             binding=self._watch.binding,
-            pause_s=self.account.pause_s(),
+            pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,
             cost_pico=tally.cost_pico,
             cost_known=tally.cost_known,
             reported_pico=self.account.spending.reported,
             uncertain_pico=self.account.spending.uncertain,
-            budget_left_pico=self.account.budget_left(),
-            repeated=self.account.repeated,
+            budget_left_pico=self.account.pricing.budget_left(),
+            repeated=self.account.pricing.repeated,
             attempts=tally.attempts,
             started=self._started,
             finished=self._finished,

@@ -77,13 +77,13 @@ class Monitor:
     @property
     def silent_s(self) -> float:
         """Seconds for which requests are in flight and none was accepted, to a few seconds; from any thread."""
-        return clock.now() - self._heard_s if self._account.in_flight() else 0.0
+        return clock.now() - self._heard_s if self._account.flow.in_flight() else 0.0
 
     def _found(self) -> Binding:
         account = self._account
         found = standings(account)
         busy = self._busy >= SURE
-        return Binding(*binding(self._rows(), account.unpaid, found, busy=busy, hot=self._hot))
+        return Binding(*binding(self._rows(), account.flow.unpaid, found, busy=busy, hot=self._hot))
 
     def _look(self) -> None:
         was_busy = self._busy >= SURE
@@ -106,7 +106,7 @@ class Monitor:
         return loop, process
 
     def _tell_limits(self, *, binds: bool) -> None:
-        for limiter in self._account.seen():
+        for limiter in self._account.flow.seen():
             limiter.admission.concurrency.own_work(binds)
 
     def _settle(self, found: Binding) -> None:
@@ -120,17 +120,17 @@ class Monitor:
                 self.emit(found)
 
     def _tell_changes(self, emit: Callable[[Event], None]) -> None:
-        for limiter in self._account.seen():
+        for limiter in self._account.flow.seen():
             key, limit = limiter.key, int(limiter.limit)
             if self._limits.get(key) != limit:
                 self._limits[key] = limit
-                emit(LimitChanged(self._account.shown(key), limit, limiter.in_flight))
+                emit(LimitChanged(self._account.flow.shown(key), limit, limiter.in_flight))
 
     def _next_s(self) -> float:
         """Ever more rarely while nothing is accepted: a run may wait for days."""
-        accepted = sum(limiter.accepted for limiter in self._account.seen())
+        accepted = sum(limiter.accepted for limiter in self._account.flow.seen())
         quiet, self._accepted = accepted == self._accepted, accepted
-        if not (quiet and self._account.in_flight()):
+        if not (quiet and self._account.flow.in_flight()):
             self._heard_s = clock.now()
         self._pause_s = min(RARELY_S, 2 * self._pause_s) if quiet else EVERY_S
         return self._pause_s
@@ -180,9 +180,9 @@ class StallWatch:
 
     def _look(self) -> None:
         now = clock.now()
-        if self._account.grain != "request" or not self._account.outstanding():
+        if self._account.flow.grain != "request" or not self._account.flow.outstanding():
             self._quiet_from = now
-        accepted, announced_s = self._account.last_sign()
+        accepted, announced_s = self._account.flow.last_sign()
         silence_s = now - max(self._quiet_from, accepted) - announced_s
         if silence_s >= self._seconds:
             self._told(silence_s)
@@ -195,7 +195,7 @@ def standings(run: RunAccount) -> list[Snapshot]:
     now = clock.now()
     return [
         Snapshot(
-            key=run.shown(limiter.key),
+            key=run.flow.shown(limiter.key),
             limit=int(limiter.limit),
             maximum=int(limiter.admission.concurrency.maximum),
             in_flight=limiter.in_flight,
@@ -204,5 +204,5 @@ def standings(run: RunAccount) -> list[Snapshot]:
             down=limiter.circuit.is_open(limiter.good),
             held_by=limiter.held_by,
         )
-        for limiter in run.seen()
+        for limiter in run.flow.seen()
     ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import ensure_config, merge_configs
 
-from cottonpalm.chain import fingerprint
+from cottonpalm.chain import traits
 from cottonpalm.engine.executors.caller import own
 from cottonpalm.planning.estimate import Range, tokens_of
 from cottonpalm.request.reservation import Reservation
@@ -70,7 +70,7 @@ class Look:
 
 async def look_at(items: Sequence[Item], chain: Any, run: RunAccount) -> list[Look]:
     """Run the chain for each row up to its first requests, one row after the other. Nothing is sent."""
-    threads = fingerprint.how_to_call(chain) == "threads"
+    threads = traits.how_to_call(chain) == "threads"
     looks, loop = [Look() for _ in items], asyncio.get_running_loop()
     client_loops.enter(loop)
     try:
@@ -84,8 +84,8 @@ async def look_at(items: Sequence[Item], chain: Any, run: RunAccount) -> list[Lo
 async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, threads: bool) -> None:
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
 
-    def note(row: RowAccount, call: Call) -> None:
-        look.requests.append(_request(row, call))
+    def note(call: Call) -> None:
+        look.requests.append(_request(account, call))
         loop.call_soon_threadsafe(seen.set)
 
     account.run.look = note
@@ -103,7 +103,7 @@ async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, thre
 
 
 async def _call(item: Item, chain: Any, account: RowAccount, look: Look, *, threads: bool) -> None:
-    guard = _Guard(look, hooked=account.run.hooked)
+    guard = _Guard(look, hooked=account.run.flow.hooked)
     config = merge_configs(ensure_config(item.config), {"callbacks": [guard]})
     if threads:
         await asyncio.to_thread(chain.invoke, own(item.row), config)
@@ -120,7 +120,7 @@ def _context(account: RowAccount) -> contextvars.Context:
 def _request(row: RowAccount, call: Call) -> Request:
     money = Reservation(row, call)
     text = "\n".join(_texts(call.body))
-    flex = row.run.prices.rates(call.model, call.url, "flex")
+    flex = row.run.pricing.prices.rates(call.model, call.url, "flex")
     return Request(
         call.model,
         tokens_of(text),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from cottonpalm.planning.estimate import Range
-
-__all__ = ["Basis", "Plan", "Range"]
+if TYPE_CHECKING:
+    from cottonpalm.planning.estimate import Range
 
 Basis: TypeAlias = Literal["bound", "history", "sample"]
 

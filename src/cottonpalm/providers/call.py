@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.providers.answer import loads
-from cottonpalm.providers.paths import family_of, model_in
+from cottonpalm.providers.paths import model_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,26 +74,17 @@ class Call:
         return asked.lower() if isinstance(asked, str) else None
 
 
-def recognise(
-    method: str, url: tuple[str, str, int | None, str], headers: Mapping[str, str], content: bytes
+def call_of(
+    family: Family, url: tuple[str, str, int | None, str], headers: Mapping[str, str], content: bytes
 ) -> Call | None:
-    """The request as a `Call` if it is a POST to a listed model path with a body of that shape, else None.
+    """The request as a `Call`, if its body has the shape of a path that speaks this format, else None.
 
     Args:
-        method: of HTTP.
+        family: what the path speaks.
         url: scheme, host, port where it is not the scheme's own, path.
         headers: names in lower case; only those of `WHOSE` matter.
         content: the whole body.
     """
-    if method != "POST" or (family := family_of(url[3])) is None:
-        return None
-    return call_of(family, url, headers, content)
-
-
-def call_of(
-    family: Family, url: tuple[str, str, int | None, str], headers: Mapping[str, str], content: bytes
-) -> Call | None:
-    """`recognise` for a POST to a path that is known to speak this format."""
     scheme, host, port, path = url
     body = loads(content)
     if not isinstance(body, dict) or not family.is_request(body):

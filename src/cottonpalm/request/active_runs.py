@@ -40,9 +40,9 @@ def shadow_row() -> RowAccount | None:
     """The shadow row of the only live run that uses the hook, or None."""
     with _lock:
         rows = list(LIVE.values())
-    if len(rows) != 1 or not rows[0].run.hooked:
+    if len(rows) != 1 or not rows[0].run.flow.hooked:
         return None
-    rows[0].run.warn(
+    rows[0].run.alerts.warn(
         "lost row",
         "a model request came from a thread that does not know its row (a ThreadPoolExecutor of your own?): "
         "limits, retries and budget hold for it, but its tokens count for the run, not for a row. "

@@ -118,7 +118,7 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
     """
     if row.run.look is not None:
         row.check_open()
-        row.run.look(row, call)
+        row.run.look(call)
         yield "sleep", FOREVER_S
         row.check_open()
     row.begin()
@@ -126,7 +126,7 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
     try:
         if (known := row.remembered(call)) is not None:
             return _again(known)
-        limiter, stay = row.run.limiter(call.key), row.stay
+        limiter, stay = row.run.flow.limiter(call.key), row.stay
         if stay is not None:
             stay.endpoint.asks(limiter, call.label)
         tries = Tries(accepted=limiter.accepted)
@@ -159,7 +159,7 @@ def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Genera
         judged = _judge(row.run, call, reply)
         if judged.answer is not None and money.cut_by_us(judged.answer):
             tries.whole = True  # nobody else sees this answer: it is paid for, and asked for again
-            row.run.count_cut()
+            row.run.pricing.count_cut()
             ending.over(None, status=reply.status, answer=judged.answer, headers=reply.headers)
             return 0.0
         then = _settle(row, tries, ending, reply, judged)
@@ -175,7 +175,7 @@ def _permitted(row: RowAccount, call: Call, tries: Tries, money: Reservation) ->
     """One's turn; where the provider is down and another chain may answer the row, that is not waited for."""
     try:
         if row.divertible:
-            check_up(row.run.limiter(call.key))
+            check_up(row.run.flow.limiter(call.key))
         permit: Permit = yield "permit", (call.key, tries.behind)
     except ProviderDown as error:
         money.give_back()
@@ -203,14 +203,14 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any
         if not row.run.max_output_tokens:  # nothing to be sent along, as with most
             return money
     elif not (amount := (yield "money", money.ask())):
-        raise _stop(row.run, row.run.why_no_money(call.model, money.least))
+        raise _stop(row.run, row.run.pricing.why_no_money(call.model, money.least))
     money.granted(amount)
     return money
 
 
 def _stop(run: RunAccount, message: str) -> BudgetReached:
     error = dressed(BudgetReached, message)
-    run.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=error))
+    run.alerts.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=error))
     return error
 
 
@@ -268,7 +268,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
 def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault) -> Next:
     """What follows a failure: another try here, or none, where the row has other endpoints or chains to go to."""
     run, stay = row.run, ending.stay
-    limiter = run.limiter(ending.call.key)
+    limiter = run.flow.limiter(ending.call.key)
     if stay is not None and stay.failing(fault, ending.number, dead=limiter.circuit.is_open(limiter.good)):
         return tries.elsewhere(limiter, probe=ending.probe)
     spare = row.divertible
@@ -291,7 +291,7 @@ def _finish(row: RowAccount, call: Call, reply: Reply, judged: Judged) -> Done:
 
 def _fail(row: RowAccount, call: Call, reply: Reply, fault: Fault) -> Done:
     if fault.kind is Kind.STOP_RUN:
-        row.run.stop(fault)
+        row.run.alerts.stop(fault)
     error = reply.error
     if error is None and reply.status < 400:
         error = dressed(BrokenAnswer, fault.message)

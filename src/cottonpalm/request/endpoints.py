@@ -21,8 +21,9 @@ from cottonpalm.types import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cottonpalm.request.alerts import Alerts
+    from cottonpalm.request.flow import Flow
     from cottonpalm.request.limiter.limiter import Limiter
-    from cottonpalm.request.run_account import RunAccount
     from cottonpalm.runtime.wait_queue import Place
     from cottonpalm.types import Fault, Item
 
@@ -47,12 +48,12 @@ class Endpoint:
         coming: rows that were told to come here, and have not arrived yet.
     """
 
-    def __init__(self, number: int, run: RunAccount) -> None:
+    def __init__(self, number: int, flow: Flow) -> None:
         self.number, self.label = number, f"endpoint {number + 1}"
-        self.rows_key = f"{run.rows_key} at endpoint {number + 1}"
+        self.rows_key = f"{flow.rows_key} at endpoint {number + 1}"
         self.health = Health()
         self.rows = self.waiting = self.on_wire = self.coming = 0
-        self._run = run
+        self._flow = flow
         self._limiters: dict[str, Limiter] = {}
 
     def asks(self, limiter: Limiter, label: str) -> None:
@@ -64,13 +65,13 @@ class Endpoint:
     def standing(self, now: float) -> EndpointState:
         """How it stands now; where rows ask several models, the busiest of them counts."""
         limiters = list(self._limiters.values())
-        if not limiters and self._run.grain in ("unknown", "row"):
-            limiters = [self._run.limiters.of(self.rows_key)]
+        if not limiters and self._flow.grain in ("unknown", "row"):
+            limiters = [self._flow.limiters.of(self.rows_key)]
         health, on_the_way = self.health, max(0, self.rows - self.waiting - self.on_wire) + self.coming
         if not limiters:
-            initial = float(self._run.limiters.initial)
+            initial = float(self._flow.limiters.initial)
             return self._standing(now, initial - on_the_way, initial, 1.0, 0.0)
-        if self._run.grain != "request":  # rows and model calls are in flight, and do not show here
+        if self._flow.grain != "request":  # rows and model calls are in flight, and do not show here
             on_the_way = self.coming
         free, limit = min((t.vacancies(), t.limit) for t in limiters)
         if health.ill:
@@ -252,24 +253,26 @@ class Team:
     """The endpoints of one run.
 
     Args:
-        run: what the requests of the run share.
+        flow: the limiters of the run.
+        alerts: whom it tells.
         count: how many endpoints there are.
         on_stir: called from any thread when rows may be better off elsewhere.
     """
 
-    def __init__(self, run: RunAccount, count: int, on_stir: Callable[[], None]) -> None:
+    def __init__(self, flow: Flow, alerts: Alerts, count: int, on_stir: Callable[[], None]) -> None:
         self.lock = threading.Lock()
-        self.endpoints = [Endpoint(number, run) for number in range(count)]
+        self.endpoints = [Endpoint(number, flow) for number in range(count)]
+        flow.rows_keys = [endpoint.rows_key for endpoint in self.endpoints]
         self.in_line: set[Stay] = set()
         self.stir = on_stir
-        self._run, self._turns = run, 0
+        self._flow, self._alerts, self._turns = flow, alerts, 0
 
     def line(self) -> tuple[int, float]:
         """Requests in line where the next row would go, and the limit there."""
         standings = self._standings()
         best = standings[choose(standings, self._turns)]
         if best.opens_in_s:
-            return self._run.waiting, self._run.limit()
+            return self._flow.waiting, self._flow.limit()
         return best.waiting, best.limit
 
     def arrive(self, item: Item, failed_at: set[int], before: Stay | None) -> Stay:
@@ -310,7 +313,7 @@ class Team:
 
     def rests(self, endpoint: Endpoint, seconds: float, fault: Fault) -> None:
         """An endpoint begins to rest: say so, and let what waits there go where it is better, room or not."""
-        self._run.tell(EndpointRests(endpoint.label, seconds, fault.message, fault.kind))
+        self._alerts.tell(EndpointRests(endpoint.label, seconds, fault.message, fault.kind))
         if self.any_but(endpoint, lambda other: not other.health.ill):
             for stay in tuple(self.in_line):
                 if stay.endpoint is endpoint and stay.movable:

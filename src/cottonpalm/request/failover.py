@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cottonpalm.providers import ProviderDown, dressed
 from cottonpalm.runtime.wait_queue import RowClosed
@@ -13,8 +13,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cottonpalm.request.limiter.limiter import Limiter
-    from cottonpalm.request.row_account import RowAccount
     from cottonpalm.runtime.wait_queue import Place
+
+
+class Leaver(Protocol):
+    """A row's stay at one of several endpoints, as far as it matters here."""
+
+    @property
+    def left(self) -> bool:
+        """The row has gone to another endpoint."""
+
+
+class Divertible(Protocol):
+    """A row that may have another chain to go to."""
+
+    @property
+    def closed(self) -> bool:
+        """The row is over."""
+
+    @property
+    def stay(self) -> Leaver | None:
+        """Where it is, if there are several endpoints."""
+
+    @property
+    def divertible(self) -> bool:
+        """It has another chain to go to, and may leave now."""
 
 
 class Failover:
@@ -26,7 +49,7 @@ class Failover:
 
     @contextmanager
     def lining_up(
-        self, row: RowAccount, limiter: Limiter, also: Callable[[Place], None] | None
+        self, row: Divertible, limiter: Limiter, also: Callable[[Place], None] | None
     ) -> Iterator[Callable[[Place], None]]:
         """Gives what to call with a place in line, so that it is left when the provider turns out to be down.
 

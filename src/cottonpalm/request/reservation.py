@@ -41,7 +41,7 @@ class Reservation:
         self._input = 0  # the most tokens it reads, where the quick way has found that
         self._price_failed = False  # the user's own function raised
         self.sent: int | None = None  # the maximum that we put into the request
-        self.tariff = row.run.tariff(call)
+        self.tariff = row.run.pricing.tariff(call)
         self.rates = self.tariff.rates
 
     # -- before it is sent
@@ -62,7 +62,7 @@ class Reservation:
         found = extent(self._call, self.tariff, self.most_output)
         if isinstance(found, str):
             return found
-        into = self._run.stretched(self._call, found.input_tokens)
+        into = self._run.pricing.stretched(self._call, found.input_tokens)
         return found if into == found.input_tokens else found._replace(input_tokens=into)
 
     @property
@@ -82,7 +82,7 @@ class Reservation:
             and (most := call.most_output or self.most_output)
             and (into := text_input(call)) is not None
         ):
-            self._input = into = run.stretched(call, into) if run.stretches else into
+            self._input = into = run.pricing.stretched(call, into) if run.pricing.stretches else into
             request, per_input, per_output = tariff.text
             self._bound = request + into * per_input + most * per_output
         else:
@@ -101,7 +101,7 @@ class Reservation:
 
     def ask(self) -> Ask:
         """What to ask the ledger for."""
-        return Ask(self.bound or 0, self.least, self._run.limit)
+        return Ask(self.bound or 0, self.least, self._run.flow.limit)
 
     def least(self) -> int:
         """The most it can cost with the smallest maximum that is worth a try."""
@@ -116,7 +116,7 @@ class Reservation:
         call, run, most = self._call, self._run, self.most_output
         if self._whole or not run.tighten or most is None or not _may_be_tightened(call):
             return None
-        outputs = run.outputs(call)
+        outputs = run.pricing.outputs(call)
         likely = outputs.likely()
         if likely is None:
             return None
@@ -186,7 +186,7 @@ class Reservation:
         self.reserved = 0
         if run.ledger is not None:
             if run.ledger.settle(reserved, reported, uncertain, run.spending):
-                run.spent_more(run.ledger)
+                run.alerts.spent_more(run.ledger, run.spending)
         elif reported or uncertain:
             run.spending.book(reported, uncertain)
         cost: int | None = None
@@ -198,7 +198,7 @@ class Reservation:
     def _learn_and_price(self, usage: Usage, answer: Answer | None) -> int | None:
         run, call = self._run, self._call
         if answer is not None and answer.stop is None and not call.streams:
-            run.outputs(call).note(usage.output_tokens, usage.reasoning_tokens)
+            run.pricing.outputs(call).note(usage.output_tokens, usage.reasoning_tokens)
         if run.ledger is not None and usage.input_tokens > self._input:
             self._compare(usage.input_tokens)
         tier = None if answer is None else answer.tier
@@ -208,11 +208,11 @@ class Reservation:
         """What it cost; None where nobody knows, or the user's function fails: the answer is paid for all the same."""
         try:
             if tier is not None or self.rates is None:
-                self.rates = self._run.rates(self._call, served, tier)
+                self.rates = self._run.pricing.rates(self._call, served, tier)
             return None if self.rates is None else self.rates.cost(usage)
         except Exception as exc:  # noqa: BLE001 - whatever the function raises, the row keeps its answer
             self._price_failed, self.rates = True, None
-            self._run.warn(
+            self._run.alerts.warn(
                 "prices=",
                 f"the function given as prices= failed for {self._call.model!r} ({type(exc).__name__}: {exc}); what "
                 "such answers cost is not known, and is booked as uncertain, at their bounds",
@@ -225,7 +225,7 @@ class Reservation:
         if not into and not isinstance(self.extent, str):
             into = self.extent.input_tokens
         if counted > into:
-            self._run.stretch(self._call, counted, into)
+            self._run.pricing.stretch(self._call, counted, into)
 
     def _uncertain(self) -> int:
         """The most that a request may have cost of which nobody says so."""

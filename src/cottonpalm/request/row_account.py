@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.providers import dressed
-from cottonpalm.request.run_account import Allowance, RunAccount
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import CostSource, Fault, Usage, Verdict
 
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     from cottonpalm.providers.call import Call
     from cottonpalm.request.endpoints import Stay
     from cottonpalm.request.limiter.limiter import Limiter, Permit
+    from cottonpalm.request.run_account import RunAccount
     from cottonpalm.runtime.wait_queue import Place, Waiter
 
-__all__ = ["MODEL", "ROW", "Allowance", "ModelCall", "RowAccount", "RunAccount"]
 
 ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
 MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", default=None)
@@ -45,7 +44,7 @@ class ModelCall:
     def hand_over(self) -> None:
         """Something finer appeared under this call: it takes the permits of this model from now on."""
         if self.release(Verdict.IGNORED):
-            self.row.run.hooked_below(self.name)
+            self.row.run.flow.hooked_below(self.name)
 
     def drop(self) -> None:
         """The row is over: a cancelled call fires neither end nor error."""
@@ -162,8 +161,8 @@ class RowAccount:
 
     def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
         """The row is done with its chain: its own permit goes back, if it still holds one."""
-        if self._permit is not None and self.hand_over(verdict, pause_s) and self.run.grain == "unknown":
-            self.run.refine("row")
+        if self._permit is not None and self.hand_over(verdict, pause_s) and self.run.flow.grain == "unknown":
+            self.run.flow.refine("row")
 
     def fresh(self) -> None:
         """A new try of the whole row: forget the failures remembered for the last one."""
@@ -205,9 +204,9 @@ class RowAccount:
         if self.parent is not None:
             self._outer_hand_over()
         run, stay = self.run, self.stay
-        if run.grain not in ("unknown", "row"):
+        if run.flow.grain not in ("unknown", "row"):
             return None
-        return run.limiter(run.rows_key if stay is None else stay.endpoint.rows_key)
+        return run.flow.limiter(run.flow.rows_key if stay is None else stay.endpoint.rows_key)
 
     def _outer_hand_over(self) -> None:
         outer = self.parent
@@ -233,8 +232,8 @@ class RowAccount:
             model.hand_over()
         if self.parent is not None:
             self._outer_hand_over()
-        if self.run.grain != "request":
-            self.run.refine("request")
+        if self.run.flow.grain != "request":
+            self.run.flow.refine("request")
         with self._lock:
             self._open += 1
             back = self.aside and self._back()
@@ -282,7 +281,7 @@ class RowAccount:
             ProviderDown: it goes to another chain.
         """
         stay = self.stay
-        self.run.queue(+1, refused=+refused)
+        self.run.flow.queue(+1, refused=+refused)
         began = clock.now()
         paused = limiter.paused_until > began
         try:
@@ -295,7 +294,7 @@ class RowAccount:
             ):
                 yield told
         finally:
-            self.run.queue(-1, refused=-refused)
+            self.run.flow.queue(-1, refused=-refused)
             if (measure := self.run.measure) is not None:
                 now = clock.now()
                 paused_s = max(0.0, min(now, limiter.paused_until) - began) if paused else 0.0
@@ -311,7 +310,7 @@ class RowAccount:
     @contextmanager
     def short_of_money(self) -> Iterator[None]:
         """Meanwhile one request waits for money: no more rows need to start, and this row's time stands still."""
-        with self.run.waiting_for_money():
+        with self.run.flow.waiting_for_money():
             self._count_short(+1)
             try:
                 yield
@@ -436,7 +435,7 @@ class RowAccount:
     def _tell_aside(self, changed: bool, aside: bool) -> None:
         if changed and self.on_aside is not None:
             self.on_aside(aside)
-            self.run.on_change()
+            self.run.flow.on_change()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "aside" if self.aside else "open"

@@ -99,19 +99,19 @@ class Settlement:
         usage = answer.usage if answer else None
         if run.measure is not None:
             run.measure.request(call.label, taken_s, usage, cost_pico, ok=fault is None)
-        if run.emit is not None:
+        if run.alerts.emit is not None:
             kind = fault.kind if fault else None
-            run.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
+            run.alerts.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
 
     def _note(self, fault: Fault, pause_s: float) -> None:
         run = self.row.run
         run.last_fault = fault
         if pause_s > 0 and fault.kind is Kind.THROTTLE and fault.retry_after_s is not None:
-            run.announced(pause_s)
+            run.flow.announced(pause_s)
         elif fault.kind is Kind.THROTTLE:
             return  # a guess of our own: nothing to tell
         if pause_s > 0:
-            run.tell(Paused(self.call.label, pause_s))
+            run.alerts.tell(Paused(self.call.label, pause_s))
 
     def abandon(self) -> None:
         """The try was cancelled: nobody knows what the provider made of it, so its bound stays booked."""
@@ -140,7 +140,7 @@ class Settlement:
         if self.streaming:
             self.row.end()
         if limiter.limit != before:
-            self.row.run.on_change()
+            self.row.run.flow.on_change()
 
 
 def verdict_of(fault: Fault | None, status: int | None) -> Verdict:

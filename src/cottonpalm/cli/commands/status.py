@@ -11,6 +11,7 @@ from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
 from cottonpalm.observers.formatting import clean, money, rate, told
+from cottonpalm.protocols import OK
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunInfo, StoredRows
 
 PAGE: Final = 4096
-OK: Final = 1  # a store status
 
 
 @dataclass(slots=True)

@@ -50,8 +50,6 @@ class WholeOutput:
         notes: what the user should know of what was written.
     """
 
-    wants_stored = False
-
     def __init__(
         self,
         path: str,

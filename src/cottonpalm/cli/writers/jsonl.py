@@ -40,7 +40,6 @@ class JsonlOutput:
         unpack: makes an outcome of a stored record.
     """
 
-    wants_stored = False
     notes: Sequence[str] = ()
 
     def __init__(self, path: str, *, overwrite: bool, unpack: Unpack) -> None:

@@ -25,8 +25,6 @@ PAGE: Final = 512  # records read from the store in one go
 class Output(Protocol):
     """A place for results. `begin` and `finish` frame the run; every outcome goes through `write`."""
 
-    wants_stored: bool  # outcomes of earlier processes must come through `write` too
-
     def begin(self, store: RunStore, coming: Container[int] = ()) -> None:
         """Put the place in order before the first row; the run's lease is held. `coming`: slots `write` will bring."""
 
@@ -102,7 +100,6 @@ def layout_of(slots: Slots) -> str:
 class StreamOutput:
     """Standard output, or a pipe: every row of the input, once, as JSON lines."""
 
-    wants_stored = True
     notes: Sequence[str] = ()
 
     def __init__(self, fd: int, name: str) -> None:

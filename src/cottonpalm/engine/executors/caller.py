@@ -80,7 +80,7 @@ class Caller:
     def __call__(self, item: Item) -> Awaitable[Any]:
         """The chain's output for this row, or its own exception."""
         item.calls += 1
-        if self._run.grain in ("unknown", "row"):
+        if self._run.flow.grain in ("unknown", "row"):
             return self._permitted(item)
         item.account.entered()  # takes nothing then, but lets go of what outer rows hold
         return self._output(item)  # one coroutine less to resume at each of its requests
@@ -113,7 +113,7 @@ class Caller:
 
     def _config(self, item: Item) -> RunnableConfig | None:
         """The row's own config, with the permit callback while it is not known what the chain's calls are."""
-        if self._handler is None or self._run.grain == "row" or not self._run.wants_handler:
+        if self._handler is None or self._run.flow.grain == "row" or not self._run.flow.wants_handler:
             config: RunnableConfig | None = item.config
             return config
         return merge_configs(ensure_config(item.config), {"callbacks": [self._handler]})
@@ -208,7 +208,7 @@ class Replicas:
         hopeless: Callable[[BaseException], bool],
     ) -> None:
         self._callers, self._judge, self._hopeless = callers, judge, hopeless
-        self._team = run.team = Team(run, len(callers), self._stir)
+        self._team = run.team = Team(run.flow, run.alerts, len(callers), self._stir)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._stirred = False

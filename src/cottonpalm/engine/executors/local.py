@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Coroutine, Generator
 
-    from cottonpalm.engine.scheduler import Scheduler
-    from cottonpalm.protocols import Inner
+    from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.request.run_account import RunAccount
 
 
@@ -166,9 +165,9 @@ class LocalExecutor:
         self._workers: dict[asyncio.Task[None], Item | None] = {}  # with the row that it has yet to begin
         self._now: dict[asyncio.Task[None], Item] = {}  # the row that each worker is at
         self._ended = self._loop.create_future()
-        self._rows: Scheduler
+        self._rows: RowSource
 
-    async def run(self, rows: Scheduler) -> None:
+    async def run(self, rows: RowSource) -> None:
         """Take rows while there is room, until there are none left; a cancel settles all that is under way."""
         self._rows = rows
         rows.wake = self.fill
@@ -225,7 +224,7 @@ class LocalExecutor:
 
     def let_go(self) -> None:
         """The run is stopping: rows that wait or sleep, and have sent or got nothing yet, need not be finished."""
-        if self._run.grain != "request":  # what a row does is not seen
+        if self._run.flow.grain != "request":  # what a row does is not seen
             return
         self._leaving = True
         for worker, item in self._now.items():

@@ -12,37 +12,47 @@ from cottonpalm.engine.layers.retry import RowRetry
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from cottonpalm.config import RetryPolicy
     from cottonpalm.engine.classifier import Classifier
-    from cottonpalm.engine.job import Job
     from cottonpalm.protocols import Inner, Layer
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
 
 
 def layered(
-    job: Job, judge: Classifier, account: RunAccount, sleep: Callable[[float], Awaitable[None]]
+    callers: Sequence[Inner],
+    retry: RetryPolicy,
+    judge: Classifier,
+    account: RunAccount,
+    sleep: Callable[[float], Awaitable[None]],
+    *,
+    validate: Callable[[Any], object] | None = None,
+    none_is_no_answer: bool = False,
 ) -> Inner:
     """The call of a row with its layers round it; each is there only if it has something to do.
 
     Args:
-        job: the run's callers and rules.
+        callers: the chain, or several equal ones as one, and its fallbacks.
+        retry: how often an answer that does not hold is asked again, and a fault that no request has spent tries on.
         judge: exception -> Fault.
         account: holds the run's allowance of retries, and their jitter.
         sleep: waits without holding a place.
+        validate: the user's own check of an answer.
+        none_is_no_answer: the chain's parser says None where it found nothing.
     """
     layers: list[Layer] = []
-    several = len(job.callers) > 1
+    several = len(callers) > 1
     always = several  # whether a layer has something to do before or after a good first call
     if several:  # outermost: another model gets questions and tries of its own
-        layers.append(Fallback(job.callers, judge, judge.out_of_money))
-    if job.retry.reask_tries > 1 or job.validate or job.none_is_no_answer:  # an answer that does not hold
-        reask = Reask(job.retry.reask_tries, job.validate, judge, none_is_no_answer=job.none_is_no_answer)
+        layers.append(Fallback(callers, judge, judge.out_of_money))
+    if retry.reask_tries > 1 or validate or none_is_no_answer:  # an answer that does not hold
+        reask = Reask(retry.reask_tries, validate, judge, none_is_no_answer=none_is_no_answer)
         layers.append(reask)
         always = always or reask.checks
-    if job.retry.transient_tries > 1:  # innermost: only faults that no request has spent its tries on
-        layers.append(RowRetry(job.retry, account.allowance.take, judge, sleep, account.rng))
+    if retry.transient_tries > 1:  # innermost: only faults that no request has spent its tries on
+        layers.append(RowRetry(retry, account.allowance.take, judge, sleep, account.rng))
     fold = stack if always else stack_on_failure
-    return fold(layers, _dispatch if several else job.callers[0])
+    return fold(layers, _dispatch if several else callers[0])
 
 
 async def _dispatch(item: Item) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import Admission, Sent
 from cottonpalm.request.limiter.rules.circuit import Circuit
-from cottonpalm.runtime.wait_queue import Place, RowClosed, Waiter, WaitQueue
+from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.concurrency import Concurrency
     from cottonpalm.types import Quota, Unit, Usage
 
-__all__ = ["Limiter", "Permit", "RowClosed", "Waiter"]
 
 T = TypeVar("T")
 
@@ -237,11 +236,6 @@ class Limiter(WaitQueue[Permit]):
         self._wake(served)
         self._alert(told)
         return result
-
-    def look_again_s(self) -> float | None:
-        """Seconds after which time alone may let somebody go; None if only a permit given back can."""
-        with self._lock:
-            return self._look_again_s()
 
     def __repr__(self) -> str:
         text = f"<Limiter {self.key} {self.in_flight}/{self.limit:.1f} in flight, {self.waiting} waiting"

@@ -10,13 +10,12 @@ from cottonpalm import clock
 from cottonpalm.request.money.rules.grants import Ask, Grant, Room, grant, narrower
 from cottonpalm.request.money.rules.hour import Hour
 from cottonpalm.request.money.spending import Spending
-from cottonpalm.runtime.wait_queue import Place, RowClosed, Waiter, WaitQueue
+from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Amounts", "Ask", "Grant", "Ledger", "RowClosed", "Waiter"]
 
 FAR: Final = (
     1_000  # times a request's bound: as many could be in flight, and each of them have its whole bound

@@ -49,7 +49,7 @@ class _Calls:
         if (outer := MODEL.get()) is not None:
             outer.hand_over()  # a model inside a model: the inner one is the call
         name = _name(serialized, about.get("metadata") or {})
-        return None if name in row.run.models_below else (row, name)
+        return None if name in row.run.flow.models_below else (row, name)
 
     def began(self, row: RowAccount, name: str, permit: Permit, run_id: UUID) -> None:
         """It has its permit."""
@@ -68,7 +68,7 @@ class _Calls:
                 row.knew()
             return
         if call is not None and call.release(Verdict.SUCCESS):
-            call.row.run.models_gated = True
+            call.row.run.flow.models_gated = True
             call.row.sent()
             _book(call, response)
 
@@ -81,7 +81,7 @@ class _Calls:
         throttled = fault.kind is Kind.THROTTLE
         pause_s = (fault.retry_after_s or 0.0) if throttled else 0.0
         if call.release(Verdict.DROPPED if throttled else Verdict.IGNORED, pause_s):
-            call.row.run.models_gated = True
+            call.row.run.flow.models_gated = True
             call.row.sent()
 
 
@@ -118,7 +118,7 @@ class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
             return
         row, name = wanted
         row.hand_over()
-        limiter = row.run.limiter(name)
+        limiter = row.run.flow.limiter(name)
         permit = limiter.try_acquire(row.priority)
         if permit is None:
             with row.in_line(limiter) as on_wait:
@@ -156,7 +156,7 @@ class SyncModelGate(_ModelsOnly, BaseCallbackHandler):
             return
         row, name = wanted
         row.hand_over()
-        limiter = row.run.limiter(name)
+        limiter = row.run.flow.limiter(name)
         permit = limiter.try_acquire(row.priority)
         if permit is None:
             with row.in_line(limiter) as also, row.parking(also) as on_wait:
@@ -200,7 +200,9 @@ def _book(call: ModelCall, response: LLMResult) -> None:
 
 def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
     run, model = call.row.run, call.name.partition("/")[2]
-    rates = run.prices.rates(model, None) or (run.prices.rates(served, None) if served else None)
+    rates = run.pricing.prices.rates(model, None) or (
+        run.pricing.prices.rates(served, None) if served else None
+    )
     cost = rates.cost(usage) if rates is not None else None
     call.row.book(usage, cost, "reported", served or model)
     ledger = run.ledger
@@ -210,7 +212,7 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
     ledger.settle(0, cost or 0, account=run.spending)
     if rates is None or ledger.share() >= 1:  # seen only afterwards: nothing bounds such a call
         message = f"calls of {call.name} cannot be held to a budget: they are only seen when they are over"
-        run.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message)))
+        run.alerts.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message)))
 
 
 def usage_of(told: dict[str, Any]) -> Usage:

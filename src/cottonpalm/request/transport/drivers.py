@@ -78,12 +78,12 @@ def _slept(row: RowAccount, seconds: float) -> None:
 
 def _free_permit(row: RowAccount, call: Call, key: str, behind: bool) -> Permit | None:
     """A permit, if one need not be waited for: the common case, which a coroutine would make dearer."""
-    limiter = row.run.limiter(key)
+    limiter = row.run.flow.limiter(key)
     return limiter.try_acquire(_claim(row, limiter, behind), _ask(limiter, call))
 
 
 async def _permit(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
-    limiter = row.run.limiter(key)
+    limiter = row.run.flow.limiter(key)
     row.drain()
     with row.in_line(limiter, refused=behind) as on_wait:
         return await limiter.aacquire(_claim(row, limiter, behind), _ask(limiter, call), on_wait)
@@ -93,7 +93,7 @@ def _permit_sync(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
     row.drain()
     if runs_a_loop():
         return _force(row, call, key)
-    limiter = row.run.limiter(key)
+    limiter = row.run.flow.limiter(key)
     with row.in_line(limiter, refused=behind) as also, row.parking(also) as on_wait:
         return limiter.acquire(_claim(row, limiter, behind), on_wait, _ask(limiter, call))
 
@@ -104,12 +104,12 @@ def _claim(row: RowAccount, limiter: Limiter, behind: bool) -> float:
 
 def _force(row: RowAccount, call: Call, key: str) -> Permit:
     """A thread that runs a loop must not wait for permits: their holders may need that very loop to give them back."""
-    limiter = row.run.limiter(key)
+    limiter = row.run.flow.limiter(key)
     if (pause_s := limiter.paused_until - clock.now()) > 0:
         row.rest(pause_s)
     if (permit := limiter.try_acquire(row.priority, _ask(limiter, call))) is not None:
         return permit
-    row.run.warn(
+    row.run.alerts.warn(
         "blocking call",
         "a model was called with invoke() inside an async function: that blocks the event loop, and its "
         "requests go one above the limit; use ainvoke() there.",

@@ -93,7 +93,7 @@ def _ours(request: Any) -> tuple[RowAccount, Call] | None:
         seen.append(type(request).__module__)
         return None
     row = ROW.get()
-    if row is not None and not row.run.hooked:
+    if row is not None and not row.run.flow.hooked:
         return None
     if (call := _call(request)) is None:
         return None

@@ -76,7 +76,7 @@ class Reading:
             error = None
         fault = broken(call, self._headers, answer) if error is None else row.run.fault_of(error)
         if fault is not None and fault.kind is Kind.STOP_RUN:
-            row.run.stop(fault)
+            row.run.alerts.stop(fault)
         pause_s = (fault.retry_after_s or 0.0) if fault is not None and fault.kind is Kind.THROTTLE else 0.0
         self._ending.over(fault, status=self._status, answer=answer, headers=self._headers, pause_s=pause_s)
         return self._to_raise(error, fault, answer)

@@ -7,25 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from cottonpalm.errors import CannotStore
-from cottonpalm.stores.codec.values import check, decode, encode, qualified, types_of
+from cottonpalm.stores.codec.values import check, decode, encode
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 
 if TYPE_CHECKING:
     from cottonpalm.stores.codec.kinds import Types
 
-__all__ = [
-    "NOT_KEPT",
-    "InputText",
-    "check",
-    "decode",
-    "encode",
-    "has_input",
-    "pack",
-    "qualified",
-    "stored_input",
-    "types_of",
-    "unpack",
-]
 
 OUTPUT, ERROR, ATTEMPTS, USAGE, COST, COST_SOURCE = "o", "e", "a", "u", "c", "s"
 LATENCY, MODEL, TRUNCATED, LANE, ID, INPUT, INPUT_TEXT, CACHED = "l", "m", "t", "n", "d", "i", "r", "k"

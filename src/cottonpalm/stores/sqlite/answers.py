@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["Answers", "Kept"]
 
 T = TypeVar("T")
 Reply: TypeAlias = "tuple[Callable[[Any], None], Any]"  # whom to tell what

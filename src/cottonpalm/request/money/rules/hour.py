@@ -59,16 +59,6 @@ class Hour:
             self._used -= self._steps.popleft().pico
         return self._used
 
-    def free_in_s(self, amount: int, now_s: float) -> float | None:
-        """Seconds until so much of what was spent lies more than an hour back; None if it never will."""
-        if amount <= 0:
-            return 0.0
-        for step in self._steps:
-            amount -= step.pico
-            if amount <= 0:
-                return max(0.0, step.end_s + HOUR_S - now_s)
-        return None
-
     def early_s(self, pending: float, now_s: float, limit: int) -> float:
         """Seconds by which one more request would run ahead of an even pace; 0 if it may go.
 

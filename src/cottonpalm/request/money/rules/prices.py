@@ -19,8 +19,6 @@ from cottonpalm.request.money.rules.price_list import most_output
 from cottonpalm.request.money.rules.rates import AskedRates, Extent, Rates, asked, flat, per_token
 from cottonpalm.types import Usage
 
-__all__ = ["FREE", "OwnPrices", "PriceBook", "Rates", "Tariff"]
-
 OwnPrices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float | None]
 
 FREE: Final = ("local", "local:*", "local/*")  # names of models that run on this machine
