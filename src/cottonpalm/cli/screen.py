@@ -68,12 +68,15 @@ class Screen:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self._print(Text(clean(line, None)))
 
-    def observer(self, total: Callable[[], tuple[int, bool] | None], *, live: bool) -> Progress | None:
+    def observer(
+        self, total: Callable[[], tuple[int, bool] | None], *, live: bool, budget_usd: float | None = None
+    ) -> Progress | None:
         """The progress display, or None when quiet.
 
         Args:
             total: how many rows the input holds, as far as known.
             live: redrawing in place is possible (standard output is not the same terminal).
+            budget_usd: what may be spent.
         """
         if self.quiet:
             return None
@@ -83,6 +86,7 @@ class Screen:
             total=total,
             live=None if live else False,
             lines=self._progress,
+            budget_usd=budget_usd,
         )
 
     def summary(self, summary: Summary) -> None:

@@ -1,15 +1,15 @@
-"""The live display of a run: seven lines that fit the terminal, told apart without colour. No clock, no I/O."""
+"""The display of a run while it goes: seven lines on a terminal, one in a log. No clock, no I/O."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rich.text import Text
 
-from cottonpalm.observers.formatting import clean, rate
+from cottonpalm.observers.formatting import clean, duration, money, rate
 from cottonpalm.observers.numbers import money_usd, roughly
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,27 +35,19 @@ class Fault(NamedTuple):
 
 
 class Faults:
-    """Failed rows: how many of each kind, and the last distinct ones."""
+    """Failed rows: how many of each kind, and the last distinct ones, the latest first. Read from any thread."""
 
     def __init__(self) -> None:
         self.kinds: dict[str, int] = {}
-        self._last: deque[Fault] = deque(maxlen=ERRORS)
+        self.last: tuple[Fault, ...] = ()
 
     def add(self, row: int, kind: str, said: str) -> None:
         """One more row failed."""
-        self.kinds[kind] = self.kinds.get(kind, 0) + 1
         said = clean(said)
-        for fault in self._last:
-            if (fault.kind, fault.said) == (kind, said):
-                self._last.remove(fault)
-                self._last.append(Fault(row, kind, said, fault.like_it + 1))
-                return
-        self._last.append(Fault(row, kind, said))
-
-    @property
-    def last(self) -> list[Fault]:
-        """At most two, the latest first."""
-        return list(reversed(self._last))
+        like_it = next((f.like_it + 1 for f in self.last if (f.kind, f.said) == (kind, said)), 0)
+        others = [fault for fault in self.last if (fault.kind, fault.said) != (kind, said)]
+        self.last = (Fault(row, kind, said, like_it), *others)[:ERRORS]
+        self.kinds = {**self.kinds, kind: self.kinds.get(kind, 0) + 1}  # a new one: others may be reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +73,22 @@ class Numbers:
     kinds: Mapping[str, int]
     faults: Sequence[Fault]
     more: str = ""  # chunks
+
+
+def line(numbers: Numbers, width: int = 80) -> str:
+    """All of it in one line of a log; what does not fit is left out, the least wanted first."""
+    parts = [counted(numbers.done, numbers.total, exact=numbers.exact)]
+    parts += [f"{duration(numbers.left.seconds)} left"] if numbers.left is not None else []
+    parts += [f"{numbers.failed:,} failed", f"{numbers.in_flight}/{numbers.limit:.0f} in flight"]
+    cost = "" if numbers.cost_usd is None else money(round(numbers.cost_usd * PICO))
+    parts += [part for part in (numbers.binds, _moving(numbers.per_s), numbers.more, cost) if part]
+    while len(", ".join(parts)) > width and len(parts) > 1:
+        parts.pop()
+    return ", ".join(parts)
+
+
+def _moving(per_s: float | None) -> str:
+    return "" if per_s is None else rate(per_s) if per_s else "0/s"
 
 
 def panel(numbers: Numbers, width: int, *, unicode: bool = True) -> list[Text]:
@@ -152,7 +160,7 @@ def _head(numbers: Numbers, width: int, *, unicode: bool) -> Text:
 
 
 def _now(numbers: Numbers, width: int, *, unicode: bool) -> Text:
-    moving = "" if numbers.per_s is None else rate(numbers.per_s) if numbers.per_s else "0/s"
+    moving = _moving(numbers.per_s)
     flight = Text(f"{numbers.in_flight:,}/{numbers.limit:,.0f} in flight")
     if numbers.binds:
         flight.append(", ").append(numbers.binds, "yellow" if numbers.fails else "bold")

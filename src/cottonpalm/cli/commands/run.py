@@ -144,7 +144,9 @@ class Session:
     def run(self, built: Built) -> Code:
         """All of it."""
         to_terminal = self._job.output == "-" and os.isatty(1)
-        progress = self._screen.observer(self._rows.total, live=not to_terminal)
+        progress = self._screen.observer(
+            self._rows.total, live=not to_terminal, budget_usd=self._job.budget_usd
+        )
         processor = self._processor(built, progress)
         self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
         gc.collect()
