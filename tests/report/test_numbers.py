@@ -75,3 +75,12 @@ def test_an_axis_of_time_begins_at_0_and_names_its_unit_once(end_s: float) -> No
 
 def test_a_logarithmic_axis_is_marked_at_1_and_3() -> None:
     assert [mark.label for mark in n.logarithmic(0.09, 31)] == ["0.1 s", "0.3", "1 s", "3", "10 s", "30"]
+    assert [mark.label for mark in n.logarithmic(0.0009, 110)] == [
+        "0.001 s",
+        "0.01 s",
+        "0.1 s",
+        "1 s",
+        "10 s",
+        "100 s",
+    ]
+    assert len(n.logarithmic(1e-6, 1e6)) <= 8

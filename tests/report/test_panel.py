@@ -34,6 +34,7 @@ SHOWN = Numbers(
     before_s=None,
     ready="14:22",
     cost_usd=10.42,
+    cost_known=True,
     budget_usd=25.0,
     failed=203,
     kinds={"reask": 142, "fail_row": 61},
@@ -106,6 +107,8 @@ def test_what_is_not_known_or_off_is_left_out_or_said_so() -> None:
     assert text(still)[2] == "  left   not known while nothing moves; 29 min at the pace before"
     assert text(replace(SHOWN, budget_usd=None))[3] == "  money  $10.42  about $20.57 at the end"
     assert text(replace(SHOWN, exact=False))[0].endswith("24,310 of about 48,000 (50 %)")
+    assert text(replace(SHOWN, cost_known=False))[3].startswith("  money  at least $10.42 of $25.00 ")
+    assert text(replace(SHOWN, name=""))[0].startswith("━━━")
     assert "at the end" not in text(replace(SHOWN, done=48_000))[3]
 
 

@@ -75,7 +75,10 @@ WAITS: Final[dict[str, Bound]] = {
         "Put the store on a faster disk.", "writing to the store", "`--store` on a local disk", "without"
     ),
     "budget": Bound(
-        "Raise the budget.", "waiting for money", "a higher `--budget` or `--budget-per-hour`", "without"
+        "Raise the budget, or bound the answers.",
+        "waiting for money",
+        "a higher `--budget`, or a lower `--max-output-tokens`: a request books what it may cost at most",
+        "without",
     ),
     "pause": Bound(
         "Add an endpoint for the pauses.",

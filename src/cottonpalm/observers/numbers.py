@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 from cottonpalm.observers.formatting import duration
 
+SHORT: Final = 3.5  # decades
+MARKS: Final = 6  # at most about so many on a long logarithmic axis
 _STEPS: Final = (1, 2, 5, 10)
 _TIMES_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 
@@ -87,12 +89,13 @@ def times(end_s: float, most: int = 8) -> list[Tick]:
 
 
 def logarithmic(low: float, high: float) -> list[Tick]:
-    """Marks in seconds at 1 and 3 times the powers of ten, whole decades with their unit."""
-    ticks = []
-    for power in range(floor(log10(low)), ceil(log10(high)) + 1):
-        for times_ in (1, 3):
-            value = times_ * 10.0**power
-            if low <= value <= high:
-                digits = max(0, -power)
-                ticks.append(Tick(value, f"{value:,.{digits}f}" + (" s" if times_ == 1 else "")))
-    return ticks
+    """Marks in seconds, whole decades with their unit: at 1 and 3 on a short axis, at few decades on a long one."""
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    steps = (1, 3) if log10(high / low) <= SHORT else (1,)
+    every = max(1, round(log10(high / low) / MARKS))
+    values = [(power, step, step * 10.0**power) for power in decades if power % every == 0 for step in steps]
+    return [
+        Tick(value, f"{value:,.{max(0, -power)}f}" + (" s" if step == 1 else ""))
+        for power, step, value in values
+        if low <= value <= high
+    ]

@@ -52,7 +52,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """One moment of a run. Money is in dollars; `cost_usd` None: not known. `ready`: a time of day, or nothing."""
+    """One moment of a run. Money is in dollars. `ready`: a time of day, or nothing."""
 
     name: str
     done: int
@@ -68,6 +68,7 @@ class Numbers:
     before_s: float | None  # seconds to the end at the pace before nothing moved
     ready: str
     cost_usd: float | None
+    cost_known: bool  # False: that much at least
     budget_usd: float | None
     failed: int
     kinds: Mapping[str, int]
@@ -80,7 +81,7 @@ def line(numbers: Numbers, width: int = 80) -> str:
     parts = [counted(numbers.done, numbers.total, exact=numbers.exact)]
     parts += [f"{duration(numbers.left.seconds)} left"] if numbers.left is not None else []
     parts += [f"{numbers.failed:,} failed", f"{numbers.in_flight}/{numbers.limit:.0f} in flight"]
-    cost = "" if numbers.cost_usd is None else money(round(numbers.cost_usd * PICO))
+    cost = "" if numbers.cost_usd is None or not numbers.cost_known else money(round(numbers.cost_usd * PICO))
     parts += [part for part in (numbers.binds, _moving(numbers.per_s), numbers.more, cost) if part]
     while len(", ".join(parts)) > width and len(parts) > 1:
         parts.pop()
@@ -147,15 +148,14 @@ def counted(done: int, total: int | None, *, exact: bool) -> str:
 
 def _head(numbers: Numbers, width: int, *, unicode: bool) -> Text:
     said = counted(numbers.done, numbers.total, exact=numbers.exact)
-    name = Text(numbers.name, "bold")
-    room = width - name.cell_len - len(said) - 4
+    name = Text(f"{numbers.name}  " if numbers.name else "", "bold")
+    room = width - name.cell_len - len(said) - 2
     if numbers.total and room >= LEAST_BAR:
         drawn = bar(numbers.done / numbers.total, min(BAR, room), unicode=unicode)
-        gap = " " * max(2, width - name.cell_len - drawn.cell_len - len(said) - 2)
-        gap = gap if width <= 80 else "  "
-        return Text.assemble(name, "  ", drawn, gap, said)
-    if name.cell_len + len(said) + 2 <= width and numbers.name:
-        return Text.assemble(name, "  ", said)
+        gap = max(2, min(width, 80) - name.cell_len - drawn.cell_len - len(said))
+        return Text.assemble(name, drawn, " " * gap, said)
+    if name.cell_len + len(said) <= width:
+        return Text.assemble(name, said)
     return Text(said)
 
 
@@ -210,7 +210,7 @@ def _money(numbers: Numbers, width: int, *, unicode: bool) -> Text | None:
     cost, budget = numbers.cost_usd, numbers.budget_usd
     if cost is None or not (cost or budget):
         return None
-    head = Text(money_usd(cost))
+    head = Text(f"{'' if numbers.cost_known else 'at least '}{money_usd(cost)}")
     if budget:
         head.append(f" of {money_usd(budget)} ").append_text(bar(cost / budget, BUDGET_BAR, unicode=unicode))
     parts = [head]

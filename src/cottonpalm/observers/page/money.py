@@ -58,7 +58,11 @@ def _spent(report: Reported) -> Markup:
     )
     last = kept(duration(report.wall_s))
     return section(
-        "Money", note, drawn, axis(times(report.wall_s, 5), report.wall_s, last), unfold(_as_table(report))
+        "Money",
+        note,
+        drawn,
+        axis(times(report.wall_s, 5), report.wall_s, last, near=22),
+        unfold(_as_table(report)),
     )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cottonpalm.observers.page.markup import Part
 
 X: Final = 1000.0  # units across, of the inner svg
-NEAR: Final = 10.5  # per cent of the width: a mark nearer to the last one is left out
+NEAR: Final = 12.0  # per cent of the width: a mark nearer to the last one is left out
 
 
 class Span(NamedTuple):
@@ -154,7 +154,9 @@ def _path(line: Line, height: int, scale: float) -> Part:
     return join((tag("path", d=under, class_=f"{line.class_} area"), outline))
 
 
-def axis(ticks: Sequence[Tick], end: float, last: str | None, *, zero: float = 0.0) -> Markup:
+def axis(
+    ticks: Sequence[Tick], end: float, last: str | None, *, zero: float = 0.0, near: float = NEAR
+) -> Markup:
     """The marks below a plot; the last one goes before those near to it."""
     width = end - zero
     parts: list[Part] = []
@@ -162,7 +164,7 @@ def axis(ticks: Sequence[Tick], end: float, last: str | None, *, zero: float = 0
         parts.append(text("100%", 14, last, "tick end"))
     for number, mark in enumerate(ticks):
         share = (mark.value - zero) / width if width else 0.0
-        if last is not None and 100 * share > 100 - NEAR:
+        if last is not None and 100 * share > 100 - near:
             continue
         place = "" if share < 0.03 else " end" if share > 0.97 else " middle"
         odd = " odd" if number and number % 2 == 0 else ""
