@@ -9,7 +9,7 @@ from cottonpalm.observers.formatting import binds, duration
 from cottonpalm.observers.numbers import per_second, percent, times
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
-from cottonpalm.observers.page.plots import Line, Span, axis, chart, lane, text
+from cottonpalm.observers.page.plots import Line, Span, axis, chart, lane, percent_of, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RATE: Final = 112
 FLIGHT: Final = 96
+ASIDE: Final = 0.08  # of the width: how far the name of a line reaches to each side
 NOTHING: Final = "\u2013"
 LEAST: Final = 0.005  # of the run: what bound for less has no lane
 FAMILIES: Final = {
@@ -200,7 +201,13 @@ def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
     label += f", of a limit of {_whole(limit)}" if limit is not None else ""
     label += f"; {failed:,} tries failed." if failed else "."
     drawn = chart(
-        FLIGHT, label, lines, top, pad=16, bands=_failing(moments), over=_over(moments, flying, limits, top)
+        FLIGHT,
+        label,
+        lines,
+        top,
+        pad=16,
+        bands=[(span, "") for span, _ in _failing(moments)],
+        over=_over(moments, flying, limits, top),
     )
     values: list[Part] = [_value(_whole(mean), "in flight")]
     values += [_value(_whole(limit), "limit")] if limit is not None else []
@@ -227,17 +234,25 @@ def _over(
         if each.moment.failed_tries:
             x = f"{100 * each.middle:.2f}%"
             yield tag("line", class_="failed", x1=x, x2=x, y1=FLIGHT - 9, y2=FLIGHT - 1)
-    near = [value for x, value in limits if 0.42 < x < 0.58]
-    below = [value for x, value in flying if 0.42 < x < 0.58]
+    middle = _free(moments)
+    near, below = ([value for x, value in line if abs(x - middle) < ASIDE] for line in (limits, flying))
+    x = percent_of(middle)
     if near:
-        yield text("50%", FLIGHT - max(near) * scale - 4, "limit", "tick middle halo")
+        yield text(x, FLIGHT - max(near) * scale - 4, "limit", "tick middle halo")
     if below:
         y = FLIGHT - max(below) * scale - 4
         crowded = near and abs(max(near) - max(below)) * scale < 16
         if not crowded and y > 8:
-            yield text("50%", y, "in flight", "tick middle halo")
+            yield text(x, y, "in flight", "tick middle halo")
         elif min(below) * scale > 24:
-            yield text("50%", FLIGHT - min(below) * scale + 16, "in flight", "tick middle")
+            yield text(x, FLIGHT - min(below) * scale + 16, "in flight", "tick middle")
+
+
+def _free(moments: Sequence[Seen]) -> float:
+    """Where the names of lines can stand: in the middle, unless the provider failed just then."""
+    bands = [span for span, _ in _failing(moments)]
+    places = (0.5, 0.3, 0.7, 0.15, 0.85)
+    return next((x for x in places if not any(b.start - ASIDE < x < b.end + ASIDE for b in bands)), places[0])
 
 
 def _lanes(report: Reported, moments: Sequence[Seen], shown: Sequence[tuple[str, float]]) -> Iterator[Markup]:

@@ -128,7 +128,7 @@ def _band(span: Span, _name: str, height: int) -> Markup:
 def _band_name(span: Span, name: str, height: int) -> Markup | None:
     """Its name within it, in two lines where it is narrow."""
     width = span.end - span.start
-    if width < 0.055:
+    if width < 0.055 or not name:
         return None
     lines, class_ = ([name], "tick middle") if width >= 0.12 else (name.split(" ", 1), "tick middle tight")
     middle, top = percent_of(span.start + width / 2), height / 2 - 7 * len(lines)
