@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import orjson
 
 from cottonpalm import clock
 from cottonpalm.events import CacheHit, Event, RequestFinished, RowFinished, RowStarted, RunEnded
+from cottonpalm.types import Usage
 
 if TYPE_CHECKING:
-    from cottonpalm.types import Outcome, Usage
+    from cottonpalm.types import ErrorRecord, Outcome
 
 VERSION: Final = 1
 FLUSH_S: Final = 0.25  # events of single rows may wait so long
@@ -34,12 +36,12 @@ class EventLines:
 
     def see(self, event: Event) -> None:
         """Write one event."""
-        line = orjson.dumps(as_json(event, clock.wall()), option=orjson.OPT_APPEND_NEWLINE, default=str)
+        now, line = clock.now(), orjson.dumps(as_json(event, clock.wall()), default=str)
         with self._lock:
-            self._file.write(line)
-            if not isinstance(event, _MANY) or clock.now() - self._flushed_s >= FLUSH_S:
+            self._file.write(line + b"\n")
+            if now - self._flushed_s >= FLUSH_S or type(event) not in _MANY:
                 self._file.flush()
-                self._flushed_s = clock.now()
+                self._flushed_s = now
         if isinstance(event, RunEnded):
             self.close()
 
@@ -50,53 +52,61 @@ class EventLines:
 
 def as_json(event: Event, at: float) -> dict[str, Any]:
     """An event as JSON can hold it: its name, when it was told (Unix seconds), and its fields."""
-    found: dict[str, Any] = {"v": VERSION, "at": round(at, 3), "event": type(event).__name__}
+    kind: Any = type(event)
+    found: dict[str, Any] = {"v": VERSION, "at": round(at, 3), "event": kind.__name__}
     if isinstance(event, RowFinished):
         return found | _outcome(event.outcome)
-    for each in fields(event):
-        value = getattr(event, each.name)
-        if each.name == "usage":
+    for name in _names(kind):
+        value = getattr(event, name)
+        if value.__class__ is Usage:
             value = _usage(value)
         elif isinstance(value, str):
             value = _shown(value)
-        found[each.name] = value
+        found[name] = value
     return found
 
 
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
+
+
 def _outcome(outcome: Outcome) -> dict[str, Any]:
-    error = outcome.error
     return {
         "index": outcome.index,
         "id": None if outcome.id is None else _shown(outcome.id),
         "status": outcome.status,
         "attempts": outcome.attempts,
         "latency_s": outcome.latency_s,
-        "usage": _usage(outcome.usage),
+        "usage": None if outcome.usage is None else _usage(outcome.usage),
         "cost_usd": outcome.cost_usd,
         "cached": outcome.cached,
         "stored": outcome.stored,
         "model": outcome.model,
         "truncated": outcome.truncated,
-        "error": None
-        if error is None
-        else {
-            "kind": error.kind.value,
-            "type": error.type,
-            "message": _shown(error.message),
-            "retryable": error.retryable,
-        },
+        "error": None if outcome.error is None else _error(outcome.error),
     }
 
 
-def _usage(usage: Usage | None) -> dict[str, int] | None:
-    """The counts that are not 0, and both that always are there."""
-    if usage is None:
-        return None
-    counts = {each.name: getattr(usage, each.name) for each in fields(usage)}
-    always = ("input_tokens", "output_tokens")
-    return {name: count for name, count in counts.items() if count or name in always}
+def _error(error: ErrorRecord) -> dict[str, Any]:
+    return {
+        "kind": error.kind.value,
+        "type": error.type,
+        "message": _shown(error.message),
+        "retryable": error.retryable,
+    }
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    """The first two counts, and those of the others that are not 0."""
+    found = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    others = usage.counts()[2:]
+    if any(others):
+        found.update((name, count) for name, count in zip(_names(Usage)[2:], others, strict=True) if count)
+    return found
 
 
 def _shown(text: str) -> str:
     """Cut, and without what JSON cannot hold."""
-    return text[:LONGEST].encode("utf-8", "replace").decode()
+    text = text[:LONGEST]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
