@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from cottonpalm.stores.memory import MemoryStore
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cottonpalm.protocols import Store
@@ -108,15 +110,23 @@ def test_the_report_of_a_run_from_python_is_kept_at_its_end_and_before_that_when
         [info] = store.runs()
         return kept.read(info.meta.get(kept.META))
 
+    more = threading.Event()
+
+    def source() -> Iterator[int]:
+        yield from range(20)
+        assert more.wait(30)
+        yield from range(20, 40)
+
     processor = BatchProcessor(RunnableLambda(answers), store=store, run="r", fingerprint="1")
-    with processor.start(range(40)) as run:
+    with processor.start(source()) as run:
         for n, _ in enumerate(run):
             if n == 9:
                 run.keep_report()
                 middle = now()
                 assert middle is not None
                 assert not middle.over
-                assert 0 < middle.rows <= 40
+                assert 10 <= middle.rows <= 20
+                more.set()
     end = now()
     assert end is not None
     assert (end.over, end.reason, end.rows) == (True, None, 40)

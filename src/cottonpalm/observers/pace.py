@@ -6,9 +6,11 @@ from collections import deque
 from math import sqrt
 from typing import Final, NamedTuple
 
+WINDOW_S: Final = 30.0  # over which the rate is measured
+MINUTE_S: Final = 60.0
 SLOT_S: Final = 3.0  # a bar of the sparkline
 SLOTS: Final = 20
-LATELY: Final = 10  # slots, half a minute, over which the rate is measured
+LATELY: Final = 10  # slots by which the range is judged
 SURE: Final = 4  # slots from which on a range is told
 WIDE: Final = 2.0  # standard errors to each side
 
@@ -22,29 +24,41 @@ class Left(NamedTuple):
 
 
 class Pace:
-    """Rows per second over the last minute, in slots of three seconds."""
+    """Rows per second over the last half minute.
 
-    def __init__(self) -> None:
-        self._began: float | None = None
-        self._last = (0.0, 0)
+    Args:
+        rpm: requests per minute at most, or None. A minute's share may go out at once: what is looked at is a minute
+            then, and until it is over, no more is expected of a row's one request.
+
+    Attributes:
+        per_s: rows a second lately; None until two samples lie apart.
+        before: the rate when something last moved; 0 before anything did.
+    """
+
+    def __init__(self, rpm: float | None = None) -> None:
+        self._window_s = WINDOW_S if rpm is None else MINUTE_S
+        self._most_per_s = None if rpm is None else rpm / MINUTE_S
+        self._seen: deque[tuple[float, int]] = deque()
+        self._began = 0.0
         self._slots: deque[float] = deque(maxlen=SLOTS)  # rows in each slot that is over
         self._open = 0.0  # rows in the slot that is not
-        self._before = 0.0  # the rate when something last moved
+        self.per_s: float | None = None
+        self.before = 0.0
 
     def note(self, now_s: float, done: int) -> float | None:
-        """Take a sample; rows a second lately, None until two samples lie apart."""
-        if self._began is None:
-            self._began, self._last = now_s, (now_s, done)
-            return None
-        then_s, then = self._last
-        if now_s <= then_s:
-            return self.per_s
-        self._spread(then_s - self._began, now_s - self._began, done - then)
-        self._last = now_s, done
-        rate = self.per_s
-        if rate:
-            self._before = rate
-        return rate
+        """Take a sample; rows a second lately."""
+        if not self._seen:
+            self._began = now_s
+        elif now_s > self._seen[-1][0]:
+            then_s, then = self._seen[-1]
+            self._spread(then_s - self._began, now_s - self._began, done - then)
+        self._seen.append((now_s, done))
+        while len(self._seen) > 2 and self._seen[1][0] <= now_s - self._window_s:
+            self._seen.popleft()
+        first_s, first = self._seen[0]
+        self.per_s = None if now_s <= first_s else (done - first) / (now_s - first_s)
+        self.before = self.per_s or self.before
+        return self.per_s
 
     def _spread(self, start_s: float, end_s: float, rows: int) -> None:
         """Share rows out over the slots between two samples."""
@@ -58,32 +72,22 @@ class Pace:
             self._open, at_s = 0.0, border_s
 
     @property
-    def per_s(self) -> float | None:
-        """Rows a second over the last half minute; None before anything was noted."""
-        if self._began is None:
-            return None
-        open_s = (self._last[0] - self._began) % SLOT_S
-        recent = list(self._slots)[-LATELY:]
-        seconds = len(recent) * SLOT_S + open_s
-        return (sum(recent) + self._open) / seconds if seconds > 0 else None
-
-    @property
     def bars(self) -> list[float]:
         """Rows a second in each slot that is over, the oldest first."""
         return [rows / SLOT_S for rows in self._slots]
 
-    @property
-    def before(self) -> float:
-        """The rate when something last moved; 0 before anything did."""
-        return self._before
+    def expected(self, per_s: float | None) -> float | None:
+        """What to reckon with from here on, where `per_s` was seen."""
+        whole = self._most_per_s is None or self._seen[-1][0] - self._seen[0][0] >= self._window_s
+        return per_s if per_s is None or whole else min(per_s, self._most_per_s or per_s)
 
     def left(self, rows: int) -> Left | None:
         """How long so many rows take at this pace; None while nothing moves."""
-        rate = self.per_s
+        rate = self.expected(self.per_s)
         if not rate:
             return None
         recent = self.bars[-LATELY:]
-        if len(recent) < SURE:
+        if len(recent) < SURE or self._most_per_s is not None:
             return Left(rows / rate)
         mean = sum(recent) / len(recent)
         error = sqrt(sum((bar - mean) ** 2 for bar in recent) / (len(recent) - 1) / len(recent))

@@ -27,6 +27,7 @@ from cottonpalm.events import (
     RowFinished,
     RunEnded,
     RunStarted,
+    Unreachable,
 )
 from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
 from cottonpalm.observers.pace import Pace
@@ -87,6 +88,10 @@ class Snapshot(Protocol):
         """Seconds for which requests are in flight and none was accepted."""
 
     @property
+    def trouble(self) -> str:
+        """Why the latest request reached nobody; "" where it did."""
+
+    @property
     def cost_pico(self) -> int:
         """Spent by this process."""
 
@@ -112,6 +117,7 @@ class Progress:
         total: how many rows the source holds and whether that is exact; None while nobody knows.
         live: redraw in place; by default where the console is a terminal.
         lines: show the numbers at all; False leaves only what `verbose` and `say` tell.
+        rpm: requests per minute at most, where the user said so.
         budget_usd: what may be spent; None without a bound.
     """
 
@@ -123,6 +129,7 @@ class Progress:
         total: Callable[[], tuple[int, bool] | None] = lambda: None,
         live: bool | None = None,
         lines: bool = True,
+        rpm: float | None = None,
         budget_usd: float | None = None,
     ) -> None:
         self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -136,7 +143,7 @@ class Progress:
         self._stats: Callable[[], Snapshot] | None = None
         self._name = ""
         self._rests: dict[str, float] = {}  # the latest of each endpoint
-        self._pace, self._faults, self._budget_usd = Pace(), Faults(), budget_usd
+        self._pace, self._faults, self._budget_usd = Pace(rpm), Faults(), budget_usd
         self._next_plain_s = 0.0
         self._told: deque[str] = deque()
         self._stop, self._wake = threading.Event(), threading.Event()
@@ -163,7 +170,7 @@ class Progress:
                 self.close()
             case Paused() if self._verbose or event.seconds >= LONG_PAUSE_S:
                 self.say(f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}")
-            case BudgetShare() | CostSpike() | EndpointRests():
+            case BudgetShare() | CostSpike() | EndpointRests() | Unreachable():
                 self._warn(event)
             case RequestFinished(kind=Kind()) if self._verbose:
                 self.say(self._request(event))
@@ -171,8 +178,10 @@ class Progress:
                 error = event.outcome.error
                 self.say(f"row {event.outcome.index} failed ({error.kind}): {clean(told(error))}")
 
-    def _warn(self, event: BudgetShare | CostSpike | EndpointRests) -> None:
+    def _warn(self, event: BudgetShare | CostSpike | EndpointRests | Unreachable) -> None:
         match event:
+            case Unreachable():
+                self.say(f"{clean(event.reason)}; it is asked again and again")
             case BudgetShare():
                 self.say(share_of_budget(event))
             case CostSpike():
@@ -259,7 +268,7 @@ class Progress:
             exact=exact,
             in_flight=stats.requests,
             limit=stats.limit,
-            binds=binds(stats.binding.what, stats.pause_s, stats.silent_s),
+            binds=binds(stats.binding.what, stats.pause_s, stats.silent_s, stats.trouble),
             fails=stats.binding.what in FAILS,
             per_s=per_s,
             bars=self._pace.bars,

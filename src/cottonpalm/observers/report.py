@@ -87,7 +87,8 @@ def _head(report: Reported) -> Iterator[str]:
             "cache", said + (f", {counts.coalesced:,} joined a call" if counts.coalesced else "")
         )
     if counts.requests:
-        yield from _wrapped("requests", f"{counts.requests:,}, {counts.retries:,} of them retries")
+        copies = f", {counts.hedges:,} copies of late ones" if counts.hedges else ""
+        yield from _wrapped("requests", f"{counts.requests:,}, {counts.retries:,} of them retries{copies}")
     active = "" if report.wall_s - report.active_s < 1 else f", {duration(report.active_s)} of it active"
     yield from _wrapped("time", f"{duration(report.wall_s)}{active}, {rate(report.rows_per_s)}")
     usage = report.usage

@@ -51,6 +51,7 @@ class Counts:
     requests: int = 0  # sent and ended
     retries: int = 0  # of requests, and of rows
     restarts: int = 0  # of streams that had shown something
+    hedges: int = 0  # copies sent of requests that were late
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class Tries:
         behind: for its next permit it goes behind all that wait, after a rejection while nobody was accepted: were
             it always the one probe after a pause, and always rejected itself, no other request would ever be tried.
         whole: an answer was cut by a tighter maximum of ours: from now on it is asked with its own.
+        failed: it was sent and failed: what follows is a retry.
     """
 
     accepted: int
@@ -53,6 +54,7 @@ class Tries:
     seen: int = 0
     behind: bool = False
     whole: bool = False
+    failed: bool = False
 
     def __post_init__(self) -> None:
         self.seen = self.accepted
@@ -99,9 +101,11 @@ class Tries:
         return Next(None if spare else 0.0, circuit.wait_s if probe else 0.0)
 
     def _after_throttle(self, fault: Fault, run: RunAccount, limiter: Limiter) -> Next:
-        accepted, pause_s = limiter.accepted, 0.0
+        accepted, pause_s, sleep_s = limiter.accepted, 0.0, 0.0  # no sleep: the limiter holds the pause
         # Where others are accepted, or may be by now, and no wait is named, the limiter finds its pace by itself.
-        if fault.retry_after_s is not None or not (accepted or limiter.in_flight > 1):
+        if fault.retry_after_s is None and run.retry.throttle_wait_s is not None:
+            sleep_s = hinted_s(run.retry.throttle_wait_s, run.rng)
+        elif fault.retry_after_s is not None or not (accepted or limiter.in_flight > 1):
             pause_s = _wait_s(fault, run, self.throttled + self.alone)
         if accepted > self.accepted:
             self.throttled += 1
@@ -110,7 +114,7 @@ class Tries:
         self.behind = accepted <= self.seen
         self.seen = accepted
         over = self._used_up(run.retry) or self.throttled >= run.retry.throttle_tries
-        return Next(None if over else 0.0, pause_s)  # no sleep: the limiter holds the pause
+        return Next(None if over else sleep_s, pause_s)
 
     def _used_up(self, policy: RetryPolicy) -> bool:
         rejected = self.throttled + self.alone if policy.count_all else 0

@@ -15,6 +15,7 @@ from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.chains.prompts import doubts
+from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, shown
@@ -23,9 +24,10 @@ from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.readers.stored_rows import StoredRows
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.urls import without_secrets
-from cottonpalm.cli.writers.open_output import check_output, make_output
+from cottonpalm.cli.writers.open_output import check_name, check_output, make_output
 from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
+from cottonpalm.events import Unreachable
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import file_of, open_store
 from cottonpalm.stores.codec.records import unpack
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.screen import Screen
     from cottonpalm.cli.spec import RunSpec
     from cottonpalm.cli.writers.output import Output
+    from cottonpalm.events import Event
     from cottonpalm.observers.event_lines import EventLines
     from cottonpalm.observers.progress import Progress
     from cottonpalm.run import Run
@@ -61,6 +64,11 @@ class Where:
     argv: Sequence[str] = field(default=())  # the command, for `resume`
     page: str | None = None  # an HTML file for the report
     events: str | None = None  # a file for the events, a JSON line each
+
+    @property
+    def named(self) -> bool:
+        """Whether the user said which run this is; else a file gave it its name."""
+        return self.again or any(word.partition("=")[0] == "--run" for word in self.argv)
 
 
 def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
@@ -87,6 +95,8 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
             built = build(job, rows, quiet=screen.quiet)
             store = _held(where, stack)
         info = store.info(where.run)
+        if info is not None and not where.named:
+            check_name(info, job.input, job.output)
         _check_output(job, where, info.meta if info else {})
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
@@ -141,7 +151,7 @@ class Session:
         """All of it."""
         to_terminal = self._job.output == "-" and os.isatty(1)
         progress = self._screen.observer(
-            self._rows.total, live=not to_terminal, budget_usd=self._job.budget_usd
+            self._rows.total, live=not to_terminal, rpm=self._job.rpm, budget_usd=self._job.budget_usd
         )
         processor = self._processor(built, progress)
         self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
@@ -178,7 +188,7 @@ class Session:
             **self._job.keywords(built, self._where.store),
             store=self._store,
             run=self._where.run,
-            observers=[seen for seen in (progress, self._events()) if seen is not None],
+            observers=[self, *(seen for seen in (progress, self._events()) if seen is not None)],
         )
 
     @property
@@ -208,6 +218,11 @@ class Session:
             self._finish(run, output)
             return self._told(run, stopped, signals.code)
 
+    def see(self, event: Event) -> None:
+        """As an observer: a run that reaches nobody says so at once, to whoever looks at it from outside."""
+        if isinstance(event, Unreachable):
+            self._kept.set_meta(**{TROUBLE: event.reason})
+
     # -- the rows -----------------------------------------------------------------------------------------------------
 
     def _read(self, run: Run, output: Output) -> RunStopped | None:
@@ -223,7 +238,7 @@ class Session:
 
     def _take(self, run: Run, output: Output, outcome: Outcome) -> None:
         slot = run.slot(outcome.index)
-        if slot in self._kept.done_here:
+        if not outcome.stored:
             self._tally.add(outcome)
         if self._broken is None:
             try:
@@ -240,11 +255,12 @@ class Session:
         total, exact = known if known is not None else (None, False)
         done = stats.ok + stats.failed
         facts: dict[str, Any] = {"total": total, "exact": exact, "columns": self._rows.columns, "code": code}
-        facts["fields"] = self._fields
+        facts["fields"], facts["priced"] = self._fields, stats.cost_known
         if done:
             facts["rate"] = round(done / seconds, 3)
             run.keep_report()
-        self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **facts}})
+        facts = {**self._kept.meta().get(FACTS, {}), **facts}
+        self._kept.set_meta(**{FACTS: facts, TROUBLE: stats.trouble})
         self._facts_due_s = clock.now() + FACTS_EVERY_S
 
     # -- the end ------------------------------------------------------------------------------------------------------
@@ -262,7 +278,7 @@ class Session:
     def _told(self, run: Run, stopped: RunStopped | None, signal: Code | None) -> Code:
         stats = run.stats
         mine = RunSlots(run).marked(self._kept.last_slot())
-        counts = summary.counts_of(self._kept, mine, repeats=self._tally.rows > 0)
+        counts = summary.counts_of(self._kept, mine)
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
@@ -337,6 +353,7 @@ class Session:
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=resume,
+            trouble=stats.trouble,
         )
 
     def _results(self) -> str:
@@ -347,7 +364,7 @@ class Session:
     def _resume(self, stopped: RunStopped | None) -> str:
         said = (without_secrets(word) if word == self._job.input else word for word in self._where.argv)
         command = summary.resume_command(list(said))
-        if self._job.input == "-" and self._job.output == "-" and "--run" not in self._where.argv:
+        if self._job.input == "-" and self._job.output == "-" and not self._where.named:
             command += f" --run {self._where.run}"
         if self._job.input == "-":
             command = f"… | {command}"

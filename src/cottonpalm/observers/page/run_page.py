@@ -90,6 +90,8 @@ def _again(report: Reported) -> Markup | None:
         ("tries that failed", f"{sum(used.failed for used in report.by_model.values()):,}"),
         ("retries", f"{counts.retries:,}"),
     ]
+    if counts.hedges:
+        rows.append(("copies of late requests", f"{counts.hedges:,}"))
     if counts.restarts:
         rows.append(("streams that began again", f"{counts.restarts:,}"))
     usage = report.usage
