@@ -173,7 +173,7 @@ class Builder:
             kwargs=kwargs,
             store=run_store,
             keyed=settings.cache is not None,
-            question=None if settings.cache is None else self.question,
+            question=None if settings.cache is None and run_store is None else self.question,
             skip=stored in ("skip", "retry"),
             redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
             sized=sized,

@@ -21,6 +21,7 @@ from cottonpalm.engine.gates.checkpoint import CheckpointGate
 from cottonpalm.engine.gates.disk import DiskTier
 from cottonpalm.engine.input.feeds import feed
 from cottonpalm.engine.input.window import Window
+from cottonpalm.engine.kept_report import KeptReport
 from cottonpalm.engine.layers.order import layered
 from cottonpalm.engine.monitor import Monitor, StallWatch
 from cottonpalm.engine.output.delivery import Delivery
@@ -40,7 +41,7 @@ from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
 from cottonpalm.stats import CacheCounts, FirstRows, Stats, Tally, goes_on
 from cottonpalm.stores.codec.records import pack
 from cottonpalm.stores.memory import MemoryRunStore
-from cottonpalm.types import ErrorRecord, Fault, Item, Kind, Outcome
+from cottonpalm.types import PICO, ErrorRecord, Fault, Item, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +90,7 @@ class Engine:
         self._spikes = Spikes()
         self._profiler = Profiler(self._look, cached=job.cache is not None)
         self._watch = Monitor(account, self._holding_back, self._profiler.look)
+        self._kept = KeptReport(store, self.report) if store is not None and job.many else None
         self._started, self._finished = clock.now(), False
         self._rows: Scheduler | None = None
         self._chunks: Chunks | None = None
@@ -135,9 +137,9 @@ class Engine:
         error = self._over(error)
         try:
             if self.store is None or isinstance(self.store, MemoryRunStore):
-                self._let_go()
+                self._let_go(error)
             else:
-                await aside(loop, self._let_go)
+                await aside(loop, partial(self._let_go, error))
         except StoreError as exc:  # says the same as what stopped the run, where that was the store
             error = error or exc
         finally:
@@ -159,12 +161,15 @@ class Engine:
         finally:  # whatever else goes wrong, no reader waits for ever
             self.outbox.close(error)
 
-    def _let_go(self) -> None:
+    def _let_go(self, error: BaseException | None) -> None:
         """Of the run, its lease and its store: of each, whatever the others raise."""
         with ExitStack() as stack:  # the last one first
             stack.callback(self._release)
             if self.store is not None:
                 stack.callback(self.store.close)
+                if self._kept is not None:
+                    reason = None if error is None else self._reason
+                    stack.callback(self._kept.write, reason=reason, over=True)
                 stack.callback(self.account.spending.close)
 
     async def _execute(self) -> None:
@@ -394,7 +399,7 @@ class Engine:
         if self._task is None and not self._finished:
             error = self._over(None)
             try:
-                self._let_go()
+                self._let_go(error)
             except StoreError as exc:
                 error = error or exc
             finally:
@@ -476,9 +481,20 @@ class Engine:
     def _emit_from_anywhere(self, event: Event) -> None:
         self._on_loop(partial(self._emit, event))
 
+    @property
+    def _reason(self) -> str:
+        return "error" if self.stopped is None else self.stopped.reason
+
+    def keep_report(self) -> None:
+        """Keep the report with the run as it is now."""
+        if self._kept is not None and not self._finished:
+            self._kept.write(over=False)
+
     def report(self) -> Report:
         """Where the time and the money went so far, from any thread."""
-        return self._profiler.report(self.reader.stored)
+        cached, budget = self._cached, self.job.settings.budget
+        saved_usd = cached.saved_pico / PICO if cached.saved_known else None
+        return self._profiler.report(self.reader.stored, saved_usd, None if budget is None else budget.total)
 
     def _look(self) -> Look:
         return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())

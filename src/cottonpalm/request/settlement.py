@@ -76,6 +76,11 @@ class Settlement:
         if self.stay is not None:
             self.number = self.stay.sent()
 
+    def speaks(self) -> None:
+        """The first token of a streamed answer is there."""
+        if (measure := self.row.run.measure) is not None:
+            measure.waited("first", clock.now() - self._began)
+
     @property
     def probe(self) -> bool:
         """It was sent when no pause was on."""

@@ -8,6 +8,7 @@ a permit and has to wait, `drain` reads the rest first. One answer is kept in me
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import zlib
 from collections import deque
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from cottonpalm.request.settlement import Settlement
 
 _END_MARK: Final = b"data: [DONE]"
+_SAYS: Final = re.compile(  # a piece of text, thought or call that is not empty, in any provider's words
+    rb'"(?:content|text|delta|thinking|reasoning|reasoning_content|partial_json|arguments)"\s*:\s*"[^"]'
+)
 _AFTER_END_S: Final = 2.0  # a server that said its last word and does not close is not waited for any longer
 
 
@@ -41,6 +45,7 @@ class Reading:
         self._plain: list[bytes] = []  # the whole body, should it turn out not to be a stream
         self._packed = headers.get("content-encoding", "identity") != "identity"
         self._unpack = _unpacker(headers.get("content-encoding", "identity"))
+        self._silent = True  # nothing of the answer itself has come
         self.held_back = b""
         self._at_line_start = True
 
@@ -53,6 +58,9 @@ class Reading:
         self._plain.append(plain)
         for line in self._lines.cut(plain):
             self._stream.feed(line)
+            if self._silent and _SAYS.search(line):
+                self._silent = False
+                self._ending.speaks()
         if self._packed:
             return chunk
         if self.held_back:
