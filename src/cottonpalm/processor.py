@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from cottonpalm import settings as checked
 from cottonpalm.chain.face import ChainFace
-from cottonpalm.config import Budget, Cache, RateLimit
 from cottonpalm.engine.build import Builder, let_go, on_a_thread
 from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once, one_each, same_for_all
 from cottonpalm.errors import ConfigError
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
+    from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit, RetryPolicy
     from cottonpalm.engine.build import Opened, Stored
     from cottonpalm.engine.engine import Engine
     from cottonpalm.engine.input.reader import Rows
@@ -124,38 +123,7 @@ class BatchProcessor(ChainFace):
         progress: bool = False,
         observers: Sequence[Observer] = (),
     ) -> None:
-        checked.runnable(chain, "chain")
-        bounds, cap = checked.concurrency_of(concurrency)
-        settings = checked.Settings(
-            concurrency=bounds,
-            cap=cap,
-            retry=checked.retry_of(retry),
-            fallbacks=checked.chains_of(fallbacks, "fallbacks"),
-            replicas=checked.replicas_of(replicas, chain),
-            validate=checked.function(validate, "validate"),
-            timeout_s=checked.positive(timeout, "timeout") or 600,
-            item_timeout_s=checked.positive(item_timeout, "item_timeout"),
-            rate_limit=checked.made_as(rate_limit, RateLimit, "rate_limit"),
-            stall_timeout_s=checked.positive(stall_timeout, "stall_timeout") or 900,
-            limits=checked.limits_of(limits),
-            budget=checked.made_as(budget, Budget, "budget"),
-            prices=checked.prices_of(prices),
-            cache=checked.made_as(cache, Cache, "cache"),
-            store=store,
-            run=checked.name_of(run, "run"),
-            priority=checked.function(priority, "priority"),
-            chunk_size=checked.chunk_size_of(chunk_size),
-            chunk_pause_s=checked.chunk_pause_of(chunk_pause, chunk_size),
-            max_failures=checked.failures_of(max_failures),
-            accept_truncated=checked.yes_or_no(accept_truncated, "accept_truncated"),
-            classify=checked.function(classify, "classify"),
-            output_type=checked.classes_of(output_type),
-            store_inputs=checked.yes_or_no(store_inputs, "store_inputs"),
-            fingerprint=checked.name_of(fingerprint, "fingerprint"),
-            request_hook=checked.yes_or_no(request_hook, "request_hook"),
-            progress=checked.yes_or_no(progress, "progress"),
-            observers=checked.observers_of(observers),
-        )
+        settings = checked.Settings.of(chain, locals())
         super().__init__(chain)
         self._settings = settings
         self._builder = Builder(chain, settings)

@@ -45,7 +45,7 @@ class BaseRun:
     @property
     def budget(self) -> Budget | None:
         """The run's budget, or None. Its amounts may be set while it runs: `run.budget.total = 20`."""
-        return self._engine.job.budget
+        return self._engine.job.settings.budget
 
     @property
     def report(self) -> Report:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias, TypeVar
 
 from langchain_core.runnables import Runnable
 
@@ -21,51 +22,28 @@ if TYPE_CHECKING:
 
 Prices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float]
 Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]
+Check: TypeAlias = Callable[
+    [Any, str], Any
+]  # of what was given and its keyword makes the setting, or refuses it
+HOW: Final = "how"  # in the metadata of a field
+Of = TypeVar("Of")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """See `BatchProcessor` for what each one means."""
-
-    concurrency: AdaptiveConcurrency
-    limits: Limits
-    cap: int | None
-    retry: RetryPolicy
-    fallbacks: tuple[Runnable[Any, Any], ...]
-    replicas: tuple[Runnable[Any, Any], ...]
-    validate: Callable[[Any], object] | None
-    timeout_s: float
-    item_timeout_s: float | None
-    stall_timeout_s: float
-    rate_limit: RateLimit | None
-    budget: Budget | None
-    prices: Prices | None
-    cache: Cache | None
-    store: str | Path | Store | None
-    run: str | None
-    priority: Callable[[Any], float] | None
-    chunk_size: int | None
-    chunk_pause_s: float
-    max_failures: float | None
-    accept_truncated: bool
-    classify: Classify | None
-    output_type: type | Sequence[type] | None
-    store_inputs: bool
-    fingerprint: str | None
-    request_hook: bool
-    progress: bool
-    observers: tuple[Observer, ...]
-
-
-def concurrency_of(given: str | int | AdaptiveConcurrency) -> tuple[AdaptiveConcurrency, int | None]:
-    """Where the limit starts and may move, and the bound on rows at once (for a plain number)."""
+def concurrency_of(given: str | int | AdaptiveConcurrency, what: str = "concurrency") -> AdaptiveConcurrency:
+    """Where the limit starts, and how far it may move."""
     if given == "auto":
-        return AdaptiveConcurrency(), None
+        return AdaptiveConcurrency()
     if isinstance(given, AdaptiveConcurrency):
-        return given, None
+        return given
     if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
-        return AdaptiveConcurrency(initial=given, minimum=1, maximum=given), given
-    raise ConfigError(f'concurrency={given!r}: say "auto", a number from 1 on, or AdaptiveConcurrency(...)')
+        return AdaptiveConcurrency(initial=given, minimum=1, maximum=given)
+    raise ConfigError(f'{what}={given!r}: say "auto", a number from 1 on, or AdaptiveConcurrency(...)')
+
+
+def cap_of(given: str | int | AdaptiveConcurrency, what: str) -> int | None:
+    """The most rows at once, where the concurrency is a plain number."""
+    concurrency_of(given, what)
+    return given if isinstance(given, int) else None
 
 
 def most_rows(given: int | None) -> int | None:
@@ -75,13 +53,13 @@ def most_rows(given: int | None) -> int | None:
     raise ConfigError(f"limit={given!r}: say how many rows may be in flight at most, from 1 on, or None")
 
 
-def limits_of(given: Limits | None) -> Limits:
+def limits_of(given: Limits | None, what: str) -> Limits:
     """The limits to learn in: those of the whole process, unless others are given."""
     if given is None:
         return SHARED
     if isinstance(given, Limits):
         return given
-    raise ConfigError(f"limits={given!r} must be a Limits, as in limits=Limits()")
+    raise ConfigError(f"{what}={given!r} must be a Limits, as in {what}=Limits()")
 
 
 def capped(limits: AdaptiveConcurrency, most: int) -> AdaptiveConcurrency:
@@ -93,13 +71,13 @@ def capped(limits: AdaptiveConcurrency, most: int) -> AdaptiveConcurrency:
     )
 
 
-def retry_of(given: int | RetryPolicy) -> RetryPolicy:
+def retry_of(given: int | RetryPolicy, what: str) -> RetryPolicy:
     """A number of retries after the first try, or the policy itself."""
     if isinstance(given, RetryPolicy):
         return given
     if not isinstance(given, int) or isinstance(given, bool) or given < 0:
         raise ConfigError(
-            f"retry={given!r}: say how many retries may follow the first try (0 for none), or RetryPolicy"
+            f"{what}={given!r}: say how many retries may follow the first try (0 for none), or RetryPolicy"
         )
     return RetryPolicy(transient_tries=given + 1, reask_tries=2 if given else 1)
 
@@ -113,44 +91,46 @@ def runnable(chain: object, what: str) -> Runnable[Any, Any]:
     )
 
 
-def positive(value: float | None, what: str) -> float | None:
-    """A number of seconds above zero, or None."""
-    if value is not None and not (_is_number(value) and value > 0):
-        raise ConfigError(f"{what}={value!r} must be a positive number of seconds")
-    return value
+def seconds(value: float | None, what: str, *, otherwise: float | None = None) -> float | None:
+    """A number of seconds above zero; for None another one, or none."""
+    if value is None:
+        return otherwise
+    if _is_number(value) and value > 0:
+        return value
+    raise ConfigError(f"{what}={value!r} must be a positive number of seconds")
 
 
-def chunk_size_of(value: int | None) -> int | None:
+def pause(value: float, what: str) -> float:
+    """A number of seconds; 0 for none."""
+    if _is_number(value) and 0 <= value < math.inf:
+        return value
+    raise ConfigError(f"{what}={value!r} must be a number of seconds, 0 for no pause")
+
+
+def chunk_size_of(value: int | None, what: str) -> int | None:
     """A number of rows, or None."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
-    raise ConfigError(f"chunk_size={value!r}: say how many rows make a chunk, from 1 on")
+    raise ConfigError(f"{what}={value!r}: say how many rows make a chunk, from 1 on")
 
 
-def chunk_pause_of(value: float, size: int | None) -> float:
-    """Seconds between two chunks; 0 for none."""
-    if not (_is_number(value) and 0 <= value < math.inf):
-        raise ConfigError(f"chunk_pause={value!r} must be a number of seconds, 0 for no pause")
-    if value and size is None:
-        raise ConfigError(f"chunk_pause={value!r} needs chunk_size=..., the number of rows in a chunk")
-    return value
-
-
-def failures_of(value: float | None) -> float | None:
+def failures_of(value: float | None, what: str) -> float | None:
     """A number of rows, or a share below 1."""
     if value is not None and not (_is_number(value) and value >= 0):
-        raise ConfigError(f"max_failures={value!r}: say a number of rows, or a share such as 0.1")
+        raise ConfigError(f"{what}={value!r}: say a number of rows, or a share such as 0.1")
     return value
 
 
-Of = TypeVar("Of")
-
-
-def made_as(value: Of, cls: type, what: str) -> Of:
+def made_as(value: Of, what: str, cls: type) -> Of:
     """None, or an object of the class that is meant: an amount alone is no `Budget`."""
     if value is None or isinstance(value, cls):
         return value
     raise ConfigError(f"{what}={value!r} must be a {cls.__name__}, as in {what}={cls.__name__}(...)")
+
+
+def made(cls: type) -> Check:
+    """The check of a setting that is an object of this class."""
+    return partial(made_as, cls=cls)
 
 
 def function(value: Of, what: str) -> Of:
@@ -160,21 +140,21 @@ def function(value: Of, what: str) -> Of:
     raise ConfigError(f"{what}={value!r} must be a function")
 
 
-def prices_of(given: Prices | None) -> Prices | None:
+def prices_of(given: Prices | None, what: str) -> Prices | None:
     """None, a table by model (whose entries are checked where they are read), or a function."""
     if given is None or callable(given) or isinstance(given, Mapping):
         return given
     raise ConfigError(
-        f"prices={given!r}: say {{model: (dollars in, dollars out per million tokens)}}, or a function (model, usage)"
+        f"{what}={given!r}: say {{model: (dollars in, dollars out per million tokens)}}, or a function (model, usage)"
     )
 
 
-def classes_of(given: type | Sequence[type] | None) -> type | Sequence[type] | None:
+def classes_of(given: type | Sequence[type] | None, what: str) -> type | Sequence[type] | None:
     """None, a class, or several."""
     several = given if isinstance(given, Iterable) and not isinstance(given, type) else [given]
     if given is None or all(isinstance(one, type) for one in several):
         return given
-    raise ConfigError(f"output_type={given!r} must be a class, or a list of classes")
+    raise ConfigError(f"{what}={given!r} must be a class, or a list of classes")
 
 
 def yes_or_no(value: bool, what: str) -> bool:
@@ -191,10 +171,10 @@ def name_of(value: str | None, what: str) -> str | None:
     raise ConfigError(f"{what}={value!r} must be a text that is not empty")
 
 
-def observers_of(given: Sequence[Observer]) -> tuple[Observer, ...]:
+def observers_of(given: Sequence[Observer], what: str = "observers") -> tuple[Observer, ...]:
     """Objects that can see."""
     if not isinstance(given, Iterable) or not all(callable(getattr(one, "see", None)) for one in given):
-        raise ConfigError(f"observers={given!r}: give a list of objects with a method see(event)")
+        raise ConfigError(f"{what}={given!r}: give a list of objects with a method see(event)")
     return tuple(given)
 
 
@@ -205,17 +185,96 @@ def chains_of(given: Sequence[Runnable[Any, Any]], what: str) -> tuple[Runnable[
     return tuple(runnable(one, f"each of {what}") for one in given)
 
 
-def replicas_of(
-    given: Sequence[Runnable[Any, Any]], chain: Runnable[Any, Any]
-) -> tuple[Runnable[Any, Any], ...]:
-    """A list of chains, none of them twice."""
-    chains = chains_of(given, "replicas")
-    if len({id(one) for one in (chain, *chains)}) <= len(chains):
-        raise ConfigError(
-            "replicas holds the same chain twice, or the processor's own; give one chain for each further endpoint"
-        )
-    return chains
+def as_given(value: Of, what: str) -> Of:  # noqa: ARG001 - a check like the others
+    """Whatever it is: it is looked at where it is used."""
+    return value
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class How(NamedTuple):
+    """How a setting is given, and what is made of it."""
+
+    default: Any
+    check: Check
+    keyword: str  # of `BatchProcessor`; empty: the setting's own name
+
+    def setting(self, given: Mapping[str, Any]) -> Any:
+        """The setting, checked."""
+        return self.check(given.get(self.keyword, self.default), self.keyword)
+
+
+def setting(default: Any, check: Check, *, keyword: str = "") -> Any:
+    """Declare a setting.
+
+    Args:
+        default: what is meant where nothing is given.
+        check: makes the setting of what was given.
+        keyword: of `BatchProcessor`, where it is not the setting's name.
+    """
+    return field(metadata={HOW: How(default, check, keyword)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that a processor was told, each setting once. See `BatchProcessor` for what each one means."""
+
+    concurrency: AdaptiveConcurrency = setting("auto", concurrency_of)
+    cap: int | None = setting("auto", cap_of, keyword="concurrency")
+    retry: RetryPolicy = setting(3, retry_of)
+    fallbacks: tuple[Runnable[Any, Any], ...] = setting((), chains_of)
+    replicas: tuple[Runnable[Any, Any], ...] = setting((), chains_of)
+    validate: Callable[[Any], object] | None = setting(None, function)
+    timeout_s: float = setting(600, partial(seconds, otherwise=600), keyword="timeout")
+    item_timeout_s: float | None = setting(None, seconds, keyword="item_timeout")
+    stall_timeout_s: float = setting(900, partial(seconds, otherwise=900), keyword="stall_timeout")
+    rate_limit: RateLimit | None = setting(None, made(RateLimit))
+    limits: Limits = setting(None, limits_of)
+    budget: Budget | None = setting(None, made(Budget))
+    prices: Prices | None = setting(None, prices_of)
+    cache: Cache | None = setting(None, made(Cache))
+    store: str | Path | Store | None = setting(None, as_given)
+    run: str | None = setting(None, name_of)
+    priority: Callable[[Any], float] | None = setting(None, function)
+    chunk_size: int | None = setting(None, chunk_size_of)
+    chunk_pause_s: float = setting(0, pause, keyword="chunk_pause")
+    max_failures: float | None = setting(None, failures_of)
+    accept_truncated: bool = setting(False, yes_or_no)
+    classify: Classify | None = setting(None, function)
+    output_type: type | Sequence[type] | None = setting(None, classes_of)
+    store_inputs: bool = setting(True, yes_or_no)
+    fingerprint: str | None = setting(None, name_of)
+    request_hook: bool = setting(True, yes_or_no)
+    progress: bool = setting(False, yes_or_no)
+    observers: tuple[Observer, ...] = setting((), observers_of)
+
+    @classmethod
+    def of(cls, chain: object, given: Mapping[str, Any]) -> Self:
+        """The settings of a processor: each is checked, then those that depend on each other.
+
+        Args:
+            chain: the processor's.
+            given: by the keywords of `BatchProcessor`. What is not there has its default; other names do not count.
+
+        Raises:
+            ConfigError: the chain is none, or a setting cannot work.
+        """
+        runnable(chain, "chain")
+        found = cls(**{name: how.setting(given) for name, how in hows().items()})
+        if found.chunk_pause_s and found.chunk_size is None:
+            raise ConfigError(
+                f"chunk_pause={found.chunk_pause_s!r} needs chunk_size=..., the number of rows in a chunk"
+            )
+        if len({id(one) for one in (chain, *found.replicas)}) <= len(found.replicas):
+            raise ConfigError(
+                "replicas holds the same chain twice, or the processor's own; give one chain for each further endpoint"
+            )
+        return found
+
+
+def hows() -> dict[str, How]:
+    """How each setting is given, by its name."""
+    found = {one.name: one.metadata[HOW] for one in fields(Settings)}
+    return {name: how._replace(keyword=how.keyword or name) for name, how in found.items()}

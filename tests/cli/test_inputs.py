@@ -19,7 +19,7 @@ import zstandard
 
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.open_rows import open_rows
-from cottonpalm.cli.writers.open_output import absolute
+from cottonpalm.cli.urls import absolute
 from cottonpalm.engine.input.reader import Broken
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from cottonpalm.cli.checks import budget_of, check_money, prices_of
+from cottonpalm.cli.amounts import prices_of
+from cottonpalm.cli.checks import check_money
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.spec import RunSpec
 
@@ -31,10 +32,10 @@ def test_a_price_that_is_none_says_how_to_write_one(text: str) -> None:
 def test_the_budget_has_all_that_was_said() -> None:
     job = replace(JOB, budget_usd=20.0, budget_per_hour_usd=5.0, on_budget="wait", max_output_tokens=300)
     check_money(job)
-    budget = budget_of(job)
+    budget = job.budget()
     assert budget is not None
     assert (budget.total, budget.per_hour, budget.on_exceed, budget.max_output_tokens) == (20, 5, "wait", 300)
-    assert budget_of(JOB) is None
+    assert JOB.budget() is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,6 +52,51 @@ def test_a_sample_is_kept_for_the_run(
     assert (told.code, server.requests, len(lines(folder / "out.jsonl"))) == (0, 30, 30)
     again = plan("in.jsonl", "-o", "out.jsonl", *BOUND)
     assert "to ask     0 rows, 30 stored\n" in again.out
+
+
+def test_a_sample_of_rows_with_ids_is_kept_under_the_ids_that_the_run_looks_for(
+    plan: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    text = "".join(f'{{"nr": {n}, "text": "row {n}"}}\n' for n in range(12))
+    (folder / "in.jsonl").write_text(text)
+    words = ("in.jsonl", "-o", "out.jsonl", "--id-field", "nr", *BOUND)
+    assert plan(*words, "--sample", "5").code == 0
+    assert "to ask     7 rows, 5 stored\n" in plan(*words).out
+    model = ("--model", "openai:gpt-5-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+    assert cottonpalm("run", *words, *model).code == 0
+    assert (server.requests, len(lines(folder / "out.jsonl"))) == (12, 12)
+
+
+def test_a_sample_with_a_fallback_and_a_budget_is_kept_for_the_run_that_has_them_too(
+    plan: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 12)
+    words = ("in.jsonl", "-o", "out.jsonl", "--fallback", "openai:gpt-4o-mini", "--budget", "1", *BOUND)
+    assert plan(*words, "--sample", "5").code == 0
+    model = ("--model", "openai:gpt-5-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+    assert cottonpalm("run", *words, *model).code == 0
+    assert (server.requests, len(lines(folder / "out.jsonl"))) == (12, 12)
+
+
+def most(said: str) -> str:
+    """The dollars that a plan says the run costs at most."""
+    found = re.search(r"^cost +at most \$([\d.]+);", said, re.MULTILINE)
+    assert found is not None, said
+    return found[1]
+
+
+def test_a_budget_of_what_the_plan_names_is_enough_and_the_run_refuses_a_smaller_one(
+    plan: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    words = ("--model-option", "max_tokens=4000")
+    amount = most(plan("in.jsonl", *words).out)
+    model = ("--model", "openai:gpt-5-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+    less = ("--budget", f"{0.99 * float(amount):.9f}")
+    assert cottonpalm("run", "in.jsonl", "-o", "less.jsonl", *less, *model, *words).code == 4
+    assert server.requests == 0
+    done = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", "--budget", amount, *model, *words)
+    assert (done.code, server.requests) == (0, 1)
 
 
 def test_a_sample_that_is_not_kept_says_so(plan: Command, folder: Path) -> None:

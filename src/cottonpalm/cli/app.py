@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cottonpalm import __version__
-from cottonpalm.cli import spec as o  # noqa: TC001 - typer reads the annotations
+from cottonpalm.cli import options as o
 from cottonpalm.cli.options import Command, Group
 from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.signals import hold_standard_streams
+from cottonpalm.cli.spec import GuardFormulas, RunSpec  # noqa: TC001 - typer reads the annotations
 from cottonpalm.errors import CottonpalmError
 
 if TYPE_CHECKING:
@@ -47,43 +47,22 @@ def cottonpalm(
 
 
 @app.command(cls=Command)
+@o.takes(
+    "input output chain model prompt prompt_file system schema model_options accept_truncated id_field "
+    "priority_field limit dry_run concurrency max_concurrency rpm tpm timeout_s base_url retries fallbacks "
+    "max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens cache store run fresh overwrite "
+    "guard_formulas progress quiet verbose"
+)
 def run(
     context: typer.Context,
-    input: o.Input,  # noqa: A002 - its name on the screen
+    job: RunSpec,
     *,
-    output: o.OutputPath,
-    chain: o.Chain = None,
-    model: o.Model = None,
-    prompt: o.Prompt = None,
     prompt_file: o.PromptFile = None,
-    system: o.System = None,
-    schema: o.Schema = None,
-    model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
-    accept_truncated: o.AcceptTruncated = False,
-    id_field: o.IdField = None,
-    priority_field: o.PriorityField = None,
-    limit: o.Limit = None,
     dry_run: o.DryRun = False,
-    concurrency: o.Concurrency = "auto",
-    max_concurrency: o.MaxConcurrency = None,
-    rpm: o.Rpm = None,
-    tpm: o.Tpm = None,
-    timeout: o.Timeout = 600.0,
-    base_url: o.BaseUrls = [],  # noqa: B006 - typer copies it
-    retries: o.Retries = 3,
-    fallback: o.Fallbacks = [],  # noqa: B006 - typer copies it
-    max_failures: o.MaxFailures = None,
-    budget: o.BudgetUsd = None,
-    budget_per_hour: o.BudgetPerHour = None,
-    on_budget: o.OnBudget = "stop",
-    price: o.Prices = [],  # noqa: B006 - typer copies it
-    max_output_tokens: o.MaxOutputTokens = None,
-    cache: o.UseCache = False,
     store: o.StoreUrl = "cottonpalm.db",
     run: o.RunName = None,
     fresh: o.Fresh = False,
     overwrite: o.Overwrite = False,
-    guard_formulas: o.GuardFormulas = False,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -92,44 +71,10 @@ def run(
 
     The same command again goes on where it stopped; a finished run is left as it is.
     """
-    from cottonpalm.cli.checks import check_what, read_prompt, share_or_number
-    from cottonpalm.cli.model_options import absolute_model, parse_options
-    from cottonpalm.cli.spec import RunSpec
-    from cottonpalm.cli.writers.open_output import absolute, run_name
+    from cottonpalm.cli.checks import checked
+    from cottonpalm.cli.writers.open_output import run_name
 
-    job = RunSpec(
-        input=absolute(input),
-        output=absolute(output),
-        folder=str(Path.cwd()),
-        chain=chain,
-        model=absolute_model(model, str(Path.cwd())),
-        prompt=read_prompt(prompt, prompt_file),
-        system=system,
-        schema=schema,
-        model_options=parse_options(model_option),
-        base_url=next(iter(base_url), None),
-        replica_urls=base_url[1:],
-        accept_truncated=accept_truncated,
-        concurrency=concurrency,
-        max_concurrency=max_concurrency,
-        rpm=rpm,
-        tpm=tpm,
-        timeout_s=timeout,
-        retries=retries,
-        id_field=id_field,
-        priority_field=priority_field,
-        limit=limit,
-        guard_formulas=guard_formulas,
-        fallbacks=[absolute_model(spec, str(Path.cwd())) or spec for spec in fallback],
-        max_failures=share_or_number(max_failures),
-        budget_usd=budget,
-        budget_per_hour_usd=budget_per_hour,
-        on_budget=on_budget,
-        prices=price,
-        max_output_tokens=max_output_tokens,
-        cache=cache,
-    )
-    check_what(job)
+    job = checked(job, prompt_file)
     if run == "":
         raise Problem(
             "--run '': a run's name needs a letter at least; leave --run out to use the output's name"
@@ -149,26 +94,18 @@ def run(
 
 
 @app.command(cls=Command)
+@o.takes(
+    "input chain model prompt prompt_file system schema model_options base_url id_field limit sample fallbacks prices "
+    "budget_usd budget_per_hour_usd on_budget max_output_tokens concurrency cache store output run quiet",
+    output=o.PlannedOutput,
+)
 def plan(
     context: typer.Context,
-    input: o.Input,  # noqa: A002 - its name on the screen
+    job: RunSpec,
     *,
-    chain: o.Chain = None,
-    model: o.Model = None,
-    prompt: o.Prompt = None,
     prompt_file: o.PromptFile = None,
-    system: o.System = None,
-    schema: o.Schema = None,
-    model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
-    base_url: o.BaseUrls = [],  # noqa: B006 - typer copies it
-    id_field: o.IdField = None,
-    limit: o.Limit = None,
     sample: o.Sample = 0,
-    price: o.Prices = [],  # noqa: B006 - typer copies it
-    concurrency: o.Concurrency = "auto",
-    cache: o.UseCache = False,
     store: o.StoreUrl = "cottonpalm.db",
-    output: o.PlannedOutput = None,
     run: o.RunName = None,
     quiet: o.Quiet = False,
 ) -> int:
@@ -176,32 +113,12 @@ def plan(
 
     Only --sample N makes some: of the rows of the run, whose answers are kept for it.
     """
-    from cottonpalm.cli.checks import check_what, read_prompt
+    from cottonpalm.cli.checks import checked
     from cottonpalm.cli.commands.plan import At, show_plan
-    from cottonpalm.cli.model_options import absolute_model, parse_options
-    from cottonpalm.cli.spec import RunSpec
-    from cottonpalm.cli.writers.open_output import absolute, run_name
+    from cottonpalm.cli.writers.open_output import run_name
 
-    job = RunSpec(
-        input=absolute(input),
-        output=absolute(output or "-"),
-        folder=str(Path.cwd()),
-        chain=chain,
-        model=absolute_model(model, str(Path.cwd())),
-        prompt=read_prompt(prompt, prompt_file),
-        system=system,
-        schema=schema,
-        model_options=parse_options(model_option),
-        base_url=next(iter(base_url), None),
-        replica_urls=base_url[1:],
-        concurrency=concurrency,
-        prices=price,
-        id_field=id_field,
-        limit=limit,
-        cache=cache,
-    )
-    check_what(job)
-    name = run or (run_name(job.input, job.output) if output else None)
+    job = checked(job, prompt_file)
+    name = run or (run_name(job.input, job.output) if job.output else None)
     return show_plan(
         job, At(store, name), sample, _screen(context, quiet=quiet, verbose=False, progress=False)
     )
@@ -237,12 +154,12 @@ def export(
     everything: o.Everything = False,
     store: o.StoreUrl = "cottonpalm.db",
     overwrite: o.Overwrite = False,
-    guard_formulas: o.GuardFormulas = False,
+    guard_formulas: GuardFormulas = False,
     quiet: o.Quiet = False,
 ) -> int:
     """Write a run's results from the store to a file of any format. Nothing is called."""
     from cottonpalm.cli.commands.export import Export, show_export
-    from cottonpalm.cli.writers.open_output import absolute
+    from cottonpalm.cli.urls import absolute
 
     source = None if input is None else absolute(input)
     asked = Export(run, absolute(output), source, everything, guard_formulas, overwrite)

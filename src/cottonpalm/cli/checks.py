@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-import re
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from cottonpalm.cli.amounts import prices_of
 from cottonpalm.cli.chains.models import check_model
 from cottonpalm.cli.model_options import check_urls
 from cottonpalm.cli.problems import Problem, os_problem
-from cottonpalm.config import Budget
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cottonpalm.cli.spec import RunSpec
 
-SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+def checked(job: RunSpec, prompt_file: Path | None) -> RunSpec:
+    """The same, with its prompt where that is in a file.
+
+    Raises:
+        Problem: as for `check_what`; or the file cannot be read.
+    """
+    job = replace(job, prompt=read_prompt(job.prompt, prompt_file))
+    check_what(job)
+    return job
 
 
 def check_what(job: RunSpec) -> None:
@@ -60,24 +69,6 @@ def _chain_alone(job: RunSpec) -> None:
         raise Problem(f"--chain brings its own model and prompt; leave out {clash[0]}")
 
 
-def share_or_number(text: str | None) -> float | None:
-    """`5`: more than five failed rows; `5%`: more than a share of 0.05.
-
-    Raises:
-        Problem: it is neither.
-    """
-    if text is None:
-        return None
-    if text.strip().isdecimal():
-        return int(text)
-    share = SHARE.fullmatch(text.strip())
-    if share is None or not 0 < float(share[1]) < 100:
-        raise Problem(
-            f"--max-failures {text}: say a number of rows (0: none may fail), or a share such as 5%"
-        )
-    return float(share[1]) / 100
-
-
 def read_prompt(prompt: str | None, file: Path | None) -> str | None:
     """The prompt, from the option or from a file.
 
@@ -96,30 +87,6 @@ def read_prompt(prompt: str | None, file: Path | None) -> str | None:
         raise os_problem("read", str(file), error) from error
 
 
-_AMOUNT: Final = r"(\d+(?:\.\d+)?|\.\d+)"
-_PRICE: Final = re.compile(rf"(?:(.+)=)?{_AMOUNT}:{_AMOUNT}")
-ANY_MODEL: Final = "*"
-
-
-def prices_of(given: list[str]) -> dict[str, tuple[float, float]] | None:
-    """`gpt-x=0.5:1.5` or `0.5:1.5`: dollars per million tokens in and out, by model.
-
-    Raises:
-        Problem: one of them is something else.
-    """
-    return dict(map(_price, given)) or None
-
-
-def _price(text: str) -> tuple[str, tuple[float, float]]:
-    found = _PRICE.fullmatch(text.strip())
-    if found is None:
-        raise Problem(
-            f"--price {text}: write dollars per million tokens in and out, for instance 0.15:0.60, "
-            "or gpt-4o-mini=0.15:0.60 for one model"
-        )
-    return found[1] or ANY_MODEL, (float(found[2]), float(found[3]))
-
-
 def check_money(job: RunSpec) -> None:
     """Amounts that can be meant, and no option without the one it belongs to.
 
@@ -133,20 +100,8 @@ def check_money(job: RunSpec) -> None:
         raise Problem(f"--on-budget {job.on_budget}: say stop or wait")
     if job.on_budget == "wait" and job.budget_per_hour_usd is None:
         raise Problem("--on-budget wait is for --budget-per-hour: more of a --budget never comes")
-    if job.max_output_tokens is not None and budget_of(job) is None:
+    if job.max_output_tokens is not None and job.budget() is None:
         raise Problem(
             "--max-output-tokens belongs to a --budget; the model's own maximum is --model-option max_tokens=N"
         )
     prices_of(job.prices)
-
-
-def budget_of(job: RunSpec) -> Budget | None:
-    """The budget that the command was given, if any."""
-    if job.budget_usd is None and job.budget_per_hour_usd is None:
-        return None
-    return Budget(
-        total=job.budget_usd,
-        per_hour=job.budget_per_hour_usd,
-        on_exceed="wait" if job.on_budget == "wait" else "stop",
-        max_output_tokens=job.max_output_tokens,
-    )

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import orjson
-
 from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:
@@ -25,6 +23,8 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     Raises:
         Problem: a pair has no `=`, or gives a key or password.
     """
+    import orjson
+
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -68,7 +68,16 @@ def check_urls(urls: Sequence[str]) -> None:
             raise Problem(f"--base-url {url} is given twice; once is enough, its limit is found by itself")
 
 
-def absolute_model(spec: str | None, folder: str) -> str | None:
+def absolute_model(spec: str | None) -> str | None:
     """The same model, named so that it is found from any folder."""
-    provider, _, name = (spec or "").partition(":")
-    return f"local:{Path(folder) / Path(name).expanduser()}" if provider == "local" and name else spec
+    return None if spec is None else _absolute(spec)
+
+
+def absolute_models(specs: list[str]) -> list[str]:
+    """The same for each of several."""
+    return list(map(_absolute, specs))
+
+
+def _absolute(spec: str) -> str:
+    provider, _, name = spec.partition(":")
+    return f"local:{Path.cwd() / Path(name).expanduser()}" if provider == "local" and name else spec

@@ -1,11 +1,25 @@
-"""How commands show their help, and what completes what is typed."""
+"""Commands from a run's spec, the options that are not part of it, how help is shown, and what completes a word."""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from dataclasses import MISSING, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
 
-import typer  # noqa: TC002 - typer itself reads the annotation
+import typer
 from typer.core import TyperCommand, TyperGroup
+
+from cottonpalm.cli.panels import MONEY, ROWS, SEE, STATE, WHAT, Typed
+from cottonpalm.cli.spec import MODEL_OPTION, RunSpec
+from cottonpalm.cli.urls import absolute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+HINTS: Final[Mapping[str, Any]] = get_type_hints(RunSpec, include_extras=True)
+DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in fields(RunSpec)}
 
 
 class Command(TyperCommand):
@@ -45,3 +59,158 @@ def runs_like(context: typer.Context, incomplete: str) -> list[str]:
     except CottonpalmError:
         return []
     return [name for name in names if name.startswith(incomplete)]
+
+
+def takes(names: str, **instead: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a command of a function (context, spec, and what is the command's own), with these options in this order.
+
+    Args:
+        names: fields of `RunSpec`, which the function gets as one spec, and parameters of its own.
+        instead: other declarations of some of these fields; what is declared so may be left out, and is None then.
+    """
+    hints = {**HINTS, **instead}
+    defaults = {**DEFAULTS, **dict.fromkeys(instead)}
+
+    def command_of(function: Callable[..., int]) -> Callable[..., int]:
+        own = inspect.signature(function, eval_str=True).parameters
+
+        @wraps(function)
+        def command(context: typer.Context, **typed: Any) -> int:
+            given = {name: typed.pop(name) for name in list(typed) if name not in own}
+            return function(context, RunSpec(**_kept(given, hints)), **typed)
+
+        shown = [own[name] if name in own else _option(name, hints, defaults) for name in names.split()]
+        signature = inspect.Signature([own["context"], *shown])
+        command.__signature__ = signature  # type: ignore[attr-defined]
+        command.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}
+        return command
+
+    return command_of
+
+
+def _option(name: str, hints: Mapping[str, Any], defaults: Mapping[str, Any]) -> inspect.Parameter:
+    """A field as typer takes it: what is typed, how it is shown, and its default; several of none are an empty list."""
+    kept, shown, *_ = get_args(hints[name])
+    how = _typed(hints[name])
+    kind = kept if how is None else how.type
+    default = [] if kind == list[str] else defaults[name]
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is MISSING else default,
+        annotation=Annotated[kind, shown],
+    )
+
+
+def _kept(given: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a spec, from what was typed."""
+    found: dict[str, Any] = {}
+    for name, hint in hints.items():
+        how = _typed(hint)
+        option = name if how is None else how.option or name
+        if option in given:
+            found[name] = given[option] if how is None else how.kept(given[option])
+    return found
+
+
+def _typed(hint: Any) -> Typed | None:
+    return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Typed)), None)
+
+
+def _named(output: str | None) -> str:
+    return absolute(output) if output else ""
+
+
+PromptFile = Annotated[Path | None, WHAT("--prompt-file", metavar="FILE", help="The same, read from a file.")]
+DryRun = Annotated[
+    bool,
+    ROWS(
+        "--dry-run",
+        metavar="",
+        help="Show the first rows' messages as they would be sent, and leave. No call, no store, no output.",
+    ),
+]
+StoreUrl = Annotated[str, STATE("--store", metavar="FILE", help="The SQLite file that keeps what is done.")]
+RunName = Annotated[
+    str | None,
+    STATE(
+        "--run",
+        metavar="NAME",
+        help="The run's name in the store. The output's name unless said; the same name goes on where it stopped.",
+    ),
+]
+Fresh = Annotated[
+    bool, STATE("--fresh", metavar="", help="Forget what this run has done and pay for every row again.")
+]
+Overwrite = Annotated[
+    bool, STATE("--overwrite", metavar="", help="Replace an output file that this run did not write.")
+]
+PlannedOutput = Annotated[
+    str,
+    STATE(
+        "-o",
+        "--output",
+        metavar="OUTPUT",
+        help="The output of the run that is planned: its name, where --run gives none.",
+    ),
+    Typed(str | None, _named),
+]
+Sample = Annotated[
+    int,
+    MONEY(
+        "--sample",
+        metavar="N",
+        min=0,
+        help="Run so many rows for real, drawn at random, and judge the others by them.",
+    ),
+]
+ShowProgress = Annotated[
+    bool,
+    SEE(
+        "--progress/--no-progress",
+        metavar="",
+        help="Show how far the run is: live on a terminal, a line every ten seconds elsewhere.",
+    ),
+]
+Quiet = Annotated[bool, SEE("--quiet", "-q", metavar="", help="Say nothing but errors.")]
+Verbose = Annotated[
+    bool,
+    SEE(
+        "--verbose",
+        "-v",
+        metavar="",
+        help="Also tell of retries, pauses and failed rows as they happen; tracebacks for unexpected errors.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")]
+AnyRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN", help="One run, in more detail.", autocompletion=runs_like, show_default=False
+    ),
+]
+OneRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="The run's name, as `cottonpalm status` lists it.", autocompletion=runs_like
+    ),
+]
+InputAgain = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="INPUT", help="The run's input, where it is elsewhere now or the store holds no inputs."
+    ),
+]
+Everything = Annotated[
+    bool, typer.Option("--all", metavar="", help="Also the rows that are stored but no more in the input.")
+]
+ExportPath = Annotated[
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="What to write, in input order: .jsonl, .csv or .parquet, packed or not; an address; or - for JSONL.",
+    ),
+]
+ModelOptions = Annotated[list[str], MODEL_OPTION]

@@ -1,28 +1,77 @@
-"""Every option of the command line, declared once; and what a run does, as it is kept in the store for `retry`."""
+"""What a run does: every option that a run keeps, declared once, and as it is kept in the store for `retry`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import typer
 
-from cottonpalm.cli.model_options import keepable, parse_options
-from cottonpalm.cli.options import runs_like
+from cottonpalm.cli.amounts import prices_of, share_or_number
+from cottonpalm.cli.model_options import absolute_model, absolute_models, keepable, parse_options
+from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT, Typed
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.urls import file_name, without_secrets
-from cottonpalm.config import AdaptiveConcurrency, RateLimit
+from cottonpalm.cli.urls import absolute, file_name, without_secrets
+from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from langchain_core.runnables import Runnable
 
 META: Final = "job"
+CACHED: Final = 10_000  # answers that --cache keeps in memory; the store keeps all
+
+
+class Chains(Protocol):
+    """What `RunSpec.keywords` has to know of the chains that were built."""
+
+    @property
+    def fallbacks(self) -> Sequence[Runnable[Any, Any]]:
+        """What answers where the chain cannot."""
+
+    @property
+    def replicas(self) -> Sequence[Runnable[Any, Any]]:
+        """The same chain, on other servers."""
+
+    @property
+    def validate(self) -> Callable[[Any], object] | None:
+        """What refuses an answer."""
+
+
+def _here() -> str:
+    return str(Path.cwd())
+
+
+def _first(given: list[str]) -> str | None:
+    return next(iter(given), None)
+
+
+def _others(given: list[str]) -> list[str]:
+    return given[1:]
+
+
+MODEL_OPTION: Final = WHAT(
+    "--model-option",
+    metavar="KEY=VALUE",
+    help="A setting of the model, such as temperature=0; VALUE may be JSON. Can be given several times.",
+)
+GuardFormulas = Annotated[
+    bool,
+    STATE(
+        "--guard-formulas",
+        metavar="",
+        help="In a .csv, put an apostrophe before text that a spreadsheet would take for a formula.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One command's work. Paths are absolute, `-` apart; what may be secret is not kept.
+    """One command's work: a field for each option, and as a field is named it is kept in the store.
+
+    Paths are absolute, `-` apart; what may be secret is not kept.
 
     Attributes:
         folder: where the command was given; modules there are found first.
@@ -33,36 +82,218 @@ class RunSpec:
         unkept: names of model options that were given, but may hold secrets.
     """
 
-    input: str
-    output: str
-    folder: str
-    chain: str | None = None
-    model: str | None = None
-    prompt: str | None = None
-    system: str | None = None
-    schema: str | None = None
-    model_options: dict[str, Any] = field(default_factory=dict)
-    base_url: str | None = None
-    replica_urls: list[str] = field(default_factory=list)
-    accept_truncated: bool = False
-    concurrency: str = "auto"
-    max_concurrency: int | None = None
-    rpm: float | None = None
-    tpm: float | None = None
-    timeout_s: float = 600.0
-    retries: int = 3
-    fallbacks: list[str] = field(default_factory=list)
-    max_failures: float | None = None
-    budget_usd: float | None = None
-    budget_per_hour_usd: float | None = None
-    on_budget: str = "stop"
-    prices: list[str] = field(default_factory=list)
-    max_output_tokens: int | None = None
-    cache: bool = False
-    id_field: str | None = None
-    priority_field: str | None = None
-    limit: int | None = None
-    guard_formulas: bool = False
+    input: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="The rows: .jsonl (one object a line), .csv or .parquet, the first two also packed (.gz, .zst); "
+            "a file or an address (https://…, s3://…); - reads JSONL from standard input.",
+        ),
+        Typed(str, absolute),
+    ]
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where the results go: .jsonl (a line as soon as a row is done); .csv or .parquet (the input's "
+            "columns, then the results) and what is packed (.gz, .zst), at the end; an address; "
+            "- for JSONL on standard output.",
+        ),
+        Typed(str, absolute),
+    ]
+    folder: str = field(default_factory=_here)
+    chain: Annotated[
+        str | None,
+        WHAT(
+            "--chain",
+            metavar="MODULE:ATTR",
+            help="Your own LangChain Runnable, for instance app:chain. Its input is the row, as a dict.",
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        WHAT(
+            "--model",
+            "-m",
+            metavar="PROVIDER:NAME",
+            help="openai:NAME, anthropic:NAME, google:NAME, local (the embedded model, the default) "
+            "or local:FILE.gguf.",
+        ),
+        Typed(str | None, absolute_model),
+    ] = None
+    prompt: Annotated[
+        str | None,
+        WHAT(
+            "--prompt",
+            "-p",
+            metavar="TEXT",
+            help="The question to each row. {column} is replaced by the row's value; "
+            "all other braces stay as they are.",
+        ),
+    ] = None
+    system: Annotated[
+        str | None, WHAT("--system", metavar="TEXT", help="A system message; {column} works here too.")
+    ] = None
+    schema: Annotated[
+        str | None,
+        WHAT(
+            "--schema",
+            metavar="FILE.json|MODULE:MODEL",
+            help="Answers are objects of this form: a JSON schema, or a Pydantic class such as app:Review. "
+            "An answer that does not fit is asked for again.",
+        ),
+    ] = None
+    model_options: Annotated[dict[str, Any], MODEL_OPTION, Typed(list[str], parse_options)] = field(
+        default_factory=dict
+    )
+    base_url: Annotated[
+        str | None,
+        WHAT(
+            "--base-url",
+            metavar="URL",
+            help="Another server that speaks the provider's protocol, such as http://127.0.0.1:8000/v1. "
+            "Can be given several times: each row goes to one that has room.",
+        ),
+        Typed(list[str], _first),
+    ] = None
+    replica_urls: Annotated[list[str], Typed(list[str], _others, "base_url")] = field(default_factory=list)
+    accept_truncated: Annotated[
+        bool,
+        WHAT(
+            "--accept-truncated",
+            metavar="",
+            help="Take an answer that was cut at the model's length limit for an answer, "
+            "instead of failing the row.",
+        ),
+    ] = False
+    concurrency: Annotated[
+        str,
+        SPEED(
+            "--concurrency",
+            "-c",
+            metavar="auto|N",
+            help="Requests in flight: auto finds what the provider allows, a number is kept.",
+        ),
+    ] = "auto"
+    max_concurrency: Annotated[
+        int | None,
+        SPEED("--max-concurrency", metavar="N", min=1, help="How far auto may go (500 unless said)."),
+    ] = None
+    rpm: Annotated[
+        float | None, SPEED("--rpm", metavar="N", min=1, help="Never more requests in a minute.")
+    ] = None
+    tpm: Annotated[
+        float | None, SPEED("--tpm", metavar="N", min=1, help="Never more tokens in a minute.")
+    ] = None
+    timeout_s: Annotated[
+        float,
+        SPEED(
+            "--timeout",
+            metavar="SECONDS",
+            help="The longest one request may take, counted from when it is sent.",
+        ),
+    ] = 600.0
+    retries: Annotated[
+        int,
+        FAULTS(
+            "--retries",
+            metavar="N",
+            min=0,
+            help="How often a request is sent again after a fault that may pass. "
+            "Waiting for a rate limit is not counted.",
+        ),
+    ] = 3
+    fallbacks: Annotated[
+        list[str],
+        FAULTS(
+            "--fallback",
+            metavar="PROVIDER:NAME",
+            help="Another model, asked where the first one cannot answer. "
+            "Can be given several times: tried in order.",
+        ),
+        Typed(list[str], absolute_models),
+    ] = field(default_factory=list)
+    max_failures: Annotated[
+        float | None,
+        FAULTS(
+            "--max-failures",
+            metavar="N|N%",
+            help="Stop when more rows than this failed: a number, or a share of the finished rows "
+            "(from 100 rows on).",
+        ),
+        Typed(str | None, share_or_number),
+    ] = None
+    budget_usd: Annotated[
+        float | None,
+        MONEY(
+            "--budget",
+            metavar="USD",
+            help="The most this command may spend, in US dollars. A request that could pass it is not sent.",
+        ),
+    ] = None
+    budget_per_hour_usd: Annotated[
+        float | None,
+        MONEY("--budget-per-hour", metavar="USD", help="The most that any hour may cost, in US dollars."),
+    ] = None
+    on_budget: Annotated[
+        str,
+        MONEY(
+            "--on-budget",
+            metavar="stop|wait",
+            help="When the hour's money is spent: stop, or wait for more and keep an even pace "
+            "until all rows are done.",
+        ),
+    ] = "stop"
+    prices: Annotated[
+        list[str],
+        MONEY(
+            "--price",
+            metavar="[MODEL=]IN:OUT",
+            help="Dollars per million tokens in and out, for models that are not in the price list or cost you "
+            "something else. Can be given several times; without MODEL, for all models.",
+        ),
+    ] = field(default_factory=list)
+    max_output_tokens: Annotated[
+        int | None,
+        MONEY(
+            "--max-output-tokens",
+            metavar="N",
+            min=1,
+            help="With a budget: the most tokens of one answer, where the model's maximum is not known. "
+            "It is sent along.",
+        ),
+    ] = None
+    cache: Annotated[
+        bool,
+        CACHE(
+            "--cache/--no-cache",
+            metavar="",
+            help="Ask equal rows once, also those of other runs of this store, and give all of them that answer.",
+        ),
+    ] = False
+    id_field: Annotated[
+        str | None,
+        ROWS(
+            "--id-field",
+            metavar="NAME",
+            help="The column that holds a row's id: the row keeps its place in the run "
+            "also when its text is edited.",
+        ),
+    ] = None
+    priority_field: Annotated[
+        str | None,
+        ROWS(
+            "--priority-field",
+            metavar="NAME",
+            help="The column that holds a number: of the rows read so far, those with higher ones start first.",
+        ),
+    ] = None
+    limit: Annotated[
+        int | None, ROWS("--limit", metavar="N", min=1, help="Only the first N rows of the input.")
+    ] = None
+    guard_formulas: GuardFormulas = False
     input_kept: bool = True
     unkept: list[str] = field(default_factory=list)
 
@@ -139,384 +370,38 @@ class RunSpec:
             raise Problem(f"--concurrency {given} is above --max-concurrency {most}; leave one of them out")
         return int(given)
 
+    def budget(self) -> Budget | None:
+        """The budget that the command was given, if any."""
+        if self.budget_usd is None and self.budget_per_hour_usd is None:
+            return None
+        return Budget(
+            total=self.budget_usd,
+            per_hour=self.budget_per_hour_usd,
+            on_exceed="wait" if self.on_budget == "wait" else "stop",
+            max_output_tokens=self.max_output_tokens,
+        )
 
-WHAT: Final = "What to do with each row"
-ROWS: Final = "Rows"
-SPEED: Final = "Speed"
-FAULTS: Final = "Faults"
-MONEY: Final = "Money"
-CACHE: Final = "Equal rows"
-STATE: Final = "What is kept"
-SEE: Final = "What is shown"
+    def keywords(self, built: Chains, store: str) -> dict[str, Any]:
+        """What a `BatchProcessor` is told, for `run` and for `plan`: all but its chain, its run and its observers.
 
-Input = Annotated[
-    str,
-    typer.Argument(
-        metavar="INPUT",
-        help="The rows: .jsonl (one object a line), .csv or .parquet, the first two also packed (.gz, .zst); a file or "
-        "an address (https://…, s3://…); - reads JSONL from standard input.",
-    ),
-]
-OutputPath = Annotated[
-    str,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Where the results go: .jsonl (a line as soon as a row is done); .csv or .parquet (the input's columns, "
-        "then the results) and what is packed (.gz, .zst), at the end; an address; - for JSONL on standard output.",
-    ),
-]
-Chain = Annotated[
-    str | None,
-    typer.Option(
-        "--chain",
-        metavar="MODULE:ATTR",
-        help="Your own LangChain Runnable, for instance app:chain. Its input is the row, as a dict.",
-        rich_help_panel=WHAT,
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="PROVIDER:NAME",
-        help="openai:NAME, anthropic:NAME, google:NAME, local (the embedded model, the default) or local:FILE.gguf.",
-        rich_help_panel=WHAT,
-    ),
-]
-Prompt = Annotated[
-    str | None,
-    typer.Option(
-        "--prompt",
-        "-p",
-        metavar="TEXT",
-        help="The question to each row. {column} is replaced by the row's value; all other braces stay as they are.",
-        rich_help_panel=WHAT,
-    ),
-]
-PromptFile = Annotated[
-    Path | None,
-    typer.Option("--prompt-file", metavar="FILE", help="The same, read from a file.", rich_help_panel=WHAT),
-]
-System = Annotated[
-    str | None,
-    typer.Option(
-        "--system",
-        metavar="TEXT",
-        help="A system message; {column} works here too.",
-        rich_help_panel=WHAT,
-    ),
-]
-Schema = Annotated[
-    str | None,
-    typer.Option(
-        "--schema",
-        metavar="FILE.json|MODULE:MODEL",
-        help="Answers are objects of this form: a JSON schema, or a Pydantic class such as app:Review. "
-        "An answer that does not fit is asked for again.",
-        rich_help_panel=WHAT,
-    ),
-]
-ModelOptions = Annotated[
-    list[str],
-    typer.Option(
-        "--model-option",
-        metavar="KEY=VALUE",
-        help="A setting of the model, such as temperature=0; VALUE may be JSON. Can be given several times.",
-        rich_help_panel=WHAT,
-    ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        metavar="",
-        help="Show the first rows' messages as they would be sent, and leave. No call, no store, no output.",
-        rich_help_panel=ROWS,
-    ),
-]
-AcceptTruncated = Annotated[
-    bool,
-    typer.Option(
-        "--accept-truncated",
-        metavar="",
-        help="Take an answer that was cut at the model's length limit for an answer, instead of failing the row.",
-        rich_help_panel=WHAT,
-    ),
-]
-BaseUrls = Annotated[
-    list[str],
-    typer.Option(
-        "--base-url",
-        metavar="URL",
-        help="Another server that speaks the provider's protocol, such as http://127.0.0.1:8000/v1. Can be given "
-        "several times: each row goes to one that has room.",
-        rich_help_panel=WHAT,
-    ),
-]
-GuardFormulas = Annotated[
-    bool,
-    typer.Option(
-        "--guard-formulas",
-        metavar="",
-        help="In a .csv, put an apostrophe before text that a spreadsheet would take for a formula.",
-        rich_help_panel=STATE,
-    ),
-]
-IdField = Annotated[
-    str | None,
-    typer.Option(
-        "--id-field",
-        metavar="NAME",
-        help="The column that holds a row's id: the row keeps its place in the run also when its text is edited.",
-        rich_help_panel=ROWS,
-    ),
-]
-PriorityField = Annotated[
-    str | None,
-    typer.Option(
-        "--priority-field",
-        metavar="NAME",
-        help="The column that holds a number: of the rows read so far, those with higher ones start first.",
-        rich_help_panel=ROWS,
-    ),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        "--limit", metavar="N", min=1, help="Only the first N rows of the input.", rich_help_panel=ROWS
-    ),
-]
-Concurrency = Annotated[
-    str,
-    typer.Option(
-        "--concurrency",
-        "-c",
-        metavar="auto|N",
-        help="Requests in flight: auto finds what the provider allows, a number is kept.",
-        rich_help_panel=SPEED,
-    ),
-]
-MaxConcurrency = Annotated[
-    int | None,
-    typer.Option(
-        "--max-concurrency",
-        metavar="N",
-        min=1,
-        help="How far auto may go (500 unless said).",
-        rich_help_panel=SPEED,
-    ),
-]
-Rpm = Annotated[
-    float | None,
-    typer.Option("--rpm", metavar="N", min=1, help="Never more requests in a minute.", rich_help_panel=SPEED),
-]
-Tpm = Annotated[
-    float | None,
-    typer.Option("--tpm", metavar="N", min=1, help="Never more tokens in a minute.", rich_help_panel=SPEED),
-]
-Timeout = Annotated[
-    float,
-    typer.Option(
-        "--timeout",
-        metavar="SECONDS",
-        help="The longest one request may take, counted from when it is sent.",
-        rich_help_panel=SPEED,
-    ),
-]
-Retries = Annotated[
-    int,
-    typer.Option(
-        "--retries",
-        metavar="N",
-        min=0,
-        help="How often a request is sent again after a fault that may pass. Waiting for a rate limit is not counted.",
-        rich_help_panel=FAULTS,
-    ),
-]
-Fallbacks = Annotated[
-    list[str],
-    typer.Option(
-        "--fallback",
-        metavar="PROVIDER:NAME",
-        help="Another model, asked where the first one cannot answer. Can be given several times: tried in order.",
-        rich_help_panel=FAULTS,
-    ),
-]
-MaxFailures = Annotated[
-    str | None,
-    typer.Option(
-        "--max-failures",
-        metavar="N|N%",
-        help="Stop when more rows than this failed: a number, or a share of the finished rows (from 100 rows on).",
-        rich_help_panel=FAULTS,
-    ),
-]
-BudgetUsd = Annotated[
-    float | None,
-    typer.Option(
-        "--budget",
-        metavar="USD",
-        help="The most this command may spend, in US dollars. A request that could pass it is not sent.",
-        rich_help_panel=MONEY,
-    ),
-]
-BudgetPerHour = Annotated[
-    float | None,
-    typer.Option(
-        "--budget-per-hour",
-        metavar="USD",
-        help="The most that any hour may cost, in US dollars.",
-        rich_help_panel=MONEY,
-    ),
-]
-OnBudget = Annotated[
-    str,
-    typer.Option(
-        "--on-budget",
-        metavar="stop|wait",
-        help="When the hour's money is spent: stop, or wait for more and keep an even pace until all rows are done.",
-        rich_help_panel=MONEY,
-    ),
-]
-Prices = Annotated[
-    list[str],
-    typer.Option(
-        "--price",
-        metavar="[MODEL=]IN:OUT",
-        help="Dollars per million tokens in and out, for models that are not in the price list or cost you something "
-        "else. Can be given several times; without MODEL, for all models.",
-        rich_help_panel=MONEY,
-    ),
-]
-MaxOutputTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-output-tokens",
-        metavar="N",
-        min=1,
-        help="With a budget: the most tokens of one answer, where the model's maximum is not known. It is sent along.",
-        rich_help_panel=MONEY,
-    ),
-]
-UseCache = Annotated[
-    bool,
-    typer.Option(
-        "--cache/--no-cache",
-        metavar="",
-        help="Ask equal rows once, also those of other runs of this store, and give all of them that answer.",
-        rich_help_panel=CACHE,
-    ),
-]
-StoreUrl = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        metavar="FILE",
-        help="The SQLite file that keeps what is done.",
-        rich_help_panel=STATE,
-    ),
-]
-RunName = Annotated[
-    str | None,
-    typer.Option(
-        "--run",
-        metavar="NAME",
-        help="The run's name in the store. The output's name unless said; the same name goes on where it stopped.",
-        rich_help_panel=STATE,
-    ),
-]
-Fresh = Annotated[
-    bool,
-    typer.Option(
-        "--fresh",
-        metavar="",
-        help="Forget what this run has done and pay for every row again.",
-        rich_help_panel=STATE,
-    ),
-]
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        metavar="",
-        help="Replace an output file that this run did not write.",
-        rich_help_panel=STATE,
-    ),
-]
-PlannedOutput = Annotated[
-    str | None,
-    typer.Option(
-        "-o",
-        "--output",
-        metavar="OUTPUT",
-        help="The output of the run that is planned: its name, where --run gives none.",
-        rich_help_panel=STATE,
-    ),
-]
-Sample = Annotated[
-    int,
-    typer.Option(
-        "--sample",
-        metavar="N",
-        min=0,
-        help="Run so many rows for real, drawn at random, and judge the others by them.",
-        rich_help_panel=MONEY,
-    ),
-]
-ShowProgress = Annotated[
-    bool,
-    typer.Option(
-        "--progress/--no-progress",
-        metavar="",
-        help="Show how far the run is: live on a terminal, a line every ten seconds elsewhere.",
-        rich_help_panel=SEE,
-    ),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", metavar="", help="Say nothing but errors.", rich_help_panel=SEE),
-]
-Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        metavar="",
-        help="Also tell of retries, pauses and failed rows as they happen; tracebacks for unexpected errors.",
-        rich_help_panel=SEE,
-    ),
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")]
-AnyRun = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="RUN", help="One run, in more detail.", autocompletion=runs_like, show_default=False
-    ),
-]
-OneRun = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="The run's name, as `cottonpalm status` lists it.", autocompletion=runs_like
-    ),
-]
-InputAgain = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="INPUT", help="The run's input, where it is elsewhere now or the store holds no inputs."
-    ),
-]
-Everything = Annotated[
-    bool, typer.Option("--all", metavar="", help="Also the rows that are stored but no more in the input.")
-]
-ExportPath = Annotated[
-    str,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="What to write, in input order: .jsonl, .csv or .parquet, packed or not; an address; or - for JSONL.",
-    ),
-]
+        Args:
+            built: the chains of this spec.
+            store: the file where `--cache` keeps answers.
+
+        Raises:
+            Problem: an option cannot be meant.
+        """
+        return {
+            "concurrency": self.limits(),
+            "rate_limit": self.rate_limit(),
+            "retry": self.retries,
+            "fallbacks": built.fallbacks,
+            "replicas": built.replicas,
+            "validate": built.validate,
+            "max_failures": self.max_failures,
+            "budget": self.budget(),
+            "prices": prices_of(self.prices),
+            "cache": Cache(max_entries=CACHED, path=store) if self.cache else None,
+            "timeout": self.timeout_s,
+            "accept_truncated": self.accept_truncated,
+        }

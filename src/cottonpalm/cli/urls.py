@@ -23,6 +23,12 @@ def local_path(path: str) -> str:
     return unquote(urlsplit(path).path)
 
 
+def absolute(path: str) -> str:
+    """The path to keep: links followed, so that replacing the file does not replace a link. `-` and addresses stay."""
+    path = local_path(path)
+    return path if path == "-" or is_url(path) else os.path.realpath(path)
+
+
 def without_secrets(url: str) -> str:
     """An address without user, password, signature and fragment; a path as it is."""
     if not is_url(url):

@@ -180,27 +180,19 @@ class Builder:
         fallbacks = self._callers(settings.fallbacks, account, kwargs, awaited=awaited)
         cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)
         job = Job(
+            settings=settings,
             callers=[one_of(equal, account, self.judge, self.judge.out_of_money), *fallbacks],
             streaming=streaming,
             many=many,
-            retry=settings.retry,
-            validate=settings.validate,
             none_is_no_answer=traits.none_is_no_answer(self.chain),
-            item_timeout_s=settings.item_timeout_s,
-            stall_timeout_s=settings.stall_timeout_s,
-            max_failures=settings.max_failures,
-            budget=settings.budget,
             cap=cap,
             types=self.types if run_store is not None or on_disk else {},
-            keep_input=settings.store_inputs,
             cache=cache,
             digest=self.digest if cache is not None else b"",
             lasting=self.lasting_digest if on_disk else None,
             name=settings.run if run_store is not None else None,
             total=total,
             ordered=priorities is not None,
-            chunk_size=settings.chunk_size if many else None,
-            chunk_pause_s=settings.chunk_pause_s,
             chunks_total=_chunks_in(rows, settings.chunk_size),
             gates=[made() for made in self.gates],
             go_on=self._go_on(run_store),
@@ -217,7 +209,6 @@ class Builder:
             self.judge,
             store=run_store,
             release=release,
-            observers=settings.observers,
         )
 
     def _callers(

@@ -39,7 +39,7 @@ from cottonpalm.stores.codec.records import pack
 from cottonpalm.types import Fault, Item, Kind, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from cottonpalm.engine.classifier import Classifier
     from cottonpalm.engine.gates.cache import SharedCache
@@ -69,17 +69,16 @@ class Engine:
         *,
         store: RunStore | None = None,
         release: Callable[[], None] = lambda: None,
-        observers: Sequence[Observer] = (),
     ) -> None:
         self.job, self.account, self.reader, self.store = job, account, reader, store
         self.outbox = Outbox(ROOM)
         self.stopped: RunStopped | None = None
         self.unstored: list[Outcome] = []  # answers that came but could not be made durable
         self._source, self._judge, self._release = source, judge, release
-        self._observers = list(observers)
+        self._observers: list[Observer] = list(job.settings.observers)
         self._whole = job.ordered and job.total is not None
         self._admission = Backpressure(account, job.cap, ordered=job.ordered, whole=self._whole)
-        self._tally = Tally(job.max_failures)
+        self._tally = Tally(job.settings.max_failures)
         self._cached = CacheCounts()
         self._spikes = Spikes()
         self._profiler = Profiler(self._look, cached=job.cache is not None)
@@ -146,7 +145,7 @@ class Engine:
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
-        held_apart = self.job.chunk_size if self.job.chunk_pause_s else None
+        held_apart = self.job.chunk_size if self.job.settings.chunk_pause_s else None
         window = Window(self._admission.read_ahead, ordered=self.job.ordered, chunk_size=held_apart)
         chunks = self._chunks = self._chunked(loop)
         delivery = Delivery(
@@ -179,7 +178,7 @@ class Engine:
         self._crew = Crew(loop=loop)
         executor = self._executor = self._made_executor(rows)
         self.outbox.on_credit(self._nudge)
-        stall = StallWatch(self.job.stall_timeout_s, self.account, loop, self._stalled)
+        stall = StallWatch(self.job.settings.stall_timeout_s, self.account, loop, self._stalled)
         self.account.flow.on_change = self._nudge
         self.account.alerts.on_stop = self._request_stopped
         self.account.measure = self._profiler if self.job.many else None
@@ -208,7 +207,9 @@ class Engine:
         job = self.job
         if job.chunk_size is None:
             return None
-        return Chunks(job.chunk_size, job.chunk_pause_s, emit=self._emit, wake=self._nudge, loop=loop)
+        return Chunks(
+            job.chunk_size, job.settings.chunk_pause_s, emit=self._emit, wake=self._nudge, loop=loop
+        )
 
     def _gates(self, rows: Scheduler) -> list[Gate]:
         """Outermost first: what is stored is not looked up, and what is cached is not asked."""
@@ -238,7 +239,7 @@ class Engine:
             self._failed,
             self._lost,
             context=contextvars.copy_context(),
-            item_timeout_s=self.job.item_timeout_s,
+            item_timeout_s=self.job.settings.item_timeout_s,
         )
 
     def _send(self, rows: Scheduler) -> Inner:
@@ -249,11 +250,11 @@ class Engine:
         job = self.job
         return layered(
             job.callers,
-            job.retry,
+            job.settings.retry,
             self._judge,
             self.account,
             rows.asleep,
-            validate=job.validate,
+            validate=job.settings.validate,
             none_is_no_answer=job.none_is_no_answer,
         )
 
@@ -310,7 +311,7 @@ class Engine:
 
     def _pack(self, outcome: Outcome) -> bytes:
         try:
-            return pack(outcome, keep_input=self.job.keep_input, types=self.job.types)
+            return pack(outcome, keep_input=self.job.settings.store_inputs, types=self.job.types)
         except CannotStore as exc:
             # All rows will be like it: say so before they are paid.
             if self._tally.ok + self._tally.failed < FIRST:

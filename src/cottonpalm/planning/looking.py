@@ -50,13 +50,23 @@ class Unseen(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request that a row would make."""
+    """One request that a row would make.
+
+    Attributes:
+        bound: pico-dollars that a budget would hold for it; None where they cannot be known...
+        why_unbounded: ...and what to set then.
+        flex: rates at the flex tier; None where it has none of its own.
+        flex_bound: `bound` at that tier.
+    """
 
     model: str
     input_tokens: Range
     most_output: int | None
     rates: Rates | None
+    bound: int | None
+    why_unbounded: str
     flex: Rates | None
+    flex_bound: int | None
 
 
 @dataclass(slots=True)
@@ -120,13 +130,17 @@ def _context(account: RowAccount) -> contextvars.Context:
 def _request(row: RowAccount, call: Call) -> Request:
     money = Reservation(row, call)
     text = "\n".join(_texts(call.body))
-    flex = row.run.pricing.prices.rates(call.model, call.url, "flex")
+    at_flex = row.run.pricing.prices.tariff(call.model, call.url, "flex")
+    flex = None if money.rates is None or at_flex.rates == money.rates else at_flex.rates
     return Request(
-        call.model,
-        tokens_of(text),
-        money.most_output,
-        money.rates,
-        flex if flex is not None and money.rates is not None and flex != money.rates else None,
+        model=call.model,
+        input_tokens=tokens_of(text),
+        most_output=money.most_output,
+        rates=money.rates,
+        bound=money.bound,
+        why_unbounded="" if money.bound is not None else money.why_unbounded(),
+        flex=flex,
+        flex_bound=None if flex is None or isinstance(money.extent, str) else at_flex.bound(money.extent),
     )
 
 

@@ -12,7 +12,7 @@ from cottonpalm.planning.plan import Basis, Plan
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cottonpalm.planning.census import Census
     from cottonpalm.planning.looking import Look, Request
@@ -125,21 +125,15 @@ class _Forecasts:
         return Range(0.0, most.likely, most.high)
 
     def cost_bound(self, *, flex: bool = False) -> Range | None:
-        """Between the input alone and the longest answers."""
+        """Between the input alone and what a budget would hold for all of it."""
         requests = [request for look in self.looks for request in look.requests]
-        if not requests or any(_rates(request, flex) is None for request in requests):
-            return None
-        if all(_is_free(request) for request in requests):
-            return Range(0.0, 0.0, 0.0)
-        if any(request.most_output is None for request in requests):
+        if not requests or any(_rates(one, flex) is None or _bound(one, flex) is None for one in requests):
             return None
         least = self._over_all(lambda request: _cost(request, request.input_tokens.low, 0, flex))
         likely = self._over_all(
             lambda request: _cost(request, request.input_tokens.likely, request.most_output or 0, flex)
         )
-        most = self._over_all(
-            lambda request: _cost(request, request.input_tokens.high, request.most_output or 0, flex)
-        )
+        most = self._over_all(lambda request: (_bound(request, flex) or 0) / PICO)
         return Range(least.low, likely.likely, most.high)
 
     def at_flex(self, cost: Range | None, *, ran: bool) -> Range | None:
@@ -164,6 +158,10 @@ def _exactly(number: float) -> Range:
 
 def _rates(request: Request, flex: bool) -> Any:
     return request.flex if flex else request.rates
+
+
+def _bound(request: Request, flex: bool) -> int | None:
+    return request.flex_bound if flex else request.bound
 
 
 def _is_free(request: Request) -> bool:
@@ -193,14 +191,14 @@ def _doubts(evidence: Evidence, found: Census) -> list[str]:
         notes.append("the chain makes no request that can be seen")
     if unpriced := sorted({request.model for request in requests if request.rates is None}):
         notes.append(f"no price is known for {unpriced[0]}: pass prices= (--price {unpriced[0]}=IN:OUT)")
-    if evidence.basis == "bound":
-        unbounded = {r.model for r in requests if r.most_output is None and not _is_free(r)}
-        if unbounded:
-            notes.append(
-                f"requests to {min(unbounded)} name no maximum of output tokens: set max_tokens on the model"
-            )
-        if requests:
-            notes.append(
-                "only the first requests of each row are seen: what depends on an answer comes on top"
-            )
-    return notes
+    return [*notes, *_doubts_of_bound(requests)] if evidence.basis == "bound" else notes
+
+
+def _doubts_of_bound(requests: Sequence[Request]) -> Iterator[str]:
+    """What keeps the requests from being bounded, and what the bound does not hold."""
+    if unbounded := {one.model for one in requests if one.most_output is None and not _is_free(one)}:
+        yield f"requests to {min(unbounded)} name no maximum of output tokens: set max_tokens on the model"
+    elif reasons := {one.why_unbounded for one in requests if one.bound is None and one.rates is not None}:
+        yield min(reasons)
+    if requests:
+        yield "only the first requests of each row are seen: what depends on an answer comes on top"

@@ -37,7 +37,7 @@ class AdaptiveBatchProcessor(Preset):
     """
 
     def __init__(self, chain: Runnable[Any, Any], initial_concurrency: int = 10, **options: Any) -> None:
-        self._limits, _ = concurrency_of(options.pop("concurrency", "auto"))
+        self._limits = concurrency_of(options.pop("concurrency", "auto"))
         self._begins(counting(initial_concurrency, "initial_concurrency"))
         super().__init__(chain, {**options, "concurrency": self._limits})
         self.success_rate: deque[int] = deque(maxlen=REMEMBERED)

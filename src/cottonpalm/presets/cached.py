@@ -72,7 +72,7 @@ class CachedBatchProcessor(Preset):
 
     def __init__(self, chain: Runnable[Any, Any], cache_size: int = 1000, **options: Any) -> None:
         counting(cache_size, "cache_size")
-        given = made_as(options.pop("cache", None), Cache, "cache") or Cache(max_entries=cache_size)
+        given = made_as(options.pop("cache", None), "cache", Cache) or Cache(max_entries=cache_size)
         same = given.max_entries == cache_size
         self._cache = given if same else replace(given, max_entries=cache_size)
         super().__init__(chain, {**options, "cache": self._cache})

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
+    from cottonpalm.providers.batches.stages import Batch, Book
+    from cottonpalm.stores.sqlite.unfiled import Unfiled
+
 STEPS = 10_000  # of spending that are kept: more than an hour holds
 
 
@@ -31,6 +34,7 @@ class _Run:
         self.cost_pico = 0
         self.meta: dict[str, Any] = {}
         self.spent: Spent | None = None
+        self.batches: Unfiled | None = None
         self.since: float | None = None  # wall clock; None: nobody works on it
 
     def put(self, row: StoredRow) -> None:
@@ -41,6 +45,10 @@ class _Run:
             self.slots_of.setdefault(row.key, []).append(row.slot)
         self.rows[row.slot] = row
         self.cost_pico += row.cost_pico
+
+    def check_none_out(self, name: str) -> None:
+        if self.batches is not None:
+            self.batches.check_none_out(name)
 
     def info(self, name: str) -> RunInfo:
         status = [row.status for row in self.rows.values()]
@@ -69,6 +77,7 @@ class MemoryStore:
             if decide(name, run.fingerprint, fingerprint, fresh=fresh) is Decision.RENEW:
                 run.fingerprint = fingerprint
             if fresh:
+                run.check_none_out(name)
                 run = self._runs[name] = _Run()
                 run.fingerprint = fingerprint
             run.since = clock.wall()
@@ -91,7 +100,15 @@ class MemoryStore:
             run = self._runs.get(name)
             if run is not None and run.since is not None:
                 raise RunBusy(busy_message(name, None, os.getpid(), run.since))
+            if run is not None:
+                run.check_none_out(name)
             self._runs.pop(name, None)
+
+    def batches(self, name: str) -> list[Batch]:
+        """See `SqliteStore.batches`."""
+        with self._lock:
+            run = self._runs.get(name)
+            return [] if run is None or run.batches is None else run.batches.book().batches()
 
     def close(self) -> None:
         """Nothing to let go of: runs can be opened again."""
@@ -184,6 +201,15 @@ class MemoryRunStore(MemoryRows):
         """See `protocols.RunStore`."""
         with self._lock:
             self._run.meta.update(values)
+
+    def book(self) -> Book:
+        """See `stages.KeepsBatches`."""
+        with self._lock:
+            if self._run.batches is None:
+                from cottonpalm.stores.sqlite.unfiled import Unfiled  # noqa: PLC0415 - few runs have batches
+
+                self._run.batches = Unfiled()
+            return self._run.batches.book()
 
     def close(self) -> None:
         """See `protocols.RunStore`."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cottonpalm.cli.chains.models import build_model, check_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from langchain_core.runnables import Runnable
 
     from cottonpalm.cli.chains.prompts import RowPrompt
@@ -27,6 +29,11 @@ class Built(NamedTuple):
     fallbacks: list[Runnable[Any, Any]]
     form: Form | None
     replicas: list[Runnable[Any, Any]]
+
+    @property
+    def validate(self) -> Callable[[Any], object] | None:
+        """What refuses an answer that does not have the form."""
+        return None if self.form is None else self.form.check
 
 
 def build(job: RunSpec, rows: InputRows | StoredRows, *, quiet: bool = False) -> Built:

@@ -10,8 +10,7 @@ from cottonpalm.cli.chains.build import form_of, prompt_of
 from cottonpalm.cli.chains.importing import load_chain
 from cottonpalm.cli.chains.prompts import doubts
 from cottonpalm.cli.problems import Code
-from cottonpalm.cli.readers.open_rows import open_rows
-from cottonpalm.cli.readers.rows import RowFields
+from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.screen import show_block
 from cottonpalm.cli.writers.lines import dumped
 from cottonpalm.engine.input.reader import Broken
@@ -34,8 +33,7 @@ def show_first_rows(job: RunSpec, screen: Screen) -> Code:
         Problem: the input, the prompt or the chain cannot be used.
     """
     form = form_of(job)
-    with closing(open_rows(job.input, job.limit)) as rows:
-        rows.use(RowFields(job.id_field, job.priority_field))
+    with closing(rows_of(job)) as rows:
         parts = _parts_of(job, rows)
         show_block(_what(job), [] if form is None else [("answer", f"{{{', '.join(form.fields)}}}")])
         for number, row in enumerate(islice(rows, FIRST)):

@@ -154,7 +154,7 @@ def _slots_of(rows: InputRows, run: RunStore, job: RunSpec | None) -> array[int]
     """Which stored row each row of the input is."""
     fields = RowFields(job.id_field, job.priority_field) if job is not None else RowFields()
     rows.use(fields)
-    reader = Reader(ids=fields.id_of if fields.id is not None else None, store=run, redo=frozenset())
+    reader = Reader(ids=fields.ids, store=run, redo=frozenset())
     slots = array("q")
     for row in rows:
         item = reader.item(row)

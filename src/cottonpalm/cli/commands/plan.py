@@ -6,12 +6,11 @@ from contextlib import closing
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from cottonpalm import BatchProcessor, Cache
+from cottonpalm import BatchProcessor
 from cottonpalm.cli import wording
 from cottonpalm.cli.chains.build import build
-from cottonpalm.cli.checks import prices_of
 from cottonpalm.cli.problems import Code, shown
-from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.screen import show_details
 from cottonpalm.observers.formatting import count, duration, money
@@ -40,23 +39,15 @@ def show_plan(job: RunSpec, at: At, sample: int, screen: Screen) -> Code:
         Problem, ConfigError, StoreError: as for the run itself; nothing was called.
         RunStopped: the sample was stopped.
     """
-    with closing(open_rows(job.input, job.limit)) as rows:
-        rows.use(RowFields(job.id_field, job.priority_field))
+    with closing(rows_of(job)) as rows:
         built = build(job, rows, quiet=screen.quiet)
         processor = BatchProcessor(
             built.chain,
-            concurrency=job.limits(),
-            retry=job.retries,
-            fallbacks=built.fallbacks,
-            replicas=built.replicas,
-            validate=None if built.form is None else built.form.check,
-            cache=Cache(path=at.store) if job.cache else None,
-            timeout=job.timeout_s,
-            prices=prices_of(job.prices),
+            **job.keywords(built, at.store),
             store=at.store if at.run else None,
             run=at.run,
         )
-        plan = processor.plan(rows, sample=sample)
+        plan = processor.plan(rows, ids=RowFields(job.id_field).ids, sample=sample)
     show_details(lines(shown(job.input), plan, cached=job.cache))
     for note in plan.notes:
         screen.say(f"note: {wording.here(note)}")
@@ -116,12 +107,18 @@ def _cost(cost: Range | None, plan: Plan) -> str:
     if cost.high == 0:
         return "nothing"
     if plan.basis == "bound":
-        return f"at most {_dollars(cost.high)}; the input alone {_dollars(cost.low)} or more"
+        return f"at most {_enough(cost.high)}; the input alone {_dollars(cost.low)} or more"
     return _between(cost, _dollars)
 
 
 def _dollars(amount: float) -> str:
     return money(round(amount * PICO))
+
+
+def _enough(amount: float) -> str:
+    """Dollars, rounded up: a budget of what is said here must do."""
+    unit = PICO // (100 if amount >= 1 else 10_000 if amount >= 0.001 else 1_000_000)
+    return money(-(-round(amount * PICO) // unit) * unit)
 
 
 def _between(found: Range, shown_as: Callable[[float], str]) -> str:

@@ -15,18 +15,16 @@ from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.chains.prompts import doubts
-from cottonpalm.cli.checks import budget_of, prices_of
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, shown
-from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.readers.stored_rows import StoredRows
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.urls import without_secrets
 from cottonpalm.cli.writers.open_output import check_output, make_output
 from cottonpalm.cli.writers.output import RunSlots
-from cottonpalm.config import Cache
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import file_of, open_store
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
 FACTS_EVERY_S: Final = 5.0
 FACTS: Final = "facts"  # what `status` shows beside the counts
 DEFAULT_STORE: Final = "cottonpalm.db"
-CACHED: Final = 10_000  # answers that --cache keeps in memory; the store keeps all
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +76,8 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
             rows: InputRows | StoredRows = StoredRows(store, store.known(where.run))
             built = build(job, rows, quiet=screen.quiet)
         else:
-            read = stack.enter_context(closing(open_rows(job.input, job.limit)))
-            read.use(RowFields(job.id_field, job.priority_field))
-            rows, built = read, build(job, read, quiet=screen.quiet)
+            rows = stack.enter_context(closing(rows_of(job)))
+            built = build(job, rows, quiet=screen.quiet)
             store = _held(where, stack)
         info = store.info(where.run)
         _check_output(job, where, info.meta if info else {})
@@ -149,8 +145,8 @@ class Session:
             Signals(say) as signals,
             processor.start(
                 self._rows,
-                ids=fields.id_of if fields.id is not None else None,
-                priorities=fields.priority_of if fields.priority is not None else None,  # type: ignore[arg-type]
+                ids=fields.ids,
+                priorities=fields.priorities,
                 stored=stored,  # type: ignore[arg-type]
             ) as run,
         ):
@@ -168,21 +164,9 @@ class Session:
                     progress.close()
 
     def _processor(self, built: Built, progress: Progress | None) -> BatchProcessor:
-        job = self._job
         return BatchProcessor(
             built.chain,
-            concurrency=job.limits(),
-            rate_limit=job.rate_limit(),
-            retry=job.retries,
-            fallbacks=built.fallbacks,
-            replicas=built.replicas,
-            validate=None if built.form is None else built.form.check,
-            max_failures=job.max_failures,
-            budget=budget_of(job),
-            prices=prices_of(job.prices),
-            cache=Cache(max_entries=CACHED, path=self._where.store) if job.cache else None,
-            timeout=job.timeout_s,
-            accept_truncated=job.accept_truncated,
+            **self._job.keywords(built, self._where.store),
             store=self._store,
             run=self._where.run,
             observers=() if progress is None else (progress,),

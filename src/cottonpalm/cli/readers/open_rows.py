@@ -18,6 +18,7 @@ from cottonpalm.cli.files.formats import format_of
 from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.readers.csv_rows import Csv, check_quotes
 from cottonpalm.cli.readers.json_rows import JsonLines, Pipe, PipedLines
+from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.urls import file_name, is_url
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.files.formats import Format, Packing
     from cottonpalm.cli.readers.line_rows import LineRows
     from cottonpalm.cli.readers.rows import InputRows
+    from cottonpalm.cli.spec import RunSpec
 
 BUFFER: Final = 1 << 18
 STDIN: Final = "standard input"
@@ -43,6 +45,21 @@ def open_rows(path: str, limit: int | None = None) -> InputRows:
     """
     rows = _standard_input() if path == "-" else _file(path, format_of(path, "input"))
     rows.limit = limit
+    return rows
+
+
+def rows_of(job: RunSpec) -> InputRows:
+    """The rows of a run, of which it reads no more than its limit; their ids and priorities can be used.
+
+    Raises:
+        Problem: as for `open_rows`; or the first row has no id or priority that can be used.
+    """
+    rows = open_rows(job.input, job.limit)
+    try:
+        rows.use(RowFields(job.id_field, job.priority_field))
+    except BaseException:
+        rows.close()
+        raise
     return rows
 
 

@@ -232,6 +232,16 @@ class RowFields:
         before = self._places.met(str(value), place)
         return None if before is None else f"the id {_told(value)} is the one of {unit} {before} already"
 
+    @property
+    def ids(self) -> Callable[[Any], str | None] | None:
+        """What finds a row's id; None: rows have none."""
+        return None if self.id is None else self.id_of
+
+    @property
+    def priorities(self) -> Callable[[Any], Any] | None:
+        """What finds a row's priority; None: rows have none."""
+        return None if self.priority is None else self.priority_of
+
     def id_of(self, row: Any) -> str | None:
         """A row's id; None where it cannot be used."""
         return str(row[self.id]) if isinstance(row, dict) and self.id in row else None

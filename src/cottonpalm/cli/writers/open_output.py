@@ -15,7 +15,7 @@ from cottonpalm.cli.files.formats import format_of, stem_of
 from cottonpalm.cli.files.output_file import Mark
 from cottonpalm.cli.files.remote import check_writable
 from cottonpalm.cli.problems import Problem, extra, os_problem, shown
-from cottonpalm.cli.urls import has_secrets, is_url, local_path
+from cottonpalm.cli.urls import has_secrets, is_url
 from cottonpalm.cli.writers.atomic import Layout, WholeOutput, examine
 from cottonpalm.cli.writers.csv_table import write_csv
 from cottonpalm.cli.writers.jsonl import JsonlOutput
@@ -32,12 +32,6 @@ if TYPE_CHECKING:
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.readers.stored_rows import StoredRows
     from cottonpalm.cli.writers.tables import Write
-
-
-def absolute(path: str) -> str:
-    """The path to keep: links followed, so that replacing the file does not replace a link. `-` and addresses stay."""
-    path = local_path(path)
-    return path if path == "-" or is_url(path) else os.path.realpath(path)
 
 
 def run_name(source: str, target: str) -> str:

@@ -64,11 +64,28 @@ def m004_shares(db: sqlite3.Connection) -> None:
     )
 
 
+def m005_batches(db: sqlite3.Connection) -> None:
+    """Batches at providers, their lines, and what came back: apart, so that a look at lines stays small."""
+    db.execute(
+        "CREATE TABLE batch (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, tag TEXT NOT NULL UNIQUE,"
+        " batch_id TEXT, body TEXT NOT NULL)"
+    )
+    db.execute("CREATE INDEX batch_of_run ON batch (run, id)")
+    db.execute(
+        "CREATE TABLE batch_line (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, row INTEGER NOT NULL,"
+        " key BLOB NOT NULL, fate INTEGER NOT NULL, status INTEGER, lost TEXT, why TEXT)"
+    )
+    # A request that is out, answered or refused for good is in no second line: nothing is paid twice.
+    db.execute("CREATE UNIQUE INDEX batch_line_once ON batch_line (run, row, key) WHERE fate <> 1")
+    db.execute("CREATE TABLE batch_answer (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+
+
 STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m001_runs_items_leases,
     m002_spending,
     m003_answers_and_claims,
     m004_shares,
+    m005_batches,
 )
 
 

@@ -13,7 +13,7 @@ from cottonpalm import clock
 from cottonpalm.errors import StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores.opening import Decision, decide
-from cottonpalm.stores.sqlite import share_rows, spending_rows
+from cottonpalm.stores.sqlite import batch_rows, share_rows, spending_rows
 from cottonpalm.stores.sqlite.database import BUSY_S, OPENING_BUSY_S, Home, explained, prepare
 from cottonpalm.stores.sqlite.lease import Holder, Lease, holder_of, is_held
 from cottonpalm.stores.sqlite.reader import SLOT_BITS, Reader
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
+
+    from cottonpalm.providers.batches.stages import Batch, Book
 
 _LEASE_TRIES = 10  # a probe of `status` holds the lock for an instant
 
@@ -127,6 +129,16 @@ class SqliteStore:
         found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
         return SqliteRows(self._reader, found[0][0]) if found else None
 
+    def batches(self, name: str) -> list[Batch]:
+        """The batches of a run as they were written down last, without its lease; oldest first."""
+        self._home.check()
+        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
+        if not found:
+            return []
+        from cottonpalm.stores.sqlite.batches import batches_of  # noqa: PLC0415 - few runs have any
+
+        return batches_of(self._reader.rows, found[0][0])
+
     def remove(self, name: str) -> None:
         """See `protocols.Store`."""
         self._home.check()
@@ -174,6 +186,7 @@ def _enter(db: sqlite3.Connection, lease: Lease, fingerprint: dict[str, Any] | N
     stored = None if row[0] is None else orjson.loads(row[0])
     decision = decide(name, stored, fingerprint, fresh=fresh)
     if fresh:
+        batch_rows.check_none_out(db, run, name)
         _delete_rows(db, run)
         db.execute("UPDATE run SET created = ?, meta = '{}' WHERE id = ?", (clock.wall(), run))
     if decision is Decision.RENEW:
@@ -187,10 +200,12 @@ def _delete_rows(db: sqlite3.Connection, run: int) -> None:
     db.execute("DELETE FROM record WHERE id >= ? AND id < ?", bounds)
     spending_rows.forget(db, run)
     share_rows.forget(db, run)
+    batch_rows.forget(db, run)
 
 
 def _remove(db: sqlite3.Connection, run: int, lease: Lease) -> None:
     lease.enter(db)
+    batch_rows.check_none_out(db, run, lease.name)
     _delete_rows(db, run)
     db.execute("DELETE FROM lease WHERE run = ?", (run,))
     db.execute("DELETE FROM run WHERE id = ?", (run,))
@@ -285,6 +300,25 @@ class SqliteRunStore:
         """See `protocols.RunStore`."""
         self._check()
         self._writer.call(lambda db: _merge_meta(db, self._run, values))
+
+    def book(self) -> Book:
+        """See `stages.KeepsBatches`."""
+        self._check()
+        from cottonpalm.stores.sqlite.batches import SqlBook  # noqa: PLC0415 - few runs have any
+
+        return SqlBook(self._under_the_lease, self._reader.rows, self._run)
+
+    def _under_the_lease(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Run `work` durably, unless another machine took the run over: what it submits, we must not."""
+        self._check()
+
+        def guarded(db: sqlite3.Connection) -> Any:
+            self._lease.beat(db)
+            if self._lease.lost:
+                raise StoreError(f"run {self.name!r} was taken over by another machine: stop one of them")
+            return work(db)
+
+        return self._writer.call(guarded)
 
     def place(self) -> tuple[Path, int]:
         """See `protocols.SharesLimits`."""

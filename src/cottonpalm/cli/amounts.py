@@ -1,0 +1,50 @@
+"""What numbers and prices mean as they are typed."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from cottonpalm.cli.problems import Problem
+
+SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_AMOUNT: Final = r"(\d+(?:\.\d+)?|\.\d+)"
+_PRICE: Final = re.compile(rf"(?:(.+)=)?{_AMOUNT}:{_AMOUNT}")
+ANY_MODEL: Final = "*"
+
+
+def share_or_number(text: str | None) -> float | None:
+    """`5`: more than five failed rows; `5%`: more than a share of 0.05.
+
+    Raises:
+        Problem: it is neither.
+    """
+    if text is None:
+        return None
+    if text.strip().isdecimal():
+        return int(text)
+    share = SHARE.fullmatch(text.strip())
+    if share is None or not 0 < float(share[1]) < 100:
+        raise Problem(
+            f"--max-failures {text}: say a number of rows (0: none may fail), or a share such as 5%"
+        )
+    return float(share[1]) / 100
+
+
+def prices_of(given: list[str]) -> dict[str, tuple[float, float]] | None:
+    """`gpt-x=0.5:1.5` or `0.5:1.5`: dollars per million tokens in and out, by model.
+
+    Raises:
+        Problem: one of them is something else.
+    """
+    return dict(map(_price, given)) or None
+
+
+def _price(text: str) -> tuple[str, tuple[float, float]]:
+    found = _PRICE.fullmatch(text.strip())
+    if found is None:
+        raise Problem(
+            f"--price {text}: write dollars per million tokens in and out, for instance 0.15:0.60, "
+            "or gpt-4o-mini=0.15:0.60 for one model"
+        )
+    return found[1] or ANY_MODEL, (float(found[2]), float(found[3]))

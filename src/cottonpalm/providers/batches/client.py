@@ -1,0 +1,173 @@
+"""Sends what the adapters build. Nothing is repeated here: whoever asks decides whether a request may be sent again."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from cottonpalm.providers.answer import loads
+from cottonpalm.providers.batches.choice import adapter_of
+from cottonpalm.providers.batches.troubles import Trouble, of_creation, of_exception, of_status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from cottonpalm.providers.batches.lanes import Lane
+    from cottonpalm.providers.batches.lines import Ask, BatchState, Page, Result
+    from cottonpalm.providers.batches.spool import Packed
+
+TIMEOUT: Final = httpx.Timeout(300.0, connect=30.0)  # a file of 200 MB takes its time
+_HOPS: Final = 5
+_PAGES: Final = 100
+_WHERE: Final = "x-goog-upload-url"
+
+
+class BatchClient:
+    """The Batch API of one lane's provider. Every method raises `Trouble`."""
+
+    def __init__(self, lane: Lane, http: httpx.AsyncClient, credentials: Mapping[str, str]) -> None:
+        self.lane, self.adapter = lane, adapter_of(lane)
+        self._http, self._credentials = http, dict(credentials)
+
+    @property
+    def uploads(self) -> bool:
+        """The provider takes a file; otherwise the lines travel in `create`."""
+        return self.adapter.upload(self.lane, "", 0) is not None
+
+    async def upload(self, packed: Packed) -> str | None:
+        """Send the file of lines; its id, or None where this provider takes no file."""
+        ask = self.adapter.upload(self.lane, packed.tag, packed.length(b"\n"))
+        if ask is None:
+            return None
+        async with self._answer(ask, packed) as response:
+            body, where = await response.aread(), response.headers.get(_WHERE)
+        if where is not None:
+            then = self.adapter.upload(self.lane, packed.tag, packed.length(b"\n"), where)
+            assert then is not None
+            body = await self._bytes(then, packed)
+        found = loads(body)
+        name = self.adapter.uploaded(found) if isinstance(found, dict) else ""
+        if not name:
+            raise Trouble("later", "the upload was answered without the id of a file")
+        return name
+
+    async def create(self, tag: str, input_file_id: str | None, packed: Packed | None) -> BatchState:
+        """Submit. From the moment this is called, the batch may exist; "unsure" says that nobody knows."""
+        ask = self.adapter.create(self.lane, tag, input_file_id)
+        found = loads(await self._bytes(ask, packed, creates=True))
+        state = self.adapter.state(found) if isinstance(found, dict) else None
+        if state is None or not state.batch_id:
+            raise Trouble("unsure", "the answer to the submission cannot be read")
+        return state
+
+    async def look(self, batch_id: str) -> BatchState:
+        """Where it stands."""
+        return self.adapter.state(await self._json(self.adapter.look(self.lane, batch_id)))
+
+    async def cancel(self, batch_id: str) -> None:
+        """Ask to stop it; one that has ended already is fine."""
+        try:
+            await self._bytes(self.adapter.cancel(self.lane, batch_id))
+        except Trouble as trouble:
+            if trouble.what not in ("refused", "gone"):
+                raise
+
+    async def listing(self, since: float) -> list[BatchState]:
+        """The account's batches that were created since then, and perhaps more."""
+        ask: Ask | None = self.adapter.listing(self.lane)
+        states: list[BatchState] = []
+        for _ in range(_PAGES):
+            if ask is None:
+                break
+            page: Page = self.adapter.page(self.lane, await self._json(ask), ask)
+            states += page.states
+            old = all((state.created_at or since) < since for state in page.states)
+            ask = None if old and self.adapter.newest_first else page.more
+        return states
+
+    async def results(self, ask: Ask) -> AsyncIterator[Result]:
+        """The results in one file, in any order; lines that are none are left out."""
+        left = b""
+        async with self._answer(ask) as response:
+            try:
+                async for block in response.aiter_bytes():
+                    *lines, left = (left + block).split(b"\n")
+                    for line in lines:
+                        if line and (result := self.adapter.result(line)) is not None:
+                            yield result
+            except httpx.HTTPError as exc:
+                raise of_exception(exc, creates=False) from exc
+        if left and (result := self.adapter.result(left)) is not None:
+            yield result
+
+    async def _json(self, ask: Ask) -> dict[str, Any]:
+        found = loads(await self._bytes(ask))
+        if isinstance(found, list):  # Together's listing
+            return {"data": found}
+        if not isinstance(found, dict):
+            raise Trouble("later", "the answer is no JSON")
+        return {**found}
+
+    async def _bytes(self, ask: Ask, packed: Packed | None = None, *, creates: bool = False) -> bytes:
+        async with self._answer(ask, packed, creates=creates) as response:
+            try:
+                return await response.aread()
+            except httpx.HTTPError as exc:
+                raise of_exception(exc, creates=creates) from exc
+
+    @asynccontextmanager
+    async def _answer(
+        self, ask: Ask, packed: Packed | None = None, *, creates: bool = False
+    ) -> AsyncIterator[httpx.Response]:
+        """A good answer, its body not yet read."""
+        response = await self._sent(ask, ask.url, packed, creates=creates)
+        try:
+            for _ in range(_HOPS):
+                if not response.has_redirect_location or ask.method != "GET":
+                    break
+                onward = urljoin(str(response.url), response.headers["location"])
+                await response.aclose()
+                response = await self._sent(ask, onward, None, creates=False)
+            if not response.is_success:
+                raise await self._judged(response, creates=creates)
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _sent(self, ask: Ask, url: str, packed: Packed | None, *, creates: bool) -> httpx.Response:
+        headers = {**ask.headers, **(self._credentials if _origin(url) == self.lane.origin else {})}
+        content: bytes | AsyncIterator[bytes] = ask.head
+        if ask.joint is not None and packed is not None:
+            length = len(ask.head) + packed.length(ask.joint) + len(ask.tail)
+            headers["content-length"] = str(length)
+            content = _stream(ask, packed)
+        request = self._http.build_request(ask.method, url, headers=headers, content=content, timeout=TIMEOUT)
+        try:
+            return await self._http.send(request, stream=True, follow_redirects=False)
+        except httpx.HTTPError as exc:
+            raise of_exception(exc, creates=creates) from exc
+
+    async def _judged(self, response: httpx.Response, *, creates: bool) -> Trouble:
+        try:
+            content = await response.aread()
+        except httpx.HTTPError:
+            content = b""
+        judge = of_creation if creates else of_status
+        return judge(self.lane.provider, response.status_code, response.headers, content)
+
+
+async def _stream(ask: Ask, packed: Packed) -> AsyncIterator[bytes]:
+    if ask.head:
+        yield ask.head
+    for block in packed.blocks(ask.joint or b"\n"):
+        yield block
+    if ask.tail:
+        yield ask.tail
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

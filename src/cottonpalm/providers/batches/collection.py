@@ -1,0 +1,124 @@
+"""The results of a batch that has ended, fetched and stored group by group; each line is matched by its custom_id."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.providers.batches.lines import Phase, Result
+from cottonpalm.providers.batches.stages import Batch, Book, Stage, number_of
+from cottonpalm.providers.batches.troubles import Trouble
+
+if TYPE_CHECKING:
+    from cottonpalm.providers.batches.client import BatchClient
+    from cottonpalm.providers.batches.lines import Ask, BatchState
+
+_GROUP: Final = 512  # results that become durable together
+
+
+class _Stranger(Exception):
+    """The results are of a batch that only looked like ours."""
+
+
+async def collect(batch: Batch, client: BatchClient, book: Book, *, more_may_come: bool = False) -> Batch:
+    """Store all results and return the batch in its final stage.
+
+    The same batch, where a twin of it has not ended yet. Back in `creating`, where what had been found by time and
+    count alone turns out to be somebody else's. May be repeated at any time: a result is stored once.
+
+    Args:
+        batch: one that has ended.
+        client: of its lane.
+        book: where results are stored.
+        more_may_come: it ended just now: fewer answers than the provider counts are not yet all.
+
+    Raises:
+        Trouble: the provider could not be asked now.
+    """
+    assert batch.state is not None
+    states = [batch.state, *[state for twin in batch.twins if (state := await _twin(client, twin))]]
+    if not all(state.ended for state in states):
+        return batch
+    try:
+        executed = [await _collected(batch, client, book, state) for state in states]
+    except _Stranger:
+        strangers = (*batch.strangers, batch.state.batch_id)
+        return replace(
+            batch, stage=Stage.CREATING, batch_id=None, state=None, proven=True, strangers=strangers
+        )
+    if any(found is None or found < state.done for found, state in zip(executed, states, strict=True)):
+        if more_may_come:
+            raise Trouble("later", "the results do not yet hold all answers that the provider counts")
+        return replace(
+            batch, stage=Stage.LOST, why="the provider no longer keeps its results, or not all of them"
+        )
+    if innocent := _unexecuted(batch):
+        await asyncio.to_thread(book.keep, batch.tag, innocent)
+    return replace(batch, stage=Stage.COLLECTED, proven=True, why=_why(batch.state))
+
+
+async def _twin(client: BatchClient, batch_id: str) -> BatchState | None:
+    """Where a second batch of the same submission stands; None where it is no longer known."""
+    try:
+        return await client.look(batch_id)
+    except Trouble as trouble:
+        if trouble.what != "gone":
+            raise
+        return None
+
+
+async def _collected(batch: Batch, client: BatchClient, book: Book, state: BatchState) -> int | None:
+    """How many lines were executed; None where a file of results is gone."""
+    executed: set[int] = set()
+    gone = state.gone
+    for ask in client.adapter.results(client.lane, state):
+        try:
+            await _file(batch, client, book, ask, executed)
+        except Trouble as trouble:
+            if trouble.what != "gone":
+                raise
+            gone = True
+    return None if gone else len(executed)
+
+
+async def _file(batch: Batch, client: BatchClient, book: Book, ask: Ask, executed: set[int]) -> None:
+    group: list[tuple[int, Result]] = []
+    unproven = not batch.proven
+    async for result in client.results(ask):
+        number = number_of(batch, result.custom_id)
+        if number is None:
+            if unproven:
+                raise _Stranger
+            continue
+        unproven = False
+        if result.lost is None:
+            executed.add(number)
+        group.append((number, result))
+        if len(group) == _GROUP:
+            await asyncio.to_thread(book.keep, batch.tag, group)
+            group = []
+    if group:
+        await asyncio.to_thread(book.keep, batch.tag, group)
+
+
+def _unexecuted(batch: Batch) -> list[tuple[int, Result]]:
+    """Of a batch that was not taken: lines that are not to blame, where others are named, or where all had to wait."""
+    state = batch.state
+    if state is None or state.phase is not Phase.FAILED:
+        return []
+    named = {fault.line - 1: fault for fault in state.faults if fault.line}
+    if not named and not state.queue_full:
+        return []
+    results = []
+    for number in range(batch.rows):
+        line = f"{batch.tag}-{number}"
+        if (fault := named.get(number)) is not None:
+            results.append((number, Result(line, 0, lost="failed", why=f"{fault.code}: {fault.message}")))
+        else:
+            results.append((number, Result(line, 0, lost="cancelled", why="its batch was not taken")))
+    return results
+
+
+def _why(state: BatchState) -> str:
+    return "; ".join(f"{fault.code}: {fault.message}" for fault in state.faults[:3])

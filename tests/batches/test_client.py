@@ -1,0 +1,244 @@
+"""What is sent where, and what an answer means: with which credentials, and whether a batch may have been made."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from cottonpalm.providers.batches.client import BatchClient
+from cottonpalm.providers.batches.lanes import Lane
+from cottonpalm.providers.batches.troubles import Trouble
+from tests.batches.kit import packed_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from cottonpalm.providers.batches.lines import Result
+
+OPENAI = Lane("openai", "https://api.openai.com", "/v1", "/v1/chat/completions", "gpt-5-mini")
+ANTHROPIC = Lane("anthropic", "https://api.anthropic.com", "/v1", "/v1/messages", "claude")
+GEMINI = Lane(
+    "gemini", "https://generativelanguage.googleapis.com", "/v1beta", "generateContent", "gemini-test"
+)
+TOGETHER = Lane("together", "https://api.together.xyz", "/v1", "/v1/chat/completions", "llama")
+KEYS = {
+    "authorization": "Bearer sk-secret123",
+    "x-api-key": "sk-ant-secret",
+    "x-goog-api-key": "AIzaSecret12345",
+}
+Answers = Any  # a response, an exception, or a function of the request that gives one
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """Gives one answer after the other, and remembers what was asked."""
+
+    def __init__(self, *answers: Answers) -> None:
+        self._answers, self.asked = list(answers), []  # type: ignore[var-annotated]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        self.asked.append(request)
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+
+def ask(lane: Lane, wire: Wire, what: Callable[[BatchClient], Awaitable[Any]]) -> Any:
+    async def main() -> Any:
+        async with httpx.AsyncClient(transport=wire) as http:
+            return await what(BatchClient(lane, http, KEYS))
+
+    return asyncio.run(main())
+
+
+def results(client: BatchClient) -> Awaitable[list[Result]]:
+    async def main() -> list[Result]:
+        state = client.adapter.state({"id": "b", "status": "completed", "output_file_id": "out"})
+        [file] = client.adapter.results(client.lane, state)
+        return [result async for result in client.results(file)]
+
+    return main()
+
+
+LINE = b'{"custom_id":"t-0","response":{"status_code":200,"body":{"text":"a\xe2\x80\xa8b"}},"error":null}'
+
+
+def test_a_download_that_is_moved_to_another_host_is_followed_without_credentials() -> None:
+    wire = Wire(
+        httpx.Response(302, headers={"location": "https://storage.example/x"}),
+        httpx.Response(200, content=LINE),
+    )
+    found = ask(OPENAI, wire, results)
+    assert [result.custom_id for result in found] == ["t-0"]
+    assert [str(request.url) for request in wire.asked][1] == "https://storage.example/x"
+    assert "authorization" in wire.asked[0].headers
+    assert not KEYS.keys() & wire.asked[1].headers.keys()
+
+
+def test_a_move_within_the_provider_keeps_the_credentials() -> None:
+    wire = Wire(
+        httpx.Response(307, headers={"location": "/v1/files/moved"}), httpx.Response(200, content=LINE)
+    )
+    ask(OPENAI, wire, results)
+    assert wire.asked[1].headers["authorization"] == KEYS["authorization"]
+
+
+def test_results_are_cut_at_line_breaks_alone_wherever_the_network_cuts_them() -> None:
+    content = b"\n".join([LINE, b"", b"junk", LINE.replace(b"t-0", b"t-1")])
+
+    async def stream() -> Any:
+        for at in range(0, len(content), 7):
+            yield content[at : at + 7]
+
+    found = ask(OPENAI, Wire(httpx.Response(200, content=stream())), results)
+    assert [result.custom_id for result in found] == ["t-0", "t-1"]
+    assert found[0].body == {"text": "a\u2028b"}
+
+
+def test_a_file_goes_where_gemini_says_and_to_another_host_without_the_key(tmp_path: Path) -> None:
+    wire = Wire(
+        httpx.Response(200, headers={"x-goog-upload-url": "https://elsewhere.example/up"}),
+        httpx.Response(200, json={"file": {"name": "files/9"}}),
+    )
+    packed = packed_of(GEMINI, ["a", "b"], tmp_path)
+    assert ask(GEMINI, wire, lambda client: client.upload(packed)) == "files/9"
+    start, then = wire.asked
+    assert start.headers["x-goog-upload-header-content-length"] == str(len(then.content))
+    assert then.content == packed.path.read_bytes()
+    assert "x-goog-api-key" in start.headers
+    assert "x-goog-api-key" not in then.headers
+
+
+def test_a_file_is_sent_with_its_length_and_a_list_without_a_last_comma(tmp_path: Path) -> None:
+    packed = packed_of(ANTHROPIC, ["a", "b"], tmp_path)
+    wire = Wire(httpx.Response(200, json={"id": "msgbatch_1", "processing_status": "in_progress"}))
+    state = ask(ANTHROPIC, wire, lambda client: client.create("tag", None, packed))
+    assert state.batch_id == "msgbatch_1"
+    [sent] = wire.asked
+    assert sent.headers["content-length"] == str(len(sent.content))
+    assert "transfer-encoding" not in sent.headers
+    assert sent.content.startswith(b'{"requests":[{')
+    assert sent.content.endswith(b"}]}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (httpx.ConnectError("refused"), "later"),
+        (httpx.ConnectTimeout("slow"), "later"),
+        (httpx.ReadTimeout("slow"), "unsure"),
+        (httpx.WriteError("broken"), "unsure"),
+        (httpx.RemoteProtocolError("cut"), "unsure"),
+        (httpx.Response(200, content=b"<html>"), "unsure"),
+        (httpx.Response(200, json={}), "unsure"),
+        (httpx.Response(500), "unsure"),
+        (httpx.Response(502), "unsure"),
+        (httpx.Response(408), "unsure"),
+        (httpx.Response(409), "unsure"),
+        (httpx.Response(529), "later"),
+        (httpx.Response(429), "later"),
+        (httpx.Response(400), "refused"),
+        (httpx.Response(404), "refused"),
+        (httpx.Response(413), "refused"),
+        (httpx.Response(401), "denied"),
+        (httpx.Response(403), "denied"),
+        (
+            httpx.Response(429, json={"error": {"code": "insufficient_quota", "message": "no money"}}),
+            "denied",
+        ),
+        (
+            httpx.Response(
+                400, json={"error": {"code": "token_limit_exceeded", "message": "Enqueued token limit"}}
+            ),
+            "full",
+        ),
+    ],
+)
+def test_whether_a_batch_may_have_been_made_is_told_by_how_its_submission_ended(
+    answer: Answers, what: str
+) -> None:
+    wire = Wire(answer)
+    with pytest.raises(Trouble) as caught:
+        ask(OPENAI, wire, lambda client: client.create("tag", "file-1", None))
+    assert caught.value.what == what
+    assert len(wire.asked) == 1  # it is never repeated here
+
+
+@pytest.mark.parametrize(
+    ("details", "what"),
+    [([], "full"), ([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}], "later")],
+)
+def test_geminis_one_word_for_two_things_is_told_apart_by_a_time_to_wait(
+    details: list[Any], what: str
+) -> None:
+    error = {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED", "details": details}
+    with pytest.raises(Trouble) as caught:
+        ask(
+            GEMINI,
+            Wire(httpx.Response(429, json={"error": error})),
+            lambda client: client.create("t", "files/1", None),
+        )
+    assert caught.value.what == what
+    assert caught.value.after_s == (7.0 if details else None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (httpx.ReadTimeout("slow"), "later"),
+        (httpx.Response(500), "later"),
+        (httpx.Response(429, headers={"retry-after": "30"}), "later"),
+        (httpx.Response(200, content=b"<html>"), "later"),
+        (httpx.Response(404), "gone"),
+        (httpx.Response(401), "denied"),
+    ],
+)
+def test_a_look_that_failed_may_be_repeated_unless_the_provider_says_otherwise(
+    answer: Answers, what: str
+) -> None:
+    with pytest.raises(Trouble) as caught:
+        ask(OPENAI, Wire(answer), lambda client: client.look("b"))
+    assert caught.value.what == what
+    assert caught.value.after_s == (30.0 if getattr(answer, "headers", {}).get("retry-after") else None)
+
+
+def test_no_credential_is_in_what_is_said_of_a_trouble() -> None:
+    error = {"message": "Incorrect API key provided: sk-secret123456789.", "code": "invalid_api_key"}
+    with pytest.raises(Trouble) as caught:
+        ask(OPENAI, Wire(httpx.Response(401, json={"error": error})), lambda client: client.look("b"))
+    assert "secret" not in str(caught.value)
+    assert "Incorrect API key" in str(caught.value)
+
+
+def page(first: int, count: int, *, more: bool) -> httpx.Response:
+    data = [
+        {"id": f"b{n}", "status": "completed", "created_at": 10_000 - n} for n in range(first, first + count)
+    ]
+    return httpx.Response(200, json={"data": data, "has_more": more})
+
+
+def test_a_listing_is_read_page_by_page_until_it_is_older_than_what_is_looked_for() -> None:
+    wire = Wire(page(0, 100, more=True), page(100, 100, more=True), page(200, 100, more=True))
+    states = ask(OPENAI, wire, lambda client: client.listing(since=9_850))
+    assert len(states) == 300
+    assert [request.url.query for request in wire.asked] == [
+        b"limit=100",
+        b"limit=100&after=b99",
+        b"limit=100&after=b199",
+    ]
+
+
+def test_a_listing_without_a_wrap_is_read_too() -> None:
+    jobs = [{"id": "j1", "status": "COMPLETED", "input_file_id": "f1", "created_at": "2026-01-15T14:30:00Z"}]
+    [state] = ask(TOGETHER, Wire(httpx.Response(200, json=jobs)), lambda client: client.listing(since=0.0))
+    assert (state.batch_id, state.input_file_id) == ("j1", "f1")
+
+
+@pytest.mark.parametrize("status", [200, 400, 404])
+def test_to_cancel_what_has_ended_is_fine(status: int) -> None:
+    assert ask(OPENAI, Wire(httpx.Response(status, json={})), lambda client: client.cancel("b")) is None

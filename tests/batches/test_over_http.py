@@ -1,0 +1,306 @@
+"""Batches over real HTTP: what each provider may do with one, and what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from cottonpalm.providers.batches.lanes import credentials_of
+from cottonpalm.providers.batches.stages import Stage
+from cottonpalm.providers.batches.troubles import BatchDenied
+from tests.batches.kit import HEADERS, body_of, bring, desk_at, lane_at, packed_of, results, text_in, url_of
+from tests.support.batch_provider import Faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cottonpalm.providers.batches.stages import Batch
+    from tests.batches.kit import Disk
+    from tests.support.batch_provider import BatchProvider
+
+TEXTS = [f"row {number}" for number in range(10)]
+
+
+def run(server: BatchProvider, disk: Disk, provider: str, folder: Path, texts: list[str] = TEXTS) -> Batch:
+    async def main() -> Batch:
+        async with desk_at(disk.book) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, provider), texts, folder))
+            return await bring(desk, batch)
+
+    return asyncio.run(main())
+
+
+def test_each_row_gets_the_answer_that_a_live_request_would_have_got(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    batch = run(server, disk, provider, tmp_path)
+    assert batch.stage is Stage.COLLECTED
+    with httpx.Client() as http:
+        for row, result in results(disk.book, len(TEXTS)).items():
+            assert result is not None
+            body = {k: v for k, v in body_of(provider, TEXTS[row]).items() if k != "stream"}
+            live = http.post(url_of(server, provider), headers=HEADERS[provider], json=body).json()
+            if provider == "anthropic":  # all that differs is the tier that it was served in
+                assert result.body is not None
+                assert result.body["usage"].pop("service_tier") == "batch"
+            assert result.body == live
+    lanes = [bill.lane for bill in server.bills]
+    assert lanes == ["batch"] * 10 + ["live"] * 10
+    assert not list(tmp_path.glob("*.jsonl"))  # the file of lines is not left behind
+
+
+def test_shuffled_and_doubled_results_are_matched_by_their_custom_id_alone(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.faults = Faults(shuffle=5, twice=frozenset({1, 4, 7}))
+    run(server, disk, provider, tmp_path)
+    found = results(disk.book, len(TEXTS))
+    assert {row: text_in(provider, result) for row, result in found.items()} == {
+        row: f"answer to: {text}" for row, text in enumerate(TEXTS)
+    }
+
+
+def test_rows_of_which_nothing_came_back_are_to_be_asked_again(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.faults = Faults(missing=frozenset({2, 5}))
+    batch = run(server, disk, provider, tmp_path)
+    assert sorted(results(disk.book, len(TEXTS))) == [0, 1, 3, 4, 6, 7, 8, 9]
+    lost = {member.row: result.lost for member, result in disk.book.lost(batch.tag)}
+    assert lost in (
+        {2: "missing", 5: "missing"},
+        {2: "cancelled", 5: "cancelled"},
+    )  # Anthropic counts them so
+
+
+def test_an_expired_batch_keeps_what_was_paid_for(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.faults = Faults(expire=0.6)
+    batch = run(server, disk, provider, tmp_path)
+    assert batch.stage is Stage.COLLECTED
+    kept = [] if provider == "gemini" else [0, 1, 2, 3, 4, 5]  # Gemini gives nothing back of an expired batch
+    assert sorted(results(disk.book, len(TEXTS))) == kept
+    assert {result.lost for _, result in disk.book.lost(batch.tag)} == {"expired"}
+
+
+def test_a_refused_row_has_the_error_that_a_live_request_would_have_got(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.faults = Faults(refused=frozenset({3}), broken=frozenset({6}))
+    batch = run(server, disk, provider, tmp_path)
+    found = results(disk.book, len(TEXTS))
+    refused = found[3]
+    assert refused is not None
+    assert (refused.status, refused.final, refused.good) == (400, True, False)
+    assert refused.body is not None
+    assert "not valid" in refused.body["error"]["message"]
+    assert [(member.row, result.status) for member, result in disk.book.lost(batch.tag)] == [(6, 500)]
+
+
+def test_a_batch_whose_rows_were_all_refused_has_no_file_of_answers_and_is_collected(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.faults = Faults(all_refused=True)
+    batch = run(server, disk, provider, tmp_path)
+    assert batch.stage is Stage.COLLECTED
+    assert {result.status for result in results(disk.book, 10).values() if result} == {400}
+    assert not server.bills
+
+
+def test_a_batch_that_fails_in_validation_costs_nothing_and_names_the_line(
+    server: BatchProvider, disk: Disk, tmp_path: Path
+) -> None:
+    server.faults = Faults(invalid="invalid_request")
+    batch = run(server, disk, "openai", tmp_path)
+    assert batch.stage is Stage.COLLECTED
+    assert "invalid_request" in batch.why
+    lost = {member.row: result.lost for member, result in disk.book.lost(batch.tag)}
+    assert lost == {0: "failed", **dict.fromkeys(range(1, 10), "cancelled")}
+    assert not server.bills
+
+
+def test_a_full_queue_is_no_fault_of_any_row(server: BatchProvider, disk: Disk, tmp_path: Path) -> None:
+    server.queued_tokens = 5
+    batch = run(server, disk, "openai", tmp_path)
+    assert batch.state is not None
+    assert batch.state.queue_full
+    assert {result.lost for _, result in disk.book.lost(batch.tag)} == {"cancelled"}
+
+
+def test_a_full_queue_that_is_told_at_once_is_waited_for(
+    server: BatchProvider, disk: Disk, tmp_path: Path
+) -> None:
+    async def main() -> Batch:
+        async with desk_at(disk.book) as desk:
+            first = await desk.plan(packed_of(lane_at(server, "gemini"), TEXTS, tmp_path))
+            second = await desk.plan(
+                packed_of(lane_at(server, "gemini"), TEXTS, tmp_path, rows=range(10, 20))
+            )
+            while first.stage is not Stage.SUBMITTED:
+                first = await desk.advance(first)
+            server.queued_tokens = 60
+            for _ in range(4):
+                second = await desk.advance(second)
+            assert second.stage is Stage.UPLOADED
+            assert "quota" in desk.troubles[second.tag]
+            await bring(desk, first)
+            return await bring(desk, second)
+
+    assert asyncio.run(main()).stage is Stage.COLLECTED
+    assert len(server.bills) == 20
+
+
+def test_polling_that_fails_for_a_while_loses_nothing(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.weather.reads = [429, 500, 0, 503, 502, 0, 429, 500]
+    batch = run(server, disk, provider, tmp_path)
+    assert batch.stage is Stage.COLLECTED
+    assert len(results(disk.book, 10)) == 10
+    assert server.requests["POST create"] == 1
+
+
+def test_a_download_that_breaks_off_is_fetched_again(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.weather.cut = 2
+    run(server, disk, provider, tmp_path)
+    assert len(results(disk.book, 10)) == 10
+    assert not server.paid_twice()
+
+
+def test_results_that_are_no_longer_kept_are_lost_and_said_to_be(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.faults = Faults(gone=True)
+    batch = run(server, disk, provider, tmp_path)
+    assert batch.stage is Stage.LOST
+    assert "no longer keeps" in batch.why
+    assert len(disk.book.lost(batch.tag)) == 10
+
+
+def test_a_submission_that_is_refused_for_the_moment_is_sent_again(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.weather.creates = [429, 429]
+    run(server, disk, provider, tmp_path)
+    assert len(results(disk.book, 10)) == 10
+    assert len(server.jobs) == 1
+
+
+def test_a_submission_that_is_refused_for_good_is_abandoned_with_the_reason(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.weather.creates = [400]
+    batch = run(server, disk, provider, tmp_path)
+    assert batch.stage is Stage.ABANDONED
+    assert "not now" in batch.why
+    assert not server.jobs
+
+
+def test_a_key_that_is_not_accepted_stops_with_a_message_and_leaves_everything_as_it_was(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with desk_at(disk.book, credentials=lambda lane: {}) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            with pytest.raises(BatchDenied, match="does not let this account"):
+                await bring(desk, batch)
+
+    asyncio.run(main())
+    [batch] = disk.book.batches()
+    assert batch.stage is Stage.INTENT
+
+
+def test_a_cancelled_batch_keeps_what_was_done_and_the_rest_is_to_be_asked_again(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    server.faults = Faults(looks=5, cancel_looks=2)
+
+    async def main() -> Batch:
+        async with desk_at(disk.book) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            while not server.bills:
+                batch = await desk.advance(batch)
+            batch = await desk.cancel(batch)
+            return await bring(desk, batch)
+
+    batch = asyncio.run(main())
+    assert batch.stage is Stage.COLLECTED
+    good = [row for row, result in results(disk.book, 10).items() if result and result.good]
+    assert len(good) == len(server.bills) < 10
+    assert {result.lost for _, result in disk.book.lost(batch.tag)} == {"cancelled"}
+
+
+def test_a_batch_that_was_never_submitted_is_cancelled_for_nothing(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    async def main() -> Batch:
+        async with desk_at(disk.book) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            return await desk.cancel(batch)
+
+    assert asyncio.run(main()).stage is Stage.ABANDONED
+    assert not server.jobs
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_a_batch_of_another_account_is_not_taken_for_lost(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    async def submit() -> None:
+        async with desk_at(disk.book) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            while batch.stage is not Stage.SUBMITTED:
+                batch = await desk.advance(batch)
+
+    async def collect_with_another_key() -> None:
+        other = {name: f"{value}-other" for name, value in HEADERS[provider].items()}
+        async with desk_at(disk.book, credentials=lambda lane: credentials_of(lane.base, other)) as desk:
+            [batch] = disk.book.batches()
+            with pytest.raises(BatchDenied, match="submitted with another one"):
+                await bring(desk, batch)
+
+    asyncio.run(submit())
+    asyncio.run(collect_with_another_key())
+    assert results(disk.book, 10) == dict.fromkeys(range(10))  # all still out
+
+
+def test_a_batch_of_another_account_can_be_given_up(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    async def main(key: dict[str, str], *, cancels: bool) -> Batch:
+        async with desk_at(disk.book, credentials=lambda lane: credentials_of(lane.base, key)) as desk:
+            planned = disk.book.batches() or [
+                await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            ]
+            batch = planned[0]
+            while batch.stage is not Stage.SUBMITTED:
+                batch = await desk.advance(batch)
+            return await bring(desk, await desk.cancel(batch)) if cancels else batch
+
+    asyncio.run(main(HEADERS[provider], cancels=False))
+    other = {name: f"{value}-other" for name, value in HEADERS[provider].items()}
+    batch = asyncio.run(main(other, cancels=True))
+    assert batch.stage is Stage.LOST
+    assert len(disk.book.lost(batch.tag)) == 10
+
+
+def test_a_batch_that_vanishes_while_it_is_watched_is_lost(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    async def main() -> Batch:
+        async with desk_at(disk.book) as desk:
+            batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
+            while batch.stage is not Stage.SUBMITTED:
+                batch = await desk.advance(batch)
+            server.jobs.clear()
+            return await bring(desk, batch)
+
+    batch = asyncio.run(main())
+    assert batch.stage is Stage.LOST
+    assert "any more" in batch.why

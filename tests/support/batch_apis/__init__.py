@@ -1,0 +1,1 @@
+"""The Batch APIs that `batch_provider` serves."""

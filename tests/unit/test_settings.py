@@ -1,0 +1,84 @@
+"""A setting is declared once; the signature and the docstring of `BatchProcessor` say the same."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+from langchain_core.runnables import RunnableLambda
+
+from cottonpalm import BatchProcessor, ConfigError
+from cottonpalm.settings import Settings, hows
+
+pytestmark = pytest.mark.core
+
+CHAIN = RunnableLambda(str)
+PARAMETERS = dict(list(inspect.signature(BatchProcessor).parameters.items())[1:])  # without the chain
+KEYWORDS = {how.keyword: how for how in hows().values()}
+
+
+def test_every_parameter_of_the_processor_is_a_setting_and_every_setting_a_parameter() -> None:
+    assert list(PARAMETERS) == list(KEYWORDS)
+    assert {parameter.kind for parameter in PARAMETERS.values()} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_a_parameter_and_its_settings_have_the_same_default() -> None:
+    said = {name: parameter.default for name, parameter in PARAMETERS.items()}
+    for name, how in hows().items():
+        assert (type(how.default), how.default) == (type(said[how.keyword]), said[how.keyword]), name
+
+
+def test_the_docstring_explains_every_parameter_once() -> None:
+    text = inspect.getdoc(BatchProcessor) or ""
+    arguments = text[text.index("Args:") : text.index("Raises:")]
+    explained = re.findall(r"^    (\w+): \S", arguments, re.MULTILINE)
+    assert sorted(explained) == sorted(["chain", *PARAMETERS])
+
+
+def test_a_processor_that_is_told_nothing_has_the_defaults() -> None:
+    assert BatchProcessor(CHAIN)._settings == Settings.of(CHAIN, {})
+
+
+def test_what_a_processor_is_told_reaches_the_setting_of_that_name() -> None:
+    given: dict[str, Any] = {
+        "concurrency": 7,
+        "timeout": 5,
+        "item_timeout": 6,
+        "stall_timeout": 7,
+        "chunk_size": 8,
+        "chunk_pause": 9.0,
+        "retry": 0,
+        "run": "one",
+    }
+    settings = BatchProcessor(CHAIN, **given)._settings
+    assert settings == Settings.of(CHAIN, given)
+    assert (settings.cap, settings.concurrency.maximum) == (7, 7)
+    assert (settings.timeout_s, settings.item_timeout_s, settings.stall_timeout_s) == (5, 6, 7)
+    assert (settings.chunk_size, settings.chunk_pause_s, settings.run) == (8, 9.0, "one")
+    assert settings.retry.transient_tries == 1
+
+
+@pytest.mark.parametrize("keyword", [name for name in KEYWORDS if name != "store"])
+def test_what_cannot_work_is_refused_by_the_name_of_its_parameter(keyword: str) -> None:
+    with pytest.raises(ConfigError, match=keyword):
+        BatchProcessor(CHAIN, **{keyword: object()})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"chunk_pause": 1}, "chunk_pause=1 needs chunk_size="),
+        ({"replicas": [CHAIN]}, "the processor's own"),
+        ({"replicas": [RunnableLambda(len)] * 2}, "the same chain twice"),
+    ],
+)
+def test_settings_that_do_not_go_together_say_which_and_what_to_do(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        BatchProcessor(CHAIN, **given)
+
+
+def test_what_is_no_chain_is_refused_first() -> None:
+    with pytest.raises(ConfigError, match="RunnableLambda"):
+        BatchProcessor(len, timeout=-1)  # type: ignore[arg-type]
