@@ -155,6 +155,7 @@ class Item:
     caller: Any = None  # how to call the chain that is being tried: the run's own, or a fallback
     begun: bool = False  # the reader has pieces of an answer: asked again, it is told that they are void
     shown: bool = False  # what was handed out is final: the row cannot be asked again
+    refused: BaseException | None = None  # why its last answer did not hold, while it is asked again
     broken: ErrorRecord | None = None  # the row could not be read: it fails without a call
 
 

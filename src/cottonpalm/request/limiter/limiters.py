@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet, WeakValueDictionary
 
+from cottonpalm import clock
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 
@@ -112,14 +113,15 @@ class Limits:
     """
 
     def __init__(self) -> None:
-        self._made: MutableMapping[tuple[AdaptiveConcurrency, RateLimit | None], Limiters] = {}
+        self._made: MutableMapping[tuple[AdaptiveConcurrency, RateLimit | None, int], Limiters] = {}
         self._lock = threading.Lock()
 
     def limiters(self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None) -> Limiters:
         """The limiters of all who move within these bounds and under this ceiling."""
+        key = settings, rate_limit, clock.era()
         with self._lock:
-            if (found := self._made.get((settings, rate_limit))) is None:
-                found = self._made[settings, rate_limit] = Limiters(settings, rate_limit)
+            if (found := self._made.get(key)) is None:
+                found = self._made[key] = Limiters(settings, rate_limit)
             return found
 
     def clear(self) -> None:
