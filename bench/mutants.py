@@ -120,11 +120,8 @@ def imports_of(test: Path) -> frozenset[str]:
 def nearest(mutant: Mutant) -> list[str]:
     """The test files that import the module, smallest first, then those of its room."""
     module = mutant.file.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    files = [
-        path
-        for level in ("unit", "request", "contract", "engine")
-        for path in (HERE / "tests" / level).glob("test_*.py")
-    ]
+    levels = ("unit", "request", "contract", *(("engine",) if mutant.room == "gates" else ()))
+    files = [path for level in levels for path in (HERE / "tests" / level).glob("test_*.py")]
     direct = sorted(
         (path for path in files if module in imports_of(path)), key=lambda path: path.stat().st_size
     )
