@@ -197,6 +197,14 @@ class RunSpec:
             help="The longest one request may take, counted from when it is sent.",
         ),
     ] = 600.0
+    no_hedge: Annotated[
+        bool,
+        FAULTS(
+            "--no-hedge",
+            metavar="",
+            help="Never send a copy of a request that is far later than any before it.",
+        ),
+    ] = False
     retries: Annotated[
         int,
         FAULTS(
@@ -408,5 +416,6 @@ class RunSpec:
             "prices": prices_of(self.prices),
             "cache": Cache(max_entries=CACHED, path=store) if self.cache else None,
             "timeout": self.timeout_s,
+            "hedge": not self.no_hedge,
             "accept_truncated": self.accept_truncated,
         }
