@@ -294,7 +294,7 @@ def test_status_lists_runs_and_tells_of_one(
     said = cottonpalm("status")
     assert (said.code, said.err) == (0, "")
     head, row = said.out.splitlines()
-    assert head.split() == ["run", "ok", "failed", "left", "cost", "rate", "held", "by"]
+    assert head.split() == ["run", "ok", "failed", "left", "cost", "rate", "output", "held", "by"]
     assert row.split()[:4] == ["out", "3", "1", "0"]
     assert row.split()[4].startswith("$0.0000")
     said = cottonpalm("status", "out")

@@ -60,8 +60,10 @@ class Opened(NamedTuple):
 def let_go(opened: Opened | None) -> None:
     """Give a run back that was opened for an engine which then could not be made."""
     if opened is not None:
-        opened.run.close()
-        opened.release()
+        try:
+            opened.run.close()
+        finally:
+            opened.release()
 
 
 class Builder:
@@ -161,8 +163,8 @@ class Builder:
         run_store = None if opened is None else opened.run
         cache = memory_of(settings.cache)
         on_disk = cache is not None and cache.disk is not None
-        if total is None and hasattr(rows, "__len__"):
-            total = len(rows)
+        sized = len(rows) if hasattr(rows, "__len__") else None
+        total = sized if total is None else total
         reader = Reader(
             total=total,
             ids=ids,
@@ -174,6 +176,7 @@ class Builder:
             question=None if settings.cache is None else self.question,
             skip=stored in ("skip", "retry"),
             redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
+            sized=sized,
         )
         account = self._account(max_concurrency, run_store, many=many)
         equal = self._callers([self.chain, *settings.replicas], account, kwargs, awaited=awaited)
@@ -284,6 +287,7 @@ class Builder:
             prices=self.prices,
             retry=settings.retry,
             timeout_s=settings.timeout_s,
+            hedge=settings.hedge,
             accept_truncated=settings.accept_truncated or traits.answer_is_a_message(self.chain),
             max_output_tokens=None if budget is None else budget.max_output_tokens,
             tighten=budget is None or budget.tighten,
@@ -392,8 +396,10 @@ def _shown(store: object) -> str:
 
 def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:
     def release() -> None:
-        first()
-        then()
+        try:
+            first()
+        finally:
+            then()
 
     return release
 

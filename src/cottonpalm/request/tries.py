@@ -44,6 +44,7 @@ class Tries:
         behind: for its next permit it goes behind all that wait, after a rejection while nobody was accepted: were
             it always the one probe after a pause, and always rejected itself, no other request would ever be tried.
         whole: an answer was cut by a tighter maximum of ours: from now on it is asked with its own.
+        failed: it was sent and failed: what follows is a retry.
     """
 
     accepted: int
@@ -53,6 +54,7 @@ class Tries:
     seen: int = 0
     behind: bool = False
     whole: bool = False
+    failed: bool = False
 
     def __post_init__(self) -> None:
         self.seen = self.accepted

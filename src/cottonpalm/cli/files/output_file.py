@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import secrets
 import stat
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -39,6 +42,7 @@ class Mark:
         moved: the lines' numbers are not the store's, since the input was edited.
         replacing: the file is being replaced; what stands there is ours, old or new.
         layout: which rows, in which order, a file written in one go holds.
+        seq: every outcome up to this number is in the file; -1: not known, look at each row.
     """
 
     path: str
@@ -50,6 +54,7 @@ class Mark:
     moved: bool = False
     replacing: bool = False
     layout: str = ""
+    seq: int = -1
 
     @classmethod
     def of(cls, meta: Mapping[str, Any], path: str) -> Mark | None:
@@ -139,16 +144,42 @@ def probe(path: str) -> None:
     Raises:
         Problem: it cannot, and why.
     """
-    part = _part(path)
     try:
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600))
+        fd, part = _new_part(path)
+        os.close(fd)
         part.unlink()
     except OSError as error:
         raise os_problem("write", path, error) from error
 
 
-def _part(path: str) -> Path:
-    return Path(path).with_name(f".{Path(path).name}.part")
+def _new_part(path: str) -> tuple[int, Path]:
+    """A file of our own beside `path`, locked while it is written; those that killed processes left go."""
+    target = Path(path)
+    begin = f".{target.name[:200]}."
+    for left in target.parent.glob(f"{escape(begin)}*.part"):
+        _sweep(left)
+    part = target.with_name(f"{begin}{secrets.token_hex(4)}.part")
+    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd, part
+
+
+def _sweep(part: Path) -> None:
+    """Delete it, if nobody writes it."""
+    with suppress(OSError), part.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
+
+
+def _sync_folder(path: str) -> None:
+    """Make a new name durable."""
+    with suppress(OSError):  # not every file system knows this
+        fd = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 @contextmanager
@@ -158,15 +189,15 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     Raises:
         Problem: it cannot be written, with exit code 4 (the results are safe in the store).
     """
-    part = _part(path)
     try:
-        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd, part = _new_part(path)
         with os.fdopen(fd, "w+b", buffering=1 << 18) as file:
             try:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
                 part.replace(path)
+                _sync_folder(path)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise

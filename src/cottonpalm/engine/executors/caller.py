@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import threading
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from langchain_core.messages import AIMessageChunk
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from cottonpalm.engine.output.outbox import Pieces
+    from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.runtime.threads import Crew
     from cottonpalm.types import Fault, Item
@@ -101,6 +103,7 @@ class Caller:
                 verdict, pause_s = Verdict.DROPPED, fault.retry_after_s or 0.0
             raise
         finally:
+            account.calling = False
             account.leave(verdict, pause_s)
         return output
 
@@ -109,7 +112,8 @@ class Caller:
             return self._streamed(item, self.pieces)
         chain, config = self._asked(item), self._config(item)
         if self.crew is not None:
-            return self.crew.run(lambda: chain.invoke(own(item.row), config, **self._kwargs))
+            return self.crew.run(partial(self._on_thread, chain, item.row, config, item.account))
+        item.account.calling = True
         return chain.ainvoke(own(item.row), config, **self._kwargs)
 
     def _asked(self, item: Item) -> Runnable[Any, Any]:
@@ -117,6 +121,12 @@ class Caller:
         if item.refused is None or self._kwargs:  # which are meant for the chain's own first step
             return self.chain
         return corrected(self.chain, item.refused)
+
+    def _on_thread(
+        self, chain: Runnable[Any, Any], row: Any, config: RunnableConfig | None, account: RowAccount
+    ) -> Any:
+        account.called()
+        return chain.invoke(own(row), config, **self._kwargs)
 
     def _config(self, item: Item) -> RunnableConfig | None:
         """The row's own config, with the permit callback while it is not known what the chain's calls are."""
@@ -128,6 +138,7 @@ class Caller:
     async def _streamed(self, item: Item, pieces: Pieces) -> Any:
         """Show each chunk as it comes; the output is their sum, or the last one where they do not add up."""
         await pieces.begin(item)
+        item.account.called()
         seen: list[Any] = []
         async with aclosing(self._chunks(item)) as chunks:
             async for chunk in chunks:
