@@ -96,7 +96,7 @@ class Call(Generic[T]):
         self._context.run(BLOCKS_A_LOOP.set, runs_a_loop())
         self._task: asyncio.Task[T] | None = None
         self._ended = False
-        self.error: BaseException | None = None  # what the coroutine raised at its end, unless it was cancelled
+        self.error: BaseException | None = None  # what the coroutine raised, unless cancelled
         # This is not an Event: acquiring a lock is a single step, so a Ctrl-C cannot leave it half done.
         self._end = threading.Lock()
         self._end.acquire()

@@ -67,7 +67,7 @@ def _dropped(task_ref: weakref.ref[asyncio.Task[Any]], work_ref: weakref.ref[Dis
 
 
 def _end(task: asyncio.Task[Any], work: Discardable) -> None:
-    async def ended() -> None:  # runs on a new loop, since the rows' clean-up code may ask for the running loop
+    async def ended() -> None:  # on a new loop: the rows' clean-up code may ask for the running one
         end(task)
         work.discard()
 

@@ -117,7 +117,7 @@ class Crew:
         thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system gives no more threads: the existing ones do the work, if there are any
+        except RuntimeError:  # the system gives no more threads: the existing ones do the work
             with self._lock:
                 self._threads -= 1
             if not self._threads:

@@ -92,10 +92,10 @@ class ThreadFeed(Feed):
         super().__init__(reader, window, wake)
         self._rows = iter(rows)
         self._loop = asyncio.get_running_loop()
-        self._given: deque[Item] = deque()  # from the thread to the loop
-        self._told = False  # the loop will look into it
+        self._given: deque[Item] = deque()  # items on their way from the thread to the loop
+        self._told = False  # True: the loop was told, and will take what is in `_given`
         self._wanted = 0
-        self._asked = threading.Event()  # cleared by the thread, when it has read what was wanted
+        self._asked = threading.Event()  # the thread clears it when it has read what the window wanted
         self._closing = False
         self._ended = asyncio.Event()
         context = contextvars.copy_context()
@@ -130,7 +130,7 @@ class ThreadFeed(Feed):
             if not self._closing:
                 done = self.reader.take(self._rows, self._wanted, self._give)
                 self._asked.clear()
-            if self._closing or not self._tell(self._read, done):  # read `_closing` after the clear: see `aclose`
+            if self._closing or not self._tell(self._read, done):  # after the clear: see `aclose`
                 break
         _close(self._rows)
         self._tell(self._ended.set)

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
-NEW: Final = 0  # the status of a row that nothing is stored for
-DONE: Final = frozenset({1, 3})  # ok, and failed for good
+NEW: Final = 0  # the status of a row for which nothing is stored
+DONE: Final = frozenset({1, 3})  # the statuses ok and failed for good
 _PAGE: Final = 1024
 _NEAR: Final = 64
-_MANY: Final = 64  # rows with one key: from here on their slots are kept
+_MANY: Final = 64  # if this many rows share one key, the matcher keeps their slots in memory
 _NOWHERE: Final = -2
 
 
@@ -40,17 +40,17 @@ class Matcher:
         self.matched = self.changed = self.added = 0
         self._run, self._look_ahead = run, look_ahead
         self._last = run.last_slot()
-        self._free = self._last + 1  # the next slot behind the stored ones
+        self._free = self._last + 1  # the next free slot behind the stored rows
         self._used = bytearray(self._last + 1)
         self._page: list[Slot] = []
         self._at = 0
-        self._scanned = -1  # the highest slot read into a page
-        self._skipped: dict[bytes, list[Slot]] = {}  # passed over, waiting for their rows
+        self._scanned = -1  # the highest slot that was read into a page
+        self._skipped: dict[bytes, list[Slot]] = {}  # stored rows passed over; their input rows may come
         self._skipped_count = 0
         self._many: dict[bytes, array[int]] = {}  # slots of keys that many rows have
         self._next = 0  # the position of the next row
         self._moved = False  # True: some row was not at its position
-        self._dropped = False  # True: stored rows were removed from `_skipped`, and only a look-up finds them now
+        self._dropped = False  # True: `_skipped` lost some stored rows, and only a look-up finds them now
         self._over = False  # True: every stored row is taken, so all further rows are new
         self._looked_up = _NOWHERE  # the slot of the last row that only a look-up found
 
@@ -95,7 +95,7 @@ class Matcher:
         first, behind = self._next, self._next + len(keys)
         if first == behind or behind > self._last + 1 or any(self._used[first:behind]):
             return False
-        if self._skipped and not self._skipped.keys().isdisjoint(keys):  # a stored row equal to one was passed over
+        if self._skipped and not self._skipped.keys().isdisjoint(keys):  # an equal row was passed over
             return False
         run = self._run
         if not isinstance(run, ComparesBlocks) or not run.same_rows(first, keys, contents, statuses):

@@ -22,9 +22,9 @@ import orjson
 KEY_BYTES: Final = 16
 _SORTED: Final = orjson.OPT_SORT_KEYS
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
-_NESTING: Final = 60  # deeper values take the slow road
+_NESTING: Final = 60  # values nested deeper are encoded by the slower general code
 _OPEN: Final = (Enum, Mapping, list, tuple, AbstractSet)
-_HASHER: Final = blake2b(digest_size=KEY_BYTES)  # never fed: a copy of it is made faster than a new one
+_HASHER: Final = blake2b(digest_size=KEY_BYTES)  # always empty: copying it is faster than making a new one
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 
 
@@ -217,7 +217,7 @@ def _reduced(value: Any) -> Any:
     return [arguments, state, list(items or ()), list(pairs or ())]
 
 
-SAMPLE: Final = 1 << 17  # up to this many distinct rows are counted exactly; of more, a fair sample is counted
+SAMPLE: Final = 1 << 17  # up to so many distinct rows are counted exactly; of more, a fair sample
 HASHES: Final = 1 << 64
 
 

@@ -123,7 +123,7 @@ class Reader:
         self._done = frozenset({OK, RETRYABLE, FAILED}) - redo
         self._noted = 0  # how many rows from the start have their index as slot
         self._slots: array[int] | None = None  # index -> slot, kept only once some row has moved
-        self._block: deque[Any] = deque()  # rows that were read as a block, but could not be skipped as a block
+        self._block: deque[Any] = deque()  # rows of a block that could not be skipped as a whole
         self._late: BaseException | None = None  # what the source raised after the rows of the block
 
     def slot(self, index: int) -> int:
@@ -198,7 +198,7 @@ class Reader:
         return content_key(row, configurable, self._kwargs)
 
     def item(self, row: Any) -> Item | None:
-        """The next row's item; None where it is done and skipped."""
+        """Return the item of the next row, or None if the row is done and skipped."""
         if isinstance(row, Again):
             self.read += 1
             slot, key, content, _ = row.found
@@ -236,7 +236,7 @@ class Reader:
         if found.status == 0 or found.status in self._redo:
             return item
         self.stored += 1
-        item.stored = b""  # the record follows in `fill`, many at once
+        item.stored = b""  # `fill` reads the records later, many at once
         return None if self._skip else item
 
     def _asked(self, row: Any, configurable: Mapping[str, Any] | None, content: bytes) -> bytes:
