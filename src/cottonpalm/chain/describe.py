@@ -1,4 +1,4 @@
-"""Any value as JSON that is the same in every process: no addresses, no secrets, code only as the hash of its text."""
+"""Describes any value as JSON that is the same in every process: no addresses, no secrets, code only as a hash."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ _NOT_ANSWER_SHAPING: Final = frozenset(
 
 
 def described(value: Any, depth: int = _DEPTH, *, schema: bool = False) -> Any:
-    """The JSON form of a value; `schema`: names in it are a JSON schema's properties, not parameters."""
+    """Return the JSON form of a value. `schema`: its names are properties of a JSON schema, not parameters."""
     if isinstance(value, Enum):
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, str):
@@ -120,7 +120,7 @@ def _canonical(value: Any) -> bytes:
 
 
 def _class(cls: type) -> Any:
-    """A Pydantic class by its schema, any other by its name."""
+    """Describe a Pydantic class by its schema, any other class by its name."""
     if issubclass(cls, BaseModel):
         try:
             return {"class": cls.__name__, "schema": cls.model_json_schema()}
@@ -142,7 +142,7 @@ def _mapping(value: Mapping[Any, Any], depth: int, *, schema: bool) -> dict[str,
 
 
 def _object(value: Any, depth: int) -> Any:
-    """A Runnable is a part of its own; a message is its content; anything else, its public fields."""
+    """Describe a message by its content, any other object by its public fields; a Runnable is a part itself."""
     if isinstance(value, Runnable) and not _is_template(value):
         return {"runnable": type(value).__name__}
     cls = type(value)
@@ -154,13 +154,13 @@ def _object(value: Any, depth: int) -> Any:
 
 
 def _beside(message: BaseMessage, depth: int) -> dict[str, Any]:
-    """What a message says besides its content, where it does."""
+    """Return what a message says besides its content."""
     found = {name: getattr(message, name, None) for name in _SAID_BESIDE}
     return {name: described(part, depth - 1) for name, part in found.items() if part}
 
 
 def class_path(cls: type) -> str:
-    """Package and name: libraries move their classes between modules."""
+    """Return package and name, without the module: libraries move their classes between modules."""
     return f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}"
 
 
@@ -169,7 +169,7 @@ def _is_template(value: Any) -> bool:
 
 
 def fields_of(value: Any, depth: int = _DEPTH) -> dict[str, Any]:
-    """An object's public fields that shape an answer and are set."""
+    """Return an object's public fields that are set and shape an answer."""
     found = {}
     for name, part in attributes(value).items():
         if name in _NOT_ANSWER_SHAPING and not (name == "name" and isinstance(value, BaseTool)):
@@ -177,12 +177,12 @@ def fields_of(value: Any, depth: int = _DEPTH) -> dict[str, Any]:
         if part is None or part is False or _is_empty(part) or is_secret(name, part):
             continue
         if isinstance(part, Runnable) and not _is_template(part):
-            continue  # a part of its own
+            continue  # it is a part itself
         form = described(part, depth - 1)
-        if form is None or form == {}:  # nothing is left once secrets are out
+        if form is None or form == {}:  # nothing is left without the secrets
             continue
         if isinstance(part, _MUTABLE) and not hasattr(type(value), "model_fields"):
-            form = {CODE: STATE + _hash(_canonical(form))}  # it may change while it runs: no reason to refuse
+            form = {CODE: STATE + _hash(_canonical(form))}  # state may change during a run: warn only
         found[name] = form
     return found
 
@@ -192,9 +192,9 @@ def _is_empty(part: Any) -> bool:
 
 
 def code_of(function: Any) -> str | None:
-    """A hash of what a function does: its source, else its bytecode (then comparable within one Python minor only).
+    """Return a hash of a function's source, or of its bytecode (only comparable within one Python minor version).
 
-    Scalars it closes over count; objects it closes over do not, they may change while it runs.
+    Scalars that it closes over count. Objects that it closes over do not, since they may change during a run.
     """
     if isinstance(function, partial):
         inner = code_of(function.func)
@@ -229,26 +229,26 @@ def _function_code(function: FunctionType) -> str:
 
 
 def _body_of_lambda(function: FunctionType) -> str:
-    """The text of its body: its lines may hold other lambdas too, or end before it does."""
+    """Return the text of a lambda's body only: its lines may hold other lambdas, or end before the lambda."""
     starts, ends = [], []
     for line, last, start, end in function.__code__.co_positions():
         if line is None or last is None or start is None or end is None:
             continue
-        if (line, start) != (last, end):  # what Python puts in of its own has no width
+        if (line, start) != (last, end):  # instructions that Python adds itself have no width
             starts.append((line, start))
             ends.append((last, end))
     if not starts:
         return ""
     (line, start), (last, end) = min(starts), max(ends)
     lines, _ = inspect.findsource(function)
-    text = [one.encode("utf-8", "surrogatepass") for one in lines[line - 1 : last]]  # columns are bytes
+    text = [one.encode("utf-8", "surrogatepass") for one in lines[line - 1 : last]]  # columns count bytes
     text[-1] = text[-1][:end]
     text[0] = text[0][start:]
     return b"".join(text).decode("utf-8", "replace")
 
 
 def class_code(cls: type) -> str | None:
-    """A hash of a class's source; None for a class without readable source, or of LangChain itself."""
+    """Return a hash of a class's source; None if the source is not readable, or the class is LangChain's."""
     if cls.__module__.partition(".")[0].startswith(LIBRARIES):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Reading a chain: every Runnable inside it, with the path by which it is reached. Nothing is called or changed."""
+"""Walks a chain: finds every Runnable inside it, with its path. It calls and changes nothing."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfi
 from langchain_core.runnables.passthrough import RunnableAssign
 from langchain_core.runnables.router import RouterRunnable
 
-_NESTED = 6  # containers looked into for Runnables, inside one attribute
-_CLOSURES = 4  # functions within functions, looked into for what they close over
+_NESTED = 6  # inside one attribute, look for Runnables in containers up to this depth
+_CLOSURES = 4  # look into functions that functions close over up to this depth
 LIBRARIES = ("langchain", "langgraph", "operator", "builtins", "functools")
 
 
@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
 
 def parts(chain: Any) -> list[Part]:
-    """Every Runnable in the chain, outermost first, each object once; cycles end."""
+    """Return every Runnable in the chain, outermost first, each object once, even if there are cycles."""
     return list(_walk(chain, "", set()))
 
 
@@ -46,7 +46,7 @@ def _walk(runnable: Any, path: str, seen: set[int]) -> Iterator[Part]:
     name = "arguments" if isinstance(runnable, RunnableBindingBase) else type(runnable).__name__
     yield Part(f"{path} {name}".strip(), runnable)
     for label, child in children(runnable):
-        if not label:  # a binding: adding a retry or a tag must not move what is inside
+        if not label:  # a binding: a new retry or tag must not change the paths inside it
             yield from _walk(child, path, seen)
             continue
         inner = label if not path or label.startswith("[") else f".{label}"
@@ -54,7 +54,7 @@ def _walk(runnable: Any, path: str, seen: set[int]) -> Iterator[Part]:
 
 
 def children(runnable: Any) -> list[tuple[str, Any]]:
-    """The Runnables directly inside this one, with their labels."""
+    """Return the Runnables directly inside this one, with their labels."""
     for cls, inside in _INSIDE:
         if isinstance(runnable, cls):
             return [(label, child) for label, child in inside(runnable) if child is not None]
@@ -65,7 +65,7 @@ def children(runnable: Any) -> list[tuple[str, Any]]:
             pair for name, value in closed_over(function) for pair in _nested(f"uses.{name}", value, _NESTED)
         ]
     if isinstance(nodes := getattr(runnable, "nodes", None), Mapping) and is_library(runnable):
-        return list(_nested("nodes", nodes, 1))  # a graph: the rest of it is wiring
+        return list(_nested("nodes", nodes, 1))  # a graph: only its nodes are Runnables of the user
     return [pair for name, value in attributes(runnable).items() for pair in _nested(name, value, _NESTED)]
 
 
@@ -83,7 +83,7 @@ def _branches(runnable: RunnableBranch[Any, Any]) -> list[tuple[str, Any]]:
 
 
 def _alternatives(runnable: RunnableConfigurableAlternatives[Any, Any]) -> list[tuple[str, Any]]:
-    """The alternatives that are there; those made by a function when chosen cannot be read."""
+    """Return the alternatives that exist; one that a function makes when it is chosen cannot be read."""
     found = [(f"alternatives[{name}]", child) for name, child in runnable.alternatives.items()]
     return [("default", runnable.default), *(pair for pair in found if isinstance(pair[1], Runnable))]
 
@@ -112,7 +112,7 @@ _INSIDE: list[tuple[type, Any]] = [
 
 
 def is_library(value: Any) -> bool:
-    """Whether a function, or the class of an object, is LangChain's or LangGraph's own."""
+    """Whether a function, or the class of an object, belongs to LangChain or LangGraph."""
     while isinstance(value, partial):
         value = value.func
     module = value.__module__ if isinstance(value, type | FunctionType) else type(value).__module__
@@ -120,7 +120,7 @@ def is_library(value: Any) -> bool:
 
 
 def closed_over(function: Any, depth: int = _CLOSURES) -> list[tuple[str, Any]]:
-    """What a function closes over, by name; functions it closes over are opened in their turn."""
+    """Return what a function closes over, by name; functions among it are opened in the same way."""
     if isinstance(function, partial):
         bound = [
             *((str(index), part) for index, part in enumerate(function.args)),
@@ -134,14 +134,14 @@ def closed_over(function: Any, depth: int = _CLOSURES) -> list[tuple[str, Any]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             value = cell.cell_contents
-        except ValueError:  # not filled yet
+        except ValueError:  # the closure's cell is still empty
             continue
         found += closed_over(value, depth - 1) if isinstance(value, FunctionType) else [(name, value)]
     return found
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """The public attributes of an object: a Pydantic model's fields, or what its instance holds."""
+    """Return the public attributes of an object: a Pydantic model's fields, or what the instance holds."""
     if isinstance(fields := getattr(type(value), "model_fields", None), Mapping):
         return {name: getattr(value, name, None) for name in fields}
     held = dict(getattr(value, "__dict__", {}))
@@ -151,7 +151,7 @@ def attributes(value: Any) -> dict[str, Any]:
 
 
 def _nested(label: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    """Runnables in an attribute: itself, in containers, or behind an object's `bound` (a graph's node)."""
+    """Yield the Runnables in an attribute: itself, in containers, or behind an object's `bound` (a graph's node)."""
     if isinstance(value, Runnable):
         yield label, value
     elif isinstance(bound := getattr(value, "bound", None), Runnable):

@@ -1,8 +1,8 @@
-"""The runs that are under way, and the row of last resort for requests whose row was lost.
+"""The runs that are under way, and a shadow row for requests of which we do not know the row.
 
-A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. Where exactly one
-run is live, a model request without a row can only be its: it goes to that run's shadow row, so that permits, retries
-and money hold. With two runs nobody can tell, and it passes uncounted.
+A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. If exactly one run is
+live, a model request without a row must belong to that run. So we count it for the run's shadow row, and permits,
+retries and budget apply to it. If two runs are live, we cannot tell which one it belongs to, and let it pass uncounted.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 LIVE: Final[
     dict[RunAccount, RowAccount]
-] = {}  # the hook looks whether it is empty; nothing else is that fast
+] = {}  # a plain dict: for each request the hook checks whether it is empty, and nothing is faster
 SHADOW: Final = -1  # the index of a shadow row
 _lock: Final = threading.Lock()
 
 
 def begin(run: RunAccount) -> None:
-    """The run begins: requests without a row may be its."""
+    """The run begins: from now on, requests without a row may belong to it."""
     with _lock:
         LIVE[run] = RowAccount(run, SHADOW)
 
 
 def end(run: RunAccount) -> None:
-    """The run is over; late requests of its lost threads pass as if it had never been."""
+    """The run is over: late requests of its threads pass uncounted."""
     with _lock:
         shadow = LIVE.pop(run, None)
     if shadow is not None:
@@ -37,7 +37,7 @@ def end(run: RunAccount) -> None:
 
 
 def shadow_row() -> RowAccount | None:
-    """The shadow row of the only live run that uses the hook, or None."""
+    """Return the shadow row of the only live run that uses the hook; None if there is not exactly one."""
     with _lock:
         rows = list(LIVE.values())
     if len(rows) != 1 or not rows[0].run.flow.hooked:

@@ -1,12 +1,12 @@
-"""One model request, from the first try to the last: what to wait for, in what order, and when to stop.
+"""Handles one model request from the first try to the last: decides what to wait for, in which order, when to stop.
 
-A generator without I/O and without HTTP types: it yields a step, and a driver (async or sync, `drivers.py`) waits
-and sends the result back.
+`attempts` is a generator without I/O and without HTTP types. It yields a step; a driver (async or sync, `drivers.py`)
+does the step, waits, and sends the result back.
 
-    ("money", Ask)          -> int         reserve, where the money is not plenty; the amount, or 0: it is spent
-    ("permit", (key, behind)) -> Permit    wait for one's turn, `behind` all that wait already or by priority
-    ("send", Sending)       -> Reply       send, with this timeout
-    ("sleep", seconds)      -> None        back off, holding nothing
+    ("money", Ask)          -> int         reserve money near a limit; the amount, or 0: the money is spent
+    ("permit", (key, behind)) -> Permit    wait for a permit: `behind` all present waiters, or by priority
+    ("send", Sending)       -> Reply       send the request, with this timeout
+    ("sleep", seconds)      -> None        back off; the request holds neither permit nor money meanwhile
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
 
 Step: TypeAlias = tuple[Literal["money", "permit", "send", "sleep"], Any]
-FOREVER_S: Final = 1e9  # until the row is closed
-MAYBE_BILLED = frozenset({408, 499, 502, 504})  # somebody on the way gave up; the model may have answered
+FOREVER_S: Final = 1e9  # a sleep this long ends only when the row is closed
+MAYBE_BILLED = frozenset({408, 499, 502, 504})  # a proxy gave up, but the model may have answered
 
 
 class Sending(NamedTuple):
-    """One send: the seconds it may take, and what to send in place of the request's own body, if anything."""
+    """One send: the seconds it may take, and the body to send in place of the request's own (None: its own)."""
 
     timeout_s: float
     body: bytes | None = None
@@ -58,11 +58,11 @@ class Reply:
     """What came back from one send.
 
     Attributes:
-        status: 0 where no answer came.
+        status: the HTTP status; 0 if no answer came.
         content: the whole body; None while a stream is open.
         raw: the driver's own response.
-        error: what was raised instead of an answer.
-        as_error: makes the HTTP library's exception for this status, for the user's own `classify`.
+        error: the exception that was raised instead of an answer.
+        as_error: makes the HTTP library's exception for this status, to be given to the user's own `classify`.
     """
 
     status: int = 0
@@ -74,13 +74,13 @@ class Reply:
 
     @property
     def open_stream(self) -> bool:
-        """A good answer whose body is still on its way."""
+        """Whether this is a good answer whose body has not arrived completely."""
         return self.error is None and self.content is None
 
 
 @dataclass(slots=True)
 class Kept:
-    """A final failure, to be given again without asking: an exception, or all there was of an error answer."""
+    """A final failure that we give again without sending: an exception, or the parts of an error answer."""
 
     error: Exception | None = None
     status: int = 0
@@ -90,7 +90,7 @@ class Kept:
 
 @dataclass(slots=True)
 class Done:
-    """How a request ended: a response, a stream with what must be settled at its end, or a failure known before."""
+    """How a request ended: with a response, a stream whose try is settled at its end, or a failure known before."""
 
     raw: Any = None
     ending: Settlement | None = None
@@ -99,7 +99,7 @@ class Done:
 
 @dataclass(slots=True)
 class Judged:
-    """What one try came to."""
+    """The result of judging one try."""
 
     fault: Fault | None
     answer: Answer | None = None
@@ -107,14 +107,14 @@ class Judged:
 
 
 def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
-    """Send one request until it is answered or its tries are used up.
+    """Send one request again and again until it is answered or its tries are used up.
 
     Raises:
-        RowClosed: the row is over.
+        RowClosed: the row has ended.
         Moved: the row goes on at another endpoint.
-        BudgetReached: no money is left for it, or its cost cannot be bounded.
-        CutAnswer, FilteredAnswer: the answer is none, and the run does not accept such answers.
-        Exception: the last try's own error, where no answer came.
+        BudgetReached: no money is left for the request, or its cost has no bound.
+        CutAnswer, FilteredAnswer: the answer was cut or filtered, and the run does not accept such answers.
+        Exception: the last try's own error, if no answer came.
     """
     if row.run.look is not None:
         row.check_open()
@@ -142,7 +142,7 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
 
 
 def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Generator[Step, Any, Done | float]:
-    """One try: money, permit, send, judge. The result, or the seconds to sleep before the next."""
+    """Make one try: money, permit, send, judge. Return the result, or the seconds to sleep before the next try."""
     row.check_open()
     if stay is not None:
         stay.check()
@@ -158,7 +158,7 @@ def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Genera
             return Done(reply.raw, ending)
         judged = _judge(row.run, call, reply)
         if judged.answer is not None and money.cut_by_us(judged.answer):
-            tries.whole = True  # nobody else sees this answer: it is paid for, and asked for again
+            tries.whole = True  # we drop this answer, which is paid for, and ask again without our maximum
             row.run.pricing.count_cut()
             ending.over(None, status=reply.status, answer=judged.answer, headers=reply.headers)
             return 0.0
@@ -172,7 +172,7 @@ def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Genera
 
 
 def _permitted(row: RowAccount, call: Call, tries: Tries, money: Reservation) -> Generator[Step, Any, Permit]:
-    """One's turn; where the provider is down and another chain may answer the row, that is not waited for."""
+    """Wait for a permit. If the provider is down and another chain may answer the row, raise instead of waiting."""
     try:
         if row.divertible:
             check_up(row.run.flow.limiter(call.key))
@@ -181,7 +181,7 @@ def _permitted(row: RowAccount, call: Call, tries: Tries, money: Reservation) ->
         money.give_back()
         row.remember(call, Kept(error), Fault(Kind.TRANSIENT, "ProviderDown", str(error), cause=error))
         raise
-    except BaseException:  # also a cancel in line
+    except BaseException:  # also if the task is cancelled while it waits
         money.give_back()
         raise
     return permit
@@ -196,11 +196,11 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any
         return money
     if bound is None:
         raise _stop(row.run, f"a budget is set, but {money.why_unbounded()}")
-    if not bound:  # what costs nothing needs no money
+    if not bound:  # a request that costs nothing needs no money
         return money
     if ledger.take(bound, row.run.spending):
         amount = money.reserved = bound
-        if not row.run.max_output_tokens:  # nothing to be sent along, as with most
+        if not row.run.max_output_tokens:  # as in most runs: there is no maximum to add to the request
             return money
     elif not (amount := (yield "money", money.ask())):
         raise _stop(row.run, row.run.pricing.why_no_money(call.model, money.least))
@@ -223,7 +223,7 @@ def _check_still_valid(row: RowAccount, call: Call) -> None:
 
 
 def _judge(run: RunAccount, call: Call, reply: Reply) -> Judged:
-    """What a reply means; the user's own word first, where the run has one."""
+    """Judge what a reply means. The user's own function, if there is one, decides first."""
     if reply.error is not None:
         return Judged(run.fault_of(reply.error), billed=not never_sent(reply.error))
     content = reply.content or b""
@@ -237,7 +237,7 @@ def _judge(run: RunAccount, call: Call, reply: Reply) -> Judged:
 
 
 def broken(call: Call, headers: MutableMapping[str, str], answer: Answer) -> Fault | None:
-    """The fault of an answer that is none: an error under a good status, or a body that broke off."""
+    """Return the fault of an answer that is not usable: an error under a good status, or a body that broke off."""
     if answer.error is not None:
         return judge(call.family, answer.error, headers)
     if not answer.complete:
@@ -248,7 +248,7 @@ def broken(call: Call, headers: MutableMapping[str, str], answer: Answer) -> Fau
 
 
 def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, judged: Judged) -> Next:
-    """Give the permit back with its verdict; what follows."""
+    """Give the permit back with its verdict, and return what follows."""
     fault, answer, then = judged.fault, judged.answer, Next(None)
     if fault is not None:
         then = _next(row, tries, ending, fault)
@@ -266,7 +266,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
 
 
 def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault) -> Next:
-    """What follows a failure: another try here, or none, where the row has other endpoints or chains to go to."""
+    """Decide what follows a failure: another try here, or none if the row can go to another endpoint or chain."""
     run, stay = row.run, ending.stay
     limiter = run.flow.limiter(ending.call.key)
     if stay is not None and stay.failing(fault, ending.number, dead=limiter.circuit.is_open(limiter.good)):
@@ -281,7 +281,7 @@ def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault) -> Ne
 
 
 def _finish(row: RowAccount, call: Call, reply: Reply, judged: Judged) -> Done:
-    """The last try is over: hand out its answer, or remember and hand out its failure."""
+    """End the request after its last try: hand out the answer, or remember the failure and hand it out."""
     if judged.fault is None:
         if judged.answer is not None and (error := cut(row, call, judged.answer)) is not None:
             raise error
@@ -298,7 +298,7 @@ def _fail(row: RowAccount, call: Call, reply: Reply, fault: Fault) -> Done:
     if error is not None:
         row.remember(call, Kept(error), fault)
         raise error
-    reply.headers["x-should-retry"] = "false"  # the SDKs obey: the tries are used up
+    reply.headers["x-should-retry"] = "false"  # the SDKs obey this header: the tries are used up
     row.remember(call, Kept(None, reply.status, dict(reply.headers), reply.content or b""), fault)
     return Done(reply.raw)
 
@@ -310,7 +310,7 @@ def _again(kept: Kept) -> Done:
 
 
 def cut(row: RowAccount, call: Call, answer: Answer) -> Exception | None:
-    """The exception for an answer that was cut or filtered; None for a whole one, or where the run accepts it."""
+    """Return the exception for an answer that was cut or filtered; None if it is whole, or the run accepts it."""
     if answer.stop is None:
         return None
     if row.run.accept_truncated:

@@ -1,9 +1,9 @@
-"""One model object on several event loops: connections belong to the loop they were made on.
+"""Lets one model object work on several event loops, although a connection belongs to the loop that made it.
 
-The SDKs keep one async client per process, whose pooled connections are tied to the loop that first used them; used
-from another loop it fails ("Event loop is closed", "bound to a different event loop"). So a client is used as it is on
-its first loop, and on any other through a twin: the same client, hooks, cookies and settings, with an empty pool. Only
-the libraries' own transports are twinned; whoever brings a transport of their own knows best.
+An SDK keeps one async client per process. Its pooled connections are tied to the loop that first used them; on another
+loop it fails ("Event loop is closed", "bound to a different event loop"). So on its first loop we use the client as it
+is, and on any other loop a twin: the same client, hooks, cookies and settings, with an empty pool. We twin only the
+HTTP libraries' own transports. If the user brings a transport, we use the client as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _homes: Final[weakref.WeakKeyDictionary[Any, weakref.ref[Any]]] = weakref.WeakKeyDictionary()
 _twins: Final[dict[int, dict[int, tuple[weakref.ref[Any], Any]]]] = {}  # loop -> client -> its twin there
-_runs: Final[Counter[int]] = Counter()  # runs under way per loop
+_runs: Final[Counter[int]] = Counter()  # loop -> how many runs are under way on it
 _lock: Final = threading.Lock()
 
 
@@ -31,9 +31,9 @@ def enter(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def leave(loop: asyncio.AbstractEventLoop) -> None:
-    """A run ends on this loop; after the last one its twins are closed, unless the loop lasts for ever.
+    """A run ends on this loop. After the last run, close the loop's twins, unless the loop lasts for ever.
 
-    On a closed loop nothing can be awaited any more: its twins are forgotten, as another loop may get its number.
+    On a closed loop nothing can be awaited, so its twins are only forgotten: another loop may get the same id.
     """
     with _lock:
         _runs[id(loop)] -= 1
@@ -46,9 +46,9 @@ async def leave(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def at_home(http: ModuleType, client: Any) -> Any:
-    """The client itself on the loop it belongs to (or where it cannot be twinned), else its twin on this loop."""
+    """Return the client itself on its own loop, or if it cannot be twinned; else its twin on this loop."""
     loop = asyncio.get_running_loop()
-    if (home := _homes.get(client)) is not None and home() is loop:  # a home never changes: no lock is needed
+    if (home := _homes.get(client)) is not None and home() is loop:  # no lock: a client's loop never changes
         return client
     with _lock:
         home = _homes.get(client)
@@ -69,13 +69,13 @@ def at_home(http: ModuleType, client: Any) -> Any:
 
 
 def _is_from_elsewhere(client: Any, loop: Any) -> bool:
-    """Whether it holds connections that another loop (or nobody knows which) made before we first saw it."""
+    """Whether it holds connections that another or an unknown loop made before we first saw the client."""
     pool = getattr(getattr(client, "_transport", None), "_pool", None)
     return any(_loop_of(connection) is not loop for connection in getattr(pool, "connections", ()))
 
 
 def _loop_of(connection: Any) -> Any:
-    """The loop of a pooled connection, dug out through its layers (TLS may be one); None where that leads nowhere."""
+    """Find the loop of a pooled connection below its layers (TLS may be one); None if it cannot be found."""
     stream: Any = connection
     for name in ("_connection", "_network_stream", "_stream"):
         stream = getattr(stream, name, None)
@@ -85,7 +85,7 @@ def _loop_of(connection: Any) -> Any:
 
 
 def _twin(http: ModuleType, client: Any, *, keep: bool) -> Any:
-    """A shallow copy with transports of its own; None where one of them is not the library's."""
+    """Make a shallow copy with its own transports; None if one of them is not the library's."""
     try:
         transport = _fresh(http, client._transport, keep=keep)  # noqa: SLF001 - no public way to copy a client
         mounts = {
@@ -105,7 +105,7 @@ def _fresh(http: ModuleType, transport: Any, *, keep: bool) -> Any:
     pool = copy.copy(transport._pool)  # noqa: SLF001
     pool._connections, pool._requests = [], []  # noqa: SLF001
     pool._optional_thread_lock = type(pool._optional_thread_lock)()  # noqa: SLF001
-    if not keep:  # a loop without a run of ours: nobody would close what is kept alive
+    if not keep:  # the loop has no run of ours, so nobody would close the twin at its end
         pool._max_keepalive_connections = 0  # noqa: SLF001
     transport = copy.copy(transport)
     transport._pool = pool  # noqa: SLF001
