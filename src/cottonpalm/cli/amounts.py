@@ -1,4 +1,4 @@
-"""What numbers and prices mean as they are typed."""
+"""Parses numbers and prices that the user types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ANY_MODEL: Final = "*"
 
 
 def share_or_number(text: str | None) -> float | None:
-    """`5`: more than five failed rows; `5%`: more than a share of 0.05.
+    """Parse `5` (more than five failed rows) or `5%` (more than a share of 0.05).
 
     Raises:
         Problem: it is neither.
@@ -32,7 +32,7 @@ def share_or_number(text: str | None) -> float | None:
 
 
 def prices_of(given: list[str]) -> dict[str, tuple[float, float]] | None:
-    """`gpt-x=0.5:1.5` or `0.5:1.5`: dollars per million tokens in and out, by model.
+    """Parse `gpt-x=0.5:1.5` or `0.5:1.5`: dollars per million tokens in and out, by model.
 
     Raises:
         Problem: one of them is something else.

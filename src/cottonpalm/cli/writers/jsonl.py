@@ -1,7 +1,7 @@
-"""The JSONL output: lines are appended whole, and what a crash or an edit left behind is put right from the store.
+"""The JSONL output: it appends whole lines, and repairs from the store what a crash or an edit left behind.
 
-The mark in the store says up to which byte the file is accounted for and which rows lie before it, so that only the
-lines after it are looked at when a run goes on.
+The mark in the store covers the file up to some byte, and says which rows lie before it. So a run that goes on reads
+only the lines after the mark.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 MARK_EVERY_S: Final = 5.0
 MARK_EVERY_ROWS: Final = 4096
-RANGES_KEPT: Final = 5000  # above, which rows are written is read from the file again
+RANGES_KEPT: Final = 5000  # with more ranges, the written rows are read from the file again
 SCAN: Final = 4096
 
 
 class JsonlOutput:
-    """One line a row, in the order of completion.
+    """Writes one line per row, in the order of completion.
 
     Args:
-        path: absolute.
+        path: the absolute path.
         overwrite: replace a file that the run did not write.
-        unpack: makes an outcome of a stored record.
+        unpack: makes an outcome from a stored record.
     """
 
     notes: Sequence[str] = ()
@@ -52,11 +52,11 @@ class JsonlOutput:
     # -- before the first row -----------------------------------------------------------------------------------------
 
     def begin(self, store: RunStore, coming: Container[int] = ()) -> None:
-        """Cut a torn tail, drop lines that newer ones supersede, add what the store has and the file has not.
+        """Cut a torn last line, drop lines that later ones replace, add rows that only the store has.
 
         Args:
             store: the run.
-            coming: slots that this process has stored already, whose outcomes come through `write`.
+            coming: slots that this process has stored already; `write` will get their outcomes.
         """
         self._store = store
         known = Mark.of(store.meta(), self._path)
@@ -79,7 +79,7 @@ class JsonlOutput:
             raise os_problem("write", self._path, error) from error
 
     def _take_stock(self) -> None:
-        """Read the lines after the mark; cut what is torn."""
+        """Read the lines after the mark; cut a torn last line."""
         if self._mark.written is None:
             self._mark.size, self._mark.written = 0, []
         self._written = Ranges(self._mark.written)
@@ -102,7 +102,7 @@ class JsonlOutput:
             yield from file
 
     def _catch_up(self, coming: Container[int] = ()) -> None:
-        """Append the rows that became durable, but whose lines did not get here."""
+        """Append the rows that are durable in the store, but have no line in the file."""
         after = self._written.first_gap - 1
         while page := self._store.scan(after, SCAN):
             missing = [row.slot for row in page if row.slot not in self._written and row.slot not in coming]
@@ -113,10 +113,10 @@ class JsonlOutput:
                     self._append(self._unpack(found[slot], slot), slot)
             after = page[-1].slot
 
-    # -- while it goes ------------------------------------------------------------------------------------------------
+    # -- during the run -----------------------------------------------------------------------------------------------
 
     def write(self, outcome: Outcome, slot: int) -> None:
-        """Append one line. What may need mending after a crash is noted in the store first."""
+        """Append one line. If a crash could make a repair necessary, note this in the store first."""
         doubled = slot in self._written and not self._mark.doubles
         moved = slot != outcome.index and not self._mark.moved
         if doubled or moved:
@@ -126,7 +126,7 @@ class JsonlOutput:
         self._append(outcome, slot)
         self._touched = True
         if self._unmarked == 1 and not self._mark.head:
-            self._set_mark()  # from now on the file is known as ours
+            self._set_mark()  # from now on we recognise the file as ours
         elif self._unmarked >= MARK_EVERY_ROWS or clock.now() >= self._mark_due_s:
             self._set_mark()
 
@@ -135,7 +135,7 @@ class JsonlOutput:
         try:
             write_all(self._fd, line)
         except OSError as error:
-            os.ftruncate(self._fd, self._mark.size)  # no half line
+            os.ftruncate(self._fd, self._mark.size)  # remove a half-written line
             raise os_problem("write", self._path, error, Code.STOPPED) from error
         self._mark.size += len(line)
         self._written.add(slot)
@@ -152,11 +152,11 @@ class JsonlOutput:
     # -- after the last row -------------------------------------------------------------------------------------------
 
     def finish(self, slots: Slots, *, complete: bool) -> None:
-        """One line for each row of the input that has an outcome, no other line.
+        """Leave exactly one line for each row of the input that has an outcome.
 
         Args:
             slots: the input's rows.
-            complete: the input was read to its end, so rows beyond it belong to it no more.
+            complete: True: the input was read to its end, so later rows no longer belong to it.
         """
         straight = is_straight(slots)
         if self._mark.moved or not straight:
@@ -186,7 +186,7 @@ class JsonlOutput:
         self._mark.moved, self._mark.layout = not straight, layout
 
     def _drop_superseded(self) -> None:
-        """Of each row's lines keep the last. Two readings: which rows have several lines, and where their last is."""
+        """Keep only the last line of each row. Two readings: which rows have several lines, and where the last is."""
         seen, doubled, last = Ranges(), set[int](), dict[int, int]()
         for index, _, _ in self._numbered():
             if not seen.add(index):
@@ -224,7 +224,7 @@ class JsonlOutput:
 
 
 def _index(line: bytes) -> int | None:
-    """The row's number of one line; None where the line is torn or not ours."""
+    """Return the row's number in a line; None if the line is torn or not ours."""
     if not line.endswith(b"\n"):
         return None
     try:
