@@ -69,6 +69,8 @@ class RetryPolicy:
         count_all: every send uses up one of the `transient_tries`: a rejection too, and one while the provider is down.
         base_s: seconds, the first backoff's upper end.
         cap_s: seconds, the longest backoff.
+        throttle_wait_s: seconds that a rejected request waits where the provider names no wait; None: as long as the
+            limiter, which looks for the provider's pace, finds right.
         allowance_share: retries allowed per request made in the whole run...
         allowance_floor: ...and this many besides. Spent: new rows wait until requests succeed again.
     """
@@ -79,6 +81,7 @@ class RetryPolicy:
     count_all: bool = False
     base_s: float = 1.0
     cap_s: float = 60.0
+    throttle_wait_s: float | None = None
     allowance_share: float = 0.2
     allowance_floor: int = 100
 
@@ -91,6 +94,11 @@ class RetryPolicy:
         _need(
             _is_number(self.base_s) and _is_number(self.cap_s) and 0 < self.base_s <= self.cap_s,
             "RetryPolicy needs numbers of seconds, 0 < base_s <= cap_s",
+        )
+        wait = self.throttle_wait_s
+        _need(
+            wait is None or (_is_number(wait) and wait >= 0),
+            "RetryPolicy: throttle_wait_s is seconds, 0 or more",
         )
         allowance = (self.allowance_share, self.allowance_floor)
         _need(

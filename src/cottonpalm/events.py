@@ -101,6 +101,17 @@ class Paused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Unreachable(Event):
+    """A request reached nobody; told once for each reason.
+
+    Attributes:
+        reason: what happened, and where: "connection refused at 127.0.0.1:4999".
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointRests(Event):
     """One of several endpoints fails, and is left alone for so long; its rows go on at the others.
 

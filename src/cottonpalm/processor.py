@@ -61,6 +61,8 @@ class BatchProcessor(ChainFace):
             room, and goes to another one where that fails; each has a limit of its own.
         validate: gets each output; raising ValueError asks again.
         timeout: seconds for one model request after it got its permit; for a stream, between two chunks.
+        hedge: a request that is far later than any before it is sent once more, and the first answer counts; at most
+            two in a hundred requests are such copies. False: none is.
         item_timeout: seconds for a row in all, or None.
         rate_limit: `RateLimit(requests_per_minute, tokens_per_minute)`: never more than that is sent per host, model
             and account, whatever the provider allows.
@@ -76,7 +78,8 @@ class BatchProcessor(ChainFace):
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
         chunk_size: count rows by chunks of so many, in input order, for progress and `ChunkFinished` events.
         chunk_pause: seconds between the last row of a chunk and the first of the next; 0: chunks overlap freely.
-        max_failures: stop after this many failed rows, or above this share of them (below 1, from 100 rows on).
+        max_failures: stop after this many failed rows, or above this share of them (below 1, from 100 rows on). A run
+            whose first 20 rows all fail for one reason stops as well; 1.0 says go on all the same.
         accept_truncated: an answer cut by its length limit counts as an answer.
         classify: your own word on an exception: a kind ("throttle", "transient", "reask", "degrade", "fail_row",
             "stop_run"), or None to leave it to us.
@@ -101,6 +104,7 @@ class BatchProcessor(ChainFace):
         replicas: Sequence[Runnable[Any, Any]] = (),
         validate: Callable[[Any], object] | None = None,
         timeout: float = 600,
+        hedge: bool = True,
         item_timeout: float | None = None,
         stall_timeout: float = 900,
         rate_limit: RateLimit | None = None,

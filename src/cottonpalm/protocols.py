@@ -82,6 +82,9 @@ class Executor(Protocol):
     def let_go(self) -> None:
         """The run is stopping: what has sent or got nothing yet need not be finished."""
 
+    def under_way(self) -> Sequence[float]:
+        """`clock.now()` of when each row began that is not over."""
+
     def drop_all(self) -> None:
         """The run is stopping, and what is under way gets nowhere: no row is waited for."""
 
@@ -102,7 +105,10 @@ class Measure(Protocol):
         """One try of a request is over."""
 
     def retried(self) -> None:
-        """A request will be sent again."""
+        """The try that was just told of was a request's second or later one."""
+
+    def hedged(self) -> None:
+        """A request was late, and a copy of it was sent."""
 
     def waited(self, what: Literal["permit", "pause", "backoff"], seconds: float) -> None:
         """A request has waited so long: in line, for the end of a provider's pause, before its next try."""
@@ -234,6 +240,24 @@ class ComparesBlocks(Protocol):
         self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
     ) -> bool:
         """Whether the slots from `first` on hold exactly these rows, each with one of these statuses."""
+
+
+@runtime_checkable
+class NumbersOutcomes(Protocol):
+    """What a `RunStore` may offer besides: every outcome has a number, so that what follows the store can catch up.
+
+    Outcomes are numbered in the order of `write`, one after the other, from `last_seq() + 1` on, within a run and over
+    all its lives. A newer outcome of the same row gets a new number. A number whose group failed stays unused.
+    """
+
+    def last_seq(self) -> int:
+        """The highest number that is durable; 0 where nothing was numbered yet."""
+
+    def newer(self, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
+        """Slot and number of up to `limit` rows above the slot `after` whose number is above `seq`, in slot order.
+
+        Rows that were stored before outcomes had numbers have number 0.
+        """
 
 
 @runtime_checkable

@@ -228,6 +228,7 @@ class Settings:
     replicas: tuple[Runnable[Any, Any], ...] = setting((), chains_of)
     validate: Callable[[Any], object] | None = setting(None, function)
     timeout_s: float = setting(600, partial(seconds, otherwise=600), keyword="timeout")
+    hedge: bool = setting(True, yes_or_no)
     item_timeout_s: float | None = setting(None, seconds, keyword="item_timeout")
     stall_timeout_s: float = setting(900, partial(seconds, otherwise=900), keyword="stall_timeout")
     rate_limit: RateLimit | None = setting(None, made(RateLimit))

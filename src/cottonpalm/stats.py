@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.types import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cottonpalm.events import Binding
-    from cottonpalm.types import Outcome
+    from cottonpalm.types import ErrorRecord, Outcome
 
 SHARE_FROM: Final = 100  # a share of failures is judged from this many finished rows on
+SAME: Final = 20  # first rows that fail for one reason say that all will
+_NUMBERED: Final = re.compile(r"\S*\d\S*")  # ids, numbers of rows, amounts
 
 
 @dataclass(slots=True)
@@ -52,6 +57,7 @@ class Stats:
 
     `requests` are in flight, `binding` is what keeps the run from being faster, `pause_s` the seconds
     for which a provider wants to be left alone, the longest of them, `silent_s` those for which none has answered.
+    `trouble` says why the latest request reached nobody ("connection refused at 127.0.0.1:4999"); "" where it did.
 
     `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
     `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
@@ -81,6 +87,7 @@ class Stats:
     chunks: int | None = None
     chunks_total: int | None = None
     cache: CacheCounts = field(default_factory=CacheCounts)
+    trouble: str = ""
 
 
 @dataclass(slots=True)
@@ -88,8 +95,8 @@ class Tally:
     """What the rows of this process came to.
 
     Args:
-        max_failures: a number of rows (0: none may fail), or a share of the finished ones when below 1; None for no
-            bound.
+        max_failures: a number of rows (0: none may fail), or a share of the finished ones when below 1; None, or the
+            share 1.0, for no bound.
     """
 
     max_failures: float | None = None
@@ -120,10 +127,63 @@ class Tally:
     def too_many(self) -> str | None:
         """Why the run should stop, or None."""
         bound, finished = self.max_failures, self.ok + self.failed
-        if bound is None or not self.failed:
+        if bound is None or not self.failed or goes_on(bound):
             return None
         if bound >= 1 or bound == 0:
             return f"{self.failed} rows failed, max_failures={bound:g}" if self.failed > bound else None
         if finished >= SHARE_FROM and self.failed > bound * finished:
             return f"{self.failed} of {finished} rows failed, max_failures={bound * 100:g}%"
         return None
+
+
+def goes_on(max_failures: float | None) -> bool:
+    """Whether all rows may fail: a share of 1.0 says so, and the number 1 is a number of rows."""
+    return isinstance(max_failures, float) and max_failures == 1.0
+
+
+@dataclass(slots=True)
+class FirstRows:
+    """Whether a run fails as a whole: its first rows all failed for one reason that no other try would change.
+
+    Rows that fail fast may come back before the good ones, which take their time: it is waited for all that began
+    before them, unless more have failed than are under way.
+    """
+
+    _failed: int = 0
+    _reason: tuple[str, str, str] | None = None
+    _error: ErrorRecord | None = None
+    _last_began_s: float = 0.0  # of the first rows that failed
+    _mixed: bool = False  # they did not all fail, or not for one reason
+
+    def add(self, outcome: Outcome, *, began_s: float) -> None:
+        """A row that was asked is over; it began then."""
+        if self._mixed or outcome.status == "skipped":
+            return
+        error = outcome.error
+        if outcome.status != "failed" or error is None or error.retryable:
+            self._mixed = True
+            return
+        reason = (error.kind, error.type, _NUMBERED.sub("#", error.message))
+        self._mixed = self._reason not in (None, reason)
+        self._reason, self._error = reason, error
+        self._failed += 1
+        if self._failed <= SAME:
+            self._last_began_s = max(self._last_began_s, began_s)
+
+    def all_alike(self, under_way: Iterable[float]) -> bool:
+        """Whether that is so, as far as can be told; `under_way`: when each row began that is not over."""
+        if self._mixed or self._failed < SAME:
+            return False
+        began = list(under_way)
+        return len(began) <= self._failed or min(began) > self._last_began_s
+
+    def __str__(self) -> str:
+        error = self._error
+        return (
+            ""
+            if error is None
+            else (
+                f"the first {SAME} rows all failed alike: {error.type}: {error.message}. "
+                "If the others are to be asked all the same, set max_failures=1.0"
+            )
+        )

@@ -150,6 +150,7 @@ class Item:
     account: Any = None  # the RowAccount while the row is active
     passed: int = 0  # gates that let it through
     arrived_s: float = 0.0  # when it was read: `clock.now()`
+    began_s: float = 0.0  # when it was last let in: `clock.now()`
     calls: int = 0  # of the chain
     caller: Any = None  # how to call the chain that is being tried: the run's own, or a fallback
     begun: bool = False  # the reader has pieces of an answer: asked again, it is told that they are void

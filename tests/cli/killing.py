@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from tests.support.loopback import ROOT, LoopbackProcess
 from tests.support.replies import Reply, Request, cut_by_length, fails, resets, too_many
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from random import Random
 
@@ -35,6 +37,11 @@ def faults(request: Request) -> Reply | None:
     if kind == 3 and request.body.get("model") != "gpt-4o":
         return cut_by_length("half an")
     return (too_many(), fails(500), resets())[kind] if request.nth == 1 and kind < 3 else None
+
+
+def fails_first(request: Request) -> Reply | None:
+    """Two rows in three are refused when they are asked first, and answered when they are asked again."""
+    return fails(400) if request.nth == 1 and crc32(request.text.encode()) % 3 else None
 
 
 @dataclass
@@ -77,11 +84,24 @@ class Killed:
         rng: chooses the moments.
         everything: all techniques at once: a fifth of the rows equal to others, priorities, a cache, a budget, a
             fallback, retries, and a server with `faults`.
+        again: the first run ends, with many rows that failed; `retry` is what is killed.
+        kind: of the output.
     """
 
-    def __init__(self, folder: Path, rows: int, kills: int, rng: Random, *, everything: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows: int,
+        kills: int,
+        rng: Random,
+        *,
+        everything: bool = False,
+        again: bool = False,
+        kind: str = "jsonl",
+    ) -> None:
         self._folder, self._kills, self._rng = folder, kills, rng
-        self._input, self._output = folder / "in.jsonl", folder / "out.jsonl"
+        self._again = again
+        self._input, self._output = folder / "in.jsonl", folder / f"out.{kind}"
         self._everything = everything
         self._different = rows * 4 // 5 if everything else rows
         lines = [
@@ -96,16 +116,21 @@ class Killed:
 
     def run(self) -> Report:
         """Kill, look, start again; then let it end, and count."""
-        script = {"script": f"{__name__}:faults"} if self._everything else {}
+        scripted = "faults" if self._everything else "fails_first" if self._again else None
+        script = {"script": f"{__name__}:{scripted}"} if scripted else {}
         seed = self._rng.randrange(1000)
         with LoopbackProcess(latency=LATENCY_S, latency_sigma=SIGMA, seed=seed, **script) as server:
+            if self._again:
+                first = self._command(server.openai_url)
+                assert subprocess.run(first, cwd=self._folder, env=environment(), check=False).returncode == 3
+                self._stored()
             stored_texts: list[tuple[int, set[str]]] = []  # requests seen so far, texts stored by then
             for _ in range(self._kills):
                 if not self._kill_once(server):
                     break
                 stored_texts.append((server.stats(log=False).requests, self._stored()))
             self.report.code = subprocess.run(
-                self._command(server.openai_url), cwd=self._folder, env=environment(), check=False
+                self._killed(server.openai_url), cwd=self._folder, env=environment(), check=False
             ).returncode
             self._count(server, stored_texts)
         return self.report
@@ -115,7 +140,7 @@ class Killed:
         before = server.stats(log=False).requests
         more = self._rng.randint(1, self._most())
         process = subprocess.Popen(
-            self._command(server.openai_url), cwd=self._folder, env=environment(), start_new_session=True
+            self._killed(server.openai_url), cwd=self._folder, env=environment(), start_new_session=True
         )
         waiter = subprocess.Popen(  # the server says when so many requests came; the run may end before
             [sys.executable, "-c", _WAIT, f"{server.url}/_wait?requests={before + more}&in_flight=1"]
@@ -144,6 +169,12 @@ class Killed:
         left = self.report.rows - (self.report.stored_at_kill or [0])[-1]
         share = 2 * left // (self._kills - self.report.kills + 1)
         return max(1, min(share + LOST_EACH, left * 3 // 4))
+
+    def _killed(self, url: str) -> list[str]:
+        """The command that is killed, and at last is not."""
+        if not self._again:
+            return self._command(url)
+        return [sys.executable, "-m", "cottonpalm.cli.app", "retry", self._output.stem, "-q"]
 
     def _command(self, url: str) -> list[str]:
         run = [
@@ -183,15 +214,23 @@ class Killed:
                 arrival[3] for arrival in stats.arrivals if arrival[0] >= seen and arrival[3] in texts
             ]
         times: dict[int, int] = {}
-        for line in self._output.read_bytes().splitlines(keepends=True):
-            row = orjson.loads(line)
-            number = row["index"]
+        for number, given, output in self._lines():
             times[number] = times.get(number, 0) + 1
             text = self._text(number)
-            if row["input"]["text"] != text or row["output"] != f"answer to: say {text}":
+            if given != text or output != f"answer to: say {text}":
                 report.wrong.append(number)
         report.lost = [number for number in range(report.rows) if number not in times]
         report.doubled = [number for number, count in times.items() if count > 1]
+
+    def _lines(self) -> Iterator[tuple[int, str, str | None]]:
+        """Number, text and answer of each row of the output."""
+        if self._output.suffix == ".csv":
+            with self._output.open(newline="", encoding="utf-8") as file:
+                yield from ((int(row["n"]), row["text"], row["output"]) for row in csv.DictReader(file))
+            return
+        for line in self._output.read_bytes().splitlines(keepends=True):
+            row = orjson.loads(line)
+            yield row["index"], row["input"]["text"], row["output"]
 
 
 _WAIT = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=120).read()"

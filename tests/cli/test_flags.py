@@ -76,7 +76,7 @@ def test_an_option_that_a_fallback_does_not_know_is_left_to_the_model_it_was_mea
         (("--fallback", "nobody:x"), "--fallback nobody:x: unknown provider 'nobody'"),
         (("--fallback", "openai"), "--fallback openai: name the model too"),
         (("--max-failures", "many"), "--max-failures many: say a number of rows"),
-        (("--max-failures", "100%"), "--max-failures 100%: say a number of rows"),
+        (("--max-failures", "101%"), "--max-failures 101%: say a number of rows"),
         (("--max-failures", "0%"), "--max-failures 0%: say a number of rows"),
         (("--max-failures", "-1"), "--max-failures -1: say a number of rows"),
         (("--budget", "-1"), "--budget -1: say a number of US dollars, 0 or more"),
@@ -232,6 +232,19 @@ def test_without_the_cache_the_summary_says_what_it_would_have_saved(
     assert "repeats  8 rows the same as an earlier one: --cache would have saved 8 calls" in said.err
 
 
+def test_the_cache_would_have_saved_nothing_where_no_model_answered(
+    ask: Command, cottonpalm: Command, server: Loopback, folder: Path
+) -> None:
+    (folder / "in.jsonl").write_text('{"text": "a"}\n' * 6)
+    (folder / "app.py").write_text("def shout(row):\n    return row['text'].upper()\n")
+    assert "repeats" not in cottonpalm("run", "in.jsonl", "-o", "shout.jsonl", "--chain", "app:shout").err
+    server.script(lambda _: fails(400))
+    assert "repeats" not in ask("in.jsonl", "-o", "out.jsonl").err
+    server.script(lambda _: None)
+    assert "--cache would have saved 5 calls" in cottonpalm("retry", "out").err
+    assert "repeats" not in ask("in.jsonl", "-o", "out.jsonl").err  # all is done: no call was made
+
+
 def test_a_dry_run_shows_the_messages_and_does_nothing_else(
     ask: Command, server: Loopback, folder: Path
 ) -> None:
@@ -341,3 +354,19 @@ def test_rates_are_taken_as_ceilings_and_must_be_at_least_one(
         assert refused.code == 2
         assert flag in refused.err
     assert server.requests == 2
+
+
+def test_a_run_whose_first_twenty_rows_fail_alike_ends_with_4_unless_all_may_fail(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 120)
+    server.script(lambda _: fails(400))
+    said = ask("in.jsonl", "-o", "out.jsonl", "--concurrency", "4")
+    assert said.code == 4
+    assert "the first 20 rows all failed alike: " in said.err
+    assert "400 Bad Request" in said.err
+    assert "say --max-failures 100%" in said.err
+    assert 20 <= server.requests < 30
+    said = ask("in.jsonl", "-o", "out.jsonl", "--max-failures", "100%")
+    assert said.code == 3
+    assert server.requests == 120

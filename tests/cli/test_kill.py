@@ -18,3 +18,10 @@ def test_five_kills_lose_nothing_double_nothing_and_repay_nothing_stored(tmp_pat
     report = Killed(tmp_path, rows=500, kills=5, rng=Random(5)).run()
     assert report.kills == 5
     assert report.clean, str(report)
+
+
+@pytest.mark.timeout(300)
+def test_kills_in_a_second_pass_leave_no_row_as_it_was_before_it(tmp_path: Path) -> None:
+    report = Killed(tmp_path, rows=120, kills=2, rng=Random(7), again=True).run()
+    assert report.kills >= 1
+    assert report.clean, str(report)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import os
+import sqlite3
 import stat
 import threading
+from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from cottonpalm.cli.files.output_file import META, examine
-from cottonpalm.cli.held_store import Ranges
+from cottonpalm.cli.files.output_file import META, examine, probe, replacing
+from cottonpalm.cli.held_store import HeldStore, Ranges
+from cottonpalm.cli.owed import Owed
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.writers.atomic import Layout, WholeOutput
 from cottonpalm.cli.writers.csv_table import guarded
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from cottonpalm.protocols import RunStore
 
 pytestmark = pytest.mark.core
 
@@ -37,8 +39,8 @@ class Bench:
     """A run in a real SQLite store and its output file."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = open_store(folder / "s.db")
-        self.run: RunStore = self.store.open_run("r", None)
+        self.store = HeldStore(open_store(folder / "s.db"), "s.db")
+        self.run = self.store.open_run("r", None)
         self.path = folder / "out.jsonl"
         self.csv_path = folder / "out.csv"
 
@@ -48,6 +50,12 @@ class Bench:
         return Outcome(
             index, status, None if failed else text, error=error, input=row or {"n": index}, attempts=1
         )
+
+    def _take_over(self) -> None:
+        """As a new process does, which owes the output nothing yet."""
+        self.store.release()
+        self.store = HeldStore(open_store(self.path.parent / "s.db"), "s.db")
+        self.run = self.store.open_run("r", None)
 
     def put(self, slot: int, outcome: Outcome) -> Outcome:
         done = threading.Event()
@@ -61,6 +69,8 @@ class Bench:
         return outcome
 
     def jsonl(self, overwrite: bool = False) -> JsonlOutput:
+        """The output, begun by a new process."""
+        self._take_over()
         output = JsonlOutput(
             str(self.path), overwrite=overwrite, unpack=lambda record, index: unpack(record, index, {})
         )
@@ -68,6 +78,8 @@ class Bench:
         return output
 
     def csv(self, overwrite: bool = False, columns: Sequence[str] = ("n",)) -> WholeOutput:
+        """The output, begun by a new process."""
+        self._take_over()
         output = whole_output(
             str(self.csv_path),
             lambda: Layout(columns, None, None),
@@ -109,8 +121,7 @@ class Order:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
-    made.run.close()
-    made.store.close()
+    made.store.release()
 
 
 def test_a_line_holds_every_field_and_the_file_is_private(bench: Bench) -> None:
@@ -140,6 +151,22 @@ def test_lines_after_the_mark_are_kept_and_the_torn_one_among_them_is_cut(bench:
     bench.put(5, bench.outcome(5))  # durable, its line never written
     bench.jsonl().close()
     assert bench.numbers() == [0, 1, 2, 3, 5]
+
+
+@pytest.mark.parametrize(
+    "tail", [b"\0" * 4_000, b"\0" * 50 + b"\n", b'{"index":4,' + b"\0" * 99, b"\0\n\0\n"]
+)
+def test_a_tail_of_zeros_as_a_power_cut_leaves_it_is_cut(bench: Bench, tail: bytes) -> None:
+    bench.fill(2)
+    output = bench.jsonl()
+    output.write(bench.put(2, bench.outcome(2)), 2)
+    os.close(output._fd)
+    with bench.path.open("ab") as file:
+        file.write(tail)
+    bench.put(3, bench.outcome(3))
+    bench.jsonl().close()
+    assert bench.numbers() == [0, 1, 2, 3]
+    assert b"\0" not in bench.path.read_bytes()
 
 
 def test_a_deleted_output_is_rebuilt(bench: Bench) -> None:
@@ -294,6 +321,268 @@ def test_many_gaps_are_read_from_the_file_again(bench: Bench) -> None:
     assert bench.numbers() == [0, 1, 2, 3]
 
 
+# -- a second pass, and a crash in it ---------------------------------------------------------------------------------
+
+
+def failed_first(bench: Bench, rows: int = 4) -> None:
+    """A whole run whose row 1 failed."""
+    output = bench.jsonl()
+    for n in range(rows):
+        output.write(bench.put(n, bench.outcome(n, failed=n == 1)), n)
+    output.finish(Order(range(rows)), complete=True)
+    output.close()
+
+
+def statuses(bench: Bench) -> dict[int, str]:
+    found = [(line["index"], line["status"]) for line in bench.lines()]
+    assert len(dict(found)) == len(found), "a row has two lines"
+    return dict(found)
+
+
+def test_a_row_answered_later_and_lost_between_the_store_and_its_line_is_put_right(bench: Bench) -> None:
+    failed_first(bench)
+    output = bench.jsonl()
+    bench.put(1, bench.outcome(1, "at last"))  # durable, and killed before its line
+    os.close(output._fd)
+    bench.jsonl().close()
+    assert statuses(bench) == dict.fromkeys(range(4), "ok")
+    written = bench.path.stat()
+    output = bench.jsonl()
+    output.finish(Order(range(4)), complete=True)
+    output.close()
+    assert bench.path.stat().st_ino == written.st_ino
+    assert bench.path.stat().st_mtime_ns == written.st_mtime_ns  # nothing to mend any more
+
+
+def test_a_row_that_was_answered_for_another_output_is_put_right_too(bench: Bench) -> None:
+    failed_first(bench)
+    output = bench.jsonl()
+    output.write(bench.put(1, bench.outcome(1, failed=True)), 1)  # again in vain; its line is behind the mark
+    os.close(output._fd)
+    bench.path.with_name("x.csv").touch()
+    bench.csv()
+    bench.put(1, bench.outcome(1, "at last"))
+    bench.jsonl().close()
+    assert statuses(bench) == dict.fromkeys(range(4), "ok")
+
+
+def test_lines_behind_the_mark_are_not_written_twice_nor_the_file_anew(bench: Bench) -> None:
+    bench.fill(3)
+    output = bench.jsonl()
+    for n in range(3, 50):
+        output.write(bench.put(n, bench.outcome(n)), n)
+    os.close(output._fd)
+    before = bench.path.stat()
+    bench.jsonl().close()
+    assert bench.numbers() == list(range(50))
+    assert (bench.path.stat().st_ino, bench.path.stat().st_size) == (before.st_ino, before.st_size)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_crash_while_the_second_pass_is_written_leaves_one_line_a_row_the_newest(
+    bench: Bench, marked: bool
+) -> None:
+    failed_first(bench)
+    output = bench.jsonl()
+    output.write(bench.put(1, bench.outcome(1, "at last")), 1)
+    bench.put(2, bench.outcome(2, "newer"))  # its line never came
+    if marked:
+        output._set_mark()
+    os.close(output._fd)
+    bench.jsonl().close()
+    assert statuses(bench) == dict.fromkeys(range(4), "ok")
+    assert {line["index"]: line["output"] for line in bench.lines()} == {
+        0: "a",
+        1: "at last",
+        2: "newer",
+        3: "a",
+    }
+
+
+@pytest.mark.parametrize("slots", [[3, 0, 1, 2], [0, 1, 2, 3]])
+def test_after_an_input_was_edited_too_a_lost_line_is_put_right(bench: Bench, slots: list[int]) -> None:
+    failed_first(bench)
+    order = Order([3, 0, 1, 2])
+    output = bench.jsonl()
+    output.finish(order, complete=True)
+    output.close()
+    output = bench.jsonl()
+    bench.put(1, bench.outcome(1, "at last"))
+    os.close(output._fd)
+    output = bench.jsonl()
+    output.finish(Order(slots), complete=True)
+    output.close()
+    assert statuses(bench) == dict.fromkeys(range(4), "ok")
+    assert [line["input"]["n"] for line in sorted(bench.lines(), key=lambda line: line["index"])] == slots
+
+
+def test_lines_numbered_by_an_edit_that_was_taken_back_after_a_crash_do_not_stay(bench: Bench) -> None:
+    bench.fill(3)
+    for slots in ([2, 0, 1], [0, 1, 2]):  # so that the layout of the straight file is known
+        output = bench.jsonl()
+        output.finish(Order(slots), complete=True)
+        output.close()
+    output = bench.jsonl()
+    output.write(
+        bench.put(3, bench.outcome(0, "new", row={"n": "new"})), 3
+    )  # a row was put before the others
+    os.close(output._fd)
+    output = bench.jsonl()
+    output.finish(Order([0, 1, 2]), complete=True)
+    output.close()
+    assert [(line["index"], line["input"]["n"]) for line in bench.lines()] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_outcomes_that_were_stored_but_never_handed_out_are_written_at_the_end(bench: Bench) -> None:
+    failed_first(bench)
+    output = bench.jsonl()
+    bench.put(1, bench.outcome(1, "at last"))
+    bench.put(4, bench.outcome(4))
+    output.finish(Order(range(5)), complete=False)
+    output.close()
+    assert statuses(bench) == dict.fromkeys(range(5), "ok")
+    bench.jsonl().close()
+    assert statuses(bench) == dict.fromkeys(range(5), "ok")
+
+
+def test_so_are_those_of_an_input_that_was_edited(bench: Bench) -> None:
+    failed_first(bench)
+    order = Order([3, 0, 1, 2])
+    output = bench.jsonl()
+    output.finish(order, complete=True)
+    output.close()
+    output = bench.jsonl()
+    bench.put(1, bench.outcome(1, "at last"))
+    output.finish(order, complete=True)
+    output.close()
+    assert statuses(bench) == dict.fromkeys(range(4), "ok")
+
+
+def test_a_file_of_an_older_version_goes_on_without_being_written_anew(bench: Bench) -> None:
+    bench.fill(3)
+    mark = bench.run.meta()[META + str(bench.path)]
+    del mark["seq"]
+    bench.run.set_meta(**{META + str(bench.path): {**mark, "a later word": 1}})
+    before = bench.path.stat()
+    with sqlite3.connect(bench.path.parent / "s.db") as db:
+        db.execute("UPDATE item SET seq = 0")
+        db.execute("UPDATE run SET seq = 0")
+    db.close()
+    bench.store.release()
+    output = bench.jsonl()
+    output.write(bench.put(3, bench.outcome(3)), 3)
+    output.finish(Order(range(4)), complete=True)
+    output.close()
+    assert bench.numbers() == [0, 1, 2, 3]
+    assert bench.path.stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_is_written_anew_after_a_crash_between_the_store_and_the_file(
+    bench: Bench, kind: str
+) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    bench.csv_path = bench.csv_path.with_suffix(f".{kind}")
+    for n in range(3):
+        bench.put(n, bench.outcome(n, failed=n == 1))
+    bench.csv().finish(Order(range(3)), complete=True)
+    bench.csv()
+    bench.put(1, bench.outcome(1, "at last"))  # durable, and killed before the end
+    before = bench.csv_path.read_bytes()
+    bench.csv().finish(Order(range(3)), complete=True)
+    after = bench.csv_path.read_bytes()
+    assert b"at last" in after
+    assert b"at last" not in before
+    inode = bench.csv_path.stat().st_ino
+    bench.csv().finish(Order(range(3)), complete=True)
+    assert bench.csv_path.stat().st_ino == inode
+
+
+# -- replacing a file -------------------------------------------------------------------------------------------------
+
+
+def test_two_who_replace_one_file_at_once_do_not_write_into_each_others(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    with replacing(str(path)) as first:
+        first.write(b"first " * 1_000)
+        with replacing(str(path)) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+        first.write(b"to the end")
+    assert path.read_bytes() == b"first " * 1_000 + b"to the end"
+    assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_a_half_written_file_of_a_killed_process_is_swept_and_one_at_work_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "out[1].csv"
+    dead = tmp_path / ".out[1].csv.0011aabb.part"
+    dead.write_bytes(b"half")
+    with replacing(str(path)) as first:
+        assert not dead.exists()
+        probe(str(path))
+        first.write(b"whole")
+    assert path.read_bytes() == b"whole"
+
+
+def test_a_file_put_in_the_way_of_the_new_one_is_not_written_to(tmp_path: Path) -> None:
+    victim = tmp_path / "precious"
+    victim.write_bytes(b"mine")
+    (tmp_path / ".out.csv.part").symlink_to(victim)
+    with replacing(str(tmp_path / "out.csv")) as file:
+        file.write(b"x")
+    assert victim.read_bytes() == b"mine"
+
+
+def test_a_new_name_is_made_durable_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[bool, bool]] = []
+    path = tmp_path / "out.csv"
+
+    def fsync(fd: int, real: Any = os.fsync) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(fd).st_mode), path.exists()))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(str(path)) as file:
+        file.write(b"x")
+    assert synced == [(False, False), (True, True)]  # the file before its name, the folder after it
+
+
+def test_what_is_owed_is_counted_right_while_two_threads_are_at_it() -> None:
+    owed = Owed(7)
+    handed: Queue[int | None] = Queue()
+
+    def store() -> None:
+        for first in range(0, 60_000, 60):
+            owed.add(range(first, first + 60))
+            for slot in range(first, first + 60):
+                handed.put(slot)
+        handed.put(None)
+
+    thread = threading.Thread(target=store)
+    thread.start()
+    whole = owed.whole
+    while (slot := handed.get()) is not None:
+        assert slot in owed
+        owed.settle(slot)
+        whole, before = owed.whole, whole
+        assert before <= whole
+    thread.join()
+    assert (owed.whole, owed.up_to(10**9)) == (60_007, [])
+
+
+def test_the_output_is_whole_only_up_to_what_is_owed_first() -> None:
+    owed = Owed(0)
+    owed.add([5, 3])
+    owed.add([9])
+    owed.settle(3)
+    assert (owed.whole, owed.up_to(2), 5 in owed, 3 in owed) == (0, [5], True, False)
+    owed.settle(5)
+    assert owed.whole == 2
+    owed.add([9])  # once more: the newer one counts
+    assert (owed.whole, owed.up_to(3), owed.up_to(4)) == (3, [], [9])
+
+
 # -- CSV --------------------------------------------------------------------------------------------------------------
 
 
@@ -372,7 +661,6 @@ def test_ranges_are_a_set_of_numbers() -> None:
         plain.add(number)
         assert [n for n in range(-1, 301) if n in ranges] == sorted(plain)
         assert [n for first, end in ranges.pairs() for n in range(first, end)] == sorted(plain)
-        assert ranges.first_gap == next(n for n in range(301) if n not in plain)
         assert ranges.end == max(plain) + 1
     assert Ranges(ranges.pairs()).pairs() == ranges.pairs()
 

@@ -45,6 +45,7 @@ class Numbers:
     binding: Binding = NOTHING
     pause_s: float = 0.0
     silent_s: float = 0.0
+    trouble: str = ""
     cost_pico: int = 0
     cost_known: bool = True
     chunks: int | None = None
@@ -122,6 +123,29 @@ def test_the_pace_is_that_of_the_last_half_minute() -> None:
     for second in range(11, 60):
         last = pace.note(float(second), 100)
     assert last == 0.0
+
+
+def test_with_a_ceiling_of_requests_the_time_that_is_left_is_reckoned_by_it() -> None:
+    """A minute's requests go out at once, and then none for the rest of it."""
+    now = 0.0
+    clock.replace(lambda: now)
+    try:
+        progress, left, done = Progress(console=screen(terminal=False), rpm=60), [], 0
+        for second in range(200):
+            now = float(second)
+            done = min(600, 60 * (second // 60 + 1)) if second % 60 else done
+            left.append(progress.view(Numbers(total=600, ok=done)).left_s)
+    finally:
+        clock.replace()
+    assert left[1:60] == [540.0] * 59  # 60 are done: nine more minutes, and not some seconds
+    assert all(part is not None and 360 <= part <= 600 for part in left[61:])
+
+
+def test_rows_that_need_no_request_of_their_own_are_not_held_to_the_ceiling_for_long() -> None:
+    pace = Pace(rpm=60)
+    for second in range(120):
+        seen = pace.note(float(second), 100 * second)
+    assert pace.expected(seen) == 100.0
 
 
 def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds() -> None:
@@ -233,14 +257,27 @@ def test_beyond_that_repeats_are_estimated_in_bounded_memory() -> None:
     assert 8_000 <= counter.repeats <= 12_000
 
 
+def repeated(times: int) -> Distinct:
+    asked = Distinct()
+    for _ in range(times + 1):
+        asked.add(b"the same question")
+    return asked
+
+
 def summary(**changes: object) -> dict[str, str]:
     given = Summary(
         uncertain_pico=0,
         name="night",
-        counts=Counts(ok=90, failed=10, repeats=5),
+        counts=Counts(ok=90, failed=10),
         left=0,
         tally=Tally(
-            rows=100, input_tokens=1000, output_tokens=200, kinds={"throttle": 10}, first_failed="row 3: E: x"
+            asked=repeated(5),
+            answers=50,
+            rows=100,
+            input_tokens=1000,
+            output_tokens=200,
+            kinds={"throttle": 10},
+            first_failed="row 3: E: x",
         ),
         seconds=10.0,
         cost_pico=2 * 10**12,
@@ -307,6 +344,14 @@ def test_what_is_left_of_a_budget_is_not_called_spent() -> None:
     ("numbers", "said"),
     [
         (Numbers(binding=Binding("down", "host/m"), pause_s=12.4), "provider down, 12 s to go"),
+        (
+            Numbers(binding=Binding("down", "h/m"), pause_s=12.4, trouble="connection refused at h:1"),
+            "connection refused at h:1, 12 s to go",
+        ),
+        (
+            Numbers(binding=Binding("concurrency", "h/m"), silent_s=45.0, trouble="unknown host h"),
+            "unknown host h",
+        ),
         (Numbers(binding=Binding("pause", "host/m"), pause_s=75.0), "pause, 1 min 15 s to go"),
         (Numbers(binding=Binding("concurrency", "host/m"), requests=10, silent_s=45.2), "no answer for 45 s"),
         (Numbers(binding=Binding("concurrency", "host/m"), requests=10, silent_s=5.0), "at the limit"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -293,7 +294,7 @@ def test_status_lists_runs_and_tells_of_one(
     said = cottonpalm("status")
     assert (said.code, said.err) == (0, "")
     head, row = said.out.splitlines()
-    assert head.split() == ["run", "ok", "failed", "left", "cost", "rate", "held", "by"]
+    assert head.split() == ["run", "ok", "failed", "left", "cost", "rate", "output", "held", "by"]
     assert row.split()[:4] == ["out", "3", "1", "0"]
     assert row.split()[4].startswith("$0.0000")
     said = cottonpalm("status", "out")
@@ -375,3 +376,37 @@ def test_an_object_that_cannot_be_rebuilt_says_how_to_mend_the_chain(
     assert "output_type" not in said.err
     assert cottonpalm("run", "in.jsonl", "-o", "b.jsonl", "--chain", "cp_hidden:shown").code == 0
     assert lines(folder / "b.jsonl")[0]["output"] == {"good": True}
+
+
+OWN_CODE = """
+from langchain_core.runnables import RunnableLambda
+INSTRUCTION = {word!r}
+
+def ask(row):
+    return INSTRUCTION + row["text"]
+
+chain = RunnableLambda(ask)
+"""
+
+
+def test_a_changed_global_is_named_though_all_is_done_and_quiet_was_asked_for(
+    folder: Path, cottonpalm: Command
+) -> None:
+    def run(word: str) -> str:
+        (folder / "cp_global.py").write_text(OWN_CODE.format(word=word))
+        command = ("run", "in.jsonl", "-o", "a.jsonl", "--chain", "cp_global:chain", "-q")
+        done = subprocess.run(
+            [sys.executable, "-m", "cottonpalm.cli.app", *command],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stderr
+
+    (folder / "in.jsonl").write_text('{"text": "a"}\n')
+    assert run("Good? ") == ""
+    assert run("Good? ") == ""
+    said = run("Quite another: ")
+    assert "INSTRUCTION, which RunnableLambda uses, changed" in said
+    assert run("Quite another: ") == ""

@@ -160,6 +160,16 @@ def test_a_later_run_and_a_retry_know_the_form(
     assert "began with another chain" in said.err
 
 
+@pytest.mark.parametrize("schema", ["review.json", "cp_forms:Review"])
+def test_the_cache_on_disk_keeps_answers_of_a_form(ask: Command, server: Loopback, schema: str) -> None:
+    server.script(answering({"label": "good", "Stars": 4}) * 2)
+    for output in ("one.jsonl", "two.jsonl"):
+        said = ask("--schema", schema, "--cache", output=output)
+        assert said.code == 0, said.err
+        assert "not kept" not in said.err
+    assert server.requests == 1
+
+
 def test_a_fallback_gives_the_same_form(ask: Command, server: Loopback, folder: Path) -> None:
     server.script(lambda request: None if request.api == "anthropic" else ok("no json"))
     said = ask("--schema", "review.json", "--fallback", MODELS[1])

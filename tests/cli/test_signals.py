@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from tests.cli.conftest import lines, rows
+from tests.cli.conftest import Command, lines, rows
 from tests.cli.killing import environment
 from tests.support.replies import context_too_long, held
 
@@ -303,3 +303,30 @@ def test_what_a_chain_prints_while_it_is_imported_stays_out_of_the_data(start_ch
     assert process.returncode == 0, said
     assert orjson.loads(out)["output"] == 1
     assert said.startswith("hello")
+
+
+def test_a_server_that_is_not_there_is_named_at_once_in_status_and_after_ctrl_c(
+    tmp_path: Path, cottonpalm: Command
+) -> None:
+    rows(tmp_path / "in.jsonl", 100)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        reason = f"connection refused at 127.0.0.1:{nobody.getsockname()[1]}"
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        words = ["--model", "openai:m", "--base-url", url, "--prompt", "say {text}"]
+        with subprocess.Popen(
+            [sys.executable, "-m", "cottonpalm.cli.app", "run", "in.jsonl", "-o", "out.jsonl", *words],
+            cwd=tmp_path,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                assert reason in stderr_line(process)
+                assert f"trouble    {reason}" in cottonpalm("status", "out").out
+                process.send_signal(signal.SIGINT)
+                rest = rest_of(process)
+            finally:
+                process.kill()
+    assert process.returncode == 130
+    assert f"trouble  {reason}" in rest

@@ -112,7 +112,7 @@ def test_a_folder_without_a_store_is_told_so(cottonpalm: Command, folder: Path) 
 
 
 @pytest.mark.usefixtures("done")
-@pytest.mark.parametrize(("width", "columns"), [(30, 4), (40, 6), (60, 7), (80, 7)])
+@pytest.mark.parametrize(("width", "columns"), [(30, 4), (40, 6), (60, 8), (80, 8)])
 def test_the_runs_fit_the_terminal(
     cottonpalm: Command, monkeypatch: pytest.MonkeyPatch, width: int, columns: int
 ) -> None:
@@ -122,8 +122,57 @@ def test_the_runs_fit_the_terminal(
     plain = re.sub(r"\x1b\[[0-9;]*m", "", cottonpalm("status").out)
     head, first = plain.splitlines()
     assert len(head) <= width
-    assert (
-        head.split()
-        == ["run", "ok", "failed", "left", "cost", "rate", "held", "by"][: columns + (columns == 7)]
-    )
+    names = ["run", "ok", "failed", "left", "cost", "rate", "output", "held", "by"]
+    assert head.split() == names[: columns + (columns == 8)]
     assert first.split()[:4] == ["out", "6", "4", "0"]
+
+
+def test_two_outputs_of_one_name_in_two_folders_are_not_one_run(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    for name in ("A", "B"):
+        (folder / name).mkdir()
+        rows(folder / name / "in.jsonl", 3)
+    assert ask("A/in.jsonl", "-o", "A/out.csv").code == 0
+    for more in ((), ("--fresh",), ("--overwrite",)):
+        said = ask("B/in.jsonl", "-o", "B/out.csv", *more)
+        assert said.code == 2
+        assert said.one_line.startswith(
+            "cottonpalm: run out of this store writes A/out.csv, not B/out.csv: say --run "
+        )
+    assert server.requests == 3
+    assert ask("B/in.jsonl", "-o", "B/out.csv", "--run=b", prompt="hear {text}").code == 0
+    assert ask("A/in.jsonl", "-o", "A/out.jsonl").code == 0  # the same results in another form
+    head, *found = cottonpalm("status").out.splitlines()
+    at = head.index("output")
+    assert [(line.split()[0], line[at:].split()[0]) for line in found] == [
+        ("out", "A/out.jsonl"),
+        ("b", "B/out.csv"),
+    ]
+
+
+def test_two_inputs_of_one_name_whose_answers_go_to_standard_output_are_not_one_run(
+    ask: Command, folder: Path
+) -> None:
+    for name in ("A", "B"):
+        (folder / name).mkdir()
+        rows(folder / name / "in.jsonl", 2)
+    assert ask("A/in.jsonl", "-o", "-").code == 0
+    said = ask("B/in.jsonl", "-o", "-")
+    assert said.code == 2
+    assert "run in of this store reads A/in.jsonl, not B/in.jsonl: say --run NAME" in said.err
+    assert ask("B/in.jsonl", "-o", "-", "--run", "in").code == 0
+
+
+def test_the_cost_of_a_run_is_the_same_word_in_the_table_and_in_detail(
+    ask: Command, cottonpalm: Command, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    assert ask("in.jsonl", "-o", "free.jsonl", "--price", "gpt-4o-mini=0:0").code == 0
+    store = open_store(str(folder / "cottonpalm.db"))
+    store.open_run("python", None).close()
+    store.close()
+    for name, cost in (("free", "$0"), ("python", "?")):
+        assert f"\ncost       {cost}\n" in cottonpalm("status", name).out
+        [line] = [line for line in cottonpalm("status").out.splitlines() if line.startswith(name)]
+        assert line.split()[4] == cost

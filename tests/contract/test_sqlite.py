@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import hashlib
 import os
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from socket import gethostname
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +22,9 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.stores import MemoryStore, open_store
-from cottonpalm.stores.sqlite.store import SqliteStore
+from cottonpalm.stores.sqlite.lease import Holder, holder_of, machine
+from cottonpalm.stores.sqlite.migrations import APPLICATION_ID, STEPS
+from cottonpalm.stores.sqlite.store import SqliteRunStore, SqliteStore
 from tests.contract.rows import row, write
 
 if TYPE_CHECKING:
@@ -58,8 +65,8 @@ def edit(path: Path, *statements: str) -> None:
     db.close()
 
 
-def holder(path: Path) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
+def holder(path: Path, first: str = "") -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-c", first + HOLDER, str(path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"holding\n"
     return process
@@ -143,6 +150,116 @@ def test_a_child_may_open_the_store_anew(path: Path, store: SqliteStore) -> None
     run.close()
 
 
+def test_a_lost_run_is_waited_for_while_its_own_store_is_still_busy(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store.open_run("r", None)
+    go, looked, opened = threading.Event(), threading.Event(), list[object]()
+
+    def busy(error: BaseException | None) -> None:
+        assert go.wait(30)
+
+    run.write([row(0)], busy)  # the writer's thread is at this...
+    del run
+    gc.collect()  # ...and gives the lease back behind it
+
+    def look(db: sqlite3.Connection, number: int) -> Holder | None:
+        found = holder_of(db, number)
+        looked.set()
+        return found
+
+    monkeypatch.setattr("cottonpalm.stores.sqlite.store.holder_of", look)
+
+    def open_again() -> None:
+        other = SqliteStore(path)
+        try:
+            opened.append(other.open_run("r", None).counts())
+        except RunBusy as busy:
+            opened.append(busy)
+        other.close()
+
+    thread = threading.Thread(target=open_again)
+    thread.start()
+    assert looked.wait(30)
+    go.set()
+    thread.join(30)
+    assert opened == [{1: 1}]
+
+
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that knows no record locks."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+
+
+UNLOCKED = """
+import errno, fcntl
+def refuse(*_): raise OSError(errno.ENOLCK, "no locks")
+fcntl.lockf = refuse
+"""
+
+
+def test_without_locks_a_holder_that_lives_is_believed_and_a_killed_one_is_not(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_locks(monkeypatch)
+    process = holder(path, UNLOCKED)
+    with pytest.raises(RunBusy, match=f"process {process.pid} on .*since"):
+        store.open_run("r", None)
+    with pytest.raises(RunBusy):
+        store.remove("r")
+    assert (store.runs()[0].holder or "").split()[1] == str(process.pid)
+    end(process)
+    assert store.runs()[0].holder is None
+    assert store.open_run("r", None).counts() == {1: 2}
+
+
+def test_without_locks_a_silent_holder_is_gone_and_one_of_another_container_must_show_life(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_locks(monkeypatch)
+    store.open_run("r", None).close()
+    mine = f"'{machine()}', {os.getpid()}, 0"
+    edit(path, f"INSERT INTO lease VALUES (1, 't', '{gethostname()}', {mine}, {clock.wall() - 61})")
+    store.open_run("r", None).close()
+    unknown = f"'{machine()}', 4194304, 0"  # no process of this system has this number
+    edit(path, f"INSERT INTO lease VALUES (1, 't', 'another', {unknown}, {clock.wall()})")
+    with pytest.raises(RunBusy, match="process 4194304 on another"):
+        store.open_run("r", None)
+    edit(path, f"UPDATE lease SET host = '{gethostname()}'")
+    store.open_run("r", None).close()
+
+
+def test_a_store_that_cannot_be_written_any_more_still_lets_go_of_leases_threads_and_files(
+    path: Path,
+) -> None:
+    store = SqliteStore(path, busy_s=0.1)
+    runs = [store.open_run(name, None) for name in ("one", "two")]
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked by another program"):
+        store.close()
+    other.execute("ROLLBACK")
+    other.close()
+    assert not store._writer._thread.is_alive()
+    with pytest.raises(StoreError, match="closed"):
+        runs[0].counts()
+    again = SqliteStore(path)
+    for name in ("one", "two"):
+        again.open_run(name, None).close()
+    again.close()
+
+
+def test_a_store_whose_file_was_deleted_meanwhile_opens_no_run_in_it(path: Path, store: SqliteStore) -> None:
+    path.unlink()
+    SqliteStore(path).close()
+    with pytest.raises(StoreError, match="deleted or replaced by another process"):
+        store.open_run("r", None)
+
+
 def test_another_machines_holder_is_believed_while_it_shows_life(path: Path, store: SqliteStore) -> None:
     store.open_run("r", None).close()
     edit(path, f"INSERT INTO lease VALUES (1, 't', 'far', 'another kernel', 7, 0, {clock.wall()})")
@@ -202,6 +319,74 @@ def test_a_store_of_a_newer_version_is_refused(path: Path) -> None:
     edit(path, "PRAGMA user_version = 99")
     with pytest.raises(StoreError, match=r"newer cottonpalm \(schema 99"):
         open_store(path)
+
+
+SCHEMAS = ["b6c54ccc", "b4b6d4d5", "7570a5ec", "c035e6a3", "1a3b7cb4", "48dd1346"]
+
+
+def made_by(path: Path, version: int) -> None:
+    """A store as the version with so many steps made it, with two runs in it."""
+    db = sqlite3.connect(path, isolation_level=None)
+    for step in STEPS[:version]:
+        step(db)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {version}")
+    for run, name in ((1, "r"), (2, "other")):
+        db.execute("INSERT INTO run (id, name, created, meta) VALUES (?, ?, 1.0, '{\"x\":1}')", (run, name))
+    for slot, status, cost in ((0, 1, 5), (1, 2, 0), (2, 3, 7)):
+        key = row(slot).key
+        db.execute(
+            "INSERT INTO item (id, key, content, status, cost_pico) VALUES (?, ?, NULL, ?, ?)",
+            ((1 << 40) + slot, key, status, cost),
+        )
+        db.execute("INSERT INTO record (id, body) VALUES (?, ?)", ((1 << 40) + slot, row(slot).record))
+    if version > 1:
+        db.execute("INSERT INTO spending VALUES (1, 'a', 12, 3, 40)")
+    db.close()
+
+
+@pytest.mark.parametrize("version", range(1, len(STEPS)))
+def test_a_store_of_every_older_version_goes_on(path: Path, version: int) -> None:
+    made_by(path, version)
+    for _ in range(2):  # also once it was brought up to date
+        store = SqliteStore(path)
+        run = store.open_run("r", None)
+        assert isinstance(run, SqliteRunStore)
+        first, second = store.runs()
+        assert (first.name, first.ok, first.failed, first.retryable, first.cost_pico) == ("r", 1, 2, 1, 12)
+        assert (second.name, second.ok, second.failed, second.meta) == ("other", 0, 0, {"x": 1})
+        assert run.counts() == {1: 1, 2: 1, 3: 1}
+        assert [slot.slot for slot in run.find(row(2).key)] == [2]
+        assert run.read([0, 2]) == {0: row(0).record, 2: row(2).record}
+        assert run.spent()[1:4] == ((12, 3, 40) if version > 1 else (12, 0, 12))
+        assert (run.last_seq(), run.newer(-1, -1, 9)) == (0, [(0, 0), (1, 0), (2, 0)])
+        store.close()
+    store = SqliteStore(path)
+    run = store.open_run("r", None)
+    assert isinstance(run, SqliteRunStore)
+    write(run, [row(1), row(3, status=3)])
+    assert run.counts() == {1: 2, 3: 2}
+    assert run.newer(0, -1, 9) == [(1, 1), (3, 2)]
+    store.close()
+
+
+def test_no_step_of_the_schema_that_was_shipped_is_ever_edited() -> None:
+    db, made = sqlite3.connect(":memory:", isolation_level=None), []
+    for step in STEPS:
+        step(db)
+        tables = db.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
+        made.append(hashlib.sha256(repr(tables).encode()).hexdigest()[:8])
+    db.close()
+    assert made == SCHEMAS  # a new step adds one; what differs before cannot read the files of its users
+
+
+def test_what_is_durable_survives_a_power_cut_too(store: SqliteStore) -> None:
+    """Every commit waits for the disk: 2 is FULL."""
+    for ask in (
+        lambda sql: store._writer.call(lambda db: db.execute(sql).fetchone()),
+        lambda sql: store._reader.rows(sql)[0],
+    ):
+        assert (ask("PRAGMA synchronous"), ask("PRAGMA journal_mode")) == ((2,), ("wal",))
 
 
 def test_a_missing_folder_a_folder_and_a_place_that_cannot_be_written_are_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cottonpalm.engine.input.keys import content_key
 from cottonpalm.errors import ChainChanged, RunBusy, StoreError
-from cottonpalm.protocols import ComparesBlocks, Spent, Store
+from cottonpalm.protocols import ComparesBlocks, NumbersOutcomes, Spent, Store
 from tests.contract.rows import row, write
 
 if TYPE_CHECKING:
@@ -51,6 +51,44 @@ def test_a_newer_outcome_replaces_the_older_one_and_their_costs_add_up(store: St
     assert run.counts() == {1: 1}
     assert run.read([0]) == {0: b"{}"}
     assert store.runs()[0].cost_pico == 12
+
+
+def test_outcomes_are_numbered_in_the_order_of_writing_over_all_lives_of_a_run(reopen: Reopen) -> None:
+    run = reopen().open_run("r", None)
+    assert isinstance(run, NumbersOutcomes)
+    assert (run.last_seq(), run.newer(0, -1, 10)) == (0, [])
+    write(run, [row(4), row(2, status=2)])
+    write(run, [row(3)])
+    assert (run.last_seq(), run.newer(0, -1, 10)) == (3, [(2, 2), (3, 3), (4, 1)])
+    run.close()
+    run = reopen().open_run("r", None)
+    assert isinstance(run, NumbersOutcomes)
+    write(run, [row(2)])
+    assert (run.last_seq(), run.newer(2, -1, 10)) == (4, [(2, 4), (3, 3)])
+    assert run.newer(0, -1, 2) == [(2, 4), (3, 3)]
+    assert run.newer(0, 2, 2) == [(3, 3), (4, 1)]
+
+
+def test_a_group_that_queues_up_behind_another_gets_the_next_numbers(store: Store) -> None:
+    run = store.open_run("r", None)
+    assert isinstance(run, NumbersOutcomes)
+    for slot in range(0, 30, 3):
+        run.write([row(slot), row(slot + 1), row(slot + 2)], lambda _: None)
+    write(run, [])
+    assert run.newer(0, -1, 99) == [(slot, slot + 1) for slot in range(30)]
+
+
+def test_counts_follow_every_change_of_a_row(store: Store) -> None:
+    run, statuses, rng = store.open_run("r", None), dict[int, int](), random.Random(3)
+    for _ in range(40):
+        group = [row(slot, status=rng.choice([1, 2, 3]), cost=1) for slot in rng.sample(range(700), 45)]
+        write(run, group)
+        statuses.update({each.slot: each.status for each in group})
+    wanted = {kind: list(statuses.values()).count(kind) for kind in (1, 2, 3)}
+    assert run.counts() == wanted
+    [info] = store.runs()
+    assert (info.ok, info.failed, info.retryable) == (wanted[1], wanted[2] + wanted[3], wanted[2])
+    assert info.cost_pico == 40 * 45
 
 
 def test_scans_go_page_by_page_in_slot_order(store: Store) -> None:

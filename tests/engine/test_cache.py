@@ -18,13 +18,14 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Cache, ConfigError, RetryPolicy
+from cottonpalm.engine.scheduler import PARKED
 from cottonpalm.events import CacheHit
 from cottonpalm.testing import ScriptedChain, virtual_run
 from tests.engine.helpers import Probe, Watch, aread
 from tests.support.loopback import Loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.core
 ONE_TRY = RetryPolicy(transient_tries=1)
@@ -74,6 +75,59 @@ def test_rows_that_differ_only_in_what_the_prompt_does_not_use_are_one_question(
     assert answers == [f"answer to: text {number % 2}" for number in range(10)]
     assert [outcome.input for outcome in outcomes] == rows
     assert (plan.duplicates, plan.asked) == (8, 2)
+
+
+class Hangs(Probe):
+    """Its first call of each row takes for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda row: 1_000.0 if self.calls[row] == 1 else 0.01)
+
+
+def test_an_equal_row_is_asked_after_the_one_it_waited_for_was_cancelled() -> None:
+    chain = Hangs()
+    processor = BatchProcessor(chain, cache=Cache(), item_timeout=5.0, retry=ONE_TRY)
+    first, *others = virtual_run(processor.abatch(["a"] * 4, return_exceptions=True))
+    assert "row 0 took longer than item_timeout=5" in str(first)
+    assert others == [("answer", "a")] * 3
+    assert chain.calls == {"a": 2}
+
+
+def test_the_only_row_of_a_question_that_was_cancelled_leaves_it_to_whoever_comes_later() -> None:
+    chain, cache = Hangs(), Cache()
+
+    async def main() -> list[Any]:
+        late = await BatchProcessor(chain, cache=cache, item_timeout=5.0, retry=ONE_TRY).abatch(
+            ["a"], return_exceptions=True
+        )
+        return [*late, *await BatchProcessor(chain, cache=cache, item_timeout=5.0).abatch(["a"])]
+
+    late, answer = virtual_run(main())
+    assert "item_timeout=5" in str(late)
+    assert answer == ("answer", "a")
+
+
+class Lists(Probe):
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+        await super().ainvoke(input, config)
+        return {"parts": [input]}
+
+
+@pytest.mark.parametrize("rows", [["a", "a", "a"], ["a", "b", "a"]])
+def test_what_a_reader_changes_in_its_answer_changes_nobody_elses(rows: list[str]) -> None:
+    cache, given = Cache(), list[Any]()
+
+    async def main() -> None:
+        for _ in range(2):  # equal rows in flight, then those that find the answer in memory
+            async with BatchProcessor(Lists(), cache=cache, concurrency=1).astart(rows) as run:
+                async for outcome in run:
+                    assert outcome.output == {"parts": [rows[outcome.index]]}
+                    outcome.output["parts"].append("changed")
+                    outcome.output["more"] = 1
+                    given.append(outcome.output)
+
+    virtual_run(main())
+    assert len({id(output["parts"]) for output in given}) == len(given) == 2 * len(rows)
 
 
 # -- several runs, one cache
@@ -308,3 +362,37 @@ def test_a_model_that_the_hook_does_not_see_may_be_cached_as_well() -> None:
 def _outcomes(processor: BatchProcessor, texts: list[str]) -> list[Any]:
     with processor.start([{"x": text} for text in texts]) as run:
         return sorted(run, key=lambda outcome: outcome.index)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_rows_behind_one_slow_call_wait_in_bounded_number_and_are_all_answered(
+    fails: bool, eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    read, calls, slow = 0, 0, threading.Event()
+
+    def rows() -> Iterator[str]:
+        nonlocal read
+        for _ in range(20_000):
+            read += 1
+            yield "the same"
+
+    def answer(row: str) -> str:
+        nonlocal calls
+        calls += 1
+        assert slow.wait(20), "nobody let the call go on"
+        if fails and calls == 1:
+            raise ValueError("not this time")
+        return row
+
+    with BatchProcessor(RunnableLambda(answer), cache=Cache(), concurrency=8).start(rows()) as run:
+        eventually(lambda: read >= PARKED)
+        before = -1
+        while before != read:  # until nothing moves any more
+            before = read
+            threading.Event().wait(0.2)
+        assert read < PARKED + 1_000
+        slow.set()
+        outcomes = list(run)
+    assert len(outcomes) == 20_000
+    assert sum(outcome.status == "ok" for outcome in outcomes) == 20_000 - fails
+    assert calls == 1 + fails

@@ -211,7 +211,8 @@ def test_a_sample_is_kept_and_paid_once_and_its_range_holds_the_cost(
     paid = processor.last_run
     outcomes = processor.batch(rows(200))
 
-    assert paid is None or paid.stats.finished
+    assert paid is not None
+    assert paid.stats.finished
     assert (plan.basis, plan.sampled, server.requests) == ("sample", 50, 200)
     assert set(server.counts.values()) == {1}
     assert len(outcomes) == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from random import Random
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Cache, RetryPolicy
+from cottonpalm.events import RequestFinished
 from cottonpalm.testing import virtual_run
 from tests.engine.helpers import Probe, aread
 from tests.support.loopback import Loopback
@@ -196,3 +198,36 @@ def test_a_run_can_be_asked_while_it_goes_and_stands_still_afterwards() -> None:
         assert ended.counts.ok == 10
 
     virtual_run(main())
+
+
+def test_a_first_try_that_failed_is_no_retry_before_it_is_sent_again() -> None:
+    over = threading.Event()
+
+    class Third:
+        seen = 0
+
+        def see(self, event: Any) -> None:
+            self.seen += isinstance(event, RequestFinished)
+            if self.seen == 3:
+                over.set()
+
+    with Loopback(script=lambda _: too_many(retry_after_ms=600_000)) as server:
+        processor = BatchProcessor(chain_of(server), concurrency=3, observers=[Third()])
+        with processor.start([{"x": f"row {n}"} for n in range(3)]) as run:
+            assert over.wait(30)
+            run.abort()
+        report = run.report
+    assert (report.counts.requests, report.counts.retries) == (3, 0)
+
+
+def test_a_run_that_stops_counts_the_rows_that_were_in_flight_at_that_moment() -> None:
+    chain = Probe(lambda row: 1.0 if row else 0.1, faults={0: [ValueError("no")]})
+
+    async def main() -> tuple[int, str]:
+        async with BatchProcessor(chain, concurrency=5, max_failures=0, retry=0).astart(range(99)) as run:
+            outcomes, error = await aread(run)
+        return len([outcome for outcome in outcomes if outcome.status != "skipped"]), str(error)
+
+    done, message = virtual_run(main())
+    assert done == 5
+    assert message.startswith("the run stopped after 5 rows: 1 rows failed, max_failures=0. ")

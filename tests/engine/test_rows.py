@@ -313,7 +313,7 @@ def test_an_interrupt_or_the_end_of_memory_stops_the_run_cleanly(exc: BaseExcept
 
 def test_max_failures_as_a_number_and_as_a_share() -> None:
     async def main(bound: float, rows: int) -> int:
-        chain = Probe(faults={n: [KeyError(n)] for n in range(rows)})
+        chain = Probe(faults={n: [KeyError(n) if n % 2 else ValueError(n)] for n in range(rows)})
         with pytest.raises(RunStopped, match="max_failures") as caught:
             await BatchProcessor(chain, concurrency=1, max_failures=bound).abatch(list(range(rows)))
         assert caught.value.reason == "max_failures"
@@ -416,3 +416,32 @@ def test_no_rows_are_no_work() -> None:
 def test_a_text_is_no_yes_and_no_no(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}='no' must be True or False"):
         BatchProcessor(RunnablePassthrough(), **{name: "no"})
+
+
+@pytest.mark.parametrize("how", ["swallows it", "raises another", "goes on for a while", "is cancelled"])
+def test_the_cancel_of_a_late_row_does_not_hit_the_next_row_of_its_worker(how: str) -> None:
+    cancelling: list[int] = []
+
+    class Late(Probe):  # its calls are part of the worker's own task
+        async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
+            task = asyncio.current_task()
+            assert task is not None
+            cancelling.append(task.cancelling())
+            try:
+                return await super().ainvoke(input)
+            except asyncio.CancelledError:
+                if how == "raises another":
+                    raise ValueError(input) from None
+                if how == "is cancelled":
+                    raise
+                if how == "goes on for a while":
+                    await asyncio.sleep(3)
+            return "late"
+
+    chain = Late(lambda row: 100.0 if row % 2 else 0.5, faults={4: [KeyError("its own")]})
+    processor = BatchProcessor(chain, item_timeout=1.0, concurrency=1, retry=0)
+    answers = virtual_run(processor.abatch(list(range(9)), return_exceptions=True))
+    ended = [answer if answer == "late" else type(answer) for answer in answers]
+    late = RowTimeout if how in ("raises another", "is cancelled") else "late"
+    assert ended == [tuple, late, tuple, late, KeyError, late, tuple, late, tuple]
+    assert cancelling == [0] * 9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -335,3 +335,72 @@ def test_skipping_what_is_stored_is_bounded_and_leaves_the_loop_to_others(tmp_pa
     assert got == [rows]
     assert turns >= 5, "the loop was held for the whole input"
     assert sum(chain.calls.values()) == rows + 1
+
+
+@pytest.mark.parametrize("stop", [StopIteration, StopAsyncIteration])
+@pytest.mark.parametrize("kind", ["list", "iterator", "async iterator"])
+@pytest.mark.parametrize("what", ["ids", "priorities"])
+def test_a_function_of_the_row_that_raises_an_iterators_end_does_not_end_the_rows(
+    kind: str, what: str, stop: type[Exception]
+) -> None:
+    def function(row: int) -> int:
+        if row == 5:
+            raise stop
+        return row
+
+    async def later() -> AsyncIterator[int]:
+        for n in range(10):
+            yield n
+
+    async def main() -> tuple[list[Outcome], BaseException | None]:
+        async with BatchProcessor(Probe(delay_s=0)).astart(rows(), **{what: function}) as run:
+            return await aread(run)
+
+    def rows() -> Any:
+        return {"list": list(range(10)), "iterator": iter(range(10)), "async iterator": later()}[kind]
+
+    with BatchProcessor(Probe(delay_s=0)).start(rows(), **{what: function}) as run:
+        endings = [read(run)]
+    endings.append(virtual_run(main()))
+    for outcomes, raised in endings:
+        assert isinstance(raised, RuntimeError)
+        assert f"row 5: the function given for {what} raised {stop.__name__}" in str(raised)
+        assert isinstance(raised.__cause__, stop)
+        assert sorted(outcome.index for outcome in outcomes) == list(range(5))
+
+
+@pytest.mark.parametrize("return_exceptions", [False, True])
+def test_batch_raises_where_a_priority_raises_an_iterators_end(return_exceptions: bool) -> None:
+    def priority(row: int) -> int:
+        return next(iter([] if row == 3 else [row]))
+
+    with pytest.raises(RuntimeError, match="row 3: the function given for priorities raised StopIteration"):
+        BatchProcessor(Probe(delay_s=0), priority=priority).batch(
+            list(range(10)), return_exceptions=return_exceptions
+        )
+
+
+class Short(Sequence[int]):
+    """Says that it holds ten rows, and gives out but six."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: Any) -> int:
+        return range(6)[index]
+
+
+def test_a_sequence_that_ends_before_its_length_is_an_error_and_no_whole_run() -> None:
+    with pytest.raises(RuntimeError, match="the rows ended after 6, though there were 10 of them"):
+        BatchProcessor(Probe(delay_s=0)).batch(Short(), return_exceptions=True)
+
+
+def test_an_async_source_that_cannot_be_opened_is_no_empty_one() -> None:
+    class Closed:
+        def __aiter__(self) -> Any:
+            raise StopAsyncIteration
+
+    with BatchProcessor(Probe()).start(Closed()) as run:  # type: ignore[arg-type]
+        outcomes, raised = read(run)
+    assert not outcomes
+    assert isinstance(raised, RuntimeError)

@@ -20,10 +20,11 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
-from cottonpalm import BatchProcessor, ChainChanged, ConfigError, RetryPolicy, RunBusy, RunStopped
+from cottonpalm import BatchProcessor, ChainChanged, ConfigError, RetryPolicy, RunBusy, RunStopped, StoreError
 from cottonpalm.events import RowFinished
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import unpack
+from cottonpalm.stores.sqlite.store import SqliteRunStore
 from cottonpalm.types import Kind
 from tests.engine.helpers import Probe, aread, read
 from tests.engine.killed import rows as texts
@@ -496,3 +497,22 @@ def test_a_killed_process_showed_nothing_that_is_not_stored_and_nothing_stored_i
             later = {arrival.text for arrival in server.arrivals if arrival.seq >= before}
             assert not later & stored, "a stored row was asked again"
     forks.communicate(timeout=20)
+
+
+def test_a_store_that_fails_when_it_is_closed_keeps_no_thread_and_no_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close(self: SqliteRunStore, real: Any = SqliteRunStore.close) -> None:
+        real(self)
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(SqliteRunStore, "close", close)
+    before = set(threading.enumerate())
+    processor = BatchProcessor(Probe(), store=tmp_path / "s.db", run="night")
+    with processor.start(texts(5)) as run:
+        outcomes, error = read(run)
+    assert len(outcomes) == 5
+    assert isinstance(error, StoreError)
+    assert [
+        thread.name for thread in set(threading.enumerate()) - before if "cottonpalm-writer" in thread.name
+    ] == []

@@ -257,7 +257,8 @@ def test_an_executor_of_the_callers_own_is_used() -> None:
 # -- programs of their own --------------------------------------------------------------------------
 
 PRELUDE = """
-import asyncio, atexit, os, sys, threading, time
+import asyncio, atexit, os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started with it ignored
 from cottonpalm.runtime.bridge import bridge
 
 async def double(n):

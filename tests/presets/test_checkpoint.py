@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
 
 from cottonpalm import ConfigError, ResumableBatchProcessor, RunBusy, StoreError
+from cottonpalm.events import RunEnded
 from cottonpalm.stores import open_store
 from tests.presets.kinds import Counted, EchoModel, rows_of
 
@@ -239,3 +240,23 @@ def test_it_says_how_far_it_is(here: Path, caplog: pytest.LogCaptureFixture) -> 
     assert said == ["checkpoint: 10 of 25 rows are done", "checkpoint: 20 of 25 rows are done"]
     with pytest.raises(ConfigError, match="checkpoint_interval=0"):
         ResumableBatchProcessor(Counted().chain).batch(rows_of(2), 4, 0)
+
+
+def test_a_checkpoint_that_another_batch_has_taken_by_the_end_is_left_to_it(here: Path) -> None:
+    """The lease is free for a moment, between the end of the run and the end of its file."""
+    taken: list[Any] = []
+
+    class Taker:
+        def see(self, event: Any) -> None:
+            if isinstance(event, RunEnded):
+                taken.append(open_store(here / "batch_checkpoint.pkl"))
+                taken.append(taken[0].open_run("batch", None))
+
+    answers = ResumableBatchProcessor(Counted().chain, observers=[Taker()]).batch(rows_of(3))
+    assert answers == [f"answer to row {n}" for n in range(3)]
+    store, run = taken
+    assert run.counts() == {1: 3}
+    store.close()
+    assert open_store(here / "batch_checkpoint.pkl").runs()[0].ok == 3
+    assert ResumableBatchProcessor(Counted().chain).batch(rows_of(3)) == answers
+    assert not list(here.iterdir())

@@ -13,8 +13,9 @@ from cottonpalm.config import RetryPolicy
 from cottonpalm.events import Paused
 from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, SignatureExpired
 from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
-from cottonpalm.request.attempts import Done, Reply, attempts
+from cottonpalm.request.attempts import attempts
 from cottonpalm.request.row_account import RowAccount
+from cottonpalm.request.steps import AskMoney, AskPermit, Done, Reply, Send, Sleep, Step
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Kind
 from tests.request.kit import a_run, in_flight
@@ -43,13 +44,39 @@ def answer(status: int = 200, body: Any = None, **headers: str) -> Reply:
     )
 
 
+def spelled(step: Step) -> tuple[str, Any]:
+    """A step as its name, and what the driver is told."""
+    match step:
+        case AskMoney():
+            return "money", step.ask
+        case AskPermit():
+            return "permit", step
+        case Send():
+            return "send", step
+        case Sleep():
+            return "sleep", step.seconds
+
+
+class Spelled:
+    """A generator of steps that spells them."""
+
+    def __init__(self, steps: Any) -> None:
+        self._steps, self.close = steps, steps.close
+
+    def send(self, result: Any) -> tuple[str, Any]:
+        return spelled(self._steps.send(result))
+
+    def throw(self, error: BaseException) -> tuple[str, Any]:
+        return spelled(self._steps.throw(error))
+
+
 class Hand:
     """Drives the generator: gives permits, answers from a list, and notes every step."""
 
     def __init__(self, row: RowAccount, call: Call, *replies: Reply) -> None:
         self.row, self.steps, self.replies = row, [], list(replies)
         self.sendings: list[Any] = []
-        self.generator = attempts(row, call)
+        self.generator = Spelled(attempts(row, call))
         self.call = call
 
     def run(self) -> Done:

@@ -8,13 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import openai as openai_sdk
 import pytest
 from langchain_core.runnables import RunnableLambda
 
+from cottonpalm.providers import BudgetReached
 from cottonpalm.request import active_runs
-from tests.request.kit import a_run, all_rows, in_flight, one, openai
+from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.types import PICO, Verdict
+from tests.request.kit import MODEL, a_run, all_rows, in_flight, one, openai
 from tests.support.loopback import Loopback
-from tests.support.replies import fails
+from tests.support.replies import bad_key, fails
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,15 +63,17 @@ TEXTS = [f"text {n}" for n in range(6)]
 @pytest.mark.parametrize("spread", [by_executor, by_thread])
 def test_requests_of_lost_threads_keep_the_limit_of_the_only_run(spread: Any, caplog: Any) -> None:
     async def main() -> None:
-        with Loopback(script=[fails(500)], latency=0.004) as server:
+        with Loopback(latency=0.004) as server:
             async with openai(server) as model:
                 run = a_run(2)
                 with under_way(run):
+                    await one(run, 0, lambda: RunnableLambda(model.invoke).ainvoke("seen"))
+                    server.script([fails(500)])
                     chain = RunnableLambda(lambda _: spread(model, TEXTS))
-                    result, row = await one(run, 0, lambda: chain.ainvoke("go"))
-                    shadow = active_runs.shadow_row()
+                    result, row = await one(run, 1, lambda: chain.ainvoke("go"))
+                    shadow = active_runs.shadow_row(model.http_client)
                 assert len(result) == 6
-                assert server.requests == 7, "the first was tried again"
+                assert server.requests == 8, "the first of the lost ones was tried again"
                 assert server.peak <= 2
                 assert in_flight(run) == 0
                 assert row.attempts == 0
@@ -90,8 +97,9 @@ def test_a_lost_row_in_run_in_executor_keeps_the_limit() -> None:
                     return [await call for call in calls]
 
                 with under_way(run):
-                    await one(run, 0, spread)
-                assert server.requests == 6
+                    await one(run, 0, lambda: asyncio.to_thread(model.invoke, "seen"))
+                    await one(run, 1, spread)
+                assert server.requests == 7
                 assert server.peak <= 2
 
     asyncio.run(main())
@@ -108,7 +116,60 @@ def test_with_two_live_runs_a_lost_request_passes_uncounted() -> None:
                     )
                 assert server.requests == 6
                 assert row.attempts == 0
-                assert first.flow.grain == second.flow.grain == "row" or second.flow.grain == "unknown"
+                assert (first.flow.grain, second.flow.grain) == ("row", "unknown")
+
+    asyncio.run(main())
+
+
+def test_a_request_of_another_part_of_the_process_is_not_the_runs() -> None:
+    async def main() -> None:
+        with Loopback() as server:
+            async with openai(server) as of_the_run, openai(server) as of_a_web_handler:
+                run = a_run(1)
+                with under_way(run):
+                    await one(run, 0, lambda: of_the_run.ainvoke("row"))
+                    held = next(iter(run.flow.seen())).force()  # the run's limit is used up
+                    assert (await of_a_web_handler.ainvoke("page")).content == "answer to: page"
+                    await asyncio.to_thread(of_a_web_handler.invoke, "page")
+                    held.limiter.release(held, Verdict.IGNORED)
+                assert server.requests == 3
+                assert run.allowance.requests == 1
+
+    asyncio.run(main())
+
+
+def test_two_live_runs_of_which_one_was_seen_to_use_the_client_leave_no_doubt() -> None:
+    async def main() -> None:
+        with Loopback() as server:
+            async with openai(server) as model, openai(server) as other:
+                first, second = a_run(1), a_run(1)
+                with under_way(first, second):
+                    await one(first, 0, lambda: model.ainvoke("row"))
+                    await one(second, 0, lambda: other.ainvoke("row"))
+                    await model.ainvoke("lost")
+                assert (first.allowance.requests, second.allowance.requests) == (2, 1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("reply", [bad_key(), None], ids=["a refused key", "no money"])
+def test_an_adopted_request_never_stops_the_run(reply: Any) -> None:
+    async def main() -> None:
+        with Loopback() as server:
+            async with openai(server, max_tokens=5) as model:
+                ledger = Ledger(PICO)
+                run = a_run(1, ledger=ledger, prices=PriceBook({MODEL: (1.0, 1.0)}))
+                with under_way(run):
+                    await one(run, 0, lambda: model.ainvoke("row"))
+                    server.script(lambda _: reply)
+                    if reply is None:
+                        ledger.limits = Amounts(1)
+                    with pytest.raises((BudgetReached, openai_sdk.AuthenticationError)):
+                        await model.ainvoke("lost")
+                    assert run.alerts.stopped is None
+                    with pytest.raises((BudgetReached, openai_sdk.AuthenticationError)):
+                        raise (await one(run, 1, lambda: model.ainvoke("another row")))[0]
+                    assert run.alerts.stopped is not None
 
     asyncio.run(main())
 
@@ -122,7 +183,7 @@ def test_after_the_run_a_request_without_a_row_is_nobodys() -> None:
                     pass
                 await model.ainvoke("free")
                 assert server.requests == 1
-                assert active_runs.shadow_row() is None
+                assert active_runs.shadow_row(model.http_client) is None
                 assert run.flow.grain == "unknown"
 
     asyncio.run(main())

@@ -84,7 +84,7 @@ def test_failed_tries_that_were_billed_count_and_error_answers_do_not() -> None:
 
 
 def test_a_request_without_an_answer_stays_booked_at_its_bound() -> None:
-    from cottonpalm.request.attempts import Reply
+    from cottonpalm.request.steps import Reply
 
     policy = RetryPolicy(transient_tries=1)
     hand = a_hand(

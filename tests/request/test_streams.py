@@ -138,12 +138,17 @@ def test_a_reader_that_leaves_early_closes_the_stream_and_frees_the_permit() -> 
                 async def first_only() -> str:
                     stream = model.astream("hi")
                     try:
-                        return (await anext(stream)).content
+                        text = (await anext(stream)).content
+                        assert in_flight(run) == 1
                     finally:
                         await stream.aclose()
+                    async with asyncio.timeout(20):  # the row is open until this returns
+                        while in_flight(run):
+                            await asyncio.sleep(0)
+                    return text
 
-                await one(run, 0, first_only)
-                assert in_flight(run) == 0
+                result, _ = await one(run, 0, first_only)
+                assert isinstance(result, str), result
 
     asyncio.run(main())
 

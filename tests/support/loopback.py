@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from tests.support.provider import Arrival, Billed
+    from tests.support.provider import Arrival, Billed, Connection
     from tests.support.replies import Latency, Script
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +95,11 @@ class Loopback:
     def peak(self) -> int:
         """The most requests that were ever in flight at once."""
         return self._provider.peak
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that are open now."""
+        return list(self._provider.connections)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -11,9 +11,6 @@ from hypothesis import strategies as st
 from cottonpalm.request.backoff import backoff_s, hinted_s
 from cottonpalm.request.money.rules.grants import Ask, Grant, Room, grant
 from cottonpalm.runtime.priority import AGE_S, ageing_key
-
-if TYPE_CHECKING:
-    from random import Random
 
 pytestmark = pytest.mark.core
 
@@ -26,6 +23,28 @@ def test_a_backoff_lies_between_nothing_and_its_doubled_base(
 ) -> None:
     wait_s = backoff_s(attempt, base_s, cap_s, rng)
     assert 0 <= wait_s <= min(cap_s, base_s * 2.0 ** min(attempt, 64))
+
+
+class Longest(Random):
+    """Draws the upper end."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+def test_the_longest_backoff_doubles_with_each_attempt_until_the_cap() -> None:
+    waits = [backoff_s(attempt, 0.5, 60.0, Longest()) for attempt in range(9)]
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert backoff_s(10_000, 0.5, 60.0, Longest()) == 60.0
+    assert hinted_s(8.0, Longest()) == 8.0 + 1.25
+    assert hinted_s(2.0, Longest()) == 2.0 + 0.5
+
+
+def test_backoffs_are_drawn_evenly_from_nothing_to_the_longest() -> None:
+    rng = Random(4)
+    drawn = sorted(backoff_s(3, 1.0, 60.0, rng) for _ in range(1_000))
+    quarters = [drawn[at] / 8.0 for at in (0, 250, 500, 750, 999)]
+    assert quarters == pytest.approx([0, 0.25, 0.5, 0.75, 1], abs=0.05)
 
 
 @given(st.floats(0, 1e6), st.randoms(use_true_random=False))

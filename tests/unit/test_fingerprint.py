@@ -197,12 +197,16 @@ def test_changed_code_of_the_user_only_warns() -> None:
         assert len(changes.warn) == 1
 
 
-def test_scalars_a_function_closes_over_count_as_its_code() -> None:
+def test_what_a_function_closes_over_counts_and_is_named() -> None:
     def make(by: int, state: list[int]) -> Runnable[Any, Any]:
         return RunnableLambda(lambda x: x + by + len(state))
 
-    assert compare(describe(make(1, [])), describe(make(2, []))).warn
-    assert compare(describe(make(1, [])), describe(make(1, [5]))) == ([], [])
+    def told(old: Runnable[Any, Any], new: Runnable[Any, Any]) -> Any:
+        return compare(describe(old), describe(new))
+
+    assert told(make(1, []), make(2, [])) == ([], ["by, which RunnableLambda uses, changed"])
+    assert told(make(1, []), make(1, [5])) == ([], ["the state of state, which RunnableLambda uses, changed"])
+    assert told(make(1, [5]), make(1, [5])) == ([], [])
 
 
 def test_lambdas_on_one_line_and_lambdas_of_several_lines_are_told_apart() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +15,12 @@ from cottonpalm.engine.input.identity import Matcher
 from cottonpalm.engine.input.keys import content_key, id_key
 from cottonpalm.protocols import RunStore, Slot, StoredRow
 from cottonpalm.stores import MemoryStore
+from cottonpalm.stores.sqlite.store import SqliteStore
+from tests.contract.rows import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 pytestmark = pytest.mark.core
 
@@ -99,6 +103,35 @@ def test_blocks_moved_cut_or_turned_around_are_found_whatever_is_seen_ahead(look
         shuffled,
     ):
         assert slots(run, list(order), look_ahead) == list(order)
+
+
+@pytest.mark.parametrize("look_ahead", [0, 8, 100])
+@pytest.mark.parametrize("seed", range(4))
+def test_many_blocks_of_many_distinct_rows_are_found_with_few_look_ups(
+    tmp_path: Path, seed: int, look_ahead: int
+) -> None:
+    """More rows than are read in one page, in a file; some are removed, and new ones stand between."""
+    rng, count = random.Random(seed), 6_000
+    cuts = sorted(rng.sample(range(1, count), 11))
+    blocks = [list(range(*ends)) for ends in pairwise([0, *cuts, count])]
+    rng.shuffle(blocks)
+    order = [row for block in blocks for row in [*block[rng.randrange(3) :], f"new {block[0]}"]]
+    store = SqliteStore(tmp_path / "s.db")
+    run = store.open_run("r", None)
+    keys = [content_key(slot) for slot in range(count)]
+    write(run, [StoredRow(slot, key, key, 1, b"") for slot, key in enumerate(keys)])
+    looked, find = Counter[bytes](), run.find
+    run.find = lambda key: looked.update([key]) or find(key)  # type: ignore[method-assign,func-returns-value]
+
+    found = slots(run, order, look_ahead)
+
+    new = [slot for slot, row in zip(found, order, strict=True) if isinstance(row, str)]
+    assert [slot for slot, row in zip(found, order, strict=True) if not isinstance(row, str)] == [
+        row for row in order if not isinstance(row, str)
+    ]
+    assert new == list(range(count, count + 12))
+    assert looked.total() < 12 * 12  # a block costs a few, not one a row
+    store.close()
 
 
 def test_rows_written_after_the_matcher_was_made_are_not_matched() -> None:

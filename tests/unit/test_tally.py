@@ -55,3 +55,24 @@ def test_what_it_says_names_the_count_and_the_bound() -> None:
     for number in range(3):
         tally.add(Outcome(number, "failed", error=FAILED))
     assert tally.too_many() == "3 rows failed, max_failures=2"
+
+
+@pytest.mark.parametrize(("bound", "most"), [(3, 3), (0.25, 50), (0.1, 20)])
+def test_exactly_the_bound_may_fail_and_one_more_may_not(bound: float, most: int) -> None:
+    tally = Tally(bound)
+    for number in range(200 - most):
+        tally.add(Outcome(number, "ok"))
+    for number in range(most):
+        tally.add(Outcome(number, "failed", error=FAILED))
+    assert tally.too_many() is None
+    tally.add(Outcome(200, "failed", error=FAILED))
+    assert tally.too_many() is not None
+
+
+def test_a_share_of_one_is_no_bound_and_the_number_one_is() -> None:
+    whole, one = Tally(1.0), Tally(1)
+    for number in range(300):
+        for tally in (whole, one):
+            tally.add(Outcome(number, "failed", error=FAILED))
+    assert whole.too_many() is None
+    assert one.too_many() == "300 rows failed, max_failures=1"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 import weakref
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -20,7 +19,7 @@ from enum import Enum
 from functools import partial
 from itertools import count
 from threading import RLock
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.runnables import Runnable
@@ -28,10 +27,14 @@ from langchain_core.runnables.base import RunnableGenerator
 from pydantic import SecretBytes, SecretStr
 
 from cottonpalm.chain import fingerprint
-from cottonpalm.chain.describe import class_code, class_path, code_of, described
-from cottonpalm.chain.fingerprint import functions
-from cottonpalm.chain.walk import attributes, children, closed_over, is_library, parts
+from cottonpalm.chain.code import class_code, code_of, own_form
+from cottonpalm.chain.describe import canonical, class_path, code_form, described
+from cottonpalm.chain.installed import is_library, module_of, release_of
+from cottonpalm.chain.reads import Imported, attributes, closed_over
+from cottonpalm.chain.uses import uses
+from cottonpalm.chain.walk import children, functions, parts
 from cottonpalm.redact import is_secret, looks_secret
+from cottonpalm.stores.rules.changes import STATE, USES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -80,9 +83,23 @@ def digest(chains: Sequence[Any], *others: Any) -> bytes:
 def form_of(chains: Sequence[Any]) -> dict[str, Any]:
     """Return the chains' descriptions, and how their parts are put together."""
     form: dict[str, Any] = {
-        f"chain {place}": fingerprint.describe(chain) for place, chain in enumerate(chains)
+        f"chain {place}": _steady(fingerprint.describe(chain)) for place, chain in enumerate(chains)
     }
     return form | {"shape": [_shape(chain, {}) for chain in chains]}
+
+
+def _steady(form: Any) -> Any:
+    """A description without the state that functions change while they run: lists that they fill, and the like."""
+    if isinstance(form, list):
+        return [_steady(part) for part in form]
+    if not isinstance(form, dict):
+        return form
+    return {
+        name: {at: mark for at, mark in part.items() if not mark.startswith(STATE)}
+        if name == USES
+        else _steady(part)
+        for name, part in form.items()
+    }
 
 
 def _shape(runnable: Any, seen: dict[int, int]) -> Any:
@@ -191,9 +208,7 @@ def _forget(at: int, gone: weakref.ref[Any]) -> None:
 
 
 _PLAIN: Final = (str, bytes, int, float, bool, type(None))
-_SILENT: Final = (BuiltinFunctionType, logging.Logger, re.Pattern)
 _CLIENTS: Final = ("anthropic", "httpx", "httpx2", "openai")  # packages whose clients only carry a request
-_OURS: Final = "cottonpalm.cli."  # our own prompts: their fields say everything
 
 
 class Untold(Exception):
@@ -216,8 +231,12 @@ def lasting_digest(chains: Sequence[Any], version: str | None, *others: Any) -> 
     if version is None:
         telling = _Telling()
         return fingerprint.digest({**form, "own": [telling.told(part) for part in own]})
-    known = [_told_plainly(part) if isinstance(part, _PLAIN) else code_of(part) for part in own]
+    known = [_told_plainly(part) if isinstance(part, _PLAIN) else _text_where_told(part) for part in own]
     return fingerprint.digest({**form, "own": known, "version": version})
+
+
+def _text_where_told(part: Any) -> Any:
+    return _steady(code_form(part)) if callable(part) and not isinstance(part, Runnable) else None
 
 
 class _Telling:
@@ -232,90 +251,86 @@ class _Telling:
             raise Untold("a text that looks like a credential")  # we do not keep even its hash
         if isinstance(part, _PLAIN):
             return _told_plainly(part)
-        if isinstance(part, list | tuple):
-            return [self.told(inside) for inside in part]
-        if isinstance(part, dict):
-            return [[self.told(name), self.told(inside)] for name, inside in part.items()]
-        if isinstance(part, partial):
-            return [self.told(part.func), self.told(part.args), self.told(part.keywords)]
-        return _told_by_name(part) if _is_installed(part) else self._told_by_text(part)
+        if (inside := _contents(part)) is not None:
+            told = [self.told(one) for one in inside]
+            return sorted(told, key=canonical) if isinstance(part, AbstractSet) else told
+        if isinstance(part, FunctionType | BuiltinFunctionType | MethodType | partial):
+            return [self._function(part), self.told(getattr(part, "__self__", None))]
+        if isinstance(part, Runnable) and is_library(part):
+            return [fingerprint.describe(part), [self.told(found) for found in own_objects(part)]]
+        return _named(part) or self._class(part)
 
-    def _told_by_text(self, part: Any) -> Any:
-        if isinstance(part, type):
-            return [described(part), class_code(part)]
-        if isinstance(part, FunctionType):
-            return self._function(part)
-        raise Untold(_shown(part))
-
-    def _function(self, function: FunctionType) -> Any:
-        """Return a function's text, its defaults, and what it uses from outside."""
+    def _function(self, function: Any) -> Any:
+        """Its text, or the release that it was installed with; and all that it reads, and what it reads so in turn."""
         if id(function) in self._seen:
             return None
         self._seen.add(id(function))
-        code = code_of(function)
-        if code is None or not code.startswith("source:"):
-            raise Untold(_shown(function))
-        around = [*(function.__defaults__ or ()), function.__kwdefaults__ or {}, *_used(function)]
-        return [code, *(self._beside(part) for part in around)]
+        return [_text_of(function), *([read.name, self._read(read.value)] for read in uses(function))]
 
-    def _beside(self, part: Any) -> Any:
-        """Return what a function uses; a Runnable with all its parts."""
-        if isinstance(part, Runnable) and (is_library(part) or type(part).__module__.startswith(_OURS)):
-            return [fingerprint.describe(part), [self.told(found) for found in own_objects(part)]]
-        return self.told(part)
+    def _read(self, value: Any) -> Any:
+        """What a function reads. What code among it reads comes beside it."""
+        if isinstance(value, FunctionType | partial):
+            self._seen.add(id(value))
+            return _text_of(value)
+        if isinstance(value, Runnable) and own_form(type(value)) is not None:
+            return fingerprint.describe(value)
+        return self.told(value)
+
+    def _class(self, cls: Any) -> Any:
+        if not isinstance(cls, type) or (text := class_code(cls)) is None:
+            raise Untold(_shown(cls))
+        if id(cls) in self._seen:
+            return None
+        self._seen.add(id(cls))
+        return [described(cls), text, *([read.name, self._read(read.value)] for read in uses(cls))]
+
+
+def _contents(part: Any) -> Iterable[Any] | None:
+    """What is in plain data that holds other data; None for anything else."""
+    if isinstance(part, dict):
+        return part.items()
+    if isinstance(part, re.Pattern):
+        return (part.pattern, part.flags)
+    return part if isinstance(part, list | tuple | AbstractSet) else None
 
 
 def _told_plainly(part: Any) -> Any:
     return str(part) if isinstance(part, str) else described(part)
 
 
-def _used(function: FunctionType) -> Iterator[Any]:
-    """Yield what a function closes over, and the globals that it names."""
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # the closure's cell is still empty
-            continue
-    names = sorted(set(_names(function.__code__)))
-    yield from (function.__globals__[name] for name in names if name in function.__globals__)
+def _text_of(function: Any) -> str:
+    """The text of a function, or the name and the release of one that is installed.
+
+    Raises:
+        Untold: there is no text, or it is not sure that it is the function's.
+    """
+    inner = function
+    while isinstance(inner, partial | MethodType):
+        inner = inner.func if isinstance(inner, partial) else inner.__func__
+    if isinstance(inner, FunctionType | BuiltinFunctionType | type) and (named := _named(inner)) is not None:
+        return named
+    code = code_of(inner)
+    if code is None or not code.startswith("source:"):
+        raise Untold(_shown(inner))
+    return code
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for inside in code.co_consts:
-        if isinstance(inside, CodeType):
-            yield from _names(inside)
-
-
-def _is_installed(part: Any) -> bool:
-    """Whether a library's code defines what the part does; our own prompts are defined by their description."""
-    if isinstance(part, _SILENT):
-        return True
-    if isinstance(part, ModuleType):
-        return _is_installed_module(part.__name__)
-    if isinstance(part, type | FunctionType):
-        return _is_installed_module(part.__module__)
-    module = type(part).__module__
-    return module.startswith(_OURS) or module.partition(".")[0] in _CLIENTS
-
-
-def _is_installed_module(name: str) -> bool:
-    top = name.partition(".")[0]
-    file = getattr(sys.modules.get(name), "__file__", None) or ""
-    return top in sys.stdlib_module_names or top == "cottonpalm" or "site-packages" in file
-
-
-def _told_by_name(part: Any) -> Any:
-    if isinstance(part, re.Pattern):
-        return [described(part.pattern), part.flags]
-    if isinstance(part, type):
-        return class_path(part)
-    return getattr(part, "__qualname__", None) or getattr(part, "__name__", None)
+def _named(part: Any) -> str | None:
+    """Release, module and name of a library's code, which together say what it does; None for anything else."""
+    if isinstance(part, logging.Logger):
+        return "logger"
+    if isinstance(part, Imported | FunctionType | BuiltinFunctionType | ModuleType | type):
+        module = part.name if isinstance(part, Imported) else module_of(part)
+        release = release_of(module)
+        return None if release is None else f"{release}: {module}.{getattr(part, '__qualname__', '')}"
+    cls = type(part)
+    known = own_form(cls) is not None or module_of(part).partition(".")[0] in _CLIENTS
+    return class_path(cls) if known else None  # the description has said what it holds
 
 
 def _shown(part: Any) -> str:
-    if isinstance(part, ModuleType):
-        return f"module {part.__name__}"
+    if isinstance(part, ModuleType | Imported):
+        return f"module {part.name if isinstance(part, Imported) else part.__name__}"
     if isinstance(part, FunctionType | MethodType):
         return f"function {part.__qualname__}"
     return f"an object of class {type(part).__qualname__}"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
-import textwrap
+import dataclasses
+import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from datetime import date, time
 from enum import Enum
-from functools import partial
 from hashlib import sha256
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, ModuleType
 from typing import Any, Final
 
 import orjson
@@ -20,12 +19,16 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from cottonpalm.chain.walk import LIBRARIES, attributes, closed_over
-from cottonpalm.redact import is_secret, public_url
-from cottonpalm.stores.rules.changes import CODE, STATE
+from cottonpalm.chain.code import class_code, code_of, hash_of, module_code
+from cottonpalm.chain.installed import is_library, module_of, release_of
+from cottonpalm.chain.reads import Imported, Read, attributes
+from cottonpalm.chain.uses import is_code, uses
+from cottonpalm.chain.walk import parts
+from cottonpalm.redact import is_secret, looks_secret, public_url
+from cottonpalm.stores.rules.changes import CODE, INSTALLED, STATE, USES
 
 _DEPTH: Final = 12
-_SCALARS: Final = (str, int, float, bool)
+_PLAIN: Final = (str, bytes, bytearray, int, float, type(None), Enum, SecretStr, SecretBytes, date, time)
 _SAID_BESIDE: Final = ("name", "role", "tool_call_id", "tool_calls", "additional_kwargs")
 _MUTABLE: Final = (list, dict, set, deque, bytearray)
 _NOT_ANSWER_SHAPING: Final = frozenset(
@@ -100,12 +103,11 @@ def _compound(value: Any, depth: int, *, schema: bool) -> Any:
     if isinstance(value, list | tuple):
         return [described(part, depth - 1, schema=schema) for part in value]
     if isinstance(value, AbstractSet):
-        return sorted((described(part, depth - 1) for part in value), key=_canonical)
+        return sorted((described(part, depth - 1) for part in value), key=canonical)
     if isinstance(value, bytes | bytearray):
         return {"sha256": sha256(value).hexdigest()}
-    is_code = callable(value) and not isinstance(value, BaseModel | Runnable)
-    if is_code and (code := code_of(value)) is not None:
-        return {CODE: code}
+    if callable(value) and not isinstance(value, BaseModel | Runnable) and (form := code_form(value)):
+        return form
     return _object(value, depth)
 
 
@@ -115,7 +117,8 @@ def _is_json(value: Any) -> bool:
     return not isinstance(value, int) or abs(value) < 2**53
 
 
-def _canonical(value: Any) -> bytes:
+def canonical(value: Any) -> bytes:
+    """A description as bytes, equal for equal ones."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
@@ -182,7 +185,7 @@ def fields_of(value: Any, depth: int = _DEPTH) -> dict[str, Any]:
         if form is None or form == {}:  # nothing is left without the secrets
             continue
         if isinstance(part, _MUTABLE) and not hasattr(type(value), "model_fields"):
-            form = {CODE: STATE + _hash(_canonical(form))}  # state may change during a run: warn only
+            form = {CODE: STATE + hash_of(canonical(form))}  # it may change as it runs: no reason to refuse
         found[name] = form
     return found
 
@@ -191,74 +194,103 @@ def _is_empty(part: Any) -> bool:
     return isinstance(part, Mapping | list | tuple | AbstractSet) and not part
 
 
-def code_of(function: Any) -> str | None:
-    """Return a hash of a function's source, or of its bytecode (only comparable within one Python minor version).
+# -- the user's own code, and what it reads
 
-    Scalars that it closes over count. Objects that it closes over do not, since they may change during a run.
+
+def code_form(code: Any, beside: frozenset[int] = frozenset()) -> dict[str, Any]:
+    """A function, or a class by its methods: the hash of its text, and of each value that it reads, by name.
+
+    Empty for what has no text to read. Of what code reads no value is shown: it may be private.
+
+    Args:
+        code: any callable, or a class.
+        beside: by `id`, what is a part of the chain of its own.
     """
-    if isinstance(function, partial):
-        inner = code_of(function.func)
-        bound = [described(function.args, 3), described(function.keywords, 3)]
-        return (
-            None if inner is None else f"{inner.partition(':')[0]}:{_hash(inner.encode(), _canonical(bound))}"
-        )
-    if isinstance(function, BuiltinFunctionType):
-        return f"source:{_hash(function.__qualname__.encode())}"
-    if isinstance(function, MethodType):
-        function = function.__func__
-    if isinstance(wrapped := getattr(function, "__wrapped__", None), FunctionType):
-        function = wrapped
-    if not isinstance(function, FunctionType):
-        return class_code(type(function)) if callable(function) else None
-    return _function_code(function)
+    text = class_code(code) if isinstance(code, type) else code_of(code)
+    read = {one.name: form for one in uses(code) if id(one.value) not in beside and (form := _used(one))}
+    return ({} if text is None else {CODE: text}) | ({USES: read} if read and text is not None else {})
 
 
-def _function_code(function: FunctionType) -> str:
-    bound = [[name, described(v)] for name, v in closed_over(function) if isinstance(v, _SCALARS)]
-    scalars = _canonical(bound)
-    code = function.__code__
-    try:
-        source = textwrap.dedent(inspect.getsource(function)).strip()
-        if code.co_name == "<lambda>":
-            source += f"\n{_body_of_lambda(function)}"
-    except (OSError, TypeError):
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        constants = [c for c in code.co_consts if isinstance(c, str | int | float | bytes | None)]
-        return f"{version}:{_hash(code.co_code, repr((constants, code.co_names)).encode(), scalars)}"
-    return f"source:{_hash(source.encode('utf-8', 'surrogatepass'), scalars)}"
+def _used(read: Read) -> str | None:
+    """What stands for a value that code reads; None where it does not count."""
+    value = read.value
+    if isinstance(value, str | bytes) and _may_be_private(read.name, value):
+        return None
+    if (known := _code_read(value)) is not None:
+        return known or None
+    form = _data(value, _DEPTH)
+    changes = read.assigned or isinstance(value, _MUTABLE)
+    return (STATE if changes else "value:") + hash_of(canonical(form))
 
 
-def _body_of_lambda(function: FunctionType) -> str:
-    """Return the text of a lambda's body only: its lines may hold other lambdas, or end before the lambda."""
-    starts, ends = [], []
-    for line, last, start, end in function.__code__.co_positions():
-        if line is None or last is None or start is None or end is None:
-            continue
-        if (line, start) != (last, end):  # instructions that Python adds itself have no width
-            starts.append((line, start))
-            ends.append((last, end))
-    if not starts:
+def _may_be_private(name: str, value: str | bytes) -> bool:
+    text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+    is_named_so = is_secret(name.rpartition(".")[2], text) and not any(map(str.isspace, text))
+    return is_named_so or looks_secret(text)
+
+
+def _code_read(value: Any) -> str | None:
+    """Of code: what names it, or the hash of its text; empty for LangChain's own. None for data."""
+    if isinstance(value, Imported | ModuleType):
+        name = value.name if isinstance(value, Imported) else value.__name__
+        return _installed(name, "") or module_code(name) or ""
+    if not (is_code(value) or isinstance(value, BuiltinFunctionType)):
+        return None
+    if is_library(value):
         return ""
-    (line, start), (last, end) = min(starts), max(ends)
-    lines, _ = inspect.findsource(function)
-    text = [one.encode("utf-8", "surrogatepass") for one in lines[line - 1 : last]]  # columns count bytes
-    text[-1] = text[-1][:end]
-    text[0] = text[0][start:]
-    return b"".join(text).decode("utf-8", "replace")
+    named = getattr(value, "__qualname__", "")
+    return _installed(module_of(value), named) or _text(value) or ""
 
 
-def class_code(cls: type) -> str | None:
-    """Return a hash of a class's source; None if the source is not readable, or the class is LangChain's."""
-    if cls.__module__.partition(".")[0].startswith(LIBRARIES):
+def _text(code: Any) -> str | None:
+    """The hash of its text; of a Pydantic class, with its schema, which other classes may be in."""
+    if not isinstance(code, type):
+        return code_of(code)
+    if (text := class_code(code)) is None or not issubclass(code, BaseModel):
+        return text
+    return f"source:{hash_of(text.encode(), canonical(_class(code)))}"
+
+
+def _installed(module: str, name: str) -> str:
+    release = release_of(module)
+    return "" if release is None else f"{INSTALLED}{release}: {module}{name and '.'}{name}"
+
+
+def _data(value: Any, depth: int) -> Any:
+    """Data that code reads, as JSON: code inside it is told beside it, and ends the way here."""
+    if not depth or is_code(value):
         return None
-    try:
-        return f"source:{_hash(textwrap.dedent(inspect.getsource(cls)).strip().encode('utf-8', 'surrogatepass'))}"
-    except (OSError, TypeError):
-        return None
+    for kinds, form in _DATA:
+        if isinstance(value, kinds):
+            return form(value, depth)
+    return _fields(value, depth) if dataclasses.is_dataclass(value) else class_path(type(value))
 
 
-def _hash(*parts: bytes) -> str:
-    hasher = sha256()
-    for part in parts:
-        hasher.update(b"%d:" % len(part) + part)
-    return hasher.hexdigest()
+def _fields(value: Any, depth: int) -> dict[str, Any]:
+    found = {"class": class_path(type(value)), CODE: class_code(type(value))}
+    for name, part in attributes(value).items():
+        if name not in _NOT_ANSWER_SHAPING and not is_secret(name, part) and not isinstance(part, Runnable):
+            found[name] = _data(part, depth - 1)
+    return found
+
+
+def _named(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    named = {str(name): part for name, part in value.items()}
+    return {name: _data(part, depth - 1) for name, part in named.items() if not is_secret(name, part)}
+
+
+def _members(value: AbstractSet[Any], depth: int) -> list[Any]:
+    return sorted((_data(part, depth - 1) for part in value), key=canonical)
+
+
+_DATA: list[
+    tuple[Any, Callable[[Any, int], Any]]
+] = [  # any other object may change while it runs: its class alone
+    (Runnable, lambda value, depth: [_fields(part.runnable, depth) for part in parts(value)]),
+    (BaseModel, _fields),
+    (Mapping, _named),
+    (list | tuple | deque, lambda value, depth: [_data(part, depth - 1) for part in value]),
+    (AbstractSet, _members),
+    (re.Pattern, lambda value, _: [described(value.pattern), value.flags]),
+    (_PLAIN, lambda value, _: described(value)),
+]

@@ -14,11 +14,11 @@ from langchain_core.runnables.configurable import RunnableConfigurableAlternativ
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.runnables.retry import RunnableRetry
 
-from cottonpalm.chain.describe import class_code, class_path, code_of, described, fields_of
-from cottonpalm.chain.walk import children, closed_over, is_library, parts
-from cottonpalm.stores.rules.changes import CODE
+from cottonpalm.chain.describe import class_path, code_form, described, fields_of
+from cottonpalm.chain.installed import is_library
+from cottonpalm.chain.reads import closed_over
+from cottonpalm.chain.walk import children, functions, parts
 
-_FUNCTIONS = ("func", "afunc", "_transform", "_atransform")
 _PARAMETERS = (str, int, float, bool, BaseMessage, type)
 
 
@@ -54,9 +54,13 @@ def _description(runnable: Any) -> dict[str, Any]:
 
 def _plain(runnable: Any) -> dict[str, Any]:
     """Describe a prompt, a model, a parser or the user's own Runnable: its class, parameters and code."""
-    code = class_code(type(runnable))
     form = {"class": class_path(type(runnable)), **fields_of(runnable)}
-    return form if code is None else form | {CODE: code}
+    return form | code_form(type(runnable), _beside(runnable))
+
+
+def _beside(runnable: Any) -> frozenset[int]:
+    """The Runnables inside it that are parts of their own."""
+    return frozenset(id(child) for _, child in children(runnable))
 
 
 def _is_container(runnable: Any) -> bool:
@@ -81,16 +85,6 @@ def _binding(runnable: RunnableBindingBase[Any, Any]) -> dict[str, Any]:
     }
 
 
-def functions(runnable: Any) -> list[tuple[str, Any]]:
-    """Return the functions of a Runnable. A lambda's `_transform` is its method; a generator's is the user's."""
-    found = [(name.strip("_"), getattr(runnable, name, None)) for name in _FUNCTIONS]
-    return [
-        (name, function)
-        for name, function in found
-        if callable(function) and getattr(function, "__self__", None) is not runnable
-    ]
-
-
 def _functions(runnable: Any) -> dict[str, Any]:
     """Describe the user's functions by the hash of their code, a library's by the parameters they close over."""
     form: dict[str, Any] = {}
@@ -98,16 +92,16 @@ def _functions(runnable: Any) -> dict[str, Any]:
         if is_library(function):
             bound = {label: value for label, value in closed_over(function) if isinstance(value, _PARAMETERS)}
             form |= {f"{name} with": shown} if (shown := described(bound)) else {}
-        elif (code := code_of(function)) is not None:
-            form[name] = {CODE: code}
+        elif code := code_form(function, _beside(runnable)):
+            form[name] = code
     return form
 
 
 def _alternatives(runnable: RunnableConfigurableAlternatives[Any, Any]) -> dict[str, Any]:
     made = {
-        f"alternative {name}": {CODE: code}
+        f"alternative {name}": code
         for name, choice in runnable.alternatives.items()
-        if not isinstance(choice, Runnable) and (code := code_of(choice)) is not None
+        if not isinstance(choice, Runnable) and (code := code_form(choice))
     }
     return {"choices": sorted([*runnable.alternatives, runnable.default_key]), **made}
 

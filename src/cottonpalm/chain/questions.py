@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.runnables import Runnable, RunnableSequence
 
-from cottonpalm.chain.walk import is_library
+from cottonpalm.chain.installed import is_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -20,7 +20,9 @@ from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel
 
-from cottonpalm.chain.walk import attributes, children, closed_over, is_library, parts
+from cottonpalm.chain.installed import is_library
+from cottonpalm.chain.reads import attributes, closed_over
+from cottonpalm.chain.walk import children, parts
 from cottonpalm.stores.codec.values import qualified
 
 _LIBRARIES = ("langchain", "langchain_core", "langgraph", "openai", "anthropic")

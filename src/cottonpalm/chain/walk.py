@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from itertools import chain as joined
-from types import FunctionType
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import (
@@ -22,9 +19,11 @@ from langchain_core.runnables.configurable import DynamicRunnable, RunnableConfi
 from langchain_core.runnables.passthrough import RunnableAssign
 from langchain_core.runnables.router import RouterRunnable
 
+from cottonpalm.chain.installed import is_library
+from cottonpalm.chain.reads import attributes, closed_over, read_by
+
 _NESTED = 6  # inside one attribute, look for Runnables in containers up to this depth
-_CLOSURES = 4  # look into functions that functions close over up to this depth
-LIBRARIES = ("langchain", "langgraph", "operator", "builtins", "functools")
+_FUNCTIONS = ("func", "afunc", "_transform", "_atransform")
 
 
 class Part(NamedTuple):
@@ -89,10 +88,21 @@ def _alternatives(runnable: RunnableConfigurableAlternatives[Any, Any]) -> list[
 
 
 def _deps(runnable: RunnableLambda[Any, Any]) -> list[tuple[str, Any]]:
-    try:
-        return _numbered("uses", runnable.deps)
-    except Exception:  # noqa: BLE001 - reads the function's source, which may be anything
-        return []
+    """The Runnables that its functions read, or whose methods they do."""
+    read = [value for _, function in functions(runnable) for _, value, _ in read_by(function)]
+    owners = [value if isinstance(value, Runnable) else getattr(value, "__self__", None) for value in read]
+    found = {id(owner): owner for owner in owners if isinstance(owner, Runnable)}
+    return _numbered("uses", list(found.values()))
+
+
+def functions(runnable: Any) -> list[tuple[str, Any]]:
+    """The functions a Runnable was made of. A lambda's own `_transform` is a method, a generator's is the user's."""
+    found = [(name.strip("_"), getattr(runnable, name, None)) for name in _FUNCTIONS]
+    return [
+        (name, function)
+        for name, function in found
+        if callable(function) and getattr(function, "__self__", None) is not runnable
+    ]
 
 
 _INSIDE: list[tuple[type, Any]] = [
@@ -109,45 +119,6 @@ _INSIDE: list[tuple[type, Any]] = [
     (RunnableLambda, _deps),
     (RunnablePassthrough, lambda _: []),
 ]
-
-
-def is_library(value: Any) -> bool:
-    """Whether a function, or the class of an object, belongs to LangChain or LangGraph."""
-    while isinstance(value, partial):
-        value = value.func
-    module = value.__module__ if isinstance(value, type | FunctionType) else type(value).__module__
-    return module.partition(".")[0].startswith(LIBRARIES)
-
-
-def closed_over(function: Any, depth: int = _CLOSURES) -> list[tuple[str, Any]]:
-    """Return what a function closes over, by name; functions among it are opened in the same way."""
-    if isinstance(function, partial):
-        bound = [
-            *((str(index), part) for index, part in enumerate(function.args)),
-            *function.keywords.items(),
-        ]
-        return [*bound, *closed_over(function.func, depth)]
-    function = getattr(function, "__func__", function)
-    if not isinstance(function, FunctionType) or not depth:
-        return []
-    found: list[tuple[str, Any]] = []
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            value = cell.cell_contents
-        except ValueError:  # the closure's cell is still empty
-            continue
-        found += closed_over(value, depth - 1) if isinstance(value, FunctionType) else [(name, value)]
-    return found
-
-
-def attributes(value: Any) -> dict[str, Any]:
-    """Return the public attributes of an object: a Pydantic model's fields, or what the instance holds."""
-    if isinstance(fields := getattr(type(value), "model_fields", None), Mapping):
-        return {name: getattr(value, name, None) for name in fields}
-    held = dict(getattr(value, "__dict__", {}))
-    slots = joined.from_iterable(getattr(cls, "__slots__", ()) for cls in type(value).__mro__)
-    held.update({name: getattr(value, name) for name in slots if hasattr(value, name)})
-    return {name: part for name, part in held.items() if not name.startswith("_")}
 
 
 def _nested(label: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ ANY_MODEL: Final = "*"
 
 
 def share_or_number(text: str | None) -> float | None:
-    """Parse `5` (more than five failed rows) or `5%` (more than a share of 0.05).
+    """`5`: more than five failed rows; `5%`: more than a share of 0.05; `100%`: all may fail.
 
     Raises:
         Problem: it is neither.
@@ -24,7 +24,7 @@ def share_or_number(text: str | None) -> float | None:
     if text.strip().isdecimal():
         return int(text)
     share = SHARE.fullmatch(text.strip())
-    if share is None or not 0 < float(share[1]) < 100:
+    if share is None or not 0 < float(share[1]) <= 100:
         raise Problem(
             f"--max-failures {text}: say a number of rows (0: none may fail), or a share such as 5%"
         )

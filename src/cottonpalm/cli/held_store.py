@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cottonpalm.cli.owed import Owed
 from cottonpalm.cli.problems import Problem
-from cottonpalm.protocols import FAILED, RETRYABLE, ComparesBlocks, SharesLimits
+from cottonpalm.errors import StoreError
+from cottonpalm.protocols import FAILED, RETRYABLE, ComparesBlocks, NumbersOutcomes, SharesLimits
 from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:
@@ -19,17 +22,23 @@ if TYPE_CHECKING:
 
 
 class HeldRun:
-    """A run of the store that stays open after the engine's `close`, and knows which rows this process wrote.
+    """A run of the store that outlives the engine's `close`, and knows which outcomes the output does not have yet.
 
     Args:
         run: the real run.
         again: show rows that failed for good as retryable, so that they are done again.
+
+    Attributes:
+        found_seq: the number of the last outcome before this process.
+        owed: what this process has stored and the output does not have yet.
     """
 
     def __init__(self, run: RunStore, *, again: bool) -> None:
         self._run, self._again = run, again
         self.name, self.created = run.name, run.created
-        self.done_here = Ranges()
+        self.found_seq = self.last_seq()
+        self.owed = Owed(self.found_seq)
+        self._numbering = threading.Lock()
 
     def write(
         self,
@@ -38,9 +47,9 @@ class HeldRun:
         spent: Spent | None = None,
     ) -> None:
         """See `RunStore`, as for all that follow."""
-        for row in rows:
-            self.done_here.add(row.slot)
-        self._run.write(rows, done, spent)
+        with self._numbering:  # `owed` counts as the store does
+            self.owed.add(row.slot for row in rows)
+            self._run.write(rows, done, spent)
 
     def spent(self) -> Spent:
         """What the run has spent so far."""
@@ -66,6 +75,20 @@ class HeldRun:
     def counts(self) -> dict[int, int]:
         """Rows per status."""
         return self._run.counts()
+
+    def last_seq(self) -> int:
+        """See `NumbersOutcomes`."""
+        return self._numbers.last_seq()
+
+    def newer(self, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
+        """See `NumbersOutcomes`."""
+        return self._numbers.newer(seq, after, limit)
+
+    @property
+    def _numbers(self) -> NumbersOutcomes:
+        if not isinstance(self._run, NumbersOutcomes):
+            raise StoreError("this kind of store numbers no outcomes: the command line cannot write from it")
+        return self._run
 
     def last_slot(self) -> int:
         """The highest slot in use, or -1."""
@@ -125,7 +148,7 @@ class HeldStore:
     def __repr__(self) -> str:
         return self._url
 
-    def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
+    def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> HeldRun:
         """Take the lease; see `Store.open_run`."""
         self._open = self._store.open_run(name, fingerprint, fresh=fresh or self._fresh)
         if isinstance(self._open, SharesLimits):
@@ -205,11 +228,6 @@ class Ranges:
     def end(self) -> int:
         """One above the highest number; 0 when empty."""
         return self._ends[-1] if self._ends else 0
-
-    @property
-    def first_gap(self) -> int:
-        """Return the lowest number, from 0 on, that is missing."""
-        return self._ends[0] if self._firsts and self._firsts[0] == 0 else 0
 
     def add(self, number: int) -> bool:
         """Add a number; return False if it was there already."""

@@ -11,6 +11,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from cottonpalm.cli.problems import shown
+from cottonpalm.cli.spec import META
 from cottonpalm.observers.formatting import clean, money, rate
 from cottonpalm.observers.progress import Progress
 
@@ -68,12 +70,15 @@ class Screen:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self._print(Text(clean(line, None)))
 
-    def observer(self, total: Callable[[], tuple[int, bool] | None], *, live: bool) -> Progress | None:
+    def observer(
+        self, total: Callable[[], tuple[int, bool] | None], *, live: bool, rpm: float | None = None
+    ) -> Progress | None:
         """Return the progress display, or None when quiet.
 
         Args:
             total: returns how many rows the input holds, as far as known.
             live: True: the display may redraw in place (standard output is not the same terminal).
+            rpm: requests per minute at most, where the user said so.
         """
         if self.quiet:
             return None
@@ -83,6 +88,7 @@ class Screen:
             total=total,
             live=None if live else False,
             lines=self._progress,
+            rpm=rpm,
         )
 
     def summary(self, summary: Summary) -> None:
@@ -125,17 +131,18 @@ def _stdout() -> Console:
     return console
 
 
+TEXTS: Final = frozenset({"run", "output", "held by"})
 LEAST: Final = 4  # so many columns of the table of runs are shown on every terminal
 
 
 def show_runs(runs: Iterable[RunInfo]) -> None:
     """Show all runs of a store as a table on stdout; on a narrow terminal, without the last columns."""
-    console, names = _stdout(), ["run", "ok", "failed", "left", "cost", "rate", "held by"]
+    console, names = _stdout(), ["run", "ok", "failed", "left", "cost", "rate", "output", "held by"]
     rows = [_cells(info) for info in runs]
     while True:
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for name in names:
-            table.add_column(name, justify="left" if name in {"run", "held by"} else "right", overflow="fold")
+            table.add_column(name, justify="left" if name in TEXTS else "right", overflow="fold")
         for cells in rows:
             table.add_row(*map(Text, cells[: len(names)]))
         if len(names) <= LEAST or _width(console, table) <= console.width:
@@ -156,10 +163,17 @@ def _cells(info: RunInfo) -> list[str]:
         f"{info.ok:,}",
         f"{info.failed:,}",
         left_of(info),
-        money(info.cost_pico) if info.cost_pico else "-",
+        cost_of(info),
         rate(pace) if pace else "-",
+        clean(shown(info.meta.get(META, {}).get("output", "-"))),
         clean(holder_of(info) or "-"),
     ]
+
+
+def cost_of(info: RunInfo) -> str:
+    """What a run cost; `?` where no price is known."""
+    is_known = info.cost_pico or info.meta.get("facts", {}).get("priced")
+    return money(info.cost_pico) if is_known else "?"
 
 
 def left_of(info: RunInfo) -> str:

@@ -221,7 +221,7 @@ class RunSpec:
             "--max-failures",
             metavar="N|N%",
             help="Stop when more rows than this failed: a number, or a share of the finished rows "
-            "(from 100 rows on).",
+            "(from 100 rows on). 100%: go on also where the first 20 rows all fail alike.",
         ),
         Typed(str | None, share_or_number),
     ] = None

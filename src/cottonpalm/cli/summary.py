@@ -25,11 +25,13 @@ class Tally:
 
     Attributes:
         question: takes from a row the part that the chain reads, if that may be less than the row.
-        asked: counts repeated questions, for rows that hold more than their question.
+        asked: counts the questions that a model had answered before when it was asked again.
+        answers: rows that a model answered.
     """
 
     question: Callable[[Any], Any] | None = None
     asked: Distinct = field(default_factory=Distinct)
+    answers: int = 0
     rows: int = 0
     cached: int = 0
     input_tokens: int = 0
@@ -41,9 +43,12 @@ class Tally:
         """Count one outcome."""
         self.rows += 1
         self.cached += outcome.cached
-        row = outcome.input
-        if self.question is not None and row is not None and (question := self.question(row)) is not row:
-            self.asked.add(content_key(question))
+        is_answer = outcome.status == "ok" and (outcome.usage is not None or outcome.model is not None)
+        if is_answer and not outcome.cached:
+            self.answers += 1
+            self.asked.add(
+                content_key(outcome.input if self.question is None else self.question(outcome.input))
+            )
         if outcome.usage is not None:
             self.input_tokens += outcome.usage.input_tokens
             self.output_tokens += outcome.usage.output_tokens
@@ -58,8 +63,6 @@ class Counts:
 
     ok: int = 0
     failed: int = 0
-    repeats: int = 0
-    exact: bool = True
 
 
 def slots_of(store: RunStore) -> Iterator[Slot]:
@@ -70,18 +73,16 @@ def slots_of(store: RunStore) -> Iterator[Slot]:
         after = page[-1].slot
 
 
-def counts_of(store: RunStore, mine: bytearray | None, *, repeats: bool) -> Counts:
-    """Count the store's rows; if `mine` is given, only those marked in it."""
-    if mine is None and not repeats:
+def counts_of(store: RunStore, mine: bytearray | None) -> Counts:
+    """Count the store's rows, only those marked in `mine` where it is given: then each has to be looked at."""
+    if mine is None:
         by_status = store.counts()
         return Counts(by_status.get(1, 0), by_status.get(2, 0) + by_status.get(3, 0))
-    counts, distinct = Counts(), Distinct()
+    counts = Counts()
     for row in slots_of(store):
-        if mine is None or (row.slot < len(mine) and mine[row.slot]):
+        if row.slot < len(mine) and mine[row.slot]:
             counts.ok += row.status == 1
             counts.failed += row.status != 1
-            distinct.add(row.content)
-    counts.repeats, counts.exact = distinct.repeats, distinct.exact
     return counts
 
 
@@ -102,6 +103,7 @@ class Summary:
     retry: str | None
     resume: str | None
     saved_pico: int | None = None  # what the cache saved; None: not known
+    trouble: str = ""  # why the latest request reached nobody
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -111,6 +113,7 @@ class Summary:
             ("cost", self._cost()),
             ("uncertain", self._uncertain()),
             ("repeats", self._repeats()),
+            ("trouble", self.trouble),
         ]
         found += [("failed", self._failed()), ("results", self.results)]
         found += [("retry", self.retry or ""), ("resume", self.resume or "")]
@@ -157,14 +160,12 @@ class Summary:
         if cached:
             saved = f", {money(self.saved_pico)}" if self.saved_pico else ""
             return f"{count(cached, 'row')} answered from the cache: saved {count(cached, 'call')}{saved}"
-        repeats, exact = max(  # equal rows in all processes of the run, or equal questions in this process
-            (self.counts.repeats, self.counts.exact), (self.tally.asked.repeats, self.tally.asked.exact)
-        )
+        repeats = self.tally.asked.repeats
         if not repeats:
             return ""
-        done, about = self.counts.ok + self.counts.failed, "" if exact else "about "
+        about = "" if self.tally.asked.exact else "about "
         rows, calls = count(repeats, "row"), count(repeats, "call")
-        saved = self._worth(self.cost_total_pico, done, repeats)
+        saved = self._worth(self.cost_pico, self.tally.answers, repeats)
         return f"{about}{rows} the same as an earlier one: --cache would have saved {calls}{saved}"
 
     @staticmethod

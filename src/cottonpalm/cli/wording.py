@@ -21,6 +21,8 @@ SAID: Final = [  # (a pattern for the words in Python, the words on the command 
         r"say --model-option max_tokens=N, or --max-output-tokens N",
     ),
     (r"set max_tokens on the model", r"say --model-option max_tokens=N"),  # after the longer pattern
+    (r"check base_url, and", "check --base-url, and"),
+    (r"set max_failures=1\.0", "say --max-failures 100%"),
     (r" rows failed, max_failures=", r" rows failed, more than --max-failures "),
     (
         SPENT + r" to (.+?)$",
@@ -51,7 +53,7 @@ def here(message: str) -> str:
 def why(stopped: RunStopped) -> str:
     """Return only the reason, since the summary below counts the rows."""
     said = str(stopped).partition(". What is done is kept")[0]
-    reason = said.partition(" rows: ")[2] or said
+    reason = re.sub(r"^the run stopped after \d+ rows?: ", "", said)
     return f"the run stopped: {here(reason)}{_key_hint(stopped.__cause__)}"
 
 

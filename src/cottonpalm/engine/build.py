@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import AdaptiveConcurrency
-    from cottonpalm.protocols import RunStore
+    from cottonpalm.protocols import Gate, RunStore
     from cottonpalm.request.limiter.limiters import Limits as Learning
     from cottonpalm.settings import Settings
     from cottonpalm.types import Outcome
@@ -60,8 +60,10 @@ class Opened(NamedTuple):
 def let_go(opened: Opened | None) -> None:
     """Close a run that was opened for an engine, if making the engine failed."""
     if opened is not None:
-        opened.run.close()
-        opened.release()
+        try:
+            opened.run.close()
+        finally:
+            opened.release()
 
 
 class Builder:
@@ -74,6 +76,7 @@ class Builder:
         self._limiters: dict[int | None, Limiters] = {}
         self._looked: tuple[float, bool] | None = None
         self.refuses_unbounded = True  # under a budget: False sends them, and counts them later
+        self.gates: list[Callable[[], Gate]] = []  # of each run, innermost
 
     @property
     def chains(self) -> list[Runnable[Any, Any]]:
@@ -160,8 +163,8 @@ class Builder:
         run_store = None if opened is None else opened.run
         cache = memory_of(settings.cache)
         on_disk = cache is not None and cache.disk is not None
-        if total is None and hasattr(rows, "__len__"):
-            total = len(rows)
+        sized = len(rows) if hasattr(rows, "__len__") else None
+        total = sized if total is None else total
         reader = Reader(
             total=total,
             ids=ids,
@@ -173,6 +176,7 @@ class Builder:
             question=None if settings.cache is None else self.question,
             skip=stored in ("skip", "retry"),
             redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
+            sized=sized,
         )
         account = self._account(max_concurrency, run_store, many=many)
         equal = self._callers([self.chain, *settings.replicas], account, kwargs, awaited=awaited)
@@ -193,6 +197,7 @@ class Builder:
             total=total,
             ordered=priorities is not None,
             chunks_total=_chunks_in(rows, settings.chunk_size),
+            gates=[made() for made in self.gates],
             go_on=self._go_on(run_store),
         )
         release = _nothing if opened is None else opened.release
@@ -282,6 +287,7 @@ class Builder:
             prices=self.prices,
             retry=settings.retry,
             timeout_s=settings.timeout_s,
+            hedge=settings.hedge,
             accept_truncated=settings.accept_truncated or traits.answer_is_a_message(self.chain),
             max_output_tokens=None if budget is None else budget.max_output_tokens,
             tighten=budget is None or budget.tighten,
@@ -390,8 +396,10 @@ def _shown(store: object) -> str:
 
 def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:
     def release() -> None:
-        first()
-        then()
+        try:
+            first()
+        finally:
+            then()
 
     return release
 

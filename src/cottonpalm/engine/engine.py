@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -28,15 +29,16 @@ from cottonpalm.engine.scheduler import Scheduler
 from cottonpalm.errors import CannotStore, RunStopped, StoreError
 from cottonpalm.events import CostSpike, Event, RowRestarted, RunEnded, RunStarted
 from cottonpalm.observers.profiler import Look, Profiler
+from cottonpalm.protocols import OK
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request import active_runs
 from cottonpalm.request.money.rules.alarms import Spikes
 from cottonpalm.request.row_account import ROW
 from cottonpalm.request.transport import client_loops
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
-from cottonpalm.stats import CacheCounts, Stats, Tally
+from cottonpalm.stats import CacheCounts, FirstRows, Stats, Tally, goes_on
 from cottonpalm.stores.codec.records import pack
-from cottonpalm.types import Fault, Item, Kind, Outcome
+from cottonpalm.types import ErrorRecord, Fault, Item, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,12 +75,14 @@ class Engine:
         self.job, self.account, self.reader, self.store = job, account, reader, store
         self.outbox = Outbox(ROOM)
         self.stopped: RunStopped | None = None
+        self._why = ""  # it stopped
         self.unstored: list[Outcome] = []  # answers that arrived, but that the store could not make durable
         self._source, self._judge, self._release = source, judge, release
         self._observers: list[Observer] = list(job.settings.observers)
         self._whole = job.ordered and job.total is not None
         self._admission = Backpressure(account, job.cap, ordered=job.ordered, whole=self._whole)
         self._tally = Tally(job.settings.max_failures)
+        self._first = None if goes_on(job.settings.max_failures) else FirstRows()
         self._cached = CacheCounts()
         self._spikes = Spikes()
         self._profiler = Profiler(self._look, cached=job.cache is not None)
@@ -127,14 +131,13 @@ class Engine:
     def _end(self, error: BaseException | None) -> None:
         self._finished = True
         self._profiler.end()
+        if self.stopped is not None:
+            self.stopped.args = (self._told(),)
         for key in self.account.flow.rows_keys:
             self.account.flow.limiters.forget(key)
         error = error or self.reader.error or self.stopped
         try:
-            if self.store is not None:
-                self.account.spending.close()
-                self.store.close()
-            self._release()
+            self._let_go()
         except StoreError as exc:  # if the store stopped the run, this says the same again
             error = error or exc
         finally:
@@ -142,6 +145,14 @@ class Engine:
                 self._emit(RunEnded(None if error is None else str(error)))
             finally:  # so that the reader never waits for ever, whatever else fails
                 self.outbox.close(error)
+
+    def _let_go(self) -> None:
+        """Of the run, its lease and its store: of each, whatever the others raise."""
+        with ExitStack() as stack:  # the last one first
+            stack.callback(self._release)
+            if self.store is not None:
+                stack.callback(self.store.close)
+                stack.callback(self.account.spending.close)
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
@@ -218,7 +229,7 @@ class Engine:
             gates.append(CheckpointGate(self.job.types))
         if self.job.cache is not None:
             gates.append(self._cache_gate(self.job.cache, rows))
-        return gates
+        return [*gates, *self.job.gates]
 
     def _cache_gate(self, memory: SharedCache, rows: Scheduler) -> CacheGate:
         """Make the cache gate. It waits for no other run if this run could wait for itself or its reader delay it."""
@@ -274,16 +285,32 @@ class Engine:
         if item.stored is not None:  # such a row was counted when it was read
             return
         self._tally.add(outcome)
+        if self._first is not None and item.broken is None:
+            self._first.add(outcome, began_s=item.began_s)
         if self._observers and outcome.cost_pico:
             self._compare(outcome.index, outcome.cost_pico)
         if self.job.many:
             self._profiler.row(item, outcome)
-        if outcome.status != "failed" or self.stopped is not None:
-            return
-        if outcome.error is not None and outcome.error.kind is Kind.STOP_RUN:
-            self._stopping("fatal", f"no row can be answered: {outcome.error.message}", outcome.exception)
+        if outcome.error is not None and self.stopped is None:
+            self._judge_run(outcome, outcome.error)
+
+    def _judge_run(self, outcome: Outcome, error: ErrorRecord) -> None:
+        """Whether the run stops with this failed row."""
+        if error.kind is Kind.STOP_RUN:
+            self._stopping("fatal", f"no row can be answered: {error.message}", outcome.exception)
         elif why := self._tally.too_many():
             self._stopping("max_failures", why)
+        elif self._fails_as_a_whole():
+            self._stopping("fatal", f"{self._first}", outcome.exception)
+
+    def _fails_as_a_whole(self) -> bool:
+        """Whether no row was ever answered, and all fail for one reason: paying for the others would be in vain."""
+        if self._first is None or not self._first.all_alike(self._executor.under_way()):
+            return False
+        if self.store is None or not self.store.counts().get(OK):
+            return True
+        self._first = None  # an earlier call had answers
+        return False
 
     def _compare(self, index: int, cost_pico: int) -> None:
         """Warn of a row that costs many times what others cost: it may be a mistake, and the user can still stop."""
@@ -339,12 +366,8 @@ class Engine:
         self._admission.cap = most
         self._nudge()
 
-    def _stalled(self, silence_s: float) -> None:
+    def _stalled(self, why: str) -> None:
         fault = self.account.last_fault
-        last = "" if fault is None else f" (the last failure: {fault.message})"
-        why = (
-            f"no request was accepted for {silence_s:.0f} seconds beyond the waits that were announced{last}"
-        )
         self._stopping("stalled", why, None if fault is None else fault.cause)
         self._executor.drop_all()
 
@@ -366,12 +389,16 @@ class Engine:
     def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:
         if self.stopped is not None or self._finished:
             return
-        done = self._tally.ok + self._tally.failed + self.reader.stored
-        message = f"the run stopped after {done} rows: {why}. {self.job.go_on}"
-        self.stopped = RunStopped(message, reason=reason, cause=cause)
+        self._why = why
+        self.stopped = RunStopped(self._told(), reason=reason, cause=cause)
         if self._rows is not None:
             self._rows.closing = True
             self._nudge()
+
+    def _told(self) -> str:
+        """Why the run stopped, and after how many rows: those in flight at that moment count once they are done."""
+        done = self._tally.ok + self._tally.failed + self.reader.stored
+        return f"the run stopped after {done} {'row' if done == 1 else 'rows'}: {self._why}. {self.job.go_on}"
 
     def _request_stopped(self, fault: Fault) -> None:
         """Start no more rows, since the budget is reached or cannot be kept.
@@ -411,7 +438,7 @@ class Engine:
         self.outbox.make_space()
         if self._rows is None or self._finished:
             return
-        if self.stopped is not None and not any(caller.crew for caller in self.job.callers):
+        if self.stopped is not None:
             self._executor.let_go()
         self._rows.wake()
 
@@ -458,6 +485,7 @@ class Engine:
             binding=self._watch.binding,
             pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,
+            trouble=self.account.reach.trouble,
             cost_pico=tally.cost_pico,
             cost_known=tally.cost_known,
             reported_pico=self.account.spending.reported,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.engine.executors.caller import Caller, Replicas
     from cottonpalm.engine.gates.cache import SharedCache
+    from cottonpalm.protocols import Gate
     from cottonpalm.settings import Settings
 
 
@@ -31,6 +32,7 @@ class Job:
     total: int | None = None
     ordered: bool = False  # True: rows have priorities
     chunks_total: int | None = None
+    gates: Sequence[Gate] = ()  # innermost, round each row that is asked
     go_on: str = "Call it again with the rows that are not done."  # tells the user how to resume
 
     @property

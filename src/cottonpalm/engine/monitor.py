@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm import clock
 from cottonpalm.events import Binding, LimitChanged
 from cottonpalm.request.limiter.rules.binding import BUSY, Snapshot, binding
+from cottonpalm.request.reach import DEAD_S
 
 if TYPE_CHECKING:
     import asyncio
@@ -147,6 +148,7 @@ def _is_fact(binding: Binding) -> bool:
 
 
 _LOOKS: Final = 20  # how often it looks during the time of one stall
+OFTEN_S: Final = 1.0  # between looks while nobody ever answered
 
 
 class StallWatch:
@@ -159,7 +161,7 @@ class StallWatch:
         seconds: the user's `stall_timeout`.
         account: the requests of this run are watched.
         loop: the run's loop, on which one timer runs.
-        told: called once, with the seconds without an accepted request.
+        told: called once, with the reason to stop.
     """
 
     def __init__(
@@ -167,12 +169,13 @@ class StallWatch:
         seconds: float,
         account: RunAccount,
         loop: asyncio.AbstractEventLoop,
-        told: Callable[[float], None],
+        told: Callable[[str], None],
     ) -> None:
-        self._seconds = max(seconds, account.timeouts.allowed_s)
+        self._seconds = max(seconds, account.timeout_s)
         self._account, self._loop, self._told = account, loop, told
         self._quiet_from = clock.now()  # before this moment, no request was outstanding
-        self._timer = loop.call_later(self._seconds / _LOOKS, self._look)
+        self._every_s = min(self._seconds / _LOOKS, DEAD_S / 2)
+        self._timer = loop.call_later(self._every_s, self._look)
 
     def close(self) -> None:
         """No timer stays behind."""
@@ -184,10 +187,20 @@ class StallWatch:
             self._quiet_from = now
         accepted, announced_s = self._account.flow.last_sign()
         silence_s = now - max(self._quiet_from, accepted) - announced_s
-        if silence_s >= self._seconds:
-            self._told(silence_s)
-            return
-        self._timer = self._loop.call_later(self._seconds / _LOOKS, self._look)
+        dead_s, fault = self._account.reach.dead_s(), self._account.last_fault
+        if dead_s >= DEAD_S:
+            self._told(
+                f"nobody ever answered: {self._account.reach.trouble} for {dead_s:.0f} seconds; "
+                "check base_url, and that the server runs"
+            )
+        elif silence_s >= self._seconds:
+            last = "" if fault is None else f" (the last failure: {fault.message})"
+            self._told(
+                f"no request was accepted for {silence_s:.0f} seconds beyond the waits that were announced{last}"
+            )
+        else:
+            often = dead_s > 0
+            self._timer = self._loop.call_later(OFTEN_S if often else self._every_s, self._look)
 
 
 def standings(run: RunAccount) -> list[Snapshot]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm.errors import CannotStore
 from cottonpalm.events import RowFinished, RowStarted
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from cottonpalm.engine.output.outbox import Outbox
     from cottonpalm.events import Event
     from cottonpalm.protocols import Admitted, Gate, Later
+
+PARKED: Final = (
+    4096  # rows that may wait for the answer of an equal one; further ones are not let in meanwhile
+)
 
 
 class Scheduler:
@@ -68,6 +72,7 @@ class Scheduler:
         self.wake: Callable[[], None] = lambda: None  # the executor sets it
         self.active = 0
         self.parked = 0
+        self._back = 0  # rows that were parked and wait to be let in again
         self.let_in = 0
         self.begun = 0  # rows let in; a parked row counts each time it is let in...
         self.finished = 0  # ...and rows that came back; each one let in comes back exactly once
@@ -93,6 +98,8 @@ class Scheduler:
         outbox, window = self._outbox, self._window
         if self.closing or self.let_in - outbox.taken >= outbox.room or not self._want(self.active):
             return None
+        if self.parked >= PARKED and not self._back:
+            return None
         if not self.feed.done and len(window) * 2 <= window.capacity:
             self.feed.more()
         if self._whole and not self.feed.done:
@@ -101,6 +108,7 @@ class Scheduler:
             return None
         if (item := window.pop()) is None:
             return None
+        self._back -= self._back > 0  # those are the first in line
         self.active += 1
         self.let_in += 1
         self.begun += 1
@@ -139,7 +147,7 @@ class Scheduler:
             if (found := await known(gate.admit(item))) is not None:
                 return found
             item.passed += 1
-        return None
+        return Outcome(item.index, "skipped") if self.closing else None  # the run was stopped while it waited
 
     def finish(self, item: Item, outcome: Outcome | Parked) -> None:
         """Take an admitted row back, exactly once: encode it, settle the gates in reverse, store it, hand it over."""
@@ -168,6 +176,7 @@ class Scheduler:
     def unpark(self, item: Item) -> None:
         """Let a parked row in again, before all others, since its twin is done."""
         self.parked -= 1
+        self._back += 1
         self._window.push_back(item)
         self.wake()
 

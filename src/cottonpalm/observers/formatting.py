@@ -42,12 +42,15 @@ _BINDS: Final[Mapping[Bottleneck, str]] = {
 }
 
 
-def binds(what: Bottleneck, pause_s: float, silent_s: float = 0.0) -> str:
+def binds(what: Bottleneck, pause_s: float, silent_s: float = 0.0, trouble: str = "") -> str:
     """What keeps a run from being faster, in two or three words, with the seconds of a pause; "" for nothing.
 
-    A provider that has answered nothing for so many seconds goes before all that would bind if it did.
+    A provider that has answered nothing for so many seconds goes before all that would bind if it did, and so does
+    the `trouble` of one that cannot be reached.
     """
     words = _BINDS.get(what, "")
+    if trouble:
+        words, silent_s = clean(trouble), 0.0
     if what in ("pause", "down"):
         return f"{words}, {duration(pause_s)} to go" if pause_s > 0 else words
     return f"no answer for {duration(silent_s)}" if silent_s >= SILENCE_S else words

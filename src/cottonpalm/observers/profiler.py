@@ -94,7 +94,7 @@ class Profiler:
         self._tokens = [0, 0, 0, 0, 0]
         self._cost_pico, self._cost_known = 0, True
         self._ok = self._failed = self._skipped = self._hits = self._coalesced = 0
-        self._retries = self._restarts = 0
+        self._retries = self._restarts = self._hedges = 0
         self._slowest: list[tuple[float, int, str | None]] = []
         self._dearest: list[tuple[float, int, str | None]] = []
         self._lock = threading.Lock()
@@ -191,9 +191,14 @@ class Profiler:
                 used.priced = True
 
     def retried(self) -> None:
-        """A request will be sent again."""
+        """See `protocols.Measure`."""
         with self._lock:
             self._retries += 1
+
+    def hedged(self) -> None:
+        """A copy of a late request was sent."""
+        with self._lock:
+            self._hedges += 1
 
     def waited(self, what: Wait, seconds: float) -> None:
         """Somebody has waited so long."""
@@ -233,6 +238,7 @@ class Profiler:
                 requests=waits["call"].count,
                 retries=self._retries,
                 restarts=self._restarts,
+                hedges=self._hedges,
             ),
             wall_s=wall_s,
             active_s=max(0.0, wall_s - idle_s),

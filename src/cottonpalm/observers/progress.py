@@ -29,6 +29,7 @@ from cottonpalm.events import (
     RowFinished,
     RunEnded,
     RunStarted,
+    Unreachable,
 )
 from cottonpalm.observers.formatting import binds, clean, duration, money, rate, share_of_budget, told
 from cottonpalm.types import Kind
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 REFRESH_S: Final = 0.25  # of the live display
 PLAIN_EVERY_S: Final = 10.0  # between lines where there is no terminal
 RATE_WINDOW_S: Final = 30.0  # over which the rate is measured
+MINUTE_S: Final = 60.0
 BAR: Final = 20  # columns
 LONG_REST_S: Final = 8.0  # rests of an endpoint from here on are told to everybody
 LONG_PAUSE_S: Final = 60.0  # pauses from here on are told to everybody
@@ -84,6 +86,10 @@ class Snapshot(Protocol):
         """Seconds for which requests are in flight and none was accepted."""
 
     @property
+    def trouble(self) -> str:
+        """Why the latest request reached nobody; "" where it did."""
+
+    @property
     def cost_pico(self) -> int:
         """Spent by this process."""
 
@@ -101,11 +107,28 @@ class Snapshot(Protocol):
 
 
 class Pace:
-    """Rows per second over the last half minute."""
+    """Rows per second over the last half minute.
 
-    def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
-        self._window_s = window_s
+    Args:
+        window_s: seconds that are looked at.
+        rpm: requests per minute at most, or None. A minute's share may go out at once: what is looked at is a minute
+            then, and until it is over, no more is expected of a row's one request.
+    """
+
+    def __init__(self, window_s: float = RATE_WINDOW_S, rpm: float | None = None) -> None:
+        self._window_s = window_s if rpm is None else max(window_s, MINUTE_S)
+        self._most_per_s = None if rpm is None else rpm / MINUTE_S
         self._seen: deque[tuple[float, int]] = deque()
+
+    def expected(self, per_s: float | None) -> float | None:
+        """What to reckon with from here on, where `per_s` was seen."""
+        if (
+            per_s is None
+            or self._most_per_s is None
+            or self._seen[-1][0] - self._seen[0][0] >= self._window_s
+        ):
+            return per_s
+        return min(per_s, self._most_per_s)
 
     def note(self, now_s: float, done: int) -> float | None:
         """Take a sample; None until two samples lie apart."""
@@ -130,13 +153,15 @@ class View:
     cost: str | None
     chunks: str | None = None
     binds: str = ""
+    expected_per_s: float | None = None  # None: as it was
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the end at this pace."""
-        if self.total is None or not self.per_s:
+        """Seconds until the end at the pace that is expected."""
+        per_s = self.per_s if self.expected_per_s is None else self.expected_per_s
+        if self.total is None or not per_s:
             return None
-        return max(0, self.total - self.done) / self.per_s
+        return max(0, self.total - self.done) / per_s
 
     def counted(self) -> str:
         """`412 of 1,000 (41 %)`."""
@@ -174,6 +199,7 @@ class Progress:
         total: how many rows the source holds and whether that is exact; None while nobody knows.
         live: redraw in place; by default where the console is a terminal.
         lines: show the numbers at all; False leaves only what `verbose` and `say` tell.
+        rpm: requests per minute at most, where the user said so.
     """
 
     def __init__(
@@ -184,6 +210,7 @@ class Progress:
         total: Callable[[], tuple[int, bool] | None] = lambda: None,
         live: bool | None = None,
         lines: bool = True,
+        rpm: float | None = None,
     ) -> None:
         self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
         can_redraw = self._console.is_terminal and not self._console.is_dumb_terminal
@@ -196,7 +223,7 @@ class Progress:
         self._stats: Callable[[], Snapshot] | None = None
         self._name = ""
         self._rests: dict[str, float] = {}  # the latest of each endpoint
-        self._pace = Pace()
+        self._pace = Pace(rpm=rpm)
         self._next_plain_s = 0.0
         self._told: deque[str] = deque()
         self._stop, self._wake = threading.Event(), threading.Event()
@@ -221,7 +248,7 @@ class Progress:
                 self.close()
             case Paused() if self._verbose or event.seconds >= LONG_PAUSE_S:
                 self.say(f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}")
-            case BudgetShare() | CostSpike() | EndpointRests():
+            case BudgetShare() | CostSpike() | EndpointRests() | Unreachable():
                 self._warn(event)
             case RequestFinished(kind=Kind()) if self._verbose:
                 self.say(self._request(event))
@@ -229,8 +256,10 @@ class Progress:
                 error = event.outcome.error
                 self.say(f"row {event.outcome.index} failed ({error.kind}): {clean(told(error))}")
 
-    def _warn(self, event: BudgetShare | CostSpike | EndpointRests) -> None:
+    def _warn(self, event: BudgetShare | CostSpike | EndpointRests | Unreachable) -> None:
         match event:
+            case Unreachable():
+                self.say(f"{clean(event.reason)}; it is asked again and again")
             case BudgetShare():
                 self.say(share_of_budget(event))
             case CostSpike():
@@ -319,7 +348,8 @@ class Progress:
             per_s=per_s,
             cost=cost,
             chunks=_chunks(stats.chunks, stats.chunks_total),
-            binds=binds(stats.binding.what, stats.pause_s, stats.silent_s),
+            binds=binds(stats.binding.what, stats.pause_s, stats.silent_s, stats.trouble),
+            expected_per_s=self._pace.expected(per_s),
         )
 
     def picture(self, view: View) -> Table:

@@ -53,6 +53,7 @@ class Counts:
     requests: int = 0  # sent and ended
     retries: int = 0  # of requests, and of rows
     restarts: int = 0  # of streams that had shown something
+    hedges: int = 0  # copies sent of requests that were late
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,8 @@ def _head(report: Report) -> Iterator[str]:
             "cache", said + (f", {counts.coalesced:,} joined a call" if counts.coalesced else "")
         )
     if counts.requests:
-        yield from _wrapped("requests", f"{counts.requests:,}, {counts.retries:,} of them retries")
+        copies = f", {counts.hedges:,} copies of late ones" if counts.hedges else ""
+        yield from _wrapped("requests", f"{counts.requests:,}, {counts.retries:,} of them retries{copies}")
     active = "" if report.wall_s - report.active_s < 1 else f", {duration(report.active_s)} of it active"
     yield from _wrapped("time", f"{duration(report.wall_s)}{active}, {rate(report.rows_per_s)}")
     usage = report.usage

@@ -42,6 +42,9 @@ class AdaptiveBatchProcessor(Preset):
         super().__init__(chain, {**options, "concurrency": self._limits})
         self.success_rate: deque[int] = deque(maxlen=REMEMBERED)
 
+    def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
+        super()._make(chain, **{**changed, "concurrency": self._limits})
+
     def _begins(self, initial: int) -> None:
         """Start from here, within bounds that hold it, until a later run has found something better."""
         limits = self._limits

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.config import AdaptiveConcurrency
     from cottonpalm.engine.build import Stored
+    from cottonpalm.protocols import Gate
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
@@ -62,6 +63,10 @@ class RowsProcessor(BatchProcessor):
         """Forget the limits that were found: the next run begins with these, apart from other processors."""
         self._builder.start_at(limits, Limits())
 
+    def stand_round(self, made: Callable[[], Gate]) -> None:
+        """Let a gate of each run's own stand round every row that is asked."""
+        self._builder.gates.append(made)
+
     @property
     def types(self) -> Mapping[str, type]:
         """The classes that stored outputs are rebuilt with."""
@@ -72,14 +77,29 @@ class Preset:
     """A chain and its processor.
 
     Attributes:
-        chain: the chain, as it was given.
+        chain: the chain. Another one may be put in its place, and runs from the next call on.
         processor: the `BatchProcessor` that runs it. `processor.last_run.outcomes()` tells what became of each row of
             the latest batch.
     """
 
     def __init__(self, chain: Runnable[Any, Any], options: Mapping[str, Any]) -> None:
-        self.chain = chain
+        self._made_of: tuple[Runnable[Any, Any], dict[str, Any]] = chain, dict(options)
+        self._make(chain)
+
+    @property
+    def chain(self) -> Runnable[Any, Any]:
+        """The chain that the next call runs."""
+        return self._made_of[0]
+
+    @chain.setter
+    def chain(self, chain: Runnable[Any, Any]) -> None:
+        self._make(chain)
+
+    def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
+        """A processor for this chain, with some options changed. What is known of the calls before goes with them."""
+        options = {**self._made_of[1], **changed}
         self.processor = RowsProcessor(chain, **options)
+        self._made_of = chain, options
 
 
 def answers_or_none(collected: Collected) -> list[Any]:

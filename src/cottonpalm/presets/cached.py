@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.config import Cache
+from cottonpalm.engine.gates.entries import own
 from cottonpalm.engine.shared import memory_of
+from cottonpalm.errors import ConfigError
 from cottonpalm.presets.base import Preset, counting, log
 from cottonpalm.settings import made_as
 
@@ -16,6 +19,43 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.engine.gates.cache import SharedCache
+    from cottonpalm.engine.gates.entries import Shelf
+
+
+class Kept(MutableMapping[bytes, Any]):
+    """The answers of a memory by their keys, the least used first; a key is a hash of chain and row.
+
+    Reading changes nothing: not what is used, nor the answer that is kept.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def __getitem__(self, key: bytes) -> Any:
+        """A copy of the answer."""
+        return own(self._shelf.answers[key].output)
+
+    def __setitem__(self, key: bytes, value: Any) -> None:
+        """Refused.
+
+        Raises:
+            TypeError: always; answers come from the chain alone.
+        """
+        raise TypeError("answers come from the chain alone; they can be looked at and deleted")
+
+    def __delitem__(self, key: bytes) -> None:
+        """Forget one answer."""
+        with self._shelf.lock:
+            del self._shelf.answers[key]
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The keys there are now."""
+        with self._shelf.lock:
+            return iter(list(self._shelf.answers))
+
+    def __len__(self) -> int:
+        """Answers."""
+        return len(self._shelf)
 
 
 class CachedBatchProcessor(Preset):
@@ -38,26 +78,40 @@ class CachedBatchProcessor(Preset):
         super().__init__(chain, {**options, "cache": self._cache})
 
     @property
-    def cache_size(self) -> int:
-        """Answers kept, at most."""
-        return self._cache.max_entries
-
-    @property
-    def cache(self) -> SharedCache:
-        """What is kept; `len(cache)` is the number of answers."""
+    def _memory(self) -> SharedCache:
         memory = memory_of(self._cache)
         assert memory is not None
         return memory
 
     @property
+    def cache_size(self) -> int:
+        """Answers kept, at most; may be set, and holds for all who share this memory."""
+        return self._memory.shelf.max_entries
+
+    @cache_size.setter
+    def cache_size(self, answers: int) -> None:
+        self._memory.shelf.resize(counting(answers, "cache_size"))
+
+    @property
+    def cache(self) -> Kept:
+        """What is kept in memory, as a mapping. Setting it to an empty one forgets all, as `cache.clear()` does."""
+        return Kept(self._memory.shelf)
+
+    @cache.setter
+    def cache(self, value: Mapping[Any, Any]) -> None:
+        if value:
+            raise ConfigError("cache can only be set to an empty mapping: answers come from the chain alone")
+        self.cache.clear()
+
+    @property
     def cache_hits(self) -> int:
         """Rows that were answered without a call, duplicates within one call included."""
-        return self.cache.hits
+        return self._memory.hits
 
     @property
     def cache_misses(self) -> int:
         """Rows for which the chain was called."""
-        return self.cache.misses
+        return self._memory.misses
 
     def batch(self, inputs: Iterable[Any]) -> list[Any]:
         """Every row's output, in order.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.engine.input.keys import content_key
-from cottonpalm.errors import ChainChanged, StoreError
+from cottonpalm.errors import ChainChanged, RunBusy, StoreError
 from cottonpalm.protocols import OK, StoredRow
 from cottonpalm.stores.codec.records import pack, unpack
 from cottonpalm.types import Outcome
@@ -99,11 +99,17 @@ class Checkpoint:
                 "since that could run anything. Move it away, or name another checkpoint_file"
             )
 
-    def delete(self) -> None:
-        """The file and its companions are gone."""
+    def delete(self, name: str) -> None:
+        """The file and its companions are gone, unless another process works on the run by now: then they are its."""
+        try:
+            run = self._opened().open_run(name, None)
+        except RunBusy as busy:
+            log.info("%s stays: %s", self.path, busy)
+            return
+        with closing(run):  # nobody may begin with what is about to go
+            for suffix in (*COMPANIONS[:-1], "", COMPANIONS[-1]):  # nobody finds a log without its database
+                Path(f"{self.path.resolve()}{suffix}").unlink(missing_ok=True)
         self.close()
-        for suffix in (*COMPANIONS[:-1], "", COMPANIONS[-1]):  # nobody finds a log without its database
-            Path(f"{self.path.resolve()}{suffix}").unlink(missing_ok=True)
 
     # -- its rows, by hand
 

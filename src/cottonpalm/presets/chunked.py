@@ -26,14 +26,19 @@ class ChunkedBatchProcessor(Preset):
     """
 
     def __init__(self, chain: Runnable[Any, Any], chunk_size: int = 100, **options: Any) -> None:
-        self._chunk_size = counting(chunk_size, "chunk_size")
+        counting(chunk_size, "chunk_size")
         observers = [*observers_of(options.pop("observers", ())), _ChunkLog()]
         super().__init__(chain, {**options, "chunk_size": chunk_size, "observers": observers})
 
     @property
     def chunk_size(self) -> int:
-        """Rows in a chunk."""
-        return self._chunk_size
+        """Rows in a chunk; may be set, and holds from the next call on."""
+        size: int = self._made_of[1]["chunk_size"]
+        return size
+
+    @chunk_size.setter
+    def chunk_size(self, rows: int) -> None:
+        self._make(self.chain, chunk_size=counting(rows, "chunk_size"))
 
     def batch(self, inputs: Iterable[Any], max_concurrency: int | None = 10) -> list[Any]:
         """Every row's output, in order; None for a row that failed.

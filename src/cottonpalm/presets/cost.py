@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,7 @@ from cottonpalm.config import Budget
 from cottonpalm.errors import ConfigError, RunStopped
 from cottonpalm.observers.formatting import money
 from cottonpalm.presets.base import Preset, log, text_of
+from cottonpalm.presets.estimates import EstimateGate, Hour
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
-HOUR_S: Final = 3600.0
 INPUT_USD, OUTPUT_USD = 0.15e-6, 0.60e-6  # a token, in the document (gpt-4o-mini)
 TOKENS_PER_WORD: Final = 1.3
+WORDS: Final = 1_000  # of an answer, before one was seen
 _UNSPACED: Final = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 )
@@ -40,8 +40,9 @@ class CostAwareBatchProcessor(Preset):
 
     The hourly budget is `Budget(per_hour=budget_per_hour)`, a ceiling that no sliding hour passes, for each request
     whose price and whose most tokens are known: one that might pass it is not sent, and the run stops. For all others
-    (no known price or maximum, no client that is seen) it is no ceiling: what they cost is looked at between rows, and
-    those in flight when it is passed still cost what they cost.
+    (no known price or maximum, no client that is seen) a row is held back until its estimate at the document's rates
+    fits: its own text, and an answer as long as the longest so far (1,000 words before there was one). Where not even
+    one such row fits, rows go one by one, as in the listing, until the hour has cost more than the budget.
 
     Args:
         chain: any Runnable.
@@ -51,7 +52,8 @@ class CostAwareBatchProcessor(Preset):
 
     Attributes:
         budget_per_hour: US dollars; may be changed at any time.
-        cost_tracker: `total_cost` (US dollars since it was made), `start_time` (Unix seconds), `request_count`.
+        cost_tracker: `total_cost` (US dollars since it was made; what is set by hand counts as spent, or given back),
+            `start_time` (Unix seconds), `request_count`.
         estimated_cost: the part of `total_cost` that is an estimate.
     """
 
@@ -63,17 +65,25 @@ class CostAwareBatchProcessor(Preset):
         given = options.get("budget")
         self._budget: Budget = given or Budget(per_hour=budget_per_hour)
         self._budget.per_hour = budget_per_hour
-        super().__init__(chain, options | {"budget": self._budget})
-        if given is None:
-            self.processor.let_unbounded_pass()
+        self._strict = given is not None
         self.cost_tracker: dict[str, Any] = {
             "total_cost": 0.0,
             "start_time": clock.wall(),
             "request_count": 0,
         }
         self.estimated_cost = 0.0
-        self._window = _Window()
+        self._hour = Hour(self.cost_tracker, lambda: self.budget_per_hour)
+        self._answer_usd: float | None = None  # the most that an answer without a price was estimated at
+        self._priced = False  # every row so far had a price: the request level keeps the ceiling
         self._lock = threading.Lock()
+        super().__init__(chain, options | {"budget": self._budget})
+
+    def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
+        super()._make(chain, **changed)
+        self._answer_usd, self._priced = None, False
+        self.processor.stand_round(lambda: EstimateGate(self._hour, self._may_cost, self._count))
+        if not self._strict:
+            self.processor.let_unbounded_pass()
 
     @property
     def budget_per_hour(self) -> float:
@@ -111,9 +121,8 @@ class CostAwareBatchProcessor(Preset):
             self.check_budget()
         over = False
 
-        def see(outcome: Outcome, run: BaseRun) -> None:
+        def see(_outcome: Outcome, run: BaseRun) -> None:
             nonlocal over
-            self._count(outcome)
             if run.stopped is None and self._over():
                 over = True
                 run.stop("budget")
@@ -124,12 +133,10 @@ class CostAwareBatchProcessor(Preset):
         return collected.answers(return_exceptions=False)
 
     def _over(self) -> bool:
-        with self._lock:
-            return self._window.spent() > self.budget_per_hour
+        return self._hour.spent() > self.budget_per_hour
 
     def _stopped(self, outcomes: Sequence[Outcome] = ()) -> RunStopped:
-        with self._lock:
-            spent, free_s = self._window.spent(), self._window.free_after_s(self.budget_per_hour)
+        spent, free_s = self._hour.spent(), self._hour.free_after_s()
         budget = money(round(self.budget_per_hour * PICO))
         message = (
             f"over budget: the last hour cost ${spent:.6f}, the budget is {budget} an hour. "
@@ -138,55 +145,34 @@ class CostAwareBatchProcessor(Preset):
         return RunStopped(message, reason="budget", outcomes=outcomes)
 
     def _count(self, outcome: Outcome) -> None:
-        """Add one row; what an earlier call has done and paid, and what was never tried, is not added."""
-        if outcome.stored or outcome.status == "skipped":
-            return
+        """Add one row that was asked."""
+        if outcome.cost_pico is not None and self._answer_usd is None:
+            self._priced = True
         estimated = self._estimate(outcome) if outcome.cost_pico is None else 0.0
         dollars = estimated or outcome.cost_usd or 0.0
+        self._hour.add(dollars)
         with self._lock:
-            self._window.add(dollars)
             self.estimated_cost += estimated
-            self.cost_tracker["total_cost"] += dollars
             self.cost_tracker["request_count"] += outcome.attempts
         log.debug("row %d cost $%.6f", outcome.index, dollars)
+
+    def _may_cost(self, row: Any) -> float:
+        """Dollars to hold for a row: nothing where prices are known, as the request level then holds the real bound."""
+        if self._priced:
+            return 0.0
+        answer = WORDS * TOKENS_PER_WORD * OUTPUT_USD if self._answer_usd is None else self._answer_usd
+        return self.estimate_cost(str(row), "") + answer
 
     def _estimate(self, outcome: Outcome) -> float:
         """Dollars for a row whose price nobody knows, also noted on its outcome; 0 for one without any answer."""
         if outcome.output is None:
             return 0.0
         dollars = self.estimate_cost(str(outcome.input), text_of(outcome.output))
+        answer = dollars - self.estimate_cost(str(outcome.input), "")
+        with self._lock:
+            self._answer_usd, self._priced = max(self._answer_usd or 0.0, answer), False
         outcome.cost_pico, outcome.cost_source = round(dollars * PICO), "estimated"
         return dollars
-
-
-class _Window:
-    """What was spent in the last hour."""
-
-    def __init__(self) -> None:
-        self._entries: deque[tuple[float, float]] = deque()  # (when, dollars)
-        self._sum = 0.0
-
-    def add(self, dollars: float) -> None:
-        if dollars:
-            self._entries.append((clock.now(), dollars))
-            self._sum += dollars
-
-    def spent(self) -> float:
-        """Dollars; exactly 0 once nothing is left in the window."""
-        while self._entries and self._entries[0][0] <= clock.now() - HOUR_S:
-            self._sum -= self._entries.popleft()[1]
-        if not self._entries:
-            self._sum = 0.0
-        return self._sum
-
-    def free_after_s(self, budget: float) -> float:
-        """Seconds until no more than `budget` is left in the window."""
-        left = self._sum
-        for when, dollars in self._entries:
-            left -= dollars
-            if left <= budget:
-                return max(0.0, when + HOUR_S - clock.now())
-        return 0.0
 
 
 def _tokens(text: str) -> float:

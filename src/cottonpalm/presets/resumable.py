@@ -123,7 +123,7 @@ class ResumableBatchProcessor(Preset):
             return []
         with self._alone():
             answers = self._batch(rows, max_concurrency, _Mileposts(every, len(rows)))
-            self._checkpoint.delete()
+            self._checkpoint.delete(self._run)
         return answers
 
     def _batch(self, rows: list[Any], max_concurrency: int | None, mileposts: _Mileposts) -> list[Any]:

@@ -21,7 +21,7 @@ _SDKS: Final = frozenset({"openai", "anthropic", "groq", "google", "cerebras", "
 
 
 class SmartRetryBatch(Preset):
-    """Asks again by what went wrong: a transient fault after a moment, a rejection after the provider's own wait.
+    """Asks again by what went wrong: a transient fault after a moment, a rejection after the wait of `classify_error`.
 
     A row has `max_retries` attempts in all, rejections included. What cannot work (a bad request) has one; what no row
     survives (a bad key) stops the run.
@@ -34,21 +34,28 @@ class SmartRetryBatch(Preset):
     """
 
     def __init__(self, chain: Runnable[Any, Any], max_retries: int = 3, **options: Any) -> None:
-        self._attempts = counting(max_retries, "max_retries")
         given = options.pop("retry", None)
-        policy = given if isinstance(given, RetryPolicy) else RetryPolicy()
-        policy = replace(
-            policy,
-            transient_tries=max_retries,
-            reask_tries=min(policy.reask_tries, max_retries),
+        self._given = given if isinstance(given, RetryPolicy) else RetryPolicy()
+        super().__init__(chain, {**options, "retry": self._policy(max_retries)})
+
+    def _policy(self, attempts: int) -> RetryPolicy:
+        self._attempts, given = counting(attempts, "max_retries"), self._given
+        return replace(
+            given,
+            transient_tries=attempts,
+            reask_tries=min(given.reask_tries, attempts),
             count_all=True,
+            throttle_wait_s=RATE_LIMIT_S if given.throttle_wait_s is None else given.throttle_wait_s,
         )
-        super().__init__(chain, {**options, "retry": policy})
 
     @property
     def max_retries(self) -> int:
-        """Sends of one request, the first included."""
+        """Sends of one request, the first included; may be set, and holds from the next call on."""
         return self._attempts
+
+    @max_retries.setter
+    def max_retries(self, attempts: int) -> None:
+        self._make(self.chain, retry=self._policy(attempts))
 
     def classify_error(self, error: BaseException) -> tuple[str, float]:
         """Kind and wait of an error, in the document's words.

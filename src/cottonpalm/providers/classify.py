@@ -39,6 +39,7 @@ OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
 )
 _SDKS: Final = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "together")
 _HTTP: Final = ("httpx", "httpx2")
+_LOOPS: Final = ("Event loop is closed", "bound to a different event loop", "attached to a different loop")
 _DEPTH: Final = 12
 _WORST_FIRST: Final = (Kind.STOP_RUN, Kind.DEGRADE, Kind.REASK, Kind.THROTTLE, Kind.TRANSIENT)
 
@@ -189,7 +190,14 @@ def _transport(exc: BaseException) -> Kind | None:
             return Kind.TRANSIENT
     if _is(exc, "aiohttp", "ClientConnectionError"):
         return Kind.TRANSIENT
-    return Kind.TRANSIENT if isinstance(exc, (TimeoutError, ConnectionError)) else None
+    if isinstance(exc, (TimeoutError, ConnectionError)) or _of_a_loop(exc):
+        return Kind.TRANSIENT
+    return None
+
+
+def _of_a_loop(exc: BaseException) -> bool:
+    """A connection or a lock met another event loop than its own: no row's fault. asyncio has no class for it."""
+    return type(exc) is RuntimeError and any(words in str(exc) for words in _LOOPS)
 
 
 def _is(exc: BaseException, module: str, name: str) -> bool:

@@ -1,14 +1,15 @@
 """The runs that are under way, and a shadow row for requests of which we do not know the row.
 
-A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. If exactly one run is
-live, a model request without a row must belong to that run. So we count it for the run's shadow row, and permits,
-retries and budget apply to it. If two runs are live, we cannot tell which one it belongs to, and let it pass uncounted.
+A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. A model request
+without a row is taken for a run's only where its HTTP client was seen in a row of exactly one live run before: it goes
+to that run's shadow row, so that permits, retries and money hold. Any other is somebody else's in the same process, and
+passes uncounted.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.request.row_account import RowAccount
 
@@ -26,6 +27,7 @@ def begin(run: RunAccount) -> None:
     """The run begins: from now on, requests without a row may belong to it."""
     with _lock:
         LIVE[run] = RowAccount(run, SHADOW)
+        LIVE[run].adopts = True
 
 
 def end(run: RunAccount) -> None:
@@ -36,10 +38,10 @@ def end(run: RunAccount) -> None:
         shadow.close()
 
 
-def shadow_row() -> RowAccount | None:
-    """Return the shadow row of the only live run that uses the hook; None if there is not exactly one."""
+def shadow_row(client: Any) -> RowAccount | None:
+    """The shadow row of the only live run in a row of which this client was seen, or None."""
     with _lock:
-        rows = list(LIVE.values())
+        rows = [row for run, row in LIVE.items() if client in run.clients]
     if len(rows) != 1 or not rows[0].run.flow.hooked:
         return None
     rows[0].run.alerts.warn(

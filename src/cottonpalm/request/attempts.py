@@ -1,18 +1,13 @@
 """Handles one model request from the first try to the last: decides what to wait for, in which order, when to stop.
 
-`attempts` is a generator without I/O and without HTTP types. It yields a step; a driver (async or sync, `drivers.py`)
-does the step, waits, and sends the result back.
-
-    ("money", Ask)          -> int         reserve money near a limit; the amount, or 0: the money is spent
-    ("permit", (key, behind)) -> Permit    wait for a permit: `behind` all present waiters, or by priority
-    ("send", Sending)       -> Reply       send the request, with this timeout
-    ("sleep", seconds)      -> None        back off; the request holds neither permit nor money meanwhile
+A generator without I/O and without HTTP types: it yields a step (`steps.py`), and a driver (async or sync,
+`drivers.py`) waits and sends the result back, or throws in what the wait came to instead.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
 from cottonpalm.providers import (
@@ -28,73 +23,23 @@ from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
 from cottonpalm.providers.classify import judge, judge_status, never_sent
 from cottonpalm.request.failover import check_up
-from cottonpalm.request.reservation import Reservation
+from cottonpalm.request.limiter.limiter import Permit
+from cottonpalm.request.reservation import Reservation, may_be_repeated
 from cottonpalm.request.settlement import Settlement
+from cottonpalm.request.steps import AskMoney, AskPermit, Copier, Done, Kept, Reply, Result, Send, Sleep, Step
 from cottonpalm.request.tries import Next, Tries
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, MutableMapping
+    from collections.abc import Generator, MutableMapping
 
     from cottonpalm.request.endpoints import Stay
-    from cottonpalm.request.limiter.limiter import Permit
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
 
-Step: TypeAlias = tuple[Literal["money", "permit", "send", "sleep"], Any]
+COPIES: Final = 2  # of one request: the first may hang as well
 FOREVER_S: Final = 1e9  # a sleep this long ends only when the row is closed
 MAYBE_BILLED = frozenset({408, 499, 502, 504})  # a proxy gave up, but the model may have answered
-
-
-class Sending(NamedTuple):
-    """One send: the seconds it may take, and the body to send in place of the request's own (None: its own)."""
-
-    timeout_s: float
-    body: bytes | None = None
-
-
-@dataclass(slots=True)
-class Reply:
-    """What came back from one send.
-
-    Attributes:
-        status: the HTTP status; 0 if no answer came.
-        content: the whole body; None while a stream is open.
-        raw: the driver's own response.
-        error: the exception that was raised instead of an answer.
-        as_error: makes the HTTP library's exception for this status, to be given to the user's own `classify`.
-    """
-
-    status: int = 0
-    headers: MutableMapping[str, str] = field(default_factory=dict)
-    content: bytes | None = None
-    raw: Any = None
-    error: Exception | None = None
-    as_error: Callable[[], Exception] | None = None
-
-    @property
-    def open_stream(self) -> bool:
-        """Whether this is a good answer whose body has not arrived completely."""
-        return self.error is None and self.content is None
-
-
-@dataclass(slots=True)
-class Kept:
-    """A final failure that we give again without sending: an exception, or the parts of an error answer."""
-
-    error: Exception | None = None
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    content: bytes = b""
-
-
-@dataclass(slots=True)
-class Done:
-    """How a request ended: with a response, a stream whose try is settled at its end, or a failure known before."""
-
-    raw: Any = None
-    ending: Settlement | None = None
-    kept: Kept | None = None
 
 
 @dataclass(slots=True)
@@ -106,7 +51,7 @@ class Judged:
     billed: bool = True
 
 
-def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
+def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:
     """Send one request again and again until it is answered or its tries are used up.
 
     Raises:
@@ -119,7 +64,7 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
     if row.run.look is not None:
         row.check_open()
         row.run.look(call)
-        yield "sleep", FOREVER_S
+        yield Sleep(FOREVER_S)
         row.check_open()
     row.begin()
     done: Done | float = 0.0
@@ -135,24 +80,30 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Any, Done]:
             if isinstance(done, Done):
                 return done
             if done > 0:
-                yield "sleep", done
+                yield Sleep(done)
     finally:
         if not (isinstance(done, Done) and done.ending):
             row.end()
 
 
-def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Generator[Step, Any, Done | float]:
+def _try(
+    row: RowAccount, call: Call, tries: Tries, stay: Stay | None
+) -> Generator[Step, Result, Done | float]:
     """Make one try: money, permit, send, judge. Return the result, or the seconds to sleep before the next try."""
     row.check_open()
     if stay is not None:
         stay.check()
     money = yield from _reserve(row, call, whole=tries.whole)
     permit = yield from _permitted(row, call, tries, money)
-    ending, kept = Settlement(row, call, permit, money, stay), False
+    ending, kept = Settlement(row, call, permit, money, stay, again=tries.failed), False
     try:
         _check_still_valid(row, call)
         ending.begin()
-        reply: Reply = yield "send", Sending(row.run.timeouts.of(call), money.body)
+        reply = yield Send(row.run.timeout_s, money.body, _copier(row, call, money))
+        assert isinstance(reply, Reply)
+        if reply.copy is not None:
+            _settle_original(ending, reply)
+            ending = reply.copy
         if kept := reply.open_stream:
             ending.streaming = True
             return Done(reply.raw, ending)
@@ -171,12 +122,86 @@ def _try(row: RowAccount, call: Call, tries: Tries, stay: Stay | None) -> Genera
     return _finish(row, call, reply, judged) if then.sleep_s is None else then.sleep_s
 
 
-def _permitted(row: RowAccount, call: Call, tries: Tries, money: Reservation) -> Generator[Step, Any, Permit]:
+def _copier(row: RowAccount, call: Call, money: Reservation, copies: int = COPIES) -> Copier | None:
+    if not copies or call.streams or call.signed or not row.run.hedges.wanted:
+        return None
+    return lambda: _copy(row, call, money, copies - 1)
+
+
+def _copy(
+    row: RowAccount, call: Call, money: Reservation, copies: int
+) -> Generator[Step, Result, Reply | None]:
+    """One more try of a request that is late, beside the first: settled, and a good answer marked as `copy`.
+
+    It is sent where its money need not be waited for, and a second answer is as good as the first; else None.
+    """
+    run, ending, counts = row.run, None, False
+    row.begin()
+    try:
+        if not may_be_repeated(call) or (second := money.again()) is None:
+            return None
+        try:
+            permit = yield AskPermit(call.key)
+        except BaseException:  # mostly a cancel in line: the original was answered
+            second.give_back()
+            raise
+        assert isinstance(permit, Permit)
+        ending = Settlement(row, call, permit, second)
+        row.check_open()
+        ending.begin()
+        counts = True
+        reply = yield Send(run.timeout_s, second.body, _copier(row, call, second, copies))
+        assert isinstance(reply, Reply)
+        if reply.copy is not None:
+            _settle_original(ending, reply)
+        elif (fault := _settle_as(ending, reply)) is not None:
+            counts = fault.kind is not Kind.THROTTLE  # a rejection costs nothing
+        else:
+            reply.copy = ending
+        return reply
+    finally:
+        if ending is not None:
+            ending.abandon()
+        row.end()
+        if not counts:
+            run.hedges.give_back()
+        elif run.measure is not None:
+            run.measure.hedged()
+
+
+def _settle_original(ending: Settlement, reply: Reply) -> None:
+    """Its copy was answered: it was cut off, or came to something that does not count."""
+    if reply.instead_of is None:
+        ending.abandon()
+    else:
+        _settle_as(ending, reply.instead_of)
+
+
+def _settle_as(ending: Settlement, reply: Reply) -> Fault | None:
+    """Settle a try that no other follows; its fault."""
+    judged = _judge(ending.row.run, ending.call, reply)
+    fault = judged.fault
+    pause_s = (fault.retry_after_s or 0.0) if fault is not None and fault.kind is Kind.THROTTLE else 0.0
+    ending.over(
+        fault,
+        status=reply.status or None,
+        answer=judged.answer,
+        billed=judged.billed,
+        pause_s=pause_s,
+        headers=reply.headers,
+    )
+    return fault
+
+
+def _permitted(
+    row: RowAccount, call: Call, tries: Tries, money: Reservation
+) -> Generator[Step, Result, Permit]:
     """Wait for a permit. If the provider is down and another chain may answer the row, raise instead of waiting."""
     try:
         if row.divertible:
             check_up(row.run.flow.limiter(call.key))
-        permit: Permit = yield "permit", (call.key, tries.behind)
+        permit = yield AskPermit(call.key, tries.behind)
+        assert isinstance(permit, Permit)
     except ProviderDown as error:
         money.give_back()
         row.remember(call, Kept(error), Fault(Kind.TRANSIENT, "ProviderDown", str(error), cause=error))
@@ -187,7 +212,7 @@ def _permitted(row: RowAccount, call: Call, tries: Tries, money: Reservation) ->
     return permit
 
 
-def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any, Reservation]:
+def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Result, Reservation]:
     money, ledger = Reservation(row, call, whole=whole), row.run.ledger
     if ledger is None:
         return money
@@ -195,22 +220,25 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Any
     if bound is None and not row.run.refuses_unbounded:
         return money
     if bound is None:
-        raise _stop(row.run, f"a budget is set, but {money.why_unbounded()}")
+        raise _stop(row, f"a budget is set, but {money.why_unbounded()}")
     if not bound:  # a request that costs nothing needs no money
         return money
     if ledger.take(bound, row.run.spending):
         amount = money.reserved = bound
         if not row.run.max_output_tokens:  # as in most runs: there is no maximum to add to the request
             return money
-    elif not (amount := (yield "money", money.ask())):
-        raise _stop(row.run, row.run.pricing.why_no_money(call.model, money.least))
+    else:
+        granted = yield AskMoney(money.ask())
+        assert isinstance(granted, int)
+        if not (amount := granted):
+            raise _stop(row, row.run.pricing.why_no_money(call.model, money.least))
     money.granted(amount)
     return money
 
 
-def _stop(run: RunAccount, message: str) -> BudgetReached:
+def _stop(row: RowAccount, message: str) -> BudgetReached:
     error = dressed(BudgetReached, message)
-    run.alerts.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=error))
+    row.stop_run(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=error))
     return error
 
 
@@ -260,8 +288,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
         pause_s=then.pause_s,
         headers=reply.headers,
     )
-    if then.sleep_s is not None and row.run.measure is not None:
-        row.run.measure.retried()
+    tries.failed = fault is not None
     return then
 
 
@@ -291,7 +318,7 @@ def _finish(row: RowAccount, call: Call, reply: Reply, judged: Judged) -> Done:
 
 def _fail(row: RowAccount, call: Call, reply: Reply, fault: Fault) -> Done:
     if fault.kind is Kind.STOP_RUN:
-        row.run.alerts.stop(fault)
+        row.stop_run(fault)
     error = reply.error
     if error is None and reply.status < 400:
         error = dressed(BrokenAnswer, fault.message)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from cottonpalm.request.money.bounds import extent, reads_elsewhere, text_input, uses_tools_of_the_provider
-from cottonpalm.request.money.rules.grants import Ask
+from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.types import Usage
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Reservation:
     def _least_output(self) -> int | None:
         """Return the smallest useful maximum, in tokens of one answer; None if we must not change the maximum."""
         call, run, most = self._call, self._run, self.most_output
-        if self._whole or not run.tighten or most is None or not _may_be_tightened(call):
+        if self._whole or not run.tighten or most is None or not may_be_repeated(call):
             return None
         outputs = run.pricing.outputs(call)
         likely = outputs.likely()
@@ -129,6 +129,13 @@ class Reservation:
     def granted(self, amount: int) -> None:
         """The ledger reserved this amount: make the request keep within it."""
         self.reserved = amount
+        try:
+            self._keep_within(amount)
+        except BaseException:  # the user's own function of prices
+            self.give_back()
+            raise
+
+    def _keep_within(self, amount: int) -> None:
         run, call = self._run, self._call
         if amount < (self.bound or 0) and (most := self.most_output) is not None:
             self.sent = self._affordable(amount, most)
@@ -173,15 +180,27 @@ class Reservation:
 
         Return the cost to show in the row's outcome, or None if it is not known.
         """
+        reported, uncertain = 0, self.reserved  # should anything fail, the bound stays booked
+        try:
+            reported, uncertain = self._used(answer, billed=billed)
+        finally:
+            self._settle(reported, uncertain)
+        if answer is None or (answer.usage is None and not billed):
+            return None
+        cost, source = self._shown(answer, reported)
+        self._row.book(answer.usage, cost, source, answer.model)
+        return cost
+
+    def _used(self, answer: Answer | None, *, billed: bool) -> tuple[int, int]:
+        """Pico-dollars that the provider reported, and those it may have billed besides."""
         usage = None if answer is None else answer.usage
-        model = None if answer is None else answer.model
-        reported, uncertain = 0, 0
-        priced = usage is not None
         if usage is not None:
             reported = self._learn_and_price(usage, answer) or 0
-            priced = not self._price_failed
-        if not priced and billed:
-            uncertain = self._uncertain()
+            if not self._price_failed:
+                return reported, 0
+        return 0, self._uncertain() if billed else 0
+
+    def _settle(self, reported: int, uncertain: int) -> None:
         run, reserved = self._run, self.reserved
         self.reserved = 0
         if run.ledger is not None:
@@ -189,11 +208,6 @@ class Reservation:
                 run.alerts.spent_more(run.ledger, run.spending)
         elif reported or uncertain:
             run.spending.book(reported, uncertain)
-        cost: int | None = None
-        if answer is not None and (usage is not None or billed):
-            cost, source = self._shown(answer, reported)
-            self._row.book(usage, cost, source, model)
-        return cost
 
     def _learn_and_price(self, usage: Usage, answer: Answer | None) -> int | None:
         run, call = self._run, self._call
@@ -211,13 +225,16 @@ class Reservation:
                 self.rates = self._run.pricing.rates(self._call, served, tier)
             return None if self.rates is None else self.rates.cost(usage)
         except Exception as exc:  # noqa: BLE001 - whatever the function raises, the row keeps its answer
-            self._price_failed, self.rates = True, None
-            self._run.alerts.warn(
-                "prices=",
-                f"the function given as prices= failed for {self._call.model!r} ({type(exc).__name__}: {exc}); what "
-                "such answers cost is not known, and is booked as uncertain, at their bounds",
-            )
+            self._note_failed_price(exc)
             return None
+
+    def _note_failed_price(self, exc: Exception) -> None:
+        self._price_failed, self.rates = True, None
+        self._run.alerts.warn(
+            "prices=",
+            f"the function given as prices= failed for {self._call.model!r} ({type(exc).__name__}: {exc}); what "
+            "such answers cost is not known, and is booked as uncertain, at their bounds",
+        )
 
     def _compare(self, counted: int) -> None:
         """Take note if the provider counted more input than our bound."""
@@ -246,7 +263,28 @@ class Reservation:
         if answer.usage is not None:
             return reported, "reported"
         read, written = len(self._call.content), len(answer.text.encode())
-        return self.rates.cost(Usage(read // BYTES_PER_TOKEN, -(-written // BYTES_PER_TOKEN))), "estimated"
+        try:
+            cost = self.rates.cost(Usage(read // BYTES_PER_TOKEN, -(-written // BYTES_PER_TOKEN)))
+        except Exception as exc:  # noqa: BLE001 - as in `_price`
+            self._note_failed_price(exc)
+            return None, "estimated"
+        return cost, "estimated"
+
+    def again(self) -> Reservation | None:
+        """The same for one more copy of this try; None where it would have to be waited for."""
+        other = Reservation(self._row, self._call, whole=self._whole)
+        other.sent, other._bound, other._extent, other._input = (
+            self.sent,
+            self._bound,
+            self._extent,
+            self._input,
+        )
+        if self.reserved and self._run.ledger is not None:
+            granted = self._run.ledger.try_grant(self.reserved, self._row.priority, self._run.spending)
+            if isinstance(granted, Grant) or not granted:
+                return None
+            other.reserved = granted
+        return other
 
     def give_back(self) -> None:
         """Release the reservation, since nothing was sent."""
@@ -255,10 +293,11 @@ class Reservation:
             self.reserved = 0
 
 
-def _may_be_tightened(call: Call) -> bool:
+def may_be_repeated(call: Call) -> bool:
     """Whether we may lower the maximum, and ask again if that cuts the answer.
 
     We may not if the body is signed, if the provider stores things or acts, or if the answer is shown as it streams.
     """
-    kept = call.body.get("background") or reads_elsewhere(call) or uses_tools_of_the_provider(call)
-    return not (call.signed or call.streams or kept)
+    body = call.body
+    kept = body.get("background") or body.get("store") or reads_elsewhere(call)
+    return not (call.signed or call.streams or kept or uses_tools_of_the_provider(call))

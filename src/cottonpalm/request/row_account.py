@@ -32,6 +32,20 @@ class ModelCall:
     def __init__(self, row: RowAccount, name: str, permit: Permit) -> None:
         self.row, self.name = row, name
         self._permit: Permit | None = permit
+        self._counts = False  # among what the row has under way
+
+    def begin(self) -> None:
+        """The model is called now.
+
+        Raises:
+            RowClosed: the row is over; the permit went back.
+        """
+        try:
+            self.row.asked()
+            self._counts = True
+        except RowClosed:
+            self.release(Verdict.IGNORED)
+            raise
 
     def release(self, verdict: Verdict, pause_s: float = 0.0) -> bool:
         """Give the permit back; return whether the call still held it."""
@@ -39,6 +53,8 @@ class ModelCall:
         self.row.let_go(self)
         if permit is not None:
             permit.limiter.release(permit, verdict, pause_s)
+            if self._counts:
+                self.row.answered(verdict)
         return permit is not None
 
     def hand_over(self) -> None:
@@ -65,8 +81,11 @@ class RowAccount:
         aside: True: all open requests of the row sleep or wait out a pause, so the row holds no place.
         on_aside: called with each change of `aside`, from any thread.
         on_short: called when the first of its requests begins to wait for money, and when none waits any more.
-        on_wire: how many requests were sent and not yet answered.
+        on_wire: requests sent and not yet answered; calls of models whose requests are not seen likewise.
+        got: an answer came to one of them.
+        calling: its chain is being called, where nothing finer is seen of what it does.
         known: how many model calls LangChain's own cache answered.
+        adopts: it stands for requests whose row was lost, which may be anybody's.
         closed: True: the row has ended, and requests that still come from it are refused.
         spare: True: another chain is left that may answer the row.
         stay: the row's stay at one of several endpoints; None: there is only one.
@@ -83,11 +102,14 @@ class RowAccount:
         "_permit",
         "_short",
         "_stepped",
+        "adopts",
         "aside",
         "attempts",
+        "calling",
         "closed",
         "cost_pico",
         "cost_source",
+        "got",
         "index",
         "known",
         "model",
@@ -125,7 +147,8 @@ class RowAccount:
         self.on_aside: Callable[[bool], None] | None = None
         self.on_short: Callable[[bool], None] | None = None
         self.on_wire = 0
-        self.closed = False
+        self.got = self.calling = False
+        self.closed = self.adopts = False
         self.known = 0
         self.stay: Stay | None = None
         self._lock = threading.Lock()
@@ -377,6 +400,11 @@ class RowAccount:
             if self._held:
                 self._held.discard(thing)
 
+    def stop_run(self, fault: Fault) -> None:
+        """No row can survive this, so the run stops; but not for a request that is perhaps none of its own."""
+        if not self.adopts:
+            self.run.alerts.stop(fault)
+
     def drain(self) -> None:
         """Read this row's open sync streams to their ends, so that their permits are given back."""
         with self._lock:
@@ -395,22 +423,60 @@ class RowAccount:
             self._failures[call.identity] = failure
             self.spent = fault
 
-    @property
-    def untouched(self) -> bool:
-        """Whether no request is on the wire and nothing was paid, so that ending the row now loses nothing."""
-        return not self.on_wire and self.usage is None and not self.cost_pico
+    def close_untouched(self) -> bool:
+        """Close it if nothing of it is under way and nothing was paid for: ending it now loses nothing.
+
+        Nothing of it can go out any more when this has returned True, whatever its threads are at.
+        """
+        seen = self.run.flow.grain in ("model", "request")
+        with self._lock:
+            paid = self.got or self.usage is not None or self.cost_pico
+            if self.on_wire or paid or (self.calling and not seen):
+                return False
+            self.closed = True
+        self.close()
+        return True
+
+    def called(self) -> None:
+        """Its chain is called now.
+
+        Raises:
+            RowClosed: the row is over.
+        """
+        with self._lock:
+            self.check_open()
+            self.calling = True
 
     def sent(self) -> None:
-        """One more request is sent."""
+        """One more request goes out.
+
+        Raises:
+            RowClosed: the row is over.
+        """
+        self.asked()
+        self.counted()
+
+    def asked(self) -> None:
+        """Something goes out that is counted when it is answered.
+
+        Raises:
+            RowClosed: the row is over.
+        """
+        with self._lock:
+            self.check_open()
+            self.on_wire += 1
+
+    def counted(self) -> None:
+        """What went out was a request."""
         with self._lock:
             self.attempts += 1
-            self.on_wire += 1
         self.run.allowance.request()
 
-    def answered(self) -> None:
+    def answered(self, verdict: Verdict) -> None:
         """One request is no longer on the wire."""
         with self._lock:
             self.on_wire -= 1
+            self.got = self.got or verdict is Verdict.SUCCESS
 
     def knew(self) -> None:
         """LangChain's own cache gave an answer, without a request and without cost."""

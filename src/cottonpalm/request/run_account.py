@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from random import Random, getrandbits
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from cottonpalm.providers import classify
 from cottonpalm.request.alerts import Alerts
 from cottonpalm.request.failover import Failover
 from cottonpalm.request.flow import Flow
+from cottonpalm.request.hedges import Hedges
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.pricing import Pricing
-from cottonpalm.request.timeouts import Timeouts
+from cottonpalm.request.reach import Reach
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ class Allowance:
         self._share, self._floor = share, floor
         self._requests = self._retries = 0
         self._lock = threading.Lock()
+
+    @property
+    def requests(self) -> int:
+        """How many were made."""
+        return self._requests
 
     @property
     def spent(self) -> bool:
@@ -68,11 +75,14 @@ class RunAccount:
         ledger: the ledger of the run's budget; None without a budget.
         spending: what the run has spent, in all its processes.
         has_fallbacks: True: its rows have another chain to go to.
+        reach: whether anybody answers.
         failover: keeps its waiting requests whose rows may go to another chain.
         refuses_unbounded: True: under a budget, a request whose cost has no bound is not sent.
         look: if a run is only planned, it takes note of each request, which is not sent.
         allowance: the run's retries; the layer that retries rows uses it too.
-        timeouts: how long each request may take.
+        timeout_s: how long each request may take.
+        hedges: the copies of those that are late.
+        clients: the HTTP clients that its rows were seen to use.
         measure: called with how requests ended and how long they waited, from any thread; None: nobody measures.
         last_fault: the fault of the latest request that failed.
         team: the equal endpoints; None: there is only one.
@@ -87,6 +97,7 @@ class RunAccount:
         prices: PriceBook,
         retry: RetryPolicy,
         timeout_s: float,
+        hedge: bool = True,
         accept_truncated: bool = False,
         spending: Spending | None = None,
         max_output_tokens: int | None = None,
@@ -103,7 +114,9 @@ class RunAccount:
         self.alerts = Alerts(emit)
         self.pricing = Pricing(prices, ledger, self.spending, self.alerts)
         self.retry = retry
-        self.timeouts = Timeouts(timeout_s)
+        self.timeout_s = timeout_s
+        self.hedges = Hedges(wanted=hedge)
+        self.clients: WeakSet[Any] = WeakSet()
         self.accept_truncated = accept_truncated
         self.max_output_tokens = max_output_tokens
         self.tighten = tighten
@@ -116,6 +129,7 @@ class RunAccount:
         self.last_fault: Fault | None = None
         self.team: Team | None = None
         self.failover = Failover()
+        self.reach = Reach()
         self.measure: Measure | None = None
 
     def fault_of(self, exc: BaseException) -> Fault:

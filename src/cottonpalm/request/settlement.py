@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
-from cottonpalm.events import Paused, RequestFinished
+from cottonpalm.events import Paused, RequestFinished, Unreachable
 from cottonpalm.providers.quotas import read_quotas
 from cottonpalm.types import Fault, Kind, Verdict
 
@@ -27,12 +27,32 @@ OVERLOADED: Final = frozenset({503, 529})  # the provider as a whole is overload
 class Settlement:
     """What a try holds while it is under way. The first call of `over` or `abandon` settles it; others do nothing."""
 
-    __slots__ = ("_began", "_money", "_once", "_permit", "call", "number", "row", "sent", "stay", "streaming")
+    __slots__ = (
+        "_again",
+        "_began",
+        "_money",
+        "_once",
+        "_permit",
+        "call",
+        "number",
+        "row",
+        "sent",
+        "stay",
+        "streaming",
+    )
 
     def __init__(
-        self, row: RowAccount, call: Call, permit: Permit, money: Reservation, stay: Stay | None = None
+        self,
+        row: RowAccount,
+        call: Call,
+        permit: Permit,
+        money: Reservation,
+        stay: Stay | None = None,
+        *,
+        again: bool = False,
     ) -> None:
-        self.row, self.call, self.stay = row, call, stay
+        """`again`: the same request was sent before, and failed."""
+        self.row, self.call, self.stay, self._again = row, call, stay, again
         self._permit, self._money = permit, money
         self._began = clock.now()
         self.number = 0  # the request's number among those sent to this endpoint
@@ -45,12 +65,14 @@ class Settlement:
 
         Raises:
             Moved: the row goes on at another endpoint; nothing is sent.
+            RowClosed: the row is over; nothing is sent.
         """
         if self.stay is not None:
             self.stay.check()
-            self.number = self.stay.sent()
-        self.sent = True
         self.row.sent()
+        self.sent = True
+        if self.stay is not None:
+            self.number = self.stay.sent()
 
     @property
     def probe(self) -> bool:
@@ -79,24 +101,44 @@ class Settlement:
         """
         if not self._once.acquire(blocking=False):
             return
-        cost_pico = self._money.settle(answer, billed=billed)
-        quotas = read_quotas(headers) if headers is not None else ()
-        self._release(verdict_of(fault, status), pause_s, quotas, answer.usage if answer else None)
-        if self.stay is not None:
-            self.stay.over(self.number, ok=fault is None, paused=pause_s > 0)
+        quotas: tuple[Quota, ...] = ()
+        try:
+            cost_pico = self._money.settle(answer, billed=billed)
+            quotas = read_quotas(headers) if headers is not None else ()
+        finally:  # whatever fails, the permit goes back
+            self._release(verdict_of(fault, status), pause_s, quotas, answer.usage if answer else None)
+            if self.stay is not None:
+                self.stay.over(self.number, ok=fault is None, paused=pause_s > 0)
+        self._count(fault, status, answer, pause_s, cost_pico)
+
+    def _count(
+        self, fault: Fault | None, status: int | None, answer: Answer | None, pause_s: float, cost: int | None
+    ) -> None:
+        """Tell those who count and measure."""
         run, call = self.row.run, self.call
         taken_s = clock.now() - self._began
+        self._heard(fault, status)
         if fault is None:
             if not self.streaming:
-                run.timeouts.answered(call.key, taken_s)
+                run.hedges.answered(call.key, taken_s)
         else:
             self._note(fault, pause_s)
         usage = answer.usage if answer else None
         if run.measure is not None:
-            run.measure.request(call.label, taken_s, usage, cost_pico, ok=fault is None)
+            run.measure.request(call.label, taken_s, usage, cost, ok=fault is None)
+            if self._again:
+                run.measure.retried()
         if run.alerts.emit is not None:
             kind = fault.kind if fault else None
             run.alerts.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
+
+    def _heard(self, fault: Fault | None, status: int | None) -> None:
+        """Whether somebody answered."""
+        run = self.row.run
+        if status is not None or fault is None:
+            run.reach.answered()
+        elif (reason := run.reach.failed(self.call.url, fault.cause)) is not None:
+            run.alerts.tell(Unreachable(reason))
 
     def _note(self, fault: Fault, pause_s: float) -> None:
         run = self.row.run
@@ -112,13 +154,15 @@ class Settlement:
         """Settle a cancelled try: we do not know what the provider did with it, so its bound is booked."""
         if not self._once.acquire(blocking=False):
             return
-        if self.sent:
-            self._money.settle(None, billed=True)
-        else:
-            self._money.give_back()
-        self._release(Verdict.IGNORED)
-        if self.stay is not None and self.sent:
-            self.stay.over(self.number, ok=False)
+        try:
+            if self.sent:
+                self._money.settle(None, billed=True)
+            else:
+                self._money.give_back()
+        finally:
+            self._release(Verdict.IGNORED)
+            if self.stay is not None and self.sent:
+                self.stay.over(self.number, ok=False)
 
     def _release(
         self,
@@ -129,11 +173,13 @@ class Settlement:
     ) -> None:
         limiter = self._permit.limiter
         before = limiter.limit
-        limiter.release(self._permit, verdict, pause_s, quotas=quotas, usage=usage)
-        if self.sent:
-            self.row.answered()
-        if self.streaming:
-            self.row.end()
+        try:
+            limiter.release(self._permit, verdict, pause_s, quotas=quotas, usage=usage)
+        finally:
+            if self.sent:
+                self.row.answered(verdict)
+            if self.streaming:
+                self.row.end()
         if limiter.limit != before:
             self.row.run.flow.on_change()
 

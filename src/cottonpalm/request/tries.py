@@ -44,6 +44,7 @@ class Tries:
         behind: True: it was rejected while no other request was accepted, so for its next permit it waits behind all.
             Else it could always be the one probe after a pause, always be rejected, and keep others from being tried.
         whole: True: our smaller maximum has cut an answer, so from now on the request's own maximum is sent.
+        failed: it was sent and failed: what follows is a retry.
     """
 
     accepted: int
@@ -53,6 +54,7 @@ class Tries:
     seen: int = 0
     behind: bool = False
     whole: bool = False
+    failed: bool = False
 
     def __post_init__(self) -> None:
         self.seen = self.accepted
@@ -99,9 +101,11 @@ class Tries:
         return Next(None if spare else 0.0, circuit.wait_s if probe else 0.0)
 
     def _after_throttle(self, fault: Fault, run: RunAccount, limiter: Limiter) -> Next:
-        accepted, pause_s = limiter.accepted, 0.0
+        accepted, pause_s, sleep_s = limiter.accepted, 0.0, 0.0  # no sleep: the limiter holds the pause
         # If others are accepted, or may be by now, and no wait is named, we need no pause: the limiter finds its pace.
-        if fault.retry_after_s is not None or not (accepted or limiter.in_flight > 1):
+        if fault.retry_after_s is None and run.retry.throttle_wait_s is not None:
+            sleep_s = hinted_s(run.retry.throttle_wait_s, run.rng)
+        elif fault.retry_after_s is not None or not (accepted or limiter.in_flight > 1):
             pause_s = _wait_s(fault, run, self.throttled + self.alone)
         if accepted > self.accepted:
             self.throttled += 1
@@ -110,7 +114,7 @@ class Tries:
         self.behind = accepted <= self.seen
         self.seen = accepted
         over = self._used_up(run.retry) or self.throttled >= run.retry.throttle_tries
-        return Next(None if over else 0.0, pause_s)  # no sleep: the limiter keeps the pause for all
+        return Next(None if over else sleep_s, pause_s)
 
     def _used_up(self, policy: RetryPolicy) -> bool:
         rejected = self.throttled + self.alone if policy.count_all else 0

@@ -16,6 +16,7 @@ import os
 import socket
 import sys
 import threading
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, TypeVarTuple, Unpack
 
@@ -27,7 +28,7 @@ else:
     from asyncio import SelectorEventLoop as PlatformLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
     from concurrent.futures import Executor
 
 T = TypeVar("T")
@@ -62,10 +63,11 @@ class BridgeLoop(PlatformLoop):
     could occupy all threads, and the holder of a permit could never reach its provider.
     """
 
-    lasting = True  # nobody closes this loop, so connections pooled on it may stay open
+    lasting = True  # nobody closes it: what is pooled on it by us may stay
 
     def __init__(self) -> None:
         super().__init__()
+        self._wires: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self._steps = Crew(STEP_THREADS, loop=self)
         self._names = Crew(NAME_THREADS, loop=self, name="cottonpalm-names")
 
@@ -76,6 +78,24 @@ class BridgeLoop(PlatformLoop):
         if executor is not None:
             return super().run_in_executor(executor, func, *args)
         return self._steps.run(partial(func, *args))
+
+    async def create_connection(self, *args: Any, **options: Any) -> Any:
+        """Connect, and remember what pools may keep open."""
+        transport, protocol = await super().create_connection(*args, **options)
+        self._wires.add(transport)
+        return transport, protocol
+
+    def hang_up(self, except_for: Collection[Any] = ()) -> None:
+        """Close the idle connections that HTTP clients keep here, for they may be used on other loops, too.
+
+        Their pools notice a closed connection and open another. Drivers of databases speak other protocols; they know
+        their loop, and are left alone.
+        """
+        for wire in set(self._wires).difference(except_for):
+            protocol = wire.get_protocol()
+            reading = getattr(protocol, "read_event", None)  # anyio's, which httpx and httpx2 stand on
+            if reading is not None and not getattr(reading, "_waiters", ()):
+                wire.close()
 
     async def getaddrinfo(self, host: Any, port: Any, **kinds: int) -> Any:
         """Resolve a host name."""
@@ -171,8 +191,7 @@ class Bridge:
 
         Args:
             coro: what to run.
-            stop: called on the loop at the first Ctrl-C; `coro` is to end soon by itself, then
-            KeyboardInterrupt is
+            stop: called on the loop at the first Ctrl-C; `coro` is to end soon by itself, then KeyboardInterrupt is
                 raised here, with what `coro` raised as its cause.
             grace_s: seconds a cancelled `coro` has to tidy up before the caller is let go without it.
 

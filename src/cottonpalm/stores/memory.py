@@ -31,6 +31,8 @@ class _Run:
         self.fingerprint: dict[str, Any] | None = None
         self.rows: dict[int, StoredRow] = {}
         self.slots_of: dict[bytes, list[int]] = {}
+        self.seqs: dict[int, int] = {}  # slot -> number of its outcome
+        self.seq = 0
         self.cost_pico = 0
         self.meta: dict[str, Any] = {}
         self.spent: Spent | None = None
@@ -44,6 +46,8 @@ class _Run:
         if old is None or old.key != row.key:
             self.slots_of.setdefault(row.key, []).append(row.slot)
         self.rows[row.slot] = row
+        self.seq += 1
+        self.seqs[row.slot] = self.seq
         self.cost_pico += row.cost_pico
 
     def check_none_out(self, name: str) -> None:
@@ -186,6 +190,17 @@ class MemoryRunStore(MemoryRows):
         with self._lock:
             status = [row.status for row in self._run.rows.values()]
             return {kind: status.count(kind) for kind in sorted(set(status))}
+
+    def last_seq(self) -> int:
+        """See `protocols.NumbersOutcomes`."""
+        with self._lock:
+            return self._run.seq
+
+    def newer(self, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
+        """See `protocols.NumbersOutcomes`."""
+        with self._lock:
+            seqs = self._run.seqs
+            return [(slot, seqs[slot]) for slot in sorted(seqs) if slot > after and seqs[slot] > seq][:limit]
 
     def last_slot(self) -> int:
         """See `protocols.RunStore`."""

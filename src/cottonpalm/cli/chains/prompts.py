@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
@@ -29,6 +29,7 @@ class RowPrompt(RunnableSerializable[dict[str, Any], list[BaseMessage]]):
     template: str
     system: str | None = None
     columns: tuple[str, ...]
+    cottonpalm_form: ClassVar[int] = 1  # raised by hand when the same fields make other messages
     _places: re.Pattern[str] = PrivateAttr()
 
     @property

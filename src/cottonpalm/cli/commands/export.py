@@ -24,9 +24,10 @@ from cottonpalm.stores.codec.records import NOT_KEPT, stored_input, unpack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from cottonpalm.cli.held_store import HeldRun
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.screen import Screen
-    from cottonpalm.protocols import RunInfo, RunStore
+    from cottonpalm.protocols import RunInfo
     from cottonpalm.types import Outcome
 
 NOWHERE: Final = -1  # the slot of a row for which nothing is stored
@@ -90,7 +91,7 @@ class Stored:
         again: gives the input's rows once more, where the store holds no inputs.
     """
 
-    run: RunStore
+    run: HeldRun
     slots: array[int]
     columns: Sequence[str]
     schema: Any = None
@@ -122,7 +123,7 @@ class Stored:
                     yield outcome
 
 
-def _with_input(run: RunStore, job: RunSpec | None, asked: Export) -> Stored | None:
+def _with_input(run: HeldRun, job: RunSpec | None, asked: Export) -> Stored | None:
     """The stored rows of the input; None where there is no input to be read again."""
     source = asked.input or (None if job is None or job.read_once else job.input)
     if source is None:
@@ -150,7 +151,7 @@ def _with_input(run: RunStore, job: RunSpec | None, asked: Export) -> Stored | N
     return stored
 
 
-def _slots_of(rows: InputRows, run: RunStore, job: RunSpec | None) -> array[int]:
+def _slots_of(rows: InputRows, run: HeldRun, job: RunSpec | None) -> array[int]:
     """Which stored row each row of the input is."""
     fields = RowFields(job.id_field, job.priority_field) if job is not None else RowFields()
     rows.use(fields)
@@ -170,7 +171,7 @@ def _again(source: str, limit: int | None) -> Callable[[], Iterator[Any]]:
     return rows
 
 
-def _all_of(run: RunStore, info: RunInfo) -> Stored:
+def _all_of(run: HeldRun, info: RunInfo) -> Stored:
     """Every stored row, in the store's order."""
     if not _inputs_kept(run):
         raise Problem(
@@ -184,22 +185,23 @@ def _all_of(run: RunStore, info: RunInfo) -> Stored:
     return stored
 
 
-def _inputs_kept(run: RunStore) -> bool:
+def _inputs_kept(run: HeldRun) -> bool:
     """Whether the first record that tells holds its input."""
     first = next(_all_slots(run), None)
     return first is None or stored_input(run.read([first])[first], {}) is not NOT_KEPT
 
 
-def _all_slots(run: RunStore) -> Iterator[int]:
+def _all_slots(run: HeldRun) -> Iterator[int]:
     after = -1
     while page := run.scan(after, PAGE):
         yield from (row.slot for row in page)
         after = page[-1].slot
 
 
-def _put(run: RunStore, stored: Stored, asked: Export, screen: Screen) -> None:
+def _put(run: HeldRun, stored: Stored, asked: Export, screen: Screen) -> None:
     if is_stream(asked.output):
         with closing(stream_output(asked.output)) as stream:
+            stream.begin(run)
             for outcome in stored.outcomes():
                 stream.write(outcome, outcome.index)
         return

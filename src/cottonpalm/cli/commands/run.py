@@ -15,6 +15,7 @@ from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.chains.prompts import doubts
+from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, shown
@@ -23,9 +24,10 @@ from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.readers.stored_rows import StoredRows
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.urls import without_secrets
-from cottonpalm.cli.writers.open_output import check_output, make_output
+from cottonpalm.cli.writers.open_output import check_name, check_output, make_output
 from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
+from cottonpalm.events import Unreachable
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import file_of, open_store
 from cottonpalm.stores.codec.records import unpack
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.screen import Screen
     from cottonpalm.cli.spec import RunSpec
     from cottonpalm.cli.writers.output import Output
+    from cottonpalm.events import Event
     from cottonpalm.observers.progress import Progress
     from cottonpalm.run import Run
     from cottonpalm.types import Outcome
@@ -58,6 +61,11 @@ class Where:
     overwrite: bool = False
     again: bool = False  # also what failed for good
     argv: Sequence[str] = field(default=())  # the command, for `resume`
+
+    @property
+    def named(self) -> bool:
+        """Whether the user said which run this is; else a file gave it its name."""
+        return self.again or any(word.partition("=")[0] == "--run" for word in self.argv)
 
 
 def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
@@ -80,6 +88,8 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
             built = build(job, rows, quiet=screen.quiet)
             store = _held(where, stack)
         info = store.info(where.run)
+        if info is not None and not where.named:
+            check_name(info, job.input, job.output)
         _check_output(job, where, info.meta if info else {})
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
@@ -133,7 +143,7 @@ class Session:
     def run(self, built: Built) -> Code:
         """All of it."""
         to_terminal = self._job.output == "-" and os.isatty(1)
-        progress = self._screen.observer(self._rows.total, live=not to_terminal)
+        progress = self._screen.observer(self._rows.total, live=not to_terminal, rpm=self._job.rpm)
         processor = self._processor(built, progress)
         self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
         gc.collect()
@@ -169,7 +179,7 @@ class Session:
             **self._job.keywords(built, self._where.store),
             store=self._store,
             run=self._where.run,
-            observers=() if progress is None else (progress,),
+            observers=(self,) if progress is None else (self, progress),
         )
 
     @property
@@ -199,6 +209,11 @@ class Session:
             self._finish(run, output)
             return self._told(run, stopped, signals.code)
 
+    def see(self, event: Event) -> None:
+        """As an observer: a run that reaches nobody says so at once, to whoever looks at it from outside."""
+        if isinstance(event, Unreachable):
+            self._kept.set_meta(**{TROUBLE: event.reason})
+
     # -- the rows -----------------------------------------------------------------------------------------------------
 
     def _read(self, run: Run, output: Output) -> RunStopped | None:
@@ -214,7 +229,7 @@ class Session:
 
     def _take(self, run: Run, output: Output, outcome: Outcome) -> None:
         slot = run.slot(outcome.index)
-        if slot in self._kept.done_here:
+        if not outcome.stored:
             self._tally.add(outcome)
         if self._broken is None:
             try:
@@ -231,10 +246,11 @@ class Session:
         total, exact = known if known is not None else (None, False)
         done = stats.ok + stats.failed
         facts: dict[str, Any] = {"total": total, "exact": exact, "columns": self._rows.columns, "code": code}
-        facts["fields"] = self._fields
+        facts["fields"], facts["priced"] = self._fields, stats.cost_known
         if done:
             facts["rate"] = round(done / seconds, 3)
-        self._kept.set_meta(**{FACTS: {**self._kept.meta().get(FACTS, {}), **facts}})
+        facts = {**self._kept.meta().get(FACTS, {}), **facts}
+        self._kept.set_meta(**{FACTS: facts, TROUBLE: stats.trouble})
         self._facts_due_s = clock.now() + FACTS_EVERY_S
 
     # -- the end ------------------------------------------------------------------------------------------------------
@@ -252,7 +268,7 @@ class Session:
     def _told(self, run: Run, stopped: RunStopped | None, signal: Code | None) -> Code:
         stats = run.stats
         mine = RunSlots(run).marked(self._kept.last_slot())
-        counts = summary.counts_of(self._kept, mine, repeats=self._tally.rows > 0)
+        counts = summary.counts_of(self._kept, mine)
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
@@ -303,6 +319,7 @@ class Session:
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=resume,
+            trouble=stats.trouble,
         )
 
     def _results(self) -> str:
@@ -313,7 +330,7 @@ class Session:
     def _resume(self, stopped: RunStopped | None) -> str:
         said = (without_secrets(word) if word == self._job.input else word for word in self._where.argv)
         command = summary.resume_command(list(said))
-        if self._job.input == "-" and self._job.output == "-" and "--run" not in self._where.argv:
+        if self._job.input == "-" and self._job.output == "-" and not self._where.named:
             command += f" --run {self._where.run}"
         if self._job.input == "-":
             command = f"… | {command}"

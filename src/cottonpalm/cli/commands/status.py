@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunInfo, StoredRows
 
 PAGE: Final = 4096
+TROUBLE: Final = "trouble"  # in a run's own facts: why its latest request reached nobody
 
 
 @dataclass(slots=True)
@@ -77,8 +78,9 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
     )
     for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
         yield f"  {kind}", f"{reason.rows:,}; the first, row {reason.first}: {clean(reason.said)}"
+    yield from _trouble(info)
     yield "left", screen.left_of(info)
-    yield "cost", money(info.cost_pico)
+    yield "cost", screen.cost_of(info)
     if info.uncertain_pico:
         yield "uncertain", f"up to {money(info.uncertain_pico)} besides"
     if facts.get("rate"):
@@ -90,3 +92,8 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
         yield "exit code", facts["code"]
     if info.holder:
         yield "held by", screen.holder_of(info)
+
+
+def _trouble(info: RunInfo) -> Iterator[tuple[str, str]]:
+    if reason := info.meta.get(TROUBLE):
+        yield "trouble", clean(str(reason))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import secrets
 import stat
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -38,6 +41,7 @@ class Mark:
         moved: True: the lines' numbers are not the store's, since the input was edited.
         replacing: True: the file was being replaced, so the old and the new file are both ours.
         layout: for a file written in one go: which rows it holds, in which order.
+        seq: every outcome up to this number is in the file; -1: not known, look at each row.
     """
 
     path: str
@@ -49,12 +53,14 @@ class Mark:
     moved: bool = False
     replacing: bool = False
     layout: str = ""
+    seq: int = -1
 
     @classmethod
     def of(cls, meta: Mapping[str, Any], path: str) -> Mark | None:
         """Return the mark of this path, if the run has written there before."""
         kept = meta.get(META + path)
-        return cls(**kept) if kept else None
+        known = cls.__dataclass_fields__
+        return cls(**{name: value for name, value in kept.items() if name in known}) if kept else None
 
     def keep(self, store: RunStore) -> None:
         """Write the mark into the store, durably."""
@@ -138,16 +144,42 @@ def probe(path: str) -> None:
     Raises:
         Problem: it cannot be written; the message says why.
     """
-    part = _part(path)
     try:
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600))
+        fd, part = _new_part(path)
+        os.close(fd)
         part.unlink()
     except OSError as error:
         raise os_problem("write", path, error) from error
 
 
-def _part(path: str) -> Path:
-    return Path(path).with_name(f".{Path(path).name}.part")
+def _new_part(path: str) -> tuple[int, Path]:
+    """A file of our own beside `path`, locked while it is written; those that killed processes left go."""
+    target = Path(path)
+    begin = f".{target.name[:200]}."
+    for left in target.parent.glob(f"{escape(begin)}*.part"):
+        _sweep(left)
+    part = target.with_name(f"{begin}{secrets.token_hex(4)}.part")
+    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd, part
+
+
+def _sweep(part: Path) -> None:
+    """Delete it, if nobody writes it."""
+    with suppress(OSError), part.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
+
+
+def _sync_folder(path: str) -> None:
+    """Make a new name durable."""
+    with suppress(OSError):  # not every file system knows this
+        fd = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 @contextmanager
@@ -157,15 +189,15 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     Raises:
         Problem: it cannot be written, with exit code 4 (the results are safe in the store).
     """
-    part = _part(path)
     try:
-        fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd, part = _new_part(path)
         with os.fdopen(fd, "w+b", buffering=1 << 18) as file:
             try:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
                 part.replace(path)
+                _sync_folder(path)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise

@@ -18,12 +18,12 @@ from cottonpalm.cli.writers.output import layout_of, records
 from cottonpalm.cli.writers.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from cottonpalm.cli.files.formats import Packing
+    from cottonpalm.cli.held_store import HeldRun
     from cottonpalm.cli.writers.output import Slots, Unpack
     from cottonpalm.cli.writers.tables import Write
-    from cottonpalm.protocols import RunStore
     from cottonpalm.types import Outcome
 
 
@@ -62,10 +62,10 @@ class WholeOutput:
     ) -> None:
         self._path, self._write, self._packing, self._overwrite = path, write, packing, overwrite
         self._layout, self._unpack = layout, unpack
-        self._changed = False
+        self._changed = False  # what stands there is not what the mark says
         self.notes: list[str] = []
 
-    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:  # noqa: ARG002 - the store has them too
+    def begin(self, store: HeldRun) -> None:
         """Refuse a foreign file."""
         self._store = store
         known = Mark.of(store.meta(), self._path)
@@ -74,12 +74,12 @@ class WholeOutput:
 
     def write(self, outcome: Outcome, slot: int) -> None:  # noqa: ARG002 - the protocol's
         """Do nothing, since the store has the outcome already."""
-        self._changed = True
+        self._store.owed.settle(slot)
 
     def finish(self, slots: Slots, *, complete: bool) -> None:  # noqa: ARG002 - as far as the input was read
         """Write the file again if anything differs."""
         order = layout_of(slots)
-        if self._changed or order != self._mark.layout:
+        if self._changed or order != self._mark.layout or self._store.last_seq() > self._mark.seq:
             outcomes = partial(records, self._store, self._unpack, slots)
             self.put(Table(outcomes=outcomes, **self._layout()._asdict()), order)
 
@@ -90,6 +90,7 @@ class WholeOutput:
             table: the content of the file.
             order: a name for these rows in this order.
         """
+        seq = self._store.last_seq()  # before anything is read
         self._mark.replacing = True
         self._mark.keep(self._store)
         with replacing(self._path) as file:
@@ -98,7 +99,7 @@ class WholeOutput:
             file.flush()
             self._mark.size = file.seek(0, os.SEEK_END)
             self._mark.recognise(file.fileno())
-        self._mark.replacing, self._mark.layout = False, order
+        self._mark.replacing, self._mark.layout, self._mark.seq = False, order, seq
         self._mark.written, self._mark.moved = None, True  # in case a later run appends lines to this file
         self._mark.keep(self._store)
 

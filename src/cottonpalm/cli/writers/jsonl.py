@@ -1,7 +1,8 @@
 """The JSONL output: it appends whole lines, and repairs from the store what a crash or an edit left behind.
 
-The mark in the store covers the file up to some byte, and says which rows lie before it. So a run that goes on reads
-only the lines after the mark.
+The mark in the store says up to which byte the file is accounted for, which rows lie before it, and the number of the
+outcome up to which all are in the file: so only the lines after it, and only newer outcomes, are looked at when a run
+goes on.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from cottonpalm.cli.writers.lines import line_of
 from cottonpalm.cli.writers.output import PAGE, Slots, Unpack, is_straight, layout_of, records, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from cottonpalm.protocols import RunStore
+    from cottonpalm.cli.held_store import HeldRun
     from cottonpalm.types import Outcome
 
 MARK_EVERY_S: Final = 5.0
@@ -48,16 +49,13 @@ class JsonlOutput:
         self._written = Ranges()
         self._unmarked = 0
         self._touched = False
+        self._level = False  # the file has every outcome but those that are owed
+        self._behind: dict[int, int] = {}  # hashes of the lines after the mark, each row's last
 
     # -- before the first row -----------------------------------------------------------------------------------------
 
-    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:
-        """Cut a torn last line, drop lines that later ones replace, add rows that only the store has.
-
-        Args:
-            store: the run.
-            coming: slots that this process has stored already; `write` will get their outcomes.
-        """
+    def begin(self, store: HeldRun) -> None:
+        """Cut a torn tail, add what the store has and the file has not, drop lines that newer ones supersede."""
         self._store = store
         known = Mark.of(store.meta(), self._path)
         state = examine(self._path, known, self._overwrite)
@@ -66,10 +64,14 @@ class JsonlOutput:
             self._mark.keep(self._store)
         self._open(os.O_RDWR | os.O_CREAT | (0 if state == "whole" else os.O_TRUNC))
         self._take_stock()
+        if self._mark.moved:  # the lines do not tell which stored row is theirs
+            self._touched = self._store.found_seq > self._mark.seq
+        else:
+            self._catch_up()
+        self._behind.clear()
         if self._mark.doubles:
             self._drop_superseded()
-        if not self._mark.moved:
-            self._catch_up(coming)
+        self._level = not self._touched
         self._set_mark()
 
     def _open(self, flags: int) -> None:
@@ -80,6 +82,7 @@ class JsonlOutput:
 
     def _take_stock(self) -> None:
         """Read the lines after the mark; cut a torn last line."""
+        marked = self._mark.size
         if self._mark.written is None:
             self._mark.size, self._mark.written = 0, []
         self._written = Ranges(self._mark.written)
@@ -89,7 +92,11 @@ class JsonlOutput:
             if index is None:
                 break
             size += len(line)
-            if not self._mark.moved and not self._written.add(index):
+            if self._mark.moved:
+                continue
+            if size > marked:
+                self._behind[index] = hash(line)
+            if not self._written.add(index):
                 self._mark.doubles = True
         if size < os.fstat(self._fd).st_size:
             os.ftruncate(self._fd, size)
@@ -101,37 +108,49 @@ class JsonlOutput:
             file.seek(at)
             yield from file
 
-    def _catch_up(self, coming: Container[int] = ()) -> None:
-        """Append the rows that are durable in the store, but have no line in the file."""
-        after = self._written.first_gap - 1
-        while page := self._store.scan(after, SCAN):
-            missing = [row.slot for row in page if row.slot not in self._written and row.slot not in coming]
-            for first in range(0, len(missing), PAGE):
-                part = missing[first : first + PAGE]
-                found = self._store.read(part)
-                for slot in part:
-                    self._append(self._unpack(found[slot], slot), slot)
-            after = page[-1].slot
+    def _catch_up(self) -> None:
+        """Append the outcomes that became durable, but whose lines did not get here."""
+        seq, after = self._mark.seq, -1
+        if self._store.found_seq <= seq:
+            return
+        while page := self._store.newer(seq, after, SCAN):
+            # number 0: stored before there were numbers, when a row with a line was done
+            newer = [slot for slot, number in page if number or slot not in self._written]
+            self._append_stored([slot for slot in newer if slot not in self._store.owed])
+            after = page[-1][0]
+
+    def _append_stored(self, slots: Sequence[int]) -> None:
+        """Append the outcomes of these rows as the store has them, but those that stand there already."""
+        for first in range(0, len(slots), PAGE):
+            for slot, record in sorted(self._store.read(slots[first : first + PAGE]).items()):
+                line = line_of(self._unpack(record, slot))
+                if self._behind.get(slot) != hash(line):
+                    self._note_doubled(slot)
+                    self._append(line, slot)
+
+    def _note_doubled(self, slot: int) -> None:
+        """If the row has a line, let the store know before it gets another."""
+        if slot in self._written and not self._mark.doubles:
+            self._mark.doubles = True
+            self._set_mark()
 
     # -- during the run -----------------------------------------------------------------------------------------------
 
     def write(self, outcome: Outcome, slot: int) -> None:
         """Append one line. If a crash could make a repair necessary, note this in the store first."""
-        doubled = slot in self._written and not self._mark.doubles
-        moved = slot != outcome.index and not self._mark.moved
-        if doubled or moved:
-            self._mark.doubles |= doubled
-            self._mark.moved |= moved
+        self._note_doubled(slot)
+        if self._mark.layout if self._mark.moved else slot != outcome.index:
+            self._mark.moved, self._mark.layout = True, ""  # of no layout, until it is written anew
             self._set_mark()
-        self._append(outcome, slot)
+        self._append(line_of(outcome), slot)
+        self._store.owed.settle(slot)
         self._touched = True
         if self._unmarked == 1 and not self._mark.head:
             self._set_mark()  # from now on we recognise the file as ours
         elif self._unmarked >= MARK_EVERY_ROWS or clock.now() >= self._mark_due_s:
             self._set_mark()
 
-    def _append(self, outcome: Outcome, slot: int) -> None:
-        line = line_of(outcome)
+    def _append(self, line: bytes, slot: int) -> None:
         try:
             write_all(self._fd, line)
         except OSError as error:
@@ -144,6 +163,8 @@ class JsonlOutput:
     def _set_mark(self) -> None:
         os.fsync(self._fd)
         self._mark.recognise(self._fd)
+        if self._level:
+            self._mark.seq = self._store.owed.whole
         self._mark.written = self._written.pairs() if len(self._written) <= RANGES_KEPT else None
         self._mark.keep(self._store)
         self._unmarked = 0
@@ -158,21 +179,22 @@ class JsonlOutput:
             slots: the input's rows.
             complete: True: the input was read to its end, so later rows no longer belong to it.
         """
-        straight = is_straight(slots)
+        straight, seq = is_straight(slots), self._store.last_seq()
+        left = self._store.owed.up_to(seq)  # stored, and not handed out
         if self._mark.moved or not straight:
             layout = layout_of(slots)
-            if self._touched or layout != self._mark.layout:
+            if self._touched or left or layout != self._mark.layout:
                 self._rewrite(slots, layout, straight=straight)
         elif complete and self._written.end > len(slots):
             self._rewrite(slots, layout_of(slots), straight=True)
         else:
-            self._catch_up_to_date()
+            self._append_stored(left)
+            if self._mark.doubles:
+                self._drop_superseded()
+        self._level = True
+        for slot in left:
+            self._store.owed.settle(slot)
         self._set_mark()
-
-    def _catch_up_to_date(self) -> None:
-        self._catch_up()
-        if self._mark.doubles:
-            self._drop_superseded()
 
     def _rewrite(self, slots: Slots, layout: str, *, straight: bool) -> None:
         self._written = Ranges()

@@ -15,7 +15,8 @@ from cottonpalm.cli.files.formats import format_of, stem_of
 from cottonpalm.cli.files.output_file import Mark
 from cottonpalm.cli.files.remote import check_writable
 from cottonpalm.cli.problems import Problem, extra, os_problem, shown
-from cottonpalm.cli.urls import has_secrets, is_url
+from cottonpalm.cli.spec import META
+from cottonpalm.cli.urls import has_secrets, is_url, without_secrets
 from cottonpalm.cli.writers.atomic import Layout, WholeOutput, examine
 from cottonpalm.cli.writers.csv_table import write_csv
 from cottonpalm.cli.writers.jsonl import JsonlOutput
@@ -32,15 +33,42 @@ if TYPE_CHECKING:
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.readers.stored_rows import StoredRows
     from cottonpalm.cli.writers.tables import Write
+    from cottonpalm.protocols import RunInfo
 
 
 def run_name(source: str, target: str) -> str:
     """Return the name of a run without `--run`: from the output's name, else from the input's, else a new name."""
-    named = next((path for path in (target, source) if path != "-"), None)
-    if named is not None:
+    if (named := _named_by(source, target)) != "-":
         return stem_of(named)
     stamp = dt.datetime.fromtimestamp(clock.wall(), dt.UTC).astimezone()
     return f"run-{stamp:%Y%m%d-%H%M%S}-{os.getpid()}"
+
+
+def _named_by(source: str, target: str) -> str:
+    """The path that gives a run its name."""
+    return target if target != "-" else source
+
+
+def check_name(info: RunInfo, source: str, target: str) -> None:
+    """Refuse a run that only got its name from another file of the same name.
+
+    Raises:
+        Problem: the run stands for a file in another place.
+    """
+    job = info.meta.get(META)
+    if job is None:  # made from Python
+        return
+    mine, other = _named_by(without_secrets(source), target), _named_by(job["input"], job["output"])
+    if other != "-" and (_folder(mine), stem_of(mine)) != (_folder(other), stem_of(other)):
+        what = "writes" if job["output"] != "-" else "reads"
+        raise Problem(
+            f"run {info.name} of this store {what} {shown(other)}, not {shown(mine)}: "
+            f"say --run NAME for a run of its own, or --run {info.name} to go on with that one"
+        )
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def check_output(
@@ -128,7 +156,7 @@ def make_output(
             overwrite=overwrite,
             guard=guard,
         )
-    output.begin(store, store.done_here)
+    output.begin(store)
     return output
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from array import array
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cottonpalm.cli.problems import Code, os_problem
@@ -14,6 +14,7 @@ from cottonpalm.cli.writers.lines import line_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cottonpalm.cli.held_store import HeldRun
     from cottonpalm.protocols import RunStore
     from cottonpalm.run import Run
     from cottonpalm.types import Outcome
@@ -23,10 +24,13 @@ PAGE: Final = 512  # records that are read from the store in one go
 
 
 class Output(Protocol):
-    """A place for results. Call `begin` before the run and `finish` after it; `write` gets every outcome."""
+    """A place for results. `begin` and `finish` frame the run; every outcome goes through `write`.
 
-    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:
-        """Repair the output before the first row, under the run's lease. `coming`: slots that `write` will get."""
+    What `write` has taken is settled in the run's `owed`: what is not owed is in the file, or will be by `finish`.
+    """
+
+    def begin(self, store: HeldRun) -> None:
+        """Put the place in order before the first row; the run's lease is held. What is owed comes through `write`."""
 
     def write(self, outcome: Outcome, slot: int) -> None:
         """Take one outcome, in any order."""
@@ -105,15 +109,17 @@ class StreamOutput:
     def __init__(self, fd: int, name: str) -> None:
         self._fd, self._name = fd, name
 
-    def begin(self, store: RunStore, coming: Container[int] = ()) -> None:
+    def begin(self, store: HeldRun) -> None:
         """Do nothing: there is nothing to repair."""
+        self._store = store
 
-    def write(self, outcome: Outcome, slot: int) -> None:  # noqa: ARG002 - the protocol's
+    def write(self, outcome: Outcome, slot: int) -> None:
         """Write the whole line, or raise."""
         try:
             write_all(self._fd, line_of(outcome))
         except OSError as error:
             raise os_problem("write to", self._name, error, Code.STOPPED) from error
+        self._store.owed.settle(slot)
 
     def finish(self, slots: Slots, *, complete: bool) -> None:
         """Do nothing, since everything is written already."""

@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import threading
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from langchain_core.messages import AIMessageChunk
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from cottonpalm.engine.output.outbox import Pieces
+    from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.runtime.threads import Crew
     from cottonpalm.types import Fault, Item
@@ -100,6 +102,7 @@ class Caller:
                 verdict, pause_s = Verdict.DROPPED, fault.retry_after_s or 0.0
             raise
         finally:
+            account.calling = False
             account.leave(verdict, pause_s)
         return output
 
@@ -108,8 +111,13 @@ class Caller:
             return self._streamed(item, self.pieces)
         config = self._config(item)
         if self.crew is not None:
-            return self.crew.run(lambda: self.chain.invoke(own(item.row), config, **self._kwargs))
+            return self.crew.run(partial(self._on_thread, item.row, config, item.account))
+        item.account.calling = True
         return self.chain.ainvoke(own(item.row), config, **self._kwargs)
+
+    def _on_thread(self, row: Any, config: RunnableConfig | None, account: RowAccount) -> Any:
+        account.called()
+        return self.chain.invoke(own(row), config, **self._kwargs)
 
     def _config(self, item: Item) -> RunnableConfig | None:
         """Return the row's config. It includes the permit callback until we know whether the hook sees all models."""
@@ -121,6 +129,7 @@ class Caller:
     async def _streamed(self, item: Item, pieces: Pieces) -> Any:
         """Show each chunk as it comes. Return the sum of the chunks, or the last one if they cannot be added."""
         await pieces.begin(item)
+        item.account.called()
         seen: list[Any] = []
         async with aclosing(self._chunks(item)) as chunks:
             async for chunk in chunks:

@@ -156,6 +156,7 @@ class LocalExecutor:
         self._run, self._send, self._failed, self._context = run, send, failed, context
         self._lost = lost
         self._leaving = False  # True: we have cancelled the rows
+        self._stopping = False  # no further call is to begin
         self._parent = context.get(ROW)
         self._loop = asyncio.get_running_loop()
         self._deadlines = None if item_timeout_s is None else Deadlines(item_timeout_s, self._loop)
@@ -212,6 +213,8 @@ class LocalExecutor:
 
     def fill(self) -> None:
         """Start as many rows as may start now. Called after every change; never awaits."""
+        if self._stopping:
+            self._drop_untouched()
         while (item := self._rows.next()) is not None:
             worker = self._loop.create_task(self._work(item), context=self._context)
             self._workers[worker] = item
@@ -221,13 +224,23 @@ class LocalExecutor:
             self._ended.set_result(None)
 
     def let_go(self) -> None:
-        """The run is stopping: drop the rows that wait or sleep and have neither sent nor received anything."""
-        if self._run.flow.grain != "request":  # then we cannot see what a row has sent
-            return
-        self._leaving = True
-        for worker, item in self._now.items():
-            if item.account is not None and item.account.untouched:
+        """The run is stopping: rows that have called nothing yet, or sleep between two calls, need not be finished."""
+        self._leaving = self._stopping = True
+        self.fill()
+
+    def _drop_untouched(self) -> None:
+        for worker, unbegun in self._workers.items():
+            if not worker.cancelling() and (unbegun is not None or self._is_untouched(worker)):
                 worker.cancel()
+
+    def _is_untouched(self, worker: asyncio.Task[None]) -> bool:
+        """Whether it loses nothing if the row that this worker is at ends now, also one that waits at a gate."""
+        item = self._now.get(worker)
+        return item is not None and (item.account is None or item.account.close_untouched())
+
+    def under_way(self) -> list[float]:
+        """When each row began that is not over."""
+        return [item.began_s for item in self._now.values() if item.account is not None]
 
     def drop_all(self) -> None:
         """The run is stopping and its rows make no progress: drop all of them, and wait for none."""
@@ -260,7 +273,7 @@ class LocalExecutor:
 
     async def _row(self, item: Item, task: asyncio.Task[Any]) -> None:
         """Run one row from its admission to its settlement, which happens exactly once in every case."""
-        started = clock.now()
+        item.began_s = started = clock.now()
         self._now[task] = item
         outcome: Outcome | Parked | None = None
         try:

@@ -80,6 +80,13 @@ class Shelf:
         self.answers.move_to_end(key)
         return found
 
+    def resize(self, max_entries: int) -> None:
+        """Keep so many from now on."""
+        with self.lock:
+            self.max_entries = max_entries
+            while len(self.answers) > max_entries:
+                self.answers.popitem(last=False)
+
     def is_fresh(self, born: float) -> bool:
         """Whether an answer that came at `born` is still young enough."""
         return self.ttl_s is None or clock.wall() - born < self.ttl_s

@@ -44,7 +44,6 @@ class SingleFlight:
     def __init__(self, shelf: Shelf) -> None:
         self._flights: dict[bytes, _Flight | None] = {}  # None (most are): it is asked, nobody waits
         self._shelf, self._lock, self._answers = shelf, shelf.lock, shelf.answers
-        self._most = shelf.max_entries
 
     def ask(self, key: bytes, where: Waiting, item: Item) -> Answer | Parked | None:
         """Return the answer, PARKED if the row now waits for it, or None if this row is the one to ask.
@@ -74,7 +73,7 @@ class SingleFlight:
         with self._lock:
             answers = self._answers
             answers[key] = answer
-            if len(answers) > self._most:
+            if len(answers) > self._shelf.max_entries:
                 answers.popitem(last=False)
             flight = self._flights.pop(key)
         if flight is None:

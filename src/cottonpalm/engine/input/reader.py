@@ -65,7 +65,12 @@ class PerRow:
         if given is None:
             return None
         if callable(given):
-            return given(row)
+            try:
+                return given(row)
+            except (StopIteration, StopAsyncIteration) as stop:  # must not pass for the end of the rows
+                raise RuntimeError(
+                    f"row {index}: the function given for {self._what} raised {type(stop).__name__}"
+                ) from stop
         if index >= len(given):
             raise ConfigError(f"row {index} has no value in {self._what}: only {len(given)} were given")
         return given[index]
@@ -89,6 +94,7 @@ class Reader:
         skip: do not yield rows that are done in the store; only count them in `stored`.
         redo: rows with these store statuses are done again.
         question: takes from a row the part that the chain asks about, for a cache; None: the whole row.
+        sized: as many rows as the source says it holds: if it ends before, that is an error; None: it does not say.
     """
 
     def __init__(
@@ -104,6 +110,7 @@ class Reader:
         skip: bool = False,
         redo: frozenset[int] = frozenset({RETRYABLE}),
         question: Callable[[Any], Any] | None = None,
+        sized: int | None = None,
     ) -> None:
         self.read = 0
         self.stored = 0
@@ -111,6 +118,7 @@ class Reader:
         self.notes: deque[tuple[int, int]] | None = (
             None  # called for each row read, with its index and how many rows from there on are done
         )
+        self._sized = sized
         self._ids = PerRow(ids, "ids", total)
         self._priorities = PerRow(priorities, "priorities", total)
         self._configs = PerRow(configs, "configs", total)
@@ -142,10 +150,12 @@ class Reader:
             try:
                 if not self._block and self._skip_block(rows):
                     continue
-                row = self._block.popleft() if self._block else next(rows)
+                try:
+                    row = self._block.popleft() if self._block else next(rows)
+                except StopIteration:  # the source's own: whatever else raises one is an error
+                    self._check_whole()
+                    return True
                 item = self.item(row)
-            except StopIteration:
-                return True
             except BaseException as error:  # noqa: BLE001 - raised by the run, after what was read is done
                 self.error = error
                 return True
@@ -155,6 +165,10 @@ class Reader:
                 given += 1
                 give(item)
         return False
+
+    def _check_whole(self) -> None:
+        if self._sized is not None and self.read < self._sized:
+            raise RuntimeError(f"the rows ended after {self.read}, though there were {self._sized} of them")
 
     def _skip_block(self, rows: Iterator[Any]) -> bool:
         """Skip the next block of rows if all are done and have not moved; else keep the rows in `_block`."""

@@ -59,6 +59,9 @@ class RowRetry:
         return fault.kind is Kind.TRANSIENT and attempt < self._policy.transient_tries and self._allowed()
 
     def _wait_s(self, fault: Fault, attempt: int) -> float:
-        if fault.retry_after_s is not None:
-            return hinted_s(fault.retry_after_s, self._rng)
+        hint_s = fault.retry_after_s
+        if hint_s is None and fault.kind is Kind.THROTTLE:
+            hint_s = self._policy.throttle_wait_s
+        if hint_s is not None:
+            return hinted_s(hint_s, self._rng)
         return backoff_s(attempt - 1, self._policy.base_s, self._policy.cap_s, self._rng)

@@ -54,6 +54,7 @@ class _Calls:
     def began(self, row: RowAccount, name: str, permit: Permit, run_id: UUID) -> None:
         """The call has its permit."""
         call = ModelCall(row, name, permit)
+        call.begin()
         self._calls[run_id] = call
         row.hold(call)
         MODEL.set(call)
@@ -69,7 +70,7 @@ class _Calls:
             return
         if call is not None and call.release(Verdict.SUCCESS):
             call.row.run.flow.models_gated = True
-            call.row.sent()
+            call.row.counted()
             _book(call, response)
 
     def failed(self, run_id: UUID, error: BaseException) -> None:
@@ -82,7 +83,7 @@ class _Calls:
         pause_s = (fault.retry_after_s or 0.0) if throttled else 0.0
         if call.release(Verdict.DROPPED if throttled else Verdict.IGNORED, pause_s):
             call.row.run.flow.models_gated = True
-            call.row.sent()
+            call.row.counted()
 
 
 class _ModelsOnly:
@@ -203,7 +204,13 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
     rates = run.pricing.prices.rates(model, None) or (
         run.pricing.prices.rates(served, None) if served else None
     )
-    cost = rates.cost(usage) if rates is not None else None
+    try:
+        cost = rates.cost(usage) if rates is not None else None
+    except Exception as exc:  # noqa: BLE001 - whatever the user's function raises, the row keeps its answer
+        run.alerts.warn(
+            "prices=", f"the function given as prices= failed for {model!r} ({type(exc).__name__}: {exc})"
+        )
+        rates = cost = None
     call.row.book(usage, cost, "reported", served or model)
     ledger = run.ledger
     if ledger is None:
@@ -212,7 +219,9 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
     ledger.settle(0, cost or 0, account=run.spending)
     if rates is None or ledger.share() >= 1:  # such a call has no bound: we see its cost only afterwards
         message = f"calls of {call.name} cannot be held to a budget: they are only seen when they are over"
-        run.alerts.stop(Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message)))
+        call.row.stop_run(
+            Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message))
+        )
 
 
 def usage_of(told: dict[str, Any]) -> Usage:

@@ -2,8 +2,11 @@
 
 An SDK keeps one async client per process. Its pooled connections are tied to the loop that first used them; on another
 loop it fails ("Event loop is closed", "bound to a different event loop"). So on its first loop we use the client as it
-is, and on any other loop a twin: the same client, hooks, cookies and settings, with an empty pool. We twin only the
-HTTP libraries' own transports. If the user brings a transport, we use the client as it is.
+its first loop, and on any other through a twin: the same client, hooks, cookies and settings, with an empty pool.
+
+Nobody knows of the bridge's loops, so there a client is never used as it is: when a run is over, others find it as if
+the bridge had never been. Only the libraries' own transports are twinned; what others keep open on a bridge is hung
+up at the end of its last run.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import copy
 import threading
 import weakref
 from collections import Counter
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -31,18 +36,35 @@ def enter(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def leave(loop: asyncio.AbstractEventLoop) -> None:
-    """A run ends on this loop. After the last run, close the loop's twins, unless the loop lasts for ever.
+    """A run ends on this loop; after the last one its twins are closed, or kept for the next, on a loop that lasts.
 
     On a closed loop nothing can be awaited, so its twins are only forgotten: another loop may get the same id.
     """
+    lasting = is_lasting(loop)
     with _lock:
         _runs[id(loop)] -= 1
-        if _runs[id(loop)] > 0 or getattr(loop, "lasting", False):
+        if _runs[id(loop)] > 0:
             return
         del _runs[id(loop)]
-        twins = _twins.pop(id(loop), {})
-    for _, twin in twins.values() if not loop.is_closed() else ():
+        twins = list((_twins.get if lasting else _twins.pop)(id(loop), {}).values())
+    if lasting:
+        loop.hang_up(except_for=[wire for _, twin in twins for wire in _wires(twin)])  # type: ignore[attr-defined]
+        return
+    for _, twin in twins if not loop.is_closed() else ():
         await twin.aclose()
+
+
+def is_lasting(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether it is a bridge's."""
+    return getattr(loop, "lasting", False)
+
+
+def on_a_bridge() -> bool:
+    """Whether the caller runs on a bridge's loop; False also where no loop of asyncio runs at all."""
+    try:
+        return is_lasting(asyncio.get_running_loop())
+    except RuntimeError:
+        return False
 
 
 def at_home(http: ModuleType, client: Any) -> Any:
@@ -52,7 +74,7 @@ def at_home(http: ModuleType, client: Any) -> Any:
         return client
     with _lock:
         home = _homes.get(client)
-        if home is None and not _is_from_elsewhere(client, loop):
+        if home is None and not is_lasting(loop) and not _is_from_elsewhere(client, loop):
             _homes[client] = weakref.ref(loop)
             return client
         if home is not None and home() is loop:
@@ -64,24 +86,37 @@ def at_home(http: ModuleType, client: Any) -> Any:
         if twin is None:
             return client
         if _runs[id(loop)] > 0:
-            _twins.setdefault(id(loop), {})[id(client)] = (weakref.ref(client), twin)
+            forgotten = weakref.ref(client, partial(_forget, loop, id(client)))
+            _twins.setdefault(id(loop), {})[id(client)] = (forgotten, twin)
         return twin
+
+
+def _forget(loop: asyncio.AbstractEventLoop, number: int, _: Any) -> None:
+    """A client is no more: close its twin. Called by the garbage collector, so no lock may be taken."""
+    if (known := _twins.get(id(loop), {}).pop(number, None)) is not None:
+        with suppress(RuntimeError):  # the loop is closed, and its connections with it
+            loop.call_soon_threadsafe(lambda: loop.create_task(known[1].aclose()))
 
 
 def _is_from_elsewhere(client: Any, loop: Any) -> bool:
     """Whether it holds connections that another or an unknown loop made before we first saw the client."""
+    return any(getattr(wire, "_loop", None) is not loop for wire in _wires(client))
+
+
+def _wires(client: Any) -> list[Any]:
+    """What asyncio calls the transports of its pooled connections; None for one that is dug for in vain."""
     pool = getattr(getattr(client, "_transport", None), "_pool", None)
-    return any(_loop_of(connection) is not loop for connection in getattr(pool, "connections", ()))
+    return [_wire(connection) for connection in getattr(pool, "connections", ())]
 
 
-def _loop_of(connection: Any) -> Any:
-    """Find the loop of a pooled connection below its layers (TLS may be one); None if it cannot be found."""
+def _wire(connection: Any) -> Any:
+    """Dug out through the layers of a connection (TLS may be one)."""
     stream: Any = connection
     for name in ("_connection", "_network_stream", "_stream"):
         stream = getattr(stream, name, None)
     while (below := getattr(stream, "transport_stream", None)) is not None:
         stream = below
-    return getattr(getattr(stream, "_transport", None), "_loop", None)
+    return getattr(stream, "_transport", None)
 
 
 def _twin(http: ModuleType, client: Any, *, keep: bool) -> Any:

@@ -3,103 +3,142 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.request.attempts import attempts
 from cottonpalm.request.money.rules.grants import Ask, Grant
+from cottonpalm.request.steps import AskMoney, AskPermit, Send, Sleep
+from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.runtime.threads import runs_a_loop
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from cottonpalm.providers.call import Call
     from cottonpalm.request.limiter.limiter import Limiter, Permit
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.row_account import RowAccount
+    from cottonpalm.request.steps import Reply, Result, Step
     from cottonpalm.request.transport.sender import Sender
+
+T = TypeVar("T")
 
 
 async def drive(row: RowAccount, call: Call, sender: Sender) -> Any:
     """Get the answer to a request of this row, as a task; return the response."""
-    steps = attempts(row, call)
-    result: Any = None
+    done = await walk(row, call, sender, attempts(row, call))
+    return sender.response(done, row.run.timeout_s)
+
+
+async def walk(row: RowAccount, call: Call, sender: Sender, steps: Generator[Step, Result, T]) -> T:
+    """Wait for one step after the other; what a wait came to instead of its result is thrown in."""
     try:
+        step = next(steps)
         while True:
-            step, value = steps.send(result)
-            match step:
-                case "send":
-                    result = await sender.once(value.timeout_s, row.run.timeouts, call, value.body)
-                case "permit":
-                    result = _free_permit(row, call, *value) or await _permit(row, call, *value)
-                case "money":
-                    result = _free_money(row, value)
-                    if result is Grant.WAIT:
-                        result = await _money(row, value)
-                case _:
-                    with row.idling():
-                        await asyncio.sleep(value)
-                    _slept(row, value)
-                    result = None
+            try:
+                result = await _await(row, call, sender, step)
+            except BaseException as error:  # noqa: BLE001 - the generator raises it again, or knows better
+                step = steps.throw(error)
+            else:
+                step = steps.send(result)
     except StopIteration as stop:
-        return sender.response(stop.value, row.run.timeouts.allowed_s)
+        return stop.value  # type: ignore[no-any-return]
     finally:
         steps.close()
+
+
+async def _await(row: RowAccount, call: Call, sender: Sender, step: Step) -> Result:
+    """Wait for one step as a task."""
+    match step:
+        case Send():
+            return await _send(row, call, sender, step)
+        case AskPermit():
+            return _free_permit(row, call, step) or await _permit(row, call, step)
+        case AskMoney():
+            return await _money(row, step.ask)
+        case Sleep():
+            with row.idling():
+                await asyncio.sleep(step.seconds)
+            _slept(row, step)
+            return None
+
+
+async def _send(row: RowAccount, call: Call, sender: Sender, step: Send) -> Reply:
+    if (copy := step.copy) is None:
+        return await sender.once(step.timeout_s, step.body)
+    hedge = Hedge(row, call, lambda: walk(row, call, sender, copy()))
+    try:
+        reply = await sender.once(step.timeout_s, step.body, hedge.began)
+        return await hedge.best(reply)
+    finally:
+        await hedge.over()
 
 
 def drive_sync(row: RowAccount, call: Call, sender: Sender) -> Any:
     """Get the answer to a request of this row, and block this thread; return the response."""
     steps = attempts(row, call)
-    result: Any = None
     try:
+        step = next(steps)
         while True:
-            step, value = steps.send(result)
-            match step:
-                case "send":
-                    result = sender.once_sync(*value)
-                case "permit":
-                    result = _free_permit(row, call, *value) or _permit_sync(row, call, *value)
-                case "money":
-                    result = _money_sync(row, value)
-                case _:
-                    with row.idling():
-                        row.rest(value)
-                    _slept(row, value)
-                    result = None
+            try:
+                result = _wait(row, call, sender, step)
+            except BaseException as error:  # noqa: BLE001 - the generator raises it again, or knows better
+                step = steps.throw(error)
+            else:
+                step = steps.send(result)
     except StopIteration as stop:
         return sender.response_sync(stop.value)
     finally:
         steps.close()
 
 
-def _slept(row: RowAccount, seconds: float) -> None:
+def _wait(row: RowAccount, call: Call, sender: Sender, step: Step) -> Result:
+    """Block this thread for one step."""
+    match step:
+        case Send():
+            return sender.once_sync(step.timeout_s, step.body)
+        case AskPermit():
+            return _free_permit(row, call, step) or _permit_sync(row, call, step)
+        case AskMoney():
+            return _money_sync(row, step.ask)
+        case Sleep():
+            with row.idling():
+                row.rest(step.seconds)
+            _slept(row, step)
+            return None
+
+
+def _slept(row: RowAccount, step: Sleep) -> None:
     if row.run.measure is not None:
-        row.run.measure.waited("backoff", seconds)
+        row.run.measure.waited("backoff", step.seconds)
 
 
-def _free_permit(row: RowAccount, call: Call, key: str, behind: bool) -> Permit | None:
+def _free_permit(row: RowAccount, call: Call, step: AskPermit) -> Permit | None:
     """Return a permit if one is free. This is the common case, and a coroutine would make it slower."""
-    limiter = row.run.flow.limiter(key)
-    return limiter.try_acquire(_claim(row, limiter, behind), _ask(limiter, call))
+    limiter = row.run.flow.limiter(step.key)
+    return limiter.try_acquire(_claim(row, limiter, step), _ask(limiter, call))
 
 
-async def _permit(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
-    limiter = row.run.flow.limiter(key)
+async def _permit(row: RowAccount, call: Call, step: AskPermit) -> Permit:
+    limiter = row.run.flow.limiter(step.key)
     row.drain()
-    with row.in_line(limiter, refused=behind) as on_wait:
-        return await limiter.aacquire(_claim(row, limiter, behind), _ask(limiter, call), on_wait)
+    with row.in_line(limiter, refused=step.behind) as on_wait:
+        return await limiter.aacquire(_claim(row, limiter, step), _ask(limiter, call), on_wait)
 
 
-def _permit_sync(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
+def _permit_sync(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     row.drain()
     if runs_a_loop():
-        return _force(row, call, key)
-    limiter = row.run.flow.limiter(key)
-    with row.in_line(limiter, refused=behind) as also, row.parking(also) as on_wait:
-        return limiter.acquire(_claim(row, limiter, behind), on_wait, _ask(limiter, call))
+        return _force(row, call, step.key)
+    limiter = row.run.flow.limiter(step.key)
+    with row.in_line(limiter, refused=step.behind) as also, row.parking(also) as on_wait:
+        return limiter.acquire(_claim(row, limiter, step), on_wait, _ask(limiter, call))
 
 
-def _claim(row: RowAccount, limiter: Limiter, behind: bool) -> float:
-    return limiter.behind(row.priority) if behind else row.priority
+def _claim(row: RowAccount, limiter: Limiter, step: AskPermit) -> float:
+    return limiter.behind(row.priority) if step.behind else row.priority
 
 
 def _force(row: RowAccount, call: Call, key: str) -> Permit:
@@ -128,6 +167,8 @@ def _free_money(row: RowAccount, ask: Ask) -> int | Grant:
 
 
 async def _money(row: RowAccount, ask: Ask) -> int:
+    if not isinstance(answer := _free_money(row, ask), Grant):
+        return answer
     row.drain()
     with row.short_of_money():
         return await _ledger(row).agrant(ask, row.priority, row.run.spending)

@@ -18,7 +18,7 @@ from cottonpalm.providers.call import WHOSE, Call, call_of
 from cottonpalm.providers.paths import family_of
 from cottonpalm.request.active_runs import LIVE, shadow_row
 from cottonpalm.request.row_account import ROW, RowAccount
-from cottonpalm.request.transport.client_loops import at_home
+from cottonpalm.request.transport.client_loops import at_home, on_a_bridge
 from cottonpalm.request.transport.drivers import drive, drive_sync
 from cottonpalm.request.transport.sender import INSIDE, Sender
 
@@ -62,9 +62,10 @@ def _patch(http: ModuleType) -> tuple[Any, Any]:
 def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def send(self: Any, request: Any, **options: Any) -> Any:
-        found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
-        if found is None:
-            return await original(self, request, **options)
+        found = _ours(self, request) if LIVE or _probing or ROW.get() is not None else None
+        if found is None:  # on a bridge, what is not ours may leave nothing behind either
+            client = at_home(http, self) if LIVE and on_a_bridge() else self
+            return await original(client, request, **options)
         again = functools.partial(original, at_home(http, self), **options)
         found[1].streams = stream = options.get("stream", False)
         return await drive(*found, Sender(http, request, stream, again))
@@ -75,7 +76,7 @@ def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[...,
 def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def send(self: Any, request: Any, **options: Any) -> Any:
-        found = _ours(request) if LIVE or _probing or ROW.get() is not None else None
+        found = _ours(self, request) if LIVE or _probing or ROW.get() is not None else None
         if found is None:
             return original(self, request, **options)
         again = functools.partial(original, self, **options)
@@ -85,7 +86,7 @@ def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., 
     return send
 
 
-def _ours(request: Any) -> tuple[RowAccount, Call] | None:
+def _ours(client: Any, request: Any) -> tuple[RowAccount, Call] | None:
     """Return the row and the call if this is a model request of a row; None: leave the request alone."""
     if INSIDE.get():
         return None
@@ -97,7 +98,10 @@ def _ours(request: Any) -> tuple[RowAccount, Call] | None:
         return None
     if (call := _call(request)) is None:
         return None
-    row = row or shadow_row()
+    if row is None:
+        row = shadow_row(client)
+    elif client not in row.run.clients:
+        row.run.clients.add(client)
     return None if row is None else (row, call)
 
 

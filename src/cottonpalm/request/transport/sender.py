@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.request.attempts import Done, Kept, Reply
+from cottonpalm.request.steps import Done, Kept, Reply
 from cottonpalm.request.transport.stream_reader import AsyncTap, Reading, SyncTap, tap_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from cottonpalm.providers.call import Call
-    from cottonpalm.request.timeouts import Timeouts
 
 # True below the original `send`: a transport may itself use a client, and we must leave its requests alone.
 INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
@@ -39,30 +37,30 @@ class Sender:
     send: Callable[[Any], Any]
 
     async def once(
-        self, timeout_s: float, timeouts: Timeouts, call: Call, body: bytes | None = None
+        self,
+        timeout_s: float,
+        body: bytes | None = None,
+        began: Callable[[asyncio.Timeout], None] | None = None,
     ) -> Reply:
         """Send once, as a task; an exception becomes part of the reply.
 
         Args:
-            timeout_s: seconds for the whole answer, or until a stream begins; `timeouts` may shorten it meanwhile.
-            timeouts: the timeouts of the run.
-            call: the request.
+            timeout_s: for the whole answer, or until a stream begins.
             body: the body to send in place of the request's own.
+            began: told what cuts it off, as it goes out.
         """
         request = self._with(body)
         token = INSIDE.set(True)
-        began, loop = clock.now(), asyncio.get_running_loop()
+        at, loop = clock.now(), asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s) as limit:
-                timeouts.began(call, limit)
-                try:
-                    response = await self.send(request)
-                    if self.stream and response.status_code >= 400:
-                        await response.aread()
-                finally:
-                    timeouts.ended(limit)
+                if began is not None:
+                    began(limit)
+                response = await self.send(request)
+                if self.stream and response.status_code >= 400:
+                    await response.aread()
         except TimeoutError as exc:
-            return Reply(error=self.timed_out(round(clock.now() - began, 3), exc))
+            return Reply(error=self.timed_out(round(clock.now() - at, 3), exc))
         except Exception as exc:
             if loop.is_closed():  # the library's exception is then not caused by the provider
                 raise
@@ -102,16 +100,27 @@ class Sender:
         """Return what the chain gets as a task. We read a stream in parallel; `gap_s` limits the wait for a piece."""
         if done.ending is not None:
             tap = tap_class(AsyncTap, self.http.AsyncByteStream)
-            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
-            done.raw.stream = tap(done.raw.stream, reading, gap_s, lambda: self.timed_out(gap_s))
+            self._tap(
+                done, lambda source, reading: tap(source, reading, gap_s, lambda: self.timed_out(gap_s))
+            )
         return done.raw if done.kept is None else self._again(done.kept)
 
     def response_sync(self, done: Done) -> Any:
         """Return what the chain gets on a thread."""
         if done.ending is not None:
-            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
-            done.raw.stream = tap_class(SyncTap, self.http.SyncByteStream)(done.raw.stream, reading)
+            self._tap(done, tap_class(SyncTap, self.http.SyncByteStream))
         return done.raw if done.kept is None else self._again(done.kept)
+
+    @staticmethod
+    def _tap(done: Done, tap: Callable[[Any, Reading], Any]) -> None:
+        """Read along a stream; from then on the tap settles its try."""
+        assert done.ending is not None
+        try:
+            reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
+            done.raw.stream = tap(done.raw.stream, reading)
+        except BaseException:
+            done.ending.abandon()
+            raise
 
     def _again(self, kept: Kept) -> Any:
         """Make a response again from a failure known before."""

@@ -11,6 +11,7 @@ import asyncio
 import threading
 import zlib
 from collections import deque
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,14 +62,23 @@ class Reading:
         return shown
 
     def end(self, error: Exception | None) -> Exception | None:
-        """The provider has sent all, or broke off with `error`; return what to raise after the last piece, or None."""
+        """The provider has sent all, or broke off with `error`. What to raise after the last piece, or None.
+
+        Whatever fails here, the user's own `classify` included, the try is settled.
+        """
+        try:
+            return self._judged(error)
+        finally:
+            self._ending.abandon()
+
+    def _judged(self, error: Exception | None) -> Exception | None:
         row, call = self.row, self._ending.call
         answer = self._answer()
         if self.held_back:  # the end mark came, so it does not matter how the connection ends
             error = None
         fault = broken(call, self._headers, answer) if error is None else row.run.fault_of(error)
         if fault is not None and fault.kind is Kind.STOP_RUN:
-            row.run.alerts.stop(fault)
+            row.stop_run(fault)
         pause_s = (fault.retry_after_s or 0.0) if fault is not None and fault.kind is Kind.THROTTLE else 0.0
         self._ending.over(fault, status=self._status, answer=answer, headers=self._headers, pause_s=pause_s)
         return self._to_raise(error, fault, answer)
@@ -81,10 +91,11 @@ class Reading:
 
     def leave(self) -> None:
         """The chain stopped reading, after the end of the answer or before."""
-        answer = self._stream.answer()
-        if answer.complete:
-            self._ending.over(None, status=self._status, answer=answer, headers=self._headers)
-        else:
+        try:
+            answer = self._stream.answer()
+            if answer.complete:
+                self._ending.over(None, status=self._status, answer=answer, headers=self._headers)
+        finally:
             self._ending.abandon()
 
     def _answer(self) -> Answer:
@@ -109,6 +120,7 @@ class AsyncTap:
         self._chunks: deque[bytes] = deque()
         self._news = asyncio.Event()
         self._over = False
+        self._settled = False  # all that is left to do is to close the source
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._pumping = self._loop.create_task(self._pump())
@@ -116,24 +128,22 @@ class AsyncTap:
         self._row.hold(self)
 
     async def _pump(self) -> None:
-        error: Exception | None = None
+        """Read all, settle, and only then close, which may fail or be cancelled."""
         try:
-            await self._read_all()
-        except TimeoutError:
-            error = self._timed_out()
-        except Exception as exc:  # noqa: BLE001 - raised to the reader, after what came before it
-            error = exc
-        except BaseException:
-            self._reading.leave()
-            raise
+            error = await self._read_to_the_end()
+            self._ended(self._reading.end(error))
         finally:
+            self._reading.leave()
+            self._settled = True
             self._row.let_go(self)
-            await self._source.aclose()
-        self._ended(self._reading.end(error))
+            with suppress(Exception):  # all is read that will ever be: nobody can do anything about it
+                await self._source.aclose()
 
     def _gone(self, pumping: asyncio.Task[None]) -> None:
         """Tell the chain if our task was cancelled, even before its first step: the chain may still wait for pieces."""
         error = None if pumping.cancelled() else pumping.exception()
+        self._reading.leave()
+        self._row.let_go(self)
         if not self._over:
             closed = dressed(RowClosed, "the stream was cut off: the row it belongs to is over")
             self._ended(error if isinstance(error, Exception) else closed)
@@ -145,6 +155,16 @@ class AsyncTap:
             self._chunks.append(self._reading.held_back)
         self._over = True
         self._news.set()
+
+    async def _read_to_the_end(self) -> Exception | None:
+        """Read what comes; what broke it off, or None."""
+        try:
+            await self._read_all()
+        except TimeoutError:
+            return self._timed_out()
+        except Exception as exc:  # noqa: BLE001 - raised to the reader, after what came before it
+            return exc
+        return None
 
     async def _read_all(self) -> None:
         pieces = aiter(self._source)
@@ -172,15 +192,19 @@ class AsyncTap:
 
     async def aclose(self) -> None:
         """Cut off what is still on its way, since the chain has stopped reading."""
+        self._cut_off()
         if not self._pumping.done():
-            self._pumping.cancel()
             await asyncio.wait([self._pumping])
 
     def drop(self) -> None:
         """The row has ended: settle the try now and cut the stream off. From any thread."""
         self._reading.leave()
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._pumping.cancel)
+            self._loop.call_soon_threadsafe(self._cut_off)
+
+    def _cut_off(self) -> None:
+        if not self._settled:  # else it closes its source: cut short, that would lose the connection
+            self._pumping.cancel()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
@@ -221,8 +245,10 @@ class SyncTap:
         except Exception as exc:  # noqa: BLE001 - raised to the reader, after what came before it
             error = exc
         self._over = True
-        self._row.let_go(self)
-        self._error = self._reading.end(error)
+        try:
+            self._error = self._reading.end(error)
+        finally:
+            self._row.let_go(self)
         return self._reading.held_back or None if self._error is None else None
 
     def drain(self) -> None:
@@ -234,12 +260,15 @@ class SyncTap:
     def close(self) -> None:
         """Cut off what is still on its way, since the chain has stopped reading."""
         self.drop()
-        self._source.close()
+        with suppress(Exception):  # all is read that will ever be: nobody can do anything about it
+            self._source.close()
 
     def drop(self) -> None:
         """The row has ended: settle the try. The thread that reads notices it by itself."""
-        self._row.let_go(self)
-        self._reading.leave()
+        try:
+            self._reading.leave()
+        finally:
+            self._row.let_go(self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)

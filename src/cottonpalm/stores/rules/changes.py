@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 CODE: Final = "$code"  # in a description, the key of a hash of the user's own code...
 STATE: Final = "state:"  # ...or, with this prefix, of the state of the user's own object, which may change
+USES: Final = "$uses"  # beside it: by name, the hash of each value that the code reads...
+INSTALLED: Final = "installed:"  # ...or, with this before it, the release that a library's code is of
 _SHOWN_CHARS: Final = 60
 _ABSENT: Final = object()
 
@@ -26,7 +28,9 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
     changes = Changes([], [])
     for part in sorted(old.keys() | new.keys()):
         for path, was, now in _leaves(old.get(part, _ABSENT), new.get(part, _ABSENT), ""):
-            if path.endswith(CODE):
+            if USES in path:
+                changes.warn.extend(_use_change(part, path.partition(f"{USES}.")[2], was, now))
+            elif path.endswith(CODE):
                 changes.warn.extend(_code_change(part, path.removesuffix(CODE).rstrip("."), was, now))
             else:
                 changes.refuse.append(_sentence(part, path, was, now))
@@ -79,3 +83,19 @@ def _code_change(part: str, path: str, old: Any, new: Any) -> Iterator[str]:
     if not (isinstance(old, str) and isinstance(new, str)) or old.partition(":")[0] == new.partition(":")[0]:
         is_state = str(old).startswith(STATE) or str(new).startswith(STATE)
         yield f"the state of {part} changed ({path})" if is_state else f"the code of {part} changed"
+
+
+def _use_change(part: str, name: str, old: Any, new: Any) -> Iterator[str]:
+    """A name that is read now and was not, or the other way round, comes of a change of code that is told by itself."""
+    if not (isinstance(old, str) and isinstance(new, str)):
+        return
+    if old.startswith(INSTALLED) and new.startswith(INSTALLED):
+        yield f"{name}, which {part} uses, changed: {old.removeprefix(INSTALLED)} -> {new.removeprefix(INSTALLED)}"
+    elif old.startswith(STATE) and new.startswith(STATE):
+        yield f"the state of {name}, which {part} uses, changed"
+    elif not (_is_bytecode(old) or _is_bytecode(new)) or old.partition(":")[0] == new.partition(":")[0]:
+        yield f"{name}, which {part} uses, changed"
+
+
+def _is_bytecode(form: str) -> bool:
+    return form[:1].isdecimal()

@@ -73,6 +73,14 @@ def prepare(path: Path, *, busy_s: float) -> None:
         raise explained(exc, path) from exc
 
 
+def file_at(path: Path) -> tuple[int, int] | None:
+    """Which file stands there; None: none does."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
 def _create(path: Path) -> None:
     """Make an empty file that only its owner may read; SQLite gives its helper files the same mode."""
     with suppress(FileExistsError):

@@ -2,7 +2,8 @@
 
 The lock is a POSIX record lock on one byte (the run's number) of a file beside the database. It ends with the process,
 however the process dies; a forked child does not inherit it; it holds across containers on one kernel. The row in the
-database names the holder. It also covers other machines, which the lock may not reach: they must show a heartbeat.
+in the database says who it is, and covers other machines, where the lock may not reach, and file systems without
+locks: there a holder must show a heartbeat.
 """
 
 from __future__ import annotations
@@ -108,10 +109,20 @@ def _settle(path: str) -> None:
         os.close(_files.pop(path).fd)
 
 
+_leaving: set[str] = (
+    set()
+)  # tokens of this process's leases that nobody holds any more, but that are not back yet
+
+
+def is_leaving(holder: Holder | None) -> bool:
+    """Whether this holder was lost in this process, so that its lease is on the way back."""
+    return holder is not None and holder.token in _leaving
+
+
 def is_held(database: Path, run: int, holder: Holder) -> bool:
     """Whether the holder that the database names lives, as far as this process can know."""
     if holder.machine != machine():
-        return _is_fresh(holder)
+        return _shows_life(holder)
     path = _lock_path(database)
     with _guard:
         if path not in _files:
@@ -120,13 +131,19 @@ def is_held(database: Path, run: int, holder: Holder) -> bool:
         try:
             if (free := file.lock(run, fcntl.LOCK_SH)) is True:
                 file.unlock(run)
-            return _pid_lives(holder.pid) if free is None else not free
+            return _shows_life(holder) if free is None else not free
         finally:
             _settle(path)
 
 
-def _is_fresh(holder: Holder) -> bool:
-    return abs(clock.wall() - holder.beat) < EXPIRES_S
+def _shows_life(holder: Holder) -> bool:
+    """Where no lock tells: whoever was silent for long is gone, and so is a process that this system does not know."""
+    if abs(clock.wall() - holder.beat) >= EXPIRES_S:
+        return False
+    is_here = (
+        holder.machine == machine() and holder.host == gethostname()
+    )  # a container has a name of its own
+    return not is_here or _pid_lives(holder.pid)
 
 
 def _pid_lives(pid: int) -> bool:
@@ -145,10 +162,11 @@ class Lease:
     def __init__(self, database: Path, run: int, name: str) -> None:
         self._path, self.run, self.name = _lock_path(database), run, name
         self._token = uuid4().hex
-        self.lost = False  # True: another machine took the run over while this one was silent
+        self.lost = False  # another process took over while this one was silent
+        self._locked = False  # by the kernel; False on file systems that have no locks
 
     def lock(self) -> bool:
-        """Take the lock; False: a living process has it."""
+        """Take the lock; False: a living process has it. Where there are no locks, `enter` finds out."""
         with _guard:
             if self._path not in _files:
                 _files[self._path] = _LockFile(self._path)
@@ -156,8 +174,13 @@ class Lease:
             taken = file.lock(self.run, fcntl.LOCK_EX)
             if taken is not False:
                 file.held.add(self.run)
+                self._locked = taken is True
             _settle(self._path)
             return taken is not False
+
+    def leaving(self) -> None:
+        """Nobody holds it any more: whoever wants it may wait for it."""
+        _leaving.add(self._token)
 
     def unlock(self) -> None:
         """Release the lock."""
@@ -165,15 +188,18 @@ class Lease:
             if (file := _files.get(self._path)) is not None and self.run in file.held:
                 file.unlock(self.run)
                 _settle(self._path)
+        _leaving.discard(self._token)
 
     def enter(self, db: sqlite3.Connection) -> None:
         """Write the row, inside the caller's transaction.
 
         Raises:
-            RunBusy: a holder on another machine is alive, or may be.
+            RunBusy: a holder that no lock could tell of is alive, or may be: one on another machine, or any where the
+                file system has no locks.
         """
         holder = holder_of(db, self.run)
-        if holder is not None and holder.machine != machine() and _is_fresh(holder):
+        unknown = holder is not None and (not self._locked or holder.machine != machine())
+        if holder is not None and unknown and _shows_life(holder) and not is_leaving(holder):
             raise self.busy(holder)
         now = clock.wall()
         row = (self.run, self._token, gethostname(), machine(), os.getpid(), now, now)

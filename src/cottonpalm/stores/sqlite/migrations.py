@@ -80,12 +80,29 @@ def m005_batches(db: sqlite3.Connection) -> None:
     db.execute("CREATE TABLE batch_answer (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
 
 
+def m006_numbers_and_counts(db: sqlite3.Connection) -> None:
+    """Every outcome has a number of its run; each run keeps its last number, and how its rows stand."""
+    db.execute(
+        "ALTER TABLE item ADD COLUMN seq INTEGER NOT NULL DEFAULT 0"
+    )  # 0: stored before there were numbers
+    for column in ("seq", "ok", "retryable", "failed", "cost_pico"):
+        db.execute(f"ALTER TABLE run ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+    counted = db.execute(
+        "SELECT id >> 40, sum(status = 1), sum(status = 2), sum(status = 3), sum(cost_pico) FROM item GROUP BY 1"
+    ).fetchall()
+    for run, *counts in counted:
+        db.execute(
+            "UPDATE run SET ok = ?, retryable = ?, failed = ?, cost_pico = ? WHERE id = ?", (*counts, run)
+        )
+
+
 STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m001_runs_items_leases,
     m002_spending,
     m003_answers_and_claims,
     m004_shares,
     m005_batches,
+    m006_numbers_and_counts,
 )
 
 

@@ -120,10 +120,11 @@ class Reader:
             found.update(self.rows(sql, [low + slot for slot in part]))
         return found
 
-    def counts(self, run: int) -> dict[int, int]:
-        """Return the number of rows per status."""
-        sql = "SELECT status, count(*) FROM item WHERE id BETWEEN ? AND ? GROUP BY status"
-        return dict(self.rows(sql, _bounds(run)))
+    def newer(self, run: int, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
+        """Slots above `after` whose outcome has a number above `seq`, with it."""
+        low, high = _bounds(run)
+        sql = f"SELECT id & {_SLOT_MASK}, seq FROM item WHERE id > ? AND id <= ? AND seq > ? ORDER BY id LIMIT ?"  # noqa: S608
+        return self.rows(sql, (low + after, high, seq, limit))
 
     def last_slot(self, run: int) -> int:
         """Return the highest slot in use, or -1."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from cottonpalm.protocols import Spent
-from cottonpalm.stores.sqlite.reader import SLOT_BITS
+from cottonpalm.stores.sqlite import run_rows
 
 if TYPE_CHECKING:
     import sqlite3
@@ -22,7 +22,6 @@ _STEP: Final = (
     "INSERT INTO spent (run, at, pico) VALUES (?,?,?)"
     " ON CONFLICT (run, at) DO UPDATE SET pico = pico + excluded.pico"
 )
-_COST: Final = "SELECT coalesce(sum(cost_pico), 0) FROM item WHERE id >= ? AND id < ?"
 
 
 def put(db: sqlite3.Connection, run: int, spent: Spent) -> None:
@@ -38,7 +37,7 @@ def read(rows: Callable[..., list[Any]], run: int) -> Spent:
     """Return a run's spending; `rows` returns the rows of a statement."""
     found = rows("SELECT account, reported, uncertain, leased FROM spending WHERE run = ?", (run,))
     if not found:
-        [(cost,)] = rows(_COST, (run << SLOT_BITS, (run + 1) << SLOT_BITS))
+        cost = run_rows.read(rows, run).cost_pico
         return Spent(uuid4().hex, cost, leased=cost)
     steps = rows("SELECT at, pico FROM spent WHERE run = ? ORDER BY at", (run,))
     account, reported, uncertain, leased = found[0]

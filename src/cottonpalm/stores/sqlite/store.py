@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -13,9 +14,9 @@ from cottonpalm import clock
 from cottonpalm.errors import StoreError
 from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores.opening import Decision, decide
-from cottonpalm.stores.sqlite import batch_rows, share_rows, spending_rows
-from cottonpalm.stores.sqlite.database import BUSY_S, OPENING_BUSY_S, Home, explained, prepare
-from cottonpalm.stores.sqlite.lease import Holder, Lease, holder_of, is_held
+from cottonpalm.stores.sqlite import batch_rows, run_rows, share_rows, spending_rows
+from cottonpalm.stores.sqlite.database import BUSY_S, OPENING_BUSY_S, Home, explained, file_at, prepare
+from cottonpalm.stores.sqlite.lease import Holder, Lease, holder_of, is_held, is_leaving
 from cottonpalm.stores.sqlite.reader import SLOT_BITS, Reader
 from cottonpalm.stores.sqlite.writer import Group, Writer
 
@@ -54,8 +55,14 @@ class SqliteStore:
         self._home = Home(path)
         prepare(path, busy_s=min(busy_s, OPENING_BUSY_S))
         try:
-            self._reader, self._writer = Reader(path, busy_s), Writer(path, busy_s)
-        except sqlite3.Error as exc:
+            self._reader = Reader(path, busy_s)
+            try:
+                self._writer = Writer(path, busy_s)
+            except BaseException:
+                self._reader.close()
+                raise
+            self._file = file_at(path)
+        except (OSError, sqlite3.Error) as exc:
             raise explained(exc, path) from exc
         self._parts = Parts(self._home, self._writer, self._reader)
         self._open: weakref.WeakSet[SqliteRunStore] = weakref.WeakSet()
@@ -67,6 +74,7 @@ class SqliteStore:
         run, created = self._writer.call(lambda db: _ensure_run(db, name))
         lease = self._lease(run, name)
         try:
+            self._check_file()
             self._writer.call(lambda db: _enter(db, lease, fingerprint, fresh=fresh))
         except BaseException:
             lease.unlock()
@@ -77,45 +85,45 @@ class SqliteStore:
         return opened
 
     def _lease(self, run: int, name: str) -> Lease:
-        lease = Lease(self.path, run, name)
+        lease, until = Lease(self.path, run, name), clock.now() + BUSY_S
         holder: Holder | None = None
-        for _ in range(_LEASE_TRIES):
-            if lease.lock():
-                return lease
-            holder = self._writer.call(lambda db: holder_of(db, run))
-            if holder is not None:
-                break
+        tries = 0
+        while not lease.lock():
+            holder, tries = self._writer.call(lambda db: holder_of(db, run)), tries + 1
+            if is_leaving(holder):  # lost without `close` in this process: its store gives it back by and by
+                if clock.now() > until:
+                    raise lease.busy(holder)
+            elif tries >= (_LEASE_TRIES if holder is None else 2):  # the first may have met the end of one
+                raise lease.busy(holder)
             threading.Event().wait(0.05)
-        raise lease.busy(holder)
+        return lease
+
+    def _check_file(self) -> None:
+        """Refuse to work in a file that was deleted after it was opened: nobody would find what is written there."""
+        if file_at(self.path) != self._file:
+            raise StoreError(
+                f"the store {self.path} was deleted or replaced by another process just now: try again"
+            )
 
     def runs(self) -> list[RunInfo]:
         """See `protocols.Store`."""
         self._home.check()
-        counted: dict[int, dict[int, tuple[int, int]]] = {}
-        sql = f"SELECT id >> {SLOT_BITS}, status, count(*), sum(cost_pico) FROM item GROUP BY 1, 2"  # noqa: S608
-        for run, status, count, cost in self._reader.rows(sql):
-            counted.setdefault(run, {})[status] = (count, cost)
         holders = {
             row[0]: Holder(*row[1:])
             for row in self._reader.rows("SELECT run, token, host, machine, pid, since, beat FROM lease")
         }
-        runs = self._reader.rows("SELECT id, name, created, meta FROM run ORDER BY created, id")
+        runs = self._reader.rows(
+            "SELECT id, name, created, meta, ok, retryable, failed, cost_pico FROM run ORDER BY created, id"
+        )
         spent = {
             row[0]: Spent("", *row[1:])
             for row in self._reader.rows("SELECT run, reported, uncertain, leased FROM spending")
         }
         nothing = Spent("")
-        return [
-            self._info(row, counted.get(row[0], {}), holders.get(row[0]), spent.get(row[0], nothing))
-            for row in runs
-        ]
+        return [self._info(row, holders.get(row[0]), spent.get(row[0], nothing)) for row in runs]
 
-    def _info(
-        self, row: tuple[Any, ...], counted: dict[int, tuple[int, int]], holder: Holder | None, spent: Spent
-    ) -> RunInfo:
-        run, name, created, meta = row
-        ok, retryable, final = (counted.get(status, (0, 0))[0] for status in (1, 2, 3))
-        cost = sum(cost for _, cost in counted.values())
+    def _info(self, row: tuple[Any, ...], holder: Holder | None, spent: Spent) -> RunInfo:
+        run, name, created, meta, ok, retryable, final, cost = row
         live = holder is not None and is_held(self.path, run, holder)
         shown = f"{holder.host} {holder.pid} {holder.since:.0f}" if holder is not None and live else None
         uncertain = spent.uncertain if live else max(spent.uncertain, spent.leased - spent.reported)
@@ -156,15 +164,18 @@ class SqliteStore:
     def close(self) -> None:
         """Close the open runs, write what is queued, close files and end threads."""
         if self._home.here:
-            for run in tuple(self._open):
-                run.close()
-            self._finish()
+            with ExitStack() as stack:  # the last one first, and each whatever the others raise
+                stack.callback(self._finish)
+                for run in tuple(self._open):
+                    stack.callback(run.close)
 
 
 def _shut(home: Home, writer: Writer, reader: Reader) -> None:
     if home.here:
-        writer.close()
-        reader.close()
+        try:
+            writer.close()
+        finally:
+            reader.close()
 
 
 def _ensure_run(db: sqlite3.Connection, name: str) -> tuple[int, bool]:
@@ -198,6 +209,7 @@ def _delete_rows(db: sqlite3.Connection, run: int) -> None:
     bounds = (run << SLOT_BITS, (run + 1) << SLOT_BITS)
     db.execute("DELETE FROM item WHERE id >= ? AND id < ?", bounds)
     db.execute("DELETE FROM record WHERE id >= ? AND id < ?", bounds)
+    run_rows.forget(db, run)
     spending_rows.forget(db, run)
     share_rows.forget(db, run)
     batch_rows.forget(db, run)
@@ -236,6 +248,12 @@ class SqliteRunStore:
         self._store = store  # a run keeps its store alive
         self._home, self._writer, self._reader = parts
         self._run, self._lease = run, lease
+        self._seq = run_rows.read(
+            self._reader.rows, run
+        ).seq  # the number of the outcome that was written last
+        self._numbering = (
+            threading.RLock()
+        )  # a closed store reports in place, and may be written to from there
         self._finish = weakref.finalize(self, _abandon, self._home, self._writer, lease)
 
     def _check(self) -> None:
@@ -251,7 +269,9 @@ class SqliteRunStore:
     ) -> None:
         """See `protocols.RunStore`."""
         self._check()
-        self._writer.write(Group(self._run << SLOT_BITS, rows, self._lease, done, spent))
+        with self._numbering:  # numbers follow the order in the queue
+            first, self._seq = self._seq + 1, self._seq + len(rows)
+            self._writer.write(Group(self._run << SLOT_BITS, rows, self._lease, done, spent, seq=first))
 
     def spent(self) -> Spent:
         """See `protocols.RunStore`."""
@@ -283,7 +303,19 @@ class SqliteRunStore:
     def counts(self) -> dict[int, int]:
         """See `protocols.RunStore`."""
         self._check()
-        return self._reader.counts(self._run)
+        counts = run_rows.read(self._reader.rows, self._run)
+        found = {1: counts.ok, 2: counts.retryable, 3: counts.failed}
+        return {status: number for status, number in found.items() if number}
+
+    def last_seq(self) -> int:
+        """See `protocols.NumbersOutcomes`."""
+        self._check()
+        return run_rows.read(self._reader.rows, self._run).seq
+
+    def newer(self, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
+        """See `protocols.NumbersOutcomes`."""
+        self._check()
+        return self._reader.newer(self._run, seq, after, limit)
 
     def last_slot(self) -> int:
         """See `protocols.RunStore`."""
@@ -328,11 +360,12 @@ class SqliteRunStore:
         """See `protocols.RunStore`."""
         if self._home.here and self._finish.detach() is not None:
             self._writer.drop(self._lease)
-            try:
+            with (
+                ExitStack() as stack
+            ):  # the last one first: a store that cannot be written still gives back the lock
+                stack.callback(self._reader.forget, self._run)
+                stack.callback(self._lease.unlock)
                 self._writer.call(self._lease.leave)
-            finally:  # release the lock even if the store cannot be written
-                self._lease.unlock()
-            self._reader.forget(self._run)
 
 
 def _merge_meta(db: sqlite3.Connection, run: int, values: dict[str, Any]) -> None:
@@ -345,9 +378,15 @@ def _abandon(home: Home, writer: Writer, lease: Lease) -> None:
     """Give the lease back for an object that was never closed; first the writer writes what the object had queued."""
     if home.here:
         writer.drop(lease)
-        writer.post(lambda db: _leave(db, lease))
+        lease.leaving()
+        if not writer.post(
+            lambda db: _leave(db, lease)
+        ):  # its thread is over, and no lock may be waited for here
+            threading.Thread(target=lease.unlock, daemon=True).start()
 
 
 def _leave(db: sqlite3.Connection, lease: Lease) -> None:
-    lease.leave(db)
-    lease.unlock()
+    try:
+        lease.leave(db)
+    finally:
+        lease.unlock()

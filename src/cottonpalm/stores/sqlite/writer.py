@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
-from cottonpalm.stores.sqlite import spending_rows
+from cottonpalm.stores.sqlite import run_rows, spending_rows
 from cottonpalm.stores.sqlite.database import connect, explained, keep, let_go
 from cottonpalm.stores.sqlite.lease import BEAT_S, Lease
 
@@ -35,12 +35,21 @@ _SIZES: Final = tuple(
 class Group:
     """Rows of one run that become durable together."""
 
-    __slots__ = ("done", "first_id", "lease", "rows", "spent")
+    __slots__ = ("done", "first_id", "lease", "rows", "seq", "spent")
 
     def __init__(
-        self, first_id: int, rows: Sequence[StoredRow], lease: Lease, done: Done, spent: Spent | None = None
+        self,
+        first_id: int,
+        rows: Sequence[StoredRow],
+        lease: Lease,
+        done: Done,
+        spent: Spent | None = None,
+        *,
+        seq: int = 0,
     ) -> None:
+        """`first_id` is that of the run's slot 0; `seq` the number of the first row's outcome."""
         self.first_id, self.rows, self.lease, self.done, self.spent = first_id, rows, lease, done, spent
+        self.seq = seq
 
 
 class _Job:
@@ -95,11 +104,17 @@ class Writer:
             self._wake.notify()
         return job.future.result()  # type: ignore[no-any-return]
 
-    def post(self, work: Callable[[sqlite3.Connection], Any]) -> None:
-        """Queue `work` without waiting. A finalizer may use only this method, since it may run inside any lock."""
+    def post(self, work: Callable[[sqlite3.Connection], Any]) -> bool:
+        """Queue `work` without waiting: the only way in for a finalizer, which may run inside any lock.
+
+        Returns:
+            False where the thread has ended, or is about to: `work` will not be done.
+        """
         with self._wake:
-            self._queue.append(_Job(work))
-            self._wake.notify()
+            if not self._closing:
+                self._queue.append(_Job(work))
+                self._wake.notify()
+            return not self._closing
 
     def hold(self, lease: Lease) -> None:
         """Write this lease's heartbeat regularly from now on."""
@@ -215,27 +230,45 @@ def _insert(db: sqlite3.Connection, group: Group) -> None:
     if group.spent is not None:
         spending_rows.put(db, group.lease.run, group.spent)
     rows, first = group.rows, group.first_id
+    if not rows:
+        return
+    run_rows.count(db, group.lease.run, rows, before=_statuses(db, group), last_seq=group.seq + len(rows) - 1)
     at = 0
     for size in _SIZES:
         while len(rows) - at >= size:
             part = rows[at : at + size]
             items: list[Any] = []
             records: list[Any] = []
-            for slot, key, content, status, record, cost in part:
-                items += (first + slot, key, None if content == key else content, status, cost)
+            for seq, (slot, key, content, status, record, cost) in enumerate(part, group.seq + at):
+                items += (first + slot, key, None if content == key else content, status, cost, seq)
                 records += (first + slot, record)
             db.execute(_item_sql(size), items)
             db.execute(_record_sql(size), records)
             at += size
 
 
+def _statuses(db: sqlite3.Connection, group: Group) -> list[int]:
+    """How those of the group's rows stood that were stored before."""
+    ids, at, found = [group.first_id + row.slot for row in group.rows], 0, []
+    for size in _SIZES:
+        while len(ids) - at >= size:
+            found += [status for (status,) in db.execute(_status_sql(size), ids[at : at + size])]
+            at += size
+    return found
+
+
+@cache
+def _status_sql(rows: int) -> str:
+    return f"SELECT status FROM item WHERE id IN ({','.join('?' * rows)})"  # noqa: S608 - question marks
+
+
 @cache
 def _item_sql(rows: int) -> str:
-    values = ",".join(["(?,?,?,?,?)"] * rows)
+    values = ",".join(["(?,?,?,?,?,?)"] * rows)
     return (
-        f"INSERT INTO item (id, key, content, status, cost_pico) VALUES {values} ON CONFLICT (id) DO UPDATE SET"  # noqa: S608
-        " key = excluded.key, content = excluded.content, status = excluded.status,"
-        " cost_pico = cost_pico + excluded.cost_pico"
+        f"INSERT INTO item (id, key, content, status, cost_pico, seq) VALUES {values}"  # noqa: S608 - question marks
+        " ON CONFLICT (id) DO UPDATE SET key = excluded.key, content = excluded.content, status = excluded.status,"
+        " cost_pico = cost_pico + excluded.cost_pico, seq = excluded.seq"
     )
 
 

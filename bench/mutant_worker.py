@@ -1,0 +1,148 @@
+"""A process that has the libraries loaded, and forks for each mutant of `bench/mutants.py`."""
+
+from __future__ import annotations
+
+import compileall
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from bench.mutant_places import Mutant
+
+HERE: Final = Path(__file__).resolve().parents[1]
+LIMIT_S: Final = 240  # of one mutant's tests; one that takes longer hangs, and is caught
+LIBRARIES: Final = ("pytest", "langchain_core.runnables", "langchain_openai", "httpx2")
+
+
+def work(copy: Path) -> None:
+    """Read jobs from standard input, one JSON line each; write how each ended."""
+    sys.dont_write_bytecode = True
+    del sys.path[0]  # bench/, whose files are named like other modules
+    sys.path[:0] = [str(copy / "src"), str(HERE)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    os.chdir(HERE)
+    _load_libraries()
+    for line in sys.stdin:
+        job = json.loads(line)
+        began = time.perf_counter()
+        code = _forked(copy, job)
+        print(json.dumps({"code": code, "seconds": time.perf_counter() - began}), flush=True)
+
+
+def _load_libraries() -> None:
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    assert "cottonpalm" not in sys.modules
+
+
+def _forked(copy: Path, job: dict[str, Any]) -> int:
+    """The exit code of the tests: 0 for passed; of a signal, its number below zero."""
+    target = copy / job["file"] if job["file"] else None
+    kept = target.read_bytes() if target is not None else b""
+    if target is not None:
+        target.write_bytes(kept[: job["begin"]] + job["after"].encode() + kept[job["end"] :])
+    try:
+        if (child := os.fork()) == 0:
+            _test(job["tests"])
+        return _waited(child, job["limit_s"])
+    finally:
+        if target is not None:
+            target.write_bytes(kept)
+
+
+def _test(tests: list[str]) -> None:
+    import pytest
+
+    os.setsid()  # what the tests start ends with them
+    quiet = os.open(os.environ.get("MUTANTS_LOG", os.devnull), os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    for fd in (0, 1, 2):
+        os.dup2(quiet, fd)
+    code = 99
+    try:
+        sys.stdin, sys.stdout, sys.stderr = (open(fd, mode, closefd=False) for fd, mode in enumerate("rww"))  # noqa: SIM115
+        code = int(
+            pytest.main(
+                ["-x", "-q", "--timeout", "60", "-W", "ignore::pytest.PytestAssertRewriteWarning", *tests]
+            )
+        )
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _waited(child: int, limit_s: float) -> int:
+    end = time.perf_counter() + limit_s
+    while time.perf_counter() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            _end(child)
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    _end(child)
+    os.waitpid(child, 0)
+    return -signal.SIGKILL
+
+
+def _end(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+class Worker:
+    """One such process, on a copy of the package of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        copy = folder / "copy"
+        shutil.copytree(HERE / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        compileall.compile_dir(copy / "src", quiet=2)
+        words = [sys.executable, str(Path(__file__).resolve()), str(copy)]
+        environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
+        self._process = Popen(
+            words, stdin=PIPE, stdout=PIPE, text=True, env=environment, start_new_session=True
+        )
+        self._copy = copy
+
+    def run(self, tests: list[str], mutant: Mutant | None = None) -> tuple[int, float]:
+        """How the tests end with this change, or with none."""
+        job = {
+            "tests": tests,
+            "file": "",
+            "limit_s": LIMIT_S,
+            **(asdict(mutant) if mutant is not None else {}),
+        }
+        if mutant is not None:
+            path = self._copy / mutant.file
+            for stale in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+                stale.unlink()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        told = json.loads(self._process.stdout.readline())
+        return told["code"], told["seconds"]
+
+    def close(self) -> None:
+        """It ends when its input does."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

@@ -1,0 +1,126 @@
+"""The user's own code as a hash of its text, without what it reads from around itself (`uses.py` tells that)."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from functools import partial
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from typing import Any, Final
+
+from cottonpalm.chain.installed import LIBRARIES
+
+_FORM: Final = "cottonpalm_form"  # on a class of ours: a number, raised by hand when it makes other answers
+_OURS: Final = "cottonpalm"
+_TRIES: Final = 1000
+_parsing = Lock()
+
+
+def code_of(function: Any) -> str | None:
+    """A hash of what a function does: its source, else its bytecode (then comparable within one Python minor only)."""
+    if isinstance(function, partial):
+        return code_of(function.func)
+    if isinstance(function, BuiltinFunctionType):
+        return f"source:{hash_of(f'{function.__module__}.{function.__qualname__}'.encode())}"
+    if isinstance(function, MethodType):
+        function = function.__func__
+    if not isinstance(function, FunctionType) and isinstance(
+        wrapped := getattr(function, "__wrapped__", None), FunctionType
+    ):
+        function = wrapped
+    if not isinstance(function, FunctionType):
+        return class_code(type(function)) if callable(function) else None
+    return _function_code(function)
+
+
+def _function_code(function: FunctionType) -> str:
+    code = function.__code__  # its own: `inspect` would go on to the one that a decorator has wrapped
+    try:
+        source = _source_of(code)
+        if code.co_name == "<lambda>":
+            source += f"\n{_body_of_lambda(code)}"
+    except (OSError, TypeError):
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        constants = [c for c in code.co_consts if isinstance(c, str | int | float | bytes | None)]
+        return f"{version}:{hash_of(code.co_code, repr((constants, code.co_names)).encode())}"
+    return f"source:{hash_of(_bytes(source), b'[]')}"
+
+
+def _source_of(code: CodeType | type) -> str:
+    """Python 3.11 finds a class by parsing its file, which fails at times while another thread parses one too."""
+    with _parsing:
+        for _ in range(_TRIES):
+            try:
+                return textwrap.dedent(inspect.getsource(code)).strip()
+            except SystemError:
+                continue
+        return textwrap.dedent(inspect.getsource(code)).strip()
+
+
+def _body_of_lambda(code: CodeType) -> str:
+    """The text of its body: its lines may hold other lambdas too, or end before it does."""
+    starts, ends = [], []
+    for line, last, start, end in code.co_positions():
+        if line is None or last is None or start is None or end is None:
+            continue
+        if (line, start) != (last, end):  # what Python puts in of its own has no width
+            starts.append((line, start))
+            ends.append((last, end))
+    if not starts:
+        return ""
+    (line, start), (last, end) = min(starts), max(ends)
+    lines, _ = inspect.findsource(code)
+    text = [_bytes(one) for one in lines[line - 1 : last]]  # columns are bytes
+    text[-1] = text[-1][:end]
+    text[0] = text[0][start:]
+    return b"".join(text).decode("utf-8", "replace")
+
+
+def class_code(cls: type) -> str | None:
+    """A hash of a class's source; None for a class without readable source, or of LangChain itself.
+
+    A class of ours is named with the number of its form, so that an edit of its text changes nobody's run.
+    """
+    top = cls.__module__.partition(".")[0]
+    if top.startswith(LIBRARIES):
+        return None
+    if top == _OURS:
+        return own_form(cls)
+    try:
+        return f"source:{hash_of(_bytes(_source_of(cls)))}"
+    except (OSError, TypeError):
+        return None
+
+
+def own_form(cls: type) -> str | None:
+    """Of a class of ours that makes or changes answers: the number of its form. None for any other class."""
+    form = getattr(cls, _FORM, None) if cls.__module__.partition(".")[0] == _OURS else None
+    return None if form is None else f"form:{form}"
+
+
+def module_code(name: str) -> str | None:
+    """A hash of a module's file, found without importing it; None where there is none to read."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    try:
+        if file is None and (name.partition(".")[0] == name or name.rpartition(".")[0] in sys.modules):
+            file = getattr(find_spec(name), "origin", None)  # would import what the name is inside of
+        return None if file is None else f"source:{hash_of(Path(file).read_bytes())}"
+    except (ImportError, OSError, ValueError):
+        return None
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def hash_of(*parts: bytes) -> str:
+    """SHA-256 of the parts, each with its length before it."""
+    hasher = sha256()
+    for part in parts:
+        hasher.update(b"%d:" % len(part) + part)
+    return hasher.hexdigest()

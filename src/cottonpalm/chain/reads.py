@@ -1,0 +1,166 @@
+"""What one function reads from around itself, and what one object holds. Nothing is called, imported or parsed."""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import resolve_name
+from itertools import chain as joined
+from itertools import takewhile
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, Final, NamedTuple
+
+from langchain_core.runnables import Runnable
+
+from cottonpalm.chain.installed import module_of, release_of
+
+_CLOSURES: Final = 4  # functions within functions, looked into for what they close over
+_GLOBAL: Final = frozenset(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"))
+_CLOSED: Final = frozenset(("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"))
+_ATTRIBUTE: Final = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
+_STORED: Final = frozenset(("STORE_GLOBAL", "STORE_DEREF"))
+_ABSENT: Final = object()
+
+
+class Read(NamedTuple):
+    """A value that a function reads. `name` as its code says it: "INSTRUCTION", "settings.prompt", "import re"."""
+
+    name: str
+    value: Any
+    assigned: bool = False  # by the function as well: state, that changes while it runs
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A module that a function imports when it is called."""
+
+    name: str
+
+
+class _Step(NamedTuple):
+    """One name in a function's code, the attributes that are then taken of it, and the operation."""
+
+    name: str
+    attributes: tuple[str, ...]
+    operation: str
+
+
+def read_by(function: Any) -> Iterator[Read]:
+    """What one function reads: arguments it was given before, defaults; then closures, globals and imports by name.
+
+    The globals of a function that is installed at a fixed version are as fixed as its text, and left out.
+    """
+    if isinstance(function, partial):
+        yield from (Read(f"argument {place}", part) for place, part in enumerate(function.args))
+        yield from (Read(name, part) for name, part in function.keywords.items())
+        return
+    if isinstance(function, BuiltinFunctionType) and not isinstance(
+        function.__self__, ModuleType | type | None
+    ):
+        yield Read("object", function.__self__)  # the table of a `{...}.get`
+    if isinstance(function, MethodType):
+        function = function.__func__
+    if isinstance(function, FunctionType):
+        yield from _defaults(function)
+        yield from _looked_up(function)
+
+
+def _defaults(function: FunctionType) -> Iterator[Read]:
+    values = function.__defaults__ or ()
+    names = function.__code__.co_varnames[: function.__code__.co_argcount][-len(values) :] if values else ()
+    yield from map(Read, names, values)
+    yield from map(Read, function.__kwdefaults__ or {}, (function.__kwdefaults__ or {}).values())
+
+
+def _looked_up(function: FunctionType) -> Iterator[Read]:
+    closure = _closure(function)
+    if release_of(module_of(function)) is not None:
+        yield from map(Read, closure, closure.values())
+        return
+    steps = sorted(set(_steps(function.__code__)))  # their order in the code is that of one version of Python
+    assigned = {step.name for step in steps if step.operation in _STORED}
+    for step in steps:
+        if step.operation == "IMPORT_NAME":
+            yield Read(f"import {step.name}", Imported(_resolved(step.name, function)))
+        elif step.operation not in _STORED:
+            held = function.__globals__ if step.operation in _GLOBAL else closure
+            if step.name in held:
+                yield Read(*_followed(step, held[step.name]), step.name in assigned)
+
+
+def _closure(function: FunctionType) -> dict[str, Any]:
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    return found
+
+
+def _steps(code: CodeType) -> Iterator[_Step]:
+    """Each name that code looks up, assigns or imports, also in the functions that it makes."""
+    steps = list(dis.get_instructions(code))
+    for place, step in enumerate(steps):
+        if step.opname in _GLOBAL | _CLOSED:
+            taken = takewhile(lambda after: after.opname in _ATTRIBUTE, steps[place + 1 :])
+            yield _Step(str(step.argval), tuple(str(after.argval) for after in taken), step.opname)
+        elif step.opname in _STORED:
+            yield _Step(str(step.argval), (), step.opname)
+        elif step.opname == "IMPORT_NAME":
+            dots = steps[place - 2].argval  # how many stand before the name
+            yield _Step("." * (dots if isinstance(dots, int) else 0) + str(step.argval), (), step.opname)
+    for inside in code.co_consts:
+        if isinstance(inside, CodeType):
+            yield from _steps(inside)
+
+
+def _resolved(name: str, function: FunctionType) -> str:
+    try:
+        return resolve_name(name, function.__globals__.get("__package__") or "")
+    except ImportError:
+        return name
+
+
+def _followed(step: _Step, value: Any) -> tuple[str, Any]:
+    """`settings.prompt`, where `settings` was looked up: as far as that can be read without running code."""
+    name = step.name
+    for attribute in step.attributes:
+        inner = _held_by(value).get(attribute, _ABSENT)
+        if inner is _ABSENT:
+            break
+        name, value = f"{name}.{attribute}", inner
+    return name, value
+
+
+def _held_by(value: Any) -> Mapping[str, Any]:
+    """What a module, or an object of the user's own, holds; classes, functions and Runnables are read as a whole."""
+    if isinstance(value, ModuleType):
+        return vars(value)
+    is_whole = isinstance(value, Runnable | type | FunctionType | partial)
+    return {} if is_whole or release_of(module_of(value)) is not None else attributes(value)
+
+
+def closed_over(function: Any, depth: int = _CLOSURES) -> list[tuple[str, Any]]:
+    """What a function closes over, by name; functions it closes over are opened in their turn."""
+    if isinstance(function, partial):
+        return [*((read.name, read.value) for read in read_by(function)), *closed_over(function.func, depth)]
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, FunctionType) or not depth:
+        return []
+    found: list[tuple[str, Any]] = []
+    for name, value in _closure(function).items():
+        found += closed_over(value, depth - 1) if isinstance(value, FunctionType) else [(name, value)]
+    return found
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """The public attributes of an object: a Pydantic model's fields, or what its instance holds."""
+    if isinstance(fields := getattr(type(value), "model_fields", None), Mapping):
+        return {name: getattr(value, name, None) for name in fields}
+    held = dict(getattr(value, "__dict__", {}))
+    slots = joined.from_iterable(getattr(cls, "__slots__", ()) for cls in type(value).__mro__)
+    held.update({name: getattr(value, name) for name in slots if hasattr(value, name)})
+    return {name: part for name, part in held.items() if not name.startswith("_")}

@@ -1,0 +1,195 @@
+"""Money that only estimates speak of: what the last hour cost, and what rows that are under way may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.types import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.types import Item, Parked
+
+HOUR_S: Final = 3600.0
+TOTAL: Final = "total_cost"
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A row that waits for money."""
+
+    dollars: float
+    loop: asyncio.AbstractEventLoop
+    turn: asyncio.Future[bool]  # whether it may go
+
+
+class Hour:
+    """Dollars spent in the last hour and reserved by rows under way. Thread-safe.
+
+    `tracker["total_cost"]` is the user's to set: what it was moved by counts as spent now, or as given back.
+
+    Args:
+        tracker: its `total_cost` gets what is spent.
+        budget: dollars of any hour.
+    """
+
+    def __init__(self, tracker: dict[str, Any], budget: Callable[[], float]) -> None:
+        self._tracker, self._budget = tracker, budget
+        self._entries: deque[tuple[float, float]] = deque()  # (when, dollars)
+        self._sum = 0.0  # of the entries
+        self._counted = float(tracker[TOTAL])
+        self._reserved = 0.0
+        self._waiting: deque[_Waiting] = deque()
+        self._lock = threading.Lock()
+
+    def spent(self) -> float:
+        """Dollars of the last hour."""
+        with self._lock:
+            return self._spent()
+
+    def add(self, dollars: float) -> None:
+        """So much was spent now."""
+        with self._lock:
+            self._see_tracker()
+            self._tracker[TOTAL] = self._counted = self._counted + dollars
+            self._enter(dollars)
+
+    def free_after_s(self) -> float:
+        """Seconds until no more than the budget is left in the hour."""
+        with self._lock:
+            left = self._spent()  # forgets what is too old
+            for when, dollars in self._entries:
+                left -= dollars
+                if left <= self._budget():
+                    return max(0.0, when + HOUR_S - clock.now())
+            return 0.0
+
+    # -- rows under way
+
+    def reserve(self, dollars: float) -> bool:
+        """Hold so much for a row, if it fits, and nobody waits; where none is under way, it need only not be over."""
+        with self._lock:
+            return not self._waiting and self._take(dollars)
+
+    async def wait(self, dollars: float) -> bool:
+        """Wait until so much is held; False: the hour's money is spent, and nothing under way may give some back."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(dollars, loop, loop.create_future())
+        with self._lock:
+            self._waiting.append(waiting)
+        self._serve()
+        try:
+            return await waiting.turn
+        except BaseException:
+            self._leave(waiting)
+            raise
+
+    def settle(self, dollars: float) -> None:
+        """Give back what was held for a row."""
+        with self._lock:
+            self._reserved = max(0.0, self._reserved - dollars)
+        self._serve()
+
+    def _leave(self, waiting: _Waiting) -> None:
+        with self._lock:
+            if queued := waiting in self._waiting:
+                self._waiting.remove(waiting)
+        turn = waiting.turn
+        if not queued and not (turn.done() and not turn.cancelled() and not turn.result()):
+            self.settle(waiting.dollars)  # its turn had come
+
+    def _serve(self) -> None:
+        with self._lock:
+            while self._waiting:
+                first = self._waiting[0]
+                goes = self._take(first.dollars)
+                if not goes and self._reserved:
+                    return
+                self._waiting.popleft()
+                first.loop.call_soon_threadsafe(_tell, first.turn, goes)
+
+    def _take(self, dollars: float) -> bool:
+        spent, budget = self._spent(), self._budget()
+        if self._reserved and spent + self._reserved + dollars > budget:
+            return False
+        if spent > budget:
+            return False
+        self._reserved += max(dollars, 0.0)
+        return True
+
+    # -- the window
+
+    def _spent(self) -> float:
+        self._see_tracker()
+        while self._entries and self._entries[0][0] <= clock.now() - HOUR_S:
+            self._sum -= self._entries.popleft()[1]
+        if not self._entries:
+            self._sum = 0.0  # exactly
+        return self._sum
+
+    def _see_tracker(self) -> None:
+        moved = float(self._tracker.get(TOTAL, 0.0)) - self._counted
+        self._counted += moved
+        self._enter(moved)
+        while moved < 0 and self._entries:  # given back: the oldest first
+            when, dollars = self._entries.popleft()
+            self._sum -= dollars
+            moved += dollars
+            if moved > 0:
+                self._sum += moved
+                self._entries.appendleft((when, moved))
+
+    def _enter(self, dollars: float) -> None:
+        if dollars > 0:
+            self._entries.append((clock.now(), dollars))
+            self._sum += dollars
+
+
+def _tell(turn: asyncio.Future[bool], goes: bool) -> None:
+    if not turn.done():
+        turn.set_result(goes)
+
+
+class EstimateGate:
+    """The innermost gate: no row is asked for which there would be no money if it cost what it is estimated at.
+
+    Args:
+        hour: what is spent and held.
+        estimate: dollars that a row may cost.
+        count: told of every row that was asked, with what it came to.
+    """
+
+    def __init__(
+        self, hour: Hour, estimate: Callable[[Any], float], count: Callable[[Outcome], None]
+    ) -> None:
+        self._hour, self._estimate, self._count = hour, estimate, count
+        self._held: dict[Item, float] = {}
+
+    def admit(self, item: Item) -> Any:
+        """None: the money is there. Else a coroutine that waits for it."""
+        dollars = self._estimate(item.row)
+        if not self._hour.reserve(dollars):
+            return self._wait(item, dollars)
+        self._held[item] = dollars
+        return None
+
+    async def _wait(self, item: Item, dollars: float) -> Outcome | None:
+        if not await self._hour.wait(dollars):
+            return Outcome(item.index, "skipped")
+        self._held[item] = dollars
+        return None
+
+    def settle(self, item: Item, outcome: Outcome | Parked) -> None:
+        """Count what it cost before what was held for it goes back."""
+        if isinstance(outcome, Outcome) and outcome.status != "skipped":
+            self._count(outcome)
+        self._hour.settle(self._held.pop(item, 0.0))
+
+    def close(self) -> None:
+        """Nothing is held: every row was settled."""

@@ -1,0 +1,37 @@
+"""Why a request reached nobody, in words."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DEPTH: Final = 12  # exceptions looked at behind one
+_WORDS: Final = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.EHOSTUNREACH: "no route to the host",
+    errno.ENETUNREACH: "no network",
+}
+
+
+def why_unreachable(error: BaseException | None) -> str | None:
+    """`connection refused`, `unknown host`; None where the other side may have been reached."""
+    for link in _behind(error, _DEPTH):
+        if isinstance(link, socket.gaierror):
+            return "unknown host"
+        if isinstance(link, OSError) and (words := _WORDS.get(link.errno or 0)) is not None:
+            return words
+    return None
+
+
+def _behind(error: BaseException | None, depth: int) -> Iterator[BaseException]:
+    """The exception and all that it was raised from; HTTP libraries hide the first one well."""
+    if error is None or not depth:
+        return
+    yield error
+    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for link in (*members, error.__cause__ or error.__context__):
+        yield from _behind(link, depth - 1)

@@ -1,0 +1,103 @@
+"""When a request is so late that one more copy of it is sent, and how many copies a run may send."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LEARNT_AFTER: Final = 100  # answers
+SHARE: Final = 0.02  # of a run's requests may be copies
+_TIMES_SLOWEST: Final = 2.0
+_LEAST_S: Final = 5.0  # a machine that stutters is no provider that hangs
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long the answers of one key take.
+
+    Attributes:
+        answers: good answers so far.
+        slowest_s: seconds the slowest of them took.
+    """
+
+    answers: int = 0
+    slowest_s: float = 0.0
+
+    def after(self, seconds: float) -> bool:
+        """Take note of a good answer; whether enough is known just now."""
+        self.answers += 1
+        self.slowest_s = max(self.slowest_s, seconds)
+        return self.answers == LEARNT_AFTER
+
+    @property
+    def late_s(self) -> float | None:
+        """Seconds after which a request is later than any before it by far; None while too little is known."""
+        if self.answers < LEARNT_AFTER:
+            return None
+        return max(_LEAST_S, _TIMES_SLOWEST * self.slowest_s)
+
+
+class Hedges:
+    """The copies of one run's requests. No request fails for being late: it goes on beside its copy. Thread-safe.
+
+    Args:
+        wanted: False: none is ever sent.
+
+    Attributes:
+        sent: copies so far.
+    """
+
+    def __init__(self, *, wanted: bool = True) -> None:
+        self.wanted = wanted
+        self.sent = 0
+        self._by_key: dict[str, Pace] = {}
+        self._watched: dict[Callable[[], None], tuple[str, asyncio.AbstractEventLoop]] = {}
+        self._lock = threading.Lock()
+
+    def late_s(self, key: str) -> float | None:
+        """Seconds after which a request of this key is late; None: nobody can say yet."""
+        pace = self._by_key.get(key)
+        return None if pace is None else pace.late_s
+
+    def answered(self, key: str, seconds: float) -> None:
+        """A good answer came after so many seconds; from any thread."""
+        pace = self._by_key.get(key)
+        if pace is None:
+            pace = self._by_key.setdefault(key, Pace())
+        if pace.after(seconds):
+            self._tell(key)
+
+    def take(self, requests: int) -> bool:
+        """Take one copy, if the requests that the run has sent so far allow for one more."""
+        with self._lock:
+            if self.sent + 1 > SHARE * requests:
+                return False
+            self.sent += 1
+            return True
+
+    def give_back(self) -> None:
+        """A copy that was taken was not sent."""
+        with self._lock:
+            self.sent -= 1
+
+    def watch(self, key: str, look: Callable[[], None]) -> None:
+        """Call `look` on this loop once it is known how long the answers of this key take."""
+        with self._lock:
+            self._watched[look] = (key, asyncio.get_running_loop())
+
+    def unwatch(self, look: Callable[[], None]) -> None:
+        """The request is over."""
+        with self._lock:
+            self._watched.pop(look, None)
+
+    def _tell(self, key: str) -> None:
+        for look, (of, loop) in list(self._watched.items()):
+            if of == key:
+                with contextlib.suppress(RuntimeError):  # that loop is closed: nothing of it is under way
+                    loop.call_soon_threadsafe(look)

@@ -1,0 +1,104 @@
+"""The listings' attributes may be set, and what is set holds from the next call on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cottonpalm import (
+    CachedBatchProcessor,
+    ChunkedBatchProcessor,
+    ConfigError,
+    CostAwareBatchProcessor,
+    SmartRetryBatch,
+)
+from cottonpalm.testing import ScriptedChain
+from tests.presets.kinds import PRESETS, Preset, rows_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.core
+
+
+def saying(word: str) -> ScriptedChain:
+    return ScriptedChain(then=lambda row: f"{word}: {row['x']}")
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=repr)
+def test_another_chain_in_place_of_the_first_runs_from_the_next_call_on(
+    preset: Preset, tmp_path: Path
+) -> None:
+    processor, other = preset.make(saying("one"), tmp_path), saying("two")
+    assert preset.run(processor, rows_of(3)) == ["one: row 0", "one: row 1", "one: row 2"]
+    processor.chain = other
+    assert processor.chain is other
+    assert preset.run(processor, rows_of(3)) == ["two: row 0", "two: row 1", "two: row 2"]
+
+
+def test_attempts_may_be_set() -> None:
+    processor = SmartRetryBatch(ScriptedChain(then=lambda _: ConnectionError("reset")), 3)
+    processor.max_retries = 1
+    assert processor.batch_with_smart_retry(["row"]) == [None]
+    assert len(processor.chain.rows) == processor.max_retries == 1  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="max_retries=0"):
+        processor.max_retries = 0
+
+
+def test_the_size_of_a_chunk_may_be_set() -> None:
+    processor = ChunkedBatchProcessor(saying("a"), 100)
+    processor.chunk_size = 2
+    processor.batch(rows_of(5))
+    last: Any = processor.processor.last_run
+    assert processor.chunk_size == 2
+    assert processor.processor._settings.chunk_size == 2
+    assert last.stats.ok == 5
+    with pytest.raises(ConfigError, match="chunk_size=0"):
+        processor.chunk_size = 0
+
+
+def test_the_size_of_the_cache_may_be_set_and_the_newest_answers_stay() -> None:
+    processor = CachedBatchProcessor(saying("a"), 100)
+    processor.batch(rows_of(5))
+    processor.cache_size = 2
+    assert processor.cache_size == len(processor.cache) == 2
+    processor.batch(rows_of(5)[3:])
+    assert processor.cache_hits == 2
+    processor.batch(rows_of(9)[6:])
+    assert len(processor.cache) == 2
+    with pytest.raises(ConfigError, match="cache_size=0"):
+        processor.cache_size = 0
+
+
+def test_the_cache_is_a_mapping_of_answers() -> None:
+    processor = CachedBatchProcessor(ScriptedChain(then=lambda row: [row["x"]]))
+    assert not processor.cache
+    processor.batch(rows_of(3))
+    cache = processor.cache
+    assert list(cache.values()) == [["row 0"], ["row 1"], ["row 2"]]
+    first = next(iter(cache))
+    assert first in cache
+    assert cache.get(b"unknown") is None
+    assert cache.get("a text") is None  # type: ignore[call-overload]
+    cache[first].append("changed")
+    assert cache.pop(first) == ["row 0"]
+    assert len(cache) == 2
+    with pytest.raises(TypeError, match="from the chain alone"):
+        cache[first] = "mine"
+    with pytest.raises(ConfigError, match="empty mapping"):
+        processor.cache = {"a": "b"}  # type: ignore[assignment]
+    processor.cache = {}  # type: ignore[assignment]
+    assert dict(processor.cache) == {}
+    processor.batch(rows_of(3))
+    assert processor.cache_misses == 6
+
+
+def test_a_budget_holds_over_a_change_of_the_chain() -> None:
+    processor = CostAwareBatchProcessor(saying("a"))
+    processor.batch(rows_of(2))
+    spent = processor.cost_tracker["total_cost"]
+    processor.chain = saying("b")
+    processor.batch(rows_of(2))
+    assert processor.cost_tracker["total_cost"] == pytest.approx(2 * spent)
+    assert processor.cost_tracker["request_count"] == 4

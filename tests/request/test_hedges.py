@@ -1,0 +1,285 @@
+"""A request that is far later than its kind ever was gets a copy; it never fails for it, and nothing is lost by it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_openai import ChatOpenAI
+
+from cottonpalm import BatchProcessor, Budget, Limits
+from cottonpalm.request.hedges import LEARNT_AFTER, Hedges, Pace
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.request.row_account import ROW, RowAccount
+from cottonpalm.testing import virtual_run
+from cottonpalm.types import PICO
+from tests.request.kit import a_run, in_flight
+
+if TYPE_CHECKING:
+    from cottonpalm.request.run_account import RunAccount
+
+pytestmark = pytest.mark.core
+URL = "http://x/v1/chat/completions"
+GOOD = {
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+}
+
+
+class Scripted(httpx2.AsyncBaseTransport):
+    """Answers after the seconds that are next in the list, 1 where it is used up; a number below zero is a status."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds = list(seconds)
+        self.sent = self.cancelled = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.sent += 1
+        step = self.seconds.pop(0) if self.seconds else 1.0
+        try:
+            await asyncio.sleep(step if step > 0 else 60.0 if step == -500 else 1.0)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return httpx2.Response(200 if step > 0 else int(-step), json=GOOD if step > 0 else {})
+
+
+def a_learnt_run(**settings: Any) -> RunAccount:
+    """It has seen many answers of one second, and sent enough that copies are allowed."""
+    ledger = Ledger(settings.pop("budget", PICO))
+    run = a_run(4, ledger=ledger, prices=PriceBook({"m": (1.0, 1.0)}), **{"timeout_s": 600.0, **settings})
+    ledger.attach(run.spending)
+    return run
+
+
+def ask(run: RunAccount, transport: Scripted, **more: Any) -> tuple[httpx2.Response, RowAccount, float]:
+    """One request of a row after 150 of others; its answer, its row, and its virtual seconds."""
+
+    async def main() -> tuple[httpx2.Response, RowAccount, float]:
+        row = RowAccount(run, 0)
+        ROW.set(row)
+        loop = asyncio.get_running_loop()
+        async with httpx2.AsyncClient(transport=transport, timeout=None) as client:
+            body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50, **more}
+            late, transport.seconds = transport.seconds, []
+            for _ in range(150):
+                await client.post(URL, json=body)
+            transport.seconds, at = late, loop.time()
+            before = row.attempts
+            row.attempts, row.usage = 0, None
+            assert before == 150
+            response = await client.post(URL, json=body)
+            return response, row, loop.time() - at
+
+    return virtual_run(main())
+
+
+def test_a_late_request_gets_one_copy_whose_answer_counts_and_the_other_is_cancelled() -> None:
+    run, transport = a_learnt_run(), Scripted(500.0)
+    response, row, seconds = ask(run, transport)
+    assert response.status_code == 200
+    assert seconds == pytest.approx(5.0 + 1.0)
+    assert transport.cancelled == 1
+    assert row.attempts == 2
+    assert run.hedges.sent == 1
+    assert in_flight(run) == 0
+    assert run.ledger.reserved == 0  # type: ignore[union-attr]
+
+
+def test_what_the_cancelled_one_may_have_cost_stays_booked() -> None:
+    run = a_learnt_run()
+    ask(run, Scripted(500.0))
+    spending = run.spending
+    assert spending.reported == 151 * 15 * PICO // 10**6
+    assert spending.uncertain > 50 * PICO // 10**6
+
+
+def test_a_slow_answer_that_comes_before_its_copys_counts_and_the_copy_is_cancelled() -> None:
+    run, transport = a_learnt_run(), Scripted(7.0, 500.0)
+    response, row, seconds = ask(run, transport)
+    assert response.status_code == 200
+    assert seconds == pytest.approx(7.0)
+    assert transport.cancelled == 1
+    assert row.attempts == 2
+    assert (in_flight(run), run.ledger.reserved) == (0, 0)  # type: ignore[union-attr]
+
+
+def test_a_slow_row_is_never_failed_below_its_timeout() -> None:
+    run, transport = a_learnt_run(), Scripted(500.0, 599.0, 599.0)
+    response, _, seconds = ask(run, transport)
+    assert response.status_code == 200
+    assert seconds == pytest.approx(500.0)
+    assert transport.cancelled == run.hedges.sent <= 2
+
+
+def test_a_copy_that_fails_changes_nothing() -> None:
+    run, transport = a_learnt_run(), Scripted(300.0, *[-500] * 20)
+    response, _, seconds = ask(run, transport)
+    assert response.status_code == 200
+    assert seconds == pytest.approx(300.0)
+    assert (in_flight(run), run.ledger.reserved) == (0, 0)  # type: ignore[union-attr]
+
+
+def test_a_copy_that_is_rejected_is_followed_by_another() -> None:
+    run, transport = a_learnt_run(), Scripted(500.0, -429)
+    response, _, seconds = ask(run, transport)
+    assert response.status_code == 200
+    assert seconds < 80.0
+    assert run.hedges.sent == 1, "a rejection costs nothing and does not count"
+    assert (in_flight(run), run.ledger.reserved) == (0, 0)  # type: ignore[union-attr]
+
+
+def test_an_original_that_fails_waits_for_its_copy() -> None:
+    run, transport = a_learnt_run(), Scripted(-500, 100.0, 100.0)  # status 500, after 60 s
+    response, row, seconds = ask(run, transport)
+    assert response.status_code == 200
+    assert seconds == pytest.approx(5.0 + 100.0)
+    assert row.attempts == 1 + run.hedges.sent
+    assert (in_flight(run), run.ledger.reserved) == (0, 0)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"store": True},
+        {"background": True},
+        {"previous_response_id": "resp_1"},
+        {"tools": [{"type": "web_search"}]},
+    ],
+    ids=["store", "background", "kept conversation", "the provider's tools"],
+)
+def test_a_request_that_keeps_or_does_something_is_never_sent_twice(more: Any) -> None:
+    run, transport = a_learnt_run(budget=None, refuses_unbounded=False), Scripted(500.0)
+    _, row, seconds = ask(run, transport, **more)
+    assert (row.attempts, seconds, run.hedges.sent) == (1, pytest.approx(500.0), 0)
+
+
+def test_a_request_that_is_signed_or_streamed_is_never_sent_twice() -> None:
+    async def main() -> int:
+        run, transport = a_learnt_run(), Scripted(*[1.0] * 150, 500.0, 500.0)
+        ROW.set(RowAccount(run, 0))
+        async with httpx2.AsyncClient(transport=transport, timeout=None) as client:
+            body = {"model": "m", "messages": [], "max_tokens": 50}
+            for _ in range(150):
+                await client.post(URL, json=body)
+            signed = {"authorization": "AWS4-HMAC-SHA256 Credential=a/b"}
+            await client.post(URL, json=body, headers=signed)
+            async with client.stream("POST", URL, json={**body, "stream": True}) as response:
+                await response.aread()
+        return run.hedges.sent
+
+    assert virtual_run(main()) == 0
+
+
+def test_without_money_for_a_copy_none_is_sent_and_the_run_goes_on() -> None:
+    run = a_learnt_run(budget=151 * 15 * PICO // 10**6 + 200 * PICO // 10**6, tighten=False)
+    transport = Scripted(500.0)
+    _, row, seconds = ask(run, transport)
+    assert (row.attempts, seconds) == (1, pytest.approx(500.0))
+    assert run.alerts.stopped is None
+    assert run.hedges.sent == 0
+
+
+def test_hedge_false_sends_no_copy() -> None:
+    run, transport = a_learnt_run(hedge=False), Scripted(500.0)
+    _, row, seconds = ask(run, transport)
+    assert (row.attempts, seconds) == (1, pytest.approx(500.0))
+
+
+def test_at_most_two_in_a_hundred_requests_are_copies() -> None:
+    hedges = Hedges()
+    assert not hedges.take(49)
+    assert hedges.take(50)
+    assert not hedges.take(99)
+    assert hedges.take(100)
+    hedges.give_back()
+    assert hedges.take(100)
+    assert hedges.sent == 2
+
+
+def test_late_is_far_later_than_the_slowest_and_never_before_enough_is_known() -> None:
+    pace = Pace()
+    for n in range(LEARNT_AFTER):
+        assert pace.late_s is None
+        assert pace.after(10.0 if n == 3 else 0.1) == (n == LEARNT_AFTER - 1)
+    assert pace.late_s == 20.0
+    pace.after(60.0)
+    assert pace.late_s == 120.0
+    assert Pace(LEARNT_AFTER, 0.01).late_s == 5.0, "a machine that stutters is no provider that hangs"
+
+
+def test_what_hung_before_anything_was_known_gets_its_copy_once_it_is() -> None:
+    async def main() -> float:
+        run, transport = a_learnt_run(), Scripted(500.0)
+        loop = asyncio.get_running_loop()
+        async with httpx2.AsyncClient(transport=transport, timeout=None) as client:
+            body = {"model": "m", "messages": [], "max_tokens": 50}
+            ROW.set(RowAccount(run, 0))
+            hung = asyncio.create_task(client.post(URL, json=body))
+            await asyncio.sleep(0)
+            ROW.set(RowAccount(run, 1))
+            for _ in range(LEARNT_AFTER + 2):
+                await client.post(URL, json=body)
+            await hung
+            assert in_flight(run) == 0
+            return loop.time()
+
+    assert virtual_run(main()) == pytest.approx(LEARNT_AFTER + 2, abs=2.0)
+
+
+def test_a_row_that_is_cancelled_while_its_copy_is_under_way_gives_all_back() -> None:
+    async def main() -> None:
+        run, transport = a_learnt_run(), Scripted(*[1.0] * 150, 500.0, 500.0)
+        row = RowAccount(run, 0)
+        ROW.set(row)
+        async with httpx2.AsyncClient(transport=transport, timeout=None) as client:
+            body = {"model": "m", "messages": [], "max_tokens": 50}
+            for _ in range(150):
+                await client.post(URL, json=body)
+            hung = asyncio.create_task(client.post(URL, json=body))
+            while row.on_wire < 2:
+                await asyncio.sleep(1.0)
+            hung.cancel()
+            await asyncio.wait([hung])
+            assert (in_flight(run), run.ledger.reserved, row.on_wire) == (0, 0, 0)  # type: ignore[union-attr]
+            assert transport.cancelled == 2
+
+    virtual_run(main())
+
+
+def test_one_long_question_in_twenty_is_answered_and_the_copies_are_in_the_report() -> None:
+    class Uneven(httpx2.AsyncBaseTransport):
+        sent = 0
+
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            Uneven.sent += 1
+            text = json.loads(request.content)["messages"][0]["content"]
+            await asyncio.sleep(120.0 if int(text) % 20 == 19 else 1.0)
+            return httpx2.Response(200, json=GOOD)
+
+    async def main() -> Any:
+        async with httpx2.AsyncClient(transport=Uneven()) as client:
+            model = ChatOpenAI(
+                model="m",
+                base_url="http://x/v1",
+                api_key="sk-none",
+                http_async_client=client,
+                max_completion_tokens=50,
+            )
+            processor = BatchProcessor(
+                model | StrOutputParser(), limits=Limits(), budget=Budget(total=9), prices={"m": (1, 1)}
+            )
+            outputs = await processor.abatch([str(n) for n in range(600)])
+            return outputs, processor.last_run.report
+
+    outputs, report = virtual_run(main())
+    assert outputs == ["hi"] * 600
+    assert 0 < report.counts.hedges <= 0.02 * Uneven.sent
+    assert "copies of late ones" in report.text()
+    assert report.errors == {}

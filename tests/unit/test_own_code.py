@@ -1,0 +1,426 @@
+"""Code of the user's own is told by its text and by all that it reads; a library's, by its release."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import re
+import sys
+from threading import Event, Thread
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.messages import SystemMessage
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+
+from cottonpalm.chain import installed
+from cottonpalm.chain.cache_key import Untold, digest, lasting_digest
+from cottonpalm.chain.code import class_code, code_of
+from cottonpalm.chain.fingerprint import describe
+from cottonpalm.cli.chains.prompts import RowPrompt
+from cottonpalm.cli.chains.schema import AsDict
+from cottonpalm.stores.rules.changes import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.core
+
+
+# -- what code reads
+
+WORD = "positive"
+LABELS = ["good", "bad"]
+SAID = SystemMessage("Be brief.")
+FOUND = re.compile("a+")
+MODEL: Any = ChatOpenAI(api_key="sk-test-0123456789", model="gpt-4o-mini")  # type: ignore[arg-type]
+CALLS = 0
+API_KEY = "hush-hush"
+
+
+class Settings:
+    def __init__(self) -> None:
+        self.prompt = "Is this good?"
+
+
+SETTINGS = Settings()
+SELF = ModuleType("words")
+SELF.WORD = "positive"  # type: ignore[attr-defined]
+
+
+def direct(text: str) -> str:
+    return f"{WORD} {text}"
+
+
+def inner(text: str) -> str:
+    return f"Is it {WORD}? {text}"
+
+
+def through_another(text: str) -> str:
+    return inner(text)
+
+
+def from_a_list(text: str) -> str:
+    return f"{LABELS} {text}"
+
+
+def from_a_message(text: str) -> Any:
+    return [SAID, text]
+
+
+def from_a_pattern(text: str) -> str:
+    return FOUND.sub("", text)
+
+
+def from_an_object(text: str) -> str:
+    return SETTINGS.prompt + text
+
+
+def from_a_module(text: str) -> str:
+    return SELF.WORD + text  # type: ignore[no-any-return, attr-defined]
+
+
+def ask(text: str) -> Any:
+    return MODEL.invoke(text)
+
+
+def through_a_model(text: str) -> Any:
+    return ask(text)
+
+
+TABLE = {"first": inner}
+
+
+def from_a_table(text: str) -> str:
+    return TABLE["first"](text)
+
+
+def shouting(function: Callable[[str], str]) -> Callable[[str], str]:
+    @functools.wraps(function)
+    def loud(text: str) -> str:
+        return f"{WORD} {function(text)}".upper()
+
+    return loud
+
+
+@shouting
+def decorated(text: str) -> str:
+    return text
+
+
+@functools.lru_cache
+def remembered(text: str) -> str:
+    return f"{WORD} {text}"
+
+
+def asks_what_is_remembered(text: str) -> str:
+    return remembered(text)
+
+
+class Own(Runnable[str, str]):
+    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> str:
+        return inner(input)
+
+
+@tool
+def looked_up(text: str) -> str:
+    """Looks up."""
+    return f"{WORD} {text}"
+
+
+def counting(text: str) -> str:
+    global CALLS  # noqa: PLW0603 - what this test is about
+    CALLS += 1
+    return f"{text} {len(API_KEY)}"
+
+
+def changes(made: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> list[str]:
+    before = describe(made())
+    assert json.loads(json.dumps(before)) == before
+    owner, _, attribute = name.rpartition(".")
+    monkeypatch.setattr(globals()[owner] if owner else sys.modules[__name__], attribute, value)
+    refuse, warn = compare(before, describe(made()))
+    return refuse + warn
+
+
+@pytest.mark.parametrize(
+    ("function", "changed", "value", "named"),
+    [
+        (direct, "WORD", "negative", "WORD"),
+        (through_another, "WORD", "negative", "inner.WORD"),
+        (from_a_list, "LABELS", ["good"], "LABELS"),
+        (from_a_message, "SAID", SystemMessage("Be long."), "SAID"),
+        (from_a_pattern, "FOUND", re.compile("b+"), "FOUND"),
+        (from_an_object, "SETTINGS.prompt", "Is this bad?", "SETTINGS.prompt"),
+        (from_a_module, "SELF.WORD", "negative", "SELF.WORD"),
+        (from_a_table, "WORD", "negative", "TABLE[first].WORD"),
+        (decorated, "WORD", "negative", "WORD"),
+        (asks_what_is_remembered, "WORD", "negative", "remembered.WORD"),
+        (through_a_model, "MODEL", MODEL.model_copy(update={"temperature": 1}), "ask.MODEL"),
+        (functools.partial(direct), "WORD", "negative", "WORD"),
+    ],
+)
+def test_a_changed_value_that_a_function_reads_is_told_and_named(
+    monkeypatch: pytest.MonkeyPatch, function: Any, changed: str, value: Any, named: str
+) -> None:
+    (line,) = changes(lambda: RunnableLambda(function), monkeypatch, changed, value)
+    assert f"{named}, which RunnableLambda uses, changed" in line
+
+
+@pytest.mark.parametrize("made", [Own, lambda: looked_up, lambda: MODEL.bind(stop=[inner])])
+def test_so_is_one_that_a_class_a_tool_or_an_argument_reads(
+    monkeypatch: pytest.MonkeyPatch, made: Callable[[], Any]
+) -> None:
+    (line,) = changes(made, monkeypatch, "WORD", "negative")
+    assert "WORD, which" in line
+
+
+def test_a_changed_function_is_named_where_another_calls_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = changes(lambda: RunnableLambda(through_another), monkeypatch, "inner", direct)
+    assert lines == ["inner, which RunnableLambda uses, changed"]
+
+
+def test_what_a_function_counts_is_its_state_and_a_key_it_reads_is_not_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = describe(RunnableLambda(counting))
+    assert changes(lambda: RunnableLambda(counting), monkeypatch, "API_KEY", "another") == []
+    (line,) = changes(lambda: RunnableLambda(counting), monkeypatch, "CALLS", 7)
+    assert "the state of CALLS" in line
+    assert "API_KEY" not in json.dumps(before)
+
+
+def test_a_memory_in_this_process_goes_by_what_is_read_and_not_by_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def digests(function: Any, name: str, value: Any) -> set[bytes]:
+        chain: Any = RunnableLambda(function)
+        before = digest([chain])
+        monkeypatch.setattr(sys.modules[__name__], name, value)
+        return {before, digest([chain])}
+
+    assert len(digests(direct, "WORD", "negative")) == 2
+    assert len(digests(counting, "CALLS", 9)) == 1
+
+
+def test_what_is_unchanged_is_not_told() -> None:
+    for function in (direct, through_another, from_a_table, decorated, through_a_model, counting):
+        assert compare(describe(RunnableLambda(function)), describe(RunnableLambda(function))) == ([], [])
+
+
+# -- whose code it is
+
+
+class Site:
+    """A folder of installed packages."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = path / "site-packages"
+        self.path.mkdir()
+        monkeypatch.syspath_prepend(str(self.path))
+
+    def install(self, name: str, text: str, version: str | None = "1.0", **origin: Any) -> ModuleType:
+        (self.path / f"{name}.py").write_text(text)
+        for old in self.path.glob(f"{name}-*.dist-info"):
+            for file in old.iterdir():
+                file.unlink()
+            old.rmdir()
+        if version is not None:
+            about = self.path / f"{name}-{version}.dist-info"
+            about.mkdir()
+            (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            (about / "RECORD").write_text(f"{name}.py,,\n")
+            if origin:
+                (about / "direct_url.json").write_text(json.dumps(origin))
+        sys.modules.pop(name, None)
+        for cached in (self.path / "__pycache__").glob(f"{name}.*"):
+            cached.unlink()
+        inspect.linecache.clearcache()  # type: ignore[attr-defined]
+        importlib.invalidate_caches()
+        installed._release.cache_clear()
+        return importlib.import_module(name)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    yield Site(tmp_path, monkeypatch)
+    for name in ("lib_a", "lib_b"):
+        sys.modules.pop(name, None)
+    installed._release.cache_clear()
+
+
+def lasting(function: Any) -> bytes:
+    return lasting_digest([RunnableLambda(function)], None)
+
+
+CLEAN = "def clean(text):\n    return text.{}()\n"
+
+
+def test_functions_of_one_name_from_two_libraries_share_no_answer(site: Site) -> None:
+    one, two = site.install("lib_a", CLEAN.format("upper")), site.install("lib_b", CLEAN.format("lower"))
+    assert lasting(one.clean) != lasting(two.clean)
+
+    def using(library: ModuleType) -> Any:
+        clean = library.clean
+        return lambda text: clean(text + ".")
+
+    assert lasting(using(one)) != lasting(using(two))
+
+
+def test_another_version_of_a_library_is_another_chain_and_the_same_is_the_same(site: Site) -> None:
+    old = lasting(site.install("lib_a", CLEAN.format("upper")).clean)
+    assert lasting(site.install("lib_a", CLEAN.format("upper")).clean) == old
+    assert lasting(site.install("lib_a", CLEAN.format("lower"), "1.1").clean) != old
+
+
+@pytest.mark.parametrize(
+    ("version", "origin"), [("1.0", {"url": "file:///own", "dir_info": {"editable": True}}), (None, {})]
+)
+def test_a_package_without_a_fixed_version_is_told_by_its_text(
+    site: Site, version: str | None, origin: dict[str, Any]
+) -> None:
+    text = "WORD = '{}'\ndef clean(text):\n    return WORD + text\n"
+    first = lasting(site.install("lib_a", text.format("a"), version, **origin).clean)
+    assert lasting(site.install("lib_a", "# moved\n" + text.format("a"), version, **origin).clean) == first
+    assert lasting(site.install("lib_a", text.format("b"), version, **origin).clean) != first
+
+
+def test_a_commit_of_a_repository_is_a_version(site: Site) -> None:
+    def at(commit: str) -> bytes:
+        origin = {"url": "https://git.invalid", "vcs_info": {"vcs": "git", "commit_id": commit}}
+        return lasting(site.install("lib_a", CLEAN.format("upper"), **origin).clean)
+
+    assert at("a1") == at("a1") != at("b2")
+
+
+def test_what_a_librarys_function_was_given_counts(site: Site) -> None:
+    text = "def make(word):\n    def made(text):\n        return word + text\n    return made\n"
+    make = site.install("lib_a", text).make
+    assert lasting(make("a")) == lasting(make("a")) != lasting(make("b"))
+    assert lasting({"x": "a"}.get) == lasting({"x": "a"}.get) != lasting({"x": "b"}.get)
+    assert lasting("a".join) != lasting("b".join)
+    assert lasting(re.compile("a").findall) != lasting(re.compile("b").findall)
+
+
+def test_a_function_that_took_a_librarys_name_is_not_taken_for_it(site: Site) -> None:
+    clean = site.install("lib_a", CLEAN.format("upper")).clean
+
+    @functools.wraps(clean)
+    def mine(text: str) -> str:
+        return str(clean(text)) + "!"
+
+    @functools.wraps(clean)
+    def other(text: str) -> str:
+        return str(clean(text)) + "?"
+
+    assert len({lasting(clean), lasting(mine), lasting(other)}) == 3
+    assert compare(describe(RunnableLambda(mine)), describe(RunnableLambda(other))).warn
+
+
+def test_a_module_of_the_users_own_that_is_imported_in_a_call_leaves_no_lasting_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_words.py").write_text("WORD = 'a'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def later(text: str) -> str:
+        import own_words  # type: ignore[import-not-found]
+
+        return str(own_words.WORD) + text
+
+    def only_the_librarys(text: str) -> str:
+        import json
+
+        return json.dumps(text)
+
+    with pytest.raises(Untold, match="module own_words"):
+        lasting(later)
+    assert lasting(only_the_librarys)
+    before = describe(RunnableLambda(later))
+    (tmp_path / "own_words.py").write_text("WORD = 'b'\n")
+    assert compare(before, describe(RunnableLambda(later))).warn == [
+        "import own_words, which RunnableLambda uses, changed"
+    ]
+
+
+def test_the_release_of_a_library_that_changed_is_told(site: Site) -> None:
+    def described() -> Any:
+        clean = sys.modules["lib_a"].clean
+        return describe(RunnableLambda(lambda text: clean(text + ".")))
+
+    site.install("lib_a", CLEAN.format("upper"))
+    before = described()
+    site.install("lib_a", CLEAN.format("lower"), "1.1")
+    (line,) = compare(before, described()).warn
+    assert line == (
+        "clean, which RunnableLambda uses, changed: lib_a 1.0: lib_a.clean -> lib_a 1.1: lib_a.clean"
+    )
+
+
+# -- ours
+
+
+def test_our_own_classes_are_named_by_a_number_raised_by_hand_and_not_by_their_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompt = RowPrompt(template="{a}", columns=("a",))
+    for made, cls in ((prompt, RowPrompt), (AsDict(), AsDict)):
+        before, key = describe(made), lasting_digest([made], None)
+        assert class_code(cls) == "form:1"
+        monkeypatch.setattr(cls, "cottonpalm_form", 2)
+        assert len(compare(before, describe(made)).warn) == 1
+        assert lasting_digest([made], None) != key
+
+
+def test_the_text_of_no_class_of_ours_is_in_a_fingerprint() -> None:
+    from cottonpalm import BatchProcessor
+    from cottonpalm.testing import ScriptedChain
+
+    for made in (BatchProcessor(RunnableLambda(inner)), ScriptedChain()):
+        found = json.dumps({path: form for path, form in describe(made).items() if "Lambda" not in path})
+        assert "source:" not in found
+
+
+# -- while others parse
+
+
+def test_a_class_is_read_while_other_threads_parse() -> None:
+    wanted, over = class_code(Own), Event()
+
+    def parse() -> None:
+        text = "def f(x):\n    return [(" + "(x, [" * 30 + "x" + "])" * 30 + ")]\n"
+        while not over.is_set():
+            try:
+                compile(text, "parsed", "exec", flags=0x400)  # to a tree, which is where Python fails
+            except SystemError:
+                continue
+
+    threads = [Thread(target=parse) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert {class_code(Own) for _ in range(20)} == {wanted}
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_parser_that_fails_for_a_while_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures, real = iter([SystemError("AST constructor recursion depth mismatch")] * 3), inspect.getsource
+
+    def getsource(thing: Any) -> str:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        return real(thing)
+
+    wanted = code_of(inner)
+    monkeypatch.setattr(inspect, "getsource", getsource)
+    assert code_of(inner) == wanted
+    assert next(failures, None) is None
