@@ -1,9 +1,9 @@
 """The runs that are under way, and a shadow row for requests of which we do not know the row.
 
-A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. A model request
-without a row is taken for a run's only where its HTTP client was seen in a row of exactly one live run before: it goes
-to that run's shadow row, so that permits, retries and money hold. Any other is somebody else's in the same process, and
-passes uncounted.
+A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. If exactly one live
+run has used the HTTP client of a model request without a row, the request must belong to that run. We count it for the
+run's shadow row, so that permits, retries and budget apply to it. Any other such request belongs to other code in the
+same process, and passes uncounted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Handles one model request from the first try to the last: decides what to wait for, in which order, when to stop.
 
-A generator without I/O and without HTTP types: it yields a step (`steps.py`), and a driver (async or sync,
-`drivers.py`) waits and sends the result back, or throws in what the wait came to instead.
+`attempts` is a generator without I/O and without HTTP types. It yields a step (`steps.py`); a driver (async or sync,
+`drivers.py`) does the step, waits, and sends the result back, or throws in the exception that ended the wait.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The JSONL output: it appends whole lines, and repairs from the store what a crash or an edit left behind.
 
-The mark in the store says up to which byte the file is accounted for, which rows lie before it, and the number of the
-outcome up to which all are in the file: so only the lines after it, and only newer outcomes, are looked at when a run
-goes on.
+The mark in the store covers the file up to some byte. It says which rows lie before it, and the number of the last
+outcome up to which all outcomes are in the file. So a run that goes on reads only the lines after the mark, and only
+newer outcomes.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 An SDK keeps one async client per process. Its pooled connections are tied to the loop that first used them; on another
 loop it fails ("Event loop is closed", "bound to a different event loop"). So on its first loop we use the client as it
-its first loop, and on any other through a twin: the same client, hooks, cookies and settings, with an empty pool.
+is, and on any other loop a twin: the same client, hooks, cookies and settings, with an empty pool.
 
-Nobody knows of the bridge's loops, so there a client is never used as it is: when a run is over, others find it as if
-the bridge had never been. Only the libraries' own transports are twinned; what others keep open on a bridge is hung
-up at the end of its last run.
+On a bridge's loop we never use the client itself: other code does not know that loop, and after a run it must find the
+client as if the bridge had never used it. We twin only the HTTP libraries' own transports; what other transports keep
+open on a bridge is closed at the end of the bridge's last run.
 """
 
 from __future__ import annotations

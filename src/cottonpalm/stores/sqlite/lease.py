@@ -2,7 +2,7 @@
 
 The lock is a POSIX record lock on one byte (the run's number) of a file beside the database. It ends with the process,
 however the process dies; a forked child does not inherit it; it holds across containers on one kernel. The row in the
-in the database says who it is, and covers other machines, where the lock may not reach, and file systems without
+database names the holder. It also covers other machines, which the lock may not reach, and file systems without
 locks: there a holder must show a heartbeat.
 """
 
