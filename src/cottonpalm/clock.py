@@ -14,6 +14,7 @@ _SCHEDULED: Final = Path("/proc/thread-self/schedstat")  # Linux: nanoseconds on
 _now: Callable[[], float] = time.monotonic
 _wall: Callable[[], float] = time.time
 _cpu: Callable[[], float] = time.process_time
+_replaced = 0
 
 
 def now() -> float:
@@ -47,10 +48,16 @@ def replace(
     cpu_: Callable[[], float] | None = None,
 ) -> None:
     """Use other sources of time; None restores the real ones. For tests on a virtual loop."""
-    global _now, _wall, _cpu  # noqa: PLW0603 - one clock for the process is the point
+    global _now, _wall, _cpu, _replaced  # noqa: PLW0603 - one clock for the process is the point
+    _replaced += 1
     _now = now_ or time.monotonic
     _wall = wall_ or time.time
     _cpu = cpu_ or (time.process_time if now_ is None else _none)
+
+
+def era() -> int:
+    """Another number after each `replace`: what was noted by the clock before says nothing of the time now."""
+    return _replaced
 
 
 def _none() -> float:

@@ -111,8 +111,8 @@ class Measure(Protocol):
     def hedged(self) -> None:
         """A request was late, and a copy of it was sent."""
 
-    def waited(self, what: Literal["permit", "pause", "backoff"], seconds: float) -> None:
-        """A request has waited so long: for a permit, for the end of a provider's pause, or before its next try."""
+    def waited(self, what: Literal["permit", "pause", "backoff", "first"], seconds: float) -> None:
+        """A request has waited so long: in line, for a provider's pause, before its next try, for the first token."""
 
 
 class StoredRow(NamedTuple):
@@ -231,6 +231,14 @@ class StoredRows(Protocol):
 
     def read(self, slots: Sequence[int]) -> dict[int, bytes]:
         """The packed records of these slots."""
+
+
+@runtime_checkable
+class ReadsOn(Protocol):
+    """What `StoredRows` may offer besides: all records in turn, several times as fast as slots that are asked for."""
+
+    def records(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` slots above `after` with their packed records, in slot order."""
 
 
 @runtime_checkable

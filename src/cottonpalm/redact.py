@@ -9,8 +9,23 @@ from urllib.parse import urlsplit
 _NAME: Final = re.compile(
     r"key|token|secret|auth|password|passwd|credential|header|cookie|bearer", re.IGNORECASE
 )
+_KEYS: Final = r"""
+    (?: sk | pk | rk | gsk | csk | xai | key ) [-_] [a-z0-9_\-*.]{6,}        # OpenAI and others; half hidden too
+    | gh [pousr] _ [a-z0-9]{10,} | github_pat_ [a-z0-9_]{10,}
+    | gl [a-z]{2,5} - [a-z0-9_\-]{16,}                                       # GitLab
+    | (?-i: A (?: KIA | SIA | ROA | IDA ) [A-Z0-9]{8,} )                     # AWS
+    | xox [a-z] [-.] [a-z0-9.\-]{8,} | xapp - [a-z0-9\-]{8,}                 # Slack
+    | (?<= hooks.slack.com/services/ ) [a-z0-9/]{8,}
+    | (?-i: AIza ) [a-z0-9_\-]{10,} | ya29 \. [a-z0-9_\-.]{8,} | GOCSPX - [a-z0-9_\-]{8,}
+    | (?: hf | r8 | npm | api_org | key_live ) _ [a-z0-9]{16,}               # Hugging Face, Replicate, npm
+    | pypi - [a-z0-9_\-]{32,}
+    | (?: lsv2 | dop | doo | tgp | shpat | glsa ) _ [a-z0-9_]{16,}            # LangSmith, DigitalOcean, Together
+    | (?: pplx | nvapi | tvly | dapi | jina ) [-_] [a-z0-9_\-]{12,}
+    | SG \. [a-z0-9_\-]{8,} \. [a-z0-9_\-]{8,}                               # SendGrid
+    | eyJ [a-z0-9_\-]{8,} (?: \. [a-z0-9_\-]+ ){1,2}                         # JSON web tokens
+"""
 _TEXT: Final = re.compile(  # a single word: a prompt that begins with "Basic questions" is not a credential
-    r"^((sk-|pk-|gh[pousr]_|xox[a-z]-|AKIA|AIza|eyJ[\w-]+\.)\S*|(Bearer|Basic) \S+)$"
+    rf"(?ix) (?: (?: {_KEYS} ) \S* | (?-i: Bearer | Basic ) [ ] \S+ )"
 )
 _URL: Final = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOOPBACK: Final = re.compile(r"^(localhost|127(\.\d+){3}|::1|0\.0\.0\.0)$", re.IGNORECASE)
@@ -25,7 +40,7 @@ def is_secret(name: str, value: Any) -> bool:
 
 def looks_secret(text: str) -> bool:
     """Whether a text looks like a credential."""
-    return _TEXT.match(text) is not None
+    return _TEXT.fullmatch(text) is not None
 
 
 def public_url(text: str) -> str:
@@ -43,18 +58,21 @@ def public_url(text: str) -> str:
 
 
 _SECRETS: Final = re.compile(
-    r"""(?ix)
-    \b(?: sk | pk | rk | gsk | xai | key ) [-_] [a-z0-9_\-*.]{6,}            # vendor keys, whole or half hidden
-    | \b AIza [a-z0-9_\-]{10,}
-    | (?<= bearer\ ) [a-z0-9._\-~+/=]{6,}
-    | (?<= basic\ ) [a-z0-9+/=]{8,}
-    | \b eyJ [a-z0-9_\-]{8,} (?: \. [a-z0-9_\-]+ ){1,2}                       # JSON web tokens
-    | (?<= ://) [^/\s:@]+ : [^/\s@]+ (?= @ )                                  # user:password in an address
-    """
+    rf"""(?ix)
+    \b (?: {_KEYS} )
+    | (?<= bearer\ ) [a-z0-9._\-~+/=]{{6,}}
+    | (?<= basic\ ) [a-z0-9+/=]{{8,}}
+    | (?<= ://) [^/\s:@]+ : [^/\s]+ (?= @ )                                 # user:password in an address, @ included
+    | (?<= -----) BEGIN [A-Z ]* PRIVATE\ KEY -----.*?(?: -----END [A-Z ]* PRIVATE\ KEY (?= -----) | \Z )
+    """,
+    re.DOTALL,
 )
 _NAMED: Final = re.compile(
     r"""(?ix)
-    ( (?: api[-_ ]?key | authorization | x-api-key | access[-_]?token | password | secret ) ['"]? \s* [:=] \s* ['"]? )
+    ( (?: api[-_ ]?key | (?: secret | shared )? [-_]? (?: access | account ) [-_]? key (?: [-_]? id )? | private[-_]key
+        | subscription-key | authorization | (?: access | refresh | id | auth | session | security ) [-_]? token
+        | password | passwd | pwd | secret | (?: set- )? cookie | (?<= [?&;] ) sig | signature
+      ) ['"]? \s* [:=] \s* ['"]? )
     (?! bearer\b | basic\b ) (?: \[redacted\] [^\s'",;&)}\]]* | [^\s'",;&)}\]]{4,} )
     """
 )

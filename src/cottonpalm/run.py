@@ -52,6 +52,10 @@ class BaseRun:
         """Where the time and the money went, so far or in all; from any thread. `print(run.report.text())`."""
         return self._engine.report()
 
+    def keep_report(self) -> None:
+        """Keep the report with the run in its store, as it is now; at the end it is kept in any case."""
+        self._engine.keep_report()
+
     @property
     def store(self) -> RunStore | None:
         """The run's part of the store, while the run is open."""

@@ -155,6 +155,7 @@ class Item:
     caller: Any = None  # calls the chain that is being tried: the run's own, or a fallback
     begun: bool = False  # True: the reader has pieces of an answer; they are void if the row is asked again
     shown: bool = False  # True: the pieces handed out are final, so the row cannot be asked again
+    refused: BaseException | None = None  # why its last answer did not hold, while it is asked again
     broken: ErrorRecord | None = None  # the row could not be read, so it fails without a call
 
 

@@ -195,6 +195,47 @@ OneRun = Annotated[
         metavar="RUN", help="The run's name, as `cottonpalm status` lists it.", autocompletion=runs_like
     ),
 ]
+ReportFile = Annotated[
+    str | None,
+    SEE(
+        "--report",
+        metavar="FILE.html",
+        help="At the end, also write the report there: plots, tables and advice for any browser.",
+        show_default=False,
+    ),
+]
+EventsFile = Annotated[
+    str | None,
+    SEE(
+        "--events",
+        metavar="FILE",
+        help="Add each event to this file as it happens, a JSON line each.",
+        show_default=False,
+    ),
+]
+OtherRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN2",
+        help="Another run, to be compared with the first.",
+        autocompletion=runs_like,
+        show_default=False,
+    ),
+]
+PagePath = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE.html",
+        help="One HTML file with plots, tables and advice, for any browser; - for standard output. "
+        "Left out: the same in short, as text.",
+        show_default=False,
+    ),
+]
+ReplacePage = Annotated[
+    bool, typer.Option("--overwrite", metavar="", help="Replace a file that is no report of ours.")
+]
 InputAgain = Annotated[
     str | None,
     typer.Argument(

@@ -71,7 +71,12 @@ class Screen:
                 self._print(Text(clean(line, None)))
 
     def observer(
-        self, total: Callable[[], tuple[int, bool] | None], *, live: bool, rpm: float | None = None
+        self,
+        total: Callable[[], tuple[int, bool] | None],
+        *,
+        live: bool,
+        rpm: float | None = None,
+        budget_usd: float | None = None,
     ) -> Progress | None:
         """Return the progress display, or None when quiet.
 
@@ -79,6 +84,7 @@ class Screen:
             total: returns how many rows the input holds, as far as known.
             live: True: the display may redraw in place (standard output is not the same terminal).
             rpm: requests per minute at most, where the user said so.
+            budget_usd: what may be spent.
         """
         if self.quiet:
             return None
@@ -89,6 +95,7 @@ class Screen:
             live=None if live else False,
             lines=self._progress,
             rpm=rpm,
+            budget_usd=budget_usd,
         )
 
     def summary(self, summary: Summary) -> None:

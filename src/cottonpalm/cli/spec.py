@@ -14,6 +14,7 @@ from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import absolute, file_name, without_secrets
 from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit
+from cottonpalm.stores.rules.leniently import VERSION, is_newer, kept_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
 META: Final = "job"
+FORM: Final = 1  # of a stored job
 CACHED: Final = 10_000  # so many answers --cache keeps in memory; the store keeps all of them
 
 
@@ -195,6 +197,14 @@ class RunSpec:
             help="The longest one request may take, counted from when it is sent.",
         ),
     ] = 600.0
+    no_hedge: Annotated[
+        bool,
+        FAULTS(
+            "--no-hedge",
+            metavar="",
+            help="Never send a copy of a request that is far later than any before it.",
+        ),
+    ] = False
     retries: Annotated[
         int,
         FAULTS(
@@ -312,20 +322,23 @@ class RunSpec:
         kept, unkept = keepable(self.model_options)
         source = without_secrets(self.input)
         whole = self.input_kept and source == self.input
-        return {
-            META: asdict(replace(self, input=source, input_kept=whole, model_options=kept, unkept=unkept))
-        }
+        spec = replace(self, input=source, input_kept=whole, model_options=kept, unkept=unkept)
+        return {META: {VERSION: FORM, **asdict(spec)}}
 
     @classmethod
     def of(cls, meta: Mapping[str, Any], name: str) -> RunSpec:
         """Return the spec of a run in the store.
 
         Raises:
-            Problem: the run was not made by the command line.
+            Problem: the run was not made by the command line, or by a later one.
         """
         if META not in meta:
             raise Problem(f"run {name} was made from Python; there: processor.retry()")
-        return cls(**meta[META])
+        if is_newer(meta[META], FORM):
+            raise Problem(
+                f"run {name} was made by a later version of cottonpalm; update this one to go on with it"
+            )
+        return kept_as(cls, meta[META])
 
     def with_options(self, pairs: list[str]) -> RunSpec:
         """Return the spec with more model options; these must include the options that were not stored.
@@ -403,5 +416,6 @@ class RunSpec:
             "prices": prices_of(self.prices),
             "cache": Cache(max_entries=CACHED, path=store) if self.cache else None,
             "timeout": self.timeout_s,
+            "hedge": not self.no_hedge,
             "accept_truncated": self.accept_truncated,
         }

@@ -104,6 +104,7 @@ class Summary:
     resume: str | None
     saved_pico: int | None = None  # what the cache saved; None: not known
     trouble: str = ""  # why the latest request reached nobody
+    report: str | None = None  # the HTML file
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -115,7 +116,7 @@ class Summary:
             ("repeats", self._repeats()),
             ("trouble", self.trouble),
         ]
-        found += [("failed", self._failed()), ("results", self.results)]
+        found += [("failed", self._failed()), ("results", self.results), ("report", self.report or "")]
         found += [("retry", self.retry or ""), ("resume", self.resume or "")]
         return [(label, text) for label, text in found if text]
 

@@ -73,7 +73,7 @@ class Builder:
         self.chain, self.settings = chain, settings
         self.judge = Classifier(settings.classify)
         self.prices = PriceBook(settings.prices)
-        self._limiters: dict[int | None, Limiters] = {}
+        self._limiters: dict[tuple[int | None, int], Limiters] = {}  # by cap, and the clock they go by
         self._looked: tuple[float, bool] | None = None
         self.refuses_unbounded = True  # under a budget: False sends them, and counts them later
         self.gates: list[Callable[[], Gate]] = []  # of each run, innermost
@@ -173,7 +173,7 @@ class Builder:
             kwargs=kwargs,
             store=run_store,
             keyed=settings.cache is not None,
-            question=None if settings.cache is None else self.question,
+            question=None if settings.cache is None and run_store is None else self.question,
             skip=stored in ("skip", "retry"),
             redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
             sized=sized,
@@ -324,14 +324,14 @@ class Builder:
         """Return the limits, shared with other runs and processors; with a cap, limits that nobody else shares."""
         cap = most if most is not None else self.settings.cap
         with _lock:
-            if (found := self._limiters.get(cap)) is None:
+            if (found := self._limiters.get((cap, clock.era()))) is None:
                 limits, rate = self.settings.concurrency, self.settings.rate_limit
                 found = (
                     self.settings.limits.limiters(limits, rate)
                     if cap is None
-                    else Limiters(limits if most is None else capped(limits, most), rate)
+                    else Limiters(limits if most is None else capped(limits, most), rate, self.settings.cap)
                 )
-                self._limiters[cap] = found
+                self._limiters[cap, clock.era()] = found
             return found
 
     def start_at(self, concurrency: AdaptiveConcurrency, learnt_in: Learning) -> None:

@@ -21,6 +21,7 @@ from cottonpalm.engine.gates.checkpoint import CheckpointGate
 from cottonpalm.engine.gates.disk import DiskTier
 from cottonpalm.engine.input.feeds import feed
 from cottonpalm.engine.input.window import Window
+from cottonpalm.engine.kept_report import KeptReport
 from cottonpalm.engine.layers.order import layered
 from cottonpalm.engine.monitor import Monitor, StallWatch
 from cottonpalm.engine.output.delivery import Delivery
@@ -35,10 +36,12 @@ from cottonpalm.request import active_runs
 from cottonpalm.request.money.rules.alarms import Spikes
 from cottonpalm.request.row_account import ROW
 from cottonpalm.request.transport import client_loops
+from cottonpalm.runtime.aside import aside
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
 from cottonpalm.stats import CacheCounts, FirstRows, Stats, Tally, goes_on
 from cottonpalm.stores.codec.records import pack
-from cottonpalm.types import ErrorRecord, Fault, Item, Kind, Outcome
+from cottonpalm.stores.memory import MemoryRunStore
+from cottonpalm.types import PICO, ErrorRecord, Fault, Item, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +90,7 @@ class Engine:
         self._spikes = Spikes()
         self._profiler = Profiler(self._look, cached=job.cache is not None)
         self._watch = Monitor(account, self._holding_back, self._profiler.look)
+        self._kept = KeptReport(store, self.report) if store is not None and job.many else None
         self._started, self._finished = clock.now(), False
         self._rows: Scheduler | None = None
         self._chunks: Chunks | None = None
@@ -104,8 +108,8 @@ class Engine:
 
     async def main(self) -> None:
         """Run to the end. The outbox tells the reader how the run ended."""
-        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
-        self._task = asyncio.current_task()
+        loop = self._loop = asyncio.get_running_loop()
+        self._thread, self._task = threading.get_ident(), asyncio.current_task()
         error: BaseException | None = None
         client_loops.enter(self._loop)
         if self.job.many:
@@ -126,32 +130,46 @@ class Engine:
             try:
                 await client_loops.leave(self._loop)
             finally:  # even if a connection did not close or a second cancel came: the reader waits
-                self._end(error)
+                await self._end(error, loop)
 
-    def _end(self, error: BaseException | None) -> None:
+    async def _end(self, error: BaseException | None, loop: asyncio.AbstractEventLoop) -> None:
+        """Let go of everything, of the store on a thread: its disk may be slow, and the loop is the caller's."""
+        error = self._over(error)
+        try:
+            if self.store is None or isinstance(self.store, MemoryRunStore):
+                self._let_go(error)
+            else:
+                await aside(loop, partial(self._let_go, error))
+        except StoreError as exc:  # if the store stopped the run, this says the same again
+            error = error or exc
+        finally:
+            self._tell_end(error)
+
+    def _over(self, error: BaseException | None) -> BaseException | None:
+        """No row is under way any more; what the run ends with."""
         self._finished = True
         self._profiler.end()
         if self.stopped is not None:
             self.stopped.args = (self._told(),)
         for key in self.account.flow.rows_keys:
             self.account.flow.limiters.forget(key)
-        error = error or self.reader.error or self.stopped
-        try:
-            self._let_go()
-        except StoreError as exc:  # if the store stopped the run, this says the same again
-            error = error or exc
-        finally:
-            try:
-                self._emit(RunEnded(None if error is None else str(error)))
-            finally:  # so that the reader never waits for ever, whatever else fails
-                self.outbox.close(error)
+        return error or self.reader.error or self.stopped
 
-    def _let_go(self) -> None:
+    def _tell_end(self, error: BaseException | None) -> None:
+        try:
+            self._emit(RunEnded(None if error is None else str(error)))
+        finally:  # whatever else goes wrong, no reader waits for ever
+            self.outbox.close(error)
+
+    def _let_go(self, error: BaseException | None) -> None:
         """Of the run, its lease and its store: of each, whatever the others raise."""
         with ExitStack() as stack:  # the last one first
             stack.callback(self._release)
             if self.store is not None:
                 stack.callback(self.store.close)
+                if self._kept is not None:
+                    reason = None if error is None else self._reason
+                    stack.callback(self._kept.write, reason=reason, over=True)
                 stack.callback(self.account.spending.close)
 
     async def _execute(self) -> None:
@@ -379,7 +397,13 @@ class Engine:
     def discard(self) -> None:
         """Release the store of a run that never began."""
         if self._task is None and not self._finished:
-            self._end(None)
+            error = self._over(None)
+            try:
+                self._let_go(error)
+            except StoreError as exc:
+                error = error or exc
+            finally:
+                self._tell_end(error)
 
     def _cancel(self) -> None:
         if self._task is not None and not self._finished and not self._cancelled:
@@ -457,9 +481,20 @@ class Engine:
     def _emit_from_anywhere(self, event: Event) -> None:
         self._on_loop(partial(self._emit, event))
 
+    @property
+    def _reason(self) -> str:
+        return "error" if self.stopped is None else self.stopped.reason
+
+    def keep_report(self) -> None:
+        """Keep the report with the run as it is now."""
+        if self._kept is not None and not self._finished:
+            self._kept.write(over=False)
+
     def report(self) -> Report:
         """Return where time and money have gone so far. From any thread."""
-        return self._profiler.report(self.reader.stored)
+        cached, budget = self._cached, self.job.settings.budget
+        saved_usd = cached.saved_pico / PICO if cached.saved_known else None
+        return self._profiler.report(self.reader.stored, saved_usd, None if budget is None else budget.total)
 
     def _look(self) -> Look:
         return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())

@@ -95,6 +95,15 @@ class Preset:
     def chain(self, chain: Runnable[Any, Any]) -> None:
         self._make(chain)
 
+    @property
+    def errors(self) -> dict[int, str]:
+        """Why each failed row of the latest batch failed, in words, by its place in the batch."""
+        run = self.processor.last_run
+        outcomes = () if run is None else run.outcomes()
+        return {
+            one.index: f"{one.error.type}: {one.error.message}" for one in outcomes if one.error is not None
+        }
+
     def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
         """A processor for this chain, with some options changed. What is known of the calls before goes with them."""
         options = {**self._made_of[1], **changed}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 INPUT_USD, OUTPUT_USD = 0.15e-6, 0.60e-6  # dollars per token in the document (gpt-4o-mini)
 TOKENS_PER_WORD: Final = 1.3
+SAID_EVERY: Final = 10  # requests
 WORDS: Final = 1_000  # of an answer, before one was seen
 _UNSPACED: Final = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
@@ -153,7 +154,10 @@ class CostAwareBatchProcessor(Preset):
         self._hour.add(dollars)
         with self._lock:
             self.estimated_cost += estimated
-            self.cost_tracker["request_count"] += outcome.attempts
+            before = self.cost_tracker["request_count"]
+            self.cost_tracker["request_count"] = count = before + outcome.attempts
+        if count // SAID_EVERY > before // SAID_EVERY:
+            log.info("%d requests so far, $%.6f in all", count, self.cost_tracker["total_cost"])
         log.debug("row %d cost $%.6f", outcome.index, dollars)
 
     def _may_cost(self, row: Any) -> float:

@@ -45,6 +45,8 @@ class HybridBatchProcessor(Preset):
         """
         if use_batch_api:
             log.warning("no batch lane can serve this chain yet: its rows run live, at the full price")
+        else:
+            log.info("the rows run live")
         return self.processor.collect(inputs, max_concurrency=max_concurrency).answers(
             return_exceptions=False
         )

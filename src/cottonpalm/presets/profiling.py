@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.observers.advice import why_nothing
 from cottonpalm.presets.base import Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from langchain_core.runnables import Runnable
 
+    from cottonpalm.observers.report import Report
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
@@ -66,7 +69,7 @@ class ProfilingBatchProcessor(Preset):
                 self.metrics["throughput"].append(size / seconds)
 
     def print_report(self, total_inputs: int, total_duration: float) -> None:
-        """Print rows, seconds and rows a second, in all and per lap.
+        """Print rows, seconds and rows a second, in all and per lap; what bound the last batch, and what to change.
 
         Args:
             total_inputs: rows.
@@ -81,6 +84,8 @@ class ProfilingBatchProcessor(Preset):
             f"mean lap: {_mean(self.metrics['batch_duration']):.2f} s",
             f"mean lap throughput: {_mean(self.metrics['throughput']):.2f} rows/s",
         ]
+        if (run := self.processor.last_run) is not None:
+            lines += _told(run.report)
         print("\n".join(lines))  # noqa: T201 - that is what it is for
 
 
@@ -102,6 +107,13 @@ class _Laps:
         if self._rows:
             self.done.append((self._rows, max(now - self._began, LEAST_S)))
         self._rows, self._began = 0, now
+
+
+def _told(report: Report) -> Iterator[str]:
+    """What bound the run, and what to change, in lines of at most 80 columns."""
+    advice = [each.text() for each in report.advice()] or [f"nothing. {why_nothing(report)}"]
+    for label, said in (("bound by", " ".join(report.bound_by)), *(("advice", text) for text in advice)):
+        yield from textwrap.wrap(f"{label}: {said}", 80, subsequent_indent="  ")
 
 
 def _mean(values: list[float]) -> float:

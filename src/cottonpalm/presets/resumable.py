@@ -129,6 +129,7 @@ class ResumableBatchProcessor(Preset):
     def _batch(self, rows: list[Any], max_concurrency: int | None, mileposts: _Mileposts) -> list[Any]:
         if self._checkpoint.exists:
             self._checkpoint.adopt(self._run, rows)
+            log.info("going on from the checkpoint %s", self.checkpoint_file)
         collected = self.processor.collect(
             rows, max_concurrency=max_concurrency, stored="again", seen=mileposts.count
         )

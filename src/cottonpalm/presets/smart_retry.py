@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.config import RetryPolicy
-from cottonpalm.presets.base import Preset, answers_or_none, counting
+from cottonpalm.presets.base import Preset, answers_or_none, counting, log
 from cottonpalm.providers import classify
 from cottonpalm.types import Kind
 
@@ -77,7 +77,10 @@ class SmartRetryBatch(Preset):
         Raises:
             RunStopped: a fault that no row survives, or a bound of yours, ended the run.
         """
-        return answers_or_none(self.processor.collect(inputs))
+        collected = self.processor.collect(inputs)
+        again = sum(outcome.attempts > 1 for outcome in collected.outcomes)
+        log.info("%d of %d rows were tried more than once", again, len(collected.outcomes))
+        return answers_or_none(collected)
 
 
 def _named(error: BaseException, name: str) -> bool:

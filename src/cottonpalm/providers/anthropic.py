@@ -31,6 +31,25 @@ BY_CODE: Final[dict[str, Kind]] = {
     "not_found_error": Kind.STOP_RUN,
     "invalid_request_error": Kind.FAIL_ROW,
 }
+BEDROCK: Final[dict[str, Kind]] = {
+    "ThrottlingException": Kind.THROTTLE,
+    "ServiceQuotaExceededException": Kind.THROTTLE,
+    "TooManyRequestsException": Kind.THROTTLE,
+    "ModelTimeoutException": Kind.TRANSIENT,
+    "ModelErrorException": Kind.TRANSIENT,
+    "ModelStreamErrorException": Kind.TRANSIENT,
+    "ModelNotReadyException": Kind.TRANSIENT,
+    "InternalServerException": Kind.TRANSIENT,
+    "ServiceUnavailableException": Kind.TRANSIENT,
+    "AccessDeniedException": Kind.STOP_RUN,
+    "UnrecognizedClientException": Kind.STOP_RUN,
+    "InvalidClientTokenId": Kind.STOP_RUN,
+    "InvalidSignatureException": Kind.STOP_RUN,
+    "ExpiredTokenException": Kind.STOP_RUN,
+    "ResourceNotFoundException": Kind.STOP_RUN,
+    "FTUFormNotFilled": Kind.STOP_RUN,
+    "ValidationException": Kind.FAIL_ROW,
+}
 _TELLS: Final = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop|error)"')
 
 
@@ -40,15 +59,20 @@ def kind(complaint: Complaint) -> Kind | None:
         return Kind.STOP_RUN
     if complaint.status < 400:  # an error inside a stream
         return next((BY_CODE[code] for code in sorted(complaint.codes) if code in BY_CODE), None)
-    return _in_words(complaint)
+    named = {"permission_error", "not_found_error", "authentication_error"} & complaint.codes
+    amazons = next((BEDROCK[code] for code in sorted(complaint.codes) if code in BEDROCK), None)
+    return Kind.STOP_RUN if named else (_in_words(complaint) or amazons)
 
 
 def _in_words(complaint: Complaint) -> Kind | None:
     if complaint.status != 400:
         return None
-    if "credit balance is too low" in complaint.message:
+    if any(
+        words in complaint.message for words in ("credit balance is too low", "specified API usage limits")
+    ):
         return Kind.STOP_RUN
-    return Kind.DEGRADE if "prompt is too long" in complaint.message else None
+    long = ("prompt is too long", "exceed context limit", "Input is too long")  # the last is Bedrock's
+    return Kind.DEGRADE if any(words in complaint.message for words in long) else None
 
 
 class Messages:

@@ -18,16 +18,21 @@ BY_STATUS: Final[dict[int, Kind]] = {
     400: Kind.FAIL_ROW,
     401: Kind.STOP_RUN,
     402: Kind.STOP_RUN,
-    403: Kind.STOP_RUN,
-    404: Kind.STOP_RUN,
+    403: Kind.FAIL_ROW,  # one flagged input, say: only named codes stop a run, and bare ones that repeat
+    404: Kind.FAIL_ROW,
     408: Kind.TRANSIENT,
     409: Kind.TRANSIENT,
     413: Kind.DEGRADE,
+    424: Kind.TRANSIENT,
     429: Kind.THROTTLE,
+    498: Kind.THROTTLE,
     499: Kind.TRANSIENT,
     503: Kind.THROTTLE,
     529: Kind.THROTTLE,
 }
+STOPS: Final = (
+    "x-cottonpalm-stops"  # put into an answer that turned out to be of all rows, for whoever reads it next
+)
 OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.CutAnswer, Kind.DEGRADE),
     (raised.FilteredAnswer, Kind.FAIL_ROW),
@@ -59,12 +64,19 @@ def classify(exc: BaseException) -> Fault:
 
 def judge_status(family: Family, status: int, headers: Mapping[str, str], content: bytes) -> Fault:
     """Say what an error answer to a model request means."""
-    return judge(family, _complaint(status, loads(content), content), headers)
+    return judge(family, _complaint(status, loads(content), content, headers), headers)
+
+
+def is_bare_refusal(family: Family, status: int, headers: Mapping[str, str], content: bytes) -> bool:
+    """A refusal without a code that says whether it is of the key, of the model, or of this one input."""
+    if status not in (403, 404):
+        return False
+    return family.kind(_complaint(status, loads(content), content, headers)) is None
 
 
 def judge(family: Family, complaint: Complaint, headers: Mapping[str, str]) -> Fault:
     """Say what an error object means, by its codes, then by its status."""
-    kind = family.kind(complaint) or by_status(complaint.status)
+    kind = Kind.STOP_RUN if STOPS in headers else family.kind(complaint) or by_status(complaint.status)
     wait = hints.wait_s(headers, complaint.message, complaint.details)
     return Fault(kind, _name(complaint), complaint.message or f"HTTP {complaint.status}", wait)
 
@@ -152,7 +164,7 @@ def _status_error(exc: BaseException) -> Fault | None:
     body = body if body is not None else getattr(exc, "details", None)
     headers = getattr(response, "headers", None)
     headers = headers if isinstance(headers, Mapping) else {}
-    return judge(family, _complaint(_status(exc, response), body, str(exc).encode()), headers)
+    return judge(family, _complaint(_status(exc, response), body, str(exc).encode(), headers), headers)
 
 
 def _status(exc: BaseException, response: object) -> int:
@@ -206,19 +218,22 @@ def _is(exc: BaseException, module: str, name: str) -> bool:
     return known is not None and isinstance(exc, known)
 
 
-def _complaint(status: int, body: object, content: bytes) -> Complaint:
+def _complaint(
+    status: int, body: object, content: bytes, headers: Mapping[str, str] | None = None
+) -> Complaint:
     """Read status, codes and message of an error body in any of the known shapes."""
     if isinstance(body, list) and body:
         body = body[0]
     outer = body if isinstance(body, dict) else {}
     error = sub(outer, "error") or outer
-    details = error.get("details")
+    details = error.get("details") or error.get("metadata")  # the latter is OpenRouter's
     codes = [
         error.get("code"),
         error.get("type"),
         error.get("status"),
         sub(error, "details").get("error_code"),
     ]
+    codes.append((headers or {}).get("x-amzn-errortype", "").partition(":")[0] or None)
     codes += [sub(error, "innererror").get("code"), *_reasons(details)]
     message = text_of(error.get("message")) or text_of(outer.get("error")) or text_of(outer.get("detail"))
     message = message or content[:500].decode(errors="replace").strip()

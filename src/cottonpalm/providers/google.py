@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.providers.answer import GENERATE, Answer, Complaint, Kept, Stop, count, data, sub, text_of
@@ -10,6 +11,19 @@ from cottonpalm.types import Kind, Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_REFUSED_TO_ALL: Final = frozenset(  # reasons; the statuses beside them may be of one input's file
+    {
+        "API_KEY_INVALID",
+        "API_KEY_SERVICE_BLOCKED",
+        "SERVICE_DISABLED",
+        "CONSUMER_INVALID",
+        "CONSUMER_SUSPENDED",
+        "BILLING_DISABLED",
+        "IAM_PERMISSION_DENIED",
+        "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+    }
+)
+_PLACE: Final = re.compile(r"\b(?:location|country|region|billing)\b", re.IGNORECASE)
 _FILTERS: Final = frozenset(
     {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"}
 )
@@ -17,7 +31,9 @@ _FILTERS: Final = frozenset(
 
 def kind(complaint: Complaint) -> Kind | None:
     """Say what Google's reasons mean; None if the status decides."""
-    if "API_KEY_INVALID" in complaint.codes:
+    if complaint.codes & _REFUSED_TO_ALL:
+        return Kind.STOP_RUN
+    if "FAILED_PRECONDITION" in complaint.codes and _PLACE.search(complaint.message):
         return Kind.STOP_RUN
     if complaint.status == 429 and _per_day(complaint.details):
         return Kind.STOP_RUN

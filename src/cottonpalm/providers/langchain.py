@@ -9,6 +9,7 @@ from typing import Any, Final
 from langchain_core import exceptions as core
 from pydantic import ValidationError
 
+from cottonpalm.providers.anthropic import BEDROCK
 from cottonpalm.types import Kind
 
 _SHARPER: Final = (("ContextOverflowError", Kind.DEGRADE), ("ModelRefusalError", Kind.FAIL_ROW))
@@ -26,21 +27,6 @@ _OPENAI: Final = (
     ("LengthFinishReasonError", Kind.DEGRADE),
     ("ContentFilterFinishReasonError", Kind.FAIL_ROW),
 )
-_BEDROCK: Final[dict[str, Kind]] = {
-    "ThrottlingException": Kind.THROTTLE,
-    "ServiceQuotaExceededException": Kind.THROTTLE,
-    "TooManyRequestsException": Kind.THROTTLE,
-    "ModelTimeoutException": Kind.TRANSIENT,
-    "ModelErrorException": Kind.TRANSIENT,
-    "ModelNotReadyException": Kind.TRANSIENT,
-    "InternalServerException": Kind.TRANSIENT,
-    "ServiceUnavailableException": Kind.TRANSIENT,
-    "AccessDeniedException": Kind.STOP_RUN,
-    "UnrecognizedClientException": Kind.STOP_RUN,
-    "ExpiredTokenException": Kind.STOP_RUN,
-    "ResourceNotFoundException": Kind.STOP_RUN,
-    "ValidationException": Kind.FAIL_ROW,
-}
 _REASK: Final = (core.OutputParserException, ValidationError, json.JSONDecodeError)
 
 
@@ -75,7 +61,7 @@ def _bedrock(exc: BaseException) -> Kind | None:
     error: dict[str, Any] = exc.response.get("Error", {})
     if error.get("Code") == "ValidationException" and "too long" in str(error.get("Message", "")):
         return Kind.DEGRADE
-    return _BEDROCK.get(str(error.get("Code")))
+    return BEDROCK.get(str(error.get("Code")))
 
 
 def _first(module: Any, table: tuple[tuple[str, Kind], ...], exc: BaseException) -> Kind | None:

@@ -37,6 +37,23 @@ NO_MONEY: Final = frozenset(
 )
 TOO_LONG: Final = frozenset({"context_length_exceeded", "string_above_max_length"})
 REFUSED: Final = frozenset({"invalid_prompt", "content_policy_violation", "content_filter"})
+REFUSED_TO_ALL: Final = frozenset(  # by a key, a model or a place that no row can change
+    {
+        "invalid_api_key",
+        "invalid_organization",
+        "insufficient_permissions",
+        "unsupported_country",
+        "unsupported_country_region_territory",
+        "model_not_found",
+        "model_decommissioned",
+        "model_permission_blocked_org",
+        "model_permission_blocked_project",
+        "model_terms_required",
+        "organization_restricted",
+        "DeploymentNotFound",
+        "NotFoundError",
+    }
+)
 BY_CODE: Final[dict[str, Kind]] = {
     "rate_limit_exceeded": Kind.THROTTLE,
     "server_error": Kind.TRANSIENT,
@@ -54,11 +71,13 @@ _ENDS: Final = re.compile(rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|
 
 def kind(complaint: Complaint) -> Kind | None:
     """Say what OpenAI's error codes mean; None if the status decides."""
-    if complaint.codes & NO_MONEY:
+    if complaint.codes & NO_MONEY or (complaint.status >= 400 and complaint.codes & REFUSED_TO_ALL):
         return Kind.STOP_RUN
     if complaint.codes & TOO_LONG or _larger_than_the_limit(complaint):
         return Kind.DEGRADE
-    if complaint.codes & REFUSED:
+    if complaint.codes & REFUSED or (
+        isinstance(complaint.details, dict) and "flagged_input" in complaint.details
+    ):
         return Kind.FAIL_ROW
     if complaint.status < 400:  # the error came inside a stream or a good answer, so only its code tells
         return next((BY_CODE[code] for code in sorted(complaint.codes) if code in BY_CODE), None)
@@ -74,8 +93,14 @@ def _larger_than_the_limit(complaint: Complaint) -> bool:
 
 
 def _in_words(complaint: Complaint) -> Kind | None:
-    words = ("maximum context length", "exceeds the context window", "context_length_exceeded")
-    if complaint.status == 400 and any(word in complaint.message for word in words):
+    words = (
+        "maximum context length",
+        "exceeds the context window",
+        "context_length_exceeded",
+        "max_new_tokens",
+        "token count",
+    )
+    if complaint.status in (400, 403, 422) and any(word in complaint.message for word in words):
         return Kind.DEGRADE
     return None
 

@@ -27,6 +27,7 @@ _ENDINGS: Final[tuple[tuple[str, Family], ...]] = (
     ("/invoke", ANTHROPIC),
 )
 _LISTED: Final = tuple(ending for ending, _ in _ENDINGS)
+_ARN: Final = re.compile(r"/model/arn:[^/]*/(?:.*/)?([^/]+)/[a-z-]+$")
 _NAMED: Final = re.compile(r"/(?:deployments|models|model)/([^/:]+(?::[0-9]+)?)(?:/|:[a-z])")
 
 
@@ -40,6 +41,6 @@ def family_of(path: str) -> Family | None:
 
 
 def model_in(path: str) -> str | None:
-    """Return the model or deployment that a path names (Azure, Google, Bedrock), or None."""
-    found = _NAMED.search(path)
+    """The model or deployment that a path names (Azure, Google, Bedrock), or None; of an ARN, what it ends in."""
+    found = _ARN.search(path) or _NAMED.search(path)
     return found[1] if found else None

@@ -21,9 +21,10 @@ from cottonpalm.providers import (
 )
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
-from cottonpalm.providers.classify import judge, judge_status, never_sent
+from cottonpalm.providers.classify import STOPS, is_bare_refusal, judge, judge_status, never_sent
 from cottonpalm.request.failover import check_up
 from cottonpalm.request.limiter.limiter import Permit
+from cottonpalm.request.limiter.limiters import TOTAL
 from cottonpalm.request.reservation import Reservation, may_be_repeated
 from cottonpalm.request.settlement import Settlement
 from cottonpalm.request.steps import AskMoney, AskPermit, Copier, Done, Kept, Reply, Result, Send, Sleep, Step
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
 COPIES: Final = 2  # of one request: the first may hang as well
 FOREVER_S: Final = 1e9  # a sleep this long ends only when the row is closed
-MAYBE_BILLED = frozenset({408, 499, 502, 504})  # a proxy gave up, but the model may have answered
+# Who gave up was on the way; the model may have answered.
+MAYBE_BILLED: Final = frozenset({408, 499, 502, 504, 520, 522, 524})
 
 
 @dataclass(slots=True)
@@ -97,6 +99,7 @@ def _try(
     permit = yield from _permitted(row, call, tries, money)
     ending, kept = Settlement(row, call, permit, money, stay, again=tries.failed), False
     try:
+        yield from _among_all(row, ending)
         _check_still_valid(row, call)
         ending.begin()
         reply = yield Send(row.run.timeout_s, money.body, _copier(row, call, money))
@@ -147,6 +150,7 @@ def _copy(
             raise
         assert isinstance(permit, Permit)
         ending = Settlement(row, call, permit, second)
+        yield from _among_all(row, ending)
         row.check_open()
         ending.begin()
         counts = True
@@ -212,6 +216,14 @@ def _permitted(
     return permit
 
 
+def _among_all(row: RowAccount, ending: Settlement) -> Generator[Step, Result, None]:
+    """A permit among the requests of all models, where they share a bound; last, as it must never be waited with."""
+    if row.run.flow.limiters.total is not None:
+        permit = yield AskPermit(TOTAL)
+        assert isinstance(permit, Permit)
+        ending.among_all = permit
+
+
 def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Result, Reservation]:
     money, ledger = Reservation(row, call, whole=whole), row.run.ledger
     if ledger is None:
@@ -256,7 +268,10 @@ def _judge(run: RunAccount, call: Call, reply: Reply) -> Judged:
         return Judged(run.fault_of(reply.error), billed=not never_sent(reply.error))
     content = reply.content or b""
     if reply.status >= 400:
-        fault = judge_status(call.family, reply.status, reply.headers, content)
+        said = (call.family, reply.status, reply.headers, content)
+        fault = judge_status(*said)
+        if is_bare_refusal(*said):
+            fault = run.refusals.judged(call.key, fault, accepted=run.flow.limiter(call.key).accepted > 0)
         if run.classify is not None and reply.as_error is not None:
             fault = run.judged(fault, reply.as_error())
         return Judged(fault, billed=reply.status in MAYBE_BILLED)
@@ -326,6 +341,8 @@ def _fail(row: RowAccount, call: Call, reply: Reply, fault: Fault) -> Done:
         row.remember(call, Kept(error), fault)
         raise error
     reply.headers["x-should-retry"] = "false"  # the SDKs obey this header: the tries are used up
+    if fault.kind is Kind.STOP_RUN:
+        reply.headers[STOPS] = "true"
     row.remember(call, Kept(None, reply.status, dict(reply.headers), reply.content or b""), fault)
     return Done(reply.raw)
 

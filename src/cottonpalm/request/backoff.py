@@ -37,3 +37,8 @@ def hinted_s(hint_s: float, rng: Random) -> float:
         rng: where the draw comes from.
     """
     return hint_s + rng.uniform(0.0, min(hint_s, _SPREAD_OF_S) * _SPREAD)
+
+
+def longest_s(cap_s: float, rng: Random) -> float:
+    """Return the longest wait, from half of the cap to all of it, so that not all who take it come back at once."""
+    return rng.uniform(0.5 * cap_s, cap_s)

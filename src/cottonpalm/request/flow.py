@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from cottonpalm import clock
+from cottonpalm.request.limiter.limiters import TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +57,8 @@ class Flow:
         total = 0.0
         for limiter in tuple(self._seen.values()):  # a copy: another thread may add a key
             total += limiter.limit
+        if self.limiters.total is not None:
+            total = min(total, self.limiters.total.limit)
         return total or float(self.limiters.initial)
 
     def outstanding(self) -> bool:
@@ -96,6 +99,8 @@ class Flow:
     def limiter(self, key: str) -> Limiter:
         """Return the limiter of this key; from now on it counts towards this run's limit."""
         limiter = self._seen.get(key)
+        if limiter is None and key == TOTAL and self.limiters.total is not None:
+            return self.limiters.total
         if limiter is None:
             limiter = self.limiters.of(key)
             with self._lock:

@@ -15,6 +15,7 @@ from cottonpalm.request.hedges import Hedges
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.pricing import Pricing
 from cottonpalm.request.reach import Reach
+from cottonpalm.request.refusals import Refusals
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class RunAccount:
         allowance: the run's retries; the layer that retries rows uses it too.
         timeout_s: how long each request may take.
         hedges: the copies of those that are late.
+        refusals: those that name no reason.
         clients: the HTTP clients that its rows were seen to use.
         measure: called with how requests ended and how long they waited, from any thread; None: nobody measures.
         last_fault: the fault of the latest request that failed.
@@ -116,6 +118,7 @@ class RunAccount:
         self.retry = retry
         self.timeout_s = timeout_s
         self.hedges = Hedges(wanted=hedge)
+        self.refusals = Refusals()
         self.clients: WeakSet[Any] = WeakSet()
         self.accept_truncated = accept_truncated
         self.max_output_tokens = max_output_tokens

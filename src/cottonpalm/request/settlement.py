@@ -33,6 +33,7 @@ class Settlement:
         "_money",
         "_once",
         "_permit",
+        "among_all",
         "call",
         "number",
         "row",
@@ -54,6 +55,7 @@ class Settlement:
         """`again`: the same request was sent before, and failed."""
         self.row, self.call, self.stay, self._again = row, call, stay, again
         self._permit, self._money = permit, money
+        self.among_all: Permit | None = None  # where the requests of all models share a bound
         self._began = clock.now()
         self.number = 0  # the request's number among those sent to this endpoint
         self.sent = False  # True: it was sent; before that, nothing costs anything
@@ -73,6 +75,11 @@ class Settlement:
         self.sent = True
         if self.stay is not None:
             self.number = self.stay.sent()
+
+    def speaks(self) -> None:
+        """The first token of a streamed answer is there."""
+        if (measure := self.row.run.measure) is not None:
+            measure.waited("first", clock.now() - self._began)
 
     @property
     def probe(self) -> bool:
@@ -176,6 +183,8 @@ class Settlement:
         try:
             limiter.release(self._permit, verdict, pause_s, quotas=quotas, usage=usage)
         finally:
+            if self.among_all is not None:
+                self.among_all.limiter.release(self.among_all, Verdict.IGNORED)
             if self.sent:
                 self.row.answered(verdict)
             if self.streaming:

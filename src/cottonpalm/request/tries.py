@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from cottonpalm.request.backoff import backoff_s, hinted_s
+from cottonpalm.request.backoff import backoff_s, hinted_s, longest_s
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Tries:
         if self._used_up(run.retry):
             return Next(None)
         if not run.allowance.take():  # a retry storm: no request fails because of it, but all slow down
-            return Next(max(run.retry.cap_s, fault.retry_after_s or 0.0))
+            return Next(max(longest_s(run.retry.cap_s, run.rng), fault.retry_after_s or 0.0))
         return Next(_wait_s(fault, run, self.transient - 1))
 
     def elsewhere(self, limiter: Limiter, *, probe: bool) -> Next:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from cottonpalm.cli.files.formats import format_of
 from cottonpalm.cli.problems import Code, Problem, os_problem, shown
+from cottonpalm.stores.rules.leniently import kept_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,8 +60,7 @@ class Mark:
     def of(cls, meta: Mapping[str, Any], path: str) -> Mark | None:
         """Return the mark of this path, if the run has written there before."""
         kept = meta.get(META + path)
-        known = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in kept.items() if name in known}) if kept else None
+        return kept_as(cls, kept) if kept else None
 
     def keep(self, store: RunStore) -> None:
         """Write the mark into the store, durably."""

@@ -5,12 +5,12 @@ Fields of a row may hold its id and its priority.
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.readers.first_places import FirstPlaces
 from cottonpalm.engine.input.reader import Broken
 from cottonpalm.types import ErrorRecord, Kind
 
@@ -149,45 +149,6 @@ def listed(names: Any) -> str:
     names = list(names)
     shown = ", ".join(repr(name) for name in names[:8]) or "none"
     return f"{shown}, …" if len(names) > 8 else shown
-
-
-class FirstPlaces:
-    """Remembers the place where each text was first met, in about 20 bytes per text of any length."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._make(1 << 10)
-
-    def met(self, text: str, place: int) -> int | None:
-        """Return the place (from 1 on) where this text was met before; or note this place and return None."""
-        word = hash(text) & 0xFFFF_FFFF_FFFF_FFFF
-        at = self._find(word)
-        if self._places[at]:
-            return self._places[at]
-        self._words[at], self._places[at] = word, place
-        self._count += 1
-        if self._count * 3 > len(self._words) * 2:
-            self._grow()
-        return None
-
-    def _find(self, word: int) -> int:
-        """Return the position of a word, or the free position where it belongs."""
-        words, places, mask = self._words, self._places, self._mask
-        at = word & mask
-        while places[at] and words[at] != word:
-            at = (at + 1) & mask
-        return at
-
-    def _make(self, size: int) -> None:
-        self._words, self._places, self._mask = array("Q", [0]) * size, array("Q", [0]) * size, size - 1
-
-    def _grow(self) -> None:
-        words, places = self._words, self._places
-        self._make(2 * len(words))
-        for word, place in zip(words, places, strict=True):
-            if place:
-                at = self._find(word)
-                self._words[at], self._places[at] = word, place
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables.config import ensure_config, merge_configs
 
+from cottonpalm.chain.correcting import corrected
 from cottonpalm.chain.traits import has_old_models
 from cottonpalm.request.endpoints import Moved, Stay, Team
 from cottonpalm.request.transport import callback
@@ -109,15 +110,23 @@ class Caller:
     def _output(self, item: Item) -> Awaitable[Any]:
         if self.pieces is not None:
             return self._streamed(item, self.pieces)
-        config = self._config(item)
+        chain, config = self._asked(item), self._config(item)
         if self.crew is not None:
-            return self.crew.run(partial(self._on_thread, item.row, config, item.account))
+            return self.crew.run(partial(self._on_thread, chain, item.row, config, item.account))
         item.account.calling = True
-        return self.chain.ainvoke(own(item.row), config, **self._kwargs)
+        return chain.ainvoke(own(item.row), config, **self._kwargs)
 
-    def _on_thread(self, row: Any, config: RunnableConfig | None, account: RowAccount) -> Any:
+    def _asked(self, item: Item) -> Runnable[Any, Any]:
+        """The chain, which tells its model what was wrong where the row's last answer was refused."""
+        if item.refused is None or self._kwargs:  # which are meant for the chain's own first step
+            return self.chain
+        return corrected(self.chain, item.refused)
+
+    def _on_thread(
+        self, chain: Runnable[Any, Any], row: Any, config: RunnableConfig | None, account: RowAccount
+    ) -> Any:
         account.called()
-        return self.chain.invoke(own(row), config, **self._kwargs)
+        return chain.invoke(own(row), config, **self._kwargs)
 
     def _config(self, item: Item) -> RunnableConfig | None:
         """Return the row's config. It includes the permit callback until we know whether the hook sees all models."""
@@ -138,7 +147,7 @@ class Caller:
         return _added(seen)
 
     def _chunks(self, item: Item) -> AsyncGenerator[Any]:
-        chain, config = self.chain, self._config(item)
+        chain, config = self._asked(item), self._config(item)
         if self.crew is not None:
             return _pulled(self.crew, lambda: chain.stream(own(item.row), config, **self._kwargs))
         return _passed_on(chain.astream(own(item.row), config, **self._kwargs))

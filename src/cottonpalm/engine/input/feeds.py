@@ -1,5 +1,7 @@
 """Feeds keep the window filled. A list is read on the run's loop, an async iterator in a task, others on a thread.
 
+So are lists that are compared with many stored rows, unless priorities need all of the list before its first row.
+
 A feed pulls from the `Reader` when the window has room. A slow source must not delay the calls in flight, nor the rows
 that it has already given.
 """
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Item
 
 log = logging.getLogger("cottonpalm")
+MANY = 50_000  # stored rows from which on it takes so long to find a moved one that the loop must not do it
 LET_GO_S = 0.2  # seconds that a run, at its end, waits for a source that blocks
 
 
@@ -248,7 +251,7 @@ def feed(rows: Rows, reader: Reader, window: Window, wake: Callable[[], None]) -
     """Return the feed for this kind of source."""
     if isinstance(rows, AsyncIterable):
         return AsyncFeed(rows, reader, window, wake)
-    if isinstance(rows, Sequence):
+    if isinstance(rows, Sequence) and (window.ordered or reader.stored_before < MANY):
         return ListFeed(rows, reader, window, wake)
     if isinstance(rows, Iterable):
         return ThreadFeed(rows, reader, window, wake)

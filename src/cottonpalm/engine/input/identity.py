@@ -55,6 +55,11 @@ class Matcher:
         self._looked_up = _NOWHERE  # the slot of the last row that only a look-up found
 
     @property
+    def last_slot(self) -> int:
+        """The highest slot in use when the matcher was made, or -1."""
+        return self._last
+
+    @property
     def next_slot(self) -> int:
         """Return the slot of the next row, if the row has not moved."""
         return self._next

@@ -125,7 +125,7 @@ class Reader:
         self._besides = self._configs.given or self._priorities.given
         self._kwargs = dict(kwargs or {})
         self._question = question
-        self._cached = keyed
+        self._asks = keyed or (store is not None and question is not None)  # reports count who asks the same
         self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
         self._matcher = Matcher(store) if store is not None else None
         self._done = frozenset({OK, RETRYABLE, FAILED}) - redo
@@ -133,6 +133,11 @@ class Reader:
         self._slots: array[int] | None = None  # index -> slot, kept only once some row has moved
         self._block: deque[Any] = deque()  # rows of a block that could not be skipped as a whole
         self._late: BaseException | None = None  # what the source raised after the rows of the block
+
+    @property
+    def stored_before(self) -> int:
+        """Rows that the store may hold from earlier processes."""
+        return 0 if self._matcher is None else self._matcher.last_slot + 1
 
     def slot(self, index: int) -> int:
         """The store's row number of an input row."""
@@ -217,7 +222,7 @@ class Reader:
             self.read += 1
             slot, key, content, _ = row.found
             again = Item(slot, row.row, row.id, key=key, content=content, slot=slot)
-            if self._cached:
+            if self._asks:
                 again.question = self._asked(row.row, None, content)
             return again
         index = self.read
@@ -240,7 +245,7 @@ class Reader:
         configurable = None if item.config is None else item.config.get("configurable")
         item.content = content_key(row, configurable, self._kwargs)
         item.key = item.content if item.id is None else id_key(item.id)
-        if self._cached:
+        if self._asks:
             item.question = self._asked(row, configurable, item.content)
         if self._matcher is None:
             return item

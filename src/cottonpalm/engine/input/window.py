@@ -33,6 +33,11 @@ class Window:
         return len(self._line) + (len(self._heap) if self._heap else 0)
 
     @property
+    def ordered(self) -> bool:
+        """Whether rows start by their priority."""
+        return self._heap is not None
+
+    @property
     def room(self) -> int:
         """How many more rows the feed should read now."""
         return max(0, self.capacity - len(self))

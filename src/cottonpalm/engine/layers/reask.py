@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Reask:
-    """Asks the question again while the answer is invalid, up to `tries` times in all.
+    """An answer that does not hold is a new question, up to `tries` of them, in which the model is told why.
 
     Args:
         tries: questions in all, the first included.
@@ -41,6 +41,7 @@ class Reask:
 
     async def __call__(self, item: Item, inner: Inner) -> Any:
         """Return the first valid answer."""
+        item.refused = None  # a fallback is told nothing of another model's answer
         for left in reversed(range(self._tries)):
             try:
                 output = await inner(item)
@@ -48,6 +49,7 @@ class Reask:
             except Exception as exc:
                 if not left or item.shown or self._judge(exc).kind is not Kind.REASK:
                     raise
+                item.refused = exc
                 item.account.fresh()
             else:
                 return output

@@ -75,7 +75,9 @@ class Ledger(WaitQueue[int]):
         self._limits = limits if isinstance(limits, Amounts) else Amounts(limits)
         self._plain = _plain(self._limits)
         self._hour = Hour()
-        self._settled = 0  # settled requests, to compute their mean cost
+        self._settled = self._earlier = (
+            0  # requests of this life, for the mean cost of one; and what others spent
+        )
         self._accounts: WeakSet[Spending] = WeakSet()  # the accounts of the runs
         self._own = Spending()  # the account of requests that name none
         self._counted: dict[str, int] = {}  # how much of each attached run's spending is in `spent`
@@ -105,6 +107,7 @@ class Ledger(WaitQueue[int]):
             new = max(0, earlier.total - self._counted.get(earlier.account, 0))
             self._counted[earlier.account] = earlier.total
             self.spent += new
+            self._earlier += new
             limit = self._limits.per_hour
             if limit is not None and new == earlier.total:
                 age_s = clock.wall() - clock.now()
@@ -281,7 +284,7 @@ class Ledger(WaitQueue[int]):
 
     def _decide_in_time(self, room: Room, ask: Ask, per_hour: int) -> int | Grant:
         now_s = clock.now()
-        mean = self.spent / self._settled if self._settled else 0.0
+        mean = (self.spent - self._earlier) / self._settled if self._settled else 0.0
         if early_s := self._hour.early_s(mean * self.in_flight, now_s, per_hour):
             self._again_s = max(_TICK_S, min(early_s, _LOOK_S))
             return Grant.WAIT

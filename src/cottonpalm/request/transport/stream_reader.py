@@ -8,6 +8,7 @@ if its row must wait for a permit, `drain` first reads the rest. At most one who
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import zlib
 from collections import deque
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from cottonpalm.request.settlement import Settlement
 
 _END_MARK: Final = b"data: [DONE]"
+_SAYS: Final = re.compile(  # a piece of text, thought or call that is not empty, in any provider's words
+    rb'"(?:content|text|delta|thinking|reasoning|reasoning_content|partial_json|arguments)"\s*:\s*"[^"]'
+)
 _AFTER_END_S: Final = 2.0  # after the end mark, we wait at most so long for the server to close
 
 
@@ -41,7 +45,9 @@ class Reading:
         self._plain: list[bytes] = []  # the whole body, needed if it turns out not to be a stream
         self._packed = headers.get("content-encoding", "identity") != "identity"
         self._unpack = _unpacker(headers.get("content-encoding", "identity"))
+        self._silent = True  # nothing of the answer itself has come
         self.held_back = b""
+        self._at_line_start = True
 
     def feed(self, chunk: bytes) -> bytes:
         """Take one piece as it came; return the part that may be shown now.
@@ -52,14 +58,24 @@ class Reading:
         self._plain.append(plain)
         for line in self._lines.cut(plain):
             self._stream.feed(line)
+            if self._silent and _SAYS.search(line):
+                self._silent = False
+                self._ending.speaks()
         if self._packed:
             return chunk
         if self.held_back:
             self.held_back += chunk
             return b""
-        shown, mark, rest = chunk.partition(_END_MARK)
-        self.held_back = mark + rest
-        return shown
+        at = self._end_mark(chunk)
+        self.held_back = chunk[at:]
+        return chunk[:at]
+
+    def _end_mark(self, chunk: bytes) -> int:
+        """Where it begins, or the end of the piece: inside a line it is only text that somebody wrote."""
+        at = 0 if self._at_line_start and chunk.startswith(_END_MARK) else chunk.find(b"\n" + _END_MARK) + 1
+        found = at > 0 or (self._at_line_start and chunk.startswith(_END_MARK))
+        self._at_line_start = chunk.endswith(b"\n")
+        return at if found else len(chunk)
 
     def end(self, error: Exception | None) -> Exception | None:
         """The provider has sent all, or broke off with `error`. What to raise after the last piece, or None.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -92,11 +93,15 @@ def _keep_input(record: dict[str, Any], value: Any, types: Types) -> None:
         record[INPUT_TEXT] = exc.text
 
 
+_COUNTS: Final = len(fields(Usage))
+_KINDS: Final = frozenset(kind.value for kind in Kind)
+
+
 def unpack(record: bytes, index: int, types: Types) -> Outcome:
     """Return the outcome that `pack` got, without its exception object. Objects of unknown classes are plain data."""
-    fields = orjson.loads(record)
-    get = fields.get
-    error, usage, kept = get(ERROR), get(USAGE), stored_input(fields, types)
+    stored = orjson.loads(record)
+    get = stored.get
+    error, usage, kept = get(ERROR), get(USAGE), stored_input(stored, types)
     return Outcome(
         index=index,
         status="ok" if error is None else "failed",
@@ -104,7 +109,7 @@ def unpack(record: bytes, index: int, types: Types) -> Outcome:
         id=decode(get(ID), types),
         error=None if error is None else _error(decode(error, types)),
         attempts=get(ATTEMPTS, 0),
-        usage=None if usage is None else Usage(*usage),
+        usage=None if usage is None else Usage(*usage[:_COUNTS]),
         cost_pico=get(COST),
         cost_source=get(COST_SOURCE),
         latency_s=get(LATENCY, 0.0),
@@ -117,8 +122,9 @@ def unpack(record: bytes, index: int, types: Types) -> Outcome:
 
 
 def _error(parts: list[Any]) -> ErrorRecord:
-    kind, type_, message, retryable = parts
-    return ErrorRecord(Kind(kind), type_, message, retryable)
+    kind, type_, message, retryable = parts[:4]  # a later version may say more
+    known = Kind(kind) if kind in _KINDS else Kind.FAIL_ROW
+    return ErrorRecord(known, type_, message, retryable)
 
 
 def has_input(record: bytes) -> bool:
@@ -128,7 +134,7 @@ def has_input(record: bytes) -> bool:
 
 def stored_input(record: bytes | dict[str, Any], types: Types) -> Any:
     """Return the input in a record: its value, an `InputText`, or NOT_KEPT."""
-    fields = orjson.loads(record) if isinstance(record, bytes) else record
-    if INPUT in fields:
-        return decode(fields[INPUT], types)
-    return InputText(decode(fields[INPUT_TEXT], types)) if INPUT_TEXT in fields else NOT_KEPT
+    stored = orjson.loads(record) if isinstance(record, bytes) else record
+    if INPUT in stored:
+        return decode(stored[INPUT], types)
+    return InputText(decode(stored[INPUT_TEXT], types)) if INPUT_TEXT in stored else NOT_KEPT

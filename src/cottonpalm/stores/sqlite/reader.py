@@ -120,6 +120,12 @@ class Reader:
             found.update(self.rows(sql, [low + slot for slot in part]))
         return found
 
+    def records(self, run: int, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` records of a run with a slot above `after`, in order."""
+        low, high = _bounds(run)
+        sql = f"SELECT id & {_SLOT_MASK}, body FROM record WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"  # noqa: S608 - our own constant
+        return self.rows(sql, (low + after, high, limit))
+
     def newer(self, run: int, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
         """Slots above `after` whose outcome has a number above `seq`, with it."""
         low, high = _bounds(run)

@@ -237,6 +237,10 @@ class SqliteRows:
         """See `protocols.StoredRows`."""
         return self._reader.read(self._run, slots)
 
+    def records(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """See `protocols.ReadsOn`."""
+        return self._reader.records(self._run, after, limit)
+
 
 class SqliteRunStore:
     """One run of a `SqliteStore`, held under its lease. See `protocols.RunStore`."""
