@@ -41,6 +41,6 @@ def family_of(path: str) -> Family | None:
 
 
 def model_in(path: str) -> str | None:
-    """The model or deployment that a path names (Azure, Google, Bedrock), or None; of an ARN, what it ends in."""
+    """Return the model or deployment that a path names (Azure, Google, Bedrock; the end of an ARN), or None."""
     found = _ARN.search(path) or _NAMED.search(path)
     return found[1] if found else None

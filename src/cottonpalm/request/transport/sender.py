@@ -113,7 +113,7 @@ class Sender:
 
     @staticmethod
     def _tap(done: Done, tap: Callable[[Any, Reading], Any]) -> None:
-        """Read along a stream; from then on the tap settles its try."""
+        """Read a stream as it passes; from now on the stream's reader settles the try."""
         assert done.ending is not None
         try:
             reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
