@@ -1,4 +1,4 @@
-"""What is never written: how a credential is recognised, and how it is taken out of a text that will be kept."""
+"""Recognises credentials, and removes them from texts that will be kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEYS: Final = r"""
     | SG \. [a-z0-9_\-]{8,} \. [a-z0-9_\-]{8,}                               # SendGrid
     | eyJ [a-z0-9_\-]{8,} (?: \. [a-z0-9_\-]+ ){1,2}                         # JSON web tokens
 """
-_TEXT: Final = re.compile(  # one word: a prompt that begins with "Basic questions" is none
+_TEXT: Final = re.compile(  # a single word: a prompt that begins with "Basic questions" is not a credential
     rf"(?ix) (?: (?: {_KEYS} ) \S* | (?-i: Bearer | Basic ) [ ] \S+ )"
 )
 _URL: Final = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -32,19 +32,19 @@ _LOOPBACK: Final = re.compile(r"^(localhost|127(\.\d+){3}|::1|0\.0\.0\.0)$", re.
 
 
 def is_secret(name: str, value: Any) -> bool:
-    """Whether a named value looks like a credential. Numbers never are: `max_tokens` is no token."""
+    """Whether a named value looks like a credential. A number never does: `max_tokens` is not a token."""
     if value is None or isinstance(value, bool | int | float):
         return False
     return _NAME.search(name) is not None or (isinstance(value, str) and looks_secret(value))
 
 
 def looks_secret(text: str) -> bool:
-    """Whether a text is a credential by its look."""
+    """Whether a text looks like a credential."""
     return _TEXT.fullmatch(text) is not None
 
 
 def public_url(text: str) -> str:
-    """An address without user, query and fragment; on this machine, without the port, which changes by chance."""
+    """Return an address without user, query and fragment; on this machine, also without the port, which is random."""
     if not _URL.match(text):
         return text
     try:
@@ -79,5 +79,5 @@ _NAMED: Final = re.compile(
 
 
 def redact(text: str) -> str:
-    """The text with every credential-like part replaced by `[redacted]`."""
+    """Return the text with every part that looks like a credential replaced by `[redacted]`."""
     return _NAMED.sub(r"\1[redacted]", _SECRETS.sub("[redacted]", text))

@@ -1,4 +1,4 @@
-"""A chain that is asked again, with what was wrong about its answer told to its model."""
+"""Makes a chain for a re-ask, which tells its model what was wrong with the last answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINKS: Final = re.compile(r"\s*(?:For troubleshooting, visit|For further inform
 
 
 def corrected(chain: Runnable[Any, Any], refused: BaseException) -> Runnable[Any, Any]:
-    """The chain with a step before its last chat model that adds what was wrong; the chain itself where it has none.
+    """Return the chain with a step before its last chat model that adds what was wrong; without a model, the chain.
 
     Only in LangChain's own sequences can that step be put in its place; what wraps one is looked through.
     """
@@ -68,7 +68,7 @@ def _added(asked: Any, refused: BaseException) -> list[BaseMessage]:
 
 
 def why(refused: BaseException) -> str:
-    """What was wrong, in the words of the parser, or of the user's own check."""
+    """Say what was wrong, in the words of the parser or of the user's own check."""
     said: object = refused
     if isinstance(refused, OutputParserException):
         said = refused.observation or refused

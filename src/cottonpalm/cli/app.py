@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _interrupted()
     except Exception as error:  # noqa: BLE001 - the last place: everything becomes one line and a code
         return _explain(error, state)
-    if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own, for a Ctrl-C that met no run
+    if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own: Ctrl-C outside a run
         return _interrupted()
     return int(code or 0)
 
@@ -280,12 +280,12 @@ def _explain(error: Exception, state: dict[str, Any]) -> int:
     if isinstance(error, Problem):
         screen.error(str(error))
         return error.code
-    if isinstance(error, CottonpalmError):  # a setting or a store that cannot work, met before any call
+    if isinstance(error, CottonpalmError):  # a setting or a store cannot work; nothing was called yet
         screen.error(str(error))
         return Code.USAGE
     if hasattr(error, "format_message") and not error.format_message():  # no command: the help was shown
         return Code.USAGE
-    if hasattr(error, "format_message"):  # the parser's own
+    if hasattr(error, "format_message"):  # the parser's own error
         command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")
         screen.error(f"{error.format_message()} ({command} --help shows what there is)")
         return Code.USAGE

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class KeptReport:
-    """What the store holds of this life of a run; what it held of earlier lives is read once, at the start."""
+    """This process's report of a run in the store. The reports of earlier processes are read once, at the start."""
 
     def __init__(self, store: RunStore, report: Callable[[], Report]) -> None:
         self._store, self._report = store, report
@@ -24,7 +24,7 @@ class KeptReport:
         self._before = store.meta().get(META)
 
     def write(self, *, reason: str | None = None, over: bool) -> None:
-        """Keep it as it is now. A life that did nothing leaves the one before; a store that fails says so elsewhere."""
+        """Store the report as it is now, unless this process did nothing. A store that fails is reported elsewhere."""
         kept = Kept(self._report(), self._began, clock.wall(), reason, over)
         if kept.rows or self._before is None:
             try:

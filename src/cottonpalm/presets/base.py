@@ -1,4 +1,4 @@
-"""What the ten classes share: a chain, the `BatchProcessor` that does the work, and the text of what chains put out."""
+"""The common part of the ten classes: a chain, the `BatchProcessor` that does the work, and the text of outputs."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Preset:
 
 
 def answers_or_none(collected: Collected) -> list[Any]:
-    """All outputs in order, None for a row that failed; says how many did.
+    """Return all outputs in order, None for a row that failed; log how many failed.
 
     Raises:
         RunStopped: the run stopped before all rows were tried.
@@ -145,7 +145,7 @@ def _config(max_concurrency: int | None) -> RunnableConfig | None:
 
 
 def text_of(output: Any) -> str:
-    """A string itself, the text of a message or of its content blocks; of anything else what `str` makes of it."""
+    """Return a string itself, the text of a message or of its content blocks, or `str` of any other output."""
     content = getattr(output, "content", output)
     if isinstance(content, list):
         return "".join(map(_text_of_block, content))
@@ -153,7 +153,7 @@ def text_of(output: Any) -> str:
 
 
 def _text_of_block(block: Any) -> str:
-    """Blocks that are no text (tool calls, reasoning, images) have none."""
+    """Return a block's text; a block that is not text (tool call, reasoning, image) has none."""
     if isinstance(block, dict):
         text = block.get("text") if block.get("type") in ("text", None) else None
         return text if isinstance(text, str) else ""

@@ -1,4 +1,4 @@
-"""Technique 5: what was answered before is not asked again."""
+"""Technique 5: a row that was answered before is not asked again."""
 
 from __future__ import annotations
 

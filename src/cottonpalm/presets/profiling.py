@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
-LEAST_S: Final = 1e-9  # a lap too short for the clock
+LEAST_S: Final = 1e-9  # stands for a lap that is too short for the clock
 
 
 class ProfilingBatchProcessor(Preset):
@@ -62,7 +62,7 @@ class ProfilingBatchProcessor(Preset):
         return collected.answers(return_exceptions=False)
 
     def _add(self, laps: _Laps) -> None:
-        with self._lock:  # the lists stay in step when several threads run batches
+        with self._lock:  # keeps the lists at the same length when several threads run batches
             for size, seconds in laps.done:
                 self.metrics["batch_size"].append(size)
                 self.metrics["batch_duration"].append(seconds)
@@ -90,7 +90,7 @@ class ProfilingBatchProcessor(Preset):
 
 
 class _Laps:
-    """Finished rows by laps of `size`."""
+    """Counts finished rows in laps of `size`."""
 
     def __init__(self, size: int, now: float) -> None:
         self.done: list[tuple[int, float]] = []
@@ -102,7 +102,7 @@ class _Laps:
             self.end()
 
     def end(self) -> None:
-        """Close the lap, if there is anything in it."""
+        """Close the lap, if it has any rows."""
         now = clock.now()
         if self._rows:
             self.done.append((self._rows, max(now - self._began, LEAST_S)))

@@ -1,4 +1,4 @@
-"""Technique 2: what may work when asked again is asked again, what cannot is not."""
+"""Technique 2: asks again only if another try may succeed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-RATE_LIMIT_S: Final = 60  # the document's wait where the provider names none
+RATE_LIMIT_S: Final = 60  # the document's wait if the provider names none
 API_ERROR_S: Final = 1
 _SDKS: Final = frozenset({"openai", "anthropic", "groq", "google", "cerebras", "together"})
 
@@ -84,7 +84,7 @@ class SmartRetryBatch(Preset):
 
 
 def _named(error: BaseException, name: str) -> bool:
-    """Whether it is of an SDK's class of this name; no SDK is imported for it."""
+    """Whether it is of an SDK's class of this name; we import no SDK for this."""
     return any(
         cls.__name__ == name and cls.__module__.partition(".")[0] in _SDKS for cls in type(error).__mro__
     )

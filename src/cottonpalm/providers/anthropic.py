@@ -54,7 +54,7 @@ _TELLS: Final = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|messa
 
 
 def kind(complaint: Complaint) -> Kind | None:
-    """What Anthropic's error codes mean; None where the status decides."""
+    """Say what Anthropic's error codes mean; None if the status decides."""
     if complaint.codes & NO_MONEY:
         return Kind.STOP_RUN
     if complaint.status < 400:  # an error inside a stream
@@ -82,11 +82,11 @@ class Messages:
     maximum = MESSAGES
 
     def is_request(self, body: dict[str, Any]) -> bool:
-        """A list of messages and a maximum, which this format demands."""
+        """Whether the body has a list of messages and a maximum, which this format requires."""
         return isinstance(body.get("messages"), list) and "max_tokens" in body
 
     def read(self, body: Mapping[str, Any]) -> Answer:
-        """From `content`, `stop_reason` and `usage`."""
+        """Read `content`, `stop_reason` and `usage`."""
         content = body.get("content")
         if not isinstance(content, list):
             return Answer(error=_error(body))
@@ -97,16 +97,16 @@ class Messages:
         return answer
 
     def stream(self) -> MessagesStream:
-        """A reader of message events."""
+        """Return a reader of message events."""
         return MessagesStream()
 
     def kind(self, complaint: Complaint) -> Kind | None:
-        """By Anthropic's codes."""
+        """Judge by Anthropic's codes."""
         return kind(complaint)
 
 
 class MessagesStream:
-    """Reads message events: the input is counted in the first, the output in the last."""
+    """Reads message events. The first event counts the input, the last one the output."""
 
     def __init__(self) -> None:
         self._answer = Answer()
@@ -131,7 +131,7 @@ class MessagesStream:
         answer.error = answer.error or (_error(event) if event.get("type") == "error" else None)
 
     def answer(self) -> Answer:
-        """What the events added up to."""
+        """Return the answer that the events make together."""
         self._answer.usage, self._answer.tier = usage_of(self._counts), _tier(self._counts)
         if self._answer.text_wanted:
             self._answer.text = self._kept.text(("delta", "text"))
@@ -139,7 +139,7 @@ class MessagesStream:
 
 
 def usage_of(counts: Mapping[str, Any]) -> Usage | None:
-    """Anthropic counts cached input apart; here it is part of the input."""
+    """Read the usage. Anthropic counts cached input separately; here it is part of the input."""
     if not counts:
         return None
     read, written = (
@@ -158,7 +158,7 @@ def usage_of(counts: Mapping[str, Any]) -> Usage | None:
 
 
 def _tier(counts: Mapping[str, Any]) -> str | None:
-    """Fast mode has a price of its own; so has a batch."""
+    """Return the tier: fast mode and batches have prices of their own."""
     if counts.get("speed") == "fast":
         return "fast"
     return text_of(counts.get("service_tier")) or None

@@ -1,4 +1,4 @@
-"""What the exceptions of LangChain, Pydantic and the SDKs' parsing mean, where no status tells."""
+"""Says what exceptions of LangChain, Pydantic and the SDKs' parsing mean when no status tells."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _REASK: Final = (core.OutputParserException, ValidationError, json.JSONDecodeErr
 
 
 def sharper_than_status(exc: BaseException) -> Kind | None:
-    """Classes an integration picked because it knew more than the status says."""
+    """Judge by a class that an integration chose because it knew more than the status says."""
     return _first(core, _SHARPER, exc) or _first(sys.modules.get("openai"), _OPENAI, exc)
 
 
 def is_model_error(exc: BaseException) -> bool:
-    """Whether an integration raised it for a model that refused."""
+    """Whether an integration raised it because the model refused."""
     return _first(core, _MODEL_ERRORS, exc) is not None
 
 
 def kind(exc: BaseException) -> Kind | None:
-    """LangChain's model errors, answers that do not parse, and botocore's codes; None for anything else."""
+    """Judge LangChain's model errors, answers that do not parse, and botocore's codes; None for anything else."""
     if (known := _first(core, _MODEL_ERRORS, exc)) is not None:
         return known
     if isinstance(exc, _REASK) or (type(exc) is ValueError and _no_parsed_field(str(exc))):
@@ -50,7 +50,7 @@ def kind(exc: BaseException) -> Kind | None:
 
 
 def _no_parsed_field(message: str) -> bool:
-    """langchain-openai's own ValueError for a structured answer with empty content."""
+    """Whether this is langchain-openai's own ValueError for a structured answer with empty content."""
     return "'parsed' field" in message
 
 

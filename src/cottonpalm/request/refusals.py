@@ -1,4 +1,4 @@
-"""Refusals that do not say of what: one may be of one input, but several before anything succeeded are of all."""
+"""Judges refusals that name no reason: one may concern one input, but several before any success concern all rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ENOUGH: Final = 3
 
 
 class Refusals:
-    """Counts those of one run, by key. Thread-safe."""
+    """Counts such refusals of one run, by key. Thread-safe."""
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def judged(self, key: str, fault: Fault, *, accepted: bool) -> Fault:
-        """A bare refusal: it fails its row, or stops the run where so many came and nothing was `accepted` there."""
+        """Judge a refusal: it fails its row, or stops the run if many came and no request was `accepted` there."""
         if accepted:
             return fault
         with self._lock:

@@ -1,4 +1,4 @@
-"""Blocking work beside an event loop that must not stand still."""
+"""Does blocking work on a thread, so that the event loop goes on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 async def aside(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
-    """Do `work` on a thread of its own, to its end, whatever cancels come meanwhile; on a closed loop, here and now.
+    """Do `work` on its own thread to its end, even if the caller is cancelled; on a closed loop, do it at once here.
 
     Raises:
         Exception: what `work` raised; else a CancelledError that came meanwhile.

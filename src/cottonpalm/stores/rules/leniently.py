@@ -1,4 +1,4 @@
-"""Reading what another version of cottonpalm has stored as JSON."""
+"""Reads JSON that another version of cottonpalm has stored."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VERSION: Final = (
-    "version"  # in stored JSON: raised by hand where an older reader would misunderstand what is there
+    "version"  # a key in stored JSON: we raise its number when older readers would misunderstand it
 )
 Kept = TypeVar("Kept")
 
 
 def kept_as(cls: type[Kept], stored: Mapping[str, Any]) -> Kept:
-    """The object that was stored; fields that this version does not know are left out, missing ones have defaults."""
+    """Return the stored object; fields that this version does not know are left out, missing ones get defaults."""
     known = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # a dataclass
     return cls(**{name: value for name, value in stored.items() if name in known})
 
