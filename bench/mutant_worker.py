@@ -29,10 +29,10 @@ def work(copy: Path) -> None:
     """Read jobs from standard input, one JSON line each; write how each ended."""
     sys.dont_write_bytecode = True
     del sys.path[0]  # bench/, whose files are named like other modules
-    sys.path[:0] = [str(copy / "src"), str(HERE)]
+    sys.path[:0] = [str(copy / "src"), str(copy)]
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    os.chdir(HERE)
+    os.chdir(copy)
     _load_libraries()
     for line in sys.stdin:
         job = json.loads(line)
@@ -87,8 +87,8 @@ def _test(tests: list[str]) -> None:
 
 
 def _waited(child: int, limit_s: float) -> int:
-    end = time.perf_counter() + limit_s
-    while time.perf_counter() < end:
+    end, parent = time.perf_counter() + limit_s, os.getppid()
+    while time.perf_counter() < end and os.getppid() == parent:  # else whoever asked is gone
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             _end(child)
@@ -105,11 +105,13 @@ def _end(group: int) -> None:
 
 
 class Worker:
-    """One such process, on a copy of the package of its own."""
+    """One such process, on a copy of its own."""
 
     def __init__(self, folder: Path) -> None:
         copy = folder / "copy"
-        shutil.copytree(HERE / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        for part in ("src", "tests", "bench"):  # whoever works on them meanwhile does not disturb
+            shutil.copytree(HERE / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(HERE / "pyproject.toml", copy)
         compileall.compile_dir(copy / "src", quiet=2)
         words = [sys.executable, str(Path(__file__).resolve()), str(copy)]
         environment = {**os.environ, "PYTHONPATH": str(copy / "src")}

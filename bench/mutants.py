@@ -2,7 +2,7 @@
 
 Each mutant is one change at one place of the rooms that a run's money and rows depend on, drawn at random by the seed.
 The nearest tests are the files that import the changed module, and those of its room. They run in a fork of a process
-that has loaded the libraries already, on a copy of the package, so that subprocesses of the tests see the change too.
+that has loaded the libraries already, on a copy, so that subprocesses of the tests see the change too.
 
 Weighed and not taken: mutmut (copies the tree, wraps every function, which changes generators and slots, and draws no
 sample by a seed), cosmic-ray (a process for each mutant, whose start is longer than most of these tests), mutatest (is
@@ -120,11 +120,8 @@ def imports_of(test: Path) -> frozenset[str]:
 def nearest(mutant: Mutant) -> list[str]:
     """The test files that import the module, smallest first, then those of its room."""
     module = mutant.file.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    files = [
-        path
-        for level in ("unit", "request", "contract", "engine")
-        for path in (HERE / "tests" / level).glob("test_*.py")
-    ]
+    levels = ("unit", "request", "contract", *(("engine",) if mutant.room == "gates" else ()))
+    files = [path for level in levels for path in (HERE / "tests" / level).glob("test_*.py")]
     direct = sorted(
         (path for path in files if module in imports_of(path)), key=lambda path: path.stat().st_size
     )

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 PAGE: Final = ROOT / "docs" / "coverage.md"
 HEAD: Final = """# What is documented and tested where
 
-Written by `python -m docs.tools`. Each option of the command line, each parameter of `BatchProcessor` and of the ten
-classes, with a page that explains it and a test that uses it. `tests/docs/test_coverage.py` checks that none is missing
-and that each page and each test still does what is said here.
+Written by `python -m docs.tools`. Each option of each command, each parameter of `BatchProcessor`, of the ten classes
+and of their methods, and each field of what is passed to them, with a page that explains it and a test that uses it:
+one of this very command or method, which shows what it does and not only what is refused.
+`tests/docs/test_coverage.py` checks that none is missing and that each page and each test still does what is said here.
 """
 GENERATED: Final = {PAGE.name, reference.PAGE.name}
+CONFIG: Final = ("AdaptiveConcurrency", "Budget", "Cache", "RateLimit", "RetryPolicy")
+_SAYS_SO: Final = re.compile("refused|cannot|no_option|takes_no|must_be|can_be_pasted|is_one_line")
+REFUSALS: Final = frozenset({"ConfigError", "Problem"})
 CLASSES: Final = [name for name in presets.__all__ if inspect.isclass(getattr(presets, name))]
 
 
@@ -53,12 +57,16 @@ class Use(NamedTuple):
     Attributes:
         words: of command lines: options without their values, and the names of commands.
         keywords: what is called, and a keyword it is called with.
+        helpers: functions of its file, and fixtures, that it names.
+        refuses: all it shows is that something is refused.
     """
 
     path: str
     function: str
     words: frozenset[str]
     keywords: frozenset[tuple[str, str]]
+    helpers: frozenset[str]
+    refuses: bool
 
 
 def names() -> list[Name]:
@@ -72,17 +80,30 @@ def names() -> list[Name]:
         for command in commands()
         for option in options(command)
     ]
-    for owner in ("BatchProcessor", *CLASSES):
-        found += [Name(owner, name, frozenset([name])) for name in _parameters(getattr(cottonpalm, owner))]
+    for owner in ("BatchProcessor", *CLASSES, *CONFIG):
+        cls = getattr(cottonpalm, owner)
+        found += [Name(owner, name, frozenset([name])) for name in _parameters(cls)]
+        if owner not in CONFIG:
+            found += [
+                Name(f"{owner}.{method}", name, frozenset([name]))
+                for method in _methods(cls)
+                for name in _parameters(getattr(cls, method))
+            ]
     return found
 
 
-def _parameters(cls: Any) -> list[str]:
-    """Those of its constructor; the chain, and what is passed on to `BatchProcessor`, aside."""
+def _methods(cls: Any) -> list[str]:
+    """Public methods of its own."""
+    return [name for name, part in vars(cls).items() if inspect.isfunction(part) and not name.startswith("_")]
+
+
+def _parameters(function: Any) -> list[str]:
+    """What may be left out. What may not is in every call; what is passed on to `BatchProcessor` stands there."""
     return [
         parameter.name
-        for parameter in inspect.signature(cls).parameters.values()
-        if parameter.name != "chain" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.name not in ("self", "chain", "config")
+        and (parameter.default is not parameter.empty or parameter.kind is parameter.KEYWORD_ONLY)
     ]
 
 
@@ -129,25 +150,61 @@ def explains(page: str, name: Name) -> bool:
 
 def uses_of(name: Name) -> list[Use]:
     """The functions that use it, the likeliest first: tests, those of this very command or class, in order of path."""
-    command = name.owner.rpartition(" ")[2]
 
     def unlikeliness(use: Use) -> tuple[bool, bool, str, str]:
-        own = command in use.words or (name.owner, name.name) in use.keywords
-        return (not use.function.startswith("test_"), not own, use.path, use.function)
+        own = (name.owner, name.name) in use.keywords
+        return (
+            not use.function.startswith("test_"),
+            not own or _names_a_refusal(use),
+            use.path,
+            use.function,
+        )
 
     return sorted((use for use in uses() if does_use(use, name)), key=unlikeliness)
 
 
 def does_use(use: Use, name: Name) -> bool:
-    """Whether a function gives this option to a command, or this parameter to this class.
+    """Whether a function gives this option to this command, or this parameter to this class or method, and it works.
 
     `BatchProcessor` is often made by a test's own helper, under another name, or by a class that passes it on.
     """
+    if use.refuses:
+        return False
     if name.is_option:
-        return not name.spellings.isdisjoint(use.words)
+        command = name.owner.rpartition(" ")[2]
+        is_said = not name.spellings.isdisjoint(use.words)
+        return is_said and (command == "cottonpalm" or command in words_of(use))
     if name.owner == "BatchProcessor":
         return any(keyword == name.name for _, keyword in use.keywords)
-    return (name.owner, name.name) in use.keywords
+    called = name.owner.rpartition(".")[2]
+    return (called, name.name) in use.keywords
+
+
+def _names_a_refusal(use: Use) -> bool:
+    return _SAYS_SO.search(use.function) is not None
+
+
+@cache
+def words_of(use: Use) -> frozenset[str]:
+    """The words of a test, and of the helpers and fixtures that it names."""
+    found, look, seen = set(use.words), [*use.helpers], set[str]()
+    while look:
+        if (helper := look.pop()) in seen:
+            continue
+        seen.add(helper)
+        shared = f"{use.path.rpartition('/')[0]}/conftest.py"
+        for one in (*_functions().get((use.path, helper), ()), *_functions().get((shared, helper), ())):
+            found |= one.words
+            look += one.helpers
+    return frozenset(found)
+
+
+@cache
+def _functions() -> dict[tuple[str, str], list[Use]]:
+    found: dict[tuple[str, str], list[Use]] = {}
+    for use in uses():
+        found.setdefault((use.path, use.function), []).append(use)
+    return found
 
 
 @cache
@@ -160,9 +217,26 @@ def uses() -> tuple[Use, ...]:
 def _uses_in(path: Path) -> Iterator[Use]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     where = str(path.relative_to(ROOT))
+    for node in tree.body:  # what tests share: "RUN = ('run', ...)"
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            words = frozenset(_words_in(node))
+            yield Use(where, ast.unparse(target), words, frozenset(), frozenset(), refuses=True)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield Use(where, node.name, frozenset(_words_in(node)), frozenset(_keywords_in(node)))
+            words, keywords = frozenset(_words_in(node)), frozenset(_keywords_in(node))
+            named = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+            helpers = frozenset(named | {argument.arg for argument in node.args.args}) - {node.name}
+            yield Use(where, node.name, words, keywords, helpers, _refuses(node))
+
+
+def _refuses(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether all that is looked at is a refusal: a usage error, or an error of the settings."""
+    text = ast.unparse(function.body)  # type: ignore[arg-type]  # a list will do
+    refuses = re.search(rf"\.one_line|code == 2|raises\(\(?({'|'.join(REFUSALS)})", text) is not None
+    works = (
+        re.search(r"code == 0|assert .*lines\(|\.requests(?! == 0)|\.counts|== Code\.OK", text) is not None
+    )
+    return (refuses or _SAYS_SO.search(function.name) is not None) and not works
 
 
 def _words_in(function: ast.AST) -> Iterator[str]:
@@ -177,6 +251,14 @@ def _keywords_in(function: ast.AST) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Call):
             called = _called(node.func)
             yield from ((called, keyword.arg) for keyword in node.keywords if keyword.arg)
+            yield from ((called, part) for key in node.keywords if not key.arg for part in _texts(key.value))
+
+
+def _texts(value: ast.expr) -> Iterator[str]:
+    """The keys in a `**{"ids": ...}`."""
+    yield from (
+        one.value for one in ast.walk(value) if isinstance(one, ast.Constant) and isinstance(one.value, str)
+    )
 
 
 def _called(function: ast.expr) -> str:

@@ -1,7 +1,7 @@
 """The clocks of the library, and the only place that imports `time`.
 
-`now()` measures durations: monotonic seconds, the same for every loop and thread. `wall()` stamps what outlives the
-process: Unix seconds. `cpu()` is what this process has used. Tests replace all at once
+`now()` measures durations: monotonic seconds, the same for every loop and thread. `wall()` gives Unix seconds, for
+stamps that are kept after the process. `cpu()` gives the CPU seconds of this process. Tests replace all of them at once
 (`cottonpalm.testing.virtual_run`).
 """
 
@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-_SCHEDULED: Final = Path("/proc/thread-self/schedstat")  # Linux: nanoseconds on a core, and in line for one
+_SCHEDULED: Final = Path("/proc/thread-self/schedstat")  # Linux: nanoseconds on a core, and waiting for one
 _now: Callable[[], float] = time.monotonic
 _wall: Callable[[], float] = time.time
 _cpu: Callable[[], float] = time.process_time
+_replaced = 0
 
 
 def now() -> float:
@@ -22,17 +23,17 @@ def now() -> float:
 
 
 def wall() -> float:
-    """Unix seconds, for stamps that outlive the process."""
+    """Return Unix seconds, for stamps that are kept after the process."""
     return _wall()
 
 
 def cpu() -> float:
-    """CPU seconds of this process so far, all threads together; 0 where `now` is replaced, whose seconds are others."""
+    """Return the CPU seconds of this process so far, of all threads; 0 if a test replaced `now`."""
     return _cpu()
 
 
 def worked() -> float:
-    """Seconds for which this thread ran, or (where the system tells) had work while others had the core."""
+    """Return the seconds this thread ran, plus (if the system tells) those it waited for a core."""
     if _cpu is not time.process_time:
         return _cpu()
     try:
@@ -46,11 +47,17 @@ def replace(
     wall_: Callable[[], float] | None = None,
     cpu_: Callable[[], float] | None = None,
 ) -> None:
-    """Use other sources of time; None puts the real ones back. For tests on a virtual loop."""
-    global _now, _wall, _cpu  # noqa: PLW0603 - one clock for the process is the point
+    """Use other sources of time; None restores the real ones. For tests on a virtual loop."""
+    global _now, _wall, _cpu, _replaced  # noqa: PLW0603 - one clock for the process is the point
+    _replaced += 1
     _now = now_ or time.monotonic
     _wall = wall_ or time.time
     _cpu = cpu_ or (time.process_time if now_ is None else _none)
+
+
+def era() -> int:
+    """Another number after each `replace`: what was noted by the clock before says nothing of the time now."""
+    return _replaced
 
 
 def _none() -> float:

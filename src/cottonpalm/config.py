@@ -1,4 +1,4 @@
-"""The settings users pass, frozen and validated once. Names carry their units."""
+"""The settings that users pass. They are validated once. Names end in their units."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _need(ok: bool, message: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveConcurrency:
-    """How many requests may be in flight per model: where to start, and within which bounds to move."""
+    """How many requests may be in flight per model: the start, and the bounds between which it moves."""
 
     initial: int = 10
     minimum: int = 1
@@ -67,10 +67,10 @@ class BatchLane:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """Ceilings of your own per host, model and account, on top of what the provider allows.
+    """Your own limits per host, model and account, in addition to the provider's limits.
 
     Args:
-        requests_per_minute: never more are sent in any 60 seconds; None: no ceiling.
+        requests_per_minute: never more requests are sent in any 60 seconds; None: no limit.
         tokens_per_minute: the same for tokens: estimated when a request is sent, corrected by the usage in its answer.
     """
 
@@ -88,22 +88,22 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Who is tried again, how often, and how long to wait.
+    """What is tried again, how often, and after how long a wait.
 
-    A wait is drawn from (0, min(cap_s, base_s * 2**n)) ("full jitter", AWS architecture blog, 2015); a wait named by
-    the provider is kept and never undercut.
+    A wait is drawn from (0, min(cap_s, base_s * 2**n)) ("full jitter", AWS architecture blog, 2015). If the provider
+    names a wait, this wait is kept and never shortened.
 
     Args:
-        transient_tries: sends of one request (or calls of one row, where no request was seen), the first included.
-        reask_tries: questions asked when the answer does not parse or validate, the first included.
-        throttle_tries: rejections of one request before its row fails, counted once the same model accepted others.
-        count_all: every send uses up one of the `transient_tries`: a rejection too, and one while the provider is down.
-        base_s: seconds, the first backoff's upper end.
+        transient_tries: sends of one request (or calls of one row, if we see no requests), including the first.
+        reask_tries: how often a row is asked if its answer does not parse or validate, including the first time.
+        throttle_tries: rejections of one request before its row fails; they count once the model accepted others.
+        count_all: True: every send uses one of the `transient_tries`, even if it is rejected or the provider is down.
+        base_s: seconds, the upper end of the first backoff.
         cap_s: seconds, the longest backoff.
         throttle_wait_s: seconds that a rejected request waits where the provider names no wait; None: as long as the
             limiter, which looks for the provider's pace, finds right.
-        allowance_share: retries allowed per request made in the whole run...
-        allowance_floor: ...and this many besides. Spent: new rows wait until requests succeed again.
+        allowance_share: retries that the whole run may make per request...
+        allowance_floor: ...plus this number. When all are used, new rows wait until requests succeed again.
     """
 
     transient_tries: int = 4
@@ -138,21 +138,21 @@ class RetryPolicy:
         )
 
 
-# Its identity is the money: equal amounts are not one purse.
+# Two Budget objects with equal amounts are different money, so they must not compare equal.
 @dataclass(eq=False)
 class Budget:
-    """A ceiling in US dollars. One Budget object passed to two processors is shared by both.
+    """A limit in US dollars. If you pass one Budget object to two processors, both share it.
 
-    Its amounts may be set while runs go on: what waits and fits now is sent, what does not fit any more is not.
+    You may set its amounts during runs: requests that wait and now fit are sent; those that no longer fit are not.
 
     Args:
-        total: dollars in all; no request is sent that could take the sum above it. None: no such ceiling.
-        per_hour: dollars of any sliding hour, likewise.
+        total: dollars in all; no request is sent that could raise the sum above it. None: no such limit.
+        per_hour: dollars in any sliding hour, likewise.
         on_exceed: when the hour's money is spent, "stop" the run, or "wait" for more and keep an even pace until the
-            end. A `total` always stops.
-        max_output_tokens: the most tokens of one answer where the request names no maximum; it is sent along.
-        tighten: near the ceiling, send a smaller maximum along with a request, so that more of them fit; an answer
-            that is cut by it is paid for and asked for again. False: rather wait.
+            end. A `total` always stops the run.
+        max_output_tokens: the most tokens of one answer if the request names no maximum; it is added to the request.
+        tighten: True: near the limit, send a smaller maximum with a request, so that more requests fit. If it cuts an
+            answer, this answer is paid for and asked for again. False: wait instead.
     """
 
     total: float | None = None
@@ -179,7 +179,7 @@ class Budget:
         told()
 
     def on_change(self, told: Callable[[], None]) -> None:
-        """Call this whenever an amount was set."""
+        """Call `told` whenever an amount is set."""
         self._told = told
 
     def _check(self) -> None:
@@ -215,15 +215,15 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)  # its identity is the memory
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)  # two equal objects are different caches
 class Cache:
     """An exact cache: equal rows are answered once, and equal rows in flight share one call.
 
     Args:
-        max_entries: answers kept in memory; the least recently used goes first.
+        max_entries: the most answers kept in memory; the least recently used is dropped first.
         ttl: seconds after which an answer is asked for again; None for never.
-        path: a store's file (it may hold runs as well) where answers are kept besides, for later processes and for
-            those that run at the same time; None for memory alone. Nothing but `ttl` takes answers out of it.
+        path: the file of a store (it may also hold runs), which keeps the answers for later processes and for other
+            processes now; None for memory alone. Only `ttl` removes answers from it.
     """
 
     max_entries: int = 1000

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class CottonpalmError(Exception):
-    """The root of what cottonpalm raises on its own account."""
+    """The base class of all exceptions that cottonpalm defines."""
 
 
 class ConfigError(CottonpalmError, ValueError):
-    """A setting that cannot work. Raised before any call is made."""
+    """A setting cannot work. It is raised before any call is made."""
 
 
 class StoreError(CottonpalmError):
@@ -27,7 +27,7 @@ class RunBusy(StoreError):
 
 
 class ChainChanged(StoreError):
-    """The chain differs from the one this run began with; `changes` says in what."""
+    """The chain differs from the chain with which this run began; `changes` lists the differences."""
 
     def __init__(self, message: str, changes: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class ChainChanged(StoreError):
 
 
 class CannotStore(CottonpalmError, ValueError):
-    """An output that would not come back from the store as it went in; `text` is what can be shown of it."""
+    """The store could not return this output unchanged; `text` is what can be shown of the output."""
 
     def __init__(self, message: str, *, text: str = "") -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class LocalModelError(CottonpalmError):
 
 
 class RowFailed(CottonpalmError):
-    """Stands for the exception of a row that failed in an earlier process; `record` is what was kept of it."""
+    """Takes the place of the exception of a row that failed in an earlier process; `record` is what was kept of it."""
 
     def __init__(self, record: ErrorRecord) -> None:
         super().__init__(f"{record.type}: {record.message}")
@@ -64,7 +64,7 @@ class RunStopped(CottonpalmError):
     Attributes:
         reason: one of "fatal", "budget", "max_failures", "stalled", "store", "interrupted",
             "detached" (everything is submitted, as was asked for).
-        outcomes: what is known of each row so far, in input order where the input was a list.
+        outcomes: the outcome of each row so far; in input order if the input was a list.
     """
 
     def __init__(
@@ -77,4 +77,4 @@ class RunStopped(CottonpalmError):
 
 
 class InvalidAnswer(CottonpalmError, ValueError):
-    """The answer came, but it is not what was asked for."""
+    """The answer came, but it does not have the form that was asked for."""

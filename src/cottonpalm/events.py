@@ -1,4 +1,4 @@
-"""What observers see of a run, one class for each kind of event."""
+"""The events of a run that observers see, one class for each kind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class RowStarted(Event):
-    """A row was let in."""
+    """A row started."""
 
     index: int
 
@@ -38,14 +38,14 @@ class RowFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class RowRestarted(Event):
-    """A streamed row broke off or was refused, and is asked again: its pieces so far are void."""
+    """A streamed row broke off or was refused, and is asked again. Its pieces so far are void."""
 
     index: int
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkFinished(Event):
-    """All rows of a chunk are over; told after their `RowFinished`, and never of a chunk with skipped rows.
+    """All rows of a chunk have ended. It comes after their `RowFinished`, and never for a chunk with skipped rows.
 
     Attributes:
         index: the chunk's number, from 0; its first row is `index * chunk_size`.
@@ -70,7 +70,7 @@ class CacheHit(Event):
 
     Attributes:
         source: where the answer was: in "memory", on "disk", or with an equal row in "flight".
-        usage: the tokens that were saved, where they are known.
+        usage: the tokens that were saved, if they are known.
         cost_pico: the pico-dollars that were saved; None where no price is known.
     """
 
@@ -82,7 +82,7 @@ class CacheHit(Event):
 
 @dataclass(frozen=True, slots=True)
 class RequestFinished(Event):
-    """One try of one model request is over. `status` is None where no answer came."""
+    """One try of one model request has ended. `status` is None if no answer came."""
 
     index: int
     key: str  # host and model, without the account
@@ -94,7 +94,7 @@ class RequestFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class Paused(Event):
-    """The provider named a wait; all requests of this key keep it."""
+    """The provider named a wait; all requests of this key wait so long."""
 
     key: str
     seconds: float
@@ -113,13 +113,13 @@ class Unreachable(Event):
 
 @dataclass(frozen=True, slots=True)
 class EndpointRests(Event):
-    """One of several endpoints fails, and is left alone for so long; its rows go on at the others.
+    """One of several endpoints fails and is not asked for so many seconds; its rows go on at the others.
 
     Attributes:
-        endpoint: host and model, or which one it is, where no request was seen.
-        seconds: until one row asks there again.
-        message: of the failure.
-        kind: STOP_RUN for one that will never answer.
+        endpoint: host and model; or its number, if we see no requests.
+        seconds: the seconds until one row asks there again.
+        message: the message of the failure.
+        kind: STOP_RUN for an endpoint that will never answer.
     """
 
     endpoint: str
@@ -130,7 +130,7 @@ class EndpointRests(Event):
 
 @dataclass(frozen=True, slots=True)
 class LimitChanged(Event):
-    """Another number of requests may be in flight at a key now; told at most twice a second."""
+    """The number of requests that may be in flight at a key has changed. It comes at most twice a second."""
 
     key: str  # host and model, without the account
     limit: int
@@ -139,11 +139,11 @@ class LimitChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class Binding(Event):
-    """Something else keeps the run from being faster now; told once it has lasted for a moment.
+    """Something else limits the speed of the run now. It comes once this has lasted for a moment.
 
     Attributes:
         what: see `Bottleneck`; "" for nothing.
-        key: host and model where it is a provider's limit, else "".
+        key: host and model if it is a provider's limit, else "".
     """
 
     what: Bottleneck
@@ -152,7 +152,7 @@ class Binding(Event):
 
 @dataclass(frozen=True, slots=True)
 class BudgetShare(Event):
-    """A share of the budget is spent, told once each: 0.5, 0.8 and 1 (spent, or too little is left to go on)."""
+    """A share of the budget is spent. It comes once for each of 0.5, 0.8 and 1 (spent, or too little is left)."""
 
     share: float
     spent_pico: int
@@ -161,7 +161,7 @@ class BudgetShare(Event):
 
 @dataclass(frozen=True, slots=True)
 class CostSpike(Event):
-    """A row cost many times what rows cost here (the median)."""
+    """A row cost many times the median cost of the rows before it."""
 
     index: int
     cost_pico: int
@@ -170,6 +170,6 @@ class CostSpike(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunEnded(Event):
-    """The run is over, one way or another; `reason` is None for a normal end."""
+    """The run has ended; `reason` is None for a normal end."""
 
     reason: str | None

@@ -1,7 +1,7 @@
-"""`BatchProcessor`: the Runnable that users hold. It stands wherever the chain stood.
+"""`BatchProcessor`: the Runnable that users hold. It can be used wherever the chain was used.
 
-Its calls, from the narrowest: one row, a list of rows, any rows; then what looks ahead, and what goes back to failed
-rows; last, how it makes its runs.
+Its methods come in this order: calls for one row, for a list of rows, for any rows; plans; retries of failed rows; and
+last, how it makes its runs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AnyRun = TypeVar("AnyRun", bound=BaseRun)
 
 
 class Asked(NamedTuple):
-    """The rows of a `batch`, and what their answers depend on besides."""
+    """The rows of a `batch`, and the other arguments on which their answers depend."""
 
     rows: Any
     configs: list[RunnableConfig] | Callable[[Any], RunnableConfig] | None
@@ -142,12 +142,12 @@ class BatchProcessor(ChainFace):
         self._settings = settings
         self._builder = Builder(chain, settings)
         self._last: Callable[[], BaseRun | None] = _no_run
-        self._asked: Asked | None = None  # of the latest batch, while nothing else came after it
+        self._asked: Asked | None = None  # the latest batch's, if no other run came after it
 
-    # -- one row, under the limits, budget and cache of the batches; it never reads or writes a run of the store
+    # -- one row, under the same limits, budget and cache as a batch; it never reads or writes a run of the store
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """The chain's output for one input, or its own exception."""
+        """Return the chain's output for one input, or raise the chain's own exception."""
         return bridge().wait(self._answer(input, config, kwargs, awaited=False))
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -164,7 +164,7 @@ class BatchProcessor(ChainFace):
         return collected.only()
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """The chain's chunks for one input."""
+        """Yield the chain's chunks for one input."""
         collected = Collected([input])
         with Run(self._single(input, config, kwargs, streaming=True)) as run:
             collected.run = run
@@ -196,7 +196,7 @@ class BatchProcessor(ChainFace):
         streaming: bool = False,
         awaited: bool = False,
     ) -> Engine:
-        """An engine for one row. One that is awaited takes the chain's async form, as the bare call would."""
+        """Make an engine for one row. An awaited row uses the chain's async form, as the bare chain would."""
         return self._builder.engine(
             [row],
             configs=one_each(config, 1),
@@ -218,9 +218,10 @@ class BatchProcessor(ChainFace):
         ids: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> list[Any]:
-        """Every row's output, in order.
+        """Return every row's output, in order.
 
-        All rows are run before anything is raised. The first Ctrl-C finishes what is in flight, the second leaves.
+        All rows run before anything is raised. At the first Ctrl-C, the rows in flight are finished; the second ends
+        the run now.
 
         Args:
             inputs: the rows.
@@ -297,7 +298,7 @@ class BatchProcessor(ChainFace):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
-        """(index, output) as rows complete; what failed is raised at the end, or yielded with return_exceptions."""
+        """Yield (index, output) as rows complete; raise failures at the end, or yield them with return_exceptions."""
         if not inputs:
             return
         many = one_each(config, len(inputs))
@@ -345,15 +346,16 @@ class BatchProcessor(ChainFace):
         config: RunnableConfig | None = None,
         stored: Stored = "yield",
     ) -> Run:
-        """A run over any iterable of rows, read lazily; iterate it inside `with` for outcomes as they complete.
+        """Make a run over any iterable of rows, read lazily; iterate it inside `with` to get outcomes as they complete.
 
         Args:
             rows: a list, an iterator or an async iterator.
             ids: one for each row, or a function of the row.
             priorities: one for each row, or a function of the row; higher starts first.
             config: for every row.
-            stored: what the store holds already is "yield"ed as outcomes, or "skip"ped (only counted); "retry" skips
-                too, but does again what failed for good, and "again" does that and yields the others.
+            stored: what happens to rows that the store holds: "yield" gives them as outcomes, "skip" only counts
+                them; "retry" skips them but does rows again that failed for good; "again" does that and yields the
+                others.
 
         Raises:
             RunStopped: at the end of the iteration, if the run stopped early.
@@ -381,11 +383,11 @@ class BatchProcessor(ChainFace):
     async def stream_batch(
         self, inputs: Rows, config: RunnableConfig | None = None, *, max_concurrency: int | None = None
     ) -> AsyncIterator[tuple[int, Any]]:
-        """(index, chunk) of many rows, interleaved as they come. What failed is raised at the end.
+        """Yield (index, chunk) of many rows, interleaved as they come. Failures are raised at the end.
 
-        Where a row breaks off, or its answer is refused, and it is asked again, `(index, RESTARTED)` says that its
-        pieces so far are void; the next ones are the new answer from its beginning. A row that the cache or the store
-        knows comes as one piece. A slow reader slows the calls; leaving early closes every connection.
+        If a row breaks off or its answer is refused, and it is asked again, `(index, RESTARTED)` says that its pieces
+        so far are void; the next pieces are the new answer from its beginning. A row that the cache or the store knows
+        comes as one piece. A slow reader slows the calls; leaving early closes every connection.
         """
         engine = await self._aengine(
             inputs, configs=same_for_all(config), max_concurrency=max_concurrency, streaming=True
@@ -408,17 +410,17 @@ class BatchProcessor(ChainFace):
         config: RunnableConfig | None = None,
         sample: int = 0,
     ) -> Plan:
-        """What `start(rows)` would ask, cost and take; no model is called, unless for a sample.
+        """Find what `start(rows)` would ask, cost and take in time. No model is called, except for a sample.
 
-        The rows are read once, in bounded memory. For some of them the chain runs up to its first requests, which are
-        not sent: steps before those do run. Where the run's store holds at least 20 answers, they say what the others
-        will be like.
+        The rows are read once, in bounded memory. For some rows the chain runs up to its first requests, which are not
+        sent; the steps before them do run. If the run's store holds at least 20 answers, the plan estimates the other
+        rows from these.
 
         Args:
             rows: any iterable; an iterator is used up.
             ids: as for `start`.
             config: for every row.
-            sample: so many rows, drawn at random, are run for real; where there is a store their answers are kept.
+            sample: so many rows, drawn at random, are really run; a store, if there is one, keeps their answers.
 
         Raises:
             ConfigError: `sample` is negative.
@@ -442,7 +444,7 @@ class BatchProcessor(ChainFace):
         return survey.plan(outcomes, limit or self._settings.cap)
 
     async def _sampled(self, drawn: list[Item], configs: Any) -> tuple[list[Outcome], float | None]:
-        """The outcomes of rows drawn at random, run for real, and the limit that was in force at their end."""
+        """Run the drawn rows; return their outcomes, and the limit at the end of that run."""
         if not drawn:
             return [], None
         ids = [item.id for item in drawn] if any(item.id is not None for item in drawn) else None
@@ -454,7 +456,7 @@ class BatchProcessor(ChainFace):
     # -- the failed rows again
 
     def start_failed(self) -> Run:
-        """A run over the rows of the store that failed, those that failed for good included, from their kept inputs.
+        """Make a run over the failed rows of the store, including those that failed for good, from their stored inputs.
 
         An outcome's `index` is the row's number in the store.
 
@@ -471,12 +473,12 @@ class BatchProcessor(ChainFace):
         ids: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> list[Outcome]:
-        """Do the failed rows again, those that failed for good included; returns their outcomes, in row order.
+        """Do the failed rows again, including those that failed for good; return their outcomes, in row order.
 
-        Straight after `batch` there is nothing to say: each row is asked as it was, with its config and keywords.
+        Right after `batch`, no argument is needed: each row is asked as before, with its config and keywords.
 
         Args:
-            rows: the run's rows, where the store does not keep them (`store_inputs=False`).
+            rows: the run's rows, if the store does not keep them (`store_inputs=False`).
             config: as it was given with these rows.
             ids: as they were given with these rows.
             kwargs: as they were given with these rows.
@@ -497,7 +499,7 @@ class BatchProcessor(ChainFace):
         return sorted(outcomes, key=lambda outcome: outcome.index)
 
     def _failed_run(self, asked: Asked | None, *, given: bool) -> Run:
-        """From the rows, where they are given or are not all that their answers depend on; else from the store."""
+        """Make the run from the rows, if they are given or their answers depend on more; else from the store."""
         if asked is None or not (given or asked.configs or asked.kwargs):
             return Run(self._watched(self._builder.engine_for_failed()))
         rows, configs, ids, kwargs = asked
@@ -529,15 +531,15 @@ class BatchProcessor(ChainFace):
 
     @property
     def last_run(self) -> BaseRun | None:
-        """The latest run of many rows; None before the first, and once a run made by `start` was let go."""
+        """The latest run of many rows; None before the first, and after the caller dropped a run made by `start`."""
         return self._last()
 
     def _engine(self, rows: Any, **more: Any) -> Engine:
-        """An engine over these rows, in the store's run where there is one."""
+        """Make an engine for these rows, in the store's run if there is one."""
         return self._made(self._builder.open_run(), rows, more)
 
     async def _aengine(self, rows: Any, **more: Any) -> Engine:
-        """The same, with the store opened on a thread where that touches the disk."""
+        """Do the same, but open the store on a thread if that touches the disk."""
         store, cache = self._settings.store, self._settings.cache
         in_memory = store is None or isinstance(store, MemoryStore)
         if in_memory and (cache is None or cache.path is None):
@@ -547,7 +549,7 @@ class BatchProcessor(ChainFace):
         return self._made(opened, rows, more)
 
     def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:
-        """An engine; where the call cannot be right, the run it opened is free for the next one."""
+        """Make an engine. If the call has an error, close the opened run, so that the next call can have it."""
         try:
             return self._watched(self._builder.engine(rows, opened=opened, **more))
         except BaseException:
@@ -564,7 +566,7 @@ class BatchProcessor(ChainFace):
         return engine
 
     def _remember(self, run: AnyRun, *, keep: bool = False, asked: Asked | None = None) -> AnyRun:
-        """`last_run`: kept for batch, whose outcomes it holds; let go with its reader for the others."""
+        """Set `last_run`. A batch's run is kept with its outcomes; any other run lives only as long as its reader."""
         self._last = (lambda: run) if keep else weakref.ref(run)
         self._asked = asked
         return run

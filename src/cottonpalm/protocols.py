@@ -1,4 +1,4 @@
-"""The seams. Everything that can be added to cottonpalm is one of these; value types live in `types`."""
+"""The protocols of the parts that one can add to cottonpalm. Value types are in `types`."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
     from cottonpalm.events import Event
 
 Inner: TypeAlias = Callable[[Item], Awaitable[Any]]
-Admitted: TypeAlias = Outcome | Parked | None  # what a gate says to a row
-Later: TypeAlias = Coroutine[Any, Any, Admitted]  # the same, once it is known
+Admitted: TypeAlias = Outcome | Parked | None  # a gate's answer to a row
+Later: TypeAlias = Coroutine[Any, Any, Admitted]  # the same answer, but it takes time
 
 
 class Gate(Protocol):
-    """Stands round a row for every executor. `admit` -> None promises exactly one `settle` later."""
+    """A gate round each row, for every executor. If `admit` returns None, `settle` is called exactly once later."""
 
     def admit(self, item: Item) -> Admitted | Later:
         """None lets the row on; an Outcome answers it here; PARKED sets it aside until an equal row is done.
 
-        A coroutine, awaited at once, says so where it takes time to know. Few rows need one, and all would pay for it.
+        If the gate needs time, it returns a coroutine, which is awaited at once. `admit` itself is not async, since few
+        rows need that and it would slow all of them.
         """
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
-        """Called once for each `admit` that said None, innermost gate first. PARKED undoes the admission."""
+        """Called once for each `admit` that returned None, innermost gate first. PARKED undoes the admission."""
 
     def close(self) -> None:
-        """The run is over, and all that was admitted is settled: rows that were set aside will not come back."""
+        """The run is over, and all admitted rows are settled. Parked rows will not come back."""
 
 
 class Layer(Protocol):
@@ -43,11 +44,11 @@ class Layer(Protocol):
 
 
 class RowSource(Protocol):
-    """Where an executor takes rows and brings their outcomes back; it runs the gates, which no executor sees.
+    """Gives rows to an executor and takes their outcomes back. It runs the gates, which the executor does not see.
 
     Attributes:
-        wake: set by the executor; called when rows may have become available. Never awaits.
-        closing: set by the executor: no more rows are taken.
+        wake: the executor sets it; it is called when rows may have become available, and must not block.
+        closing: the executor sets it when it takes no more rows.
     """
 
     wake: Callable[[], None]
@@ -55,56 +56,56 @@ class RowSource(Protocol):
 
     @property
     def ended(self) -> bool:
-        """No row is left, and none will come."""
+        """Whether no row is left and none will come."""
 
     @property
     def dry(self) -> bool:
         """No further row can start before one that was taken is finished."""
 
     def next(self) -> Item | None:
-        """A row that may start now; None: there is none, or no room for one."""
+        """Return a row that may start now; None: there is none, or no room for one."""
 
     def admit(self, item: Item) -> Admitted | Later:
-        """What the gates say of a row that was taken; see `Gate.admit`."""
+        """Return the gates' answer to a row that was taken; see `Gate.admit`."""
 
     def finish(self, item: Item, outcome: Outcome | Parked) -> None:
-        """What became of a row that was taken; exactly once for each."""
+        """Take the outcome of a row that was taken; call it exactly once for each."""
 
     def aside(self, item: Item, out: bool) -> None:
-        """A row holds no place for now (`out`), or is back."""
+        """The row gives up its place for now (`out`), or takes it back."""
 
     def flush_if_idle(self) -> None:
-        """Nothing is under way: what is finished need not wait for a full group."""
+        """If nothing is under way, write the finished rows now, without waiting for a full group."""
 
 
 class Executor(Protocol):
-    """Turns rows that were let in into outcomes. It lives as long as its run."""
+    """Turns started rows into outcomes. It lives as long as its run."""
 
     async def run(self, rows: RowSource) -> None:
         """Take rows while there is room, until there are none left; a cancel settles all that is under way."""
 
     def let_go(self) -> None:
-        """The run is stopping: what has sent or got nothing yet need not be finished."""
+        """The run is stopping: drop the rows that have neither sent nor received anything yet."""
 
     def under_way(self) -> Sequence[float]:
         """`clock.now()` of when each row began that is not over."""
 
     def drop_all(self) -> None:
-        """The run is stopping, and what is under way gets nowhere: no row is waited for."""
+        """The run is stopping and its rows make no progress: drop all of them, and wait for none."""
 
     async def tidy(self) -> None:
         """The run is over, and all that was finished is durable."""
 
 
 class Observer(Protocol):
-    """Sees events. Never blocks, never changes them; one that raises is switched off."""
+    """Sees events. It must not block and must not change an event. An observer that raises is switched off."""
 
     def see(self, event: Event) -> None:
         """Take note of one event."""
 
 
 class Measure(Protocol):
-    """Told by the request level where its time goes. Called from any thread; never blocks."""
+    """Measures where the time of requests goes. The request level calls it from any thread; it must not block."""
 
     def request(
         self, model: str, seconds: float, usage: Usage | None, cost_pico: int | None, *, ok: bool
@@ -117,8 +118,8 @@ class Measure(Protocol):
     def hedged(self) -> None:
         """A request was late, and a copy of it was sent."""
 
-    def waited(self, what: Literal["permit", "pause", "backoff"], seconds: float) -> None:
-        """A request has waited so long: in line, for the end of a provider's pause, before its next try."""
+    def waited(self, what: Literal["permit", "pause", "backoff", "first"], seconds: float) -> None:
+        """A request has waited so long: in line, for a provider's pause, before its next try, for the first token."""
 
 
 class StoredRow(NamedTuple):
@@ -136,14 +137,14 @@ class StoredRow(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What a run has spent in all its lives, in pico-dollars.
+    """What a run has spent in all its processes, in pico-dollars.
 
     Attributes:
         account: a name that no other run has.
-        reported: what providers said it cost.
-        uncertain: the most that requests may have cost of which nobody said so.
-        leased: the sum that no request was sent above; what is missing to it may have been spent unseen.
-        steps: (Unix seconds, pico-dollars) of what was spent within the last hour, where that matters.
+        reported: the cost that providers reported.
+        uncertain: the most that requests without a reported cost may have cost.
+        leased: no request was sent that could raise the sum above this; a process that died may have spent the rest.
+        steps: (Unix seconds, pico-dollars) spent within the last hour, if the budget has an hourly limit.
     """
 
     account: str
@@ -154,12 +155,12 @@ class Spent(NamedTuple):
 
     @property
     def total(self) -> int:
-        """The most that may have been spent, as far as it was accounted for."""
+        """The most that may have been spent, not counting an unused lease."""
         return self.reported + self.uncertain
 
 
 class Slot(NamedTuple):
-    """A stored row without its record, for finding what is done."""
+    """A stored row without its record; used to find which rows are done."""
 
     slot: int
     key: bytes
@@ -168,7 +169,7 @@ class Slot(NamedTuple):
 
 
 class RunInfo(NamedTuple):
-    """One run as `status` shows it. `meta` is a small JSON object of the run's own."""
+    """One run as `status` shows it. `meta` is the run's own small JSON object."""
 
     name: str
     created: float
@@ -177,15 +178,15 @@ class RunInfo(NamedTuple):
     retryable: int
     cost_pico: int
     meta: dict[str, Any]
-    holder: str | None  # "host pid since" while somebody works on it
-    uncertain_pico: int = 0  # what requests may have cost besides, of which nobody said so
+    holder: str | None  # "host pid since" while a process works on it
+    uncertain_pico: int = 0  # the most that requests without a reported cost may have cost besides
 
 
 class RunStore(Protocol):
-    """One run of a store, held under a lease by this process until `close`."""
+    """One run of a store. This process holds its lease until `close`."""
 
     name: str
-    created: bool  # this call made the run
+    created: bool  # True: this call made the run
 
     def write(
         self,
@@ -196,7 +197,7 @@ class RunStore(Protocol):
         """Queue one group for the writer thread; `done` runs on that thread once it is durable, or failed.
 
         Args:
-            rows: may be empty, where only `spent` is to become durable.
+            rows: may be empty, if only `spent` is to become durable.
             done: gets the error, or None.
             spent: the run's spending from now on; its `steps` are added to those the store has.
         """
@@ -226,11 +227,11 @@ class RunStore(Protocol):
         """Merge `values` into `meta`, durably."""
 
     def close(self) -> None:
-        """Write what is queued, give the lease back, let go of files and threads."""
+        """Write what is queued, give the lease back, close files and end threads."""
 
 
 class StoredRows(Protocol):
-    """The rows of a run as they are now, whoever works on it."""
+    """The rows of a run as they are now, even if another process works on it."""
 
     def scan(self, after: int, limit: int) -> list[Slot]:
         """Up to `limit` stored rows with a slot above `after`, in slot order."""
@@ -240,8 +241,16 @@ class StoredRows(Protocol):
 
 
 @runtime_checkable
+class ReadsOn(Protocol):
+    """What `StoredRows` may offer besides: all records in turn, several times as fast as slots that are asked for."""
+
+    def records(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` slots above `after` with their packed records, in slot order."""
+
+
+@runtime_checkable
 class ComparesBlocks(Protocol):
-    """What a `RunStore` may offer besides: many rows compared at once, so that an unchanged input is found fast."""
+    """An extra that a `RunStore` may offer: it compares many rows at once, to recognise an unchanged input fast."""
 
     def same_rows(
         self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
@@ -269,17 +278,17 @@ class NumbersOutcomes(Protocol):
 
 @runtime_checkable
 class SharesLimits(Protocol):
-    """What a `RunStore` may offer besides: a file through which processes share limits, and a run remembers them."""
+    """An extra that a `RunStore` may offer: a file through which processes share limits, and a run remembers them."""
 
     def place(self) -> tuple[Path, int]:
         """The file, and the run's number in it."""
 
 
 class Store(Protocol):
-    """Where runs are durable."""
+    """A store makes runs durable."""
 
     def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
-        """Take the lease of a run, making it if need be.
+        """Take the lease of a run; make the run if it does not exist.
 
         Args:
             name: the run's name.
@@ -306,11 +315,11 @@ class Store(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of files and threads."""
+        """Close files and end threads."""
 
 
 async def known(answer: Admitted | Later) -> Admitted:
-    """What a gate says, waited for if need be."""
+    """Return a gate's answer; wait for it if needed."""
     return await answer if isinstance(answer, Coroutine) else answer
 
 

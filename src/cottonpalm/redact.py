@@ -1,4 +1,4 @@
-"""What is never written: how a credential is recognised, and how it is taken out of a text that will be kept."""
+"""Recognises credentials, and removes them from texts that will be kept."""
 
 from __future__ import annotations
 
@@ -9,27 +9,42 @@ from urllib.parse import urlsplit
 _NAME: Final = re.compile(
     r"key|token|secret|auth|password|passwd|credential|header|cookie|bearer", re.IGNORECASE
 )
-_TEXT: Final = re.compile(  # one word: a prompt that begins with "Basic questions" is none
-    r"^((sk-|pk-|gh[pousr]_|xox[a-z]-|AKIA|AIza|eyJ[\w-]+\.)\S*|(Bearer|Basic) \S+)$"
+_KEYS: Final = r"""
+    (?: sk | pk | rk | gsk | csk | xai | key ) [-_] [a-z0-9_\-*.]{6,}        # OpenAI and others; half hidden too
+    | gh [pousr] _ [a-z0-9]{10,} | github_pat_ [a-z0-9_]{10,}
+    | gl [a-z]{2,5} - [a-z0-9_\-]{16,}                                       # GitLab
+    | (?-i: A (?: KIA | SIA | ROA | IDA ) [A-Z0-9]{8,} )                     # AWS
+    | xox [a-z] [-.] [a-z0-9.\-]{8,} | xapp - [a-z0-9\-]{8,}                 # Slack
+    | (?<= hooks.slack.com/services/ ) [a-z0-9/]{8,}
+    | (?-i: AIza ) [a-z0-9_\-]{10,} | ya29 \. [a-z0-9_\-.]{8,} | GOCSPX - [a-z0-9_\-]{8,}
+    | (?: hf | r8 | npm | api_org | key_live ) _ [a-z0-9]{16,}               # Hugging Face, Replicate, npm
+    | pypi - [a-z0-9_\-]{32,}
+    | (?: lsv2 | dop | doo | tgp | shpat | glsa ) _ [a-z0-9_]{16,}            # LangSmith, DigitalOcean, Together
+    | (?: pplx | nvapi | tvly | dapi | jina ) [-_] [a-z0-9_\-]{12,}
+    | SG \. [a-z0-9_\-]{8,} \. [a-z0-9_\-]{8,}                               # SendGrid
+    | eyJ [a-z0-9_\-]{8,} (?: \. [a-z0-9_\-]+ ){1,2}                         # JSON web tokens
+"""
+_TEXT: Final = re.compile(  # a single word: a prompt that begins with "Basic questions" is not a credential
+    rf"(?ix) (?: (?: {_KEYS} ) \S* | (?-i: Bearer | Basic ) [ ] \S+ )"
 )
 _URL: Final = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOOPBACK: Final = re.compile(r"^(localhost|127(\.\d+){3}|::1|0\.0\.0\.0)$", re.IGNORECASE)
 
 
 def is_secret(name: str, value: Any) -> bool:
-    """Whether a named value looks like a credential. Numbers never are: `max_tokens` is no token."""
+    """Whether a named value looks like a credential. A number never does: `max_tokens` is not a token."""
     if value is None or isinstance(value, bool | int | float):
         return False
     return _NAME.search(name) is not None or (isinstance(value, str) and looks_secret(value))
 
 
 def looks_secret(text: str) -> bool:
-    """Whether a text is a credential by its look."""
-    return _TEXT.match(text) is not None
+    """Whether a text looks like a credential."""
+    return _TEXT.fullmatch(text) is not None
 
 
 def public_url(text: str) -> str:
-    """An address without user, query and fragment; on this machine, without the port, which changes by chance."""
+    """Return an address without user, query and fragment; on this machine, also without the port, which is random."""
     if not _URL.match(text):
         return text
     try:
@@ -43,23 +58,26 @@ def public_url(text: str) -> str:
 
 
 _SECRETS: Final = re.compile(
-    r"""(?ix)
-    \b(?: sk | pk | rk | gsk | xai | key ) [-_] [a-z0-9_\-*.]{6,}            # vendor keys, whole or half hidden
-    | \b AIza [a-z0-9_\-]{10,}
-    | (?<= bearer\ ) [a-z0-9._\-~+/=]{6,}
-    | (?<= basic\ ) [a-z0-9+/=]{8,}
-    | \b eyJ [a-z0-9_\-]{8,} (?: \. [a-z0-9_\-]+ ){1,2}                       # JSON web tokens
-    | (?<= ://) [^/\s:@]+ : [^/\s@]+ (?= @ )                                  # user:password in an address
-    """
+    rf"""(?ix)
+    \b (?: {_KEYS} )
+    | (?<= bearer\ ) [a-z0-9._\-~+/=]{{6,}}
+    | (?<= basic\ ) [a-z0-9+/=]{{8,}}
+    | (?<= ://) [^/\s:@]+ : [^/\s]+ (?= @ )                                 # user:password in an address, @ included
+    | (?<= -----) BEGIN [A-Z ]* PRIVATE\ KEY -----.*?(?: -----END [A-Z ]* PRIVATE\ KEY (?= -----) | \Z )
+    """,
+    re.DOTALL,
 )
 _NAMED: Final = re.compile(
     r"""(?ix)
-    ( (?: api[-_ ]?key | authorization | x-api-key | access[-_]?token | password | secret ) ['"]? \s* [:=] \s* ['"]? )
+    ( (?: api[-_ ]?key | (?: secret | shared )? [-_]? (?: access | account ) [-_]? key (?: [-_]? id )? | private[-_]key
+        | subscription-key | authorization | (?: access | refresh | id | auth | session | security ) [-_]? token
+        | password | passwd | pwd | secret | (?: set- )? cookie | (?<= [?&;] ) sig | signature
+      ) ['"]? \s* [:=] \s* ['"]? )
     (?! bearer\b | basic\b ) (?: \[redacted\] [^\s'",;&)}\]]* | [^\s'",;&)}\]]{4,} )
     """
 )
 
 
 def redact(text: str) -> str:
-    """The text with every credential-like part replaced by `[redacted]`."""
+    """Return the text with every part that looks like a credential replaced by `[redacted]`."""
     return _NAMED.sub(r"\1[redacted]", _SECRETS.sub("[redacted]", text))

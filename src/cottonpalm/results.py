@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.run import AsyncRun, BaseRun, Run
 
-NOTE: Final = "cottonpalm: row "  # how the note on a raised exception begins
+NOTE: Final = "cottonpalm: row "  # the note on a raised exception begins with this
 
 
 class Collected:
@@ -26,22 +26,22 @@ class Collected:
         self.inputs, self._seen = inputs, seen
         self.outcomes = [Outcome(index, "skipped", input=row) for index, row in enumerate(inputs)]
         self.run: BaseRun | None = None
-        self.kept = False  # the outcomes can be had from `last_run`
+        self.kept = False  # True: `last_run` has the outcomes
         self._interrupted = False
         self._error: BaseException | None = None
-        self._lowest: Outcome | None = None  # of the rows that failed...
-        self._failed = 0  # ...so many...
-        self._ended = 0  # ...of so many; counted, since the rows may come from an iterator
-        self._shown: set[int] = set()  # rows under way whose pieces were handed out
+        self._lowest: Outcome | None = None  # the failed row with the lowest index
+        self._failed = 0  # how many rows failed
+        self._ended = 0  # how many rows ended; counted, since the rows may come from an iterator
+        self._shown: set[int] = set()  # unfinished rows whose pieces were handed out
 
     def stop(self) -> None:
-        """Ctrl-C: admit no more."""
+        """Start no more rows, after a Ctrl-C."""
         self._interrupted = True
         if self.run is not None:
             self.run.stop()
 
     def begun(self, run: BaseRun) -> None:
-        """The run is there; a Ctrl-C that came while its store was being opened stops it now."""
+        """The run exists now; if a Ctrl-C came while its store was being opened, stop the run now."""
         self.run = run
         if self._interrupted:
             run.stop()
@@ -49,7 +49,7 @@ class Collected:
     # -- reading a run
 
     async def fill(self, run: AsyncRun) -> None:
-        """Read the run to its end; how it ended is raised later."""
+        """Read the run to its end; do not raise yet how it ended."""
         while await self.anext_of(run) is not None:
             pass
 
@@ -90,7 +90,7 @@ class Collected:
     # -- what to return and raise
 
     def pieces(self, got: Outcome | Piece) -> Iterator[Any]:
-        """What a stream shows of it: a chunk; or the whole answer of a row that was known, and so had no chunks."""
+        """Yield what a stream shows: a chunk, or the whole answer of a known row, which has no chunks."""
         if isinstance(got, Piece):
             self._shown.add(got.row)
             yield got.chunk
@@ -101,7 +101,7 @@ class Collected:
             yield got.output
 
     def answer(self, outcome: Outcome) -> Any:
-        """The row's output, or the exception in its place."""
+        """Return the row's output, or its exception in place of the output."""
         if outcome.status == "ok":
             return outcome.output
         if outcome.status == "skipped":
@@ -111,26 +111,26 @@ class Collected:
         return exception_of(outcome)
 
     def answers(self, *, return_exceptions: bool) -> list[Any]:
-        """All outputs in order; raises what `batch` raises."""
+        """Return all outputs in order; raise what `batch` raises."""
         if not return_exceptions:
             self.raise_failures()
         return [self.answer(outcome) for outcome in self.outcomes]
 
     def overlook_stop(self) -> bool:
-        """Forget that the run was stopped, if every row was tried all the same; says whether that is so."""
+        """If every row was tried although the run was stopped, forget the stop; return whether that is so."""
         whole = all(outcome.status != "skipped" for outcome in self.outcomes)
         if whole:
             self._error = None
         return whole
 
     def answers_or_none(self) -> list[Any]:
-        """All outputs in order, None in the place of a row that failed; raises only how the run stopped."""
+        """Return all outputs in order, None for a failed row; raise only RunStopped."""
         if self._error is not None:
             raise self._error
         return [outcome.output if outcome.status == "ok" else None for outcome in self.outcomes]
 
     def rest(self, *, return_exceptions: bool) -> Iterator[tuple[int, Any]]:
-        """After the last completed row: the rows that were never tried, or the exception of those that failed."""
+        """After the last completed row, yield the rows that were never tried, or raise the failed rows' exception."""
         if not return_exceptions:
             self.raise_failures()
             return
@@ -139,14 +139,14 @@ class Collected:
                 yield outcome.index, self.answer(outcome)
 
     def only(self) -> Any:
-        """The one row's output, or its own exception."""
+        """Return the only row's output, or raise its own exception."""
         outcome = self.outcomes[0]
         if outcome.status == "ok":
             return outcome.output
         raise self.answer(outcome)
 
     def raise_failures(self) -> None:
-        """Raise how the run stopped, else the lowest failed row's exception, with a note on all of them."""
+        """Raise RunStopped if the run stopped, else the lowest failed row's exception with a note on all failures."""
         if self._error is not None:
             raise self._error
         if self._lowest is not None:
@@ -166,7 +166,7 @@ class Collected:
 
 
 def _note(exc: BaseException, note: str) -> None:
-    """Add the note; in place of an earlier one, where a chain raises one and the same object again and again."""
+    """Add the note. Replace an earlier note, since a chain may raise the same exception object again and again."""
     notes: list[str] = getattr(exc, "__notes__", [])
     notes[:] = [known for known in notes if not known.startswith(NOTE)]
     exc.add_note(note)
@@ -178,7 +178,7 @@ def row_of(got: Outcome | Piece) -> int:
 
 
 def exception_of(outcome: Outcome) -> Exception:
-    """The row's own exception; one that must not be raised here (a cancel, an exit), or is long gone, by its record."""
+    """Return the row's own exception; or one from its record, if that is gone or must not be raised (cancel, exit)."""
     if isinstance(outcome.exception, Exception):
         return outcome.exception
     assert outcome.error is not None

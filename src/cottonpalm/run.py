@@ -1,7 +1,7 @@
-"""A run as its reader holds it: a context manager and an iterator of outcomes, in completion order.
+"""The run object that a reader holds: a context manager, and an iterator of outcomes in completion order.
 
-Leaving the block early, or losing the run, cancels what is in flight and settles all of it; rows that were done are
-stored. `Run` is for synchronous code (the engine lives on the bridge's loop), `AsyncRun` for the caller's own loop.
+If the reader leaves the block early or drops the run, the rows in flight are cancelled and settled; finished rows are
+stored. `Run` is for synchronous code (its engine runs on the bridge's loop), `AsyncRun` is for the caller's own loop.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from cottonpalm.stats import Stats
     from cottonpalm.types import Outcome
 
-GRACE_S: Final = 5.0  # a run that was left has this long to settle before its reader is let go
+GRACE_S: Final = 5.0  # a reader that leaves a run waits at most so long until the run has settled
 
 
 class BaseRun:
-    """What both kinds of run offer besides iteration."""
+    """The common part of both kinds of run, except the iteration."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lost = weakref.finalize(self, engine.abort)
         self._lost.atexit = False
-        self._kept: list[Outcome] | None = None  # set for `batch`, which keeps what it collected
+        self._kept: list[Outcome] | None = None  # `batch` sets it to the outcomes that it collected
 
     @property
     def stats(self) -> Stats:
@@ -51,6 +51,10 @@ class BaseRun:
     def report(self) -> Report:
         """Where the time and the money went, so far or in all; from any thread. `print(run.report.text())`."""
         return self._engine.report()
+
+    def keep_report(self) -> None:
+        """Keep the report with the run in its store, as it is now; at the end it is kept in any case."""
+        self._engine.keep_report()
 
     @property
     def store(self) -> RunStore | None:
@@ -73,15 +77,15 @@ class BaseRun:
         return self._engine.reader.read
 
     def slot(self, index: int) -> int:
-        """The store's row number of an input row; the same number while no row was moved."""
+        """Return the store's row number of an input row; both numbers are equal while no row has moved."""
         return self._engine.reader.slot(index)
 
     def stop(self, reason: str = "interrupted") -> None:
-        """Admit no more rows and finish what is in flight; the iteration then ends with RunStopped."""
+        """Start no more rows, and finish the rows in flight; the iteration then ends with RunStopped."""
         self._engine.stop(reason)
 
     def pause(self) -> None:
-        """Let no more rows in until `resume`; what is in flight is finished. From any thread."""
+        """Start no more rows until `resume`; rows in flight are finished. From any thread."""
         self._engine.hold(True)
 
     def resume(self) -> None:
@@ -90,10 +94,10 @@ class BaseRun:
 
     @property
     def limit(self) -> int | None:
-        """The most rows at once, whatever the provider would take; None: only what is found out. May be set meanwhile.
+        """The most rows at once, even if the provider would take more; None: no such cap. It may be set during the run.
 
         Raises:
-            ConfigError: set to something that is no whole number from 1 on.
+            ConfigError: the value is not a whole number from 1 on.
         """
         return self._engine.cap
 
@@ -102,14 +106,14 @@ class BaseRun:
         self._engine.cap = most_rows(most)
 
     def abort(self) -> None:
-        """Leave now: cancel what is in flight and settle it."""
+        """End the run now: cancel and settle the rows in flight."""
         self._engine.abort()
 
     def outcomes(self) -> list[Outcome]:
-        """The outcomes that `batch` collected, in input order, also after it raised.
+        """Return the outcomes that `batch` collected, in input order, even after it raised.
 
         Raises:
-            RuntimeError: the run was started with `start`, whose outcomes belong to whoever read them.
+            RuntimeError: the run was started with `start`, which gives outcomes only to its reader.
         """
         if self._kept is None:
             raise RuntimeError(
@@ -143,11 +147,11 @@ class Run(BaseRun):
         return outcome
 
     def close(self) -> None:
-        """Leave the run; everything is settled when this returns (after five seconds at the latest)."""
+        """Leave the run. When this returns, everything is settled; it takes at most five seconds."""
         self._lost.detach()
         self._engine.abort()
         if self._call.join(GRACE_S):
-            _ = self._call.error  # the outbox has told it
+            _ = self._call.error  # the outbox has already given it to the reader
 
 
 class AsyncRun(BaseRun):
@@ -173,15 +177,15 @@ class AsyncRun(BaseRun):
         return outcome
 
     async def aclose(self) -> None:
-        """Leave the run; everything is settled when this returns."""
+        """Leave the run. When this returns, everything is settled."""
         self._lost.detach()
         self._engine.abort()
         if self._task is not None and self._task.get_loop().is_closed():
-            return  # it has ended with its loop
+            return  # the run has ended with its loop
         if self._task is not None:
             await asyncio.wait([self._task])
             if not self._task.cancelled():
-                _ = self._task.exception()  # the outbox has told it
+                _ = self._task.exception()  # the outbox has already given it to the reader
         else:
             self._engine.discard()
 

@@ -1,4 +1,4 @@
-"""All that a `BatchProcessor` was told, checked once, before any call is made."""
+"""The settings of a `BatchProcessor`, checked once, before any call is made."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Prices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], f
 Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]
 Check: TypeAlias = Callable[
     [Any, str], Any
-]  # of what was given and its keyword makes the setting, or refuses it
+]  # (given value, its keyword) -> the setting; raises if it cannot work
 HOW: Final = "how"  # in the metadata of a field
 Of = TypeVar("Of")
 
 
 def concurrency_of(given: str | int | AdaptiveConcurrency, what: str = "concurrency") -> AdaptiveConcurrency:
-    """Where the limit starts, and how far it may move."""
+    """Return the limit's start and its bounds."""
     if given == "auto":
         return AdaptiveConcurrency()
     if isinstance(given, AdaptiveConcurrency):
@@ -42,20 +42,20 @@ def concurrency_of(given: str | int | AdaptiveConcurrency, what: str = "concurre
 
 
 def cap_of(given: str | int | AdaptiveConcurrency, what: str) -> int | None:
-    """The most rows at once, where the concurrency is a plain number."""
+    """Return the most rows at once, if the concurrency is a plain number."""
     concurrency_of(given, what)
     return given if isinstance(given, int) else None
 
 
 def most_rows(given: int | None) -> int | None:
-    """A cap on rows at once, or None."""
+    """Check a cap on rows at once, or None."""
     if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
         return given
     raise ConfigError(f"limit={given!r}: say how many rows may be in flight at most, from 1 on, or None")
 
 
 def limits_of(given: Limits | None, what: str) -> Limits:
-    """The limits to learn in: those of the whole process, unless others are given."""
+    """Return the limits to learn in: those of the whole process, unless others are given."""
     if given is None:
         return SHARED
     if isinstance(given, Limits):
@@ -93,7 +93,7 @@ def runnable(chain: object, what: str) -> Runnable[Any, Any]:
 
 
 def seconds(value: float | None, what: str, *, otherwise: float | None = None) -> float | None:
-    """A number of seconds above zero; for None another one, or none."""
+    """Check a number of seconds above zero; None becomes `otherwise`."""
     if value is None:
         return otherwise
     if _is_number(value) and value > 0:
@@ -123,7 +123,7 @@ def failures_of(value: float | None, what: str) -> float | None:
 
 
 def made_as(value: Of, what: str, cls: type) -> Of:
-    """None, or an object of the class that is meant: an amount alone is no `Budget`."""
+    """Check that it is None or an object of this class: a plain amount, for instance, is not a `Budget`."""
     if value is None or isinstance(value, cls):
         return value
     raise ConfigError(f"{what}={value!r} must be a {cls.__name__}, as in {what}={cls.__name__}(...)")
@@ -159,7 +159,7 @@ def classes_of(given: type | Sequence[type] | None, what: str) -> type | Sequenc
 
 
 def yes_or_no(value: bool, what: str) -> bool:
-    """True or False: a text such as "no" would count as yes."""
+    """Check that it is True or False, since a text such as "no" would count as true."""
     if isinstance(value, bool):
         return value
     raise ConfigError(f"{what}={value!r} must be True or False")
@@ -199,7 +199,7 @@ def lane_of(given: BatchLane | None, what: str) -> BatchLane:
 
 
 def as_given(value: Of, what: str) -> Of:  # noqa: ARG001 - a check like the others
-    """Whatever it is: it is looked at where it is used."""
+    """Return the value unchanged; the code that uses it checks it."""
     return value
 
 
@@ -208,11 +208,11 @@ def _is_number(value: object) -> bool:
 
 
 class How(NamedTuple):
-    """How a setting is given, and what is made of it."""
+    """How a setting is given, and how it is checked."""
 
     default: Any
     check: Check
-    keyword: str  # of `BatchProcessor`; empty: the setting's own name
+    keyword: str  # its keyword of `BatchProcessor`; empty: the setting's own name
 
     def setting(self, given: Mapping[str, Any]) -> Any:
         """The setting, checked."""
@@ -223,16 +223,16 @@ def setting(default: Any, check: Check, *, keyword: str = "") -> Any:
     """Declare a setting.
 
     Args:
-        default: what is meant where nothing is given.
-        check: makes the setting of what was given.
-        keyword: of `BatchProcessor`, where it is not the setting's name.
+        default: the value if nothing is given.
+        check: makes the setting from the given value.
+        keyword: its keyword of `BatchProcessor`, if this is not the setting's name.
     """
     return field(metadata={HOW: How(default, check, keyword)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that a processor was told, each setting once. See `BatchProcessor` for what each one means."""
+    """All settings of a processor, each of them once. `BatchProcessor` says what each one means."""
 
     concurrency: AdaptiveConcurrency = setting("auto", concurrency_of)
     cap: int | None = setting("auto", cap_of, keyword="concurrency")
@@ -270,14 +270,14 @@ class Settings:
 
     @classmethod
     def of(cls, chain: object, given: Mapping[str, Any]) -> Self:
-        """The settings of a processor: each is checked, then those that depend on each other.
+        """Make the settings of a processor: check each one, then those that depend on each other.
 
         Args:
-            chain: the processor's.
-            given: by the keywords of `BatchProcessor`. What is not there has its default; other names do not count.
+            chain: the processor's chain.
+            given: values by the keywords of `BatchProcessor`. A missing one has its default; other names are ignored.
 
         Raises:
-            ConfigError: the chain is none, or a setting cannot work.
+            ConfigError: the chain is not a Runnable, or a setting cannot work.
         """
         runnable(chain, "chain")
         found = cls(**{name: how.setting(given) for name, how in hows().items()})
@@ -323,6 +323,6 @@ class Settings:
 
 
 def hows() -> dict[str, How]:
-    """How each setting is given, by its name."""
+    """Return how each setting is given, by its name."""
     found = {one.name: one.metadata[HOW] for one in fields(Settings)}
     return {name: how._replace(keyword=how.keyword or name) for name, how in found.items()}

@@ -1,4 +1,4 @@
-"""Counts how rows ended, and says when too many have failed."""
+"""Counts how rows ended, and decides when too many have failed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cottonpalm.events import Binding
     from cottonpalm.types import ErrorRecord, Outcome
 
-SHARE_FROM: Final = 100  # a share of failures is judged from this many finished rows on
+SHARE_FROM: Final = 100  # a share of failures counts only from this many finished rows on
 SAME: Final = 20  # first rows that fail for one reason say that all will
 _NUMBERED: Final = re.compile(r"\S*\d\S*")  # ids, numbers of rows, amounts
 
@@ -24,12 +24,12 @@ class CacheCounts:
     """What the cache did in this process's part of a run.
 
     Attributes:
-        hits: rows answered from it...
-        coalesced: ...and how many of them by an equal row that was in flight.
-        misses: rows that were asked for and not there.
+        hits: rows that the cache answered...
+        coalesced: ...how many of them got the answer of an equal row in flight.
+        misses: rows that the cache did not have.
         saved: the tokens that the hits would have used, as far as they are known.
         saved_pico: the pico-dollars that they would have cost...
-        saved_known: ...and False once a hit's price could not be told.
+        saved_known: ...False once the price of a hit is not known.
     """
 
     hits: int = 0
@@ -92,7 +92,7 @@ class Stats:
 
 @dataclass(slots=True)
 class Tally:
-    """What the rows of this process came to.
+    """Counts how the rows of this process ended.
 
     Args:
         max_failures: a number of rows (0: none may fail), or a share of the finished ones when below 1; None, or the
@@ -125,7 +125,7 @@ class Tally:
             self.cost_known = False
 
     def too_many(self) -> str | None:
-        """Why the run should stop, or None."""
+        """Return why the run should stop, or None."""
         bound, finished = self.max_failures, self.ok + self.failed
         if bound is None or not self.failed or goes_on(bound):
             return None

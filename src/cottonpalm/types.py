@@ -1,4 +1,4 @@
-"""The value types that every other module speaks in. No behaviour beyond arithmetic and display."""
+"""The value types that all modules use. They have no behaviour except arithmetic and display."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ PICO: Final = 10**12  # pico-dollars in a dollar; 63 bits hold nine million doll
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 CostSource: TypeAlias = Literal["reported", "estimated"]
 Bottleneck: TypeAlias = Literal[
-    "concurrency",  # requests in flight: as many as the provider takes
-    "maximum",  # requests in flight: as many as the settings allow
+    "concurrency",  # as many requests are in flight as the provider takes
+    "maximum",  # as many requests are in flight as the settings allow
     "requests",  # the provider's quota of requests
     "tokens",  # the provider's quota of tokens
     "pace",  # the provider's rate of requests, found by its rejections
-    "own requests",  # the user's own ceiling of requests per minute
-    "own tokens",  # the user's own ceiling of tokens per minute
-    "probe",  # it rejected some: one request at a time asks whether it takes more
-    "pause",  # a wait that it asked for
-    "down",  # it does not work, and is asked again now and then
+    "own requests",  # the user's own limit of requests per minute
+    "own tokens",  # the user's own limit of tokens per minute
+    "probe",  # the provider rejected requests: one request at a time tries whether it takes more
+    "pause",  # a wait that the provider asked for
+    "down",  # the provider does not work, and is tried again now and then
     "budget",  # money
-    "cpu",  # this process's own
-    "reader",  # whoever takes the outcomes
-    "store",  # the disk
-    "source",  # whoever gives the rows
-    "cap",  # the user's own bound of rows at once
+    "cpu",  # the CPU time of this process
+    "reader",  # the code that takes the outcomes is slow
+    "store",  # the disk is slow
+    "source",  # the source of the rows is slow
+    "cap",  # the user's own cap on rows at once
     "held",  # `run.pause()`
-    "tail",  # no more rows: the last ones are under way
+    "tail",  # no more rows will start: the last ones are under way
     "",  # nothing
 ]
 
@@ -45,14 +45,14 @@ class Kind(StrEnum):
 
 
 class Verdict(Enum):
-    """How a request ended, in the eyes of admission."""
+    """How a request ended, as the limiter sees it."""
 
     SUCCESS = "success"
     DROPPED = "dropped"  # the provider pushed back
     OVERLOADED = (
-        "overloaded"  # it has too much to do for all its users (503, 529): no word about our own limits
+        "overloaded"  # it is overloaded by all its users (503, 529): this tells nothing about our limits
     )
-    IGNORED = "ignored"  # our own fault or a cancel: says nothing about the provider's capacity
+    IGNORED = "ignored"  # our own fault or a cancel: tells nothing about the provider's capacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Usage:
     Attributes:
         cache_write_1h_tokens: the part of `cache_write_tokens` that is kept for an hour instead of five minutes.
         audio_cached_tokens: the part of `audio_input_tokens` that was read from the cache.
-        web_searches: made by the provider, for a fee each; `file_searches` likewise.
+        web_searches: how many searches the provider made, each for a fee; `file_searches` likewise.
     """
 
     input_tokens: int = 0
@@ -106,7 +106,7 @@ class Usage:
         return Usage(*map(add, self.counts(), other.counts()))
 
     def counts(self) -> tuple[int, ...]:
-        """All of it, in the order of the fields."""
+        """Return all counts, in the order of the fields."""
         counts: tuple[int, ...] = _usage_counts(self)
         return counts
 
@@ -118,11 +118,11 @@ class Turn(Enum):
     """Who asks a question that has no answer on disk yet."""
 
     MINE = "mine"
-    ELSEWHERE = "elsewhere"  # another process, which lives
+    ELSEWHERE = "elsewhere"  # another living process asks
 
 
 class Parked:
-    """The type of PARKED: the item waits for an equal one in flight and holds nothing meanwhile."""
+    """The type of PARKED: the item waits for an equal one in flight, and holds nothing meanwhile."""
 
     def __repr__(self) -> str:
         return "PARKED"
@@ -133,7 +133,7 @@ PARKED: Final = Parked()
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One row on its way. `index` counts the rows of this input; `slot` is its row number in the store."""
+    """One row under way. `index` counts the rows of this input; `slot` is its row number in the store."""
 
     index: int
     row: Any
@@ -141,26 +141,27 @@ class Item:
     priority: float = 0
     config: Any = None  # the row's RunnableConfig, or None
     key: bytes | None = None  # identity in the store: 16 bytes
-    content: bytes | None = None  # hash of the row, as it is asked: 16 bytes
-    question: bytes = b""  # the same of what the chain reads of it: what the cache goes by
-    asked: bytes = b""  # set by the cache while nobody else may ask the same
+    content: bytes | None = None  # 16-byte hash of the row as it is asked
+    question: bytes = b""  # such a hash of the part that the chain reads: the cache's key
+    asked: bytes = b""  # the cache sets it while no other row may ask the same
     slot: int = -1
     stored: bytes | None = None  # the packed record of an earlier process, if it is done
-    answer: Any = None  # set by the cache: what an equal row was answered
+    answer: Any = None  # the cache sets it to the answer of an equal row
     account: Any = None  # the RowAccount while the row is active
-    passed: int = 0  # gates that let it through
-    arrived_s: float = 0.0  # when it was read: `clock.now()`
+    passed: int = 0  # how many gates let it through
+    arrived_s: float = 0.0  # the `clock.now()` at which it was read
     began_s: float = 0.0  # when it was last let in: `clock.now()`
-    calls: int = 0  # of the chain
-    caller: Any = None  # how to call the chain that is being tried: the run's own, or a fallback
-    begun: bool = False  # the reader has pieces of an answer: asked again, it is told that they are void
-    shown: bool = False  # what was handed out is final: the row cannot be asked again
-    broken: ErrorRecord | None = None  # the row could not be read: it fails without a call
+    calls: int = 0  # how often the chain was called
+    caller: Any = None  # calls the chain that is being tried: the run's own, or a fallback
+    begun: bool = False  # True: the reader has pieces of an answer; they are void if the row is asked again
+    shown: bool = False  # True: the pieces handed out are final, so the row cannot be asked again
+    refused: BaseException | None = None  # why its last answer did not hold, while it is asked again
+    broken: ErrorRecord | None = None  # the row could not be read, so it fails without a call
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How one row ended. Usage and cost add up all its attempts, the failed ones included."""
+    """How one row ended. Usage and cost add up all its attempts, including the failed ones."""
 
     index: int
     status: Status
@@ -178,11 +179,11 @@ class Outcome:
     truncated: bool = False
     input: Any = None
     exception: BaseException | None = field(default=None, repr=False, compare=False)
-    stored: bool = field(default=False, compare=False)  # done by an earlier call, and found in the store
+    stored: bool = field(default=False, compare=False)  # True: an earlier call did it, and the store has it
 
     @property
     def cost_usd(self) -> float | None:
-        """Dollars, or None where no price is known."""
+        """Dollars, or None if no price is known."""
         return None if self.cost_pico is None else self.cost_pico / PICO
 
 
@@ -194,9 +195,9 @@ class Quota:
     """What one answer says about one quota.
 
     Attributes:
-        limit: the most that is ever left.
-        remaining: left when the answer was made.
-        reset_s: seconds until all of it is back; None where that was not said.
+        limit: the size of the whole quota.
+        remaining: what was left when the answer was made.
+        reset_s: seconds until the quota is full again; None if the answer does not say.
     """
 
     unit: Unit

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 LATENCY_S = 0.08  # the median; the spread makes rows end in any order
 SIGMA = 1.0
+AGAIN_LATENCY_S = 0.4  # in a second pass, which has fewer rows and starts with many at once
 LOST_EACH = 30  # requests in flight, more or less, when killed
 EVERYTHING = (
     *("--cache", "--budget", "5", "--model-option", "max_tokens=30", "--priority-field", "p"),
@@ -119,7 +122,8 @@ class Killed:
         scripted = "faults" if self._everything else "fails_first" if self._again else None
         script = {"script": f"{__name__}:{scripted}"} if scripted else {}
         seed = self._rng.randrange(1000)
-        with LoopbackProcess(latency=LATENCY_S, latency_sigma=SIGMA, seed=seed, **script) as server:
+        latency_s = AGAIN_LATENCY_S if self._again else LATENCY_S
+        with LoopbackProcess(latency=latency_s, latency_sigma=SIGMA, seed=seed, **script) as server:
             if self._again:
                 first = self._command(server.openai_url)
                 assert subprocess.run(first, cwd=self._folder, env=environment(), check=False).returncode == 3
@@ -138,7 +142,8 @@ class Killed:
     def _kill_once(self, server: LoopbackProcess) -> bool:
         """Start the command and kill it at some moment with requests in flight; False if it ended before."""
         before = server.stats(log=False).requests
-        more = self._rng.randint(1, self._most())
+        most = self._most()
+        more = self._rng.randint(1, most)
         process = subprocess.Popen(
             self._killed(server.openai_url), cwd=self._folder, env=environment(), start_new_session=True
         )
@@ -148,6 +153,8 @@ class Killed:
         try:
             while waiter.poll() is None and process.poll() is None:
                 _nap(self._rng.uniform(0.001, 0.02))
+            while self._again and process.poll() is None and self._ok() < self.report.stored_at_kill[-1] + 5:
+                _nap(0.01)  # some of the second pass is stored
             if process.poll() is not None:
                 return False
             _nap(self._rng.uniform(0, LATENCY_S))
@@ -163,6 +170,11 @@ class Killed:
         self.report.kills += 1
         self.report.in_flight_at_kill.append(in_flight)
         return True
+
+    def _ok(self) -> int:
+        """Rows that are answered in the store just now."""
+        with closing(sqlite3.connect(self._folder / "cottonpalm.db")) as db:
+            return int(db.execute("SELECT ok FROM run").fetchone()[0])
 
     def _most(self) -> int:
         """So many requests that the kills are spread over the whole run, what each kill costs included."""

@@ -321,7 +321,7 @@ def test_a_cut_answer_is_a_fault_unless_it_is_accepted(ask: Command, server: Loo
     server.script(lambda _: cut_by_length("half"))
     rows(folder / "in.jsonl", 1)
     assert ask("in.jsonl", "-o", "out.jsonl").code == 3
-    assert ask("in.jsonl", "-o", "taken.jsonl", "--accept-truncated").code == 0
+    assert ask("in.jsonl", "-o", "taken.jsonl", "--accept-truncated", "--no-hedge").code == 0
     assert lines(folder / "taken.jsonl")[0]["output"] == "half"
 
 

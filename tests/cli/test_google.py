@@ -71,7 +71,7 @@ def test_the_limit_holds_for_its_requests(gemini: Command, server: Loopback, fol
 
 
 def test_a_key_never_leaves_its_header(gemini: Command, server: Loopback, folder: Path) -> None:
-    rows(folder / "in.jsonl", 2)
+    rows(folder / "in.jsonl", 4)
     seen = []
 
     def script(request: Request) -> Reply | None:
@@ -104,8 +104,8 @@ def test_either_variable_gives_the_key_and_none_is_one_line(
     [
         (google.exhausted("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "3600s"), "stop_run", 4),
         (google.key_invalid(), "stop_run", 4),
-        (fails(403), "stop_run", 4),
-        (fails(404), "stop_run", 4),
+        (fails(403), "fail_row", 3),
+        (fails(404), "fail_row", 3),
         (google.too_many_tokens(), "degrade", 3),
         (fails(400), "fail_row", 3),
         (fails(500), "transient", 3),

@@ -25,11 +25,10 @@ from cottonpalm.events import (
     RunStarted,
 )
 from cottonpalm.observers.formatting import clean, count, duration, money, rate, share_of_budget
-from cottonpalm.observers.progress import PLAIN_EVERY_S, Pace, Progress, View
+from cottonpalm.observers.pace import Pace
+from cottonpalm.observers.panel import line
+from cottonpalm.observers.progress import PLAIN_EVERY_S, Progress
 from cottonpalm.types import ErrorRecord, Kind, Outcome
-
-VIEW = View(done=412, failed=2, total=1000, exact=True, in_flight=16, limit=20.0, per_s=6.9, cost="$0.0123")
-
 
 NOTHING = Binding("", "")
 
@@ -63,66 +62,12 @@ def shown(console: Console) -> str:
     return console.file.getvalue()
 
 
-def test_a_plain_line_says_it_all_in_80_columns() -> None:
-    assert VIEW.line() == ("412 of 1,000 (41 %), 1 min 25 s left, 2 failed, 16/20 in flight, 6.9/s, $0.0123")
-    assert replace(VIEW, binds="token quota").line().endswith("16/20 in flight, token quota")
-
-
-@pytest.mark.parametrize("done", [0, 1, 999_999_999])
-@pytest.mark.parametrize("total", [None, 0, 1_000_000_000])
-@pytest.mark.parametrize("per_s", [None, 0.0, 0.0001, 123_456.0])
-def test_no_numbers_make_a_line_longer_than_80_columns(
-    done: int, total: int | None, per_s: float | None
-) -> None:
-    view = replace(VIEW, done=done, total=total, per_s=per_s, in_flight=100_000, cost="$1,234,567.89")
-    assert len(view.line()) <= 80
-    console = screen(terminal=False)
-    console.print(Progress(console=console).picture(view))
-    assert len(shown(console).splitlines()) == 2, shown(console)
-
-
-@pytest.mark.parametrize(
-    ("width", "head"),
-    [
-        (30, "412 of 1,000 (41 %)"),
-        (40, "412 of 1,000 (41 %) 1 min 25 s left"),
-        (50, "labelled 412 of 1,000 (41 %) 1 min 25 s left"),
-        (80, "labelled BAR 412 of 1,000 (41 %) 1 min 25 s left"),
-    ],
-)
-def test_the_display_of_a_narrow_terminal_leaves_out_the_least_wanted(width: int, head: str) -> None:
-    console = screen(terminal=False, width=width)
-    progress = Progress(console=console)
-    progress.see(RunStarted("labelled", None))
-    console.print(progress.picture(VIEW))
-    progress.see(RunEnded(None))
-    first, second = shown(console).splitlines()
-    assert re.sub("━+", "BAR", first).split() == head.split()
-    assert len(second) <= width
-    assert second.startswith("  2 failed")
-    assert not second.rstrip().endswith("…")
-
-
 def test_chunks_are_counted_where_rows_come_in_chunks() -> None:
     progress = Progress(console=screen(terminal=False))
     for chunks, total, said in ((3, 10, "chunks 3/10"), (1200, None, "1,200 chunks")):
         numbers = Numbers(total=100, ok=30, chunks=chunks, chunks_total=total)
-        assert said in progress.view(numbers).line(120)
-    assert "chunk" not in progress.view(Numbers(total=100, ok=30)).line(120)
-
-
-def test_a_guessed_total_says_so() -> None:
-    assert replace(VIEW, exact=False).counted() == "412 of about 1,000 (41 %)"
-    assert replace(VIEW, total=None).counted() == "412 rows"
-
-
-def test_the_pace_is_that_of_the_last_half_minute() -> None:
-    pace = Pace(30.0)
-    assert pace.note(0.0, 0) is None
-    assert pace.note(10.0, 100) == 10.0
-    for second in range(11, 60):
-        last = pace.note(float(second), 100)
-    assert last == 0.0
+        assert said in line(progress.numbers(numbers), 120)
+    assert "chunk" not in line(progress.numbers(Numbers(total=100, ok=30)), 120)
 
 
 def test_with_a_ceiling_of_requests_the_time_that_is_left_is_reckoned_by_it() -> None:
@@ -134,7 +79,8 @@ def test_with_a_ceiling_of_requests_the_time_that_is_left_is_reckoned_by_it() ->
         for second in range(200):
             now = float(second)
             done = min(600, 60 * (second // 60 + 1)) if second % 60 else done
-            left.append(progress.view(Numbers(total=600, ok=done)).left_s)
+            found = progress.numbers(Numbers(total=600, ok=done)).left
+            left.append(None if found is None else found.seconds)
     finally:
         clock.replace()
     assert left[1:60] == [540.0] * 59  # 60 are done: nine more minutes, and not some seconds
@@ -362,8 +308,8 @@ def test_what_is_left_of_a_budget_is_not_called_spent() -> None:
     ],
 )
 def test_the_line_says_what_is_wrong_with_the_provider_and_for_how_long(numbers: Numbers, said: str) -> None:
-    view = Progress(console=screen(False)).view(replace(numbers, total=100, ok=3))
-    assert said in view.line(120)
+    shown_now = Progress(console=screen(False)).numbers(replace(numbers, total=100, ok=3))
+    assert said in line(shown_now, 120)
 
 
 def test_an_endpoint_that_rests_is_told_once_when_it_is_serious() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
@@ -112,6 +114,29 @@ def test_a_quote_that_is_never_closed_ends_the_reading_where_nobody_could_know(t
     with pytest.raises(Problem, match="line 3: a quoted cell begins here"):
         next(stream)
     rows.close()
+
+
+def test_a_big_csv_is_not_read_to_its_end_before_its_first_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cottonpalm.cli.readers.csv_rows.CHECKED", 1_000_000)
+    path, read = tmp_path / "a.csv", list[int]()
+    path.write_bytes(b"a,b\n" + b"1,2\n" * 500_000 + b'3,"never closed\n4,5\n')
+
+    class Counted(io.FileIO):
+        def readinto(self, buffer: Any) -> Any:
+            read.append(super().readinto(buffer) or 0)
+            return read[-1]
+
+    monkeypatch.setattr(io, "FileIO", Counted)
+    with closing(open_rows(str(path))) as rows:
+        given = iter(rows)
+        assert next(given) == {"a": "1", "b": "2"}
+        assert sum(read) <= 2 << 18
+        with pytest.raises(Problem, match=r"a\.csv line 500002: a quoted cell begins here and never ends"):
+            for _ in given:
+                pass
+        assert rows.read == 500_000
 
 
 def test_a_stray_quote_that_meets_another_is_a_failed_row_that_says_how_far_it_goes(tmp_path: Path) -> None:

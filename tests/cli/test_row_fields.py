@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.cli.readers.rows import FirstPlaces
+from cottonpalm.cli.readers.first_places import FirstPlaces
 from tests.cli.conftest import lines, rows
 
 if TYPE_CHECKING:
@@ -97,3 +98,22 @@ def test_the_first_place_of_each_text_is_remembered() -> None:
     for n in range(1, 5001):
         assert places.met(f"id {n}", n) is None
     assert [places.met(f"id {n}", 9999) for n in range(1, 5001)] == list(range(1, 5001))
+
+
+def test_the_places_of_many_texts_take_little_memory_also_while_they_grow() -> None:
+    tracemalloc.start()
+    try:
+        places = FirstPlaces()
+        for n in range(1, 100_001):
+            places.met(f"a rather long id, so that it would show: {n:060}", n)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak / 100_000 < 26
+    assert places.met(f"a rather long id, so that it would show: {77:060}", 5) == 77
+
+
+def test_a_place_beyond_what_can_be_noted_is_still_a_place() -> None:
+    places = FirstPlaces()
+    assert places.met("a", 2**40) is None
+    assert places.met("a", 2**40 + 1) == 2**32 - 1

@@ -41,6 +41,7 @@ KEPT = (
         "rpm",
         "tpm",
         "timeout_s",
+        "no_hedge",
         "retries",
     ),
     *("fallbacks", "max_failures", "budget_usd", "budget_per_hour_usd", "on_budget", "prices"),
@@ -81,7 +82,7 @@ def spec_of(*words: str, names: str = " ".join(OPTIONS), **instead: object) -> R
 def test_what_is_kept_of_a_run_keeps_its_names() -> None:
     job = RunSpec(input="in.jsonl", output="-")
     assert [field.name for field in fields(RunSpec)] == list(KEPT)
-    assert list(job.as_json()[META]) == list(KEPT)
+    assert list(job.as_json()[META]) == ["version", *KEPT]
     assert RunSpec.of(job.as_json(), "one") == job
 
 
@@ -96,7 +97,7 @@ def test_every_option_reaches_its_field_as_it_is_kept(folder: Path) -> None:
         "--base-url http://c/v1 --accept-truncated -c 7 --max-concurrency 9 --rpm 10 --tpm 11 --timeout 12 --retries 0 "
         "--fallback openai:x --fallback local:b.gguf --max-failures 5% --budget 1 --budget-per-hour 2 --on-budget wait "
         "--price 1:2 --price gpt=3:4 --max-output-tokens 13 --cache --id-field nr --priority-field p --limit 14 "
-        "--guard-formulas"
+        "--guard-formulas --no-hedge"
     )
     assert spec_of(*words.split()) == RunSpec(
         input=str(folder / "in.jsonl"),
@@ -116,6 +117,7 @@ def test_every_option_reaches_its_field_as_it_is_kept(folder: Path) -> None:
         rpm=10,
         tpm=11,
         timeout_s=12,
+        no_hedge=True,
         retries=0,
         fallbacks=["openai:x", f"local:{folder / 'b.gguf'}"],
         max_failures=0.05,
@@ -193,6 +195,12 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
         "max_failures": 5,
         "prices": {"*": (1.0, 2.0)},
         "timeout": 12,
+        "hedge": True,
         "accept_truncated": True,
     }
     assert RunSpec(input="-", output="-").keywords(NoChains(), "kept.db")["cache"] is None
+
+
+def test_no_hedge_is_told_to_the_processor() -> None:
+    assert RunSpec(input="-", output="-").keywords(NoChains(), "kept.db")["hedge"] is True
+    assert RunSpec(input="-", output="-", no_hedge=True).keywords(NoChains(), "kept.db")["hedge"] is False

@@ -140,6 +140,11 @@ def test_two_outputs_of_one_name_in_two_folders_are_not_one_run(
         assert said.one_line.startswith(
             "cottonpalm: run out of this store writes A/out.csv, not B/out.csv: say --run "
         )
+    planned = ("--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--prompt", "say {text}")
+    said = cottonpalm("plan", "B/in.jsonl", "-o", "B/out.csv", "--sample", "1", *planned)
+    assert said.code == 2
+    assert "run out of this store writes A/out.csv" in said.one_line
+    assert cottonpalm("plan", "A/in.jsonl", "-o", "A/out.csv", *planned).code == 0
     assert server.requests == 3
     assert ask("B/in.jsonl", "-o", "B/out.csv", "--run=b", prompt="hear {text}").code == 0
     assert ask("A/in.jsonl", "-o", "A/out.jsonl").code == 0  # the same results in another form

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,19 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         assert target.is_relative_to(ROOT), f"{name_of(page)} links out of the repository: {link}"
         if anchor:
             assert anchor in anchors(target), f"{name_of(page)} links to {link}, which has no such heading"
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "contributing.md"])
+def test_the_page_names_files_that_exist(page: str) -> None:
+    files = [
+        f"/{path.relative_to(ROOT)}"
+        for folder in ("src", "tests", "bench")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    named = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / page).read_text(encoding="utf-8"))
+    assert len(named) > 10
+    for name in named:
+        assert name == "go.py" or any(file.endswith(f"/{name}") for file in files), f"{page} names {name}"
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:

@@ -509,10 +509,74 @@ def test_a_store_that_fails_when_it_is_closed_keeps_no_thread_and_no_lease(
     monkeypatch.setattr(SqliteRunStore, "close", close)
     before = set(threading.enumerate())
     processor = BatchProcessor(Probe(), store=tmp_path / "s.db", run="night")
-    with processor.start(texts(5)) as run:
+    with processor.start(range(5)) as run:
         outcomes, error = read(run)
     assert len(outcomes) == 5
     assert isinstance(error, StoreError)
     assert [
         thread.name for thread in set(threading.enumerate()) - before if "cottonpalm-writer" in thread.name
     ] == []
+
+
+def test_a_store_that_is_slow_to_close_does_not_hold_up_the_callers_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, go = threading.Event(), threading.Event()
+
+    def close(self: SqliteRunStore, real: Any = SqliteRunStore.close) -> None:
+        closing.set()
+        assert go.wait(5), "the loop stood still while the store was closed"
+        real(self)
+
+    monkeypatch.setattr(SqliteRunStore, "close", close)
+
+    async def main(cancel: bool) -> None:
+        processor = BatchProcessor(Probe(), store=tmp_path / "s.db", run="night")
+        task = asyncio.ensure_future(processor.abatch(range(5)))
+        while not closing.is_set():
+            await asyncio.sleep(0)
+        if cancel:
+            task.cancel()
+            await asyncio.sleep(0)
+        go.set()
+        if cancel:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            assert len(await task) == 5
+
+    for cancel in (False, True):
+        asyncio.run(main(cancel))
+        closing.clear()
+        go.clear()
+    go.set()
+    store = open_store(tmp_path / "s.db")
+    assert (store.runs()[0].ok, store.runs()[0].holder) == (5, None)
+    store.close()
+
+
+def test_rows_that_have_to_be_looked_up_among_many_do_not_hold_up_the_callers_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look-up reads all keys of the run."""
+    monkeypatch.setattr("cottonpalm.engine.input.feeds.MANY", 50)
+    threads: set[int] = set()
+
+    def find(self: SqliteRunStore, key: bytes, real: Any = SqliteRunStore.find) -> Any:
+        threads.add(threading.get_ident())
+        return real(self, key)
+
+    monkeypatch.setattr(SqliteRunStore, "find", find)
+    rows, chain = list(range(4_800)), Probe(0)
+    BatchProcessor(chain, store=tmp_path / "s.db", run="night", fingerprint="1").batch(rows)
+    rows = [*rows[4_500:], -1, *rows[:4_500]]
+
+    async def main() -> tuple[list[Any], int]:
+        processor = BatchProcessor(chain, store=tmp_path / "s.db", run="night", fingerprint="1")
+        return await processor.abatch(rows), threading.get_ident()
+
+    answers, loops = asyncio.run(main())
+    assert answers == [("answer", row) for row in rows]
+    assert set(chain.calls.values()) == {1}
+    assert threads
+    assert loops not in threads

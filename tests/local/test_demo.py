@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
+from cottonpalm.cli.app import main
 from cottonpalm.errors import ConfigError, LocalModelError
 from cottonpalm.local import demo, fetch, reviews
 from cottonpalm.types import ErrorRecord, Kind, Outcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,3 +63,14 @@ def test_real_sentences_get_a_label_each_from_the_real_model() -> None:
     score = parts.score(Outcome(i, "ok", answer) for i, answer in enumerate(answers))
     assert score.total == 8
     assert "of 8 labels agree with the human ratings" in str(score)
+
+
+@pytest.mark.usefixtures("real_model")
+def test_the_demo_says_less_or_more_when_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--rows", "2", "--quiet"]) == 0
+    quiet = capfd.readouterr().err
+    assert main(["demo", "--rows", "2", "--verbose", "--no-progress"]) == 0
+    assert len(quiet) < len(capfd.readouterr().err)

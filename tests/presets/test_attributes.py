@@ -477,6 +477,20 @@ class TestProfiling:
         assert "total time: 4.00 s" in said
         assert "throughput: 2.50 rows/s" in said
 
+    def test_the_report_says_what_bound_the_run_and_what_to_change(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        processor = ProfilingBatchProcessor(echo())
+        processor.batch([f"row {n % 10}" for n in range(200)])
+        said = capsys.readouterr().out
+        assert "\nbound by: " in said
+        assert "\nadvice: Turn the cache on. 190 rows (95 %) asked what another row had asked" in said
+        assert max(map(len, said.splitlines())) <= 80
+        processor.batch(range(50))
+        assert (
+            "advice: nothing. 50 rows of this run: fewer than 100 tell too little." in capsys.readouterr().out
+        )
+
     def test_the_lists_stay_in_step_over_threads(self) -> None:
         processor = ProfilingBatchProcessor(echo())
         threads = [threading.Thread(target=processor.batch, args=(range(40),)) for _ in range(3)]

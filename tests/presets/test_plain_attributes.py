@@ -102,3 +102,42 @@ def test_a_budget_holds_over_a_change_of_the_chain() -> None:
     processor.batch(rows_of(2))
     assert processor.cost_tracker["total_cost"] == pytest.approx(2 * spent)
     assert processor.cost_tracker["request_count"] == 4
+
+
+def test_counts_of_hits_and_misses_may_be_set_back() -> None:
+    processor = CachedBatchProcessor(saying("a"))
+    processor.batch(rows_of(3) * 2)
+    processor.cache_hits = processor.cache_misses = 0
+    processor.batch(rows_of(4))
+    assert (processor.cache_hits, processor.cache_misses) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("AdaptiveBatchProcessor", "concurrency is now"),
+        ("SmartRetryBatch", "0 of 12 rows were tried more than once"),
+        ("CostAwareBatchProcessor", "10 requests so far, $0.00"),
+        ("CachedBatchProcessor", "0 of 12 rows were hits"),
+        ("ChunkedBatchProcessor", "chunk 1: 10 rows, 0 failed"),
+        ("ResumableBatchProcessor", "checkpoint: 10 of 12 rows are done"),
+        ("HybridBatchProcessor", "the rows run live"),
+    ],
+)
+def test_what_a_listing_prints_as_it_goes_is_said_to_the_log(
+    name: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (preset,) = [one for one in PRESETS if one.name.startswith(name)]
+    with caplog.at_level("INFO", "cottonpalm"):
+        preset.run(preset.make(saying("a"), tmp_path), rows_of(12))
+    assert said in caplog.text
+
+
+def test_each_failed_row_has_its_why_in_words() -> None:
+    chain = ScriptedChain(then=lambda row: ValueError("no such column") if row["x"] == "row 1" else "fine")
+    processor = ChunkedBatchProcessor(chain)
+    assert processor.errors == {}
+    assert processor.batch(rows_of(3)) == ["fine", None, "fine"]
+    assert processor.errors == {1: "ValueError: no such column"}
+    processor.batch(rows_of(1))
+    assert processor.errors == {}

@@ -208,7 +208,7 @@ def test_of_a_group_the_worst_counts() -> None:
 def test_a_status_error_stops_the_run_only_if_it_is_a_models(http: Any) -> None:
     def error(path: str) -> Exception:
         request = http.Request("POST", f"http://x{path}")
-        return http.HTTPStatusError("404", request=request, response=http.Response(404, request=request))
+        return http.HTTPStatusError("401", request=request, response=http.Response(401, request=request))
 
     assert classify(error("/v1/chat/completions")).kind is S
     assert classify(error("/some/other/service")).kind is F

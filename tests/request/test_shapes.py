@@ -100,6 +100,12 @@ def test_another_account_has_limits_of_its_own(headers: dict[str, str]) -> None:
     assert key(**headers) != key(authorization="Bearer sk-1")
 
 
+@pytest.mark.parametrize("name", ["x_api_key", "api_key", "x_goog_api_key", "authorization"])
+def test_two_accounts_are_told_apart_by_whatever_header_names_them(name: str) -> None:
+    assert key(**{name: "one"}) != key(**{name: "two"})
+    assert key(**{name: "one"}) == key(**{name: "one"})
+
+
 def test_tokens_that_rotate_share_the_hosts_key() -> None:
     assert key(authorization="Bearer eyJhbGciOi.a.b") == key(authorization="Bearer eyJhbGciOi.c.d")
     assert key(authorization="Bearer ya29.one") == key(authorization="Bearer ya29.two")

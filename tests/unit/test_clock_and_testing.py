@@ -12,7 +12,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import clock
+from cottonpalm import BatchProcessor, RateLimit, clock
 from cottonpalm.testing import FlakyTransport, Flaw, ScriptedChain, VirtualLoop, cancel_at, virtual_run
 
 if TYPE_CHECKING:
@@ -289,3 +289,30 @@ def test_anthropic_answers_have_their_own_shape() -> None:
         )
         assert answer.json()["content"][0]["text"] == "answer to: hi"
         assert client.post("/v1/messages", json={}).json()["type"] == "error"
+
+
+def test_a_later_virtual_run_knows_nothing_of_the_times_of_an_earlier_one() -> None:
+    async def again() -> float:
+        await processor.abatch([f"row {n}" for n in range(12)])
+        return asyncio.get_running_loop().time()
+
+    client = httpx2.AsyncClient(transport=FlakyTransport())
+    model = ChatOpenAI(model="gpt-4o-mini", api_key="sk-not-a-key", http_async_client=client)
+    processor = BatchProcessor(model, rate_limit=RateLimit(requests_per_minute=3))
+    assert virtual_run(again()) == virtual_run(again()) == 180.0
+
+
+def test_a_provider_that_is_dead_at_first_is_waited_for_in_each_virtual_run() -> None:
+    client = httpx2.AsyncClient(
+        transport=FlakyTransport(then=lambda _: Flaw.DROP if clock.now() < 400 else None)
+    )
+    model = ChatOpenAI(model="gpt-4o-mini", api_key="sk-not-a-key", http_async_client=client)
+    processor = BatchProcessor(model)
+
+    async def main() -> float:
+        answers = await processor.abatch([f"row {n}" for n in range(60)])
+        assert len(answers) == 60
+        return asyncio.get_running_loop().time()
+
+    for _ in range(2):
+        assert 400 <= virtual_run(main(), 1) <= 460

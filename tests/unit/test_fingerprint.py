@@ -161,6 +161,43 @@ def test_a_difference_anywhere_in_the_chain_is_seen(old: Any, new: Any) -> None:
     assert refused(old, new)
 
 
+@pytest.mark.parametrize(
+    ("module", "cls", "field"),
+    [
+        ("langchain_openai", "ChatOpenAI", "model"),
+        ("langchain_openai", "OpenAI", "model"),
+        ("langchain_openai", "AzureChatOpenAI", "azure_deployment"),
+        ("langchain_anthropic", "ChatAnthropic", "model"),
+        ("langchain_google_genai", "ChatGoogleGenerativeAI", "model"),
+        ("langchain_groq", "ChatGroq", "model"),
+        ("langchain_mistralai", "ChatMistralAI", "model"),
+        ("langchain_ollama", "ChatOllama", "model"),
+        ("langchain_together", "ChatTogether", "model"),
+        ("langchain_openrouter", "ChatOpenRouter", "model"),
+    ],
+)
+def test_the_models_name_is_in_the_fingerprint_of_every_providers_class(
+    module: str, cls: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = getattr(pytest.importorskip(module), cls)
+    for word in (
+        "OPENAI",
+        "AZURE_OPENAI",
+        "ANTHROPIC",
+        "GOOGLE",
+        "GROQ",
+        "MISTRAL",
+        "TOGETHER",
+        "OPENROUTER",
+    ):
+        monkeypatch.setenv(f"{word}_API_KEY", SECRET)
+    more = {"azure_endpoint": "https://a.invalid", "api_version": "1"} if cls.startswith("Azure") else {}
+    one, two = (made(**{field: name, **more}) for name in ("first-model", "second-model"))
+    lines = refused(one, two)
+    assert any("first-model" in line and "second-model" in line for line in lines)
+    assert SECRET not in json.dumps(describe(one))
+
+
 def test_a_model_that_a_function_closes_over_is_part_of_the_chain() -> None:
     def make(inner: Any) -> Runnable[Any, Any]:
         return RunnableLambda(lambda text: [inner.invoke(text)])

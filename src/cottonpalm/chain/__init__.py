@@ -1,1 +1,1 @@
-"""Reading a chain: its parts, its fingerprint, what of a row it asks. It never changes one."""
+"""Reads a chain: its parts, its fingerprint, and which part of a row it asks about. It never changes a chain."""

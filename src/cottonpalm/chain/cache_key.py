@@ -1,11 +1,11 @@
-"""When two chains are the same, so that an answer of one may stand for an answer of the other.
+"""Decides when two chains are the same, so that a cached answer of one may be used for the other.
 
-A fingerprint says what changed between two processes, and takes a function for its source text. Within a process
-that is not enough: two functions of the same text may hold different things. So what is a user's own (functions,
-classes, clients, objects of their classes) counts in `digest` as the very object it is, and the rest as it is
-described. Between processes (`lasting_digest`) only what can be written down counts: prompts, models, parameters,
-addresses, the text of functions and of what they use. Where a chain holds more than that, only its author can tell, by
-a version string.
+A fingerprint says what changed between two processes; it identifies a function by its source text. Within a process
+that is not enough, since two functions with the same text may hold different objects. So in `digest`, the user's own
+objects (functions, classes, clients, instances) count by identity, and all other parts by their description. Between
+processes (`lasting_digest`), only what can be written down counts: prompts, models, parameters, addresses, the text of
+functions and of what they use. If a chain holds anything else, only its author knows when it changes, and can say so
+with a version string.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ _SAID: Final = (
     Enum,
     SecretStr,
     SecretBytes,
-)  # by the description
+)  # the description covers these
 _LEFT_OUT: Final = frozenset(
     (
-        *("async_client", "client", "root_async_client", "root_client"),  # made from the other fields
+        *("async_client", "client", "root_async_client", "root_client"),  # made from other fields
         *(
             "callback_manager",
             "callbacks",
@@ -67,13 +67,13 @@ _LEFT_OUT: Final = frozenset(
 _ASKING: Final = ("root_client", "root_async_client")
 _SENT_ALONG: Final = frozenset(("default_headers", "default_query"))
 
-_numbers: dict[int, tuple[int, weakref.ref[Any]]] = {}  # by the object's id, while it lives
+_numbers: dict[int, tuple[int, weakref.ref[Any]]] = {}  # object's id -> its number, while the object lives
 _next = count(1)
-_lock = RLock()  # an object may die, and say so, while one is being numbered
+_lock = RLock()  # re-entrant: while we number an object, another may die and call us
 
 
 def digest(chains: Sequence[Any], *others: Any) -> bytes:
-    """Equal for the same chains with the same other things beside them (functions, plain values), in this process."""
+    """Return a digest that is equal, in this process, for the same chains with the same other functions and values."""
     own = [_mark(found) for chain in chains for found in own_objects(chain)]
     beside = [_mark(found) for other in others for found in _own(other, _DEPTH, set())]
     plain = [repr(other) for other in others if isinstance(other, bool | int | float | str | None)]
@@ -81,7 +81,7 @@ def digest(chains: Sequence[Any], *others: Any) -> bytes:
 
 
 def form_of(chains: Sequence[Any]) -> dict[str, Any]:
-    """The chains as they are described, and how their parts are put together."""
+    """Return the chains' descriptions, and how their parts are put together."""
     form: dict[str, Any] = {
         f"chain {place}": _steady(fingerprint.describe(chain)) for place, chain in enumerate(chains)
     }
@@ -103,7 +103,7 @@ def _steady(form: Any) -> Any:
 
 
 def _shape(runnable: Any, seen: dict[int, int]) -> Any:
-    """The tree of parts by class and label; a part that was met before, by its number."""
+    """Return the tree of parts by class and label; a part that was met before is given by its number."""
     if (number := seen.get(id(runnable))) is not None:
         return number
     seen[id(runnable)] = len(seen)
@@ -114,17 +114,17 @@ def _shape(runnable: Any, seen: dict[int, int]) -> Any:
 
 
 def own_objects(chain: Any) -> Iterator[Any]:
-    """What a chain holds that its description leaves out, in an order that is the chain's own.
+    """Yield what a chain holds but its description leaves out, always in the same order.
 
-    That is objects that are not LangChain's and not plain data; where a request goes, and what has the name of a
-    secret and may be none, as a prompt's `{key}` (both as text).
+    These are: objects that are neither LangChain's nor plain data; the address of requests, as text; and values whose
+    name sounds like a secret but may be none, such as a prompt's `{key}`, as text.
     """
     for part in parts(chain):
         runnable = part.runnable
         if not is_library(runnable):
             yield runnable
             continue
-        for name in _ASKING:  # its address may come from the environment, which no field shows
+        for name in _ASKING:  # its address may come from the environment, and no field shows that
             if (address := getattr(getattr(runnable, name, None), "base_url", None)) is not None:
                 yield str(address)
         made_of = functions(runnable) if isinstance(runnable, RunnableGenerator) else attributes(runnable)
@@ -132,7 +132,7 @@ def own_objects(chain: Any) -> Iterator[Any]:
 
 
 def _own(value: Any, depth: int, seen: set[int], *, unsaid: bool = False) -> Iterator[Any]:
-    """`unsaid`: the description leaves out plain data here, because of its name."""
+    """Yield the user's own objects in a value. `unsaid`: because of its name, plain data here is not described."""
     if isinstance(value, str) and (unsaid or "://" in value):
         yield str(value)
         return
@@ -140,7 +140,7 @@ def _own(value: Any, depth: int, seen: set[int], *, unsaid: bool = False) -> Ite
         yield repr(value)
         return
     if isinstance(value, _SAID) or id(value) in seen or (isinstance(value, Runnable) and is_library(value)):
-        return  # plain data, and LangChain's Runnables, which are parts of their own
+        return  # plain data needs nothing, and LangChain's Runnables are parts themselves
     seen.add(id(value))
     inside = _inside(value)
     if inside is None or not depth:
@@ -168,12 +168,12 @@ def _own_of_named(named: Mapping[Any, Any], depth: int, seen: set[int], *, unsai
 
 
 def _inside(value: Any) -> Iterable[Any] | None:
-    """What makes a value what it is, where that can be told without the value itself."""
+    """Return the parts that define a value, if they define it completely; else None."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, list | tuple | AbstractSet):
         return value
-    if isinstance(value, MethodType):  # made anew each time it is looked up
+    if isinstance(value, MethodType):  # Python makes a new method object at each access
         return (value.__self__, value.__func__)
     if not is_library(value):
         return None
@@ -187,7 +187,7 @@ def _mark(found: Any) -> str | int:
 
 
 def _number(found: Any) -> int:
-    """One number for each object, never given twice; a new one each time for what cannot be watched."""
+    """Return the object's own number; an object that cannot be weakly referenced gets a new one each time."""
     with _lock:
         number, alive = _numbers.get(id(found), (0, None))
         if alive is not None and alive() is found:
@@ -208,20 +208,20 @@ def _forget(at: int, gone: weakref.ref[Any]) -> None:
 
 
 _PLAIN: Final = (str, bytes, int, float, bool, type(None))
-_CLIENTS: Final = ("anthropic", "httpx", "httpx2", "openai")  # whose clients only carry a request
+_CLIENTS: Final = ("anthropic", "httpx", "httpx2", "openai")  # packages whose clients only carry a request
 
 
 class Untold(Exception):
-    """Something in a chain cannot be written down; the text names it."""
+    """A part of a chain cannot be written down; the message names it."""
 
 
 def lasting_digest(chains: Sequence[Any], version: str | None, *others: Any) -> bytes:
-    """Equal for the same chains with the same other things beside them (functions, plain values), in every process.
+    """Return a digest that is equal, in every process, for the same chains with the same other functions and values.
 
     Args:
         chains: the chain and its fallbacks.
-        version: the user's own version string, which answers for all that cannot be told.
-        others: what else shapes an answer.
+        version: the user's own version string; it stands for everything that cannot be written down.
+        others: other things that shape an answer.
 
     Raises:
         Untold: a part cannot be written down, and there is no version string.
@@ -240,15 +240,15 @@ def _text_where_told(part: Any) -> Any:
 
 
 class _Telling:
-    """Writes down what shapes an answer. Each function is written down once, so that recursion ends."""
+    """Writes down what shapes an answer. It writes each function only once, so that recursion ends."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
     def told(self, part: Any) -> Any:
-        """All that `part` does, as JSON."""
+        """Return everything that `part` does, as JSON."""
         if isinstance(part, str) and looks_secret(part):
-            raise Untold("a text that looks like a credential")  # not even as a hash
+            raise Untold("a text that looks like a credential")  # we do not keep even its hash
         if isinstance(part, _PLAIN):
             return _told_plainly(part)
         if (inside := _contents(part)) is not None:

@@ -1,4 +1,4 @@
-"""The user's own code as a hash of its text, without what it reads from around itself (`uses.py` tells that)."""
+"""Hashes the text of the user's own code. What the code reads from outside is found by `uses.py`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _parsing = Lock()
 
 
 def code_of(function: Any) -> str | None:
-    """A hash of what a function does: its source, else its bytecode (then comparable within one Python minor only)."""
+    """Return a hash of a function's source, or of its bytecode (only comparable within one Python minor version)."""
     if isinstance(function, partial):
         return code_of(function.func)
     if isinstance(function, BuiltinFunctionType):
@@ -63,7 +63,7 @@ def _source_of(code: CodeType | type) -> str:
 
 
 def _body_of_lambda(code: CodeType) -> str:
-    """The text of its body: its lines may hold other lambdas too, or end before it does."""
+    """Return the text of a lambda's body only: its lines may hold other lambdas, or end before the lambda."""
     starts, ends = [], []
     for line, last, start, end in code.co_positions():
         if line is None or last is None or start is None or end is None:
@@ -82,9 +82,9 @@ def _body_of_lambda(code: CodeType) -> str:
 
 
 def class_code(cls: type) -> str | None:
-    """A hash of a class's source; None for a class without readable source, or of LangChain itself.
+    """Return a hash of a class's source; None if the source is not readable, or the class is LangChain's.
 
-    A class of ours is named with the number of its form, so that an edit of its text changes nobody's run.
+    Our own classes are identified by the number of their form, so that an edit of their text changes no user's run.
     """
     top = cls.__module__.partition(".")[0]
     if top.startswith(LIBRARIES):
@@ -98,13 +98,13 @@ def class_code(cls: type) -> str | None:
 
 
 def own_form(cls: type) -> str | None:
-    """Of a class of ours that makes or changes answers: the number of its form. None for any other class."""
+    """Return the form's number of one of our classes that makes or changes answers; None for any other class."""
     form = getattr(cls, _FORM, None) if cls.__module__.partition(".")[0] == _OURS else None
     return None if form is None else f"form:{form}"
 
 
 def module_code(name: str) -> str | None:
-    """A hash of a module's file, found without importing it; None where there is none to read."""
+    """Return a hash of a module's file, found without an import; None if there is no file to read."""
     file = getattr(sys.modules.get(name), "__file__", None)
     try:
         if file is None and (name.partition(".")[0] == name or name.rpartition(".")[0] in sys.modules):

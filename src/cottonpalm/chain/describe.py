@@ -1,4 +1,4 @@
-"""Any value as JSON that is the same in every process: no addresses, no secrets, code only as the hash of its text."""
+"""Describes any value as JSON that is the same in every process: no addresses, no secrets, code only as a hash."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _NOT_ANSWER_SHAPING: Final = frozenset(
 
 
 def described(value: Any, depth: int = _DEPTH, *, schema: bool = False) -> Any:
-    """The JSON form of a value; `schema`: names in it are a JSON schema's properties, not parameters."""
+    """Return the JSON form of a value. `schema`: its names are properties of a JSON schema, not parameters."""
     if isinstance(value, Enum):
         return f"{type(value).__name__}.{value.name}"
     if isinstance(value, str):
@@ -123,7 +123,7 @@ def canonical(value: Any) -> bytes:
 
 
 def _class(cls: type) -> Any:
-    """A Pydantic class by its schema, any other by its name."""
+    """Describe a Pydantic class by its schema, any other class by its name."""
     if issubclass(cls, BaseModel):
         try:
             return {"class": cls.__name__, "schema": cls.model_json_schema()}
@@ -145,7 +145,7 @@ def _mapping(value: Mapping[Any, Any], depth: int, *, schema: bool) -> dict[str,
 
 
 def _object(value: Any, depth: int) -> Any:
-    """A Runnable is a part of its own; a message is its content; anything else, its public fields."""
+    """Describe a message by its content, any other object by its public fields; a Runnable is a part itself."""
     if isinstance(value, Runnable) and not _is_template(value):
         return {"runnable": type(value).__name__}
     cls = type(value)
@@ -157,13 +157,13 @@ def _object(value: Any, depth: int) -> Any:
 
 
 def _beside(message: BaseMessage, depth: int) -> dict[str, Any]:
-    """What a message says besides its content, where it does."""
+    """Return what a message says besides its content."""
     found = {name: getattr(message, name, None) for name in _SAID_BESIDE}
     return {name: described(part, depth - 1) for name, part in found.items() if part}
 
 
 def class_path(cls: type) -> str:
-    """Package and name: libraries move their classes between modules."""
+    """Return package and name, without the module: libraries move their classes between modules."""
     return f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}"
 
 
@@ -172,7 +172,7 @@ def _is_template(value: Any) -> bool:
 
 
 def fields_of(value: Any, depth: int = _DEPTH) -> dict[str, Any]:
-    """An object's public fields that shape an answer and are set."""
+    """Return an object's public fields that are set and shape an answer."""
     found = {}
     for name, part in attributes(value).items():
         if name in _NOT_ANSWER_SHAPING and not (name == "name" and isinstance(value, BaseTool)):
@@ -180,9 +180,9 @@ def fields_of(value: Any, depth: int = _DEPTH) -> dict[str, Any]:
         if part is None or part is False or _is_empty(part) or is_secret(name, part):
             continue
         if isinstance(part, Runnable) and not _is_template(part):
-            continue  # a part of its own
+            continue  # it is a part itself
         form = described(part, depth - 1)
-        if form is None or form == {}:  # nothing is left once secrets are out
+        if form is None or form == {}:  # nothing is left without the secrets
             continue
         if isinstance(part, _MUTABLE) and not hasattr(type(value), "model_fields"):
             form = {CODE: STATE + hash_of(canonical(form))}  # it may change as it runs: no reason to refuse

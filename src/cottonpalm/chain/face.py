@@ -1,4 +1,4 @@
-"""What a `BatchProcessor` says of itself as a Runnable: the chain's own words."""
+"""The face of a `BatchProcessor` as a Runnable: it answers with the chain's own types, schemas, name and graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ChainFace(Runnable[Any, Any]):
-    """A Runnable with another one's types, schemas, name and graph."""
+    """A Runnable with the types, schemas, name and graph of another one."""
 
     def __init__(self, chain: Runnable[Any, Any]) -> None:
         self.chain = chain
@@ -54,7 +54,7 @@ class ChainFace(Runnable[Any, Any]):
         return self.chain.get_output_jsonschema(config, **kwargs)
 
     def config_schema(self, *, include: Sequence[str] | None = None) -> type[BaseModel]:
-        """The schema of what a config may hold for the chain."""
+        """The schema of a config for the chain."""
         return self.chain.config_schema(include=include)
 
     def get_config_jsonschema(self, *, include: Sequence[str] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a chain's answers depend on, written down without secrets, so that a later run can tell whether it changed."""
+"""Writes down what a chain's answers depend on, without secrets, so that a later run can see whether it changed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _PARAMETERS = (str, int, float, bool, BaseMessage, type)
 
 
 def describe(chain: Any, extra: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The chain's parts by path: class, parameters, prompts, schemas, and hashes of the user's own code.
+    """Return the chain's parts by path: class, parameters, prompts, schemas, and hashes of the user's own code.
 
-    JSON-able, equal for equal chains in every process, without keys, headers, clients or addresses.
+    The result can be written as JSON, and is equal for equal chains in every process. It holds no keys, headers,
+    clients or addresses.
 
     Args:
         chain: any Runnable.
@@ -37,7 +38,7 @@ def describe(chain: Any, extra: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def digest(description: dict[str, Any]) -> bytes:
-    """A description in 16 bytes."""
+    """Return a 16-byte digest of a description."""
     canonical = orjson.dumps(description, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return sha256(canonical).digest()[:16]
 
@@ -52,7 +53,7 @@ def _description(runnable: Any) -> dict[str, Any]:
 
 
 def _plain(runnable: Any) -> dict[str, Any]:
-    """A prompt, a model, a parser, or a Runnable of the user's own: its class, parameters and code."""
+    """Describe a prompt, a model, a parser or the user's own Runnable: its class, parameters and code."""
     form = {"class": class_path(type(runnable)), **fields_of(runnable)}
     return form | code_form(type(runnable), _beside(runnable))
 
@@ -63,12 +64,12 @@ def _beside(runnable: Any) -> frozenset[int]:
 
 
 def _is_container(runnable: Any) -> bool:
-    """LangChain's own composites: what they do is said by the paths of their parts."""
+    """Whether it is one of LangChain's composites: the paths of their parts say what they do."""
     return type(runnable).__module__.startswith("langchain_core.runnables.") and bool(children(runnable))
 
 
 def _graph(runnable: Any) -> dict[str, Any]:
-    """A graph by the names of its nodes, a node by its function."""
+    """Describe a graph by the names of its nodes, and a node by its function."""
     if isinstance(nodes := getattr(runnable, "nodes", None), Mapping):
         return {"nodes": sorted(nodes)}
     return _functions(runnable)
@@ -85,7 +86,7 @@ def _binding(runnable: RunnableBindingBase[Any, Any]) -> dict[str, Any]:
 
 
 def _functions(runnable: Any) -> dict[str, Any]:
-    """The user's functions by the hash of their code; a library's own by the parameters they close over."""
+    """Describe the user's functions by the hash of their code, a library's by the parameters they close over."""
     form: dict[str, Any] = {}
     for name, function in functions(runnable):
         if is_library(function):
@@ -110,7 +111,7 @@ def _fallbacks(runnable: RunnableWithFallbacks[Any, Any]) -> dict[str, Any]:
 
 
 _FORMS: list[tuple[Any, Callable[[Any], dict[str, Any]]]] = [
-    (RunnableRetry, lambda _: {}),  # how often something is tried does not shape its answer
+    (RunnableRetry, lambda _: {}),  # the number of tries does not shape an answer
     (RunnableBindingBase, _binding),
     (RunnableLambda | RunnableGenerator | RunnablePassthrough, _functions),
     (RunnableWithFallbacks, _fallbacks),

@@ -1,4 +1,4 @@
-"""Whose code a module is: a library's, installed at a fixed version that names it for good, or the user's own."""
+"""Decides whether a module is a library's, installed at a fixed version that identifies it, or the user's own code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def module_of(value: Any) -> str:
 
 
 def is_library(value: Any) -> bool:
-    """Whether a function, or the class of an object, is LangChain's or LangGraph's own."""
+    """Whether a function, or the class of an object, belongs to LangChain or LangGraph."""
     return module_of(value).partition(".")[0].startswith(LIBRARIES)
 
 

@@ -1,8 +1,8 @@
-"""What of a row a chain asks about: rows that differ in nothing else are the same question to the cache.
+"""Finds which part of a row a chain asks about. To the cache, rows that are equal in this part are the same question.
 
-Only where it is certain. A chain whose first step is one of LangChain's own prompt templates reads the variables of
-that template and nothing else of the row: what comes after the template sees its messages alone. Anything that stands
-before it, or beside it, may read more; then the whole row is the question.
+It leaves out other parts only if it is certain. If a chain's first step is one of LangChain's own prompt templates, the
+chain reads only the variables of that template, since later steps see only its messages. If another step comes before
+the template, or in parallel, it may read more; then the whole row is the question.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cottonpalm.chain.installed import is_library
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-READS: Final = "cottonpalm_reads"  # names, on a Runnable that reads only these of its row
+READS: Final = "cottonpalm_reads"  # a Runnable with this attribute reads only these names of its row
 _PROMPTS: Final = "langchain_core.prompts"
 _MESSAGES: Final = frozenset(
     (
@@ -30,10 +30,10 @@ _MESSAGES: Final = frozenset(
 
 
 def question_of(chains: Iterable[Runnable[Any, Any]]) -> Callable[[Any], Any] | None:
-    """What the cache goes by in place of the row, the row itself where nothing is left out; None: always the row.
+    """Return a function from a row to its question, for the cache; None: the question is always the whole row.
 
     Args:
-        chains: the chain and its fallbacks: what any of them reads counts.
+        chains: the chain and its fallbacks; the question holds what any of them reads.
     """
     names: set[str] = set()
     for chain in chains:
@@ -50,10 +50,10 @@ def question_of(chains: Iterable[Runnable[Any, Any]]) -> Callable[[Any], Any] | 
 
 
 def _read_by(chain: Runnable[Any, Any]) -> set[str] | None:
-    """The names of a row that a chain reads; None where it may read all of it."""
+    """Return the names of a row that a chain reads; None if it may read the whole row."""
     first = chain.first if type(chain) is RunnableSequence else chain
     if not is_library(first) and (told := getattr(first, READS, None)) is not None:
-        return set(told)  # LangChain's own wrappers answer with an attribute of only one of those they hold
+        return set(told)  # LangChain's wrappers would answer with an attribute of only one of their parts
     if _is(first, "PromptTemplate"):
         return _read_by_text(first)
     if not _is(first, "ChatPromptTemplate"):
@@ -67,7 +67,7 @@ def _read_by(chain: Runnable[Any, Any]) -> set[str] | None:
 
 
 def _read_by_message(message: Any) -> set[str] | None:
-    """What a part of a chat prompt reads; None for one that may look at all, as a choice of examples does."""
+    """Return the names that a part of a chat prompt reads; None if it may read all, as a choice of examples does."""
     if _is(message, "MessagesPlaceholder"):
         return {message.variable_name}
     if type(message).__module__.startswith("langchain_core.messages"):
@@ -79,10 +79,10 @@ def _read_by_message(message: Any) -> set[str] | None:
 def _read_by_text(prompt: Any) -> set[str] | None:
     if prompt.template_format != "f-string":
         return None
-    return {*prompt.input_variables, *prompt.partial_variables}  # a row may also set what was set before
+    return {*prompt.input_variables, *prompt.partial_variables}  # a row may also set a partial variable
 
 
 def _is(thing: object, name: str) -> bool:
-    """Whether it is of exactly this class of LangChain's prompts; a subclass may do anything."""
-    prompts = sys.modules.get(_PROMPTS)  # not imported: then nothing of it is in a chain either
+    """Whether it is of exactly this class of LangChain's prompts, since a subclass may do anything."""
+    prompts = sys.modules.get(_PROMPTS)  # if the module is not imported, no chain holds an object of it
     return prompts is not None and type(thing) is getattr(prompts, name)

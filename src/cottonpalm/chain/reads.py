@@ -1,4 +1,4 @@
-"""What one function reads from around itself, and what one object holds. Nothing is called, imported or parsed."""
+"""Finds what a function reads from outside, and what an object holds. It calls, imports and parses nothing."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _closure(function: FunctionType) -> dict[str, Any]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             found[name] = cell.cell_contents
-        except ValueError:  # not filled yet
+        except ValueError:  # the closure's cell is still empty
             continue
     return found
 

@@ -1,4 +1,4 @@
-"""What the engine wants to know of a chain: how to call it, what it answers with."""
+"""What the engine must know about a chain: how to call it, and which types it answers with."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _ASYNC_FORMS = ("ainvoke", "astream", "atransform", "abatch")
 
 
 def how_to_call(chain: Any, *, awaited: bool = False) -> Literal["async", "threads"]:
-    """Whether rows run as coroutines, or as plain calls on threads.
+    """Decide whether rows run as coroutines, or as plain calls on threads.
 
-    Threads, where all of the user's own code is sync, and where a step has no async form or no async client.
+    Threads are used if all of the user's own code is sync, or if a step has no async form or no async client.
 
     Args:
         chain: any Runnable.
-        awaited: the caller awaits this one row: sync code alone is then no reason for threads.
+        awaited: True: the caller awaits this one row; sync code alone is then no reason for threads.
     """
     forms = {form for part in parts(chain) if (form := _form(part.runnable)) is not None}
     if "never async" in forms:
@@ -46,13 +46,13 @@ def how_to_call(chain: Any, *, awaited: bool = False) -> Literal["async", "threa
 
 
 def _form(runnable: Any) -> str | None:
-    """How a step runs: async, sync, or never async; None for what runs no code of the user's."""
+    """Return how a step runs: async, sync, or never async; None if it runs none of the user's code."""
     for cls, form in _FORMS:
         if isinstance(runnable, cls):
             return form(runnable)
     if hasattr(runnable, "func") or hasattr(runnable, "afunc"):
         return _function_form(runnable)
-    if is_library(runnable):  # containers, parsers and the like, which have both forms
+    if is_library(runnable):  # containers, parsers and the like have both forms
         return None
     return "async" if _overrides(runnable, Runnable, _ASYNC_FORMS) else "sync"
 
@@ -65,13 +65,13 @@ def _tool_form(tool: Any) -> str:
 
 def _model_form(model: Any) -> str:
     if getattr(model, "http_client", None) is not None and getattr(model, "http_async_client", None) is None:
-        return "never async"  # the user's proxy or certificates are on the sync client alone
+        return "never async"  # only the sync client has the user's proxy or certificates
     base = BaseChatModel if isinstance(model, BaseChatModel) else BaseLLM
     return "async" if _overrides(model, base, ("_agenerate", "_astream", "ainvoke")) else "sync"
 
 
 def _function_form(runnable: Any) -> str | None:
-    """A lambda, a passthrough with a side effect, a graph's node. LangChain's own functions count as nobody's."""
+    """Return the form of a function in a lambda, a passthrough or a graph's node; LangChain's own do not count."""
     if (afunc := getattr(runnable, "afunc", None)) is not None:
         return None if is_library(afunc) else "async"
     if (func := getattr(runnable, "func", None)) is None:
@@ -92,7 +92,7 @@ _FORMS: list[tuple[type, Callable[[Any], str | None]]] = [
 
 
 def _overrides(runnable: Any, base: type, names: Iterable[str]) -> bool:
-    """Whether a class has an async method of its own. LangChain's base classes only pass on to the sync one."""
+    """Whether a class defines its own async method. In LangChain's base classes, it only calls the sync one."""
     owners = (next((cls for cls in type(runnable).__mro__ if name in vars(cls)), base) for name in names)
     return any(not issubclass(base, owner) and not _is_base(owner) for owner in owners)
 
@@ -102,7 +102,7 @@ def _is_base(owner: type) -> bool:
 
 
 def has_old_models(chain: Any) -> bool:
-    """Whether a step, or a chain that a step's function closes over, is a model of the old style: text in, text out."""
+    """Whether a step, or a chain that a step's function closes over, is an old-style model: text in, text out."""
     found = [part.runnable for part in parts(chain)]
     functions = [getattr(step, name, None) for step in found for name in ("func", "afunc")]
     hidden = [value for function in functions for _, value in closed_over(function)]
@@ -111,7 +111,7 @@ def has_old_models(chain: Any) -> bool:
 
 
 def output_types(chain: Any, output_type: Any = None) -> Mapping[str, type]:
-    """The classes stored outputs are rebuilt with, by qualified name: those found in the chain, and the user's.
+    """Return the classes from which stored outputs are rebuilt, by qualified name: the chain's, and the user's.
 
     Args:
         chain: any Runnable.
@@ -128,7 +128,7 @@ def output_types(chain: Any, output_type: Any = None) -> Mapping[str, type]:
 
 def _classes_of(runnable: Any) -> Iterator[type]:
     if isinstance(runnable, RunnableWithFallbacks | DynamicRunnable):
-        return  # asked for an attribute, they answer with that of a part of theirs, or raise
+        return  # for an attribute, these answer with the attribute of one of their parts, or raise
     if isinstance(runnable, RunnableBindingBase):
         yield from _classes_in(runnable.kwargs)
         yield from _classes_in(getattr(runnable, "custom_output_type", None))
@@ -142,7 +142,7 @@ def _classes_of(runnable: Any) -> Iterator[type]:
 
 
 def _classes_of_function(function: Any) -> Iterator[type]:
-    """Classes bound into a function, closed over, or named as its result."""
+    """Yield classes that a function has bound, closes over, or names as its result."""
     yield from _classes_in([value for _, value in closed_over(function)])
     try:
         yield from _classes_in(typing.get_type_hints(function).get("return"))
@@ -151,7 +151,7 @@ def _classes_of_function(function: Any) -> Iterator[type]:
 
 
 def _classes_in(value: Any, depth: int = 6) -> Iterator[type]:
-    """Rebuildable classes in a value, its containers, an annotation's arguments, a strategy object's fields."""
+    """Yield rebuildable classes in a value, its containers, an annotation's arguments, a strategy object's fields."""
     if isinstance(value, type) and _is_rebuilt(value):
         yield value
     if depth:
@@ -165,12 +165,12 @@ def _inside(value: Any) -> Iterable[Any]:
     if isinstance(value, list | tuple | set):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return vars(value).values()  # an agent's strategy for structured output
+        return vars(value).values()  # it is an agent's strategy for structured output
     return typing.get_args(value)
 
 
 def _is_rebuilt(cls: type) -> bool:
-    """Classes whose objects the codec stores by name: models, enums, dataclasses, named tuples."""
+    """Whether the codec stores objects of this class by name: models, enums, dataclasses, named tuples."""
     if issubclass(cls, BaseMessage | Runnable) or cls.__module__.partition(".")[0] in (
         "pydantic",
         *_LIBRARIES,
@@ -180,13 +180,13 @@ def _is_rebuilt(cls: type) -> bool:
 
 
 def remembers(chain: Any) -> bool:
-    """Whether one of its models has a cache of LangChain's of its own."""
+    """Whether one of the chain's models has its own LangChain cache."""
     models = [part.runnable for part in parts(chain) if isinstance(part.runnable, BaseLanguageModel)]
     return any(model.cache for model in models)
 
 
 def last_steps(chain: Any) -> Iterator[Any]:
-    """What makes the chain's output: the last step, looked for inside sequences, bindings and the like."""
+    """Yield the steps that make the chain's output; look for them inside sequences, bindings and the like."""
     if isinstance(chain, RunnableSequence):
         yield from last_steps(chain.last)
     elif isinstance(chain, RunnableBindingBase) and not isinstance(chain, RunnableEachBase):
@@ -196,12 +196,12 @@ def last_steps(chain: Any) -> Iterator[Any]:
 
 
 def none_is_no_answer(chain: Any) -> bool:
-    """Whether the chain ends in a parser that says None when the model made no tool call."""
+    """Whether the chain ends in a parser that returns None if the model made no tool call."""
     return any(getattr(step, "first_tool_only", False) for step in last_steps(chain))
 
 
 def answer_is_a_message(chain: Any) -> bool:
-    """Whether the chain's output is the message of its only models, which shows by itself that it was cut."""
+    """Whether the chain's output is the message of a model, which itself shows whether it was cut."""
     last = [step for step in last_steps(chain) if isinstance(step, BaseChatModel)]
     models = [part.runnable for part in parts(chain) if isinstance(part.runnable, BaseChatModel)]
     return bool(last) and all(any(model is step for step in last) for model in models)

@@ -1,6 +1,6 @@
-"""What code reads from around itself, and what the functions that it reads so read in turn.
+"""Finds what code reads from outside, and what the functions that it reads there read themselves.
 
-This is the one walk that the fingerprint and the cache's key take through the user's code.
+Both the fingerprint and the cache's key use this walk through the user's code.
 """
 
 from __future__ import annotations

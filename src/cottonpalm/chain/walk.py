@@ -1,4 +1,4 @@
-"""Reading a chain: every Runnable inside it, with the path by which it is reached. Nothing is called or changed."""
+"""Walks a chain: finds every Runnable inside it, with its path. It calls and changes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from langchain_core.runnables.router import RouterRunnable
 from cottonpalm.chain.installed import is_library
 from cottonpalm.chain.reads import attributes, closed_over, read_by
 
-_NESTED = 6  # containers looked into for Runnables, inside one attribute
+_NESTED = 6  # inside one attribute, look for Runnables in containers up to this depth
 _FUNCTIONS = ("func", "afunc", "_transform", "_atransform")
 
 
@@ -34,7 +34,7 @@ class Part(NamedTuple):
 
 
 def parts(chain: Any) -> list[Part]:
-    """Every Runnable in the chain, outermost first, each object once; cycles end."""
+    """Return every Runnable in the chain, outermost first, each object once, even if there are cycles."""
     return list(_walk(chain, "", set()))
 
 
@@ -45,7 +45,7 @@ def _walk(runnable: Any, path: str, seen: set[int]) -> Iterator[Part]:
     name = "arguments" if isinstance(runnable, RunnableBindingBase) else type(runnable).__name__
     yield Part(f"{path} {name}".strip(), runnable)
     for label, child in children(runnable):
-        if not label:  # a binding: adding a retry or a tag must not move what is inside
+        if not label:  # a binding: a new retry or tag must not change the paths inside it
             yield from _walk(child, path, seen)
             continue
         inner = label if not path or label.startswith("[") else f".{label}"
@@ -53,7 +53,7 @@ def _walk(runnable: Any, path: str, seen: set[int]) -> Iterator[Part]:
 
 
 def children(runnable: Any) -> list[tuple[str, Any]]:
-    """The Runnables directly inside this one, with their labels."""
+    """Return the Runnables directly inside this one, with their labels."""
     for cls, inside in _INSIDE:
         if isinstance(runnable, cls):
             return [(label, child) for label, child in inside(runnable) if child is not None]
@@ -64,7 +64,7 @@ def children(runnable: Any) -> list[tuple[str, Any]]:
             pair for name, value in closed_over(function) for pair in _nested(f"uses.{name}", value, _NESTED)
         ]
     if isinstance(nodes := getattr(runnable, "nodes", None), Mapping) and is_library(runnable):
-        return list(_nested("nodes", nodes, 1))  # a graph: the rest of it is wiring
+        return list(_nested("nodes", nodes, 1))  # a graph: only its nodes are Runnables of the user
     return [pair for name, value in attributes(runnable).items() for pair in _nested(name, value, _NESTED)]
 
 
@@ -82,7 +82,7 @@ def _branches(runnable: RunnableBranch[Any, Any]) -> list[tuple[str, Any]]:
 
 
 def _alternatives(runnable: RunnableConfigurableAlternatives[Any, Any]) -> list[tuple[str, Any]]:
-    """The alternatives that are there; those made by a function when chosen cannot be read."""
+    """Return the alternatives that exist; one that a function makes when it is chosen cannot be read."""
     found = [(f"alternatives[{name}]", child) for name, child in runnable.alternatives.items()]
     return [("default", runnable.default), *(pair for pair in found if isinstance(pair[1], Runnable))]
 
@@ -122,7 +122,7 @@ _INSIDE: list[tuple[type, Any]] = [
 
 
 def _nested(label: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    """Runnables in an attribute: itself, in containers, or behind an object's `bound` (a graph's node)."""
+    """Yield the Runnables in an attribute: itself, in containers, or behind an object's `bound` (a graph's node)."""
     if isinstance(value, Runnable):
         yield label, value
     elif isinstance(bound := getattr(value, "bound", None), Runnable):

@@ -1,4 +1,4 @@
-"""What numbers and prices mean as they are typed."""
+"""Parses numbers and prices that the user types."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def share_or_number(text: str | None) -> float | None:
 
 
 def prices_of(given: list[str]) -> dict[str, tuple[float, float]] | None:
-    """`gpt-x=0.5:1.5` or `0.5:1.5`: dollars per million tokens in and out, by model.
+    """Parse `gpt-x=0.5:1.5` or `0.5:1.5`: dollars per million tokens in and out, by model.
 
     Raises:
         Problem: one of them is something else.

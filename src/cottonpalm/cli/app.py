@@ -49,9 +49,9 @@ def cottonpalm(
 @app.command(cls=Command)
 @o.takes(
     "input output chain model prompt prompt_file system schema model_options accept_truncated id_field "
-    "priority_field limit dry_run concurrency max_concurrency rpm tpm timeout_s base_url retries fallbacks "
+    "priority_field limit dry_run concurrency max_concurrency rpm tpm timeout_s base_url no_hedge retries fallbacks "
     "max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens mode detach batch_hosts cache "
-    "store run fresh overwrite guard_formulas progress quiet verbose"
+    "store run fresh overwrite guard_formulas report events progress quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -63,6 +63,8 @@ def run(
     run: o.RunName = None,
     fresh: o.Fresh = False,
     overwrite: o.Overwrite = False,
+    report: o.ReportFile = None,
+    events: o.EventsFile = None,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -90,7 +92,8 @@ def run(
 
     from cottonpalm.cli.commands.run import Where, carry_out
 
-    return carry_out(job, Where(store, name, fresh, overwrite, argv=_argv(context)), screen)
+    where = Where(store, name, fresh, overwrite, argv=_argv(context), page=report, events=events)
+    return carry_out(job, where, screen)
 
 
 @app.command(cls=Command)
@@ -120,7 +123,10 @@ def plan(
     job = checked(job, prompt_file)
     name = run or (run_name(job.input, job.output) if job.output else None)
     return show_plan(
-        job, At(store, name), sample, _screen(context, quiet=quiet, verbose=False, progress=False)
+        job,
+        At(store, name, named=bool(run)),
+        sample,
+        _screen(context, quiet=quiet, verbose=False, progress=False),
     )
 
 
@@ -131,6 +137,8 @@ def retry(
     *,
     store: o.StoreUrl = "cottonpalm.db",
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
+    report: o.ReportFile = None,
+    events: o.EventsFile = None,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -141,7 +149,8 @@ def retry(
 
     job = job_of(store, run).with_options(model_option)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
-    return carry_out(job, Where(store, run, again=True, argv=_argv(context)), screen)
+    where = Where(store, run, again=True, argv=_argv(context), page=report, events=events)
+    return carry_out(job, where, screen)
 
 
 @app.command(cls=Command)
@@ -186,6 +195,25 @@ def export(
     source = None if input is None else absolute(input)
     asked = Export(run, absolute(output), source, everything, guard_formulas, overwrite)
     return show_export(store, asked, _screen(context, quiet=quiet, verbose=False, progress=False))
+
+
+@app.command(cls=Command)
+def report(
+    context: typer.Context,
+    run: o.OneRun,
+    other: o.OtherRun = None,
+    *,
+    output: o.PagePath = None,
+    store: o.StoreUrl = "cottonpalm.db",
+    overwrite: o.ReplacePage = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Show where a run's time and money went and what to change; or compare two runs. Nothing is called."""
+    from cottonpalm.cli.commands.report import show_report
+
+    names = [run] if other is None else [run, other]
+    screen = _screen(context, quiet=quiet, verbose=False, progress=False)
+    return show_report(store, names, output, screen, overwrite=overwrite)
 
 
 @app.command(cls=Command)
@@ -255,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _interrupted()
     except Exception as error:  # noqa: BLE001 - the last place: everything becomes one line and a code
         return _explain(error, state)
-    if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own, for a Ctrl-C that met no run
+    if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own: Ctrl-C outside a run
         return _interrupted()
     return int(code or 0)
 
@@ -274,12 +302,12 @@ def _explain(error: Exception, state: dict[str, Any]) -> int:
     if isinstance(error, Problem):
         screen.error(str(error))
         return error.code
-    if isinstance(error, CottonpalmError):  # a setting or a store that cannot work, met before any call
+    if isinstance(error, CottonpalmError):  # a setting or a store cannot work; nothing was called yet
         screen.error(str(error))
         return Code.USAGE
     if hasattr(error, "format_message") and not error.format_message():  # no command: the help was shown
         return Code.USAGE
-    if hasattr(error, "format_message"):  # the parser's own
+    if hasattr(error, "format_message"):  # the parser's own error
         command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")
         screen.error(f"{error.format_message()} ({command} --help shows what there is)")
         return Code.USAGE

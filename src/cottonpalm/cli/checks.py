@@ -1,4 +1,4 @@
-"""What `run` was told, money included, checked before anything is opened: one line that says what to mend."""
+"""Checks the options of `run` before anything is opened. An error is one line that says what to mend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def checked(job: RunSpec, prompt_file: Path | None) -> RunSpec:
-    """The same, with its prompt where that is in a file.
+    """Return the checked spec, with the prompt from its file if there is one.
 
     Raises:
         Problem: as for `check_what`; or the file cannot be read.
@@ -29,10 +29,10 @@ def checked(job: RunSpec, prompt_file: Path | None) -> RunSpec:
 
 
 def check_what(job: RunSpec) -> None:
-    """What can be said of a command without looking at its rows.
+    """Check a command as far as possible without its rows.
 
     Raises:
-        Problem: it says nothing to do, two things, or a number that cannot be meant.
+        Problem: it says nothing to do, or two things, or a number that makes no sense.
     """
     if job.chain is not None:
         _chain_alone(job)
@@ -70,7 +70,7 @@ def _chain_alone(job: RunSpec) -> None:
 
 
 def read_prompt(prompt: str | None, file: Path | None) -> str | None:
-    """The prompt, from the option or from a file.
+    """Return the prompt, from the option or from a file.
 
     Raises:
         Problem: both were given, or the file cannot be read.
@@ -88,10 +88,10 @@ def read_prompt(prompt: str | None, file: Path | None) -> str | None:
 
 
 def check_money(job: RunSpec) -> None:
-    """Amounts that can be meant, and no option without the one it belongs to.
+    """Check that amounts make sense, and that no option is without the one it belongs to.
 
     Raises:
-        Problem: says what to mend.
+        Problem: one is wrong; the message says what to mend.
     """
     for flag, dollars in (("--budget", job.budget_usd), ("--budget-per-hour", job.budget_per_hour_usd)):
         if dollars is not None and not 0 <= dollars < math.inf:

@@ -1,4 +1,4 @@
-"""A store whose run stays open, and leased, until the output is up to date too."""
+"""A store whose run stays open, with its lease, until the output is up to date too."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class HeldRun:
     """A run of the store that outlives the engine's `close`, and knows which outcomes the output does not have yet.
 
     Args:
-        run: the real one.
+        run: the real run.
         again: show rows that failed for good as retryable, so that they are done again.
 
     Attributes:
@@ -117,15 +117,15 @@ class HeldRun:
         return self._run.meta()
 
     def set_meta(self, **values: Any) -> None:
-        """Merge into them."""
+        """Merge these values into the run's own facts."""
         self._run.set_meta(**values)
 
     def close(self) -> None:
-        """Not yet: the output is still to be finished. `HeldStore.release` closes."""
+        """Do nothing yet, since the output must still be finished. `HeldStore.release` closes the run."""
 
 
 class SharingHeldRun(HeldRun):
-    """One in a file through which processes share limits, and that keeps batches."""
+    """A held run in a file through which processes share limits, and that keeps batches."""
 
     def __init__(self, run: RunStore, place: tuple[Path, int], *, again: bool) -> None:
         super().__init__(run, again=again)
@@ -143,13 +143,13 @@ class SharingHeldRun(HeldRun):
 
 
 class HeldStore:
-    """Stands before a store for the one run of a command.
+    """Wraps a store for the only run of a command.
 
     Args:
-        store: the real one.
+        store: the real store.
         url: how the user named it.
         fresh: forget what the run holds when it is opened.
-        again: also do again what failed for good.
+        again: also do rows again that failed for good.
 
     Attributes:
         run: the run, once the processor has opened it.
@@ -182,14 +182,14 @@ class HeldStore:
         return self._store.batches(name) if isinstance(self._store, ShowsBatches) else []
 
     def info(self, name: str) -> RunInfo | None:
-        """One run, if there is one of this name."""
+        """Return the run of this name, if there is one."""
         return next((info for info in self.runs() if info.name == name), None)
 
     def known(self, name: str) -> RunInfo:
-        """One run.
+        """Return the run of this name.
 
         Raises:
-            Problem: there is none of this name.
+            Problem: there is no run of this name.
         """
         found = self.info(name)
         if found is None:
@@ -198,7 +198,7 @@ class HeldStore:
         return found
 
     def look(self, name: str) -> StoredRows | None:
-        """The rows of a run, whoever works on it."""
+        """Return the rows of a run, even if another process works on it."""
         return self._store.look(name)
 
     def remove(self, name: str) -> None:
@@ -206,7 +206,7 @@ class HeldStore:
         self._store.remove(name)
 
     def close(self) -> None:
-        """Left to `release`: whoever was lent this store does not own it."""
+        """Do nothing, since the caller does not own this store; `release` closes it."""
 
     def release(self) -> None:
         """Close the run and the store; a second time does nothing."""
@@ -221,7 +221,7 @@ class HeldStore:
 
 
 class Ranges:
-    """Row numbers as half-open ranges `[first, end)`, sorted and apart."""
+    """Row numbers as half-open ranges `[first, end)`, sorted and not touching."""
 
     def __init__(self, pairs: Iterable[Iterable[int]] = ()) -> None:
         self._firsts: list[int] = []
@@ -250,7 +250,7 @@ class Ranges:
         return self._ends[-1] if self._ends else 0
 
     def add(self, number: int) -> bool:
-        """Add one; False if it was there already."""
+        """Add a number; return False if it was there already."""
         at = bisect_right(self._firsts, number)
         if at and number < self._ends[at - 1]:
             return False
@@ -271,10 +271,10 @@ class Ranges:
 
 @contextmanager
 def existing_store(url: str) -> Iterator[HeldStore]:
-    """A store that is there already: looking must not make one.
+    """Open a store that exists; a command that only looks must not create one.
 
     Raises:
-        Problem: there is none.
+        Problem: there is no such store.
     """
     path = url.removeprefix("sqlite:///")
     if not path.startswith("memory:") and not Path(path).exists():

@@ -1,4 +1,4 @@
-"""Settings of a model as the command line takes them, and which of them may be kept."""
+"""Parses a model's settings from the command line, and decides which of them may be stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNTS: Final = frozenset({"max_tokens", "max_completion_tokens", "max_output_to
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """`KEY=VALUE` pairs; a value that is JSON is taken as such, everything else as text.
+    """Parse `KEY=VALUE` pairs. A value that is JSON is parsed as JSON; any other value is text.
 
     Raises:
         Problem: a pair has no `=`, or gives a key or password.
@@ -43,7 +43,7 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
 
 
 def keepable(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The options that may be kept in the store, and the names of those that may hold secrets and are not."""
+    """Return the options that may be stored, and the names of those that may hold secrets and are not stored."""
     kept = {key: value for key, value in options.items() if not _may_be_secret(key, value)}
     return kept, sorted(set(options) - set(kept))
 
@@ -55,7 +55,7 @@ def _may_be_secret(key: str, value: Any) -> bool:
 
 
 def check_urls(urls: Sequence[str]) -> None:
-    """Base URLs are http(s) and carry no password: they are kept in the store. Each is another server."""
+    """Check that base URLs are http(s), differ, and hold no password, since the store keeps them."""
     for number, url in enumerate(urls):
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -69,12 +69,12 @@ def check_urls(urls: Sequence[str]) -> None:
 
 
 def absolute_model(spec: str | None) -> str | None:
-    """The same model, named so that it is found from any folder."""
+    """Name the same model so that it is found from any folder."""
     return None if spec is None else _absolute(spec)
 
 
 def absolute_models(specs: list[str]) -> list[str]:
-    """The same for each of several."""
+    """Do the same for several models."""
     return list(map(_absolute, specs))
 
 

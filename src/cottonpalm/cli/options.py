@@ -1,4 +1,4 @@
-"""Commands from a run's spec, the options that are not part of it, how help is shown, and what completes a word."""
+"""Makes commands from a run's spec; shapes their help and the completion of words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in fie
 
 
 class Command(TyperCommand):
-    """A command whose help says nothing of the types of its flags."""
+    """A command whose help does not show the types of its flags."""
 
     def get_help_option(self, ctx: Any) -> Any:
         """`--help`, without `<bool>`."""
@@ -31,7 +31,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The program, likewise; commands in the order in which they are made."""
+    """The program, whose help does not show them either; it lists commands in the order in which they are made."""
 
     def get_help_option(self, ctx: Any) -> Any:
         """`--help`, without `<bool>`."""
@@ -49,7 +49,7 @@ def _plain(option: Any) -> Any:
 
 
 def runs_like(context: typer.Context, incomplete: str) -> list[str]:
-    """The runs of the store whose names begin so, for the shell."""
+    """Return the store's runs whose names begin with this text, for completion in the shell."""
     from cottonpalm.cli.held_store import existing_store
     from cottonpalm.errors import CottonpalmError
 
@@ -62,11 +62,11 @@ def runs_like(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def takes(names: str, **instead: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Make a command of a function (context, spec, and what is the command's own), with these options in this order.
+    """Make a command from a function (context, spec, and the command's own parameters), with options in this order.
 
     Args:
-        names: fields of `RunSpec`, which the function gets as one spec, and parameters of its own.
-        instead: other declarations of some of these fields; what is declared so may be left out, and is None then.
+        names: fields of `RunSpec`, which the function gets as one spec, and the function's own parameters.
+        instead: replaces the declarations of some of these fields; such an option may be left out, and is then None.
     """
     hints = {**HINTS, **instead}
     defaults = {**DEFAULTS, **dict.fromkeys(instead)}
@@ -89,7 +89,7 @@ def takes(names: str, **instead: Any) -> Callable[[Callable[..., int]], Callable
 
 
 def _option(name: str, hints: Mapping[str, Any], defaults: Mapping[str, Any]) -> inspect.Parameter:
-    """A field as typer takes it: what is typed, how it is shown, and its default; several of none are an empty list."""
+    """Return a field as typer needs it: its type, its help, its default (an empty list for a repeatable option)."""
     kept, shown, *_ = get_args(hints[name])
     how = _typed(hints[name])
     kind = kept if how is None else how.type
@@ -103,7 +103,7 @@ def _option(name: str, hints: Mapping[str, Any], defaults: Mapping[str, Any]) ->
 
 
 def _kept(given: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a spec, from what was typed."""
+    """Return the fields of a spec, converted from what the user typed."""
     found: dict[str, Any] = {}
     for name, hint in hints.items():
         how = _typed(hint)
@@ -194,6 +194,47 @@ OneRun = Annotated[
     typer.Argument(
         metavar="RUN", help="The run's name, as `cottonpalm status` lists it.", autocompletion=runs_like
     ),
+]
+ReportFile = Annotated[
+    str | None,
+    SEE(
+        "--report",
+        metavar="FILE.html",
+        help="At the end, also write the report there: plots, tables and advice for any browser.",
+        show_default=False,
+    ),
+]
+EventsFile = Annotated[
+    str | None,
+    SEE(
+        "--events",
+        metavar="FILE",
+        help="Add each event to this file as it happens, a JSON line each.",
+        show_default=False,
+    ),
+]
+OtherRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN2",
+        help="Another run, to be compared with the first.",
+        autocompletion=runs_like,
+        show_default=False,
+    ),
+]
+PagePath = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE.html",
+        help="One HTML file with plots, tables and advice, for any browser; - for standard output. "
+        "Left out: the same in short, as text.",
+        show_default=False,
+    ),
+]
+ReplacePage = Annotated[
+    bool, typer.Option("--overwrite", metavar="", help="Replace a file that is no report of ours.")
 ]
 InputAgain = Annotated[
     str | None,

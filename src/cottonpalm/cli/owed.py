@@ -1,4 +1,4 @@
-"""Outcomes of this process on their way to the output, and up to which number the output has them all."""
+"""Keeps which stored outcomes the output does not have yet, and up to which number it has all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Owed:
-    """What was stored here and is not in the output yet. The engine's thread adds, the output's settles.
+    """The outcomes that are stored but not in the output. The engine's thread adds them, the output's settles them.
 
     Args:
         seq: the number of the run's last outcome before this process.
@@ -22,7 +22,7 @@ class Owed:
         self._lock = threading.Lock()
 
     def add(self, slots: Iterable[int]) -> None:
-        """These are about to be stored, in this order."""
+        """Note slots that are about to be stored, in this order."""
         with self._lock:
             for slot in slots:
                 self._last += 1
@@ -34,17 +34,17 @@ class Owed:
             return slot in self._seqs
 
     def settle(self, slot: int) -> None:
-        """The output has it."""
+        """Note that the output has this slot."""
         with self._lock:
             self._seqs.pop(slot, None)
 
     def up_to(self, seq: int) -> list[int]:
-        """The slots whose number is not above this one."""
+        """Return the slots whose number is not above this one."""
         with self._lock:
             return [slot for slot, number in self._seqs.items() if number <= seq]
 
     @property
     def whole(self) -> int:
-        """The output has all outcomes up to this number."""
+        """Return the number up to which the output has all outcomes."""
         with self._lock:
             return next(iter(self._seqs.values()), self._last + 1) - 1

@@ -1,4 +1,4 @@
-"""How options are declared: in which panel of the help they stand, and how they are typed."""
+"""Helps to declare options: the panel of the help in which an option appears, and how the user types it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Each panel makes its options.
+# Each of these declares an option in its panel.
 WHAT: Final = partial(typer.Option, rich_help_panel="What to do with each row")
 ROWS: Final = partial(typer.Option, rich_help_panel="Rows")
 SPEED: Final = partial(typer.Option, rich_help_panel="Speed")
@@ -22,12 +22,12 @@ SEE: Final = partial(typer.Option, rich_help_panel="What is shown")
 
 
 class Typed(NamedTuple):
-    """Says of a field how its option is typed, where that is not what is kept.
+    """Says how the user types a field's option, if that differs from what is stored.
 
     Attributes:
-        type: of what is typed.
-        kept: makes of it what is kept.
-        option: the field whose option it is, where it is not the field's own.
+        type: the type of what the user types.
+        kept: converts it to what is stored.
+        option: the field that declares the option, if it is another field.
     """
 
     type: Any

@@ -1,4 +1,4 @@
-"""The one exception of the command line, the exit codes, and packages that only some files need."""
+"""The command line's only exception, its exit codes, and the import of optional packages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cottonpalm.errors import CottonpalmError
 
 
 class Code(IntEnum):
-    """What the command tells the shell. Of several, the first that applies of 130/143, 4, 3."""
+    """The exit codes for the shell. If several apply, the first of 130/143, 4, 3 counts."""
 
     OK = 0
     UNEXPECTED = 1
@@ -24,7 +24,7 @@ class Code(IntEnum):
 
 
 class Problem(CottonpalmError):
-    """Something the user can mend. The message is one line: what, where (file and line), and how to mend it."""
+    """An error that the user can mend. Its one-line message says what, where (file and line), and how to mend it."""
 
     def __init__(self, message: str, code: Code = Code.USAGE) -> None:
         super().__init__(message)
@@ -32,27 +32,27 @@ class Problem(CottonpalmError):
 
 
 def shown(path: str) -> str:
-    """A path as short as it can be said from here; an address without what may be secret in it."""
+    """Show a path as short as possible from this folder; an address without its secrets."""
     here = os.getcwd() + os.sep  # noqa: PTH109 - compared as text
     return without_secrets(path.removeprefix(here))
 
 
 def os_problem(action: str, path: str, error: OSError, code: Code = Code.USAGE) -> Problem:
-    """`cannot read reviews.csv: Permission denied`."""
+    """Describe a system error: `cannot read reviews.csv: Permission denied`."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     return Problem(f"cannot {action} {shown(path)}: {reason}", code)
 
 
 def extra(module: str, name: str, need: str) -> Any:
-    """Import a package of an extra.
+    """Import an optional package.
 
     Args:
-        module: what is imported.
-        name: the extra it comes with.
+        module: the module to import.
+        name: the extra that installs it.
         need: what needs it, for the message.
 
     Raises:
-        Problem: it is not installed; the message holds the command.
+        Problem: it is not installed; the message gives the command to install it.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""What people see: messages and the summary on stderr, tables on stdout."""
+"""Shows messages and the summary on stderr, and tables on stdout."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunInfo
 
 
-COPIED: Final = frozenset({"results", "retry", "resume"})  # stay in one piece for copying
-LABEL: Final = 10  # columns of a name before its value, at least
-UNBOUNDED: Final = 10_000  # columns
+COPIED: Final = frozenset({"results", "retry", "resume"})  # not wrapped, so that they can be copied
+LABEL: Final = 10  # the least width of a name before its value
+UNBOUNDED: Final = 10_000  # a width that no line reaches
 
 
 class Screen:
-    """Everything that is not data. Texts are shown as they are: no markup, no control characters.
+    """Shows everything that is not data. It shows texts literally: no markup, no control characters.
 
     Args:
-        quiet: only errors.
-        verbose: retries, pauses and failed rows too.
-        progress: how far the run is.
+        quiet: show only errors.
+        verbose: show retries, pauses and failed rows too.
+        progress: show how far the run is.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False, progress: bool = True) -> None:
@@ -42,43 +42,49 @@ class Screen:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     def error(self, message: str) -> None:
-        """One line, always."""
+        """Show one line, always."""
         self._prose(Text.assemble(("cottonpalm: ", "bold red"), clean(message, None)))
 
     def say(self, message: str) -> None:
-        """One line, unless quiet."""
+        """Show one line, unless quiet."""
         if not self.quiet:
             self._prose(Text(clean(message, None)))
 
     def command(self, command: str) -> None:
-        """A command to be copied, unless quiet."""
+        """Show a command that the user may copy, unless quiet."""
         if not self.quiet:
             self._print(Text(f"  {clean(command, None)}"))
 
     def report(self, text: str) -> None:
-        """Lines laid out already, unless quiet."""
+        """Show lines that are laid out already, unless quiet."""
         if not self.quiet:
             self._print(Text(f"\n{text}"))
 
     def ask(self, question: str) -> None:
-        """A question, to be answered on the same line."""
+        """Ask a question; the answer is typed on the same line."""
         self._console.print(Text(clean(question, None)), end="", soft_wrap=True)
 
     def traceback(self, error: BaseException) -> None:
-        """Where an error came from, with -v."""
+        """Show where an error came from, with -v."""
         if self.verbose:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self._print(Text(clean(line, None)))
 
     def observer(
-        self, total: Callable[[], tuple[int, bool] | None], *, live: bool, rpm: float | None = None
+        self,
+        total: Callable[[], tuple[int, bool] | None],
+        *,
+        live: bool,
+        rpm: float | None = None,
+        budget_usd: float | None = None,
     ) -> Progress | None:
-        """The progress display, or None when quiet.
+        """Return the progress display, or None when quiet.
 
         Args:
-            total: how many rows the input holds, as far as known.
-            live: redrawing in place is possible (standard output is not the same terminal).
+            total: returns how many rows the input holds, as far as known.
+            live: True: the display may redraw in place (standard output is not the same terminal).
             rpm: requests per minute at most, where the user said so.
+            budget_usd: what may be spent.
         """
         if self.quiet:
             return None
@@ -89,10 +95,11 @@ class Screen:
             live=None if live else False,
             lines=self._progress,
             rpm=rpm,
+            budget_usd=budget_usd,
         )
 
     def summary(self, summary: Summary) -> None:
-        """The last lines."""
+        """Show the last lines."""
         if self.quiet:
             return
         for number, (label, text) in enumerate(summary.lines()):
@@ -100,7 +107,7 @@ class Screen:
             self._labelled(lead, clean(text, None), whole=label in COPIED)
 
     def _labelled(self, lead: str, text: str, *, whole: bool) -> None:
-        """A line that is broken under its own beginning, and only where a terminal is too narrow for it."""
+        """Show a line after a label. If the terminal is too narrow, wrap it and indent to the label's width."""
         line = Text.assemble((lead, "bold"), text)
         if whole or not self._console.is_terminal or line.cell_len <= self._console.width:
             self._print(line)
@@ -112,19 +119,19 @@ class Screen:
         self._console.print(table)
 
     def _prose(self, text: Text) -> None:
-        self._console.print(text, soft_wrap=not self._console.is_terminal)  # a log line stays one line
+        self._console.print(text, soft_wrap=not self._console.is_terminal)  # in a log, never wrap a line
 
     def _print(self, text: Text) -> None:
-        self._console.print(text, soft_wrap=True)  # commands stay in one piece for copying
+        self._console.print(text, soft_wrap=True)  # never wrap a command, so that it can be copied
 
 
 def show(text: Text) -> None:
-    """A line on stdout, to be copied: broken by nothing but the terminal."""
+    """Show a line on stdout that the user may copy: we do not wrap it."""
     _stdout().print(text, soft_wrap=True)
 
 
 def _stdout() -> Console:
-    """As wide as what is shown where no terminal bounds it."""
+    """Return a console for stdout; without a terminal, it has no limit of width."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = UNBOUNDED
@@ -132,11 +139,11 @@ def _stdout() -> Console:
 
 
 TEXTS: Final = frozenset({"run", "output", "held by"})
-LEAST: Final = 4  # columns of the runs that are shown on every terminal
+LEAST: Final = 4  # so many columns of the table of runs are shown on every terminal
 
 
 def show_runs(runs: Iterable[RunInfo]) -> None:
-    """All runs of a store as a table on stdout; on a narrow terminal without its last columns."""
+    """Show all runs of a store as a table on stdout; on a narrow terminal, without the last columns."""
     console, names = _stdout(), ["run", "ok", "failed", "left", "cost", "rate", "output", "held by"]
     rows = [_cells(info) for info in runs]
     while True:
@@ -152,7 +159,7 @@ def show_runs(runs: Iterable[RunInfo]) -> None:
 
 
 def _width(console: Console, table: Table) -> int:
-    """Columns that a table needs to be shown whole."""
+    """Return the width that a table needs to be shown whole."""
     return Measurement.get(console, console.options.update_width(UNBOUNDED), table).maximum
 
 
@@ -177,7 +184,7 @@ def cost_of(info: RunInfo) -> str:
 
 
 def left_of(info: RunInfo) -> str:
-    """Rows that are not done; `~` before a guess, `?` where nobody knows."""
+    """Say how many rows are not done; `~` before a guess, `?` if unknown."""
     facts = info.meta.get("facts", {})
     if facts.get("total") is None:
         return "?"
@@ -186,16 +193,16 @@ def left_of(info: RunInfo) -> str:
 
 
 def holder_of(info: RunInfo) -> str | None:
-    """Who works on a run, and since when; None: nobody."""
+    """Say who works on a run, and since when; None: nobody."""
     words = (info.holder or "").rsplit(" ", 2)
-    if len(words) != 3 or not words[2].isdecimal():  # another kind of store says it in its own words
+    if len(words) != 3 or not words[2].isdecimal():  # another kind of store describes it in its own way
         return info.holder
     since = dt.datetime.fromtimestamp(int(words[2]), dt.UTC).astimezone()
     return f"process {words[1]} on {words[0]}, since {since:%Y-%m-%d %H:%M:%S}"
 
 
 def show_block(title: str, parts: Iterable[tuple[str, str]]) -> None:
-    """A title, then each text under its label, line by line as it is; control characters as escapes."""
+    """Show a title, then each text under its label, line by line, with control characters as escapes."""
     show(Text(clean(title, None), style="bold"))
     for label, text in parts:
         lead = f"  {label}: " if label else "  "
@@ -204,7 +211,7 @@ def show_block(title: str, parts: Iterable[tuple[str, str]]) -> None:
 
 
 def show_details(pairs: Iterable[tuple[str, Any]]) -> None:
-    """Names and values of one run, a line each, to be copied from."""
+    """Show names and values of one run, one per line, so that they can be copied."""
     named = list(pairs)
     wide = max([LABEL, *(len(name) for name, _ in named)])
     for name, value in named:

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: once stops cleanly, twice leaves, whatever the chain is doing.
+"""Ctrl-C and SIGTERM: the first stops the run cleanly, the second ends it now, whatever the chain is doing.
 
-Standard input, output and error are held open here too: whoever started us may have closed them.
+This module also keeps standard input, output and error open: the program that started us may have closed them.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from typing import Self
 
 CODES: Final = {signal.SIGINT: Code.INTERRUPTED, signal.SIGTERM: Code.TERMINATED}
-LEAVE_S: Final = 10  # after the second signal: a step that blocks the loop cannot be broken off
+LEAVE_S: Final = 10  # so long after the second signal we end the process: a step may block the loop
 SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
 
 class Stoppable(Protocol):
-    """A run, as far as signals go."""
+    """The part of a run that signals need."""
 
     def stop(self, reason: str = ...) -> None:
-        """Admit no more, finish what is in flight."""
+        """Start no more rows, finish the rows in flight."""
 
     def abort(self) -> None:
-        """Leave now."""
+        """End the run now."""
 
 
 class Signals:
-    """While open, the first signal stops the run and the second leaves it. `code` is the exit code then.
+    """While this is open, the first signal stops the run, and the second one aborts it. `code` is then the exit code.
 
-    A run that does not end within ten seconds of the second signal, or until a third, is left as it is: the process
-    ends. That is safe at any moment, as a kill is.
+    If the run has not ended ten seconds after the second signal, or at a third one, the process ends. This is safe at
+    any moment, as a kill is.
 
-    It is opened before the run, which may be at its first row before it is there to be named: `over` says which run.
+    It is opened before there is a run; `over` then names the run, which may already be at its first row.
 
     Args:
-        say: tells the user; called inside the handler, so it must not lock or print by itself.
+        say: tells the user. The signal handler calls it, so it must not lock or print itself.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -68,7 +68,7 @@ class Signals:
             signal.signal(number, handler)
 
     def over(self, run: Stoppable) -> None:
-        """This is the run; what came before it is made up for."""
+        """Name the run, and apply the signals that came before."""
         self._run = run
         self._pass_on()
 
@@ -86,7 +86,7 @@ class Signals:
         elif not self._leaving:
             self._leaving = True
             self._say("leaving: what is in flight is given up, what is done is kept")
-            signal.alarm(LEAVE_S)  # no thread is started in a handler
+            signal.alarm(LEAVE_S)  # a signal handler must not start a thread
             self._pass_on()
         else:
             self._depart(number, frame)
@@ -103,14 +103,14 @@ class Signals:
 
 
 def hold_standard_streams() -> None:
-    """Make descriptors 0 to 2 lead somewhere: a file opened later must not be taken for one of them.
+    """Make sure that descriptors 0 to 2 are open, so that a file opened later does not become one of them.
 
-    `sys.stdin` and `sys.stdout` stay None where they were closed, so that it can be said to who needs them.
+    If `sys.stdin` or `sys.stdout` was closed, it stays None, so that code that needs it can report this.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - open as long as we run

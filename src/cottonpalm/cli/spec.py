@@ -1,4 +1,4 @@
-"""What a run does: every option that a run keeps, declared once, and as it is kept in the store for `retry`."""
+"""What a run does: declares once every option that a run keeps; the store keeps them for `retry`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import absolute, file_name, without_secrets
 from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit
+from cottonpalm.stores.rules.leniently import VERSION, is_newer, kept_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,23 +22,24 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
 META: Final = "job"
-CACHED: Final = 10_000  # answers that --cache keeps in memory; the store keeps all
+FORM: Final = 1  # of a stored job
+CACHED: Final = 10_000  # so many answers --cache keeps in memory; the store keeps all of them
 
 
 class Chains(Protocol):
-    """What `RunSpec.keywords` has to know of the chains that were built."""
+    """What `RunSpec.keywords` must know about the chains that were built."""
 
     @property
     def fallbacks(self) -> Sequence[Runnable[Any, Any]]:
-        """What answers where the chain cannot."""
+        """The chains that answer rows when the chain cannot."""
 
     @property
     def replicas(self) -> Sequence[Runnable[Any, Any]]:
-        """The same chain, on other servers."""
+        """Chains like the chain, on other servers."""
 
     @property
     def validate(self) -> Callable[[Any], object] | None:
-        """What refuses an answer."""
+        """The function that refuses an invalid answer."""
 
 
 def _here() -> str:
@@ -69,17 +71,17 @@ GuardFormulas = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One command's work: a field for each option, and as a field is named it is kept in the store.
+    """One command's work: it has a field for each option. The store keeps each field under its name.
 
-    Paths are absolute, `-` apart; what may be secret is not kept.
+    Paths are absolute, except `-`. What may be secret is not stored.
 
     Attributes:
-        folder: where the command was given; modules there are found first.
-        base_url: the first server named, if any.
-        replica_urls: the others that were named: the same model, behind the same queue.
-        max_failures: a number of rows, or a share of them below 1.
-        input_kept: the input's address was kept whole; False: without what may be secret in it.
-        unkept: names of model options that were given, but may hold secrets.
+        folder: the folder in which the command was given; modules there are found first.
+        base_url: the first server that was named, if any.
+        replica_urls: the other servers that were named: the same model, behind the same queue.
+        max_failures: a number of rows, or below 1 a share of them.
+        input_kept: True: the input's address is stored whole. False: it is stored without its secrets.
+        unkept: the names of given model options that may hold secrets and are not stored.
     """
 
     input: Annotated[
@@ -195,6 +197,14 @@ class RunSpec:
             help="The longest one request may take, counted from when it is sent.",
         ),
     ] = 600.0
+    no_hedge: Annotated[
+        bool,
+        FAULTS(
+            "--no-hedge",
+            metavar="",
+            help="Never send a copy of a request that is far later than any before it.",
+        ),
+    ] = False
     retries: Annotated[
         int,
         FAULTS(
@@ -334,27 +344,30 @@ class RunSpec:
         return self.input == "-" or not self.input_kept
 
     def as_json(self) -> dict[str, Any]:
-        """For the store: without what may be secret."""
+        """Return the fields as JSON for the store, without what may be secret."""
         kept, unkept = keepable(self.model_options)
         source = without_secrets(self.input)
         whole = self.input_kept and source == self.input
-        return {
-            META: asdict(replace(self, input=source, input_kept=whole, model_options=kept, unkept=unkept))
-        }
+        spec = replace(self, input=source, input_kept=whole, model_options=kept, unkept=unkept)
+        return {META: {VERSION: FORM, **asdict(spec)}}
 
     @classmethod
     def of(cls, meta: Mapping[str, Any], name: str) -> RunSpec:
-        """The job of a run in the store.
+        """Return the spec of a run in the store.
 
         Raises:
-            Problem: the run was not made by the command line.
+            Problem: the run was not made by the command line, or by a later one.
         """
         if META not in meta:
             raise Problem(f"run {name} was made from Python; there: processor.retry()")
-        return cls(**meta[META])
+        if is_newer(meta[META], FORM):
+            raise Problem(
+                f"run {name} was made by a later version of cottonpalm; update this one to go on with it"
+            )
+        return kept_as(cls, meta[META])
 
     def with_options(self, pairs: list[str]) -> RunSpec:
-        """The same with more model options, which must include those that were not kept.
+        """Return the spec with more model options; these must include the options that were not stored.
 
         Raises:
             Problem: some are missing.
@@ -369,7 +382,7 @@ class RunSpec:
 
     @property
     def slots(self) -> int | None:
-        """How many requests the embedded engine answers at once; None for every other model."""
+        """Return how many requests the embedded engine answers at once; None for every other model."""
         if self.chain is not None or (self.model or "local").partition(":")[0] != "local":
             return None
         from cottonpalm.local.server import SLOTS
@@ -377,11 +390,11 @@ class RunSpec:
         return int(self.model_options.get("slots", SLOTS))
 
     def rate_limit(self) -> RateLimit | None:
-        """The user's own ceilings per minute."""
+        """Return the user's own limits per minute."""
         return RateLimit(self.rpm, self.tpm) if self.rpm or self.tpm else None
 
     def limits(self) -> AdaptiveConcurrency | int:
-        """`auto` or a number, and how far auto may go: by itself to what the embedded engine answers at once.
+        """Return the concurrency: a number, or `auto` with its bounds, which for the embedded engine are its slots.
 
         Raises:
             Problem: it is neither, or the number is above the maximum.
@@ -397,7 +410,7 @@ class RunSpec:
         return int(given)
 
     def budget(self) -> Budget | None:
-        """The budget that the command was given, if any."""
+        """Return the budget of the command, if it has one."""
         if self.budget_usd is None and self.budget_per_hour_usd is None:
             return None
         return Budget(
@@ -419,14 +432,14 @@ class RunSpec:
         return BatchLane(hosts={host: provider for host, _, provider in pairs})
 
     def keywords(self, built: Chains, store: str) -> dict[str, Any]:
-        """What a `BatchProcessor` is told, for `run` and for `plan`: all but its chain, its run and its observers.
+        """Return the keywords of a `BatchProcessor`, for `run` and `plan`: all but its chain, run and observers.
 
         Args:
             built: the chains of this spec.
-            store: the file where `--cache` keeps answers.
+            store: the file in which `--cache` keeps answers.
 
         Raises:
-            Problem: an option cannot be meant.
+            Problem: an option makes no sense.
         """
         return {
             "concurrency": self.limits(),
@@ -440,6 +453,7 @@ class RunSpec:
             "prices": prices_of(self.prices),
             "cache": Cache(max_entries=CACHED, path=store) if self.cache else None,
             "timeout": self.timeout_s,
+            "hedge": not self.no_hedge,
             "accept_truncated": self.accept_truncated,
             "lane": self.lane(),
         }

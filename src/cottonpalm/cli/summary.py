@@ -1,4 +1,4 @@
-"""What is said at the end: how the rows ended, what it took, where the results are, and how to go on."""
+"""Makes the summary at the end: how the rows ended, time and cost, where the results are, and how to go on."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PAGE: Final = 4096
 
 @dataclass(slots=True)
 class Tally:
-    """What this process did, row by row.
+    """Counts what this process did, row by row.
 
     Attributes:
-        question: what of a row the chain reads, where that may be less than the row.
+        question: takes from a row the part that the chain reads, if that may be less than the row.
         asked: counts the questions that a model had answered before when it was asked again.
         answers: rows that a model answered.
     """
@@ -59,14 +59,14 @@ class Tally:
 
 @dataclass(slots=True)
 class Counts:
-    """How the rows of the input stand in the store, the work of earlier processes included."""
+    """How many rows of the input have which status in the store, including the work of earlier processes."""
 
     ok: int = 0
     failed: int = 0
 
 
 def slots_of(store: RunStore) -> Iterator[Slot]:
-    """All stored rows, page by page."""
+    """Yield all stored rows, page by page."""
     after = -1
     while page := store.scan(after, PAGE):
         yield from page
@@ -88,22 +88,23 @@ def counts_of(store: RunStore, mine: bytearray | None) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Everything the last lines need."""
+    """Everything that the last lines need."""
 
     name: str
     counts: Counts
     left: int | None
     tally: Tally
     seconds: float
-    cost_pico: int | None  # of this process; None: not known
-    cost_whole: bool  # False: some rows are not in it, their cost is not known
-    cost_total_pico: int | None  # of the run
-    uncertain_pico: int  # of the run, at most, besides
+    cost_pico: int | None  # the cost of this process; None: not known
+    cost_whole: bool  # False: it leaves out rows whose cost is not known
+    cost_total_pico: int | None  # the cost of the run
+    uncertain_pico: int  # the most that the run may have cost besides
     results: str
     retry: str | None
     resume: str | None
-    saved_pico: int | None = None  # by the cache; None: not known
+    saved_pico: int | None = None  # what the cache saved; None: not known
     trouble: str = ""  # why the latest request reached nobody
+    report: str | None = None  # the HTML file
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -115,7 +116,7 @@ class Summary:
             ("repeats", self._repeats()),
             ("trouble", self.trouble),
         ]
-        found += [("failed", self._failed()), ("results", self.results)]
+        found += [("failed", self._failed()), ("results", self.results), ("report", self.report or "")]
         found += [("retry", self.retry or ""), ("resume", self.resume or "")]
         return [(label, text) for label, text in found if text]
 
@@ -155,7 +156,7 @@ class Summary:
         return f"up to {most} besides, for requests whose answer never came, or did not say what it cost"
 
     def _repeats(self) -> str:
-        """Rows that asked what another had asked: what the cache saved, or what it would have."""
+        """Say how many rows repeated another's question, and what the cache saved or would have saved."""
         cached = self.tally.cached
         if cached:
             saved = f", {money(self.saved_pico)}" if self.saved_pico else ""
@@ -170,7 +171,7 @@ class Summary:
 
     @staticmethod
     def _worth(cost_pico: int | None, asked: int, spared: int) -> str:
-        """What so many calls cost, at the price of those that were made."""
+        """Estimate what so many calls cost, at the mean price of the calls that were made."""
         return f", about {money(cost_pico * spared // asked)}" if cost_pico and asked > 0 else ""
 
     def _failed(self) -> str:
@@ -179,12 +180,12 @@ class Summary:
 
 
 def retry_command(name: str, store: str, default_store: str) -> str:
-    """The command that takes the failed rows again."""
+    """Return the command that does the failed rows again."""
     where = [] if store == default_store else ["--store", store]
     named = [*where, "--", name] if name.startswith("-") else [name, *where]
     return shlex.join(["cottonpalm", "retry", *named])
 
 
 def resume_command(argv: Sequence[str]) -> str:
-    """The same command again, without what would throw away or refuse what is there."""
+    """Return the same command, without options that would discard or refuse the existing results."""
     return shlex.join(["cottonpalm", *(word for word in argv if word not in {"--fresh", "--overwrite"})])

@@ -1,4 +1,4 @@
-"""What the library says, in the words of the command line."""
+"""Translates the library's messages into the words of the command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cottonpalm.errors import RunStopped
 
 SPENT: Final = "the budget does not allow for another request"
-SAID: Final = [  # in Python, and on the command line
+SAID: Final = [  # (a pattern for the words in Python, the words on the command line)
     (
         r"Start afresh, or use a new run name\.",
         r"Say --fresh to begin anew and pay again, or --run NAME for a run of its own.",
@@ -20,7 +20,7 @@ SAID: Final = [  # in Python, and on the command line
         r"set max_tokens on the model, or Budget\(max_output_tokens=\.\.\.\) \(--max-output-tokens\)",
         r"say --model-option max_tokens=N, or --max-output-tokens N",
     ),
-    (r"set max_tokens on the model", r"say --model-option max_tokens=N"),  # after the longer one
+    (r"set max_tokens on the model", r"say --model-option max_tokens=N"),  # after the longer pattern
     (r"check base_url, and", "check --base-url, and"),
     (r"set max_failures=1\.0", "say --max-failures 100%"),
     (r" rows failed, max_failures=", r" rows failed, more than --max-failures "),
@@ -44,26 +44,26 @@ SAID: Final = [  # in Python, and on the command line
 
 
 def here(message: str) -> str:
-    """The same message, naming flags where it named parameters."""
+    """Return the same message with flags in place of parameters."""
     for python, flag in SAID:
         message = re.sub(python, flag, message)
     return message
 
 
 def why(stopped: RunStopped) -> str:
-    """The reason alone: the summary below counts the rows, those in flight at that moment too."""
+    """Return only the reason, since the summary below counts the rows."""
     said = str(stopped).partition(". What is done is kept")[0]
     reason = re.sub(r"^the run stopped after \d+ rows?: ", "", said)
     return f"the run stopped: {here(reason)}{_key_hint(stopped.__cause__)}"
 
 
 def ended_by_budget(stopped: RunStopped) -> bool:
-    """Whether more money, or another hour's, lets it go on: not where a cost cannot be bounded."""
+    """Whether the run can go on with more money or in another hour; it cannot if a cost has no bound."""
     return stopped.reason == "budget" and SPENT in str(stopped)
 
 
 def _key_hint(cause: BaseException | None) -> str:
-    """Which variable holds the key that was refused."""
+    """Say which environment variable holds the key that was refused."""
     name = type(cause).__name__
     if cause is None or not ("Authentication" in name or "api key" in str(cause).lower()):
         return ""

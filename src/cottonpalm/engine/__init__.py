@@ -1,1 +1,1 @@
-"""The row level: one run, from a row that is read to an outcome that is durable; it knows nothing of HTTP."""
+"""The row level: one run, from a row that is read to an outcome that is durable. It knows nothing about HTTP."""

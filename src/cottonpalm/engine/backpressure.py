@@ -1,4 +1,4 @@
-"""How many rows may be active, read ahead and owed: enough to keep the provider busy, few enough to stay in hand."""
+"""Limits how many rows may be active, read ahead and owed: enough to keep the provider busy, few enough for memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Bottleneck
 
-ROOM: Final = 512  # outcomes owed to the reader: two groups, and far more than are in flight at first
-RECORDED: Final = 128  # rows whose requests are recorded at once: that is all work of this process
-OUT_ROOM: Final = (
-    100_000  # rows whose answers are out in batches, or owed to the reader: two of the largest batches
-)
-AHEAD: Final = 4  # rows read ahead, rows owed and rows active, per request that may be in flight
+ROOM: Final = 512  # outcomes that may be owed to the reader: two groups of the delivery
+RECORDED: Final = 128  # rows that may be recorded at once: recording is work of this process alone
+OUT_ROOM: Final = 100_000  # rows that may wait for batches: two of the largest batches
+AHEAD: Final = 4  # rows that may be read ahead, owed, or active, for each request that may be in flight
 
 
 class Backpressure:
@@ -24,14 +22,14 @@ class Backpressure:
 
     Args:
         account: what the run's requests share.
-        cap: the most rows at once, whatever the limits say; None for no such bound.
+        cap: the most rows at once, even if the limits allow more; None for no such cap.
         ordered: rows start by priority.
-        whole: the source is a list that is to be read whole first.
+        whole: the source is a list that must be read to its end before a row starts.
         recorded: requests go out in batches: rows wait for their answers without being active.
 
     Attributes:
-        cap: the same; may be set while the run goes.
-        held: no more rows may start for now; may be set while the run goes.
+        cap: the same; may be set during the run.
+        held: True: no more rows may start for now; may be set during the run.
     """
 
     def __init__(
@@ -48,7 +46,7 @@ class Backpressure:
             return active < min(RECORDED, self.cap or RECORDED)
         if self.held or (self.cap is not None and active >= self.cap):
             return False
-        # In a storm of retries there are no new rows, but one at a time to see it end.
+        # While the retry allowance is used up, only one row at a time may start, to find out when that has ended.
         if active and account.allowance.spent:
             return False
         limit = account.flow.limit()
@@ -58,27 +56,27 @@ class Backpressure:
             return active < limit
         if account.flow.grain == "row":
             return active < limit + spare
-        refused = account.flow.refused  # they wait behind whoever is new
+        refused = account.flow.refused  # they wait behind new requests, so new rows may start
         return waiting - refused < spare and active - refused < AHEAD * limit + spare
 
     @property
     def room(self) -> int:
-        """Outcomes that may be owed to the reader."""
+        """How many outcomes may be owed to the reader."""
         if self._recorded:
             return OUT_ROOM
         return max(ROOM, int(AHEAD * self._account.flow.limit()))
 
     @property
     def read_ahead(self) -> int:
-        """Rows to keep in the window, which is filled up when it is half empty.
+        """How many rows the window may hold. The feed fills it up when it is half empty.
 
-        A list with priorities is read whole. Of other sources with priorities, four times the limit always wait to be
-        chosen from, also where as many as the limit start at once.
+        A list with priorities is read to its end. From another source with priorities, the window holds so many rows
+        that four times the limit remain to choose from even when a full limit of rows starts at once.
         """
         return sys.maxsize if self._whole else max(ROOM // 2, int(self._times * self._account.flow.limit()))
 
     def holding_back(self, rows: Scheduler, window: Window, room: int) -> Bottleneck:
-        """Why no more rows start; "concurrency" also where other limits may be in the way of the requests."""
+        """Return why no more rows start; "concurrency" also when another limit may delay the requests."""
         if self.held:
             return "held"
         if 2 * max(rows.unread, rows.unwritten) >= room:

@@ -1,4 +1,4 @@
-"""Puts an engine together from a processor's settings. What is learnt or shared over runs lives here."""
+"""Builds an engine from a processor's settings, and keeps what its runs share or learn."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ if TYPE_CHECKING:
     from cottonpalm.types import Outcome
 
 log = logging.getLogger("cottonpalm")
-LOOK_S: Final = 1.0  # how long a look at the hook holds for single calls
-PAGE: Final = 1_000  # stored rows looked at in one go
+LOOK_S: Final = 1.0  # seconds for which single calls trust the last check that requests reach the hook
+PAGE: Final = 1_000  # stored rows that are read in one go
 Stored = Literal["yield", "skip", "retry", "again"]
 
 
 class Opened(NamedTuple):
-    """A run of a store, and how to let go of the store when it ends."""
+    """A run of a store, and the function that releases the store when the run ends."""
 
     run: RunStore
     release: Callable[[], None]
 
 
 def let_go(opened: Opened | None) -> None:
-    """Give a run back that was opened for an engine which then could not be made."""
+    """Close a run that was opened for an engine, if making the engine failed."""
     if opened is not None:
         try:
             opened.run.close()
@@ -68,15 +68,15 @@ def let_go(opened: Opened | None) -> None:
 
 
 class Builder:
-    """One chain with its settings, ready to make engines."""
+    """One chain with its settings; it makes the engines of all runs."""
 
     def __init__(self, chain: Runnable[Any, Any], settings: Settings) -> None:
         self.chain, self.settings = chain, settings
         self.judge = Classifier(settings.classify)
         self.prices = PriceBook(settings.prices)
-        self._limiters: dict[int | None, Limiters] = {}
+        self._limiters: dict[tuple[int | None, int], Limiters] = {}  # by cap, and the clock they go by
         self._looked: tuple[float, bool] | None = None
-        self.refuses_unbounded = True  # under a budget; not sent, otherwise it is counted afterwards
+        self.refuses_unbounded = True  # under a budget: False sends them, and counts them later
         self.gates: list[Callable[[], Gate]] = []  # of each run, innermost
 
     @property
@@ -86,7 +86,7 @@ class Builder:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """What the answers depend on, part by part, without secrets; or the user's own version string."""
+        """Describe what the answers depend on, part by part, without secrets; or use the user's version string."""
         if self.settings.fingerprint is not None:
             return {"fingerprint": self.settings.fingerprint}
         parts = fingerprint.describe(self.chain)
@@ -98,7 +98,7 @@ class Builder:
 
     @cached_property
     def types(self) -> Mapping[str, type]:
-        """The Pydantic classes that stored outputs are rebuilt with."""
+        """The Pydantic classes from which stored outputs are rebuilt."""
         found: dict[str, type] = {}
         for chain in self.chains:
             found.update(traits.output_types(chain, self.settings.output_type))
@@ -106,17 +106,17 @@ class Builder:
 
     @cached_property
     def question(self) -> Callable[[Any], Any] | None:
-        """What of a row its question is, for the cache; None: all of it."""
+        """Return what takes the question out of a row, for the cache; None: the whole row is the question."""
         return question_of(self.chains)
 
     @cached_property
     def digest(self) -> bytes:
-        """All that shapes an answer besides the row, in 16 bytes, for a cache in this process's memory."""
+        """A 16-byte digest of everything besides the row that shapes an answer, for the cache in memory."""
         return cache_key.digest(self.chains, *self._besides)
 
     @property
     def _besides(self) -> tuple[Any, ...]:
-        """What else shapes an answer. A maximum that is sent along does where the answer that it cuts is a good one."""
+        """Return the settings that shape an answer; a maximum that we send counts if the run accepts cut answers."""
         settings, budget = self.settings, self.settings.budget
         cut = settings.accept_truncated or traits.answer_is_a_message(self.chain)
         most = budget.max_output_tokens if budget is not None and cut else None
@@ -124,7 +124,7 @@ class Builder:
 
     @cached_property
     def lasting_digest(self) -> bytes | None:
-        """The same for every process, as far as that can be told; None, with a warning, where it cannot."""
+        """A digest that is the same in every process; None, with a warning, if no such digest can be made."""
         settings = self.settings
         try:
             return cache_key.lasting_digest(self.chains, settings.fingerprint, *self._besides)
@@ -158,7 +158,7 @@ class Builder:
         many: bool = True,
         awaited: bool = False,
     ) -> Engine:
-        """An engine over these rows, to be driven on the loop where its `main` runs."""
+        """Make an engine for these rows. It belongs to the loop on which its `main` runs."""
         settings = self.settings
         priorities = priorities if priorities is not None else settings.priority
         run_store = None if opened is None else opened.run
@@ -174,7 +174,7 @@ class Builder:
             kwargs=kwargs,
             store=run_store,
             keyed=settings.cache is not None,
-            question=None if settings.cache is None else self.question,
+            question=None if settings.cache is None and run_store is None else self.question,
             skip=stored in ("skip", "retry"),
             redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
             sized=sized,
@@ -238,7 +238,7 @@ class Builder:
         ]
 
     def engine_for_failed(self) -> Engine:
-        """An engine over the stored rows that failed, each in its own place."""
+        """Make an engine for the stored rows that failed; each keeps its place."""
         opened = self.open_run()
         if opened is None:
             raise ConfigError("there is no store to take failed rows from: give store= and run=")
@@ -258,7 +258,7 @@ class Builder:
             for slot, record in run.read(list(failed)).items():
                 kept = unpack(record, slot, self.types)
                 if _never_read(failed[slot].content, kept):
-                    continue  # there is no row to ask; whoever gives the rows again gives it mended
+                    continue  # a row that could not be read holds no question; the user must give it again
                 if not has_input(record):
                     raise ConfigError(
                         f"the store keeps no inputs of run {run.name!r} (store_inputs=False): give the rows to retry"
@@ -304,7 +304,7 @@ class Builder:
         )
 
     def planning_account(self) -> RunAccount:
-        """For rows whose requests are looked at and not sent: no money, and no limits that others share."""
+        """Make the account for rows whose requests are only looked at: without money, with limits of its own."""
         settings = self.settings
         return RunAccount(
             limiters=Limiters(settings.concurrency),
@@ -317,7 +317,7 @@ class Builder:
         )
 
     def _hooked(self, *, many: bool) -> bool:
-        """Whether requests reach the hook: looked at for each run, and now and then between single calls."""
+        """Whether requests reach the hook. It is checked for each run, and at most every LOOK_S for single calls."""
         if not self.settings.request_hook:
             return False
         if many or self._looked is None or clock.now() - self._looked[0] > LOOK_S:
@@ -326,21 +326,21 @@ class Builder:
         return self._looked[1]
 
     def _limiters_for(self, most: int | None) -> Limiters:
-        """Limits learnt by earlier runs, also of others; a cap is private, and so is what is learnt under it."""
+        """Return the limits, shared with other runs and processors; with a cap, limits that nobody else shares."""
         cap = most if most is not None else self.settings.cap
         with _lock:
-            if (found := self._limiters.get(cap)) is None:
+            if (found := self._limiters.get((cap, clock.era()))) is None:
                 limits, rate = self.settings.concurrency, self.settings.rate_limit
                 found = (
                     self.settings.limits.limiters(limits, rate)
                     if cap is None
-                    else Limiters(limits if most is None else capped(limits, most), rate)
+                    else Limiters(limits if most is None else capped(limits, most), rate, self.settings.cap)
                 )
-                self._limiters[cap] = found
+                self._limiters[cap, clock.era()] = found
             return found
 
     def start_at(self, concurrency: AdaptiveConcurrency, learnt_in: Learning) -> None:
-        """Forget the limits that were found: the next run begins with these, and learns there."""
+        """Replace the learnt limits: the next run begins with these settings, and learns in `learnt_in`."""
         with _lock:
             self.settings = replace(self.settings, concurrency=concurrency, limits=learnt_in)
             self._limiters.clear()
@@ -348,14 +348,14 @@ class Builder:
     # -- the store
 
     def open_run(self) -> Opened | None:
-        """The run in the store, under a lease; None where results are kept in memory.
+        """Open the run in the store and take its lease; return None if results are kept in memory.
 
         Raises:
             ConfigError: a store without a run name, or a run name without a store.
-            StoreError: see `Store.open_run`; or the cache's file cannot be used.
+            StoreError: see `Store.open_run`; or the file of the cache cannot be used.
         """
         settings = self.settings
-        memory_of(settings.cache)  # here, since this may be on a thread, and before the run is taken
+        memory_of(settings.cache)  # opened here: we may be on a thread, and hold no lease of the run yet
         if settings.store is None:
             if settings.run is not None:
                 raise ConfigError(
@@ -391,7 +391,7 @@ def _chunks_in(rows: Any, size: int | None) -> int | None:
 
 
 def _never_read(content: bytes, kept: Outcome) -> bool:
-    """Whether a stored failure is that of a row which the source could not read (see `Reader.item`)."""
+    """Whether this stored failure belongs to a row that the source could not read (see `Reader.item`)."""
     return kept.error is not None and content == content_key(["cottonpalm: unreadable", kept.error.message])
 
 
@@ -422,11 +422,11 @@ def _set_aside(run: RunStore | None) -> int:
 
 
 def _nothing() -> None:
-    """The store is the caller's own: it stays open."""
+    """Leave the store open, since it belongs to the caller."""
 
 
 async def on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
-    """Open on a thread. Whoever is cancelled meanwhile, or whose loop is closed, leaves nothing open behind."""
+    """Open the run on a thread. If the caller is cancelled or its loop is closed meanwhile, the run is closed again."""
     loop = asyncio.get_running_loop()
 
     def open_for_the_loop() -> Opened | None:

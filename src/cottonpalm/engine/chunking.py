@@ -1,4 +1,4 @@
-"""Rows counted by chunk: chunk k holds the rows k * size to (k + 1) * size - 1 of the input."""
+"""Counts rows by chunk. Chunk k holds the rows k * size to (k + 1) * size - 1 of the input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Open:
-    """A chunk of which rows are still to be read or to end."""
+    """A chunk with rows that have not been read, or have not ended."""
 
     began_s: float | None = None
     ended_s: float = 0.0
@@ -21,14 +21,14 @@ class _Open:
     ok: int = 0
     failed: int = 0
     stored: int = 0
-    closed: bool = False  # no more rows of it will be read
+    closed: bool = False  # True: no more rows of this chunk will be read
 
 
 class Chunking:
-    """Counts how the rows of each chunk end. Chunks overlap freely: a straggler keeps its own chunk open alone.
+    """Counts how the rows of each chunk end. Chunks overlap: a slow row keeps only its own chunk open.
 
-    Every row is `read` in the order of the input, and ends once. A chunk is finished when all of its rows have ended
-    and no more of them will be read. Memory is bounded by the chunks under way.
+    Every row is `read` in input order, and ends once. A chunk is finished when all its rows have ended and no more of
+    them will be read. Only unfinished chunks take memory.
 
     Args:
         size: rows in a chunk, from 1 on.
@@ -38,14 +38,14 @@ class Chunking:
         self.size = size
         self.finished = 0
         self._open: dict[int, _Open] = {}
-        self._newest = -1  # the chunk of the row that was read last
+        self._newest = -1  # the chunk of the last row that was read
 
     def under_way(self, chunk: int) -> bool:
-        """Whether rows of this chunk were read, and it is not finished."""
+        """Whether some rows of this chunk were read, and the chunk is not finished."""
         return chunk in self._open
 
     def read(self, first: int, count: int = 1, *, stored: bool = False) -> list[ChunkFinished]:
-        """Rows `first` to `first + count - 1` were read; `stored` ones are done and will be heard of no more."""
+        """Rows `first` to `first + count - 1` were read. If `stored`, they are done, and `ended` is not called."""
         finished: list[ChunkFinished] = []
         while count > 0:
             number = first // self.size
@@ -62,19 +62,19 @@ class Chunking:
         return finished
 
     def closed(self) -> list[ChunkFinished]:
-        """No more rows of the chunk that was read last will come: the input is at its end, or further on."""
+        """No more rows of the newest chunk will come, since the input has ended or has reached the next chunk."""
         if (chunk := self._open.get(self._newest)) is not None:
             chunk.closed = True
         return self._if_finished(self._newest)
 
     def began(self, index: int, now_s: float) -> None:
-        """A row was let in; the first one of a chunk starts its clock."""
+        """A row started; the first row of a chunk starts the chunk's clock."""
         chunk = self._open.get(index // self.size)
         if chunk is not None and chunk.began_s is None:
             chunk.began_s = now_s
 
     def ended(self, index: int, status: Status, now_s: float, *, stored: bool = False) -> list[ChunkFinished]:
-        """A row that was read is over. One that was skipped leaves its chunk unfinished: it is still to be done."""
+        """A row that was read has ended. A skipped row is still to be done, so its chunk stays unfinished."""
         number = index // self.size
         chunk = self._open.get(number)
         if chunk is None or status == "skipped":

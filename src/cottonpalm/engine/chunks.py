@@ -1,4 +1,4 @@
-"""The chunks of a run: counted, told of, and held apart by a pause where one is asked for."""
+"""The chunks of a run: counts their rows, reports finished chunks, and pauses between chunks if the user wants that."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Chunks:
-    """Chunks are for counting and pacing, never a barrier, unless a pause is asked for.
+    """Counts and paces rows by chunk. Chunks overlap, unless the user asks for a pause between them.
 
     Args:
         size: rows in a chunk.
-        pause_s: seconds between the last row of a chunk and the first of the next; 0 lets chunks overlap.
-        emit: told when a chunk is finished, after its rows.
-        wake: called when rows may begin that might not before.
-        loop: the run's.
+        pause_s: seconds between the last row of a chunk and the first row of the next; 0 lets chunks overlap.
+        emit: called with the event when a chunk is finished, after the events of its rows.
+        wake: called when rows that had to wait may begin.
+        loop: the run's loop.
     """
 
     def __init__(
@@ -38,19 +38,19 @@ class Chunks:
     ) -> None:
         self.notes: deque[tuple[int, int]] = (
             deque()
-        )  # of the reader: an index, and how many from there on are done
+        )  # noted by the reader: an index, and how many rows from there on are done
         self._counting, self._pause_s = Chunking(size), pause_s
         self._emit, self._wake, self._loop = emit, wake, loop
-        self._turn = -1  # with a pause: the chunk whose rows may begin
+        self._turn = -1  # with a pause: the only chunk whose rows may begin
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def finished(self) -> int:
-        """Chunks whose rows have all ended."""
+        """How many chunks are finished."""
         return self._counting.finished
 
     def begin(self, item: Item) -> bool:
-        """Whether this row may begin now; if so, its chunk is under way."""
+        """Whether this row may begin now. If so, its chunk is under way from now on."""
         chunk = item.index // self._counting.size
         if self._pause_s and chunk != self._turn:
             if self._timer is not None or self._counting.under_way(self._turn):
@@ -60,7 +60,7 @@ class Chunks:
         return True
 
     def arrived(self, *, done: bool) -> None:
-        """The source gave rows, or was `done`: count what the reader has noted."""
+        """The source gave rows, or is `done`: count the rows that the reader has noted."""
         counting = self._counting
         finished: list[ChunkFinished] = []
         while self.notes:
@@ -71,7 +71,7 @@ class Chunks:
         self._tell(finished)
 
     def ended(self, outcomes: Iterable[Outcome]) -> None:
-        """These rows are over and durable."""
+        """Take note that these rows have ended and are durable."""
         now_s = clock.now()
         finished: list[ChunkFinished] = []
         for outcome in outcomes:
@@ -79,7 +79,7 @@ class Chunks:
         self._tell(finished)
 
     def close(self) -> None:
-        """No timer stays behind."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -87,7 +87,7 @@ class Chunks:
         for chunk in finished:
             self._emit(chunk)
             if self._pause_s and chunk.index == self._turn:
-                # What the store knew altogether asked nobody for anything: nobody needs a rest.
+                # If the store held all rows of the chunk, it made no request, so no pause is needed after it.
                 wait_s = self._pause_s if chunk.ok or chunk.failed else 0.0
                 self._timer = self._loop.call_later(wait_s, self._go_on)
 

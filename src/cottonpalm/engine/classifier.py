@@ -1,4 +1,4 @@
-"""What an exception means: the user's own word first, then the one `classify`."""
+"""Says what an exception means: it asks the user's own function first, then `providers.classify`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MESSAGE_CHARS: Final = 2_000
-DEPTH: Final = 16  # exceptions looked at behind one
-SHORT_CHARS: Final = 40  # a message so short says what failed, hardly why
-RETRYABLE: Final = frozenset({Kind.THROTTLE, Kind.TRANSIENT, Kind.STOP_RUN})  # done again by the same command
+DEPTH: Final = 16  # the most causes that are followed from one exception
+SHORT_CHARS: Final = 40  # a message this short says what failed, but hardly why
+RETRYABLE: Final = frozenset({Kind.THROTTLE, Kind.TRANSIENT, Kind.STOP_RUN})  # the next run does these again
 
 
 class Classifier:
     """Turns exceptions into faults and records.
 
     Args:
-        user: `classify=`: gets the exception, says a kind (or a Fault), or None to leave it to us.
+        user: the user's `classify=`. It gets the exception and returns a kind or a Fault, or None to let us decide.
     """
 
     def __init__(self, user: Callable[[BaseException], Fault | Kind | str | None] | None = None) -> None:
         self._user = user
 
     def __call__(self, exc: BaseException) -> Fault:
-        """The fault that this exception stands for."""
+        """Return the fault that this exception means."""
         if self._user is not None and (said := self._user(exc)) is not None:
             return said if isinstance(said, Fault) else replace(classify(exc), kind=_kind(said))
         if isinstance(exc, InvalidAnswer):
@@ -39,7 +39,7 @@ class Classifier:
         return classify(exc)
 
     def record(self, exc: BaseException) -> ErrorRecord:
-        """What is kept of an exception: plain text, without keys and of bounded length."""
+        """Return what we keep of an exception: plain text of bounded length, without API keys."""
         fault = self(exc)
         message = redact(_with_cause(fault.message, exc))
         if len(message) > MESSAGE_CHARS:
@@ -48,7 +48,7 @@ class Classifier:
 
     @staticmethod
     def out_of_money(exc: BaseException) -> bool:
-        """Whether the budget refused a request of this row, wherever in the chain that was noticed."""
+        """Whether this exception, or one behind it, says that the budget refused a request of the row."""
         seen: BaseException | None = exc
         for _ in range(DEPTH):
             if seen is None:
@@ -60,7 +60,7 @@ class Classifier:
 
 
 def _with_cause(message: str, exc: BaseException) -> str:
-    """SDKs say no more than "Connection error."; what is behind it says what to mend."""
+    """Add the cause to a short message: an SDK says only "Connection error.", and the cause says what to mend."""
     if len(message) > SHORT_CHARS:
         return message
     first = exc

@@ -1,4 +1,4 @@
-"""One run: source -> window -> gates -> executor -> outbox. The only file that knows all the seams."""
+"""One run: source -> window -> gates -> executor -> outbox. Only this file knows all the parts of a run."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from cottonpalm.engine.gates.checkpoint import CheckpointGate
 from cottonpalm.engine.gates.disk import DiskTier
 from cottonpalm.engine.input.feeds import feed
 from cottonpalm.engine.input.window import Window
+from cottonpalm.engine.kept_report import KeptReport
 from cottonpalm.engine.layers.order import layered
 from cottonpalm.engine.monitor import Monitor, StallWatch
 from cottonpalm.engine.output.delivery import Delivery
@@ -36,10 +37,12 @@ from cottonpalm.request import active_runs
 from cottonpalm.request.money.rules.alarms import Spikes
 from cottonpalm.request.row_account import ROW
 from cottonpalm.request.transport import client_loops
+from cottonpalm.runtime.aside import aside
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
 from cottonpalm.stats import CacheCounts, FirstRows, Stats, Tally, goes_on
 from cottonpalm.stores.codec.records import pack
-from cottonpalm.types import ErrorRecord, Fault, Item, Kind, Outcome
+from cottonpalm.stores.memory import MemoryRunStore
+from cottonpalm.types import PICO, ErrorRecord, Fault, Item, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cottonpalm")
 FIRST: Final = (
-    10  # among so many first answers, one that cannot be stored stops the run; later it fails its row
+    10  # if one of so many first answers cannot be stored, the run stops; later, only that row fails
 )
 
 
@@ -77,7 +80,7 @@ class Engine:
         self.outbox = Outbox(ROOM if job.lane is None else OUT_ROOM)
         self.stopped: RunStopped | None = None
         self._why = ""  # it stopped
-        self.unstored: list[Outcome] = []  # answers that came but could not be made durable
+        self.unstored: list[Outcome] = []  # answers that arrived, but that the store could not make durable
         self._source, self._judge, self._release = source, judge, release
         self._observers: list[Observer] = list(job.settings.observers)
         self._whole = job.ordered and job.total is not None
@@ -91,6 +94,7 @@ class Engine:
         self._spikes = Spikes()
         self._profiler = Profiler(self._look, cached=job.cache is not None)
         self._watch = Monitor(account, self._holding_back, self._profiler.look)
+        self._kept = KeptReport(store, self.report) if store is not None and job.many else None
         self._started, self._finished = clock.now(), False
         self._rows: Scheduler | None = None
         self._chunks: Chunks | None = None
@@ -101,15 +105,15 @@ class Engine:
         self._left = self._cancelled = False
 
     def add_observer(self, observer: Observer) -> None:
-        """Before the run begins."""
+        """Add an observer; only before the run begins."""
         self._observers.append(observer)
 
     # -- the run
 
     async def main(self) -> None:
-        """Run to the end; the reader learns through the outbox what became of it."""
-        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
-        self._task = asyncio.current_task()
+        """Run to the end. The outbox tells the reader how the run ended."""
+        loop = self._loop = asyncio.get_running_loop()
+        self._thread, self._task = threading.get_ident(), asyncio.current_task()
         error: BaseException | None = None
         client_loops.enter(self._loop)
         if self.job.many:
@@ -129,33 +133,47 @@ class Engine:
             active_runs.end(self.account)
             try:
                 await client_loops.leave(self._loop)
-            finally:  # also where a connection did not close, or a second cancel came: the reader waits for the end
-                self._end(error)
+            finally:  # even if a connection did not close or a second cancel came: the reader waits
+                await self._end(error, loop)
 
-    def _end(self, error: BaseException | None) -> None:
+    async def _end(self, error: BaseException | None, loop: asyncio.AbstractEventLoop) -> None:
+        """Let go of everything, of the store on a thread: its disk may be slow, and the loop is the caller's."""
+        error = self._over(error)
+        try:
+            if self.store is None or isinstance(self.store, MemoryRunStore):
+                self._let_go(error)
+            else:
+                await aside(loop, partial(self._let_go, error))
+        except StoreError as exc:  # if the store stopped the run, this says the same again
+            error = error or exc
+        finally:
+            self._tell_end(error)
+
+    def _over(self, error: BaseException | None) -> BaseException | None:
+        """No row is under way any more; what the run ends with."""
         self._finished = True
         self._profiler.end()
         if self.stopped is not None:
             self.stopped.args = (self._told(),)
         for key in self.account.flow.rows_keys:
             self.account.flow.limiters.forget(key)
-        error = error or self.reader.error or self.stopped
-        try:
-            self._let_go()
-        except StoreError as exc:  # says the same as what stopped the run, where that was the store
-            error = error or exc
-        finally:
-            try:
-                self._emit(RunEnded(None if error is None else str(error)))
-            finally:  # whatever else goes wrong, no reader waits for ever
-                self.outbox.close(error)
+        return error or self.reader.error or self.stopped
 
-    def _let_go(self) -> None:
+    def _tell_end(self, error: BaseException | None) -> None:
+        try:
+            self._emit(RunEnded(None if error is None else str(error)))
+        finally:  # whatever else goes wrong, no reader waits for ever
+            self.outbox.close(error)
+
+    def _let_go(self, error: BaseException | None) -> None:
         """Of the run, its lease and its store: of each, whatever the others raise."""
         with ExitStack() as stack:  # the last one first
             stack.callback(self._release)
             if self.store is not None:
                 stack.callback(self.store.close)
+                if self._kept is not None:
+                    reason = None if error is None else self._reason
+                    stack.callback(self._kept.write, reason=reason, over=True)
                 stack.callback(self.account.spending.close)
 
     async def _execute(self) -> None:
@@ -210,7 +228,7 @@ class Engine:
             self._watch.close()
             try:
                 await rows.feed.aclose()
-            finally:  # whatever the source does, what was answered is stored
+            finally:  # so that the answers are stored, whatever the source does
                 for gate in gates:
                     gate.close()
                 await delivery.drained()
@@ -228,7 +246,7 @@ class Engine:
         )
 
     def _gates(self, rows: Scheduler) -> list[Gate]:
-        """Outermost first: what is stored is not looked up, and what is cached is not asked."""
+        """Return the gates, outermost first: a stored row is not looked up in the cache, a cached one not asked."""
         gates: list[Gate] = []
         if self.store is not None:
             gates.append(CheckpointGate(self.job.types))
@@ -237,7 +255,7 @@ class Engine:
         return [*gates, *self.job.gates]
 
     def _cache_gate(self, memory: SharedCache, rows: Scheduler) -> CacheGate:
-        """A run that could wait for itself, or whose reader can hold its rows up, waits for no other run."""
+        """Make the cache gate. It waits for no other run if this run could wait for itself or its reader delay it."""
         job, disk = self.job, None
         shared = not (job.streaming or ROW.get() or BLOCKS_A_LOOP.get())
         if memory.disk is not None and job.lasting is not None:
@@ -248,7 +266,7 @@ class Engine:
         return gate
 
     def _made_executor(self, rows: Scheduler) -> Executor:
-        """Who calls the chain for this run: the one place where that is decided."""
+        """Make the executor that calls the chain for this run. Only this place chooses it."""
         send = self._send(rows)
         if self.job.lane is None:
             return self._local(send)
@@ -276,7 +294,7 @@ class Engine:
         )
 
     def _send(self, rows: Scheduler) -> Inner:
-        """The call of a row, with the row layers round it."""
+        """Return the call of a row, with the row layers round it."""
         pieces = self._made_pieces()
         for caller in self.job.callers:
             caller.prepare(self._crew, pieces)
@@ -292,7 +310,7 @@ class Engine:
         )
 
     def _made_pieces(self) -> Pieces | None:
-        """Where pieces go, in a streaming run. One row's stream has no way to say that it starts over."""
+        """Return where a streaming run puts its pieces. The stream of a single row cannot say that it starts over."""
         if not self.job.streaming:
             return None
         return Pieces(self.outbox, self._restarted, restarts=self.job.many)
@@ -304,7 +322,7 @@ class Engine:
     # -- decisions of the run
 
     def _on_finish(self, item: Item, outcome: Outcome) -> None:
-        if item.stored is not None:  # counted when it was read
+        if item.stored is not None:  # such a row was counted when it was read
             return
         self._tally.add(outcome)
         if self._first is not None and item.broken is None:
@@ -335,12 +353,12 @@ class Engine:
         return False
 
     def _compare(self, index: int, cost_pico: int) -> None:
-        """A row that costs many times what the others do may be a mistake: say so while it can be stopped."""
+        """Warn of a row that costs many times what others cost: it may be a mistake, and the user can still stop."""
         if (median := self._spikes.median_if_spike(cost_pico)) is not None:
             self._emit(CostSpike(index, cost_pico, median))
 
     def _failed(self, item: Item, exc: BaseException) -> Outcome:
-        """The outcome of a row that raised. What no row survives stops the run and leaves the row to be done."""
+        """Return the outcome of a row that raised. A fault that all rows share stops the run; the row can be redone."""
         if isinstance(exc, KeyboardInterrupt):
             self._stopping("interrupted", "it was interrupted", exc)
             return Outcome(item.index, "skipped")
@@ -354,7 +372,7 @@ class Engine:
         return Outcome(item.index, "failed", partial_text, error=self._judge.record(exc), exception=exc)
 
     def _lost(self, item: Item) -> None:
-        """A row's task was cancelled, and not by us: it is to be done again, and the run must not seem complete."""
+        """Note a row whose task was cancelled, but not by us: it must be done again, so the run is not complete."""
         why = f"the task of row {item.index} was cancelled, by the row's own code or with its event loop"
         self._stopping("interrupted", why)
 
@@ -362,7 +380,7 @@ class Engine:
         try:
             return pack(outcome, keep_input=self.job.settings.store_inputs, types=self.job.types)
         except CannotStore as exc:
-            # All rows will be like it: say so before they are paid.
+            # Probably no answer can be stored, so stop before the user pays for more of them.
             if self._tally.ok + self._tally.failed < FIRST:
                 self._stopping("store", f"row {outcome.index}: {exc}", exc)
             raise
@@ -370,17 +388,17 @@ class Engine:
     # -- stopping
 
     def stop(self, reason: str = "interrupted") -> None:
-        """Admit no more, finish what is in flight. From any thread or signal handler."""
+        """Start no more rows, and finish the rows in flight. From any thread or signal handler."""
         self._on_loop(partial(self._stopping, reason, "it was asked to"))
 
     def hold(self, held: bool) -> None:
-        """Let no more rows in until it is called again with False; what is in flight goes on. From any thread."""
+        """Start no more rows until this is called with False; rows in flight go on. From any thread."""
         self._admission.held = held
         self._nudge()
 
     @property
     def cap(self) -> int | None:
-        """The most rows at once, whatever the limits say; may be changed while the run goes, from any thread."""
+        """The most rows at once, even if the limits allow more. It may be changed during the run, from any thread."""
         return self._admission.cap
 
     @cap.setter
@@ -394,18 +412,24 @@ class Engine:
         self._executor.drop_all()
 
     def abort(self) -> None:
-        """Leave now: cancel what is in flight and settle it. From any thread."""
+        """End the run now: cancel and settle the rows in flight. From any thread."""
         self._left = True
         self._on_loop(self._cancel)
 
     def discard(self) -> None:
-        """A run that never began: let go of its store."""
+        """Release the store of a run that never began."""
         if self._task is None and not self._finished:
-            self._end(None)
+            error = self._over(None)
+            try:
+                self._let_go(error)
+            except StoreError as exc:
+                error = error or exc
+            finally:
+                self._tell_end(error)
 
     def _cancel(self) -> None:
         if self._task is not None and not self._finished and not self._cancelled:
-            self._cancelled = True  # once: a second cancel would break off the tidying up
+            self._cancelled = True  # cancel only once: a second cancel would interrupt the clean-up
             self._task.cancel()
 
     def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:
@@ -423,9 +447,9 @@ class Engine:
         return f"the run stopped after {done} {'row' if done == 1 else 'rows'}: {self._why}. {self.job.go_on}"
 
     def _request_stopped(self, fault: Fault) -> None:
-        """The budget is reached or cannot be kept: stop admitting now.
+        """Start no more rows, since the budget is reached or cannot be kept.
 
-        A provider's refusal is judged with the row, which a fallback may still save.
+        A provider's refusal is not handled here but with the row, since a fallback may still answer the row.
         """
         if not isinstance(fault.cause, BudgetReached):
             return
@@ -445,7 +469,7 @@ class Engine:
             self._loop.call_soon_threadsafe(function)
 
     def _nudge(self) -> None:
-        """Something changed: look once, in the next turn of the loop, whether more rows may start."""
+        """Something changed: check once, in the next turn of the loop, whether more rows may start."""
         if self._nudged or self._loop is None or self._finished:
             return
         self._nudged = True
@@ -464,7 +488,7 @@ class Engine:
             self._executor.let_go()
         self._rows.wake()
 
-    # -- seeing
+    # -- what users and observers can see
 
     def _emit(self, event: Event) -> None:
         for observer in tuple(self._observers):
@@ -472,16 +496,27 @@ class Engine:
                 observer.see(event)
             except KeyboardInterrupt:
                 raise
-            except BaseException:  # also its SystemExit: whoever only looks ends no run
+            except BaseException:  # even SystemExit: an observer must not end a run
                 self._observers.remove(observer)
                 log.exception("observer %r failed and is now switched off", observer)
 
     def _emit_from_anywhere(self, event: Event) -> None:
         self._on_loop(partial(self._emit, event))
 
+    @property
+    def _reason(self) -> str:
+        return "error" if self.stopped is None else self.stopped.reason
+
+    def keep_report(self) -> None:
+        """Keep the report with the run as it is now."""
+        if self._kept is not None and not self._finished:
+            self._kept.write(over=False)
+
     def report(self) -> Report:
-        """Where the time and the money went so far, from any thread."""
-        return self._profiler.report(self.reader.stored)
+        """Return where time and money have gone so far. From any thread."""
+        cached, budget = self._cached, self.job.settings.budget
+        saved_usd = cached.saved_pico / PICO if cached.saved_known else None
+        return self._profiler.report(self.reader.stored, saved_usd, None if budget is None else budget.total)
 
     def _look(self) -> Look:
         return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())
@@ -492,7 +527,7 @@ class Engine:
         return self._admission.holding_back(rows, self._window, self.outbox.room)
 
     def stats(self) -> Stats:
-        """A snapshot, from any thread."""
+        """Return a snapshot of the counts. From any thread."""
         tally, rows = self._tally, self._rows
         return Stats(
             total=self.job.total if self.job.total is not None else self._total_if_read(),

@@ -1,4 +1,4 @@
-"""What a run does with each row, as the processor made and validated it."""
+"""What a run does with each row. The processor has made and validated it."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class Job:
 
     settings: Settings
     callers: Sequence[Caller | Replicas]  # the chain (or several equal ones) and its fallbacks
-    many: bool = True  # False for `invoke` and `stream` of one input
-    streaming: bool = False  # chunks go to the reader as they come
+    many: bool = True  # False for `invoke` and `stream`, which have one input
+    streaming: bool = False  # True: the reader gets the chunks of an answer as they come
     none_is_no_answer: bool = False
     lane: BatchLane | None = None  # how requests go through a Batch API; None: they do not
     linear: bool = False  # the chain makes one request at a time
-    cap: int | None = None  # rows at once, whatever the limits say
+    cap: int | None = None  # the most rows at once, even if the limits allow more
     types: Mapping[str, type] = field(default_factory=dict)
     cache: SharedCache | None = None
-    digest: bytes = b""  # of all that shapes an answer besides the row, in this process
-    lasting: bytes | None = None  # the same in every process, where that can be told
+    digest: bytes = b""  # a digest of everything besides the row that shapes an answer, for this process
+    lasting: bytes | None = None  # such a digest that is the same in every process; None: it cannot be made
     name: str | None = None
     total: int | None = None
-    ordered: bool = False  # there are priorities
+    ordered: bool = False  # True: rows have priorities
     chunks_total: int | None = None
     gates: Sequence[Gate] = ()  # innermost, round each row that is asked
-    go_on: str = "Call it again with the rows that are not done."  # how to resume, for messages
+    go_on: str = "Call it again with the rows that are not done."  # tells the user how to resume
 
     @property
     def chunk_size(self) -> int | None:
-        """Rows in a chunk; None where rows are not counted by chunks."""
+        """Rows in a chunk; None if the run has no chunks."""
         return self.settings.chunk_size if self.many else None

@@ -1,6 +1,6 @@
-"""Looks at a run twice a second: what binds now is told to observers, and to the limits where it is our CPU.
+"""Looks at a run twice a second, and tells observers what limits it now. If our CPU does, it tells the limiters too.
 
-A run that gets nowhere ends here, instead of waiting all night.
+It also ends a run that makes no progress, so that the run does not wait all night.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from cottonpalm.types import Bottleneck
 
 EVERY_S: Final = 0.5
-RARELY_S: Final = 8.0  # where nothing is accepted any more
-SURE: Final = 2  # looks in a row that must agree: a moment is no bottleneck
+RARELY_S: Final = 8.0  # seconds between two looks while no request is accepted
+SURE: Final = 2  # so many looks in a row must agree before we report a bottleneck
 
 
 class Monitor:
-    """Samples one run on its loop. Costs nothing per row.
+    """Samples one run on its loop. It adds no cost per row.
 
     Args:
-        account: whose requests are watched.
-        rows: says what holds rows back, as far as that can be seen without looking at the requests.
+        account: the requests of this run are watched.
+        rows: says what holds rows back, as far as one can tell without the requests.
         looked: called at each look.
 
     Attributes:
-        emit: takes the events; None: nobody listens.
+        emit: called with each event; None: nobody listens.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class Monitor:
     ) -> None:
         self.emit: Callable[[Event], None] | None = None
         self._account, self._rows, self._looked = account, rows, looked
-        self._busy = 0  # looks in a row in which the loop had no time left
-        self._hot = False  # this process uses a core, though the loop may have time
+        self._busy = 0  # so many looks in a row found that the loop had no time left
+        self._hot = False  # True: this process uses a whole core, even if the loop has time left
         self._settled = self._seen = Binding("", "")
         self._times = 0
         self._limits: dict[str, int] = {}
@@ -53,31 +53,31 @@ class Monitor:
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look from now on, until `close`."""
+        """Look at the run regularly from now on, until `close`."""
         self._loop = loop
         self._used = _used()
         self._timer = loop.call_later(EVERY_S, self._look)
 
     def close(self) -> None:
-        """No timer stays behind, and no limit that waits for our CPU."""
+        """Stop the timer, and tell the limiters that they need not wait for our CPU any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._tell_limits(binds=False)
 
     @property
     def binding(self) -> Binding:
-        """What keeps the run from being faster, for some moments already; a pause from its first. From any thread."""
+        """Return what has limited the run for the last looks; a pause counts from its first look. From any thread."""
         found = self._found()
         return found if _is_fact(found) or _is_fact(self._settled) else self._settled
 
     @property
     def now(self) -> Bottleneck:
-        """What binds at this very moment; from any thread."""
+        """Return what limits the run at this moment. From any thread."""
         return self._found().what
 
     @property
     def silent_s(self) -> float:
-        """Seconds for which requests are in flight and none was accepted, to a few seconds; from any thread."""
+        """Return for how many seconds, roughly, requests were in flight and none was accepted. From any thread."""
         return clock.now() - self._heard_s if self._account.flow.in_flight() else 0.0
 
     def _found(self) -> Binding:
@@ -100,7 +100,7 @@ class Monitor:
         self._timer = self._loop.call_later(self._next_s(), self._look)
 
     def _shares(self) -> tuple[float, float]:
-        """Of one core since the last look: what the loop would have used on a free machine, what the process used."""
+        """Return two shares of one core since the last look: of the loop on a free machine, and of the process."""
         (then_s, *before), self._used = self._used, _used()
         passed_s = max(1e-9, self._used[0] - then_s)
         loop, process = ((now - was) / passed_s for now, was in zip(self._used[1:], before, strict=True))
@@ -111,7 +111,7 @@ class Monitor:
             limiter.admission.concurrency.own_work(binds)
 
     def _settle(self, found: Binding) -> None:
-        """Believe what was found so often in a row; a pause, and its end, at once."""
+        """Accept a finding after enough equal looks in a row; accept a pause, and its end, at once."""
         self._times = self._times + 1 if found == self._seen else 1
         self._seen = found
         sure = self._times >= SURE or _is_fact(found) or _is_fact(self._settled)
@@ -128,7 +128,7 @@ class Monitor:
                 emit(LimitChanged(self._account.flow.shown(key), limit, limiter.in_flight))
 
     def _next_s(self) -> float:
-        """Ever more rarely while nothing is accepted: a run may wait for days."""
+        """Return the seconds until the next look. They grow while nothing is accepted: a run may wait for days."""
         accepted = sum(limiter.accepted for limiter in self._account.flow.seen())
         quiet, self._accepted = accepted == self._accepted, accepted
         if not (quiet and self._account.flow.in_flight()):
@@ -138,29 +138,29 @@ class Monitor:
 
 
 def _used() -> tuple[float, float, float]:
-    """The time, the work of the loop's thread, that of the process."""
+    """Return the time, the CPU time of the loop's thread, and the CPU time of the process."""
     return clock.now(), clock.worked(), clock.cpu()
 
 
 def _is_fact(binding: Binding) -> bool:
-    """Whether it is known, and no matter of how often it is seen."""
+    """Whether one look is enough to be sure of this."""
     return binding.what in ("pause", "down")
 
 
-_LOOKS: Final = 20  # looks in the time of one stall
+_LOOKS: Final = 20  # how often it looks during the time of one stall
 OFTEN_S: Final = 1.0  # between looks while nobody ever answered
 
 
 class StallWatch:
-    """Tells when requests have been waiting or in flight for so long, and none was accepted.
+    """Tells the run when requests have waited or been in flight for `seconds`, and none was accepted.
 
-    Waits that a provider announced do not count, nor does time in which nothing is asked: the reader is slow, the
-    rows compute, the run is paused. A single request may always take its whole timeout.
+    A wait that a provider announced does not count. Neither does time without requests: the reader may be slow, the
+    rows may compute, the run may be paused. A single request may always take its whole timeout.
 
     Args:
         seconds: the user's `stall_timeout`.
-        account: whose requests are watched.
-        loop: of the run; holds one timer.
+        account: the requests of this run are watched.
+        loop: the run's loop, on which one timer runs.
         told: called once, with the reason to stop.
     """
 
@@ -173,7 +173,7 @@ class StallWatch:
     ) -> None:
         self._seconds = max(seconds, account.timeout_s)
         self._account, self._loop, self._told = account, loop, told
-        self._quiet_from = clock.now()  # nothing was outstanding before
+        self._quiet_from = clock.now()  # before this moment, no request was outstanding
         self._every_s = min(self._seconds / _LOOKS, DEAD_S / 2)
         self._timer = loop.call_later(self._every_s, self._look)
 
@@ -204,7 +204,7 @@ class StallWatch:
 
 
 def standings(run: RunAccount) -> list[Snapshot]:
-    """One for each limiter that the run uses; from any thread."""
+    """Return a snapshot of each limiter that the run uses. From any thread."""
     now = clock.now()
     return [
         Snapshot(

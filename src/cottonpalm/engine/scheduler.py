@@ -1,4 +1,4 @@
-"""What an executor sees of a run: rows to start, and one place to hand each outcome in."""
+"""The part of a run that an executor sees: it gives rows to start, and takes each outcome back."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ PARKED: Final = (
 
 
 class Scheduler:
-    """The gates round a row, and the count of places.
+    """Takes rows through the gates, and counts how many are active.
 
-    `active` rows hold a place; a row asleep holds none. `owed` outcomes were promised to the reader (let in, or
-    waiting in the outbox): they bound the memory of the run.
+    `active` rows hold a place; a row that sleeps holds none. `owed` outcomes are promised to the reader: their rows
+    have started, or they wait in the outbox. This number bounds the memory of the run.
 
     Args:
-        pack: outcome -> record for the store, or None where nothing is stored. Raises CannotStore.
+        pack: outcome -> record for the store, or None if nothing is stored. Raises CannotStore.
         want: how many rows may be active now.
-        on_finish: told of every outcome; decides whether the run must stop.
-        events: told of every event, or None where nobody listens.
-        whole: a list with priorities: nothing starts before all of it is read, so that the order is exact.
-        slept: told of each backoff of a whole row, in seconds.
-        chunks: counts the rows by chunk, and may hold the next chunk back; None: there are none.
+        on_finish: called with every outcome; decides whether the run must stop.
+        events: called with every event; None if nobody listens.
+        whole: the source is a list with priorities: no row starts before all are read, so the order is exact.
+        slept: called with the seconds of each backoff of a whole row.
+        chunks: counts the rows by chunk, and may hold the next chunk back; None: the run has no chunks.
     """
 
     feed: Feed
@@ -65,36 +65,36 @@ class Scheduler:
         self._window, self._gates, self._delivery, self._outbox = window, gates, delivery, outbox
         self._pack, self._want, self._on_finish, self._events = pack, want, on_finish, events
         self._whole, self._chunks, self._slept = whole, chunks, slept
-        self._told = events is not None or chunks is not None  # somebody hears of rows before their reader
+        self._told = events is not None or chunks is not None  # others hear of a row before its reader
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._asides: set[Item] = set()
-        self.wake: Callable[[], None] = lambda: None  # set by the executor
+        self.wake: Callable[[], None] = lambda: None  # the executor sets it
         self.active = 0
         self.parked = 0
         self._back = 0  # rows that were parked and wait to be let in again
         self.let_in = 0
-        self.begun = 0  # rows that were let in, again and again for a parked one...
-        self.finished = 0  # ...and came back, exactly once each
+        self.begun = 0  # rows let in; a parked row counts each time it is let in...
+        self.finished = 0  # ...and rows that came back; each one let in comes back exactly once
         self.closing = False
 
     @property
     def owed(self) -> int:
-        """Outcomes that were promised and not yet taken by the reader."""
+        """How many outcomes were promised to the reader and not yet taken."""
         return self.let_in - self._outbox.taken
 
     @property
     def unread(self) -> int:
-        """Outcomes that the reader could take."""
+        """How many outcomes the reader could take now."""
         return len(self._outbox)
 
     @property
     def unwritten(self) -> int:
-        """Outcomes on their way to the disk."""
+        """How many outcomes are on their way to the disk."""
         return self._delivery.held
 
     def next(self) -> Item | None:
-        """Let one row in, or None: not now. The only place that does."""
+        """Let one row in and return it; None: not now. Only this method lets rows in."""
         outbox, window = self._outbox, self._window
         if self.closing or self.let_in - outbox.taken >= outbox.room or not self._want(self.active):
             return None
@@ -121,7 +121,7 @@ class Scheduler:
 
     @property
     def ended(self) -> bool:
-        """Nothing is left that could still be let in."""
+        """Whether no row is left that could still be let in."""
         return self.closing or (self.feed.done and not self._window and not self.parked)
 
     @property
@@ -131,9 +131,9 @@ class Scheduler:
         return self.closing or full or (self.feed.done and not self._window)
 
     def admit(self, item: Item) -> Admitted | Later:
-        """Ask the gates in order. None: go on, and every gate passed gets one settle from `finish`.
+        """Ask the gates in order. None: call the chain; `finish` then calls `settle` once on every gate passed.
 
-        A coroutine says the same where a gate has to wait.
+        If a gate has to wait, this returns a coroutine that gives the same answer.
         """
         item.passed = 0
         if item.broken is not None:
@@ -145,7 +145,7 @@ class Scheduler:
         return None
 
     async def _go_on(self, item: Item, answer: Later) -> Admitted:
-        """Wait for a gate, and ask those behind it."""
+        """Wait for the answer of a gate, then ask the gates behind it."""
         if (found := await answer) is not None:
             return found
         item.passed += 1
@@ -156,7 +156,7 @@ class Scheduler:
         return Outcome(item.index, "skipped") if self.closing else None  # the run was stopped while it waited
 
     def finish(self, item: Item, outcome: Outcome | Parked) -> None:
-        """Take an admitted row back, exactly once: encode, settle in reverse, store, hand over."""
+        """Take an admitted row back, exactly once: encode it, settle the gates in reverse, store it, hand it over."""
         if item in self._asides:
             self._asides.discard(item)
         else:
@@ -180,14 +180,14 @@ class Scheduler:
         self._on_finish(item, outcome)
 
     def unpark(self, item: Item) -> None:
-        """A parked row's twin is done: let it in again, before all others."""
+        """Let a parked row in again, before all others, since its twin is done."""
         self.parked -= 1
         self._back += 1
         self._window.push_back(item)
         self.wake()
 
     async def asleep(self, seconds: float) -> None:
-        """Wait without holding a place: others go on meanwhile."""
+        """Wait and give up the row's place, so that another row can run meanwhile."""
         self.active -= 1
         self.wake()
         try:
@@ -197,9 +197,9 @@ class Scheduler:
             self._slept(seconds)
 
     def aside(self, item: Item, out: bool) -> None:
-        """All open requests of this row sleep or wait out a pause: it gives its place up (or takes it back)."""
+        """The row gives up its place (`out`), since all its open requests wait; or it takes its place back."""
         if threading.get_ident() != self._thread:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so the run is over
                 self._loop.call_soon_threadsafe(self.aside, item, out)
             return
         if out and item.account is not None and not self.closing and item not in self._asides:
@@ -211,7 +211,7 @@ class Scheduler:
             self.active += 1
 
     def emitted(self, outcomes: list[Outcome]) -> None:
-        """These are durable: tell the observers, then the reader."""
+        """Tell the observers, then the reader, about outcomes that are now durable."""
         if self._events is not None:
             for outcome in outcomes:
                 self._events(RowFinished(outcome))
@@ -220,7 +220,7 @@ class Scheduler:
         self._outbox.put(outcomes)
 
     def flush_if_idle(self) -> None:
-        """Rows that are done must not wait for company when nothing runs."""
+        """Write the finished rows at once if nothing runs, since no further row will fill their group."""
         if not self.active:
             self._delivery.flush()
 
@@ -240,14 +240,14 @@ class Scheduler:
 
 
 def refuse(outcome: Outcome, exc: CannotStore) -> None:
-    """Make an answer that cannot be stored a failed row that keeps its text."""
+    """Turn an answer that cannot be stored into a failed row that keeps the answer's text."""
     outcome.status, outcome.exception = "failed", exc
     outcome.error = ErrorRecord(Kind.FAIL_ROW, "CannotStore", str(exc))
     outcome.output = getattr(exc, "text", None)
 
 
 def status_code(outcome: Outcome) -> int:
-    """The store's number for how a row ended."""
+    """Return the store's number for how the row ended."""
     if outcome.status == "ok":
         return OK
     return RETRYABLE if outcome.error is not None and outcome.error.retryable else FAILED

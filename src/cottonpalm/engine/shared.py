@@ -1,4 +1,4 @@
-"""What processors of one process share: one ledger for each Budget object, one memory for each Cache object."""
+"""What all processors of a process share: one ledger for each Budget object, one memory for each Cache object."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _ledgers: WeakKeyDictionary[Budget, Ledger] = WeakKeyDictionary()
 
 
-_caches: WeakKeyDictionary[Cache, tuple[int, SharedCache]] = WeakKeyDictionary()  # with the process's number
+_caches: WeakKeyDictionary[Cache, tuple[int, SharedCache]] = WeakKeyDictionary()  # with the process id
 
 
 _lock = threading.Lock()
 
 
 def ledger_of(budget: Budget | None) -> Ledger | None:
-    """The one ledger of a Budget object, however many processors hold it."""
+    """Return the ledger of a Budget object. All processors with this object share it."""
     if budget is None:
         return None
     with _lock:
@@ -39,7 +39,7 @@ def ledger_of(budget: Budget | None) -> Ledger | None:
 
 
 def limits_of(budget: Budget) -> Amounts:
-    """What it allows, in pico-dollars."""
+    """Return what the budget allows, in pico-dollars."""
     return Amounts(_pico(budget.total), _pico(budget.per_hour), budget.on_exceed == "wait")
 
 
@@ -53,10 +53,10 @@ def _changed(budget: weakref.ref[Budget], ledger: Ledger) -> None:
 
 
 def memory_of(cache: Cache | None) -> SharedCache | None:
-    """The one memory of a Cache object, however many processors hold it; a forked child has one of its own.
+    """Return the memory of a Cache object. All processors with this object share it; a forked child has its own.
 
     Raises:
-        StoreError: its file cannot be used; says why.
+        StoreError: the file of the cache cannot be used; the error says why.
     """
     if cache is None:
         return None

@@ -1,4 +1,4 @@
-"""`python -m cottonpalm.local`: fetch now what would be fetched later, for instance before going offline."""
+"""`python -m cottonpalm.local`: fetch now what a run would fetch later, for instance before you go offline."""
 
 from __future__ import annotations
 

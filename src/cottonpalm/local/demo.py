@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from cottonpalm.local.reviews import Review
     from cottonpalm.types import Outcome
 
-# Chosen among eleven wordings on 150 sentences that are not among the demo's own.
+# We chose it from eleven wordings, on 150 sentences that the demo does not use.
 SYSTEM: Final = "Classify the sentiment of this sentence from a product review as positive or negative."
 PROMPT: Final = "Sentence: {text}\nSentiment:"
 GRAMMAR: Final = "root ::= " + " | ".join(f'"{label}"' for label in reviews.LABELS)
-MAX_TOKENS: Final = 16  # the longer label takes six
+MAX_TOKENS: Final = 16  # the longer label takes six tokens
 NOTICE: Final = (
     "The model is SmolLM2-135M-Instruct (Apache-2.0). The sentences come with vaderSentiment 2.5 (MIT); they are "
     "customer reviews from its authors' research data (Hutto & Gilbert 2014, after Hu & Liu 2004)."
@@ -30,7 +30,7 @@ NOTICE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How many labels are right, of `total` sentences; a row that failed is not right.
+    """How many of `total` labels are right; a row that failed counts as wrong.
 
     Attributes:
         right: sentences labelled as people rated them.
@@ -65,7 +65,7 @@ class Demo:
     concurrency: int = SLOTS
 
     def score(self, outcomes: Iterable[Outcome]) -> Score:
-        """Compare the outcomes of these rows, in any order, with what people said."""
+        """Compare the outcomes of these rows, in any order, with the ratings of people."""
         seen = [(self.rows[outcome.index]["label"], _text(outcome)) for outcome in outcomes]
         truths = Counter(truth for truth, _ in seen)
         majority, baseline = truths.most_common(1)[0] if truths else ("positive", 0)
@@ -80,7 +80,7 @@ def _text(outcome: Outcome) -> str | None:
 
 
 def demo_parts(n: int = 100, *, quiet: bool = False) -> Demo:
-    """Fetch what is missing, start the engine, and hand over the parts.
+    """Fetch what is missing, start the engine, and return the parts.
 
     Args:
         n: how many sentences.

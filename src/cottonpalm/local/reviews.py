@@ -1,4 +1,4 @@
-"""Sentences from product reviews with human ratings: real rows with a known truth."""
+"""Sentences from product reviews with ratings by people: real rows with known labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cottonpalm.local import fetch
 if TYPE_CHECKING:
     from pathlib import Path
 
-CLEAR: Final = 1.5  # of 4: from here on people agree; weaker ratings say little about any model
+CLEAR: Final = 1.5  # from this rating (of 4) on people agree; weaker ones tell little about a model
 LABELS: Final = ("positive", "negative")
 
 

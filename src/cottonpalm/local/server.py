@@ -1,4 +1,4 @@
-"""The embedded model as a LangChain chat model: one engine per file, started when first asked for."""
+"""The embedded model as a LangChain chat model: one engine per file, started at its first use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAMPLE_BYTES: Final = 1 << 16
 
 
 class _Wish(NamedTuple):
-    """What makes two engines the same one."""
+    """The settings of an engine; calls with equal settings share it."""
 
     path: str
     alias: str
@@ -37,11 +37,11 @@ class _Wish(NamedTuple):
 
 
 class _Engine:
-    """One engine's process, and where it listens."""
+    """One engine's process, and its address."""
 
     def __init__(self, wish: _Wish) -> None:
         command = [sys.executable, "-P", str(_ENGINE), json.dumps(wish._asdict())]
-        # a session of its own: Ctrl-C in the terminal lets requests in flight finish
+        # its own session, so that Ctrl-C in the terminal does not interrupt requests in flight
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own words
             command,
             stdin=subprocess.PIPE,
@@ -75,7 +75,7 @@ class _Engine:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End it now, requests in flight or not."""
+        """End it now, even if requests are in flight."""
         self._process.kill()
         self._process.wait()
         if self._process.stdin is not None:
@@ -134,7 +134,7 @@ def _check(**numbers: Any) -> None:
 
 
 def _file_of(name: str | Path, *, quiet: bool) -> tuple[Path, str]:
-    """The file, and the name its answers carry: free of folders, and another one for another content."""
+    """Return the file, and the model's name in answers: without folders, and different for different content."""
     if name == DEFAULT:
         return fetch.ensure(fetch.MODEL, quiet=quiet), _DEFAULT_ALIAS
     path = Path(name).expanduser().absolute()
@@ -152,7 +152,7 @@ def _file_of(name: str | Path, *, quiet: bool) -> tuple[Path, str]:
 
 
 def _mark(path: Path) -> str:
-    """A short mark of a large file's content, from samples spread over it: weights differ everywhere or nowhere."""
+    """Return a short mark of a large file's content, from samples spread over it: two models differ everywhere."""
     size = path.stat().st_size
     digest = blake2b(size.to_bytes(8, "big"), digest_size=4)
     with path.open("rb") as file:
@@ -171,7 +171,7 @@ def _address_of(wish: _Wish) -> str:
 
 
 def stop() -> None:
-    """End every engine of this process. Called at exit; a later `model` starts anew."""
+    """End every engine of this process. It runs at exit; a later `model` starts a new engine."""
     with _lock:
         while _engines:
             _engines.popitem()[1].stop()
@@ -187,8 +187,8 @@ def _chat_model(address: str, alias: str, options: dict[str, Any]) -> ChatOpenAI
         from pydantic import SecretStr  # noqa: PLC0415 - comes with it
     except ImportError as error:
         raise LocalModelError(f"the embedded model needs a package ({error}): {pip.INSTALL}") from error
-    # Clients of our own: a proxy that the environment names must not get what stays on this machine. No connection
-    # outlives its request, so none is left behind on an event loop that has ended.
+    # We make our own clients: a proxy in the environment must not see data that stays on this machine. No connection
+    # lives longer than its request, so none is left on an event loop that has ended.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     settings: dict[str, Any] = {"temperature": 0, "max_retries": 0, "stream_usage": True, **options}
     if "http_socket_options" in ChatOpenAI.model_fields:

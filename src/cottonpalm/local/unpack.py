@@ -1,4 +1,4 @@
-"""One file out of an archive, checked by its SHA-256 before anybody can use it."""
+"""Unpacks one file from an archive, and checks its SHA-256 before any code can use it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def unpack(asset: Asset, archive: Path, target: Path) -> None:
 
 
 def _copy(archive: IO[bytes], way: tuple[str, ...], target: Path, *, zipped: bool) -> str:
-    """Follow `way` into the archive and the archives in it; returns the SHA-256 of what was written."""
+    """Follow `way` into the archive and the archives in it; return the SHA-256 of what was written."""
     name, *rest = way
     if zipped:
         with zipfile.ZipFile(archive) as holder, holder.open(name) as member:

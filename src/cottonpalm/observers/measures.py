@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import zip_longest
-from math import ceil, exp, log
+from math import ceil, exp, log, log10
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 ERROR: Final = 0.01  # how far a quantile may be from the exact one, relative to it
 LEAST: Final = 1e-6  # what is smaller counts as zero...
 MOST: Final = 1e9  # ...and what is larger as this
+BARS: Final = 20  # a decade, where a histogram is drawn
 _PER_BUCKET: Final = log((1 + ERROR) / (1 - ERROR))
 _SCALE: Final = 1 / _PER_BUCKET
 _MIDDLE: Final = 1 - ERROR  # of a bucket, from its upper end
@@ -72,6 +73,14 @@ class Histogram:
                 break
         return min(exp(bucket * _PER_BUCKET) * _MIDDLE, self.highest)
 
+    def bars(self) -> tuple[tuple[float, int], ...]:
+        """Values by twentieths of a decade: (upper end, how many) of each that holds any; zeros are below the first."""
+        bars: Counter[int] = Counter()
+        for bucket, count in self._buckets.items():
+            bars[ceil(BARS * log10(min(exp(bucket * _PER_BUCKET) * _MIDDLE, self.highest)))] += count
+        zeros = ((LEAST, self._zeros),) if self._zeros else ()
+        return (*zeros, *((10 ** (bar / BARS), bars[bar]) for bar in sorted(bars)))
+
     def __len__(self) -> int:
         """Buckets in use: what it takes in memory."""
         return len(self._buckets)
@@ -114,6 +123,17 @@ class Timeline:
             self._samples.extend([0] * missing)
         totals[slot] += value
         self._samples[slot] += 1
+
+    def spread(self, from_s: float, until_s: float) -> None:
+        """Add the seconds between two moments to the stretches in which they lie."""
+        while from_s < until_s:
+            slot = int(from_s / self.width_s)
+            while slot >= POINTS:
+                self._halve()
+                slot = int(from_s / self.width_s)
+            end_s = min(until_s, (slot + 1) * self.width_s)
+            self.add(from_s, end_s - from_s)
+            from_s = end_s
 
     def copy(self) -> Timeline:
         """One that goes its own way from here."""

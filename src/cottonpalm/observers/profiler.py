@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.observers.bottleneck import bound_by
-from cottonpalm.observers.measures import Histogram, Point, Timeline
-from cottonpalm.observers.report import Counts, ModelUse, Moment, Report, Spread, TopRow
+from cottonpalm.observers.classes import RepeatedRows, Sizes, number_of
+from cottonpalm.observers.course import Course
+from cottonpalm.observers.measures import Histogram
+from cottonpalm.observers.report import Report
+from cottonpalm.observers.reported import Counts, ModelUse, Money, Spread, TopRow
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
 
     from cottonpalm.types import Bottleneck, Item, Outcome
 
-Wait: TypeAlias = Literal["queue", "permit", "pause", "backoff", "call", "store"]
-WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call", "store")
+Wait: TypeAlias = Literal["queue", "permit", "pause", "backoff", "call", "first", "store"]
+WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call", "first", "store")
 TOP: Final = 10
 TYPES: Final = 50  # different types of errors that are told apart, per kind
 MODELS: Final = 100
@@ -84,15 +87,15 @@ class Profiler:
         self._ended: float | None = None
         self._looked = self._began
         self._states_s: dict[Bottleneck, float] = {}
-        self._rows, self._limits, self._flights = Timeline(), Timeline(), Timeline()
+        self._course, self._sizes, self._repeats = Course(), Sizes(), RepeatedRows()
         self._latency = Values()
         self._waits = {name: Values() for name in WAITS}
         self._note_latency, self._note_queue = self._latency.note, self._waits["queue"].note
-        self._since = 0  # rows that ended since the last look
         self._errors: dict[str, dict[str, int]] = {}
         self._models: dict[str, _Model] = {}
         self._tokens = [0, 0, 0, 0, 0]
-        self._cost_pico, self._cost_known = 0, True
+        self._cost_pico, self._cost_known, self._priced = 0, True, False
+        self._failed_pico = self._failed_tries_pico = 0
         self._ok = self._failed = self._skipped = self._hits = self._coalesced = 0
         self._retries = self._restarts = self._hedges = 0
         self._slowest: list[tuple[float, int, str | None]] = []
@@ -109,7 +112,7 @@ class Profiler:
         now, latency_s = clock.now(), outcome.latency_s
         self._note_latency(latency_s)
         self._note_queue(now - latency_s - item.arrived_s)
-        self._since += 1
+        self._course.rows += 1
         if now - self._looked >= LOOK_EVERY_S:
             self._look_at(now)
         if outcome.status == "ok":
@@ -123,7 +126,7 @@ class Profiler:
         if item.calls > 1:
             self._retries += item.calls - 1
         if outcome.attempts:
-            self._used(outcome)
+            self._used(item, outcome)
         if len(self._slowest) < TOP or latency_s > self._slowest[0][0]:
             _keep(self._slowest, latency_s, outcome)
 
@@ -135,7 +138,8 @@ class Profiler:
         """A streamed row starts over."""
         self._restarts += 1
 
-    def _used(self, outcome: Outcome) -> None:
+    def _used(self, item: Item, outcome: Outcome) -> None:
+        used = 0
         if (usage := outcome.usage) is not None:
             tokens = self._tokens
             tokens[0] += usage.input_tokens
@@ -143,11 +147,21 @@ class Profiler:
             tokens[2] += usage.cache_read_tokens
             tokens[3] += usage.cache_write_tokens
             tokens[4] += usage.reasoning_tokens
-        cost = outcome.cost_pico
-        if cost is None:
-            self._cost_known = False
-            return
+            used = usage.input_tokens + usage.output_tokens
+            self._course.tokens += used
+        if (cost := outcome.cost_pico) is None:
+            if usage is not None or outcome.status == "ok":  # a row that was refused costs nothing
+                self._cost_known = False
+            cost = 0
+        else:
+            self._priced = True
         self._cost_pico += cost
+        self._course.cost_pico += cost
+        self._sizes.add(used, outcome.latency_s, cost)
+        if outcome.status == "failed":
+            self._failed_pico += cost
+        elif (number := number_of(item.question or item.content, item.row)) is not None:
+            self._repeats.add(number, cost)
         if cost and (len(self._dearest) < TOP or cost > self._dearest[0][0]):
             _keep(self._dearest, cost, outcome)
 
@@ -159,14 +173,12 @@ class Profiler:
         types[name] = types.get(name, 0) + 1
 
     def _look_at(self, now: float) -> None:
-        seen, at_s = self._look(), now - self._began
+        seen = self._look()
         with self._lock:  # whoever asks for the report may be on another thread
-            self._states_s[seen.state] = self._states_s.get(seen.state, 0.0) + now - self._looked
-            self._looked = now
-            self._rows.add(at_s, self._since)
-            self._since = 0
-            self._limits.add(at_s, seen.limit)
-            self._flights.add(at_s, seen.in_flight)
+            before, self._looked = self._looked, now
+            self._states_s[seen.state] = self._states_s.get(seen.state, 0.0) + now - before
+            began = self._began
+            self._course.look(before - began, now - began, seen.state, seen.limit, seen.in_flight)
         for values in (self._latency, *self._waits.values()):
             values.counted()
 
@@ -182,7 +194,10 @@ class Profiler:
                 model = model if len(self._models) < MODELS else REST
                 used = self._models.setdefault(model, _Model())
             used.requests += 1
-            used.failed += not ok
+            if not ok:
+                used.failed += 1
+                self._course.failed_tries += 1
+                self._failed_tries_pico += cost_pico or 0
             if usage is not None:
                 used.tokens_in += usage.input_tokens
                 used.tokens_out += usage.output_tokens
@@ -214,17 +229,24 @@ class Profiler:
         if self._ended is None:
             self._ended = clock.now()
 
-    def report(self, stored: int) -> Report:
-        """All of it, so far; `stored` rows were found done. From any thread."""
-        with self._lock:
-            return self._report(stored)
+    def report(self, stored: int, saved_usd: float | None = 0.0, budget_usd: float | None = None) -> Report:
+        """All of it, so far, from any thread.
 
-    def _report(self, stored: int) -> Report:
+        Args:
+            stored: rows that were found done.
+            saved_usd: by the cache; None: not known.
+            budget_usd: what may be spent; None without a bound.
+        """
+        with self._lock:
+            return self._report(stored, saved_usd, budget_usd)
+
+    def _report(self, stored: int, saved_usd: float | None, budget_usd: float | None) -> Report:
         now = self._ended if self._ended is not None else clock.now()
         wall_s, done = max(0.0, now - self._began), self._ok + self._failed
         states_s = dict(self._states_s)
         idle_s = sum(states_s.get(state, 0.0) for state in IDLE)
-        cost_usd = self._cost_pico / PICO if self._cost_known else None
+        known = self._cost_known and (self._priced or not self._sizes)
+        cost_usd = self._cost_pico / PICO if known else None
         waits = {name: values.counted() for name, values in self._waits.items()}
         return Report(
             counts=Counts(
@@ -246,7 +268,7 @@ class Profiler:
             row_latency_s=Spread.of(self._latency.counted()),
             request_latency_s=Spread.of(waits["call"]),
             waits_s={name: Spread.of(seen) for name, seen in waits.items()},
-            over_time=self._over_time(wall_s),
+            over_time=self._course.moments(wall_s),
             errors={kind: _by_count(types) for kind, types in sorted(self._errors.items())},
             usage=Usage(*self._tokens),
             cost_usd=cost_usd,
@@ -256,27 +278,16 @@ class Profiler:
             dearest=_top(self._dearest, 1 / PICO),
             bound_by=bound_by(states_s, wall_s, clock.cpu() - self._cpu, self._look().limit),
             bound_s={state: seconds for state, seconds in sorted(states_s.items()) if state},
+            sizes=self._sizes.classes(),
+            repeats=self._repeats.counted(),
+            money=Money(
+                (self._cost_pico - self._failed_pico) / PICO,
+                self._failed_pico / PICO,
+                self._failed_tries_pico / PICO,
+                saved_usd,
+                budget_usd,
+            ),
         )
-
-    def _over_time(self, wall_s: float) -> tuple[Moment, ...]:
-        rows = self._rows.copy()
-        if self._since:  # rows that ended since the last look
-            rows.add(wall_s, self._since)
-        limits, flights = (
-            {point.at_s: point for point in kept.copy().widened(rows.width_s).points()}
-            for kept in (self._limits, self._flights)
-        )
-        moments = []
-        for point in rows.points(wall_s):
-            per_s = point.total / point.width_s if point.width_s else 0.0
-            moments.append(
-                Moment(point.at_s, per_s, _mean(limits.get(point.at_s)), _mean(flights.get(point.at_s)))
-            )
-        return tuple(moments)
-
-
-def _mean(point: Point | None) -> float | None:
-    return point.total / point.samples if point is not None and point.samples else None
 
 
 def _keep(rows: list[tuple[float, int, str | None]], value: float, outcome: Outcome) -> None:

@@ -5,16 +5,14 @@ The numbers are polled from the run a few times a second, so that showing them c
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from cottonpalm import clock
@@ -31,17 +29,21 @@ from cottonpalm.events import (
     RunStarted,
     Unreachable,
 )
-from cottonpalm.observers.formatting import binds, clean, duration, money, rate, share_of_budget, told
-from cottonpalm.types import Kind
+from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
+from cottonpalm.observers.pace import Pace
+from cottonpalm.observers.panel import Faults, Numbers, line, panel
+from cottonpalm.types import PICO, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cottonpalm.observers.pace import Left
+
 REFRESH_S: Final = 0.25  # of the live display
 PLAIN_EVERY_S: Final = 10.0  # between lines where there is no terminal
-RATE_WINDOW_S: Final = 30.0  # over which the rate is measured
-MINUTE_S: Final = 60.0
-BAR: Final = 20  # columns
+READY_S: Final = 120.0  # left, from where on the time of day is told
+DAY_S: Final = 86_400.0
+FAILS: Final = ("pause", "down", "probe")  # the provider's doing, which passes
 LONG_REST_S: Final = 8.0  # rests of an endpoint from here on are told to everybody
 LONG_PAUSE_S: Final = 60.0  # pauses from here on are told to everybody
 
@@ -106,90 +108,6 @@ class Snapshot(Protocol):
         """Whether that is all that was spent."""
 
 
-class Pace:
-    """Rows per second over the last half minute.
-
-    Args:
-        window_s: seconds that are looked at.
-        rpm: requests per minute at most, or None. A minute's share may go out at once: what is looked at is a minute
-            then, and until it is over, no more is expected of a row's one request.
-    """
-
-    def __init__(self, window_s: float = RATE_WINDOW_S, rpm: float | None = None) -> None:
-        self._window_s = window_s if rpm is None else max(window_s, MINUTE_S)
-        self._most_per_s = None if rpm is None else rpm / MINUTE_S
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def expected(self, per_s: float | None) -> float | None:
-        """What to reckon with from here on, where `per_s` was seen."""
-        if (
-            per_s is None
-            or self._most_per_s is None
-            or self._seen[-1][0] - self._seen[0][0] >= self._window_s
-        ):
-            return per_s
-        return min(per_s, self._most_per_s)
-
-    def note(self, now_s: float, done: int) -> float | None:
-        """Take a sample; None until two samples lie apart."""
-        self._seen.append((now_s, done))
-        while len(self._seen) > 2 and self._seen[1][0] <= now_s - self._window_s:
-            self._seen.popleft()
-        first_s, first = self._seen[0]
-        return None if now_s <= first_s else (done - first) / (now_s - first_s)
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One moment of a run, ready to be shown."""
-
-    done: int
-    failed: int
-    total: int | None
-    exact: bool
-    in_flight: int
-    limit: float
-    per_s: float | None
-    cost: str | None
-    chunks: str | None = None
-    binds: str = ""
-    expected_per_s: float | None = None  # None: as it was
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds until the end at the pace that is expected."""
-        per_s = self.per_s if self.expected_per_s is None else self.expected_per_s
-        if self.total is None or not per_s:
-            return None
-        return max(0, self.total - self.done) / per_s
-
-    def counted(self) -> str:
-        """`412 of 1,000 (41 %)`."""
-        if self.total is None:
-            return f"{self.done:,} rows"
-        about, share = "" if self.exact else "about ", min(100, 100 * self.done // max(1, self.total))
-        return f"{self.done:,} of {about}{self.total:,} ({share} %)"
-
-    def details(self) -> list[str]:
-        """Everything else, the most wanted first."""
-        flight = f"{self.in_flight}/{self.limit:.0f} in flight"
-        per_s = "" if self.per_s is None else rate(self.per_s) if self.per_s else "0/s"
-        parts = [f"{self.failed:,} failed", flight, self.binds, per_s, self.chunks, self.cost]
-        return [part for part in parts if part]
-
-    def eta(self) -> str:
-        """`1 min 25 s left`, or nothing."""
-        return "" if self.left_s is None else f"{duration(self.left_s)} left"
-
-    def line(self, width: int = 80) -> str:
-        """All of it in one line; what does not fit is left out, the least wanted first."""
-        parts = [self.counted(), self.eta(), *self.details()]
-        parts = [part for part in parts if part]
-        while len(", ".join(parts)) > width and len(parts) > 1:
-            parts.pop()
-        return ", ".join(parts)
-
-
 class Progress:
     """An observer that shows a run on stderr.
 
@@ -200,6 +118,7 @@ class Progress:
         live: redraw in place; by default where the console is a terminal.
         lines: show the numbers at all; False leaves only what `verbose` and `say` tell.
         rpm: requests per minute at most, where the user said so.
+        budget_usd: what may be spent; None without a bound.
     """
 
     def __init__(
@@ -211,6 +130,7 @@ class Progress:
         live: bool | None = None,
         lines: bool = True,
         rpm: float | None = None,
+        budget_usd: float | None = None,
     ) -> None:
         self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
         can_redraw = self._console.is_terminal and not self._console.is_dumb_terminal
@@ -223,7 +143,7 @@ class Progress:
         self._stats: Callable[[], Snapshot] | None = None
         self._name = ""
         self._rests: dict[str, float] = {}  # the latest of each endpoint
-        self._pace = Pace(rpm=rpm)
+        self._pace, self._faults, self._budget_usd = Pace(rpm), Faults(), budget_usd
         self._next_plain_s = 0.0
         self._told: deque[str] = deque()
         self._stop, self._wake = threading.Event(), threading.Event()
@@ -240,6 +160,8 @@ class Progress:
 
     def see(self, event: Event) -> None:
         """Take note of one event."""
+        if isinstance(event, RowFinished) and (error := event.outcome.error) is not None:
+            self._faults.add(event.outcome.index, error.kind, told(error))
         match event:
             case RunStarted():
                 self._name = clean(event.name or "", 18)
@@ -314,12 +236,12 @@ class Progress:
         self._tell()
         if not self._lines or self._stats is None:
             return
-        view = self.view(self._stats())
+        numbers = self.numbers(self._stats())
         if self._redraws:
-            self._live.update(self.picture(view), refresh=True)
+            self._live.update(self.picture(numbers), refresh=True)
         elif clock.now() >= self._next_plain_s:
             self._next_plain_s = clock.now() + PLAIN_EVERY_S
-            self._print(view.line())
+            self._print(line(numbers))
 
     def _tell(self) -> None:
         while self._told:
@@ -329,58 +251,55 @@ class Progress:
         # soft_wrap: a log line stays one line; rich would break it at 80 columns where there is no terminal
         self._console.print(Text(text), soft_wrap=not self._console.is_terminal)
 
-    def view(self, stats: Snapshot) -> View:
+    def numbers(self, stats: Snapshot) -> Numbers:
         """What to show of these numbers, now."""
         done_here = stats.ok + stats.failed
         known = self._total() if stats.total is None else (stats.total, True)
         total, exact = known if known is not None else (None, False)
         if not (total or exact):
             total = None  # nothing was read yet
-        cost = money(stats.cost_pico) if stats.cost_known else None
-        per_s = self._pace.note(clock.now(), done_here)
-        return View(
-            done=done_here + stats.stored,
-            failed=stats.failed,
+        done, per_s = done_here + stats.stored, self._pace.note(clock.now(), done_here)
+        rows = None if total is None else max(0, total - done)
+        left = None if rows is None else self._pace.left(rows)
+        return Numbers(
+            name=self._name,
+            done=done,
             total=total,
             exact=exact,
             in_flight=stats.requests,
             limit=stats.limit,
-            per_s=per_s,
-            cost=cost,
-            chunks=_chunks(stats.chunks, stats.chunks_total),
             binds=binds(stats.binding.what, stats.pause_s, stats.silent_s, stats.trouble),
-            expected_per_s=self._pace.expected(per_s),
+            fails=stats.binding.what in FAILS,
+            per_s=per_s,
+            bars=self._pace.bars,
+            left=left,
+            before_s=rows / self._pace.before if rows and self._pace.before else None,
+            ready=_ready(left),
+            cost_usd=stats.cost_pico / PICO if stats.cost_known or stats.cost_pico else None,
+            cost_known=stats.cost_known,
+            budget_usd=self._budget_usd,
+            failed=stats.failed,
+            kinds=self._faults.kinds,
+            faults=self._faults.last,
+            more=_chunks(stats.chunks, stats.chunks_total) or "",
         )
 
-    def picture(self, view: View) -> Table:
-        """The live display: two lines, with as much in them as the terminal has room for."""
-        width, counted = self._console.width, Text(view.counted())
-        parts = [Text(self._name, style="bold"), counted, Text(view.eta(), style="cyan")]
-        while len(parts) > 1 and _width(parts) > width:
-            parts.pop(0 if len(parts) == 3 else 1)  # the name goes first, then the time that is left
-        row: list[Text | ProgressBar] = [part for part in parts if part]
-        if view.total and _width(parts) + 1 + BAR <= width:
-            bar = ProgressBar(total=view.total, completed=view.done, width=BAR)
-            row.insert(row.index(counted), bar)
-        head = Table.grid(padding=(0, 1))
-        for _ in row:
-            head.add_column(no_wrap=True)
-        head.add_row(*row)
-        details = view.details()
-        while len(" · ".join(details)) + 2 > width and len(details) > 1:
-            details.pop()
-        body = Table.grid()
-        body.add_row(head)
-        body.add_row(Text("  " + " · ".join(details), style="dim", no_wrap=True, overflow="ellipsis"))
-        return body
+    def picture(self, numbers: Numbers) -> Group:
+        """The live display, as wide as the terminal."""
+        console = self._console
+        unicode = console.encoding.startswith("utf")
+        return Group(*panel(numbers, console.width, unicode=unicode))
+
+
+def _ready(left: Left | None) -> str:
+    """The time of day at which all will be done, in the zone of this machine; nothing for the next two minutes."""
+    if left is None or left.seconds < READY_S:
+        return ""
+    then = dt.datetime.fromtimestamp(clock.wall() + left.seconds, dt.UTC).astimezone()
+    return f"{then:%H:%M}" if left.seconds < DAY_S else f"{then:%-d %b, %H:%M}"
 
 
 def _chunks(done: int | None, total: int | None) -> str | None:
     if done is None:
         return None
     return f"{done:,} chunks" if total is None else f"chunks {done:,}/{total:,}"
-
-
-def _width(parts: list[Text]) -> int:
-    """Columns that these take side by side."""
-    return sum(part.cell_len + 1 for part in parts if part) - 1

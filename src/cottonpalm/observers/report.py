@@ -1,6 +1,6 @@
-"""What a run came to, as numbers and as plain text of at most 80 columns.
+"""What a run came to, for programs and for people: as plain values, as text, as a page.
 
-A `Report` holds no inputs, outputs or error messages, only counts and row names.
+A `Report` holds no inputs, outputs or error messages, only counts and names of rows.
 """
 
 from __future__ import annotations
@@ -9,126 +9,22 @@ import textwrap
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.observers.advice import advice_of
 from cottonpalm.observers.formatting import clean, count, duration, money, rate
+from cottonpalm.observers.reported import Reported
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from cottonpalm.observers.measures import Histogram
-    from cottonpalm.types import Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How values are spread, in seconds; quantiles are within one per cent."""
-
-    count: int = 0
-    total: float = 0.0
-    mean: float = 0.0
-    p50: float = 0.0
-    p90: float = 0.0
-    p95: float = 0.0
-    p99: float = 0.0
-    max: float = 0.0
-
-    @classmethod
-    def of(cls, seen: Histogram) -> Spread:
-        """What a histogram has counted."""
-        p50, p90, p95, p99 = (seen.quantile(share) for share in (0.5, 0.9, 0.95, 0.99))
-        return cls(seen.count, seen.total, seen.mean, p50, p90, p95, p99, seen.highest)
+    from cottonpalm.observers.advice import Advice
+    from cottonpalm.observers.reported import Moment, Spread, TopRow
+    from cottonpalm.types import Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """How many. The rows of this run are ok + failed + skipped; `stored` ones were done before."""
-
-    ok: int = 0
-    failed: int = 0
-    skipped: int = 0
-    stored: int = 0
-    cached: int = 0  # of the ok ones: answered without a request, `coalesced` included
-    cache_misses: int = 0  # rows that were asked although there is a cache
-    coalesced: int = 0  # waited for an equal row in flight and took its answer
-    requests: int = 0  # sent and ended
-    retries: int = 0  # of requests, and of rows
-    restarts: int = 0  # of streams that had shown something
-    hedges: int = 0  # copies sent of requests that were late
-
-
-@dataclass(frozen=True, slots=True)
-class ModelUse:
-    """What one model (host and name) was asked, used and cost."""
-
-    requests: int = 0
-    failed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A stretch of the run: rows per second in it, and the mean of what was seen in it; None where nothing was."""
-
-    at_s: float
-    rows_per_s: float
-    limit: float | None
-    in_flight: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class TopRow:
-    """A row that stands out: `value` is seconds or dollars."""
-
-    index: int
-    id: str | None
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Where the time and the money of a run went.
-
-    Attributes:
-        counts: how many rows and requests.
-        wall_s: from the start to now, or to the end.
-        active_s: the same without the time in which the run was held, or waited for its reader or its source.
-        rows_per_s: rows of this run over `wall_s`.
-        row_latency_s: from a row's start to its answer.
-        request_latency_s: from sending a request to the end of its answer.
-        waits_s: by what was waited for: `queue` (read, not started), `permit` (in line under the limit), `pause` (a
-            wait the provider asked for), `backoff` (before a retry), `call` (the provider), `store` (a group to be
-            durable).
-        over_time: at most 120 moments.
-        errors: failed rows by kind, then by type.
-        usage: tokens of all rows.
-        cost_usd: what all rows cost, None where that is not known.
-        cost_per_row_usd: the same over the rows that are ok or failed.
-        by_model: what each model was asked.
-        slowest, dearest: at most ten rows each.
-        bound_by: one or two sentences on what kept the run from being faster.
-        bound_s: seconds of the run by what kept it from being faster, see `cottonpalm.model.Bottleneck`; two things may
-            do so at once.
-    """
-
-    counts: Counts
-    wall_s: float
-    active_s: float
-    rows_per_s: float
-    row_latency_s: Spread
-    request_latency_s: Spread
-    waits_s: Mapping[str, Spread]
-    over_time: tuple[Moment, ...]
-    errors: Mapping[str, Mapping[str, int]]
-    usage: Usage
-    cost_usd: float | None
-    cost_per_row_usd: float | None
-    by_model: Mapping[str, ModelUse]
-    slowest: tuple[TopRow, ...]
-    dearest: tuple[TopRow, ...]
-    bound_by: tuple[str, ...]
-    bound_s: Mapping[str, float]
+class Report(Reported):
+    """Where the time and the money of a run went, see `Reported` for its attributes."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values that JSON can hold."""
@@ -136,19 +32,34 @@ class Report:
 
     def text(self) -> str:
         """The same for people, in lines of at most 80 columns."""
-        from cottonpalm.observers.report import text_of  # noqa: PLC0415 - it needs this module
-
         return text_of(self)
+
+    def advice(self) -> tuple[Advice, ...]:
+        """What to change before the next run, the largest gain first; empty where there is nothing to say."""
+        return advice_of(self)
+
+    def to_html(self, outcomes: Iterable[Outcome] = (), *, name: str | None = None) -> str:
+        """The same as one HTML file that needs nothing else, to be opened in any browser.
+
+        Args:
+            outcomes: the run's, as `run.outcomes()`, where its failed, slowest and dearest rows are to be shown with
+                their inputs and messages. Without them the page holds no text of any row.
+            name: of the run.
+        """
+        from cottonpalm.observers.page.of_outcomes import page_of_outcomes  # noqa: PLC0415 - few need it
+
+        return page_of_outcomes(self, outcomes, name)
 
 
 WIDTH: Final = 80
 _LABEL: Final = 11  # columns of the first one
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _SPARK: Final = 40
+_ADVICE: Final = 3
 _SHOWN: Final = 3  # of the rows that stand out
 
 
-def text_of(report: Report) -> str:
+def text_of(report: Reported) -> str:
     """The whole report; sections without anything in them are left out."""
     lines = [
         *_head(report),
@@ -159,10 +70,12 @@ def text_of(report: Report) -> str:
     ]
     lines += ["", *_top("slowest", report.slowest, duration), *_top("dearest", report.dearest, _dollars)]
     lines += _wrapped("bound by", " ".join(report.bound_by))
+    for advice in advice_of(report)[:_ADVICE]:
+        lines += _wrapped("advice", advice.text())
     return "\n".join(line.rstrip()[:WIDTH] for line in lines)
 
 
-def _head(report: Report) -> Iterator[str]:
+def _head(report: Reported) -> Iterator[str]:
     counts = report.counts
     parts = [f"{counts.ok:,} ok", f"{counts.failed:,} failed"]
     more = {"skipped": counts.skipped, "stored before": counts.stored, "restarted": counts.restarts}
@@ -185,7 +98,7 @@ def _head(report: Report) -> Iterator[str]:
         yield from _wrapped("cost", f"{_dollars(report.cost_usd)}, {_dollars(report.cost_per_row_usd)} a row")
 
 
-def _times(report: Report) -> Iterator[str]:
+def _times(report: Reported) -> Iterator[str]:
     spreads = {"row": report.row_latency_s, "request": report.request_latency_s}
     spreads |= {f"· {name}": spread for name, spread in report.waits_s.items() if spread.total >= 0.0005}
     if not any(spread.count for spread in spreads.values()):
@@ -245,7 +158,7 @@ def _errors(errors: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
         yield from _wrapped(kind, said)
 
 
-def _models(report: Report) -> Iterator[str]:
+def _models(report: Reported) -> Iterator[str]:
     if report.by_model:
         yield ""
     for name, used in report.by_model.items():

@@ -1,1 +1,1 @@
-"""What a run would ask, cost and take, found out before it is made."""
+"""Finds out, before a run is made, what it would ask, what it would cost and how long it would take."""

@@ -1,4 +1,4 @@
-"""What a plan starts from: what the run's store and the cache hold already, opened without making anything."""
+"""Opens what a plan starts from: the answers that the run's store and the cache hold. It creates no store or file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore
     from cottonpalm.types import Item, Outcome
 
-HISTORY: Final = 1_000  # stored rows that are looked at
+HISTORY: Final = 1_000  # the most stored rows that a plan reads
 
 
 @dataclass(slots=True)
 class Base:
-    """A reader of the rows that knows what is stored, what was answered before, and the cache."""
+    """The reader of the rows, which knows the stored ones; outcomes of earlier rows; and the cache."""
 
     reader: Reader
     history: list[Outcome] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Base:
     lasting: bytes | None = None
 
     async def known(self, items: list[Item]) -> set[int]:
-        """The places of those that the cache can answer."""
+        """Return the positions of the items that the cache can answer."""
         memory, digest, lasting = self.memory, self.digest, self.lasting
         if memory is None:
             return set()
@@ -52,7 +52,7 @@ class Base:
 
 @contextmanager
 def base_of(builder: Builder, *, ids: Any, configs: Any) -> Iterator[Base]:
-    """The base for these rows; the store's run is open meanwhile, if there is one.
+    """Yield the base for these rows. If the store holds the run, the run stays open until the block ends.
 
     Raises:
         ConfigError, StoreError: as for a run.
@@ -78,10 +78,10 @@ def base_of(builder: Builder, *, ids: Any, configs: Any) -> Iterator[Base]:
 
 
 def _existing_run(builder: Builder) -> Opened | None:
-    """The run, if it was ever begun."""
+    """Return the stored run, or None if it was never begun."""
     settings = builder.settings
     if settings.store is None or settings.run is None:
-        return builder.open_run()  # nothing, or the error that says what is missing
+        return builder.open_run()  # returns None, or raises the error that says what is missing
     if isinstance(settings.store, str | Path):
         path = file_of(settings.store)
         if path is None or not path.exists():
@@ -96,7 +96,7 @@ def _existing_run(builder: Builder) -> Opened | None:
 
 
 def _history(run: RunStore, builder: Builder) -> list[Outcome]:
-    """Rows of the run that were asked and answered, drawn at random."""
+    """Draw at random some rows of the run that were asked and answered."""
     last = run.last_slot()
     slots = range(last + 1)
     drawn = sorted(Random(0).sample(slots, min(len(slots), HISTORY)))  # noqa: S311 - the same store, the same plan

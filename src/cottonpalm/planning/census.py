@@ -1,4 +1,4 @@
-"""Reads the rows once, in bounded memory: counts what would be asked, and draws some of it."""
+"""Reads all rows once, in bounded memory: counts the rows that would be asked, and draws some of them at random."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     Known: TypeAlias = Callable[[list[Item]], Awaitable[set[int]]]
 
-LOOKED: Final = 100  # rows whose requests are looked at
+LOOKED: Final = 100  # the most rows whose requests a plan looks at
 BLOCK: Final = 512  # rows looked up in the cache at once
 
 
 @dataclass(slots=True)
 class Census:
-    """What one pass over the rows found. `drawn` are rows to be asked, drawn at random, in the order of the input."""
+    """What one pass over the rows found. `drawn` is a random draw of the rows to be asked, in input order."""
 
     rows: int = 0
     unreadable: int = 0
@@ -39,7 +39,7 @@ async def census(rows: Any, reader: Reader, draw: int, known: Known | None) -> C
 
     Args:
         rows: any iterable, or async iterable.
-        reader: knows which of them the store holds.
+        reader: makes items of the rows, and knows which rows the store holds.
         draw: how many rows to draw from those that would be asked.
         known: which items of a block (by their places) the cache can answer; None where there is no cache, and equal
             rows are asked each for itself.
@@ -59,7 +59,7 @@ async def census(rows: Any, reader: Reader, draw: int, known: Known | None) -> C
 
 
 def _counts(found: Census, item: Item, *, once: bool) -> bool:
-    """Whether this row would be asked, as far as the rows before it say."""
+    """Whether the run would ask this row, as far as one can tell from the rows before it."""
     if item.broken is not None:
         found.unreadable += 1
         return False
@@ -69,18 +69,18 @@ def _counts(found: Census, item: Item, *, once: bool) -> bool:
 
 
 async def _look_up(found: Census, block: list[Item], known: Known | None, draw: int, rng: Random) -> None:
-    """Count a block of rows that the store does not hold, and draw from those that the cache does not know."""
+    """Count a block of rows that the store does not hold, and draw from those that the cache cannot answer."""
     answered = set() if known is None or not block else await known(block)
     found.cached += len(answered)
     for place, item in enumerate(block):
         if place not in answered:
             _draw(found, item, draw, rng)
     block.clear()
-    await asyncio.sleep(0)  # others on this loop go on meanwhile
+    await asyncio.sleep(0)  # let the other tasks of this loop run
 
 
 def _draw(found: Census, item: Item, most: int, rng: Random) -> None:
-    """Reservoir sampling (Vitter 1985, algorithm R)."""
+    """Draw by reservoir sampling (Vitter 1985, algorithm R)."""
     found.asked += 1
     if len(found.drawn) < most:
         found.drawn.append(item)

@@ -1,4 +1,4 @@
-"""What a few rows say about all of them, and what a text says about its tokens; each with an interval."""
+"""Estimates with an interval: a sum over all rows from a few of them, and the tokens of a text from its bytes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Z: Final = 2.33  # 98 % of a normal distribution: on the safe side, since costs have long tails
-# Bytes of text per token, the fewest, a usual number, the most: of English letters and spaces, of digits and signs
-# (numbers, markup, code in base64), and of everything beyond ASCII (Chinese takes 2 to 5, Hindi up to 10, emoji 2).
+Z: Final = 2.33  # 98 % of a normal distribution: wider than the 90 % we promise, since costs have long tails
+# Bytes of text per token: the fewest, a usual number, the most. First for English letters and spaces, then for digits
+# and signs (numbers, markup, base64), then for all beyond ASCII (Chinese has 2 to 5, Hindi up to 10, emoji 2).
 _LETTERS: Final = (3.0, 4.2, 5.6)
 _SIGNS: Final = (1.0, 1.8, 3.0)
 _BEYOND: Final = (2.0, 4.5, 11.0)
@@ -32,7 +32,7 @@ class Range(NamedTuple):
 
 
 def tokens_of(text: str) -> Range:
-    """How many tokens a text may be, whatever the tokenizer: an estimate from its bytes, wide on purpose."""
+    """Estimate from its bytes how many tokens a text has. The range is wide, so that it holds for any tokenizer."""
     whole, ascii_only = len(text.encode("utf-8", "surrogatepass")), sum(map(str.isascii, text))
     letters = len(_IS_LETTER.findall(text))
     parts = ((letters, _LETTERS), (ascii_only - letters, _SIGNS), (whole - ascii_only, _BEYOND))
@@ -41,12 +41,12 @@ def tokens_of(text: str) -> Range:
 
 
 def total(seen: Sequence[float], rest: int) -> Range:
-    """The sum over `rest` further rows, from some that were drawn at random: at least 90 % of such ranges hold it.
+    """Estimate a sum over `rest` further rows from rows drawn at random. At least 90 % of such ranges hold the sum.
 
-    Student's t with Johnson's correction for skewness (Johnson 1978), and the scatter of the rest itself.
+    The interval is Student's t with Johnson's correction for skewness (Johnson 1978), plus the scatter of the rest.
 
     Args:
-        seen: what each of the drawn rows came to.
+        seen: the value of each drawn row.
         rest: how many rows are still to come.
     """
     if not seen:
@@ -65,7 +65,7 @@ def total(seen: Sequence[float], rest: int) -> Range:
 
 
 def _student(freedom: int) -> float:
-    """The quantile of Student's t that belongs to `Z` (Cornish and Fisher's expansion)."""
+    """Return the quantile of Student's t that corresponds to `Z` (Cornish and Fisher's expansion)."""
     z = Z
     first = (z**3 + z) / (4 * freedom)
     second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

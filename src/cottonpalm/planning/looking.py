@@ -1,4 +1,4 @@
-"""Which requests a row would make, without sending any: the chain runs up to its first requests, and ends there."""
+"""Finds which requests a row would make, without sending any: it runs the chain up to its first requests and stops."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
 
-SEEN_AT_SEND: Final = frozenset(  # providers whose integrations speak through clients that we see
+SEEN_AT_SEND: Final = frozenset(  # providers whose integrations send through clients that our hook sees
     (
         "anthropic",
         "azure",
@@ -39,13 +39,13 @@ SEEN_AT_SEND: Final = frozenset(  # providers whose integrations speak through c
         "xai",
     )
 )
-SETTLE_TURNS: Final = 20  # turns of the loop in which parallel branches come to their requests...
-SETTLE_S: Final = 0.001  # ...and how long each is where the branches are threads
+SETTLE_TURNS: Final = 20  # parallel branches get this many turns of the loop to reach their requests...
+SETTLE_S: Final = 0.001  # ...and where the branches are threads, each turn takes this many seconds
 _NOT_TEXT: Final = frozenset(("role", "type", "model", "id", "object"))
 
 
 class Unseen(BaseException):
-    """Ends a row in front of a model whose request cannot be held back: no handler of errors takes it for one."""
+    """Ends a row before it calls a model whose request we cannot hold back. As no Exception, no chain handles it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class Request:
     """One request that a row would make.
 
     Attributes:
-        bound: pico-dollars that a budget would hold for it; None where they cannot be known...
-        why_unbounded: ...and what to set then.
-        flex: rates at the flex tier; None where it has none of its own.
+        bound: pico-dollars that a budget would reserve for it; None where no bound is known...
+        why_unbounded: ...and then, what the user can set to give it one.
+        flex: rates at the flex tier; None where the price list has no flex rates for this model.
         flex_bound: `bound` at that tier.
     """
 
@@ -71,10 +71,10 @@ class Request:
 
 @dataclass(slots=True)
 class Look:
-    """What one row would ask first."""
+    """The first requests that one row would make."""
 
     requests: list[Request] = field(default_factory=list)
-    unseen: list[str] = field(default_factory=list)  # models that do not speak through a client that we see
+    unseen: list[str] = field(default_factory=list)  # models whose client our hook does not see
     error: BaseException | None = None  # what the chain raised before any request
 
 
@@ -104,7 +104,7 @@ async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, thre
     await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
     for _ in range(0 if task.done() else SETTLE_TURNS):
         await asyncio.sleep(SETTLE_S if threads else 0)
-    account.close()  # whoever holds a request back in a thread is let go
+    account.close()  # releases the threads that hold a request back
     waiting.cancel()
     task.cancel()
     await asyncio.wait([task, waiting])
@@ -145,7 +145,7 @@ def _request(row: RowAccount, call: Call) -> Request:
 
 
 def _texts(part: Any, name: str = "") -> list[str]:
-    """What a tokenizer gets to see of a body: its texts, and the names and values of schemas."""
+    """Collect the parts of a body that become tokens: its texts, and the names and values of schemas."""
     if isinstance(part, str):
         return [] if name in _NOT_TEXT or part.startswith("data:") else [part]
     if isinstance(part, dict):
@@ -161,7 +161,7 @@ def _texts(part: Any, name: str = "") -> list[str]:
 
 
 class _Guard(BaseCallbackHandler):
-    """Stops models that do not speak through a client that we see, before they are called."""
+    """Stops a model before it is called, if it sends through a client that our hook does not see."""
 
     run_inline = True
     raise_error = True
@@ -170,11 +170,11 @@ class _Guard(BaseCallbackHandler):
         self._look, self._hooked = look, hooked
 
     def on_chat_model_start(self, serialized: Any, messages: Any, **about: Any) -> None:  # noqa: ARG002
-        """A chat model starts."""
+        """Stop a chat model that we cannot see."""
         self._stop(serialized, about)
 
     def on_llm_start(self, serialized: Any, prompts: Any, **about: Any) -> None:  # noqa: ARG002
-        """A model of plain text starts."""
+        """Stop a plain-text model that we cannot see."""
         self._stop(serialized, about)
 
     def _stop(self, serialized: Any, about: dict[str, Any]) -> None:

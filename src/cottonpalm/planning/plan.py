@@ -1,4 +1,4 @@
-"""What a run would take, as `BatchProcessor.plan` found it. No behaviour."""
+"""`Plan`: what `BatchProcessor.plan` found out about a run. It holds data and has no behaviour."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Plan:
         models: the models that they go to.
         input_tokens: of all rows asked; None where nothing could be seen.
         output_tokens: the same. With basis "bound", `high` is the most that the requests allow, and `low` is 0.
-        cost_usd: live, of all rows asked; None where a price or a maximum is not known.
-        flex_usd: the same at the price list's flex tier; None where it has none.
-        duration_s: at the known limits; None where the limit, or how long an answer takes, is not known.
+        cost_usd: of all rows asked, when sent live; None where a price or a maximum of tokens is not known.
+        flex_usd: the same at the price list's flex tier; None where a model has no flex rates.
+        duration_s: seconds at the known limits; None where the limit, or the time an answer takes, is not known.
         basis: where output, cost and duration come from: the "bound" of each request, the "history" of rows that the
             store holds, or a "sample" that was run. The last two hold the truth in at least 90 of 100 plans; with
             "bound" the cost is below `high`.

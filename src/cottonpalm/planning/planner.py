@@ -1,4 +1,4 @@
-"""What `plan` finds out before anything is asked: the rows, what some of them would ask first, what the store knows."""
+"""What `plan` finds out before it asks anything: the rows, the first requests of some rows, what the store holds."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from cottonpalm.planning.plan import Basis, Plan
     from cottonpalm.types import Item, Outcome
 
-HISTORY: Final = 20  # rows of the run that must be done before they say anything about the others
+HISTORY: Final = 20  # an estimate from the run's history needs at least this many rows that are done
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one pass over the rows has shown."""
+    """What one pass over the rows has found."""
 
     found: Census
     stored: int
@@ -35,14 +35,15 @@ class Survey:
     looks: list[Look]
 
     def drawn(self, count: int) -> list[Item]:
-        """So many of the rows that are to be asked, drawn at random, in the order of the input."""
+        """Draw `count` of the rows to be asked, at random; they come in the order of the input."""
         return _some(self.found, count) if count else []
 
     def plan(self, sampled: list[Outcome], limit: float | None) -> Plan:
-        """The plan that follows.
+        """Make the plan from what is known.
 
         Args:
-            sampled: outcomes of rows that were drawn and run for real; none: the history counts, else the bounds.
+            sampled: outcomes of drawn rows that were really run. If empty, the plan uses the history, and without
+                enough history the bounds of the requests.
             limit: how many requests may be in flight, if that is known.
         """
         basis: Basis = "sample" if sampled else "history" if len(self.history) >= HISTORY else "bound"
@@ -80,7 +81,7 @@ async def survey_of(
 
 
 def _some(found: Census, count: int) -> list[Item]:
-    """So many of the rows that were drawn, at random, in the order of the input."""
+    """Pick `count` of the drawn rows at random; they come in the order of the input."""
     drawn = found.drawn
     if len(drawn) <= count:
         return drawn

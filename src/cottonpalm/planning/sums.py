@@ -1,4 +1,4 @@
-"""Adds up what is known of some rows to a `Plan` for all of them."""
+"""Computes a `Plan` for all rows from what is known about some of them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known besides the census.
+    """What is known about some rows, besides the census of all rows.
 
     Attributes:
-        looks: what some of the rows would ask.
-        outcomes: of rows that were run, now or before.
-        basis: where these come from.
-        limit: rows at once, at the known limits; None where they are not known.
-        spent_pico: what a sample did cost.
+        looks: the first requests of some rows.
+        outcomes: outcomes of rows that were run, now or earlier.
+        basis: where these outcomes come from.
+        limit: how many rows may run at once under the known limits; None where no limit is known.
+        spent_pico: pico-dollars that the sample cost.
     """
 
     looks: Sequence[Look]
@@ -40,10 +40,10 @@ class Evidence:
 
 
 def plan_of(found: Census, stored: int, evidence: Evidence) -> Plan:
-    """All of it, added up."""
+    """Add everything up to a plan."""
     looks = [look for look in evidence.looks if look.requests]
     ran = evidence.basis != "bound"
-    # The sample is paid: its share is known, and only the rest is a forecast.
+    # The sample is paid already: we know its part of the cost, and estimate only the rest.
     rest = found.asked - (len(evidence.outcomes) if evidence.basis == "sample" else 0)
     done = evidence.outcomes if evidence.basis == "sample" else []
     forecasts = _Forecasts(looks, list(evidence.outcomes), done, rest, found.asked)
@@ -78,7 +78,7 @@ class _Forecasts:
     rest: int
     asked: int
 
-    # -- from rows that were run
+    # -- estimates from rows that were run
 
     def _sum(self, value: Callable[[Outcome], float]) -> Range:
         paid = sum(map(value, self.done))
@@ -86,38 +86,38 @@ class _Forecasts:
         return Range(*(paid + part for part in ahead))
 
     def cost(self) -> Range | None:
-        """Of all rows asked, in dollars; None where a row's price is not known."""
+        """Return the cost of all rows asked, in dollars; None where a row's price is not known."""
         if any(outcome.cost_pico is None for outcome in self.outcomes if outcome.attempts):
             return None
         return self._sum(lambda outcome: (outcome.cost_pico or 0) / PICO)
 
     def tokens(self, kind: str) -> Range:
-        """Of all rows asked."""
+        """Return the tokens of this kind of all rows asked."""
         return self._sum(lambda outcome: getattr(outcome.usage or Usage(), kind))
 
     def duration_s(self, limit: float | None) -> float | None:
-        """Of the rows still to be asked, so many at once."""
+        """Return the seconds for all rows still to be asked, `limit` at once."""
         asked = [outcome.latency_s for outcome in self.outcomes if outcome.attempts]
         return (
             None if limit is None or not asked else self.rest * fmean(asked) / min(limit, max(1, self.rest))
         )
 
-    # -- from what they would ask
+    # -- estimates from the requests that rows would make
 
     def _over_all(self, value: Callable[[Request], float]) -> Range:
-        """The sum over all rows of what each request says, from the rows that were looked at."""
+        """Estimate the sum of `value` over the requests of all rows, from the rows that were looked at."""
         per_row = [sum(map(value, look.requests)) for look in self.looks]
         return estimate.total(per_row, self.asked) if self.asked > len(per_row) else _exactly(sum(per_row))
 
     def input_bound(self) -> Range | None:
-        """From the texts of the requests: the interval of any tokenizer, and that of the rows looked at."""
+        """Estimate input tokens from the requests' texts. The range covers any tokenizer, and the draw of the rows."""
         if not self.looks:
             return None
         low, likely, high = (self._over_all(lambda request, n=n: request.input_tokens[n]) for n in range(3))  # type: ignore[misc]
         return Range(low.low, likely.likely, high.high)
 
     def output_bound(self) -> Range | None:
-        """The most that the requests allow; None where one names no maximum and none is known."""
+        """Return the most output tokens that the requests allow; None where a request has no known maximum."""
         requests = [request for look in self.looks for request in look.requests]
         if not requests or any(request.most_output is None for request in requests):
             return None
@@ -125,7 +125,7 @@ class _Forecasts:
         return Range(0.0, most.likely, most.high)
 
     def cost_bound(self, *, flex: bool = False) -> Range | None:
-        """Between the input alone and what a budget would hold for all of it."""
+        """Return the range from the cost of the input alone to what a budget would reserve for all requests."""
         requests = [request for look in self.looks for request in look.requests]
         if not requests or any(_rates(one, flex) is None or _bound(one, flex) is None for one in requests):
             return None
@@ -137,7 +137,7 @@ class _Forecasts:
         return Range(least.low, likely.likely, most.high)
 
     def at_flex(self, cost: Range | None, *, ran: bool) -> Range | None:
-        """The same at the flex tier."""
+        """Return what `cost` would be at the flex tier."""
         requests = [request for look in self.looks for request in look.requests]
         if cost is None or not requests or any(request.flex is None for request in requests):
             return None
@@ -169,13 +169,13 @@ def _is_free(request: Request) -> bool:
 
 
 def _cost(request: Request, into: float, out: float, flex: bool) -> float:
-    """Dollars."""
+    """Return the dollars that this request costs with so many input and output tokens."""
     rates = _rates(request, flex)
     return float(rates.cost(Usage(round(into), round(out)))) / PICO
 
 
 def _doubts(evidence: Evidence, found: Census) -> list[str]:
-    """What could not be found out, and what to do."""
+    """Say what could not be found out, and what the user can do."""
     looks, notes = evidence.looks, []
     requests = [request for look in looks for request in look.requests]
     if unseen := sorted({name for look in looks for name in look.unseen}):
@@ -195,7 +195,7 @@ def _doubts(evidence: Evidence, found: Census) -> list[str]:
 
 
 def _doubts_of_bound(requests: Sequence[Request]) -> Iterator[str]:
-    """What keeps the requests from being bounded, and what the bound does not hold."""
+    """Say why some requests have no bound, and which costs the bound does not include."""
     if unbounded := {one.model for one in requests if one.most_output is None and not _is_free(one)}:
         yield f"requests to {min(unbounded)} name no maximum of output tokens: set max_tokens on the model"
     elif reasons := {one.why_unbounded for one in requests if one.bound is None and one.rates is not None}:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
-REMEMBERED: Final = 100  # rows that the success rate looks back
-ENOUGH: Final = 10  # rows that it takes to judge
-STEP, LEAST, MOST = 2, 5, 50  # of the rule that is applied by hand
+REMEMBERED: Final = 100  # the success rate covers this many latest rows
+ENOUGH: Final = 10  # the rule needs this many rows to judge
+STEP, LEAST, MOST = 2, 5, 50  # the numbers of the rule that `adjust_concurrency` applies
 
 
 class AdaptiveBatchProcessor(Preset):
@@ -46,7 +46,7 @@ class AdaptiveBatchProcessor(Preset):
         super()._make(chain, **{**changed, "concurrency": self._limits})
 
     def _begins(self, initial: int) -> None:
-        """Start from here, within bounds that hold it, until a later run has found something better."""
+        """Start at this number, and widen the bounds if needed to include it."""
         limits = self._limits
         least, most = min(limits.minimum, initial), max(limits.maximum, initial)
         self._limits = AdaptiveConcurrency(initial=initial, minimum=least, maximum=most)

@@ -1,4 +1,4 @@
-"""What the ten classes share: a chain, the `BatchProcessor` that does the work, and the text of what chains put out."""
+"""The common part of the ten classes: a chain, the `BatchProcessor` that does the work, and the text of outputs."""
 
 from __future__ import annotations
 
@@ -100,6 +100,15 @@ class Preset:
     def chain(self, chain: Runnable[Any, Any]) -> None:
         self._make(chain)
 
+    @property
+    def errors(self) -> dict[int, str]:
+        """Why each failed row of the latest batch failed, in words, by its place in the batch."""
+        run = self.processor.last_run
+        outcomes = () if run is None else run.outcomes()
+        return {
+            one.index: f"{one.error.type}: {one.error.message}" for one in outcomes if one.error is not None
+        }
+
     def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
         """A processor for this chain, with some options changed. What is known of the calls before goes with them."""
         options = {**self._made_of[1], **changed}
@@ -108,7 +117,7 @@ class Preset:
 
 
 def answers_or_none(collected: Collected) -> list[Any]:
-    """All outputs in order, None for a row that failed; says how many did.
+    """Return all outputs in order, None for a row that failed; log how many failed.
 
     Raises:
         RunStopped: the run stopped before all rows were tried.
@@ -141,7 +150,7 @@ def _config(max_concurrency: int | None) -> RunnableConfig | None:
 
 
 def text_of(output: Any) -> str:
-    """A string itself, the text of a message or of its content blocks; of anything else what `str` makes of it."""
+    """Return a string itself, the text of a message or of its content blocks, or `str` of any other output."""
     content = getattr(output, "content", output)
     if isinstance(content, list):
         return "".join(map(_text_of_block, content))
@@ -149,7 +158,7 @@ def text_of(output: Any) -> str:
 
 
 def _text_of_block(block: Any) -> str:
-    """Blocks that are no text (tool calls, reasoning, images) have none."""
+    """Return a block's text; a block that is not text (tool call, reasoning, image) has none."""
     if isinstance(block, dict):
         text = block.get("text") if block.get("type") in ("text", None) else None
         return text if isinstance(text, str) else ""

@@ -1,4 +1,4 @@
-"""Technique 5: what was answered before is not asked again."""
+"""Technique 5: a row that was answered before is not asked again."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ class CachedBatchProcessor(Preset):
         given = made_as(options.pop("cache", None), "cache", Cache) or Cache(max_entries=cache_size)
         same = given.max_entries == cache_size
         self._cache = given if same else replace(given, max_entries=cache_size)
+        self._moved = [0, 0]  # what hits and misses were set apart by
         super().__init__(chain, {**options, "cache": self._cache})
 
     @property
@@ -105,13 +106,21 @@ class CachedBatchProcessor(Preset):
 
     @property
     def cache_hits(self) -> int:
-        """Rows that were answered without a call, duplicates within one call included."""
-        return self._memory.hits
+        """Rows that were answered without a call, duplicates within one call included; may be set, as to 0."""
+        return self._memory.hits + self._moved[0]
+
+    @cache_hits.setter
+    def cache_hits(self, rows: int) -> None:
+        self._moved[0] = rows - self._memory.hits
 
     @property
     def cache_misses(self) -> int:
-        """Rows for which the chain was called."""
-        return self._memory.misses
+        """Rows for which the chain was called; may be set."""
+        return self._memory.misses + self._moved[1]
+
+    @cache_misses.setter
+    def cache_misses(self, rows: int) -> None:
+        self._moved[1] = rows - self._memory.misses
 
     def batch(self, inputs: Iterable[Any]) -> list[Any]:
         """Every row's output, in order.

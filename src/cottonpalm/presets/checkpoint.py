@@ -1,4 +1,4 @@
-"""The checkpoint file of technique 8: a store with one run in it, under a name that once meant a pickle."""
+"""The checkpoint file of technique 8: a store with one run, in a file whose name may look like a pickle's."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from cottonpalm.stores.sqlite.store import SqliteStore
 
 log = logging.getLogger("cottonpalm")
-PAGE: Final = 1_000  # stored rows looked at in one go
+PAGE: Final = 1_000  # stored rows that are read in one go
 COMPANIONS: Final = ("-wal", "-shm", "-lock")
-BY_HAND: Final = "by_hand"  # how many rows, in a run's meta: saved without their inputs
+BY_HAND: Final = "by_hand"  # key in a run's meta: how many rows were saved by hand, without their inputs
 _MAGIC: Final = b"SQLite format 3\0"
 
 
 class Checkpoint:
-    """A `protocols.Store` in one file that comes when it is needed, and goes when all is done.
+    """A `protocols.Store` in one file. The file is made when it is needed, and deleted when all rows are done.
 
     Args:
         path: the file.
-        types: the classes that outputs are rebuilt with.
+        types: the classes from which outputs are rebuilt.
     """
 
     def __init__(self, path: str | Path, types: Mapping[str, type]) -> None:
@@ -42,7 +42,7 @@ class Checkpoint:
 
     @property
     def exists(self) -> bool:
-        """Whether there is anything to go on with."""
+        """Whether there is a file with rows that are done."""
         return self.path.exists()
 
     # -- a store
@@ -87,11 +87,11 @@ class Checkpoint:
         return self._store
 
     def _refuse_strangers(self) -> None:
-        """Look at the first bytes alone: a file that runs code when it is loaded is never loaded."""
+        """Check only the first bytes, so that we never load a file whose loading could run code."""
         try:
             with self.path.open("rb") as file:
                 head = file.read(len(_MAGIC))
-        except OSError:  # not there, or said better by the store
+        except OSError:  # the file does not exist, or the store will report the error better
             return
         if head and head != _MAGIC:
             raise StoreError(
@@ -107,19 +107,19 @@ class Checkpoint:
             log.info("%s stays: %s", self.path, busy)
             return
         with closing(run):  # nobody may begin with what is about to go
-            for suffix in (*COMPANIONS[:-1], "", COMPANIONS[-1]):  # nobody finds a log without its database
+            for suffix in (*COMPANIONS[:-1], "", COMPANIONS[-1]):  # never leave a log without its database
                 Path(f"{self.path.resolve()}{suffix}").unlink(missing_ok=True)
         self.close()
 
     # -- its rows, by hand
 
     def save(self, name: str, results: Sequence[Any], count: int) -> None:
-        """Replace what is there by the outputs of the first rows.
+        """Replace the stored rows by the outputs of the first rows.
 
         Raises:
             CannotStore: an output would not come back as it is.
         """
-        holes = count < len(results)  # as `load` gives them: then a None is a row that is not done
+        holes = count < len(results)  # results as `load` returns them: a None is a row that is not done
         rows = [
             StoredRow(slot, key, key, OK, self._record(slot, output))
             for slot, output in enumerate(results)
@@ -134,7 +134,7 @@ class Checkpoint:
         return pack(Outcome(slot, "ok", output), keep_input=False, types=self.types)
 
     def adopt(self, name: str, inputs: Sequence[Any]) -> None:
-        """Rows that were saved by hand, without their inputs, become the rows of these inputs."""
+        """Attach these inputs to the rows that were saved by hand without inputs."""
         with closing(self.open_run(name, None)) as run:
             if not (count := run.meta().get(BY_HAND)):
                 return
@@ -147,7 +147,7 @@ class Checkpoint:
             run.set_meta(**{BY_HAND: 0})
 
     def load(self, name: str) -> tuple[list[Any], int] | None:
-        """The outputs by row, None where there is none, and how many there are; None where there is no checkpoint."""
+        """Return the outputs by row (None if not done) and how many are done; None if there is no checkpoint."""
         if not self.exists:
             return None
         with closing(self.open_run(name, None)) as run:
@@ -162,7 +162,7 @@ class Checkpoint:
 
 
 def _records(run: RunStore) -> Iterator[tuple[int, bytes]]:
-    """Slot and record of every row that was answered."""
+    """Yield slot and record of every row that was answered."""
     after = -1
     while page := run.scan(after, PAGE):
         after = page[-1].slot

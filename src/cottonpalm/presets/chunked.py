@@ -54,7 +54,7 @@ class ChunkedBatchProcessor(Preset):
 
 
 class _ChunkLog:
-    """Says how each chunk ended."""
+    """Logs how each chunk ended."""
 
     def see(self, event: Event) -> None:
         if isinstance(event, ChunkFinished):

@@ -1,4 +1,4 @@
-"""Technique 4: what it costs, and a stop when an hour has cost too much."""
+"""Technique 4: counts costs, and stops when an hour has cost too much."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
-INPUT_USD, OUTPUT_USD = 0.15e-6, 0.60e-6  # a token, in the document (gpt-4o-mini)
+INPUT_USD, OUTPUT_USD = 0.15e-6, 0.60e-6  # dollars per token in the document (gpt-4o-mini)
 TOKENS_PER_WORD: Final = 1.3
+SAID_EVERY: Final = 10  # requests
 WORDS: Final = 1_000  # of an answer, before one was seen
 _UNSPACED: Final = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
@@ -153,7 +154,10 @@ class CostAwareBatchProcessor(Preset):
         self._hour.add(dollars)
         with self._lock:
             self.estimated_cost += estimated
-            self.cost_tracker["request_count"] += outcome.attempts
+            before = self.cost_tracker["request_count"]
+            self.cost_tracker["request_count"] = count = before + outcome.attempts
+        if count // SAID_EVERY > before // SAID_EVERY:
+            log.info("%d requests so far, $%.6f in all", count, self.cost_tracker["total_cost"])
         log.debug("row %d cost $%.6f", outcome.index, dollars)
 
     def _may_cost(self, row: Any) -> float:
@@ -164,7 +168,7 @@ class CostAwareBatchProcessor(Preset):
         return self.estimate_cost(str(row), "") + answer
 
     def _estimate(self, outcome: Outcome) -> float:
-        """Dollars for a row whose price nobody knows, also noted on its outcome; 0 for one without any answer."""
+        """Estimate dollars for a row without a known price, and note them on its outcome; 0 if it has no answer."""
         if outcome.output is None:
             return 0.0
         dollars = self.estimate_cost(str(outcome.input), text_of(outcome.output))
@@ -176,6 +180,6 @@ class CostAwareBatchProcessor(Preset):
 
 
 def _tokens(text: str) -> float:
-    """The document's guess, 1.3 for a word; in scripts that put no spaces between words, one for a character."""
+    """Guess tokens as the document does: 1.3 per word; in scripts without spaces between words, one per character."""
     spaced, unspaced = _UNSPACED.subn(" ", text)
     return len(spaced.split()) * TOKENS_PER_WORD + unspaced

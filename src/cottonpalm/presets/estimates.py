@@ -1,4 +1,4 @@
-"""Money that only estimates speak of: what the last hour cost, and what rows that are under way may cost."""
+"""Money known only by estimates: what the last hour cost, and what rows under way may cost."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class _Waiting:
 
     dollars: float
     loop: asyncio.AbstractEventLoop
-    turn: asyncio.Future[bool]  # whether it may go
+    turn: asyncio.Future[bool]  # its result: whether the row may go
 
 
 class Hour:
-    """Dollars spent in the last hour and reserved by rows under way. Thread-safe.
+    """The dollars spent in the last hour, and those reserved by rows under way. Thread-safe.
 
-    `tracker["total_cost"]` is the user's to set: what it was moved by counts as spent now, or as given back.
+    The user may set `tracker["total_cost"]`: the difference counts as spent now, or as given back.
 
     Args:
         tracker: its `total_cost` gets what is spent.
@@ -73,12 +73,12 @@ class Hour:
     # -- rows under way
 
     def reserve(self, dollars: float) -> bool:
-        """Hold so much for a row, if it fits, and nobody waits; where none is under way, it need only not be over."""
+        """Reserve dollars for a row if they fit and no row waits; if no row is under way, some money left is enough."""
         with self._lock:
             return not self._waiting and self._take(dollars)
 
     async def wait(self, dollars: float) -> bool:
-        """Wait until so much is held; False: the hour's money is spent, and nothing under way may give some back."""
+        """Wait until the dollars are reserved; False: the hour's money is spent, and no row under way may free any."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(dollars, loop, loop.create_future())
         with self._lock:
@@ -102,7 +102,7 @@ class Hour:
                 self._waiting.remove(waiting)
         turn = waiting.turn
         if not queued and not (turn.done() and not turn.cancelled() and not turn.result()):
-            self.settle(waiting.dollars)  # its turn had come
+            self.settle(waiting.dollars)  # the reservation was made just before the cancel
 
     def _serve(self) -> None:
         with self._lock:
@@ -130,14 +130,14 @@ class Hour:
         while self._entries and self._entries[0][0] <= clock.now() - HOUR_S:
             self._sum -= self._entries.popleft()[1]
         if not self._entries:
-            self._sum = 0.0  # exactly
+            self._sum = 0.0  # exactly 0, without rounding errors
         return self._sum
 
     def _see_tracker(self) -> None:
         moved = float(self._tracker.get(TOTAL, 0.0)) - self._counted
         self._counted += moved
         self._enter(moved)
-        while moved < 0 and self._entries:  # given back: the oldest first
+        while moved < 0 and self._entries:  # money is given back: reduce the oldest entries first
             when, dollars = self._entries.popleft()
             self._sum -= dollars
             moved += dollars
@@ -157,12 +157,12 @@ def _tell(turn: asyncio.Future[bool], goes: bool) -> None:
 
 
 class EstimateGate:
-    """The innermost gate: no row is asked for which there would be no money if it cost what it is estimated at.
+    """The innermost gate: it lets a row in only if there is money for the row's estimated cost.
 
     Args:
-        hour: what is spent and held.
-        estimate: dollars that a row may cost.
-        count: told of every row that was asked, with what it came to.
+        hour: what is spent and reserved.
+        estimate: returns the dollars that a row may cost.
+        count: called with every row that was asked, and its outcome.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class EstimateGate:
         self._held: dict[Item, float] = {}
 
     def admit(self, item: Item) -> Any:
-        """None: the money is there. Else a coroutine that waits for it."""
+        """Return None if the money is there; else a coroutine that waits for it."""
         dollars = self._estimate(item.row)
         if not self._hour.reserve(dollars):
             return self._wait(item, dollars)
@@ -186,10 +186,10 @@ class EstimateGate:
         return None
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
-        """Count what it cost before what was held for it goes back."""
+        """Count what the row cost, then release its reservation."""
         if isinstance(outcome, Outcome) and outcome.status != "skipped":
             self._count(outcome)
         self._hour.settle(self._held.pop(item, 0.0))
 
     def close(self) -> None:
-        """Nothing is held: every row was settled."""
+        """Do nothing: every row was settled, so nothing is reserved."""

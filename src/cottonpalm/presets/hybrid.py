@@ -1,4 +1,4 @@
-"""Technique 10: now, or cheaper and later."""
+"""Technique 10: answers now, or cheaper ones later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Technique 7: what matters most starts first."""
+"""Technique 7: the most important rows start first."""
 
 from __future__ import annotations
 

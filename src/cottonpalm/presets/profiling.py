@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.observers.advice import why_nothing
 from cottonpalm.presets.base import Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from langchain_core.runnables import Runnable
 
+    from cottonpalm.observers.report import Report
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
-LEAST_S: Final = 1e-9  # a lap too short for the clock
+LEAST_S: Final = 1e-9  # stands for a lap that is too short for the clock
 
 
 class ProfilingBatchProcessor(Preset):
@@ -59,14 +62,14 @@ class ProfilingBatchProcessor(Preset):
         return collected.answers(return_exceptions=False)
 
     def _add(self, laps: _Laps) -> None:
-        with self._lock:  # the lists stay in step when several threads run batches
+        with self._lock:  # keeps the lists at the same length when several threads run batches
             for size, seconds in laps.done:
                 self.metrics["batch_size"].append(size)
                 self.metrics["batch_duration"].append(seconds)
                 self.metrics["throughput"].append(size / seconds)
 
     def print_report(self, total_inputs: int, total_duration: float) -> None:
-        """Print rows, seconds and rows a second, in all and per lap.
+        """Print rows, seconds and rows a second, in all and per lap; what bound the last batch, and what to change.
 
         Args:
             total_inputs: rows.
@@ -81,11 +84,13 @@ class ProfilingBatchProcessor(Preset):
             f"mean lap: {_mean(self.metrics['batch_duration']):.2f} s",
             f"mean lap throughput: {_mean(self.metrics['throughput']):.2f} rows/s",
         ]
+        if (run := self.processor.last_run) is not None:
+            lines += _told(run.report)
         print("\n".join(lines))  # noqa: T201 - that is what it is for
 
 
 class _Laps:
-    """Finished rows by laps of `size`."""
+    """Counts finished rows in laps of `size`."""
 
     def __init__(self, size: int, now: float) -> None:
         self.done: list[tuple[int, float]] = []
@@ -97,11 +102,18 @@ class _Laps:
             self.end()
 
     def end(self) -> None:
-        """Close the lap, if there is anything in it."""
+        """Close the lap, if it has any rows."""
         now = clock.now()
         if self._rows:
             self.done.append((self._rows, max(now - self._began, LEAST_S)))
         self._rows, self._began = 0, now
+
+
+def _told(report: Report) -> Iterator[str]:
+    """What bound the run, and what to change, in lines of at most 80 columns."""
+    advice = [each.text() for each in report.advice()] or [f"nothing. {why_nothing(report)}"]
+    for label, said in (("bound by", " ".join(report.bound_by)), *(("advice", text) for text in advice)):
+        yield from textwrap.wrap(f"{label}: {said}", 80, subsequent_indent="  ")
 
 
 def _mean(values: list[float]) -> float:

@@ -1,4 +1,4 @@
-"""Technique 8: what was done is done, whatever happens to the process."""
+"""Technique 8: finished rows stay finished, whatever happens to the process."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ResumableBatchProcessor(Preset):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One call at a time; the file is closed after it."""
+        """Allow one call at a time; close the file after it."""
         if _inside.get() is self:
             raise RunBusy(f"a row of the batch on {self._checkpoint.path} called the object that runs it")
         with self._lock:
@@ -129,6 +129,7 @@ class ResumableBatchProcessor(Preset):
     def _batch(self, rows: list[Any], max_concurrency: int | None, mileposts: _Mileposts) -> list[Any]:
         if self._checkpoint.exists:
             self._checkpoint.adopt(self._run, rows)
+            log.info("going on from the checkpoint %s", self.checkpoint_file)
         collected = self.processor.collect(
             rows, max_concurrency=max_concurrency, stored="again", seen=mileposts.count
         )
@@ -136,7 +137,7 @@ class ResumableBatchProcessor(Preset):
 
 
 class _Mileposts:
-    """Says now and then how far a batch is."""
+    """Logs now and then how far a batch is."""
 
     def __init__(self, every: int, total: int) -> None:
         self._every, self._total, self._done = every, total, 0

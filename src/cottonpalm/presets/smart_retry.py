@@ -1,4 +1,4 @@
-"""Technique 2: what may work when asked again is asked again, what cannot is not."""
+"""Technique 2: asks again only if another try may succeed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.config import RetryPolicy
-from cottonpalm.presets.base import Preset, answers_or_none, counting
+from cottonpalm.presets.base import Preset, answers_or_none, counting, log
 from cottonpalm.providers import classify
 from cottonpalm.types import Kind
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
-RATE_LIMIT_S: Final = 60  # the document's wait where the provider names none
+RATE_LIMIT_S: Final = 60  # the document's wait if the provider names none
 API_ERROR_S: Final = 1
 _SDKS: Final = frozenset({"openai", "anthropic", "groq", "google", "cerebras", "together"})
 
@@ -77,11 +77,14 @@ class SmartRetryBatch(Preset):
         Raises:
             RunStopped: a fault that no row survives, or a bound of yours, ended the run.
         """
-        return answers_or_none(self.processor.collect(inputs))
+        collected = self.processor.collect(inputs)
+        again = sum(outcome.attempts > 1 for outcome in collected.outcomes)
+        log.info("%d of %d rows were tried more than once", again, len(collected.outcomes))
+        return answers_or_none(collected)
 
 
 def _named(error: BaseException, name: str) -> bool:
-    """Whether it is of an SDK's class of this name; no SDK is imported for it."""
+    """Whether it is of an SDK's class of this name; we import no SDK for this."""
     return any(
         cls.__name__ == name and cls.__module__.partition(".")[0] in _SDKS for cls in type(error).__mro__
     )

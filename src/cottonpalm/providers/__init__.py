@@ -1,4 +1,4 @@
-"""What is particular to each provider: what its failures mean, what its answers used and how they ended."""
+"""What differs between providers: what their failures mean, what their answers used and how they ended."""
 
 from cottonpalm.providers.classify import classify
 from cottonpalm.providers.hints import retry_after_s

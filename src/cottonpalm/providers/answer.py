@@ -1,4 +1,4 @@
-"""What can be read from a provider's answer, in one shape for all of them; and where a request keeps its maximum."""
+"""Reads answers of all providers into one shape, and knows the fields of a request that hold its maximum of tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Stop: TypeAlias = Literal["cut", "filtered"]
 
 @dataclass(slots=True)
 class Complaint:
-    """An error answer: its status, every code or type it names, its message, and its details."""
+    """The content of an error answer: its status, every code or type it names, its message, and its details."""
 
     status: int
     codes: frozenset[str] = frozenset()
@@ -30,11 +30,11 @@ class Answer:
     """What an answer says about itself.
 
     Attributes:
-        complete: False where the body or the stream broke off or has not the expected shape.
+        complete: False if the body or the stream broke off, or does not have the expected shape.
         stop: "cut" at a length limit, "filtered" by the provider or refused by the model, None otherwise.
         error: an error that came with a good status.
-        text: the text so far, kept only for answers that were cut or filtered, or do not say what they used.
-        tier: of the service that answered, where the answer says so.
+        text: the text so far; kept only if the answer was cut or filtered, or does not report its usage.
+        tier: the tier of service, if the answer names it.
     """
 
     complete: bool = False
@@ -47,7 +47,7 @@ class Answer:
 
     @property
     def text_wanted(self) -> bool:
-        """Whether `text` is of any use."""
+        """Whether `text` is needed."""
         return self.stop is not None or self.usage is None
 
 
@@ -58,7 +58,7 @@ class Stream(Protocol):
         """Take one line, without its line break."""
 
     def answer(self) -> Answer:
-        """What is known after the last line."""
+        """Return what is known after the last line."""
 
 
 class Family(Protocol):
@@ -71,41 +71,41 @@ class Family(Protocol):
         """Whether a JSON body has the shape of this format's request."""
 
     def read(self, body: Mapping[str, Any]) -> Answer:
-        """An answer that came whole."""
+        """Read an answer that came whole."""
 
     def stream(self) -> Stream:
-        """A reader for an answer that comes in pieces."""
+        """Return a reader for an answer that comes in pieces."""
 
     def kind(self, complaint: Complaint) -> Kind | None:
-        """What this provider's own codes (last: words) mean, or None where the status decides."""
+        """Say what this provider's own codes mean (its words last); None if the status decides."""
 
 
 @dataclass(slots=True)
 class Lines:
-    """Splits pieces of bytes into lines; the last, unfinished one is kept for the next piece."""
+    """Splits pieces of bytes into lines. It keeps the last, unfinished line for the next piece."""
 
     rest: bytes = b""
 
     def cut(self, piece: bytes) -> list[bytes]:
-        """The lines that this piece completes."""
+        """Return the lines that this piece completes."""
         *whole, self.rest = (self.rest + piece).split(b"\n")
         return whole
 
 
 def read_bytes(family: Family, content: bytes) -> Answer:
-    """An answer from its whole content: a JSON object, or the lines of a stream."""
+    """Read an answer from its whole content: a JSON object, or the lines of a stream."""
     body = loads(content)
     if isinstance(body, list) and body and isinstance(body[0], dict):
         return replayed(
             family, [orjson.dumps(part) for part in body]
-        )  # Gemini's stream without SSE is one array
+        )  # Gemini's stream without SSE is one JSON array
     if isinstance(body, dict):
         return family.read(body)
     return replayed(family, content.split(b"\n"))
 
 
 def replayed(family: Family, lines: list[bytes]) -> Answer:
-    """The answer that these lines of a stream add up to."""
+    """Read the answer that these lines of a stream make together."""
     stream = family.stream()
     for line in lines:
         stream.feed(line)
@@ -113,7 +113,7 @@ def replayed(family: Family, lines: list[bytes]) -> Answer:
 
 
 def loads(content: bytes | str) -> Any:
-    """The JSON value, or None for anything else."""
+    """Return the JSON value, or None if the content is not JSON."""
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -121,41 +121,41 @@ def loads(content: bytes | str) -> Any:
 
 
 def data(line: bytes) -> dict[str, Any]:
-    """The JSON object of one line of a stream: with SSE's `data:` or bare; empty for anything else."""
+    """Return the JSON object in one line of a stream, with SSE's `data:` or bare; empty if there is none."""
     value = loads(line[5:] if line.startswith(b"data:") else line)
     return value if isinstance(value, dict) else {}
 
 
 def count(value: object) -> int:
-    """A token count; 0 for anything that is none."""
-    return value if type(value) is int and value > 0 else 0  # not isinstance: True is no count
+    """Return a token count; 0 if the value is not one."""
+    return value if type(value) is int and value > 0 else 0  # not isinstance: True is not a count
 
 
 def sub(value: object, *names: str) -> dict[str, Any]:
-    """The object found under these names, one inside the other; without names the value itself. Empty where none is."""
+    """Return the object under these nested names (without names, the value itself); empty if there is none."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
 
 
 def text_of(value: object) -> str:
-    """A string as it is; "" for anything else."""
+    """Return a string as it is; "" for any other value."""
     return value if isinstance(value, str) else ""
 
 
 @dataclass(slots=True)
 class Kept:
-    """The lines that carry text, kept raw: they are parsed only if the answer turns out cut."""
+    """The lines that carry text, kept raw. We parse them only if the text turns out to be needed."""
 
     lines: list[bytes] = field(default_factory=list)
 
     def text(self, *paths: tuple[str | int, ...]) -> str:
-        """All text found under these paths, in order."""
+        """Return all text found under these paths, in order."""
         return "".join(text_of(dig(data(line), path)) for line in self.lines for path in paths)
 
 
 def dig(value: object, path: tuple[str | int, ...]) -> object:
-    """The value under a path of keys and indices, or None."""
+    """Return the value under a path of keys and indices, or None."""
     for step in path:
         try:
             value = value[step]  # type: ignore[index]
@@ -169,13 +169,13 @@ Path: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Maximum:
-    """The fields of one format.
+    """The fields of one wire format that limit an answer.
 
     Attributes:
-        fields: where the maximum of one answer may stand, the one that counts first.
-        answers: where the number of answers may stand.
-        thinking: where a budget of tokens for thinking may stand; it is spent out of the maximum.
-        least: the smallest maximum that the provider takes.
+        fields: the fields that may hold the maximum of one answer; the first one that is set counts.
+        answers: the fields that may hold the number of answers.
+        thinking: the fields that may hold a budget of thinking tokens, which count towards the maximum.
+        least: the smallest maximum that the provider accepts.
     """
 
     fields: tuple[Path, ...]
@@ -184,19 +184,19 @@ class Maximum:
     least: int = 1
 
     def of(self, body: dict[str, Any]) -> int | None:
-        """The most tokens of one answer, as the request itself says; None where it does not."""
+        """Return the most tokens of one answer that the request allows; None if it names no maximum."""
         return _first(body, self.fields) or None
 
     def answers_of(self, body: dict[str, Any]) -> int:
-        """How many answers it asks for."""
+        """Return how many answers the request asks for."""
         return max(1, _first(body, self.answers))
 
     def thinking_of(self, body: dict[str, Any]) -> int:
-        """Tokens that it lets the model think."""
+        """Return how many tokens the request lets the model use for thinking."""
         return _first(body, self.thinking)
 
     def put(self, body: dict[str, Any], tokens: int, otherwise: Path) -> dict[str, Any]:
-        """A copy of the body with this maximum, in the fields it uses already, else in `otherwise`."""
+        """Return a copy of the body with this maximum in the fields it already uses, else in `otherwise`."""
         used = [path for path in self.fields if _at(body, path)] or [otherwise]
         for path in used:
             body = _with(body, path, tokens)
@@ -218,7 +218,7 @@ OLLAMA = Maximum((("options", "num_predict"),))
 
 
 def _first(body: dict[str, Any], paths: tuple[Path, ...]) -> int:
-    for path in paths:  # plain loops: every request passes here
+    for path in paths:  # a plain loop for speed: every request passes here
         if found := _at(body, path):
             return found
     return 0

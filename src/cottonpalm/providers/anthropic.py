@@ -31,24 +31,48 @@ BY_CODE: Final[dict[str, Kind]] = {
     "not_found_error": Kind.STOP_RUN,
     "invalid_request_error": Kind.FAIL_ROW,
 }
+BEDROCK: Final[dict[str, Kind]] = {
+    "ThrottlingException": Kind.THROTTLE,
+    "ServiceQuotaExceededException": Kind.THROTTLE,
+    "TooManyRequestsException": Kind.THROTTLE,
+    "ModelTimeoutException": Kind.TRANSIENT,
+    "ModelErrorException": Kind.TRANSIENT,
+    "ModelStreamErrorException": Kind.TRANSIENT,
+    "ModelNotReadyException": Kind.TRANSIENT,
+    "InternalServerException": Kind.TRANSIENT,
+    "ServiceUnavailableException": Kind.TRANSIENT,
+    "AccessDeniedException": Kind.STOP_RUN,
+    "UnrecognizedClientException": Kind.STOP_RUN,
+    "InvalidClientTokenId": Kind.STOP_RUN,
+    "InvalidSignatureException": Kind.STOP_RUN,
+    "ExpiredTokenException": Kind.STOP_RUN,
+    "ResourceNotFoundException": Kind.STOP_RUN,
+    "FTUFormNotFilled": Kind.STOP_RUN,
+    "ValidationException": Kind.FAIL_ROW,
+}
 _TELLS: Final = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop|error)"')
 
 
 def kind(complaint: Complaint) -> Kind | None:
-    """What Anthropic's error codes mean; None where the status decides."""
+    """Say what Anthropic's error codes mean; None if the status decides."""
     if complaint.codes & NO_MONEY:
         return Kind.STOP_RUN
     if complaint.status < 400:  # an error inside a stream
         return next((BY_CODE[code] for code in sorted(complaint.codes) if code in BY_CODE), None)
-    return _in_words(complaint)
+    named = {"permission_error", "not_found_error", "authentication_error"} & complaint.codes
+    amazons = next((BEDROCK[code] for code in sorted(complaint.codes) if code in BEDROCK), None)
+    return Kind.STOP_RUN if named else (_in_words(complaint) or amazons)
 
 
 def _in_words(complaint: Complaint) -> Kind | None:
     if complaint.status != 400:
         return None
-    if "credit balance is too low" in complaint.message:
+    if any(
+        words in complaint.message for words in ("credit balance is too low", "specified API usage limits")
+    ):
         return Kind.STOP_RUN
-    return Kind.DEGRADE if "prompt is too long" in complaint.message else None
+    long = ("prompt is too long", "exceed context limit", "Input is too long")  # the last is Bedrock's
+    return Kind.DEGRADE if any(words in complaint.message for words in long) else None
 
 
 class Messages:
@@ -58,11 +82,11 @@ class Messages:
     maximum = MESSAGES
 
     def is_request(self, body: dict[str, Any]) -> bool:
-        """A list of messages and a maximum, which this format demands."""
+        """Whether the body has a list of messages and a maximum, which this format requires."""
         return isinstance(body.get("messages"), list) and "max_tokens" in body
 
     def read(self, body: Mapping[str, Any]) -> Answer:
-        """From `content`, `stop_reason` and `usage`."""
+        """Read `content`, `stop_reason` and `usage`."""
         content = body.get("content")
         if not isinstance(content, list):
             return Answer(error=_error(body))
@@ -73,16 +97,16 @@ class Messages:
         return answer
 
     def stream(self) -> MessagesStream:
-        """A reader of message events."""
+        """Return a reader of message events."""
         return MessagesStream()
 
     def kind(self, complaint: Complaint) -> Kind | None:
-        """By Anthropic's codes."""
+        """Judge by Anthropic's codes."""
         return kind(complaint)
 
 
 class MessagesStream:
-    """Reads message events: the input is counted in the first, the output in the last."""
+    """Reads message events. The first event counts the input, the last one the output."""
 
     def __init__(self) -> None:
         self._answer = Answer()
@@ -107,7 +131,7 @@ class MessagesStream:
         answer.error = answer.error or (_error(event) if event.get("type") == "error" else None)
 
     def answer(self) -> Answer:
-        """What the events added up to."""
+        """Return the answer that the events make together."""
         self._answer.usage, self._answer.tier = usage_of(self._counts), _tier(self._counts)
         if self._answer.text_wanted:
             self._answer.text = self._kept.text(("delta", "text"))
@@ -115,7 +139,7 @@ class MessagesStream:
 
 
 def usage_of(counts: Mapping[str, Any]) -> Usage | None:
-    """Anthropic counts cached input apart; here it is part of the input."""
+    """Read the usage. Anthropic counts cached input separately; here it is part of the input."""
     if not counts:
         return None
     read, written = (
@@ -134,7 +158,7 @@ def usage_of(counts: Mapping[str, Any]) -> Usage | None:
 
 
 def _tier(counts: Mapping[str, Any]) -> str | None:
-    """Fast mode has a price of its own; so has a batch."""
+    """Return the tier: fast mode and batches have prices of their own."""
     if counts.get("speed") == "fast":
         return "fast"
     return text_of(counts.get("service_tier")) or None

@@ -1,4 +1,4 @@
-"""Is this request ours? And if so: whose limit, and which model?"""
+"""Decides whether a request is a model request, and finds its model and the account whose limit it uses."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from cottonpalm.providers.answer import Family
 
-SIGNATURE_LIFE_S: Final = 300.0  # AWS refuses a request whose signature is older
+SIGNATURE_LIFE_S: Final = 300.0  # AWS refuses a request whose signature is older than this
 _SALT: Final = os.urandom(
     16
-)  # never stored, never logged: a digest of a credential is of use in this process only
-_digests: Final[dict[str, bytes]] = {}  # of credentials, by account; they stay in this process
+)  # never stored and never logged, so a digest of a credential is useful only in this process
+_digests: Final[dict[str, bytes]] = {}  # account -> digest of its credential; never leaves this process
 WHOSE: Final = (
     "authorization",
     "x-api-key",
@@ -30,7 +30,7 @@ WHOSE: Final = (
     "openai-organization",
     "openai-project",
 )
-_ROTATING: Final = ("Bearer eyJ", "Bearer ya29.")  # tokens that live an hour: the host says whose they are
+_ROTATING: Final = ("Bearer eyJ", "Bearer ya29.")  # tokens that live for an hour: we go by the host instead
 _SIGNED: Final = "AWS4-HMAC-SHA256"
 
 
@@ -39,13 +39,13 @@ class Call:
     """One request to a model, as the chain made it.
 
     Attributes:
-        key: what shares a limit: host, port, model and account (as a salted digest).
-        label: host and model, to show.
-        body: `content`, parsed.
-        signed: its headers hold a signature that grows old.
-        born: `clock.now()` when the chain made it.
-        most_output: the most tokens of one answer, as it says itself; None where it does not.
-        streams: its answer is read piece by piece.
+        key: host, port, model and account (as a salted digest); requests with the same key share a limit.
+        label: host and model, to show to the user.
+        body: the parsed `content`.
+        signed: True: its headers hold a signature that expires.
+        born: the `clock.now()` at which the chain made it.
+        most_output: the most tokens of one answer that the request allows; None if it names no maximum.
+        streams: True: its answer is read piece by piece.
         request: the HTTP library's own object, with all headers.
         batched: it is or was a line of a batch, which has a price of its own.
     """
@@ -66,12 +66,12 @@ class Call:
 
     @property
     def identity(self) -> tuple[str, str, bytes]:
-        """Equal for equal questions to the same model of the same account. Only failures are looked up by it."""
+        """A value that is equal for equal questions to the same model and account. We use it only to find failures."""
         return (self.key, self.url, blake2b(self.content, digest_size=16).digest())
 
     @property
     def tier(self) -> str | None:
-        """The tier of service that the request asks for; None where it leaves that to the account."""
+        """The tier of service that the request asks for; None if it leaves that to the account."""
         if self.batched:
             return "batch"
         if self.body.get("speed") == "fast":
@@ -83,12 +83,12 @@ class Call:
 def call_of(
     family: Family, url: tuple[str, str, int | None, str], headers: Mapping[str, str], content: bytes
 ) -> Call | None:
-    """The request as a `Call`, if its body has the shape of a path that speaks this format, else None.
+    """Return the request as a `Call` if its body has the shape of this format, else None.
 
     Args:
-        family: what the path speaks.
-        url: scheme, host, port where it is not the scheme's own, path.
-        headers: names in lower case; only those of `WHOSE` matter.
+        family: the format spoken at the path.
+        url: scheme, host, port (unless it is the scheme's default) and path.
+        headers: with names in lower case; only those in `WHOSE` matter.
         content: the whole body.
     """
     scheme, host, port, path = url
@@ -121,7 +121,7 @@ def _model(body: dict[str, Any], path: str) -> str | None:
 
 @lru_cache(maxsize=64)
 def _account(headers: tuple[str | None, ...]) -> str:
-    """Whose quota this is, as six salted bytes of a digest; the credential itself goes nowhere."""
+    """Name the account whose quota this is by six bytes of a salted digest. The credential itself is not kept."""
     lasting = "\0".join(map(_lasting, headers)).encode()
     account = blake2b(lasting, digest_size=6, key=_SALT).hexdigest()
     _digests[account] = blake2b(lasting).digest()
@@ -129,9 +129,9 @@ def _account(headers: tuple[str | None, ...]) -> str:
 
 
 def whose(key: str) -> bytes | None:
-    """The same for equal keys of all processes: what to make a keyed digest of. Not to be stored, shown or sent.
+    """Return bytes that are the same in all processes for equal keys, to make a keyed digest of them.
 
-    None where `key` is not that of a `Call`.
+    Never store, show or send these bytes. None if `key` is not the key of a `Call`.
     """
     label, _, account = key.rpartition("#")
     digest = _digests.get(account)
@@ -139,7 +139,7 @@ def whose(key: str) -> bytes | None:
 
 
 def _lasting(value: str | None) -> str:
-    """The part of a credential that stays the same from request to request."""
+    """Return the part of a credential that is the same in every request."""
     if value is None or value.startswith(_ROTATING):
         return ""
     return value.partition("Credential=")[2].partition("/")[0] if value.startswith(_SIGNED) else value

@@ -1,4 +1,4 @@
-"""What a failure means: one table for raw answers and for the exceptions made of them."""
+"""Says what a failure means: one table for raw error answers and for the exceptions that SDKs make of them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ BY_STATUS: Final[dict[int, Kind]] = {
     400: Kind.FAIL_ROW,
     401: Kind.STOP_RUN,
     402: Kind.STOP_RUN,
-    403: Kind.STOP_RUN,
-    404: Kind.STOP_RUN,
+    403: Kind.FAIL_ROW,  # one flagged input, say: only named codes stop a run, and bare ones that repeat
+    404: Kind.FAIL_ROW,
     408: Kind.TRANSIENT,
     409: Kind.TRANSIENT,
     413: Kind.DEGRADE,
+    424: Kind.TRANSIENT,
     429: Kind.THROTTLE,
+    498: Kind.THROTTLE,
     499: Kind.TRANSIENT,
     503: Kind.THROTTLE,
     529: Kind.THROTTLE,
 }
+STOPS: Final = (
+    "x-cottonpalm-stops"  # put into an answer that turned out to be of all rows, for whoever reads it next
+)
 OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.CutAnswer, Kind.DEGRADE),
     (raised.FilteredAnswer, Kind.FAIL_ROW),
@@ -45,10 +50,10 @@ _WORST_FIRST: Final = (Kind.STOP_RUN, Kind.DEGRADE, Kind.REASK, Kind.THROTTLE, K
 
 
 def classify(exc: BaseException) -> Fault:
-    """What an exception means for its row and the run; walks its causes until one of them tells.
+    """Return what an exception means for its row and the run. It follows the causes until one is known.
 
-    By class, status and code; by words only in a provider's own module, last. What nobody knows, such as an error
-    of the user's own code, fails its row and nothing else.
+    It goes by class, status and code. Only a provider's own module looks at words, and does so last. An unknown
+    exception, such as an error in the user's own code, fails only its row.
     """
     for link in _causes(exc):
         if fault := _tell(link):
@@ -58,26 +63,33 @@ def classify(exc: BaseException) -> Fault:
 
 
 def judge_status(family: Family, status: int, headers: Mapping[str, str], content: bytes) -> Fault:
-    """What an error answer of a model request means."""
-    return judge(family, _complaint(status, loads(content), content), headers)
+    """Say what an error answer to a model request means."""
+    return judge(family, _complaint(status, loads(content), content, headers), headers)
+
+
+def is_bare_refusal(family: Family, status: int, headers: Mapping[str, str], content: bytes) -> bool:
+    """A refusal without a code that says whether it is of the key, of the model, or of this one input."""
+    if status not in (403, 404):
+        return False
+    return family.kind(_complaint(status, loads(content), content, headers)) is None
 
 
 def judge(family: Family, complaint: Complaint, headers: Mapping[str, str]) -> Fault:
-    """What an error object means, by its codes, then its status."""
-    kind = family.kind(complaint) or by_status(complaint.status)
+    """Say what an error object means, by its codes, then by its status."""
+    kind = Kind.STOP_RUN if STOPS in headers else family.kind(complaint) or by_status(complaint.status)
     wait = hints.wait_s(headers, complaint.message, complaint.details)
     return Fault(kind, _name(complaint), complaint.message or f"HTTP {complaint.status}", wait)
 
 
 def by_status(status: int) -> Kind:
-    """What a bare HTTP status means; a good one that held an error is a hiccup."""
+    """Say what an HTTP status alone means. An error under a good status counts as transient."""
     if (known := BY_STATUS.get(status)) is not None:
         return known
     return Kind.FAIL_ROW if 400 <= status < 500 else Kind.TRANSIENT
 
 
 def never_sent(exc: BaseException) -> bool:
-    """Whether the request surely did not reach the provider, so cannot have been billed."""
+    """Whether it is certain that the request did not reach the provider, so that it was not billed."""
     sure = {
         "ConnectError",
         "ConnectTimeout",
@@ -94,7 +106,7 @@ def _of(kind: Kind, exc: BaseException, wait: float | None = None) -> Fault:
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """The exception and what it was raised from; of a group, its members, by how much they mean."""
+    """Yield the exception, then its causes; of a group, its members, the most important first."""
     link: BaseException | None = exc
     for _ in range(_DEPTH):
         if link is None:
@@ -108,7 +120,7 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
 
 
 def _tell(exc: BaseException) -> Fault | None:
-    """What this one exception says, its causes aside; None if nothing."""
+    """Say what this one exception means without its causes; None if it does not tell."""
     if isinstance(exc, RowFailed):
         return Fault(exc.record.kind, exc.record.type, exc.record.message)
     ours = next((kind for known, kind in OURS if isinstance(exc, known)), None)
@@ -119,19 +131,19 @@ def _tell(exc: BaseException) -> Fault | None:
 
 
 def _wrapped(exc: BaseException) -> Fault | None:
-    """The answer behind an error that LangChain made of an SDK's: it says more than the class picked for it."""
+    """Judge the SDK's error behind an error of LangChain: it says more than the class that LangChain chose."""
     cause = exc.__cause__
     return _status_error(cause) if cause is not None and langchain.is_model_error(exc) else None
 
 
 def _answered(exc: BaseException) -> str | None:
-    """An error answer in the provider's own words and with its status: SDKs print the whole body."""
+    """Describe an error answer in the provider's own words, with its status; SDKs would print the whole body."""
     fault = _status_error(exc) or _wrapped(exc)
     if fault is None or fault.message == str(exc):
         return None
     return (
         fault.message if fault.type == "200 OK" else f"{fault.type}: {fault.message}"
-    )  # 200: inside a stream
+    )  # 200: the error came inside a stream
 
 
 def _told(kind: Kind | None, exc: BaseException) -> Fault | None:
@@ -139,12 +151,12 @@ def _told(kind: Kind | None, exc: BaseException) -> Fault | None:
 
 
 def _by_langchain_code(exc: BaseException) -> Kind | None:
-    """Classes that say more than the status they came with."""
+    """Judge by LangChain's class, if the class says more than the status."""
     return langchain.sharper_than_status(exc)
 
 
 def _status_error(exc: BaseException) -> Fault | None:
-    """An SDK's exception of an error answer, or an HTTP library's of a model request."""
+    """Judge an SDK's exception for an error answer, or an HTTP library's exception for a model request."""
     if (family := _family(exc)) is None:
         return None
     response = getattr(exc, "response", None)
@@ -152,11 +164,11 @@ def _status_error(exc: BaseException) -> Fault | None:
     body = body if body is not None else getattr(exc, "details", None)
     headers = getattr(response, "headers", None)
     headers = headers if isinstance(headers, Mapping) else {}
-    return judge(family, _complaint(_status(exc, response), body, str(exc).encode()), headers)
+    return judge(family, _complaint(_status(exc, response), body, str(exc).encode(), headers), headers)
 
 
 def _status(exc: BaseException, response: object) -> int:
-    """The status of the answer; 200 for an error that came inside a stream."""
+    """Return the status of the answer; 200 for an error that came inside a stream."""
     found = (
         getattr(exc, "status_code", None),
         getattr(response, "status_code", None),
@@ -166,7 +178,7 @@ def _status(exc: BaseException, response: object) -> int:
 
 
 def _family(exc: BaseException) -> Family | None:
-    """Whose error answer this exception is made of; None for any other exception."""
+    """Return the format of the error answer behind this exception; None if there is no such answer."""
     for name in _SDKS:
         if _is(exc, name, "APIError") and not _is(exc, name, "APIConnectionError"):
             return ANTHROPIC if name == "anthropic" else OPENAI_CHAT
@@ -175,13 +187,13 @@ def _family(exc: BaseException) -> Family | None:
     if _is(exc, "ollama", "ResponseError"):
         return OPENAI_CHAT
     for name in _HTTP:
-        if _is(exc, name, "HTTPStatusError"):  # a service that is no model says nothing about the run
+        if _is(exc, name, "HTTPStatusError"):  # an error of a service that is not a model tells nothing
             return family_of(exc.request.url.path)  # type: ignore[attr-defined]
     return None
 
 
 def _transport(exc: BaseException) -> Kind | None:
-    """Errors of the way there and back."""
+    """Judge errors of the transport to and from the provider."""
     for name in _HTTP:
         if _is(exc, name, "TransportError"):
             return Kind.TRANSIENT
@@ -201,24 +213,27 @@ def _of_a_loop(exc: BaseException) -> bool:
 
 
 def _is(exc: BaseException, module: str, name: str) -> bool:
-    """Whether it is of this class, if its module is loaded at all; nothing is imported for it."""
+    """Whether it is of this class. If the class's module is not loaded, it is not; we import nothing for this."""
     known = getattr(sys.modules.get(module), name, None)
     return known is not None and isinstance(exc, known)
 
 
-def _complaint(status: int, body: object, content: bytes) -> Complaint:
-    """Status, codes and message of an error body, whichever of the known shapes it has."""
+def _complaint(
+    status: int, body: object, content: bytes, headers: Mapping[str, str] | None = None
+) -> Complaint:
+    """Read status, codes and message of an error body in any of the known shapes."""
     if isinstance(body, list) and body:
         body = body[0]
     outer = body if isinstance(body, dict) else {}
     error = sub(outer, "error") or outer
-    details = error.get("details")
+    details = error.get("details") or error.get("metadata")  # the latter is OpenRouter's
     codes = [
         error.get("code"),
         error.get("type"),
         error.get("status"),
         sub(error, "details").get("error_code"),
     ]
+    codes.append((headers or {}).get("x-amzn-errortype", "").partition(":")[0] or None)
     codes += [sub(error, "innererror").get("code"), *_reasons(details)]
     message = text_of(error.get("message")) or text_of(outer.get("error")) or text_of(outer.get("detail"))
     message = message or content[:500].decode(errors="replace").strip()

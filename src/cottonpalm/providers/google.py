@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.providers.answer import GENERATE, Answer, Complaint, Kept, Stop, count, data, sub, text_of
@@ -10,14 +11,29 @@ from cottonpalm.types import Kind, Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_REFUSED_TO_ALL: Final = frozenset(  # reasons; the statuses beside them may be of one input's file
+    {
+        "API_KEY_INVALID",
+        "API_KEY_SERVICE_BLOCKED",
+        "SERVICE_DISABLED",
+        "CONSUMER_INVALID",
+        "CONSUMER_SUSPENDED",
+        "BILLING_DISABLED",
+        "IAM_PERMISSION_DENIED",
+        "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+    }
+)
+_PLACE: Final = re.compile(r"\b(?:location|country|region|billing)\b", re.IGNORECASE)
 _FILTERS: Final = frozenset(
     {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"}
 )
 
 
 def kind(complaint: Complaint) -> Kind | None:
-    """What Google's reasons mean; None where the status decides."""
-    if "API_KEY_INVALID" in complaint.codes:
+    """Say what Google's reasons mean; None if the status decides."""
+    if complaint.codes & _REFUSED_TO_ALL:
+        return Kind.STOP_RUN
+    if "FAILED_PRECONDITION" in complaint.codes and _PLACE.search(complaint.message):
         return Kind.STOP_RUN
     if complaint.status == 429 and _per_day(complaint.details):
         return Kind.STOP_RUN
@@ -28,7 +44,7 @@ def kind(complaint: Complaint) -> Kind | None:
 
 
 def _per_day(details: object) -> bool:
-    """A used-up daily quota: no wait within a run helps."""
+    """Whether a daily quota is used up, so that waiting during the run does not help."""
     found = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
     quotas = [
         quota for detail in found for quota in detail.get("violations") or () if isinstance(quota, dict)
@@ -43,11 +59,11 @@ class GenerateContent:
     maximum = GENERATE
 
     def is_request(self, body: dict[str, Any]) -> bool:
-        """Contents, one or a list."""
+        """Whether the body has contents, one or a list."""
         return isinstance(body.get("contents"), (list, dict))
 
     def read(self, body: Mapping[str, Any]) -> Answer:
-        """From `candidates` and `usageMetadata`."""
+        """Read `candidates` and `usageMetadata`."""
         usage, model = usage_of(sub(body, "usageMetadata")), text_of(body.get("modelVersion")) or None
         candidates = body.get("candidates")
         if not isinstance(candidates, list) or not candidates:
@@ -61,16 +77,16 @@ class GenerateContent:
         return answer
 
     def stream(self) -> GenerateStream:
-        """A reader of partial responses."""
+        """Return a reader of partial responses."""
         return GenerateStream()
 
     def kind(self, complaint: Complaint) -> Kind | None:
-        """By Google's reasons."""
+        """Judge by Google's reasons."""
         return kind(complaint)
 
 
 class GenerateStream:
-    """Each piece is a response of its own; the last one says how it ended and what it used."""
+    """Reads pieces that are responses themselves. The last one says how the answer ended and what it used."""
 
     def __init__(self) -> None:
         self._answer = Answer()
@@ -87,14 +103,14 @@ class GenerateStream:
         answer.stop, answer.tier = answer.stop or piece.stop, piece.tier or answer.tier
 
     def answer(self) -> Answer:
-        """What the pieces added up to."""
+        """Return the answer that the pieces make together."""
         if self._answer.text_wanted:
             self._answer.text = "".join(_text(data(line)) for line in self._kept.lines)
         return self._answer
 
 
 def usage_of(counts: Mapping[str, Any]) -> Usage | None:
-    """Google counts thoughts beside the candidates and tool prompts beside the prompt."""
+    """Read the usage. Google does not count thoughts as part of the candidates, nor tool prompts of the prompt."""
     if not counts:
         return None
     thoughts = count(counts.get("thoughtsTokenCount"))
@@ -118,7 +134,7 @@ def _of_kind(counts: Mapping[str, Any], name: str, modality: str) -> int:
 
 
 def _tier(counts: Mapping[str, Any]) -> str | None:
-    """Of the service, in the words of a request."""
+    """Return the tier of service, in the words that a request uses."""
     return text_of(counts.get("serviceTier")).lower() or None
 
 

@@ -1,4 +1,4 @@
-"""How long the provider asks us to wait. Total functions: text that makes no sense is no hint."""
+"""Reads how long the provider asks us to wait. The functions never raise: text that makes no sense gives None."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cottonpalm import clock
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LONGEST_HINT_S: Final = 31 * 86_400.0  # a larger number is a date or garbage, not a wait
+LONGEST_HINT_S: Final = 31 * 86_400.0  # a larger number is not a wait, but a date or garbage
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|h|m|s))+")
@@ -31,7 +31,7 @@ _RESETS: Final = (
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The wait that `retry-after-ms` or `retry-after` names, in seconds or as a date; or None."""
+    """Return the wait in `retry-after-ms` or `retry-after`, which may give seconds or a date; or None."""
     if (ms := number(headers.get("retry-after-ms"))) is not None:
         return _sane(ms / 1000)
     text = headers.get("retry-after")
@@ -72,7 +72,7 @@ def retry_info_s(details: object) -> float | None:
 
 
 def wait_s(headers: Mapping[str, str], message: str, details: Any = None) -> float | None:
-    """The provider's wait, by precedence: named by a header, in the details, in words, by the quota's reset."""
+    """Return the provider's wait from the first source that names it: header, details, words, the quota's reset."""
     for wait in (retry_after_s(headers), retry_info_s(details), said_s(message), reset_s(headers)):
         if wait is not None:
             return wait
@@ -80,22 +80,22 @@ def wait_s(headers: Mapping[str, str], message: str, details: Any = None) -> flo
 
 
 def time_until_s(text: object) -> float | None:
-    """Seconds until a moment that is given as a duration or as a date, or None."""
+    """Return the seconds until a time that is given as a duration or as a date, or None."""
     return duration_s(text) or _until(text)
 
 
 def number(text: object) -> float | None:
-    """A plain decimal number, 0 or more, or None."""
+    """Return a plain decimal number of 0 or more, or None."""
     return float(text) if isinstance(text, str) and _NUMBER.fullmatch(text := text.strip()) else None
 
 
 def _sane(seconds: float) -> float | None:
-    """Zero is no wait, so no hint: our own backoff is used instead."""
+    """Drop a hint of zero or of too many seconds; our own backoff is used instead."""
     return seconds if 0 < seconds <= LONGEST_HINT_S else None
 
 
 def _until(text: object) -> float | None:
-    """Seconds until an HTTP date or an RFC 3339 time."""
+    """Return the seconds until an HTTP date or an RFC 3339 time."""
     if not isinstance(text, str):
         return None
     for parse in (parsedate_to_datetime, datetime.fromisoformat):

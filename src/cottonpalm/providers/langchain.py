@@ -1,4 +1,4 @@
-"""What the exceptions of LangChain, Pydantic and the SDKs' parsing mean, where no status tells."""
+"""Says what exceptions of LangChain, Pydantic and the SDKs' parsing mean when no status tells."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 from langchain_core import exceptions as core
 from pydantic import ValidationError
 
+from cottonpalm.providers.anthropic import BEDROCK
 from cottonpalm.types import Kind
 
 _SHARPER: Final = (("ContextOverflowError", Kind.DEGRADE), ("ModelRefusalError", Kind.FAIL_ROW))
@@ -26,36 +27,21 @@ _OPENAI: Final = (
     ("LengthFinishReasonError", Kind.DEGRADE),
     ("ContentFilterFinishReasonError", Kind.FAIL_ROW),
 )
-_BEDROCK: Final[dict[str, Kind]] = {
-    "ThrottlingException": Kind.THROTTLE,
-    "ServiceQuotaExceededException": Kind.THROTTLE,
-    "TooManyRequestsException": Kind.THROTTLE,
-    "ModelTimeoutException": Kind.TRANSIENT,
-    "ModelErrorException": Kind.TRANSIENT,
-    "ModelNotReadyException": Kind.TRANSIENT,
-    "InternalServerException": Kind.TRANSIENT,
-    "ServiceUnavailableException": Kind.TRANSIENT,
-    "AccessDeniedException": Kind.STOP_RUN,
-    "UnrecognizedClientException": Kind.STOP_RUN,
-    "ExpiredTokenException": Kind.STOP_RUN,
-    "ResourceNotFoundException": Kind.STOP_RUN,
-    "ValidationException": Kind.FAIL_ROW,
-}
 _REASK: Final = (core.OutputParserException, ValidationError, json.JSONDecodeError)
 
 
 def sharper_than_status(exc: BaseException) -> Kind | None:
-    """Classes an integration picked because it knew more than the status says."""
+    """Judge by a class that an integration chose because it knew more than the status says."""
     return _first(core, _SHARPER, exc) or _first(sys.modules.get("openai"), _OPENAI, exc)
 
 
 def is_model_error(exc: BaseException) -> bool:
-    """Whether an integration raised it for a model that refused."""
+    """Whether an integration raised it because the model refused."""
     return _first(core, _MODEL_ERRORS, exc) is not None
 
 
 def kind(exc: BaseException) -> Kind | None:
-    """LangChain's model errors, answers that do not parse, and botocore's codes; None for anything else."""
+    """Judge LangChain's model errors, answers that do not parse, and botocore's codes; None for anything else."""
     if (known := _first(core, _MODEL_ERRORS, exc)) is not None:
         return known
     if isinstance(exc, _REASK) or (type(exc) is ValueError and _no_parsed_field(str(exc))):
@@ -64,7 +50,7 @@ def kind(exc: BaseException) -> Kind | None:
 
 
 def _no_parsed_field(message: str) -> bool:
-    """langchain-openai's own ValueError for a structured answer with empty content."""
+    """Whether this is langchain-openai's own ValueError for a structured answer with empty content."""
     return "'parsed' field" in message
 
 
@@ -75,7 +61,7 @@ def _bedrock(exc: BaseException) -> Kind | None:
     error: dict[str, Any] = exc.response.get("Error", {})
     if error.get("Code") == "ValidationException" and "too long" in str(error.get("Message", "")):
         return Kind.DEGRADE
-    return _BEDROCK.get(str(error.get("Code")))
+    return BEDROCK.get(str(error.get("Code")))
 
 
 def _first(module: Any, table: tuple[tuple[str, Kind], ...], exc: BaseException) -> Kind | None:

@@ -18,11 +18,11 @@ class OllamaChat:
     maximum = OLLAMA
 
     def is_request(self, body: dict[str, Any]) -> bool:
-        """A list of messages."""
+        """Whether the body has a list of messages."""
         return isinstance(body.get("messages"), list)
 
     def read(self, body: Mapping[str, Any]) -> Answer:
-        """From `message` and the counters beside it."""
+        """Read `message` and the counters beside it."""
         if error := body.get("error"):
             return Answer(error=Complaint(200, frozenset(), text_of(error)))
         message, model = sub(body, "message"), text_of(body.get("model")) or None
@@ -38,16 +38,16 @@ class OllamaChat:
         return answer
 
     def stream(self) -> OllamaStream:
-        """A reader of JSON lines."""
+        """Return a reader of JSON lines."""
         return OllamaStream()
 
     def kind(self, complaint: Complaint) -> Kind | None:  # noqa: ARG002 - the status says all
-        """The status decides."""
+        """Return None, since the status decides."""
         return None
 
 
 class OllamaStream:
-    """The last line holds the counters."""
+    """Reads JSON lines. The last line holds the counters."""
 
     def __init__(self) -> None:
         self._answer = Answer()
@@ -60,7 +60,7 @@ class OllamaStream:
             self._answer = OllamaChat().read(data(line))
 
     def answer(self) -> Answer:
-        """What the last line said."""
+        """Return the answer, from what the last line said."""
         if self._answer.text_wanted:
             self._answer.text = self._kept.text(("message", "content"))
         return self._answer

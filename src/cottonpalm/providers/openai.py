@@ -37,6 +37,23 @@ NO_MONEY: Final = frozenset(
 )
 TOO_LONG: Final = frozenset({"context_length_exceeded", "string_above_max_length"})
 REFUSED: Final = frozenset({"invalid_prompt", "content_policy_violation", "content_filter"})
+REFUSED_TO_ALL: Final = frozenset(  # by a key, a model or a place that no row can change
+    {
+        "invalid_api_key",
+        "invalid_organization",
+        "insufficient_permissions",
+        "unsupported_country",
+        "unsupported_country_region_territory",
+        "model_not_found",
+        "model_decommissioned",
+        "model_permission_blocked_org",
+        "model_permission_blocked_project",
+        "model_terms_required",
+        "organization_restricted",
+        "DeploymentNotFound",
+        "NotFoundError",
+    }
+)
 BY_CODE: Final[dict[str, Kind]] = {
     "rate_limit_exceeded": Kind.THROTTLE,
     "server_error": Kind.TRANSIENT,
@@ -53,20 +70,22 @@ _ENDS: Final = re.compile(rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|
 
 
 def kind(complaint: Complaint) -> Kind | None:
-    """What OpenAI's error codes mean; None where the status decides."""
-    if complaint.codes & NO_MONEY:
+    """Say what OpenAI's error codes mean; None if the status decides."""
+    if complaint.codes & NO_MONEY or (complaint.status >= 400 and complaint.codes & REFUSED_TO_ALL):
         return Kind.STOP_RUN
     if complaint.codes & TOO_LONG or _larger_than_the_limit(complaint):
         return Kind.DEGRADE
-    if complaint.codes & REFUSED:
+    if complaint.codes & REFUSED or (
+        isinstance(complaint.details, dict) and "flagged_input" in complaint.details
+    ):
         return Kind.FAIL_ROW
-    if complaint.status < 400:  # an error inside a stream or a good answer: only its code tells
+    if complaint.status < 400:  # the error came inside a stream or a good answer, so only its code tells
         return next((BY_CODE[code] for code in sorted(complaint.codes) if code in BY_CODE), None)
     return _in_words(complaint)
 
 
 def _larger_than_the_limit(complaint: Complaint) -> bool:
-    """A request above the whole limit per minute: waiting never helps."""
+    """Whether the request is larger than the whole limit per minute, so that waiting never helps."""
     if complaint.status not in (413, 429) or "too large" not in complaint.message:
         return False
     found = _TOO_LARGE.search(complaint.message)
@@ -74,8 +93,14 @@ def _larger_than_the_limit(complaint: Complaint) -> bool:
 
 
 def _in_words(complaint: Complaint) -> Kind | None:
-    words = ("maximum context length", "exceeds the context window", "context_length_exceeded")
-    if complaint.status == 400 and any(word in complaint.message for word in words):
+    words = (
+        "maximum context length",
+        "exceeds the context window",
+        "context_length_exceeded",
+        "max_new_tokens",
+        "token count",
+    )
+    if complaint.status in (400, 403, 422) and any(word in complaint.message for word in words):
         return Kind.DEGRADE
     return None
 
@@ -87,11 +112,11 @@ class Chat:
     maximum = CHAT
 
     def is_request(self, body: dict[str, Any]) -> bool:
-        """A list of messages."""
+        """Whether the body has a list of messages."""
         return isinstance(body.get("messages"), list)
 
     def read(self, body: Mapping[str, Any]) -> Answer:
-        """From `choices` and `usage`."""
+        """Read `choices` and `usage`."""
         choices = body.get("choices")
         if not isinstance(choices, list) or not choices:
             return Answer(error=_error(body))
@@ -104,7 +129,7 @@ class Chat:
         return answer
 
     def stream(self) -> ChatStream:
-        """A reader of `chat.completion.chunk` lines."""
+        """Return a reader of `chat.completion.chunk` lines."""
         return ChatStream()
 
     def kind(self, complaint: Complaint) -> Kind | None:
@@ -113,7 +138,7 @@ class Chat:
 
 
 class ChatStream:
-    """Reads chunks: a line without a telling word is not parsed."""
+    """Reads chunks. It does not parse a line that has none of the words we look for."""
 
     def __init__(self) -> None:
         self._answer = Answer()
@@ -142,7 +167,7 @@ class ChatStream:
             answer.complete = answer.complete or bool(sub(choice).get("finish_reason"))
 
     def answer(self) -> Answer:
-        """What the lines added up to."""
+        """Return the answer that the lines make together."""
         if self._answer.text_wanted:
             delta = ("choices", 0, "delta")
             self._answer.text = self._kept.text((*delta, "content"), (*delta, "refusal"))
@@ -158,11 +183,11 @@ class Responses:
     maximum = RESPONSES
 
     def is_request(self, body: dict[str, Any]) -> bool:
-        """An `input`."""
+        """Whether the body has an `input`."""
         return isinstance(body.get("input"), (str, list)) and "messages" not in body
 
     def read(self, body: Mapping[str, Any]) -> Answer:
-        """From `output`, `status` and `usage`."""
+        """Read `output`, `status` and `usage`."""
         usage, model = _responses_usage(body), text_of(body.get("model")) or None
         if body.get("status") == "failed" or not isinstance(body.get("output"), list):
             return Answer(False, usage, model, error=_error(body))
@@ -173,7 +198,7 @@ class Responses:
         return answer
 
     def stream(self) -> ResponsesStream:
-        """A reader of `response.*` events."""
+        """Return a reader of `response.*` events."""
         return ResponsesStream()
 
     def kind(self, complaint: Complaint) -> Kind | None:
@@ -182,7 +207,7 @@ class Responses:
 
 
 class ResponsesStream:
-    """Waits for the event that ends the response: it holds the whole of it."""
+    """Waits for the event that ends the response, since this event holds the whole response."""
 
     def __init__(self) -> None:
         self._answer = Answer()
@@ -198,12 +223,12 @@ class ResponsesStream:
             self._answer = Responses().read(response)
 
     def answer(self) -> Answer:
-        """What the last event said."""
+        """Return the answer, from the last event."""
         return self._answer
 
 
 def chat_usage(usage: object) -> Usage | None:
-    """`usage` of chat completions. Cached tokens are part of the input, reasoning of the output."""
+    """Read `usage` of chat completions. Cached tokens are part of the input, reasoning is part of the output."""
     counts = sub(usage)
     if not counts:
         return None
@@ -220,7 +245,7 @@ def chat_usage(usage: object) -> Usage | None:
 
 
 def responses_usage(usage: object) -> Usage | None:
-    """`usage` of the Responses API."""
+    """Read `usage` of the Responses API."""
     counts = sub(usage)
     if not counts:
         return None
@@ -234,7 +259,7 @@ def responses_usage(usage: object) -> Usage | None:
 
 
 def _responses_usage(body: Mapping[str, Any]) -> Usage | None:
-    """The usage with what the provider's own tools did, which only the output shows."""
+    """Read the usage, and count the uses of the provider's own tools, which only the output shows."""
     usage, output = responses_usage(body.get("usage")), body.get("output")
     if usage is None or not isinstance(output, list):
         return usage
@@ -246,7 +271,7 @@ def _responses_usage(body: Mapping[str, Any]) -> Usage | None:
 def _chat_stop(choice: object) -> Stop | None:
     choice = sub(choice)
     reason = choice.get("finish_reason")
-    if reason in ("length", "model_length"):  # the latter is Mistral's
+    if reason in ("length", "model_length"):  # Mistral says "model_length"
         return "cut"
     message = sub(choice, "message") or sub(choice, "delta")
     return "filtered" if reason == "content_filter" or message.get("refusal") else None
@@ -281,7 +306,7 @@ def _parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _error(body: Mapping[str, Any]) -> Complaint | None:
-    """An error object in an answer with a good status, as proxies send it."""
+    """Return the error object of an answer with a good status, as proxies send it."""
     error = body.get("error")
     if not error:
         return None

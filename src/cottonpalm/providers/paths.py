@@ -1,4 +1,4 @@
-"""Which requests go to a model: the listed paths, each with the format spoken there."""
+"""Lists the paths to which model requests go, each with the format spoken there."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ _ENDINGS: Final[tuple[tuple[str, Family], ...]] = (
     ("/invoke", ANTHROPIC),
 )
 _LISTED: Final = tuple(ending for ending, _ in _ENDINGS)
+_ARN: Final = re.compile(r"/model/arn:[^/]*/(?:.*/)?([^/]+)/[a-z-]+$")
 _NAMED: Final = re.compile(r"/(?:deployments|models|model)/([^/:]+(?::[0-9]+)?)(?:/|:[a-z])")
 
 
 @lru_cache(maxsize=256)
 def family_of(path: str) -> Family | None:
-    """The format spoken at this path, or None: not a model's path."""
+    """Return the format spoken at this path, or None if it is not a model's path."""
     if not path.endswith(_LISTED):
         return None
     family = next(family for ending, family in _ENDINGS if path.endswith(ending))
@@ -40,6 +41,6 @@ def family_of(path: str) -> Family | None:
 
 
 def model_in(path: str) -> str | None:
-    """The model or deployment that a path names (Azure, Google, Bedrock), or None."""
-    found = _NAMED.search(path)
+    """Return the model or deployment that a path names (Azure, Google, Bedrock; the end of an ARN), or None."""
+    found = _ARN.search(path) or _NAMED.search(path)
     return found[1] if found else None

@@ -1,4 +1,4 @@
-"""What is left of the account's quotas, as the headers of good answers and of errors alike say."""
+"""Reads what is left of the account's quotas from the headers of good answers and of errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cottonpalm.types import Quota, Unit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Names: TypeAlias = "tuple[Unit, str, str, str]"  # and the headers of its limit, what is left of it, its reset
+Names: TypeAlias = "tuple[Unit, str, str, str]"  # unit; the headers of limit, rest, reset
 
 
 def _names(pattern: str, *units: tuple[Unit, str]) -> tuple[Names, ...]:
@@ -34,10 +34,10 @@ _SHOWN: Final = (
 
 
 def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
-    """The quotas shown, at most one per unit; none where its limit or what is left makes no sense.
+    """Return the quotas that the headers show, at most one per unit; leave out quotas whose numbers make no sense.
 
-    Anthropic's `tokens` repeats whichever of its quotas binds most, so it counts only where input and output tokens
-    are not shown on their own.
+    Anthropic's `tokens` repeats the numbers of its most used-up quota. So it counts only if the headers do not show
+    input and output tokens separately.
     """
     found = {quota.unit: quota for names in _SHOWN if (quota := _quota(headers, *names)) is not None}
     if "input tokens" in found or "output tokens" in found:
@@ -47,6 +47,6 @@ def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
 
 def _quota(headers: Mapping[str, str], unit: Unit, limit: str, remaining: str, reset: str) -> Quota | None:
     most, left = number(headers.get(limit)), number(headers.get(remaining))
-    if most is None or left is None or not 1 <= most < math.inf:  # a quota below one request is no quota
+    if most is None or left is None or not 1 <= most < math.inf:  # a quota below 1 makes no sense
         return None
     return Quota(unit, most, min(most, left), time_until_s(headers.get(reset)))

@@ -1,4 +1,4 @@
-"""The exceptions we raise below a provider's SDK, made so that the SDK lets them through."""
+"""The exceptions we raise inside a provider's SDK. They are made so that the SDK lets them through."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class BudgetBusy(BudgetReached):
 
 
 class ProviderDown(CottonpalmError):
-    """Nothing is answered there for now; the request was not sent, as its row has another chain to go to."""
+    """The provider counts as down; the request was not sent, since its row has another chain to go to."""
 
 
 class SignatureExpired(CottonpalmError):
-    """A signed request waited beyond its signature's life; it was not sent. Made anew, it may pass."""
+    """A signed request waited until its signature expired, so it was not sent. If it is made again, it may succeed."""
 
 
 class BrokenAnswer(CottonpalmError):
@@ -45,9 +45,9 @@ class BrokenAnswer(CottonpalmError):
 
 
 def dressed(plain: type[E], message: str, **attributes: Any) -> E:
-    """An exception of class `plain` that is also one of each imported SDK's own.
+    """Make an exception of class `plain` that is also an instance of each imported SDK's own exception class.
 
-    The SDKs wrap and retry what they do not know as theirs; this passes unwrapped and unretried.
+    An SDK wraps and retries exceptions that are not its own. It passes this one on, without a wrap or a retry.
     """
     roots = tuple(root for module, name in _ROOTS if (root := getattr(sys.modules.get(module), name, None)))
     error = _class(plain, roots)(message)  # type: ignore[arg-type]  # a class is hashable

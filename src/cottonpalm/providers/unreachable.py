@@ -1,4 +1,4 @@
-"""Why a request reached nobody, in words."""
+"""Says in words why a request reached no server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_DEPTH: Final = 12  # exceptions looked at behind one
+_DEPTH: Final = 12  # the most causes that are followed from one exception
 _WORDS: Final = {
     errno.ECONNREFUSED: "connection refused",
     errno.EHOSTUNREACH: "no route to the host",
@@ -18,7 +18,7 @@ _WORDS: Final = {
 
 
 def why_unreachable(error: BaseException | None) -> str | None:
-    """`connection refused`, `unknown host`; None where the other side may have been reached."""
+    """Return `connection refused`, `unknown host` or the like; None if the request may have reached a server."""
     for link in _behind(error, _DEPTH):
         if isinstance(link, socket.gaierror):
             return "unknown host"
@@ -28,7 +28,7 @@ def why_unreachable(error: BaseException | None) -> str | None:
 
 
 def _behind(error: BaseException | None, depth: int) -> Iterator[BaseException]:
-    """The exception and all that it was raised from; HTTP libraries hide the first one well."""
+    """Yield the exception and its causes, since HTTP libraries raise several layers above the first one."""
     if error is None or not depth:
         return
     yield error

@@ -1,1 +1,1 @@
-"""The request level: one model request, its tries, its permit and its money; of rows it knows a name tag."""
+"""The request level: one model request with its tries, its permit and its money. It knows rows only by `RowAccount`."""

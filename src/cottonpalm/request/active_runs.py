@@ -1,9 +1,9 @@
-"""The runs that are under way, and the row of last resort for requests whose row was lost.
+"""The runs that are under way, and a shadow row for requests of which we do not know the row.
 
-A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. A model request
-without a row is taken for a run's only where its HTTP client was seen in a row of exactly one live run before: it goes
-to that run's shadow row, so that permits, retries and money hold. Any other is somebody else's in the same process, and
-passes uncounted.
+A context variable does not reach the threads of a `ThreadPoolExecutor` or of `threading.Thread`. If exactly one live
+run has used the HTTP client of a model request without a row, the request must belong to that run. We count it for the
+run's shadow row, so that permits, retries and budget apply to it. Any other such request belongs to other code in the
+same process, and passes uncounted.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 LIVE: Final[
     dict[RunAccount, RowAccount]
-] = {}  # the hook looks whether it is empty; nothing else is that fast
+] = {}  # a plain dict: for each request the hook checks whether it is empty, and nothing is faster
 SHADOW: Final = -1  # the index of a shadow row
 _lock: Final = threading.Lock()
 
 
 def begin(run: RunAccount) -> None:
-    """The run begins: requests without a row may be its."""
+    """The run begins: from now on, requests without a row may belong to it."""
     with _lock:
         LIVE[run] = RowAccount(run, SHADOW)
         LIVE[run].adopts = True
 
 
 def end(run: RunAccount) -> None:
-    """The run is over; late requests of its lost threads pass as if it had never been."""
+    """The run is over: late requests of its threads pass uncounted."""
     with _lock:
         shadow = LIVE.pop(run, None)
     if shadow is not None:

@@ -1,4 +1,4 @@
-"""Whom the requests of one run tell: observers, the log once for each topic, and the run when it must stop."""
+"""The messages from the requests of a run: to observers, to the log once per topic, and to a run that must stop."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log = logging.getLogger("cottonpalm")
 
 
 class Alerts:
-    """What is said of a run while it goes on. Thread-safe.
+    """Sends the messages of one run. Thread-safe.
 
     Attributes:
-        emit: takes events; None: nobody listens.
-        stopped: the first fault that no row survives, met at the request level.
+        emit: called with each event; None: nobody listens.
+        stopped: the first fault at the request level that every further row would meet too.
         on_stop: called from any thread, once, with that fault.
     """
 
@@ -38,13 +38,13 @@ class Alerts:
         self._lock = threading.Lock()
 
     def spent_more(self, ledger: Ledger, spending: Spending) -> None:
-        """A request was booked: tell of a share of the budget that is reached now."""
+        """A request was booked: send an event if a share of the budget is reached now."""
         if (share := ledger.share()) >= self._shares.next:
             self.tell_share(share, ledger)
         ledger.set_alarm(spending, self._shares.next)
 
     def tell_share(self, share: float, ledger: Ledger) -> None:
-        """So much of the budget is spent: tell, where that passes a share that was not told yet."""
+        """This share of the budget is spent: send an event if it passes a share that was not told yet."""
         if (told := self._shares.passed(share)) is None:
             return
         total, per_hour, _ = ledger.limits
@@ -52,7 +52,7 @@ class Alerts:
         self.tell(BudgetShare(told, round(ledger.share() * budget), budget))
 
     def stop(self, fault: Fault) -> None:
-        """No row can survive this: tell the run, once."""
+        """Every further row would meet this fault: tell the run, once."""
         with self._lock:
             if self.stopped is not None:
                 return
@@ -60,7 +60,7 @@ class Alerts:
         self.on_stop(fault)
 
     def warn(self, topic: str, text: str) -> None:
-        """Say something once per run."""
+        """Log a text, once per run and topic."""
         with self._lock:
             if topic in self._said:
                 return
@@ -68,7 +68,7 @@ class Alerts:
         log.warning(text)
 
     def tell(self, event: Event) -> None:
-        """Pass an event on, if somebody listens."""
+        """Pass an event on if somebody listens."""
         if self.emit is not None:
             self.emit(event)
 

@@ -1,7 +1,7 @@
-"""One model request, from the first try to the last: what to wait for, in what order, and when to stop.
+"""Handles one model request from the first try to the last: decides what to wait for, in which order, when to stop.
 
-A generator without I/O and without HTTP types: it yields a step (`steps.py`), and a driver (async or sync,
-`drivers.py`) waits and sends the result back, or throws in what the wait came to instead.
+`attempts` is a generator without I/O and without HTTP types. It yields a step (`steps.py`); a driver (async or sync,
+`drivers.py`) does the step, waits, and sends the result back, or throws in the exception that ended the wait.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from cottonpalm.providers import (
 from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.batches.lines import Result as Known
 from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
-from cottonpalm.providers.classify import judge, judge_status, never_sent
+from cottonpalm.providers.classify import STOPS, is_bare_refusal, judge, judge_status, never_sent
 from cottonpalm.request.failover import check_up
 from cottonpalm.request.limiter.limiter import Permit
+from cottonpalm.request.limiter.limiters import TOTAL
 from cottonpalm.request.recording import Wanted
 from cottonpalm.request.reservation import Reservation, may_be_repeated
 from cottonpalm.request.settlement import Settlement
@@ -44,14 +45,15 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
 
 COPIES: Final = 2  # of one request: the first may hang as well
-FOREVER_S: Final = 1e9  # until the row is closed
+FOREVER_S: Final = 1e9  # a sleep this long ends only when the row is closed
 _REPLAYED: Final = {"content-type": "application/json", "x-should-retry": "false"}
-MAYBE_BILLED = frozenset({408, 499, 502, 504})  # somebody on the way gave up; the model may have answered
+# Who gave up was on the way; the model may have answered.
+MAYBE_BILLED: Final = frozenset({408, 499, 502, 504, 520, 522, 524})
 
 
 @dataclass(slots=True)
 class Judged:
-    """What one try came to."""
+    """The result of judging one try."""
 
     fault: Fault | None
     answer: Answer | None = None
@@ -59,14 +61,14 @@ class Judged:
 
 
 def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:
-    """Send one request until it is answered or its tries are used up.
+    """Send one request again and again until it is answered or its tries are used up.
 
     Raises:
-        RowClosed: the row is over.
+        RowClosed: the row has ended.
         Moved: the row goes on at another endpoint.
-        BudgetReached: no money is left for it, or its cost cannot be bounded.
-        CutAnswer, FilteredAnswer: the answer is none, and the run does not accept such answers.
-        Exception: the last try's own error, where no answer came.
+        BudgetReached: no money is left for the request, or its cost has no bound.
+        CutAnswer, FilteredAnswer: the answer was cut or filtered, and the run does not accept such answers.
+        Exception: the last try's own error, if no answer came.
     """
     if row.run.look is not None:
         row.check_open()
@@ -143,7 +145,7 @@ def _replayed(row: RowAccount, call: Call, result: Known) -> Done:
 def _try(
     row: RowAccount, call: Call, tries: Tries, stay: Stay | None
 ) -> Generator[Step, Result, Done | float]:
-    """One try: money, permit, send, judge. The result, or the seconds to sleep before the next."""
+    """Make one try: money, permit, send, judge. Return the result, or the seconds to sleep before the next try."""
     row.check_open()
     if stay is not None:
         stay.check()
@@ -151,6 +153,7 @@ def _try(
     permit = yield from _permitted(row, call, tries, money)
     ending, kept = Settlement(row, call, permit, money, stay, again=tries.failed), False
     try:
+        yield from _among_all(row, ending)
         _check_still_valid(row, call)
         ending.begin()
         reply = yield Send(row.run.timeout_s, money.body, _copier(row, call, money))
@@ -163,7 +166,7 @@ def _try(
             return Done(reply.raw, ending)
         judged = _judge(row.run, call, reply)
         if judged.answer is not None and money.cut_by_us(judged.answer):
-            tries.whole = True  # nobody else sees this answer: it is paid for, and asked for again
+            tries.whole = True  # we drop this answer, which is paid for, and ask again without our maximum
             row.run.pricing.count_cut()
             ending.over(None, status=reply.status, answer=judged.answer, headers=reply.headers)
             return 0.0
@@ -201,6 +204,7 @@ def _copy(
             raise
         assert isinstance(permit, Permit)
         ending = Settlement(row, call, permit, second)
+        yield from _among_all(row, ending)
         row.check_open()
         ending.begin()
         counts = True
@@ -250,7 +254,7 @@ def _settle_as(ending: Settlement, reply: Reply) -> Fault | None:
 def _permitted(
     row: RowAccount, call: Call, tries: Tries, money: Reservation
 ) -> Generator[Step, Result, Permit]:
-    """One's turn; where the provider is down and another chain may answer the row, that is not waited for."""
+    """Wait for a permit. If the provider is down and another chain may answer the row, raise instead of waiting."""
     try:
         if row.divertible:
             check_up(row.run.flow.limiter(call.key))
@@ -260,10 +264,18 @@ def _permitted(
         money.give_back()
         row.remember(call, Kept(error), Fault(Kind.TRANSIENT, "ProviderDown", str(error), cause=error))
         raise
-    except BaseException:  # also a cancel in line
+    except BaseException:  # also if the task is cancelled while it waits
         money.give_back()
         raise
     return permit
+
+
+def _among_all(row: RowAccount, ending: Settlement) -> Generator[Step, Result, None]:
+    """A permit among the requests of all models, where they share a bound; last, as it must never be waited with."""
+    if row.run.flow.limiters.total is not None:
+        permit = yield AskPermit(TOTAL)
+        assert isinstance(permit, Permit)
+        ending.among_all = permit
 
 
 def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Result, Reservation]:
@@ -275,11 +287,11 @@ def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Res
         return money
     if bound is None:
         raise _stop(row, f"a budget is set, but {money.why_unbounded()}")
-    if not bound:  # what costs nothing needs no money
+    if not bound:  # a request that costs nothing needs no money
         return money
     if ledger.take(bound, row.run.spending):
         amount = money.reserved = bound
-        if not row.run.max_output_tokens:  # nothing to be sent along, as with most
+        if not row.run.max_output_tokens:  # as in most runs: there is no maximum to add to the request
             return money
     else:
         granted = yield AskMoney(money.ask())
@@ -305,12 +317,15 @@ def _check_still_valid(row: RowAccount, call: Call) -> None:
 
 
 def _judge(run: RunAccount, call: Call, reply: Reply) -> Judged:
-    """What a reply means; the user's own word first, where the run has one."""
+    """Judge what a reply means. The user's own function, if there is one, decides first."""
     if reply.error is not None:
         return Judged(run.fault_of(reply.error), billed=not never_sent(reply.error))
     content = reply.content or b""
     if reply.status >= 400:
-        fault = judge_status(call.family, reply.status, reply.headers, content)
+        said = (call.family, reply.status, reply.headers, content)
+        fault = judge_status(*said)
+        if is_bare_refusal(*said):
+            fault = run.refusals.judged(call.key, fault, accepted=run.flow.limiter(call.key).accepted > 0)
         if run.classify is not None and reply.as_error is not None:
             fault = run.judged(fault, reply.as_error())
         return Judged(fault, billed=reply.status in MAYBE_BILLED)
@@ -319,7 +334,7 @@ def _judge(run: RunAccount, call: Call, reply: Reply) -> Judged:
 
 
 def broken(call: Call, headers: MutableMapping[str, str], answer: Answer) -> Fault | None:
-    """The fault of an answer that is none: an error under a good status, or a body that broke off."""
+    """Return the fault of an answer that is not usable: an error under a good status, or a body that broke off."""
     if answer.error is not None:
         return judge(call.family, answer.error, headers)
     if not answer.complete:
@@ -330,7 +345,7 @@ def broken(call: Call, headers: MutableMapping[str, str], answer: Answer) -> Fau
 
 
 def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, judged: Judged) -> Next:
-    """Give the permit back with its verdict; what follows."""
+    """Give the permit back with its verdict, and return what follows."""
     fault, answer, then = judged.fault, judged.answer, Next(None)
     if fault is not None:
         then = _next(row, tries, ending, fault)
@@ -347,7 +362,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
 
 
 def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault) -> Next:
-    """What follows a failure: another try here, or none, where the row has other endpoints or chains to go to."""
+    """Decide what follows a failure: another try here, or none if the row can go to another endpoint or chain."""
     run, stay = row.run, ending.stay
     limiter = run.flow.limiter(ending.call.key)
     if stay is not None and stay.failing(fault, ending.number, dead=limiter.circuit.is_open(limiter.good)):
@@ -362,7 +377,7 @@ def _next(row: RowAccount, tries: Tries, ending: Settlement, fault: Fault) -> Ne
 
 
 def _finish(row: RowAccount, call: Call, reply: Reply, judged: Judged) -> Done:
-    """The last try is over: hand out its answer, or remember and hand out its failure."""
+    """End the request after its last try: hand out the answer, or remember the failure and hand it out."""
     if judged.fault is None:
         if judged.answer is not None and (error := cut(row, call, judged.answer)) is not None:
             raise error
@@ -379,7 +394,9 @@ def _fail(row: RowAccount, call: Call, reply: Reply, fault: Fault) -> Done:
     if error is not None:
         row.remember(call, Kept(error), fault)
         raise error
-    reply.headers["x-should-retry"] = "false"  # the SDKs obey: the tries are used up
+    reply.headers["x-should-retry"] = "false"  # the SDKs obey this header: the tries are used up
+    if fault.kind is Kind.STOP_RUN:
+        reply.headers[STOPS] = "true"
     row.remember(call, Kept(None, reply.status, dict(reply.headers), reply.content or b""), fault)
     return Done(reply.raw)
 
@@ -391,7 +408,7 @@ def _again(kept: Kept) -> Done:
 
 
 def cut(row: RowAccount, call: Call, answer: Answer) -> Exception | None:
-    """The exception for an answer that was cut or filtered; None for a whole one, or where the run accepts it."""
+    """Return the exception for an answer that was cut or filtered; None if it is whole, or the run accepts it."""
     if answer.stop is None:
         return None
     if row.run.accept_truncated:

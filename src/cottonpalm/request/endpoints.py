@@ -1,9 +1,9 @@
-"""Several equal endpoints behind one queue: how each one stands, and when a row leaves one for another.
+"""Several equal endpoints behind one queue: the state of each one, and when a row leaves one for another.
 
-A row is at one endpoint at a time; that is its `Stay`. What leaves is the row as a whole: its chain is ended with
-`Moved` and called again as the other endpoint's. So a row leaves at once only while no answer of its was paid for
-there: when its request failed, or still waits in line. Later a request that fails is tried again where it is, and the
-row leaves only when those tries are used up.
+A row is at one endpoint at a time; its `Stay` stands for this. A row can leave only as a whole: we end the call of its
+chain with `Moved`, and call the chain of the other endpoint. So a row leaves at once only if it has not paid for an
+answer at this endpoint: when its first request failed or still waits in line. After that, a request that fails is tried
+again at the same endpoint, and the row leaves only when these tries are used up.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _ENDPOINTS_FAULT: Final = frozenset({Kind.TRANSIENT, Kind.STOP_RUN})
 
 
 class Moved(BaseException):
-    """Ends a row's call of one endpoint, to be made at another: no handler of errors takes it for one."""
+    """Ends a row's call at one endpoint so that it can be made at another. As no Exception, no chain handles it."""
 
 
 class Endpoint:
-    """One of several equal chains, and what is known of where its requests go.
+    """One of several equal chains, and what we know about the endpoint to which its requests go.
 
     Attributes:
-        number: from 0, the processor's own chain first.
-        label: host and model, once a request was seen; to show.
-        rows_key: names the permits of its rows, where no request is seen.
-        health: whether it is worth asking.
-        rows: rows that are here.
-        waiting: requests of this run in line here.
-        on_wire: requests of this run that were sent and not yet answered.
-        coming: rows that were told to come here, and have not arrived yet.
+        number: counted from 0; the processor's own chain is 0.
+        label: host and model to show, known once a request was seen.
+        rows_key: the key of the permits of its rows, used if we see no requests.
+        health: says whether it is worth asking.
+        rows: how many rows are here.
+        waiting: how many requests of this run wait in line here.
+        on_wire: how many requests of this run were sent here and not yet answered.
+        coming: how many rows were told to come here and have not arrived.
     """
 
     def __init__(self, number: int, flow: Flow) -> None:
@@ -57,13 +57,13 @@ class Endpoint:
         self._limiters: dict[str, Limiter] = {}
 
     def asks(self, limiter: Limiter, label: str) -> None:
-        """A request of a row here goes through this limiter."""
+        """Note that a request of a row here goes through this limiter."""
         if limiter.key not in self._limiters:
             self._limiters = {**self._limiters, limiter.key: limiter}
             self.label = label
 
     def standing(self, now: float) -> EndpointState:
-        """How it stands now; where rows ask several models, the busiest of them counts."""
+        """Return its state now. If its rows ask several models, the busiest model counts."""
         limiters = list(self._limiters.values())
         if not limiters and self._flow.grain in ("unknown", "row"):
             limiters = [self._flow.limiters.of(self.rows_key)]
@@ -71,7 +71,7 @@ class Endpoint:
         if not limiters:
             initial = float(self._flow.limiters.initial)
             return self._standing(now, initial - on_the_way, initial, 1.0, 0.0)
-        if self._flow.grain != "request":  # rows and model calls are in flight, and do not show here
+        if self._flow.grain != "request":  # permits go to rows or model calls, which `on_wire` does not count
             on_the_way = self.coming
         free, limit = min((t.vacancies(), t.limit) for t in limiters)
         if health.ill:
@@ -85,16 +85,16 @@ class Endpoint:
         health = self.health
         opens_in_s = max(0.0, health.rests_until - now, paused_until - now)
         if health.ill and self.rows and not opens_in_s:
-            opens_in_s = trip_s  # until it is known what becomes of the one row that asks
+            opens_in_s = trip_s  # about the time until the one row that asks now has its answer
         return EndpointState(free, limit, self.waiting, trip_s, opens_in_s, health.ill, health.refused)
 
 
 class Stay:
-    """A row at one endpoint. Thread-safe.
+    """The time that a row spends at one endpoint. Thread-safe.
 
     Attributes:
-        left: the row is to go elsewhere; its requests here are ended.
-        target: where to, if that is decided.
+        left: True: the row must go elsewhere, and its requests here are ended.
+        target: the endpoint it goes to, if that is decided.
     """
 
     def __init__(self, team: Team, endpoint: Endpoint, item: Item, failed_at: set[int]) -> None:
@@ -106,40 +106,40 @@ class Stay:
 
     @property
     def priority(self) -> float:
-        """The row's."""
+        """The row's priority."""
         return self._item.priority
 
     @property
     def movable(self) -> bool:
-        """Its requests wait in line, and none of them was answered or is on its way: going elsewhere costs nothing."""
+        """Whether its requests only wait in line and none was sent or answered, so that moving it costs nothing."""
         paid = self._answered or self._on_wire
         return bool(self._places) and not (self.left or paid or self._item.shown)
 
     def welcome_at(self, number: int) -> bool:
-        """The row has not failed there."""
+        """Whether the row has not failed at that endpoint."""
         return number not in self._failed_at
 
-    # What its requests tell
+    # What its requests report
 
     def check(self) -> None:
-        """Raise Moved if the row has left: nothing more is sent from here."""
+        """Raise Moved if the row has left, so that nothing more is sent from here."""
         if self.left:
             raise Moved
 
     def sent(self) -> int:
-        """A request goes out; its number among those of this endpoint."""
+        """A request is sent now; return its number among the requests of this endpoint."""
         with self._team.lock:
             self._on_wire += 1
             self.endpoint.on_wire += 1
             return self.endpoint.health.send()
 
     def over(self, number: int, *, ok: bool, paused: bool = False) -> None:
-        """A request that was sent is over.
+        """A request that was sent has ended.
 
         Args:
-            number: what `sent` said.
-            ok: it was answered.
-            paused: others must wait here now.
+            number: the number that `sent` returned.
+            ok: the request was answered.
+            paused: other requests must wait here now.
         """
         with self._team.lock:
             self._on_wire -= 1
@@ -152,10 +152,10 @@ class Stay:
 
     @contextmanager
     def lining_up(self) -> Iterator[Callable[[Place], None]]:
-        """Gives what to call with a place in line, so that leaving takes the row out of it.
+        """Yield a function to call with a place in line. If the row leaves, it also leaves that place.
 
         Raises:
-            Moved: it has left.
+            Moved: the row has left.
         """
         team = self._team
         mine: set[Place] = set()
@@ -184,23 +184,23 @@ class Stay:
                     team.in_line.discard(self)
 
     def failing(self, fault: Fault, number: int, *, dead: bool) -> bool:
-        """A request failed, and is not yet over; whether the row goes elsewhere, in place of trying again here.
+        """A request failed and may be tried again; return whether the row goes elsewhere instead.
 
         Args:
-            fault: what it came to.
-            number: what `sent` said.
-            dead: nobody knows when it could be tried here again.
+            fault: the request's fault.
+            number: the number that `sent` returned.
+            dead: True: the provider counts as down, so we do not know when another try here makes sense.
         """
         self._note(fault, number)
         paid = self._answered or self._on_wire > 1
         return fault.kind is Kind.TRANSIENT and (dead or not paid) and self._may_go(fault)
 
     def failed(self, fault: Fault) -> bool:
-        """A request has used up its tries; whether the row goes elsewhere."""
+        """A request has used up its tries; return whether the row goes elsewhere."""
         return self._may_go(fault)
 
     def raised(self, fault: Fault) -> bool:
-        """The call came to a fault that was not seen at its requests; whether the row goes elsewhere."""
+        """The call raised a fault that did not show at its requests; return whether the row goes elsewhere."""
         with self._team.lock:
             number = self.endpoint.health.send()
         self._note(fault, number)
@@ -208,11 +208,11 @@ class Stay:
 
     @property
     def only_hope(self) -> bool:
-        """Every other endpoint fails."""
+        """Whether every other endpoint fails."""
         return not self._team.any_but(self.endpoint, lambda other: not other.health.ill)
 
     def leave(self, target: Endpoint | None = None) -> None:
-        """Go elsewhere: all that waits here is sent away."""
+        """Make the row go elsewhere: all its requests that wait here leave their places in line."""
         with self._team.lock:
             self.left, self.target = True, target
             if target is not None:
@@ -254,9 +254,9 @@ class Team:
 
     Args:
         flow: the limiters of the run.
-        alerts: whom it tells.
+        alerts: takes the team's messages.
         count: how many endpoints there are.
-        on_stir: called from any thread when rows may be better off elsewhere.
+        on_stir: called from any thread when waiting rows might get an answer sooner at another endpoint.
     """
 
     def __init__(self, flow: Flow, alerts: Alerts, count: int, on_stir: Callable[[], None]) -> None:
@@ -268,7 +268,7 @@ class Team:
         self._flow, self._alerts, self._turns = flow, alerts, 0
 
     def line(self) -> tuple[int, float]:
-        """Requests in line where the next row would go, and the limit there."""
+        """Return how many requests wait where the next row would go, and the limit there."""
         standings = self._standings()
         best = standings[choose(standings, self._turns)]
         if best.opens_in_s:
@@ -276,7 +276,7 @@ class Team:
         return best.waiting, best.limit
 
     def arrive(self, item: Item, failed_at: set[int], before: Stay | None) -> Stay:
-        """The row comes to an endpoint; `before`: the stay that it left, if any."""
+        """Bring the row to an endpoint and return its stay there; `before` is the stay that it left, if any."""
         target, standings = None if before is None else before.target, self._standings()
         if target is None or standings[target.number].opens_in_s:
             target = self.endpoints[self._chosen(standings, failed_at)]
@@ -286,7 +286,7 @@ class Team:
         return Stay(self, target, item, failed_at)
 
     def depart(self, stay: Stay) -> None:
-        """The row is over, or goes elsewhere."""
+        """End a stay: the row has ended or goes elsewhere."""
         with self.lock:
             stay.endpoint.rows -= 1
             if stay.target is not None:
@@ -295,7 +295,7 @@ class Team:
             self.stir()
 
     def spread(self) -> None:
-        """Rows that wait in line, and for whom nothing was paid there, go where permits are free now."""
+        """Move rows that wait in line, and have paid for nothing there, to endpoints with free permits."""
         if not (stays := [stay for stay in tuple(self.in_line) if stay.movable]):
             return
         stays.sort(key=lambda stay: -stay.priority)
@@ -308,11 +308,11 @@ class Team:
                 stay.leave(self.endpoints[target])
 
     def any_but(self, endpoint: Endpoint, holds: Callable[[Endpoint], bool]) -> bool:
-        """Whether this holds for any other endpoint."""
+        """Whether `holds` is true of any other endpoint."""
         return any(holds(other) for other in self.endpoints if other is not endpoint)
 
     def rests(self, endpoint: Endpoint, seconds: float, fault: Fault) -> None:
-        """An endpoint begins to rest: say so, and let what waits there go where it is better, room or not."""
+        """An endpoint begins to rest: tell observers, and move its waiting rows to the best others, even if full."""
         self._alerts.tell(EndpointRests(endpoint.label, seconds, fault.message, fault.kind))
         if self.any_but(endpoint, lambda other: not other.health.ill):
             for stay in tuple(self.in_line):
@@ -324,7 +324,7 @@ class Team:
         return [endpoint.standing(now) for endpoint in self.endpoints]
 
     def _chosen(self, standings: list[EndpointState], failed_at: set[int]) -> int:
-        """Not where it failed before, as long as another endpoint is well."""
+        """Choose an endpoint for a row. Avoid those where the row has failed, unless all others fail too."""
         rest = [n for n in range(len(standings)) if n not in failed_at and not standings[n].ill]
         among = rest or list(range(len(standings)))
         return among[choose([standings[n] for n in among], self._turns)]

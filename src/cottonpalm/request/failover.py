@@ -1,4 +1,4 @@
-"""Rows that another chain could answer do not wait for a provider that is down: they go to their fallback."""
+"""Sends rows away from a provider that is down: a row that has a fallback chain does not wait for the provider."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ if TYPE_CHECKING:
 
 
 class Leaver(Protocol):
-    """A row's stay at one of several endpoints, as far as it matters here."""
+    """The part of a row's stay at an endpoint that is needed here."""
 
     @property
     def left(self) -> bool:
-        """The row has gone to another endpoint."""
+        """Whether the row has gone to another endpoint."""
 
 
 class Divertible(Protocol):
-    """A row that may have another chain to go to."""
+    """A row that may have another chain."""
 
     @property
     def closed(self) -> bool:
-        """The row is over."""
+        """Whether the row has ended."""
 
     @property
     def stay(self) -> Leaver | None:
-        """Where it is, if there are several endpoints."""
+        """The row's stay, if there are several endpoints."""
 
     @property
     def divertible(self) -> bool:
-        """It has another chain to go to, and may leave now."""
+        """Whether the row has another chain and may leave now."""
 
 
 class Failover:
-    """The requests of one run that wait in line, and whose rows have another chain left. Thread-safe."""
+    """Keeps the requests of one run that wait in line and whose rows have another chain. Thread-safe."""
 
     def __init__(self) -> None:
-        self._places: dict[str, set[Place]] = {}  # by key of the limiter
+        self._places: dict[str, set[Place]] = {}  # key of the limiter -> places in its queue
         self._lock = threading.Lock()
 
     @contextmanager
     def lining_up(
         self, row: Divertible, limiter: Limiter, also: Callable[[Place], None] | None
     ) -> Iterator[Callable[[Place], None]]:
-        """Gives what to call with a place in line, so that it is left when the provider turns out to be down.
+        """Yield a function to call with a place in line. If the provider goes down, the request leaves that place.
 
         Args:
-            row: whose request waits.
-            limiter: where.
-            also: told of the place too.
+            row: the row whose request waits.
+            limiter: the limiter at which it waits.
+            also: called with the place too.
 
         Raises:
-            ProviderDown: it did.
+            ProviderDown: the provider went down.
         """
         with self._lock:
             places = self._places.setdefault(limiter.key, set())
@@ -71,7 +71,7 @@ class Failover:
                 also(place)
             with self._lock:
                 places.add(place)
-            if limiter.shut and row.divertible:  # since it was looked at last
+            if limiter.shut and row.divertible:  # it may have gone down since we looked last
                 place.abandon()
 
         try:
@@ -85,7 +85,7 @@ class Failover:
                 places -= mine
 
     def send_away(self, key: str) -> None:
-        """The provider is down: whoever waits there goes to another chain."""
+        """The provider is down: make the rows that wait there go to another chain."""
         with self._lock:
             places = tuple(self._places.get(key, ()))
         for place in places:
@@ -93,17 +93,17 @@ class Failover:
 
 
 def check_up(limiter: Limiter) -> None:
-    """A request may be sent there, or wait its turn.
+    """Return if a request may be sent, or may wait in line, at this limiter.
 
     Raises:
-        ProviderDown: it counts as dead, and this is not the request that finds out whether it still is.
+        ProviderDown: the provider counts as down, and this request is not the probe that finds out if it still is.
     """
     if limiter.shut:
         raise down(limiter)
 
 
 def down(limiter: Limiter) -> ProviderDown:
-    """What a request comes to that is not sent, in words; a transient fault."""
+    """Return the exception, with its message, for a request that is not sent; it counts as a transient fault."""
     name = limiter.key.partition("#")[0]
     return dressed(
         ProviderDown, f"{name} is down: one request in a while is tried there, this one was not sent"

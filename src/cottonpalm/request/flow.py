@@ -1,4 +1,4 @@
-"""How the requests of one run flow: through which limiters, counted in which unit, and how many stand in line."""
+"""The flow of one run's requests: the limiters they use, the unit that takes permits, and how many wait in line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from cottonpalm import clock
+from cottonpalm.request.limiter.limiters import TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,22 +22,22 @@ _numbers = itertools.count(1)
 
 
 class Flow:
-    """Which limiters a run uses, and who waits at them. Thread-safe.
+    """Keeps which limiters a run uses, and how many requests wait there. Thread-safe.
 
     Attributes:
-        limiters: the registry that makes them.
+        limiters: the registry that makes the limiters.
         grain: the finest unit seen to take permits under this run's chain.
-        waiting: requests (or rows, where those take the permits) in line at a limiter, or for money, now...
-        unpaid: ...and how many of them for money...
-        refused: ...and how many behind all others, having been rejected while nobody was accepted.
-        hooked: the request hook is in place.
+        waiting: how many requests (or rows, if rows take the permits) wait now, for a permit or for money...
+        unpaid: ...how many of them wait for money...
+        refused: ...and how many wait behind all others, since they were rejected while no request was accepted.
+        hooked: True: requests reach our hook.
         remembers: LangChain's own cache, the global one or a model's, is in use.
-        rows_key: names the permits of rows, where no request is seen.
-        rows_keys: the same at each endpoint.
-        models_below: models whose requests the hook sees: they need no permit of their own.
-        models_gated: a model was seen whose requests the hook does not see.
-        on_change: called from any thread when `waiting` falls, money is waited for, a limit moves, or a row steps aside
-            or back.
+        rows_key: the key of the permits of rows, used if we see no requests.
+        rows_keys: the same for each endpoint.
+        models_below: models whose requests the hook sees, so that their calls need no permit.
+        models_gated: True: the chain has a model whose requests the hook does not see.
+        on_change: called from any thread when `waiting` falls, money is waited for, a limit moves, or a row
+            steps aside or back.
     """
 
     def __init__(self, limiters: Limiters, *, hooked: bool = True, remembers: bool = False) -> None:
@@ -53,26 +54,28 @@ class Flow:
         self._lock = threading.Lock()
 
     def limit(self) -> float:
-        """How many requests may be in flight in all: the limits of the keys seen so far, else where one starts."""
+        """Return how many requests may be in flight: the limits of all keys seen, or one start limit if none was."""
         total = 0.0
-        for limiter in tuple(self._seen.values()):  # a copy: another thread may see a new key
+        for limiter in tuple(self._seen.values()):  # a copy: another thread may add a key
             total += limiter.limit
+        if self.limiters.total is not None:
+            total = min(total, self.limiters.total.limit)
         return total or float(self.limiters.initial)
 
     def outstanding(self) -> bool:
-        """Whether any request waits for its turn or its answer, at a limiter that this run uses."""
+        """Whether any request waits for its permit or its answer at a limiter that this run uses."""
         return any(limiter.waiting or limiter.in_flight for limiter in tuple(self._seen.values()))
 
     def announced(self, seconds: float) -> None:
-        """A provider named a wait of so many seconds."""
+        """A provider announced a wait of so many seconds."""
         if (since := self._last_accepted()) != self._waits_since:
             self._waits_since, self._longest_wait_s = since, 0.0
         self._longest_wait_s = max(self._longest_wait_s, seconds)
 
     def last_sign(self) -> tuple[float, float]:
-        """`clock.now()` of the last request accepted, 0.0 before the first, and the longest wait announced since.
+        """Return when the last request was accepted (0.0: none was), and the longest wait announced since then.
 
-        The longest, not all of them: a provider that names the same wait again and again has broken its word.
+        The waits are not added up: a provider that announces the same wait again has not kept its promise.
         """
         last = self._last_accepted()
         return last, self._longest_wait_s if last == self._waits_since else 0.0
@@ -82,21 +85,23 @@ class Flow:
 
     @property
     def wants_handler(self) -> bool:
-        """Whether rows still need `callback.handler()`: not once all models of the chain turned out to be hooked.
+        """Whether rows need `callback.handler()`. They do not once the hook has seen all models of the chain.
 
-        Where LangChain's own cache answers, only the handler sees it.
+        If LangChain's own cache is in use, they always need it, since only the handler sees the cache's answers.
         """
         return self.grain != "request" or self.models_gated or not self.hooked or self.remembers
 
     def hooked_below(self, model: str) -> None:
-        """The hook sees this model's requests: it needs no permit of its own, and its limiter counts no longer."""
+        """The hook sees this model's requests: its calls need no permit, and their limiter counts no longer."""
         self.models_below.add(model)
         with self._lock:
             self._seen.pop(model, None)
 
     def limiter(self, key: str) -> Limiter:
-        """The limiter of this key, which from now on counts towards this run's limit."""
+        """Return the limiter of this key; from now on it counts towards this run's limit."""
         limiter = self._seen.get(key)
+        if limiter is None and key == TOTAL and self.limiters.total is not None:
+            return self.limiters.total
         if limiter is None:
             limiter = self.limiters.of(key)
             with self._lock:
@@ -107,7 +112,7 @@ class Flow:
         return limiter
 
     def refine(self, grain: Grain) -> None:
-        """Remember that permits are taken by units this fine; a coarser one changes nothing."""
+        """Note that units this fine take permits; a coarser unit changes nothing."""
         with self._lock:
             if _FINER[grain] <= _FINER[self.grain]:
                 return
@@ -118,24 +123,24 @@ class Flow:
         self.on_change()
 
     def seen(self) -> tuple[Limiter, ...]:
-        """The limiters that this run uses; from any thread."""
+        """Return the limiters that this run uses. From any thread."""
         return tuple(self._seen.values())
 
     def shown(self, key: str) -> str:
-        """Host and model of a limiter, without what tells accounts apart; "" for the rows of a whole chain."""
+        """Return host and model of a limiter, without the account's part; "" for the rows of a whole chain."""
         return "" if key in self.rows_keys else key.rpartition("#")[0] or key
 
     def pause_s(self) -> float:
-        """Seconds until all providers may be asked again; 0 while none of them asked for a wait."""
+        """Return the seconds until all providers may be asked again; 0 if no provider asked for a wait."""
         now = clock.now()
         return max(0.0, *(limiter.paused_until - now for limiter in self.seen()), 0.0)
 
     def in_flight(self) -> int:
-        """Requests in flight at the limiters that this run uses."""
+        """Return how many requests are in flight at the limiters that this run uses."""
         return sum(limiter.in_flight for limiter in tuple(self._seen.values()))
 
     def queue(self, change: int, *, unpaid: int = 0, refused: int = 0) -> None:
-        """One more or one less in line; `unpaid` and `refused` likewise, where it is for money, or once refused."""
+        """Add `change` to the requests in line, and likewise to those that wait for money, or were refused once."""
         with self._lock:
             self.waiting += change
             self.unpaid += unpaid
@@ -145,7 +150,7 @@ class Flow:
 
     @contextmanager
     def waiting_for_money(self) -> Iterator[None]:
-        """Meanwhile one request waits for money: no more rows need to start than are waiting."""
+        """Count one request as waiting for money during the block, so that not too many new rows start."""
         self.queue(+1, unpaid=+1)
         try:
             yield

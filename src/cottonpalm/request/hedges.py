@@ -1,4 +1,4 @@
-"""When a request is so late that one more copy of it is sent, and how many copies a run may send."""
+"""Decides when a request is so late that we send one more copy of it, and how many copies a run may send."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LEARNT_AFTER: Final = 100  # answers
-SHARE: Final = 0.02  # of a run's requests may be copies
+LEARNT_AFTER: Final = 100  # the time of an answer is learnt from so many answers
+SHARE: Final = 0.02  # copies may be at most this share of a run's requests
 _TIMES_SLOWEST: Final = 2.0
-_LEAST_S: Final = 5.0  # a machine that stutters is no provider that hangs
+_LEAST_S: Final = 5.0  # never earlier: a slow moment of this machine must not look like a provider that hangs
 
 
 @dataclass(slots=True)
 class Pace:
-    """How long the answers of one key take.
+    """The time that answers of one key take.
 
     Attributes:
-        answers: good answers so far.
-        slowest_s: seconds the slowest of them took.
+        answers: how many good answers came so far.
+        slowest_s: the seconds that the slowest of them took.
     """
 
     answers: int = 0
     slowest_s: float = 0.0
 
     def after(self, seconds: float) -> bool:
-        """Take note of a good answer; whether enough is known just now."""
+        """Take note of a good answer; return whether enough is known from now on."""
         self.answers += 1
         self.slowest_s = max(self.slowest_s, seconds)
         return self.answers == LEARNT_AFTER
 
     @property
     def late_s(self) -> float | None:
-        """Seconds after which a request is later than any before it by far; None while too little is known."""
+        """Return the seconds after which a request is much later than any before it; None while too little is known."""
         if self.answers < LEARNT_AFTER:
             return None
         return max(_LEAST_S, _TIMES_SLOWEST * self.slowest_s)
 
 
 class Hedges:
-    """The copies of one run's requests. No request fails for being late: it goes on beside its copy. Thread-safe.
+    """Allows copies of one run's requests. A late request does not fail: it goes on beside its copy. Thread-safe.
 
     Args:
-        wanted: False: none is ever sent.
+        wanted: False: no copy is ever sent.
 
     Attributes:
-        sent: copies so far.
+        sent: how many copies were sent so far.
     """
 
     def __init__(self, *, wanted: bool = True) -> None:
@@ -61,12 +61,12 @@ class Hedges:
         self._lock = threading.Lock()
 
     def late_s(self, key: str) -> float | None:
-        """Seconds after which a request of this key is late; None: nobody can say yet."""
+        """Return the seconds after which a request of this key is late; None: not known yet."""
         pace = self._by_key.get(key)
         return None if pace is None else pace.late_s
 
     def answered(self, key: str, seconds: float) -> None:
-        """A good answer came after so many seconds; from any thread."""
+        """A good answer came after so many seconds. From any thread."""
         pace = self._by_key.get(key)
         if pace is None:
             pace = self._by_key.setdefault(key, Pace())
@@ -74,7 +74,7 @@ class Hedges:
             self._tell(key)
 
     def take(self, requests: int) -> bool:
-        """Take one copy, if the requests that the run has sent so far allow for one more."""
+        """Take one copy, if the number of requests that the run has sent allows one more."""
         with self._lock:
             if self.sent + 1 > SHARE * requests:
                 return False
@@ -82,7 +82,7 @@ class Hedges:
             return True
 
     def give_back(self) -> None:
-        """A copy that was taken was not sent."""
+        """Give a copy back that was taken but not sent."""
         with self._lock:
             self.sent -= 1
 
@@ -92,12 +92,12 @@ class Hedges:
             self._watched[look] = (key, asyncio.get_running_loop())
 
     def unwatch(self, look: Callable[[], None]) -> None:
-        """The request is over."""
+        """The request has ended."""
         with self._lock:
             self._watched.pop(look, None)
 
     def _tell(self, key: str) -> None:
         for look, (of, loop) in list(self._watched.items()):
             if of == key:
-                with contextlib.suppress(RuntimeError):  # that loop is closed: nothing of it is under way
+                with contextlib.suppress(RuntimeError):  # that loop is closed and has no request under way
                     loop.call_soon_threadsafe(look)

@@ -1,4 +1,4 @@
-"""What the requests of one run cost: prices, bounds that were too low, and why one was not sent."""
+"""The costs of one run's requests: prices, bounds that were too low, and why a request was not sent."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Pricing:
-    """What is known of prices in one run, and of answers that cost more or less than was thought. Thread-safe.
+    """Knows the prices in one run, and learns where costs differ from what was expected. Thread-safe.
 
     Attributes:
-        prices: the user's own, and the list that comes with the library.
-        stretches: per mille of the bound of input, by host and model that was seen to count more.
-        repeated: answers that were cut by a maximum of ours and asked for again.
+        prices: the user's own prices, and the price list that comes with the library.
+        stretches: for each host and model that counted more input than our bound: the count, in per mille of the bound.
+        repeated: how many answers our own maximum has cut, so that they were asked for again.
     """
 
     def __init__(self, prices: PriceBook, ledger: Ledger | None, spending: Spending, alerts: Alerts) -> None:
@@ -38,7 +38,7 @@ class Pricing:
         self._lock = threading.Lock()
 
     def tariff(self, call: Call) -> Tariff:
-        """What is known of the prices of the model asked, resolved once."""
+        """Return what we know about the prices of the model asked; it is looked up once."""
         where = (call.label, call.tier)
         try:
             return self._tariffs[where]
@@ -47,9 +47,9 @@ class Pricing:
             return tariff
 
     def rates(self, call: Call, served: str | None = None, tier: str | None = None) -> Rates | None:
-        """The prices of the model asked, else of the one that answered; None where neither is known.
+        """Return the prices of the model asked, else of the model that answered; None if neither is known.
 
-        The asked one first: the bound was made with its prices, and a ceiling must not move afterwards.
+        The model asked goes first, since the bound was made with its prices and the cost must stay below the bound.
 
         Args:
             call: the request.
@@ -68,7 +68,7 @@ class Pricing:
         return rates
 
     def outputs(self, call: Call) -> Outputs:
-        """How long the answers of this model are."""
+        """Return the record of how long the answers of this model are."""
         try:
             return self._outputs[call.label]
         except KeyError:
@@ -76,34 +76,34 @@ class Pricing:
             return outputs
 
     def stretched(self, call: Call, input_tokens: int) -> int:
-        """A bound of input, larger by what a provider was ever seen to count above it."""
+        """Return a bound of input, enlarged by the most that this provider has counted above such bounds."""
         per_mille = self.stretches.get(call.label, 1000)
         return -(-input_tokens * per_mille // 1000)
 
     def stretch(self, call: Call, counted: int, bound: int) -> None:
-        """Remember a provider that counts more input than there can be."""
+        """Remember that a provider counted more input than our bound."""
         if counted > bound > 0:
             with self._lock:
                 now = self.stretches.get(call.label, 1000)
                 self.stretches[call.label] = max(now, -(-counted * now // bound))
 
     def count_cut(self) -> None:
-        """One more answer was cut by a maximum of ours, and is asked for again."""
+        """Our own maximum has cut one more answer, which is asked for again."""
         with self._lock:
             self.repeated += 1
 
     def budget_left(self) -> int | None:
-        """Pico-dollars of the budget that are neither spent nor reserved; None without a ceiling."""
+        """Return the pico-dollars of the budget that are neither spent nor reserved; None without a limit."""
         return None if self._ledger is None else self._ledger.left()
 
     def why_no_money(self, model: str, least: Callable[[], int]) -> str:
-        """Why a request was not sent, of which the bound is `least()` pico-dollars at least."""
+        """Say why a request was not sent whose bound is at least `least()` pico-dollars."""
         if (failure := self._spending.failure) is not None:
             return f"what is spent cannot be made durable, and so no request is sent: {failure}"
         if self._ledger is not None:
             self._alerts.tell_share(1.0, self._ledger)
         why = f"the budget does not allow for another request to {model!r}"
         bound, left = least(), self.budget_left()
-        if left is None or left >= bound:  # money came back since, too late for this one
+        if left is None or left >= bound:  # money was freed since, but too late for this request
             return why
         return f"{why}, which can cost ${bound / PICO:.6f}; ${max(0, left) / PICO:.6f} is left"

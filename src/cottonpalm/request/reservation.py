@@ -1,4 +1,4 @@
-"""What one try of a request may cost, what is sent along to keep it there, and how it is booked."""
+"""Reserves the money of one try: computes its bound, adds a maximum to the request to keep to it, and books it."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import CostSource
 
-BYTES_PER_TOKEN: Final = 4  # of a text in a European language, for estimates that are only shown
-THOUGHTS: Final = 1_024  # what must be left for an answer after the thinking
-_OPENAI: Final = ("openai.com", "azure.com")  # where the older name of the field is refused by newer models
+BYTES_PER_TOKEN: Final = 4  # in a text in a European language; only for estimates that are shown
+THOUGHTS: Final = 1_024  # tokens that must be left for the answer after the model's reasoning
+_OPENAI: Final = ("openai.com", "azure.com")  # hosts whose newer models refuse the field's older name
 
 
 class Reservation:
-    """The money of one try. `reserved` is what the ledger holds for it.
+    """The money of one try. `reserved` is the amount that the ledger holds for it.
 
     Args:
-        row: whose request it is.
+        row: the row that the request belongs to.
         call: the request.
-        whole: never tighten it: an answer to it was cut by a maximum of ours before.
+        whole: never tighten its maximum, since our own maximum has cut an answer to it before.
     """
 
     def __init__(self, row: RowAccount, call: Call, *, whole: bool = False) -> None:
         self._row, self._call, self._whole = row, call, whole
         self._run: RunAccount = row.run
         self.reserved = 0
-        self._bound: int | None = -1  # -1: not worked out yet
+        self._bound: int | None = -1  # -1: not computed yet
         self._extent: Extent | str | None = None
-        self._input = 0  # the most tokens it reads, where the quick way has found that
-        self._price_failed = False  # the user's own function raised
-        self.sent: int | None = None  # the maximum that we put into the request
+        self._input = 0  # the most tokens it reads, if the fast path has found that
+        self._price_failed = False  # True: the user's own price function raised
+        self.sent: int | None = None  # the maximum of tokens that we put into the request
         self.tariff = row.run.pricing.tariff(call)
         self.rates = self.tariff.rates
 
@@ -48,12 +48,12 @@ class Reservation:
 
     @property
     def most_output(self) -> int | None:
-        """The most tokens of one answer: the request's own word, the user's, or what the model can do at all."""
+        """Return the most tokens of one answer: as the request says, else as the user says, else the model's most."""
         return self._call.most_output or self._run.max_output_tokens or self.tariff.most_output
 
     @property
     def extent(self) -> Extent | str:
-        """The most it can use, or why that cannot be known. Worked out only where `bound` has no quick way."""
+        """Return the most it can use, or why that is unknown. Only computed if `bound` cannot use the fast path."""
         if self._extent is None:
             self._extent = self._worked_out()
         return self._extent
@@ -67,11 +67,11 @@ class Reservation:
 
     @property
     def bound(self) -> int | None:
-        """The most it can cost, None where that cannot be known. Worked out once."""
+        """Return the most it can cost; None if that is unknown. It is computed once."""
         return self.work_out() if self._bound == -1 else self._bound
 
     def work_out(self) -> int | None:
-        """`bound`, for the first time; the quick way for what neither reads nor writes anything but text."""
+        """Compute `bound` for the first time; take the fast path if the request reads and writes only text."""
         tariff, call, run = self.tariff, self._call, self._run
         if not tariff.dearest:
             self._bound = None
@@ -90,7 +90,7 @@ class Reservation:
         return self._bound
 
     def why_unbounded(self) -> str:
-        """What to set, for whoever asked for a ceiling that cannot be kept."""
+        """Say why the cost has no bound, and what the user can set so that the budget can be kept."""
         model = self._call.model
         if not self.tariff.dearest:
             return (
@@ -100,11 +100,11 @@ class Reservation:
         return str(self.extent)
 
     def ask(self) -> Ask:
-        """What to ask the ledger for."""
+        """Return what to ask the ledger for."""
         return Ask(self.bound or 0, self.least, self._run.flow.limit)
 
     def least(self) -> int:
-        """The most it can cost with the smallest maximum that is worth a try."""
+        """Return the most it can cost with the smallest useful maximum of tokens."""
         least = self._least_output()
         if least is None or isinstance(self.extent, str):
             return self.bound or 0
@@ -112,7 +112,7 @@ class Reservation:
         return self.tariff.bound(self.extent._replace(output_tokens=least * answers))
 
     def _least_output(self) -> int | None:
-        """The smallest maximum worth a try, in tokens of one answer; None where it must not be touched."""
+        """Return the smallest useful maximum, in tokens of one answer; None if we must not change the maximum."""
         call, run, most = self._call, self._run, self.most_output
         if self._whole or not run.tighten or most is None or not may_be_repeated(call):
             return None
@@ -127,7 +127,7 @@ class Reservation:
         return min(most, max(likely, maximum.least))
 
     def granted(self, amount: int) -> None:
-        """So much was reserved: make the request keep within it."""
+        """The ledger reserved this amount: make the request keep within it."""
         self.reserved = amount
         try:
             self._keep_within(amount)
@@ -140,22 +140,22 @@ class Reservation:
         if amount < (self.bound or 0) and (most := self.most_output) is not None:
             self.sent = self._affordable(amount, most)
         elif run.max_output_tokens and call.most_output is None and not call.signed:
-            self.sent = run.max_output_tokens  # the user's own word, which the provider is to keep too
+            self.sent = run.max_output_tokens  # the user's own maximum, which the provider must keep too
 
     def _affordable(self, amount: int, most: int) -> int:
-        """The largest maximum of one answer whose bound is within the amount."""
+        """Return the largest maximum of one answer whose bound is within the amount."""
         assert not isinstance(self.extent, str)
         answers = self._call.family.maximum.answers_of(self._call.body)
         fixed = self.tariff.bound(self.extent._replace(output_tokens=0))
         rate = self.tariff.per_output_token(media=self.extent.media)
         tokens = min(most, (amount - fixed) // (rate * answers))
         while tokens > 1 and self.tariff.bound(self.extent._replace(output_tokens=tokens * answers)) > amount:
-            tokens -= 1  # a price that is not linear
+            tokens -= 1  # the price is not linear, so step down
         return max(1, tokens)
 
     @property
     def body(self) -> bytes | None:
-        """What to send in place of the body, which is the chain's own; None to send that."""
+        """Return the body to send in place of the chain's own body; None to send the chain's own."""
         if self.sent is None:
             return None
         call = self._call
@@ -169,16 +169,16 @@ class Reservation:
     # -- after it was sent
 
     def cut_by_us(self, answer: Answer) -> bool:
-        """Whether this answer was cut only because we sent a tighter maximum than the chain's."""
+        """Whether this answer was cut only because we sent a smaller maximum than the chain's."""
         if self.sent is None or self.sent == self.most_output or answer.stop != "cut":
             return False
         several = self._call.family.maximum.answers_of(self._call.body) > 1
         return several or answer.usage is None or answer.usage.output_tokens >= self.sent
 
     def settle(self, answer: Answer | None, *, billed: bool) -> int | None:
-        """Book what was used; the whole bound as uncertain if it may have been billed and nobody said how much.
+        """Book what was used. If it may have been billed but no usage was reported, book the bound as uncertain.
 
-        Returns what the row's outcome says it cost, None where that is not known.
+        Return the cost to show in the row's outcome, or None if it is not known.
         """
         reported, uncertain = 0, self.reserved  # should anything fail, the bound stays booked
         try:
@@ -225,7 +225,7 @@ class Reservation:
         return self._price(usage, None if answer is None else answer.model, tier)
 
     def _price(self, usage: Usage, served: str | None, tier: str | None) -> int | None:
-        """What it cost; None where nobody knows, or the user's function fails: the answer is paid for all the same."""
+        """Return what it cost; None if no price is known or the user's function fails: the answer is paid anyway."""
         try:
             if tier is not None or self.rates is None:
                 self.rates = self._run.pricing.rates(self._call, served, tier)
@@ -243,7 +243,7 @@ class Reservation:
         )
 
     def _compare(self, counted: int) -> None:
-        """Take note of a provider that counts more input than there can be."""
+        """Take note if the provider counted more input than our bound."""
         into = self._input
         if not into and not isinstance(self.extent, str):
             into = self.extent.input_tokens
@@ -251,7 +251,7 @@ class Reservation:
             self._run.pricing.stretch(self._call, counted, into)
 
     def _uncertain(self) -> int:
-        """The most that a request may have cost of which nobody says so."""
+        """Return the most that a request without a reported usage may have cost."""
         if self.reserved:
             return self.reserved
         try:
@@ -263,7 +263,7 @@ class Reservation:
         return bound or 0
 
     def _shown(self, answer: Answer, reported: int) -> tuple[int | None, CostSource]:
-        """What the row's outcome says it cost."""
+        """Return the cost to show in the row's outcome, and where it comes from."""
         if self.rates is None:
             return None, "reported"
         if answer.usage is not None:
@@ -293,14 +293,17 @@ class Reservation:
         return other
 
     def give_back(self) -> None:
-        """Nothing was sent."""
+        """Release the reservation, since nothing was sent."""
         if self._run.ledger is not None and self.reserved:
             self._run.ledger.settle(self.reserved, 0, 0, self._run.spending)
             self.reserved = 0
 
 
 def may_be_repeated(call: Call) -> bool:
-    """Not where the body is signed, or the provider keeps or does things, or what was shown cannot be unsaid."""
+    """Whether we may lower the maximum, and ask again if that cuts the answer.
+
+    We may not if the body is signed, if the provider stores things or acts, or if the answer is shown as it streams.
+    """
     body = call.body
     kept = body.get("background") or body.get("store") or reads_elsewhere(call)
     return not (call.signed or call.streams or kept or uses_tools_of_the_provider(call))

@@ -1,4 +1,4 @@
-"""Several endpoints behind one queue: where the next row goes, and when an endpoint that fails is left alone."""
+"""Decides among several endpoints behind one queue: where the next row goes, and when a failing endpoint rests."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from cottonpalm.request.limiter.rules.circuit import Streak
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RESTS_AFTER: Final = 5  # failures in a row: below that it may be the rows' own fault
+RESTS_AFTER: Final = 5  # failures in a row; fewer may be caused by the rows themselves
 _FIRST_REST_S: Final = 1.0
 _LONGEST_REST_S: Final = 30.0
-_FIRST_REFUSAL_S: Final = 60.0  # a wrong key or an unknown model is mended by hand, if at all
+_FIRST_REFUSAL_S: Final = 60.0  # only a person can mend a wrong key or an unknown model, so ask rarely
 _LONGEST_REFUSAL_S: Final = 900.0
 
 
 class EndpointState(NamedTuple):
-    """How one endpoint stands, as far as its next row is concerned.
+    """The state of one endpoint, as far as it matters to its next row.
 
     Attributes:
-        free: permits that nobody has a claim to; below zero: so many are too few.
+        free: free permits that no waiting request will take; if negative, so many are missing.
         limit: how many requests may be in flight there.
-        waiting: requests of this run in line there.
-        trip_s: mean seconds of an answer there.
+        waiting: how many requests of this run wait in line there.
+        trip_s: mean seconds that an answer takes there.
         opens_in_s: seconds until a request may be sent there; 0: now.
-        ill: its requests failed of late, and none was accepted since.
-        refused: it said that it will never answer: a wrong key, no credit, no such model.
+        ill: its last requests failed, and none was accepted since.
+        refused: its last refusal is permanent: a wrong key, no credit, no such model.
     """
 
     free: float
@@ -40,24 +40,24 @@ class EndpointState(NamedTuple):
 
     @property
     def has_room(self) -> bool:
-        """A request would go out there at once."""
+        """Whether a request would be sent there at once."""
         return self.free > 0 and not self.opens_in_s
 
     @property
     def rank(self) -> tuple[int, float]:
-        """The smaller, the better a row is off there: a free permit, the shortest wait, the nearest opening."""
+        """Return a rank. The smallest is best for a row: a free permit, then a short wait, then an early opening."""
         if self.has_room:
-            return 0, -self.free / self.limit  # the least used share
+            return 0, -self.free / self.limit  # the endpoint with the largest free share is best
         if not self.opens_in_s:
             return 1, (self.waiting + 1) * self.trip_s / self.limit
         return 4 if self.refused else 3 if self.ill else 2, self.opens_in_s
 
 
 def choose(standings: Sequence[EndpointState], turn: int) -> int:
-    """The endpoint for the next row; among equal ones, each in its turn.
+    """Choose the endpoint for the next row; equal ones take turns.
 
     Args:
-        standings: of all endpoints, one at least.
+        standings: the states of all endpoints, at least one.
         turn: a number that grows with each choice.
     """
     count = len(standings)
@@ -65,7 +65,7 @@ def choose(standings: Sequence[EndpointState], turn: int) -> int:
 
 
 class Transfer(NamedTuple):
-    """So many rows that wait at one endpoint go to another."""
+    """An order to move so many waiting rows from one endpoint to another."""
 
     source: int
     target: int
@@ -73,9 +73,9 @@ class Transfer(NamedTuple):
 
 
 def spread(standings: Sequence[EndpointState]) -> list[Transfer]:
-    """Which rows in line are better off elsewhere: those of closed endpoints first, then of the longest lines.
+    """Decide which waiting rows to move: first those of closed endpoints, then those of the longest lines.
 
-    No more go than there are free permits, so none of them waits again.
+    It moves no more rows than there are free permits, so that none of them waits again.
     """
     lines = {n: standing.waiting for n, standing in enumerate(standings) if standing.waiting > 0}
     transfers: list[Transfer] = []
@@ -93,15 +93,15 @@ def spread(standings: Sequence[EndpointState]) -> list[Transfer]:
 
 @dataclass(slots=True)
 class Health:
-    """Whether one endpoint is worth asking: a circuit breaker among several, quicker than the one of a lone provider.
+    """Says whether one endpoint is worth asking: a circuit breaker, faster than the one for a lone provider.
 
-    After `RESTS_AFTER` failures in one `Streak` it rests for 1, 2, 4, ... 30 seconds, after a refusal for 60, 120, ...
-    900; when a rest is over, one row at a time asks again, until one is accepted.
+    After `RESTS_AFTER` failures in one `Streak` the endpoint rests for 1, 2, 4, ... 30 seconds; after a refusal, for
+    60, 120, ... 900. When a rest is over, one row at a time asks again until a request is accepted.
 
     Attributes:
-        rests: rests since the last request that was accepted.
-        rests_until: `clock.now()` at which the latest of them ends or ended.
-        refused: the last word of the endpoint was that it will never answer.
+        rests: how many rests there were since the last accepted request.
+        rests_until: the `clock.now()` at which the latest rest ends or ended.
+        refused: the endpoint's last refusal is permanent.
     """
 
     rests: int = 0
@@ -109,36 +109,36 @@ class Health:
     refused: bool = False
     _sent: int = 0
     _good: int = 0
-    _rested_at: int = 0  # the last request sent before the latest rest
+    _rested_at: int = 0  # the number of the last request sent before the latest rest
     _streak: Streak = field(default_factory=Streak)
 
     @property
     def ill(self) -> bool:
-        """It rests, or is asked by one row at a time."""
+        """Whether it rests, or only one row at a time may ask it."""
         return self.rests > 0
 
     def send(self) -> int:
-        """A request goes out; its number."""
+        """A request is sent now; return its number."""
         self._sent += 1
         return self._sent
 
     def accepted(self, number: int) -> None:
-        """It was answered. What was sent before a rest is no sign that it is over."""
+        """A request was answered. If it was sent before the rest, this does not show that the illness is over."""
         self._good = max(self._good, number)
         if number > self._rested_at:
             self.rests, self.rests_until, self.refused = 0, 0.0, False
 
     def failure(self, now: float, number: int, *, refusal: bool) -> float:
-        """A request failed; the seconds of the rest that begins with it, 0.0 for none.
+        """A request failed; return the seconds of the rest that now begins, or 0.0 for none.
 
         Args:
-            now: when that is known.
-            number: what `send` said; what was under way when a rest began says nothing new.
-            refusal: it will never answer.
+            now: the time at which we know it.
+            number: the number that `send` returned. A request sent before the latest rest tells nothing new.
+            refusal: True: the endpoint refuses permanently.
         """
         self._streak.failed(self._good, self._sent)
         if refusal and not self.refused:
-            self.rests = 0  # another illness, with a time of its own
+            self.rests = 0  # the kind of failure changed, so its rests are counted anew
         elif now < self.rests_until or not self._tells(number):
             return 0.0
         first_s, longest_s = (

@@ -1,4 +1,4 @@
-"""What the context variable `ROW` carries of a row: what it used, what it holds, and how to close it."""
+"""The account of one row, carried by the context variable `ROW`: what the row used and holds, and how to close it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", defa
 
 
 class ModelCall:
-    """One call of a chat model that holds a permit, taken by the callback."""
+    """One call of a chat model that holds a permit, which the callback took."""
 
     def __init__(self, row: RowAccount, name: str, permit: Permit) -> None:
         self.row, self.name = row, name
@@ -49,7 +49,7 @@ class ModelCall:
             raise
 
     def release(self, verdict: Verdict, pause_s: float = 0.0) -> bool:
-        """Give the permit back; whether it was still held."""
+        """Give the permit back; return whether the call still held it."""
         permit, self._permit = self._permit, None
         self.row.let_go(self)
         if permit is not None:
@@ -59,37 +59,37 @@ class ModelCall:
         return permit is not None
 
     def hand_over(self) -> None:
-        """Something finer appeared under this call: it takes the permits of this model from now on."""
+        """Give the permit back, since the hook sees this call's requests: these take the permits from now on."""
         if self.release(Verdict.IGNORED):
             self.row.run.flow.hooked_below(self.name)
 
     def drop(self) -> None:
-        """The row is over: a cancelled call fires neither end nor error."""
+        """Give the permit back, since the row has ended: a cancelled call fires neither its end nor an error."""
         self.release(Verdict.IGNORED)
 
 
 class RowAccount:
-    """One row on its way: every request under it is counted, bounded and remembered here. Thread-safe.
+    """One row under way. It counts, bounds and remembers every request of the row. Thread-safe.
 
     Attributes:
-        attempts: requests sent.
-        usage: tokens of all answers, the failed ones' included; None where no answer told.
-        cost_pico: pico-dollars of all of them; None where no price is known.
-        model: the model that answered last.
-        truncated: an answer was cut or filtered, and that is accepted.
-        partial: the text of an answer that was cut or filtered, and refused for it.
-        spent: the last fault whose tries were used up below, in this try of the row.
-        aside: the row holds no place: all its open requests sleep or wait out a pause. Once per row.
-        on_aside: told of each change of `aside`, from any thread.
-        on_short: told when the first of its requests begins to wait for money, and when the last has it.
+        attempts: how many requests were sent.
+        usage: tokens of all answers, including those of failed tries; None if no answer reported them.
+        cost_pico: pico-dollars of all answers; None if no price is known.
+        model: the name of the model that answered last.
+        truncated: True: an answer was cut or filtered, and the run accepts that.
+        partial: the text of an answer that was refused because it was cut or filtered.
+        spent: the last fault on which a request used up its tries, in this try of the row.
+        aside: True: all open requests of the row sleep or wait out a pause, so the row holds no place.
+        on_aside: called with each change of `aside`, from any thread.
+        on_short: called when the first of its requests begins to wait for money, and when none waits any more.
         on_wire: requests sent and not yet answered; calls of models whose requests are not seen likewise.
         got: an answer came to one of them.
         calling: its chain is being called, where nothing finer is seen of what it does.
-        known: model calls that LangChain's own cache answered.
+        known: how many model calls LangChain's own cache answered.
         adopts: it stands for requests whose row was lost, which may be anybody's.
-        closed: it is over; whoever still works for it is refused.
-        spare: another chain is left that may answer it.
-        stay: at which of several endpoints it is; None: there is only one.
+        closed: True: the row has ended, and requests that still come from it are refused.
+        spare: True: another chain is left that may answer the row.
+        stay: the row's stay at one of several endpoints; None: there is only one.
         recording: its requests are answered from it, or recorded and held back; None: they are sent.
         replays: answers that came from a batch.
     """
@@ -160,7 +160,7 @@ class RowAccount:
         self.replays = 0
         self._lock = threading.Lock()
         self._permit: Permit | None = None
-        # Made when first needed: most rows need none of them, and there are as many as rows.
+        # These are made when first needed: there are many rows, and most of them need none of these.
         self._failures: dict[tuple[str, str, bytes], Any] | None = None
         self._held: set[Any] | None = None  # open streams and model permits: things with `drop()`
         self._parked: set[Waiter] | None = None
@@ -171,7 +171,7 @@ class RowAccount:
     # The row as a whole
 
     def entered(self) -> bool:
-        """Take the row's own permit if one is free, or if something finer is known to take permits; never waits."""
+        """Take the row's own permit without waiting. True: it was free, or the row's requests take the permits."""
         if (limiter := self._coarse()) is None:
             return True
         if (permit := limiter.try_acquire(self.priority)) is None:
@@ -182,7 +182,7 @@ class RowAccount:
         return True
 
     async def enter(self) -> None:
-        """Take the row's own permit as a task, unless something finer is known to take permits."""
+        """Take the row's own permit as a task, unless its requests or model calls take the permits."""
         if self.entered() or (limiter := self._coarse()) is None:
             return
         with self.in_line(limiter) as on_wait:
@@ -190,17 +190,17 @@ class RowAccount:
         self._take(permit)
 
     def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
-        """The row is done with its chain: its own permit goes back, if it still holds one."""
+        """The row is done with its chain: give its own permit back, if it still holds one."""
         if self._permit is not None and self.hand_over(verdict, pause_s) and self.run.flow.grain == "unknown":
             self.run.flow.refine("row")
 
     def fresh(self) -> None:
-        """A new try of the whole row: forget the failures remembered for the last one."""
+        """A new try of the whole row begins: forget the failures that the last try remembered."""
         with self._lock:
             self._failures = self.spent = None
 
     def close(self) -> None:
-        """The row is over: refuse later requests, send parked threads away, give everything back."""
+        """End the row: refuse later requests, make waiting threads leave, give everything back."""
         self.closed = True
         if self._permit is not None:
             self.hand_over()
@@ -219,7 +219,7 @@ class RowAccount:
             thing.drop()
 
     def hand_over(self, verdict: Verdict = Verdict.IGNORED, pause_s: float = 0.0) -> bool:
-        """Give the row's own permit back; whether there was one."""
+        """Give the row's own permit back; return whether it had one."""
         if self._permit is None:
             return False
         with self._lock:
@@ -253,7 +253,7 @@ class RowAccount:
     # One request under it
 
     def begin(self) -> None:
-        """A request appears: refuse it if the row is over; hand the coarser permits over."""
+        """A request begins: refuse it if the row has ended; else give back the permits of the row and its calls."""
         if self.closed:
             self.check_open()
         if self._permit is not None:
@@ -271,18 +271,18 @@ class RowAccount:
             self._tell_aside(back, False)
 
     def end(self) -> None:
-        """The request is over."""
+        """A request has ended."""
         with self._lock:
             self._open -= 1
 
     def check_open(self) -> None:
-        """Raise RowClosed if the row is over: a task that outlives it sends nothing more."""
+        """Raise RowClosed if the row has ended, so that a task that outlives the row sends nothing more."""
         if self.closed:
             raise dressed(RowClosed, "the row this request belongs to is over; it was not sent")
 
     @contextmanager
     def idling(self) -> Iterator[None]:
-        """Meanwhile one open request sleeps; the row steps aside if all do."""
+        """Count one open request as sleeping during the block; the row gives up its place while all sleep."""
         with self._lock:
             self._idle += 1
             away = self._idle >= self._open and not self._stepped and self.on_aside is not None
@@ -299,16 +299,16 @@ class RowAccount:
 
     @contextmanager
     def in_line(self, limiter: Limiter, *, refused: bool = False) -> Iterator[Callable[[Place], None] | None]:
-        """Meanwhile one request waits at this limiter; a pause there counts as sleep.
+        """Count one request as waiting at this limiter during the block; during a pause there, it counts as sleeping.
 
-        One that was `refused` while nobody was accepted keeps no new row from starting: else some rows that are
-        always refused would be all that is ever asked.
+        A request that was `refused` while no other was accepted does not keep new rows from starting. Else a few rows
+        that are always refused would be the only ones that are ever asked.
 
-        Gives what to call with the place in line, where the row may leave it for another endpoint.
+        It yields a function to call with the place in line, if the row may leave that place for another endpoint.
 
         Raises:
-            Moved: it did.
-            ProviderDown: it goes to another chain.
+            Moved: the row goes to another endpoint.
+            ProviderDown: the row goes to another chain.
         """
         stay = self.stay
         self.run.flow.queue(+1, refused=+refused)
@@ -334,12 +334,12 @@ class RowAccount:
 
     @property
     def divertible(self) -> bool:
-        """Where the provider is down, the row need not wait for it: another chain is left, and no other endpoint."""
+        """Whether the row may go to another chain if the provider is down: one is left, and no other endpoint is."""
         return self.spare and (self.stay is None or self.stay.only_hope)
 
     @contextmanager
     def short_of_money(self) -> Iterator[None]:
-        """Meanwhile one request waits for money: no more rows need to start, and this row's time stands still."""
+        """Count one request as waiting for money during the block; the row's own time does not run meanwhile."""
         with self.run.flow.waiting_for_money():
             self._count_short(+1)
             try:
@@ -356,7 +356,7 @@ class RowAccount:
 
     @contextmanager
     def parking(self, also: Callable[[Place], None] | None = None) -> Iterator[Callable[[Waiter], None]]:
-        """Gives what to call with a `Waiter`, so that closing the row wakes its thread; `also` is told of it too."""
+        """Yield a function to call with a `Waiter`, so that closing the row wakes its thread. `also` gets it too."""
         waiters: list[Waiter] = []
 
         def park(waiter: Waiter) -> None:
@@ -380,7 +380,7 @@ class RowAccount:
                     self._parked.difference_update(waiters)
 
     def rest(self, seconds: float) -> None:
-        """Block this thread for so long; closing the row ends it with RowClosed."""
+        """Block this thread for so many seconds; if the row is closed meanwhile, raise RowClosed."""
         event = threading.Event()
         with self._lock:
             self._asleep = self._asleep or set()
@@ -394,7 +394,7 @@ class RowAccount:
         self.check_open()
 
     def hold(self, thing: Any) -> None:
-        """Something with `drop()` is open; closing the row drops it."""
+        """Note an open object with `drop()`; closing the row calls it."""
         with self._lock:
             self._held = self._held or set()
             self._held.add(thing)
@@ -402,7 +402,7 @@ class RowAccount:
             thing.drop()
 
     def let_go(self, thing: Any) -> None:
-        """It is no longer open."""
+        """Note that the object is no longer open."""
         with self._lock:
             if self._held:
                 self._held.discard(thing)
@@ -413,18 +413,18 @@ class RowAccount:
             self.run.alerts.stop(fault)
 
     def drain(self) -> None:
-        """Read the open sync streams of this row to their ends, so that their permits come back."""
+        """Read this row's open sync streams to their ends, so that their permits are given back."""
         with self._lock:
             streams = [thing for thing in self._held or () if hasattr(thing, "drain")]
         for stream in streams:
             stream.drain()
 
     def remembered(self, call: Call) -> Any:
-        """How this very request ended for good before, in this try of the row; or None."""
+        """Return how an equal request finally failed before, in this try of the row; or None."""
         return self._failures.get(call.identity) if self._failures else None
 
     def remember(self, call: Call, failure: Any, fault: Fault) -> None:
-        """This request has used up its tries; asked again, it gets the same answer without being sent."""
+        """This request has used up its tries: an equal one gets the same failure without being sent."""
         with self._lock:
             self._failures = self._failures or {}
             self._failures[call.identity] = failure
@@ -480,7 +480,7 @@ class RowAccount:
         self.run.allowance.request()
 
     def answered(self, verdict: Verdict) -> None:
-        """One request less is on its way."""
+        """One request is no longer on the wire."""
         with self._lock:
             self.on_wire -= 1
             self.got = self.got or verdict is Verdict.SUCCESS
@@ -499,12 +499,12 @@ class RowAccount:
         return "batch" if self.replays >= self.attempts else "mixed"
 
     def knew(self) -> None:
-        """LangChain's own cache gave an answer: no request, no cost."""
+        """LangChain's own cache gave an answer, without a request and without cost."""
         self.known += 1
         self.book(None, 0, "reported", None)
 
     def book(self, usage: Usage | None, cost_pico: int | None, source: CostSource, model: str | None) -> None:
-        """Add what one try used and cost. An estimate among them makes the whole an estimate."""
+        """Add what one try used and cost. If one cost is an estimate, the sum is an estimate."""
         with self._lock:
             if usage is not None:
                 self.usage = usage if self.usage is None else self.usage + usage
@@ -514,7 +514,7 @@ class RowAccount:
                 self.cost_source = "estimated" if "estimated" in (self.cost_source, source) else source
 
     def _back(self) -> bool:
-        """Whether the row just stopped being aside. Lock held."""
+        """Whether the row takes its place back just now. Call with the lock."""
         back, self.aside = self.aside and self._idle < self._open, self.aside and self._idle >= self._open
         return back
 

@@ -1,4 +1,4 @@
-"""What all requests of one run share: how they flow, what they cost, whom they tell, and the rules of retry."""
+"""What all requests of one run share: their flow, prices, alerts, money, timeouts and retry rules."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cottonpalm.request.hedges import Hedges
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.pricing import Pricing
 from cottonpalm.request.reach import Reach
+from cottonpalm.request.refusals import Refusals
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
 
 class Allowance:
-    """How many retries a whole run may make: a share of its requests, and a floor. Stops retry storms.
+    """Limits the retries of a whole run to a share of its requests, plus a fixed number. It stops retry storms.
 
-    Where nothing is left, retries take their longest wait, and no new row should start.
+    If no retry is left, every retry waits the longest backoff, and no new row should start.
     """
 
     def __init__(self, share: float, floor: int) -> None:
@@ -48,7 +49,7 @@ class Allowance:
 
     @property
     def spent(self) -> bool:
-        """Nothing is left."""
+        """Whether no retry is left."""
         return self._retries >= self._floor + self._share * self._requests
 
     def request(self) -> None:
@@ -57,7 +58,7 @@ class Allowance:
             self._requests += 1
 
     def take(self) -> bool:
-        """Take one retry if one is left."""
+        """Take one retry; return False if none is left."""
         with self._lock:
             if self.spent:
                 return False
@@ -69,24 +70,25 @@ class RunAccount:
     """What all requests of one run share. Thread-safe.
 
     Attributes:
-        flow: the limiters that the run uses, and who waits at them.
+        flow: the limiters that the run uses, and how many requests wait there.
         pricing: what its requests cost.
-        alerts: whom they tell.
-        ledger: of the run's budget; None without one.
-        spending: what the run has spent, in all its lives.
-        has_fallbacks: its rows have another chain to go to.
+        alerts: sends their messages.
+        ledger: the ledger of the run's budget; None without a budget.
+        spending: what the run has spent, in all its processes.
+        has_fallbacks: True: its rows have another chain to go to.
         reach: whether anybody answers.
-        failover: those of its requests in line that may leave for one.
-        refuses_unbounded: under a budget, a request whose cost cannot be bounded is not sent.
-        look: takes note of each request in place of sending it, where a run is only planned.
-        allowance: the run's retries, also used by the layer that retries rows.
+        failover: keeps its waiting requests whose rows may go to another chain.
+        refuses_unbounded: True: under a budget, a request whose cost has no bound is not sent.
+        look: if a run is only planned, it takes note of each request, which is not sent.
+        allowance: the run's retries; the layer that retries rows uses it too.
         timeout_s: how long each request may take.
         hedges: the copies of those that are late.
+        refusals: those that name no reason.
         clients: the HTTP clients that its rows were seen to use.
-        measure: told how requests ended and how long they waited, from any thread; None: nobody measures.
-        last_fault: what the latest request that failed came to.
-        team: several equal endpoints; None: there is only one.
-        rng: jitter; repeatable where the tests seed `random`.
+        measure: called with how requests ended and how long they waited, from any thread; None: nobody measures.
+        last_fault: the fault of the latest request that failed.
+        team: the equal endpoints; None: there is only one.
+        rng: random numbers for jitter; repeatable if a test seeds `random`.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class RunAccount:
         self.retry = retry
         self.timeout_s = timeout_s
         self.hedges = Hedges(wanted=hedge)
+        self.refusals = Refusals()
         self.clients: WeakSet[Any] = WeakSet()
         self.accept_truncated = accept_truncated
         self.max_output_tokens = max_output_tokens
@@ -133,12 +136,12 @@ class RunAccount:
         self.measure: Measure | None = None
 
     def fault_of(self, exc: BaseException) -> Fault:
-        """What an exception means: the user's own word first."""
+        """Return what an exception means. The user's own function decides first."""
         fault = classify(exc)
         return fault if self.classify is None else self.judged(fault, exc)
 
     def judged(self, fault: Fault, exc: BaseException) -> Fault:
-        """`fault`, unless the user's own function says otherwise of `exc`."""
+        """Return `fault`, unless the user's own function judges `exc` differently."""
         word = self.classify(exc) if self.classify else None
         if word is None or isinstance(word, Fault):
             return word or fault

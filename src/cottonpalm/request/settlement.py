@@ -1,4 +1,4 @@
-"""How one try of a request ends: its permit, its money and its counts are settled exactly once."""
+"""Settles the end of one try of a request: its permit, its money and its counts, exactly once."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.types import Quota, Usage
 
-OVERLOADED: Final = frozenset({503, 529})  # of the provider as a whole
+OVERLOADED: Final = frozenset({503, 529})  # the provider as a whole is overloaded
 
 
 class Settlement:
-    """What a try holds while it is under way. `over` or `abandon`, whichever comes first, settles it, once."""
+    """What a try holds while it is under way. The first call of `over` or `abandon` settles it; others do nothing."""
 
     __slots__ = (
         "_again",
@@ -33,6 +33,7 @@ class Settlement:
         "_money",
         "_once",
         "_permit",
+        "among_all",
         "call",
         "number",
         "row",
@@ -54,14 +55,15 @@ class Settlement:
         """`again`: the same request was sent before, and failed."""
         self.row, self.call, self.stay, self._again = row, call, stay, again
         self._permit, self._money = permit, money
+        self.among_all: Permit | None = None  # where the requests of all models share a bound
         self._began = clock.now()
-        self.number = 0  # of the requests sent to one of several endpoints, in their order
-        self.sent = False  # it went out: nothing before that costs anything
-        self._once = threading.Lock()  # taken by whoever settles, and never given back
-        self.streaming = False  # the request stays open until its stream is over
+        self.number = 0  # the request's number among those sent to this endpoint
+        self.sent = False  # True: it was sent; before that, nothing costs anything
+        self._once = threading.Lock()  # whoever settles the try takes it, and never gives it back
+        self.streaming = False  # True: the request stays open until its stream has ended
 
     def begin(self) -> None:
-        """It goes out now.
+        """Note that the request is sent now.
 
         Raises:
             Moved: the row goes on at another endpoint; nothing is sent.
@@ -74,9 +76,14 @@ class Settlement:
         if self.stay is not None:
             self.number = self.stay.sent()
 
+    def speaks(self) -> None:
+        """The first token of a streamed answer is there."""
+        if (measure := self.row.run.measure) is not None:
+            measure.waited("first", clock.now() - self._began)
+
     @property
     def probe(self) -> bool:
-        """It was sent when no pause was on."""
+        """Whether it was sent while no pause was on."""
         return self._began >= self._permit.limiter.paused_until
 
     def over(
@@ -89,15 +96,15 @@ class Settlement:
         pause_s: float = 0.0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """The try came to an end.
+        """Settle the try, which has ended.
 
         Args:
-            fault: None for an answer, also one that was cut: the provider took it.
-            status: of the answer; None where none came.
-            answer: what was read of it; None where none came, or an error.
-            billed: whether it may have cost something although no usage was reported.
-            pause_s: how long everybody on this key waits.
-            headers: of the answer, good or bad: they may show what is left of the account's quotas.
+            fault: None for an answer, even a cut one, since the provider accepted the request.
+            status: the status of the answer; None if no answer came.
+            answer: what was read of the answer; None if no answer came, or an error.
+            billed: True: it may have cost something although no usage was reported.
+            pause_s: seconds that all requests on this key must wait.
+            headers: the headers of any answer: they may show what is left of the account's quotas.
         """
         if not self._once.acquire(blocking=False):
             return
@@ -146,12 +153,12 @@ class Settlement:
         if pause_s > 0 and fault.kind is Kind.THROTTLE and fault.retry_after_s is not None:
             run.flow.announced(pause_s)
         elif fault.kind is Kind.THROTTLE:
-            return  # a guess of our own: nothing to tell
+            return  # the provider named no wait: this pause is our own guess, which we do not report
         if pause_s > 0:
             run.alerts.tell(Paused(self.call.label, pause_s))
 
     def abandon(self) -> None:
-        """The try was cancelled: nobody knows what the provider made of it, so its bound stays booked."""
+        """Settle a cancelled try: we do not know what the provider did with it, so its bound is booked."""
         if not self._once.acquire(blocking=False):
             return
         try:
@@ -176,6 +183,8 @@ class Settlement:
         try:
             limiter.release(self._permit, verdict, pause_s, quotas=quotas, usage=usage)
         finally:
+            if self.among_all is not None:
+                self.among_all.limiter.release(self.among_all, Verdict.IGNORED)
             if self.sent:
                 self.row.answered(verdict)
             if self.streaming:
@@ -185,7 +194,7 @@ class Settlement:
 
 
 def verdict_of(fault: Fault | None, status: int | None) -> Verdict:
-    """What a try tells the limiter."""
+    """Return the verdict with which a try's permit goes back to the limiter."""
     if fault is None:
         return Verdict.SUCCESS
     if fault.kind is not Kind.THROTTLE:

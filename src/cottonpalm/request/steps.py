@@ -1,4 +1,4 @@
-"""What `attempts` asks its driver to wait for, and what the driver brings back. No HTTP types."""
+"""The steps that `attempts` yields to its driver, and the results that the driver sends back. No HTTP types."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 
 class AskMoney(NamedTuple):
-    """Reserve, where the money is not plenty. Answered by the amount, 0 where it is spent."""
+    """Reserve money near a limit. The result is the amount; 0: the money is spent."""
 
     ask: Ask
 
 
 class AskPermit(NamedTuple):
-    """Wait for one's turn, by priority or `behind` all that wait already. Answered by the permit."""
+    """Wait for a permit, by priority or `behind` all present waiters. The result is the permit."""
 
     key: str
     behind: bool = False
 
 
 class Send(NamedTuple):
-    """Send once. Answered by a `Reply`.
+    """Send once. The result is a `Reply`.
 
     Attributes:
         timeout_s: seconds it may take.
-        body: what to send in place of the request's own body, if anything.
-        copy: makes the steps of one more try, for a request that is late; None where it must not be sent twice.
+        body: the body to send in place of the request's own; None: its own.
+        copy: makes the steps of one more try if the request is late; None if it must not be sent twice.
     """
 
     timeout_s: float
@@ -41,7 +41,7 @@ class Send(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """Back off, holding nothing."""
+    """Back off; the request holds neither permit nor money meanwhile."""
 
     seconds: float
 
@@ -51,13 +51,13 @@ class Reply:
     """What came back from one send.
 
     Attributes:
-        status: 0 where no answer came.
+        status: the HTTP status; 0 if no answer came.
         content: the whole body; None while a stream is open.
         raw: the driver's own response.
-        error: what was raised instead of an answer.
-        as_error: makes the HTTP library's exception for this status, for the user's own `classify`.
-        copy: what settles it, where the answer is a copy's.
-        instead_of: what came back from the original, where the answer is a copy's; None: it was cut off.
+        error: the exception that was raised instead of an answer.
+        as_error: makes the HTTP library's exception for this status, to be given to the user's own `classify`.
+        copy: settles the copy, if this is the copy's answer.
+        instead_of: the original's reply, if this is the copy's answer; None: the original was cut off.
     """
 
     status: int = 0
@@ -71,18 +71,18 @@ class Reply:
 
     @property
     def open_stream(self) -> bool:
-        """A good answer whose body is still on its way."""
+        """Whether this is a good answer whose body has not arrived completely."""
         return self.error is None and self.content is None
 
     @property
     def good(self) -> bool:
-        """An answer came, and not with the status of an error."""
+        """Whether an answer came whose status is not an error."""
         return self.error is None and self.status < 400
 
 
 @dataclass(slots=True)
 class Kept:
-    """A final failure, to be given again without asking: an exception, or all there was of an error answer."""
+    """A final failure that we give again without sending: an exception, or the parts of an error answer."""
 
     error: Exception | None = None
     status: int = 0
@@ -92,7 +92,7 @@ class Kept:
 
 @dataclass(slots=True)
 class Done:
-    """How a request ended: a response, a stream with what must be settled at its end, or a failure known before."""
+    """How a request ended: with a response, a stream whose try is settled at its end, or a failure known before."""
 
     raw: Any = None
     ending: Settlement | None = None

@@ -1,11 +1,11 @@
-"""When a request is tried again, and how long it waits before. Decisions only."""
+"""Decides when a request is tried again, and how long it waits before. No I/O."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from cottonpalm.request.backoff import backoff_s, hinted_s
+from cottonpalm.request.backoff import backoff_s, hinted_s, longest_s
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ class Next(NamedTuple):
     """What follows a failure.
 
     Attributes:
-        sleep_s: of this request alone before its next try; None: there is none.
-        pause_s: of everybody on the same key.
+        sleep_s: seconds that this request alone sleeps before its next try; None: there is no next try.
+        pause_s: seconds that all requests on the same key must wait.
     """
 
     sleep_s: float | None
@@ -29,21 +29,21 @@ class Next(NamedTuple):
 
 @dataclass(slots=True)
 class Tries:
-    """What one request has used up.
+    """The tries that one request has used up.
 
-    Throttles are nobody's fault and use no tries. They end only where the same key took others' requests since this
-    one was first sent: from then on every rejection counts, also those that come when no other request is left.
-    A policy with `count_all` makes no such difference: every send counts, also while the provider is down.
+    A throttle is not the request's fault, so it uses no try. Throttles are limited only once the same key has accepted
+    another request after this one was first sent; from then on every rejection counts, even if no other request is
+    left. With a `count_all` policy, every send counts, even while the provider is down.
 
     Attributes:
-        transient: sends that failed for a transient reason.
-        throttled: rejections since the key first accepted others.
-        alone: rejections before it did.
-        accepted: the key's count of accepted requests before the first try.
-        seen: the same at the last rejection.
-        behind: for its next permit it goes behind all that wait, after a rejection while nobody was accepted: were
-            it always the one probe after a pause, and always rejected itself, no other request would ever be tried.
-        whole: an answer was cut by a tighter maximum of ours: from now on it is asked with its own.
+        transient: how many sends failed for a transient reason.
+        throttled: how many rejections came after the key had accepted another request.
+        alone: how many rejections came before that.
+        accepted: how many requests the key had accepted before the first try.
+        seen: how many it had accepted at the last rejection.
+        behind: True: it was rejected while no other request was accepted, so for its next permit it waits behind all.
+            Else it could always be the one probe after a pause, always be rejected, and keep others from being tried.
+        whole: True: our smaller maximum has cut an answer, so from now on the request's own maximum is sent.
         failed: it was sent and failed: what follows is a retry.
     """
 
@@ -62,14 +62,14 @@ class Tries:
     def after(
         self, fault: Fault, run: RunAccount, limiter: Limiter, *, probe: bool, spare: bool = False
     ) -> Next:
-        """What follows this fault.
+        """Decide what follows this fault.
 
         Args:
-            fault: what the try came to.
-            run: whose rules hold.
-            limiter: of the key.
-            probe: it was sent when no pause was on.
-            spare: its row has another chain left, which need not wait until this provider is up again.
+            fault: the fault of the try.
+            run: the run whose retry rules hold.
+            limiter: the limiter of the key.
+            probe: True: it was sent while no pause was on.
+            spare: True: its row has another chain, and need not wait until this provider is up again.
         """
         if fault.kind is Kind.THROTTLE:
             return self._after_throttle(fault, run, limiter)
@@ -82,27 +82,27 @@ class Tries:
         self.transient += 1
         if self._used_up(run.retry):
             return Next(None)
-        if not run.allowance.take():  # a storm: nobody fails for it, but everybody slows down
-            return Next(max(run.retry.cap_s, fault.retry_after_s or 0.0))
+        if not run.allowance.take():  # a retry storm: no request fails because of it, but all slow down
+            return Next(max(longest_s(run.retry.cap_s, run.rng), fault.retry_after_s or 0.0))
         return Next(_wait_s(fault, run, self.transient - 1))
 
     def elsewhere(self, limiter: Limiter, *, probe: bool) -> Next:
-        """What follows a transient fault of a row that goes to another endpoint: nothing is used up here."""
+        """Decide what follows a transient fault if the row goes to another endpoint: it uses no try here."""
         circuit = limiter.circuit
         is_open = circuit.after(limiter.good, limiter.granted, first=not self.transient, probe=probe)
         return Next(None, circuit.wait_s if is_open and probe else 0.0)
 
     def _while_open(self, circuit: Circuit, probe: bool, spare: bool) -> Next:
-        """The provider is down, which is not the row's fault: it uses no try, and goes behind the others as a probe.
+        """Decide what follows while the provider is down: this is not the row's fault, so it uses no try.
 
-        One that has another chain goes there.
+        The request waits behind the others until it may probe. If its row has another chain, the row goes there.
         """
         self.behind = True
         return Next(None if spare else 0.0, circuit.wait_s if probe else 0.0)
 
     def _after_throttle(self, fault: Fault, run: RunAccount, limiter: Limiter) -> Next:
         accepted, pause_s, sleep_s = limiter.accepted, 0.0, 0.0  # no sleep: the limiter holds the pause
-        # Where others are accepted, or may be by now, and no wait is named, the limiter finds its pace by itself.
+        # If others are accepted, or may be by now, and no wait is named, we need no pause: the limiter finds its pace.
         if fault.retry_after_s is None and run.retry.throttle_wait_s is not None:
             sleep_s = hinted_s(run.retry.throttle_wait_s, run.rng)
         elif fault.retry_after_s is not None or not (accepted or limiter.in_flight > 1):

@@ -4,7 +4,8 @@ A bridge is a daemon thread with an event loop that lives as long as the process
 made on it stay good. There is one bridge per nesting depth: code that runs for a bridge, on its loop or on
 any thread it reached with its context, waits on the next bridge and so never on the loop it may be blocking.
 
-Not served: a step that blocks our loop on a plain thread (one without the context) which calls back in here.
+One case is not supported: a step blocks our loop on a plain thread (one without the context), and that thread
+calls back in here.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 STEP_THREADS: Final = 512
 NAME_THREADS: Final = 32
-LONG_S: Final = 3600.0  # a wait without any timeout cannot be interrupted on every system
+LONG_S: Final = 3600.0  # on some systems, Ctrl-C cannot interrupt a wait that has no timeout
 DEPTH: Final[contextvars.ContextVar[int]] = contextvars.ContextVar("cottonpalm_bridge_depth", default=0)
 
 _bridges: dict[int, Bridge] = {}
@@ -45,7 +46,7 @@ _inherited: list[
 
 
 def bridge() -> Bridge:
-    """The bridge for whoever calls: one that no caller further out is waiting on."""
+    """Return the bridge for this caller: one that no outer caller is waiting on."""
     here = threading.get_ident()
     with _lock:
         blocked = [found.depth + 1 for found in _bridges.values() if found.ident == here]
@@ -56,10 +57,10 @@ def bridge() -> Bridge:
 
 
 class BridgeLoop(PlatformLoop):
-    """An event loop whose threads are many, are daemons, and carry the caller's context.
+    """An event loop with many threads, which are daemons and run in the caller's context.
 
-    Host names are resolved by threads of their own: were they to share, steps that wait for a permit in all
-    threads would keep the holder of a permit from ever reaching its provider.
+    Separate threads resolve host names. If they shared the threads of the steps, steps that wait for a permit
+    could occupy all threads, and the holder of a permit could never reach its provider.
     """
 
     lasting = True  # nobody closes it: what is pooled on it by us may stay
@@ -73,7 +74,7 @@ class BridgeLoop(PlatformLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Run `func` on the crew, or on the executor that is named."""
+        """Run `func` on our crew of threads, or on `executor` if one is given."""
         if executor is not None:
             return super().run_in_executor(executor, func, *args)
         return self._steps.run(partial(func, *args))
@@ -115,13 +116,13 @@ class Call(Generic[T]):
         self._context.run(BLOCKS_A_LOOP.set, runs_a_loop())
         self._task: asyncio.Task[T] | None = None
         self._ended = False
-        self.error: BaseException | None = None  # what the ended coroutine raised, a cancel aside
-        # Not an Event: acquiring a lock is one step, so a Ctrl-C can never leave it half done.
+        self.error: BaseException | None = None  # what the coroutine raised, unless cancelled
+        # This is not an Event: acquiring a lock is a single step, so a Ctrl-C cannot leave it half done.
         self._end = threading.Lock()
         self._end.acquire()
 
     def begin(self) -> None:
-        """Start the coroutine. Beginning twice is beginning once."""
+        """Start the coroutine. A second call does nothing."""
         self._loop.call_soon_threadsafe(self._begin, context=self._context)
 
     def _begin(self) -> None:
@@ -145,16 +146,16 @@ class Call(Generic[T]):
         self._task.cancel()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end, at most `timeout_s` seconds; says whether it came."""
+        """Wait at most `timeout_s` seconds for the coroutine to end; return whether it has ended."""
         while not self._ended:
             if self._end.acquire(timeout=LONG_S if timeout_s is None else timeout_s):
-                self._end.release()  # for the next one to wait
+                self._end.release()  # so that the next waiter can acquire it
             if timeout_s is not None:
                 break
         return self._ended
 
     def result(self) -> T:
-        """What the ended coroutine returned, or its exception raised."""
+        """Return what the ended coroutine returned, or raise what it raised."""
         assert self._task is not None
         return self._task.result()
 
@@ -175,7 +176,7 @@ class Bridge:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt):
-                continue  # a task raised it: it is on that task, and the others go on
+                continue  # a task raised this; the task keeps the exception, and the other tasks go on
 
     def start(self, coro: Coroutine[Any, Any, T]) -> Call[T]:
         """Run `coro` on the loop, in a copy of the caller's context, without waiting for it."""
@@ -214,7 +215,7 @@ class Bridge:
         return call.result()
 
     def _attend(self, call: Call[Any], stop: Callable[[], object]) -> KeyboardInterrupt | None:
-        """See `call` through to its end, over one Ctrl-C, which is returned; a second one passes through."""
+        """Wait until `call` ends. The first Ctrl-C is returned after that; a second one is raised at once."""
         interrupt = None
         try:
             call.begin()
@@ -222,7 +223,7 @@ class Bridge:
         except KeyboardInterrupt as exc:
             interrupt = exc
             self.loop.call_soon_threadsafe(stop)
-            call.begin()  # in case the Ctrl-C came before it
+            call.begin()  # the Ctrl-C may have come before the coroutine was started
             call.join()
         return interrupt
 

@@ -1,9 +1,9 @@
-"""A loop that is closed with a run under way: nobody resumes its tasks any more, so they are ended from outside.
+"""Ends a run's tasks from outside when someone closes the event loop during the run.
 
-Closing a loop by hand cancels nothing. Its tasks stay as they are, with their permits, money and places in line, until
-the garbage collector comes by, which may be never. But `close` drops all timers, at once; so each run on a loop that
-can be closed sets one that is never due, and is ended when that is dropped: a cancel is thrown into its coroutines, as
-their loop would have done it, and they give everything back. A loop that is merely stopped keeps its timers.
+Closing a loop by hand cancels no task. The tasks keep their permits, reservations and places in the wait queues until
+the garbage collector finds them, which may never happen. But `close` drops all timers at once. So each run on a loop
+that can be closed sets a timer that is never due. When the loop drops this timer, we throw a cancel into the run's
+coroutines, as their loop would have done, and they give everything back. A loop that is only stopped keeps its timers.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger("cottonpalm")
 NEVER_S: Final = 1e9
-GRACE_S: Final = 5.0  # whoever closes the loop waits this long for what the rows' own code does at its end
-_MOST_AWAITS: Final = 1_000  # at the end of one task: each of them is cancelled, too
+GRACE_S: Final = 5.0  # seconds that `loop.close()` waits for the clean-up code of the rows
+_MOST_AWAITS: Final = 1_000  # awaits that one task may begin while it ends; each of them is cancelled too
 _NO_CONTEXT: Final = Context()
 
 
 class Discardable(Protocol):
-    """What a task works for."""
+    """The object that a task works for."""
 
     def discard(self) -> None:
-        """The task will never do its first step: let go of what it was given."""
+        """Give back what the task was given: the task will never run its first step."""
 
 
 def watch(task: asyncio.Task[Any], work: Discardable) -> None:
-    """End the task when its loop is closed under it, before `close` returns. Neither is kept alive for that."""
+    """End the task if its loop is closed, before `close` returns. This keeps neither task nor loop alive."""
     loop = task.get_loop()
     if getattr(loop, "lasting", False):
         return
     timer = loop.call_later(NEVER_S, _nothing, context=_NO_CONTEXT)
     dropped = weakref.finalize(timer, _dropped, weakref.ref(task), weakref.ref(work))
     dropped.atexit = False
-    del timer  # the loop alone holds it
+    del timer  # now only the loop refers to it
 
     def over(_: object) -> None:
         if (alive := dropped.detach()) is not None:
@@ -58,16 +58,16 @@ def _dropped(task_ref: weakref.ref[asyncio.Task[Any]], work_ref: weakref.ref[Dis
         return
     thread = threading.Thread(
         target=_end, args=(task, work), name="cottonpalm-closed-loop", daemon=True
-    )  # not here: the caller may have a loop running, and locks held
+    )  # on a thread of its own: the caller may be running a loop and holding locks
     try:
         thread.start()
-    except RuntimeError:  # the interpreter is about to end
+    except RuntimeError:  # the interpreter is shutting down and starts no more threads
         return
     thread.join(GRACE_S)
 
 
 def _end(task: asyncio.Task[Any], work: Discardable) -> None:
-    async def ended() -> None:  # on a loop of its own, since the rows' code may look for one at its end
+    async def ended() -> None:  # on a new loop: the rows' clean-up code may ask for the running one
         end(task)
         work.discard()
 
@@ -75,16 +75,16 @@ def _end(task: asyncio.Task[Any], work: Discardable) -> None:
 
 
 def end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task whose loop is closed, step by step to its end. What it raises there concerns nobody any more."""
+    """Cancel a task whose loop is closed, and step it to its end. Nobody needs what it raises there."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - no complaint: that is meant
     coroutine: Any = task.get_coro()
-    context = _context_of(task)  # what its code has set there, it can take back only there
+    context = _context_of(task)  # its code can reset a context variable only in the context where it set it
     for _ in range(_MOST_AWAITS):
         try:
             context.run(coroutine.throw, asyncio.CancelledError())
         except (StopIteration, asyncio.CancelledError):
             return
-        except BaseException:  # it expected its own loop, or to be in its own task
+        except BaseException:  # the task's code may have expected its own loop, or its own current task
             log.debug("a task whose event loop was closed did not end in order", exc_info=True)
             return
     log.warning("a task whose event loop was closed goes on awaiting, and is left as it is: %r", task)
@@ -93,7 +93,7 @@ def end(task: asyncio.Task[Any]) -> None:
 def tasks_with(
     loop: asyncio.AbstractEventLoop, variable: ContextVar[T], holds: Callable[[T], bool]
 ) -> list[asyncio.Task[Any]]:
-    """The unfinished tasks of a loop in whose contexts this holds for the variable."""
+    """Return the loop's unfinished tasks whose context has a value of the variable that passes the test."""
     found = []
     for task in asyncio.all_tasks(loop):
         context = _context_of(task)
@@ -103,7 +103,7 @@ def tasks_with(
 
 
 def _context_of(task: asyncio.Task[Any]) -> Context:
-    """The context a task runs in. Python 3.11 has no way to ask for it; it is among what the task refers to."""
+    """Return the context a task runs in. Python 3.11 cannot tell it, so we find it among the task's references."""
     if (ask := getattr(task, "get_context", None)) is not None:
         context: Context = ask()
         return context
@@ -111,4 +111,4 @@ def _context_of(task: asyncio.Task[Any]) -> Context:
 
 
 def _nothing() -> None:
-    """The timer that is never due."""
+    """Do nothing: the callback of the timer that is never due."""

@@ -1,4 +1,4 @@
-"""Who goes first: priority with static ageing."""
+"""The order of a queue: priority with static ageing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ AGE_S: Final = 30.0  # waiting this long is worth one step of priority
 
 
 def ageing_key(arrival_s: float, priority: float = 0.0, age_s: float = AGE_S) -> float:
-    """Return the place in line: the smaller goes first.
+    """Return the sort key of a waiter: the one with the smaller key goes first.
 
-    The key is `arrival - priority * age_s`. Everybody ages at the same speed, so the order of two who wait
-    never changes, and a key computed once on arrival is right for ever: no timer, no re-sorting. Among equal
-    priorities the earlier arrival wins; whoever has waited `d * age_s` seconds longer goes before a newcomer
-    `d` steps above.
+    The key is `arrival - priority * age_s`. All waiters age at the same speed, so the order of two waiters
+    never changes. A key computed on arrival therefore stays right: no timer and no re-sorting is needed.
+    Of two equal priorities, the earlier arrival goes first. A waiter that has waited `d * age_s` seconds
+    longer goes before a newcomer whose priority is `d` steps higher.
 
     Args:
         arrival_s: seconds on the monotonic clock at which it joined.

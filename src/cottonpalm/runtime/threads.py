@@ -1,8 +1,8 @@
-"""Threads of our own for steps that block, answering to one event loop.
+"""Our own threads for steps that block. They hand their answers to one event loop.
 
-The loop's stock executor wakes the loop once per answer, is small, and holds up the end of the process until
-every thread is done. A `Crew` hands back all answers of a loop turn at once, grows to the number wanted, and
-is daemonic.
+asyncio's default executor wakes the loop once for each answer, has few threads, and keeps the process from
+ending until every thread is done. A `Crew` hands back all answers of a loop turn at once, grows to the
+wanted number of threads, and its threads are daemons.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 IDLE_S: Final = 30.0
 BLOCKS_A_LOOP: Final[contextvars.ContextVar[bool]] = contextvars.ContextVar(
     "cottonpalm_blocks_a_loop", default=False
-)  # whoever called waits for us on a thread whose own event loop stands still meanwhile
+)  # True: our caller waits for us on a thread that has an event loop, and this loop stands still meanwhile
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 
 
@@ -41,8 +41,8 @@ def runs_a_loop() -> bool:
 class Crew:
     """Runs functions on daemon threads and hands their answers back to one event loop.
 
-    Use it on that loop's thread alone. A thread that found nothing to do for `idle_s` seconds ends; so do
-    all of them after `close`. A forked child begins with no threads and no jobs.
+    Use a crew only on the thread of that loop. A thread ends when it had nothing to do for `idle_s` seconds;
+    all threads end after `close`. In a forked child, a crew starts with no threads and no jobs.
 
     Args:
         maximum: the most threads at once; further functions wait their turn, first come first served.
@@ -67,11 +67,11 @@ class Crew:
         _crews.add(self)
 
     def _forget(self) -> None:
-        """The state of a crew without threads: a new one, or one that finds itself in a forked child."""
+        """Set the state of a crew without threads: at its start, and when it finds that it is in a forked child."""
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._answers: deque[tuple[_Job, Any, BaseException | None]] = deque()
-        self._told = False  # a hand-back is scheduled that will see every answer appended so far
-        self._lock = threading.Lock()  # guards `_threads` against a thread that leaves while a job comes
+        self._told = False  # True: the loop will call back, and will then see every answer appended so far
+        self._lock = threading.Lock()  # guards `_threads` when a thread ends while a new job arrives
         self._threads = 0
         self._open = 0
 
@@ -82,14 +82,14 @@ class Crew:
 
     @property
     def busy(self) -> int:
-        """Functions given and not yet answered, those nobody waits for any more included."""
+        """Functions given and not yet ended, including those whose answer nobody awaits any more."""
         return self._open
 
     def run(self, fn: Callable[[], T], *, late: Late | None = None) -> asyncio.Future[T]:
         """Start `fn` in a copy of the current context; await the result for its answer.
 
-        Cancelling the await takes back a function that has not begun. One that has runs on to its end, and
-        its answer is dropped.
+        If the await is cancelled, a function that has not begun is never called. A function that has begun
+        runs to its end, and the crew drops its answer.
 
         Args:
             fn: what to run. A StopIteration it raises arrives as a RuntimeError.
@@ -117,7 +117,7 @@ class Crew:
         thread = threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # no more threads to be had: those there are do the work, if there are any
+        except RuntimeError:  # the system gives no more threads: the existing ones do the work
             with self._lock:
                 self._threads -= 1
             if not self._threads:
@@ -129,16 +129,16 @@ class Crew:
     def _work(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
         while (job := self._take(jobs)) is not None:
             self._answers.append((job, *_answer(job)))
-            del job  # an idle thread keeps nothing alive
+            del job  # else an idle thread would keep the job's objects alive
             if not self._told:
                 self._told = True
                 try:
                     self._loop.call_soon_threadsafe(self._hand_back)
-                except RuntimeError:  # the loop is closed: nobody waits
+                except RuntimeError:  # the loop is closed, so nobody waits for the answer
                     self._answers.clear()
 
     def _take(self, jobs: queue.SimpleQueue[_Job | None]) -> _Job | None:
-        """The next job; None when this thread is to end, which it then has been counted out for."""
+        """Return the next job, or None if this thread is to end; then it is no longer counted in `threads`."""
         while True:
             try:
                 job = jobs.get(timeout=self._idle_s)
@@ -151,7 +151,7 @@ class Crew:
                     self._threads -= 1
                     break
         if self._closed:
-            jobs.put(None)  # for the next thread
+            jobs.put(None)  # tells the next thread to end too
         return None
 
     # -- on the loop --------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def _answer(job: _Job) -> tuple[Any, BaseException | None]:
         return None, asyncio.CancelledError()
     try:
         return context.run(fn), None
-    except StopIteration as exc:  # cannot be set on a future
+    except StopIteration as exc:  # asyncio refuses to set a StopIteration on a future
         error = RuntimeError("a step raised StopIteration")
         error.__cause__ = exc
         return None, error

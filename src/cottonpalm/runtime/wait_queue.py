@@ -1,12 +1,13 @@
-"""Waiting one's turn, for tasks of any event loop and for threads alike.
+"""A queue in which tasks of any event loop, and threads, wait for their turn.
 
-A `WaitQueue` keeps one line, ordered by `ageing_key`. A subclass says what the first in line gets (`_offer`)
-and how to undo it (`_take_back`); everything that makes waiting hard is here: a cancel that crosses a grant,
-an event loop that closed meanwhile, a thread that is told to leave, and looking again when a pause is over.
+A `WaitQueue` keeps one line, ordered by `ageing_key`. A subclass decides what the first in line gets (`_offer`)
+and how to undo that (`_take_back`). This module does the hard parts of waiting: a waiter is cancelled just when
+it is granted, an event loop is closed meanwhile, a thread is told to leave, a pause ends and the queue must
+look again.
 
-One lock guards all state, and nobody is woken while it is held. A place in line is WAITING, GRANTED or GONE,
-and changes only under the lock. What was granted to somebody who is gone is taken back and offered to the
-next.
+One lock guards all state, and the queue wakes nobody while it holds the lock. A place in line is WAITING,
+GRANTED or GONE, and changes only under the lock. If a waiter is gone, the queue takes back what it granted
+to that waiter and offers it to the next.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_THREAD_LOOKS_EVERY_S: Final = 1.0  # a thread's timed wait knows only real time; clock.now() may be another
-_SLIGHTLY: Final = 1e-9  # a step of priority that only rounding could take
-_HEAP_SLACK: Final = 32  # places of the gone that are not worth a clean-up
+_THREAD_LOOKS_EVERY_S: Final = 1.0  # a thread's timed wait follows real time, but clock.now() may be virtual
+_SLIGHTLY: Final = 1e-9  # a difference of priority so small that it orders only what would else be equal
+_HEAP_SLACK: Final = 32  # the heap may hold this many places of waiters that left before it is cleaned
 
 
 class RowClosed(CottonpalmError):
-    """The row this thread works for is over: it gets no permit and no money any more."""
+    """The row this thread works for has ended, so the thread gets no permit and no money any more."""
 
 
 class State(Enum):
@@ -49,7 +50,7 @@ class State(Enum):
 
 
 class Place:
-    """One place in line. `ask` is what it wants, `prize` what it was granted."""
+    """One place in line. `ask` is what its holder wants, `prize` is what the queue granted."""
 
     __slots__ = ("ask", "prize", "state")
 
@@ -60,11 +61,11 @@ class Place:
 
     @property
     def home(self) -> object:
-        """Whom to address about a pause: one of all places with an equal home is enough."""
+        """Who must hear about a pause. Of all places with an equal home, the queue tells only one."""
         return self
 
     def wake(self) -> bool:
-        """Tell the holder that it was granted. False: nobody is left to hear it."""
+        """Tell the holder that its wish was granted. False: the holder no longer exists."""
         raise NotImplementedError
 
     def abandon(self) -> None:
@@ -72,7 +73,7 @@ class Place:
         raise NotImplementedError
 
     def look_again(self, arm: Callable[[AbstractEventLoop], None]) -> None:
-        """Make sure that somebody looks again when the pause is over."""
+        """Make sure that the holder's loop or thread looks at the queue again when the pause is over."""
         raise NotImplementedError
 
 
@@ -92,16 +93,16 @@ class TaskPlace(Place):
         return self.loop
 
     def wake(self) -> bool:
-        """Settle the future, on its loop. False: that loop is closed."""
+        """Set the future's result, on its own loop. False: that loop is closed."""
         return _on_loop(self.loop, self._settle)
 
     def abandon(self) -> None:
-        """Break the future off, on its loop; see `Place`."""
+        """Set RowClosed on the future, on its own loop; see `Place`."""
         _on_loop(self.loop, self._break_off)
 
     def look_again(self, arm: Callable[[AbstractEventLoop], None]) -> None:
         """Set the loop's timer, on that loop."""
-        _on_loop(self.loop, arm, self.loop)  # a closed loop has no waiter that could miss it
+        _on_loop(self.loop, arm, self.loop)  # if the loop is closed, none of its waiters needs the timer
 
     def _settle(self) -> None:
         if not self.future.done():
@@ -113,7 +114,7 @@ class TaskPlace(Place):
 
 
 class Waiter(Place):
-    """The place of a thread that is parked. Handed to `on_wait`, so that others can send the thread away."""
+    """The place of a thread that waits. `on_wait` receives it, so that other code can tell the thread to leave."""
 
     __slots__ = ("abandoned", "event")
 
@@ -147,20 +148,20 @@ class WaitQueue(ABC, Generic[T]):
         self._lost: deque[Place] = deque()
         self._armed: WeakKeyDictionary[AbstractEventLoop, TimerHandle] = WeakKeyDictionary()
         self.waiting = 0
-        self._timed_until = 0.0  # everybody in line has somebody who looks again by then
+        self._timed_until = 0.0  # every waiter's loop or thread looks at the queue again by this time
 
     # What a subclass decides; all three run with the lock held.
 
     @abstractmethod
     def _offer(self, ask: Any) -> T | None:
-        """Book and return what the first in line gets now; None leaves it waiting, and all behind it."""
+        """Book and return what the first in line gets now. None: the first and all behind it go on waiting."""
 
     @abstractmethod
     def _take_back(self, prize: T, ask: Any) -> None:
-        """Undo `_offer`: the one it was for is gone."""
+        """Undo `_offer`: the waiter that it was made for is gone."""
 
     def _look_again_s(self) -> float | None:
-        """Seconds after which time alone may move the line; None if only somebody's leaving can."""
+        """Seconds until the first in line may be granted without any other event; None: only an event helps."""
         return None
 
     # What a subclass calls.
@@ -204,7 +205,7 @@ class WaitQueue(ABC, Generic[T]):
         return place.prize  # type: ignore[no-any-return]
 
     def _serve(self) -> list[Place]:
-        """Grant in order for as long as the first in line can go. Lock held; wake the result outside it."""
+        """Grant in order while the first in line can go. Call with the lock; wake the returned places without it."""
         while self._lost:
             self._strike(self._lost.popleft())
         served: list[Place] = []
@@ -220,19 +221,19 @@ class WaitQueue(ABC, Generic[T]):
         return served
 
     def behind(self, priority: float) -> float:
-        """A priority, at most this one, with which a newcomer goes behind all who wait now, but not all who come."""
+        """Return a priority, at most this one, that puts a newcomer behind all who wait now, not all who come later."""
         with self._lock:
             keys = [key for key, _, place in self._heap if place.state is State.WAITING]
         return min(priority, (clock.now() - max(keys)) / AGE_S - _SLIGHTLY) if keys else priority
 
     def _goes_before_all(self, priority: float) -> bool:
-        """Whether a newcomer would be the first in line. Lock held."""
+        """Whether a newcomer would be the first in line. Call with the lock."""
         while self._heap and self._heap[0][2].state is not State.WAITING:
             heappop(self._heap)
         return not self._heap or ageing_key(clock.now(), priority) < self._heap[0][0]
 
     def _wake(self, served: Iterable[Place]) -> None:
-        """Wake those who were granted; what nobody is left to take goes to the next. Lock free."""
+        """Wake the granted places; what a vanished holder was granted goes to the next. Call without the lock."""
         deaf = [place for place in served if not place.wake()]
         while deaf:
             with self._lock:
@@ -243,11 +244,14 @@ class WaitQueue(ABC, Generic[T]):
             deaf = [place for place in served if not place.wake()]
 
     def _who_must_look_again(self) -> list[Place]:
-        """One place per loop, and each thread: those to tell that a pause began. Lock held."""
+        """Return the places to tell that a pause began: one per loop, and one per thread. Call with the lock."""
         return list({p.home: p for _, _, p in self._heap if p.state is State.WAITING}.values())
 
     def _who_must_know(self) -> list[Place]:
-        """Those to tell that time will move the line, unless they know it already. Lock held."""
+        """Return the places that must set a timer, since time will move the line; none if the timers are set already.
+
+        Call with the lock.
+        """
         if not self.waiting or (again_s := self._look_again_s()) is None:
             return []
         now = clock.now()
@@ -257,11 +261,11 @@ class WaitQueue(ABC, Generic[T]):
         return self._who_must_look_again()
 
     def _alert(self, places: Iterable[Place]) -> None:
-        """Tell them, so that they time the end of the pause. Lock free."""
+        """Make the holders of these places set a timer for the end of the pause. Call without the lock."""
         for place in places:
             place.look_again(self._arm)
 
-    # The rest is nobody's business but ours.
+    # The rest is private: neither subclasses nor callers use it.
 
     def _line_up(self, place: Place, priority: float) -> float | None:
         with self._lock:
@@ -275,7 +279,7 @@ class WaitQueue(ABC, Generic[T]):
         return again_s
 
     def _look(self) -> float | None:
-        """Serve whom time alone has freed the way for; say when to look again."""
+        """Grant what has become possible because time has passed; return in how many seconds to look again."""
         with self._lock:
             served = self._serve()
             again_s = self._look_again_s() if self.waiting else None
@@ -283,7 +287,7 @@ class WaitQueue(ABC, Generic[T]):
         return again_s
 
     def _arm(self, loop: AbstractEventLoop, again_s: float | None = None) -> None:
-        """Set this loop's one timer, on this loop. Each loop with waiters has its own: others may close."""
+        """Set this loop's one timer, on this loop. Each loop with waiters has a timer, since others may be closed."""
         with self._lock:
             if again_s is None:
                 again_s = self._look_again_s() if self.waiting else None
@@ -308,7 +312,7 @@ class WaitQueue(ABC, Generic[T]):
         self._alert(told)
 
     def _lose(self, place: Place) -> None:
-        """Leave from a finalizer, which may run in the middle of anything: never wait for the lock there."""
+        """Leave from a finalizer. It may run while this thread holds the lock, so it must not wait for the lock."""
         self._lost.append(place)
         if self._lock.acquire(blocking=False):
             try:
@@ -319,7 +323,7 @@ class WaitQueue(ABC, Generic[T]):
             self._alert(told)
 
     def _strike(self, place: Place) -> None:
-        """Take a place out of the line, or back what it was granted. Lock held."""
+        """Remove a place from the line, or take back what it was granted. Call with the lock."""
         before, place.state = place.state, State.GONE
         if before is State.GRANTED:
             self._take_back(place.prize, place.ask)
@@ -331,7 +335,7 @@ class WaitQueue(ABC, Generic[T]):
 
 
 def _on_loop(loop: AbstractEventLoop, call: Callable[..., None], *args: object) -> bool:
-    """Call at once on the own loop, soon on another one. False: that loop is closed."""
+    """Call at once if `loop` runs this code, else soon on that loop. False: that loop is closed."""
     if _running_loop() is loop:
         call(*args)
         return True

@@ -1,4 +1,4 @@
-"""Where results are durable. `open_store` knows the addresses."""
+"""The stores that make results durable. `open_store` opens a store by its address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MemoryStore", "file_of", "open_store"]
 
 
 def open_store(url: str | Path | Store) -> Store:
-    """The store at a path, a `sqlite:///` address, `memory:`, or the store object that was passed.
+    """Return the store at a path, a `sqlite:///` address or `memory:`; a store object is returned as it is.
 
     Raises:
         ConfigError: no such kind of address.
@@ -31,7 +31,7 @@ def open_store(url: str | Path | Store) -> Store:
 
 
 def file_of(url: str | Path) -> Path | None:
-    """The file that an address names; None for `memory:`.
+    """Return the file that an address names; None for `memory:`.
 
     Raises:
         ConfigError: no such kind of address.

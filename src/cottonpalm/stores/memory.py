@@ -1,4 +1,4 @@
-"""A store that lives as long as its object: the same promises as the durable one, apart from the file."""
+"""A store that lives as long as its object. It keeps the same promises as the durable store, but has no file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.stages import Batch, Book
     from cottonpalm.stores.sqlite.unfiled import Unfiled
 
-STEPS = 10_000  # of spending that are kept: more than an hour holds
+STEPS = 10_000  # so many steps of spending are kept: more than an hour has
 
 
 class _Run:
@@ -37,7 +37,7 @@ class _Run:
         self.meta: dict[str, Any] = {}
         self.spent: Spent | None = None
         self.batches: Unfiled | None = None
-        self.since: float | None = None  # wall clock; None: nobody works on it
+        self.since: float | None = None  # wall-clock time of opening; None: nobody works on it
 
     def put(self, row: StoredRow) -> None:
         old = self.rows.get(row.slot)
@@ -64,7 +64,7 @@ class _Run:
 
 
 class MemoryStore:
-    """Runs kept in memory. `write` is done at once, and calls `done` before it returns."""
+    """A store of runs in memory. `write` takes effect at once, and calls `done` before it returns."""
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
@@ -115,7 +115,7 @@ class MemoryStore:
             return [] if run is None or run.batches is None else run.batches.book().batches()
 
     def close(self) -> None:
-        """Nothing to let go of: runs can be opened again."""
+        """Do nothing: runs can be opened again."""
 
 
 class MemoryRows:

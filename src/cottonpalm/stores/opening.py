@@ -1,4 +1,4 @@
-"""What opening a run decides, the same for every store: does the chain still match, and how to say it is taken."""
+"""What every store decides when it opens a run: whether the chain still matches, and how to say that it is busy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("cottonpalm")
 
 
 class Decision(Enum):
-    """What becomes of the stored fingerprint."""
+    """What the store does with the stored fingerprint."""
 
     KEEP = "keep"
     RENEW = "renew"
@@ -23,7 +23,7 @@ class Decision(Enum):
 def decide(
     name: str, stored: dict[str, Any] | None, given: dict[str, Any] | None, *, fresh: bool
 ) -> Decision:
-    """Compare the chain's description with the one the run began with.
+    """Compare the chain's description with the description that the run began with.
 
     Raises:
         ChainChanged: prompts, models or parameters differ, and the run is not begun afresh.
@@ -49,7 +49,7 @@ def decide(
 
 
 def busy_message(name: str, host: str | None, pid: int, since: float) -> str:
-    """The one line a second opener gets."""
+    """Return the message for a second process that opens the run."""
     where = f" on {host}" if host else ""
     when = dt.datetime.fromtimestamp(since, dt.UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     return (

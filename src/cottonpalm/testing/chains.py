@@ -23,7 +23,7 @@ class ScriptedChain(Runnable[Any, Any]):
     """Each call takes the script's next steps: a float waits, an exception is raised, the rest are replies.
 
     Args:
-        *steps: taken in the order of the calls, whatever their rows.
+        *steps: taken in the order of the calls, not of the rows.
         then: the reply to a row once the script has run out, whatever its type; an exception is raised. Without it,
             a further call is an AssertionError.
 

@@ -1,4 +1,4 @@
-"""A virtual clock: an hour of backoff passes in a millisecond, exactly; a deadlock is an error."""
+"""A virtual clock: exactly one hour of backoff passes in a millisecond, and a deadlock is an error."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ WALL_START_S: Final = 1_700_000_000.0
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock starts at 0 and jumps to the next timer whenever nothing else is ready.
 
-    It knows nothing of threads and sockets: it would not wait for them. What is given to an executor runs at
-    once, on the loop, so that synchronous steps are part of the virtual time too.
+    It does not support threads and sockets, since it would not wait for them. A function for an executor runs at
+    once, on the loop, so that synchronous steps follow the virtual time too.
 
     Raises:
         RuntimeError: from the run, when no timer is set and no task can go on: a deadlock.
@@ -32,7 +32,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps = 0  # callbacks scheduled so far: each step of each task is one
+        self.steps = 0  # how many callbacks were scheduled; each step of each task is one
         self._alarm: tuple[int, Callable[[], object]] | None = None
         self._now = 0.0
         self._poll = self._selector.select  # type: ignore[attr-defined]  # private, only here
@@ -108,7 +108,7 @@ def _seeded(seed: int | None) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class CutShort(Generic[T]):
-    """What became of a coroutine under `cancel_at`. `awaits` counts up to its end, or to the cancel."""
+    """How a coroutine under `cancel_at` ended. `awaits` counts its awaits up to its end, or to the cancel."""
 
     cancelled: bool
     awaits: int
@@ -116,7 +116,7 @@ class CutShort(Generic[T]):
 
 
 async def cancel_at(n: int, coro: Coroutine[Any, Any, T], *, anywhere: bool = False) -> CutShort[T]:
-    """Run `coro` as a task and cancel it at its n-th await that really waits; it may end before.
+    """Run `coro` as a task, and cancel it at its n-th await that really waits; it may end before that.
 
     Args:
         n: counted from 1. To pick one at random, first run with a huge `n` and look at `awaits`.
@@ -126,7 +126,7 @@ async def cancel_at(n: int, coro: Coroutine[Any, Any, T], *, anywhere: bool = Fa
             moments when `coro` itself just waits for others.
 
     Raises:
-        Exception: whatever `coro` raised, a CancelledError that answers our cancel aside.
+        Exception: what `coro` raised, except the CancelledError that follows our cancel.
     """
     counted = _Counted(coro, None if anywhere else n)
     task = asyncio.ensure_future(_await(counted))

@@ -12,12 +12,12 @@ from typing import Any, Self, TypeAlias
 
 
 class Flaw(Enum):
-    """Ways in which an answer does not arrive."""
+    """Ways in which an answer fails to arrive."""
 
     DROP = "drop"  # the connection closes before the answer
     STALL = "stall"  # nothing comes, until the client's read timeout
     CUT = "cut"  # the connection closes half-way through the answer
-    MALFORMED = "malformed"  # the answer is no JSON
+    MALFORMED = "malformed"  # the answer is not JSON
 
 
 Step: TypeAlias = "int | tuple[int, Mapping[str, str]] | Flaw | str | Mapping[str, Any] | float | None"
@@ -93,7 +93,7 @@ class FlakyTransport:
 
 
 def _read_timeout_s(request: Any) -> float:
-    """Seconds the client waits for an answer; without a limit, a day."""
+    """Return the seconds that the client waits for an answer; a day if it has no limit."""
     return (request.extensions.get("timeout") or {}).get("read") or 86_400.0
 
 

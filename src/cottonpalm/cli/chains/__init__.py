@@ -1,1 +1,1 @@
-"""From options to a chain."""
+"""Builds a chain from options."""

@@ -1,4 +1,4 @@
-"""A job's chain and its fallbacks, for rows with known columns."""
+"""Builds a job's chain and its fallbacks, for rows with known columns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Built(NamedTuple):
-    """What answers a row, what answers where that cannot, and the form that answers must have.
+    """The chain that answers rows, its fallbacks, and the form that answers must have.
 
     Attributes:
-        replicas: the same as `chain`, on other servers.
+        replicas: chains like `chain`, on other servers.
     """
 
     chain: Runnable[Any, Any]
@@ -32,15 +32,15 @@ class Built(NamedTuple):
 
     @property
     def validate(self) -> Callable[[Any], object] | None:
-        """What refuses an answer that does not have the form."""
+        """Return the function that refuses an answer without the form; None if there is no form."""
         return None if self.form is None else self.form.check
 
 
 def build(job: RunSpec, rows: InputRows | StoredRows, *, quiet: bool = False) -> Built:
-    """The chain of a job, one for each further `--base-url`, and one for each `--fallback`: the same prompt.
+    """Build a job's chain, one more for each further `--base-url`, and one for each `--fallback`, with the same prompt.
 
     Raises:
-        Problem: it cannot be made; nothing was called yet.
+        Problem: a chain cannot be made; nothing was called yet.
     """
     if job.chain is not None:
         from cottonpalm.cli.chains.importing import load_chain
@@ -52,7 +52,7 @@ def build(job: RunSpec, rows: InputRows | StoredRows, *, quiet: bool = False) ->
     chain, *replicas = (
         _answering(wanted, model, "--model", url) for url in (job.base_url, *job.replica_urls)
     )
-    same = check_model(model)[0]  # a server speaks one provider's protocol
+    same = check_model(model)[0]  # a server speaks the protocol of only one provider
     fallbacks = [
         _answering(wanted, spec, "--fallback", job.base_url if check_model(spec)[0] == same else None)
         for spec in job.fallbacks
@@ -61,7 +61,7 @@ def build(job: RunSpec, rows: InputRows | StoredRows, *, quiet: bool = False) ->
 
 
 def form_of(job: RunSpec) -> Form | None:
-    """The form of the answers, if the job names one."""
+    """Return the form of the answers, if the job names one."""
     if job.schema is None:
         return None
     from cottonpalm.cli.chains.schema import load_form
@@ -70,7 +70,7 @@ def form_of(job: RunSpec) -> Form | None:
 
 
 def prompt_of(job: RunSpec, rows: InputRows | StoredRows) -> RowPrompt:
-    """The prompt of a job without a chain; rows that lack one of its columns are bad rows from now on."""
+    """Return the prompt of a job without a chain. From now on, a row that lacks one of its columns is a bad row."""
     from cottonpalm.cli.chains.prompts import row_prompt
 
     prompt = row_prompt(job.prompt or "", job.system, rows.columns, job.source)
@@ -79,7 +79,7 @@ def prompt_of(job: RunSpec, rows: InputRows | StoredRows) -> RowPrompt:
 
 
 class _Wanted(NamedTuple):
-    """What the chains of all models have in common."""
+    """The common part of the chains of all models."""
 
     job: RunSpec
     prompt: RowPrompt

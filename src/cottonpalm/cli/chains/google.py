@@ -1,4 +1,4 @@
-"""`--model google:NAME`: Gemini through langchain-google-genai, on HTTP clients whose requests can be seen."""
+"""`--model google:NAME`: Gemini through langchain-google-genai, on HTTP clients whose requests our hook sees."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 def gemini(name: str, url: str | None, options: dict[str, Any]) -> BaseChatModel:
-    """The chat model. Its requests go through httpx, also where aiohttp is installed, which Google's SDK prefers.
+    """Make the chat model. Its requests go through httpx even if aiohttp is installed, which Google's SDK prefers.
 
     Args:
-        name: of the model.
+        name: the model's name.
         url: another server, or None.
-        options: of `ChatGoogleGenerativeAI`.
+        options: options of `ChatGoogleGenerativeAI`.
     """
     import httpx
     from google.genai import Client
@@ -23,9 +23,9 @@ def gemini(name: str, url: str | None, options: dict[str, Any]) -> BaseChatModel
 
     if url is not None:
         options["base_url"] = url
-    # one try: 0 would stand for the SDK's own number of them
+    # 1 means one try; 0 would mean the SDK's own number of tries
     model = ChatGoogleGenerativeAI(model=name, max_retries=1, **options)
-    if (key := model.google_api_key) is not None:  # else it is Vertex AI, with credentials of its own
+    if (key := model.google_api_key) is not None:  # else it is Vertex AI, which has its own credentials
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         model.client = Client(
             api_key=key.get_secret_value(),

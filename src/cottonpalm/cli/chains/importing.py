@@ -1,4 +1,4 @@
-"""`MODULE:ATTRIBUTE`: something of the user's own, a chain or a schema, found in the folder of the command first."""
+"""`MODULE:ATTRIBUTE`: imports the user's own chain or schema; looks first in the folder of the command."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Meant(NamedTuple):
-    """What an option looks for, for its messages.
+    """What an option looks for. Its messages use this.
 
     Attributes:
         flag: the option.
         example: an attribute's name.
-        fits: whether a module's attribute could have been meant.
-        called: what those are, in the plural.
+        fits: whether the user could have meant this attribute of a module.
+        called: the plural noun for such attributes.
     """
 
     flag: str
@@ -33,12 +33,12 @@ class Meant(NamedTuple):
 
 
 def load(meant: Meant, spec: str, folder: str) -> Any:
-    """What `spec` names, whether it fits or not.
+    """Import what `spec` names; do not check whether it fits.
 
     Args:
-        meant: what is looked for.
+        meant: what the option looks for.
         spec: MODULE:ATTRIBUTE; the attribute may have dots.
-        folder: looked in before the installed modules.
+        folder: modules here go before installed ones.
 
     Raises:
         Problem: there is no such module or attribute, or importing it fails.
@@ -55,7 +55,7 @@ def load(meant: Meant, spec: str, folder: str) -> Any:
 
 
 def kind_of(found: Any) -> str:
-    """`an int`, `a class`, in words."""
+    """Name an object's kind in words: `an int`, `a class`."""
     if isinstance(found, type):
         return f"{found.__name__}, a class"
     name = type(found).__name__
@@ -80,7 +80,7 @@ def _module(name: str, folder: str, said: str) -> ModuleType:
 
 
 def _example(name: str, path: str) -> str:
-    """What was probably meant: `app.py:chain` is a module all the same."""
+    """Guess what the user meant: `app.py:chain` names a file where a module is needed."""
     module = name.removesuffix(".py")
     return f"{module if module.isidentifier() else 'app'}:{path}"
 
@@ -105,7 +105,7 @@ def _hint(found: Any, meant: Meant) -> str:
 
 
 def load_chain(spec: str, folder: str) -> Runnable[Any, Any]:
-    """The Runnable that `spec` names; modules in `folder` are found first. A row's dict is the chain's input.
+    """Import the Runnable that `spec` names; modules in `folder` go first. A row's dict is the chain's input.
 
     Raises:
         Problem: there is no such module or attribute, importing it fails, or it is no Runnable.

@@ -1,6 +1,6 @@
-"""JSON Schema, as far as models are asked for it: whether a schema can be used, and where a value does not fit one.
+"""JSON Schema for answers: checks whether a schema can be used, and finds where a value does not fit it.
 
-What only annotates (`title`, `description`, `format`, `default`) says nothing here, nor does what is not known.
+It ignores keywords that only annotate (`title`, `description`, `format`, `default`), and keywords it does not know.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Schema: TypeAlias = Any  # a mapping, or True and False
-DEPTH: Final = 64  # of values and of references to references
+Schema: TypeAlias = Any  # a mapping, True or False
+DEPTH: Final = 64  # the deepest nesting of values, and of references to references
 
 
 def misuse(schema: Schema) -> str | None:
-    """Why a schema cannot be asked for, in a few words; None if it can.
+    """Say in a few words why a schema cannot be used; None if it can.
 
-    Answers are objects, so it has to describe one, with named properties.
+    An answer is an object, so the schema must describe an object with named properties.
     """
     if not isinstance(schema, dict):
         return "it is no JSON object"
@@ -46,7 +46,7 @@ def _misuses(schema: Schema, root: Schema, where: str) -> Iterator[str]:
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Schema]]:
-    """The schemas inside a schema, with a name for each."""
+    """Yield the schemas inside a schema, each with a name."""
     for keyword in ("properties", "$defs", "definitions"):
         if isinstance(found := schema.get(keyword), dict):
             yield from found.items()
@@ -71,7 +71,7 @@ def _is_pattern(text: Any) -> bool:
 
 
 def _referred(ref: Any, root: Schema) -> Schema | None:
-    """The part of `root` that `#/…` names."""
+    """Return the part of `root` that `#/…` names."""
     if not isinstance(ref, str) or not ref.startswith("#"):
         return None
     found = root
@@ -87,14 +87,14 @@ def _referred(ref: Any, root: Schema) -> Schema | None:
 def flaws(
     value: Any, schema: Schema, root: Schema | None = None, path: str = "", depth: int = 0
 ) -> Iterator[str]:
-    """Where a JSON value does not fit, one sentence each.
+    """Yield a sentence for each place where a JSON value does not fit.
 
     Args:
         value: as `json.loads` gives it.
-        schema: what it should be; checked by `misuse`.
-        root: the whole schema, where references lead; `schema` itself by default.
+        schema: the schema it must fit; `misuse` has checked it.
+        root: the whole schema, to which references point; `schema` itself by default.
         path: the value's name in the sentences.
-        depth: of this value; what lies deeper than 64 levels is not looked at.
+        depth: how deep this value is nested; deeper than 64 levels, nothing is checked.
     """
     root = schema if root is None else root
     if isinstance(schema, bool) or depth > DEPTH:
@@ -181,7 +181,7 @@ def _required(value: Any, names: Any) -> str | None:
 def _bound(
     measure: Callable[[Any], Any], holds: Callable[[Any, Any], bool], said: str
 ) -> Callable[[Any, Any], str | None]:
-    """A rule about a number, or about a length; `measure` says None for values it does not concern."""
+    """Make a rule about a number or a length. `measure` returns None for values that the rule does not concern."""
 
     def rule(value: Any, bound: Any) -> str | None:
         size = measure(value)

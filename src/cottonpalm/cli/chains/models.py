@@ -1,4 +1,4 @@
-"""`--model PROVIDER:NAME`: which package makes it, where its key comes from, and what is said when one is missing."""
+"""`--model PROVIDER:NAME`: finds the package that makes the model and its key, and says what is missing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from pydantic import BaseModel
 
-ENGINE: Final = frozenset({"threads", "slots", "n_ctx", "grammar"})  # settings of the embedded engine itself
+ENGINE: Final = frozenset({"threads", "slots", "n_ctx", "grammar"})  # settings of the embedded engine
 
 
 class Wish(NamedTuple):
-    """What a provider's maker is told.
+    """What the function that makes a provider's model gets.
 
     Attributes:
-        name: the model's.
-        options: of the model; what a fallback's class does not know is left out.
+        name: the model's name.
+        options: options of the model; those that a fallback's class does not know are left out.
         flag: the option that named the model, for messages.
     """
 
@@ -39,8 +39,8 @@ class Provider(NamedTuple):
     Attributes:
         keys: environment variables that may hold its key, the usual one first.
         urls: environment variables that may name another server.
-        example: a model of it.
-        make: builds the LangChain model.
+        example: one of its models.
+        make: makes the LangChain model.
     """
 
     keys: tuple[str, ...]
@@ -57,11 +57,11 @@ def build_model(
     flag: str = "--model",
     quiet: bool = False,
 ) -> BaseChatModel:
-    """The chat model that `spec` names. The embedded one is fetched and started here, saying so unless `quiet`.
+    """Make the chat model that `spec` names. The embedded model is fetched and started here; unless `quiet`, we say so.
 
     Args:
         spec: PROVIDER:NAME.
-        options: of the model. Those that a `--fallback` does not know are left out: they were meant for another.
+        options: options of the model. A `--fallback` gets only those it knows: the others are for another model.
         base_url: another server, or None.
         flag: the option that named the model.
         quiet: say nothing while fetching.
@@ -83,7 +83,7 @@ def build_model(
 
 
 def check_model(spec: str, flag: str = "--model") -> tuple[str, str]:
-    """Provider and name of `PROVIDER:NAME`.
+    """Split `PROVIDER:NAME` into provider and name.
 
     Raises:
         Problem: no such provider, or no name.
@@ -138,7 +138,7 @@ def _google(wish: Wish) -> BaseChatModel:
 
 
 def _place(provider: str, wish: Wish) -> tuple[str | None, dict[str, Any]]:
-    """Where to ask, and a key that stands for none: a server of one's own asks for none, its client insists on one."""
+    """Return the server, and a placeholder key if needed: the user's own server needs none, but its client does."""
     known = PROVIDERS[provider]
     url = next(filter(None, [wish.base_url, *map(os.environ.get, known.urls)]), None)
     if any(map(os.environ.get, known.keys)):
@@ -154,7 +154,7 @@ def _place(provider: str, wish: Wish) -> tuple[str | None, dict[str, Any]]:
 def _suiting(
     provider: str, wish: Wish, model: type[BaseModel], more: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
-    """The options that the model knows. A misspelt one would be sent along, and be refused for each row."""
+    """Return the options that the model knows. The model would send a misspelt one, and each row would be refused."""
     fields = model.model_fields
     names = {*fields, *(field.alias for field in fields.values() if field.alias), *more}
     if wish.flag == "--fallback":

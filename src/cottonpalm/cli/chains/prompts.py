@@ -1,4 +1,4 @@
-"""The row prompt: `{column}` of a known column is replaced, every other brace is literal."""
+"""The row prompt: it replaces `{column}` if the column is known; every other brace is literal."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ class RowPrompt(RunnableSerializable[dict[str, Any], list[BaseMessage]]):
 
 
 def row_prompt(template: str, system: str | None, known: Iterable[str], source: str) -> RowPrompt:
-    """The prompt for rows with these columns.
+    """Make the prompt for rows with these columns.
 
     Raises:
-        Problem: no known column is named, so every row would ask the same.
+        Problem: the prompt names no known column, so every row would ask the same.
     """
     columns = list(known)
     used = named(template, columns) + [
@@ -85,12 +85,12 @@ def row_prompt(template: str, system: str | None, known: Iterable[str], source: 
 
 
 def named(text: str, columns: Iterable[str]) -> list[str]:
-    """The columns that a text names."""
+    """Return the columns that a text names."""
     return [name for name in columns if f"{{{name}}}" in text]
 
 
 def doubts(text: str, columns: list[str]) -> list[str]:
-    """Braces that look like a misspelt column; they are sent as they stand."""
+    """Return the braces that look like a misspelt column; they are sent unchanged."""
     words = [word for word in re.findall(r"\{(\w+)\}", text) if word not in columns]
     near = {word: difflib.get_close_matches(word, columns, n=1, cutoff=0.7) for word in words}
     return [

@@ -1,4 +1,4 @@
-"""`--schema`: answers that are objects of a known form, checked one by one."""
+"""`--schema`: the answers must be objects of a known form; each answer is checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cottonpalm.cli.problems import Problem, os_problem, shown
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-METHODS = {"anthropic": "function_calling"}  # all its models know tools; the others take a JSON schema
+METHODS = {"anthropic": "function_calling"}  # all its models know tools; other providers take a JSON schema
 NO_FORM = "the answer is no JSON object of the form asked for"
 
 
@@ -24,8 +24,8 @@ class Form(NamedTuple):
     """The form of the answers.
 
     Attributes:
-        asked: what models are asked for: a Pydantic class, or a JSON schema with a title.
-        schema: the JSON schema that an answer has to fit.
+        asked: what the models are asked for: a Pydantic class, or a JSON schema with a title.
+        schema: the JSON schema that an answer must fit.
     """
 
     asked: type[BaseModel] | dict[str, Any]
@@ -40,7 +40,7 @@ class Form(NamedTuple):
         """Refuse an answer of another form.
 
         Raises:
-            ValueError: it is none; says where it differs. The row is then asked again.
+            ValueError: the answer does not fit; the error says where. The row is then asked again.
         """
         if not isinstance(answer, dict):
             raise ValueError(NO_FORM)  # noqa: TRY004 - what `validate=` is to raise
@@ -49,10 +49,10 @@ class Form(NamedTuple):
 
 
 def load_form(spec: str, folder: str) -> Form:
-    """The form that FILE.json or MODULE:MODEL names.
+    """Load the form that FILE.json or MODULE:MODEL names.
 
     Raises:
-        Problem: it cannot be read or found, or is no form of an object.
+        Problem: it cannot be read or found, or it is not the form of an object.
     """
     path = Path(folder) / Path(spec).expanduser()
     if path.suffix.lower() == ".json" or path.is_file():
@@ -89,7 +89,7 @@ def _is_model(found: Any) -> bool:
 
 
 def asking(model: BaseChatModel, provider: str, form: Form) -> Runnable[Any, Any]:
-    """The model, made to answer in this form; its answers come as plain dicts."""
+    """Return the model so that it answers in this form; its answers are plain dicts."""
     method = METHODS.get(provider, "json_schema")
     return model.with_structured_output(form.asked, method=method) | AsDict()
 

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from cottonpalm import BatchProcessor
 from cottonpalm.cli import wording
 from cottonpalm.cli.chains.build import build
+from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, shown
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.screen import show_details
+from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.observers.formatting import count, duration, money
+from cottonpalm.stores import file_of
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ class At(NamedTuple):
 
     store: str
     run: str | None
+    named: bool = True  # by the user; else by the output
 
 
 def show_plan(job: RunSpec, at: At, sample: int, screen: Screen) -> Code:
@@ -39,6 +43,8 @@ def show_plan(job: RunSpec, at: At, sample: int, screen: Screen) -> Code:
         Problem, ConfigError, StoreError: as for the run itself; nothing was called.
         RunStopped: the sample was stopped.
     """
+    if at.run is not None and not at.named:
+        _check_name(job, at.store, at.run)
     with closing(rows_of(job)) as rows:
         built = build(job, rows, quiet=screen.quiet)
         processor = BatchProcessor(
@@ -54,6 +60,15 @@ def show_plan(job: RunSpec, at: At, sample: int, screen: Screen) -> Code:
     if plan.basis == "sample" and at.run is None and not job.cache:
         screen.say("note: the sample's answers are not kept: name the run with --run, or its output with -o")
     return Code.OK
+
+
+def _check_name(job: RunSpec, url: str, run: str) -> None:
+    """As `run` does: a sample must not be stored among the rows of another file's run."""
+    path = file_of(url)
+    if path is not None and path.exists():
+        with existing_store(url) as store:
+            if (info := store.info(run)) is not None:
+                check_name(info, job.input, job.output)
 
 
 def lines(name: str, plan: Plan, *, cached: bool) -> Iterator[tuple[str, str]]:

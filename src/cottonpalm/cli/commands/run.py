@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from contextlib import ExitStack, closing, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.spec import RunSpec
     from cottonpalm.cli.writers.output import Output
     from cottonpalm.events import Event
+    from cottonpalm.observers.event_lines import EventLines
     from cottonpalm.observers.progress import Progress
     from cottonpalm.run import Run
     from cottonpalm.types import Outcome
@@ -61,6 +62,8 @@ class Where:
     overwrite: bool = False
     again: bool = False  # also what failed for good
     argv: Sequence[str] = field(default=())  # the command, for `resume`
+    page: str | None = None  # an HTML file for the report
+    events: str | None = None  # a file for the events, a JSON line each
 
     @property
     def named(self) -> bool:
@@ -77,6 +80,10 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
     with ExitStack() as stack:
         if job.output == "-" and sys.stdout is not None:  # data alone: what a chain prints goes aside
             stack.enter_context(redirect_stdout(sys.stderr))
+        if where.page is not None:
+            from cottonpalm.cli.commands.report import check_page
+
+            check_page(where.page, overwrite=where.overwrite)
         if _is_new(where.store):  # what is refused leaves no file behind
             _check_output(job, where, {})
         if where.again and job.read_once:
@@ -143,7 +150,9 @@ class Session:
     def run(self, built: Built) -> Code:
         """All of it."""
         to_terminal = self._job.output == "-" and os.isatty(1)
-        progress = self._screen.observer(self._rows.total, live=not to_terminal, rpm=self._job.rpm)
+        progress = self._screen.observer(
+            self._rows.total, live=not to_terminal, rpm=self._job.rpm, budget_usd=self._job.budget_usd
+        )
         processor = self._processor(built, progress)
         self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
         gc.collect()
@@ -181,7 +190,7 @@ class Session:
             run=self._where.run,
             mode=self._job.mode,  # type: ignore[arg-type]  # the processor checks it
             detach=self._job.detach,
-            observers=(self,) if progress is None else (self, progress),
+            observers=[self, *(seen for seen in (progress, self._events()) if seen is not None)],
         )
 
     @property
@@ -251,6 +260,7 @@ class Session:
         facts["fields"], facts["priced"] = self._fields, stats.cost_known
         if done:
             facts["rate"] = round(done / seconds, 3)
+            run.keep_report()
         facts = {**self._kept.meta().get(FACTS, {}), **facts}
         self._kept.set_meta(**{FACTS: facts, TROUBLE: stats.trouble})
         self._facts_due_s = clock.now() + FACTS_EVERY_S
@@ -276,10 +286,34 @@ class Session:
         self._say_why(stopped, signal)
         detached = stopped is not None and stopped.reason == "detached"
         resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
-        self._screen.summary(self._summary(run, counts, resume, clock.now() - stats.started))
+        summed = self._summary(run, counts, resume, clock.now() - stats.started)
+        self._screen.summary(replace(summed, report=self._page()))
         if self._screen.verbose:
             self._screen.report(run.report.text())
         return code
+
+    def _page(self) -> str | None:
+        """Write the report, where one is asked for; its name."""
+        page, where = self._where.page, self._where
+        if page is not None:
+            from cottonpalm.cli.commands.report import story_of, write_page
+            from cottonpalm.observers.page.run_page import page_of
+
+            story = story_of(self._store, where.run, where.store, ours=True)
+            try:
+                write_page(page, page_of(story, written=clock.wall()))
+            except Problem as problem:
+                self._screen.error(f"{problem}; the results are safe")
+                return None
+        return None if page is None else shown(page)
+
+    def _events(self) -> EventLines | None:
+        if self._where.events is None:
+            return None
+        from cottonpalm.cli.commands.report import open_events
+        from cottonpalm.observers.event_lines import EventLines
+
+        return EventLines(open_events(self._where.events))
 
     def _say_why(self, stopped: RunStopped | None, signal: Code | None) -> None:
         if self._broken is not None:

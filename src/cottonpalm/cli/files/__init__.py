@@ -1,1 +1,1 @@
-"""Files of any kind, packed or not, here or elsewhere."""
+"""Files of any format, packed or not, on this machine or at an address."""

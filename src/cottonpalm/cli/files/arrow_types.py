@@ -1,4 +1,4 @@
-"""Values between Arrow and Python where the two do not agree: nanoseconds, and what is no text."""
+"""Converts values between Arrow and Python where the two differ: nanoseconds, and text that is not valid."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def in_python(batch: Any) -> Any:
-    """A batch whose values all have a form in Python.
+    """Return the batch with values that Python can hold.
 
-    Nanoseconds become microseconds; where that would lose something, text (durations: a number of nanoseconds).
+    Nanoseconds become microseconds. If that would lose digits, they become text (for a duration: the nanoseconds).
     """
     import pyarrow as pa
 
@@ -31,7 +31,7 @@ def _without_nanos(schema: Any, *, text: bool) -> Any:
 
 
 def _coarse(kind: Any, *, text: bool) -> Any:
-    """A type without nanoseconds, at any depth."""
+    """Return the type without nanoseconds, at any depth."""
     import pyarrow as pa
 
     types = pa.types
@@ -56,10 +56,10 @@ def _without_nanos_of_its_own(kind: Any, *, text: bool) -> Any:
 
 
 def to_arrow(values: list[Any], kind: Any) -> Any:
-    """Values as an array of a type, those included that `in_python` made of it.
+    """Return values as an array of a type. It also takes the values that `in_python` made of this type.
 
     Raises:
-        pyarrow.ArrowInvalid, pyarrow.ArrowTypeError: one of them has no form in this type.
+        pyarrow.ArrowInvalid, pyarrow.ArrowTypeError: this type cannot hold one of the values.
     """
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""gzip and zstd: unpacking what comes in pieces, and packing what is written."""
+"""gzip and zstd: unpacks data that comes in pieces, and packs data that is written."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 MAGIC: Final[dict[Packing, bytes]] = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd"}
 NAMES: Final = {"gz": "gzip", "zst": "zstd"}
-CHUNK: Final = 1 << 14  # packed bytes taken at once: unpacked, they may be a thousand times as many
-PADDING: Final = b"\0"  # some tools fill the last block with these
+CHUNK: Final = 1 << 14  # packed bytes taken at once; unpacked, they may be a thousand times as many
+PADDING: Final = b"\0"  # some tools fill the last block with these bytes
 
 
 def packing_of(beginning: bytes) -> Packing:
-    """What data is packed with, by its first bytes."""
+    """Return the packing of data, by its first bytes."""
     return next((packing for packing, magic in MAGIC.items() if beginning.startswith(magic)), "")
 
 
@@ -31,16 +31,16 @@ class Unpacker:
 
     Args:
         packing: `gz` or `zst`.
-        name: of the file, for messages.
+        name: the file's name, for messages.
     """
 
     def __init__(self, packing: Packing, name: str) -> None:
         self._what, self._name = NAMES[packing], name
         self._new = _decoder(packing)
-        self._part: Any = None  # the one at hand
+        self._part: Any = None  # the unpacker of the current part
 
     def feed(self, data: bytes) -> bytes:
-        """What these packed bytes hold.
+        """Unpack these bytes.
 
         Raises:
             Problem: they are damaged, or something else follows the packed part.
@@ -50,7 +50,7 @@ class Unpacker:
             self._part = self._part or self._new()
             try:
                 found.append(self._part.decompress(data))
-            except Exception as error:  # zlib.error and zstandard.ZstdError have no base in common
+            except Exception as error:  # zlib.error and zstandard.ZstdError have no common base class
                 raise self._damaged(str(error)) from error
             if not self._part.eof:
                 break
@@ -58,10 +58,10 @@ class Unpacker:
         return b"".join(found)
 
     def end(self) -> None:
-        """Nothing follows.
+        """Check at the end of the data that the last part is whole.
 
         Raises:
-            Problem: the last part is cut short.
+            Problem: the last part is incomplete.
         """
         if self._part:
             raise Problem(f"{self._name} is cut short: its {self._what} data ends too early; fetch it again")
@@ -78,11 +78,11 @@ def _decoder(packing: Packing) -> Callable[[], Any]:
 
 
 class Unpacked(io.RawIOBase):
-    """A packed stream as the bytes it holds; put an `io.BufferedReader` round it.
+    """Reads a packed stream as unpacked bytes. Put an `io.BufferedReader` round it.
 
     Args:
-        stream: the packed one; closed with this one.
-        unpacker: for it.
+        stream: the packed stream; it is closed with this one.
+        unpacker: unpacks it.
     """
 
     def __init__(self, stream: BinaryIO, unpacker: Unpacker) -> None:
@@ -94,7 +94,7 @@ class Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as something is ready; 0 is the end."""
+        """Fill a buffer as far as data is ready; 0 means the end."""
         while not self._ready:
             chunk = self._stream.read(CHUNK)
             if not chunk:
@@ -113,7 +113,7 @@ class Unpacked(io.RawIOBase):
 
 @contextmanager
 def packed(file: BinaryIO, packing: Packing) -> Iterator[BinaryIO]:
-    """A file to write to whose bytes arrive packed in `file`, which stays open."""
+    """Yield a file to write to. What is written goes packed into `file`, which stays open."""
     if packing == "":
         yield file
     elif packing == "gz":

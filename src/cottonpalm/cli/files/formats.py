@@ -1,4 +1,4 @@
-"""What a file holds and how it is packed, by its name."""
+"""Finds by a file's name what it holds and how it is packed."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ PACKINGS: Final[dict[str, Packing]] = {"gz": "gz", "zst": "zst"}
 
 
 class Format(NamedTuple):
-    """A kind of file, and what it is packed with (nothing: the empty string)."""
+    """A kind of file, and its packing (the empty string: it is not packed)."""
 
     kind: Kind
     packing: Packing
 
     @property
     def appends(self) -> bool:
-        """Whether rows can be added at its end one by one; the others are written in one go."""
+        """Whether rows can be appended one by one. A file of any other format is written in one go."""
         return self == ("jsonl", "")
 
 
 def format_of(path: str, role: str) -> Format:
-    """The format of a file or an address, by the suffixes of its name.
+    """Return the format of a file or an address, by the suffixes of its name.
 
     Args:
         path: a file or an address.
-        role: for the message: `input`, `output` or `-o`.
+        role: what messages call it: `input`, `output` or `-o`.
 
     Raises:
-        Problem: an unknown suffix, or a packed Parquet file (which packs its own columns).
+        Problem: an unknown suffix, or a packed Parquet file (Parquet packs its columns itself).
     """
     *rest, last = file_name(path).lower().split(".")
     packing = PACKINGS.get(last, "")
@@ -58,7 +58,7 @@ def format_of(path: str, role: str) -> Format:
 
 
 def stem_of(path: str) -> str:
-    """The name of a file or an address without folders and without the suffixes of its format."""
+    """Return the name of a file or an address without folders and without the suffixes of its format."""
     name = file_name(path)
     parts = name.split(".")
     if len(parts) > 1 and parts[-1].lower() in PACKINGS:

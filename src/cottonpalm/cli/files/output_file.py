@@ -1,4 +1,4 @@
-"""The output file as such: is it ours, and how is it replaced in one step."""
+"""The output file: checks whether this run wrote it, and replaces it in one step."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from cottonpalm.cli.files.formats import format_of
 from cottonpalm.cli.problems import Code, Problem, os_problem, shown
+from cottonpalm.stores.rules.leniently import kept_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from cottonpalm.protocols import RunStore
 
-HEAD: Final = 256  # bytes at the beginning and...
-TAIL: Final = 4096  # ...at the end by which a file is recognised
-META: Final = "output "  # before the path: where the mark is kept among the run's own facts
-OURS: Final = b'{"index":'  # how each line begins
+HEAD: Final = 256  # we recognise a file by so many bytes at its beginning and...
+TAIL: Final = 4096  # ...so many at its end
+META: Final = "output "  # the mark's key among the run's own facts is this, followed by the path
+OURS: Final = b'{"index":'  # each of our lines begins with this
 
 
 @dataclass(slots=True)
 class Mark:
-    """What the run knows of the output it wrote, kept in the store.
+    """What the run knows about the output it wrote. The store keeps it.
 
     Attributes:
-        path: absolute.
-        size: bytes up to the end of the last line that is accounted for.
+        path: the absolute path.
+        size: bytes up to the end of the last line that the mark covers.
         head: the first bytes, as hex.
         tail: checksum of the last bytes before `size`.
-        written: the slots whose lines lie before `size`, as ranges; None: not kept, look at the file.
-        doubles: some rows may have two lines, of which the later one counts.
-        moved: the lines' numbers are not the store's, since the input was edited.
-        replacing: the file is being replaced; what stands there is ours, old or new.
-        layout: which rows, in which order, a file written in one go holds.
+        written: the slots whose lines lie before `size`, as ranges; None: not kept, so read the file.
+        doubles: True: some rows may have two lines, of which the later one counts.
+        moved: True: the lines' numbers are not the store's, since the input was edited.
+        replacing: True: the file was being replaced, so the old and the new file are both ours.
+        layout: for a file written in one go: which rows it holds, in which order.
         seq: every outcome up to this number is in the file; -1: not known, look at each row.
     """
 
@@ -57,25 +58,24 @@ class Mark:
 
     @classmethod
     def of(cls, meta: Mapping[str, Any], path: str) -> Mark | None:
-        """The mark of this path, if the run has written there before."""
+        """Return the mark of this path, if the run has written there before."""
         kept = meta.get(META + path)
-        known = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in kept.items() if name in known}) if kept else None
+        return kept_as(cls, kept) if kept else None
 
     def keep(self, store: RunStore) -> None:
-        """Put it into the store, durably."""
+        """Write the mark into the store, durably."""
         store.set_meta(**{META + self.path: asdict(self)})
 
     def recognise(self, fd: int) -> None:
-        """Remember by which bytes this file, whose first `size` bytes are ours, is known again."""
+        """Remember the bytes by which we recognise this file, whose first `size` bytes are ours."""
         self.head = os.pread(fd, min(HEAD, self.size), 0).hex()
         self.tail = _tail(fd, self.size)
 
     def state_of(self, fd: int, size: int) -> str:
-        """`whole`, `short` (a part is missing), or `foreign`."""
+        """Return `whole`, `short` (a part is missing), or `foreign`."""
         if self.replacing or size == 0:
             return "short"
-        if not self.size:  # nothing was accounted for yet
+        if not self.size:  # the mark covers nothing yet
             return "whole" if os.pread(fd, len(OURS), 0) == OURS else "foreign"
         head = bytes.fromhex(self.head)[:size]
         if os.pread(fd, len(head), 0) != head:
@@ -86,10 +86,10 @@ class Mark:
 
 
 def examine(path: str, mark: Mark | None, overwrite: bool) -> str:
-    """What is there: `new` (nothing, or to be written anew), `whole` (ours) or `short` (ours, with a part missing).
+    """Say what is at the path: `new` (nothing, or to be replaced), `whole` (ours) or `short` (ours, a part is missing).
 
     Raises:
-        Problem: a file that this run did not write stands there, and `overwrite` was not said.
+        Problem: there is a file that this run did not write, and `overwrite` is False.
     """
     try:
         with Path(path).open("rb") as file:
@@ -107,9 +107,9 @@ def examine(path: str, mark: Mark | None, overwrite: bool) -> str:
 
 
 def _was_added_to(file: BinaryIO, path: str, at: int) -> bool:
-    """Whether something that we did not write follows what we did.
+    """Whether another program has appended something to what we wrote.
 
-    What is written in one step ends there. Lines of JSON are appended: a torn one is no one else's.
+    A file that we write in one step must end where we ended. We append lines of JSON, so a torn line is our own.
     """
     file.seek(at)
     if not format_of(path, "output").appends:
@@ -118,7 +118,7 @@ def _was_added_to(file: BinaryIO, path: str, at: int) -> bool:
 
 
 def refusal(path: str, mark: Mark | None) -> str:
-    """What is said of a file that is not this run's, or not any more."""
+    """Return the message for a file that this run did not write, or that was changed since."""
     if mark is None:
         mend = "choose another -o, or say --overwrite to replace it"
         return f"{shown(path)} exists and was not written by this run; {mend}"
@@ -131,7 +131,7 @@ def _tail(fd: int, size: int) -> int:
 
 
 def is_stream(path: str) -> bool:
-    """Standard output, a pipe or a device: can only be written to the end."""
+    """Whether it is standard output, a pipe or a device, to which one can only append."""
     try:
         return path == "-" or not stat.S_ISREG(Path(path).stat().st_mode)
     except OSError:
@@ -139,10 +139,10 @@ def is_stream(path: str) -> bool:
 
 
 def probe(path: str) -> None:
-    """Make sure that the output's folder can be written, before any call is made.
+    """Check that the output's folder can be written, before any call is made.
 
     Raises:
-        Problem: it cannot, and why.
+        Problem: it cannot be written; the message says why.
     """
     try:
         fd, part = _new_part(path)
@@ -184,7 +184,7 @@ def _sync_folder(path: str) -> None:
 
 @contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path`, whole and durable, when the block ends well; else nothing changed.
+    """Yield a file that replaces `path`, durably and in one step, if the block ends well; else `path` stays as it is.
 
     Raises:
         Problem: it cannot be written, with exit code 4 (the results are safe in the store).

@@ -1,4 +1,4 @@
-"""Files at addresses, through fsspec. Each mistake of an address is one line."""
+"""Files at addresses, through fsspec. Each error of an address becomes a one-line message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHUNK: Final = 1 << 20
 
 
 class RemoteFile(io.RawIOBase):
-    """A file at an address, read from its beginning; each failure on the way is one line.
+    """A file at an address, read from its beginning. Each failure becomes a one-line message.
 
     Raises:
         Problem: it cannot be reached or read.
@@ -35,7 +35,7 @@ class RemoteFile(io.RawIOBase):
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._file: Any = None  # closed also where it could not be opened
+        self._file: Any = None  # set first, since `close` runs even if opening fails
         with _told("read", url):
             system, path = _system(url)
             self._file = system.open(path, "rb")
@@ -46,34 +46,34 @@ class RemoteFile(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """Whether its server can give parts of it."""
+        """Whether the server can send parts of the file."""
         return bool(self._file.seekable())
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place in it."""
+        """Go to a position in the file."""
         with _told("read", self._url):
             return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        """Where we are."""
+        """Return the present position."""
         return int(self._file.tell())
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as something comes; 0 is the end."""
+        """Fill a buffer as far as data comes; 0 means the end."""
         with _told("read", self._url):
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._file is not None:
             self._file.close()
         super().close()
 
 
 def size_of(url: str) -> int | None:
-    """How large the file at an address is; None: there is none, or its server does not say.
+    """Return the size of the file at an address; None: there is no file, or the server does not tell.
 
     Raises:
         Problem: the address cannot be reached.
@@ -88,10 +88,10 @@ def size_of(url: str) -> int | None:
 
 
 def check_writable(url: str) -> None:
-    """Refuse at once what can only be read.
+    """Refuse at once an address that can only be read.
 
     Raises:
-        Problem: nothing can be written at this kind of address.
+        Problem: one cannot write to this kind of address.
     """
     scheme = url.partition("://")[0].lower()
     if scheme in READ_ONLY:
@@ -99,7 +99,7 @@ def check_writable(url: str) -> None:
 
 
 def upload(file: BinaryIO, url: str) -> None:
-    """Put what a file holds at an address, in one go.
+    """Copy a file's content to an address, in one go.
 
     Raises:
         Problem: it could not be written, with exit code 4 (the results are safe in the store).
@@ -128,20 +128,20 @@ def _told(action: str, url: str, code: Code = Code.USAGE) -> Iterator[None]:
     except ImportError:
         scheme = url.partition("://")[0].lower()
         raise Problem(f"{scheme}:// needs a package: pip install {SERVED_BY.get(scheme, EXTRA)}") from None
-    except Exception as error:  # each file system has errors of its own
+    except Exception as error:  # each file system raises its own kinds of error
         raise Problem(f"cannot {action} {shown(url)}: {reason_of(error, url)}", code) from error
 
 
 def reason_of(error: Exception, url: str) -> str:
-    """An error of a file system in one line, without what the address holds of secrets."""
-    status = getattr(error, "status", None)  # of aiohttp
+    """Describe a file system's error in one line, without the secrets in the address."""
+    status = getattr(error, "status", None)  # aiohttp's errors have it
     text = f"{status} {getattr(error, 'message', '')}" if status else str(error)
     text = text.replace(url, shown(url)).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 
 def _why_not_found(error: FileNotFoundError, url: str) -> str:
-    """A server that cannot be reached, or refuses, is reported as if the file were missing."""
+    """Find the real reason: fsspec also reports a missing file if the server cannot be reached, or refuses."""
     cause = error.__cause__
     refused = getattr(cause, "status", 404) != 404
     unreached = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)

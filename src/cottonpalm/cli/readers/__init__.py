@@ -1,1 +1,1 @@
-"""Files in, as rows."""
+"""The readers: they open input files and yield rows."""

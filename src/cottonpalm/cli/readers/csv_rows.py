@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CELL_MAX: Final = 1 << 26  # characters: an unclosed quote must not swallow a whole file
 CHUNK: Final = 1 << 20
+CHECKED: Final = 1 << 28  # bytes: read in a fraction of a second
 QUOTE: Final = b'"'
 
 
@@ -25,7 +26,7 @@ class Csv(LineRows):
         csv.field_size_limit(CELL_MAX)
         self._reader = csv.reader(self._decoded(self._lines()), strict=True)
         self._undecodable: str | None = None
-        self._quotes = self._opened = 0  # quotes met in this row; the line on which one of them opened a cell
+        self._quotes = self._opened = 0  # quotes in this row so far; the line where the open cell began
         self._header = self._read_header()
 
     def _next(self) -> Row | None:
@@ -52,7 +53,7 @@ class Csv(LineRows):
         return cells
 
     def _refused(self, reason: str) -> Exception:
-        """A bad row; or, where a quote that is never closed took all that follows, the end of reading."""
+        """Return the error of a bad row. If an unclosed quote took the rest of the file, reading ends."""
         if self._undecodable is not None:
             return self.bad(self._undecodable)
         too_long = "larger than field limit" in reason
@@ -93,7 +94,7 @@ class Csv(LineRows):
                 yield line.decode(errors="replace")
 
     def _count(self, line: bytes) -> None:
-        """Note where the cell that is open at the end of this line was opened."""
+        """Note the line where a cell began that is still open at the end of this line."""
         if quotes := line.count(QUOTE):
             if not self._quotes % 2:
                 self._opened = self.line
@@ -101,13 +102,17 @@ class Csv(LineRows):
 
 
 def check_quotes(name: str, path: str) -> None:
-    """See to it that a file closes each quote that it opens, before its first row costs anything.
+    """Check that a file closes each quote that it opens, before its first row costs anything.
 
-    An even number of quotes, which is quickly counted, says that it does. After an odd one the file is read through.
+    It counts the quotes, which is fast. If their number is even, each one is closed; if it is odd, it reads the file.
+    A file of more than `CHECKED` bytes is not looked at: its first row shall not wait for its last. There the reading
+    ends at such a quote, when the rows before it are done.
 
     Raises:
-        Problem: one is never closed; the message names the line where its cell begins.
+        Problem: a quote is never closed; the message names the line where its cell begins.
     """
+    if Path(path).stat().st_size > CHECKED:
+        return
     with Path(path).open("rb", buffering=1 << 18) as file:
         if sum(chunk.count(QUOTE) for chunk in iter(lambda: file.read(CHUNK), b"")) % 2 == 0:
             return

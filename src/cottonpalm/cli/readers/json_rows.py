@@ -1,7 +1,7 @@
-"""Rows from lines of JSON, of a file or as they come through a pipe.
+"""Rows from lines of JSON, read from a file, or from a pipe as they come.
 
-A pipe is read without Python's own buffer: whoever reads may still wait for input when the process ends, and one that
-waits inside `sys.stdin` holds a lock which the interpreter wants at its end, and it would abort.
+We read a pipe without Python's own buffer. A thread may still wait for input when the process ends. If it waited inside
+`sys.stdin`, it would hold a lock that the interpreter needs at its end, and the interpreter would abort.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from cottonpalm.cli.readers.rows import Row
     from cottonpalm.engine.input.reader import Broken
 
-SLOW: Final = re.compile(  # what the fast parser rounds or refuses: long integers, lone surrogates
+SLOW: Final = re.compile(  # the fast parser rounds or refuses these: long integers, lone surrogates
     rb"\d{16}|\\u[dD][89a-fA-F]"
 )
 
 
 class JsonLines(LineRows):
-    """One JSON object a line; empty lines do not count."""
+    """One JSON object per line; empty lines do not count."""
 
     def _next(self) -> Row | None:
         for line in self._source:
@@ -44,7 +44,7 @@ class JsonLines(LineRows):
         self._source = self._lines()
 
     def _object(self, line: bytes) -> Row:
-        self.begins, line = self.line, line.rstrip()  # a parser's own "line 2" would mislead
+        self.begins, line = self.line, line.rstrip()  # else the parser might name a misleading "line 2"
         try:
             row = orjson.loads(line) if SLOW.search(line) is None else _exactly(line)
         except RecursionError:
@@ -66,7 +66,7 @@ class JsonLines(LineRows):
 
 
 class PipedLines(JsonLines):
-    """JSON lines from a pipe or a terminal, each handed on when it comes; iterated on the run's loop.
+    """JSON lines from a pipe or a terminal. Each is given when it comes. Iterate it on the run's loop.
 
     Args:
         name: for messages.
@@ -95,7 +95,7 @@ class PipedLines(JsonLines):
 
 
 def _exactly(line: bytes) -> Any:
-    """Python's own parser keeps integers of any length and lone surrogates."""
+    """Parse with Python's own parser, which keeps integers of any length and lone surrogates."""
     import json
 
     def refuse(name: str) -> None:
@@ -113,21 +113,21 @@ CHUNK: Final = 1 << 16
 
 
 class Pipe:
-    """An iterator of lines that blocks, and a way to wait for the next one on a loop instead.
+    """An iterator of lines that blocks; `ready` waits for the next line on a loop instead.
 
-    Packed data is unpacked as it comes.
+    It unpacks packed data as it comes.
 
     Args:
-        fd: what to read from.
+        fd: the descriptor to read from.
         name: for messages.
     """
 
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
         self._lines: deque[bytes] = deque()
-        self._part: list[bytes] = []  # of a line that has not ended yet
+        self._part: list[bytes] = []  # pieces of a line that has not ended yet
         self._over = False
-        self._name, self._head = name, b""  # the first bytes, as long as they may tell of packed data
+        self._name, self._head = name, b""  # the head: the first bytes, until we know the packing
         self._unpacker: Unpacker | None = None
         self._known = False
 
@@ -142,7 +142,7 @@ class Pipe:
         return self._lines.popleft()
 
     async def ready(self) -> bool:
-        """Wait until the next line is there; False at the end of the input."""
+        """Wait until the next line has come; False at the end of the input."""
         while not self._lines and not self._over:
             await self._readable()
             self._fill()
@@ -163,7 +163,7 @@ class Pipe:
         if not self._known:
             self._head += chunk
             if chunk and any(magic.startswith(self._head) for magic in MAGIC.values()):
-                return b""  # too few bytes to tell
+                return b""  # these are too few bytes to decide
             packing, chunk, self._known = packing_of(self._head), self._head, True
             self._unpacker = Unpacker(packing, self._name) if packing else None
         if self._unpacker is None:
@@ -180,7 +180,7 @@ class Pipe:
         loop, came = asyncio.get_running_loop(), asyncio.Event()
         try:
             loop.add_reader(self._fd, came.set)
-        except PermissionError:  # a device that never blocks, such as /dev/null
+        except PermissionError:  # epoll refuses a device that never blocks, such as /dev/null
             return
         try:
             await came.wait()

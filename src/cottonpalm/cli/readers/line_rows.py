@@ -1,4 +1,4 @@
-"""What inputs made of lines have in common: lines are counted, and what is no text is refused at its beginning."""
+"""The common part of inputs made of lines: it counts lines, and refuses a file that is not text at its beginning."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class LineRows(InputRows):
 
     Args:
         name: for messages.
-        stream: the lines; closed with the rows where it is a file.
-        size: bytes of the file, where known.
-        position: how many of them were read; None: as many as came out of `stream`.
+        stream: the lines; if it is a file, it is closed with the rows.
+        size: bytes of the file, if known.
+        position: returns how many bytes were read; None: as many as came out of `stream`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LineRows(InputRows):
         super().__init__(name)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if isinstance(self._stream, io.IOBase):
             self._stream.close()
 

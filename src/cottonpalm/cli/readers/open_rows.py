@@ -1,7 +1,7 @@
-"""Opens an input of any format, so that it is read row by row, in flat memory.
+"""Opens an input of any format, to be read row by row in constant memory.
 
-What is wrong with the header or the first row is a `Problem` at once, before any call is made; what is wrong with a
-later row makes that row a failed one (`Broken`), and the run goes on.
+An error in the header or the first row raises a `Problem` at once, before any call is made. An error in a later row
+makes only that row fail (`Broken`), and the run goes on.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ STDIN: Final = "standard input"
 
 
 def open_rows(path: str, limit: int | None = None) -> InputRows:
-    """The rows of a file or an address, by its suffix, or of standard input (`-`, JSONL).
+    """Open the rows of a file or an address, by its suffix, or of standard input (`-`, JSONL).
 
     Args:
         path: a file, an address or `-`.
-        limit: read no more rows than these.
+        limit: read at most this many rows.
 
     Raises:
         Problem: it cannot be read, holds nothing, or its header or first row is wrong.
@@ -49,7 +49,7 @@ def open_rows(path: str, limit: int | None = None) -> InputRows:
 
 
 def rows_of(job: RunSpec) -> InputRows:
-    """The rows of a run, of which it reads no more than its limit; their ids and priorities can be used.
+    """Open the rows of a run, up to its limit, and check that their ids and priorities can be used.
 
     Raises:
         Problem: as for `open_rows`; or the first row has no id or priority that can be used.
@@ -78,14 +78,14 @@ def _file(path: str, form: Format) -> InputRows:
 
 
 def _opened(path: str) -> tuple[io.BufferedReader[Any], int | None]:
-    """A file and its size, where that is known."""
+    """Open a file; return it and its size, if that is known."""
     if is_url(path):
         from cottonpalm.cli.files.remote import RemoteFile
 
         remote = RemoteFile(path)
         return io.BufferedReader(remote, BUFFER), remote.size
     try:
-        stream = io.BufferedReader(io.FileIO(path), BUFFER)  # closed by Rows.close
+        stream = io.BufferedReader(io.FileIO(path), BUFFER)  # InputRows.close closes it
     except OSError as error:
         raise os_problem("read", path, error) from error
     return stream, _size(stream)
@@ -99,7 +99,7 @@ def _of_lines(
         return make(name, stream, size)
     found = packing_of(beginning)
     if found != packing and not isinstance(stream.raw, io.FileIO):
-        return make(name, stream)  # many servers unpack on their own what a name says is packed
+        return make(name, stream)  # many servers unpack data whose name says it is packed
     if found != packing:
         raise Problem(f"{name} is no .{packing} file: it begins otherwise; rename it to what it is")
     unpacked = io.BufferedReader(Unpacked(stream, Unpacker(packing, name)), BUFFER)
@@ -109,7 +109,7 @@ def _of_lines(
 def _peek(stream: io.BufferedReader[Any], name: str) -> bytes:
     try:
         return stream.peek(4)
-    except OSError as error:  # a folder opens, but cannot be read
+    except OSError as error:  # a folder can be opened, but not read
         raise os_problem("read", name, error) from error
 
 
@@ -127,7 +127,7 @@ def _standard_input() -> InputRows:
         raise Problem("standard input is closed; name a file of rows, or pipe rows in")
     try:
         fd = sys.stdin.fileno()
-    except (OSError, ValueError):  # no real file: a test's, or an embedding program's
+    except (OSError, ValueError):  # a test or an embedding program may set a stdin that is not a real file
         return JsonLines(STDIN, sys.stdin.buffer)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         return PipedLines(STDIN, Pipe(fd, STDIN))

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, read a batch at a time."""
+"""Rows of a Parquet file, read in batches."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
 
-BATCH_BYTES: Final = 1 << 22  # a batch holds about so much, and...
-BATCH_ROWS: Final = 1024  # ...no more rows than these
-BUFFERS_BYTES: Final = 1 << 25  # for all columns together
-ENCRYPTED: Final = b"PARE"  # how such a file begins, its footer included
-BUFFER_BYTES: Final = 1 << 18  # for one of them
+BATCH_BYTES: Final = 1 << 22  # a batch holds about this many bytes...
+BATCH_ROWS: Final = 1024  # ...and at most this many rows
+BUFFERS_BYTES: Final = 1 << 25  # the buffers of all columns together
+ENCRYPTED: Final = b"PARE"  # an encrypted file begins and ends with these bytes
+BUFFER_BYTES: Final = 1 << 18  # the buffer of one column
 
 
 class Parquet(InputRows):
-    """The rows as Python values: dates, decimals, bytes, lists and dicts as Arrow gives them.
+    """Yields the rows as Python values: dates, decimals, bytes, lists and dicts as Arrow gives them.
 
-    Times in nanoseconds, which Python does not have, are text.
+    Python has no nanoseconds, so times with nanoseconds are given as text.
 
     Args:
         name: for messages.
-        file: open, seekable; closed with the rows.
+        file: an open, seekable file; it is closed with the rows.
     """
 
     unit: ClassVar[str] = "row"
@@ -37,7 +37,7 @@ class Parquet(InputRows):
         super().__init__(name)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._source.close()
         self._file.close()
 
@@ -113,7 +113,7 @@ def _batch_rows(meta: Any) -> int:
 
 
 def _row_or_why(one: Any) -> Row | BadRow:
-    """The row of a batch of one, or the column whose value Python cannot hold."""
+    """Return the only row of a batch, or an error that names the column whose value Python cannot hold."""
     row: Row = {}
     for number, name in enumerate(one.schema.names):
         try:

@@ -1,16 +1,16 @@
-"""What every input has in common: rows are counted, a bad first row is refused, a bad later one is a failed row.
+"""The common part of all inputs: it counts rows, refuses a bad first row, and turns a later bad row into a failed one.
 
-A row's id and its priority come from fields of its own.
+Fields of a row may hold its id and its priority.
 """
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.readers.first_places import FirstPlaces
 from cottonpalm.engine.input.reader import Broken
 from cottonpalm.types import ErrorRecord, Kind
 
@@ -25,18 +25,18 @@ class BadRow(Exception):
 
 
 class InputRows:
-    """The rows of one file or of standard input: iterate once.
+    """The rows of one file or of standard input. Iterate it only once.
 
     Attributes:
-        name: as messages call it; without folders, so that the message of a broken row stays the same.
-        columns: the names met so far, in order; complete at the end of the input.
-        read: rows read so far, broken ones included.
-        ended: the end of the input was reached.
+        name: the input's name in messages; without folders, so that a broken row's message is the same anywhere.
+        columns: the column names met so far, in order; complete at the end of the input.
+        read: how many rows were read so far, including broken ones.
+        ended: True: the end of the input was reached.
         schema: the input's own Arrow schema, or None.
-        limit: no more rows than these are read; None: all.
+        limit: at most this many rows are read; None: all.
     """
 
-    unit: ClassVar[str] = "line"  # what a row is found by
+    unit: ClassVar[str] = "line"  # messages give a row's place in this unit
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class InputRows:
         self.ended = False
         self.limit: int | None = None
         self.schema: Any = None
-        self.begins = 0  # the line on which the row at hand begins
+        self.begins = 0  # the line on which the current row begins
         self._needs: tuple[str, ...] = ()
         self._fields: RowFields | None = None
         self._known: set[str] = set()
@@ -53,14 +53,14 @@ class InputRows:
         self._first = self._read_first()
 
     def need(self, columns: tuple[str, ...]) -> None:
-        """A row that lacks one of these is a broken row."""
+        """From now on, treat a row that lacks one of these columns as broken."""
         self._needs = columns
 
     def use(self, fields: RowFields) -> None:
-        """A row whose id or priority cannot be used is a broken row.
+        """From now on, treat a row whose id or priority cannot be used as broken.
 
         Raises:
-            Problem: the first row's cannot.
+            Problem: the first row is such a row.
         """
         fields.check_columns(self.columns, self.name)
         if (wrong := fields.wrong(self._first, self.begins, self.unit)) is not None:
@@ -68,14 +68,14 @@ class InputRows:
         self._fields = fields
 
     def total(self) -> tuple[int, bool] | None:
-        """How many rows there are and whether that is exact; a guess until the end was reached."""
+        """Return how many rows there are, and whether that is exact; it is a guess until the end is reached."""
         found = (self.read, True) if self.ended else self._guess()
         if found is None or self.limit is None:
             return found
         return min(found[0], self.limit), found[1] or self.read >= self.limit
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
     def __iter__(self) -> Iterator[Row | Broken]:
         self.read = 1
@@ -89,7 +89,7 @@ class InputRows:
         return self.limit is not None and self.read >= self.limit
 
     def _guarded(self, step: Callable[[], Row | None]) -> Row | Broken | None:
-        """The next row; one that cannot be used becomes `Broken`, None is the end."""
+        """Return the next row, `Broken` for a row that cannot be used, or None at the end."""
         found: Row | Broken
         try:
             row = step()
@@ -101,17 +101,17 @@ class InputRows:
         self.read += 1
         return found
 
-    # -- what the formats do ------------------------------------------------------------------------------------------
+    # -- the subclass for each format does these ----------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Read what stands before the first row."""
+        """Read what comes before the first row."""
 
     def _next(self) -> Row | None:
-        """The next row, or None at the end; `begins` is set. Raises BadRow for one that cannot be used."""
+        """Set `begins` and return the next row, or None at the end. Raise BadRow for a row that cannot be used."""
         raise NotImplementedError  # pragma: no cover - each format has its own
 
     def _guess(self) -> tuple[int, bool] | None:
-        """How many rows there may be, and whether that is exact."""
+        """Guess how many rows there are, and say whether that is exact."""
         return None
 
     # -- one row ------------------------------------------------------------------------------------------------------
@@ -140,61 +140,22 @@ class InputRows:
         return row
 
     def bad(self, what: str) -> BadRow:
-        """An error that names the file and the line on which the row begins."""
+        """Return an error that names the file and the line on which the row begins."""
         return BadRow(f"{self.name} {self.unit} {self.begins}: {what}")
 
 
 def listed(names: Any) -> str:
-    """Some names for a message: `'id', 'text'`."""
+    """List names for a message: `'id', 'text'`."""
     names = list(names)
     shown = ", ".join(repr(name) for name in names[:8]) or "none"
     return f"{shown}, …" if len(names) > 8 else shown
 
 
-class FirstPlaces:
-    """Where each text was met first, in about 20 bytes a text however long it is."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._make(1 << 10)
-
-    def met(self, text: str, place: int) -> int | None:
-        """The place (from 1 on) at which this text was met before; None, and this place is noted."""
-        word = hash(text) & 0xFFFF_FFFF_FFFF_FFFF
-        at = self._find(word)
-        if self._places[at]:
-            return self._places[at]
-        self._words[at], self._places[at] = word, place
-        self._count += 1
-        if self._count * 3 > len(self._words) * 2:
-            self._grow()
-        return None
-
-    def _find(self, word: int) -> int:
-        """Where a word stands, or the free place where it belongs."""
-        words, places, mask = self._words, self._places, self._mask
-        at = word & mask
-        while places[at] and words[at] != word:
-            at = (at + 1) & mask
-        return at
-
-    def _make(self, size: int) -> None:
-        self._words, self._places, self._mask = array("Q", [0]) * size, array("Q", [0]) * size, size - 1
-
-    def _grow(self) -> None:
-        words, places = self._words, self._places
-        self._make(2 * len(words))
-        for word, place in zip(words, places, strict=True):
-            if place:
-                at = self._find(word)
-                self._words[at], self._places[at] = word, place
-
-
 @dataclass(slots=True)
 class RowFields:
-    """Which fields of a row hold its id and its priority; None: there are none.
+    """The names of the fields that hold a row's id and its priority; None: there is no such field.
 
-    An id is text or a number, another one in each row. A priority is a number; higher starts first.
+    An id is text or a number, different in each row. A priority is a number; a higher one starts first.
     """
 
     id: str | None = None
@@ -202,22 +163,22 @@ class RowFields:
     _places: FirstPlaces = field(default_factory=FirstPlaces)
 
     def check_columns(self, columns: Iterable[str], name: str) -> None:
-        """Both are columns of the input.
+        """Check that both are columns of the input.
 
         Raises:
-            Problem: one is not; the message names the columns there are.
+            Problem: one is not; the message names the existing columns.
         """
         for option, column in (("--id-field", self.id), ("--priority-field", self.priority)):
             if column is not None and column not in columns:
                 raise Problem(f"{option} {column}: {name} has no such column; it has {listed(columns)}")
 
     def wrong(self, row: Mapping[str, Any], place: int, unit: str) -> str | None:
-        """What is wrong with a row's id or priority, if anything.
+        """Say what is wrong with a row's id or priority; None if nothing is.
 
         Args:
             row: the row.
-            place: its line.
-            unit: what places are called.
+            place: the row's place, for instance its line.
+            unit: the unit of places, for messages.
         """
         for column in (self.id, self.priority):
             if column is not None and column not in row:
@@ -234,20 +195,20 @@ class RowFields:
 
     @property
     def ids(self) -> Callable[[Any], str | None] | None:
-        """What finds a row's id; None: rows have none."""
+        """Return a function that finds a row's id; None: rows have no ids."""
         return None if self.id is None else self.id_of
 
     @property
     def priorities(self) -> Callable[[Any], Any] | None:
-        """What finds a row's priority; None: rows have none."""
+        """Return a function that finds a row's priority; None: rows have no priorities."""
         return None if self.priority is None else self.priority_of
 
     def id_of(self, row: Any) -> str | None:
-        """A row's id; None where it cannot be used."""
+        """Return a row's id, or None if it cannot be used."""
         return str(row[self.id]) if isinstance(row, dict) and self.id in row else None
 
     def priority_of(self, row: Any) -> float | None:
-        """A row's priority; None where it cannot be used."""
+        """Return a row's priority, or None if it cannot be used."""
         return _number(row.get(self.priority)) if isinstance(row, dict) else None
 
 

@@ -1,4 +1,4 @@
-"""The rows of a run whose input cannot be read twice: they come from the store."""
+"""Reads the rows of a run from the store, if its input cannot be read a second time."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PAGE: Final = 512
 
 
 class StoredRows:
-    """What `Rows` offers, for a run that read its input to its end and cannot read it again.
+    """Takes the place of `InputRows` for a run that has read its input to the end and cannot read it again.
 
     Args:
-        store: its run is open by the time the rows are read.
-        info: the run as it stands.
+        store: the store; its run must be open when the rows are read.
+        info: the present state of the run.
 
     Raises:
-        Problem: the input was not read to its end, so some of its rows are nowhere.
+        Problem: the input was not read to its end, so the store lacks some of its rows.
     """
 
     def __init__(self, store: HeldStore, info: RunInfo) -> None:
@@ -48,14 +48,14 @@ class StoredRows:
         self.ended = False
 
     def need(self, columns: tuple[str, ...]) -> None:
-        """The rows were checked when they were read first."""
+        """Do nothing: the rows were checked when they were first read."""
 
     def total(self) -> tuple[int, bool]:
-        """How many rows there are, exactly."""
+        """Return how many rows there are, which is exact."""
         return self._total, True
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing, since nothing is open."""
 
     def __iter__(self) -> Iterator[Any]:
         run, after = self._store.run, -1

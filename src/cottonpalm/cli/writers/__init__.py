@@ -1,1 +1,1 @@
-"""Outcomes out, as files."""
+"""The writers: they write outcomes to files."""

@@ -1,4 +1,4 @@
-"""Outputs that are written in one go, from the store, in input order: tables, packed files, addresses."""
+"""Outputs written in one go from the store, in input order: tables, packed files, files at addresses."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class Layout(NamedTuple):
 
 
 class WholeOutput:
-    """A file that is written anew, and put in place in one step, whenever it differs from the store.
+    """A file that is written again and replaced in one step whenever it differs from the store.
 
     Args:
-        path: absolute, or an address.
-        write: how the format is written.
-        packing: what it is packed with.
+        path: the absolute path, or an address.
+        write: writes the format.
+        packing: how the file is packed.
         overwrite: replace a file that the run did not write.
-        layout: the columns, asked at the end.
-        unpack: makes an outcome of a stored record.
+        layout: returns the columns; called at the end.
+        unpack: makes an outcome from a stored record.
 
     Attributes:
-        notes: what the user should know of what was written.
+        notes: what the user should know about the file that was written.
     """
 
     def __init__(
@@ -73,21 +73,21 @@ class WholeOutput:
         self._changed = examine(self._path, known, overwrite=self._overwrite) != "whole"
 
     def write(self, outcome: Outcome, slot: int) -> None:  # noqa: ARG002 - the protocol's
-        """The store has it already."""
+        """Do nothing, since the store has the outcome already."""
         self._store.owed.settle(slot)
 
     def finish(self, slots: Slots, *, complete: bool) -> None:  # noqa: ARG002 - as far as the input was read
-        """Write the file anew, if anything differs."""
+        """Write the file again if anything differs."""
         order = layout_of(slots)
         if self._changed or order != self._mark.layout or self._store.last_seq() > self._mark.seq:
             outcomes = partial(records, self._store, self._unpack, slots)
             self.put(Table(outcomes=outcomes, **self._layout()._asdict()), order)
 
     def put(self, table: Table, order: str) -> None:
-        """Write the file anew.
+        """Write the file again.
 
         Args:
-            table: what it shall hold.
+            table: the content of the file.
             order: a name for these rows in this order.
         """
         seq = self._store.last_seq()  # before anything is read
@@ -100,16 +100,16 @@ class WholeOutput:
             self._mark.size = file.seek(0, os.SEEK_END)
             self._mark.recognise(file.fileno())
         self._mark.replacing, self._mark.layout, self._mark.seq = False, order, seq
-        self._mark.written, self._mark.moved = None, True  # for one who goes on with such a file line by line
+        self._mark.written, self._mark.moved = None, True  # in case a later run appends lines to this file
         self._mark.keep(self._store)
 
     def close(self) -> None:
-        """Nothing is open between two writes."""
+        """Do nothing: no file is open between two writes."""
 
 
 @contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
-    """`files.replacing`, for addresses too: written here first, then sent in one go."""
+    """Like `output_file.replacing`, but also for addresses: write a local file first, then send it in one go."""
     if not is_url(path):
         with output_file.replacing(path) as file:
             yield file
@@ -120,10 +120,10 @@ def replacing(path: str) -> Iterator[BinaryIO]:
 
 
 def examine(path: str, mark: Mark | None, *, overwrite: bool) -> str:
-    """`files.examine`, for addresses too; what stands there is known by its size.
+    """Like `output_file.examine`, but also for addresses, where a file is recognised by its size.
 
     Raises:
-        Problem: a file that this run did not write stands there, and `overwrite` was not said.
+        Problem: there is a file that this run did not write, and `overwrite` is False.
     """
     if not is_url(path):
         return output_file.examine(path, mark, overwrite)

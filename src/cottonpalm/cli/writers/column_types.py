@@ -1,4 +1,4 @@
-"""Which type a column has in which all its values fit exactly; where there is none, its values are JSON text."""
+"""Finds the type of a column that holds all its values exactly. If there is none, the values become JSON text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import reduce
 from typing import Any, Final
 
-EXACT: Final = 2**53  # integers up to here are floats too
+EXACT: Final = 2**53  # a float holds integers up to here exactly
 WORD: Final = 2**63
 
 
@@ -18,10 +18,10 @@ class Shape:
 
     Attributes:
         kind: null, bool, int, long (integers that no float holds), float, text, bytes, date, time, moment (with a
-            zone), local (without), span, decimal, list, struct, or json where nothing else fits.
-        parts: of a list its element, of a struct its fields.
-        names: of a struct's fields.
-        digits: of a decimal, before and after the point.
+            zone), local (without), span, decimal, list, struct, or json if nothing else fits.
+        parts: the shape of a list's element, or of a struct's fields.
+        names: the names of a struct's fields.
+        digits: a decimal's digits before and after the point.
     """
 
     kind: str
@@ -47,7 +47,7 @@ SIMPLE: Final[dict[type, Shape]] = {
 
 
 def shape_of(value: Any) -> Shape:
-    """The shape of one value."""
+    """Return the shape of one value."""
     kind = type(value)
     if (simple := SIMPLE.get(kind)) is not None:
         return simple
@@ -88,7 +88,7 @@ def _joined(kind: str, parts: tuple[Shape, ...], names: tuple[str, ...] = ()) ->
 
 
 def merged(one: Shape, other: Shape) -> Shape:
-    """The shape that holds the values of both."""
+    """Return the shape that holds the values of both shapes."""
     if one == other or other is NULL:
         return one
     if one is NULL:
@@ -100,7 +100,7 @@ def merged(one: Shape, other: Shape) -> Shape:
 
 
 def _widened(one: Shape, other: Shape) -> Shape:
-    """Two of a kind."""
+    """Merge two shapes of the same kind."""
     if one.kind == "decimal":
         (a, b), (c, d) = one.digits, other.digits
         return _decimal((max(a, c), max(b, d)))

@@ -1,4 +1,4 @@
-"""Results as comma-separated values. Cells are written as they are, unless formulas are to be guarded."""
+"""Writes results as comma-separated values. It writes cells unchanged, unless the user wants formulas guarded."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def write_csv(file: BinaryIO, table: Table, *, guard: bool = False) -> list[str]:
-    """A header and all rows.
+    """Write a header and all rows.
 
     Args:
         file: to write to.
-        table: what.
+        table: the content.
         guard: put an apostrophe before each text that a spreadsheet would take for a formula.
 
     Returns:
-        A note, where answers look like formulas and nothing guards against them.
+        A note, if answers look like formulas and `guard` is False.
     """
     lines, change = Lines(file), guarded if guard else _as_it_is
     lines.write([change(name) for name in table.names()])
@@ -43,9 +43,9 @@ def write_csv(file: BinaryIO, table: Table, *, guard: bool = False) -> list[str]
 
 
 class Lines:
-    """Writes rows of text, so that each cell is read again as it was.
+    """Writes rows of text so that a reader gets each cell back unchanged.
 
-    Lone surrogates, which UTF-8 does not have, are written by their numbers.
+    UTF-8 has no lone surrogates, so they are written as their numbers.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -54,27 +54,27 @@ class Lines:
         self._quoted = csv.writer(self, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(self, row: Any) -> None:
-        """One row; also what the writers call with its text."""
+        """Write one row; or write the row's text, when the csv writers call it."""
         if isinstance(row, str):
             self._file.write(row.encode(errors="backslashreplace"))
-        elif any("\r" in cell for cell in row):  # the usual one leaves it without quotes
+        elif any("\r" in cell for cell in row):  # the usual writer would not put quotes round it
             self._quoted.writerow(row)
         else:
             self._usual.writerow(row)
 
 
 def dollars(cost: float | None) -> str:
-    """A cost without an exponent, exact to the last digit."""
+    """Return a cost without an exponent, exact to the last digit."""
     return "" if cost is None else f"{cost:.12f}".rstrip("0").rstrip(".")
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet would calculate this text; a plain number is none."""
+    """Whether a spreadsheet would take this text for a formula; a plain number is not one."""
     return text.startswith(RISKY) and NUMBER.fullmatch(text) is None
 
 
 def guarded(text: str) -> str:
-    """The text, with an apostrophe in front where it would be a formula."""
+    """Return the text, with an apostrophe in front if it looks like a formula."""
     return f"'{text}" if is_formula(text) else text
 
 

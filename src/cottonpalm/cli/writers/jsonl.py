@@ -1,8 +1,8 @@
-"""The JSONL output: lines are appended whole, and what a crash or an edit left behind is put right from the store.
+"""The JSONL output: it appends whole lines, and repairs from the store what a crash or an edit left behind.
 
-The mark in the store says up to which byte the file is accounted for, which rows lie before it, and the number of the
-outcome up to which all are in the file: so only the lines after it, and only newer outcomes, are looked at when a run
-goes on.
+The mark in the store covers the file up to some byte. It says which rows lie before it, and the number of the last
+outcome up to which all outcomes are in the file. So a run that goes on reads only the lines after the mark, and only
+newer outcomes.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 MARK_EVERY_S: Final = 5.0
 MARK_EVERY_ROWS: Final = 4096
-RANGES_KEPT: Final = 5000  # above, which rows are written is read from the file again
+RANGES_KEPT: Final = 5000  # with more ranges, the written rows are read from the file again
 SCAN: Final = 4096
 
 
 class JsonlOutput:
-    """One line a row, in the order of completion.
+    """Writes one line per row, in the order of completion.
 
     Args:
-        path: absolute.
+        path: the absolute path.
         overwrite: replace a file that the run did not write.
-        unpack: makes an outcome of a stored record.
+        unpack: makes an outcome from a stored record.
     """
 
     notes: Sequence[str] = ()
@@ -81,7 +81,7 @@ class JsonlOutput:
             raise os_problem("write", self._path, error) from error
 
     def _take_stock(self) -> None:
-        """Read the lines after the mark; cut what is torn."""
+        """Read the lines after the mark; cut a torn last line."""
         marked = self._mark.size
         if self._mark.written is None:
             self._mark.size, self._mark.written = 0, []
@@ -134,10 +134,10 @@ class JsonlOutput:
             self._mark.doubles = True
             self._set_mark()
 
-    # -- while it goes ------------------------------------------------------------------------------------------------
+    # -- during the run -----------------------------------------------------------------------------------------------
 
     def write(self, outcome: Outcome, slot: int) -> None:
-        """Append one line. What may need mending after a crash is noted in the store first."""
+        """Append one line. If a crash could make a repair necessary, note this in the store first."""
         self._note_doubled(slot)
         if self._mark.layout if self._mark.moved else slot != outcome.index:
             self._mark.moved, self._mark.layout = True, ""  # of no layout, until it is written anew
@@ -146,7 +146,7 @@ class JsonlOutput:
         self._store.owed.settle(slot)
         self._touched = True
         if self._unmarked == 1 and not self._mark.head:
-            self._set_mark()  # from now on the file is known as ours
+            self._set_mark()  # from now on we recognise the file as ours
         elif self._unmarked >= MARK_EVERY_ROWS or clock.now() >= self._mark_due_s:
             self._set_mark()
 
@@ -154,7 +154,7 @@ class JsonlOutput:
         try:
             write_all(self._fd, line)
         except OSError as error:
-            os.ftruncate(self._fd, self._mark.size)  # no half line
+            os.ftruncate(self._fd, self._mark.size)  # remove a half-written line
             raise os_problem("write", self._path, error, Code.STOPPED) from error
         self._mark.size += len(line)
         self._written.add(slot)
@@ -173,11 +173,11 @@ class JsonlOutput:
     # -- after the last row -------------------------------------------------------------------------------------------
 
     def finish(self, slots: Slots, *, complete: bool) -> None:
-        """One line for each row of the input that has an outcome, no other line.
+        """Leave exactly one line for each row of the input that has an outcome.
 
         Args:
             slots: the input's rows.
-            complete: the input was read to its end, so rows beyond it belong to it no more.
+            complete: True: the input was read to its end, so later rows no longer belong to it.
         """
         straight, seq = is_straight(slots), self._store.last_seq()
         left = self._store.owed.up_to(seq)  # stored, and not handed out
@@ -208,7 +208,7 @@ class JsonlOutput:
         self._mark.moved, self._mark.layout = not straight, layout
 
     def _drop_superseded(self) -> None:
-        """Of each row's lines keep the last. Two readings: which rows have several lines, and where their last is."""
+        """Keep only the last line of each row. Two readings: which rows have several lines, and where the last is."""
         seen, doubled, last = Ranges(), set[int](), dict[int, int]()
         for index, _, _ in self._numbered():
             if not seen.add(index):
@@ -246,7 +246,7 @@ class JsonlOutput:
 
 
 def _index(line: bytes) -> int | None:
-    """The row's number of one line; None where the line is torn or not ours."""
+    """Return the row's number in a line; None if the line is torn or not ours."""
     if not line.endswith(b"\n"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""An outcome as a line of JSON, and a value of any kind as plain JSON."""
+"""Converts an outcome to a line of JSON, and a value of any kind to plain JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def line_of(outcome: Outcome) -> bytes:
-    """One line, its end included. The fields are those of the documentation, always all of them."""
+    """Return one line with its line break. It always has all the documented fields."""
     error, usage = outcome.error, outcome.usage
     fields = {
         "index": outcome.index,
@@ -42,15 +42,15 @@ def line_of(outcome: Outcome) -> bytes:
 
 
 def dumped(value: Any) -> bytes:
-    """Compact JSON of any value the store can keep."""
+    """Return compact JSON of any value that the store can keep."""
     try:
         return orjson.dumps(value, default=plain, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # integers beyond 64 bits, lone surrogates: slower, but exact
+    except TypeError:  # integers beyond 64 bits, lone surrogates: a slower way, but exact
         return json.dumps(value, default=plain).encode()
 
 
 def text_of(value: Any) -> str:
-    """A value as text: what JSON would put between quotes (a date, a decimal, a message) without them, else JSON."""
+    """Return a value as text: JSON, but without quotes round what is a JSON string (a date, a decimal, a message)."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -60,7 +60,7 @@ def text_of(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The JSON form of what JSON does not know: a message is its text, or an object where it holds tool calls too."""
+    """Return the JSON form of a value that JSON does not have. A message is its text, or an object with tool calls."""
     for kind, form in FORMS:
         if isinstance(value, kind):
             return form(value)

@@ -1,4 +1,4 @@
-"""Which output a run writes to, and what a run is called."""
+"""Opens the output of a run, and finds the name of a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def run_name(source: str, target: str) -> str:
-    """A run's name where none was given: the output's, else the input's, else a new one."""
+    """Return the name of a run without `--run`: from the output's name, else from the input's, else a new name."""
     if (named := _named_by(source, target)) != "-":
         return stem_of(named)
     stamp = dt.datetime.fromtimestamp(clock.wall(), dt.UTC).astimezone()
@@ -74,10 +74,10 @@ def _folder(path: str) -> str:
 def check_output(
     path: str, source: str, meta: Mapping[str, Any], *, overwrite: bool, guard: bool = False
 ) -> None:
-    """Refuse what cannot be written to, before anything is started.
+    """Refuse an output that cannot be written, before anything is started.
 
     Raises:
-        Problem: an unknown suffix, no such folder or not writable, the input itself, or a file of others.
+        Problem: the suffix is unknown, the folder is missing or not writable, or the file is the input or not ours.
     """
     if guard and (output_file.is_stream(path) or format_of(path, "-o").kind != "csv"):
         raise Problem(f"--guard-formulas is for .csv; -o {shown(path)} holds every text as it is")
@@ -132,16 +132,16 @@ def make_output(
     overwrite: bool,
     guard: bool = False,
 ) -> Output:
-    """The output that suits the path, in order and ready for the first row.
+    """Open the output for the path, and make it ready for the first row.
 
     Args:
-        path: absolute, an address or `-`.
+        path: an absolute path, an address or `-`.
         rows: the input.
-        unpack: makes an outcome of a stored record.
+        unpack: makes an outcome from a stored record.
         store: the run.
-        fields: an answer's own columns.
+        fields: the columns of an answer that is an object.
         overwrite: replace a file that the run did not write.
-        guard: formulas in a CSV get an apostrophe.
+        guard: put an apostrophe before formulas in a CSV.
     """
     output: Output
     if output_file.is_stream(path):
@@ -163,7 +163,7 @@ def make_output(
 def whole_output(
     path: str, layout: Callable[[], Layout], *, unpack: Unpack, overwrite: bool, guard: bool
 ) -> WholeOutput:
-    """An output that is written in one go, in the format of its name."""
+    """Return an output that is written in one go, in the format of its name."""
     form = format_of(path, "output")
     return WholeOutput(
         path,
@@ -176,14 +176,14 @@ def whole_output(
 
 
 def writer_of(kind: Kind, *, guard: bool) -> Write:
-    """How a kind of file is written."""
+    """Return the function that writes this kind of file."""
     if kind == "parquet":
         return write_parquet
     return partial(write_csv, guard=guard) if kind == "csv" else write_jsonl
 
 
 def stream_output(path: str) -> StreamOutput:
-    """Standard output, a pipe or a device.
+    """Open standard output, a pipe or a device.
 
     Raises:
         Problem: it cannot be opened.

@@ -1,4 +1,4 @@
-"""Where the results go: derived from the store, so that it can always be put right from there."""
+"""The outputs. The store holds all results, so an output can always be repaired from the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Outcome
 
 Unpack = Callable[[bytes, int], "Outcome"]
-PAGE: Final = 512  # records read from the store in one go
+PAGE: Final = 512  # records that are read from the store in one go
 
 
 class Output(Protocol):
@@ -36,28 +36,28 @@ class Output(Protocol):
         """Take one outcome, in any order."""
 
     def finish(self, slots: Slots, *, complete: bool) -> None:
-        """Bring the place up to date with the store."""
+        """Bring the output up to date with the store."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """What the user should know of what was written."""
+        """What the user should know about what was written."""
 
     def close(self) -> None:
-        """Let go of files."""
+        """Close the files."""
 
 
 class Slots(Protocol):
-    """Which stored row belongs to which row of the input."""
+    """Says which stored row belongs to which row of the input."""
 
     def __len__(self) -> int:
-        """Rows of the input read so far."""
+        """How many rows of the input were read so far."""
 
     def of(self, index: int) -> int:
         """The slot of one row."""
 
 
 class RunSlots:
-    """The slots of a run, as they are known so far."""
+    """The slots of a run that are known so far."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -70,7 +70,7 @@ class RunSlots:
         return self._run.slot(index)
 
     def marked(self, last: int) -> bytearray | None:
-        """Which of the slots up to `last` are the input's, 1 for each; None: all of them, in order."""
+        """Mark with 1 the slots up to `last` that belong to the input; None: all of them, in order."""
         if last < len(self) and is_straight(self):
             return None
         found = bytearray(last + 1)
@@ -81,12 +81,12 @@ class RunSlots:
 
 
 def is_straight(slots: Slots) -> bool:
-    """Whether no row was moved since the first run: its slot is its position."""
+    """Whether no row has moved since the first run, so that each slot is the row's position."""
     return all(slots.of(index) == index for index in range(len(slots)))
 
 
 def records(store: RunStore, unpack: Unpack, slots: Slots) -> Iterator[Outcome]:
-    """The stored outcomes of the input's rows, in input order, numbered as the input is; the others are left out."""
+    """Yield the stored outcomes of the input's rows, in input order and with its numbers; leave the others out."""
     for first in range(0, len(slots), PAGE):
         page = range(first, min(first + PAGE, len(slots)))
         found = store.read([slots.of(index) for index in page])
@@ -96,13 +96,13 @@ def records(store: RunStore, unpack: Unpack, slots: Slots) -> Iterator[Outcome]:
 
 
 def layout_of(slots: Slots) -> str:
-    """A short name for `these slots in this order`."""
+    """Return a short name for `these slots in this order`."""
     order = array("q", (slots.of(index) for index in range(len(slots))))
     return f"{len(slots)}:{zlib.crc32(order.tobytes()):08x}"
 
 
 class StreamOutput:
-    """Standard output, or a pipe: every row of the input, once, as JSON lines."""
+    """Writes every row of the input once, as JSON lines, to standard output or a pipe."""
 
     notes: Sequence[str] = ()
 
@@ -110,7 +110,7 @@ class StreamOutput:
         self._fd, self._name = fd, name
 
     def begin(self, store: HeldRun) -> None:
-        """Nothing to put in order."""
+        """Do nothing: there is nothing to repair."""
         self._store = store
 
     def write(self, outcome: Outcome, slot: int) -> None:
@@ -122,15 +122,15 @@ class StreamOutput:
         self._store.owed.settle(slot)
 
     def finish(self, slots: Slots, *, complete: bool) -> None:
-        """All is written already."""
+        """Do nothing, since everything is written already."""
 
     def close(self) -> None:
-        """Standard output stays open for others."""
+        """Leave standard output open for others."""
         if self._fd > 2:
             os.close(self._fd)
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write every byte: the kernel may take less than it is given."""
+    """Write every byte, since the kernel may accept only a part at a time."""
     while data:
         data = data[os.write(fd, data) :]

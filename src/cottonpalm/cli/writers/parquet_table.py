@@ -1,4 +1,4 @@
-"""Results as Parquet: the input's columns as they were typed, answers typed where they are all of one type."""
+"""Writes results as Parquet: the input's columns keep their types; answers get a type if they all have the same."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from cottonpalm.cli.writers.tables import Table
     from cottonpalm.types import Outcome
 
-PAGE: Final = 512  # rows made into arrays at once
+PAGE: Final = 512  # rows that are made into arrays at once
 GROUP_ROWS: Final = 1 << 14
 GROUP_BYTES: Final = 1 << 25
-OWN: Final = Shape("own")  # the input's column has a type, which it keeps
+OWN: Final = Shape("own")  # the column keeps the type that it has in the input
 FIXED: Final = (Shape("text"), Shape("text"), Shape("float"))  # status, error, cost_usd
 NATIVE: Final = frozenset({*SIMPLE, int, dt.datetime, dt.time})
 
 
 def write_parquet(file: BinaryIO, table: Table) -> list[str]:
-    """All rows. The outcomes are read twice: for the types, and for the values."""
+    """Write all rows. It reads the outcomes twice: for the types, and for the values."""
     pa = extra("pyarrow", "parquet", "a Parquet file")
     try:
         _write(file, table)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # rows are stored that the input's types of today do not fit
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # some stored rows do not fit the input's present types
         if table.schema is None:
             raise
         file.seek(0)
@@ -44,7 +44,7 @@ def write_parquet(file: BinaryIO, table: Table) -> list[str]:
 
 
 def shapes_of(table: Table) -> list[Shape]:
-    """The shape of each column."""
+    """Return the shape of each column."""
     own = () if table.schema is None else set(table.schema.names)
     answers = len(table.names()) - len(table.columns) - len(FIXED)
     found = [*(OWN if name in own else NULL for name in table.columns), *[NULL] * answers, *FIXED]
@@ -63,7 +63,7 @@ def _values(outcome: Outcome, table: Table) -> list[Any]:
 
 
 def native(value: Any) -> Any:
-    """A value of kinds that Arrow has; what else there is as its JSON form."""
+    """Return a value that Arrow can hold; any other value as its JSON form."""
     kind = type(value)
     if kind in NATIVE:
         return value
@@ -84,7 +84,7 @@ def _schema(table: Table, shapes: list[Shape]) -> Any:
 
 
 def arrow_type(shape: Shape) -> Any:
-    """The type of a shape; a column that is always empty, and JSON, are text."""
+    """Return the Arrow type of a shape; a column that is always empty is text, and so is JSON."""
     import pyarrow as pa
 
     if shape.kind == "list":
@@ -119,7 +119,7 @@ def _write(file: BinaryIO, table: Table) -> None:
 
 
 def _groups(table: Table, shapes: list[Shape], schema: Any) -> Iterator[Any]:
-    """Tables large enough for a row group each."""
+    """Yield tables, each large enough for a row group."""
     import pyarrow as pa
 
     pages: list[Any] = []
@@ -143,7 +143,7 @@ def _page(rows: list[list[Any]], shapes: list[Shape], schema: Any) -> Any:
 
 
 def _fitting(values: list[Any], shape: Shape) -> list[Any]:
-    """Values as the column's type takes them; of the input's own type they are as they came."""
+    """Convert values for the column's type; a column of the input's own type keeps its values."""
     if shape is OWN:
         return values
     if shape is JSON:
@@ -159,7 +159,7 @@ def _array(values: list[Any], kind: Any) -> Any:
 
 
 def _encodable(value: Any) -> Any:
-    """Lone surrogates, which UTF-8 does not have, are written by their numbers."""
+    """Write lone surrogates as their numbers, since UTF-8 has none."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What every table of results holds: the input's columns, and those of the answer."""
+"""The content of a table of results: the input's columns, and the columns of the answer."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from cottonpalm.types import Outcome
 
 Outcomes: TypeAlias = Callable[[], Iterator["Outcome"]]
-BESIDE: Final = ("status", "error", "cost_usd")  # the columns that follow the answer
+BESIDE: Final = ("status", "error", "cost_usd")  # these columns follow the answer
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What is to be written.
+    """The table to write.
 
     Attributes:
-        columns: the input's.
-        outcomes: gives them in input order, as often as it is asked.
-        schema: the input's own Arrow schema, where it has one.
-        fields: of answers that are objects: a column each, in place of `output`.
+        columns: the input's columns.
+        outcomes: returns the outcomes in input order; may be called several times.
+        schema: the input's own Arrow schema, if it has one.
+        fields: the fields of answers that are objects: a column for each, in place of `output`.
     """
 
     columns: Sequence[str]
@@ -35,7 +35,7 @@ class Table:
     fields: Sequence[str] | None = None
 
     def names(self) -> list[str]:
-        """All columns: the input's, then those of the answer; a name that was taken before gets a prefix."""
+        """Return all columns: the input's, then the answer's. A name that is already taken gets a prefix."""
         found, taken = list(self.columns), set(self.columns)
         for name in [*(["output"] if self.fields is None else self.fields), *BESIDE]:
             found.append(f"cottonpalm_{name}" if name in taken else name)
@@ -43,18 +43,18 @@ class Table:
         return found
 
     def answers_of(self, outcome: Outcome) -> list[Any]:
-        """The answer of one row: itself, or its fields."""
+        """Return the answer of one row as one column, or as its fields."""
         if self.fields is None:
             return [outcome.output]
         answer = outcome.output if isinstance(outcome.output, Mapping) else {}
         return [answer.get(field) for field in self.fields]
 
 
-Write: TypeAlias = Callable[[BinaryIO, Table], list[str]]  # what the user should know of what was written
+Write: TypeAlias = Callable[[BinaryIO, Table], list[str]]  # returns notes for the user
 
 
 def row_of(outcome: Outcome) -> Mapping[str, Any]:
-    """The input's columns of one row; a row that is no mapping is its only column."""
+    """Return the input's columns of one row; a row that is not a mapping is its only column."""
     value = outcome.input
     if value is None or isinstance(value, Mapping):
         return value or {}
@@ -62,13 +62,13 @@ def row_of(outcome: Outcome) -> Mapping[str, Any]:
 
 
 def beside(outcome: Outcome) -> tuple[str, str | None, float | None]:
-    """What `BESIDE` names: status, error and cost of one row."""
+    """Return the columns of `BESIDE`: status, error and cost of one row."""
     error = outcome.error
     return outcome.status, None if error is None else f"{error.kind}: {told(error)}", outcome.cost_usd
 
 
 def write_jsonl(file: BinaryIO, table: Table) -> list[str]:
-    """All lines, in input order."""
+    """Write all lines, in input order."""
     for outcome in table.outcomes():
         file.write(line_of(outcome))
     return []

@@ -1,1 +1,1 @@
-"""Who calls the chain for the rows that were let in."""
+"""The executors: they take rows from the scheduler and call the chain for them."""

@@ -1,6 +1,6 @@
-"""How a chain is called for one row: on the loop or on a thread, under a coarse permit where nothing finer is seen.
+"""Calls a chain for one row, on the loop or on a thread; holds one permit for the whole row if we see no requests.
 
-Several equal chains stand behind one caller: each row is answered where a permit is free, and goes to another chain
+One caller can stand for several equal chains: it sends each row to a chain with a free permit, and to another chain
 when that one fails.
 """
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables.config import ensure_config, merge_configs
 
+from cottonpalm.chain.correcting import corrected
 from cottonpalm.chain.traits import has_old_models
 from cottonpalm.request.endpoints import Moved, Stay, Team
 from cottonpalm.request.transport import callback
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from cottonpalm.runtime.threads import Crew
     from cottonpalm.types import Fault, Item
 
-_END: Final = object()  # a stream has no more chunks
+_END: Final = object()  # marks the end of a stream
 
 
 class Caller:
@@ -50,9 +51,9 @@ class Caller:
     Args:
         chain: any Runnable; never copied, never changed.
         how: "async" calls `ainvoke`; "threads" calls `invoke` on threads of our own.
-        run: what the requests of the run share; its grain says whether a coarse permit is needed.
-        judge: exception -> Fault, for the verdict on a coarse permit.
-        kwargs: what the user passed along with the rows.
+        run: what the requests of the run share; its grain says whether the row needs a permit of its own.
+        judge: exception -> Fault, for the verdict on the row's own permit.
+        kwargs: keyword arguments that the user passed for all rows.
     """
 
     def __init__(
@@ -72,23 +73,23 @@ class Caller:
         self._handler: Any = None
 
     def prepare(self, crew: Crew, pieces: Pieces | None) -> None:
-        """On the loop of the run: the threads to use where threads are needed, and where chunks are to be shown."""
+        """Set the threads to use if threads are needed, and where to show chunks. Call it on the run's loop."""
         threads = self._how == "threads"
         self.crew, self.pieces = crew if threads else None, pieces
-        # On a loop, LangChain tells an old-style model's start to inline handlers alone, once there is one among them.
+        # On a loop, if one handler is inline, LangChain tells only inline handlers that an old-style model starts.
         hides = not threads and has_old_models(self.chain)
         self._handler = None if hides else callback.handler(threads=threads)
 
     def __call__(self, item: Item) -> Awaitable[Any]:
-        """The chain's output for this row, or its own exception."""
+        """Return the chain's output for this row, or raise the chain's exception."""
         item.calls += 1
         if self._run.flow.grain in ("unknown", "row"):
             return self._permitted(item)
-        item.account.entered()  # takes nothing then, but lets go of what outer rows hold
-        return self._output(item)  # one coroutine less to resume at each of its requests
+        item.account.entered()  # takes no permit here, but gives back the permits that outer rows hold
+        return self._output(item)  # so there is one coroutine less to resume at each request
 
     async def _permitted(self, item: Item) -> Any:
-        """The output, under the row's own permit."""
+        """Return the output; hold the row's own permit meanwhile."""
         account = item.account
         if not account.entered():
             await account.enter()
@@ -109,25 +110,33 @@ class Caller:
     def _output(self, item: Item) -> Awaitable[Any]:
         if self.pieces is not None:
             return self._streamed(item, self.pieces)
-        config = self._config(item)
+        chain, config = self._asked(item), self._config(item)
         if self.crew is not None:
-            return self.crew.run(partial(self._on_thread, item.row, config, item.account))
+            return self.crew.run(partial(self._on_thread, chain, item.row, config, item.account))
         item.account.calling = True
-        return self.chain.ainvoke(own(item.row), config, **self._kwargs)
+        return chain.ainvoke(own(item.row), config, **self._kwargs)
 
-    def _on_thread(self, row: Any, config: RunnableConfig | None, account: RowAccount) -> Any:
+    def _asked(self, item: Item) -> Runnable[Any, Any]:
+        """The chain, which tells its model what was wrong where the row's last answer was refused."""
+        if item.refused is None or self._kwargs:  # which are meant for the chain's own first step
+            return self.chain
+        return corrected(self.chain, item.refused)
+
+    def _on_thread(
+        self, chain: Runnable[Any, Any], row: Any, config: RunnableConfig | None, account: RowAccount
+    ) -> Any:
         account.called()
-        return self.chain.invoke(own(row), config, **self._kwargs)
+        return chain.invoke(own(row), config, **self._kwargs)
 
     def _config(self, item: Item) -> RunnableConfig | None:
-        """The row's own config, with the permit callback while it is not known what the chain's calls are."""
+        """Return the row's config. It includes the permit callback until we know whether the hook sees all models."""
         if self._handler is None or self._run.flow.grain == "row" or not self._run.flow.wants_handler:
             config: RunnableConfig | None = item.config
             return config
         return merge_configs(ensure_config(item.config), {"callbacks": [self._handler]})
 
     async def _streamed(self, item: Item, pieces: Pieces) -> Any:
-        """Show each chunk as it comes; the output is their sum, or the last one where they do not add up."""
+        """Show each chunk as it comes. Return the sum of the chunks, or the last one if they cannot be added."""
         await pieces.begin(item)
         item.account.called()
         seen: list[Any] = []
@@ -138,7 +147,7 @@ class Caller:
         return _added(seen)
 
     def _chunks(self, item: Item) -> AsyncGenerator[Any]:
-        chain, config = self.chain, self._config(item)
+        chain, config = self._asked(item), self._config(item)
         if self.crew is not None:
             return _pulled(self.crew, lambda: chain.stream(own(item.row), config, **self._kwargs))
         return _passed_on(chain.astream(own(item.row), config, **self._kwargs))
@@ -148,13 +157,13 @@ async def _passed_on(chunks: AsyncIterator[Any]) -> AsyncGenerator[Any]:
     try:
         async for chunk in chunks:
             yield chunk
-    finally:  # at once, so that a stream that is left tells its callbacks of its end
+    finally:  # close it now, so that a stream that is not read to its end tells its callbacks of the end
         if (close := getattr(chunks, "aclose", None)) is not None:
             await close()
 
 
 async def _pulled(crew: Crew, stream: Callable[[], Iterator[Any]]) -> AsyncGenerator[Any]:
-    """Each chunk of a sync stream as it is made, on the threads of the crew, all in one context."""
+    """Yield the chunks of a sync stream as they come. Threads of the crew run it, always in the same context."""
     context, pull = contextvars.copy_context(), None
     chunks = await crew.run(lambda: context.run(stream))
 
@@ -168,21 +177,24 @@ async def _pulled(crew: Crew, stream: Callable[[], Iterator[Any]]) -> AsyncGener
                 break
             yield chunk
     finally:
-        # One that is left while at work is closed when its thread is done with it; its answer may just have come.
+        # If a thread is still working on the stream, that thread closes it when it is done.
         if pull is None or not pull.cancelled():
             await crew.run(close)
 
 
 def own(row: Any) -> Any:
-    """What the chain gets of a row: a copy, where it is a plain dict or list.
+    """Return what the chain gets as its input: a copy of the row, if the row is a plain dict or list.
 
-    A chain that edits its input then changes neither what is stored nor what the next try is asked.
+    If the chain then edits its input, this changes neither what the store keeps nor what the next try asks.
     """
     return row.copy() if type(row) in (dict, list) else row
 
 
 def _added(chunks: list[Any]) -> Any:
-    """Their sum, or the last where they do not add up. Never one by one: each step would copy, and parse, the whole."""
+    """Return the sum of the chunks, or the last one if they cannot be added.
+
+    It does not add them one by one, since each step would copy and parse the whole.
+    """
     if chunks and all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
         return chunks[0] + chunks[1:]
     sums = chunks
@@ -195,7 +207,7 @@ def _added(chunks: list[Any]) -> Any:
     return sums[0] if sums else None
 
 
-LOOK_S: Final = 0.5  # between looks at the lines, while any row waits in one
+LOOK_S: Final = 0.5  # seconds between two looks at the endpoints' queues, while a row waits in one
 _OURS_TO_RAISE: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit, MemoryError)
 
 
@@ -206,7 +218,7 @@ class Replicas:
         callers: how to call each chain, the processor's own first.
         run: what the requests of the run share.
         judge: exception -> Fault.
-        hopeless: True for an exception after which no endpoint may be asked (the budget is reached).
+        hopeless: True for an exception after which no endpoint may be asked, as when the budget is reached.
     """
 
     def __init__(
@@ -225,17 +237,17 @@ class Replicas:
 
     @property
     def crew(self) -> Crew | None:
-        """The threads that any of the chains needs."""
+        """The crew that the chains need; None if none of them needs threads."""
         return next((caller.crew for caller in self._callers if caller.crew is not None), None)
 
     def prepare(self, crew: Crew, pieces: Pieces | None) -> None:
-        """On the loop of the run: see `Caller.prepare`."""
+        """Prepare all chains, on the run's loop; see `Caller.prepare`."""
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         for caller in self._callers:
             caller.prepare(crew, pieces)
 
     async def __call__(self, item: Item) -> Any:
-        """The row's answer from whichever chain gives one, or the exception of the last that was asked."""
+        """Return the row's answer from the first chain that gives one; else raise what the last chain raised."""
         account, failed_at = item.account, set[int]()
         stay: Stay | None = None
         while True:
@@ -249,28 +261,28 @@ class Replicas:
                     raise
             finally:
                 self._team.depart(stay)
-                account.stay = None  # a fallback's requests are at none of these endpoints
+                account.stay = None  # a fallback's requests go to none of these endpoints
             account.fresh()
 
     def _goes_elsewhere(self, stay: Stay, item: Item, exc: BaseException) -> bool:
-        """Whether a fault that its requests did not show is this endpoint's alone."""
+        """Whether the row goes to another endpoint after a fault that did not show at its requests."""
         if isinstance(exc, Moved) or not isinstance(exc, Exception):
             return False
         if item.account.spent is not None or self._hopeless(exc):
             return False
         return stay.raised(self._judge(exc))
 
-    # -- rows in line
+    # -- rows that wait in a queue
 
     def _stir(self) -> None:
-        """Rows may be better off elsewhere: look soon, when new rows had their chance. From any thread."""
+        """Look soon, from any thread, whether waiting rows should move to another endpoint; new rows choose first."""
         if self._stirred or self._loop is None:
             return
         self._stirred = True
         if threading.get_ident() == self._thread:
             self._loop.call_soon(self._look)
             return
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so the run is over
             self._loop.call_soon_threadsafe(self._look)
 
     def _look(self) -> None:
@@ -290,5 +302,5 @@ def one_of(
     judge: Callable[[BaseException], Fault],
     hopeless: Callable[[BaseException], bool],
 ) -> Caller | Replicas:
-    """The one caller there is, or several as one."""
+    """Return the only caller, or one caller that stands for several."""
     return callers[0] if len(callers) == 1 else Replicas(callers, run, judge, hopeless)

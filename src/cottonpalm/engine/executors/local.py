@@ -1,4 +1,4 @@
-"""The hot loop: rows as coroutines on this process's loop, the next row in the same task."""
+"""The hot loop: rows run as coroutines on this process's loop. A task that ends a row goes on with the next row."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 class InContext:
-    """Awaits a coroutine inside a context of its own, without a task of its own.
+    """Awaits a coroutine in its own context, but without its own task.
 
-    A task per row costs three times as much. What the row sets in its ContextVars stays with the row.
+    A task per row would cost three times as much. A ContextVar that the row sets does not reach other rows.
     """
 
     __slots__ = ("_context", "_coro", "finished")
 
     def __init__(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> None:
         self._coro, self._context = coro, context
-        self.finished = False  # it ended in order although it was closed
+        self.finished = False  # True: the coroutine was closed, and still ended without an exception
 
     def __await__(self) -> Generator[Any, Any, Any]:
         run, coro = self._context.run, self._coro
@@ -48,13 +48,13 @@ class InContext:
                 value = yield future
             except GeneratorExit:
                 self.finished = _came_to_a_generator_exit(future) and self._throw()
-                run(coro.close)  # nothing may be awaited any more
+                run(coro.close)  # at this point the coroutine may await nothing any more
                 raise
             except BaseException as exc:  # noqa: BLE001 - handed on to the row, which decides
                 step, value = coro.throw, exc
 
     def _throw(self) -> bool:
-        """Let the row see the GeneratorExit that something it awaited came to; whether it ended in order."""
+        """Throw into the row the GeneratorExit that a future of its raised; return whether the row ended normally."""
         try:
             self._context.run(self._coro.throw, GeneratorExit())
         except StopIteration:
@@ -63,33 +63,31 @@ class InContext:
 
 
 def _came_to_a_generator_exit(future: Any) -> bool:
-    """Python closes whoever awaits such a future, as if the task itself were at its end."""
+    """Whether this future raised GeneratorExit. Python then closes the awaiting coroutine as if its task had ended."""
     if not isinstance(future, asyncio.Future) or not future.done() or future.cancelled():
         return False
     return isinstance(future.exception(), GeneratorExit)
 
 
 class Deadlines:
-    """Every row's deadline in one table with one timer. A row's time stands still while it waits for money."""
+    """The deadlines of all rows in one table with one timer. While a row waits for money, its time does not run."""
 
     def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         self._seconds, self._loop = seconds, loop
         self._rows: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
-        self._still: dict[
-            asyncio.Task[Any], float
-        ] = {}  # what is left of the time of those that wait for money
+        self._still: dict[asyncio.Task[Any], float] = {}  # seconds left to each row that waits for money
         self._timer: asyncio.TimerHandle | None = None
         self._thread = threading.get_ident()
 
     def start(self, task: asyncio.Task[Any]) -> None:
-        """The row that this task now works on has the full time from here."""
+        """Start the full time for the row that this task now works on."""
         self._rows[task] = self._loop.time() + self._seconds
         if self._timer is None:
             self._arm()
 
     def end(self, task: asyncio.Task[Any]) -> bool:
-        """The row is over; True if its time ran out. Undoes the cancel, also where the chain swallowed it."""
+        """The row is over; return whether its time ran out. Undo the cancel, also if the chain swallowed it."""
         self._rows.pop(task, None)
         self._still.pop(task, None)
         if task not in self._late:
@@ -99,9 +97,9 @@ class Deadlines:
         return True
 
     def stand_still(self, task: asyncio.Task[Any], short: bool) -> None:
-        """The row begins to wait for money, or ends to. From any thread."""
+        """Stop the row's time while it waits for money (`short`), then let it run again. From any thread."""
         if threading.get_ident() != self._thread:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so the run is over
                 self._loop.call_soon_threadsafe(self.stand_still, task, short)
         elif short and (at := self._rows.pop(task, None)) is not None:
             self._still[task] = at - self._loop.time()
@@ -114,7 +112,7 @@ class Deadlines:
         return task in self._late
 
     def close(self) -> None:
-        """No timer stays behind."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -138,11 +136,11 @@ class LocalExecutor:
 
     Args:
         run: what the requests of this run share.
-        send: the row layers round the call of the chain.
-        failed: exception -> outcome of a failed row, or None where the run itself must stop.
-        lost: told of a row whose task somebody else cancelled: the row itself, or the end of the loop.
-        context: the context that every row starts from, each in a copy of its own.
-        item_timeout_s: a row's total time, or None.
+        send: calls the chain for a row, with the row layers round it.
+        failed: exception -> outcome of a failed row, or None if the run itself must stop.
+        lost: called for a row whose task was cancelled by others: by the row's own code, or at the end of the loop.
+        context: each row runs in its own copy of this context.
+        item_timeout_s: seconds that a row may take in all, or None.
     """
 
     def __init__(
@@ -157,19 +155,19 @@ class LocalExecutor:
     ) -> None:
         self._run, self._send, self._failed, self._context = run, send, failed, context
         self._lost = lost
-        self._leaving = False  # we have cancelled rows
+        self._leaving = False  # True: we have cancelled the rows
         self._stopping = False  # no further call is to begin
         self._parent = context.get(ROW)
         self._loop = asyncio.get_running_loop()
         self._deadlines = None if item_timeout_s is None else Deadlines(item_timeout_s, self._loop)
         self._item_timeout_s = item_timeout_s
-        self._workers: dict[asyncio.Task[None], Item | None] = {}  # with the row that it has yet to begin
-        self._now: dict[asyncio.Task[None], Item] = {}  # the row that each worker is at
+        self._workers: dict[asyncio.Task[None], Item | None] = {}  # worker -> a row it has not begun, or None
+        self._now: dict[asyncio.Task[None], Item] = {}  # worker -> the row it works on
         self._ended = self._loop.create_future()
         self._rows: RowSource
 
     async def run(self, rows: RowSource) -> None:
-        """Take rows while there is room, until there are none left; a cancel settles all that is under way."""
+        """Take rows while there is room, until none is left. If cancelled, cancel and settle the rows under way."""
         self._rows = rows
         rows.wake = self.fill
         self.fill()
@@ -186,17 +184,17 @@ class LocalExecutor:
                     self._deadlines.close()
 
     async def _all_gone(self) -> None:
-        """Cancel what is under way, and wait for its end."""
+        """Cancel the rows under way, and wait until they have ended."""
         if self._loop.is_closed():
             return
         for worker in self._workers:
             worker.cancel()
         while self._workers:
             await asyncio.wait(self._workers)
-            await asyncio.sleep(0)  # what they call when done takes them out
+            await asyncio.sleep(0)  # let their done callbacks remove them from the table
 
     def _end_all(self) -> None:
-        """The loop was closed: end all that is under way from outside, first what the rows' own tasks hold."""
+        """End all rows from outside, since the loop was closed; first the tasks that the rows themselves started."""
         self._rows.wake = lambda: None
         for item in self._now.values():
             if item.account is not None:
@@ -245,7 +243,7 @@ class LocalExecutor:
         return [item.began_s for item in self._now.values() if item.account is not None]
 
     def drop_all(self) -> None:
-        """The run is stopping, and what is under way gets nowhere: no row is waited for."""
+        """The run is stopping and its rows make no progress: drop all of them, and wait for none."""
         self._leaving = True
         for worker in list(self._workers):
             worker.cancel()
@@ -267,17 +265,17 @@ class LocalExecutor:
             item = self._rows.next()
 
     def _gone(self, worker: asyncio.Task[None]) -> None:
-        """A worker ended; one that was cancelled before its first step never touched its row."""
+        """A worker ended. If it was cancelled before its first step, it never touched its row."""
         self._now.pop(worker, None)
         if (item := self._workers.pop(worker)) is not None:
             self._rows.finish(item, Outcome(item.index, "skipped"))
         if not worker.cancelled() and (error := worker.exception()) is not None and not self._ended.done():
-            self._ended.set_exception(error)  # a fault of our own: end the run and say so
+            self._ended.set_exception(error)  # a bug of our own: end the run with it
             return
         self.fill()
 
     async def _row(self, item: Item, task: asyncio.Task[Any]) -> None:
-        """One row, from its admission to its settlement, which comes exactly once whatever happens."""
+        """Run one row from its admission to its settlement, which happens exactly once in every case."""
         item.began_s = started = clock.now()
         self._now[task] = item
         outcome: Outcome | Parked | None = None
@@ -315,7 +313,7 @@ class LocalExecutor:
         self._rows.finish(item, outcome)
 
     def _ours(self, item: Item, task: asyncio.Task[Any]) -> bool:
-        """A cancel that we, or the end of the loop, asked for, whatever the chain made of it on its way up.
+        """Whether we, or the end of the loop, cancelled the row; the chain may have raised something else since.
 
         Any other cancel came from the chain: a failed row.
         """
@@ -338,7 +336,7 @@ class LocalExecutor:
 
 
 def note(outcome: Outcome, item: Item) -> None:
-    """Write what the row's requests used into its outcome; a row whose requests could not be seen counts calls."""
+    """Write what the row's requests used into its outcome. If we could not see its requests, count calls instead."""
     account = item.account
     calls = 0 if outcome.status == "skipped" or account.known else item.calls
     outcome.attempts = account.attempts or calls

@@ -1,1 +1,1 @@
-"""What stands round a row, whoever calls the chain: the answer of the store, the answer of the cache."""
+"""The gates round each row: one answers from the store, one from the cache. They do not know who calls the chain."""

@@ -1,4 +1,4 @@
-"""The exact cache: equal rows are answered once, and equal rows in flight wait for the one call."""
+"""The exact cache: equal rows are asked once, and a row equal to one in flight waits for that one call."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ OPT_OUT: Final = "cottonpalm_cache"  # in a config's metadata: False leaves the 
 
 
 class CacheGate:
-    """Hands out known answers, and parks a row while an equal one is asked, by whomever.
+    """Hands out known answers, and parks a row while this run, another run or another process asks an equal one.
 
     Args:
-        memory: what all runs with the same `Cache` share.
-        chain: the digest of all that shapes an answer besides the row.
+        memory: the answers that all runs with the same `Cache` share.
+        chain: the digest of everything besides the row that shapes an answer.
         unpark: puts a parked row back into the window.
-        shared: wait for equal rows of other runs too. False for a run that must not: one inside another row, which
-            might wait for itself; one that a reader of chunks can hold up; one whose caller's event loop stands still.
+        shared: wait for equal rows of other runs too. It must be False for a run inside another row (it might wait
+            for itself), a run that a slow reader of chunks can delay, and a run that blocks its caller's event loop.
         disk: the tier on disk, or None.
-        tell: told of each hit, or None where nobody listens.
+        tell: called with the event of each hit; None if nobody listens.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CacheGate:
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
     def admit(self, item: Item) -> Admitted | Later:
-        """A cached answer, PARKED behind an equal row in flight, or None: ask."""
+        """Return a cached answer, PARKED if an equal row is in flight, or None if this row must be asked."""
         if item.answer is not None:
             return self._hit(item, item.answer, "flight")
         if item.config is not None and _opted_out(item.config):
@@ -73,7 +73,7 @@ class CacheGate:
         return None
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
-        """Keep a good answer for all who wait; after a failure the next one in line asks for itself."""
+        """Keep a good answer and serve all rows that wait for it; after a failure the next waiting row asks."""
         if not (key := item.asked):
             return
         item.asked = b""
@@ -88,18 +88,18 @@ class CacheGate:
         self._flights.failed(key)
 
     def close(self) -> None:
-        """The run is over: nobody of it waits any more."""
+        """The run is over: stop waiting for all of its rows."""
         self._flights.leave(self)
         self._memory.close(self.counts)
 
-    # -- for those who wait (see `flights.Waiting`)
+    # -- how waiting rows are reached (see `singleflight.Waiting`)
 
     def serve(self, items: list[Item], answer: Answer) -> None:
-        """Here is what these rows waited for."""
+        """Give these rows the answer that they waited for."""
         self._on_loop(partial(self._serve, items, answer))
 
     def try_again(self, item: Item) -> None:
-        """Let this row in again: nobody asks its question any more."""
+        """Let this row in again, since nobody asks its question any more."""
         self._on_loop(partial(self._unpark, item))
 
     def _serve(self, items: list[Item], answer: Answer) -> None:
@@ -125,10 +125,10 @@ class CacheGate:
     # -- the tier on disk
 
     async def _on_disk(self, item: Item, key: bytes, disk: DiskTier) -> Admitted:
-        """The answer there, for whoever waits for this row's as well; PARKED where another process asks."""
+        """Return the answer on disk and serve all rows that wait for it; PARKED if another process asks."""
         try:
             found = await disk.ask(item.question)
-        except BaseException:  # cancelled meanwhile
+        except BaseException:  # the row was cancelled meanwhile
             self._flights.failed(key)
             raise
         if found is Turn.ELSEWHERE:
@@ -143,7 +143,7 @@ class CacheGate:
         return None
 
     def _heard(self, key: bytes, answer: Answer | None) -> None:
-        """The other process has answered, or given up. Called on the disk tier's thread."""
+        """Take the answer of the other process; None: it gave up. The disk tier's thread calls this."""
         if answer is None:
             self._flights.failed(key)
             return
@@ -155,10 +155,10 @@ def _opted_out(config: Any) -> bool:
 
 
 class SharedCache:
-    """What all runs share that were given the same `Cache`: its answers, and the questions under way. Thread-safe.
+    """The answers, and the questions being asked, that all runs with the same `Cache` share. Thread-safe.
 
     Args:
-        max_entries: answers kept; the least recently used goes first.
+        max_entries: the most answers kept; the least recently used is dropped first.
         ttl_s: seconds after which an answer is asked for again; None for never.
         disk: the tier on disk, or None.
 
@@ -170,17 +170,17 @@ class SharedCache:
     def __init__(self, max_entries: int, ttl_s: float | None = None, disk: Answers | None = None) -> None:
         self.shelf, self.disk = Shelf(max_entries, ttl_s), disk
         self.flights = SingleFlight(self.shelf)
-        self._runs: list[CacheCounts] = []  # of those under way
-        self._hits = self._misses = 0  # of those that are over
+        self._runs: list[CacheCounts] = []  # counts of the runs under way
+        self._hits = self._misses = 0  # sums over the runs that are over
         self._lock = threading.Lock()
 
     def open(self, counts: CacheCounts) -> None:
-        """A run begins, which keeps these counts."""
+        """A run begins that keeps these counts."""
         with self._lock:
             self._runs.append(counts)
 
     def close(self, counts: CacheCounts) -> None:
-        """The run is over."""
+        """The run with these counts is over."""
         with self._lock:
             if any(one is counts for one in self._runs):
                 self._runs = [one for one in self._runs if one is not counts]
@@ -189,13 +189,13 @@ class SharedCache:
 
     @property
     def hits(self) -> int:
-        """Rows of all these runs that were answered from it."""
+        """How many rows of all these runs the cache answered."""
         with self._lock:
             return self._hits + sum(counts.hits for counts in self._runs)
 
     @property
     def misses(self) -> int:
-        """Rows of all these runs that had to be asked."""
+        """How many rows of all these runs had to be asked."""
         with self._lock:
             return self._misses + sum(counts.misses for counts in self._runs)
 

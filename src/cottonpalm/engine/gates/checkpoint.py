@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class CheckpointGate:
-    """The outermost gate: what is stored is never asked, nor paid, again."""
+    """The outermost gate: it never lets a stored row be asked, or paid for, a second time."""
 
     def __init__(self, types: Mapping[str, type]) -> None:
         self._types = types
 
     def admit(self, item: Item) -> Outcome | None:
-        """The stored outcome, or None for a row that is still to be done."""
+        """Return the stored outcome, or None for a row that is still to be done."""
         if item.stored is None:
             return None
         outcome = unpack(item.stored, item.index, self._types)
@@ -27,7 +27,7 @@ class CheckpointGate:
         return outcome
 
     def settle(self, item: Item, outcome: Outcome | Parked) -> None:
-        """Nothing to do: the row's record is written by the delivery, before the reader sees the outcome."""
+        """Do nothing: the delivery writes the row's record before the reader sees the outcome."""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: this gate holds nothing."""

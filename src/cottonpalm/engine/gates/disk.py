@@ -1,4 +1,4 @@
-"""One chain's share of the cache on disk, as its runs on one event loop see it."""
+"""One chain's answers in the cache on disk, for the runs of that chain on one event loop."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class DiskTier:
 
     Args:
         answers: the file.
-        chain: a digest of all that shapes an answer besides the row, the same in every process.
-        types: the Pydantic classes that outputs are rebuilt with.
-        claims: whether other processes wait for what is asked here, and the other way round.
+        chain: a digest of everything besides the row that shapes an answer; equal in every process.
+        types: the Pydantic classes from which outputs are rebuilt.
+        claims: whether processes wait for each other's answers.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class DiskTier:
         self._loop = asyncio.get_running_loop()
 
     async def ask(self, content: bytes) -> Answer | Turn:
-        """The answer, or whose turn it is to ask. A question that is MINE ends with `put` or `release`."""
+        """Return the answer, or whose turn it is to ask. After MINE, the caller must call `put` or `release`."""
         key = self._chain + content
         future: asyncio.Future[Answer | Turn] = self._loop.create_future()
         self._answers.ask(key, self._read, partial(self._from_thread, key, future), claim=self._claims)
         try:
             return await future
         except (asyncio.CancelledError, GeneratorExit):
-            if self._loop.is_closed():  # whatever the thread has sent does not arrive
+            if self._loop.is_closed():  # the thread's answer cannot arrive any more
                 self._not_wanted(key, Turn.MINE)
             elif future.done() and not future.cancelled():
                 self._not_wanted(key, future.result())
@@ -54,12 +54,12 @@ class DiskTier:
     def watch(self, content: bytes, heard: Callable[[Answer | None], None]) -> None:
         """Call `heard` with the answer that another process gets, or with None when nobody asks any more.
 
-        On the thread of the disk tier.
+        The call is made on the thread of the disk tier.
         """
         self._answers.watch(self._chain + content, self._read, heard)
 
     def put(self, content: bytes, answer: Answer) -> None:
-        """Keep an answer; one that would not come back equal from the disk stays in memory alone."""
+        """Write an answer to disk, unless it would come back changed; then it stays only in memory."""
         kept = Outcome(
             -1,
             "ok",
@@ -79,12 +79,12 @@ class DiskTier:
             self._answers.put(self._chain + content, body, answer.born)
 
     def release(self, content: bytes) -> None:
-        """There is no answer: others may ask."""
+        """There is no answer: let other processes ask."""
         if self._claims:
             self._answers.release(self._chain + content)
 
     def _read(self, kept: Kept) -> Answer:
-        """What is on disk as an answer; raises where it cannot be read."""
+        """Decode what is on disk to an answer; raise if that fails."""
         found = unpack(kept.body, -1, self._types)
         return Answer(found.output, kept.born, found.usage, found.cost_pico, found.model, found.truncated)
 
@@ -93,7 +93,7 @@ class DiskTier:
     def _from_thread(self, key: bytes, future: asyncio.Future[Answer | Turn], found: Answer | Turn) -> None:
         try:
             self._loop.call_soon_threadsafe(self._arrived, key, future, found)
-        except RuntimeError:  # the loop is closed: the run is over
+        except RuntimeError:  # the loop is closed, so the run is over
             self._not_wanted(key, found)
 
     def _arrived(self, key: bytes, future: asyncio.Future[Answer | Turn], found: Answer | Turn) -> None:

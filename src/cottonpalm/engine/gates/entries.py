@@ -1,4 +1,4 @@
-"""Answers by key, in this process: the least recently used goes first, and what is too old does not count."""
+"""Answers by key in this process's memory. The least recently used is dropped first; one that is too old is ignored."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _IMMUTABLE: Final = frozenset((str, bytes, int, float, bool, type(None)))
 
 
 class Answer(NamedTuple):
-    """A good answer, and what it cost to get.
+    """A good answer, and what it cost.
 
     Attributes:
-        output: a copy of its own; `own` makes another for each row.
-        born: `clock.wall()` when it came, where that will ever be asked.
-        usage: tokens of all its requests; None where nobody said.
+        output: a private copy; `own` makes another copy for each row.
+        born: `clock.wall()` when the answer came, if there is a `ttl` to compare it with.
+        usage: tokens of all its requests; None if no provider reported them.
         cost_pico: pico-dollars of all its requests; None where no price is known.
-        model: the model that answered.
-        truncated: it was cut, and that was accepted.
+        model: the name of the model that answered.
+        truncated: the answer was cut, and the run accepts cut answers.
     """
 
     output: Any
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
     truncated: bool = False
 
     def for_row(self, index: int) -> Outcome:
-        """The outcome of another row that asks the same: it cost nothing."""
+        """Return the outcome of another row that asks the same. This outcome costs nothing."""
         return Outcome(
             index,
             "ok",
@@ -46,23 +46,23 @@ class Answer(NamedTuple):
 
 
 def answer_of(outcome: Outcome, born: float) -> Answer:
-    """What is kept of a row that was answered then."""
+    """Return what the cache keeps of a row that was answered at `born`."""
     output = outcome.output
     if type(output) not in _IMMUTABLE:
         output = own(output)
     kept = (output, born, outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
-    return tuple.__new__(Answer, kept)  # half the price of calling the class; every new answer passes here
+    return tuple.__new__(Answer, kept)  # twice as fast as calling the class; every new answer passes here
 
 
 class Shelf:
-    """Answers by key: the least recently used goes first. To be used by whoever holds `lock`.
+    """Answers by key; the least recently used is dropped first. Hold `lock` while you use it.
 
     Args:
         max_entries: answers kept.
         ttl_s: seconds after which an answer is asked for again; None for never.
 
     Attributes:
-        answers: all of them, the least recently used first; to look into.
+        answers: all answers, the least recently used first; only read it.
     """
 
     def __init__(self, max_entries: int, ttl_s: float | None = None) -> None:
@@ -71,7 +71,7 @@ class Shelf:
         self.answers: OrderedDict[bytes, Answer] = OrderedDict()
 
     def find(self, key: bytes) -> Answer | None:
-        """The answer, now the most recently used; None where there is none, or it is too old."""
+        """Return the answer and mark it as the most recently used; None if there is none, or it is too old."""
         if (found := self.answers.get(key)) is None:
             return None
         if not self.is_fresh(found.born):
@@ -88,7 +88,7 @@ class Shelf:
                 self.answers.popitem(last=False)
 
     def is_fresh(self, born: float) -> bool:
-        """Whether an answer of that time still counts."""
+        """Whether an answer that came at `born` is still young enough."""
         return self.ttl_s is None or clock.wall() - born < self.ttl_s
 
     def __len__(self) -> int:
@@ -101,7 +101,7 @@ class Shelf:
 
 
 def own(output: Any) -> Any:
-    """A copy of its own for each row: what one reader changes must not show in another's answer."""
+    """Return a separate copy for a row: if one reader changes its answer, no other reader may see that."""
     if type(output) in _IMMUTABLE:
         return output
     try:

@@ -1,4 +1,4 @@
-"""Which questions are being asked now, and who waits for their answers: rows of one run, or of several."""
+"""Keeps which questions are being asked now, and which rows, of one run or several, wait for the answers."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ if TYPE_CHECKING:
 
 
 class Waiting(Protocol):
-    """Where the rows of one run wait. Its methods may be called from any thread."""
+    """A run whose rows wait for answers. Its methods may be called from any thread."""
 
     def serve(self, items: list[Item], answer: Answer) -> None:
-        """Here is what these rows waited for."""
+        """Give these rows the answer that they waited for."""
 
     def try_again(self, item: Item) -> None:
-        """Nobody asks this question any more: let this row in, to see whether it is the one to ask."""
+        """Let this row in again, since nobody asks its question now; it may become the one that asks."""
 
 
 @dataclass(slots=True)
 class _Flight:
-    """One question. `led` is False from the moment its asker has failed until the next one is let in."""
+    """One question and its waiting rows. `led` is False after its asker failed, until the next asker is let in."""
 
     led: bool = True
     waiting: dict[Waiting, list[Item]] = field(default_factory=dict)
 
 
 class SingleFlight:
-    """One asker for each question, whatever run, thread or event loop it belongs to.
+    """Lets only one row ask each question, over all runs, threads and event loops.
 
-    Every row that was told to wait is served, or let in again, exactly once, unless its run leaves before. After a
-    failure one row of *each* run that waits is let in, and the first to come asks: a run whose reader has stopped
-    reading cannot hold up the others.
+    Each row that was told to wait is served, or let in again, exactly once, unless its run leaves before. After a
+    failure, one waiting row of *each* run is let in, and the first of them to arrive asks. So a run whose reader has
+    stopped reading cannot delay the other runs.
 
     Args:
-        shelf: where the answers are kept; its lock guards what is here as well, so that a question is either
-            answered or under way.
+        shelf: keeps the answers. Its lock also guards the state of this object, so that a question is always either
+            answered or being asked.
     """
 
     def __init__(self, shelf: Shelf) -> None:
-        self._flights: dict[bytes, _Flight | None] = {}  # None: it is asked, and nobody waits, as most are
+        self._flights: dict[bytes, _Flight | None] = {}  # None (most are): it is asked, nobody waits
         self._shelf, self._lock, self._answers = shelf, shelf.lock, shelf.answers
 
     def ask(self, key: bytes, where: Waiting, item: Item) -> Answer | Parked | None:
-        """The answer; PARKED: the row now waits for it; None: it is the one to ask.
+        """Return the answer, PARKED if the row now waits for it, or None if this row is the one to ask.
 
-        After None, `answered` or `failed` must follow.
+        After None, the caller must call `answered` or `failed`.
         """
         with self._lock:
             if key in self._answers and (known := self._shelf.find(key)) is not None:
@@ -64,12 +64,12 @@ class SingleFlight:
             return PARKED
 
     def wait(self, key: bytes, where: Waiting, item: Item) -> None:
-        """The row that was to ask waits as well: another process is asking."""
+        """Let the row that was to ask wait too, since another process is asking."""
         with self._lock:
             self._with_room(key).waiting.setdefault(where, []).append(item)
 
     def answered(self, key: bytes, answer: Answer) -> None:
-        """Keep the answer, and serve all who wait."""
+        """Keep the answer, and serve all rows that wait for it."""
         with self._lock:
             answers = self._answers
             answers[key] = answer
@@ -82,7 +82,7 @@ class SingleFlight:
             where.serve(items, answer)
 
     def failed(self, key: bytes) -> None:
-        """There is no answer: one row of each run that waits is let in again."""
+        """There is no answer: let one waiting row of each run in again."""
         with self._lock:
             if (flight := self._flights[key]) is None:
                 del self._flights[key]
@@ -96,7 +96,7 @@ class SingleFlight:
             where.try_again(item)
 
     def leave(self, where: Waiting) -> None:
-        """This run is over: nobody of it waits any more."""
+        """This run is over: remove all of its waiting rows."""
         with self._lock:
             for key, flight in tuple(self._flights.items()):
                 if flight is None:
@@ -106,7 +106,7 @@ class SingleFlight:
                     del self._flights[key]
 
     def _with_room(self, key: bytes) -> _Flight:
-        """The flight of a question that is asked, with room for those who wait. Lock held."""
+        """Return the flight of a question that is being asked, ready to take waiting rows. Call with the lock."""
         flight = self._flights[key]
         if flight is None:
             flight = self._flights[key] = _Flight()

@@ -1,1 +1,1 @@
-"""Rows in: read lazily, told apart, and put in the order in which they start."""
+"""The input side: reads rows lazily, tells which stored row each one is, and orders them for the start."""

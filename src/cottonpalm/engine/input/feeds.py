@@ -1,7 +1,9 @@
-"""Keep the window filled: lists are read on the run's loop, async iterators in a task, other iterators on a thread.
+"""Feeds keep the window filled. A list is read on the run's loop, an async iterator in a task, others on a thread.
 
-A feed pulls from the `Reader` when the window has room. A slow source must neither hold up the calls in flight nor keep
-back the rows it has given already.
+So are lists that are compared with many stored rows, unless priorities need all of the list before its first row.
+
+A feed pulls from the `Reader` when the window has room. A slow source must not delay the calls in flight, nor the rows
+that it has already given.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from cottonpalm.types import Item
 
 log = logging.getLogger("cottonpalm")
-LET_GO_S = 0.2  # how long a run that ends waits for a source that blocks
+MANY = 50_000  # stored rows from which on it takes so long to find a moved one that the loop must not do it
+LET_GO_S = 0.2  # seconds that a run, at its end, waits for a source that blocks
 
 
 class Feed:
@@ -35,15 +38,15 @@ class Feed:
         self.reader, self.window, self.wake = reader, window, wake
         self.done = False
         self.on_arrival: Callable[..., None] | None = (
-            None  # told after rows came, and whether these were the last
+            None  # called after rows arrived, with whether they were the last
         )
 
     def more(self) -> None:
-        """The window has room: read on."""
+        """Read on: the window has room."""
         raise NotImplementedError  # pragma: no cover - the three feeds below
 
     async def aclose(self) -> None:
-        """Stop reading and let go of the source."""
+        """Stop reading and release the source."""
 
     def _arrived(self, items: list[Item], *, done: bool) -> None:
         arrival_s = clock.now()
@@ -72,7 +75,7 @@ class ListFeed(Feed):
         self._arrived(items, done=done)
         if (
             self.window.room and not self.done
-        ):  # finished rows, or a long list: others have the loop in between
+        ):  # many finished rows, or a long list: let other tasks use the loop between two slices
             self._again = asyncio.get_running_loop().call_soon(self._on)
 
     def _on(self) -> None:
@@ -86,16 +89,16 @@ class ListFeed(Feed):
 
 
 class ThreadFeed(Feed):
-    """Rows from an iterator, which may block: read on a daemon thread, in the caller's context."""
+    """Rows from an iterator that may block: a daemon thread reads it, in the caller's context."""
 
     def __init__(self, rows: Iterable[Any], reader: Reader, window: Window, wake: Callable[[], None]) -> None:
         super().__init__(reader, window, wake)
         self._rows = iter(rows)
         self._loop = asyncio.get_running_loop()
-        self._given: deque[Item] = deque()  # from the thread to the loop
-        self._told = False  # the loop will look into it
+        self._given: deque[Item] = deque()  # items on their way from the thread to the loop
+        self._told = False  # True: the loop was told, and will take what is in `_given`
         self._wanted = 0
-        self._asked = threading.Event()  # cleared by the thread, when it has read what was wanted
+        self._asked = threading.Event()  # the thread clears it when it has read what the window wanted
         self._closing = False
         self._ended = asyncio.Event()
         context = contextvars.copy_context()
@@ -110,7 +113,7 @@ class ThreadFeed(Feed):
             self._asked.set()
 
     async def aclose(self) -> None:
-        """Stop reading. A source that blocks is let go of; its thread ends as soon as it lets go too."""
+        """Stop reading. If the source blocks, we do not wait for it; the thread ends when the source returns."""
         self._closing = True
         self._asked.set()
         if self._loop.is_closed():
@@ -130,13 +133,13 @@ class ThreadFeed(Feed):
             if not self._closing:
                 done = self.reader.take(self._rows, self._wanted, self._give)
                 self._asked.clear()
-            if self._closing or not self._tell(self._read, done):  # looked at after the clear: see `aclose`
+            if self._closing or not self._tell(self._read, done):  # after the clear: see `aclose`
                 break
         _close(self._rows)
         self._tell(self._ended.set)
 
     def _give(self, item: Item) -> None:
-        """Hand over at once, since the next row may be long in coming; many rows make one call of the loop."""
+        """Hand an item over at once, since the next row may come late. Many items share one call to the loop."""
         self._given.append(item)
         if not self._told:
             self._told = True
@@ -145,7 +148,7 @@ class ThreadFeed(Feed):
     def _tell(self, function: Callable[..., None], *args: Any) -> bool:
         try:
             self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:  # the loop is closed: the run is over
+        except RuntimeError:  # the loop is closed, so the run is over
             return False
         return True
 
@@ -156,9 +159,9 @@ class ThreadFeed(Feed):
         self.wake()
 
     def _read(self, done: bool) -> None:
-        """What was wanted is read."""
+        """Take note that the thread has read what the window wanted."""
         self._take_given(done=done)
-        if self.window.room:  # there was a long stretch of finished rows
+        if self.window.room:  # many of the rows read were done already and gave no items
             self.more()
         self.wake()
 
@@ -208,7 +211,7 @@ class AsyncFeed(Feed):
     async def _work(self) -> None:
         try:
             await self._read()
-        except BaseException as error:  # raised by the run, after what was read is done
+        except BaseException as error:  # the run raises it after the rows read so far are done
             if self._closing or self._loop.is_closed():
                 raise
             self._hand_over()
@@ -217,12 +220,12 @@ class AsyncFeed(Feed):
         self.wake()
 
     async def _read(self) -> None:
-        """Rows that come in one go are handed over together; one that comes alone, at once."""
+        """Hand over together the rows that arrive without a wait, and at once a row that arrives alone."""
         async for row in self._rows:
             self._given.append(row)
             if len(self._given) >= min(BLOCK, self.window.room):
                 self._hand_over()
-                await asyncio.sleep(0)  # an iterator that never waits must not hold the loop
+                await asyncio.sleep(0)  # an iterator that never waits must not block the loop
             elif self._soon is None:
                 self._soon = self._loop.call_soon(self._hand_over)
             if self.reader.error is not None:
@@ -245,10 +248,10 @@ class AsyncFeed(Feed):
 
 
 def feed(rows: Rows, reader: Reader, window: Window, wake: Callable[[], None]) -> Feed:
-    """The feed that suits the kind of source."""
+    """Return the feed for this kind of source."""
     if isinstance(rows, AsyncIterable):
         return AsyncFeed(rows, reader, window, wake)
-    if isinstance(rows, Sequence):
+    if isinstance(rows, Sequence) and (window.ordered or reader.stored_before < MANY):
         return ListFeed(rows, reader, window, wake)
     if isinstance(rows, Iterable):
         return ThreadFeed(rows, reader, window, wake)

@@ -1,4 +1,4 @@
-"""Which stored row an input row is: in order side by side, over small edits by looking ahead, else by its key."""
+"""Finds the stored row that an input row is: in parallel order, across small edits by looking ahead, else by key."""
 
 from __future__ import annotations
 
@@ -11,51 +11,57 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
-NEW: Final = 0  # the status of a row that nothing is stored for
-DONE: Final = frozenset({1, 3})  # ok, and failed for good
+NEW: Final = 0  # the status of a row for which nothing is stored
+DONE: Final = frozenset({1, 3})  # the statuses ok and failed for good
 _PAGE: Final = 1024
 _NEAR: Final = 64
-_MANY: Final = 64  # rows with one key: from here on their slots are kept
+_MANY: Final = 64  # if this many rows share one key, the matcher keeps their slots in memory
 _NOWHERE: Final = -2
 
 
 class Matcher:
-    """Gives each input row its slot; ask once per row, in input order.
+    """Gives each input row its slot in the store. Ask it once per row, in input order.
 
-    Rows are read against stored rows in slot order. An input row that is not where it was is looked for among the
-    next `look_ahead` stored rows, then by its key in the whole run, so neither insertions nor shuffles repay a row.
-    Of equal rows, each takes a stored one of its own. Rows stored after the matcher was made are not looked at.
+    The matcher compares input rows with stored rows in slot order. If an input row has moved, the matcher looks for it
+    among the next `look_ahead` stored rows, then by its key in the whole run. So neither inserted rows nor a shuffle
+    make the user pay twice for a row. Of several equal rows, each takes a different stored row. The matcher ignores
+    rows that were stored after it was made.
 
-    While no row has moved, a row takes the slot of its position, also where nothing was stored (it was in flight when
-    an earlier process ended). After the first that moved, rows that are not found get slots behind the last one.
+    While no row has moved, a row takes the slot of its position, even if nothing is stored there (an earlier process
+    ended while the row was in flight). After the first row that moved, each row not found gets a slot behind the last.
 
     Attributes:
-        matched: rows found, the changed ones included.
-        changed: rows found by their id whose question is another one now: the slot is theirs, the answer is not.
-        added: rows nothing was stored for.
+        matched: rows found, including the changed ones.
+        changed: rows found by their id that now ask another question: they keep the slot, but not the stored answer.
+        added: rows for which nothing was stored.
     """
 
     def __init__(self, run: RunStore, *, look_ahead: int = 4096) -> None:
         self.matched = self.changed = self.added = 0
         self._run, self._look_ahead = run, look_ahead
         self._last = run.last_slot()
-        self._free = self._last + 1  # the next slot behind the stored ones
+        self._free = self._last + 1  # the next free slot behind the stored rows
         self._used = bytearray(self._last + 1)
         self._page: list[Slot] = []
         self._at = 0
-        self._scanned = -1  # the highest slot read into a page
-        self._skipped: dict[bytes, list[Slot]] = {}  # passed over, waiting for their rows
+        self._scanned = -1  # the highest slot that was read into a page
+        self._skipped: dict[bytes, list[Slot]] = {}  # stored rows passed over; their input rows may come
         self._skipped_count = 0
         self._many: dict[bytes, array[int]] = {}  # slots of keys that many rows have
         self._next = 0  # the position of the next row
-        self._moved = False  # some row was not at its position
-        self._dropped = False  # stored rows were passed over for good: only a look-up finds them
-        self._over = False  # every stored row is taken: all that come now are new
+        self._moved = False  # True: some row was not at its position
+        self._dropped = False  # True: `_skipped` lost some stored rows, and only a look-up finds them now
+        self._over = False  # True: every stored row is taken, so all further rows are new
         self._looked_up = _NOWHERE  # the slot of the last row that only a look-up found
 
     @property
+    def last_slot(self) -> int:
+        """The highest slot in use when the matcher was made, or -1."""
+        return self._last
+
+    @property
     def next_slot(self) -> int:
-        """The slot of the next row, if it is where it was."""
+        """Return the slot of the next row, if the row has not moved."""
         return self._next
 
     @property
@@ -64,7 +70,7 @@ class Matcher:
         return self._next <= self._last
 
     def match(self, key: bytes, content: bytes) -> Slot:
-        """The row's slot: status 0 if nothing is stored for it, or only the answer to another question.
+        """Return the row's slot. Its status is 0 if nothing is stored, or only the answer to another question.
 
         Args:
             key: the row's identity (`keys.id_key` of its id, else its content key).
@@ -82,9 +88,9 @@ class Matcher:
     def all_done(
         self, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int] = DONE
     ) -> bool:
-        """Whether the next rows are all where they were, and done; then they count as matched, for a third of the cost.
+        """Whether the next rows are all done and have not moved. If so, they count as matched, at a third of the cost.
 
-        If not, nothing has happened: ask `match` for each. A few hundred rows at a time are best.
+        If not, nothing has changed: call `match` for each row. Best is to pass a few hundred rows at a time.
 
         Args:
             keys: the identities of the next rows, in order.
@@ -94,7 +100,7 @@ class Matcher:
         first, behind = self._next, self._next + len(keys)
         if first == behind or behind > self._last + 1 or any(self._used[first:behind]):
             return False
-        if self._skipped and not self._skipped.keys().isdisjoint(keys):  # an equal row was passed over before
+        if self._skipped and not self._skipped.keys().isdisjoint(keys):  # an equal row was passed over
             return False
         run = self._run
         if not isinstance(run, ComparesBlocks) or not run.same_rows(first, keys, contents, statuses):
@@ -106,7 +112,7 @@ class Matcher:
         return True
 
     def _read_on_from(self, first: int, behind: int) -> None:
-        """A block of rows was taken by position: go on reading behind it."""
+        """Go on reading behind a block of rows that were matched by position."""
         at = self._page[self._at][0] if self._at < len(self._page) else self._scanned + 1
         if behind > at:
             self._dropped = self._dropped or not all(self._used[at:first])
@@ -145,14 +151,14 @@ class Matcher:
         return Slot(slot, key, content, NEW)
 
     def _is_gap(self) -> bool:
-        """Whether the row's position is one of a run that was cut short, with nothing stored in it."""
+        """Whether nothing is stored at the row's position because an earlier process was interrupted."""
         if self._moved or self._next > self._last:
             return False
         following = self._run.scan(self._next - 1, 1)
         return not following or following[0][0] != self._next
 
     def _is_complete(self) -> bool:
-        """Whether all stored rows were read and none dropped, so that none can be elsewhere."""
+        """Whether all stored rows were read and none was dropped, so that a look-up cannot find any more."""
         return self._scanned >= self._last and self._at >= len(self._page) and not self._dropped
 
     def _from_skipped(self, key: bytes) -> Slot | None:
@@ -167,7 +173,7 @@ class Matcher:
         return None
 
     def _from_ahead(self, key: bytes) -> Slot | None:
-        """Read on until the row turns up or `look_ahead` rows are waiting."""
+        """Read on until the row is found, or `look_ahead` stored rows were passed over."""
         while (stored := self._peek()) is not None:
             if stored[1] == key:
                 self._at += 1
@@ -193,7 +199,7 @@ class Matcher:
             self._scanned = self._page[-1][0] if self._page else self._last
 
     def _from_anywhere(self, key: bytes) -> Slot | None:
-        """Look the key up in the whole run; once that is possible, there is no need to look far ahead."""
+        """Look the key up in the whole run. Since this is possible, `_from_ahead` need not read far."""
         self._look_ahead = min(self._look_ahead, _NEAR)
         stored = self._free_one(key)
         if stored is not None:
@@ -201,7 +207,7 @@ class Matcher:
         return stored
 
     def _free_one(self, key: bytes) -> Slot | None:
-        """The first stored row with this key that is not taken. Of many such rows, each is looked at only once."""
+        """Return the first stored row with this key that is not taken. It reads each of many such rows only once."""
         if (left := self._many.get(key)) is None:
             found = [stored for stored in self._run.find(key) if stored[0] <= self._last]
             if len(found) < _MANY:
@@ -213,7 +219,7 @@ class Matcher:
         return None
 
     def _follow(self, slot: int) -> None:
-        """Two look-ups in a row gave neighbours: a block was moved or cut out, so go on reading from here."""
+        """Go on reading here if two successive look-ups gave neighbours: then a block was moved or removed."""
         if slot == self._looked_up + 1:
             self._skipped.clear()
             self._skipped_count = 0

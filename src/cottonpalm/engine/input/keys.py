@@ -1,8 +1,8 @@
-"""Which rows are the same question: a 16-byte key for any Python value, and how many rows share one.
+"""Tells which rows ask the same question: a 16-byte key for any Python value, and a count of repeated keys.
 
-Equal values have equal keys, in every process and on every Python version: nothing here depends on hash
-seeds, addresses, the order of a dict or a set. Values that a prompt could tell apart (1 and 1.0, a tuple and
-a list, NaN and None) have different keys. Repeated questions are counted in bounded memory.
+Equal values have equal keys in every process and on every Python version: a key does not depend on hash
+seeds, on addresses, or on the order of a dict or a set. Values have different keys if a prompt could show
+the difference (1 and 1.0, a tuple and a list, NaN and None). Counting repeats takes bounded memory.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import orjson
 KEY_BYTES: Final = 16
 _SORTED: Final = orjson.OPT_SORT_KEYS
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
-_NESTING: Final = 60  # deeper values take the slow road
+_NESTING: Final = 60  # values nested deeper are encoded by the slower general code
 _OPEN: Final = (Enum, Mapping, list, tuple, AbstractSet)
-_HASHER: Final = blake2b(digest_size=KEY_BYTES)  # never fed: a copy of it is made faster than a new one
+_HASHER: Final = blake2b(digest_size=KEY_BYTES)  # always empty: copying it is faster than making a new one
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 
 
@@ -41,20 +41,20 @@ def content_key(
             data = orjson.dumps(row, option=_SORTED)
         except TypeError:  # a lone surrogate, a big integer, a key that is no text
             return _canonical(row)
-        hasher = _HASHER.copy()  # as in `_digest`: a million rows pass here when a run is opened again
+        hasher = _HASHER.copy()  # `_digest` written out, for speed: a reopened run brings a million rows here
         hasher.update(data)
         return hasher.digest()
     return _canonical(row)
 
 
 def is_told(row: Any) -> bool:
-    """Whether the key of a row says all that it holds.
+    """Whether a row's key covers everything that the row holds.
 
-    Of generators, local functions, bound methods and objects that cannot be copied it knows no more than a name.
+    Of a generator, a local function, a bound method or an object that cannot be copied, the key covers only a name.
     """
     if type(row) in _PLAIN or _is_json(row, _NESTING):
         return True
-    work, seen = [row], [row]  # the second keeps temporaries, so that no id is used twice
+    work, seen = [row], [row]  # `seen` keeps temporary objects alive, so that no id is used twice
     ids: set[int] = set()
     while work:
         value = work.pop()
@@ -93,7 +93,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def _is_json(value: Any, depth: int) -> bool:
-    """Whether JSON says all there is to say about `value`: exact types, finite numbers, no deep nesting."""
+    """Whether JSON can represent `value` without loss: exact types, finite numbers, no deep nesting."""
     kind = type(value)
     if kind in _PLAIN or (kind is dict and _PLAIN.issuperset(map(type, value.values()))):
         return depth > 0 or kind is not dict
@@ -113,17 +113,17 @@ def _canonical(value: Any) -> bytes:
 
 
 class _Leave:
-    """On the stack of work: the container with this id is finished."""
+    """A mark on the stack of work: the container with this id is finished."""
 
     def __init__(self, identity: int) -> None:
         self.identity = identity
 
 
 def _tokens(value: Any) -> Iterator[bytes]:
-    """A prefix code of `value`. An explicit stack, so that no depth is too deep; cycles end at their first return."""
+    """Yield a prefix code of `value`. An explicit stack allows any depth; a cycle is cut where it returns to itself."""
     work: list[Any] = [value]
-    path: dict[int, int] = {}  # containers we are inside of -> how deep
-    alive: list[Any] = []  # keeps temporaries, so that no id is used twice
+    path: dict[int, int] = {}  # id of each container that we are inside of -> its depth
+    alive: list[Any] = []  # keeps temporary objects alive, so that no id is used twice
     while work:
         item = work.pop()
         if type(item) is _Leave:
@@ -165,7 +165,7 @@ def _atom(value: Any) -> bytes | None:  # noqa: PLR0911 - one line a kind
 
 
 def _open(value: Any) -> tuple[bytes, list[Any]]:
-    """A tag and the parts of a value that has parts, in an order that does not depend on chance."""
+    """Return the tag and the parts of a value that has parts, always in the same order."""
     if isinstance(value, Enum):
         return _sized(b"e", _name(type(value))), [value.value]
     if isinstance(value, Mapping):
@@ -188,8 +188,8 @@ def _name(cls: type) -> bytes:
 
 
 def _parts(value: Any) -> list[Any]:
-    """What makes one object differ from another of its class."""
-    if callable(name := getattr(value, "isoformat", None)):  # dates and times; their fold and zone included
+    """Return what makes this object different from others of its class."""
+    if callable(name := getattr(value, "isoformat", None)):  # dates and times, including fold and zone
         return [name(), str(getattr(value, "tzinfo", None))]
     if isinstance(fields := getattr(type(value), "model_fields", None), dict):
         return [_model_fields(value, fields)]
@@ -206,7 +206,7 @@ def _model_fields(value: Any, fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reduced(value: Any) -> Any:
-    """The state an object would be copied by; else its text without addresses. Nothing is rebuilt from it."""
+    """Return the state that `copy` would use; else the object's text without addresses. We rebuild nothing from it."""
     try:
         reduced = value.__reduce_ex__(2)
     except Exception:  # noqa: BLE001 - any object may refuse; then its text has to do
@@ -217,15 +217,15 @@ def _reduced(value: Any) -> Any:
     return [arguments, state, list(items or ()), list(pairs or ())]
 
 
-SAMPLE: Final = 1 << 17  # distinct rows counted exactly; of more, a fair sample
+SAMPLE: Final = 1 << 17  # up to so many distinct rows are counted exactly; of more, a fair sample
 HASHES: Final = 1 << 64
 
 
 class Distinct:
     """Counts rows that ask the same as an earlier one, in bounded memory.
 
-    Up to 131,072 different rows the count is exact; beyond, only rows whose hash lies below a falling bound are
-    looked at, and the count is scaled up.
+    Up to 131,072 different rows the count is exact. Beyond that, it looks only at rows whose hash lies below a bound,
+    lowers the bound as rows come, and scales the count up.
     """
 
     def __init__(self, most: int = SAMPLE) -> None:
@@ -250,7 +250,7 @@ class Distinct:
 
     @property
     def exact(self) -> bool:
-        """All rows were looked at."""
+        """Whether all rows were looked at, so that the count is exact."""
         return self._bound == HASHES
 
     @property

@@ -1,4 +1,4 @@
-"""Turns rows into items one by one: gives each its identity, and finds what an earlier process has done."""
+"""Turns rows into items one by one: gives each row its identity, and finds the rows an earlier process has done."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore, Slot
 
 Rows: TypeAlias = Iterable[Any] | AsyncIterable[Any]
-SLICE: Final = 4096  # rows looked at in one go while others wait
-BLOCK: Final = 256  # rows compared with the store at once
-HAND_OVER_S: Final = 0.01  # a slow iterator's rows are handed over at least this often
+SLICE: Final = 4096  # the most rows read in one go, since other tasks of the loop wait meanwhile
+BLOCK: Final = 256  # rows that are compared with the store in one step
+HAND_OVER_S: Final = 0.01  # from a slow iterator, rows are handed over at least this often
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """Stands in a source for a row that could not be read: it becomes a failed row, without a call."""
+    """Takes the place of a row that a source could not read: it becomes a failed row without a call."""
 
     error: ErrorRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Stands in a source for a stored row that is to be done again, in its own place."""
+    """Takes the place of a stored row in a source: the row is done again and keeps its place."""
 
     found: Slot
     row: Any
@@ -45,7 +45,7 @@ class Again:
 
 
 class PerRow:
-    """What the caller gave beside the rows: one value for each, or a function of the row, or one for all."""
+    """What the caller gave with the rows: one value for each row, a function of the row, or one value for all."""
 
     def __init__(
         self, given: Sequence[Any] | Callable[[Any], Any] | None, what: str, total: int | None
@@ -77,7 +77,7 @@ class PerRow:
 
 
 def _is_list(given: object) -> bool:
-    """A list, a tuple, an array of numbers; neither a text nor a dict, and nothing that can be read but once."""
+    """Whether it is a list, a tuple or an array of numbers; not a text or a dict, nor what can be read only once."""
     return (
         hasattr(given, "__len__")
         and hasattr(given, "__getitem__")
@@ -90,10 +90,10 @@ class Reader:
 
     Args:
         store: the run's store, or None.
-        keyed: work out which rows are the same question, for a cache. (A store gets the content keys in any case.)
-        skip: rows that are done in the store are counted in `stored` and not yielded.
-        redo: store statuses that are done again.
-        question: what of a row is asked about, for a cache; None: all of it.
+        keyed: compute the key of each row's question, for a cache. (A store gets the content keys in any case.)
+        skip: do not yield rows that are done in the store; only count them in `stored`.
+        redo: rows with these store statuses are done again.
+        question: takes from a row the part that the chain asks about, for a cache; None: the whole row.
         sized: as many rows as the source says it holds: if it ends before, that is an error; None: it does not say.
     """
 
@@ -114,9 +114,9 @@ class Reader:
     ) -> None:
         self.read = 0
         self.stored = 0
-        self.error: BaseException | None = None  # what the source raised; it ends there
+        self.error: BaseException | None = None  # what the source raised; reading ends there
         self.notes: deque[tuple[int, int]] | None = (
-            None  # each row read: its index, and how many are done from there
+            None  # called for each row read, with its index and how many rows from there on are done
         )
         self._sized = sized
         self._ids = PerRow(ids, "ids", total)
@@ -125,23 +125,28 @@ class Reader:
         self._besides = self._configs.given or self._priorities.given
         self._kwargs = dict(kwargs or {})
         self._question = question
-        self._cached = keyed
+        self._asks = keyed or (store is not None and question is not None)  # reports count who asks the same
         self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
         self._matcher = Matcher(store) if store is not None else None
         self._done = frozenset({OK, RETRYABLE, FAILED}) - redo
-        self._noted = 0  # rows whose slot is their index
+        self._noted = 0  # how many rows from the start have their index as slot
         self._slots: array[int] | None = None  # index -> slot, kept only once some row has moved
-        self._block: deque[Any] = deque()  # rows that were read and could not be skipped all at once
-        self._late: BaseException | None = None  # what the source raised behind them
+        self._block: deque[Any] = deque()  # rows of a block that could not be skipped as a whole
+        self._late: BaseException | None = None  # what the source raised after the rows of the block
+
+    @property
+    def stored_before(self) -> int:
+        """Rows that the store may hold from earlier processes."""
+        return 0 if self._matcher is None else self._matcher.last_slot + 1
 
     def slot(self, index: int) -> int:
         """The store's row number of an input row."""
         return index if self._slots is None else self._slots[index]
 
     def take(self, rows: Iterator[Any], most: int, give: Callable[[Item], object]) -> bool:
-        """Give up to `most` items, as soon as each is made; True when the rows are at their end.
+        """Give up to `most` items, each as soon as it is made; return True at the end of the rows.
 
-        Looks at no more than SLICE rows. What was given is not complete before `fill` has seen it.
+        It reads at most SLICE rows. A given item is complete only after `fill` has processed it.
         """
         given, until, upto = 0, clock.now() + HAND_OVER_S, self.read + SLICE
         while self.read < upto:
@@ -171,7 +176,7 @@ class Reader:
             raise RuntimeError(f"the rows ended after {self.read}, though there were {self._sized} of them")
 
     def _skip_block(self, rows: Iterator[Any]) -> bool:
-        """Skip the next rows all at once if they are where they were, and done; else they wait in `_block`."""
+        """Skip the next block of rows if all are done and have not moved; else keep the rows in `_block`."""
         matcher = self._matcher
         if matcher is None or not self._skip or not matcher.more or self._late is not None:
             if self._late is not None:
@@ -212,12 +217,12 @@ class Reader:
         return content_key(row, configurable, self._kwargs)
 
     def item(self, row: Any) -> Item | None:
-        """The next row's item; None where it is done and skipped."""
+        """Return the item of the next row, or None if the row is done and skipped."""
         if isinstance(row, Again):
             self.read += 1
             slot, key, content, _ = row.found
             again = Item(slot, row.row, row.id, key=key, content=content, slot=slot)
-            if self._cached:
+            if self._asks:
                 again.question = self._asked(row.row, None, content)
             return again
         index = self.read
@@ -240,7 +245,7 @@ class Reader:
         configurable = None if item.config is None else item.config.get("configurable")
         item.content = content_key(row, configurable, self._kwargs)
         item.key = item.content if item.id is None else id_key(item.id)
-        if self._cached:
+        if self._asks:
             item.question = self._asked(row, configurable, item.content)
         if self._matcher is None:
             return item
@@ -250,13 +255,13 @@ class Reader:
         if found.status == 0 or found.status in self._redo:
             return item
         self.stored += 1
-        item.stored = b""  # the record follows in `fill`, many at once
+        item.stored = b""  # `fill` reads the records later, many at once
         return None if self._skip else item
 
     def _asked(self, row: Any, configurable: Mapping[str, Any] | None, content: bytes) -> bytes:
-        """The key of what the chain reads of a row whose own key is `content`.
+        """Return the key of the part that the chain reads from a row whose whole key is `content`.
 
-        A row that no key tells from another is a question of its own.
+        If no key can distinguish the row from others, the row counts as a question that no other row asks.
         """
         asked = row if self._question is None else self._question(row)
         if not is_told(asked) or (configurable and not is_told(configurable)):
@@ -264,7 +269,7 @@ class Reader:
         return content if asked is row else content_key(asked, configurable, self._kwargs)
 
     def _note_slots(self, first: int, count: int) -> None:
-        """The next rows have these slots, one after the other."""
+        """Note that the next `count` rows have the slots from `first` on."""
         known = self._slots
         if known is None:
             if self._noted == first:
@@ -274,7 +279,7 @@ class Reader:
         known.extend(range(first, first + count))
 
     def fill(self, items: list[Item]) -> list[Item]:
-        """The items, each that is done with its stored record. Where the store cannot be read, reading ends."""
+        """Add the stored record to each item that is done. If the store cannot be read, reading ends."""
         done = {item.slot: item for item in items if item.stored is not None}
         if not done or self._store is None:
             return items
@@ -288,7 +293,7 @@ class Reader:
 
 
 def _priority_of(value: Any, index: int) -> float:
-    """A number that can be compared: with a NaN in line, the order of all others would be lost."""
+    """Return the priority as a comparable number. One NaN in the queue would destroy the order of all other rows."""
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         if not math.isnan(number := float(value)):
             return number

@@ -1,4 +1,4 @@
-"""What a call's `config` means for each of its rows."""
+"""Turns the `config` of a call into a config for each row."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Configs: TypeAlias = RunnableConfig | Sequence[RunnableConfig] | None
 
 
 def one_each(config: Configs, rows: int) -> list[RunnableConfig] | None:
-    """One for each row, or None where there is nothing to say; what the caller's own caller set is in them."""
+    """Return one config per row, or None if none says anything. They include what an outer chain's config sets."""
     return None if config is None and not _surrounding() else get_config_list(config, rows)
 
 
 def for_rows(config: Configs, rows: Any) -> list[RunnableConfig] | Callable[[Any], RunnableConfig] | None:
-    """One for each row of a list; the same one for all rows of an iterator."""
+    """Return one config per row of a list, or the same config for all rows of an iterator."""
     if isinstance(rows, Sequence):
         return one_each(config, len(rows))
     if config is None or isinstance(config, dict):
@@ -28,12 +28,12 @@ def for_rows(config: Configs, rows: Any) -> list[RunnableConfig] | Callable[[Any
 
 
 def _surrounding() -> bool:
-    """Whether this is a step of a chain whose config reaches the rows: its `configurable` shapes their answers."""
+    """Whether an outer chain calls us with a config that reaches the rows: its `configurable` shapes their answers."""
     return bool((var_child_runnable_config.get() or {}).get("configurable"))
 
 
 def most_at_once(config: Configs) -> int | None:
-    """The cap on rows at once: the first config's, as in LangChain."""
+    """Return the cap on rows at once. Only the first config's counts, as in LangChain."""
     if config is None:
         return None
     first = config if isinstance(config, dict) else next(iter(config), None)
@@ -44,7 +44,7 @@ def most_at_once(config: Configs) -> int | None:
 
 
 def same_for_all(config: RunnableConfig | None) -> Callable[[Any], RunnableConfig] | None:
-    """The same config for every row, or None where there is nothing to say."""
+    """Return a function that gives every row this config, or None if the config says nothing."""
     if config is None and not _surrounding():
         return None
     whole = ensure_config(config)

@@ -1,4 +1,4 @@
-"""The rows read so far and not yet let in: first come, first served, or by priority with ageing."""
+"""The rows that were read and have not started: first come, first served, or by priority with ageing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Window:
-    """A bounded waiting room. Rows that come back (a duplicate whose twin is done) go before all others.
+    """A bounded queue of rows. A row that comes back (a duplicate whose twin is done) goes before all others.
 
     Args:
-        capacity: rows to read ahead; may be raised while the run goes.
-        ordered: False keeps input order; True starts the highest priority first, equal ones in input order. An
-            item's rank is fixed when it arrives, so that a low one overtakes newer high ones in the end.
-        chunk_size: with priorities, rows of an earlier chunk go before those of a later one; None: there are none.
+        capacity: rows to read ahead; may be raised during the run.
+        ordered: False keeps input order; True starts the highest priority first, and equal ones in input order. An
+            item's rank is fixed when it arrives, so in the end a low one goes before new ones of high priority.
+        chunk_size: with priorities, rows of an earlier chunk go before rows of a later one; None: no chunks.
     """
 
     def __init__(self, capacity: int, *, ordered: bool, chunk_size: int | None = None) -> None:
@@ -33,8 +33,13 @@ class Window:
         return len(self._line) + (len(self._heap) if self._heap else 0)
 
     @property
+    def ordered(self) -> bool:
+        """Whether rows start by their priority."""
+        return self._heap is not None
+
+    @property
     def room(self) -> int:
-        """How many more rows should be read now."""
+        """How many more rows the feed should read now."""
         return max(0, self.capacity - len(self))
 
     def push(self, item: Item, arrival_s: float) -> None:
@@ -46,18 +51,18 @@ class Window:
             heappush(self._heap, (item.index // self._chunk_size, rank, item.index, item))
 
     def push_back(self, item: Item) -> None:
-        """Return a row that was let in before and set aside."""
+        """Put back a row that had started and was parked."""
         self._line.appendleft(item)
 
     @property
     def first(self) -> Item | None:
-        """The row that `pop` would give."""
+        """Return the row that `pop` would return, without removing it."""
         if self._line:
             return self._line[0]
         return self._heap[0][3] if self._heap else None
 
     def pop(self) -> Item | None:
-        """The row to start next, or None."""
+        """Remove and return the row to start next, or None."""
         if self._line:
             return self._line.popleft()
         return heappop(self._heap)[3] if self._heap else None

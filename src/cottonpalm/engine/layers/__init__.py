@@ -1,1 +1,1 @@
-"""What concerns an answer as a whole: fallback, re-ask, row retry."""
+"""The layers that act on a row's answer as a whole: fallback, re-ask, row retry."""

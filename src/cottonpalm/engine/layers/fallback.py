@@ -1,4 +1,4 @@
-"""Another chain answers where the first one cannot."""
+"""Lets another chain answer a row when the first chain cannot."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Fallback:
         self._callers, self._judge, self._hopeless = callers, judge, hopeless
 
     async def __call__(self, item: Item, inner: Inner) -> Any:
-        """The first good answer."""
+        """Return the first good answer."""
         first: Exception | None = None
         for caller in self._callers:
             item.caller, item.account.spare = caller, caller is not self._callers[-1]

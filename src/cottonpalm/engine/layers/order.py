@@ -1,4 +1,4 @@
-"""The row layers of a run in their order, with its reasons beside it."""
+"""The row layers of a run in their order, with the reason for each place."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ def layered(
     validate: Callable[[Any], object] | None = None,
     none_is_no_answer: bool = False,
 ) -> Inner:
-    """The call of a row with its layers round it; each is there only if it has something to do.
+    """Return the call of a row with its layers round it. A layer is left out if it would have nothing to do.
 
     Args:
         callers: the chain, or several equal ones as one, and its fallbacks.
-        retry: how often an answer that does not hold is asked again, and a fault that no request has spent tries on.
+        retry: how often to ask again after an invalid answer, and after a fault that used up no request's tries.
         judge: exception -> Fault.
-        account: holds the run's allowance of retries, and their jitter.
-        sleep: waits without holding a place.
+        account: holds the run's retry allowance, and the random numbers for jitter.
+        sleep: waits, and gives up the row's place meanwhile.
         validate: the user's own check of an answer.
-        none_is_no_answer: the chain's parser says None where it found nothing.
+        none_is_no_answer: the chain's parser returns None when it found no answer.
     """
     layers: list[Layer] = []
     several = len(callers) > 1
-    always = several  # whether a layer has something to do before or after a good first call
-    if several:  # outermost: another model gets questions and tries of its own
+    always = several  # True: a layer must also act when the first call succeeds
+    if several:  # outermost: the other model gets its own re-asks and tries
         layers.append(Fallback(callers, judge, judge.out_of_money))
-    if retry.reask_tries > 1 or validate or none_is_no_answer:  # an answer that does not hold
+    if retry.reask_tries > 1 or validate or none_is_no_answer:  # asks again after an invalid answer
         reask = Reask(retry.reask_tries, validate, judge, none_is_no_answer=none_is_no_answer)
         layers.append(reask)
         always = always or reask.checks
-    if retry.transient_tries > 1:  # innermost: only faults that no request has spent its tries on
+    if retry.transient_tries > 1:  # innermost: handles only faults that used up no request's tries
         layers.append(RowRetry(retry, account.allowance.take, judge, sleep, account.rng))
     fold = stack if always else stack_on_failure
     return fold(layers, _dispatch if several else callers[0])
@@ -67,9 +67,10 @@ def stack(layers: Sequence[Layer], send: Inner) -> Inner:
 
 
 def stack_on_failure(layers: Sequence[Layer], send: Inner) -> Inner:
-    """`stack` for layers that only act on what is raised: they are put round a row whose first call has failed.
+    """Stack layers that act only on exceptions: a row gets them only when its first call has failed.
 
-    They then see the same calls as ever, the failed one first; a row that succeeds at once never pays for them.
+    The layers see the same calls as with `stack`, first the failed one. A row whose first call succeeds never runs
+    their code.
     """
     if not layers:
         return send
@@ -85,7 +86,7 @@ def stack_on_failure(layers: Sequence[Layer], send: Inner) -> Inner:
 
 
 class _Begun:
-    """Calls of which the first has been made, and failed."""
+    """Replays the first call, which has already been made and has failed; later calls are real."""
 
     def __init__(self, failure: Exception, send: Inner) -> None:
         self._failure: Exception | None = failure

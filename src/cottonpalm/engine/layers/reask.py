@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Reask:
-    """An answer that does not hold is a new question, up to `tries` of them.
+    """An answer that does not hold is a new question, up to `tries` of them, in which the model is told why.
 
     Args:
         tries: questions in all, the first included.
-        validate: the user's own word on an output; raising ValueError refuses it.
-        none_is_no_answer: the chain ends in a parser that says None when the model did not answer in form.
+        validate: the user's own check of an output; it refuses the output by raising ValueError.
+        none_is_no_answer: the chain ends in a parser that returns None if the model's answer has not the right form.
         judge: exception -> Fault.
     """
 
@@ -36,11 +36,12 @@ class Reask:
 
     @property
     def checks(self) -> bool:
-        """Whether an answer that raised nothing can still be refused."""
+        """Whether an answer can be refused although the call raised nothing."""
         return self._none_is_no_answer or self._validate is not None
 
     async def __call__(self, item: Item, inner: Inner) -> Any:
-        """The first answer that holds."""
+        """Return the first valid answer."""
+        item.refused = None  # a fallback is told nothing of another model's answer
         for left in reversed(range(self._tries)):
             try:
                 output = await inner(item)
@@ -48,6 +49,7 @@ class Reask:
             except Exception as exc:
                 if not left or item.shown or self._judge(exc).kind is not Kind.REASK:
                     raise
+                item.refused = exc
                 item.account.fresh()
             else:
                 return output

@@ -1,4 +1,4 @@
-"""Calls the chain again for faults that no request has already spent its tries on."""
+"""Calls the chain again after a fault, unless a request under it has already used up its tries on that fault."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class RowRetry:
-    """A transient fault of the row's own code, or of a model whose requests cannot be seen, is tried again.
+    """Tries a row again after a transient fault of its own code, or of a model whose requests we cannot see.
 
     Args:
         policy: how often and how long to wait.
-        allowed: takes one from the run-wide retry allowance, if there is one left.
+        allowed: takes one retry from the run's allowance; False if none is left.
         judge: exception -> Fault.
-        sleep: waits without holding a place.
-        rng: for the jitter.
+        sleep: waits, and gives up the row's place meanwhile.
+        rng: random numbers for the jitter.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class RowRetry:
         self._policy, self._allowed, self._judge, self._sleep, self._rng = policy, allowed, judge, sleep, rng
 
     async def __call__(self, item: Item, inner: Inner) -> Any:
-        """The row's answer, after as many calls as it takes and the policy allows."""
+        """Return the row's answer; call the chain as often as needed and as the policy allows."""
         attempt = 0
         while True:
             try:
@@ -53,7 +53,7 @@ class RowRetry:
     def _again(self, item: Item, fault: Fault, attempt: int) -> bool:
         if item.shown or item.account.spent is not None:
             return False
-        if fault.kind is Kind.THROTTLE:  # not the row's fault: uses none of its tries, and no allowance
+        if fault.kind is Kind.THROTTLE:  # not caused by the row: uses neither its tries nor the allowance
             policy = self._policy
             return attempt < (policy.transient_tries if policy.count_all else policy.throttle_tries)
         return fault.kind is Kind.TRANSIENT and attempt < self._policy.transient_tries and self._allowed()

@@ -1,1 +1,1 @@
-"""Outcomes out: durable first, then to the reader."""
+"""The output side: an outcome is first made durable, then given to the reader."""

@@ -1,4 +1,4 @@
-"""From a finished row to its reader: group, write, wait until it is durable, hand over."""
+"""Brings a finished row to the reader: groups it with others, writes the group, and hands it over once durable."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from cottonpalm.types import Outcome
 
 GROUP_ROWS: Final = 256
-GROUP_S: Final = 0.1  # a row waits this long at most for its group to fill
+GROUP_S: Final = 0.1  # a row waits at most this long for its group to fill
 
 
 class Delivery:
-    """Writes outcomes in groups, one group under way, and emits each only after its group is durable.
+    """Writes outcomes in groups, one group at a time, and emits an outcome only when its group is durable.
 
-    A group leaves when it holds 256 rows, 100 ms after its first row, or at once when nothing runs; rows that
-    finish meanwhile form the next one.
+    A group is written when it holds 256 rows, 100 ms after its first row, or at once if no row is running. Rows
+    that finish during a write form the next group.
     """
 
     def __init__(
@@ -34,25 +34,25 @@ class Delivery:
         *,
         waited: Callable[[float], None] = lambda _: None,
     ) -> None:
-        self._spent = spent  # what the run has spent by now: durable with the rows it belongs to
+        self._spent = spent  # returns what the run has spent; it is made durable together with the rows
         self._store, self._emit, self._failed, self._loop = store, emit, failed, loop
-        self._waited, self._began_s = waited, 0.0  # told how long each group took
+        self._waited, self._began_s = waited, 0.0  # `waited` is called with the seconds each group took
         self._rows: list[StoredRow] = []
         self._outcomes: list[Outcome] = []
         self._timer: asyncio.TimerHandle | None = None
         self._under_way = False
-        self._writing = 0  # outcomes of the group under way
-        self._asked = False  # a flush was asked for while a group was under way
+        self._writing = 0  # outcomes of the group that is being written
+        self._asked = False  # True: somebody asked for a flush while a group was being written
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def held(self) -> int:
-        """Outcomes that are not durable yet."""
+        """How many outcomes are not durable yet."""
         return self._writing + len(self._outcomes)
 
     async def drained(self) -> None:
-        """Flush, and wait until all that was put is durable and handed over; on a closed loop nobody hears of it."""
+        """Flush, and wait until all outcomes are durable and handed over; on a closed loop, only until durable."""
         if self._loop.is_closed():
             self._under_way = False
             self.flush()
@@ -61,7 +61,7 @@ class Delivery:
         await self._idle.wait()
 
     def put(self, outcome: Outcome, row: StoredRow | None) -> None:
-        """Take a finished row. `row` is None where there is nothing to store."""
+        """Take the outcome of a finished row. `row` is None if there is nothing to store."""
         if row is None:
             self._emit([outcome])
             return
@@ -76,7 +76,7 @@ class Delivery:
             self.flush()
 
     def flush(self) -> None:
-        """Send the group off now, or as soon as the one under way is durable."""
+        """Write the group now, or as soon as the group that is being written is durable."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -93,11 +93,11 @@ class Delivery:
         self._store.write(rows, lambda error: self._written(outcomes, error), spent)
 
     def _written(self, outcomes: list[Outcome], error: BaseException | None) -> None:
-        """Runs on the writer's thread (or inside `write`, for a store in memory)."""
+        """Take note of a write that ended. The writer's thread calls this; a store in memory, inside `write`."""
         try:
             self._loop.call_soon_threadsafe(self._durable, outcomes, error)
         except RuntimeError:
-            return  # the loop is closed: nobody reads any more, and the rows are stored
+            return  # the loop is closed: the rows are stored, and nobody reads them any more
 
     def _durable(self, outcomes: list[Outcome], error: BaseException | None) -> None:
         self._under_way, self._writing = False, 0

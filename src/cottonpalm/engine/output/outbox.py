@@ -1,6 +1,6 @@
-"""The way from durable outcomes to the reader: bounded, so that a slow reader slows the rows.
+"""Passes durable outcomes to the reader. Its size is bounded, so a slow reader slows the rows.
 
-The pieces of streamed answers go the same way; a row that is asked again says that it starts over.
+The pieces of streamed answers take the same way. When a row is asked again, the reader is told that it starts over.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ class Piece(NamedTuple):
 
 
 class Outbox:
-    """Outcomes wait here until the reader takes them. The engine lets rows in only while `owed` leaves room.
+    """Outcomes wait here until the reader takes them. The engine starts rows only while `owed` leaves room.
 
-    The reader pops the deque directly and tells the engine only every quarter of the room: a hop to the loop for
-    each row would cost more than the row.
+    The reader pops the deque directly, and tells the engine only when a quarter of the room has become free: a call
+    to the loop for each row would cost more than the row itself.
     """
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self.taken = 0  # written by the reader alone
+        self.taken = 0  # only the reader writes it
         self.error: BaseException | None = None
         self.closed = False
         self._queue: deque[Any] = deque()
         self._told = 0
         self._credit: Callable[[], None] = lambda: None
-        self._space: asyncio.Future[None] | None = None  # writers of chunks wait on it
+        self._space: asyncio.Future[None] | None = None  # those who write pieces wait on it for room
         self._future: asyncio.Future[None] | None = None  # an async reader waits on it
-        self._took_it: asyncio.Future[None] | None = None  # a writer waits until that reader has it
+        self._took_it: asyncio.Future[None] | None = None  # the writer of a piece waits on it
         self._event = threading.Event()  # a reader on another thread waits on it
         self._asleep = False
-        self._lock = threading.Lock()  # two readers in threads must not both take the last one
+        self._lock = threading.Lock()  # of two readers in threads, only one may take the last outcome
 
     def on_credit(self, wake: Callable[[], None]) -> None:
-        """`wake` is called, from the reader's thread, when a quarter of the room has become free."""
+        """Set `wake`, which the reader's thread calls each time a quarter of the room has become free."""
         self._credit = wake
 
     def put(self, outcomes: Iterable[Any]) -> None:
-        """Hand over, on the run's loop."""
+        """Hand outcomes over, on the run's loop."""
         self._queue.extend(outcomes)
         self._ring()
 
     def put_one(self, outcome: Any) -> None:
-        """Hand one over, on the run's loop."""
+        """Hand one outcome over, on the run's loop."""
         self._queue.append(outcome)
         if self._asleep or self._future is not None:
             self._ring()
 
     def close(self, error: BaseException | None = None) -> None:
-        """No more will come. What is queued is still read; then `error` is raised, or the reader's loop ends."""
+        """No more outcomes will come. The reader still gets the queued ones; then it gets `error`, or the end."""
         if not self.closed:
             self.closed, self.error = True, error
             self._ring()
@@ -75,11 +75,11 @@ class Outbox:
         if self._future is not None and not self._future.done():
             try:  # noqa: SIM105 - every outcome may pass here
                 self._future.set_result(None)
-            except RuntimeError:  # the loop is closed: nobody reads
+            except RuntimeError:  # the loop is closed, so nobody reads on it
                 pass
 
     async def put_piece(self, chunk: Piece) -> None:
-        """Hand a piece over, on the run's loop; a slow reader slows the writer."""
+        """Hand a piece over, on the run's loop; wait while the reader is slow."""
         while len(self._queue) >= self.room and not self.closed:
             self._space = self._space or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._space)
@@ -87,13 +87,13 @@ class Outbox:
         self._ring()
 
     async def taken_at_once(self) -> None:
-        """Let an async reader that is waiting have the chunk before the chain goes on. No other reader holds it up."""
+        """If an async reader is waiting, let it take the piece before the chain goes on. Wait for no other reader."""
         if self._queue and self._future is not None:
             self._took_it = asyncio.get_running_loop().create_future()
             await self._took_it
 
     def make_space(self) -> None:
-        """On the run's loop: the reader has taken some; let waiting writers look again."""
+        """Let waiting writers look again, since the reader has taken some. Call it on the run's loop."""
         if self._space is not None and len(self._queue) < self.room:
             self._space.set_result(None)
             self._space = None
@@ -109,7 +109,7 @@ class Outbox:
             self._credit()
 
     def _end(self, end: type[Exception]) -> BaseException:
-        error, self.error = self.error, None  # raised once; whoever asks again just finds the end
+        error, self.error = self.error, None  # raised once; a second read just finds the end
         if isinstance(
             error, (StopIteration, StopAsyncIteration)
         ):  # raised as it is, it would be an end in order
@@ -118,7 +118,7 @@ class Outbox:
         return error if error is not None else end()
 
     async def receive(self) -> Any:
-        """The next outcome, on the run's loop. Raises StopAsyncIteration at the end, or the run's error."""
+        """Return the next outcome, on the run's loop. Raise the run's error, or StopAsyncIteration at the end."""
         while not self._queue:
             if self.closed:
                 raise self._end(StopAsyncIteration)
@@ -134,7 +134,7 @@ class Outbox:
         return outcome
 
     def receive_sync(self) -> Any:
-        """The next outcome, on any other thread. Raises StopIteration at the end, or the run's error."""
+        """Return the next outcome, on any other thread. Raise the run's error, or StopIteration at the end."""
         with self._lock:
             while True:
                 if self._queue:
@@ -142,9 +142,7 @@ class Outbox:
                     self._took(outcome)
                     return outcome
                 self._event.clear()
-                self._asleep = (
-                    True  # from here on whoever puts rings; look once more for what came just before
-                )
+                self._asleep = True  # from here on a `put` wakes us; look once more for what came just before
                 if not self._queue and not self.closed:
                     self._event.wait()
                 self._asleep = False
@@ -153,7 +151,7 @@ class Outbox:
 
 
 class Restarted(str):
-    """The type of RESTARTED. It is text, so that whoever only prints or joins pieces sees that there was a break."""
+    """The type of RESTARTED. It is a text, so that a reader that only prints or joins pieces shows the break."""
 
     __slots__ = ()
 
@@ -161,7 +159,7 @@ class Restarted(str):
         return "RESTARTED"
 
     def __reduce__(self) -> str:
-        return "RESTARTED"  # also a copy is the one object
+        return "RESTARTED"  # a copy, too, is this one object
 
 
 RESTARTED: Final = Restarted("\n[restarted]\n")
@@ -171,17 +169,17 @@ class Pieces:
     """Hands out the pieces of all rows of a run.
 
     Args:
-        outbox: where the reader finds them; a slow reader slows their rows.
-        restarted: told of each row that starts over.
-        restarts: whether the reader can be told that a row starts over; else what was shown is final, and a row that
-            fails after its first piece is not asked again.
+        outbox: where the reader takes them from; a slow reader slows their rows.
+        restarted: called for each row that starts over.
+        restarts: whether we can tell the reader that a row starts over. If not, what was shown is final, and a row
+            that fails after its first piece is not asked again.
     """
 
     def __init__(self, outbox: Outbox, restarted: Callable[[int], None], *, restarts: bool) -> None:
         self._outbox, self._restarted, self._restarts = outbox, restarted, restarts
 
     async def begin(self, item: Item) -> None:
-        """The row's answer begins: what the reader has of an earlier one is void, and it is told so."""
+        """The row's answer begins. If the reader has pieces of an earlier answer, tell it that they are void."""
         if not item.begun:
             return
         item.begun = False
@@ -189,11 +187,11 @@ class Pieces:
         await self._outbox.put_piece(Piece(item.index, RESTARTED))
 
     async def show(self, item: Item, chunk: Any) -> None:
-        """One more piece."""
+        """Show one more piece."""
         if self._restarts:
             item.begun = True
         else:
             item.shown = True
         await self._outbox.put_piece(Piece(item.index, chunk))
-        if not self._restarts:  # one row: its events and its end come after the piece that came before them
+        if not self._restarts:  # a single row: its reader must get this piece before later events and the end
             await self._outbox.taken_at_once()

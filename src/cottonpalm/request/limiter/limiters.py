@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet, WeakValueDictionary
 
+from cottonpalm import clock
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 
@@ -17,15 +18,22 @@ if TYPE_CHECKING:
     from cottonpalm.types import Unit
 
 
+TOTAL: Final = "all models"
+
+
 class Limiters:
     """The limiters of one set of settings, made when first asked for.
 
     Attributes:
         initial: the limit each key starts with.
         maximum: the limit no key exceeds.
+        total: of the requests of all keys together; None where each has a limit of its own alone.
     """
 
-    def __init__(self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None) -> None:
+    def __init__(
+        self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None, total: int | None = None
+    ) -> None:
+        self.total = None if total is None else Limiter(TOTAL, Concurrency(total, total, total))
         self._ceilings = () if rate_limit is None else _ceilings(rate_limit)
         self.initial = settings.initial
         self.maximum = settings.maximum
@@ -105,14 +113,15 @@ class Limits:
     """
 
     def __init__(self) -> None:
-        self._made: MutableMapping[tuple[AdaptiveConcurrency, RateLimit | None], Limiters] = {}
+        self._made: MutableMapping[tuple[AdaptiveConcurrency, RateLimit | None, int], Limiters] = {}
         self._lock = threading.Lock()
 
     def limiters(self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None) -> Limiters:
         """The limiters of all who move within these bounds and under this ceiling."""
+        key = settings, rate_limit, clock.era()
         with self._lock:
-            if (found := self._made.get((settings, rate_limit))) is None:
-                found = self._made[settings, rate_limit] = Limiters(settings, rate_limit)
+            if (found := self._made.get(key)) is None:
+                found = self._made[key] = Limiters(settings, rate_limit)
             return found
 
     def clear(self) -> None:

@@ -1,1 +1,1 @@
-"""Money: what is booked before a request is sent, and settled after it."""
+"""Money: a request's bound is reserved before the request is sent, and settled after it."""

@@ -1,8 +1,8 @@
-"""The most that a request can use, read from its body and from what is known of its model. No I/O.
+"""Computes the most that a request can use, from its body and from what is known about its model. No I/O.
 
-Input: no tokenizer makes more tokens of a text than it has bytes, so the bytes of the whole body bound what is in
-it, with an allowance for what providers add. What is not in the body (files, kept conversations, documents by
-reference) is at most the model's context window, and the provider's own tools may read it anew at each use.
+Input: no tokenizer makes more tokens of a text than the text has bytes. So the bytes of the body, plus an allowance for
+what providers add, bound the input that is in the body. Input outside the body (files, kept conversations, documents
+by reference) is at most the model's context window; the provider's own tools may read it again at each use.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from cottonpalm.providers.call import Call
     from cottonpalm.request.money.rules.prices import Tariff
 
-MESSAGE_TOKENS: Final = 8  # what providers put round a message: 3 or 4, as documented
-TOOLS_TOKENS: Final = 1_024  # the prompt that explains tools: up to 735, as documented
-IMAGE_TOKENS: Final = 50_000  # above what any listed provider makes of one image: 48,169, as documented
+MESSAGE_TOKENS: Final = 8  # providers add tokens to each message: 3 or 4, as documented
+TOOLS_TOKENS: Final = 1_024  # providers add a prompt that explains tools: up to 735 tokens, as documented
+IMAGE_TOKENS: Final = 50_000  # more than any listed provider counts for an image: 48,169, as documented
 _IMAGE: Final = re.compile(
     rb'"(?:image_url|input_image|inline_data|inlineData|images)"|"type"\s*:\s*"(?:image|input_image)"'
 )
@@ -38,11 +38,11 @@ _TOOL: Final = re.compile(
     rb'|"(google_search|googleSearch|google_search_retrieval|googleSearchRetrieval|url_context|urlContext'
     rb'|code_execution|codeExecution|google_maps|googleMaps|web_search_options|mcp_servers|plugins)"\s*:\s*[{\[]'
 )
-_SOLD: Final = frozenset({b"web_search", b"file_search", b"web_fetch"})  # at a fee for each use, or for none
+_SOLD: Final = frozenset({b"web_search", b"file_search", b"web_fetch"})  # tools whose uses we can count
 _SEARCHES: Final = ("web_search", "file_search", "web_fetch")
 
 
-# Whatever has none of the words above: the common request, which need not be searched for them.
+# The fields of a common request. A body with only these fields need not be searched for the words above.
 _PLAIN: Final = frozenset(
     {
         *(
@@ -71,9 +71,9 @@ _PLAIN: Final = frozenset(
 
 
 def text_input(call: Call) -> int | None:
-    """The most tokens that a request reads of which one answer in plain text is asked; None for any other request.
+    """Return the most input tokens of a request that asks for one plain-text answer; None for any other request.
 
-    The quick way for the common case: nothing but text goes in and out, and all of it is in the body.
+    This is a fast path for the common case: input and output are text alone, and all input is in the body.
     """
     body = call.body
     if not _PLAIN.issuperset(body) or ("system" in body and type(body["system"]) is not str):
@@ -88,12 +88,12 @@ def text_input(call: Call) -> int | None:
 
 
 def extent(call: Call, tariff: Tariff, output_tokens: int | None = None) -> Extent | str:
-    """The most that this request can use; or, in words, why that cannot be known and what to set.
+    """Return the most that this request can use; or a text that says why this is unknown and what the user can set.
 
     Args:
         call: the request.
-        tariff: what is known of its model.
-        output_tokens: the maximum of one answer, in place of the request's own.
+        tariff: what is known about its model.
+        output_tokens: a maximum of one answer that replaces the request's own maximum.
     """
     maximum, body = call.family.maximum, call.body
     output = output_tokens or call.most_output
@@ -116,7 +116,7 @@ def extent(call: Call, tariff: Tariff, output_tokens: int | None = None) -> Exte
 
 
 def _input(call: Call, tariff: Tariff, *, out_of_sight: bool) -> int | str:
-    """The most tokens it can read in one go."""
+    """Return the most tokens that the model can read at once for this request."""
     if not (out_of_sight or reads_elsewhere(call)):
         return _seen(call)
     if tariff.window is None:
@@ -138,17 +138,17 @@ def _seen(call: Call) -> int:
 
 
 def reads_elsewhere(call: Call) -> bool:
-    """Whether it reads what is not in its body: files, kept conversations, stored prompts, pages of documents."""
+    """Whether the model reads things outside the body: files, kept conversations, stored prompts, document pages."""
     return _ELSEWHERE.search(call.content) is not None
 
 
 def uses_tools_of_the_provider(call: Call) -> bool:
-    """Whether the provider may run tools before it answers."""
+    """Whether the provider may run tools of its own before it answers."""
     return _TOOL.search(call.content) is not None
 
 
 def _uses(call: Call, tariff: Tariff) -> int | str:
-    """The most times that the provider's own tools can be used."""
+    """Return the most times that the model can use the provider's own tools."""
     kinds = {one or other for one, other in _TOOL.findall(call.content)}
     if not kinds:
         return 0

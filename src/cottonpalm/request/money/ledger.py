@@ -1,4 +1,4 @@
-"""Money reserved and spent: a request is only sent if the dearest it can be still fits under the ceiling."""
+"""Keeps the money reserved and spent. A request is sent only if the most it can cost still fits under the limit."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 FAR: Final = (
-    1_000  # times a request's bound: as many could be in flight, and each of them have its whole bound
+    1_000  # far from a limit = room for so many bounds: all requests in flight can have their whole bound
 )
-_TICK_S: Final = 1e-3  # a timer that is set for less may find that no time has passed
-_LOOK_S: Final = 5.0  # whoever waits for the hour to pass looks again at least so often
+_TICK_S: Final = 1e-3  # a timer for less time may fire before the clock has moved
+_LOOK_S: Final = 5.0  # a waiter for the hourly budget looks again at least this often
 
 
 class Amounts(NamedTuple):
-    """What must not be passed, in pico-dollars; None for no limit.
+    """The limits of spending, in pico-dollars; None for no limit.
 
     Attributes:
-        total: of all that is ever spent.
-        per_hour: of any sliding hour.
-        wait: for the hour to pass, and keep an even pace, instead of stopping.
+        total: the limit for all spending together.
+        per_hour: the limit for any sliding hour.
+        wait: at the hourly limit, wait and keep an even pace instead of stopping.
     """
 
     total: int | None = None
@@ -39,30 +39,30 @@ class Amounts(NamedTuple):
 
 
 def _plain(limits: Amounts) -> int:
-    """The ceiling where there is nothing but one; -1 else."""
+    """Return the total limit if it is the only limit; else -1."""
     return -1 if limits.total is None or limits.per_hour is not None else limits.total
 
 
 class Wanted(NamedTuple):
-    """One request for money, and whose account it goes to."""
+    """One request for money, and the account that it goes to."""
 
     ask: Ask
     account: Spending
 
 
 class Ledger(WaitQueue[int]):
-    """Integer pico-dollars, booked in one step by tasks and threads alike. Grants are amounts; 0 means no.
+    """Books integer pico-dollars for tasks and threads, each booking in one step. A grant is an amount; 0 means no.
 
     `spent + reserved` never exceeds a limit, unless `settle` reports more than was reserved or a limit is
-    lowered. Who does not fit waits in line (by `ageing_key`) while reservations in flight, or time, may give
-    back what is missing; where they cannot, the answer is no. A small request never passes a large one that
-    waits.
+    lowered. If a request does not fit, it waits in line (by `ageing_key`) as long as settled reservations, or
+    time, may free the missing money; if they cannot, the answer is no. A small request never overtakes a large
+    one that waits.
 
     Attributes:
-        spent: what settled requests cost at most, those of earlier lives of attached runs included.
-        reserved: the bounds of those in flight.
-        in_flight: how many they are.
-        overshoot: what requests cost beyond their own reservations, in sum; 0 while every bound is enforced.
+        spent: the most that settled requests cost, including those that earlier processes sent for attached runs.
+        reserved: the sum of the bounds of requests in flight.
+        in_flight: how many requests are in flight.
+        overshoot: the sum of what requests cost beyond their reservations; 0 while every bound is enforced.
         waiting: tasks and threads in line.
     """
 
@@ -75,16 +75,18 @@ class Ledger(WaitQueue[int]):
         self._limits = limits if isinstance(limits, Amounts) else Amounts(limits)
         self._plain = _plain(self._limits)
         self._hour = Hour()
-        self._settled = 0  # requests, for the mean cost of one
-        self._accounts: WeakSet[Spending] = WeakSet()  # of the runs
-        self._own = Spending()  # the account of those who name none
-        self._counted: dict[str, int] = {}  # what of each attached run is in `spent`
-        self._again_s: float | None = None  # after which time alone may help the first in line
-        self._short: list[Wanted] = []  # asks that wait for a lease
+        self._settled = self._earlier = (
+            0  # requests of this life, for the mean cost of one; and what others spent
+        )
+        self._accounts: WeakSet[Spending] = WeakSet()  # the accounts of the runs
+        self._own = Spending()  # the account of requests that name none
+        self._counted: dict[str, int] = {}  # how much of each attached run's spending is in `spent`
+        self._again_s: float | None = None  # seconds until the first in line may fit because time has passed
+        self._short: list[Wanted] = []  # requests that wait for a lease
 
     @property
     def limits(self) -> Amounts:
-        """What must not be passed. Set it at any time: who fits now is woken, who never will is told."""
+        """The limits. If you set them, the ledger wakes waiters that now fit, and refuses those that never will."""
         return self._limits
 
     @limits.setter
@@ -97,7 +99,7 @@ class Ledger(WaitQueue[int]):
         self._tell(served, alerted)
 
     def attach(self, account: Spending) -> None:
-        """A run begins. Count what it has spent in earlier lives, once per run."""
+        """A run begins. Count what earlier processes have spent for it, once per run."""
         self._accounts.add(account)
         if not (earlier := account.earlier).account:
             return
@@ -105,15 +107,16 @@ class Ledger(WaitQueue[int]):
             new = max(0, earlier.total - self._counted.get(earlier.account, 0))
             self._counted[earlier.account] = earlier.total
             self.spent += new
+            self._earlier += new
             limit = self._limits.per_hour
             if limit is not None and new == earlier.total:
                 age_s = clock.wall() - clock.now()
                 self._hour.load(((wall - age_s, pico) for wall, pico in earlier.steps), limit)
 
     def take(self, amount: int, account: Spending) -> bool:
-        """Reserve this much far from the ceiling, where nothing need be shared or waited for; False: `try_grant`.
+        """Reserve this amount if all limits are far, so that nobody shares or waits; False: use `try_grant`.
 
-        The quick way, for all but the last requests of a run.
+        This is the fast path for all but the last requests of a run.
         """
         with self._lock:
             if self.spent + self.reserved + FAR * amount > self._plain or self.waiting:
@@ -127,11 +130,11 @@ class Ledger(WaitQueue[int]):
             return True
 
     def try_grant(self, ask: Ask | int, priority: float = 0, account: Spending | None = None) -> int | Grant:
-        """Reserve what fits, if nobody with a better claim waits. Never blocks; settle an amount."""
+        """Reserve what fits, unless somebody before us in line waits. Never blocks; an amount must be settled."""
         wanted = self._wanted(ask, account)
         with self._lock:
             if self.waiting and not self._goes_before_all(priority):
-                again_s = self._again_s  # of the first in line
+                again_s = self._again_s  # it belongs to the first in line
                 answer: int | Grant = self._decide(wanted)
                 answer = answer if answer is Grant.STOP else Grant.WAIT
                 self._again_s = again_s
@@ -142,9 +145,9 @@ class Ledger(WaitQueue[int]):
         return answer
 
     async def agrant(self, ask: Ask | int, priority: float = 0, account: Spending | None = None) -> int:
-        """Reserve, waiting as a task if need be; the amount, or 0 where the money is spent.
+        """Reserve money, and wait as a task if needed. Return the amount, or 0 if the money is spent.
 
-        A cancel, at any moment, leaves nothing reserved.
+        If the task is cancelled, at any moment, nothing stays reserved.
         """
         answer = self.try_grant(ask, priority, account)
         if answer is Grant.WAIT:
@@ -158,16 +161,16 @@ class Ledger(WaitQueue[int]):
         on_wait: Callable[[Waiter], None] | None = None,
         account: Spending | None = None,
     ) -> int:
-        """Reserve, blocking this thread if need be; the amount, or 0 where the money is spent.
+        """Reserve money, and block this thread if needed. Return the amount, or 0 if the money is spent.
 
         Args:
             ask: the most the request can cost.
             priority: higher goes first.
-            on_wait: gets the `Waiter` before the thread is parked; not called if the answer is known at once.
-            account: of the run.
+            on_wait: called with the `Waiter` before the thread waits; not called if the answer is known at once.
+            account: the run's account.
 
         Raises:
-            RowClosed: somebody called `abandon` on the waiter.
+            RowClosed: the row was closed and called `abandon` on the waiter.
         """
         answer = self.try_grant(ask, priority, account)
         if answer is Grant.WAIT:
@@ -175,19 +178,19 @@ class Ledger(WaitQueue[int]):
         return 0 if isinstance(answer, Grant) else answer
 
     def lease_now(self, ask: Ask, account: Spending) -> None:
-        """Block until the run's store covers a request of this size: for a thread that may not wait in line."""
+        """Block until the run's lease covers a request of this size: for a thread that must not wait in line."""
         if not account.covers(ask.most):
             stands = threading.Event()
             account.lease(ask.most, self._limits.total, stands.set)
             stands.wait()
 
     def settle(self, amount: int, reported: int, uncertain: int = 0, account: Spending | None = None) -> bool:
-        """Give a reservation back and book what was spent. Says whether the account's alarm is reached.
+        """Release a reservation and book what was spent. Return whether the account's alarm is reached.
 
         Args:
             amount: what was reserved.
             reported: what the request cost; 0 if it was never sent.
-            uncertain: the most it may have cost, where nobody said.
+            uncertain: the most it may have cost, if the provider did not report its usage.
             account: of the run.
         """
         account, cost = account or self._own, reported + uncertain
@@ -215,7 +218,7 @@ class Ledger(WaitQueue[int]):
         return alarm
 
     def _book(self, account: Spending, cost: int) -> None:
-        """Take note of whose it was, where that outlives the process, and of when, where that counts."""
+        """Note the cost for its run if the run's spending is stored, and its time if there is an hourly limit."""
         if name := account.earlier.account:
             self._counted[name] = self._counted.get(name, 0) + cost
         if self._limits.per_hour is not None:
@@ -229,7 +232,7 @@ class Ledger(WaitQueue[int]):
             account.reserve(amount)
 
     def share(self) -> float:
-        """How much of the budget is spent, from 0 to 1; 0 where there is no ceiling that stops."""
+        """Return the share of the budget that is spent, from 0 to 1; 0 if no limit can stop the run."""
         total, per_hour, wait = self._limits
         if total is not None:
             return self.spent / total if total else 1.0
@@ -239,12 +242,12 @@ class Ledger(WaitQueue[int]):
             return self._hour.used(clock.now()) / max(1, per_hour)
 
     def set_alarm(self, account: Spending, share: float) -> None:
-        """From now on `settle` says when that much of the budget is spent; always, where only time will tell."""
+        """Make `settle` tell when this share of the budget is spent; under an hourly limit, it tells every time."""
         with self._lock:
             account.alarm = int(min(share, 2.0) * self._plain) if self._plain >= 0 else 0
 
     def left(self) -> int | None:
-        """What is neither spent nor reserved, now; None without a limit."""
+        """Return what is neither spent nor reserved now; None without a limit."""
         with self._lock:
             return self._room().now
 
@@ -254,14 +257,14 @@ class Ledger(WaitQueue[int]):
         text = f"<Ledger ${self.spent / PICO:.6f} spent + ${self.reserved / PICO:.6f} reserved of {of}"
         return text + f", {self.waiting} waiting>"
 
-    # -- with the lock held
+    # -- called with the lock
 
     def _wanted(self, ask: Ask | int, account: Spending | None) -> Wanted:
         ask = ask if isinstance(ask, Ask) else Ask(ask, ask)
         return Wanted(ask, account or self._own)
 
     def _take(self, wanted: Wanted) -> int | Grant:
-        """Reserve for one request, if its money is there and its lease stands."""
+        """Reserve for one request, if its money is there and the run's lease covers it."""
         answer = self._decide(wanted)
         if isinstance(answer, Grant):
             return answer
@@ -279,7 +282,7 @@ class Ledger(WaitQueue[int]):
         return answer
 
     def _decide(self, wanted: Wanted) -> int | Grant:
-        """What the money allows; sets `_again_s` where time will allow more."""
+        """Decide what the limits allow; set `_again_s` if time will allow more."""
         self._again_s = None
         room, ask = self._room(), wanted.ask
         if self._limits.per_hour is not None and self._limits.wait and ask.most:
@@ -288,7 +291,7 @@ class Ledger(WaitQueue[int]):
 
     def _decide_in_time(self, room: Room, ask: Ask, per_hour: int) -> int | Grant:
         now_s = clock.now()
-        mean = self.spent / self._settled if self._settled else 0.0
+        mean = (self.spent - self._earlier) / self._settled if self._settled else 0.0
         if early_s := self._hour.early_s(mean * self.in_flight, now_s, per_hour):
             self._again_s = max(_TICK_S, min(early_s, _LOOK_S))
             return Grant.WAIT
@@ -322,12 +325,12 @@ class Ledger(WaitQueue[int]):
         return self._again_s
 
     def _serve_all(self) -> tuple[list[Place], list[Place]]:
-        """Serve the line; also those to tell that time will serve the next."""
+        """Serve the line. Return the places served, and the places that must set a timer for the next one."""
         served = self._serve()
         alerted = self._who_must_look_again() if self.waiting and self._again_s is not None else []
         return served, alerted
 
-    # -- with the lock free
+    # -- called without the lock
 
     def _tell(self, served: list[Place], alerted: list[Place]) -> None:
         self._wake(served)
@@ -339,7 +342,7 @@ class Ledger(WaitQueue[int]):
             self._lease()
 
     def _lease(self) -> None:
-        """Lease for all that came up short, one write per run at a time."""
+        """Lease money for all requests that wait for a lease, with one write per run at a time."""
         with self._lock:
             short, self._short = self._short, []
         for ask, account in short:
@@ -347,7 +350,7 @@ class Ledger(WaitQueue[int]):
                 account.lease(ask.most, self._limits.total, self._leased)
 
     def _leased(self) -> None:
-        """A lease stands, or failed: look who may go now."""
+        """A lease is durable, or has failed: serve those who may go now."""
         with self._lock:
             served, alerted = self._serve_all()
         self._tell(served, alerted)

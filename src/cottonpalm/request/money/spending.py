@@ -1,11 +1,12 @@
-"""What one run has spent, in all its lives, and how that outlives the process.
+"""Keeps what one run has spent, in all its processes, and makes it durable.
 
-Three sums, in integer pico-dollars: `reported` by providers; `uncertain`, the bounds of requests that were sent and
-not answered, or not with what they used; and `reserved` for what is in flight. What the provider charges for all
-that is over lies between `reported` and `reported + uncertain`.
+There are three sums, in integer pico-dollars: `reported` by providers; `uncertain`, the bounds of requests that were
+sent but whose usage no provider reported; and `reserved`, the bounds of requests in flight. What the provider charges
+for the requests that are over lies between `reported` and `reported + uncertain`.
 
-With a store, a sum is `leased` there before a request is sent that would take the three above it. So whatever
-happens to the process, no more than that was spent; what is not accounted for at the next start is uncertain.
+With a store, a fourth sum is `leased` there: before a request would raise the three sums above the lease, a larger
+lease is made durable. So if the process dies, no more than the lease was spent. At the next start, the part of the
+lease that is in no other sum counts as uncertain.
 """
 
 from __future__ import annotations
@@ -21,45 +22,45 @@ if TYPE_CHECKING:
 
     from cottonpalm.protocols import RunStore
 
-AHEAD_S: Final = 0.25  # how long a lease should last at the present rate
-STEP_S: Final = 5.0  # stamps of the store are kept for so long together
+AHEAD_S: Final = 0.25  # seconds that a lease should last at the present rate of spending
+STEP_S: Final = 5.0  # seconds of spending that the store keeps as one sum
 HOUR_S: Final = 3600.0
 
 
 class Spending:
-    """The account of one run. Thread-safe; under a budget, whatever changes the sums runs under the ledger's lock.
+    """The account of one run. Thread-safe; under a budget, every change of the sums also holds the ledger's lock.
 
     Args:
-        store: the run's; None where nothing outlives the process.
-        timed: also keep when it was spent, for a budget per hour.
+        store: the run's store; None if results are kept only in memory.
+        timed: also keep when money was spent, for a budget per hour.
         out: pico-dollars set aside for batches that are out since an earlier process; they are accounted for later.
 
     Attributes:
-        earlier: what the run had spent before this process, as the store has it; its `account` is "" without one.
-        reported, uncertain, reserved: by this process.
+        earlier: what the store says was spent before this process; without a store, its `account` is "".
+        reported, uncertain, reserved: the sums of this process.
         timed: see above.
-        lasting: it outlives the process, so that a lease has to cover what is reserved.
-        alarm: what must be spent of the budget before the run has to hear of it.
-        unbounded: requests without an answer whose cost could not be bounded.
-        failure: what kept a lease from becoming durable.
+        lasting: True: the account is in a store, so a lease must cover what is reserved.
+        alarm: when this amount of the budget is spent, `settle` tells the run.
+        unbounded: how many requests got no answer and had no bound for their cost.
+        failure: the error because of which a lease did not become durable.
     """
 
     def __init__(self, store: RunStore | None = None, *, timed: bool = False, out: int = 0) -> None:
         self._store, self.timed, self._out = store, timed, out
         self.lasting = store is not None
         self.alarm = 0
-        self._steps: dict[int, int] = {}  # spent and not yet in the store, by wall-clock step
+        self._steps: dict[int, int] = {}  # amounts spent and not yet stored, by wall-clock step
         self.earlier = Spent("") if store is None else self._accounted(store.spent())
         self.reported = self.uncertain = self.reserved = self.unbounded = 0
         self.failure: BaseException | None = None
         self._leased = self.earlier.total
         self._asked = 0  # the lease that is being written; 0: none
-        self._granted = 0  # reserved since the last lease
+        self._granted = 0  # the amount reserved since the last lease
         self._since = clock.now()
-        self._lock = threading.RLock()  # a finalizer may come by while it is held
+        self._lock = threading.RLock()  # re-entrant: a finalizer may run on the thread that holds it
 
     def _accounted(self, stored: Spent) -> Spent:
-        """What was leased and never accounted for may have been spent, just before the process was killed."""
+        """Count the unused part of the old lease as uncertain: a killed process may have spent it at its end."""
         lost = stored.leased - stored.reported - stored.uncertain - self._out
         if lost <= 0:
             return stored
@@ -71,12 +72,12 @@ class Spending:
 
     @property
     def total(self) -> int:
-        """The most that the run may have spent, in all its lives."""
+        """Return the most that the run may have spent, in all its processes."""
         return self.earlier.total + self.reported + self.uncertain
 
     @property
     def committed(self) -> int:
-        """The same with what is in flight."""
+        """Return `total` plus what is reserved for requests in flight."""
         return self.total + self.reserved
 
     def covers(self, amount: int) -> bool:
@@ -84,7 +85,7 @@ class Spending:
         return self._store is None or self.committed + amount <= self._leased
 
     def take(self, amount: int) -> bool:
-        """Reserve, unless a lease has to be thought of first."""
+        """Reserve the amount and return True, unless a new lease may be needed."""
         if not self.covers(amount) or self.wants_lease(amount, None):
             return False
         self.reserved += amount
@@ -92,16 +93,16 @@ class Spending:
         return True
 
     def reserve(self, amount: int) -> None:
-        """A request is about to be sent."""
+        """Reserve the amount for a request that is about to be sent."""
         self.reserved += amount
         self._granted += amount
 
     def release(self, amount: int) -> None:
-        """It was not sent."""
+        """Release the amount of a request that was not sent."""
         self.reserved -= amount
 
     def book(self, reported: int, uncertain: int = 0) -> None:
-        """A request is over: so much it cost, or so much at most."""
+        """Book a request that is over: what it cost (`reported`), or the most it may have cost (`uncertain`)."""
         with self._lock:
             self.reported += reported
             self.uncertain += uncertain
@@ -112,7 +113,7 @@ class Spending:
     # -- in the store
 
     def wants_lease(self, amount: int, most: int | None) -> bool:
-        """Whether to lease more now: for a request of this size that waits, or (0) before the lease runs out."""
+        """Whether to lease more now: for a request of this size that waits, or (0) before the lease is used up."""
         if self._store is None or self._asked or self.failure is not None:
             return False
         if not amount and most is not None and self._leased >= most:
@@ -120,12 +121,12 @@ class Spending:
         return self.committed + amount + self._ahead() // 2 > self._leased
 
     def lease(self, amount: int, most: int | None, done: Callable[[], None]) -> None:
-        """Make durable that the run may spend `amount` more than now, and some of what comes next.
+        """Make durable that the run may spend `amount` more than now, plus some money for the next requests.
 
         Args:
-            amount: what is asked for.
-            most: never lease above this; None for no ceiling.
-            done: called from any thread when the lease stands, or failed.
+            amount: the amount that a request asks for.
+            most: the most that may be leased; None for no limit.
+            done: called from any thread when the lease is durable, or has failed.
         """
         assert self._store is not None
         with self._lock:
@@ -150,17 +151,17 @@ class Spending:
             written(error)
 
     def _ahead(self) -> int:
-        """What will be reserved in the next moments, if it goes on like this."""
+        """Estimate what will be reserved in the next moments, from the present rate."""
         seconds = max(clock.now() - self._since, AHEAD_S)
         return int(self._granted * AHEAD_S / seconds)
 
     def record(self) -> Spent:
-        """What the store should hold now, to be written along with finished rows."""
+        """Return what the store should hold now; it is written together with finished rows."""
         with self._lock:
             return self._record(max(self._leased, self._asked))
 
     def close(self) -> None:
-        """The run is over in this process: only what was spent stays leased."""
+        """The run is over in this process: reduce the lease to what was spent."""
         if self._store is None:
             return
         with self._lock:

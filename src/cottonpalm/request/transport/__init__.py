@@ -1,1 +1,1 @@
-"""The ways from a chain to `attempts`: the hook in the HTTP clients, the callback, and what sends."""
+"""The ways from a chain to `attempts`: the hook in the HTTP clients, the callback, and the code that sends."""

@@ -1,7 +1,7 @@
-"""Permits for chat models that do not speak through httpx: taken when LangChain says that a model starts.
+"""Takes permits for chat models that do not send through httpx, when LangChain tells us that a model starts.
 
-It can only gate and count; what fails is tried again as a whole row. Where the hook turns out to see a model's
-requests, the permit taken here is given back before the request asks for its own, and that model is left to the hook.
+A callback can only gate and count calls; if a call fails, the whole row is tried again. If the hook turns out to see a
+model's requests, we give the permit back before the request asks for its own, and leave this model to the hook.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def handler(*, threads: bool = False) -> BaseCallbackHandler:
-    """The handler to put into a row's callbacks: for `ainvoke` on this loop, or for `invoke` on threads."""
+    """Return the handler to add to a row's callbacks: for `ainvoke` on this loop, or for `invoke` on threads."""
     return SyncModelGate() if threads else AsyncModelGate()
 
 
@@ -39,20 +39,20 @@ class _Calls:
     def wanted(
         self, serialized: dict[str, Any] | None, about: dict[str, Any]
     ) -> tuple[RowAccount, str] | None:
-        """The row and the model's name if this call needs a permit here."""
+        """Return the row and the model's name if this call needs a permit here."""
         row = ROW.get()
         if (
             row is None or about.get("batch_size", 1) != 1
-        ):  # several at once would wait for each other's permits
+        ):  # several calls at once would wait for each other's permits
             return None
         row.check_open()
         if (outer := MODEL.get()) is not None:
-            outer.hand_over()  # a model inside a model: the inner one is the call
+            outer.hand_over()  # a model calls another model: only the inner call keeps a permit
         name = _name(serialized, about.get("metadata") or {})
         return None if name in row.run.flow.models_below else (row, name)
 
     def began(self, row: RowAccount, name: str, permit: Permit, run_id: UUID) -> None:
-        """It has its permit."""
+        """The call has its permit."""
         call = ModelCall(row, name, permit)
         call.begin()
         self._calls[run_id] = call
@@ -60,7 +60,7 @@ class _Calls:
         MODEL.set(call)
 
     def ended(self, run_id: UUID, response: LLMResult) -> None:
-        """An answer came; from LangChain's own cache, it was no request and cost nothing."""
+        """An answer came. If it is from LangChain's own cache, there was no request and no cost."""
         call = self._calls.pop(run_id, None)
         if _was_known(response):
             if call is not None:
@@ -74,7 +74,7 @@ class _Calls:
             _book(call, response)
 
     def failed(self, run_id: UUID, error: BaseException) -> None:
-        """An exception came instead."""
+        """The call raised an exception."""
         call = self._calls.pop(run_id, None)
         if call is None:
             return
@@ -87,7 +87,7 @@ class _Calls:
 
 
 class _ModelsOnly:
-    """What else a chain does is not told to us, and costs nothing."""
+    """Tells LangChain to report only models to us: reports of other steps would cost time."""
 
     ignore_chain = ignore_agent = ignore_retriever = ignore_custom_event = True
 
@@ -95,7 +95,7 @@ class _ModelsOnly:
 class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
     """Gates the chat models of rows that run on the loop where it was made."""
 
-    run_inline = True  # in the caller's context, so that the hook sees what is set here
+    run_inline = True  # run in the caller's context, so that the hook sees the variables set here
     raise_error = True
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
         """Take a permit."""
         if (
             asyncio.get_running_loop() is not self._loop
-        ):  # driven through LangChain's sync path, on a loop of its own
+        ):  # LangChain calls us from its sync path, on a loop of its own
             return
         if (wanted := self._calls.wanted(serialized, about)) is None:
             return
@@ -174,7 +174,7 @@ class SyncModelGate(_ModelsOnly, BaseCallbackHandler):
 
 
 def _name(serialized: dict[str, Any] | None, metadata: dict[str, Any]) -> str:
-    """Provider and model, which share a limit."""
+    """Return provider and model: calls with the same pair share a limit."""
     kind = (serialized or {}).get("id") or ["model"]
     return f"{metadata.get('ls_provider', kind[-1])}/{metadata.get('ls_model_name', kind[-1])}"
 
@@ -184,13 +184,13 @@ def _messages(response: LLMResult) -> list[Any]:
 
 
 def _was_known(response: LLMResult) -> bool:
-    """Whether LangChain's own cache gave this answer: that is how it marks one."""
+    """Whether LangChain's own cache gave this answer; the cache marks its answers."""
     told = [getattr(message, "usage_metadata", None) or {} for message in _messages(response)]
     return bool(told) and all(usage.get("total_cost") == 0 for usage in told)
 
 
 def _book(call: ModelCall, response: LLMResult) -> None:
-    """Count what LangChain says the answer used. What its cache answered was not billed."""
+    """Book what LangChain says the answer used. An answer from its cache was not billed."""
     for message in _messages(response):
         told = getattr(message, "usage_metadata", None)
         if not told or told.get("total_cost") == 0:
@@ -217,7 +217,7 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
         run.spending.book(cost or 0)
         return
     ledger.settle(0, cost or 0, account=run.spending)
-    if rates is None or ledger.share() >= 1:  # seen only afterwards: nothing bounds such a call
+    if rates is None or ledger.share() >= 1:  # such a call has no bound: we see its cost only afterwards
         message = f"calls of {call.name} cannot be held to a budget: they are only seen when they are over"
         call.row.stop_run(
             Fault(Kind.STOP_RUN, "BudgetReached", message, cause=dressed(BudgetReached, message))
@@ -225,7 +225,7 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
 
 
 def usage_of(told: dict[str, Any]) -> Usage:
-    """LangChain's `usage_metadata`. Anthropic's writes are split by lifetime, with 0 in the sum."""
+    """Convert LangChain's `usage_metadata`. Anthropic's cache writes are split by lifetime, and their sum is then 0."""
     inputs = sub(told, "input_token_details")
     written = (
         count(inputs.get(n))

@@ -1,12 +1,12 @@
-"""One model object on several event loops: connections belong to the loop they were made on.
+"""Lets one model object work on several event loops, although a connection belongs to the loop that made it.
 
-The SDKs keep one async client per process, whose pooled connections are tied to the loop that first used them; used
-from another loop it fails ("Event loop is closed", "bound to a different event loop"). So a client is used as it is on
-its first loop, and on any other through a twin: the same client, hooks, cookies and settings, with an empty pool.
+An SDK keeps one async client per process. Its pooled connections are tied to the loop that first used them; on another
+loop it fails ("Event loop is closed", "bound to a different event loop"). So on its first loop we use the client as it
+is, and on any other loop a twin: the same client, hooks, cookies and settings, with an empty pool.
 
-Nobody knows of the bridge's loops, so there a client is never used as it is: when a run is over, others find it as if
-the bridge had never been. Only the libraries' own transports are twinned; what others keep open on a bridge is hung
-up at the end of its last run.
+On a bridge's loop we never use the client itself: other code does not know that loop, and after a run it must find the
+client as if the bridge had never used it. We twin only the HTTP libraries' own transports; what other transports keep
+open on a bridge is closed at the end of the bridge's last run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _homes: Final[weakref.WeakKeyDictionary[Any, weakref.ref[Any]]] = weakref.WeakKeyDictionary()
 _twins: Final[dict[int, dict[int, tuple[weakref.ref[Any], Any]]]] = {}  # loop -> client -> its twin there
-_runs: Final[Counter[int]] = Counter()  # runs under way per loop
+_runs: Final[Counter[int]] = Counter()  # loop -> how many runs are under way on it
 _lock: Final = threading.Lock()
 
 
@@ -38,7 +38,7 @@ def enter(loop: asyncio.AbstractEventLoop) -> None:
 async def leave(loop: asyncio.AbstractEventLoop) -> None:
     """A run ends on this loop; after the last one its twins are closed, or kept for the next, on a loop that lasts.
 
-    On a closed loop nothing can be awaited any more: its twins are forgotten, as another loop may get its number.
+    On a closed loop nothing can be awaited, so its twins are only forgotten: another loop may get the same id.
     """
     lasting = is_lasting(loop)
     with _lock:
@@ -68,9 +68,9 @@ def on_a_bridge() -> bool:
 
 
 def at_home(http: ModuleType, client: Any) -> Any:
-    """The client itself on the loop it belongs to (or where it cannot be twinned), else its twin on this loop."""
+    """Return the client itself on its own loop, or if it cannot be twinned; else its twin on this loop."""
     loop = asyncio.get_running_loop()
-    if (home := _homes.get(client)) is not None and home() is loop:  # a home never changes: no lock is needed
+    if (home := _homes.get(client)) is not None and home() is loop:  # no lock: a client's loop never changes
         return client
     with _lock:
         home = _homes.get(client)
@@ -99,7 +99,7 @@ def _forget(loop: asyncio.AbstractEventLoop, number: int, _: Any) -> None:
 
 
 def _is_from_elsewhere(client: Any, loop: Any) -> bool:
-    """Whether it holds connections that another loop (or nobody knows which) made before we first saw it."""
+    """Whether it holds connections that another or an unknown loop made before we first saw the client."""
     return any(getattr(wire, "_loop", None) is not loop for wire in _wires(client))
 
 
@@ -120,7 +120,7 @@ def _wire(connection: Any) -> Any:
 
 
 def _twin(http: ModuleType, client: Any, *, keep: bool) -> Any:
-    """A shallow copy with transports of its own; None where one of them is not the library's."""
+    """Make a shallow copy with its own transports; None if one of them is not the library's."""
     try:
         transport = _fresh(http, client._transport, keep=keep)  # noqa: SLF001 - no public way to copy a client
         mounts = {
@@ -140,7 +140,7 @@ def _fresh(http: ModuleType, transport: Any, *, keep: bool) -> Any:
     pool = copy.copy(transport._pool)  # noqa: SLF001
     pool._connections, pool._requests = [], []  # noqa: SLF001
     pool._optional_thread_lock = type(pool._optional_thread_lock)()  # noqa: SLF001
-    if not keep:  # a loop without a run of ours: nobody would close what is kept alive
+    if not keep:  # the loop has no run of ours, so nobody would close the twin at its end
         pool._max_keepalive_connections = 0  # noqa: SLF001
     transport = copy.copy(transport)
     transport._pool = pool  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Two small machines that wait for what `attempts` asks for: one for tasks, one for threads."""
+"""The two drivers of `attempts`, for tasks and for threads: they do its steps and send the results back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 async def drive(row: RowAccount, call: Call, sender: Sender) -> Any:
-    """Answer a request under its row, as a task; returns the response."""
+    """Get the answer to a request of this row, as a task; return the response."""
     done = await walk(row, call, sender, attempts(row, call))
     return sender.response(done, row.run.timeout_s)
 
@@ -77,7 +77,7 @@ async def _send(row: RowAccount, call: Call, sender: Sender, step: Send) -> Repl
 
 
 def drive_sync(row: RowAccount, call: Call, sender: Sender) -> Any:
-    """Answer a request under its row, blocking this thread; returns the response."""
+    """Get the answer to a request of this row, and block this thread; return the response."""
     steps = attempts(row, call)
     try:
         step = next(steps)
@@ -116,7 +116,7 @@ def _slept(row: RowAccount, step: Sleep) -> None:
 
 
 def _free_permit(row: RowAccount, call: Call, step: AskPermit) -> Permit | None:
-    """A permit, if one need not be waited for: the common case, which a coroutine would make dearer."""
+    """Return a permit if one is free. This is the common case, and a coroutine would make it slower."""
     limiter = row.run.flow.limiter(step.key)
     return limiter.try_acquire(_claim(row, limiter, step), _ask(limiter, call))
 
@@ -142,7 +142,7 @@ def _claim(row: RowAccount, limiter: Limiter, step: AskPermit) -> float:
 
 
 def _force(row: RowAccount, call: Call, key: str) -> Permit:
-    """A thread that runs a loop must not wait for permits: their holders may need that very loop to give them back."""
+    """Take a permit without waiting: this thread runs a loop, which the holders of permits may need to go on."""
     limiter = row.run.flow.limiter(key)
     if (pause_s := limiter.paused_until - clock.now()) > 0:
         row.rest(pause_s)
@@ -161,7 +161,7 @@ def _ask(limiter: Limiter, call: Call) -> int:
 
 
 def _free_money(row: RowAccount, ask: Ask) -> int | Grant:
-    """Money, if it need not be waited for; 0 where there is none left."""
+    """Return the money if we need not wait for it; 0 if none is left."""
     answer = _ledger(row).try_grant(ask, row.priority, row.run.spending)
     return 0 if answer is Grant.STOP else answer
 

@@ -1,4 +1,4 @@
-"""One send of a task that may be late: then a copy is sent beside it, and the first good answer counts."""
+"""Watches one send of a task: if it is late, a copy is sent beside it, and the first good answer counts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class Hedge:
-    """Watches over one send.
+    """Watches one send.
 
     Args:
-        row: whose request it is.
+        row: the row that the request belongs to.
         call: the request.
-        copy: sends it once more, under a permit and money of its own; settled where it is good, None if not sent.
+        copy: sends it once more, with its own permit and money. It is settled if its answer is good; None: not sent.
     """
 
     def __init__(
@@ -28,15 +28,15 @@ class Hedge:
     ) -> None:
         self._run, self._key, self._copy = row.run, call.key, copy
         self._loop = asyncio.get_running_loop()
-        self._limit: asyncio.Timeout | None = None  # of the original, while it is under way
+        self._limit: asyncio.Timeout | None = None  # the original's timeout, while it is under way
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._copying: asyncio.Task[None] | None = None
-        self._reply: Reply | None = None  # a good one, of the copy
-        self._look = self._arm  # one bound method, to be found again
+        self._reply: Reply | None = None  # the copy's good reply
+        self._look = self._arm  # keep one bound method, so that `unwatch` finds the same object
 
     def began(self, limit: asyncio.Timeout) -> None:
-        """The original goes out; `limit` cuts it off."""
+        """The original is sent now; `limit` can cut it off."""
         self._limit = limit
         self._run.hedges.watch(self._key, self._look)
         self._arm()
@@ -50,12 +50,12 @@ class Hedge:
         self._timer = None
         hedges, now = self._run.hedges, self._loop.time()
         late_s = hedges.late_s(self._key) or 0.0
-        if now < self._since + late_s:  # slower answers came meanwhile
+        if now < self._since + late_s:  # slower answers came meanwhile, so it is not late yet
             self._arm()
             return
         if hedges.take(self._run.allowance.requests):
             self._copying = self._loop.create_task(self._ask())
-        else:  # so many are late that none may be copied now
+        else:  # too many requests are late, so no further copy may be sent now
             self._again()
 
     def _again(self) -> None:
@@ -64,7 +64,7 @@ class Hedge:
 
     async def _ask(self) -> None:
         reply: Reply | None = None
-        with suppress(Exception):  # no money, the row is over: it is only a copy
+        with suppress(Exception):  # there is no money or the row has ended; a copy may fail silently
             reply = await self._copy()
         if reply is None:
             return
@@ -74,11 +74,11 @@ class Hedge:
             return
         if self._reply is not None:
             self._limit.reschedule(self._loop.time())
-        else:  # it was rejected, say: another may do better
+        else:  # the copy failed, for instance was rejected: another copy may succeed
             self._again()
 
     async def best(self, reply: Reply) -> Reply:
-        """The answer that counts, now that the original has come to `reply`, or was cut off for its copy's."""
+        """Return the reply that counts, after the original ended with `reply` or was cut off for its copy's reply."""
         self._limit, cut_off = None, self._reply is not None and not reply.good
         if self._reply is None and not reply.good and self._copying is not None:
             await asyncio.wait([self._copying])
@@ -88,7 +88,7 @@ class Hedge:
         return self._reply
 
     async def over(self) -> None:
-        """One answer counts: what else is under way is cancelled, and has given everything back."""
+        """End the watch: cancel what is still under way, and wait until it has given everything back."""
         self._run.hedges.unwatch(self._look)
         self._limit = None
         if self._timer is not None:

@@ -1,7 +1,7 @@
-"""The one patch: `send` of the two HTTP clients that LangChain's integrations use.
+"""The only patch we make: it wraps `send` of the two HTTP libraries that LangChain's integrations use.
 
-It acts only on model requests of a row, and is silent otherwise: the same objects go in and come out. It is
-installed once per process and stays, since whoever patches later may hold on to it.
+It acts only on model requests of a row; any other request passes through it unchanged. It is installed once per
+process and stays, since code that patches `send` later may keep a reference to it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _CLIENTS: Final = ("httpx", "httpx2")
 _WHOSE: Final[dict[bytes, str]] = {name.encode(): name for name in WHOSE}
 _PROBE: Final[ContextVar[list[str] | None]] = ContextVar("cottonpalm_probe", default=None)
 _lock: Final = threading.Lock()
-# What was put into each client, by library; never a mark on the function: later wrappers would hide it.
+# The functions put into each library's clients. We do not mark the functions: a later wrapper would hide the mark.
 _installed: Final[dict[str, tuple[Any, Any]]] = {}
 _probing = 0
 
 
 def install() -> None:
-    """Patch `send` of httpx and httpx2, once; does nothing where COTTONPALM_NO_HOOK is set."""
+    """Patch `send` of httpx and httpx2, once. Do nothing if COTTONPALM_NO_HOOK is set."""
     if os.environ.get(OPT_OUT, "") not in ("", "0"):
         return
     with _lock:
@@ -47,7 +47,7 @@ def install() -> None:
 
 
 def reaches() -> bool:
-    """Whether a request through each client still reaches the hook: somebody may have put the old `send` back."""
+    """Whether a request through each library still reaches the hook: other code may have put the old `send` back."""
     with _lock:
         names = sorted(_installed)
     return bool(names) and all(_reached(importlib.import_module(name)) for name in names)
@@ -87,7 +87,7 @@ def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., 
 
 
 def _ours(client: Any, request: Any) -> tuple[RowAccount, Call] | None:
-    """The row and the call if this is a model request of a row; None: not ours, leave it alone."""
+    """Return the row and the call if this is a model request of a row; None: leave the request alone."""
     if INSIDE.get():
         return None
     if (seen := _PROBE.get()) is not None:
@@ -112,11 +112,11 @@ def _call(request: Any) -> Call | None:
     path = url.path
     if (family := family_of(path)) is None:
         return None
-    content = getattr(request, "_content", None)  # what is not in memory is not ours; `.content` would raise
+    content = getattr(request, "_content", None)  # only a body in memory; `.content` would raise without it
     if not isinstance(content, bytes):
         return None
     headers = {}
-    for raw, value in request.headers.raw:  # most of them are of no interest: not even decoded
+    for raw, value in request.headers.raw:  # we decode only the few headers that we need
         if (name := _WHOSE.get(raw.lower())) is not None:
             headers[name] = value.decode("latin-1")
     call = call_of(family, (url.scheme, url.host, url.port, path), headers, content)
@@ -132,7 +132,7 @@ def _reached(http: ModuleType) -> bool:
 
 
 def _passed_on(http: ModuleType) -> bool:
-    """Whether those who patched after us still call us: only a request can tell."""
+    """Whether a wrapper that was installed after ours still calls ours: only a request can show that."""
     global _probing  # noqa: PLW0603 - counts the probes under way
     seen: list[str] = []
     with _lock:
@@ -144,11 +144,11 @@ def _passed_on(http: ModuleType) -> bool:
         _PROBE.reset(token)
         with _lock:
             _probing -= 1
-    return len(seen) >= 2  # one sync, one async
+    return len(seen) >= 2  # one sync request and one async request
 
 
 def _probe(http: ModuleType) -> None:
-    """A request through a client of each kind that goes nowhere."""
+    """Send a request through a sync and an async client whose transport sends nothing."""
     transport = http.MockTransport(lambda _: http.Response(200))
     request = http.Request("POST", "http://probe.invalid/chat/completions", json={})
     with http.Client(transport=transport, trust_env=False) as client:
@@ -158,7 +158,7 @@ def _probe(http: ModuleType) -> None:
 
 
 def _without_loop(coroutine: Any) -> None:
-    """Run a coroutine that waits for nothing."""
+    """Run a coroutine that never waits."""
     try:
         coroutine.send(None)
     except StopIteration:

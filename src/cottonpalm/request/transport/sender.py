@@ -1,4 +1,4 @@
-"""How one request goes out through an HTTP client, and how its answer is shown to `attempts` and to the chain."""
+"""Sends one request through an HTTP client, and shows its answer to `attempts` and to the chain."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-# Below the original `send` nothing is ours: a transport may itself use a client.
+# True below the original `send`: a transport may itself use a client, and we must leave its requests alone.
 INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
 _OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 @dataclass(slots=True, frozen=True)
 class Sender:
-    """One request on its way out.
+    """Sends one request.
 
     Attributes:
-        http: the library it speaks, `httpx` or `httpx2`.
-        stream: the caller reads the body itself.
-        send: the original `send` with all its options, called once per try with a request.
+        http: the HTTP library of the request, `httpx` or `httpx2`.
+        stream: True: the caller reads the body itself.
+        send: the original `send` with all its options; each try calls it once with a request.
     """
 
     http: ModuleType
@@ -46,7 +46,7 @@ class Sender:
 
         Args:
             timeout_s: for the whole answer, or until a stream begins.
-            body: to send in place of the request's own.
+            body: the body to send in place of the request's own.
             began: told what cuts it off, as it goes out.
         """
         request = self._with(body)
@@ -62,15 +62,15 @@ class Sender:
         except TimeoutError as exc:
             return Reply(error=self.timed_out(round(clock.now() - at, 3), exc))
         except Exception as exc:
-            if loop.is_closed():  # what a library makes of that is no word of the provider's
+            if loop.is_closed():  # the library's exception is then not caused by the provider
                 raise
-            return Reply(error=exc)  # judged, and raised again when the tries are used up
+            return Reply(error=exc)  # `attempts` judges it, and raises it when the tries are used up
         finally:
             INSIDE.reset(token)
         return self._reply(response)
 
     def once_sync(self, timeout_s: float, body: bytes | None = None) -> Reply:
-        """Send once and block this thread; the timeout bounds each socket operation."""
+        """Send once, and block this thread. The timeout limits each socket operation."""
         request = self._with(body)
         kept = request.extensions
         request.extensions = {**kept, "timeout": _lowered(kept.get("timeout"), timeout_s)}
@@ -87,7 +87,7 @@ class Sender:
         return self._reply(response)
 
     def _with(self, body: bytes | None) -> Any:
-        """The request, or a copy of it with another body; what the chain made is left as it is."""
+        """Return the request, or a copy with another body. The chain's own request is not changed."""
         if body is None:
             return self.request
         request = self.request
@@ -97,7 +97,7 @@ class Sender:
         )
 
     def response(self, done: Done, gap_s: float) -> Any:
-        """What the chain gets as a task; a stream is read on the side, with this longest gap between two pieces."""
+        """Return what the chain gets as a task. We read a stream in parallel; `gap_s` limits the wait for a piece."""
         if done.ending is not None:
             tap = tap_class(AsyncTap, self.http.AsyncByteStream)
             self._tap(
@@ -106,14 +106,14 @@ class Sender:
         return done.raw if done.kept is None else self._again(done.kept)
 
     def response_sync(self, done: Done) -> Any:
-        """What the chain gets on a thread."""
+        """Return what the chain gets on a thread."""
         if done.ending is not None:
             self._tap(done, tap_class(SyncTap, self.http.SyncByteStream))
         return done.raw if done.kept is None else self._again(done.kept)
 
     @staticmethod
     def _tap(done: Done, tap: Callable[[Any, Reading], Any]) -> None:
-        """Read along a stream; from then on the tap settles its try."""
+        """Read a stream as it passes; from now on the stream's reader settles the try."""
         assert done.ending is not None
         try:
             reading = Reading(done.ending, done.raw.status_code, done.raw.headers)
@@ -123,19 +123,19 @@ class Sender:
             raise
 
     def _again(self, kept: Kept) -> Any:
-        """A response made again of a failure known before."""
+        """Make a response again from a failure known before."""
         headers = {name: value for name, value in kept.headers.items() if name not in _OF_THE_WIRE}
         return self.http.Response(kept.status, headers=headers, content=kept.content, request=self.request)
 
     def timed_out(self, seconds: float, cause: BaseException | None = None) -> Exception:
-        """The library's own exception for an answer that took too long."""
+        """Return the library's own exception for an answer that took too long."""
         error: Exception = self.http.ReadTimeout(f"no answer within {seconds:g} s", request=self.request)
         error.__cause__ = cause
         return error
 
     def _reply(self, response: Any) -> Reply:
         still_open = self.stream and response.status_code < 400
-        response.request = self.request  # as the chain knows it
+        response.request = self.request  # the chain expects its own request, not our copy
         return Reply(
             response.status_code,
             response.headers,
@@ -152,6 +152,6 @@ class Sender:
 
 
 def _lowered(timeouts: dict[str, float | None] | None, timeout_s: float) -> dict[str, float]:
-    """No socket operation of a thread may take longer than the whole try."""
+    """Lower the timeouts: no socket operation of a thread may take longer than the whole try."""
     own = {name: (timeouts or {}).get(name) for name in ("connect", "read", "write", "pool")}
     return {name: timeout_s if value is None else min(value, timeout_s) for name, value in own.items()}

@@ -1,13 +1,14 @@
-"""Streamed answers: read on the side, so that the permit goes back when the provider has sent all.
+"""Reads streamed answers in parallel with the chain, so that the permit goes back when the provider has sent all.
 
-An async stream is pumped as fast as the provider sends, whatever its reader does: a reader that makes the next
-request while its stream is open would else wait for itself. A sync stream is read by its reader; when its row needs
-a permit and has to wait, `drain` reads the rest first. One answer is kept in memory at most.
+A task of ours reads an async stream as fast as the provider sends, whatever the chain does. Else a chain that makes
+its next request while its stream is open would wait for its own permit. A sync stream is read by the chain itself;
+if its row must wait for a permit, `drain` first reads the rest. At most one whole answer is kept in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import zlib
 from collections import deque
@@ -27,39 +28,54 @@ if TYPE_CHECKING:
     from cottonpalm.request.settlement import Settlement
 
 _END_MARK: Final = b"data: [DONE]"
-_AFTER_END_S: Final = 2.0  # a server that said its last word and does not close is not waited for any longer
+_SAYS: Final = re.compile(  # a piece of text, thought or call that is not empty, in any provider's words
+    rb'"(?:content|text|delta|thinking|reasoning|reasoning_content|partial_json|arguments)"\s*:\s*"[^"]'
+)
+_AFTER_END_S: Final = 2.0  # after the end mark, we wait at most so long for the server to close
 
 
 class Reading:
-    """Reads along a stream's bytes and settles its try at the end. No I/O."""
+    """Reads the bytes of a stream as they pass, and settles its try at the end. No I/O."""
 
     def __init__(self, ending: Settlement, status: int, headers: MutableMapping[str, str]) -> None:
         self.row = ending.row
         self._ending, self._status, self._headers = ending, status, headers
         self._stream = ending.call.family.stream()
         self._lines = Lines()
-        self._plain: list[bytes] = []  # the whole body, should it turn out not to be a stream
+        self._plain: list[bytes] = []  # the whole body, needed if it turns out not to be a stream
         self._packed = headers.get("content-encoding", "identity") != "identity"
         self._unpack = _unpacker(headers.get("content-encoding", "identity"))
+        self._silent = True  # nothing of the answer itself has come
         self.held_back = b""
+        self._at_line_start = True
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take one piece as it came; returns what of it may be shown now.
+        """Take one piece as it came; return the part that may be shown now.
 
-        The SDKs stop reading at OpenAI's end mark, so it is held back until the end has been judged.
+        The SDKs stop reading at OpenAI's end mark, so we hold the mark back until we have judged the end.
         """
         plain = self._unpack(chunk)
         self._plain.append(plain)
         for line in self._lines.cut(plain):
             self._stream.feed(line)
+            if self._silent and _SAYS.search(line):
+                self._silent = False
+                self._ending.speaks()
         if self._packed:
             return chunk
         if self.held_back:
             self.held_back += chunk
             return b""
-        shown, mark, rest = chunk.partition(_END_MARK)
-        self.held_back = mark + rest
-        return shown
+        at = self._end_mark(chunk)
+        self.held_back = chunk[at:]
+        return chunk[:at]
+
+    def _end_mark(self, chunk: bytes) -> int:
+        """Where it begins, or the end of the piece: inside a line it is only text that somebody wrote."""
+        at = 0 if self._at_line_start and chunk.startswith(_END_MARK) else chunk.find(b"\n" + _END_MARK) + 1
+        found = at > 0 or (self._at_line_start and chunk.startswith(_END_MARK))
+        self._at_line_start = chunk.endswith(b"\n")
+        return at if found else len(chunk)
 
     def end(self, error: Exception | None) -> Exception | None:
         """The provider has sent all, or broke off with `error`. What to raise after the last piece, or None.
@@ -74,7 +90,7 @@ class Reading:
     def _judged(self, error: Exception | None) -> Exception | None:
         row, call = self.row, self._ending.call
         answer = self._answer()
-        if self.held_back:  # all was said; how the connection ends then does not matter
+        if self.held_back:  # the end mark came, so it does not matter how the connection ends
             error = None
         fault = broken(call, self._headers, answer) if error is None else row.run.fault_of(error)
         if fault is not None and fault.kind is Kind.STOP_RUN:
@@ -86,11 +102,11 @@ class Reading:
     def _to_raise(self, error: Exception | None, fault: Fault | None, answer: Answer) -> Exception | None:
         if error is not None or fault is None:
             return error or cut(self.row, self._ending.call, answer)
-        told_in_the_stream = answer.error is not None  # the SDK reads and raises that itself
+        told_in_the_stream = answer.error is not None  # the SDK reads this error and raises it itself
         return None if told_in_the_stream else dressed(BrokenAnswer, fault.message)
 
     def leave(self) -> None:
-        """The reader stopped reading: after the end of the answer, or early."""
+        """The chain stopped reading, after the end of the answer or before."""
         try:
             answer = self._stream.answer()
             if answer.complete:
@@ -109,7 +125,7 @@ class Reading:
 
 
 class AsyncTap:
-    """Stands in for the stream of an async response."""
+    """Replaces the stream of an async response."""
 
     def __init__(
         self, source: Any, reading: Reading, gap_s: float, timed_out: Callable[[], Exception]
@@ -140,7 +156,7 @@ class AsyncTap:
                 await self._source.aclose()
 
     def _gone(self, pumping: asyncio.Task[None]) -> None:
-        """It may have been cancelled, even before its first step, and its reader not, or he swallowed it."""
+        """Tell the chain if our task was cancelled, even before its first step: the chain may still wait for pieces."""
         error = None if pumping.cancelled() else pumping.exception()
         self._reading.leave()
         self._row.let_go(self)
@@ -149,7 +165,7 @@ class AsyncTap:
             self._ended(error if isinstance(error, Exception) else closed)
 
     def _ended(self, error: Exception | None) -> None:
-        """Nothing more will come."""
+        """Note that no more pieces will come."""
         self._error = error
         if error is None and self._reading.held_back:
             self._chunks.append(self._reading.held_back)
@@ -191,13 +207,13 @@ class AsyncTap:
             raise self._error
 
     async def aclose(self) -> None:
-        """The reader is done; what is still on its way is cut off."""
+        """Cut off what is still on its way, since the chain has stopped reading."""
         self._cut_off()
         if not self._pumping.done():
             await asyncio.wait([self._pumping])
 
     def drop(self) -> None:
-        """The row is over: settle now and cut the stream off, from any thread."""
+        """The row has ended: settle the try now and cut the stream off. From any thread."""
         self._reading.leave()
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._cut_off)
@@ -211,7 +227,7 @@ class AsyncTap:
 
 
 class SyncTap:
-    """Stands in for the stream of a sync response."""
+    """Replaces the stream of a sync response."""
 
     def __init__(self, source: Any, reading: Reading) -> None:
         self._source, self._reading = source, reading
@@ -234,7 +250,7 @@ class SyncTap:
             return self._chunks.popleft() if self._chunks else self._read()
 
     def _read(self) -> bytes | None:
-        """One more piece from the provider; None after the last. Lock held."""
+        """Read one more piece from the provider; None after the last. Call with the lock."""
         if self._over:
             return None
         error: Exception | None = None
@@ -252,19 +268,19 @@ class SyncTap:
         return self._reading.held_back or None if self._error is None else None
 
     def drain(self) -> None:
-        """Read all that is left, for the reader to find later."""
+        """Read all that is left, and keep it for the chain."""
         with self._lock:
             while (chunk := self._read()) is not None:
                 self._chunks.append(chunk)
 
     def close(self) -> None:
-        """The reader is done; what is still on its way is cut off."""
+        """Cut off what is still on its way, since the chain has stopped reading."""
         self.drop()
         with suppress(Exception):  # all is read that will ever be: nobody can do anything about it
             self._source.close()
 
     def drop(self) -> None:
-        """The row is over: settle; the thread that reads notices by itself."""
+        """The row has ended: settle the try. The thread that reads notices it by itself."""
         try:
             self._reading.leave()
         finally:
@@ -276,12 +292,12 @@ class SyncTap:
 
 @cache
 def tap_class(tap: type, base: type) -> type:
-    """`tap` as a subclass of the HTTP library's own stream class, which it insists on."""
+    """Make the class a subclass of the HTTP library's own stream class, since the library requires that."""
     return type(tap.__name__, (tap, base), {})
 
 
 def _unpacker(encoding: str) -> Callable[[bytes], bytes]:
-    """Undoes the encoding for our reading alone; of one we do not know, nothing can be read."""
+    """Return what undoes the encoding for our own reading; for an unknown encoding it gives nothing."""
     if encoding in ("gzip", "deflate", "x-gzip"):
         machine = zlib.decompressobj(zlib.MAX_WBITS | 32)
         return lambda chunk: _decompress(machine, chunk)

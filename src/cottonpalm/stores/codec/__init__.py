@@ -1,1 +1,1 @@
-"""Records: outcomes as bytes, and back, without pickle."""
+"""Records: converts outcomes to bytes and back, without pickle."""

@@ -1,4 +1,4 @@
-"""What counts as equal when an output is read back, and which classes it takes to rebuild it."""
+"""Decides whether an output that was read back equals the original, and which classes are needed to rebuild it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal in value and type, NaN included; a subclass of `str` equals its text."""
+    """Whether two values are equal in value and type, including NaN; a subclass of `str` equals its text."""
     if isinstance(a, str) and not isinstance(a, Enum):
         return type(b) is str and str.__eq__(a, b) is True
     if type(a) is not type(b):
@@ -32,7 +32,7 @@ def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
 
 
 def _same_model(a: BaseModel, b: BaseModel) -> bool:
-    return (isinstance(a, Serializable) and a == b) or (  # a message: its fields' types are its class's
+    return (isinstance(a, Serializable) and a == b) or (  # a message: its class fixes its fields' types
         same(a.__dict__, b.__dict__)
         and same(a.__pydantic_extra__, b.__pydantic_extra__)
         and (a.__pydantic_private__ or {}) == (b.__pydantic_private__ or {})
@@ -40,7 +40,7 @@ def _same_model(a: BaseModel, b: BaseModel) -> bool:
 
 
 def classes_in(value: Any) -> set[type]:
-    """The classes inside `value` that can only be rebuilt when the reader knows them."""
+    """Return the classes inside `value` that a reader must know to rebuild them."""
     return set(_classes(value, 20))
 
 

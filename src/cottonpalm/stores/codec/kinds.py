@@ -1,4 +1,4 @@
-"""The kinds of value that JSON does not have, each with its way in and out, and what counts as equal."""
+"""The kinds of value that JSON does not have: how each is encoded and decoded, and when two values are equal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cottonpalm.stores.codec.equality import same
 TAG: Final = "$"
 _NAMES: Final[
     dict[str, Any]
-] = (  # data is stored under the fields' own names; before 2.11 an alias hides them
+] = (  # data is stored under the fields' own names; before Pydantic 2.11 an alias hides these
     {"by_alias": True, "by_name": True} if "by_name" in signature(BaseModel.model_validate).parameters else {}
 )
 Types: TypeAlias = Mapping[str, type]
@@ -32,12 +32,12 @@ Stored: TypeAlias = dict[str, Any]
 
 
 def qualified(cls: type) -> str:
-    """A class's name in records: module and qualified name."""
+    """Return a class's name in records: module and qualified name."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def is_unicode(text: str) -> bool:
-    """False for text with lone surrogates, which UTF-8 cannot hold."""
+    """Whether UTF-8 can hold the text; False if it has lone surrogates."""
     if text.isascii():
         return True
     try:
@@ -48,8 +48,8 @@ def is_unicode(text: str) -> bool:
 
 
 def encode_kind(value: Any, encode: Encode) -> Any:
-    """The tagged form of a value that is not plain JSON; `encode` does its parts."""
-    if isinstance(value, Enum):  # before `str` and `int`, which may be among its bases
+    """Return the tagged form of a value that is not plain JSON; `encode` converts its parts."""
+    if isinstance(value, Enum):  # checked before `str` and `int`, which may be among its base classes
         return _enum(value, encode)
     for cls in type(value).__mro__:
         if (encoder := _ENCODERS.get(cls)) is not None and (stored := encoder(value, encode)) is not None:
@@ -64,7 +64,7 @@ def encode_kind(value: Any, encode: Encode) -> Any:
     )
 
 
-# Ways in. One that returns None leaves the value to the next base class.
+# Encoders. If one returns None, the next base class decides.
 
 
 def _tagged(kind: str, value: Any) -> Stored:
@@ -76,7 +76,7 @@ def _fields(kind: str, value: Any, found: Mapping[str, Any], encode: Encode) -> 
 
 
 def _text(value: str, encode: Encode) -> Any:  # noqa: ARG001
-    exact = str.__str__(value)  # LangChain's parsers return subclasses; what is stored is the text
+    exact = str.__str__(value)  # LangChain's parsers return subclasses of str; we store the text
     return (
         exact
         if is_unicode(exact)
@@ -113,7 +113,7 @@ def _enum(value: Enum, encode: Encode) -> Stored:
 
 
 def _lc(value: Serializable, encode: Encode) -> Stored | None:
-    """A message, a document or the like, by its class's name and the fields that differ from their defaults."""
+    """Encode a message, document or the like by its class's name and the fields that differ from their defaults."""
     cls = type(value)
     if data_classes().get(cls.__name__) is not cls:
         return None
@@ -125,7 +125,7 @@ def _lc(value: Serializable, encode: Encode) -> Stored | None:
 
 @cache
 def _defaults(cls: type[Serializable]) -> list[tuple[str, Any]]:
-    """A class's fields with their defaults; a required one has a default that equals nothing."""
+    """Return a class's fields with their defaults; a required field gets a default that equals nothing."""
     required = object()
     return [
         (
@@ -140,18 +140,18 @@ def _defaults(cls: type[Serializable]) -> list[tuple[str, Any]]:
 
 @cache
 def data_classes() -> Mapping[str, type[Serializable]]:
-    """LangChain's classes that only hold data, by name. No prompt, no model, nothing that runs is ever rebuilt."""
+    """Return LangChain's classes that only hold data, by name. We never rebuild a prompt, a model or other code."""
     from langchain_core import agents, documents, messages, outputs, prompt_values  # noqa: PLC0415
 
     modules = (messages, documents, prompt_values, outputs, agents)
     names = [(module, name) for module in modules for name in getattr(module, "__all__", vars(module))]
-    named = [getattr(module, name) for module, name in names]  # some are imported when asked for
+    named = [getattr(module, name) for module, name in names]  # the packages import some of them only now
     found = [part for part in named if isinstance(part, type)]
     return {cls.__name__: cls for cls in found if issubclass(cls, Serializable) and cls.is_lc_serializable()}
 
 
 def _model(value: BaseModel, encode: Encode) -> Stored:
-    """JSON where that is enough (it also holds Enums and nested models), else Python data in our tags."""
+    """Encode as JSON if that is enough (it also holds Enums and nested models), else as Python data in our tags."""
     cls = type(value)
     try:
         data = value.model_dump(mode="json", by_alias=False, warnings=False)
@@ -189,7 +189,7 @@ _ENCODERS: Final[dict[type, Callable[[Any, Encode], Any]]] = {
 }
 
 
-# Ways out.
+# Decoders.
 
 
 def _plain_out(make: Callable[[Any], Any]) -> Callable[[Stored, Types, Decode], Any]:
@@ -229,7 +229,7 @@ def _model_out(stored: Stored, types: Types, decode: Decode) -> Any:
 def _validated(cls: type[BaseModel], data: Any) -> BaseModel:
     try:
         return cls.model_validate(data, **_NAMES)
-    except ValueError:  # strict fields take dates, sets and the like only from JSON
+    except ValueError:  # strict fields accept dates, sets and the like only from JSON
         return cls.model_validate_json(_json(data), **_NAMES)
 
 

@@ -1,7 +1,8 @@
-"""One row's outcome as one JSON object with short keys, and back."""
+"""Converts one row's outcome to one JSON object with short keys, and back."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -20,7 +21,7 @@ _COMMON: Final = 5  # counts of a `Usage` that are always kept
 
 
 class InputText(str):
-    """The repr of an input that could not be stored: for people to read, not to run again."""
+    """The repr of an input that could not be stored. People can read it, but it cannot be run again."""
 
     __slots__ = ()
 
@@ -36,10 +37,10 @@ NOT_KEPT: Final = NotKept()
 
 
 def pack(outcome: Outcome, *, keep_input: bool, types: Types) -> bytes:
-    """The record of an outcome that was tried ("ok" or "failed").
+    """Return the record of an outcome that was tried ("ok" or "failed").
 
-    Text and plain JSON come back equal; anything else is read back here and compared. An input that cannot be stored
-    is kept as its repr and never a failure.
+    Text and plain JSON always come back equal; any other output is read back here and compared. An input that cannot
+    be stored does not fail the row: the record keeps its repr.
 
     Raises:
         CannotStore: the output would not come back equal; `.text` is its repr.
@@ -56,19 +57,19 @@ def pack(outcome: Outcome, *, keep_input: bool, types: Types) -> bytes:
         _keep_input(record, outcome.input, types)
     try:
         return orjson.dumps(record)
-    except TypeError:  # text with lone surrogates, which JSON cannot hold
-        done = (INPUT,) if text else (INPUT, OUTPUT)  # encoded already
+    except TypeError:  # the text has lone surrogates, which JSON cannot hold
+        done = (INPUT,) if text else (INPUT, OUTPUT)  # these are encoded already
         return orjson.dumps({name: part if name in done else encode(part) for name, part in record.items()})
 
 
 def _usage(usage: Usage) -> list[int]:
-    """The counts; the rarer ones at the end only where there are any."""
+    """Return the counts; the rarer ones, at the end, only if they are not all zero."""
     counts = list(usage.counts())
     return counts if any(counts[_COMMON:]) else counts[:_COMMON]
 
 
 def _note(record: dict[str, Any], outcome: Outcome) -> None:
-    """What differs from the usual; the usual takes no room."""
+    """Add to the record what differs from the defaults; a default takes no space."""
     if (error := outcome.error) is not None:
         record[ERROR] = [error.kind.value, error.type, error.message, error.retryable]
     if (usage := outcome.usage) is not None:
@@ -92,11 +93,15 @@ def _keep_input(record: dict[str, Any], value: Any, types: Types) -> None:
         record[INPUT_TEXT] = exc.text
 
 
+_COUNTS: Final = len(fields(Usage))
+_KINDS: Final = frozenset(kind.value for kind in Kind)
+
+
 def unpack(record: bytes, index: int, types: Types) -> Outcome:
-    """The outcome that `pack` was given, its exception object apart. Objects of unknown classes are plain data."""
-    fields = orjson.loads(record)
-    get = fields.get
-    error, usage, kept = get(ERROR), get(USAGE), stored_input(fields, types)
+    """Return the outcome that `pack` got, without its exception object. Objects of unknown classes are plain data."""
+    stored = orjson.loads(record)
+    get = stored.get
+    error, usage, kept = get(ERROR), get(USAGE), stored_input(stored, types)
     return Outcome(
         index=index,
         status="ok" if error is None else "failed",
@@ -104,7 +109,7 @@ def unpack(record: bytes, index: int, types: Types) -> Outcome:
         id=decode(get(ID), types),
         error=None if error is None else _error(decode(error, types)),
         attempts=get(ATTEMPTS, 0),
-        usage=None if usage is None else Usage(*usage),
+        usage=None if usage is None else Usage(*usage[:_COUNTS]),
         cost_pico=get(COST),
         cost_source=get(COST_SOURCE),
         latency_s=get(LATENCY, 0.0),
@@ -117,8 +122,9 @@ def unpack(record: bytes, index: int, types: Types) -> Outcome:
 
 
 def _error(parts: list[Any]) -> ErrorRecord:
-    kind, type_, message, retryable = parts
-    return ErrorRecord(Kind(kind), type_, message, retryable)
+    kind, type_, message, retryable = parts[:4]  # a later version may say more
+    known = Kind(kind) if kind in _KINDS else Kind.FAIL_ROW
+    return ErrorRecord(known, type_, message, retryable)
 
 
 def has_input(record: bytes) -> bool:
@@ -127,8 +133,8 @@ def has_input(record: bytes) -> bool:
 
 
 def stored_input(record: bytes | dict[str, Any], types: Types) -> Any:
-    """The input a record holds: its value, an `InputText`, or NOT_KEPT."""
-    fields = orjson.loads(record) if isinstance(record, bytes) else record
-    if INPUT in fields:
-        return decode(fields[INPUT], types)
-    return InputText(decode(fields[INPUT_TEXT], types)) if INPUT_TEXT in fields else NOT_KEPT
+    """Return the input in a record: its value, an `InputText`, or NOT_KEPT."""
+    stored = orjson.loads(record) if isinstance(record, bytes) else record
+    if INPUT in stored:
+        return decode(stored[INPUT], types)
+    return InputText(decode(stored[INPUT_TEXT], types)) if INPUT_TEXT in stored else NOT_KEPT

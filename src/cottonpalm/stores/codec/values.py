@@ -1,7 +1,7 @@
-"""Outputs as JSON and back, without pickle; what would not come back equal is refused when it is written.
+"""Converts outputs to JSON and back, without pickle. It refuses an output that would not come back equal.
 
-Plain JSON is stored as it is. Everything else is an object with the key "$" that names its kind, and a dict that has
-such a key of its own is spelled out, so that data never passes for a tag.
+Plain JSON is stored as it is. Any other value is stored as an object whose key "$" names its kind (a tag). A dict that
+has its own key "$" is stored as such an object too, so that data is never mistaken for a tag.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _ATOMS: Final[dict[type, Callable[[Any], bool]]] = {
     type(None): lambda _: True,
 }
 _LEAVES: Final = frozenset(_ATOMS)
-_DEPTH: Final = 100  # nested containers; JSON readers stop soon after
-_TEXT_CHARS: Final = 10_000  # kept of an output that cannot be stored
+_DEPTH: Final = 100  # the deepest nesting of containers; JSON readers do not go much deeper
+_TEXT_CHARS: Final = 10_000  # characters kept of an output that cannot be stored
 
 
 def encode(value: Any) -> Any:
-    """The JSON form of `value`; plain JSON is returned as it is.
+    """Return the JSON form of `value`; plain JSON is returned as it is.
 
     Raises:
         CannotStore: no faithful form is known.
@@ -43,7 +43,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(stored: Any, types: Types) -> Any:
-    """The value that `encode` was given. An object whose class is not in `types` comes back as its plain data."""
+    """Return the value that `encode` got. An object whose class is not in `types` comes back as its plain data."""
     kind = type(stored)
     if kind in _LEAVES:
         return stored
@@ -55,10 +55,10 @@ def decode(stored: Any, types: Types) -> Any:
 
 
 def check(value: Any, types: Types) -> Any:
-    """Encode `value` and prove that it comes back equal; returns the JSON form.
+    """Encode `value` and prove that it comes back equal; return the JSON form.
 
     Raises:
-        CannotStore: it would not; the message says why and what helps.
+        CannotStore: it would not come back equal; the message says why and what helps.
     """
     if _plain(value, _DEPTH):
         return value
@@ -75,7 +75,7 @@ def check(value: Any, types: Types) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """What is shown of a value that could not be stored."""
+    """Return the text that is shown for a value that could not be stored."""
     try:
         return repr(value)[:_TEXT_CHARS]
     except Exception:  # noqa: BLE001 - a broken __repr__ must not hide the answer's failure
@@ -83,7 +83,7 @@ def text_of(value: Any) -> str:
 
 
 def _plain(value: Any, depth: int) -> bool:
-    """Whether JSON says all of `value`: exact types, finite numbers, valid text, no tag of ours."""
+    """Whether JSON can hold `value` without loss: exact types, finite numbers, valid text, none of our tags."""
     if (atom := _ATOMS.get(type(value))) is not None:
         return atom(value)
     if depth and type(value) is list:
@@ -135,10 +135,10 @@ def _mismatch(value: Any) -> str:
 
 
 def qualified(cls: type) -> str:
-    """The name under which `types` holds a class."""
+    """Return the name under which `types` holds a class."""
     return kinds.qualified(cls)
 
 
 def types_of(*classes: type) -> Mapping[str, type]:
-    """`types` from classes."""
+    """Make `types` from classes."""
     return {kinds.qualified(cls): cls for cls in classes}

@@ -1,1 +1,1 @@
-"""What stores decide without clock and I/O."""
+"""The decisions of stores. They use no clock and no I/O."""

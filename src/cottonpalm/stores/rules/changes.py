@@ -1,4 +1,4 @@
-"""How two descriptions of a chain differ, and what that means for a run that began with the first."""
+"""Compares two descriptions of a chain, and says what a difference means for a run that began with the first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-CODE: Final = "$code"  # in a description: the hash of the user's own code...
-STATE: Final = "state:"  # ...or, with this before it, of what the user's own object holds and may change
+CODE: Final = "$code"  # in a description, the key of a hash of the user's own code...
+STATE: Final = "state:"  # ...or, with this prefix, of the state of the user's own object, which may change
 USES: Final = "$uses"  # beside it: by name, the hash of each value that the code reads...
 INSTALLED: Final = "installed:"  # ...or, with this before it, the release that a library's code is of
 _SHOWN_CHARS: Final = 60
@@ -17,14 +17,14 @@ _ABSENT: Final = object()
 
 
 class Changes(NamedTuple):
-    """One sentence a difference. `refuse`: answers would differ. `warn`: the user's own code differs."""
+    """One sentence per difference. `refuse`: answers would differ. `warn`: the user's own code differs."""
 
     refuse: list[str]
     warn: list[str]
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
-    """What changed between two descriptions (`fingerprint.describe`)."""
+    """Return what changed between two descriptions (see `chain.fingerprint.describe`)."""
     changes = Changes([], [])
     for part in sorted(old.keys() | new.keys()):
         for path, was, now in _leaves(old.get(part, _ABSENT), new.get(part, _ABSENT), ""):
@@ -38,7 +38,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
 
 
 def _leaves(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """The smallest differing places of two JSON values."""
+    """Yield the smallest parts in which two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
             yield from _leaves(
@@ -60,7 +60,7 @@ def _sentence(part: str, path: str, old: Any, new: Any) -> str:
 
 
 def _pair(old: Any, new: Any) -> str:
-    """Both sides, shortened round the first place where they differ."""
+    """Show both sides, shortened round the first place where they differ."""
     was, now = _text(old), _text(new)
     first = next(
         (i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now))
@@ -79,7 +79,7 @@ def _cut(text: str, start: int) -> str:
 
 
 def _code_change(part: str, path: str, old: Any, new: Any) -> Iterator[str]:
-    """Source is compared with source; bytecode only with that of the same Python minor version."""
+    """Compare source with source, and bytecode only with bytecode of the same Python minor version."""
     if not (isinstance(old, str) and isinstance(new, str)) or old.partition(":")[0] == new.partition(":")[0]:
         is_state = str(old).startswith(STATE) or str(new).startswith(STATE)
         yield f"the state of {part} changed ({path})" if is_state else f"the code of {part} changed"

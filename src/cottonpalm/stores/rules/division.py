@@ -1,8 +1,8 @@
-"""How processes divide what a provider or a user allows: to each its share, by what all of them want. No clock, no I/O.
+"""Divides what a provider or a user allows among processes, by what each of them wants. No clock, no I/O.
 
-Each process renews its rows about once a second. Whoever has more than its fair share cedes what is above it at its
-own renewal; whoever has less takes of what is free then, and of nothing else. So the sum never exceeds the total,
-however slow or dead some of them are.
+Each process renews its rows about once a second. At its own renewal, a process with more than its fair share gives up
+what is above the share, and a process with less takes only from what is free then. So the sum never exceeds the total,
+even if some processes are slow or dead.
 """
 
 from __future__ import annotations
@@ -12,27 +12,25 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TTL_S: Final = 5.0  # a holder that did not renew for so long is dead
-KEPT_S: Final = (
-    60.0  # so long after its end a row says what may still count against a minute, or what a dead one knew
-)
-TURN_S: Final = 10.0  # what cannot be divided evenly is others' turn after so long
-FULL: Final = 0.8  # of a share that is used: somebody who waits would use more of it
-SPARE: Final = 1.25  # times what is used, for whoever does not need more
-POOL: Final = b""  # the holder of what nobody holds
+TTL_S: Final = 5.0  # a holder that did not renew for this long counts as dead
+KEPT_S: Final = 60.0  # a dead row stays this long: its use may still count, and it may know a limit
+TURN_S: Final = 10.0  # what cannot be divided evenly goes to other holders after this time
+FULL: Final = 0.8  # from this used part of a share on, a holder with waiting requests wants more
+SPARE: Final = 1.25  # a holder that needs no more keeps so many times what it uses
+POOL: Final = b""  # stands as the holder of what nobody holds
 
 
 class Row(NamedTuple):
-    """One holder's row of one key and unit.
+    """The row of one holder for one key and unit.
 
     Attributes:
-        holder: who; POOL for what is free of a learnt limit.
-        amount: what it may use, and nobody else.
-        least: what it needs to do anything at all; 0 for one that is idle.
+        holder: the holder's id; POOL for the free part of a learnt limit.
+        amount: what this holder alone may use.
+        least: the least it needs to make any progress; 0 if it is idle.
         want: what it could use.
-        total: the most that all of them may use, as this one was told; 0 where that is learnt.
-        firm: of a learnt limit: it is known that no more fits.
-        expires: wall clock; it lives until then.
+        total: the most that all holders may use, as this one was told; 0 if the limit is learnt.
+        firm: True: for a learnt limit, it is known that no more fits.
+        expires: the wall-clock time until which it lives.
     """
 
     holder: bytes
@@ -45,14 +43,14 @@ class Row(NamedTuple):
 
 
 def wanted(used: float, least: float, amount: float, most: float, *, waits: bool) -> tuple[float, float]:
-    """(least, want) of a holder.
+    """Return (least, want) of a holder.
 
     Args:
-        used: of its amount.
+        used: how much of its amount it uses.
         least: what its next request needs.
         amount: what it holds.
-        most: what it could ever use.
-        waits: somebody is in line.
+        most: the most it could ever use.
+        waits: True: some of its requests wait in line.
     """
     if waits and used + least >= FULL * amount:
         return min(least, most), most
@@ -60,14 +58,15 @@ def wanted(used: float, least: float, amount: float, most: float, *, waits: bool
 
 
 def fair(needs: Sequence[tuple[bytes, float, float]], total: int, turn: int = 0) -> dict[bytes, int]:
-    """Whole parts of `total` that add up to it.
+    """Divide `total` into whole parts that add up to it.
 
-    To each, in turn, the least it needs, as far as that goes; then evenly, up to what each wants; then evenly.
+    First each holder in turn gets the least it needs, while something is left. Then the parts grow evenly up to what
+    each holder wants. What is left after that is divided evenly.
 
     Args:
-        needs: (holder, least, want) of each.
-        total: what there is.
-        turn: who comes first where something cannot be divided.
+        needs: (holder, least, want) of each holder.
+        total: the amount to divide.
+        turn: decides which holder comes first for what cannot be divided.
     """
     order = sorted(needs)
     first = turn % len(order)
@@ -83,7 +82,7 @@ def fair(needs: Sequence[tuple[bytes, float, float]], total: int, turn: int = 0)
 
 
 def _fill(parts: dict[bytes, int], most: dict[bytes, int], left: int) -> int:
-    """Raise all parts evenly, none above its most; what is left then."""
+    """Raise all parts evenly, none above its most; return what is left."""
     while left and (lower := [holder for holder in parts if parts[holder] < most[holder]]):
         each = max(1, left // len(lower))
         for holder in lower[:left]:
@@ -94,10 +93,10 @@ def _fill(parts: dict[bytes, int], most: dict[bytes, int], left: int) -> int:
 
 
 def portion(rows: Sequence[Row], mine: Row, now: float) -> tuple[float, float]:
-    """What this holder may use of a total that is known, and what would be fair.
+    """Return what this holder may use of a known total, and what would be its fair share.
 
-    Where holders were told different totals, the smallest counts. What a holder may have used in the last minute is
-    not free before that minute is over, also where it died.
+    If holders were told different totals, the smallest counts. What a holder may have used in the last minute stays
+    taken until that minute is over, even if the holder died.
 
     Args:
         rows: of this key and unit, as far as they still count.
@@ -119,14 +118,14 @@ def _needs(rows: Sequence[Row]) -> list[tuple[bytes, float, float]]:
 
 
 class Division(NamedTuple):
-    """What becomes of a learnt limit.
+    """How a learnt limit is divided.
 
     Attributes:
-        amount: of this holder from now on.
+        amount: what this holder holds from now on.
         pool: what nobody holds.
-        total: all that is known to fit.
-        firm: it is known that no more does.
-        divided: the amount bounds this holder; else it goes by what it learns itself.
+        total: everything that is known to fit.
+        firm: True: it is known that no more fits.
+        divided: True: `amount` bounds this holder. False: the holder follows what it learns itself.
     """
 
     amount: float
@@ -137,17 +136,17 @@ class Division(NamedTuple):
 
 
 def division(rows: Sequence[Row], mine: Row, owed: float, now: float, *, new: bool) -> Division:
-    """What this holder may use of a limit that its holders learn: each knows its own part, and all parts are the total.
+    """Return what this holder may use of a limit that the holders learn. Each knows its part; the total is their sum.
 
-    Before anybody met resistance, nothing is divided, and who comes when nobody lives begins as if alone. What the
-    dead held is anybody's who wants it.
+    Before any holder was rejected, nothing is divided. A holder that comes when no other lives begins as if alone. Any
+    holder may take what dead holders held.
 
     Args:
         rows: of this key and unit, as far as they still count.
-        mine: this holder's row; its amount is what it knows to fit.
-        owed: what it ceded and still uses.
+        mine: this holder's row; its amount is what the holder knows to fit.
+        owed: what it gave up but still uses.
         now: wall clock.
-        new: it holds nothing yet.
+        new: True: it holds nothing yet.
     """
     others = [row for row in rows if row.holder not in (mine.holder, POOL) and now < row.expires]
     free = [row for row in rows if row.holder not in (mine.holder, *(row.holder for row in others))]

@@ -1,8 +1,8 @@
-"""The cache's tier on disk: answers by key, in a store that several processes use at once.
+"""The disk tier of the cache: answers by key, in a store that several processes use at once.
 
-One thread with a connection of its own does all of it, whatever has queued up in one transaction. What it writes is
-there for other processes at once, and after a crash of this one; a power cut may lose the last answers, which are then
-asked for again.
+One thread with its own connection does all the work. It handles everything in its queue in one transaction. Other
+processes see at once what it writes, even if this process crashes after that. A power cut may lose the last answers,
+which are then asked for again.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-Reply: TypeAlias = "tuple[Callable[[Any], None], Any]"  # whom to tell what
+Reply: TypeAlias = "tuple[Callable[[Any], None], Any]"  # a callback, and the value to call it with
 log = logging.getLogger("cottonpalm")
-FIRST_LOOK_S: Final = 0.02  # a question that another process asks is looked at so soon...
-LAST_LOOK_S: Final = 0.3  # ...and then ever more seldom, down to this
-_AT_ONCE: Final = 512  # jobs in one transaction
+FIRST_LOOK_S: Final = 0.02  # seconds until the first look at a question that another process asks...
+LAST_LOOK_S: Final = 0.3  # ...the pauses between looks then grow up to this
+_AT_ONCE: Final = 512  # the most jobs in one transaction
 
 
 class Answers:
-    """Answers in one file. Everything may be called from any thread; replies come on a thread of its own.
+    """The answers in one file. All methods may be called from any thread; replies come on the thread of this object.
 
-    Where the file cannot be used any more, that is said once, and every question is yours to ask: a cache that fails
-    costs money, never a row.
+    If the file cannot be used any more, this is logged once, and the caller must ask every question itself: a cache
+    that fails costs money, but never a row.
     """
 
     def __init__(self, path: Path, ttl_s: float | None = None, *, busy_s: float = BUSY_S) -> None:
@@ -60,22 +60,22 @@ class Answers:
     def ask(
         self, key: bytes, read: Callable[[Kept], Any], reply: Callable[[Any], None], *, claim: bool
     ) -> None:
-        """Call `reply` with what `read` makes of the answer, or with whose turn it is to ask.
+        """Call `reply` with what `read` returns for the answer, or with whose turn it is to ask.
 
         Args:
-            key: of the question.
-            read: makes something of what was kept. Where it raises, that is dropped, as if it had not been there.
+            key: the key of the question.
+            read: converts what was kept. If it raises, the answer is dropped as if it had never been there.
             reply: called once.
-            claim: a question without an answer is this process's from now on, until `put` or `release`.
+            claim: True: if there is no answer, this process claims the question until `put` or `release`.
         """
         self._worker.add(Question(key, read, reply, claim=claim))
 
     def watch(self, key: bytes, read: Callable[[Kept], Any], heard: Callable[[Any], None]) -> None:
-        """Call `heard` with the answer once another process has it, or with None when nobody asks any more."""
+        """Call `heard` with the answer when another process has it, or with None when no process asks any more."""
         self._worker.add(Question(key, read, heard, watch=True))
 
     def put(self, key: bytes, body: bytes, born: float) -> None:
-        """Keep an answer that came at `born` (wall clock), and give the claim back."""
+        """Keep an answer that came at `born` (wall-clock time), and give the claim back."""
         self._worker.add(partial(claims.put, key=key, kept=Kept(body, born)))
 
     def release(self, key: bytes) -> None:
@@ -83,7 +83,7 @@ class Answers:
         self._worker.add(partial(claims.release, key=key))
 
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Which of these questions have an answer, those put before this call included. Blocks.
+        """Return which of these questions have an answer, including answers put before this call. It blocks.
 
         Raises:
             StoreError: the file cannot be read.
@@ -91,7 +91,7 @@ class Answers:
         written = threading.Event()
         self.ask(
             b"", lambda _: None, lambda _: written.set(), claim=False
-        )  # its reply comes after all before it
+        )  # its reply comes after those of all earlier jobs
         written.wait()
         try:
             with closing(connect(self._path, busy_s=BUSY_S)) as db:
@@ -100,7 +100,7 @@ class Answers:
             raise explained(exc, self._path) from exc
 
     def close(self) -> None:
-        """Write what is queued, give all claims back, let go of the file."""
+        """Write what is queued, give all claims back, close the file."""
         self._finish()
 
 
@@ -110,7 +110,7 @@ def _close(home: Home, worker: _Worker) -> None:
 
 
 class _Worker:
-    """The thread and what only it touches."""
+    """The thread, and the state that only this thread touches."""
 
     def __init__(self, path: Path, ttl_s: float | None, busy_s: float) -> None:
         self._path, self._ttl_s = path, ttl_s
@@ -158,7 +158,7 @@ class _Worker:
         let_go(self._db)
 
     def _next(self) -> list[Any] | None:
-        """What has queued up, maybe nothing: time to look at what is watched; None at the end."""
+        """Return the queued jobs; an empty list if it is time to look at watched questions; None at the end."""
         with self._wake:
             if not self._jobs and not self._closing:
                 self._wake.wait(self._look_s if self._watched else BEAT_S)
@@ -167,7 +167,7 @@ class _Worker:
             return [self._jobs.popleft() for _ in range(min(len(self._jobs), _AT_ONCE))]
 
     def _done(self, jobs: list[Any]) -> list[Reply]:
-        """Do all of it in one transaction; whom to tell what."""
+        """Do all jobs in one transaction; return the replies to make."""
         new = [job for job in jobs if isinstance(job, Question) and job.watch]
         self._watched += new
         self._look_s = FIRST_LOOK_S if new else min(LAST_LOOK_S, self._look_s * 1.5)
@@ -202,7 +202,7 @@ class _Worker:
             raise
         return result
 
-    # -- when the file cannot be used any more
+    # -- used when the file cannot be used any more
 
     def _give_up(self, exc: Exception) -> None:
         self._off = True

@@ -1,4 +1,4 @@
-"""What a store does with the batches of a run that it forgets. The book (`batches`) is loaded when one is used."""
+"""What a store does with the batches of a run that it forgets. `batches` is imported only if a run uses batches."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from cottonpalm.errors import StoreError
 if TYPE_CHECKING:
     import sqlite3
 
-LINE_BITS: Final = 24  # a line's id is its batch's << 24 | its number
+LINE_BITS: Final = 24  # a line's id is (its batch's id << 24) | its number
 OUT: Final = frozenset(
     {"creating", "submitted", "ended"}
-)  # stages in which a batch may cost money: `Batch.out`
+)  # in these stages a batch may cost money: see `Batch.out`
 
 
 def forget(db: sqlite3.Connection, run: int) -> None:
-    """The run begins anew, or is no more."""
+    """Delete the batches of a run that begins anew or is removed."""
     for (batch,) in db.execute("SELECT id FROM batch WHERE run = ?", (run,)).fetchall():
         bounds = (batch << LINE_BITS, (batch + 1) << LINE_BITS)
         db.execute("DELETE FROM batch_line WHERE id >= ? AND id < ?", bounds)
@@ -30,7 +30,7 @@ def check_none_out(db: sqlite3.Connection, run: int, name: str) -> None:
     """Refuse to forget a run while batches of it may cost money.
 
     Raises:
-        StoreError: names them, and says what to do.
+        StoreError: there are such batches; the error names them and says what to do.
     """
     found = db.execute("SELECT body FROM batch WHERE run = ?", (run,)).fetchall()
     if out := [batch for (body,) in found if (batch := orjson.loads(body))["stage"] in OUT]:

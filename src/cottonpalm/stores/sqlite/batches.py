@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import sqlite3
 
 T = TypeVar("T")
-Write = Callable[[Callable[["sqlite3.Connection"], Any]], Any]  # runs a function in a transaction, durably
-Rows = Callable[..., list[Any]]  # answers a statement
+Write = Callable[[Callable[["sqlite3.Connection"], Any]], Any]  # runs a function in a durable transaction
+Rows = Callable[..., list[Any]]  # returns the rows of a statement
 
-OUT, AGAIN, REFUSED, GOOD = range(4)  # the fate of a line; a better result replaces a worse one
+OUT, AGAIN, REFUSED, GOOD = range(4)  # the fate of a line; a better one replaces a worse one
 _MASK: Final = (1 << LINE_BITS) - 1
 _AT_ONCE: Final = 500
 _LINE: Final = "INSERT INTO batch_line (id, run, row, key, fate) VALUES (?,?,?,?,0)"
@@ -36,7 +36,7 @@ _FORGET: Final = "FROM batch_line WHERE run = ? AND row = ? AND fate <> 1 AND fa
 
 
 def batches_of(rows: Rows, run: int) -> list[Batch]:
-    """All of a run, oldest first."""
+    """Return all batches of a run, oldest first."""
     return [decoded(body) for (body,) in rows("SELECT body FROM batch WHERE run = ? ORDER BY id", (run,))]
 
 
@@ -44,12 +44,12 @@ class SqlBook:
     """See `stages.Book`."""
 
     def __init__(self, write: Write, rows: Rows, run: int) -> None:
-        """Arrange.
+        """Make the book of one run.
 
         Args:
-            write: runs a function of the connection in a transaction, under the run's lease, durable when it returns.
+            write: runs a function of the connection in a transaction, under the run's lease; durable on return.
             rows: reads what is committed.
-            run: whose batches these are.
+            run: the run's number.
         """
         self._write, self._rows, self._run = write, rows, run
 
@@ -137,7 +137,7 @@ def _plan(db: sqlite3.Connection, run: int, batch: Batch, members: Sequence[Memb
 
 
 def _out_of(db: sqlite3.Connection, run: int, members: Sequence[Member]) -> Iterable[Member]:
-    """Those of the members that have a line which is out or final."""
+    """Return the members that have a line which is out or final."""
     sql = "SELECT 1 FROM batch_line WHERE run = ? AND row = ? AND key = ? AND fate <> 1"
     seen: set[Member] = set()
     for member in members:
@@ -157,7 +157,7 @@ def _keep(db: sqlite3.Connection, first: int, results: Sequence[tuple[int, Resul
         fate = GOOD if result.good else REFUSED if result.final else AGAIN
         values = (fate, result.status, result.lost, result.why or None, first + number, fate)
         if not db.execute(_KEEP, values).rowcount:
-            continue  # a result as good as this one is there
+            continue  # the line already has a result that is as good
         if result.body is not None:
             body = (first + number, orjson.dumps(result.body))
             db.execute("INSERT OR REPLACE INTO batch_answer (id, body) VALUES (?,?)", body)
@@ -187,12 +187,12 @@ def _result(
 
 
 def encoded(batch: Batch) -> str:
-    """A batch as JSON; nothing in it is a credential."""
+    """Return a batch as JSON; it contains no credential."""
     return orjson.dumps(batch).decode()
 
 
 def decoded(text: str) -> Batch:
-    """The batch that `text` was made of; fields that a newer version wrote are left out."""
+    """Return the batch from its JSON; fields that a newer version wrote are left out."""
     found = _known(Batch, orjson.loads(text))
     state = found["state"]
     found |= {

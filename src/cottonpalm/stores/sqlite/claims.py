@@ -1,6 +1,6 @@
-"""Answers and claims as rows of a store. A claim says which process is asking; it ends with its holder.
+"""Answers and claims as rows of a store. A claim says which process asks a question; it ends with its holder.
 
-All of it runs inside the transaction of whoever calls, so that of several processes one alone gets a claim.
+All functions run inside the caller's transaction, so that only one of several processes gets a claim.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-FIRST_HOLDER: Final = 1 << 61  # far above the numbers of runs: their leases stand in the same table
+FIRST_HOLDER: Final = 1 << 61  # far above the numbers of runs, whose leases are in the same table
 
 
 class Kept(NamedTuple):
-    """An answer on disk, and when it came (wall clock)."""
+    """An answer on disk, and the wall-clock time at which it came."""
 
     body: bytes
     born: float
@@ -30,7 +30,7 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """One look at one key. `watch`: not answered before there is something to say."""
+    """One look at one key. `watch`: reply only when there is an answer, or nobody asks any more."""
 
     key: bytes
     read: Callable[[Kept], Any]
@@ -41,7 +41,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """This process, as other processes see it."""
+    """This process as a holder of claims."""
 
     db: sqlite3.Connection
     path: Path
@@ -54,7 +54,7 @@ class Claimant:
 
 
 def enter(db: sqlite3.Connection, path: Path, ttl_s: float | None) -> Claimant:
-    """Become a holder of claims; drops what is too old, and what the dead have left."""
+    """Become a holder of claims; delete answers that are too old, and claims of dead processes."""
     lease = locked(path, "the cache")
     try:
         db.execute("BEGIN IMMEDIATE")
@@ -68,9 +68,9 @@ def enter(db: sqlite3.Connection, path: Path, ttl_s: float | None) -> Claimant:
 
 
 def locked(path: Path, what: str) -> Lease:
-    """The lock of a number that nobody has, to be a holder by."""
+    """Take the lock of a number that no process has; the number then names this holder."""
     lease = Lease(path, FIRST_HOLDER + secrets.randbits(48), what)
-    while not lease.lock():  # another process drew the same number
+    while not lease.lock():  # another process has drawn the same number
         lease = Lease(path, FIRST_HOLDER + secrets.randbits(48), what)
     return lease
 
@@ -83,7 +83,7 @@ def _tidy(db: sqlite3.Connection, path: Path) -> None:
 
 
 def ask(me: Claimant, question: Question) -> Any:
-    """What `question.read` makes of the answer, or whose turn it is to ask."""
+    """Return what `question.read` returns for the answer, or whose turn it is to ask."""
     if (found := _answer(me, question)) is not None:
         return found
     if not question.claim:
@@ -115,7 +115,7 @@ def release(me: Claimant, *, key: bytes) -> None:
 
 
 def heard(me: Claimant, watched: Sequence[Question]) -> dict[int, tuple[Callable[[Any], None], Any]]:
-    """Of what other processes ask, what is over: whom to tell, and the answer or None, by the question's id."""
+    """Return the watched questions that are over, by id: the callback, and the answer or None to call it with."""
     living: dict[int, bool] = {}
     news: dict[int, tuple[Callable[[Any], None], Any]] = {}
     for question in watched:
@@ -132,7 +132,7 @@ def heard(me: Claimant, watched: Sequence[Question]) -> dict[int, tuple[Callable
 
 
 def present(db: sqlite3.Connection, keys: Sequence[bytes], ttl_s: float | None) -> set[bytes]:
-    """Which of these keys have an answer that is not too old."""
+    """Return which of these keys have an answer that is not too old."""
     now = clock.wall()
     oldest = 0.0 if ttl_s is None else now - ttl_s
     sql = (
@@ -143,7 +143,7 @@ def present(db: sqlite3.Connection, keys: Sequence[bytes], ttl_s: float | None) 
 
 
 def _answer(me: Claimant, question: Question) -> Any:
-    """The answer as `question.read` reads it; None where there is none. What is too old or unreadable is dropped."""
+    """Return the answer, read by `question.read`; None if there is none. One too old or unreadable is deleted."""
     row = me.db.execute("SELECT body, born, expires FROM answer WHERE key = ?", (question.key,)).fetchone()
     if row is None:
         return None
@@ -164,7 +164,7 @@ def _holder(me: Claimant, key: bytes) -> Any:
 
 
 def lives(db: sqlite3.Connection, path: Path, number: int) -> bool:
-    """Whether the process that holds this number lives, as far as can be known from here."""
+    """Whether the process that holds this number lives, as far as this process can know."""
     holder = holder_of(db, number)
     return holder is not None and is_held(path, number, holder)
 

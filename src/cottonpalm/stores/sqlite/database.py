@@ -1,4 +1,4 @@
-"""Opening the SQLite file: private from the first moment, WAL, FULL; its errors as one line that says what to do."""
+"""Opens the SQLite file: private from the start, in WAL mode, with FULL sync. Its errors say in one line what to do."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cottonpalm.stores.sqlite.migrations import check_ours, migrate
 if TYPE_CHECKING:
     from pathlib import Path
 
-BUSY_S: Final = 30.0  # how long another process may hold the write lock
-OPENING_BUSY_S: Final = 5.0  # the same, before anything was paid: somebody sits and waits for a word
-_PAGE_BYTES: Final = 8192  # a group fills many pages: half as many of twice the size are written faster
-_WAL_BYTES: Final = 64 << 20  # the log is cut back to this after a checkpoint
-_TRIES: Final = 100  # switching to WAL is refused at once while another process opens the file
+BUSY_S: Final = 30.0  # we wait this long while another process holds the write lock
+OPENING_BUSY_S: Final = 5.0  # the same when opening: nothing is paid yet, and a person waits for a message
+_PAGE_BYTES: Final = 8192  # twice SQLite's default: a group fills many pages, and this writes it faster
+_WAL_BYTES: Final = 64 << 20  # SQLite cuts the log back to this size after a checkpoint
+_TRIES: Final = 100  # while another process opens the file, SQLite refuses at once to switch to WAL
 _TROUBLES: Final = {
     (
         "not a database",
@@ -35,17 +35,17 @@ _TROUBLES: Final = {
 }
 _inherited: list[
     Any
-] = []  # connections of the parent process: never closed here, where closing would cut its log
+] = []  # connections of the parent process: if a forked child closed them, this would cut the parent's log
 
 
 def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
-    """A connection to a store that exists; the caller keeps it to one thread at a time."""
+    """Return a connection to an existing store; the caller must use it on only one thread at a time."""
     db = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, timeout=busy_s, cached_statements=256
     )
     try:
         check_ours(db, str(path))
-        db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # of a file that is made now
+        db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # has an effect only on a new file
         _use_wal(db)
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
@@ -60,7 +60,7 @@ def prepare(path: Path, *, busy_s: float) -> None:
     """Make the file if need be, and bring its schema up to date.
 
     Raises:
-        StoreError: it cannot be made or used; says what to do.
+        StoreError: it cannot be made or used; the error says what to do.
     """
     try:
         _create(path)
@@ -82,7 +82,7 @@ def file_at(path: Path) -> tuple[int, int] | None:
 
 
 def _create(path: Path) -> None:
-    """An empty file that only its owner may read; SQLite gives its companions the same mode."""
+    """Make an empty file that only its owner may read; SQLite gives its helper files the same mode."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
@@ -100,7 +100,7 @@ def _use_wal(db: sqlite3.Connection) -> None:
 
 
 def explained(exc: BaseException, path: Path) -> StoreError:
-    """The error as one line that names the file, the trouble and the mend."""
+    """Return the error with a one-line message that names the file, the problem and the remedy."""
     if isinstance(exc, StoreError):
         return exc
     return StoreError(f"the store {path} {_trouble(exc, path)}")
@@ -121,14 +121,14 @@ def _trouble(exc: BaseException, path: Path) -> str:
 
 
 class Home:
-    """The process that opened a store. A forked child inherits the object, and must not use what is behind it."""
+    """The process that opened a store. A forked child inherits this object, but must not use the connections."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._pid = path, os.getpid()
 
     @property
     def here(self) -> bool:
-        """Whether this is still that process."""
+        """Whether this process is the one that opened the store."""
         return self._pid == os.getpid()
 
     def check(self) -> None:
@@ -147,7 +147,7 @@ _connections: set[sqlite3.Connection] = set()
 
 
 def keep(db: sqlite3.Connection) -> sqlite3.Connection:
-    """Remember an open connection, so that a forked child can keep its copy from being closed."""
+    """Remember an open connection, so that a forked child can prevent its copy from being closed."""
     _connections.add(db)
     return db
 

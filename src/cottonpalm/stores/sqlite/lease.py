@@ -1,8 +1,8 @@
-"""Who works on a run: one process at a time, told apart by a lock that the kernel lets go of when its holder dies.
+"""Makes sure that only one process works on a run, with a lock that the kernel releases when its holder dies.
 
-The lock is one byte (the run's number) of a file beside the database, taken with POSIX record locks: they end with the
-process however it dies, a forked child does not inherit them, and they hold across containers on one kernel. The row
-in the database says who it is, and covers other machines, where the lock may not reach, and file systems without
+The lock is a POSIX record lock on one byte (the run's number) of a file beside the database. It ends with the process,
+however the process dies; a forked child does not inherit it; it holds across containers on one kernel. The row in the
+database names the holder. It also covers other machines, which the lock may not reach, and file systems without
 locks: there a holder must show a heartbeat.
 """
 
@@ -24,14 +24,14 @@ from cottonpalm.stores.opening import busy_message
 if TYPE_CHECKING:
     import sqlite3
 
-BEAT_S: Final = 15.0  # how often a holder shows that it lives
-EXPIRES_S: Final = 60.0  # how long another machine's holder may be silent
+BEAT_S: Final = 15.0  # seconds between two heartbeats of a holder
+EXPIRES_S: Final = 60.0  # a holder on another machine may be silent for this long
 _COLUMNS: Final = "token, host, machine, pid, since, beat"
 
 
 @cache
 def machine() -> str:
-    """What all processes on this running kernel share, containers included, and no other machine."""
+    """Return an id that all processes on this running kernel share, also in containers, and no other machine has."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -50,20 +50,20 @@ class Holder(NamedTuple):
 
 
 def holder_of(db: sqlite3.Connection, run: int) -> Holder | None:
-    """Who the database says holds this run."""
+    """Return the holder of this run that the database names."""
     row = db.execute(f"SELECT {_COLUMNS} FROM lease WHERE run = ?", (run,)).fetchone()  # noqa: S608 - our own constant
     return None if row is None else Holder(*row)
 
 
 class _LockFile:
-    """One descriptor per lock file and process: closing any descriptor would drop all of the process's locks on it."""
+    """The only descriptor of a lock file in this process: closing any second one would drop all of our locks on it."""
 
     def __init__(self, path: str) -> None:
         self.fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         self.held: set[int] = set()
 
     def lock(self, run: int, how: int) -> bool | None:
-        """True: taken. False: another process has it. None: this file system has no locks."""
+        """Take a lock. True: we have it. False: another process has it. None: this file system has no locks."""
         if run in self.held:
             return False
         try:
@@ -87,7 +87,7 @@ _guard = threading.Lock()
 
 
 def _forget() -> None:
-    """In a forked child: the locks stayed with the parent, and closing the copies does not touch them."""
+    """Close the copies in a forked child: the parent keeps its locks, and this does not touch them."""
     global _guard  # noqa: PLW0603 - another thread of the parent may have held it
     _guard = threading.Lock()
     for file in _files.values():
@@ -103,7 +103,7 @@ def _lock_path(database: Path) -> str:
 
 
 def _settle(path: str) -> None:
-    """Close a lock file in which this process holds nothing."""
+    """Close a lock file in which this process holds no lock."""
     file = _files[path]
     if not file.held:
         os.close(_files.pop(path).fd)
@@ -120,7 +120,7 @@ def is_leaving(holder: Holder | None) -> bool:
 
 
 def is_held(database: Path, run: int, holder: Holder) -> bool:
-    """Whether the holder named by the database lives, as far as can be known from here."""
+    """Whether the holder that the database names lives, as far as this process can know."""
     if holder.machine != machine():
         return _shows_life(holder)
     path = _lock_path(database)
@@ -157,7 +157,7 @@ def _pid_lives(pid: int) -> bool:
 
 
 class Lease:
-    """The right of this process to work on one run. Take the lock, then write the row; drop the row, then unlock."""
+    """This process's right to work on one run. Take the lock, then write the row; delete the row, then unlock."""
 
     def __init__(self, database: Path, run: int, name: str) -> None:
         self._path, self.run, self.name = _lock_path(database), run, name
@@ -183,7 +183,7 @@ class Lease:
         _leaving.add(self._token)
 
     def unlock(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         with _guard:
             if (file := _files.get(self._path)) is not None and self.run in file.held:
                 file.unlock(self.run)
@@ -206,16 +206,16 @@ class Lease:
         db.execute(f"INSERT OR REPLACE INTO lease (run, {_COLUMNS}) VALUES (?,?,?,?,?,?,?)", row)  # noqa: S608
 
     def beat(self, db: sqlite3.Connection) -> None:
-        """Show that this process lives; notes when the lease was taken over."""
+        """Write a heartbeat; note if another machine took the lease over."""
         sql = "UPDATE lease SET beat = ? WHERE run = ? AND token = ?"
         self.lost = db.execute(sql, (clock.wall(), self.run, self._token)).rowcount == 0
 
     def leave(self, db: sqlite3.Connection) -> None:
-        """Drop the row."""
+        """Delete the row."""
         db.execute("DELETE FROM lease WHERE run = ? AND token = ?", (self.run, self._token))
 
     def busy(self, holder: Holder | None) -> RunBusy:
-        """The error for whoever comes second."""
+        """Return the error for a second process that wants the run."""
         if holder is None:
             return RunBusy(f"run {self.name!r} is being opened by another process: try again in a moment")
         return RunBusy(busy_message(self.name, holder.host, holder.pid, holder.since))

@@ -1,4 +1,4 @@
-"""The schema: an append-only list of steps, counted by PRAGMA user_version. Never edit one that was shipped."""
+"""The schema: an append-only list of steps, counted by PRAGMA user_version. Never edit a step that was released."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-APPLICATION_ID: Final = 0x434F5450  # "COTP": what tells our files from other SQLite databases
+APPLICATION_ID: Final = 0x434F5450  # "COTP": distinguishes our files from other SQLite databases
 
 
 def m001_runs_items_leases(db: sqlite3.Connection) -> None:
-    """The row number is the rowid (id = run << 40 | slot); records stand apart, so that a scan of keys stays small."""
+    """Add runs, items, leases. id = run << 40 | slot. Records have their own table, so a scan of keys reads little."""
     db.execute(
         "CREATE TABLE run (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL,"
         " fingerprint TEXT, meta TEXT NOT NULL DEFAULT '{}')"
@@ -31,7 +31,7 @@ def m001_runs_items_leases(db: sqlite3.Connection) -> None:
 
 
 def m002_spending(db: sqlite3.Connection) -> None:
-    """What each run has spent and leased (see `protocols.Spent`), and when, for budgets per hour."""
+    """Add what each run has spent and leased (see `protocols.Spent`), and when, for budgets per hour."""
     db.execute(
         "CREATE TABLE spending (run INTEGER PRIMARY KEY, account TEXT NOT NULL, reported INTEGER NOT NULL,"
         " uncertain INTEGER NOT NULL, leased INTEGER NOT NULL)"
@@ -43,7 +43,7 @@ def m002_spending(db: sqlite3.Connection) -> None:
 
 
 def m003_answers_and_claims(db: sqlite3.Connection) -> None:
-    """The cache: good answers by key, and which process (a lease) is asking for which one now."""
+    """Add the cache: good answers by key, and which process (a lease) now asks which question."""
     db.execute(
         "CREATE TABLE answer (key BLOB PRIMARY KEY, born REAL NOT NULL, expires REAL, body BLOB NOT NULL)"
     )
@@ -51,7 +51,7 @@ def m003_answers_and_claims(db: sqlite3.Connection) -> None:
 
 
 def m004_shares(db: sqlite3.Connection) -> None:
-    """How processes divide limits, with the bytes that their keys are made with; and what each run has learnt."""
+    """Add how processes divide limits, the secret bytes to make keys from, and what each run has learnt."""
     db.execute("CREATE TABLE share_secret (id INTEGER PRIMARY KEY CHECK (id = 1), secret BLOB NOT NULL)")
     db.execute(
         "CREATE TABLE share (key BLOB NOT NULL, unit TEXT NOT NULL, holder BLOB NOT NULL, amount REAL NOT NULL,"
@@ -65,7 +65,7 @@ def m004_shares(db: sqlite3.Connection) -> None:
 
 
 def m005_batches(db: sqlite3.Connection) -> None:
-    """Batches at providers, their lines, and what came back: apart, so that a look at lines stays small."""
+    """Add batches at providers, their lines and results: in separate tables, so that a scan of lines reads little."""
     db.execute(
         "CREATE TABLE batch (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, tag TEXT NOT NULL UNIQUE,"
         " batch_id TEXT, body TEXT NOT NULL)"
@@ -75,7 +75,7 @@ def m005_batches(db: sqlite3.Connection) -> None:
         "CREATE TABLE batch_line (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, row INTEGER NOT NULL,"
         " key BLOB NOT NULL, fate INTEGER NOT NULL, status INTEGER, lost TEXT, why TEXT)"
     )
-    # A request that is out, answered or refused for good is in no second line: nothing is paid twice.
+    # A request that is out, answered or finally refused has no second line, so the user never pays for it twice.
     db.execute("CREATE UNIQUE INDEX batch_line_once ON batch_line (run, row, key) WHERE fate <> 1")
     db.execute("CREATE TABLE batch_answer (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
 
@@ -107,12 +107,12 @@ STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
 
 
 def check_ours(db: sqlite3.Connection, path: str) -> None:
-    """Refuse a database of somebody else, or of a newer cottonpalm, before anything is changed in it.
+    """Refuse a database of another program, or of a newer cottonpalm, before anything is changed in it.
 
     Raises:
-        StoreError: says which of the two.
+        StoreError: it is one of the two; the error says which.
     """
-    # In this order: another process that makes the file just now commits both at once.
+    # Read in this order: another process that makes the file right now commits both at once.
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (application_id,) = db.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID and (application_id or tables):
@@ -127,7 +127,7 @@ def check_ours(db: sqlite3.Connection, path: str) -> None:
 
 
 def migrate(db: sqlite3.Connection, path: str) -> None:
-    """Run the steps that have not run, each in one transaction with its version bump."""
+    """Run the steps that have not run yet, each in one transaction together with its version number."""
     while True:
         db.execute("BEGIN IMMEDIATE")
         try:

@@ -1,4 +1,4 @@
-"""The reading connection: one statement at a time, each seeing what is committed, none held open."""
+"""The connection for reading. It runs one statement at a time, which sees what is committed, and leaves none open."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 SLOT_BITS: Final = 40
 _SLOT_MASK: Final = (1 << SLOT_BITS) - 1
 _AT_ONCE: Final = 500  # slots per SELECT
-_PAGE: Final = 1024  # slots per SELECT while the index is made
+_PAGE: Final = 1024  # slots per SELECT while the index is built
 _as_slot: Final = partial(tuple.__new__, Slot)
 _SLOT: Final = f"id & {_SLOT_MASK}, key, coalesce(content, key), status"
 
 
 class Reader:
-    """Answers questions about what is stored. Everything may be called from any thread."""
+    """Reads what is stored. All methods may be called from any thread."""
 
     def __init__(self, path: Path, busy_s: float) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = keep(connect(path, busy_s=busy_s))
-        self._indexes: dict[int, KeyIndex] = {}  # of runs that `find` was asked about
+        self._indexes: dict[int, KeyIndex] = {}  # run -> its index, made when `find` is first called
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows of one statement."""
+        """Return all rows of one statement."""
         with self._lock:
             if self._db is None:
                 raise StoreError(f"the store {self._path} is closed")
@@ -45,7 +45,7 @@ class Reader:
                 raise explained(exc, self._path) from exc
 
     def scan(self, run: int, after: int, limit: int) -> list[Slot]:
-        """Up to `limit` slots of a run above `after`, in order."""
+        """Return up to `limit` slots of a run above `after`, in order."""
         low, high = _bounds(run)
         sql = f"SELECT {_SLOT} FROM item WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"  # noqa: S608 - our own constants
         return list(map(_as_slot, self.rows(sql, (low + after, high, limit))))
@@ -58,7 +58,7 @@ class Reader:
         contents: Sequence[bytes],
         statuses: AbstractSet[int],
     ) -> bool:
-        """Whether the slots from `first` on hold exactly these rows: compared as one text, not row by row."""
+        """Whether the slots from `first` on hold exactly these rows. It compares one text, not row by row."""
         low = (run << SLOT_BITS) + first
         allowed = ",".join(str(int(status)) for status in statuses)
         plain = keys is contents or list(keys) == list(contents)
@@ -70,9 +70,9 @@ class Reader:
         return stored == b"".join(asked)
 
     def _joined(self, shown: str, low: int, high: int, wanted: str = "1") -> tuple[int, bytes]:
-        """How many rows there are between two ids, and what is shown of each, side by side in the order of ids.
+        """Return how many rows lie between two ids, and one column of all of them joined in the order of ids.
 
-        One value a block is read several times as fast as one a row.
+        One value per block is read several times as fast as one value per row.
         """
         sql = (
             f"SELECT count(*), CAST(group_concat({shown}, '') AS BLOB) FROM"  # noqa: S608 - our own words and numbers
@@ -82,7 +82,7 @@ class Reader:
         return count, joined or b""
 
     def find(self, run: int, key: bytes) -> list[Slot]:
-        """All slots with this key. The first call reads all keys of the run into an index."""
+        """Return all slots with this key. The first call reads all keys of the run into an index."""
         if (index := self._indexes.get(run)) is None:
             index = self._indexes[run] = self._index(run)
         low, candidates = run << SLOT_BITS, index.candidates(key)
@@ -95,7 +95,7 @@ class Reader:
         return found
 
     def _index(self, run: int) -> KeyIndex:
-        """Where the run's keys are now."""
+        """Return the up-to-date index of the run's keys."""
         low, count = run << SLOT_BITS, self.last_slot(run) + 1
         index = KeyIndex(count)
         for first in range(0, count, _PAGE):
@@ -110,7 +110,7 @@ class Reader:
         return index
 
     def read(self, run: int, slots: Sequence[int]) -> dict[int, bytes]:
-        """The records of these slots."""
+        """Return the records of these slots."""
         low = run << SLOT_BITS
         found: dict[int, bytes] = {}
         for at in range(0, len(slots), _AT_ONCE):
@@ -120,6 +120,12 @@ class Reader:
             found.update(self.rows(sql, [low + slot for slot in part]))
         return found
 
+    def records(self, run: int, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` records of a run with a slot above `after`, in order."""
+        low, high = _bounds(run)
+        sql = f"SELECT id & {_SLOT_MASK}, body FROM record WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"  # noqa: S608 - our own constant
+        return self.rows(sql, (low + after, high, limit))
+
     def newer(self, run: int, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
         """Slots above `after` whose outcome has a number above `seq`, with it."""
         low, high = _bounds(run)
@@ -127,7 +133,7 @@ class Reader:
         return self.rows(sql, (low + after, high, seq, limit))
 
     def last_slot(self, run: int) -> int:
-        """The highest slot in use, or -1."""
+        """Return the highest slot in use, or -1."""
         [(last,)] = self.rows("SELECT max(id) FROM item WHERE id BETWEEN ? AND ?", _bounds(run))
         return -1 if last is None else last & _SLOT_MASK
 
@@ -136,7 +142,7 @@ class Reader:
         self._indexes.pop(run, None)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         with self._lock:
             if self._db is not None:
                 let_go(self._db)

@@ -1,4 +1,4 @@
-"""A run's own row: its last number and how its rows stand, kept as they are written, so that nobody has to count."""
+"""A run's own row: its last number and its counts, updated with each write, so that no reader has to count."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STATUSES: Final = (1, 2, 3)
 
 
 class Counts(NamedTuple):
-    """How the rows of a run stand, and what they cost in all their outcomes."""
+    """How many rows of a run have which status, and what all their outcomes cost."""
 
     seq: int
     ok: int
@@ -34,11 +34,11 @@ def count(
     """Count rows that are about to be written.
 
     Args:
-        db: inside the transaction that writes them.
-        run: whose they are.
+        db: the connection, in the transaction that writes the rows.
+        run: the run's number.
         rows: the new outcomes.
-        before: the statuses of those among them that were stored already.
-        last_seq: the number of the last one.
+        before: the old statuses of those rows that were stored already.
+        last_seq: the number of the last outcome.
     """
     now = Counter({row.slot: row.status for row in rows}.values())
     now.subtract(before)
@@ -47,11 +47,11 @@ def count(
 
 
 def read(rows: Callable[..., list[Any]], run: int) -> Counts:
-    """The counts of a run, by a function that answers a statement."""
+    """Return the counts of a run; `rows` returns the rows of a statement."""
     [found] = rows("SELECT seq, ok, retryable, failed, cost_pico FROM run WHERE id = ?", (run,))
     return Counts(*found)
 
 
 def forget(db: sqlite3.Connection, run: int) -> None:
-    """The run begins anew. Its numbers go on: an output may still know the old ones."""
+    """Reset the counts, since the run begins anew. Its numbers go on, since an output may know the old ones."""
     db.execute("UPDATE run SET ok = 0, retryable = 0, failed = 0, cost_pico = 0 WHERE id = ?", (run,))

@@ -1,8 +1,8 @@
-"""One process's shares of limits in one store: a thread that renews them, about once a second.
+"""One process's shares of limits in one store. A thread renews them about once a second.
 
-A share is a lease: it ends when it is given back, when its holder is known to be dead (its lock on the file beside the
-store is free), or when it was not renewed for `TTL_S`. Stamps are of the wall clock, which all processes of a machine
-share; where it is set back, they begin to count anew.
+A share is a lease. It ends when its holder gives it back, when the holder is known to be dead (its lock on the file
+beside the store is free), or when it was not renewed for `TTL_S`. Stamps are wall-clock times, which all processes of a
+machine share; if the clock is set back, their time begins anew.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ T = TypeVar("T")
 
 log = logging.getLogger("cottonpalm")
 RENEW_S: Final = 1.0
-SOON_S: Final = 0.2  # where somebody waits for another's share
-LEARNT_S: Final = 5.0  # how often what was learnt is stored
-BUSY_S: Final = 0.5  # how long the writer may be waited for; a renewal that fails is tried again
+SOON_S: Final = 0.2  # seconds until the next renewal while a holder waits for another's share
+LEARNT_S: Final = 5.0  # seconds between two writes of what was learnt
+BUSY_S: Final = 0.5  # seconds to wait for the file's write lock; a renewal that fails is tried again
 
 
 class Renewed(Protocol):
-    """See `request.leased.Renewed`."""
+    """See `request.limiter.sharing`: the result of a renewal."""
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """To be written."""
+        """The rows to write."""
 
     @property
     def then(self) -> Callable[[], None]:
-        """To be called when they are written."""
+        """What to call when they are written."""
 
     @property
     def soon(self) -> bool:
-        """To be renewed again soon."""
+        """Whether to renew again soon."""
 
 
 class Gate(Protocol):
-    """See `request.leased.Gate`."""
+    """See `request.limiter.sharing`: one limit that processes share."""
 
     unit: str
     kept_s: float
@@ -62,37 +62,37 @@ class Gate(Protocol):
         """Settle this holder's share."""
 
     def leave(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
-        """Give it back."""
+        """Give the share back."""
 
     def lost(self) -> None:
-        """The rows cannot be reached."""
+        """Note that the rows cannot be read."""
 
     def free(self) -> None:
-        """Nobody shares any more."""
+        """Note that no other process shares the limit any more."""
 
 
 class Member(Protocol):
-    """See `request.leased.Leased`: all limits of one key that one holder shares."""
+    """See `request.limiter.sharing`: all limits of one key that one holder shares."""
 
     whose: bytes
     runs: Sequence[int]
 
     @property
     def gates(self) -> Sequence[Gate]:
-        """Its limits."""
+        """The limits of this member."""
 
     def learnt(self) -> tuple[float, bool] | None:
-        """What its runs are to remember."""
+        """What to store with its runs."""
 
     def resume(self, limit: float, firm: bool) -> None:
-        """Begin with what one of its runs remembers."""
+        """Begin with what was stored with one of its runs."""
 
 
 class Shares:
     """The shares of this process. All methods may be called from any thread; none raises because of the file."""
 
     def __init__(self, path: Path) -> None:
-        """Take part.
+        """Open the file and take part.
 
         Raises:
             StoreError: the file cannot be used.
@@ -114,7 +114,7 @@ class Shares:
         self._thread = threading.Thread(target=self._work, name="cottonpalm-shares", daemon=True)
 
     def start(self) -> None:
-        """Renew from now on, on a thread."""
+        """Renew the shares from now on, on a thread."""
         self._thread.start()
 
     def join(self, member: Member) -> None:
@@ -126,7 +126,7 @@ class Shares:
             self._try(lambda: self._resume(member))
             if not self._try(lambda: self._renew([member])):
                 for gate in member.gates:
-                    gate.lost()  # until the next renewal: nobody knows what others hold
+                    gate.lost()  # until the next renewal we do not know what others hold
 
     def leave(self, member: Member) -> None:
         """Give its shares back, and store what it has learnt."""
@@ -134,7 +134,7 @@ class Shares:
             name = self._names.pop(member)
             if not self._try(lambda: self._leave(member, name)):
                 for gate in member.gates:
-                    gate.free()  # its rows expire by themselves
+                    gate.free()  # the rows in the file expire by themselves
 
     def renew(self) -> None:
         """Renew all shares now, and store what is learnt if it is time."""
@@ -143,7 +143,7 @@ class Shares:
                 self._try(lambda: self._renew(tuple(self._names)))
 
     def close(self) -> None:
-        """End the thread, let go of the file. All members have left."""
+        """End the thread and close the file. All members must have left."""
         if not self._home.here:
             return
         self._closing = True
@@ -160,7 +160,7 @@ class Shares:
             self._wake.wait(SOON_S if self._soon else RENEW_S)
             self.renew()
 
-    # In a transaction; the lock is held.
+    # Called in a transaction, with the lock.
 
     def _renew(self, members: Iterable[Member]) -> list[Callable[[], None]]:
         now = clock.wall()
@@ -214,10 +214,10 @@ class Shares:
             for run in member.runs:
                 share_rows.learn(self._db, run, key, *learnt)
 
-    # Round a transaction; the lock is held.
+    # These make the transaction. Called with the lock.
 
     def _try(self, work: Callable[[], list[Callable[[], None]]]) -> bool:
-        """Do it in one transaction, then what is to be done when it is written; False: the file cannot be used now."""
+        """Do the work in one transaction, then call what it returned; False: the file cannot be used now."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             if not self._secret:
@@ -239,7 +239,7 @@ class Shares:
         return True
 
     def _failed(self, exc: sqlite3.Error) -> None:
-        """What was granted holds until it expires; then others may have it."""
+        """Note a failure: what this process holds stays valid until it expires, since others may take it then."""
         if self._lost or clock.now() - self._renewed_s <= TTL_S:
             return
         self._lost = True

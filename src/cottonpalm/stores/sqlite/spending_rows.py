@@ -1,4 +1,4 @@
-"""A run's spending in SQLite: one row a run, and one for each step of time within the last hour."""
+"""A run's spending in SQLite: one row per run, and one for each step of time within the last hour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-KEPT_S: Final = 2 * 3600.0  # steps older than this are of no use to anybody
+KEPT_S: Final = 2 * 3600.0  # older steps are deleted, since nothing needs them
 _PUT: Final = (
     "INSERT INTO spending (run, account, reported, uncertain, leased) VALUES (?,?,?,?,?) ON CONFLICT (run) DO UPDATE"
     " SET account = excluded.account, reported = excluded.reported, uncertain = excluded.uncertain,"
@@ -25,7 +25,7 @@ _STEP: Final = (
 
 
 def put(db: sqlite3.Connection, run: int, spent: Spent) -> None:
-    """Write a run's spending; its steps are added to those that are there."""
+    """Write a run's spending; its steps are added to the stored ones."""
     db.execute(_PUT, (run, spent.account, spent.reported, spent.uncertain, spent.leased))
     if spent.steps:
         db.executemany(_STEP, [(run, at, pico) for at, pico in spent.steps])
@@ -34,7 +34,7 @@ def put(db: sqlite3.Connection, run: int, spent: Spent) -> None:
 
 
 def read(rows: Callable[..., list[Any]], run: int) -> Spent:
-    """A run's spending, by a function that answers a statement."""
+    """Return a run's spending; `rows` returns the rows of a statement."""
     found = rows("SELECT account, reported, uncertain, leased FROM spending WHERE run = ?", (run,))
     if not found:
         cost = run_rows.read(rows, run).cost_pico
@@ -45,6 +45,6 @@ def read(rows: Callable[..., list[Any]], run: int) -> Spent:
 
 
 def forget(db: sqlite3.Connection, run: int) -> None:
-    """The run begins anew, or is no more."""
+    """Delete a run's spending, since the run begins anew or is removed."""
     db.execute("DELETE FROM spending WHERE run = ?", (run,))
     db.execute("DELETE FROM spent WHERE run = ?", (run,))

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from cottonpalm.providers.batches.stages import Batch, Book
 
-_LEASE_TRIES = 10  # a probe of `status` holds the lock for an instant
+_LEASE_TRIES = 10  # the `status` command may hold the lock for a moment, to see if it is free
 
 
 class Parts(NamedTuple):
-    """What a store and its runs share."""
+    """What a store shares with its runs."""
 
     home: Home
     writer: Writer
@@ -39,7 +39,7 @@ class Parts(NamedTuple):
 
 
 class SqliteStore:
-    """Runs in one file that only its owner may read. See `protocols.Store` for what each method promises."""
+    """A store of runs in one file that only its owner may read. `protocols.Store` says what each method promises."""
 
     def __init__(self, path: Path, *, busy_s: float = BUSY_S) -> None:
         """Open or make the file.
@@ -138,7 +138,7 @@ class SqliteStore:
         return SqliteRows(self._reader, found[0][0]) if found else None
 
     def batches(self, name: str) -> list[Batch]:
-        """The batches of a run as they were written down last, without its lease; oldest first."""
+        """Return the batches of a run as last stored, oldest first; this needs no lease."""
         self._home.check()
         found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
         if not found:
@@ -162,7 +162,7 @@ class SqliteStore:
         self._reader.forget(run)
 
     def close(self) -> None:
-        """Close the runs still open, write what is queued, let go of files and threads."""
+        """Close the open runs, write what is queued, close files and end threads."""
         if self._home.here:
             with ExitStack() as stack:  # the last one first, and each whatever the others raise
                 stack.callback(self._finish)
@@ -188,7 +188,7 @@ def _ensure_run(db: sqlite3.Connection, name: str) -> tuple[int, bool]:
 
 
 def _enter(db: sqlite3.Connection, lease: Lease, fingerprint: dict[str, Any] | None, *, fresh: bool) -> None:
-    """Write the lease and settle the fingerprint, all or nothing."""
+    """Write the lease and the fingerprint in one transaction."""
     run, name = lease.run, lease.name
     row = db.execute("SELECT fingerprint FROM run WHERE id = ? AND name = ?", (run, name)).fetchone()
     if row is None:
@@ -237,6 +237,10 @@ class SqliteRows:
         """See `protocols.StoredRows`."""
         return self._reader.read(self._run, slots)
 
+    def records(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """See `protocols.ReadsOn`."""
+        return self._reader.records(self._run, after, limit)
+
 
 class SqliteRunStore:
     """One run of a `SqliteStore`, held under its lease. See `protocols.RunStore`."""
@@ -245,7 +249,7 @@ class SqliteRunStore:
         self, store: SqliteStore, parts: Parts, run: int, name: str, lease: Lease, *, created: bool
     ) -> None:
         self.name, self.created = name, created
-        self._store = store  # kept alive by its runs
+        self._store = store  # a run keeps its store alive
         self._home, self._writer, self._reader = parts
         self._run, self._lease = run, lease
         self._seq = run_rows.read(
@@ -341,7 +345,7 @@ class SqliteRunStore:
         return SqlBook(self._under_the_lease, self._reader.rows, self._run)
 
     def _under_the_lease(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Run `work` durably, unless another machine took the run over: what it submits, we must not."""
+        """Run `work` durably. Refuse if another machine took the run over: it may submit the same requests."""
         self._check()
 
         def guarded(db: sqlite3.Connection) -> Any:
@@ -375,7 +379,7 @@ def _merge_meta(db: sqlite3.Connection, run: int, values: dict[str, Any]) -> Non
 
 
 def _abandon(home: Home, writer: Writer, lease: Lease) -> None:
-    """Give the lease back for an object that was lost without `close`; what it had queued is written before."""
+    """Give the lease back for an object that was never closed; first the writer writes what the object had queued."""
     if home.here:
         writer.drop(lease)
         lease.leaving()

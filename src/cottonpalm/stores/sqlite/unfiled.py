@@ -1,4 +1,4 @@
-"""The tables of batches without a file: for a run whose store is memory."""
+"""The tables of batches in memory, for a run whose store is in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cottonpalm.stores.sqlite.migrations import m005_batches
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_RUN = 1  # each has tables of its own
+_RUN = 1  # always this number, since each object has its own tables
 
 
 class Unfiled:

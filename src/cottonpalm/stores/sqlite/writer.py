@@ -1,4 +1,4 @@
-"""The one thread that writes: groups and small jobs in the order they came, each durable before it is reported."""
+"""The only thread that writes: groups and small jobs in the order they came. It reports each one when it is durable."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Done = Callable[[BaseException | None], None]
 log = logging.getLogger("cottonpalm")
-_JOINED_ROWS: Final = 4096  # groups that queued up meanwhile share a transaction up to this size
+_JOINED_ROWS: Final = 4096  # groups in the queue share a transaction up to this many rows
 _SIZES: Final = tuple(
     2**n for n in reversed(range(9))
-)  # rows per statement: nine statements, prepared once each
+)  # rows per statement: nine statements, each prepared once
 
 
 class Group:
@@ -53,7 +53,7 @@ class Group:
 
 
 class _Job:
-    """A function of the connection, run in a transaction of its own."""
+    """A function of the connection, to be run in its own transaction."""
 
     __slots__ = ("future", "work")
 
@@ -63,7 +63,7 @@ class _Job:
 
 
 class Writer:
-    """Owns the writing connection and its thread. Everything public may be called from any thread."""
+    """Owns the connection for writing, and its thread. All public methods may be called from any thread."""
 
     def __init__(self, path: Path, busy_s: float) -> None:
         self._path = path
@@ -77,7 +77,7 @@ class Writer:
         self._thread.start()
 
     def write(self, group: Group) -> None:
-        """Queue a group; its `done` is called on the writer's thread."""
+        """Queue a group; the writer's thread calls its `done`."""
         with self._wake:
             if not self._closing:
                 self._queue.append(group)
@@ -94,7 +94,7 @@ class Writer:
         job = _Job(work)
         if (
             threading.current_thread() is self._thread
-        ):  # a `done` callback asks: waiting for ourselves would hang
+        ):  # a `done` callback calls us on the writer's own thread: to wait here would hang
             self._run_job(job)
             return job.future.result()  # type: ignore[no-any-return]
         with self._wake:
@@ -117,7 +117,7 @@ class Writer:
             return not self._closing
 
     def hold(self, lease: Lease) -> None:
-        """Keep this lease's heartbeat going."""
+        """Write this lease's heartbeat regularly from now on."""
         self._leases.add(lease)
 
     def drop(self, lease: Lease) -> None:
@@ -142,7 +142,7 @@ class Writer:
         let_go(self._db)
 
     def _next(self) -> list[Group] | _Job | None:
-        """The next job, or the groups that may share a transaction (none: time for a heartbeat); None at the end."""
+        """Return the next job, or groups for one transaction (none: write a heartbeat now); None at the end."""
         with self._wake:
             if not self._queue and not self._closing:
                 self._wake.wait(BEAT_S)
@@ -168,7 +168,7 @@ class Writer:
         if clock.now() - self._last_beat < BEAT_S or not self._leases:
             return
         self._last_beat = clock.now()
-        with suppress(Exception):  # a store that cannot be written says so to whoever writes next
+        with suppress(Exception):  # if the store cannot be written, the next write reports that
             self._in_transaction(self._beat)
 
     def _beat(self, db: sqlite3.Connection) -> None:
@@ -189,7 +189,7 @@ class Writer:
         try:
             self._in_transaction(partial(_insert_all, groups=groups))
         except Exception as exc:  # noqa: BLE001 - reported to each group's owner
-            if len(groups) > 1:  # one of them may be at fault: the others shall not pay for it
+            if len(groups) > 1:  # one group may be at fault, so write them one by one
                 for group in groups:
                     self._commit([group])
             else:
@@ -210,7 +210,7 @@ class Writer:
             result = work(self._db)
             self._db.execute("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):  # a full disk rolls back by itself
+            with suppress(sqlite3.Error):  # with a full disk, SQLite has already rolled back
                 self._db.execute("ROLLBACK")
             raise
         return result
@@ -222,7 +222,7 @@ def _insert_all(db: sqlite3.Connection, groups: list[Group]) -> None:
 
 
 def _insert(db: sqlite3.Connection, group: Group) -> None:
-    """The group's rows, in as few statements as powers of two allow."""
+    """Insert the group's rows with few statements; each one inserts a power of two of rows."""
     if group.lease.lost:
         raise StoreError(
             "the run was taken over by another machine while this process was silent: stop one of them"

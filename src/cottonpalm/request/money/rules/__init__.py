@@ -1,1 +1,1 @@
-"""Prices, bounds and grants: decisions without clock and I/O."""
+"""The decisions about prices, bounds and grants. They use no clock and no I/O."""

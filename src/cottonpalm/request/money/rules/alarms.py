@@ -1,4 +1,4 @@
-"""When money is worth a word: shares of a budget, and rows that cost far more than others."""
+"""Decides when to warn about money: at shares of a budget, and for rows that cost far more than others."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from statistics import median_low
 from typing import Final
 
 SHARES: Final = (0.5, 0.8, 1.0)
-SPIKE: Final = 50  # times the median
-SEEN: Final = 255  # latest costs that the median is of
-ENOUGH: Final = 20  # costs before which nothing is a spike
+SPIKE: Final = 50  # a row is a spike from so many times the median on
+SEEN: Final = 255  # the median is taken over so many latest costs
+ENOUGH: Final = 20  # with fewer costs than this, no row counts as a spike
 
 
 class Shares:
-    """Tells each share once. `next` is the lowest that was not told; infinite once all were."""
+    """Tells each share of the budget once. `next` is the lowest share not told yet; infinite after the last."""
 
     def __init__(self) -> None:
         self._left = list(SHARES)
         self.next = self._left[0]
 
     def passed(self, share: float) -> float | None:
-        """The highest share that is reached now and was not told, or None."""
+        """Return the highest share that is reached now and was not told yet, or None."""
         told = None
         while self._left and share >= self._left[0]:
             told = self._left.pop(0)
@@ -38,7 +38,7 @@ class Spikes:
         self._fresh = 0
 
     def median_if_spike(self, cost: int) -> int | None:
-        """Take note of one row's cost; the median, if it is many times that."""
+        """Take note of one row's cost. Return the median if the row costs many times as much, else None."""
         median = self._of_before()
         self._costs.append(cost)
         self._fresh += 1

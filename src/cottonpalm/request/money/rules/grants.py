@@ -1,4 +1,4 @@
-"""Whether a request's money is there, and how much of it the request gets."""
+"""Decides whether there is money for a request, and how much of it the request gets."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
 
 
 class Grant(Enum):
-    """The answers to a request for money, an amount apart."""
+    """The answers to a request for money when no amount is granted."""
 
-    WAIT = "wait"  # reservations in flight, or time, may give back what is missing
-    STOP = "stop"  # even if all of them came back whole, it would not be enough
+    WAIT = "wait"  # settled reservations, or time, may free the missing money
+    STOP = "stop"  # even if all reservations were released, the money would not be enough
 
 
 class Ask:
     """What a request asks for, in pico-dollars.
 
     Attributes:
-        most: the dearest it can be with the whole maximum of its answer.
+        most: the most it can cost if its answer has the full maximum of tokens.
     """
 
     __slots__ = ("_least", "_slots", "most")
@@ -32,14 +32,14 @@ class Ask:
 
     @property
     def slots(self) -> int:
-        """How many requests could be in flight at once. Worked out only near a ceiling."""
+        """Return how many requests could be in flight at once. It is computed only near a limit."""
         return self._slots if isinstance(self._slots, int) else int(self._slots())
 
     @property
     def least(self) -> int:
-        """The dearest it can be with the smallest maximum that is worth a try; `most` where none is.
+        """Return the most it can cost with the smallest useful maximum of tokens; `most` if there is none.
 
-        Worked out only near a ceiling.
+        It is computed only near a limit.
         """
         if not isinstance(self._least, int):
             self._least = self._least()
@@ -47,11 +47,11 @@ class Ask:
 
 
 class Room(NamedTuple):
-    """Money that is left.
+    """The money that is left.
 
     Attributes:
-        now: not spent and not reserved; None: without end.
-        ever: not spent: what `now` may grow to.
+        now: what is neither spent nor reserved; None: there is no limit.
+        ever: what is not spent: `now` can grow to this.
     """
 
     now: int | None
@@ -59,15 +59,15 @@ class Room(NamedTuple):
 
 
 def grant(room: Room, ask: Ask, in_flight: int) -> int | Grant:
-    """Decide on one request: the amount to reserve for it, or why there is none.
+    """Decide on one request: return the amount to reserve for it, or why it gets none.
 
-    Far from the ceiling that is `most`. Near it, what is left is shared among the requests that could be in
-    flight, so that they do not wait for each other; never below `least`. Whatever is reserved is at most what
-    is left, so no sum of costs passes the ceiling as long as each request keeps within its reservation.
+    Far from the limit, the amount is `most`. Near it, the requests that could be in flight share what is left,
+    so that they do not wait for each other; but none gets less than `least`. An amount is never more than what
+    is left, so the costs cannot exceed the limit as long as each request keeps within its reservation.
 
     Args:
-        room: what is left.
-        ask: what is asked for.
+        room: the money that is left.
+        ask: what the request asks for.
         in_flight: requests that hold a reservation.
     """
     if room.now is None or room.ever is None:
@@ -82,7 +82,7 @@ def grant(room: Room, ask: Ask, in_flight: int) -> int | Grant:
 
 
 def narrower(first: Room, second: Room) -> Room:
-    """The room that is left by both."""
+    """Return the room that respects both rooms."""
     return Room(_least(first.now, second.now), _least(first.ever, second.ever))
 
 

@@ -1,4 +1,4 @@
-"""A sliding hour of spending, and an even pace within it. Told the time; keeps no clock."""
+"""A sliding hour of spending, and an even pace within it. The caller tells it the time; it reads no clock."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HOUR_S: Final = 3600.0
-STEP_S: Final = 5.0  # what is spent within one step is kept as one sum
-BURST_S: Final = 60.0  # how far ahead of an even pace spending may run
+STEP_S: Final = 5.0  # seconds of spending that are kept as one sum
+BURST_S: Final = 60.0  # spending may be this many seconds ahead of an even pace
 
 
 @dataclass(slots=True)
 class Step:
-    """What was spent up to `end_s`, since the step before it."""
+    """The amount spent from the end of the step before it to `end_s`."""
 
     end_s: float
     pico: int
 
 
 class Hour:
-    """What was spent in the last hour, step by step.
+    """The spending of the last hour, in steps.
 
-    A step counts until an hour after its end, so no hour, wherever it begins, sees more than what was free.
+    A step counts until one hour after its end. So in no hour, wherever it begins, can more be spent than the limit.
     """
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class Hour:
         self._ahead, self._ahead_at_s = (
             0.0,
             0.0,
-        )  # pico-dollars that an even pace would not have spent, and when
+        )  # pico-dollars by which spending was ahead of an even pace, and the time of that
 
     def add(self, pico: int, now_s: float, limit: int) -> None:
-        """Spend so much, of a limit per hour."""
+        """Add an amount that was spent, under this limit per hour."""
         if pico <= 0:
             return
         end = (now_s // STEP_S + 1) * STEP_S
@@ -49,18 +49,18 @@ class Hour:
         self._ahead, self._ahead_at_s = self._ahead_of(now_s, limit) + pico, now_s
 
     def load(self, spent: Iterable[tuple[float, int]], limit: int) -> None:
-        """Take over what was spent earlier: (seconds of the same clock, pico-dollars). Before all `add`s."""
+        """Load earlier spending: (seconds of the same clock, pico-dollars). Call it before any `add`."""
         for then_s, pico in sorted(spent):
             self.add(pico, then_s, limit)
 
     def used(self, now_s: float) -> int:
-        """Pico-dollars of the last hour."""
+        """Return the pico-dollars that were spent in the last hour."""
         while self._steps and self._steps[0].end_s + HOUR_S <= now_s:
             self._used -= self._steps.popleft().pico
         return self._used
 
     def early_s(self, pending: float, now_s: float, limit: int) -> float:
-        """Seconds by which one more request would run ahead of an even pace; 0 if it may go.
+        """Return by how many seconds one more request would be ahead of an even pace; 0 if it may go.
 
         Args:
             pending: pico-dollars that requests in flight will probably cost.

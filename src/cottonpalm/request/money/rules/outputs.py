@@ -1,33 +1,33 @@
-"""How long the answers of a model are: what a tighter maximum near the end of the money goes by."""
+"""Learns how long a model's answers are. Near the end of the money, a tighter maximum of tokens is based on this."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Final
 
-SEEN: Final = 256  # answers remembered
-ENOUGH: Final = 20  # answers below which nothing is said
-EVERY: Final = 32  # new answers after which the quantile is worked out again
+SEEN: Final = 256  # so many latest answers are remembered
+ENOUGH: Final = 20  # with fewer answers than this, no length is given
+EVERY: Final = 32  # the quantile is computed again after so many new answers
 MARGIN: Final = 1.2
 
 
 class Outputs:
-    """The lengths of a model's latest whole answers, in tokens. Answers that were cut say nothing of their length."""
+    """The lengths of a model's latest whole answers, in tokens. Cut answers are left out: their length is unknown."""
 
     def __init__(self) -> None:
         self._lengths: deque[int] = deque(maxlen=SEEN)
-        self._fresh = 0  # answers since `_likely` was worked out
+        self._fresh = 0  # answers since `_likely` was computed
         self._likely: int | None = None
-        self.reasons = False  # some of them were reasoning
+        self.reasons = False  # True: some answers contained reasoning
 
     def note(self, tokens: int, reasoning: int) -> None:
-        """One more whole answer."""
+        """Take note of one more whole answer."""
         self._lengths.append(tokens)
         self._fresh += 1
         self.reasons = self.reasons or reasoning > 0
 
     def likely(self) -> int | None:
-        """A length that about 99 of 100 answers stay well below; None while too few were seen."""
+        """Return a length that about 99 of 100 answers stay well below; None while too few were seen."""
         if len(self._lengths) < ENOUGH:
             return None
         if self._likely is None or self._fresh >= EVERY:

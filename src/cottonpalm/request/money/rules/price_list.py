@@ -1,8 +1,8 @@
-"""The price list that comes with genai-prices: public data, no network, its updates never switched on.
+"""The price list of the genai-prices package: public data, without network; we never switch its updates on.
 
-Importing it takes a third of a second and 40 MB, so that waits for the first model whose price nobody else
-knows. Beside it: the most that known models write in one answer, as their makers document it (read November 2026). A
-model that is not there is bounded by its context window.
+Importing it takes a third of a second and 40 MB, so we import it only for the first model that the user's prices do
+not name. This module also lists the most tokens that known models write in one answer, as their makers document it
+(read November 2026). A model that is not listed is bounded by its context window.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _FLAT: Final = frozenset({*_INPUT_KEYS, "output_mtok"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookedUpRates(Rates):
-    """Rates of the list where more than the number of tokens decides, as tiers by length and kinds of media do.
+    """Rates from the list for a model whose cost depends on more than the number of tokens: on length, or on media.
 
-    Such a cost is computed by genai-prices. The rates here are the dearest that may apply, and make the bound.
+    genai-prices computes such a cost. The rates here are the dearest that may apply, and give the bound.
 
     Attributes:
-        plain: text alone costs what the rates say.
-        tier: of the service, or "batch".
+        plain: True: text alone costs what the rates say.
+        tier: the tier of service, or "batch".
     """
 
     model: str = ""
@@ -44,7 +44,7 @@ class LookedUpRates(Rates):
     plain: bool = False
 
     def cost(self, usage: Usage) -> int:
-        """Return the cost as genai-prices has it, rounded up to a pico-dollar."""
+        """Return the cost that genai-prices computes, rounded up to a pico-dollar."""
         media = usage.audio_input_tokens or usage.audio_output_tokens or usage.image_output_tokens
         if self.plain and not media:
             return Rates.cost(self, usage)
@@ -59,11 +59,11 @@ def _calculate(model: str, provider_id: str, tier: str | None, usage: Usage) -> 
 
 
 def _counts(usage: Usage) -> Any:
-    """As genai-prices takes them: it refuses sums below their parts, and parts that overlap without being told."""
+    """Convert the usage for genai-prices. It refuses a sum below its parts, and an overlap that is not declared."""
     import genai_prices  # noqa: PLC0415
 
     read, written, audio = usage.cache_read_tokens, usage.cache_write_tokens, usage.audio_input_tokens
-    heard = min(max(usage.audio_cached_tokens, 0), audio, read)  # audio that was cached
+    heard = min(max(usage.audio_cached_tokens, 0), audio, read)  # tokens of cached audio
     spoken, drawn = usage.audio_output_tokens, usage.image_output_tokens
     for_an_hour = min(usage.cache_write_1h_tokens, written)
     counts = {
@@ -89,12 +89,12 @@ def _counts(usage: Usage) -> Any:
 
 
 def look_up(model: str, url: str | None, tier: str | None = None) -> Rates | None:
-    """Return what the model costs at this address, None if the list does not have it.
+    """Return the model's rates at this address, or None if the list does not have the model.
 
     Args:
         model: its name.
-        url: of the request; a known provider's decides, else the model's name does.
-        tier: "flex", "priority", "fast" or "batch"; one that the model is not sold at costs the standard.
+        url: the address of the request. If it is a known provider's, it decides; else the model's name decides.
+        tier: "flex", "priority", "fast" or "batch"; at a tier without rates of its own, the standard rates count.
     """
     try:
         provider_id = _provider_id(model, url)
@@ -108,7 +108,7 @@ def look_up(model: str, url: str | None, tier: str | None = None) -> Rates | Non
 
 
 def context_window(model: str, url: str | None) -> int | None:
-    """The most tokens that the model can read and write in one go, or None where the list does not say."""
+    """Return the most tokens that the model can read and write at once, or None if the list does not say."""
     try:
         info: ModelInfo = _calculate(model, _provider_id(model, url), None, Usage()).model
     except LookupError:
@@ -117,7 +117,7 @@ def context_window(model: str, url: str | None) -> int | None:
 
 
 def _provider_id(model: str, url: str | None) -> str:
-    """A known address decides; else the model's name. Raises LookupError."""
+    """Find the provider: by the address if it is known, else by the model's name. Raise LookupError."""
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
 
     if url:
@@ -129,7 +129,7 @@ def _provider_id(model: str, url: str | None) -> str:
 
 
 def _other_prices(found: PriceCalculation) -> list[dict[str, Any]]:
-    """Prices of the same model at other hours of the day."""
+    """Return the prices of the same model at other hours of the day."""
     from genai_prices.types import TimeOfDateConstraint  # noqa: PLC0415
 
     listed = found.model.prices if isinstance(found.model.prices, list) else []
@@ -141,7 +141,7 @@ def _other_prices(found: PriceCalculation) -> list[dict[str, Any]]:
 def _rates(
     prices: Mapping[str, Any], others: list[dict[str, Any]], model: str, provider_id: str, tier: str | None
 ) -> Rates:
-    """Rates that say all where every token costs the same, whatever else the request holds."""
+    """Return plain Rates if every token always costs the same, else LookedUpRates."""
     kinds = [key for key in prices if key.endswith("_mtok")]
 
     def most(*keys: str) -> int:
@@ -175,12 +175,12 @@ def _all_flat(prices: Mapping[str, Any], keys: Iterable[str]) -> bool:
 
 
 def _per_thousand(prices: Mapping[str, Any], key: str) -> int | None:
-    """A fee for each of what is sold by the thousand, None where the list has none."""
+    """Return the fee for one use of what is sold per thousand, or None if the list has no fee."""
     return _dearest(prices[key]) * _TOKENS // 1000 if key in prices else None
 
 
 def _dearest(price: Any) -> int:
-    """Pico-dollars per token at the highest tier; 0 for what is not sold."""
+    """Return the pico-dollars per token at the highest tier; 0 if it is not sold."""
     if price is None:
         return 0
     if isinstance(price, Decimal):
@@ -206,5 +206,5 @@ _FAMILIES: Final[tuple[tuple[re.Pattern[str], int], ...]] = tuple(
 
 
 def most_output(model: str) -> int | None:
-    """The documented maximum of tokens in one answer, or None for a model that is not listed here."""
+    """Return the documented maximum of tokens in one answer, or None for a model that is not listed here."""
     return next((tokens for pattern, tokens in _FAMILIES if pattern.match(model)), None)

@@ -1,6 +1,6 @@
-"""What a request costs, in integer pico-dollars, and what it can cost at most.
+"""Finds what a request costs, in integer pico-dollars, and the most it can cost.
 
-A model's rates are looked up once: in the user's own table, then among what is free, then in genai-prices.
+A model's rates are looked up once: first in the user's own prices, then in the free models, then in genai-prices.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ FREE: Final = ("local", "local:*", "local/*")  # names of models that run on thi
 _DATED: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 _STANDARD: Final = frozenset({"default", "standard", "standard_only", "on_demand"})
 BATCH: Final = "batch"  # what a request costs in a batch
-_DEARER: Final = "priority"  # what an account may be set to serve requests at that name no tier
+_DEARER: Final = "priority"  # an account may be set to serve requests without a tier at this tier
 
 
 class Tariff:
-    """All that is known of what a model costs at an address, asked for at some tier of service.
+    """Everything we know about the costs of a model at an address, when it is asked at a tier of service.
 
     Attributes:
-        rates: at that tier; None where nobody knows.
-        dearest: of all tiers at which such a request may be served.
-        free: it costs nothing, whatever it is asked.
-        text: what a request costs at most that reads and writes text alone: pico-dollars for itself, for a token of
-            input, and for one of output; None where it is not so simple.
+        rates: the rates at that tier; None if they are not known.
+        dearest: the rates of all tiers at which the provider may serve such a request.
+        free: True: no request to it costs anything.
+        text: the most a text-only request costs, in pico-dollars: for the request itself, for a token of input, and
+            for a token of output; None if three such numbers cannot say it.
     """
 
     def __init__(self, model: str, url: str | None, rates: Rates | None, dearest: tuple[Rates, ...]) -> None:
@@ -46,26 +46,26 @@ class Tariff:
 
     @property
     def window(self) -> int | None:
-        """The most tokens it reads and writes in one go; None where that is not known."""
+        """The most tokens the model reads and writes at once; None if not known."""
         return _window(self.model, self.url)
 
     @cached_property
     def most_output(self) -> int | None:
-        """The most tokens it writes in one answer; None where that is not known."""
+        """The most tokens the model writes in one answer; None if not known."""
         return most_output(self.model) or self.window
 
     def bound(self, extent: Extent) -> int:
-        """The most that a request up to this extent can cost."""
+        """Return the most that a request up to this extent can cost."""
         return max(rates.bound(extent) for rates in self.dearest)
 
     def per_output_token(self, *, media: bool) -> int:
-        """What one more token of output costs at most, on the average of a thousand."""
+        """Return the most that one more token of output costs, on the average of a thousand."""
         thousand = self.bound(Extent(0, 1000, media)) - self.bound(Extent(0, 0, media))
         return max(1, -(-thousand // 1000))
 
 
 class PriceBook:
-    """The prices one run goes by.
+    """The prices that one run uses.
 
     Args:
         own: the user's prices, which go before all others: dollars for a million tokens in and out by model;
@@ -100,7 +100,7 @@ class PriceBook:
             return rates
 
     def tariff(self, model: str, url: str | None, tier: str | None = None) -> Tariff:
-        """All that bounds the cost of requests to this model at this address, asked for at this tier."""
+        """Return what bounds the cost of requests to this model, at this address and this tier."""
         rates = self.rates(model, url, tier)
         served = {None, tier} if tier not in (None, "auto") else {None, _DEARER}
         if tier == BATCH:
@@ -139,7 +139,7 @@ def _window(model: str, url: str | None) -> int | None:
 
 
 def _rates_of_text(dearest: tuple[Rates, ...]) -> tuple[int, int, int] | None:
-    """The fee of a request and the rates of a token in and out, where one tier is the dearest in all three."""
+    """Return the fee per request and the rates per token in and out, if one tier is the dearest in all three."""
     if not dearest or any(isinstance(rates, AskedRates) for rates in dearest):
         return None
     each = [(rates.request, rates.dearest_input, rates.dearest_output) for rates in dearest]
@@ -162,7 +162,7 @@ def _is_price(price: float) -> bool:
 
 
 def _match(table: Mapping[str, tuple[float, float]], model: str) -> tuple[float, float] | None:
-    """The most exact entry: the name, the name without its date, then the longest pattern."""
+    """Return the most exact entry: first the name, then the name without its date, then the longest pattern."""
     for name in (model, _DATED.sub("", model)):
         if name in table:
             return table[name]
@@ -171,5 +171,5 @@ def _match(table: Mapping[str, tuple[float, float]], model: str) -> tuple[float,
 
 
 def _host(url: str | None) -> str:
-    """Host and port of a URL, in small letters; what is no URL stands for itself."""
+    """Return host and port of a URL, in lower case; a text that is not a URL is returned as it is."""
     return (urlsplit(url).netloc.rpartition("@")[2] or url).lower() if url else ""

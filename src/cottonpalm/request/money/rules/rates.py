@@ -1,4 +1,4 @@
-"""Pico-dollars per token, and what follows from them: a request's cost and the most it can cost."""
+"""Rates in pico-dollars per token. They give a request's cost, and the most it can cost."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Extent(NamedTuple):
     """The most that a request can use.
 
     Attributes:
-        input_tokens: of all its answers together.
-        output_tokens: of all its answers together.
-        media: it may read or write audio or images, which some models sell at other rates.
-        searches: of the web or of files by the provider's own tools, each for a fee.
+        input_tokens: input tokens of all its answers together.
+        output_tokens: output tokens of all its answers together.
+        media: it may read or write audio or images, for which some models have other rates.
+        searches: how often the provider's own tools may search the web or files, each time for a fee.
     """
 
     input_tokens: int
@@ -63,7 +63,7 @@ class Rates:
     file_search: int | None = None
 
     def cost(self, usage: Usage) -> int:
-        """Return the cost of a request with this usage; on the dear side where counts contradict."""
+        """Return the cost of a request with this usage; if the counts contradict each other, the dearer reading."""
         written = usage.cache_write_tokens
         plain = max(0, usage.input_tokens - usage.cache_read_tokens - written)
         for_an_hour = min(usage.cache_write_1h_tokens, written)
@@ -88,23 +88,23 @@ class Rates:
 
     @property
     def free(self) -> bool:
-        """Nothing costs anything: no bound is needed."""
+        """Whether nothing costs anything, so that no bound is needed."""
         return not (self.dearest_media or self.dearest_input or self.dearest_output or self.request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedRates(Rates):
-    """The user's own function of usage. The rates are what it says for a million tokens of each kind."""
+    """Prices by the user's own function of usage. The rates are its results for a million tokens of each kind."""
 
     model: str = ""
     price: Callable[[str, Usage], float | None] = lambda _model, _usage: None
 
     def cost(self, usage: Usage) -> int:
-        """Return what the function says, rounded up to a pico-dollar."""
+        """Return what the function returns, rounded up to a pico-dollar."""
         return _dollars(self.price(self.model, usage), self.model)
 
     def bound(self, extent: Extent) -> int:
-        """Return the dearest the function says, be the prompt plain, read from a cache, or written to one."""
+        """Return the highest result of the function: for a plain prompt, one read from a cache, one written to it."""
         searches = extent.searches
         shapes = _shapes(extent.input_tokens, extent.output_tokens)
         return max(
@@ -113,7 +113,7 @@ class AskedRates(Rates):
 
 
 def flat(input_rate: int, output_rate: int) -> Rates:
-    """Rates of a price list that knows only tokens in and out."""
+    """Return rates for a price list that has only prices for tokens in and out."""
     return Rates(
         input=input_rate,
         output=output_rate,
@@ -139,7 +139,7 @@ def halved(rates: Rates) -> Rates:
 
 
 def asked(price: Callable[[str, Usage], float | None], model: str) -> AskedRates:
-    """Rates of a model the user's function knows."""
+    """Return the rates of a model that the user's function knows."""
 
     def per_token(usage: Usage) -> int:
         return -(-_dollars(price(model, usage), model) // _TOKENS)
@@ -155,7 +155,7 @@ def asked(price: Callable[[str, Usage], float | None], model: str) -> AskedRates
         dearest_input=dearest,
         dearest_output=output,
         dearest_media=max(dearest, output),
-        web_search=0,  # the function is told how many there were
+        web_search=0,  # no extra fee: the usage tells the function the number of searches
         file_search=0,
         model=model,
         price=price,
@@ -163,12 +163,12 @@ def asked(price: Callable[[str, Usage], float | None], model: str) -> AskedRates
 
 
 def per_token(dollars_per_million: float | Decimal) -> int:
-    """Pico-dollars per token, rounded up."""
+    """Return pico-dollars per token, rounded up."""
     return pico(Decimal(str(dollars_per_million)) * PICO / _TOKENS)
 
 
 def pico(amount: Decimal) -> int:
-    """A whole number of pico-dollars, never too few."""
+    """Return a whole number of pico-dollars, rounded up."""
     return int(amount.to_integral_value(ROUND_CEILING))
 
 

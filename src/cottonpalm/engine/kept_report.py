@@ -1,0 +1,33 @@
+"""Keeps a run's report with the run, so that any process can show it later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cottonpalm import clock
+from cottonpalm.errors import StoreError
+from cottonpalm.observers.kept import META, Kept, after, packed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.observers.report import Report
+    from cottonpalm.protocols import RunStore
+
+
+class KeptReport:
+    """This process's report of a run in the store. The reports of earlier processes are read once, at the start."""
+
+    def __init__(self, store: RunStore, report: Callable[[], Report]) -> None:
+        self._store, self._report = store, report
+        self._began = clock.wall()
+        self._before = store.meta().get(META)
+
+    def write(self, *, reason: str | None = None, over: bool) -> None:
+        """Store the report as it is now, unless this process did nothing. A store that fails is reported elsewhere."""
+        kept = Kept(self._report(), self._began, clock.wall(), reason, over)
+        if kept.rows or self._before is None:
+            try:
+                self._store.set_meta(**{META: packed(after(self._before, kept))})
+            except StoreError:
+                return

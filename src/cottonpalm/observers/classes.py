@@ -1,0 +1,87 @@
+"""Rows by what they used, and rows that ask what another has asked: in bounded memory, however many there are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cottonpalm.observers.reported import Repeats, SizeClass
+
+PICO: Final = 10**12
+SAMPLE: Final = 1 << 14  # different questions of which all repeats are counted; of more, a fair sample
+HASHES: Final = 1 << 64
+
+
+def number_of(key: bytes | None, row: object) -> int | None:
+    """64 bits that stand for what a row asks: of its key, or of the row itself where nobody has made one."""
+    if key:
+        return int.from_bytes(key[:8], "big")
+    try:
+        return hash(tuple(row.items()) if type(row) is dict else (row,)) & (HASHES - 1)
+    except TypeError:  # it holds a list, or a message
+        return None
+
+
+class Sizes:
+    """Adds up rows, seconds and money by tokens, in classes that double: 0, 1, 2 to 3, 4 to 7, ..."""
+
+    __slots__ = ("_cost_pico", "_rows", "_seconds")
+
+    def __init__(self) -> None:
+        self._rows: dict[int, int] = {}
+        self._seconds: dict[int, float] = {}
+        self._cost_pico: dict[int, int] = {}
+
+    def add(self, tokens: int, seconds: float, cost_pico: int) -> None:
+        """Count one row."""
+        size = tokens.bit_length()
+        self._rows[size] = self._rows.get(size, 0) + 1
+        self._seconds[size] = self._seconds.get(size, 0.0) + seconds
+        self._cost_pico[size] = self._cost_pico.get(size, 0) + cost_pico
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def classes(self) -> tuple[SizeClass, ...]:
+        """Those with rows in them, the smallest first."""
+        return tuple(
+            SizeClass(
+                1 << size - 1 if size else 0,
+                self._rows[size],
+                self._seconds[size],
+                self._cost_pico[size] / PICO,
+            )
+            for size in sorted(self._rows.copy())  # others may be added meanwhile
+        )
+
+
+class RepeatedRows:
+    """Counts rows that ask what another row of the run has asked, and what they cost.
+
+    Up to `most` different questions all are counted; beyond, only questions whose hash lies below a falling bound, and
+    the sums are scaled up.
+    """
+
+    __slots__ = ("_bound", "_most", "_seen")
+
+    def __init__(self, most: int = SAMPLE) -> None:
+        self._most, self._bound = most, HASHES
+        self._seen: dict[int, tuple[int, int]] = {}  # repeats of a question, and what they cost
+
+    def add(self, number: int, cost_pico: int) -> None:
+        """Take note of one row that was asked; `number` stands for its question, see `number_of`."""
+        if number >= self._bound:
+            return
+        if (before := self._seen.get(number)) is not None:
+            self._seen[number] = before[0] + 1, before[1] + cost_pico
+            return
+        self._seen[number] = 0, 0
+        while len(self._seen) > self._most:
+            self._bound //= 2
+            self._seen = {seen: what for seen, what in self._seen.items() if seen < self._bound}
+
+    def counted(self) -> Repeats:
+        """How many there were, and what they cost; the rows are all whose question was asked before."""
+        scale = HASHES // self._bound
+        seen = tuple(self._seen.values())  # others may be added meanwhile
+        rows, cost = sum(times for times, _ in seen), sum(cost for _, cost in seen)
+        return Repeats(rows * scale, cost * scale / PICO, self._bound == HASHES)

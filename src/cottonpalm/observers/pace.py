@@ -1,0 +1,95 @@
+"""How fast a run goes, how much longer it takes, and how sure that is. No clock: it is told the time."""
+
+from __future__ import annotations
+
+from collections import deque
+from math import sqrt
+from typing import Final, NamedTuple
+
+WINDOW_S: Final = 30.0  # over which the rate is measured
+MINUTE_S: Final = 60.0
+SLOT_S: Final = 3.0  # a bar of the sparkline
+SLOTS: Final = 20
+LATELY: Final = 10  # slots by which the range is judged
+SURE: Final = 4  # slots from which on a range is told
+WIDE: Final = 2.0  # standard errors to each side
+
+
+class Left(NamedTuple):
+    """Seconds until the end: most likely, and between which two where that is known."""
+
+    seconds: float
+    least: float | None = None
+    most: float | None = None
+
+
+class Pace:
+    """Rows per second over the last half minute.
+
+    Args:
+        rpm: requests per minute at most, or None. A minute's share may go out at once: what is looked at is a minute
+            then, and until it is over, no more is expected of a row's one request.
+
+    Attributes:
+        per_s: rows a second lately; None until two samples lie apart.
+        before: the rate when something last moved; 0 before anything did.
+    """
+
+    def __init__(self, rpm: float | None = None) -> None:
+        self._window_s = WINDOW_S if rpm is None else MINUTE_S
+        self._most_per_s = None if rpm is None else rpm / MINUTE_S
+        self._seen: deque[tuple[float, int]] = deque()
+        self._began = 0.0
+        self._slots: deque[float] = deque(maxlen=SLOTS)  # rows in each slot that is over
+        self._open = 0.0  # rows in the slot that is not
+        self.per_s: float | None = None
+        self.before = 0.0
+
+    def note(self, now_s: float, done: int) -> float | None:
+        """Take a sample; rows a second lately."""
+        if not self._seen:
+            self._began = now_s
+        elif now_s > self._seen[-1][0]:
+            then_s, then = self._seen[-1]
+            self._spread(then_s - self._began, now_s - self._began, done - then)
+        self._seen.append((now_s, done))
+        while len(self._seen) > 2 and self._seen[1][0] <= now_s - self._window_s:
+            self._seen.popleft()
+        first_s, first = self._seen[0]
+        self.per_s = None if now_s <= first_s else (done - first) / (now_s - first_s)
+        self.before = self.per_s or self.before
+        return self.per_s
+
+    def _spread(self, start_s: float, end_s: float, rows: int) -> None:
+        """Share rows out over the slots between two samples."""
+        per_s, at_s = rows / (end_s - start_s), start_s
+        while True:
+            border_s = (int(at_s / SLOT_S) + 1) * SLOT_S
+            if border_s > end_s:
+                self._open += per_s * (end_s - at_s)
+                return
+            self._slots.append(self._open + per_s * (border_s - at_s))
+            self._open, at_s = 0.0, border_s
+
+    @property
+    def bars(self) -> list[float]:
+        """Rows a second in each slot that is over, the oldest first."""
+        return [rows / SLOT_S for rows in self._slots]
+
+    def expected(self, per_s: float | None) -> float | None:
+        """What to reckon with from here on, where `per_s` was seen."""
+        whole = self._most_per_s is None or self._seen[-1][0] - self._seen[0][0] >= self._window_s
+        return per_s if per_s is None or whole else min(per_s, self._most_per_s or per_s)
+
+    def left(self, rows: int) -> Left | None:
+        """How long so many rows take at this pace; None while nothing moves."""
+        rate = self.expected(self.per_s)
+        if not rate:
+            return None
+        recent = self.bars[-LATELY:]
+        if len(recent) < SURE or self._most_per_s is not None:
+            return Left(rows / rate)
+        mean = sum(recent) / len(recent)
+        error = sqrt(sum((bar - mean) ** 2 for bar in recent) / (len(recent) - 1) / len(recent))
+        slow, fast = rate - WIDE * error, rate + WIDE * error
+        return Left(rows / rate, rows / fast, rows / slow if slow > rate / 4 else None)

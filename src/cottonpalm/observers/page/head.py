@@ -1,0 +1,241 @@
+"""The top of the page: the verdict as a sentence, six figures, and what to change."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.observers.advice import advice_of, why_nothing
+from cottonpalm.observers.formatting import count, duration, rate
+from cottonpalm.observers.numbers import money_usd, percent, two
+from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag, words
+from cottonpalm.observers.page.parts import section
+from cottonpalm.observers.page.plots import percent_of, share_bar
+from cottonpalm.observers.page.spread import FEW
+
+if TYPE_CHECKING:
+    from cottonpalm.observers.advice import Advice
+    from cottonpalm.observers.page.markup import Part
+    from cottonpalm.observers.page.story import Story
+
+CARDS: Final = 3
+STATES: Final = {
+    "running": "Running",
+    "done": "Done",
+    "some failed": "Done, with failed rows",
+    "stopped": "Stopped",
+    "failed": "Failed",
+}
+_ICONS: Final = {
+    "running": "M4 2.5v7l6 -3.5Z",
+    "done": "M2 6.5l3 3 5.5 -7",
+    "some failed": "M6 1a5 5 0 0 1 0 10Z",
+    "stopped": "M2.5 2.5h7v7h-7Z",
+    "failed": "M2.5 2.5l7 7M9.5 2.5l-7 7",
+}
+
+
+def clock_time(seconds: float | None) -> str:
+    """A moment as a day and a time, in UTC, as pages are read elsewhere and later."""
+    return "" if seconds is None else f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%-d %b %Y, %H:%M}"
+
+
+def head(story: Story, data: str | None = None) -> Markup:
+    """Who, when, the verdict and why."""
+    icon = tag(
+        "svg",
+        tag("circle", cx="6", cy="6", r="5", class_="ring") if story.state == "some failed" else None,
+        tag("path", d=_ICONS[story.state], class_="open" if story.state in ("done", "failed") else "full"),
+        width="12",
+        height="12",
+        viewBox="0 0 12 12",
+        aria_hidden="true",
+    )
+    parts: list[Part] = [tag("b", icon, STATES[story.state], class_="state")]
+    if story.name:
+        parts.append(tag("span", "run ", tag("b", foreign(story.name, 60))))
+    parts += [tag("span", foreign(model, 60)) for model in story.models[:2]]
+    if story.began is not None:
+        parts.append(tag("span", _when(story.began, story.ended)))
+    if data is not None:
+        name = "".join(char if char.isalnum() or char in "-_." else "-" for char in story.name or "run")
+        parts.append(tag("a", "Data (JSON)", href=data, download=f"{name[:60]}.json", class_="tool"))
+    return tag(
+        "header",
+        tag("p", *parts, class_="who"),
+        tag("h1", verdict(story)),
+        tag("p", lede(story), class_="lede") if lede(story) else None,
+    )
+
+
+def _when(began: float, ended: float | None) -> str:
+    if ended is None or clock_time(began) == clock_time(ended):
+        return f"{clock_time(began)} UTC"
+    day = clock_time(ended).split(", ")
+    end = day[1] if clock_time(began).startswith(day[0] + ",") else clock_time(ended)
+    return f"{clock_time(began)} to {end} UTC"
+
+
+def verdict(story: Story) -> str:
+    """How it went, in one sentence."""
+    total = story.total if story.total is not None else story.ok + story.failed
+    done = f"{story.ok:,} of {count(total, 'row')} answered"
+    money = "" if story.cost_usd is None else f" for {kept(money_usd(story.cost_usd))}"
+    took = (
+        f" in {kept(duration(story.report.wall_s))}" if story.known and not story.report.counts.stored else ""
+    )
+    failed = f"; {story.failed:,} failed" if story.failed else ""
+    begins = {"stopped": "Stopped: ", "failed": "Failed: ", "running": "So far "}.get(story.state, "")
+    return f"{begins}{done}{took}{money}{failed}."
+
+
+def lede(story: Story) -> str:
+    """Why it took so long, or why it stopped."""
+    parts = [story.reason] if story.reason else []
+    stored = story.report.counts.stored
+    if stored:
+        took = duration(story.report.wall_s)
+        now = story.report.counts.ok + story.report.counts.failed
+        parts.append(
+            f"{count(now, 'row')} in this life of the run, in {kept(took)}; {stored:,} were done before."
+        )
+    return sentence(" ".join([*parts, *(said.replace("%", " %") for said in story.report.bound_by)]))
+
+
+def figures(story: Story) -> Markup:
+    """Six numbers, each with what it is to be held against."""
+    return tag(
+        "div",
+        _answered(story),
+        _failed(story),
+        _time(story),
+        _rate(story),
+        _money(story),
+        _median(story),
+        class_="figures",
+    )
+
+
+def _figure(name: str, value: Part, bar: Part, note: Part) -> Markup:
+    return tag("div", tag("p", name), tag("p", value, class_="value"), bar, tag("p", note, class_="note"))
+
+
+def _units(said: str) -> Markup:
+    """A quantity with its units small: `1 h 20 min`, `10.0/s`."""
+    parts: list[Part] = []
+    for part in said.replace("/", " /").split():
+        small = not part[0].isdigit() and not part.startswith("$")
+        parts.append(tag("small", part) if small else f"\u2009{part}" if parts else part)
+    return join(parts)
+
+
+def _answered(story: Story) -> Markup:
+    total = story.total if story.total is not None else story.ok + story.failed
+    share = story.ok / total if total else 0.0
+    return _figure(
+        "Answered", f"{story.ok:,}", share_bar(share, "accent"), f"{kept(percent(share))} of {total:,}"
+    )
+
+
+def _failed(story: Story) -> Markup:
+    done = story.ok + story.failed
+    share = story.failed / done if done else 0.0
+    note: Part = f"{kept(percent(share))} of {done:,}"
+    kinds = (
+        {kind: seen.rows for kind, seen in story.rows.kinds.items()}
+        if story.rows is not None
+        else {kind: sum(types.values()) for kind, types in story.report.errors.items()}
+    )
+    if kinds:
+        kind = max(kinds, key=kinds.__getitem__)
+        note = join((f"{kept(percent(share))}, {kinds[kind]:,} of them ", tag("code", kind)))
+    return _figure("Failed", f"{story.failed:,}", share_bar(share, "bad"), note)
+
+
+def _time(story: Story) -> Markup:
+    wall, active = story.report.wall_s, story.report.active_s
+    if not story.known:
+        return _figure("Time", tag("small", "not known"), share_bar(0.0), "its course was not kept")
+    note = f"{kept(duration(active))} of it active" if wall - active >= 1 else "all of it active"
+    return _figure("Time", _units(duration(wall)), share_bar(active / wall if wall else 0.0, "ink"), note)
+
+
+def _rate(story: Story) -> Markup:
+    mean = story.report.rows_per_s
+    if not mean:
+        note = "no row was asked" if story.known else "its course was not kept"
+        return _figure("Rate", tag("small", "not known"), share_bar(0.0), note)
+    most = max((moment.rows_per_s for moment in story.report.over_time), default=mean)
+    note = f"{kept(rate(most))} at most"
+    return _figure("Rate", _units(rate(mean)), share_bar(mean / max(mean, most), "ink", 1.0), note)
+
+
+def _money(story: Story) -> Markup:
+    cost, budget = story.cost_usd, story.report.money.budget_usd
+    done = story.ok + story.failed
+    if cost is None:
+        return _figure("Money", tag("small", "not known"), share_bar(0.0), "no price for some rows")
+    if budget:
+        note = f"{kept(percent(cost / budget))} of {money_usd(budget)}"
+        return _figure("Money", money_usd(cost), share_bar(cost / budget, "accent", 1.0), note)
+    note = f"{money_usd(cost / done)} a row" if done else "nothing was asked"
+    return _figure("Money", money_usd(cost), share_bar(1.0 if cost else 0.0, "accent"), note)
+
+
+def _median(story: Story) -> Markup:
+    spread = story.report.row_latency_s
+    if not spread.count:
+        note = "no row was asked" if story.known else "its course was not kept"
+        return _figure("One row", tag("small", "not known"), share_bar(0.0), note)
+    if spread.count < FEW:
+        note = f"{kept(two(spread.mean) + ' s')} in the mean"
+        return _figure("One row, at most", _units(two(spread.max) + " s"), share_bar(0.0), note)
+    note = f"{kept('99 %')} took under {kept(two(spread.p99) + ' s')}"
+    bar = share_bar(spread.p50 / spread.p99 if spread.p99 else 0.0, "ink", 1.0)
+    return _figure("One row, median", _units(two(spread.p50) + " s"), bar, note)
+
+
+def advice(story: Story) -> Markup:
+    """At most three cards, the rest to be unfolded; why there is none where there is none."""
+    found = advice_of(story.report)
+    if not found:
+        why = (
+            why_nothing(story.report)
+            if story.known
+            else "The course of this run was not kept, only its rows."
+        )
+        said = tag("p", tag("b", "Nothing. "), sentence(why), class_="nothing")
+        return section("What to change", "Computed from this run.", said)
+    note = "Computed from this run." + (" Gains do not add up." if len(found) > 1 else "")
+    cards = [_card(each) for each in found]
+    more = None
+    if len(cards) > CARDS:
+        rest = tag("div", *cards[CARDS:], class_="cards")
+        more = tag("details", tag("summary", f"{len(cards) - CARDS} more"), rest)
+    return section("What to change", note, tag("div", *cards[:CARDS], class_="cards"), more)
+
+
+def _card(each: Advice) -> Markup:
+    how = join(("Counted. " if each.exact else "Estimate. ", "Do: ", words(each.how), "."))
+    gain = kept(each.gained()).replace("\u2212\u2212", "\u2212")
+    return tag(
+        "article",
+        tag("p", tag("b", gain), f" of {kept(each.amount(each.whole))}", class_="gain"),
+        tag("p", tag("b", each.what), " ", sentence(each.why), class_="advice"),
+        _bars(each) if each.unit != "rows" else None,
+        tag("p", how, class_="how"),
+        class_="card",
+    )
+
+
+def _bars(each: Advice) -> Markup:
+    now, then, label = each.bars
+    rows = [("now", now, "plain"), (label, then, "accent")]
+    parts: list[Part] = []
+    for name, value, class_ in rows:
+        width = percent_of(value / now if now else 0.0)
+        bar = tag("rect", class_=f"share {class_}", width=width, height="7", y="2")
+        parts.append(tag("span", name))
+        parts.append(tag("svg", bar, width="100%", height="11", aria_hidden="true"))
+        parts.append(tag("span", kept(each.amount(value))))
+    return tag("div", *parts, class_="now-then")

@@ -1,0 +1,153 @@
+"""What it cost over time, and where it went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.observers.formatting import duration
+from cottonpalm.observers.numbers import Tick, amount, linear, money_usd, percent, times
+from cottonpalm.observers.page.markup import Markup, foreign, join, kept, tag
+from cottonpalm.observers.page.over_time import seen
+from cottonpalm.observers.page.parts import Cell, Column, section, table, unfold
+from cottonpalm.observers.page.plots import Line, axis, cell_bar, chart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cottonpalm.observers.page.markup import Part
+    from cottonpalm.observers.reported import Reported
+
+HEIGHT: Final = 196
+FAR: Final = 3.0  # a budget so many times what was spent is named, not drawn
+NOT_KNOWN: Final = "not known"
+
+
+def money(report: Reported) -> Markup | None:
+    """The plot and the tables; None where nothing was asked of a model."""
+    if not report.by_model and not report.cost_usd:
+        return None
+    return tag("div", _spent(report), _where(report), class_="halves")
+
+
+def _spent(report: Reported) -> Markup:
+    total, budget = sum(moment.cost_usd for moment in report.over_time), report.money.budget_usd
+    if report.cost_usd is None:
+        note = "What some rows cost is not known."
+    elif budget is None:
+        note = f"{money_usd(report.cost_usd)}, without a budget."
+    else:
+        note = f"{money_usd(report.cost_usd)} of {money_usd(budget)}."
+    if not total:
+        return section("Money", note, tag("p", "No costs are known.", class_="none"))
+    drawn_budget = budget if budget is not None and budget <= FAR * total else None
+    top = max(total, drawn_budget or 0.0)
+    label = f"Money over {duration(report.wall_s)}: {money_usd(total)} in the end"
+    label += f", of a budget of {money_usd(budget)}." if budget is not None else "."
+    ceiling = None if drawn_budget is None else (drawn_budget, f"budget {money_usd(drawn_budget)}", "budget")
+    ticks = [Tick(tick.value, f"${tick.label}") for tick in linear(top, 4)]
+    points = _points(report)
+    drawn = chart(
+        HEIGHT,
+        label,
+        [Line(points, "line")],
+        top,
+        pad=20,
+        ticks=ticks,
+        ceiling=ceiling,
+        over=_end(points, top),
+    )
+    last = kept(duration(report.wall_s))
+    return section(
+        "Money",
+        note,
+        drawn,
+        axis(times(report.wall_s, 5), report.wall_s, last, near=22),
+        unfold(_as_table(report)),
+    )
+
+
+def _points(report: Reported) -> list[tuple[float, float]]:
+    points, total = [(0.0, 0.0)], 0.0
+    for each in seen(report):
+        total += each.moment.cost_usd
+        points.append((each.end, total))
+    return points
+
+
+def _end(points: Sequence[tuple[float, float]], top: float) -> Iterator[Part]:
+    """A dot where the line ends."""
+    y = HEIGHT - points[-1][1] * (HEIGHT - 20) / top
+    yield tag("circle", cx="100%", cy=round(y, 1), r="3.5", class_="dot accent", transform="translate(-3.5)")
+
+
+def _as_table(report: Reported) -> Markup:
+    columns = [Column("until"), Column("money", number=True), Column("tokens", number=True)]
+    rows: list[list[Part]] = []
+    spent, tokens = 0.0, 0
+    for each in seen(report):
+        spent, tokens = spent + each.moment.cost_usd, tokens + each.moment.tokens
+        until = kept(duration(each.moment.at_s + each.width_s))
+        rows.append([until, money_usd(spent), f"{tokens:,}"])
+    return table(columns, rows)
+
+
+def _where(report: Reported) -> Markup:
+    usage, spent = report.usage, report.money
+    note = f"{amount(usage.input_tokens)} tokens in, {amount(usage.output_tokens)} out"
+    if report.cost_per_row_usd is not None:
+        note = f"{money_usd(report.cost_per_row_usd)} a row; {note}"
+    parts: list[tuple[str, float]] = [("Answered rows", spent.ok_usd), ("Failed rows", spent.failed_usd)]
+    most = max(*(value for _, value in parts), spent.failed_tries_usd, 1e-15)
+    rows: list[list[Part | Cell]] = [
+        [name, cell_bar(value / most), money_usd(value)] for name, value in parts
+    ]
+    whole = money_usd(report.cost_usd) if report.cost_usd is not None else NOT_KNOWN
+    if spent.failed_tries_usd:
+        bar = cell_bar(spent.failed_tries_usd / most, "plain")
+        rows.append(
+            [
+                tag("span", "of it, tries without an answer", class_="under"),
+                bar,
+                money_usd(spent.failed_tries_usd),
+            ]
+        )
+    rows.append(["In all", None, whole])
+    columns = [Column("for"), Column("", class_="bars"), Column("money", number=True)]
+    more = _tokens_kept(report)
+    return section("Where it went", f"{note}.", table(columns, rows, last=True), _models(report), more)
+
+
+def _tokens_kept(report: Reported) -> Markup | None:
+    usage = report.usage
+    if not usage.cache_read_tokens or not usage.input_tokens:
+        return None
+    share = percent(usage.cache_read_tokens / usage.input_tokens)
+    return tag(
+        "p", f"{kept(share)} of the tokens in were read from the provider's prompt cache.", class_="note"
+    )
+
+
+def _models(report: Reported) -> Markup | None:
+    if not report.by_model:
+        return None
+    columns = [
+        Column("model"),
+        Column("requests", number=True),
+        Column("failed", number=True, class_="wide"),
+        Column("tokens in", number=True),
+        Column("out", number=True),
+        Column("money", number=True),
+    ]
+    rows: list[list[Part | Cell]] = []
+    for name, used in sorted(report.by_model.items(), key=lambda pair: -pair[1].requests):
+        host, _, model = name.rpartition("/")
+        shown = join((foreign(model or name, 40), tag("small", foreign(host, 40)) if host else None))
+        cost = money_usd(used.cost_usd) if used.cost_usd is not None else NOT_KNOWN
+        numbers = [
+            f"{used.requests:,}",
+            f"{used.failed:,}",
+            amount(used.input_tokens),
+            amount(used.output_tokens),
+        ]
+        rows.append([shown, *(kept(number) for number in numbers), cost])
+    return table(columns, rows, class_="models", caption="Models")

@@ -1,0 +1,60 @@
+"""The page of a run whose outcomes are at hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cottonpalm import clock
+from cottonpalm.observers.excerpt import excerpt
+from cottonpalm.observers.page.run_page import page_of
+from cottonpalm.observers.page.story import Story
+from cottonpalm.observers.rows_seen import Glance, RowsSeen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cottonpalm.observers.reported import Reported
+    from cottonpalm.types import Outcome
+
+
+def page_of_outcomes(report: Reported, outcomes: Iterable[Outcome], name: str | None) -> str:
+    """One HTML file; without outcomes it holds no text of any row."""
+    rows = rows_seen([outcome for outcome in outcomes if outcome.status != "skipped"])
+    failed = rows.failed if rows is not None else report.counts.failed
+    now = clock.wall()
+    return page_of(
+        Story(
+            report,
+            name,
+            "some failed" if failed else "done",
+            models=tuple(report.by_model),
+            began=now - report.wall_s,
+            ended=now,
+            rows=rows,
+        ),
+        written=now,
+    )
+
+
+def rows_seen(outcomes: list[Outcome]) -> RowsSeen | None:
+    """Which of them stand out, with excerpts of their inputs; None without any."""
+    if not outcomes:
+        return None
+    seen = RowsSeen().add(map(_glance, outcomes))
+    shown = seen.shown
+    seen.texts = {
+        outcome.index: excerpt(outcome.input, outcome.id) for outcome in outcomes if outcome.index in shown
+    }
+    return seen
+
+
+def _glance(outcome: Outcome) -> Glance:
+    usage, error = outcome.usage, outcome.error
+    return Glance(
+        outcome.index,
+        outcome.latency_s,
+        outcome.cost_pico,
+        usage.input_tokens + usage.output_tokens if usage is not None else 0,
+        outcome.attempts,
+        None if error is None else (str(error.kind), error.type, error.message),
+    )

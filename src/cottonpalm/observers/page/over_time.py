@@ -1,0 +1,336 @@
+"""Rate, requests in flight, and what bound, on one axis of time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cottonpalm.observers.advice import widths
+from cottonpalm.observers.formatting import binds, duration
+from cottonpalm.observers.numbers import per_second, percent, times
+from cottonpalm.observers.page.markup import Markup, join, kept, tag
+from cottonpalm.observers.page.parts import Column, section, table, unfold
+from cottonpalm.observers.page.plots import Line, Span, axis, chart, lane, percent_of, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cottonpalm.observers.page.markup import Part
+    from cottonpalm.observers.reported import Moment, Reported
+
+RATE: Final = 112
+FLIGHT: Final = 96
+ASIDE: Final = 0.08  # of the width: how far the name of a line reaches to each side
+NOTHING: Final = "\u2013"
+LEAST: Final = 0.005  # of the run: what bound for less has no lane
+FAMILIES: Final = {
+    "limits": "the provider's limits",
+    "fails": "the provider fails",
+    "yours": "your own settings",
+    "machine": "this machine",
+    "nobody": "no one",
+}
+_FAMILY: Final = {
+    **dict.fromkeys(("concurrency", "requests", "tokens", "pace"), "limits"),
+    **dict.fromkeys(("pause", "down", "probe"), "fails"),
+    **dict.fromkeys(("own requests", "own tokens", "maximum", "cap", "budget", "held"), "yours"),
+    **dict.fromkeys(("cpu", "reader", "store", "source"), "machine"),
+    "tail": "nobody",
+}
+_NAMES: Final = {"concurrency": "Limit in flight", "pause": "Provider's pause", "down": "Provider down"}
+
+
+class Seen(NamedTuple):
+    """One moment, and where it lies on the axis."""
+
+    moment: Moment
+    start: float
+    end: float
+    width_s: float
+
+    @property
+    def middle(self) -> float:
+        """Where its value is drawn."""
+        return (self.start + self.end) / 2
+
+
+def family(state: str) -> str:
+    """Whose doing it is."""
+    return _FAMILY.get(state, "nobody")
+
+
+def name_of(state: str) -> str:
+    """What bound, as the name of a lane."""
+    said = _NAMES.get(state) or binds(state, 0.0) or state  # type: ignore[arg-type]  # also of a newer version
+    return said[:1].upper() + said[1:]
+
+
+def seen(report: Reported) -> list[Seen]:
+    """The moments with their places."""
+    end_s = max(report.wall_s, 1e-9)
+    return [
+        Seen(moment, moment.at_s / end_s, min(1.0, (moment.at_s + width_s) / end_s), width_s)
+        for moment, width_s in zip(report.over_time, widths(report), strict=True)
+    ]
+
+
+def lanes(report: Reported) -> list[tuple[str, float]]:
+    """What bound for long enough to be shown, the longest first."""
+    found = [
+        (state, seconds)
+        for state, seconds in report.bound_s.items()
+        if report.wall_s and seconds / report.wall_s >= LEAST
+    ]
+    return sorted(found, key=lambda pair: (-pair[1], pair[0]))
+
+
+def spans(moments: Sequence[Seen], state: str) -> list[Span]:
+    """When it bound; neighbours are one."""
+    found: list[Span] = []
+    for each in moments:
+        if (
+            share := min(1.0, each.moment.bound_s.get(state, 0.0) / each.width_s if each.width_s else 0)
+        ) <= 0:
+            continue
+        end = each.start + (each.end - each.start) * share
+        if found and each.start - found[-1].end < 0.002:
+            found[-1] = Span(found[-1].start, end)
+        else:
+            found.append(Span(each.start, end))
+    return found
+
+
+def over_time(report: Reported) -> Markup | None:
+    """The section; None for a run too short to have a course."""
+    moments = seen(report)
+    if len(moments) < 2:
+        return None
+    note = "Rows done, requests in flight, and what kept the run from being faster."
+    point = tag("small", f"each point is {kept(duration(moments[0].width_s))}", class_="aside")
+    shown = lanes(report)
+    body = tag(
+        "div",
+        _rate(report, moments),
+        _flight(report, moments),
+        *_lanes(report, moments, shown),
+        _axis(report),
+        class_="time",
+        tabindex="0",
+        role="group",
+        aria_label="Over time: the arrow keys move along the time axis",
+        data_starts=" ".join(f"{each.start:.4f}" for each in moments),
+        data_times="|".join(kept(duration(each.moment.at_s)) for each in moments),
+    )
+    legend = _legend([family(state) for state, _ in shown])
+    return section("Over time", note, body, legend, unfold(_as_table(moments)), aside=point)
+
+
+def _row(name: str, small: str, drawn: Part, values: Part, data: str) -> Markup:
+    return tag(
+        "div",
+        tag("div", tag("b", name), tag("small", small) if small else None, class_="name"),
+        tag("div", drawn, class_="plot-cell"),
+        tag("div", values, class_="values", data_at=data),
+        class_="plot-row",
+    )
+
+
+def _value(number: str, unit: str) -> Markup:
+    return tag("span", tag("b", number), f" {unit}")
+
+
+def _whole(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:,.0f}" if value >= 9.95 or not value % 1 else f"{value:.1f}"
+
+
+def _failing(moments: Sequence[Seen]) -> list[tuple[Span, str]]:
+    """When the provider failed for most of a moment, as bands through the plots."""
+    found: list[tuple[Span, str]] = []
+    for state in ("down", "pause", "probe"):
+        some = [
+            each
+            for each in moments
+            if each.width_s and each.moment.bound_s.get(state, 0) / each.width_s >= 0.5
+        ]
+        found += [(span, name_of(state).lower()) for span in _merged(some)]
+    return found
+
+
+def _merged(moments: Sequence[Seen]) -> list[Span]:
+    found: list[Span] = []
+    for each in moments:
+        if found and each.start - found[-1].end < 0.002:
+            found[-1] = Span(found[-1].start, each.end)
+        else:
+            found.append(Span(each.start, each.end))
+    return found
+
+
+def _rate(report: Reported, moments: Sequence[Seen]) -> Markup:
+    rates = [each.moment.rows_per_s for each in moments]
+    most = max(rates)
+    label = (
+        f"Rows done per second over {duration(report.wall_s)}: {per_second(report.rows_per_s)} in the mean,"
+        f" {per_second(most)} at most."
+    )
+    line = Line(
+        _ends([(each.middle, rate) for each, rate in zip(moments, rates, strict=True)]), "line", area=True
+    )
+    drawn = chart(RATE, label, [line], most, bands=_failing(moments))
+    values = join((_value(per_second(report.rows_per_s), "mean"), _value(per_second(most), "most")))
+    return _row("Rows done", "a second", drawn, values, data="|".join(per_second(rate) for rate in rates))
+
+
+def _ends(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Drawn out to both edges."""
+    return [(0.0, points[0][1]), *points, (1.0, points[-1][1])] if points else []
+
+
+def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
+    flying = [(each.middle, each.moment.in_flight) for each in moments if each.moment.in_flight is not None]
+    limits = [(each.start, each.moment.limit) for each in moments if each.moment.limit is not None]
+    if not flying:
+        return None
+    mean = _mean([value for _, value in flying])
+    limit = _mean([value for _, value in limits]) if limits else None
+    top = max((value for _, value in (*flying, *limits)), default=1.0)
+    failed = sum(each.moment.failed_tries for each in moments)
+    lines = [Line(_ends(flying), "line", area=True)]
+    if limits:
+        lines.append(Line([*limits, (1.0, limits[-1][1])], "limit", step=True))
+    label = f"Requests in flight over {duration(report.wall_s)}: {_whole(mean)} in the mean"
+    label += f", of a limit of {_whole(limit)}" if limit is not None else ""
+    label += f"; {failed:,} tries failed." if failed else "."
+    drawn = chart(
+        FLIGHT,
+        label,
+        lines,
+        top,
+        pad=16,
+        bands=[(span, "") for span, _ in _failing(moments)],
+        over=_over(moments, flying, limits, top),
+    )
+    values: list[Part] = [_value(_whole(mean), "in flight")]
+    values += [_value(_whole(limit), "limit")] if limit is not None else []
+    values += [_value(f"{failed:,}", "failed tries")] if failed else []
+    now = "|".join(
+        " of ".join(
+            _whole(value) for value in (each.moment.in_flight, each.moment.limit) if value is not None
+        )
+        for each in moments
+    )
+    return _row("In flight", "of the limit", drawn, join(values), data=now)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _over(
+    moments: Sequence[Seen], flying: list[tuple[float, float]], limits: list[tuple[float, float]], top: float
+) -> Iterator[Part]:
+    """Red ticks where tries failed, and the names of the two lines beside them."""
+    scale = (FLIGHT - 16) / top if top else 0.0
+    for each in moments:
+        if each.moment.failed_tries:
+            x = f"{100 * each.middle:.2f}%"
+            yield tag("line", class_="failed", x1=x, x2=x, y1=FLIGHT - 9, y2=FLIGHT - 1)
+    middle = _free(moments)
+    near, below = ([value for x, value in line if abs(x - middle) < ASIDE] for line in (limits, flying))
+    x = percent_of(middle)
+    if near:
+        yield text(x, FLIGHT - max(near) * scale - 4, "limit", "tick middle halo")
+    if below:
+        y = FLIGHT - max(below) * scale - 4
+        crowded = near and abs(max(near) - max(below)) * scale < 16
+        if not crowded and y > 8:
+            yield text(x, y, "in flight", "tick middle halo")
+        elif min(below) * scale > 24:
+            yield text(x, FLIGHT - min(below) * scale + 16, "in flight", "tick middle")
+
+
+def _free(moments: Sequence[Seen]) -> float:
+    """Where the names of lines can stand: in the middle, unless the provider failed just then."""
+    bands = [span for span, _ in _failing(moments)]
+    places = (0.5, 0.3, 0.7, 0.15, 0.85)
+    return next((x for x in places if not any(b.start - ASIDE < x < b.end + ASIDE for b in bands)), places[0])
+
+
+def _lanes(report: Reported, moments: Sequence[Seen], shown: Sequence[tuple[str, float]]) -> Iterator[Markup]:
+    if not shown:
+        return
+    yield tag(
+        "div",
+        tag("div", tag("b", "What bound"), class_="name"),
+        tag("div", class_="plot-cell"),
+        tag("div", tag("span", "share"), tag("span", "time"), class_="values two"),
+        class_="plot-row lane-head",
+    )
+    for state, seconds in shown:
+        share = percent(min(1.0, seconds / report.wall_s))
+        name = name_of(state)
+        label = f"{name} bound {share} of the run, {duration(seconds)}."
+        values = join((tag("span", kept(share), class_="ink"), tag("span", kept(duration(seconds)))))
+        drawn = lane(spans(moments, state), family(state), label)
+        yield tag(
+            "div",
+            tag("div", name, class_="name"),
+            tag("div", drawn, class_="plot-cell"),
+            tag("div", values, class_="values two"),
+            class_="plot-row lane-row",
+        )
+
+
+def _axis(report: Reported) -> Markup:
+    drawn = axis(times(report.wall_s), report.wall_s, kept(duration(report.wall_s)))
+    return tag(
+        "div",
+        tag("div", class_="name now", aria_live="off"),
+        tag("div", drawn, class_="plot-cell"),
+        tag("div", class_="values"),
+        class_="plot-row axis-row",
+    )
+
+
+def _legend(families: Sequence[str]) -> Markup | None:
+    there = [name for name in FAMILIES if name in families]
+    if not there:
+        return None
+    keys = [
+        tag(
+            "span",
+            tag(
+                "svg",
+                tag("rect", class_=f"lane {name}", x="0.5", y="0.5", width="13", height="9"),
+                width="14",
+                height="10",
+                aria_hidden="true",
+            ),
+            FAMILIES[name],
+        )
+        for name in there
+    ]
+    two = tag("span", "Two things can bind at once.") if len(families) > 1 else None
+    return tag("p", *keys, two, class_="legend")
+
+
+def _as_table(moments: Sequence[Seen]) -> Markup:
+    columns = [
+        Column("from"),
+        *(Column(name, number=True) for name in ("rows/s", "in flight", "limit", "tokens", "failed tries")),
+        Column("bound by"),
+    ]
+    return table(columns, [_line(each) for each in moments])
+
+
+def _line(each: Seen) -> list[Part]:
+    moment = each.moment
+    bound = sorted(((seconds, state) for state, seconds in moment.bound_s.items() if state), reverse=True)
+    return [
+        kept(duration(moment.at_s)),
+        per_second(moment.rows_per_s),
+        _whole(moment.in_flight),
+        _whole(moment.limit),
+        f"{moment.tokens:,}",
+        f"{moment.failed_tries:,}",
+        ", ".join(name_of(state) for _, state in bound[:2]),
+    ]

@@ -1,0 +1,64 @@
+"""What a page is made of: the report, what is known of the run besides, and its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cottonpalm.observers.reported import Reported
+    from cottonpalm.observers.rows_seen import RowsSeen
+
+State = Literal["running", "done", "some failed", "stopped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One run as a page tells it.
+
+    Attributes:
+        report: of its last life.
+        name: the run's; None where it has none.
+        state: how it stands.
+        reason: why it stopped, as a sentence; "" where it did not.
+        models: names, the most asked first.
+        began: Unix seconds; None: not known. `ended` likewise.
+        total: rows of the input; None: not known.
+        rows: of all lives, from the store; None where nothing is known but the report.
+        settings: what was asked for, in the order in which it is shown.
+        mend: the command that asks failed rows again, or goes on.
+    """
+
+    report: Reported
+    name: str | None = None
+    state: State = "done"
+    reason: str = ""
+    models: tuple[str, ...] = ()
+    began: float | None = None
+    ended: float | None = None
+    total: int | None = None
+    rows: RowsSeen | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    mend: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a report, and not only rows."""
+        return self.rows is None or not self.rows.rows or self.report.wall_s > 0
+
+    @property
+    def ok(self) -> int:
+        """Rows that are answered, in all lives where that is known."""
+        return self.report.counts.ok + self.report.counts.stored if self.rows is None else self.rows.ok
+
+    @property
+    def failed(self) -> int:
+        """Rows that failed, likewise."""
+        return self.report.counts.failed if self.rows is None else self.rows.failed
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What they cost, likewise; None: not known."""
+        return self.report.cost_usd if self.rows is None else self.rows.cost_usd

@@ -1,0 +1,242 @@
+"""The display of a run while it goes: seven lines on a terminal, one in a log. No clock, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from rich.text import Text
+
+from cottonpalm.observers.formatting import clean, duration, money, rate
+from cottonpalm.observers.numbers import money_usd, roughly
+from cottonpalm.types import PICO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cottonpalm.observers.pace import Left
+
+LABEL: Final = 9  # columns before what a line says
+BAR: Final = 40  # at most, of the rows
+BUDGET_BAR: Final = 15
+LEAST_BAR: Final = 8
+SPARKS: Final = "▁▂▃▄▅▆▇█"
+MONEY_FROM: Final = 0.02  # of the rows are done: from there on what all will cost is told
+ERRORS: Final = 2  # distinct ones that are shown
+
+
+class Fault(NamedTuple):
+    """An error that is shown: its latest row, and how many were like it before."""
+
+    row: int
+    kind: str
+    said: str
+    like_it: int = 0
+
+
+class Faults:
+    """Failed rows: how many of each kind, and the last distinct ones, the latest first. Read from any thread."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, int] = {}
+        self.last: tuple[Fault, ...] = ()
+
+    def add(self, row: int, kind: str, said: str) -> None:
+        """One more row failed."""
+        said = clean(said)
+        like_it = next((f.like_it + 1 for f in self.last if (f.kind, f.said) == (kind, said)), 0)
+        others = [fault for fault in self.last if (fault.kind, fault.said) != (kind, said)]
+        self.last = (Fault(row, kind, said, like_it), *others)[:ERRORS]
+        self.kinds = {**self.kinds, kind: self.kinds.get(kind, 0) + 1}  # a new one: others may be reading
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """One moment of a run. Money is in dollars. `ready`: a time of day, or nothing."""
+
+    name: str
+    done: int
+    total: int | None
+    exact: bool
+    in_flight: int
+    limit: float
+    binds: str
+    fails: bool  # what binds is the provider's failure, which passes
+    per_s: float | None
+    bars: Sequence[float]
+    left: Left | None
+    before_s: float | None  # seconds to the end at the pace before nothing moved
+    ready: str
+    cost_usd: float | None
+    cost_known: bool  # False: that much at least
+    budget_usd: float | None
+    failed: int
+    kinds: Mapping[str, int]
+    faults: Sequence[Fault]
+    more: str = ""  # chunks
+
+
+def line(numbers: Numbers, width: int = 80) -> str:
+    """All of it in one line of a log; what does not fit is left out, the least wanted first."""
+    parts = [counted(numbers.done, numbers.total, exact=numbers.exact)]
+    parts += [f"{duration(numbers.left.seconds)} left"] if numbers.left is not None else []
+    parts += [f"{numbers.failed:,} failed", f"{numbers.in_flight}/{numbers.limit:.0f} in flight"]
+    cost = "" if numbers.cost_usd is None or not numbers.cost_known else money(round(numbers.cost_usd * PICO))
+    parts += [part for part in (numbers.binds, _moving(numbers.per_s), numbers.more, cost) if part]
+    while len(", ".join(parts)) > width and len(parts) > 1:
+        parts.pop()
+    return ", ".join(parts)
+
+
+def _moving(per_s: float | None) -> str:
+    return "" if per_s is None else rate(per_s) if per_s else "0/s"
+
+
+def panel(numbers: Numbers, width: int, *, unicode: bool = True) -> list[Text]:
+    """The lines, each at most `width` columns wide.
+
+    Args:
+        numbers: what to show.
+        width: columns.
+        unicode: the terminal can show more than ASCII.
+    """
+    lines = [_head(numbers, width, unicode=unicode), _now(numbers, width, unicode=unicode)]
+    lines += [line for line in (_left(numbers, width), _money(numbers, width, unicode=unicode)) if line]
+    lines += _failed(numbers, width, unicode=unicode)
+    for line in lines:
+        line.no_wrap = True
+        line.truncate(width, overflow="ellipsis" if unicode else "crop")
+    return lines
+
+
+def _line(label: str, style: str = "") -> Text:
+    return Text("  ").append(label.ljust(LABEL - 2), style or "dim")
+
+
+def _join(line: Text, parts: list[Text], width: int, between: str = "  ") -> Text:
+    """As many parts as fit, from the left."""
+    for number, part in enumerate(parts):
+        gap = between if number else ""
+        if number and line.cell_len + len(gap) + part.cell_len > width:
+            break
+        line.append(gap).append_text(part)
+    return line
+
+
+def bar(share: float, width: int, *, unicode: bool) -> Text:
+    """How much is done: thick and thin, so that it needs no colour."""
+    inner = width if unicode else max(1, width - 2)
+    done = min(inner, int(share * inner))
+    thick, thin = ("━", "─") if unicode else ("#", ".")
+    drawn = Text().append(thick * done, "cyan").append(thin * (inner - done), "dim")
+    return drawn if unicode else Text("[").append_text(drawn).append("]")
+
+
+def sparks(bars: Sequence[float]) -> str:
+    """The rate over the last minute."""
+    top = max(bars, default=0.0)
+    return "".join(SPARKS[min(7, int(value / top * 7.99))] if top else SPARKS[0] for value in bars)
+
+
+def counted(done: int, total: int | None, *, exact: bool) -> str:
+    """`412 of 1,000 (41 %)`."""
+    if total is None:
+        return f"{done:,} rows"
+    share = min(100, 100 * done // max(1, total))
+    return f"{done:,} of {'' if exact else 'about '}{total:,} ({share} %)"
+
+
+def _head(numbers: Numbers, width: int, *, unicode: bool) -> Text:
+    said = counted(numbers.done, numbers.total, exact=numbers.exact)
+    name = Text(f"{numbers.name}  " if numbers.name else "", "bold")
+    room = width - name.cell_len - len(said) - 2
+    if numbers.total and room >= LEAST_BAR:
+        drawn = bar(numbers.done / numbers.total, min(BAR, room), unicode=unicode)
+        gap = max(2, min(width, 80) - name.cell_len - drawn.cell_len - len(said))
+        return Text.assemble(name, drawn, " " * gap, said)
+    if name.cell_len + len(said) <= width:
+        return Text.assemble(name, said)
+    return Text(said)
+
+
+def _now(numbers: Numbers, width: int, *, unicode: bool) -> Text:
+    moving = _moving(numbers.per_s)
+    flight = Text(f"{numbers.in_flight:,}/{numbers.limit:,.0f} in flight")
+    if numbers.binds:
+        flight.append(", ").append(numbers.binds, "yellow" if numbers.fails else "bold")
+    parts = [flight]
+    if unicode and numbers.bars:
+        drawn = Text(f"{moving} ").append(sparks(numbers.bars), "cyan")
+        if LABEL + drawn.cell_len + 2 + flight.cell_len <= width:
+            parts.insert(0, drawn)
+        elif moving:
+            parts.insert(0, Text(moving))
+    elif moving:
+        return _more(numbers, _line("now").append(f"{moving}, ").append_text(flight), width)
+    return _more(numbers, _join(_line("now"), parts, width), width)
+
+
+def _more(numbers: Numbers, line: Text, width: int) -> Text:
+    if numbers.more and line.cell_len + 2 + len(numbers.more) <= width:
+        line.append(f"  {numbers.more}")
+    return line
+
+
+def _left(numbers: Numbers, width: int) -> Text | None:
+    if numbers.total is None or numbers.per_s is None:
+        return None
+    if numbers.left is None:
+        said = Text("not known while nothing moves")
+        parts = [said]
+        if numbers.before_s is not None:
+            parts.append(Text(f"{roughly(numbers.before_s)} at the pace before"))
+        return _join(_line("left"), parts, width, "; ")
+    seconds, least, most = numbers.left
+    said = Text(roughly(seconds))
+    if least is not None and most is not None and roughly(least) != roughly(most):
+        said.append(f" ({_range(least, most)})")
+    ready = [Text(f"ready about {numbers.ready}")] if numbers.ready else []
+    return _join(_line("left"), [said, *ready], width, ", ")
+
+
+def _range(least: float, most: float) -> str:
+    """`31 to 38 min`, `50 s to 1 min 10 s`: the unit once where both have it."""
+    low, high = roughly(least), roughly(most)
+    amount, _, unit = low.partition(" ")
+    return f"{amount if high.partition(' ')[2] == unit else low} to {high}"
+
+
+def _money(numbers: Numbers, width: int, *, unicode: bool) -> Text | None:
+    cost, budget = numbers.cost_usd, numbers.budget_usd
+    if cost is None or not (cost or budget):
+        return None
+    head = Text(f"{'' if numbers.cost_known else 'at least '}{money_usd(cost)}")
+    if budget:
+        head.append(f" of {money_usd(budget)} ").append_text(bar(cost / budget, BUDGET_BAR, unicode=unicode))
+    parts = [head]
+    if numbers.total and MONEY_FROM <= numbers.done / numbers.total < 1:
+        parts.append(Text(f"about {money_usd(cost * numbers.total / numbers.done)} at the end"))
+    return _join(_line("money"), parts, width)
+
+
+def _failed(numbers: Numbers, width: int, *, unicode: bool) -> Iterator[Text]:
+    if not numbers.failed:
+        return
+    line = _line("failed").append(f"{numbers.failed:,}", "red")
+    kinds = sorted(numbers.kinds.items(), key=lambda pair: -pair[1])
+    parts = [Text(f"{number:,} {kind}") for kind, number in kinds]
+    yield _join(line.append(": "), parts, width, ", ") if parts else line
+    for fault in numbers.faults:
+        yield _fault(fault, width, unicode=unicode)
+
+
+def _fault(fault: Fault, width: int, *, unicode: bool) -> Text:
+    line = Text(" " * LABEL).append(f"row {fault.row:,} ", "dim").append(f"{fault.kind}: ")
+    like = f" ({fault.like_it:,} like it)" if fault.like_it else ""
+    said = Text(fault.said if unicode else fault.said.encode("ascii", "backslashreplace").decode())
+    room = max(8, width - line.cell_len - len(like))
+    if unicode or said.cell_len <= room:
+        said.truncate(room, overflow="ellipsis")
+    else:
+        said = Text(f"{said.plain[: room - 3]}...")
+    return line.append_text(said).append(like, "dim")

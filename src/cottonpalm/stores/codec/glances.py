@@ -1,0 +1,50 @@
+"""Reads the parts of a stored row that reports need, without decoding the whole: a million rows in seconds."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from cottonpalm.observers.excerpt import excerpt
+from cottonpalm.observers.rows_seen import Glance
+from cottonpalm.stores.codec.records import (
+    ATTEMPTS,
+    COST,
+    ERROR,
+    ID,
+    LATENCY,
+    NOT_KEPT,
+    USAGE,
+    stored_input,
+)
+from cottonpalm.stores.codec.values import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_as_glance: Final = partial(tuple.__new__, Glance)  # four times as fast as calling the class
+
+
+def glances(records: Iterable[tuple[int, bytes]]) -> Iterator[Glance]:
+    """Yield a `Glance` for each record and its place."""
+    loads, new = orjson.loads, _as_glance
+    for at, record in records:
+        get = loads(record).get
+        usage, error = get(USAGE), get(ERROR)
+        tokens = usage[0] + usage[1] if usage else 0
+        said = None if error is None else _error(error)
+        yield new((at, get(LATENCY, 0.0), get(COST), tokens, get(ATTEMPTS, 0), said))
+
+
+def _error(parts: Any) -> tuple[str, str, str]:
+    kind, type_, message, _ = decode(parts, {})
+    return str(kind), str(type_), str(message)
+
+
+def about(record: bytes) -> str:
+    """Say what a row was about; "" if neither its input nor an id is stored."""
+    fields = orjson.loads(record)
+    kept, id_ = stored_input(fields, {}), decode(fields.get(ID), {})
+    return excerpt(None if kept is NOT_KEPT else kept, None if id_ is None else str(id_))

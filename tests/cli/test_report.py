@@ -1,0 +1,225 @@
+"""`report`, `run --report` and `--events`: a run's page from its store, two runs compared, events as lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.runnables import RunnableLambda
+
+from cottonpalm import BatchProcessor
+from cottonpalm.observers import kept
+from cottonpalm.stores import open_store
+from tests.cli.conftest import lines, rows
+from tests.report.stories import HOSTILE
+from tests.report.test_page import Page
+from tests.support.replies import fails
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
+    from tests.support.loopback import Loopback
+
+pytestmark = pytest.mark.core
+
+
+def said(path: Path) -> str:
+    return re.sub(r"\s+", " ", Page(path.read_text("utf-8")).said)
+
+
+def test_a_run_writes_its_page_at_the_end_and_says_where(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    server.script(lambda request: fails(400) if "row-3" in request.text else None)
+    rows(folder / "in.jsonl", 12)
+    result = ask("in.jsonl", "-o", "out.jsonl", "--report", "page.html")
+    assert result.code == 3
+    assert "  report   page.html\n" in result.err
+    shown = said(folder / "page.html")
+    assert "11 of 12 rows answered in" in shown
+    assert "Done, with failed rows" in shown
+    assert "fail_row cannot be answered 1" in shown
+    assert "cottonpalm retry out" in shown
+    assert "row-3" in shown, "the input of the row that failed"
+
+
+def test_any_other_process_draws_the_same_page_from_the_store_without_a_call(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 30)
+    assert ask("in.jsonl", "-o", "out.jsonl", "--report", "page.html", "--budget", "1").code == 0
+    result = cottonpalm("report", "out", "-o", "again.html")
+    assert (result.code, result.err) == (0, "again.html: report of run out\n")
+    one, other = ((folder / name).read_text("utf-8") for name in ("page.html", "again.html"))
+    without_time = [re.sub(r"written [^<]*", "", text) for text in (one, other)]
+    assert without_time[0] == without_time[1]
+    assert server.requests == 30
+
+
+def test_without_a_file_the_report_is_printed(ask: Command, cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 5)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    result = cottonpalm("report", "out")
+    assert result.out.startswith("rows       5 ok, 0 failed\n")
+    assert cottonpalm("report", "out", "-o", "-").out.startswith("<!DOCTYPE html>")
+
+
+def test_two_runs_are_compared_as_a_page_and_as_text(ask: Command, cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 8)
+    for name in ("a", "b"):
+        assert ask("in.jsonl", "-o", f"{name}.jsonl").code == 0
+    result = cottonpalm("report", "a", "b", "-o", "ab.html")
+    assert result.err == "ab.html: runs a and b, compared\n"
+    shown = said(folder / "ab.html")
+    assert "Two runs of 8 rows" in shown
+    assert "output" in shown, "a setting that differs"
+    text = cottonpalm("report", "a", "b").out
+    assert text.startswith("B took ")
+    assert "Failed rows" not in text, "neither had any"
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "mend"),
+    [
+        (("none", "-o", "x.html"), "has no run 'none'"),
+        (("out", "-o", "nowhere/x.html"), "there is no folder nowhere"),
+        (
+            ("out", "-o", "in.jsonl"),
+            "in.jsonl is there and is no report; name another file, or say --overwrite",
+        ),
+        (("out", "--store", "other.db"), "there is no store other.db"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line_and_harms_nothing(
+    ask: Command, cottonpalm: Command, folder: Path, words: tuple[str, ...], mend: str
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    before = (folder / "in.jsonl").read_bytes()
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    result = cottonpalm("report", *words)
+    assert result.code == 2
+    assert mend in result.err
+    assert result.err.count("\n") == 1
+    assert (folder / "in.jsonl").read_bytes() == before
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_any_call(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    result = ask("in.jsonl", "-o", "out.jsonl", "--report", "nowhere/x.html")
+    assert result.code == 2
+    assert "there is no folder nowhere" in result.err
+    assert server.requests == 0
+    result = ask("in.jsonl", "-o", "out.jsonl", "--events", "nowhere/e.jsonl")
+    assert (result.code, server.requests) == (2, 0)
+
+
+def test_a_report_of_ours_is_replaced_without_asking(ask: Command, cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 2)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    for _ in range(2):
+        assert cottonpalm("report", "out", "-o", "x.html").code == 0
+    (folder / "mine.html").write_text("<html>mine</html>")
+    assert cottonpalm("report", "out", "-o", "mine.html").code == 2
+    assert cottonpalm("report", "out", "-o", "mine.html", "--overwrite").code == 0
+
+
+def test_a_run_in_two_lives_is_one_report_with_all_its_rows(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    server.script(lambda request: fails(500) if "row-7" in request.text else None)
+    rows(folder / "in.jsonl", 10)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 3
+    server.script(None)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0, "a life that does nothing leaves the report as it is"
+    assert cottonpalm("report", "out", "-o", "x.html").code == 0
+    shown = said(folder / "x.html")
+    assert "10 of 10 rows answered" in shown
+    assert "1 row in this life of the run" in shown
+    assert "lives 2; the earlier ones did 10 rows" in shown
+
+
+def test_hostile_rows_harm_neither_the_page_nor_the_terminal(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    server.script(lambda request: fails(400) if "red" in request.text or "evil" in request.text else None)
+    given = [{"text": text.encode("utf-8", "replace").decode()[:200_000]} for text in HOSTILE]
+    (folder / "in.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in given), "utf-8")
+    result = ask("in.jsonl", "-o", "out.jsonl", "--report", "x.html", "--events", "e.jsonl", "-v")
+    assert result.code == 3
+    text = (folder / "x.html").read_text("utf-8")
+    assert len(Page(text).all("script")) == 1
+    for shown in (text, result.err, cottonpalm("report", "out").out, (folder / "e.jsonl").read_text("utf-8")):
+        assert not any(char in shown for char in "\x1b\x07\x00\x08\u202e\u202c\u2066")
+    assert len(text) < 300_000
+
+
+def test_a_run_made_from_python_has_a_page_too(cottonpalm: Command, folder: Path) -> None:
+    def answer(row: Any) -> str:
+        if row == "row 3":
+            raise ValueError("no answer for this one")
+        return str(row)
+
+    processor = BatchProcessor(
+        RunnableLambda(answer), store=folder / "cottonpalm.db", run="py", fingerprint="1"
+    )
+    processor.batch([f"row {n}" for n in range(9)], return_exceptions=True)
+    assert cottonpalm("report", "py", "-o", "py.html").code == 0
+    shown = said(folder / "py.html")
+    assert "8 of 9 rows answered" in shown
+    assert "ValueError: no answer for this one" in shown
+    assert processor.last_run is not None
+    alone = processor.last_run.report.to_html()
+    assert "no answer for this one" not in alone
+    whole = processor.last_run.report.to_html(processor.last_run.outcomes(), name="py")
+    assert "no answer for this one" in whole
+    assert "row 3" in Page(whole).said
+
+
+def test_a_run_that_was_killed_before_its_report_was_kept_is_told_from_its_rows(
+    ask: Command, cottonpalm: Command, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 6)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    store = open_store("cottonpalm.db")
+    run = store.open_run("out", None)
+    assert kept.read(run.meta()[kept.META]) is not None
+    run.set_meta(**{kept.META: {"version": 7, "strange": True}})
+    run.close()
+    store.close()
+    assert cottonpalm("report", "out", "-o", "x.html").code == 0
+    shown = said(folder / "x.html")
+    assert "6 of 6 rows answered" in shown
+    assert "0.0 s" not in shown.split("What to change")[0]
+    assert "The course of this run was not kept, only its rows." in shown
+
+
+# -- events
+
+
+def test_every_event_is_a_line_with_its_name_its_time_and_its_fields(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    server.script(lambda request: fails(400) if "row-3" in request.text else None)
+    rows(folder / "in.jsonl", 12)
+    assert ask("in.jsonl", "-o", "out.jsonl", "--events", "e.jsonl").code == 3
+    events = [json.loads(line) for line in (folder / "e.jsonl").read_bytes().splitlines()]
+    assert events[0]["event"] == "RunStarted"
+    assert events[-1] == {"v": 1, "at": events[-1]["at"], "event": "RunEnded", "reason": None}
+    finished = {event["index"]: event for event in events if event["event"] == "RowFinished"}
+    assert len(finished) == 12
+    assert finished[3]["status"] == "failed"
+    assert finished[3]["error"]["kind"] == "fail_row"
+    assert finished[0]["cost_usd"] > 0
+    assert finished[0]["usage"].keys() == {"input_tokens", "output_tokens"}
+    answers = {line["index"]: line["output"] for line in lines(folder / "out.jsonl")}
+    text = (folder / "e.jsonl").read_text()
+    assert not any(answer in text for answer in answers.values() if answer), "no answers"
+    assert ask("in.jsonl", "-o", "out.jsonl", "--events", "e.jsonl").code == 3
+    assert len((folder / "e.jsonl").read_bytes().splitlines()) > len(events), "lines are added"

@@ -1,0 +1,1 @@
+"""What a run says of itself afterwards: advice, pages, what is kept."""

@@ -1,0 +1,72 @@
+"""Events as JSON lines: every kind, with the fields that the page documents, and nothing that a line cannot hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cottonpalm import events
+from cottonpalm.events import Event, RowFinished, RunEnded, RunStarted
+from cottonpalm.observers.event_lines import LONGEST, EventLines, as_json
+from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
+from tests.report.stories import HOSTILE
+
+pytestmark = pytest.mark.core
+PAGE = Path(__file__).parents[2] / "docs" / "report.md"
+KINDS = [
+    cls
+    for cls in vars(events).values()
+    if isinstance(cls, type) and issubclass(cls, Event) and cls is not Event
+]
+OUTCOME = Outcome(
+    3, "failed", "secret answer", "id", ErrorRecord(Kind.REASK, "E", "m" * 9999), 2, Usage(5, 6), 7
+)
+VALUES = {"usage": Usage(1, 2, 3), "kind": Kind.THROTTLE, "outcome": OUTCOME, "index": 3, "key": "host/model"}
+
+
+def example(kind: type[Event]) -> Event:
+    return kind(**{each.name: VALUES.get(each.name, 1) for each in fields(kind)})
+
+
+def documented() -> dict[str, list[str]]:
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE.read_text("utf-8").split("## Events")[1], re.M)
+    return {name: re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", said)) for name, said in rows}
+
+
+def test_every_event_is_documented_with_just_its_fields() -> None:
+    found = {kind.__name__: list(as_json(example(kind), 0.0))[3:] for kind in KINDS}
+    assert found == documented()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_event_is_one_line_of_plain_json(kind: type[Event]) -> None:
+    file = io.BytesIO()
+    file.close = lambda: None  # type: ignore[method-assign]  # to be looked at
+    EventLines(file).see(example(kind))
+    [line] = file.getvalue().splitlines()
+    assert json.loads(line)["event"] == kind.__name__
+    assert b"secret answer" not in line
+
+
+def test_texts_are_cut_and_what_json_cannot_hold_is_replaced() -> None:
+    said = as_json(RowFinished(OUTCOME), 0.0)
+    assert len(said["error"]["message"]) == LONGEST
+    assert said["usage"] == {"input_tokens": 5, "output_tokens": 6}
+    for text in HOSTILE:
+        line = json.dumps(as_json(RunStarted(text, None), 0.0))
+        assert line.isascii()
+        assert len(line) < 20 * LONGEST
+
+
+def test_the_file_is_closed_with_the_run(tmp_path: Path) -> None:
+    file = (tmp_path / "e.jsonl").open("wb")
+    lines = EventLines(file)
+    lines.see(RunStarted("r", 1))
+    assert (tmp_path / "e.jsonl").read_bytes(), "whoever follows the file sees it at once"
+    lines.see(RunEnded(None))
+    assert file.closed

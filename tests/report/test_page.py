@@ -1,0 +1,184 @@
+"""The page of a run as text: complete, well formed, closed to the world, and unharmed by what rows hold."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cottonpalm.observers.page.compare import compare, compared, verdict
+from cottonpalm.observers.page.head import verdict as verdict_of
+from cottonpalm.observers.page.run_page import page_of
+from tests.report import stories
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.observers.page.story import Story
+
+pytestmark = pytest.mark.core
+VOID = {"meta", "br", "col", "line", "rect", "path"}
+STORIES = [stories.long_story, stories.hostile_story, stories.empty_story]
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in turn, and keeps what tests ask about."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.texts.append(data)
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [attrs for tag, attrs in self.tags if tag == name]
+
+    @property
+    def said(self) -> str:
+        return " ".join(self.texts).replace("\u00a0", " ").replace("\u202f", " ")
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_each_page_is_well_formed_loads_nothing_and_lets_nothing_else_run(story: Callable[[], Story]) -> None:
+    text = page_of(story(), written=0.0)
+    page = Page(text)
+    [policy] = [
+        meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy is not None
+    for name in ("style", "script"):
+        assert len(page.all(name)) == 1
+        found = re.search(f"<{name}>(.*?)</{name}>", text, re.DOTALL)
+        assert found is not None
+        digest = base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
+        assert f"{name}-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; ")
+    addresses = [
+        str(attrs.get(key)) for _, attrs in page.tags for key in ("src", "href", "xlink:href") if key in attrs
+    ]
+    assert all(address.startswith("data:application/json") for address in addresses)
+    assert not any(key == "style" or key.startswith("on") for _, attrs in page.tags for key in attrs)
+    assert not page.all("img")
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_screen_reader_finds_one_heading_sections_by_name_and_a_sentence_for_each_plot(
+    story: Callable[[], Story],
+) -> None:
+    page = Page(page_of(story()))
+    assert len(page.all("h1")) == 1
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert all(section["aria-labelledby"] in ids for section in page.all("section"))
+    for svg in page.all("svg"):
+        labelled = svg.get("role") == "img" and len(svg.get("aria-label") or "") > 10
+        assert labelled or svg.get("aria-hidden") or svg.get("viewbox"), svg
+
+
+def test_behind_each_plot_over_time_stands_a_table_with_all_its_numbers() -> None:
+    story = stories.long_story()
+    page = Page(page_of(story))
+    assert page.said.count("Show as a table") == 3
+    rows = len(page.all("tr"))
+    assert rows > 2 * len(story.report.over_time)
+
+
+def test_the_numbers_of_the_report_are_those_of_the_page() -> None:
+    said = Page(page_of(stories.long_story())).said
+    for words in (
+        "of 48,000 rows answered in 1 h 20 min",
+        "Turn the cache on.",
+        "5,760 rows (12 %) asked what another row had asked already",
+        "49,725",
+        "$20.03",
+        "31.2 M",
+        "87 %",
+        "InvalidAnswer: at label: 'mixed' is not one of",
+        "cottonpalm retry reviews-nov",
+    ):
+        assert words in said, words
+    assert "None." in Page(page_of(stories.empty_story())).said
+
+
+def test_the_data_can_be_saved_from_the_page_and_are_the_report_s() -> None:
+    story = stories.long_story()
+    [link] = [a for a in Page(page_of(story)).all("a") if a.get("download")]
+    assert link["download"] == "reviews-nov.json"
+    data = json.loads(base64.b64decode(str(link["href"]).partition(",")[2]))
+    assert data == json.loads(json.dumps(story.report.to_dict()))
+
+
+def test_hostile_text_is_shown_and_does_no_harm() -> None:
+    text = page_of(stories.hostile_story())
+    page = Page(text)
+    assert len(page.all("script")) == 1
+    assert "<script>window.harmed" in page.said
+    assert not any(char in text for char in "\x1b\x07\x00\x08\u202e\u202c\u2066\u2069\ud800")
+    assert len(text) < 200_000, "five megabytes of text are cut"
+    text.encode("utf-8")
+
+
+def test_a_long_report_is_small() -> None:
+    assert len(page_of(stories.long_story()).encode()) < 200_000
+
+
+def test_a_run_that_was_stopped_says_so_in_its_heading() -> None:
+    assert verdict_of(stories.hostile_story()).startswith("Stopped: 6 of 12 rows answered")
+    assert verdict_of(stories.empty_story()) == "0 of 0 rows answered in 0.0\u00a0s."
+
+
+def test_two_runs_are_compared_in_words_and_in_numbers() -> None:
+    a, b = stories.long_story(), stories.other_story()
+    assert verdict(a, b) == f"B took 40 min 00 s instead of 1 h 20 min and cost the same, {_money(b)}."
+    rows = {row.name: row for row in compared(a, b)}
+    assert (rows["Time"].change, rows["Time"].verdict) == (-0.5, "better")
+    assert (rows["Rows a second"].change, rows["Rows a second"].verdict) == (1.0, "better")
+    assert rows["Money"].verdict == rows["Requests"].verdict == rows["Failed rows"].verdict == ""
+    back = {row.name: row.verdict for row in compared(b, a)}
+    assert (back["Time"], back["Rows a second"], back["A row, p50"]) == ("worse", "worse", "worse")
+
+
+def _money(story: Story) -> str:
+    return f"${story.cost_usd:.2f}"
+
+
+def test_the_page_of_two_runs_names_what_differs_and_no_more() -> None:
+    page = Page(compare(stories.long_story(), stories.other_story(), written=0.0))
+    assert "Token quota bound 87 % of A and 0 % of B." in page.said
+    assert "B's cache answered 5,760 rows more than A's." in page.said
+    assert "1 of 5; the others are equal" in page.said
+    assert "failed in both" in page.said
+    same = Page(compare(stories.long_story(), stories.long_story()))
+    assert "4, all equal" in same.said
+    assert "better" not in same.said
+    assert "worse" not in same.said
+
+
+def test_hostile_and_empty_runs_can_be_compared() -> None:
+    for one in STORIES:
+        for other in STORIES:
+            text = compare(one(), other())
+            assert len(Page(text).all("script")) == 1

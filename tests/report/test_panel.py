@@ -1,0 +1,225 @@
+"""The display of a run while it goes: right in any width, without colour, without UTF-8, and in a log."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from random import Random
+
+import pytest
+from rich.console import Console, Group
+
+from cottonpalm import clock
+from cottonpalm.events import RowFinished, RunEnded, RunStarted
+from cottonpalm.observers.pace import SLOT_S, SLOTS, Left, Pace
+from cottonpalm.observers.panel import Fault, Faults, Numbers, line, panel, sparks
+from cottonpalm.observers.progress import Progress
+from cottonpalm.types import ErrorRecord, Kind, Outcome
+from tests.report.stories import HOSTILE
+
+pytestmark = pytest.mark.core
+SHOWN = Numbers(
+    name="reviews-nov",
+    done=24_310,
+    total=48_000,
+    exact=True,
+    in_flight=41,
+    limit=96.0,
+    binds="token quota",
+    fails=False,
+    per_s=12.1,
+    bars=[1.0, 4.0, 8.0, 12.0, 12.1],
+    left=Left(1980.0, 1860.0, 2280.0),
+    before_s=None,
+    ready="14:22",
+    cost_usd=10.42,
+    cost_known=True,
+    budget_usd=25.0,
+    failed=203,
+    kinds={"reask": 142, "fail_row": 61},
+    faults=(
+        Fault(24_288, "reask", "at label: 'mixed' is not one of ['positive', 'negative']", 0),
+        Fault(7, "fail_row", "filtered", 3),
+    ),
+)
+
+
+def text(numbers: Numbers, width: int = 80, *, unicode: bool = True) -> list[str]:
+    return [shown.plain for shown in panel(numbers, width, unicode=unicode)]
+
+
+def test_seven_lines_say_all_of_it() -> None:
+    assert text(SHOWN) == [
+        "reviews-nov  ━━━━━━━━━━━━━━━━━━━━────────────────────    24,310 of 48,000 (50 %)",
+        "  now    12.1/s ▁▃▆██  41/96 in flight, token quota",
+        "  left   33 min (31 to 38 min), ready about 14:22",
+        "  money  $10.42 of $25.00 ━━━━━━─────────  about $20.57 at the end",
+        "  failed 203: 142 reask, 61 fail_row",
+        "         row 24,288 reask: at label: 'mixed' is not one of ['positive', 'negati…",
+        "         row 7 fail_row: filtered (3 like it)",
+    ]
+
+
+def test_without_utf_8_there_is_nothing_but_ascii() -> None:
+    lines = text(replace(SHOWN, faults=(Fault(1, "reask", "\u0628 caf\u00e9 " * 30, 2),)), unicode=False)
+    assert lines[0].startswith("reviews-nov  [###################...................]")
+    assert lines[1] == "  now    12.1/s, 41/96 in flight, token quota"
+    assert lines[-1].endswith("... (2 like it)")
+    assert all(shown.isascii() and len(shown) <= 80 for shown in lines)
+
+
+@pytest.mark.parametrize("unicode", [True, False])
+@pytest.mark.parametrize("width", [12, 20, 30, 40, 60, 79, 80, 200])
+@pytest.mark.parametrize("done", [0, 1, 999_999_999])
+@pytest.mark.parametrize("total", [None, 0, 1_000_000_000])
+@pytest.mark.parametrize("per_s", [None, 0.0, 0.0001, 123_456.0])
+def test_no_numbers_make_a_line_wider_than_the_terminal(
+    done: int, total: int | None, per_s: float | None, width: int, unicode: bool
+) -> None:
+    left = Left(1e9, 1e8, 1e10) if per_s else None
+    faults = tuple(Fault(10**9, "stop_run", said, 10**6) for said in ("\u4f60\u597d" * 200, "x" * 500))
+    numbers = replace(
+        SHOWN,
+        done=done,
+        total=total,
+        per_s=per_s,
+        left=left,
+        in_flight=100_000,
+        cost_usd=1e7,
+        faults=faults,
+        more="chunks 1,000/2,000",
+    )
+    for shown in panel(numbers, width, unicode=unicode):
+        assert shown.cell_len <= width
+    assert len(line(numbers)) <= 80
+
+
+def test_what_is_not_known_or_off_is_left_out_or_said_so() -> None:
+    bare = replace(
+        SHOWN, total=None, left=None, cost_usd=None, failed=0, kinds={}, faults=(), binds="", bars=[]
+    )
+    assert text(bare) == ["reviews-nov  24,310 rows", "  now    12.1/s, 41/96 in flight"]
+    still = replace(
+        SHOWN, per_s=0.0, left=None, before_s=1740.0, binds="provider down, 12 s to go", fails=True
+    )
+    assert text(still)[1].startswith("  now    0/s ")
+    assert text(still)[2] == "  left   not known while nothing moves; 29 min at the pace before"
+    assert text(replace(SHOWN, budget_usd=None))[3] == "  money  $10.42  about $20.57 at the end"
+    assert text(replace(SHOWN, exact=False))[0].endswith("24,310 of about 48,000 (50 %)")
+    assert text(replace(SHOWN, cost_known=False))[3].startswith("  money  at least $10.42 of $25.00 ")
+    assert text(replace(SHOWN, name=""))[0].startswith("━━━")
+    assert "at the end" not in text(replace(SHOWN, done=48_000))[3]
+
+
+def test_what_passes_is_yellow_what_failed_is_red_and_nothing_needs_the_colour() -> None:
+    lines = panel(replace(SHOWN, fails=True), 80)
+    assert [
+        str(span.style) for span in lines[1].spans if "token" in lines[1].plain[span.start : span.end]
+    ] == ["yellow"]
+    assert "red" in {str(span.style) for span in lines[4].spans}
+    done = lines[0].plain
+    assert done.count("━") == done.count("─") == 20, "thick and thin, not bright and dark"
+
+
+def test_a_log_has_one_plain_line() -> None:
+    wanted = "24,310 of 48,000 (50 %), 33 min 00 s left, 203 failed, 41/96 in flight"
+    assert line(SHOWN) == wanted
+    assert line(SHOWN, 200) == f"{wanted}, token quota, 12.1/s, $10.42"
+
+
+def test_errors_are_folded_the_latest_first() -> None:
+    faults = Faults()
+    for row, said in enumerate(["a", "b", "a", "a", "c"]):
+        faults.add(row, "reask", said)
+    assert faults.kinds == {"reask": 5}
+    assert faults.last == (Fault(4, "reask", "c", 0), Fault(3, "reask", "a", 2))
+
+
+def test_hostile_errors_move_no_cursor_and_colour_nothing() -> None:
+    faults = Faults()
+    for row, said in enumerate(HOSTILE):
+        faults.add(row, "reask", said)
+        out = io.StringIO()
+        console = Console(file=out, width=80, force_terminal=True, color_system=None, highlight=False)
+        console.print(Group(*panel(replace(SHOWN, faults=faults.last), 80)))
+        assert not re.search("[\x00-\x09\x0b-\x1f\u202a-\u202e\u2066-\u2069]", out.getvalue())
+
+
+def test_the_display_takes_its_errors_from_the_events_and_its_numbers_from_the_run() -> None:
+    from tests.cli.test_progress import Numbers as Stats
+
+    now = 0.0
+    clock.replace(lambda: now, lambda: 1_800_000_000.0 + now)
+    try:
+        progress = Progress(console=Console(file=io.StringIO(), width=80), live=False, budget_usd=2.0)
+        progress.see(RunStarted("night", 1000))
+        error = ErrorRecord(Kind.REASK, "InvalidAnswer", "no such label")
+        progress.see(RowFinished(Outcome(7, "failed", error=error)))
+        for second in range(61):
+            now = float(second)
+            numbers = progress.numbers(Stats(total=1000, ok=2 * second, failed=1, cost_pico=10**11))
+        progress.see(RunEnded(None))
+    finally:
+        clock.replace()
+    assert numbers.per_s == pytest.approx(2.0)
+    assert numbers.left is not None
+    assert numbers.left.seconds == pytest.approx(879 / 2)
+    assert re.fullmatch(r"\d\d:\d\d", numbers.ready)
+    lines = text(numbers)
+    assert lines[-1] == "         row 7 reask: InvalidAnswer: no such label"
+    assert "$0.10 of $2.00" in lines[3]
+
+
+# -- how fast, and how much longer
+
+
+def test_the_pace_is_that_of_the_last_half_minute() -> None:
+    pace = Pace()
+    assert pace.note(0.0, 0) is None
+    assert pace.note(10.0, 100) == pytest.approx(10.0)
+    for second in range(11, 60):
+        last = pace.note(float(second), 100)
+    assert last == 0.0
+    assert pace.before > 0
+    assert pace.left(100) is None
+
+
+def test_slots_hold_every_row_once_however_the_samples_lie() -> None:
+    rng, pace, now, done = Random(3), Pace(), 0.0, 0
+    pace.note(now, done)
+    while now < SLOTS * SLOT_S - 1:
+        now, done = now + rng.uniform(0.01, 5.0), done + rng.randrange(40)
+        pace.note(now, done)
+    if now < SLOTS * SLOT_S:
+        assert sum(pace.bars) * SLOT_S + pace._open == pytest.approx(done)
+    for _ in range(1000):
+        now, done = now + 1.0, done + 5
+        pace.note(now, done)
+    assert len(pace.bars) == SLOTS
+    assert pace.per_s == pytest.approx(5.0)
+
+
+def test_a_steady_pace_has_a_narrow_range_and_an_unsteady_one_a_wide_one() -> None:
+    def left(rates: list[int]) -> Left:
+        pace, done = Pace(), 0
+        for second in range(60):
+            pace.note(float(second), done)
+            done += rates[second // 3 % len(rates)]
+        found = pace.left(3000)
+        assert found is not None
+        return found
+
+    steady, unsteady = left([10]), left([4, 16, 9, 11])
+    assert steady.seconds == pytest.approx(300)
+    assert (steady.least, steady.most) == (pytest.approx(300), pytest.approx(300))
+    assert unsteady.least is not None
+    assert unsteady.most is not None
+    assert unsteady.least < 270 < 330 < unsteady.most
+    assert unsteady.least < unsteady.seconds < unsteady.most
+
+
+def test_sparks_are_as_high_as_the_rate() -> None:
+    assert sparks([0, 5, 10]) == "▁▄█"
+    assert sparks([0, 0]) == "▁▁"
+    assert sparks([]) == ""

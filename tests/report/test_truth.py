@@ -1,0 +1,185 @@
+"""Each number of a report against a run whose truth is known: a virtual clock, or a server that counts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_openai import ChatOpenAI
+
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, RateLimit, RetryPolicy, clock
+from cottonpalm.observers.advice import advice_of
+from cottonpalm.observers.advice import widths as widths_of
+from cottonpalm.testing import Flaw, virtual_run
+from tests.engine.helpers import Probe
+from tests.engine.test_report import chain_of, report_of
+from tests.engine.test_seeing import Provider, seen
+from tests.support.loopback import Loopback
+from tests.support.replies import fails, ok
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cottonpalm.observers.report import Report
+
+pytestmark = pytest.mark.core
+QUICK = RetryPolicy(transient_tries=3, base_s=0.001, cap_s=0.01)
+
+
+def sums(report: Report) -> dict[str, float]:
+    """What the moments add up to."""
+    rows = sum(m.rows_per_s * width for m, width in zip(report.over_time, widths_of(report), strict=True))
+    return {
+        "rows": rows,
+        "tokens": sum(m.tokens for m in report.over_time),
+        "cost_usd": sum(m.cost_usd for m in report.over_time),
+        "failed_tries": sum(m.failed_tries for m in report.over_time),
+    }
+
+
+def test_the_moments_add_up_to_the_whole_and_say_when_what_bound() -> None:
+    _, _, report = seen(Provider(), 250, at_s=45, rate_limit=RateLimit(requests_per_minute=120))
+    whole = sums(report)
+    assert whole["rows"] == pytest.approx(250)
+    assert whole["tokens"] == report.usage.input_tokens + report.usage.output_tokens > 0
+    assert whole["cost_usd"] == pytest.approx(report.cost_usd)
+    for state, seconds in report.bound_s.items():
+        assert sum(m.bound_s.get(state, 0.0) for m in report.over_time) == pytest.approx(seconds)
+    for moment, width in zip(report.over_time, widths_of(report), strict=True):
+        assert sum(moment.bound_s.values()) <= width * 1.0001
+    middle = [m for m in report.over_time if 30 < m.at_s < report.wall_s - 30]
+    assert all(max(m.bound_s, key=lambda state: m.bound_s[state]) == "own requests" for m in middle)
+
+
+def test_twice_a_ceiling_of_ones_own_would_halve_the_run_and_that_is_what_the_advice_says() -> None:
+    slow = report_of(Probe(delay_s=1.0), range(1_200), rate_limit=RateLimit(requests_per_minute=120))
+    fast = report_of(Probe(delay_s=1.0), range(1_200), rate_limit=RateLimit(requests_per_minute=240))
+    [advice] = advice_of(slow)
+    assert advice.what == "Raise your rpm ceiling."
+    assert advice.bars.then == pytest.approx(fast.wall_s, rel=0.15), "the first requests may all go at once"
+    assert "rows a minute came through" in advice.why
+
+
+def test_twice_as_many_in_flight_would_halve_the_run_and_that_is_what_the_advice_says() -> None:
+    def run(most: int) -> Report:
+        concurrency = AdaptiveConcurrency(initial=most, minimum=most, maximum=most)
+        return report_of(Probe(delay_s=1.0), range(1_500), concurrency=concurrency)
+
+    [advice] = advice_of(run(10))
+    assert advice.what == "Allow more requests in flight."
+    assert advice.bars.then == pytest.approx(run(20).wall_s, rel=0.1)
+
+
+def test_a_provider_that_was_down_is_seen_when_it_was_and_what_it_cost() -> None:
+    def says(_: int) -> Any:
+        return Flaw.DROP if 60 <= clock.now() < 180 else None
+
+    _, _, report = seen(Provider(says), 600, at_s=100, concurrency=AdaptiveConcurrency(initial=4, maximum=4))
+    down = [m.at_s for m in report.over_time if m.bound_s.get("down", 0) > 0]
+    assert down
+    assert min(down) >= 55
+    assert max(down) <= 240
+    assert (
+        sum(m.failed_tries for m in report.over_time if 55 <= m.at_s < 240)
+        == sums(report)["failed_tries"]
+        > 0
+    )
+    assert any(advice.topic == "bound by down" for advice in advice_of(report))
+
+
+def test_where_nothing_holds_a_run_back_nothing_is_advised() -> None:
+    report = report_of(Probe(delay_s=lambda row: 1.0 + row % 3 / 10), range(2_000))
+    assert [a.topic for a in advice_of(report) if a.unit != "s"] == []
+    assert advice_of(report_of(Probe(delay_s=0.1), range(300), concurrency=30)) == ()
+
+
+def test_a_reader_that_takes_half_the_time_is_told_so() -> None:
+    async def main() -> Report:
+        async with BatchProcessor(Probe(delay_s=0.01), concurrency=200).astart(range(3000)) as run:
+            async for _ in run:
+                await asyncio.sleep(0.1)
+            return run.report
+
+    report = virtual_run(main())
+    [advice] = advice_of(report)
+    assert advice.what == "Read the results faster."
+    assert advice.gain == pytest.approx(report.wall_s, rel=0.1)
+
+
+def test_equal_rows_are_counted_with_what_their_answers_cost_and_a_cache_saves_just_that(
+    tmp_path: Path,
+) -> None:
+    rows = [{"x": f"row {n % 30}"} for n in range(120)]
+    with Loopback() as server:
+        plain = BatchProcessor(chain_of(server), store=tmp_path / "a.db", run="a", concurrency=8)
+        plain.batch(rows)
+        cached = BatchProcessor(
+            chain_of(server), store=tmp_path / "b.db", run="b", concurrency=8, cache=Cache()
+        )
+        cached.batch(rows)
+    assert plain.last_run is not None
+    assert cached.last_run is not None
+    without, with_cache = plain.last_run.report, cached.last_run.report
+    assert (without.repeats.rows, without.repeats.exact) == (90, True)
+    assert without.repeats.cost_usd == pytest.approx((without.cost_usd or 0) - (with_cache.cost_usd or 0))
+    assert without.repeats.cost_usd == pytest.approx(with_cache.money.saved_usd)
+    assert with_cache.repeats.rows == 0
+    [advice] = advice_of(without)
+    assert (advice.what, advice.exact) == ("Turn the cache on.", True)
+    assert advice.gain == pytest.approx(without.repeats.cost_usd)
+    assert advice_of(with_cache) == ()
+
+
+def test_money_is_told_apart_by_what_it_brought_and_held_against_its_budget() -> None:
+    def script(request: Any) -> Any:
+        return fails(400) if request.text == "row 3" else fails(500) if request.nth == 1 else None
+
+    with Loopback(script=script) as server:
+        processor = BatchProcessor(chain_of(server), retry=QUICK, concurrency=4, budget=Budget(total=5.0))
+        processor.batch([{"x": f"row {n}"} for n in range(20)], return_exceptions=True)
+        assert processor.last_run is not None
+        report = processor.last_run.report
+    assert report.counts.failed == 1
+    assert report.money.budget_usd == 5.0
+    assert report.money.ok_usd + report.money.failed_usd == pytest.approx(report.cost_usd)
+    assert sums(report)["failed_tries"] == sum(used.failed for used in report.by_model.values()) > 0
+
+
+def test_sizes_hold_all_rows_that_were_asked_their_tokens_and_their_money() -> None:
+    with Loopback() as server:
+        processor = BatchProcessor(chain_of(server), concurrency=4)
+        processor.batch([{"x": "word " * (1 if n else 3000)} for n in range(20)])
+        assert processor.last_run is not None
+        report = processor.last_run.report
+    assert [size.rows for size in report.sizes] == [19, 1]
+    assert sum(size.cost_usd for size in report.sizes) == pytest.approx(report.cost_usd)
+    assert sum(size.seconds for size in report.sizes) == pytest.approx(report.row_latency_s.total)
+    assert report.sizes[1].tokens >= 2048
+
+
+def test_the_bars_of_a_latency_hold_every_row_between_their_borders() -> None:
+    delays = [0.05 * 1.1 ** (n % 60) for n in range(600)]
+    spread = report_of(Probe(delay_s=lambda row: delays[row]), range(600), concurrency=50).row_latency_s
+    assert sum(count for _, count in spread.bars) == 600
+    for upper, _ in spread.bars:
+        below = sum(count for end, count in spread.bars if end <= upper)
+        assert (
+            sum(delay <= upper * 0.98 for delay in delays)
+            <= below
+            <= sum(delay <= upper * 1.02 for delay in delays)
+        )
+
+
+def test_the_first_token_of_a_stream_is_timed_apart_from_its_last() -> None:
+    with Loopback(script=lambda _: ok(delay_s=0.05, chunks=4, chunk_gap_s=0.05)) as server:
+        model = ChatOpenAI(
+            base_url=server.openai_url, api_key="sk-test-0123456789", model="gpt-4o-mini", streaming=True
+        )
+        processor = BatchProcessor(model, concurrency=4)
+        processor.batch([f"row {n}" for n in range(4)])
+        assert processor.last_run is not None
+        report = processor.last_run.report
+    first = report.waits_s["first"]
+    assert first.count == 4
+    assert 0.05 <= first.mean <= report.request_latency_s.mean - 0.1, "three gaps lie between"
