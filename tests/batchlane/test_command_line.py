@@ -43,11 +43,18 @@ def test_a_detached_command_is_shown_by_status_and_collected_later(
     assert job.id in said.out
     assert "/gpt-test, 6 rows" in said.out
     job.faults = Faults(looks=1)
-    said = cottonpalm("collect", "out")
+    said = cottonpalm("collect", "out", "--store", "cottonpalm.db", "--no-progress", "--verbose")
     assert said.code == 0, said.err
     lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
     assert len(lines) == 6
+    assert cottonpalm("collect", "out", "--quiet").code == 0  # nothing is left to do
     assert (len(server.jobs), len(server.bills), {bill.lane for bill in server.bills}) == (1, 6, {"batch"})
+
+
+def test_a_run_that_is_not_there_cannot_be_collected(cottonpalm: Command, folder: Path) -> None:
+    said = cottonpalm("collect", "out", "--store", str(folder / "none.db"), "--model-option", "top_p=1")
+    assert (said.code, said.out) == (2, "")
+    assert "there is no store" in said.err
 
 
 def test_a_mode_that_there_is_not_is_refused_in_one_line(

@@ -455,5 +455,4 @@ class RunSpec:
             "timeout": self.timeout_s,
             "hedge": not self.no_hedge,
             "accept_truncated": self.accept_truncated,
-            "lane": self.lane(),
         }

@@ -190,6 +190,7 @@ class Session:
             run=self._where.run,
             mode=self._job.mode,  # type: ignore[arg-type]  # the processor checks it
             detach=self._job.detach,
+            lane=self._job.lane(),
             observers=[self, *(seen for seen in (progress, self._events()) if seen is not None)],
         )
 
