@@ -51,8 +51,8 @@ def test_a_detached_command_is_shown_by_status_and_collected_later(
     assert (len(server.jobs), len(server.bills), {bill.lane for bill in server.bills}) == (1, 6, {"batch"})
 
 
-def test_a_run_that_is_not_there_cannot_be_collected(cottonpalm: Command, folder: Path) -> None:
-    said = cottonpalm("collect", "out", "--store", str(folder / "none.db"), "--model-option", "top_p=1")
+def test_a_run_that_is_not_there_cannot_be_collected(cottonpalm: Command) -> None:
+    said = cottonpalm("collect", "out", "--store", "none.db", "--model-option", "top_p=1")
     assert (said.code, said.out) == (2, "")
     assert "there is no store" in said.err
 
