@@ -75,7 +75,7 @@ def test_failed_rows_give_back_what_was_held_for_them() -> None:
 
     processor = CostAwareBatchProcessor(RunnableLambda(fail), budget_per_hour=1e-6)
     with pytest.raises(ValueError, match="no"):
-        processor.batch(range(50))
+        processor.batch(range(10))
     last = processor.processor.last_run
     assert last is not None
     assert {outcome.status for outcome in last.outcomes()} == {"failed"}, "all were asked, one by one"
