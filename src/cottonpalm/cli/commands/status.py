@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import RunInfo, StoredRows
 
 PAGE: Final = 4096
-TROUBLE: Final = "trouble"  # in a run's own facts: why its latest request reached nobody
+TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request reached no server
 
 
 @dataclass(slots=True)
