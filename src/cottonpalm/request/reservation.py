@@ -277,7 +277,7 @@ class Reservation:
         return cost, "estimated"
 
     def again(self) -> Reservation | None:
-        """The same for one more copy of this try; None where it would have to be waited for."""
+        """Reserve the same for one more copy of this try; None if the copy would have to wait for money."""
         other = Reservation(self._row, self._call, whole=self._whole)
         other.sent, other._bound, other._extent, other._input = (
             self.sent,

@@ -222,7 +222,7 @@ class Session:
             return self._told(run, stopped, signals.code)
 
     def see(self, event: Event) -> None:
-        """As an observer: a run that reaches nobody says so at once, to whoever looks at it from outside."""
+        """Note at once, as an observer, that the run reaches no server, so that `status` can show it."""
         if isinstance(event, Unreachable):
             self._kept.set_meta(**{TROUBLE: event.reason})
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.stages import Batch
 
 PAGE: Final = 4096
-TROUBLE: Final = "trouble"  # in a run's own facts: why its latest request reached nobody
+TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request reached no server
 
 
 @dataclass(slots=True)
