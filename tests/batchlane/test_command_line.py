@@ -35,7 +35,7 @@ def test_a_detached_command_is_shown_by_status_and_collected_later(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(6)))
     server.faults = Faults(looks=10**6)
-    said = cottonpalm(*asked(server, "--mode", "batch", "--detach"))
+    said = cottonpalm(*asked(server, "--mode", "batch", "--detach", "--model-option", "temperature=0"))
     assert said.code == 0, said.err
     assert "6 requests are out in 1 batches" in said.err
     [job] = server.jobs.values()
@@ -47,7 +47,9 @@ def test_a_detached_command_is_shown_by_status_and_collected_later(
     assert said.code == 0, said.err
     lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
     assert len(lines) == 6
-    assert cottonpalm("collect", "out", "--quiet").code == 0  # nothing is left to do
+    assert (
+        cottonpalm("collect", "out", "--quiet", "--model-option", "temperature=0").code == 0
+    )  # nothing is left to do
     assert (len(server.jobs), len(server.bills), {bill.lane for bill in server.bills}) == (1, 6, {"batch"})
 
 
