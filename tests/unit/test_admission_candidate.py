@@ -1,4 +1,4 @@
-"""The pure rules of admission: causes, the bucket, what headers show, ceilings."""
+"""The rules of admission that are being tried: causes, the bucket, what headers show, ceilings; and drawn worlds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from bench.admission.candidate.causes import Cause, Doubt, Refusals, explain
 from bench.admission.candidate.ceilings import MINUTE_S, Ceiling
 from bench.admission.candidate.concurrency import Concurrency
 from bench.admission.candidate.shown import Shown
+from bench.admission.drawn import one
+from bench.admission.family import draw
+from bench.admission.virtual import ideal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -201,3 +204,21 @@ def test_tokens_that_were_not_used_go_back_under_the_ceiling() -> None:
     assert ceiling.wait_s(1.0, 200) > 30
     ceiling.settle(entry, 10.0)
     assert ceiling.wait_s(1.0, 200) == 0
+
+
+# Drawn worlds
+
+
+def test_a_world_is_the_same_on_every_machine() -> None:
+    world = draw(1007, most_rows=500)
+    assert world.features == ("knee", "cap", "chance", "tail", "several")
+    assert round(ideal(world).wall_s, 6) == 208.965989
+
+
+def test_the_candidate_and_the_limiter_end_their_runs_in_a_drawn_world_not_far_from_the_oracle() -> None:
+    world = draw(9001, most_rows=500)
+    ideal_s = ideal(world).wall_s
+    for client in ("ours", "candidate"):
+        seen = one(client, world, ideal_s)
+        assert seen.ended
+        assert seen.score >= 0.4
