@@ -12,7 +12,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Limits
-from cottonpalm.request.hedges import LEARNT_AFTER, Hedges, Pace
+from cottonpalm.request.hedges import LEARNT_AFTER, SHARE, Hedges, Pace, allowed
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import ROW, RowAccount
@@ -201,6 +201,52 @@ def test_at_most_two_in_a_hundred_requests_are_copies() -> None:
     hedges.give_back()
     assert hedges.take(100)
     assert hedges.sent == 2
+
+
+def test_copies_that_overtook_what_hung_make_room_for_three_standard_deviations_more() -> None:
+    def most(requests: int, *, useful: bool) -> int:
+        sent = 0
+        while allowed(sent, sent if useful else 0, requests):
+            sent += 1
+        return sent
+
+    assert [most(n, useful=False) for n in (49, 100, 1_000, 100_000)] == [0, 2, 20, 2_000]
+    assert [most(n, useful=True) for n in (49, 100, 1_000, 100_000)] == [0, 6, 33, 2_134]
+    assert not allowed(20 + 13, 13, 1_000), "only those that overtook their request make room"
+
+
+def hung_in(seconds: list[float], most_at_once: int = 10) -> tuple[float, RunAccount]:
+    """The virtual seconds that so many rows take, so many at once; the run."""
+    run, transport = a_learnt_run(), Scripted(*seconds)
+
+    async def main() -> float:
+        places = asyncio.Semaphore(most_at_once)
+        async with httpx2.AsyncClient(transport=transport, timeout=None) as client:
+
+            async def row(number: int) -> None:
+                async with places:
+                    ROW.set(RowAccount(run, number))
+                    body = {"model": "m", "messages": [], "max_tokens": 50}
+                    assert (await client.post(URL, json=body)).status_code == 200
+
+            await asyncio.gather(*[asyncio.create_task(row(n)) for n in range(len(seconds))])
+        return asyncio.get_running_loop().time()
+
+    return virtual_run(main()), run
+
+
+def test_a_run_that_meets_more_hangs_than_two_in_a_hundred_by_chance_does_not_wait_out_the_timeout() -> None:
+    hangs = {150 + 24 * n for n in range(15)}  # 15 of 500: two standard deviations above ten
+    without, _ = hung_in([1.0] * 500)
+    seconds, run = hung_in([5_000.0 if n in hangs else 1.0 for n in range(500)])
+    assert without <= seconds <= 1.2 * without + 10.0, "the last may hang; it is late after five seconds"
+    assert run.hedges.sent == run.hedges.overtook == 15
+    assert in_flight(run) == 0
+
+
+def test_copies_of_what_is_merely_slow_stay_within_two_in_a_hundred() -> None:
+    _, run = hung_in([30.0 if n % 10 == 9 and n >= 150 else 1.0 for n in range(500)], 4)
+    assert run.hedges.overtook == 0 or run.hedges.sent - run.hedges.overtook <= SHARE * 520
 
 
 def test_late_is_far_later_than_the_slowest_and_never_before_enough_is_known() -> None:
