@@ -111,11 +111,20 @@ def test_a_slow_answer_that_comes_before_its_copys_counts_and_the_copy_is_cancel
 
 
 def test_a_slow_row_is_never_failed_below_its_timeout() -> None:
-    run, transport = a_learnt_run(), Scripted(500.0, 599.0, 599.0)
+    run, transport = a_learnt_run(), Scripted(500.0, 599.0, 599.0, 599.0)
     response, _, seconds = ask(run, transport)
     assert response.status_code == 200
     assert seconds == pytest.approx(500.0)
-    assert transport.cancelled == run.hedges.sent <= 2
+    assert transport.cancelled == run.hedges.sent <= 3
+
+
+def test_a_request_whose_first_two_copies_hang_as_well_gets_a_third() -> None:
+    run, transport = a_learnt_run(), Scripted(5_000.0, 5_000.0, 5_000.0)
+    response, _, seconds = ask(run, transport)
+    assert response.status_code == 200
+    assert seconds == pytest.approx(5.0 + 5.0 + 5.0 + 1.0)
+    assert (run.hedges.sent, run.hedges.overtook, transport.cancelled) == (3, 3, 3)
+    assert (in_flight(run), run.ledger.reserved) == (0, 0)  # type: ignore[union-attr]
 
 
 def test_a_copy_that_fails_changes_nothing() -> None:
@@ -136,7 +145,7 @@ def test_a_copy_that_is_rejected_is_followed_by_another() -> None:
 
 
 def test_an_original_that_fails_waits_for_its_copy() -> None:
-    run, transport = a_learnt_run(), Scripted(-500, 100.0, 100.0)  # status 500, after 60 s
+    run, transport = a_learnt_run(), Scripted(-500, 100.0, 100.0, 100.0)  # status 500, after 60 s
     response, row, seconds = ask(run, transport)
     assert response.status_code == 200
     assert seconds == pytest.approx(5.0 + 100.0)
