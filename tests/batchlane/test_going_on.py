@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from cottonpalm import Budget, ConfigError, RunStopped
 from tests.batchlane.chains import two_steps
@@ -100,6 +100,23 @@ def test_a_row_whose_batch_ends_while_it_is_on_its_way_to_ask_is_answered_by_it_
     meeting.begun = True
     assert asyncio.run(life()) == ["ok", "ok"]
     assert ([bill.lane for bill in server.bills], server.paid_twice()) == (["batch", "batch"], {})
+
+
+def test_a_branch_that_comes_late_to_its_request_goes_into_a_later_batch(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    came = 0
+
+    async def late(row: dict[str, str]) -> dict[str, str]:
+        nonlocal came
+        came += 1
+        if came == 1:
+            await asyncio.Event().wait()
+        return {"text": f"late {row['text']}"}
+
+    chain = RunnableParallel(one=simple(server), two=RunnableLambda(late) | simple(server))
+    batched(chain, server, tmp_path).batch(rows(1))
+    assert [bill.lane for bill in server.bills] == ["batch", "batch"]
 
 
 def test_a_run_that_is_stopped_while_a_batch_is_out_ends_at_once_and_goes_on_later(
