@@ -1,0 +1,235 @@
+"""What is learnt of the provider's limits, by what it admits and rejects. No clock, no I/O."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from bench.admission.candidate.bucket import ENOUGH
+from bench.admission.candidate.causes import CHANCE, DOUBT, SURPRISE, Cause, explain
+from bench.admission.candidate.gates import HEAVY, NOTHING, Gates, Sent
+from bench.admission.candidate.recovery import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cottonpalm.types import Quota
+
+__all__ = ["NOTHING", "Admission", "Sent"]
+
+LATE: Final = 1.0  # times the time of an answer: what comes to nothing after it was lost in a full server
+USUAL: Final = 100  # answers over which means are taken
+
+
+class Admission(Gates):
+    """All limits of one key together, as gates that each say how long to wait; the longest counts.
+
+    The gates: in flight (`concurrency`), a learnt rate (`bucket`), the quotas that are shown (`quotas`), the user's
+    ceilings, and what is left of a silence (`recovery`). What was rejected restricts the gates under which it was more
+    than is known to fit, and each is tested by itself while the others hold. So nobody has to know at once which of
+    them it was, and no belief is given up for another.
+
+    A rejection comes within a refusal time, an answer takes far longer. So a request that was not rejected within
+    `refusals.patience_s` was admitted: everything grows and is judged on that scale.
+    """
+
+    # What came back
+
+    def _admitted(self, sent: Sent) -> None:
+        sent.known = True
+        self._unsure -= 1
+        self._good += 1
+        if sent.generation != self.generation:
+            return
+        recovery, bucket = self.recovery, self.bucket
+        if sent is recovery.probe and not recovery.dead:
+            self._revive(sent)
+        if bucket.rate:
+            pace = bucket.rate * (1 + bucket.extra)
+            bucket.admitted(
+                self.refusals.patience_s, self._doubt.share, may_test=not self.concurrency.testing
+            )
+            if not bucket.rate:  # it was not to blame
+                recovery.ramp(max(2.0, pace * self.refusals.patience_s))
+        if recovery.state is State.RAMP:
+            recovery.window += 1
+        crowd = sent.ordinal - self.refusals.seen + sent.refusals
+        self.concurrency.admitted(sent.ordinal, crowd, may_test=not bucket.extra)
+
+    def answered(self, now: float, sent: Sent, in_flight: int, output: float, used: float | None) -> None:
+        """It was answered.
+
+        Args:
+            now: when.
+            sent: the request.
+            in_flight: without it.
+            output: tokens of the answer, 0 where nobody knows.
+            used: tokens that it really used, where that is known.
+        """
+        if not sent.known:
+            self._admitted(sent)
+        if self._young:
+            self._news(now)
+        if self.recovery.dead and sent is self.recovery.probe:
+            self.recovery.dead = False
+            self._revive(sent)
+        self._answers += 1
+        weight = 1 / min(self._answers, USUAL)
+        if used is not None:
+            self._output += (output - self._output) * weight
+            if sent.entries:
+                self._settle(sent, 1.0, used)
+        self._ask += (sent.ask - self._ask) * weight
+        self.trip_s += (now - sent.at_s - self.trip_s) * weight
+        self._late = max(0.0, self._late - DOUBT)
+        if self.cause is Cause.NUMBER:
+            self.recovery.freed(now)
+        gated = self._held_back or self.recovery.state is not State.OPEN
+        self._held_back = False
+        self.concurrency.answered(now, in_flight + 1, self.trip_s, gated=gated, paced=self.bucket.rate > 0)
+
+    def failed(self, now: float, sent: Sent, in_flight: int) -> None:
+        """It ended in a way that says nothing of the limits; where many came to nothing far too late, one is full."""
+        late = not self._answers or now - sent.at_s > LATE * self.trip_s
+        if late and sent.known and sent.generation == self.generation:
+            self._late -= math.log(2 * CHANCE[1])
+            if self._late > 2 * SURPRISE:
+                self._late, self.generation = 0.0, self.generation + 1
+                self.concurrency.drowned((in_flight + 1) / 2)
+        self._settled(sent)
+
+    def heard(self, sent: Sent, quotas: Sequence[Quota]) -> None:
+        """An answer shows quotas."""
+        self._speaks = True
+        self.quotas.heard(sent, quotas)
+
+    # Rejections
+
+    def rejected(
+        self,
+        now: float,
+        sent: Sent,
+        quotas: Sequence[Quota] = (),
+        *,
+        named_s: float = 0.0,
+        overload: bool = False,
+    ) -> None:
+        """It was rejected.
+
+        Args:
+            now: when that is known.
+            sent: the request.
+            quotas: what the rejection shows.
+            named_s: a wait that it names; obeyed, whatever it was for.
+            overload: the provider is overloaded by all its users: no word about our own limits.
+        """
+        probe = sent is self.recovery.probe
+        self.refusals.took(now - sent.at_s)
+        self._settled(sent)
+        self._bad += sent.cost
+        if self.quotas.shown:
+            self.quotas.rejected(sent.sent, sent.use)
+        if quotas:
+            self.heard(sent, quotas)
+        if probe:
+            self.recovery.refused += 1
+            self.recovery.hold(now, named_s, self.refusals.mean_s)
+        elif sent.generation != self.generation:
+            self._rejected_before(sent)
+        else:
+            self._found(now, sent, self._cause(now, sent, quotas, named_s, overload), named_s)
+
+    def _rejected_before(self, sent: Sent) -> None:
+        """Another one of a burst whose cause is found."""
+        if (
+            self.cause in (Cause.NUMBER, Cause.BOTH)
+            and self._saved
+            and sent.ordinal <= self._saved[4].ordinal
+        ):
+            self.concurrency.fewer()
+
+    def _cause(
+        self, now: float, sent: Sent, quotas: Sequence[Quota], named_s: float, overload: bool
+    ) -> Cause:
+        number, bucket, doubt = self.concurrency, self.bucket, self._doubt
+        told = named_s > 0 or bool(quotas)
+        self._speaks = self._speaks or told
+        surprising = doubt.surprising(
+            sent.asked,
+            told=told,
+            silent=self._speaks and not told,
+            trial=bucket.extra > 0 or number.testing,
+        )
+        off = self._off(now)
+        above = sent.ordinal > max(1, number.known - off)
+        doubt.suspect = sent.ordinal - off if above else 0
+        empty = self.quotas.empty(sent, quotas) if quotas else []
+        for shown in empty:
+            shown.wrong()
+        return explain(
+            overload=overload,
+            shown=any(shown.trusted for shown in empty),
+            empty=bool(empty),
+            surprising=surprising,
+            fast=(bucket.trial or not (bucket.rate or number.testing)) and not quotas,
+            above=above and (number.testing or not bucket.extra),
+        )
+
+    def _found(self, now: float, sent: Sent, cause: Cause, named_s: float) -> None:
+        number, bucket, recovery = self.concurrency, self.bucket, self.recovery
+        mine = sent.total - self._bad
+        if cause is Cause.CHANCE:
+            self._doubt.chance()
+            bucket.drained(now)
+            return
+        self.cause, self.generation = cause, self.generation + 1
+        if cause is Cause.SHOWN:
+            return
+        self._doubt.settled()
+        self._saved = (number.limit, number.wall, number.starting, number.known, sent, mine)
+        known = False
+        if cause in (Cause.RATE, Cause.BOTH):
+            known = bucket.rate > 0
+            bucket.empty(now, sent.at_s, mine, named_s, self.refusals.patience_s)
+        if cause in (Cause.NUMBER, Cause.BOTH):
+            known = known or number.wall is not None
+            lost = named_s * sent.ordinal / self.trip_s if self.trip_s else 0.0
+            number.rejected(sent.ordinal, self._off(now), 1 + lost)
+        if cause not in (Cause.NUMBER, Cause.OVERLOAD) and self._ask and sent.ask:
+            heavy = self._heavy + math.log(sent.ask / self._ask)
+            self._heavy = max(-2 * HEAVY, min(2 * HEAVY, heavy))
+        fresh, self._good_then = self._good - self._good_then >= ENOUGH, self._good
+        if known and fresh and not named_s:  # a test has failed; what fits is known
+            return
+        recovery.begin(now, max(2.0, number.limit / 4))
+        recovery.hold(now, named_s, self.refusals.mean_s)
+
+    def _off(self, now: float) -> float:
+        """Answers on their way: by so many the provider's count may differ from ours."""
+        return self._answers / max(1e-9, now - (self._began_s or 0.0)) * self.refusals.mean_s
+
+    def _revive(self, probe: Sent) -> None:
+        """The probe was admitted: the experiment that tells what it was."""
+        recovery, number, bucket, cause = self.recovery, self.concurrency, self.bucket, self.cause
+        window = 2.0
+        if bucket.rate and cause is not Cause.CHANGED:
+            window = max(2.0, bucket.rate * self.refusals.patience_s)
+        elif cause is Cause.NUMBER and number.wall is not None:
+            window = max(2.0, number.limit / 4)
+        silence_s = recovery.revive(probe.at_s, window)
+        bucket.silent_s += silence_s
+        if self._saved is None:
+            return
+        (limit, wall, starting, _, sent, mine), self._saved = self._saved, None
+        if cause in (Cause.NUMBER, Cause.BOTH) and probe.ordinal >= sent.ordinal:
+            # As many in flight as were rejected before: it was time that helped.
+            number.limit, number.wall, number.starting, number.known = limit, wall, starting, probe.ordinal
+            if cause is Cause.NUMBER:
+                bucket.learn(sent.at_s, mine)
+                bucket.silent_s = silence_s
+        elif cause is Cause.CHANGED:
+            if recovery.refused:
+                number.known = 0
+                number.restart(probe.ordinal)
+            bucket.learn(sent.at_s, mine)
+            bucket.silent_s = max(0.0, probe.at_s - sent.at_s)

@@ -1,0 +1,163 @@
+"""How many requests may be in flight: found fast, held just under a wall, tested now and again. No clock, no I/O."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bench.admission.candidate.causes import BUDGET, HOLD
+from bench.admission.candidate.knee import Knee
+
+BLIND: Final = 100.0  # in flight at most by time alone: a slow provider looks like a drowned one
+GROWTH: Final = 2.0  # more for each answer at the start
+AHEAD: Final = 3.0  # times the number that is known to do more than fewer did
+FAR: Final = 0.25  # of the limit; where so many more fit, nobody knows how many do
+FEW: Final = 2  # admitted before the first test of a small limit
+USED: Final = 0.8  # of the limit has to be in flight for throughput to say anything of it
+
+
+class Concurrency:
+    """A limit on requests in flight. No clock: moments are passed in.
+
+    At the start it grows by time until an answer comes, evenly, then by two for each answer, as long as more do more
+    (`knee.py`). The k-th in flight that is rejected is a wall: k - 1 fit, less one for each other of the same burst
+    that is rejected later.
+
+    After so many admitted one more is tested, then 2, 4, 8 more for as long as they are admitted.
+
+    Attributes:
+        limit: a fraction counts from the next whole number on.
+        minimum: it never falls below.
+        maximum: it never rises above.
+        wall: a number that was rejected; None for none.
+        known: so many were admitted since something changed.
+        peak: the most in flight since a rejection.
+        starting: nobody knows how many fit.
+        busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
+    """
+
+    __slots__ = (
+        "_first", "_held", "_hold", "_step", "busy", "knee", "known", "limit", "maximum", "minimum", "peak", "starting",
+        "wall",
+    )  # fmt: skip
+
+    def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
+        self.limit = self._first = float(limit)
+        self.minimum, self.maximum = minimum, maximum
+        self.wall: float | None = None
+        self.known = 0.0
+        self.peak = 0
+        self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
+        self.knee = Knee()
+        self._step, self._hold, self._held = 0, 0, HOLD
+
+    @property
+    def testing(self) -> bool:
+        """More are let go than are known to fit."""
+        return self._step > 0 and self.wall is not None
+
+    @property
+    def blind(self) -> bool:
+        """It grows by time."""
+        return self.starting and not self.knee.flat and self.limit < min(BLIND, self.maximum)
+
+    def grow_by_time(self, seconds: float, patience_s: float, in_flight: int) -> float | None:
+        """So long after the first request; seconds until it lets one more go than are in flight."""
+        each_s = patience_s / self._first
+        self.set(max(self.limit, min(BLIND, seconds / each_s)))
+        return max(1e-5, (in_flight + 1) * each_s - seconds) if self.blind else None
+
+    def admitted(self, ordinal: int, crowd: float, *, may_test: bool) -> None:
+        """A request was admitted, as the `ordinal`-th in flight; with a `crowd` that was not rejected."""
+        self.known = max(self.known, crowd)
+        if self.wall is None:
+            return
+        self._hold -= 1
+        if self._step and self._hold < -HOLD and ordinal < int(self.limit):  # a test that nobody needs
+            self.set(self.limit - self._step)
+            self._step, self._hold = 0, self._held
+        elif self._hold <= 0 and ordinal >= int(self.limit) and (may_test or self._step):
+            self._step = max(1, 2 * self._step)
+            self._hold = 0
+            self.set(self.limit + self._step)
+            if self._step > FAR * self.limit:
+                self.restart(self.limit)
+
+    def answered(self, now: float, in_flight: int, took_s: float, *, gated: bool, paced: bool) -> None:
+        """An answer came.
+
+        Args:
+            now: when.
+            in_flight: with it.
+            took_s: a usual answer.
+            gated: something else held requests back.
+            paced: a rate is known that stands in the way.
+        """
+        knee = self.knee
+        if self.busy:
+            return
+        if (
+            self.starting
+            and not knee.flat
+            and 2 * in_flight >= self.limit
+            and self.limit < AHEAD * knee.proven
+        ):
+            self.set(self.limit + GROWTH)
+        if not ((self.starting and not paced) or knee.found):
+            return
+        idle = not self.starting and in_flight < USED * int(self.limit)
+        limit = knee.answered(now, in_flight, self.limit, took_s, gated=knee.found and (gated or idle))
+        if limit is not None:
+            self.starting, self.wall = False, None
+            self.set(limit)
+
+    def rejected(self, ordinal: int, off: float, cost: float) -> None:
+        """The `ordinal`-th in flight was one too many; what the provider counts may be `off` by so many.
+
+        It costs so many requests: itself, and those that could have been sent in a wait that it names.
+        """
+        alike = self.wall is not None and abs(ordinal - self.wall) <= 1 + off + self._step
+        self._held = min(int(1 / BUDGET), 2 * self._held) if alike else max(FEW, min(HOLD, ordinal))
+        self.wall, self.starting = float(ordinal), False
+        self.set(ordinal - 1)
+        self.known = min(self.known, ordinal - 1)
+        self.knee.found = False
+        self.peak = 0
+        self._step, self._hold = 0, int(self._held * (cost if alike else 1.0))
+
+    def fewer(self) -> None:
+        """Another one of the same burst was rejected: it was none of those that fit."""
+        self.set(self.limit - 1)
+        self.wall, self.known = self.limit + 1, min(self.known, self.limit)
+
+    def drowned(self, fits: float) -> None:
+        """The server is full: so many fit at most."""
+        self.starting, self.knee = False, Knee()
+        self.knee.settle()
+        self.set(fits)
+
+    def restart(self, limit: float) -> None:
+        """So many fit now, and nobody knows how many more: grow fast again from here."""
+        self.starting, self.wall, self._step = True, None, 0
+        self.set(limit)
+
+    def moved(self, limit: float, *, firm: bool) -> None:
+        """Other processes took a part of what fits, or gave one: so many fit here now.
+
+        Args:
+            limit: requests in flight.
+            firm: somebody met resistance: no more fit, and growing fast is over.
+        """
+        self.set(limit)
+        if firm:
+            self.starting, self.wall = False, self.limit + 1
+        self._step, self._hold = 0, self._held
+
+    def own_work(self, binds: bool) -> None:
+        """Whether our own CPU is what binds, until it is said otherwise: nothing is learnt from throughput then."""
+        if binds and not self.busy:
+            self.knee.begin(0.0)
+        self.busy = binds
+
+    def set(self, limit: float) -> None:
+        """Within the bounds."""
+        self.limit = max(self.minimum, min(self.maximum, limit))

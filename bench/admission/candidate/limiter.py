@@ -1,0 +1,340 @@
+"""The one place that delays a model request: so many in flight per key, by priority, and one pause for all.
+
+A key names what shares a limit (host and model). Whoever wants to send takes a `Permit` and gives it back
+with a verdict, which teaches the limiter how many may be in flight. `limiters.py` has the registry.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from bench.admission.candidate.admission import NOTHING, Admission, Sent
+
+from cottonpalm import clock
+from cottonpalm.request.limiter.rules.circuit import Circuit
+from cottonpalm.runtime.wait_queue import Place, RowClosed, Waiter, WaitQueue
+from cottonpalm.types import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from bench.admission.candidate.concurrency import Concurrency
+
+    from cottonpalm.types import Quota, Unit, Usage
+
+__all__ = ["BYTES_PER_TOKEN", "Limiter", "Permit", "RowClosed", "Tokens", "Waiter"]
+
+T = TypeVar("T")
+
+BYTES_PER_TOKEN: Final = 4  # of a JSON body in English; what it is wrong by is seen in the answers' usage
+_TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
+
+
+class Tokens(NamedTuple):
+    """What a request may use: told when it gets its permit, since answers teach what they have meanwhile.
+
+    Attributes:
+        input_tokens: of its body.
+        most_output: that its answer may have; None where nothing bounds it.
+    """
+
+    input_tokens: int
+    most_output: int | None = None
+
+
+class Permit(Sent):
+    """The right to have one request in flight, until `release`.
+
+    Attributes:
+        limiter: where to give it back.
+        forced: it was taken, not granted.
+        held: not given back yet.
+        number: of the permits granted here, this one included.
+    """
+
+    __slots__ = ("forced", "held", "limiter", "number")
+
+    def __init__(self, limiter: Limiter, now: float, ask: int, forced: bool) -> None:
+        self.at_s = now
+        self.ordinal = limiter.in_flight
+        self.ask = ask
+        self.known = False
+        self.use = self.sent = NOTHING
+        self.entries = ()
+        self.limiter = limiter
+        self.forced = forced
+        self.held = True
+        self.number = limiter.granted
+
+    def __repr__(self) -> str:
+        words = ["forced"] * self.forced + ["given back"] * (not self.held)
+        return f"<Permit {self.limiter.key} generation {self.generation} {' '.join(words)}".rstrip() + ">"
+
+
+class Limiter(WaitQueue[Permit]):
+    """Permits of one key, for tasks of any loop and for threads.
+
+    - In flight never exceeds the limit, but for forced permits, what was granted before a cut, and a probe.
+    - Among those who wait, the smallest `ageing_key` goes first; a cancel loses nothing.
+    - A pause holds everybody until its end, the latest of all announced. Then one request goes first, and once it was
+      not rejected ever more follow, evenly spaced.
+    - What was learnt of the provider's limits, and what the user set, decides the rest (`admission.py`).
+
+    Attributes:
+        key: what shares this limit.
+        limit: how many may be in flight now; a fraction counts from the next whole number on.
+        in_flight: permits granted and not given back.
+        waiting: tasks and threads in line.
+        accepted: calls given back as SUCCESS.
+        last_accepted: `clock.now()` of the last of them, None before the first.
+        granted: permits granted so far...
+        good: ...and the number of the last of them whose call was given back as SUCCESS.
+        paused_until: `clock.now()` at which the latest pause ends or ended; 0.0 before the first.
+        generation: causes of rejections found so far.
+        forced: permits taken by force so far.
+        circuit: whether the provider counts as dead. The pauses it asks for come with `release`.
+        shares: what other processes leave of requests in flight, by what is divided; change it by `adjust`.
+    """
+
+    def __init__(self, key: str, limit: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
+        super().__init__()
+        self.key = key
+        self.in_flight = 0
+        self.accepted = 0
+        self.last_accepted: float | None = None
+        self.granted = self.good = 0
+        self.paused_until = 0.0
+        self.generation = 0
+        self.forced = 0
+        self.circuit = Circuit()
+        self.admission = Admission(limit, ceilings)
+        self.shares: dict[str, int] = {}
+        self._see_limit()
+        self._blocked_until: float | None = None  # when time alone may let the first in line go
+
+    def try_acquire(self, priority: float = 0, ask: int | Tokens = 0) -> Permit | None:
+        """Take a permit if one is free and nobody with a better claim waits; never blocks. `ask` as in `acquire`."""
+        with self._lock:
+            if self.waiting and not self._goes_before_all(priority):
+                return None
+            now = clock.now()
+            tokens = ask if type(ask) is int else self._tokens(ask)
+            if not self._gated:
+                return self._admit(now, tokens) if self.in_flight < self._slots else None
+            blocked_until = self._blocked_until
+            may_go = self._has_room(now, tokens)
+            if self.waiting:  # a newcomer's ask says nothing of when the first in line may go
+                self._blocked_until = blocked_until
+            return self._admit(now, tokens) if may_go else None
+
+    async def aacquire(
+        self, priority: float = 0, ask: int | Tokens = 0, on_wait: Callable[[Place], None] | None = None
+    ) -> Permit:
+        """Wait for a permit as a task. A cancel, at any moment, leaves no permit behind. Arguments as in `acquire`.
+
+        Raises:
+            RowClosed: somebody called `abandon` on the place in line that `on_wait` got.
+        """
+        permit = self.try_acquire(priority, ask)
+        if permit is None:
+            permit = await self._wait_in_task(priority, ask, on_wait)
+        return permit
+
+    def acquire(
+        self, priority: float = 0, on_wait: Callable[[Waiter], None] | None = None, ask: int | Tokens = 0
+    ) -> Permit:
+        """Wait for a permit and block this thread meanwhile.
+
+        Args:
+            priority: higher goes first.
+            ask: tokens that the request may use, a number or what it is worked out from when the permit is granted; 0
+                where nobody knows.
+            on_wait: gets the `Waiter` before the thread is parked; not called where a permit is free.
+
+        Raises:
+            RowClosed: somebody called `abandon` on the waiter.
+        """
+        permit = self.try_acquire(priority, ask)
+        if permit is None:
+            permit = self._wait_in_thread(priority, ask, on_wait)
+        return permit
+
+    def force(self, ask: int | Tokens = 0) -> Permit:
+        """Take a permit at once, above the limit if need be: for whoever blocks all others by waiting."""
+        with self._lock:
+            self.forced += 1
+            return self._admit(clock.now(), self._tokens(ask), forced=True)
+
+    def release(
+        self,
+        permit: Permit,
+        verdict: Verdict,
+        pause_s: float = 0.0,
+        *,
+        quotas: tuple[Quota, ...] = (),
+        usage: Usage | None = None,
+    ) -> None:
+        """Give a permit back and say how its request ended. Giving it back again does nothing.
+
+        Args:
+            permit: one of this limiter.
+            verdict: IGNORED teaches nothing.
+            pause_s: the wait the provider named, in seconds from now; 0 for none. Kept whatever the verdict.
+            quotas: what the answer shows of the provider's quotas.
+            usage: tokens that were really used, where that is known.
+        """
+        served: Sequence[Place] = ()
+        told: Sequence[Place] = ()
+        with self._lock:
+            if not permit.held:
+                return
+            now = clock.now()
+            permit.held = False
+            self.in_flight -= 1
+            self._learn(now, permit, verdict, pause_s, quotas, usage)
+            if self.waiting or self._lost:
+                served = self._serve()
+                told = self._who_must_know()
+        if served:
+            self._wake(served)
+        if told:
+            self._alert(told)
+
+    @property
+    def shut(self) -> bool:
+        """The provider counts as dead, and somebody asks already whether it still is, or nobody may yet."""
+        if not self.circuit.open or not self.circuit.is_open(self.good):
+            return False
+        return clock.now() < self.paused_until or self.admission.recovery.probe is not None
+
+    def vacancies(self) -> int:
+        """Permits that a newcomer could have now, those who wait served before; below zero: so many are too few."""
+        with self._lock:
+            free = self.admission.free(clock.now(), self._slots - self.in_flight)
+            if self._blocked_until is not None and clock.now() < self._blocked_until:
+                free = min(free, 0)
+            return free - self.waiting
+
+    @property
+    def held_by(self) -> str:
+        """What holds the first in line back, as `Admission.binding` says it; "" for nothing."""
+        if self.in_flight >= self._slots:
+            return "in flight"
+        return self.admission.binding
+
+    @property
+    def idle(self) -> bool:
+        """Nobody holds a permit, waits, or is about to."""
+        return not (self.in_flight or self.waiting or self._lock.locked())
+
+    def adjust(self, change: Callable[[], T]) -> T:
+        """Change a limit while nobody comes or goes; then let those go who may."""
+        with self._lock:
+            result = change()
+            self._see_limit()
+            served, told = self._serve(), self._who_must_know()
+        self._wake(served)
+        self._alert(told)
+        return result
+
+    def __repr__(self) -> str:
+        text = f"<Limiter {self.key} {self.in_flight}/{self.limit:.1f} in flight, {self.waiting} waiting"
+        if (pause_s := self.paused_until - clock.now()) > 0:
+            text += f", paused for {pause_s:.1f} s"
+        elif (state := self.admission.recovery.state.value) != "open":
+            text += f", {state}"
+        return text + f", generation {self.generation}>"
+
+    # The lock is held from here on.
+
+    def next_ask(self) -> int:
+        """Tokens that the next in line asks for; 0 where nobody waits, or nobody knows."""
+        return next((self._tokens(place.ask) for _, _, place in self._heap[:1] if self.waiting), 0)
+
+    def _tokens(self, ask: int | Tokens) -> int:
+        """Four bytes of the body each, and as many as answers had of late."""
+        if isinstance(ask, Tokens):
+            return ask.input_tokens + self.admission.output_tokens(ask.most_output)
+        return ask
+
+    # Granting
+
+    def _offer(self, ask: int | Tokens) -> Permit | None:
+        now, tokens = clock.now(), self._tokens(ask)
+        return self._admit(now, tokens) if self._has_room(now, tokens) else None
+
+    def _take_back(self, prize: Permit, ask: int | Tokens) -> None:
+        prize.held = False
+        self.in_flight -= 1
+        self.admission.undone(prize)
+        self._see_limit()
+
+    def _look_again_s(self) -> float | None:
+        if self._blocked_until is None:
+            return None
+        return max(_TICK_S, self._blocked_until - clock.now())
+
+    def _has_room(self, now: float, ask: int) -> bool:
+        self._blocked_until = None
+        if self.shares and self.in_flight >= min(self.shares.values()):
+            return False
+        if not self._gated:
+            return self.in_flight < self._slots
+        wait_s = self.admission.wait_s(now, self.in_flight, ask)
+        self._see_limit()
+        if wait_s:
+            self._blocked_until = now + wait_s
+        return wait_s == 0.0
+
+    def _admit(self, now: float, ask: int, forced: bool = False) -> Permit:
+        self.in_flight = in_flight = self.in_flight + 1
+        self.granted += 1
+        concurrency = self.admission.concurrency
+        if in_flight > concurrency.peak:
+            concurrency.peak = in_flight
+        permit = Permit(self, now, ask, forced)
+        self.admission.sent(permit, forced=forced)
+        return permit
+
+    # Learning
+
+    def _learn(
+        self,
+        now: float,
+        permit: Permit,
+        verdict: Verdict,
+        pause_s: float,
+        quotas: tuple[Quota, ...],
+        usage: Usage | None,
+    ) -> None:
+        admission = self.admission
+        if verdict is Verdict.SUCCESS:
+            self.accepted += 1
+            self.last_accepted = now
+            if permit.number > self.good:
+                self.good = permit.number
+            output, used = 0.0, None
+            if usage is not None:
+                output, used = float(usage.output_tokens), float(usage.input_tokens + usage.output_tokens)
+            admission.answered(now, permit, self.in_flight, output, used)
+        elif verdict is Verdict.IGNORED:
+            admission.failed(now, permit, self.in_flight)
+        else:
+            overload = verdict is Verdict.OVERLOADED
+            admission.rejected(now, permit, quotas, named_s=pause_s, overload=overload)
+        if quotas and (verdict is Verdict.SUCCESS or verdict is Verdict.IGNORED):
+            admission.heard(permit, quotas)
+        if pause_s > 0:
+            self.paused_until = max(self.paused_until, now + pause_s)
+            admission.paused(now, self.paused_until, dead=verdict is Verdict.IGNORED)
+        self._see_limit()
+
+    def _see_limit(self) -> None:
+        admission = self.admission
+        admission.look()
+        self.limit = admission.concurrency.limit  # read for every row
+        if self.shares:
+            self.limit = min(self.limit, *self.shares.values())
+        self._slots = int(self.limit)
+        self._gated = admission.gated
+        self.generation = admission.generation
