@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit, RetryPolicy
+    from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
     from cottonpalm.engine.output.outbox import RESTARTED
     from cottonpalm.errors import (
         CannotStore,
@@ -44,6 +44,7 @@ __all__ = [
     "AdaptiveBatchProcessor",
     "AdaptiveConcurrency",
     "AsyncRun",
+    "BatchLane",
     "BatchProcessor",
     "Budget",
     "Cache",
@@ -82,7 +83,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("AdaptiveConcurrency", "Budget", "Cache", "RateLimit", "RetryPolicy"),
+    "config": ("AdaptiveConcurrency", "BatchLane", "Budget", "Cache", "RateLimit", "RetryPolicy"),
     "engine.output.outbox": ("RESTARTED",),
     "events": ("Event",),
     "presets": (

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cottonpalm.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 def _need(ok: bool, message: str) -> None:
@@ -32,6 +32,37 @@ class AdaptiveConcurrency:
             whole and 1 <= self.minimum <= self.initial <= self.maximum,
             f"AdaptiveConcurrency needs whole numbers, 1 <= minimum <= initial <= maximum, got {self}",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLane:
+    """How requests go through a provider's Batch API, with `mode="batch"` or `"auto"`.
+
+    Args:
+        hosts: providers at addresses that are not their own, as in `{"proxy:8080": "openai"}`. One of "openai",
+            "azure", "groq", "together", "mistral", "anthropic", "gemini".
+        rows: the most requests in one batch, below what the provider allows.
+        queued_tokens: the most input tokens that may wait at the provider, as your account's tier has it.
+        poll_s: the shortest wait between two looks at a batch; it grows to 20 times as much.
+        listing_wait_s: after how long a batch that the provider does not list was surely never made.
+    """
+
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    rows: int | None = None
+    queued_tokens: int | None = None
+    poll_s: float = 15.0
+    listing_wait_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        known = ("openai", "azure", "groq", "together", "mistral", "anthropic", "gemini")
+        for host, provider in self.hosts.items():
+            _need(provider in known, f"hosts[{host!r}]={provider!r} must be one of {', '.join(known)}")
+        for name in ("rows", "queued_tokens"):
+            value = getattr(self, name)
+            _need(value is None or (_is_whole(value) and value >= 1), f"{name}={value!r}: a number from 1 on")
+        for name in ("poll_s", "listing_wait_s"):
+            value = getattr(self, name)
+            _need(_is_number(value) and 0 < value < math.inf, f"{name}={value!r} must be seconds, above 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,8 @@ class RunStopped(CottonpalmError):
     """The run stopped before all rows were tried.
 
     Attributes:
-        reason: one of "fatal", "budget", "max_failures", "stalled", "store", "interrupted".
+        reason: one of "fatal", "budget", "max_failures", "stalled", "store", "interrupted",
+            "detached" (everything is submitted, as was asked for).
         outcomes: the outcome of each row so far; in input order if the input was a list.
     """
 

@@ -102,7 +102,7 @@ class Paused(Event):
 
 @dataclass(frozen=True, slots=True)
 class Unreachable(Event):
-    """A request reached nobody; told once for each reason.
+    """A request reached no server. It comes once for each reason.
 
     Attributes:
         reason: what happened, and where: "connection refused at 127.0.0.1:4999".

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit, RetryPolicy
+    from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
     from cottonpalm.engine.build import Opened, Stored
     from cottonpalm.engine.engine import Engine
     from cottonpalm.engine.input.reader import Rows
@@ -75,6 +75,12 @@ class BatchProcessor(ChainFace):
         cache: equal rows are answered once; equal rows in flight share one call.
         store: a path or `sqlite:///...`: results are durable there before you see them. Needs `run`.
         run: the name of this run in the store. The same name again does only what is not done.
+        mode: "live" asks now. "batch" sends the requests through the provider's Batch API, at half the price and
+            answered within a day; what no batch can hold runs live. "auto" takes the cheapest. The last two need
+            `store` and `run`.
+        deadline: seconds; refused for now, as it cannot be kept yet.
+        detach: submit everything and leave: the run stops with reason "detached", and the same call again goes on.
+        lane: a `BatchLane`: bounds of your own for batches, and which provider is at which address.
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
         chunk_size: count rows by chunks of so many, in input order, for progress and `ChunkFinished` events.
         chunk_pause: seconds between the last row of a chunk and the first of the next; 0: chunks overlap freely.
@@ -114,6 +120,10 @@ class BatchProcessor(ChainFace):
         cache: Cache | None = None,
         store: str | Path | Store | None = None,
         run: str | None = None,
+        mode: checked.Mode = "live",
+        deadline: float | None = None,
+        detach: bool = False,
+        lane: BatchLane | None = None,
         priority: Callable[[Any], float] | None = None,
         chunk_size: int | None = None,
         chunk_pause: float = 0,

@@ -58,6 +58,10 @@ class RowSource(Protocol):
     def ended(self) -> bool:
         """Whether no row is left and none will come."""
 
+    @property
+    def dry(self) -> bool:
+        """No further row can start before one that was taken is finished."""
+
     def next(self) -> Item | None:
         """Return a row that may start now; None: there is none, or no room for one."""
 
@@ -88,6 +92,9 @@ class Executor(Protocol):
 
     def drop_all(self) -> None:
         """The run is stopping and its rows make no progress: drop all of them, and wait for none."""
+
+    async def tidy(self) -> None:
+        """The run is over, and all that was finished is durable."""
 
 
 class Observer(Protocol):

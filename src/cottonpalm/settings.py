@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from langchain_core.runnables import Runnable
 
-from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit, RetryPolicy
+from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
 from cottonpalm.errors import ConfigError
 from cottonpalm.request.limiter.limiters import SHARED, Limits
 from cottonpalm.types import Fault, Kind, Usage
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.protocols import Observer, Store
 
+Mode: TypeAlias = Literal["live", "batch", "auto"]
 Prices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float]
 Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]
 Check: TypeAlias = Callable[
@@ -185,6 +186,18 @@ def chains_of(given: Sequence[Runnable[Any, Any]], what: str) -> tuple[Runnable[
     return tuple(runnable(one, f"each of {what}") for one in given)
 
 
+def mode_of(given: str, what: str) -> str:
+    """How rows are answered."""
+    if given in ("live", "batch", "auto"):
+        return given
+    raise ConfigError(f'{what}={given!r}: say "live", "batch" or "auto"')
+
+
+def lane_of(given: BatchLane | None, what: str) -> BatchLane:
+    """How requests go through a Batch API."""
+    return made_as(given, what, BatchLane) or BatchLane()
+
+
 def as_given(value: Of, what: str) -> Of:  # noqa: ARG001 - a check like the others
     """Return the value unchanged; the code that uses it checks it."""
     return value
@@ -238,6 +251,10 @@ class Settings:
     cache: Cache | None = setting(None, made(Cache))
     store: str | Path | Store | None = setting(None, as_given)
     run: str | None = setting(None, name_of)
+    mode: Mode = setting("live", mode_of)
+    deadline_s: float | None = setting(None, seconds, keyword="deadline")
+    detach: bool = setting(False, yes_or_no)
+    lane: BatchLane = setting(None, lane_of)
     priority: Callable[[Any], float] | None = setting(None, function)
     chunk_size: int | None = setting(None, chunk_size_of)
     chunk_pause_s: float = setting(0, pause, keyword="chunk_pause")
@@ -272,7 +289,37 @@ class Settings:
             raise ConfigError(
                 "replicas holds the same chain twice, or the processor's own; give one chain for each further endpoint"
             )
+        found.check_lane()
         return found
+
+    def check_lane(self) -> None:
+        """What a batch lane needs, and what is of no use without one.
+
+        Raises:
+            ConfigError: a setting of the lane cannot work.
+        """
+        if self.mode == "live":
+            given = "deadline" if self.deadline_s is not None else "detach" if self.detach else ""
+            if given:
+                raise ConfigError(
+                    f'{given}=... needs mode="batch" or mode="auto": live rows are answered now'
+                )
+            return
+        if self.deadline_s is not None:
+            raise ConfigError(
+                "deadline=... cannot be kept yet: leave it out. Batches come back within a day; rows that cannot"
+                ' wait so long belong into a run with mode="live"'
+            )
+        if self.store is None:
+            raise ConfigError(
+                f"mode={self.mode!r} needs store= and run=: a batch may be out for a day, and its answers are paid for"
+            )
+        if not self.request_hook:
+            raise ConfigError(
+                f"mode={self.mode!r} needs the request hook, which request_hook=False switches off"
+            )
+        if self.replicas:
+            raise ConfigError(f"mode={self.mode!r} goes with one endpoint: leave replicas= out")
 
 
 def hows() -> dict[str, How]:

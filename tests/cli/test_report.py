@@ -223,3 +223,27 @@ def test_every_event_is_a_line_with_its_name_its_time_and_its_fields(
     assert not any(answer in text for answer in answers.values() if answer), "no answers"
     assert ask("in.jsonl", "-o", "out.jsonl", "--events", "e.jsonl").code == 3
     assert len((folder / "e.jsonl").read_bytes().splitlines()) > len(events), "lines are added"
+
+
+def test_a_retry_tells_its_events_and_draws_the_page_of_both_lives(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    server.script(lambda request: fails(400) if "row-3" in request.text and request.nth == 1 else None)
+    rows(folder / "in.jsonl", 12)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 3
+    again = cottonpalm("retry", "out", "--events", "e.jsonl", "--report", "page.html")
+    assert again.code == 0
+    events = [json.loads(line) for line in (folder / "e.jsonl").read_bytes().splitlines()]
+    finished = [event["status"] for event in events if event["event"] == "RowFinished"]
+    assert finished == ["ok"]
+    assert "12 of 12 rows answered" in said(folder / "page.html")
+
+
+def test_a_quiet_report_writes_its_page_and_says_nothing(
+    ask: Command, cottonpalm: Command, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 3)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    result = cottonpalm("report", "out", "-o", "page.html", "--quiet")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert "3 of 3 rows answered" in said(folder / "page.html")

@@ -47,6 +47,9 @@ KEPT = (
     *("fallbacks", "max_failures", "budget_usd", "budget_per_hour_usd", "on_budget", "prices"),
     *(
         "max_output_tokens",
+        "mode",
+        "detach",
+        "batch_hosts",
         "cache",
         "id_field",
         "priority_field",

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import logging
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -34,6 +35,7 @@ from cottonpalm import (
     clock,
 )
 from cottonpalm.events import ChunkFinished, Event
+from cottonpalm.stores import open_store
 from cottonpalm.testing import ScriptedChain
 from tests.presets.kinds import Counted, rows_of
 from tests.presets.kinds import openai as openai_chain
@@ -42,6 +44,7 @@ from tests.support.replies import bad_key, fails, ok, too_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.core
 QUICK = RetryPolicy(base_s=0.001, cap_s=0.002)
@@ -503,15 +506,15 @@ class TestProfiling:
 
 
 class TestHybrid:
-    def test_rows_run_live_and_a_wish_for_the_batch_api_is_answered_in_the_log(
-        self, caplog: pytest.LogCaptureFixture
+    def test_rows_run_either_way_and_nothing_is_kept_once_all_are_answered(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         processor = HybridBatchProcessor(echo())
-        with caplog.at_level(logging.WARNING, "cottonpalm"):
-            assert processor.batch(["a"], use_batch_api=False, max_concurrency=2) == ["a"]
-            assert not caplog.records
-            assert processor.batch(["a", "b"], True) == ["a", "b"]
-        assert "no batch lane can serve this chain yet" in caplog.text
+        assert processor.batch(["a"], use_batch_api=False, max_concurrency=2) == ["a"]
+        assert processor.batch(["a", "b"], True) == ["a", "b"]
+        with closing(open_store(tmp_path / "cottonpalm" / "batches.db")) as store:
+            assert store.runs() == []
         assert isinstance(processor.langasync_available, bool)
 
 

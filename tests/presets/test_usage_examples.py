@@ -77,7 +77,8 @@ def test_priorities(chain: Any) -> None:
     assert results == ANSWERS
 
 
-def test_hybrid(chain: Any) -> None:
+def test_hybrid(chain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     processor = HybridBatchProcessor(chain)
 
     results = processor.batch(inputs, use_batch_api=False)

@@ -212,7 +212,7 @@ def code_form(code: Any, beside: frozenset[int] = frozenset()) -> dict[str, Any]
 
 
 def _used(read: Read) -> str | None:
-    """What stands for a value that code reads; None where it does not count."""
+    """Return the form of a value that code reads; None if the value does not count."""
     value = read.value
     if isinstance(value, str | bytes) and _may_be_private(read.name, value):
         return None

@@ -60,7 +60,7 @@ def release_of(module: str) -> str | None:
 
 
 def _file(module: str, top: str) -> str:
-    """Where a module lies; of one that is not imported yet, where its package does."""
+    """Return the path of a module; if it is not imported yet, the path of its package."""
     if (loaded := sys.modules.get(module) or sys.modules.get(top)) is not None:
         return getattr(loaded, "__file__", None) or ""
     try:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel, BaseLLM
 from langchain_core.messages import BaseMessage
+from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableSequence
+from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableGenerator
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
@@ -204,3 +205,19 @@ def answer_is_a_message(chain: Any) -> bool:
     last = [step for step in last_steps(chain) if isinstance(step, BaseChatModel)]
     models = [part.runnable for part in parts(chain) if isinstance(part.runnable, BaseChatModel)]
     return bool(last) and all(any(model is step for step in last) for model in models)
+
+
+_ONE_BY_ONE = (
+    RunnableSequence,
+    RunnableBranch,
+    RunnableBindingBase,
+    RunnableWithFallbacks,
+    BasePromptTemplate,
+    BaseLanguageModel,
+    BaseOutputParser,
+)
+
+
+def one_at_a_time(chain: Any) -> bool:
+    """Whether a row of this chain never has two requests under way: nothing in it runs beside anything else."""
+    return all(isinstance(part.runnable, _ONE_BY_ONE) for part in parts(chain))

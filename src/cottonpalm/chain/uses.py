@@ -60,7 +60,7 @@ def _functions_in(code: Any) -> Iterator[tuple[str, Any]]:
     elif callable(code) and not isinstance(code, Runnable):
         yield from _methods(type(code))
     if isinstance(wrapped := getattr(code, "__wrapped__", None), FunctionType):
-        yield "", wrapped  # behind `lru_cache`, which holds it where nobody sees it
+        yield "", wrapped  # `lru_cache` holds the function where we cannot see it
 
 
 def _methods(cls: type) -> Iterator[tuple[str, Any]]:

@@ -6,12 +6,13 @@ import threading
 from bisect import bisect_right
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cottonpalm.cli.owed import Owed
 from cottonpalm.cli.problems import Problem
 from cottonpalm.errors import StoreError
 from cottonpalm.protocols import FAILED, RETRYABLE, ComparesBlocks, NumbersOutcomes, SharesLimits
+from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow, StoredRows
+    from cottonpalm.providers.batches.stages import Batch, Book
+
+
+@runtime_checkable
+class ShowsBatches(Protocol):
+    """A store that keeps batches."""
+
+    def batches(self, name: str) -> list[Batch]:
+        """Of a run, oldest first."""
 
 
 class HeldRun:
@@ -115,11 +125,17 @@ class HeldRun:
 
 
 class SharingHeldRun(HeldRun):
-    """A held run in a file through which processes share limits."""
+    """A held run in a file through which processes share limits, and that keeps batches."""
 
     def __init__(self, run: RunStore, place: tuple[Path, int], *, again: bool) -> None:
         super().__init__(run, again=again)
         self._place = place
+
+    def book(self) -> Book:
+        """See `KeepsBatches`."""
+        if not isinstance(self._run, KeepsBatches):
+            raise Problem("this store keeps no batches: leave --mode out")
+        return self._run.book()
 
     def place(self) -> tuple[Path, int]:
         """See `SharesLimits`."""
@@ -160,6 +176,10 @@ class HeldStore:
     def runs(self) -> list[RunInfo]:
         """All runs."""
         return self._store.runs()
+
+    def batches(self, name: str) -> list[Batch]:
+        """Of a run, oldest first; none where the store keeps none."""
+        return self._store.batches(name) if isinstance(self._store, ShowsBatches) else []
 
     def info(self, name: str) -> RunInfo | None:
         """Return the run of this name, if there is one."""

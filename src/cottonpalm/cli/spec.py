@@ -13,7 +13,7 @@ from cottonpalm.cli.model_options import absolute_model, absolute_models, keepab
 from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT, Typed
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import absolute, file_name, without_secrets
-from cottonpalm.config import AdaptiveConcurrency, Budget, Cache, RateLimit
+from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit
 from cottonpalm.stores.rules.leniently import VERSION, is_newer, kept_as
 
 if TYPE_CHECKING:
@@ -275,6 +275,32 @@ class RunSpec:
             "It is sent along.",
         ),
     ] = None
+    mode: Annotated[
+        str,
+        MONEY(
+            "--mode",
+            metavar="live|batch|auto",
+            help="batch sends requests through the provider's Batch API: half the price, answered within a day; "
+            "what no batch can hold runs live. auto takes the cheapest.",
+        ),
+    ] = "live"
+    detach: Annotated[
+        bool,
+        MONEY(
+            "--detach",
+            metavar="",
+            help="With --mode batch: submit everything and leave; the same command again goes on.",
+        ),
+    ] = False
+    batch_hosts: Annotated[
+        list[str],
+        MONEY(
+            "--batch-host",
+            metavar="HOST=PROVIDER",
+            help="With --mode batch: whose Batch API is at an address that is not the provider's own, such as "
+            "proxy:8080=openai. Can be given several times.",
+        ),
+    ] = field(default_factory=list)
     cache: Annotated[
         bool,
         CACHE(
@@ -393,6 +419,17 @@ class RunSpec:
             on_exceed="wait" if self.on_budget == "wait" else "stop",
             max_output_tokens=self.max_output_tokens,
         )
+
+    def lane(self) -> BatchLane:
+        """How requests go through a Batch API.
+
+        Raises:
+            Problem: an address is not said as HOST=PROVIDER.
+        """
+        pairs = [given.rpartition("=") for given in self.batch_hosts]
+        if wrong := [given for given, (host, _, _) in zip(self.batch_hosts, pairs, strict=True) if not host]:
+            raise Problem(f"--batch-host {wrong[0]}: say HOST=PROVIDER, such as proxy:8080=openai")
+        return BatchLane(hosts={host: provider for host, _, provider in pairs})
 
     def keywords(self, built: Chains, store: str) -> dict[str, Any]:
         """Return the keywords of a `BatchProcessor`, for `run` and `plan`: all but its chain, run and observers.

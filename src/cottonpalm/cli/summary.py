@@ -74,7 +74,7 @@ def slots_of(store: RunStore) -> Iterator[Slot]:
 
 
 def counts_of(store: RunStore, mine: bytearray | None) -> Counts:
-    """Count the store's rows, only those marked in `mine` where it is given: then each has to be looked at."""
+    """Count the store's rows; if `mine` is given, only those marked in it, which takes a look at each row."""
     if mine is None:
         by_status = store.counts()
         return Counts(by_status.get(1, 0), by_status.get(2, 0) + by_status.get(3, 0))
@@ -103,7 +103,7 @@ class Summary:
     retry: str | None
     resume: str | None
     saved_pico: int | None = None  # what the cache saved; None: not known
-    trouble: str = ""  # why the latest request reached nobody
+    trouble: str = ""  # why the latest request reached no server
     report: str | None = None  # the HTML file
 
     def lines(self) -> list[tuple[str, str]]:

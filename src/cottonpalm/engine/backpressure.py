@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from cottonpalm.types import Bottleneck
 
 ROOM: Final = 512  # outcomes that may be owed to the reader: two groups of the delivery
+RECORDED: Final = 128  # rows that may be recorded at once: recording is work of this process alone
+OUT_ROOM: Final = 100_000  # rows that may wait for batches: two of the largest batches
 AHEAD: Final = 4  # rows that may be read ahead, owed, or active, for each request that may be in flight
 
 
@@ -23,20 +25,25 @@ class Backpressure:
         cap: the most rows at once, even if the limits allow more; None for no such cap.
         ordered: rows start by priority.
         whole: the source is a list that must be read to its end before a row starts.
+        recorded: requests go out in batches: rows wait for their answers without being active.
 
     Attributes:
         cap: the same; may be set during the run.
         held: True: no more rows may start for now; may be set during the run.
     """
 
-    def __init__(self, account: RunAccount, cap: int | None, *, ordered: bool, whole: bool) -> None:
+    def __init__(
+        self, account: RunAccount, cap: int | None, *, ordered: bool, whole: bool, recorded: bool = False
+    ) -> None:
         self.cap, self.held = cap, False
-        self._account, self._whole = account, whole
+        self._account, self._whole, self._recorded = account, whole, recorded
         self._times = 2 * (AHEAD + 1) if ordered else AHEAD
 
     def want(self, active: int) -> bool:
         """Whether one more row may be active."""
         account = self._account
+        if self._recorded and not self.held:
+            return active < min(RECORDED, self.cap or RECORDED)
         if self.held or (self.cap is not None and active >= self.cap):
             return False
         # While the retry allowance is used up, only one row at a time may start, to find out when that has ended.
@@ -55,6 +62,8 @@ class Backpressure:
     @property
     def room(self) -> int:
         """How many outcomes may be owed to the reader."""
+        if self._recorded:
+            return OUT_ROOM
         return max(ROOM, int(AHEAD * self._account.flow.limit()))
 
     @property

@@ -23,6 +23,7 @@ from cottonpalm.engine.job import Job
 from cottonpalm.engine.shared import _lock, ledger_of, memory_of
 from cottonpalm.errors import ConfigError
 from cottonpalm.protocols import FAILED, RETRYABLE, SharesLimits
+from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.request.limiter import sharing
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.rules.prices import PriceBook
@@ -182,8 +183,11 @@ class Builder:
         equal = self._callers([self.chain, *settings.replicas], account, kwargs, awaited=awaited)
         fallbacks = self._callers(settings.fallbacks, account, kwargs, awaited=awaited)
         cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)
+        batched = many and not streaming and (settings.mode != "live" or _has_batches(run_store))
         job = Job(
             settings=settings,
+            lane=settings.lane if batched else None,
+            linear=batched and all(traits.one_at_a_time(chain) for chain in self.chains),
             callers=[one_of(equal, account, self.judge, self.judge.out_of_money), *fallbacks],
             streaming=streaming,
             many=many,
@@ -277,7 +281,8 @@ class Builder:
                 f"(request_hook=False or {hook.OPT_OUT}=1) or another library has put the clients' old `send` back"
             )
         ledger = ledger_of(budget)
-        spending = Spending(run_store, timed=budget is not None and budget.per_hour is not None)
+        timed = budget is not None and budget.per_hour is not None
+        spending = Spending(run_store, timed=timed, out=_set_aside(run_store))
         if ledger is not None:
             ledger.attach(spending)
         return RunAccount(
@@ -402,6 +407,18 @@ def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], N
             then()
 
     return release
+
+
+def _has_batches(run: RunStore | None) -> bool:
+    """Whether answers of the run are, or were, out: they are paid for, and used by whichever call comes next."""
+    return isinstance(run, KeepsBatches) and bool(run.book().batches())
+
+
+def _set_aside(run: RunStore | None) -> int:
+    """Pico-dollars of batches that are out since an earlier process."""
+    if not isinstance(run, KeepsBatches):
+        return 0
+    return sum(batch.reserved for batch in run.book().batches() if not batch.over)
 
 
 def _nothing() -> None:

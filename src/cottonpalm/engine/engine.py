@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.engine.backpressure import ROOM, Backpressure
+from cottonpalm.engine.backpressure import OUT_ROOM, ROOM, Backpressure
 from cottonpalm.engine.chunks import Chunks
 from cottonpalm.engine.executors.local import LocalExecutor
 from cottonpalm.engine.gates.cache import CacheGate
@@ -31,6 +31,7 @@ from cottonpalm.errors import CannotStore, RunStopped, StoreError
 from cottonpalm.events import CostSpike, Event, RowRestarted, RunEnded, RunStarted
 from cottonpalm.observers.profiler import Look, Profiler
 from cottonpalm.protocols import OK
+from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request import active_runs
 from cottonpalm.request.money.rules.alarms import Spikes
@@ -76,14 +77,17 @@ class Engine:
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.job, self.account, self.reader, self.store = job, account, reader, store
-        self.outbox = Outbox(ROOM)
+        self.outbox = Outbox(ROOM if job.lane is None else OUT_ROOM)
         self.stopped: RunStopped | None = None
         self._why = ""  # it stopped
         self.unstored: list[Outcome] = []  # answers that arrived, but that the store could not make durable
         self._source, self._judge, self._release = source, judge, release
         self._observers: list[Observer] = list(job.settings.observers)
         self._whole = job.ordered and job.total is not None
-        self._admission = Backpressure(account, job.cap, ordered=job.ordered, whole=self._whole)
+        recorded = job.lane is not None
+        self._admission = Backpressure(
+            account, job.cap, ordered=job.ordered, whole=self._whole, recorded=recorded
+        )
         self._tally = Tally(job.settings.max_failures)
         self._first = None if goes_on(job.settings.max_failures) else FirstRows()
         self._cached = CacheCounts()
@@ -228,6 +232,7 @@ class Engine:
                 for gate in gates:
                     gate.close()
                 await delivery.drained()
+                await executor.tidy()
                 self._crew.close()
                 if chunks is not None:
                     chunks.close()
@@ -262,9 +267,26 @@ class Engine:
 
     def _made_executor(self, rows: Scheduler) -> Executor:
         """Make the executor that calls the chain for this run. Only this place chooses it."""
+        send = self._send(rows)
+        if self.job.lane is None:
+            return self._local(send)
+        from cottonpalm.engine.executors.batch import BatchExecutor, Terms  # noqa: PLC0415 - few runs have one
+
+        job = self.job
+        terms = Terms(
+            lane=self.job.lane,
+            name=job.name or "",
+            linear=job.linear,
+            sends=job.settings.mode != "live",
+            detach=job.settings.detach,
+        )
+        assert isinstance(self.store, KeepsBatches)
+        return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
+
+    def _local(self, send: Inner) -> LocalExecutor:
         return LocalExecutor(
             self.account,
-            self._send(rows),
+            send,
             self._failed,
             self._lost,
             context=contextvars.copy_context(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cottonpalm.config import BatchLane
     from cottonpalm.engine.executors.caller import Caller, Replicas
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.protocols import Gate
@@ -23,6 +24,8 @@ class Job:
     many: bool = True  # False for `invoke` and `stream`, which have one input
     streaming: bool = False  # True: the reader gets the chunks of an answer as they come
     none_is_no_answer: bool = False
+    lane: BatchLane | None = None  # how requests go through a Batch API; None: they do not
+    linear: bool = False  # the chain makes one request at a time
     cap: int | None = None  # the most rows at once, even if the limits allow more
     types: Mapping[str, type] = field(default_factory=dict)
     cache: SharedCache | None = None

@@ -148,7 +148,7 @@ def _is_fact(binding: Binding) -> bool:
 
 
 _LOOKS: Final = 20  # how often it looks during the time of one stall
-OFTEN_S: Final = 1.0  # between looks while nobody ever answered
+OFTEN_S: Final = 1.0  # seconds between two looks while no server has ever answered
 
 
 class StallWatch:

@@ -124,6 +124,12 @@ class Scheduler:
         """Whether no row is left that could still be let in."""
         return self.closing or (self.feed.done and not self._window and not self.parked)
 
+    @property
+    def dry(self) -> bool:
+        """No further row can start before one that was let in is finished."""
+        full = self.let_in - self._outbox.taken >= self._outbox.room
+        return self.closing or full or (self.feed.done and not self._window)
+
     def admit(self, item: Item) -> Admitted | Later:
         """Ask the gates in order. None: call the chain; `finish` then calls `settle` once on every gate passed.
 

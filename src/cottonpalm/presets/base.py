@@ -68,6 +68,11 @@ class RowsProcessor(BatchProcessor):
         self._builder.gates.append(made)
 
     @property
+    def description(self) -> Mapping[str, Any]:
+        """What the answers depend on, part by part, without secrets."""
+        return self._builder.description
+
+    @property
     def types(self) -> Mapping[str, type]:
         """The classes that stored outputs are rebuilt with."""
         return self._builder.types

@@ -106,7 +106,7 @@ class Checkpoint:
         except RunBusy as busy:
             log.info("%s stays: %s", self.path, busy)
             return
-        with closing(run):  # nobody may begin with what is about to go
+        with closing(run):  # no other batch may begin with a file that we delete
             for suffix in (*COMPANIONS[:-1], "", COMPANIONS[-1]):  # never leave a log without its database
                 Path(f"{self.path.resolve()}{suffix}").unlink(missing_ok=True)
         self.close()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.presets.base import Preset, log
+from cottonpalm.local.fetch import cache_folder
+from cottonpalm.presets.base import Preset, RowsProcessor
+from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,18 +17,21 @@ if TYPE_CHECKING:
 
 
 class HybridBatchProcessor(Preset):
-    """Runs rows live. Asked for a provider's batch API, it says that no batch lane can serve the chain yet.
+    """Runs rows live, or through the provider's Batch API at half the price.
 
     Args:
         chain: any Runnable.
-        **options: every keyword of `BatchProcessor`.
+        **options: every keyword of `BatchProcessor`. Without `store` and `run`, what is out is kept in a file in the
+            user's cache folder until all rows are answered.
 
     Attributes:
-        langasync_available: whether langasync is installed. It is not imported.
+        langasync_available: whether langasync is installed. It is not imported: batches go through our own adapters,
+            which carry what it drops.
     """
 
     def __init__(self, chain: Runnable[Any, Any], **options: Any) -> None:
         super().__init__(chain, options)
+        self._options = options
         self.langasync_available = find_spec("langasync") is not None
 
     def batch(
@@ -35,18 +41,35 @@ class HybridBatchProcessor(Preset):
 
         Args:
             inputs: the rows.
-            use_batch_api: asks for half the price and an answer within a day. There is no batch lane yet: a warning is
-                logged, and the rows run live at the full price.
-            max_concurrency: rows at once, at most; None for as many as the provider takes.
+            use_batch_api: half the price, and an answer within a day: waits for it. The same call again, in this
+                process or a later one, goes on with what is out. What no batch can hold runs live.
+            max_concurrency: live: rows at once, at most; None for as many as the provider takes.
 
         Raises:
             RunStopped: a fault that no row survives, or a bound of yours, ended the run.
             Exception: the lowest failed row's own, once all rows have run.
         """
-        if use_batch_api:
-            log.warning("no batch lane can serve this chain yet: its rows run live, at the full price")
-        else:
-            log.info("the rows run live")
-        return self.processor.collect(inputs, max_concurrency=max_concurrency).answers(
-            return_exceptions=False
-        )
+        rows = list(inputs)
+        if not use_batch_api:
+            collected = self.processor.collect(rows, max_concurrency=max_concurrency)
+            return collected.answers(return_exceptions=False)
+        if self._options.get("store") is not None:
+            processor = RowsProcessor(self.chain, **{"mode": "batch", **self._options})
+            return processor.collect(rows).answers(return_exceptions=False)
+        return self._kept_meanwhile(rows)
+
+    def _kept_meanwhile(self, rows: list[Any]) -> list[Any]:
+        """In a run named by the chain and the rows, so that the same call finds it; forgotten once it is answered."""
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        described = repr((sorted(self.processor.description.items(), key=repr), rows))
+        run = f"hybrid-{hashlib.blake2b(described.encode(), digest_size=8).hexdigest()}"
+        store = open_store(folder / "batches.db")
+        try:
+            own = {"mode": "batch", "store": store, "run": run}
+            collected = RowsProcessor(self.chain, **{**self._options, **own}).collect(rows)
+            answers = collected.answers(return_exceptions=False)
+            store.remove(run)
+        finally:
+            store.close()
+        return answers

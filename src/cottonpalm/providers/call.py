@@ -46,6 +46,8 @@ class Call:
         born: the `clock.now()` at which the chain made it.
         most_output: the most tokens of one answer that the request allows; None if it names no maximum.
         streams: True: its answer is read piece by piece.
+        request: the HTTP library's own object, with all headers.
+        batched: it is or was a line of a batch, which has a price of its own.
     """
 
     key: str
@@ -59,6 +61,8 @@ class Call:
     born: float
     most_output: int | None = None
     streams: bool = False
+    request: Any = None
+    batched: bool = False
 
     @property
     def identity(self) -> tuple[str, str, bytes]:
@@ -68,6 +72,8 @@ class Call:
     @property
     def tier(self) -> str | None:
         """The tier of service that the request asks for; None if it leaves that to the account."""
+        if self.batched:
+            return "batch"
         if self.body.get("speed") == "fast":
             return "fast"
         asked = self.body.get("service_tier") or self.body.get("serviceTier")

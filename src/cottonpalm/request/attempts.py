@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+
+import orjson
 
 from cottonpalm import clock
 from cottonpalm.providers import (
@@ -20,26 +22,31 @@ from cottonpalm.providers import (
     dressed,
 )
 from cottonpalm.providers.answer import Answer, read_bytes
+from cottonpalm.providers.batches.lines import Result as Known
 from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
 from cottonpalm.providers.classify import STOPS, is_bare_refusal, judge, judge_status, never_sent
 from cottonpalm.request.failover import check_up
 from cottonpalm.request.limiter.limiter import Permit
 from cottonpalm.request.limiter.limiters import TOTAL
+from cottonpalm.request.recording import Wanted
 from cottonpalm.request.reservation import Reservation, may_be_repeated
 from cottonpalm.request.settlement import Settlement
 from cottonpalm.request.steps import AskMoney, AskPermit, Copier, Done, Kept, Reply, Result, Send, Sleep, Step
 from cottonpalm.request.tries import Next, Tries
+from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Generator, MutableMapping
 
     from cottonpalm.request.endpoints import Stay
+    from cottonpalm.request.recording import Recording
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
 
 COPIES: Final = 2  # of one request: the first may hang as well
 FOREVER_S: Final = 1e9  # a sleep this long ends only when the row is closed
+_REPLAYED: Final = {"content-type": "application/json", "x-should-retry": "false"}
 # Who gave up was on the way; the model may have answered.
 MAYBE_BILLED: Final = frozenset({408, 499, 502, 504, 520, 522, 524})
 
@@ -71,8 +78,8 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:
     row.begin()
     done: Done | float = 0.0
     try:
-        if (known := row.remembered(call)) is not None:
-            return _again(known)
+        if (old := (yield from _known(row, call))) is not None:
+            return old
         limiter, stay = row.run.flow.limiter(call.key), row.stay
         if stay is not None:
             stay.endpoint.asks(limiter, call.label)
@@ -86,6 +93,53 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:
     finally:
         if not (isinstance(done, Done) and done.ending):
             row.end()
+
+
+def _known(row: RowAccount, call: Call) -> Generator[Step, Result, Done | None]:
+    """How this very request ended for good before, or was answered in a batch; None: it is to be sent."""
+    if (kept := row.remembered(call)) is not None:
+        return _again(kept)
+    return None if row.recording is None else (yield from _recorded(row, call, row.recording))
+
+
+def _recorded(row: RowAccount, call: Call, recording: Recording) -> Generator[Step, Result, Done | None]:
+    """Answer from a batch, or hold the request back until the round is over; None: it is to be sent after all."""
+    found = recording.look_up(call)
+    if found is None:
+        return None
+    if isinstance(found, Known):
+        return _replayed(row, call, found)
+    if isinstance(found, Wanted):
+        money = yield from _reserve(row, replace(call, batched=True), whole=True)
+        recording.ask(found, money)
+    try:
+        yield Sleep(FOREVER_S)
+    finally:
+        recording.close()  # who no longer waits would ask something else now, in an answer's absence
+    row.check_open()
+    raise dressed(RowClosed, "a recorded request waited longer than for ever")
+
+
+def _replayed(row: RowAccount, call: Call, result: Known) -> Done:
+    """The answer of a batch, as if it had come over the wire. It was paid for when it was collected."""
+    content = orjson.dumps(result.body)
+    kept = Kept(None, result.status, dict(_REPLAYED), content)
+    row.replayed()
+    if not result.good:
+        fault = judge_status(call.family, result.status, {}, content)
+    else:
+        answer = read_bytes(call.family, content)
+        Reservation(row, replace(call, batched=True)).show(answer)
+        broke = broken(call, {}, answer)
+        if broke is None:
+            if (error := cut(row, call, answer)) is not None:
+                raise error
+            return Done(kept=kept)
+        fault = broke
+    if fault.kind is Kind.STOP_RUN:
+        row.stop_run(fault)
+    row.remember(call, kept, fault)
+    return Done(kept=kept)
 
 
 def _try(

@@ -36,7 +36,8 @@ class Flow:
         rows_keys: the same for each endpoint.
         models_below: models whose requests the hook sees, so that their calls need no permit.
         models_gated: True: the chain has a model whose requests the hook does not see.
-        on_change: called from any thread when `waiting` falls, a limit moves, or a row steps aside or back.
+        on_change: called from any thread when `waiting` falls, money is waited for, a limit moves, or a row
+            steps aside or back.
     """
 
     def __init__(self, limiters: Limiters, *, hooked: bool = True, remembers: bool = False) -> None:
@@ -144,7 +145,7 @@ class Flow:
             self.waiting += change
             self.unpaid += unpaid
             self.refused += refused
-        if change < 0:
+        if change < 0 or unpaid > 0:
             self.on_change()
 
     @contextmanager

@@ -209,6 +209,12 @@ class Reservation:
         elif reported or uncertain:
             run.spending.book(reported, uncertain)
 
+    def show(self, answer: Answer) -> None:
+        """Write an answer that was paid for when its batch was collected into the row's own sums."""
+        reported = 0 if answer.usage is None else self._price(answer.usage, answer.model, None) or 0
+        cost, source = self._shown(answer, reported)
+        self._row.book(answer.usage, cost, source, answer.model)
+
     def _learn_and_price(self, usage: Usage, answer: Answer | None) -> int | None:
         run, call = self._run, self._call
         if answer is not None and answer.stop is None and not call.streams:
@@ -271,7 +277,7 @@ class Reservation:
         return cost, "estimated"
 
     def again(self) -> Reservation | None:
-        """The same for one more copy of this try; None where it would have to be waited for."""
+        """Reserve the same for one more copy of this try; None if the copy would have to wait for money."""
         other = Reservation(self._row, self._call, whole=self._whole)
         other.sent, other._bound, other._extent, other._input = (
             self.sent,

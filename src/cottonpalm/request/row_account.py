@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.call import Call
     from cottonpalm.request.endpoints import Stay
     from cottonpalm.request.limiter.limiter import Limiter, Permit
+    from cottonpalm.request.recording import Recording
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.runtime.wait_queue import Place, Waiter
 
@@ -89,6 +90,8 @@ class RowAccount:
         closed: True: the row has ended, and requests that still come from it are refused.
         spare: True: another chain is left that may answer the row.
         stay: the row's stay at one of several endpoints; None: there is only one.
+        recording: its requests are answered from it, or recorded and held back; None: they are sent.
+        replays: answers that came from a batch.
     """
 
     __slots__ = (
@@ -119,6 +122,8 @@ class RowAccount:
         "parent",
         "partial",
         "priority",
+        "recording",
+        "replays",
         "run",
         "spare",
         "spent",
@@ -151,6 +156,8 @@ class RowAccount:
         self.closed = self.adopts = False
         self.known = 0
         self.stay: Stay | None = None
+        self.recording: Recording | None = None
+        self.replays = 0
         self._lock = threading.Lock()
         self._permit: Permit | None = None
         # These are made when first needed: there are many rows, and most of them need none of these.
@@ -477,6 +484,19 @@ class RowAccount:
         with self._lock:
             self.on_wire -= 1
             self.got = self.got or verdict is Verdict.SUCCESS
+
+    def replayed(self) -> None:
+        """An answer came from a batch: it counts as a request of the row, but not for the limits."""
+        with self._lock:
+            self.attempts += 1
+            self.replays += 1
+
+    @property
+    def lane(self) -> str:
+        """Where its answers came from."""
+        if not self.replays:
+            return "live"
+        return "batch" if self.replays >= self.attempts else "mixed"
 
     def knew(self) -> None:
         """LangChain's own cache gave an answer, without a request and without cost."""

@@ -140,7 +140,7 @@ class Settlement:
             run.alerts.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
 
     def _heard(self, fault: Fault | None, status: int | None) -> None:
-        """Whether somebody answered."""
+        """Whether a server answered."""
         run = self.row.run
         if status is not None or fault is None:
             run.reach.answered()

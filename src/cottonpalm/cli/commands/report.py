@@ -162,7 +162,7 @@ def story_of(store: HeldStore, name: str, url: str, *, ours: bool = False) -> St
 
 
 def rows_of(stored: StoredRows | None) -> RowsSeen:
-    """One pass over all rows, whoever works on the run."""
+    """Read all rows once, even if another process works on the run."""
     seen = RowsSeen()
     if stored is not None:
         for page in _pages(stored):

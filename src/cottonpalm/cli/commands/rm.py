@@ -1,4 +1,4 @@
-"""`rm`: a run and its rows are forgotten, once somebody has said so."""
+"""`rm`: forgets a run and its rows after the user has confirmed it."""
 
 from __future__ import annotations
 

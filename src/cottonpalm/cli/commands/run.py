@@ -188,6 +188,9 @@ class Session:
             **self._job.keywords(built, self._where.store),
             store=self._store,
             run=self._where.run,
+            mode=self._job.mode,  # type: ignore[arg-type]  # the processor checks it
+            detach=self._job.detach,
+            lane=self._job.lane(),
             observers=[self, *(seen for seen in (progress, self._events()) if seen is not None)],
         )
 
@@ -219,7 +222,7 @@ class Session:
             return self._told(run, stopped, signals.code)
 
     def see(self, event: Event) -> None:
-        """As an observer: a run that reaches nobody says so at once, to whoever looks at it from outside."""
+        """Note at once, as an observer, that the run reaches no server, so that `status` can show it."""
         if isinstance(event, Unreachable):
             self._kept.set_meta(**{TROUBLE: event.reason})
 
@@ -282,7 +285,8 @@ class Session:
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
-        resume = None if code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
+        detached = stopped is not None and stopped.reason == "detached"
+        resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
         summed = self._summary(run, counts, resume, clock.now() - stats.started)
         self._screen.summary(replace(summed, report=self._page()))
         if self._screen.verbose:
@@ -317,6 +321,8 @@ class Session:
             self._screen.error(f"{self._broken}; the results are safe in {self._where.store}")
         elif self._unread is not None:
             self._screen.error(f"{self._unread}; the rows read before are done")
+        elif stopped is not None and stopped.reason == "detached":
+            self._screen.say(wording.why(stopped).partition(": ")[2])
         elif stopped is not None and signal is None:
             self._screen.error(wording.why(stopped))
         elif stopped is None and not self._tally.rows:
@@ -329,6 +335,8 @@ class Session:
             return Code.STOPPED
         if self._unread is not None:
             return Code.USAGE
+        if stopped is not None and stopped.reason == "detached":
+            return Code.OK
         if stopped is not None:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
         return Code.SOME_FAILED if failed else Code.OK

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cottonpalm.protocols import RunInfo, StoredRows
+    from cottonpalm.providers.batches.stages import Batch
 
 PAGE: Final = 4096
-TROUBLE: Final = "trouble"  # in a run's own facts: why its latest request reached nobody
+TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request reached no server
 
 
 @dataclass(slots=True)
@@ -48,8 +49,19 @@ def show_status(url: str, name: str | None) -> None:
         if name is not None:
             info = store.known(name)
             screen.show_details(_details(info, _reasons(store.look(name)) if info.failed else {}))
+            screen.show_details(_out(batch) for batch in store.batches(name) if not batch.over)
         else:
             screen.show_runs(store.runs())
+
+
+def _out(batch: Batch) -> tuple[str, str]:
+    """A batch that is not over: whose it is, its id there, how far it is, and since when."""
+    state = batch.state
+    since = dt.datetime.fromtimestamp(batch.sent_at or batch.planned_at, dt.UTC).astimezone()
+    done = f", {state.done:,} done" if state is not None and state.done else ""
+    phase = state.phase.value if state is not None else batch.stage.value
+    said = f"{batch.lane.label}, {batch.rows:,} rows{done}, {phase} since {since:%Y-%m-%d %H:%M:%S}"
+    return f"batch {batch.batch_id or batch.tag}", f"{said}{', being cancelled' if batch.cancelling else ''}"
 
 
 def _reasons(rows: StoredRows | None) -> dict[str, Reason]:

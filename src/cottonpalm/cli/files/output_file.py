@@ -166,7 +166,7 @@ def _new_part(path: str) -> tuple[int, Path]:
 
 
 def _sweep(part: Path) -> None:
-    """Delete it, if nobody writes it."""
+    """Delete it, unless a process is writing it."""
     with suppress(OSError), part.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         part.unlink()

@@ -248,6 +248,9 @@ class LocalExecutor:
         for worker in list(self._workers):
             worker.cancel()
 
+    async def tidy(self) -> None:
+        """Nothing is kept."""
+
     async def _work(self, item: Item | None) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -287,7 +290,8 @@ class LocalExecutor:
             if self._deadlines is not None:
                 account.on_short = partial(self._deadlines.stand_still, task)
             ROW.set(account)
-            outcome = Outcome(item.index, "ok", await self._send(item), truncated=account.truncated)
+            output = await self._send(item)
+            outcome = Outcome(item.index, "ok", output, truncated=item.account.truncated)
         except BaseException as exc:
             if not self._ours(item, task):
                 outcome = self._late(exc, item) if self._is_late(task) else self._failed(item, exc)
@@ -336,5 +340,5 @@ def note(outcome: Outcome, item: Item) -> None:
     account = item.account
     calls = 0 if outcome.status == "skipped" or account.known else item.calls
     outcome.attempts = account.attempts or calls
-    outcome.usage, outcome.model = account.usage, account.model
+    outcome.usage, outcome.model, outcome.lane = account.usage, account.model, account.lane
     outcome.cost_pico, outcome.cost_source = account.cost_pico, account.cost_source

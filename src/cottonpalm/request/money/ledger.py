@@ -224,6 +224,13 @@ class Ledger(WaitQueue[int]):
         if self._limits.per_hour is not None:
             self._hour.add(cost, clock.now(), self._limits.per_hour)
 
+    def hold(self, amount: int, account: Spending) -> None:
+        """Set aside what is on its way already, whatever the ceiling says: a batch that is out, as one request."""
+        with self._lock:
+            self.reserved += amount
+            self.in_flight += amount > 0
+            account.reserve(amount)
+
     def share(self) -> float:
         """Return the share of the budget that is spent, from 0 to 1; 0 if no limit can stop the run."""
         total, per_hour, wait = self._limits

@@ -33,6 +33,7 @@ class Spending:
     Args:
         store: the run's store; None if results are kept only in memory.
         timed: also keep when money was spent, for a budget per hour.
+        out: pico-dollars set aside for batches that are out since an earlier process; they are accounted for later.
 
     Attributes:
         earlier: what the store says was spent before this process; without a store, its `account` is "".
@@ -44,8 +45,8 @@ class Spending:
         failure: the error because of which a lease did not become durable.
     """
 
-    def __init__(self, store: RunStore | None = None, *, timed: bool = False) -> None:
-        self._store, self.timed = store, timed
+    def __init__(self, store: RunStore | None = None, *, timed: bool = False, out: int = 0) -> None:
+        self._store, self.timed, self._out = store, timed, out
         self.lasting = store is not None
         self.alarm = 0
         self._steps: dict[int, int] = {}  # amounts spent and not yet stored, by wall-clock step
@@ -60,7 +61,7 @@ class Spending:
 
     def _accounted(self, stored: Spent) -> Spent:
         """Count the unused part of the old lease as uncertain: a killed process may have spent it at its end."""
-        lost = stored.leased - stored.reported - stored.uncertain
+        lost = stored.leased - stored.reported - stored.uncertain - self._out
         if lost <= 0:
             return stored
         step = int(clock.wall() // STEP_S)

@@ -119,7 +119,10 @@ def _call(request: Any) -> Call | None:
     for raw, value in request.headers.raw:  # we decode only the few headers that we need
         if (name := _WHOSE.get(raw.lower())) is not None:
             headers[name] = value.decode("latin-1")
-    return call_of(family, (url.scheme, url.host, url.port, path), headers, content)
+    call = call_of(family, (url.scheme, url.host, url.port, path), headers, content)
+    if call is not None:
+        call.request = request
+    return call
 
 
 def _reached(http: ModuleType) -> bool:

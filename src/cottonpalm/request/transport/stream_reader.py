@@ -71,7 +71,7 @@ class Reading:
         return chunk[:at]
 
     def _end_mark(self, chunk: bytes) -> int:
-        """Where it begins, or the end of the piece: inside a line it is only text that somebody wrote."""
+        """Return where the end mark begins, or the piece's end. Inside a line, the mark is only text of the answer."""
         at = 0 if self._at_line_start and chunk.startswith(_END_MARK) else chunk.find(b"\n" + _END_MARK) + 1
         found = at > 0 or (self._at_line_start and chunk.startswith(_END_MARK))
         self._at_line_start = chunk.endswith(b"\n")

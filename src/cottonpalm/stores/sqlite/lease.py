@@ -109,9 +109,7 @@ def _settle(path: str) -> None:
         os.close(_files.pop(path).fd)
 
 
-_leaving: set[str] = (
-    set()
-)  # tokens of this process's leases that nobody holds any more, but that are not back yet
+_leaving: set[str] = set()  # tokens of this process's leases that are no longer held, but not yet given back
 
 
 def is_leaving(holder: Holder | None) -> bool:
@@ -137,7 +135,7 @@ def is_held(database: Path, run: int, holder: Holder) -> bool:
 
 
 def _shows_life(holder: Holder) -> bool:
-    """Where no lock tells: whoever was silent for long is gone, and so is a process that this system does not know."""
+    """Without a lock: a holder that was silent for long is dead, and so is one whose process is not on this system."""
     if abs(clock.wall() - holder.beat) >= EXPIRES_S:
         return False
     is_here = (
@@ -179,7 +177,7 @@ class Lease:
             return taken is not False
 
     def leaving(self) -> None:
-        """Nobody holds it any more: whoever wants it may wait for it."""
+        """Note that it is no longer held, so that the next holder may wait for it."""
         _leaving.add(self._token)
 
     def unlock(self) -> None:

@@ -99,7 +99,7 @@ class SqliteStore:
         return lease
 
     def _check_file(self) -> None:
-        """Refuse to work in a file that was deleted after it was opened: nobody would find what is written there."""
+        """Refuse to work in a file that was deleted after it was opened: what we write there would be lost."""
         if file_at(self.path) != self._file:
             raise StoreError(
                 f"the store {self.path} was deleted or replaced by another process just now: try again"

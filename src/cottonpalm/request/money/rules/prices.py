@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from cottonpalm.errors import ConfigError
 from cottonpalm.request.money.rules import price_list
 from cottonpalm.request.money.rules.price_list import most_output
-from cottonpalm.request.money.rules.rates import AskedRates, Extent, Rates, asked, flat, per_token
+from cottonpalm.request.money.rules.rates import AskedRates, Extent, Rates, asked, flat, halved, per_token
 from cottonpalm.types import Usage
 
 OwnPrices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float | None]
@@ -24,6 +24,7 @@ OwnPrices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage]
 FREE: Final = ("local", "local:*", "local/*")  # names of models that run on this machine
 _DATED: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 _STANDARD: Final = frozenset({"default", "standard", "standard_only", "on_demand"})
+BATCH: Final = "batch"  # what a request costs in a batch
 _DEARER: Final = "priority"  # an account may be set to serve requests without a tier at this tier
 
 
@@ -102,6 +103,8 @@ class PriceBook:
         """Return what bounds the cost of requests to this model, at this address and this tier."""
         rates = self.rates(model, url, tier)
         served = {None, tier} if tier not in (None, "auto") else {None, _DEARER}
+        if tier == BATCH:
+            served = {BATCH}
         if tier in _STANDARD:
             served = {None}
         dearest = {known for at in served if (known := self.rates(model, url, at)) is not None}
@@ -109,7 +112,7 @@ class PriceBook:
 
     def _find(self, model: str, url: str | None, tier: str | None) -> Rates | None:
         if (own := self._own_rates(model)) is not None:
-            return own
+            return halved(own) if tier == BATCH else own
         if _host(url) in self._free or any(fnmatchcase(model, name) for name in self._free):
             return flat(0, 0)
         return price_list.look_up(model, url, tier)

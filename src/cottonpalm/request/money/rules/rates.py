@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, Decimal
 from math import isfinite
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cottonpalm.errors import ConfigError
 from cottonpalm.types import PICO, Usage
@@ -124,6 +124,18 @@ def flat(input_rate: int, output_rate: int) -> Rates:
         dearest_output=output_rate,
         dearest_media=max(input_rate, output_rate),
     )
+
+
+def halved(rates: Rates) -> Rates:
+    """What the same model costs in a batch: every provider sells it at half the price."""
+    if isinstance(rates, AskedRates):
+        own = rates.price
+        return asked(
+            lambda model, usage: None if (cost := own(model, usage)) is None else cost / 2, rates.model
+        )
+    numbers = {field.name: getattr(rates, field.name) for field in fields(Rates)}
+    halves: dict[str, Any] = {name: rate and -(-rate // 2) for name, rate in numbers.items()}
+    return Rates(**halves)
 
 
 def asked(price: Callable[[str, Usage], float | None], model: str) -> AskedRates:

@@ -1,0 +1,272 @@
+"""Takes recorded requests, packs them into batches, brings those through their stages, and settles what they cost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.providers.batches.choice import adapter_of
+from cottonpalm.providers.batches.packing import may_wait, room_in
+from cottonpalm.providers.batches.spool import Spool, TooBig
+from cottonpalm.providers.batches.stages import Batch, Member, Stage
+from cottonpalm.providers.call import Call
+from cottonpalm.providers.paths import family_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from cottonpalm.config import BatchLane
+    from cottonpalm.providers.batches.lanes import Lane
+    from cottonpalm.providers.batches.spool import Packed
+    from cottonpalm.providers.batches.stages import Book
+    from cottonpalm.providers.batches.submission import Desk
+    from cottonpalm.request.recording import Asked
+    from cottonpalm.request.run_account import RunAccount
+
+BYTES_PER_TOKEN: Final = 4
+
+
+class Post:
+    """The batches of one run, while it lives. On the loop of the run.
+
+    Args:
+        book: where they are written down.
+        desk: submits and collects them.
+        run: whose money it is.
+        options: the user's own bounds.
+        over: told of each batch that is over, what was in it, and what of that is to be asked again.
+        failed: told of what no batch survives.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        desk: Desk,
+        run: RunAccount,
+        options: BatchLane,
+        *,
+        over: Callable[[Batch, list[Member], list[Member]], None],
+        failed: Callable[[BaseException], None],
+        folder: Path | None = None,
+    ) -> None:
+        self._book, self._desk, self._run, self._options = book, desk, run, options
+        self._over, self._failed, self._folder = over, failed, folder
+        self._spools: dict[Lane, Spool] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._mine: set[str] = set()  # tags of batches that this process made
+        self._looked: set[str] = set()  # tags of batches of which this process knows how they are
+        self._held: dict[str, int] = {}  # pico-dollars set aside, by tag
+        self._amounts: dict[Lane, list[int]] = {}  # the same of each request in an open spool
+        self._calls: dict[Lane, Call] = {}
+        self._moved = asyncio.Event()  # a batch was submitted, or is over
+        self.open: dict[str, Batch] = {}  # all that are not over, by tag
+        self.credentials: dict[Lane, Mapping[str, str]] = {}
+        self.any = False  # there is or was a batch
+        self.unspooled = 0  # requests in spools
+        self.news: Callable[[], None] = lambda: None
+
+    async def begin(self) -> None:
+        """Take up what an earlier process left."""
+        batches = await asyncio.to_thread(self._book.batches)
+        self.any = bool(batches)
+        for batch in batches:
+            if not batch.over:
+                self._hold(batch.tag, batch.reserved)
+                self._keep(batch)
+
+    def knows(self, lanes: Mapping[Lane, Mapping[str, str]]) -> None:
+        """The chain's own requests said who pays."""
+        if not lanes.keys() <= self.credentials.keys():
+            self.credentials.update(lanes)
+            self._stir()
+
+    @property
+    def reachable(self) -> bool:
+        """It is known who pays for everything that is out."""
+        return all(self.whose(batch.lane) is not None for batch in self.open.values())
+
+    def whose(self, lane: Lane) -> Mapping[str, str] | None:
+        """The headers that say who pays; with a new key of the only account there is, that one's."""
+        if (found := self.credentials.get(lane)) is not None:
+            return found
+        others = {known.account: headers for known, headers in self.credentials.items() if _same(known, lane)}
+        return next(iter(others.values())) if len(others) == 1 else None
+
+    @property
+    def settled(self) -> bool:
+        """Everything that was handed in is at a provider, and was still at work there when we looked."""
+        if self.unspooled:
+            return False
+        return all(tag in self._looked and b.stage is Stage.SUBMITTED for tag, b in self.open.items())
+
+    # -- requests in
+
+    def add(self, row: int, asked: Asked) -> str | None:
+        """Take a request in; why it cannot go out in a batch at all, or None."""
+        lane, wanted = asked.wanted.lane, asked.wanted
+        spool = self._spools.get(lane)
+        if spool is None:
+            adapter = adapter_of(lane)
+            room = room_in(adapter.limits, rows=self._options.rows, queued_tokens=self._options.queued_tokens)
+            spool = self._spools[lane] = Spool(lane, adapter, room, self._folder)
+        tokens = len(wanted.call.content) // BYTES_PER_TOKEN
+        try:
+            full = spool.add(asked.body, Member(row, wanted.key), tokens, asked.money.reserved)
+        except TooBig as exc:
+            asked.money.give_back()
+            return str(exc)
+        if full is not None:
+            self._submit(full)
+        self._amounts.setdefault(lane, []).append(asked.money.reserved)
+        self.unspooled += 1
+        return None
+
+    def flush(self) -> None:
+        """Nothing more will come for now: submit what there is."""
+        for lane, spool in list(self._spools.items()):
+            del self._spools[lane]
+            if (packed := spool.close()) is not None:
+                self._submit(packed)
+
+    def _submit(self, packed: Packed) -> None:
+        amounts = self._amounts.pop(packed.lane, [])
+        self.unspooled -= packed.pack.rows
+        self._hold(packed.tag, sum(amounts))
+        if (ledger := self._run.ledger) is not None:
+            for amount in amounts:  # one sum for all of them stands now
+                ledger.settle(amount, 0, 0, self._run.spending)
+        self.any = True
+        self._mine.add(packed.tag)
+        self.open[packed.tag] = Batch(packed.tag, packed.lane, Stage.INTENT, packed.pack.rows)
+        self._start(self._planned(packed), packed)
+
+    def _hold(self, tag: str, amount: int) -> None:
+        self._held[tag] = amount
+        if self._run.ledger is not None:
+            self._run.ledger.hold(amount, self._run.spending)
+
+    # -- batches on their way
+
+    def _start(self, work: Any, packed: Packed | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+
+        def gone(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if packed is not None:
+                packed.drop()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._failed(error)
+
+        task.add_done_callback(gone)
+
+    def _keep(self, batch: Batch) -> None:
+        self.open[batch.tag] = batch
+        self._start(self._bring(batch))
+
+    async def _planned(self, packed: Packed) -> None:
+        while not may_wait(self._room(packed.lane), self._waiting(packed), packed.pack):
+            await self._stirred()
+        await self._bring(await self._desk.plan(packed))
+
+    def _room(self, lane: Lane) -> Any:
+        limits = adapter_of(lane).limits
+        return room_in(limits, rows=self._options.rows, queued_tokens=self._options.queued_tokens)
+
+    def _waiting(self, packed: Packed) -> int:
+        """Tokens of this model that are at the provider already."""
+        return sum(
+            batch.tokens
+            for tag, batch in self.open.items()
+            if tag != packed.tag and batch.lane == packed.lane
+        )
+
+    async def _bring(self, batch: Batch) -> None:
+        """To its end, step by step."""
+        self.open[batch.tag] = batch
+        while not batch.over:
+            while self.whose(batch.lane) is None:
+                await self._stirred()
+            after = await self._desk.advance(batch)
+            if after is not batch or batch.tag not in self._looked:
+                self._looked.add(batch.tag)
+                self.open[batch.tag] = batch = after
+                self._stir()
+            if not batch.over:
+                await asyncio.sleep(self._desk.wait_s(batch))
+        members = await asyncio.to_thread(self._settle, batch)
+        lost = [member for member, _ in await asyncio.to_thread(self._book.lost, batch.tag)]
+        del self.open[batch.tag]
+        self._over(batch, members, lost)  # first: who looks now finds its rows at work
+        self._stir()
+
+    async def _stirred(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    def _stir(self) -> None:
+        self._moved.set()
+        self.news()
+
+    def refused(self, batch: Batch) -> bool:
+        """Whether it was abandoned because the provider would not take it: neither we nor a crash gave it up."""
+        return batch.tag in self._mine and not batch.cancelling
+
+    async def cancel(self, batch: Batch) -> None:
+        """Ask the provider to stop it; what is done by then is collected."""
+        self.open[batch.tag] = await self._desk.cancel(batch)
+
+    # -- money
+
+    def _settle(self, batch: Batch) -> list[Member]:
+        """Book what its answers cost; returns what was in it."""
+        run, members = self._run, self._book.members(batch.tag)
+        call = _call(batch.lane)
+        rates = run.pricing.rates(call)
+        reported = 0
+        for member in members:
+            result = self._book.asked(member.row).get(member.key)
+            if result is None or not result.good or result.body is None:
+                continue
+            usage = call.family.read(result.body).usage
+            cost = 0 if usage is None or rates is None else rates.cost(usage)
+            reported += cost
+            if run.measure is not None:
+                run.measure.request(call.label, 0.0, usage, cost, ok=True)
+        amount = self._held.pop(batch.tag, 0)
+        uncertain = max(0, amount - reported) if batch.stage is Stage.LOST else 0
+        if run.ledger is not None:
+            if run.ledger.settle(amount, reported, uncertain, run.spending):
+                run.alerts.spent_more(run.ledger, run.spending)
+        elif reported or uncertain:
+            run.spending.book(reported, uncertain)
+        return members
+
+    # -- the end
+
+    async def close(self) -> None:
+        """Leave; what is out stays out, and is found again."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for spool in self._spools.values():
+            if (packed := spool.close()) is not None:
+                packed.drop()
+        if (ledger := self._run.ledger) is not None:
+            for amount in (*self._held.values(), *(one for many in self._amounts.values() for one in many)):
+                ledger.settle(amount, 0, 0, self._run.spending)
+
+
+def _same(one: Lane, other: Lane) -> bool:
+    return (one.provider, one.origin, one.root) == (other.provider, other.origin, other.root)
+
+
+def _call(lane: Lane) -> Call:
+    """As much of a request in this lane as its price depends on."""
+    family = family_of(lane.endpoint) or family_of(f":{lane.endpoint}")
+    assert family is not None, lane
+    label = f"{lane.origin.partition('://')[2]}/{lane.model}"
+    return Call("", label, family, lane.model, lane.origin, b"", {}, signed=False, born=0.0, batched=True)

@@ -1,0 +1,62 @@
+"""What the tests of the batch lane share: chains at a loopback provider, and processors that send them in batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+
+from cottonpalm import BatchLane, BatchProcessor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.batch_provider import BatchProvider
+
+PRICES = {"gpt-test": (2.0, 8.0), "gpt-other": (4.0, 16.0), "claude-test": (6.0, 30.0)}
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [{"text": f"row {number}"} for number in range(count)]
+
+
+def openai(server: BatchProvider, model: str = "gpt-test", **more: Any) -> Any:
+    from langchain_openai import ChatOpenAI
+
+    model_class: Any = ChatOpenAI
+    return model_class(model=model, base_url=server.openai_url, api_key="sk-test", max_retries=0, **more)
+
+
+def anthropic(server: BatchProvider, **more: Any) -> Any:
+    from langchain_anthropic import ChatAnthropic
+
+    model_class: Any = ChatAnthropic
+    return model_class(
+        model="claude-test",
+        base_url=server.anthropic_url,
+        api_key="sk-ant-x",
+        max_retries=0,
+        max_tokens=99,
+        **more,
+    )
+
+
+def simple(server: BatchProvider) -> Any:
+    """prompt | ChatOpenAI | parser."""
+    return ChatPromptTemplate.from_template("About: {text}") | openai(server) | StrOutputParser()
+
+
+def lane(server: BatchProvider, **more: Any) -> BatchLane:
+    """Looks every few milliseconds."""
+    return BatchLane(hosts=server.hosts, **{"poll_s": 0.01, "listing_wait_s": 0.2, **more})
+
+
+def batched(chain: Any, server: BatchProvider, folder: Path, **more: Any) -> BatchProcessor:
+    """A processor in the batch lane, with a store."""
+    options = {"mode": "batch", "store": folder / "s.db", "run": "r", "prices": PRICES, "lane": lane(server)}
+    return BatchProcessor(chain, **{**options, **more})
+
+
+def live(chain: Any, **more: Any) -> BatchProcessor:
+    return BatchProcessor(chain, prices=PRICES, **more)

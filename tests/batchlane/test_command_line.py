@@ -1,0 +1,70 @@
+"""The batch lane from the command line: submit and leave, look, collect."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.conftest import *  # noqa: F403 - its fixtures
+from tests.support.batch_provider import BatchProvider, Faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
+
+
+@pytest.fixture
+def server() -> Iterator[BatchProvider]:
+    with BatchProvider() as server:
+        yield server
+
+
+def asked(server: BatchProvider, *more: str) -> list[str]:
+    host = next(host for host, name in server.hosts.items() if name == "openai")
+    options = ["--model", "openai:gpt-test", "--base-url", server.openai_url, "--prompt", "{text}"]
+    return ["run", "in.jsonl", "-o", "out.jsonl", *options, "--batch-host", f"{host}=openai", *more]
+
+
+def test_a_detached_command_is_shown_by_status_and_collected_later(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(6)))
+    server.faults = Faults(looks=10**6)
+    said = cottonpalm(*asked(server, "--mode", "batch", "--detach", "--model-option", "temperature=0"))
+    assert said.code == 0, said.err
+    assert "6 requests are out in 1 batches" in said.err
+    [job] = server.jobs.values()
+    said = cottonpalm("status", "out")
+    assert job.id in said.out
+    assert "/gpt-test, 6 rows" in said.out
+    job.faults = Faults(looks=1)
+    said = cottonpalm("collect", "out", "--store", "cottonpalm.db", "--no-progress", "--verbose")
+    assert said.code == 0, said.err
+    lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert len(lines) == 6
+    assert (
+        cottonpalm("collect", "out", "--quiet", "--model-option", "temperature=0").code == 0
+    )  # nothing is left to do
+    assert (len(server.jobs), len(server.bills), {bill.lane for bill in server.bills}) == (1, 6, {"batch"})
+
+
+def test_a_run_that_is_not_there_cannot_be_collected(cottonpalm: Command) -> None:
+    said = cottonpalm("collect", "out", "--store", "none.db", "--model-option", "top_p=1")
+    assert (said.code, said.out) == (2, "")
+    assert "there is no store" in said.err
+
+
+def test_a_mode_that_there_is_not_is_refused_in_one_line(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text('{"text": "row"}\n')
+    said = cottonpalm(*asked(server, "--mode", "cheap"))
+    assert said.code == 2
+    assert 'say "live", "batch" or "auto"' in said.err
+    assert not server.seen

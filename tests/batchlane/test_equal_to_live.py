@@ -1,0 +1,72 @@
+"""The same rows through live and through batches: equal outputs, usage and metadata, at half the price."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel
+
+from tests.batchlane.chains import CHAINS
+from tests.batchlane.kit import PRICES, batched, live, rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cottonpalm import BatchProcessor
+    from tests.support.batch_provider import BatchProvider
+
+ROWS = 40
+OTHERWISE = frozenset(  # equal but for these
+    (
+        "id",
+        "created",
+        "created_at",
+        "completed_at",
+        "headers",
+        "service_tier",
+        "request_id",
+        "system_fingerprint",
+    )
+)
+
+
+def seen(value: Any) -> Any:
+    """What has to be equal of an output."""
+    if isinstance(value, BaseMessage):
+        return type(value).__name__, seen(value.model_dump())
+    if isinstance(value, BaseModel):
+        return type(value).__name__, seen(value.model_dump())
+    if isinstance(value, dict):
+        return {name: seen(part) for name, part in value.items() if name not in OTHERWISE}
+    return [seen(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def outcomes(processor: BatchProcessor, count: int) -> list[Any]:
+    processor.batch(rows(count), return_exceptions=True)
+    run = processor.last_run
+    assert run is not None
+    return sorted(run.outcomes(), key=lambda outcome: outcome.index)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_chain_gives_the_same_through_batches_as_live(
+    server: BatchProvider, tmp_path: Path, name: str
+) -> None:
+    chain = CHAINS[name](server)
+    asked_live = outcomes(live(chain), ROWS)
+    bills = sorted((bill.model, bill.text) for bill in server.bills)
+    server.bills.clear()
+    in_batches = outcomes(batched(chain, server, tmp_path), ROWS)
+    for one, other in zip(asked_live, in_batches, strict=True):
+        assert seen(other.output) == seen(one.output)
+        for field in ("status", "usage", "attempts", "truncated", "error"):
+            assert getattr(other, field) == getattr(one, field), field
+        if name != "three-models":  # which of them answers last is chance
+            assert other.model == one.model
+        assert (other.lane, other.cost_pico) == ("batch", (one.cost_pico or 0) // 2)
+    assert sorted((bill.model, bill.text) for bill in server.bills) == bills
+    assert {bill.lane for bill in server.bills} == {"batch"}
+    charged = server.charged({name: (int(a * 1e6), int(b * 1e6)) for name, (a, b) in PRICES.items()})
+    assert sum(outcome.cost_pico for outcome in in_batches) == charged

@@ -1,0 +1,118 @@
+"""A run that is left while batches are out goes on where it was: by the same call again, nothing paid twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cottonpalm import Budget, ConfigError, RunStopped
+from tests.batchlane.chains import two_steps
+from tests.batchlane.kit import PRICES, batched, live, openai, rows, simple
+from tests.support.batch_provider import Faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cottonpalm import BatchProcessor
+    from tests.support.batch_provider import BatchProvider
+
+
+def charged(server: BatchProvider) -> int:
+    return server.charged({name: (int(a * 1e6), int(b * 1e6)) for name, (a, b) in PRICES.items()})
+
+
+def detached(chain: Any, server: BatchProvider, folder: Path, count: int) -> RunStopped:
+    with pytest.raises(RunStopped) as stopped:
+        batched(chain, server, folder, detach=True).batch(rows(count))
+    return stopped.value
+
+
+def test_a_detached_run_submits_everything_and_the_same_call_again_collects(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    chain = simple(server)
+    wanted = live(chain).batch(rows(20))
+    server.bills.clear()
+    server.faults = Faults(looks=10**6)
+    stopped = detached(chain, server, tmp_path, 20)
+    assert (stopped.reason, len(server.jobs)) == ("detached", 1)
+    for job in server.jobs.values():
+        job.faults = Faults(looks=1)
+    assert batched(chain, server, tmp_path).batch(rows(20)) == wanted
+    assert (len(server.jobs), len(server.bills), server.paid_twice()) == (1, 20, {})
+
+
+def test_a_detached_chain_of_two_steps_takes_one_call_for_each_step(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    chain = two_steps(openai(server))
+    wanted = [message.content for message in live(chain).batch(rows(6))]
+    server.bills.clear()
+    server.faults = Faults(looks=10**6)
+    for _ in range(2):
+        detached(chain, server, tmp_path, 6)
+        for job in server.jobs.values():
+            job.faults = Faults(looks=1)
+    found = batched(chain, server, tmp_path).batch(rows(6))
+    assert [message.content for message in found] == wanted
+    assert {bill.lane for bill in server.bills} == {"batch"}
+    assert (len(server.jobs), server.paid_twice()) == (2, {})
+
+
+def test_a_run_that_is_stopped_while_a_batch_is_out_ends_at_once_and_goes_on_later(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.faults = Faults(looks=10**6)
+    chain = simple(server)
+
+    async def main() -> None:
+        async with batched(chain, server, tmp_path).astart(rows(10)) as run:
+            while not server.jobs:
+                await asyncio.sleep(0.01)
+            run.stop()
+            with pytest.raises(RunStopped, match="the same call again does the rest"):
+                [outcome async for outcome in run]
+
+    asyncio.run(main())
+    for job in server.jobs.values():
+        job.faults = Faults(looks=1)
+    assert len(batched(chain, server, tmp_path).batch(rows(10))) == 10
+    assert (len(server.jobs), len(server.bills)) == (1, 10)
+
+
+def test_money_for_a_batch_that_is_out_is_set_aside_and_settled_to_the_token(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    chain, budget = simple(server), Budget(total=5.0, max_output_tokens=100)
+    server.faults = Faults(looks=10**6)
+    with pytest.raises(RunStopped):
+        batched(chain, server, tmp_path, detach=True, budget=budget).batch(rows(8))
+    for job in server.jobs.values():
+        job.faults = Faults(looks=1)
+    processor = batched(chain, server, tmp_path, budget=Budget(total=5.0, max_output_tokens=100))
+    processor.batch(rows(8))
+    run = processor.last_run
+    assert run is not None
+    assert (run.stats.reported_pico, run.stats.uncertain_pico) == (charged(server), 0)
+    assert run.stats.budget_left_pico == 5 * 10**12 - charged(server)
+
+
+def test_a_budget_that_cannot_hold_all_rows_stops_before_they_are_submitted(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    budget = Budget(total=0.0008, max_output_tokens=100)
+    with pytest.raises(RunStopped) as stopped:
+        batched(simple(server), server, tmp_path, budget=budget).batch(rows(40))
+    assert stopped.value.reason == "budget"
+    assert charged(server) <= int(0.0008 * 10**12)
+
+
+def test_the_lane_without_a_store_is_refused_with_what_to_do(server: BatchProvider, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs store= and run="):
+        batched(simple(server), server, tmp_path, store=None, run=None)
+
+
+def processor_of(server: BatchProvider, folder: Path) -> BatchProcessor:
+    return batched(simple(server), server, folder)

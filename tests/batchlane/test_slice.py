@@ -1,0 +1,36 @@
+"""A simple chain through the batch lane, from the call to the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.batchlane.kit import PRICES, batched, live, rows, simple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.batch_provider import BatchProvider
+
+
+def test_all_rows_go_out_in_one_batch_and_are_answered_as_live(server: BatchProvider, tmp_path: Path) -> None:
+    chain = simple(server)
+    wanted = live(chain).batch(rows(30))
+    server.bills.clear()
+    processor = batched(chain, server, tmp_path)
+    assert processor.batch(rows(30)) == wanted
+    assert [len(job.rows) for job in server.jobs.values()] == [30]
+    assert {bill.lane for bill in server.bills} == {"batch"}
+    assert not server.paid_twice()
+
+
+def test_the_cost_is_the_batch_price_in_outcomes_and_ledger(server: BatchProvider, tmp_path: Path) -> None:
+    processor = batched(simple(server), server, tmp_path)
+    processor.batch(rows(12))
+    run = processor.last_run
+    assert run is not None
+    charged = server.charged({name: (int(a * 1e6), int(b * 1e6)) for name, (a, b) in PRICES.items()})
+    outcomes = list(run.outcomes())
+    assert {outcome.lane for outcome in outcomes} == {"batch"}
+    assert sum(outcome.cost_pico or 0 for outcome in outcomes) == charged
+    stats = run.stats
+    assert (stats.reported_pico, stats.uncertain_pico) == (charged, 0)
