@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from cottonpalm import Budget, ConfigError, RunStopped
 from tests.batchlane.chains import two_steps
@@ -59,6 +60,63 @@ def test_a_detached_chain_of_two_steps_takes_one_call_for_each_step(
     assert [message.content for message in found] == wanted
     assert {bill.lane for bill in server.bills} == {"batch"}
     assert (len(server.jobs), server.paid_twice()) == (2, {})
+
+
+class _Meeting:
+    """Rows 0 and 1 run at once; row 1 asks only when row 0 has its answer, so when their batch is over."""
+
+    def __init__(self) -> None:
+        self.second_is_here, self.first_is_answered = asyncio.Event(), asyncio.Event()
+        self.begun = False
+
+    async def arrive(self, row: dict[str, str]) -> dict[str, str]:
+        if self.begun and row["text"] == "row 1":
+            self.second_is_here.set()
+            await self.first_is_answered.wait()
+        if self.begun:
+            await self.second_is_here.wait()
+        return row
+
+    async def leave(self, said: str) -> str:
+        self.first_is_answered.set()
+        return said
+
+
+def test_a_row_whose_batch_ends_while_it_is_on_its_way_to_ask_is_answered_by_it_and_not_asked_live(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    meeting = _Meeting()
+    chain = RunnableLambda(meeting.arrive) | simple(server) | RunnableLambda(meeting.leave)
+    server.faults = Faults(looks=10**6)
+
+    async def life(**more: Any) -> list[str]:
+        async with batched(chain, server, tmp_path, **more).astart(rows(2)) as run:
+            return [outcome.status async for outcome in run]
+
+    with pytest.raises(RunStopped):
+        asyncio.run(life(detach=True))
+    for job in server.jobs.values():
+        job.faults = Faults(looks=1)
+    meeting.begun = True
+    assert asyncio.run(life()) == ["ok", "ok"]
+    assert ([bill.lane for bill in server.bills], server.paid_twice()) == (["batch", "batch"], {})
+
+
+def test_a_branch_that_comes_late_to_its_request_goes_into_a_later_batch(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    came = 0
+
+    async def late(row: dict[str, str]) -> dict[str, str]:
+        nonlocal came
+        came += 1
+        if came == 1:
+            await asyncio.Event().wait()
+        return {"text": f"late {row['text']}"}
+
+    chain = RunnableParallel(one=simple(server), two=RunnableLambda(late) | simple(server))
+    batched(chain, server, tmp_path).batch(rows(1))
+    assert [bill.lane for bill in server.bills] == ["batch", "batch"]
 
 
 def test_a_run_that_is_stopped_while_a_batch_is_out_ends_at_once_and_goes_on_later(

@@ -12,7 +12,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Limits
-from cottonpalm.request.hedges import LEARNT_AFTER, Hedges, Pace
+from cottonpalm.request.hedges import LEARNT_AFTER, SHARE, Hedges, Pace, allowed
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import ROW, RowAccount
@@ -111,11 +111,20 @@ def test_a_slow_answer_that_comes_before_its_copys_counts_and_the_copy_is_cancel
 
 
 def test_a_slow_row_is_never_failed_below_its_timeout() -> None:
-    run, transport = a_learnt_run(), Scripted(500.0, 599.0, 599.0)
+    run, transport = a_learnt_run(), Scripted(500.0, 599.0, 599.0, 599.0)
     response, _, seconds = ask(run, transport)
     assert response.status_code == 200
     assert seconds == pytest.approx(500.0)
-    assert transport.cancelled == run.hedges.sent <= 2
+    assert transport.cancelled == run.hedges.sent <= 3
+
+
+def test_a_request_whose_first_two_copies_hang_as_well_gets_a_third() -> None:
+    run, transport = a_learnt_run(), Scripted(5_000.0, 5_000.0, 5_000.0)
+    response, _, seconds = ask(run, transport)
+    assert response.status_code == 200
+    assert seconds == pytest.approx(5.0 + 5.0 + 5.0 + 1.0)
+    assert (run.hedges.sent, run.hedges.overtook, transport.cancelled) == (3, 3, 3)
+    assert (in_flight(run), run.ledger.reserved) == (0, 0)  # type: ignore[union-attr]
 
 
 def test_a_copy_that_fails_changes_nothing() -> None:
@@ -136,7 +145,7 @@ def test_a_copy_that_is_rejected_is_followed_by_another() -> None:
 
 
 def test_an_original_that_fails_waits_for_its_copy() -> None:
-    run, transport = a_learnt_run(), Scripted(-500, 100.0, 100.0)  # status 500, after 60 s
+    run, transport = a_learnt_run(), Scripted(-500, 100.0, 100.0, 100.0)  # status 500, after 60 s
     response, row, seconds = ask(run, transport)
     assert response.status_code == 200
     assert seconds == pytest.approx(5.0 + 100.0)
@@ -201,6 +210,52 @@ def test_at_most_two_in_a_hundred_requests_are_copies() -> None:
     hedges.give_back()
     assert hedges.take(100)
     assert hedges.sent == 2
+
+
+def test_copies_that_overtook_what_hung_make_room_for_three_standard_deviations_more() -> None:
+    def most(requests: int, *, useful: bool) -> int:
+        sent = 0
+        while allowed(sent, sent if useful else 0, requests):
+            sent += 1
+        return sent
+
+    assert [most(n, useful=False) for n in (49, 100, 1_000, 100_000)] == [0, 2, 20, 2_000]
+    assert [most(n, useful=True) for n in (49, 100, 1_000, 100_000)] == [0, 6, 33, 2_134]
+    assert not allowed(20 + 13, 13, 1_000), "only those that overtook their request make room"
+
+
+def hung_in(seconds: list[float], most_at_once: int = 10) -> tuple[float, RunAccount]:
+    """The virtual seconds that so many rows take, so many at once; the run."""
+    run, transport = a_learnt_run(), Scripted(*seconds)
+
+    async def main() -> float:
+        places = asyncio.Semaphore(most_at_once)
+        async with httpx2.AsyncClient(transport=transport, timeout=None) as client:
+
+            async def row(number: int) -> None:
+                async with places:
+                    ROW.set(RowAccount(run, number))
+                    body = {"model": "m", "messages": [], "max_tokens": 50}
+                    assert (await client.post(URL, json=body)).status_code == 200
+
+            await asyncio.gather(*[asyncio.create_task(row(n)) for n in range(len(seconds))])
+        return asyncio.get_running_loop().time()
+
+    return virtual_run(main()), run
+
+
+def test_a_run_that_meets_more_hangs_than_two_in_a_hundred_by_chance_does_not_wait_out_the_timeout() -> None:
+    hangs = {150 + 24 * n for n in range(15)}  # 15 of 500: two standard deviations above ten
+    without, _ = hung_in([1.0] * 500)
+    seconds, run = hung_in([5_000.0 if n in hangs else 1.0 for n in range(500)])
+    assert without <= seconds <= 1.2 * without + 10.0, "the last may hang; it is late after five seconds"
+    assert run.hedges.sent == run.hedges.overtook == 15
+    assert in_flight(run) == 0
+
+
+def test_copies_of_what_is_merely_slow_stay_within_two_in_a_hundred() -> None:
+    _, run = hung_in([30.0 if n % 10 == 9 and n >= 150 else 1.0 for n in range(500)], 4)
+    assert run.hedges.overtook == 0 or run.hedges.sent - run.hedges.overtook <= SHARE * 520
 
 
 def test_late_is_far_later_than_the_slowest_and_never_before_enough_is_known() -> None:

@@ -19,7 +19,7 @@ from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.types import PICO, Verdict
 from tests.request.kit import MODEL, a_run, all_rows, in_flight, one, openai
 from tests.support.loopback import Loopback
-from tests.support.replies import bad_key, fails
+from tests.support.replies import bad_key, fails, ok
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,6 +170,24 @@ def test_an_adopted_request_never_stops_the_run(reply: Any) -> None:
                     with pytest.raises((BudgetReached, openai_sdk.AuthenticationError)):
                         raise (await one(run, 1, lambda: model.ainvoke("another row")))[0]
                     assert run.alerts.stopped is not None
+
+    asyncio.run(main())
+
+
+def test_an_adopted_stream_goes_on_when_the_run_ends() -> None:
+    async def main() -> None:
+        with Loopback() as server:
+            async with openai(server) as model:
+                run, pieces = a_run(1), []
+                with under_way(run):
+                    await one(run, 0, lambda: model.ainvoke("row"))
+                    server.script(lambda _: ok("one two three four", chunks=4, chunk_gap_s=0.02))
+                    stream = model.astream("page")
+                    pieces.append(await anext(stream))
+                    assert in_flight(run) == 1
+                assert in_flight(run) == 0, "its permit went back with the run"
+                pieces += [piece async for piece in stream]
+                assert "".join(piece.content for piece in pieces) == "one two three four"
 
     asyncio.run(main())
 

@@ -7,7 +7,7 @@ import sys
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import PurePath
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ _PLACES: Final = ("site-packages", "dist-packages")
 
 def module_of(value: Any) -> str:
     """The module that a value's code stands in; `functools.wraps` copies `__module__`, not where a function stands."""
-    while isinstance(value, partial):
-        value = value.func
+    while (inner := _inside(value)) is not None:
+        value = inner
     if isinstance(value, FunctionType):
         return str(value.__globals__.get("__name__", value.__module__))
     if isinstance(value, ModuleType):
@@ -29,6 +29,16 @@ def module_of(value: Any) -> str:
     if isinstance(value, type | BuiltinFunctionType):
         return value.__module__ or "builtins"
     return type(value).__module__
+
+
+def _inside(value: Any) -> Any:
+    """The function that a partial, a bound method or `lru_cache` was made of; their own types are Python's."""
+    if isinstance(value, partial):
+        return value.func
+    if isinstance(value, MethodType):
+        return value.__func__
+    wrapped = None if isinstance(value, FunctionType | type) else getattr(value, "__wrapped__", None)
+    return wrapped if isinstance(wrapped, FunctionType) else None
 
 
 def is_library(value: Any) -> bool:

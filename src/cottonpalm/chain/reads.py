@@ -22,6 +22,7 @@ _CLOSED: Final = frozenset(("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_
 _ATTRIBUTE: Final = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
 _STORED: Final = frozenset(("STORE_GLOBAL", "STORE_DEREF"))
 _ABSENT: Final = object()
+_DATA: Final = (str, bytes, int, float, list, tuple, dict, set, frozenset)
 
 
 class Read(NamedTuple):
@@ -61,10 +62,31 @@ def read_by(function: Any) -> Iterator[Read]:
     ):
         yield Read("object", function.__self__)  # the table of a `{...}.get`
     if isinstance(function, MethodType):
+        yield from _of_its_object(function)
         function = function.__func__
     if isinstance(function, FunctionType):
         yield from _defaults(function)
         yield from _looked_up(function)
+
+
+def _of_its_object(method: MethodType) -> Iterator[Read]:
+    """What a bound method reads of the user's own object; a Runnable is a part of the chain itself."""
+    owner, code = method.__self__, getattr(method.__func__, "__code__", None)
+    if code is None or isinstance(owner, Runnable | type) or release_of(module_of(owner)) is not None:
+        return
+    assigned = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_ATTR"}
+    for name, value in sorted(getattr(owner, "__dict__", {}).items()):
+        if name in code.co_names:
+            yield Read(f"self.{name}", value, name in assigned)
+
+
+def data_of(cls: type) -> Iterator[Read]:
+    """The plain data that the user's own class holds: its text need not say it, as in `PROMPT = file.read()`."""
+    for base in cls.__mro__:
+        if release_of(module_of(base)) is None:
+            for name, value in vars(base).items():
+                if isinstance(value, _DATA) and not name.startswith("__"):
+                    yield Read(name, value)
 
 
 def _defaults(function: FunctionType) -> Iterator[Read]:

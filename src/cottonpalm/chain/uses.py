@@ -6,14 +6,15 @@ Both the fingerprint and the cache's key use this walk through the user's code.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from langchain_core.runnables import Runnable
 
 from cottonpalm.chain.installed import module_of, release_of
-from cottonpalm.chain.reads import Read, read_by
+from cottonpalm.chain.reads import Read, data_of, read_by
 from cottonpalm.chain.walk import functions, parts
 
 _NESTED: Final = 6  # containers looked into for functions
@@ -28,6 +29,9 @@ def uses(code: Any) -> list[Read]:
 
 
 def _uses(code: Any, path: str, seen: set[int]) -> Iterator[Read]:
+    if isinstance(code, type) and not issubclass(code, Enum) and id(code) not in seen:
+        seen.add(id(code))
+        yield from (read._replace(name=f"{path}.{read.name}".strip(".")) for read in data_of(code))
     for label, function in _functions_in(code):
         if id(function) in seen:
             continue
@@ -44,7 +48,8 @@ def _uses(code: Any, path: str, seen: set[int]) -> Iterator[Read]:
 def _functions_in(code: Any) -> Iterator[tuple[str, Any]]:
     """The functions that make up a piece of code; of a class its methods, by name."""
     if isinstance(code, MethodType):
-        code = code.__func__
+        yield "", code  # with its object
+        return
     if isinstance(code, partial):
         yield "", code
         yield from _functions_in(code.func)
@@ -79,6 +84,11 @@ def _code_in(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
             yield from _code_in(f"{path}[{name}]", inside, depth - 1)
     elif is_code(value) and not (isinstance(value, type) and release_of(module_of(value)) is not None):
         yield path, value
+    elif release_of(type(value).__module__) is None and not isinstance(value, ModuleType):
+        yield (
+            f"{path}.{type(value).__qualname__}",
+            type(value),
+        )  # an object of the user's own does what its class says
 
 
 def _inside(value: Mapping[Any, Any] | Sequence[Any]) -> Iterable[tuple[Any, Any]]:

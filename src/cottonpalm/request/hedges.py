@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LEARNT_AFTER: Final = 100  # the time of an answer is learnt from so many answers
-SHARE: Final = 0.02  # copies may be at most this share of a run's requests
+SHARE: Final = 0.02  # copies may be at most this share of a run's requests...
+_SIGMAS: Final = 3.0  # ...and, where requests really hang, so many standard deviations of that share more
 _TIMES_SLOWEST: Final = 2.0
 _LEAST_S: Final = 5.0  # never earlier: a slow moment of this machine must not look like a provider that hangs
 
@@ -43,6 +45,22 @@ class Pace:
         return max(_LEAST_S, _TIMES_SLOWEST * self.slowest_s)
 
 
+def allowed(sent: int, overtook: int, requests: int) -> bool:
+    """Return whether one more copy may be sent.
+
+    Copies that were of no use, or may yet be, stay within `SHARE` of the requests. Where 2 % of all requests hang at
+    random, half of the runs meet more of them than that, and each one left over would hold the run until its timeout.
+    So copies that overtook their request, which shows that it hung, also make room for some more, up to a bound in all.
+
+    Args:
+        sent: how many copies were sent.
+        overtook: how many of them were answered before the request that they copied.
+        requests: how many requests the run has sent, copies included.
+    """
+    share = SHARE * requests
+    return sent - overtook + 1 <= share and sent + 1 <= share + _SIGMAS * math.sqrt(share)
+
+
 class Hedges:
     """Allows copies of one run's requests. A late request does not fail: it goes on beside its copy. Thread-safe.
 
@@ -51,11 +69,12 @@ class Hedges:
 
     Attributes:
         sent: how many copies were sent so far.
+        overtook: how many of them were answered before the request that they copied.
     """
 
     def __init__(self, *, wanted: bool = True) -> None:
         self.wanted = wanted
-        self.sent = 0
+        self.sent = self.overtook = 0
         self._by_key: dict[str, Pace] = {}
         self._watched: dict[Callable[[], None], tuple[str, asyncio.AbstractEventLoop]] = {}
         self._lock = threading.Lock()
@@ -76,7 +95,7 @@ class Hedges:
     def take(self, requests: int) -> bool:
         """Take one copy, if the number of requests that the run has sent allows one more."""
         with self._lock:
-            if self.sent + 1 > SHARE * requests:
+            if not allowed(self.sent, self.overtook, requests):
                 return False
             self.sent += 1
             return True
@@ -85,6 +104,11 @@ class Hedges:
         """Give a copy back that was taken but not sent."""
         with self._lock:
             self.sent -= 1
+
+    def overtaken(self) -> None:
+        """A copy was answered before the request that it copied."""
+        with self._lock:
+            self.overtook += 1
 
     def watch(self, key: str, look: Callable[[], None]) -> None:
         """Call `look` on this loop once it is known how long the answers of this key take."""

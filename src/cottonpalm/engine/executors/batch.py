@@ -264,31 +264,27 @@ class BatchExecutor:
             return self._waits(item)
         known = await self._known(slot)
         if slot in self._live or self._no_batches:
-            return await self._finished_live(item, known)
+            return await self._finished_live(item)
         for swap in range(SWAPS + 1 if can_swap(known) else 1):
             recording, task = await self._round(item, known, swap=swap)
             self._post.knows(recording.credentials)
-            if self._rows.closing or recording.refused:
+            if recording.refused:
                 break
             if not (recording.closed and recording.needs):
                 recording.drop()
                 return task.result()
+            if self._rows.closing:
+                break
             if not (recording.unused and recording.asked):
                 return await self._submitted(item, known, recording)
             recording.drop()
-        return await self._not_recorded(item, known, recording, task)
+        return await self._not_recorded(item, recording)
 
-    async def _not_recorded(
-        self,
-        item: Item,
-        known: Mapping[bytes, Result | None],
-        recording: Recording,
-        task: asyncio.Task[Any],
-    ) -> Any:
+    async def _not_recorded(self, item: Item, recording: Recording) -> Any:
         """The run is stopping, no batch can hold a request of the row, or its answers do not fit."""
         recording.drop()
-        if self._rows.closing:
-            return self._waits(item) if task.cancelled() else task.result()
+        if self._rows.closing:  # what a chain makes of the cancel of a request is no answer
+            return self._waits(item)
         if recording.refused:
             self._run.alerts.warn(
                 "live", f"no batch can hold some requests, which run live: {recording.refused}"
@@ -296,29 +292,33 @@ class BatchExecutor:
         else:
             self._diverge(item, recording)
         self._live.add(item.slot)
-        return await self._finished_live(item, known)
+        return await self._finished_live(item)
 
     async def _submitted(self, item: Item, known: Mapping[bytes, Result | None], recording: Recording) -> Any:
         """Hand its requests in; the same requests must come of the same row."""
         if recording.asked and self._compared < COMPARED:
             self._compared += 1
             again, _ = await self._round(item, known, probe=True)
-            if again.closed and again.seen.keys() != recording.seen.keys():
+            one, other = recording.seen.keys(), again.seen.keys()
+            if again.closed and not (one <= other or other <= one):  # a slow branch may come late in either
                 recording.drop()
                 self._no_batches = "the chain asks something else each time that it is run with the same row"
                 self._run.alerts.warn("unsteady", f"rows run live: {self._no_batches}")
-                return await self._finished_live(item, known)
-        out = self._out.setdefault(item.slot, set())
+                return await self._finished_live(item)
         for key, asked in recording.asked.items():
             if why := self._post.add(item.slot, asked):
                 self._run.alerts.warn("too big", f"row {item.index} runs live: {why}")
                 self._live.add(item.slot)
             else:
-                out.add(key)
-        return self._waits(item) if out else await self._finished_live(item, known)
+                self._out.setdefault(item.slot, set()).add(key)
+        return self._waits(item)  # where nothing of it is out by now, its next round begins at once
 
-    async def _finished_live(self, item: Item, known: Mapping[bytes, Result | None]) -> Any:
-        """What is known is used, and the rest is asked now; what is out is waited for first."""
+    async def _finished_live(self, item: Item) -> Any:
+        """What is known is used, and the rest is asked now; what is out is waited for first.
+
+        Batches may have ended since the row's last round began, so it is looked up anew what is known.
+        """
+        known = await self._known(item.slot)
         if self._out.get(item.slot):
             if not self._post.reachable:  # it has to say once who pays
                 recording, _ = await self._round(item, known, probe=True)
@@ -356,9 +356,13 @@ class BatchExecutor:
         return await one_round(item, self._send, record, 0.0 if self._terms.linear else QUIET_S)
 
     async def _known(self, slot: int) -> dict[bytes, Result | None]:
+        """What the row has asked. A request is None in it only as long as it is out."""
         found: dict[bytes, Result | None] = {}
-        if self._post.any:
-            found.update(await asyncio.to_thread(self._book.asked, slot))
+        while self._post.any:
+            found = dict(await asyncio.to_thread(self._book.asked, slot))
+            out = self._out.get(slot, set())
+            if all(result is not None or key in out for key, result in found.items()):
+                break  # else its batch ended while the book was read
         found.update(dict.fromkeys(self._out.get(slot, ())))
         return found
 

@@ -84,6 +84,7 @@ class Hedge:
             await asyncio.wait([self._copying])
         if self._reply is None:
             return reply
+        self._run.hedges.overtaken()
         self._reply.instead_of = None if cut_off else reply
         return self._reply
 

@@ -213,9 +213,9 @@ class AsyncTap:
             await asyncio.wait([self._pumping])
 
     def drop(self) -> None:
-        """The row has ended: settle the try now and cut the stream off. From any thread."""
+        """The row has ended: settle the try now and cut the stream off, unless it may be anybody's. From any thread."""
         self._reading.leave()
-        if not self._loop.is_closed():
+        if not self._row.adopts and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._cut_off)
 
     def _cut_off(self) -> None:
