@@ -93,7 +93,12 @@ def test_with_a_budget_and_priorities_each_row_is_paid_once_and_nothing_is_overs
 def test_with_a_fallback_and_a_validator_the_other_model_answers_what_the_first_cannot(
     preset: Preset, server: Loopback, tmp_path: Path
 ) -> None:
+    told: list[str] = []
+
     def script(request: Request) -> Reply | None:
+        if "was not accepted" in request.text:  # asked again, and told what was wrong
+            told.append(request.text)
+            return ok("answer to: Say it: row 4")
         if number(request.text) == 5:
             return context_too_long()
         if number(request.text) == 4 and request.nth == 1:
@@ -117,4 +122,6 @@ def test_with_a_fallback_and_a_validator_the_other_model_answers_what_the_first_
         assert preset.run(processor, ROWS) == ANSWERS
         assert other.counts == {"Say it: row 5": 1}
     asked = counts(server)
-    assert (asked[4], asked[5]) == (2, 1)
+    assert (asked[4], asked[5]) == (1, 1)
+    assert len(told) == 1
+    assert "not an answer" in told[0]

@@ -56,6 +56,8 @@ def of_status(provider: str, status: int, headers: Mapping[str, str], content: b
         return Trouble("full", message, fault.retry_after_s)
     if status in (404, 410):
         return Trouble("gone", message)
+    if status == 403:  # a bare one too: here it is the account's, as no row is asked
+        return Trouble("denied", message)
     return Trouble(_BY_KIND.get(fault.kind, "refused"), message, fault.retry_after_s)
 
 
