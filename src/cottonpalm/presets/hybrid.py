@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.local.fetch import cache_folder
-from cottonpalm.presets.base import Preset, RowsProcessor
+from cottonpalm.presets.base import Preset, RowsProcessor, log
 from cottonpalm.stores import open_store
 
 if TYPE_CHECKING:
@@ -51,8 +51,10 @@ class HybridBatchProcessor(Preset):
         """
         rows = list(inputs)
         if not use_batch_api:
+            log.info("the rows run live")
             collected = self.processor.collect(rows, max_concurrency=max_concurrency)
             return collected.answers(return_exceptions=False)
+        log.info("the rows go through the provider's Batch API, at half the price and within a day")
         if self._options.get("store") is not None:
             processor = RowsProcessor(self.chain, **{"mode": "batch", **self._options})
             return processor.collect(rows).answers(return_exceptions=False)
