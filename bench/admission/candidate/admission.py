@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from bench.admission.candidate.bucket import ENOUGH
 from bench.admission.candidate.causes import CHANCE, DOUBT, SURPRISE, Cause, explain
-from bench.admission.candidate.gates import HEAVY, NOTHING, Gates, Sent
+from bench.admission.candidate.gates import HEAVY, Gates
 from bench.admission.candidate.recovery import State
+from bench.admission.candidate.sent import NOTHING, Sent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

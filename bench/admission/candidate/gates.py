@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from bench.admission.candidate.bucket import Bucket
 from bench.admission.candidate.causes import Cause, Doubt, Refusals
 from bench.admission.candidate.ceilings import Ceiling
-from bench.admission.candidate.quotas import Quotas, Use
+from bench.admission.candidate.quotas import Quotas
 from bench.admission.candidate.recovery import Recovery, State
+from bench.admission.candidate.sent import Sent, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,43 +25,6 @@ FIRST_REFUSAL_S: Final = 0.1  # until a rejection was seen: the one second here
 FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
 HEAVY: Final = 2.0  # log-likelihood ratio from which the learnt rate counts tokens
 TINY_S: Final = 1e-6
-
-NOTHING: Final = Use(0.0, 0.0, 0.0)
-
-
-class Sent:
-    """What is remembered of a request in flight.
-
-    Attributes:
-        at_s: when it was sent.
-        ordinal: in flight then, itself included.
-        generation: causes found before it.
-        ask: tokens it was expected to use.
-        cost: of the learnt rate, in usual requests.
-        total: of all sent up to then, itself included.
-        asked: of them, that asked as much as one that was rejected.
-        refusals: that were seen before it.
-        known: whether it was admitted is known.
-        use: what it takes of each unit, where anybody counts that...
-        sent: ...and what all took that were sent up to then.
-        entries: of the user's ceilings.
-    """
-
-    __slots__ = (
-        "ask", "asked", "at_s", "cost", "entries", "generation", "known", "ordinal", "refusals", "sent", "total", "use",
-    )  # fmt: skip
-
-    cost: float
-    total: float
-    generation: int
-    refusals: int
-    asked: int
-
-    def __init__(self, at_s: float, ordinal: int, ask: float = 0.0) -> None:
-        self.at_s, self.ordinal, self.ask = at_s, ordinal, ask
-        self.known = False
-        self.use = self.sent = NOTHING
-        self.entries: tuple[list[float], ...] = ()
 
 
 class Gates(ABC):

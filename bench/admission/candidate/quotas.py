@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from bench.admission.candidate.sent import Use
 from bench.admission.candidate.shown import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.admission.candidate.gates import Sent
+    from bench.admission.candidate.sent import Sent
 
     from cottonpalm.types import Quota, Unit
 
 REMEMBERED: Final = 64  # rejections that may be of requests sent after an older one that is answered now
-
-
-class Use(NamedTuple):
-    """What requests take of each unit: one of them as expected, or all that were sent so far."""
-
-    requests: float
-    tokens: float
-    output_tokens: float
-
-    def of(self, unit: Unit) -> float:
-        """The part that counts in this unit."""
-        if unit == "requests":
-            return self.requests
-        if unit == "tokens":
-            return self.tokens
-        return self.output_tokens if unit == "output tokens" else self.tokens - self.output_tokens
 
 
 class Quotas:
