@@ -516,7 +516,10 @@ class Engine:
         """Return where time and money have gone so far. From any thread."""
         cached, budget = self._cached, self.job.settings.budget
         saved_usd = cached.saved_pico / PICO if cached.saved_known else None
-        return self._profiler.report(self.reader.stored, saved_usd, None if budget is None else budget.total)
+        prompts = self.account.prompts.summary()
+        return self._profiler.report(
+            self.reader.stored, saved_usd, None if budget is None else budget.total, prompts
+        )
 
     def _look(self) -> Look:
         return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())
