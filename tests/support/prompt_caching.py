@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from cottonpalm import clock
 
@@ -40,27 +40,70 @@ class Vendor:
 
 
 OPENAI = Vendor("OpenAI", "https://api.openai.com/v1", "gpt-4.1", 1_024, input=2.0, output=8.0, read=0.25)
-OPENAI_NEW = Vendor(
-    *("OpenAI 5.6", "https://api.openai.com/v1", "gpt-5.6", 1_024),
-    **{"step": 1, "life_s": 1_800.0, "asked": "breakpoints", "input": 8.0, "output": 48.0, "write": 1.25},  # type: ignore[arg-type]
+OPENAI_NEW = replace(
+    OPENAI,
+    name="OpenAI 5.6",
+    model="gpt-5.6",
+    step=1,
+    life_s=1_800.0,
+    asked="breakpoints",
+    input=8.0,
+    output=30.0,
+    read=0.1,
+    write=1.25,
 )
 ANTHROPIC = Vendor(
-    *("Anthropic", "https://api.anthropic.com", "claude-sonnet-4-5", 1_024),
-    **{"usable": "begins", "asked": "cache_control", "input": 3.0, "output": 15.0, "write": 1.25},  # type: ignore[arg-type]
+    name="Anthropic",
+    url="https://api.anthropic.com",
+    model="claude-opus-5-5",
+    minimum=512,
+    step=1,
+    usable="begins",
+    asked="cache_control",
+    input=4.0,
+    output=20.0,
+    read=0.05,
+    write=1.25,
 )
 MISTRAL = Vendor(
-    "Mistral", "https://api.mistral.ai/v1", "mistral-small-latest", 64, 64, servers=4, input=0.15, output=0.6
+    name="Mistral",
+    url="https://api.mistral.ai/v1",
+    model="mistral-small-latest",
+    minimum=64,
+    step=64,
+    servers=4,
+    input=0.15,
+    output=0.6,
 )
 GROQ = Vendor(
-    "Groq", "https://api.groq.com/openai/v1", "openai/gpt-oss-120b", 1_024, life_s=7_200.0, input=0.15, read=0.5
+    name="Groq",
+    url="https://api.groq.com/openai/v1",
+    model="openai/gpt-oss-120b",
+    minimum=1_024,
+    life_s=7_200.0,
+    input=0.15,
+    output=0.6,
+    read=0.5,
 )
 GEMINI = Vendor(
-    *("Gemini", "https://generativelanguage.googleapis.com/v1beta", "gemini-2.5-flash", 2_048),
-    **{"input": 0.3, "output": 2.5},  # type: ignore[arg-type]
+    name="Gemini",
+    url="https://generativelanguage.googleapis.com/v1beta",
+    model="gemini-2.5-flash",
+    minimum=2_048,
+    input=0.3,
+    output=2.5,
 )
 DEEPSEEK = Vendor(
-    *("DeepSeek", "https://api.deepseek.com/v1", "deepseek-chat", 64, 64),
-    **{"life_s": 7_200.0, "first": 2, "input": 0.27, "output": 1.1, "read": 0.26},  # type: ignore[arg-type]
+    name="DeepSeek",
+    url="https://api.deepseek.com/v1",
+    model="deepseek-chat",
+    minimum=64,
+    step=64,
+    life_s=7_200.0,
+    first=2,
+    input=0.27,
+    output=1.1,
+    read=0.07 / 0.27,
 )
 VENDORS = (OPENAI, OPENAI_NEW, ANTHROPIC, MISTRAL, GROQ, GEMINI, DEEPSEEK)
 
@@ -128,7 +171,7 @@ class CachingTransport:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    async def __aenter__(self) -> CachingTransport:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -165,7 +208,10 @@ class CachingTransport:
             sizes = list(range(vendor.minimum, len(text) // 4 + 1, vendor.step))
         else:
             sizes = [end // 4 for end in ends[-4:]]
-            if vendor.asked == "breakpoints" and (body.get("prompt_cache_options") or {}).get("mode") != "explicit":
+            if (
+                vendor.asked == "breakpoints"
+                and (body.get("prompt_cache_options") or {}).get("mode") != "explicit"
+            ):
                 sizes.append(len(text) // 4)
         found, hashed, at = [], blake2b(digest_size=16), 0
         for size in sizes:
@@ -198,7 +244,9 @@ class CachingTransport:
 
     # -- the answer
 
-    def _answer(self, body: dict[str, Any], read: int, written: int, hour: bool, total: int) -> dict[str, Any]:
+    def _answer(
+        self, body: dict[str, Any], read: int, written: int, hour: bool, total: int
+    ) -> dict[str, Any]:
         vendor, out = self.vendor, 20
         fresh = total - read - written
         one = vendor.input / 1e6
@@ -215,7 +263,9 @@ class CachingTransport:
             + one * (fresh + read * vendor.read + written * (2.0 if hour else vendor.write))
             + out * vendor.output / 1e6,
         )
-        return _shape(vendor, body, {"read": read, "written": written, "hour": hour, "total": total, "out": out})
+        return _shape(
+            vendor, body, {"read": read, "written": written, "hour": hour, "total": total, "out": out}
+        )
 
 
 def _shape(vendor: Vendor, body: dict[str, Any], used: dict[str, Any]) -> dict[str, Any]:
@@ -229,8 +279,19 @@ def _shape(vendor: Vendor, body: dict[str, Any], used: dict[str, Any]) -> dict[s
             "cache_creation": {split: used["written"]},
             "output_tokens": used["out"],
         }
-        head = {"id": "m", "type": "message", "role": "assistant", "model": body["model"], "stop_sequence": None}
-        return {**head, "stop_reason": "end_turn", "content": [{"type": "text", "text": text}], "usage": usage}
+        head = {
+            "id": "m",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "stop_sequence": None,
+        }
+        return {
+            **head,
+            "stop_reason": "end_turn",
+            "content": [{"type": "text", "text": text}],
+            "usage": usage,
+        }
     if vendor.name == "Gemini":
         counts = {"promptTokenCount": used["total"], "candidatesTokenCount": used["out"]}
         counts |= {"cachedContentTokenCount": used["read"]} if used["read"] else {}

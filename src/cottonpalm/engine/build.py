@@ -313,6 +313,7 @@ class Builder:
             prices=self.prices,
             retry=settings.retry,
             timeout_s=settings.timeout_s,
+            prompt_cache=settings.prompt_cache,
             max_output_tokens=None if settings.budget is None else settings.budget.max_output_tokens,
             hooked=self._hooked(many=True),
         )

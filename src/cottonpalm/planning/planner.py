@@ -13,13 +13,14 @@ from cottonpalm.planning.looking import look_at
 from cottonpalm.planning.sums import Evidence, plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cottonpalm.engine.build import Builder
     from cottonpalm.engine.input.reader import Rows
     from cottonpalm.planning.census import Census
     from cottonpalm.planning.looking import Look
     from cottonpalm.planning.plan import Basis, Plan
+    from cottonpalm.stats import PromptUse
     from cottonpalm.types import Item, Outcome
 
 HISTORY: Final = 20  # an estimate from the run's history needs at least this many rows that are done
@@ -33,6 +34,7 @@ class Survey:
     stored: int
     history: list[Outcome]
     looks: list[Look]
+    prompts: Mapping[str, PromptUse]
 
     def drawn(self, count: int) -> list[Item]:
         """Draw `count` of the rows to be asked, at random; they come in the order of the input."""
@@ -53,6 +55,7 @@ class Survey:
             basis=basis,
             limit=limit,
             spent_pico=sum(outcome.cost_pico or 0 for outcome in sampled),
+            prompts=self.prompts,
         )
         return plan_of(self.found, self.stored, evidence)
 
@@ -76,8 +79,9 @@ async def survey_of(
     with base_of(builder, ids=ids, configs=configs) as base:
         known = None if builder.settings.cache is None else base.known
         found = await census(rows, base.reader, max(LOOKED, sample), known)
-    looks = await look_at(_some(found, LOOKED), builder.chain, builder.planning_account())
-    return Survey(found, base.reader.stored, base.history, looks)
+    account = builder.planning_account()
+    looks = await look_at(_some(found, LOOKED), builder.chain, account)
+    return Survey(found, base.reader.stored, base.history, looks, account.prompts.summary())
 
 
 def _some(found: Census, count: int) -> list[Item]:

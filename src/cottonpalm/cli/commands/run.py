@@ -28,6 +28,7 @@ from cottonpalm.cli.writers.open_output import check_name, check_output, make_ou
 from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
+from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import file_of, open_store
 from cottonpalm.stores.codec.records import unpack
@@ -361,6 +362,7 @@ class Session:
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=resume,
+            prompt=on_prompts(run.report),
             trouble=stats.trouble,
         )
 

@@ -37,7 +37,7 @@ class Terms:
         key: the field that keeps requests of one prefix together; None where there is none, or where it does not help
             requests that share their start (OpenAI sends these to one place by themselves).
         discount: what a token that was read costs, as a part of the input price.
-        writes: a token that is written costs more than one that is not.
+        guessed: the host is not known: it is taken for a gateway.
     """
 
     minimum: int
@@ -48,12 +48,12 @@ class Terms:
     first: int = 1
     key: str | None = None
     discount: float = 0.5
-    writes: bool = False
+    guessed: bool = False
 
 
 _OPENAI: Final = Terms(minimum=1_024, step=128)
-_OPENAI_NEW: Final = Terms(minimum=1_024, life_s=30 * MINUTES, asked="breakpoints", discount=0.1, writes=True)
-_ANTHROPIC: Final = Terms(minimum=1_024, usable="begins", asked="cache_control", discount=0.1, writes=True)
+_OPENAI_NEW: Final = Terms(minimum=1_024, life_s=30 * MINUTES, asked="breakpoints", discount=0.1)
+_ANTHROPIC: Final = Terms(minimum=1_024, usable="begins", asked="cache_control", discount=0.1)
 _GEMINI: Final = Terms(minimum=4_096, discount=0.1)
 
 _NEW: Final = re.compile(r"gpt-(5\.([6-9]|\d\d)|[6-9]|\d\d)")  # from GPT-5.6 on
@@ -104,9 +104,10 @@ def terms_of(url: str, model: str) -> Terms | None:
     """
     host, model = urlsplit(url).hostname or "", model.lower()
     found = next((terms for end, terms in _HOSTS if host == end or host.endswith(f".{end}")), None)
-    if found is None:  # what a gateway does with fields that it does not know, nobody knows
-        found = next((terms for pattern, terms in _MODELS if pattern.match(model)), None)
-    return None if found is None else _of_model(found, model)
+    if found is not None:
+        return _of_model(found, model)
+    guess = next((terms for pattern, terms in _MODELS if pattern.match(model)), None)
+    return None if guess is None else replace(_of_model(guess, model), guessed=True)
 
 
 def _of_model(terms: Terms, model: str) -> Terms:

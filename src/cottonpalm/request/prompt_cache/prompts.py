@@ -88,7 +88,7 @@ class _Key:
         self._lock = threading.Lock()
         self._last_s, self._slow = clock.now(), False
         self._changes = False  # requests are changed, so each one must be looked at
-        if mode == "on" and self._shared is not None and terms is not None and terms.asked != "itself":
+        if mode == "on" and self._shared is not None and terms is not None and _can_be_asked(terms):
             self._marking = Marking(terms.asked, self._shared.prefixes.least)
             self._changes = True
 
@@ -192,6 +192,11 @@ def _rates(rates: Rates, tokens: int) -> dict[str, float]:
     if not plain:
         return {}
     return {"input_usd": plain / PICO / tokens, "read_rate": read / plain, "write_rate": written / plain}
+
+
+def _can_be_asked(terms: Terms) -> bool:
+    """Whether a request may say what is to be cached; what a gateway does with OpenAI's way of that, nobody knows."""
+    return terms.asked == "cache_control" or (terms.asked == "breakpoints" and not terms.guessed)
 
 
 def _is_worth(terms: Terms, rates: Rates | None) -> bool:
