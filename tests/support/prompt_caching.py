@@ -47,8 +47,8 @@ OPENAI_NEW = replace(
     step=1,
     life_s=1_800.0,
     asked="breakpoints",
-    input=8.0,
-    output=30.0,
+    input=4.0,
+    output=20.0,
     read=0.1,
     write=1.25,
 )
@@ -311,7 +311,7 @@ def _shape(vendor: Vendor, body: dict[str, Any], used: dict[str, Any]) -> dict[s
 def _flat(body: dict[str, Any]) -> tuple[str, list[int], bool]:
     """The prompt as one text, where it is marked, and whether for an hour."""
     parts: list[Any] = [*(body.get("tools") or []), *_listed(body.get("system"))]
-    parts += [body["systemInstruction"]] if "systemInstruction" in body else []
+    parts += (body.get("systemInstruction") or {}).get("parts", [])
     for message in body.get("messages") or body.get("contents") or []:
         parts += _listed(message.get("content") or message.get("parts"))
     text, ends, hour = "", [], False
