@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import is_dataclass
+from decimal import Decimal
 from enum import Enum
-from math import isnan
 from typing import Any
 
 from langchain_core.load.serializable import Serializable
@@ -13,7 +14,10 @@ from pydantic import BaseModel
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are equal in value and type, including NaN; a subclass of `str` equals its text."""
+    """Whether two values are equal in value and type, to the sign of a zero; a NaN equals another.
+
+    A subclass of `str` equals its text.
+    """
     if isinstance(a, str) and not isinstance(a, Enum):
         return type(b) is str and str.__eq__(a, b) is True
     if type(a) is not type(b):
@@ -22,13 +26,22 @@ def same(a: Any, b: Any) -> bool:
         return _all_same([*a], [*b]) and _all_same([*a.values()], [*b.values()])
     if isinstance(a, list | tuple):
         return _all_same(a, b)
+    if isinstance(a, set | frozenset):
+        return _same_set(a, b)
     if isinstance(a, BaseModel):
         return _same_model(a, b)
-    return a == b or (isinstance(a, float) and isnan(a) and isnan(b))
+    if isinstance(a, float):
+        return a.hex() == b.hex()
+    return a == b and (not isinstance(a, Decimal) or a.as_tuple() == b.as_tuple())
 
 
 def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
     return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _same_set(a: AbstractSet[Any], b: AbstractSet[Any]) -> bool:
+    there = {part: part for part in b}
+    return a == b and all(same(part, there[part]) for part in a)
 
 
 def _same_model(a: BaseModel, b: BaseModel) -> bool:
