@@ -31,8 +31,10 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, BaseModel):
         return _same_model(a, b)
     if isinstance(a, float):
-        return a.hex() == b.hex()
-    return a == b and (not isinstance(a, Decimal) or a.as_tuple() == b.as_tuple())
+        return a.hex() == float.hex(b)
+    if isinstance(a, Decimal):
+        return bool(a.as_tuple() == b.as_tuple())
+    return bool(a == b)
 
 
 def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
