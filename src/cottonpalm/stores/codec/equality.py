@@ -24,7 +24,13 @@ def same(a: Any, b: Any) -> bool:
         return _all_same(a, b)
     if isinstance(a, BaseModel):
         return _same_model(a, b)
-    return a == b or (isinstance(a, float) and isnan(a) and isnan(b))
+    return _same_leaf(a, b)
+
+
+def _same_leaf(a: Any, b: Any) -> bool:
+    if type(a).__module__ == "numpy" and hasattr(a, "tobytes"):
+        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
+    return bool(a == b or (isinstance(a, float) and isnan(a) and isnan(b)))
 
 
 def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
