@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import subprocess
 import sys
@@ -323,3 +324,12 @@ def test_a_row_with_an_id_that_was_edited_is_counted_before_it_is_asked_again(
     assert note.startswith("2 of the rows to ask were edited")
     asked.kept(tmp_path).batch(edited, ids=[1, 2, 3])
     assert "2 of 3 rows were edited since run 'night' asked them" in caplog.text
+
+
+def test_map_table_on_a_loop_keeps_rows_by_the_ids_of_a_column(tmp_path: Path) -> None:
+    asked = Asked()
+    first = asked.kept(tmp_path).map_table(frame(), output="topic", ids=frame()["note"])
+    moved = frame().iloc[::-1]
+    again = asyncio.run(asked.kept(tmp_path).amap_table(moved, output="topic", ids=moved["note"]))
+    assert list(first["topic"]) == list(again["topic"])[::-1] == ["about b", "about a", "about c"]
+    assert asked.calls.total() == 3
