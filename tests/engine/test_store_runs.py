@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from cottonpalm.events import Event
     from cottonpalm.types import Outcome
 
-pytestmark = pytest.mark.core
 ONE_TRY = RetryPolicy(transient_tries=1, base_s=0.001)
 
 
