@@ -297,7 +297,8 @@ class Session:
         """Write the report, where one is asked for; its name."""
         page, where = self._where.page, self._where
         if page is not None:
-            from cottonpalm.cli.commands.report import story_of, write_page
+            from cottonpalm.cli.commands.report import write_page
+            from cottonpalm.cli.stories import story_of
             from cottonpalm.observers.page.run_page import page_of
 
             story = story_of(self._store, where.run, where.store, ours=True)
