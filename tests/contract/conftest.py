@@ -16,19 +16,27 @@ if TYPE_CHECKING:
 Reopen = Callable[[], Store]
 
 
-def _memory(path: Path) -> Reopen:
+def _memory(request: pytest.FixtureRequest, path: Path) -> Reopen:
     store = MemoryStore()
     return lambda: store
 
 
-def _sqlite(path: Path) -> Reopen:
+def _sqlite(request: pytest.FixtureRequest, path: Path) -> Reopen:
     return lambda: open_store(path / "store.db")
 
 
-@pytest.fixture(params=[_memory, _sqlite], ids=["memory", "sqlite"])
+def _postgres(request: pytest.FixtureRequest, path: Path) -> Reopen:
+    url = request.getfixturevalue("postgres_url")
+    return lambda: open_store(url)
+
+
+_MADE = {"memory": _memory, "sqlite": _sqlite, "postgres": _postgres}
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
     """Each call opens the store anew, as a second program would; all are closed at the end."""
-    make, opened = request.param(tmp_path), []
+    make, opened = _MADE[request.param](request, tmp_path), list[Store]()
 
     def open_one() -> Store:
         opened.append(make())

@@ -22,9 +22,10 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.stores import MemoryStore, open_store
-from cottonpalm.stores.sqlite.lease import Holder, holder_of, machine
+from cottonpalm.stores.sql.lease import Holder, holder_of, machine
+from cottonpalm.stores.sql.store import SqlRunStore
 from cottonpalm.stores.sqlite.migrations import APPLICATION_ID, STEPS
-from cottonpalm.stores.sqlite.store import SqliteRunStore, SqliteStore
+from cottonpalm.stores.sqlite.store import SqliteStore
 from tests.contract.rows import row, write
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def test_a_lost_run_is_waited_for_while_its_own_store_is_still_busy(
         looked.set()
         return found
 
-    monkeypatch.setattr("cottonpalm.stores.sqlite.store.holder_of", look)
+    monkeypatch.setattr("cottonpalm.stores.sql.store.holder_of", look)
 
     def open_again() -> None:
         other = SqliteStore(path)
@@ -351,7 +352,7 @@ def test_a_store_of_every_older_version_goes_on(path: Path, version: int) -> Non
     for _ in range(2):  # also once it was brought up to date
         store = SqliteStore(path)
         run = store.open_run("r", None)
-        assert isinstance(run, SqliteRunStore)
+        assert isinstance(run, SqlRunStore)
         first, second = store.runs()
         assert (first.name, first.ok, first.failed, first.retryable, first.cost_pico) == ("r", 1, 2, 1, 12)
         assert (second.name, second.ok, second.failed, second.meta) == ("other", 0, 0, {"x": 1})
@@ -363,7 +364,7 @@ def test_a_store_of_every_older_version_goes_on(path: Path, version: int) -> Non
         store.close()
     store = SqliteStore(path)
     run = store.open_run("r", None)
-    assert isinstance(run, SqliteRunStore)
+    assert isinstance(run, SqlRunStore)
     write(run, [row(1), row(3, status=3)])
     assert run.counts() == {1: 2, 3: 2}
     assert run.newer(0, -1, 9) == [(1, 1), (3, 2)]

@@ -29,7 +29,7 @@ from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
 from cottonpalm.processor import BatchProcessor
-from cottonpalm.stores import file_of, open_store
+from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def _held(where: Where, stack: ExitStack) -> HeldStore:
 
 
 def _is_new(store: str) -> bool:
-    path = file_of(store)
-    return path is not None and not path.exists()
+    database = database_of(store)
+    return database is not None and not database.exists()
 
 
 def _check_output(job: RunSpec, where: Where, meta: dict[str, Any]) -> None:
