@@ -73,7 +73,7 @@ ROOMS: Final = {
         ("tests/engine/test_cache.py", "tests/engine/test_disk_cache.py", "tests/engine/test_store_runs.py"),
     ),
     "stores": Room(
-        ("stores/*.py", "stores/sqlite/*.py", "stores/codec/*.py"),
+        ("stores/*.py", "stores/sql/*.py", "stores/sqlite/*.py", "stores/codec/*.py"),
         ("tests/contract/test_store.py", "tests/contract/test_sqlite.py", "tests/unit/test_codec.py"),
     ),
 }

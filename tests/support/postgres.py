@@ -13,7 +13,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_QUICK = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")  # a test machine loses no power
+_QUICK = (
+    "fsync = off",
+    "synchronous_commit = off",
+    "full_page_writes = off",
+)  # a test machine loses no power
 
 
 class Server:

@@ -47,6 +47,7 @@ _TROUBLES: Final = (
         "refuses the password: check it in the address, PGPASSWORD or ~/.pgpass",
     ),
     ("no password supplied", "wants a password: give it in PGPASSWORD or ~/.pgpass"),
+    ("resolve host", "is at a host that has no address: check the host's name"),
     ("could not translate host name", "is at a host that has no address: check the host's name"),
     ("does not exist", "refuses ({text}): create the database, or name one that is there"),
     ("permission denied", "refuses ({text}): give this user the right to create a schema there"),
@@ -135,6 +136,10 @@ class PostgresDatabase:
             f"the store {self._shown} failed ({type(exc).__name__}: {text}): check the server, then run the same"
             " command again"
         )
+
+    def is_cut(self, exc: BaseException) -> bool:
+        """See `sql.database.Database`."""
+        return isinstance(exc, psycopg.OperationalError)
 
     def now(self, db: PgConnection) -> float:
         """See `sql.database.Database`: the server's clock, read after every wait for a lock."""

@@ -32,7 +32,7 @@ _STARTED: Final = (
     "(SELECT extract(epoch from backend_start)::float8 FROM pg_stat_activity WHERE pid = pg_backend_pid())"
 )
 ALIVE: Final = (
-    f"(lease.beat > {NOW} - {EXPIRES_S} AND (lease.backend IS NULL OR EXISTS (SELECT 1 FROM pg_stat_activity AS one"  # noqa: S608, E501
+    f"(lease.beat > {NOW} - {EXPIRES_S} AND (lease.backend IS NULL OR EXISTS (SELECT 1 FROM pg_stat_activity AS one"  # noqa: S608
     " WHERE one.pid = lease.backend AND"
     " coalesce(extract(epoch from one.backend_start)::float8 = lease.started, true))))"
 )
@@ -81,8 +81,7 @@ class RowLease:
         db.execute("DELETE FROM lease WHERE run = ? AND token = ?", (self.run, self._token))
 
     def unlock(self) -> None:
-        """See `sql.lease.Lease`."""
-        note_leaving(self._token, leaves=False)
+        """See `sql.lease.Lease`: a lease that leaves stays noted, since its row may still be seen until the commit."""
 
     def leaving(self) -> None:
         """See `sql.lease.Lease`."""

@@ -62,6 +62,9 @@ class Database(Protocol):
     def explained(self, exc: BaseException) -> StoreError:
         """Return the error with a one-line message that names the store, the problem and the remedy."""
 
+    def is_cut(self, exc: BaseException) -> bool:
+        """Whether the connection broke, so that nobody knows if the transaction took effect; it may be had again."""
+
     def now(self, db: Any) -> float:
         """Return the wall-clock time in Unix seconds by the clock that all processes of this store share."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
 from cottonpalm.stores.sql import run_rows, spending_rows
-from cottonpalm.stores.sql.database import in_transaction
+from cottonpalm.stores.sql.database import BUSY_S, in_transaction
 from cottonpalm.stores.sql.lease import BEAT_S
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Done = Callable[[BaseException | None], None]
 log = logging.getLogger("cottonpalm")
+_AGAIN_S: Final = 0.2  # seconds between two tries to reach a server whose connection broke
 _JOINED_ROWS: Final = 4096  # groups in the queue share a transaction up to this many rows
 
 
@@ -184,7 +185,7 @@ class Writer:
 
     def _commit(self, groups: list[Group]) -> None:
         try:
-            self._in_transaction(partial(_insert_all, self._database, groups=groups))
+            self._written(groups)
         except Exception as exc:  # noqa: BLE001 - reported to each group's owner
             if len(groups) > 1:  # one group may be at fault, so write them one by one
                 for group in groups:
@@ -193,6 +194,27 @@ class Writer:
                 self._report(groups, self._database.explained(exc))
         else:
             self._report(groups, None)
+
+    def _written(self, groups: list[Group]) -> None:
+        """Write the groups in one transaction; if the connection breaks, write those again that are not there."""
+        until = clock.now() + BUSY_S
+        while True:
+            try:
+                return self._in_transaction(partial(_insert_all, self._database, groups=groups))
+            except Exception as exc:
+                if not self._database.is_cut(exc) or clock.now() > until:
+                    raise
+            threading.Event().wait(_AGAIN_S)
+            with suppress(*self._database.errors):  # the server may need longer
+                groups = [group for group in groups if not self._is_there(group)]
+
+    def _is_there(self, group: Group) -> bool:
+        """Whether this group was committed, although we were not told: its last outcome has the run's last number."""
+        if not group.rows:
+            return False
+        sql = "SELECT seq FROM run WHERE id = ?"
+        [(last,)] = self._db.execute(sql, (group.lease.run,)).fetchall()
+        return bool(last >= group.seq + len(group.rows) - 1)
 
     def _report(self, groups: list[Group], error: BaseException | None) -> None:
         for group in groups:

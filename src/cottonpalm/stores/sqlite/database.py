@@ -188,6 +188,10 @@ class SqliteDatabase:
         """See `sql.database.Database`."""
         return explained(exc, self.path)
 
+    def is_cut(self, exc: BaseException) -> bool:  # noqa: ARG002 - there is nothing between us and the file
+        """See `sql.database.Database`."""
+        return False
+
     def now(self, db: sqlite3.Connection) -> float:  # noqa: ARG002 - all processes are on this machine
         """See `sql.database.Database`."""
         return clock.wall()
