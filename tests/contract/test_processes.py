@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cottonpalm.errors import RunBusy, StoreError
+from cottonpalm.protocols import FindsRows, Orders
 from cottonpalm.stores import open_store
 from cottonpalm.stores.sql.lease import Holder, holder_of
 from tests.contract.rows import row, write
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.core
 
 HOLDER = """
 import sys, threading
+from cottonpalm.protocols import FindsRows, Orders
 from cottonpalm.stores import open_store
 from tests.contract.rows import row, write
 run = open_store(sys.argv[1]).open_run("r", None)
@@ -212,6 +214,7 @@ def test_rows_queued_by_a_process_that_ends_without_close_are_written(path: str)
 
 REPORTER = """
 import os, sys, threading
+from cottonpalm.protocols import FindsRows, Orders
 from cottonpalm.stores import open_store
 from tests.contract.rows import row
 run = open_store(sys.argv[1]).open_run("r", None)
@@ -239,3 +242,33 @@ def test_every_row_reported_done_survives_kill_nine(path: str, reported: int) ->
     store = open_store(path)
     assert set(store.open_run("r", None).read(seen)) == set(seen)
     store.close()
+
+
+def test_a_run_hears_what_others_ask_of_it_and_shows_them_what_it_says(path: str, store: SqlStore) -> None:
+    run: Any = store.open_run("r", None)
+    other: Any = open_store(path)
+    other.order("r", held=True, most=7)
+    other.order("r", stop=True, watched=5.5)
+    assert run.orders() == other.ordered("r") == Orders(True, 7, True, 5.5)
+    run.show(b"first")
+    run.show(b"second")
+    write(run, [])
+    assert other.shown("r") == b"second"
+    run.close()
+    store.open_run("r", None)
+    assert (other.ordered("r"), other.shown("r")) == (Orders(), None)
+    other.close()
+
+
+def test_rows_are_found_by_status_from_both_sides_and_by_their_text(store: SqlStore) -> None:
+    run = store.open_run("r", None)
+    write(
+        run,
+        [row(slot, status=2 if slot % 7 == 0 else 1, record=b'{"o":"a%d_%%B"}' % slot) for slot in range(50)],
+    )
+    found = store.look("r")
+    assert isinstance(found, FindsRows)
+    assert found.page(2, 1000, (2, 3), 3, back=False) == [7, 14, 21]
+    assert found.page(-1, 44, (2,), 2, back=True) == [42, 35]
+    assert found.holding([1, 2, 12, 13], "A2_%b") == [2]
+    assert found.holding([1, 2], "_%c") == []

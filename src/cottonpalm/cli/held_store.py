@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from cottonpalm.cli.owed import Owed
 from cottonpalm.cli.problems import Problem
 from cottonpalm.errors import StoreError
-from cottonpalm.protocols import FAILED, RETRYABLE, ComparesBlocks, NumbersOutcomes, SharesLimits
+from cottonpalm.protocols import (
+    FAILED,
+    RETRYABLE,
+    ComparesBlocks,
+    NumbersOutcomes,
+    Orders,
+    SharesLimits,
+    TakesOrders,
+)
 from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.stores import database_of, open_store, shown
 
@@ -139,6 +147,15 @@ class SharingHeldRun(HeldRun):
     def place(self) -> tuple[Any, int]:
         """See `SharesLimits`."""
         return self._place
+
+    def orders(self) -> Orders:
+        """See `TakesOrders`."""
+        return self._run.orders() if isinstance(self._run, TakesOrders) else Orders()
+
+    def show(self, said: bytes) -> None:
+        """See `TakesOrders`."""
+        if isinstance(self._run, TakesOrders):
+            self._run.show(said)
 
 
 class HeldStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -12,8 +13,12 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import Store
     from cottonpalm.stores.sql.database import Database
 
-__all__ = ["MemoryStore", "database_of", "open_store", "shown"]
+__all__ = ["MemoryStore", "database_of", "open_store", "shown", "without_password"]
 _POSTGRES: Final = ("postgresql://", "postgres://")
+_PASSWORD: Final = re.compile(
+    r"(?P<first>postgres(?:ql)?://[^\s/:@?]*):\S*(?=@)|(?:(?<=[?&])(?:ssl)?password=[^\s&]*&?)",
+    re.IGNORECASE,
+)
 
 
 def open_store(url: str | Path | Store) -> Store:
@@ -60,10 +65,12 @@ def database_of(url: str | Path) -> Database | None:
 def shown(url: object) -> str:
     """Return a store's address as it may be shown: without a password, and a file by its path alone."""
     text = str(url) if isinstance(url, str | Path) else repr(url)
-    if text.startswith(_POSTGRES):
-        user, at, rest = text.partition("://")[2].rpartition("@")
-        return f"postgresql://{user.partition(':')[0]}{at}{rest.partition('?')[0]}"
-    return text.removeprefix("sqlite:///")
+    return without_password(text).removeprefix("sqlite:///")
+
+
+def without_password(text: str) -> str:
+    """Return the text without the password of an address of Postgres; the address still works where one is known."""
+    return _PASSWORD.sub(lambda found: found["first"] or "", text)
 
 
 def _checked(store: Any) -> Store:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "cottonpalm"
 _TABLES: Final = (
-    r"answer|batch(_answer|_line)?|claim|item|learnt|lease|record|run|share(_secret)?|spending|spent|version"
+    r"answer|batch(_answer|_line)?|claim|item|learnt|lease|orders|record|run|share(_secret)?|shown|spending|spent"
+    r"|version"
 )
 _NAMED: Final = re.compile(rf"\b(FROM|INTO|UPDATE|JOIN|TABLE|ON) (?=({_TABLES})\b)")
 

@@ -62,6 +62,7 @@ class PostgresDatabase:
     """A Postgres database. See `sql.database.Database`."""
 
     errors: tuple[type[Exception], ...] = (psycopg.Error,)
+    like = "convert_from(body, 'UTF8') ILIKE ?"
 
     def __init__(self, url: str, shown: str) -> None:
         """Check the address; nothing is connected yet. `shown` is the address without a password.

@@ -47,12 +47,17 @@ CREATE TABLE batch_line (
   id bigint PRIMARY KEY, run bigint NOT NULL, row bigint NOT NULL, key bytea NOT NULL, fate smallint NOT NULL,
   status integer, lost text, why text);
 CREATE UNIQUE INDEX batch_line_once ON batch_line (run, row, key) WHERE fate <> 1;
-CREATE TABLE batch_answer (id bigint PRIMARY KEY, body bytea NOT NULL)
+CREATE TABLE batch_answer (id bigint PRIMARY KEY, body bytea NOT NULL);
+CREATE TABLE orders (
+  run bigint PRIMARY KEY, held boolean NOT NULL DEFAULT false, most integer, stop boolean NOT NULL DEFAULT false,
+  watched float8 NOT NULL DEFAULT 0);
+CREATE TABLE shown (run bigint PRIMARY KEY, body bytea NOT NULL);
+CREATE INDEX item_not_ok ON item (id, status) WHERE status <> 1
 """
 
 
 def m001_all_tables(db: PgConnection) -> None:
-    """Add all that the SQLite schema has after its sixth step."""
+    """Add all that the SQLite schema has after its seventh step."""
     for sql in _TABLES.split(";"):
         db.execute(sql)
 

@@ -38,10 +38,12 @@ class Database(Protocol):
     Attributes:
         home: the process that opened it.
         errors: the exceptions that its driver raises.
+        like: the condition that a record's text is like a pattern, whatever its case; backslash escapes.
     """
 
     home: Home
     errors: tuple[type[Exception], ...]
+    like: str
 
     def prepare(self, busy_s: float = ...) -> None:
         """Make the tables if need be, and bring them up to date.

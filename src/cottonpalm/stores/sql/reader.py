@@ -28,7 +28,7 @@ class Reader:
     """Reads what is stored. All methods may be called from any thread."""
 
     def __init__(self, database: Database, busy_s: float) -> None:
-        self._database = database
+        self._database, self.like = database, database.like
         self._lock = threading.Lock()
         self._db: Any = database.connect(busy_s)  # None: closed
         self._indexes: dict[int, KeyIndex] = {}  # run -> its index, made when `find` is first called

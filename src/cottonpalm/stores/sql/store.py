@@ -11,12 +11,13 @@ import orjson
 
 from cottonpalm import clock
 from cottonpalm.errors import RunBusy, StoreError
-from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
+from cottonpalm.protocols import Orders, RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
 from cottonpalm.stores.opening import Decision, decide
-from cottonpalm.stores.sql import batch_rows, run_rows, share_rows, spending_rows
+from cottonpalm.stores.sql import batch_rows, order_rows, run_rows, share_rows, spending_rows
 from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
 from cottonpalm.stores.sql.lease import busy, holder_of, is_leaving
 from cottonpalm.stores.sql.reader import Reader
+from cottonpalm.stores.sql.stored_rows import SqlRows
 from cottonpalm.stores.sql.writer import Group, Writer
 
 if TYPE_CHECKING:
@@ -133,9 +134,8 @@ class SqlStore:
 
     def look(self, name: str) -> StoredRows | None:
         """See `protocols.Store`."""
-        self._home.check()
-        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
-        return SqlRows(self._reader, found[0][0]) if found else None
+        run = self._number(name)
+        return None if run is None else SqlRows(self._reader, run)
 
     def batches(self, name: str) -> list[Batch]:
         """Return the batches of a run as last stored, oldest first; this needs no lease."""
@@ -146,6 +146,26 @@ class SqlStore:
         from cottonpalm.stores.sql.batches import batches_of  # noqa: PLC0415 - few runs have any
 
         return batches_of(self._reader.rows, found[0][0])
+
+    def order(self, name: str, **wishes: Any) -> None:
+        """See `protocols.GivesOrders`."""
+        if (run := self._number(name)) is not None:
+            self._writer.call(lambda db: order_rows.put(db, run, wishes))
+
+    def ordered(self, name: str) -> Orders:
+        """See `protocols.GivesOrders`."""
+        run = self._number(name)
+        return Orders() if run is None else order_rows.read(self._reader.rows, run)
+
+    def shown(self, name: str) -> bytes | None:
+        """See `protocols.GivesOrders`."""
+        run = self._number(name)
+        return None if run is None else order_rows.said(self._reader.rows, run)
+
+    def _number(self, name: str) -> int | None:
+        self._home.check()
+        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
+        return found[0][0] if found else None
 
     def remove(self, name: str) -> None:
         """See `protocols.Store`."""
@@ -190,6 +210,7 @@ def _enter(db: Connection, lease: Lease, fingerprint: dict[str, Any] | None, *, 
     if row is None:
         raise StoreError(f"run {name!r} was removed by another process just now: try again")
     lease.enter(db)
+    order_rows.forget(db, run)
     stored = None if row[0] is None else orjson.loads(row[0])
     decision = decide(name, stored, fingerprint, fresh=fresh)
     if fresh:
@@ -209,6 +230,7 @@ def _delete_rows(db: Connection, run: int) -> None:
     spending_rows.forget(db, run)
     share_rows.forget(db, run)
     batch_rows.forget(db, run)
+    order_rows.forget(db, run)
 
 
 def _remove(db: Connection, run: int, lease: Lease) -> None:
@@ -217,25 +239,6 @@ def _remove(db: Connection, run: int, lease: Lease) -> None:
     _delete_rows(db, run)
     db.execute("DELETE FROM lease WHERE run = ?", (run,))
     db.execute("DELETE FROM run WHERE id = ?", (run,))
-
-
-class SqlRows:
-    """The rows of a run as they are now. See `protocols.StoredRows`."""
-
-    def __init__(self, reader: Reader, run: int) -> None:
-        self._reader, self._run = reader, run
-
-    def scan(self, after: int, limit: int) -> list[Slot]:
-        """See `protocols.StoredRows`."""
-        return self._reader.scan(self._run, after, limit)
-
-    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
-        """See `protocols.StoredRows`."""
-        return self._reader.read(self._run, slots)
-
-    def records(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """See `protocols.ReadsOn`."""
-        return self._reader.records(self._run, after, limit)
 
 
 class SqlRunStore:
@@ -332,6 +335,17 @@ class SqlRunStore:
         """See `protocols.RunStore`."""
         self._check()
         self._writer.call(lambda db: _merge_meta(db, self._run, values))
+
+    def orders(self) -> Orders:
+        """See `protocols.TakesOrders`."""
+        self._check()
+        return order_rows.read(self._reader.rows, self._run)
+
+    def show(self, said: bytes) -> None:
+        """See `protocols.TakesOrders`."""
+        self._check()
+        run = self._run
+        self._writer.post(lambda db: order_rows.show(db, run, said))
 
     def book(self) -> Book:
         """See `stages.KeepsBatches`."""

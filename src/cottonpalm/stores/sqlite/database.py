@@ -150,6 +150,7 @@ class SqliteDatabase:
     """A SQLite file. See `sql.database.Database`."""
 
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+    like = r"CAST(body AS TEXT) LIKE ? ESCAPE '\'"
 
     def __init__(self, path: Path) -> None:
         self.path, self.home = path, Home(path)
