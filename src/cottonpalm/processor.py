@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from cottonpalm import settings as checked
@@ -17,7 +18,7 @@ from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once,
 from cottonpalm.errors import ConfigError
 from cottonpalm.planning.planner import survey_of
 from cottonpalm.results import Collected, row_of
-from cottonpalm.run import AsyncRun, BaseRun, Run
+from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.stores import MemoryStore
 
@@ -374,11 +375,12 @@ class BatchProcessor(ChainFace):
         config: RunnableConfig | None = None,
         stored: Stored = "yield",
     ) -> AsyncRun:
-        """`start` on the running loop: iterate inside `async with`. Opening the store may block for a moment."""
-        engine = self._engine(
-            rows, ids=ids, priorities=priorities, configs=same_for_all(config), stored=stored
-        )
-        return self._remember(AsyncRun(engine))
+        """`start` on the running loop: iterate inside `async with`, which opens the store, on a thread."""
+        more = {"ids": ids, "priorities": priorities, "configs": same_for_all(config), "stored": stored}
+        if not self._on_disk:
+            return self._remember(AsyncRun(self._engine(rows, **more)))
+        opening = Opening(partial(self._engine, rows, **more), partial(self._aengine, rows, **more))
+        return self._remember(AsyncRun(opening))
 
     async def stream_batch(
         self, inputs: Rows, config: RunnableConfig | None = None, *, max_concurrency: int | None = None
@@ -540,13 +542,15 @@ class BatchProcessor(ChainFace):
 
     async def _aengine(self, rows: Any, **more: Any) -> Engine:
         """Do the same, but open the store on a thread if that touches the disk."""
+        opening = self._builder.open_run
+        return self._made(await on_a_thread(opening) if self._on_disk else opening(), rows, more)
+
+    @property
+    def _on_disk(self) -> bool:
+        """Whether opening a run touches the disk."""
         store, cache = self._settings.store, self._settings.cache
         in_memory = store is None or isinstance(store, MemoryStore)
-        if in_memory and (cache is None or cache.path is None):
-            opened = self._builder.open_run()
-        else:
-            opened = await on_a_thread(self._builder.open_run)
-        return self._made(opened, rows, more)
+        return not in_memory or (cache is not None and cache.path is not None)
 
     def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:
         """Make an engine. If the call has an error, close the opened run, so that the next call can have it."""

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-pytestmark = pytest.mark.core
-
-
 class Bench:
     """A run in a real SQLite store and its output file."""
 
