@@ -34,7 +34,7 @@ from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.transport import hook
 from cottonpalm.settings import Settings, capped
-from cottonpalm.stores import open_store
+from cottonpalm.stores import open_store, shown
 from cottonpalm.stores.codec.records import has_input, unpack
 
 if TYPE_CHECKING:
@@ -415,10 +415,6 @@ def _never_read(content: bytes, kept: Outcome) -> bool:
     return kept.error is not None and content == content_key(["cottonpalm: unreadable", kept.error.message])
 
 
-def _shown(store: object) -> str:
-    return repr(str(store)) if isinstance(store, str | Path) else repr(store)
-
-
 def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:
     def release() -> None:
         try:
@@ -466,3 +462,7 @@ async def on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
 def _opened_in_vain(task: asyncio.Task[Opened | None]) -> None:
     if not task.cancelled() and task.exception() is None:
         let_go(task.result())
+
+
+def _shown(store: object) -> str:
+    return repr(shown(store)) if isinstance(store, str | Path) else repr(store)

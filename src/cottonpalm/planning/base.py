@@ -14,7 +14,7 @@ from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Reader
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.protocols import RETRYABLE
-from cottonpalm.stores import file_of, open_store
+from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def base_of(builder: Builder, *, ids: Any, configs: Any) -> Iterator[Base]:
             base.held = sum(number for status, number in run.counts().items() if status != RETRYABLE)
         cache = builder.settings.cache
         if cache is not None and (
-            cache.path is None or (path := file_of(cache.path)) is None or path.exists()
+            cache.path is None or (database := database_of(cache.path)) is None or database.exists()
         ):
             base.memory, base.digest = memory_of(cache), builder.digest
             if base.memory is not None and base.memory.disk is not None:
@@ -95,8 +95,8 @@ def _existing_run(builder: Builder) -> Opened | None:
     if settings.store is None or settings.run is None:
         return builder.open_run()  # returns None, or raises the error that says what is missing
     if isinstance(settings.store, str | Path):
-        path = file_of(settings.store)
-        if path is None or not path.exists():
+        database = database_of(settings.store)
+        if database is None or not database.exists():
             return None
     store = open_store(settings.store)
     try:
