@@ -52,7 +52,7 @@ ROOMS: Final = {
         "request/tries.py",
     ),
     "gates": ("engine/gates/*.py",),
-    "stores": ("stores/*.py", "stores/sqlite/*.py", "stores/codec/*.py"),
+    "stores": ("stores/*.py", "stores/sql/*.py", "stores/sqlite/*.py", "stores/codec/*.py"),
 }
 LEVELS: Final = ("unit", "request", "contract", "engine")  # where the nearest tests are
 

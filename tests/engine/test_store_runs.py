@@ -24,7 +24,8 @@ from cottonpalm import BatchProcessor, ChainChanged, ConfigError, RetryPolicy, R
 from cottonpalm.events import RowFinished
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import unpack
-from cottonpalm.stores.sqlite.store import SqliteRunStore, SqliteStore
+from cottonpalm.stores.sql.store import SqlRunStore
+from cottonpalm.stores.sqlite.store import SqliteStore
 from cottonpalm.types import Kind
 from tests.engine.helpers import Probe, aread, read
 from tests.engine.killed import rows as texts
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from cottonpalm.events import Event
     from cottonpalm.types import Outcome
 
-pytestmark = pytest.mark.core
 ONE_TRY = RetryPolicy(transient_tries=1, base_s=0.001)
 
 
@@ -502,11 +502,11 @@ def test_a_killed_process_showed_nothing_that_is_not_stored_and_nothing_stored_i
 def test_a_store_that_fails_when_it_is_closed_keeps_no_thread_and_no_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def close(self: SqliteRunStore, real: Any = SqliteRunStore.close) -> None:
+    def close(self: SqlRunStore, real: Any = SqlRunStore.close) -> None:
         real(self)
         raise StoreError("the disk is gone")
 
-    monkeypatch.setattr(SqliteRunStore, "close", close)
+    monkeypatch.setattr(SqlRunStore, "close", close)
     before = set(threading.enumerate())
     processor = BatchProcessor(Probe(), store=tmp_path / "s.db", run="night")
     with processor.start(range(5)) as run:
@@ -523,12 +523,12 @@ def test_a_store_that_is_slow_to_close_does_not_hold_up_the_callers_loop(
 ) -> None:
     closing, go = threading.Event(), threading.Event()
 
-    def close(self: SqliteRunStore, real: Any = SqliteRunStore.close) -> None:
+    def close(self: SqlRunStore, real: Any = SqlRunStore.close) -> None:
         closing.set()
         assert go.wait(5), "the loop stood still while the store was closed"
         real(self)
 
-    monkeypatch.setattr(SqliteRunStore, "close", close)
+    monkeypatch.setattr(SqlRunStore, "close", close)
 
     async def main(cancel: bool) -> None:
         processor = BatchProcessor(Probe(), store=tmp_path / "s.db", run="night")
@@ -571,11 +571,11 @@ def test_rows_that_have_to_be_looked_up_among_many_do_not_hold_up_the_callers_lo
     monkeypatch.setattr("cottonpalm.engine.input.feeds.MANY", 50)
     threads: set[int] = set()
 
-    def find(self: SqliteRunStore, key: bytes, real: Any = SqliteRunStore.find) -> Any:
+    def find(self: SqlRunStore, key: bytes, real: Any = SqlRunStore.find) -> Any:
         threads.add(threading.get_ident())
         return real(self, key)
 
-    monkeypatch.setattr(SqliteRunStore, "find", find)
+    monkeypatch.setattr(SqlRunStore, "find", find)
     chain, rows = Probe(0), [*range(4_500, 4_800), *range(4_500)]
 
     async def later() -> AsyncIterator[int]:
