@@ -258,3 +258,11 @@ ExportPath = Annotated[
     ),
 ]
 ModelOptions = Annotated[list[str], MODEL_OPTION]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", metavar="", help="For programs: an object of JSON for each run, a line each."),
+]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", metavar="", help="Show it again every two seconds, until nobody works on it."),
+]

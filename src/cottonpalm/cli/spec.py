@@ -69,6 +69,12 @@ GuardFormulas = Annotated[
 ]
 
 
+Bom = Annotated[
+    bool,
+    STATE("--bom", metavar="", help="Begin a .csv with the mark by which Excel knows UTF-8."),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """One command's work: it has a field for each option. The store keeps each field under its name.
@@ -88,8 +94,8 @@ class RunSpec:
         str,
         typer.Argument(
             metavar="INPUT",
-            help="The rows: .jsonl (one object a line), .csv or .parquet, the first two also packed (.gz, .zst); "
-            "a file or an address (https://…, s3://…); - reads JSONL from standard input.",
+            help="The rows: .jsonl (one object a line), .csv or .tsv, these also packed (.gz, .zst), .parquet or "
+            ".xlsx; a file or an address (https://…, s3://…); - reads standard input, as JSONL unless said.",
         ),
         Typed(str, absolute),
     ]
@@ -99,7 +105,7 @@ class RunSpec:
             "--output",
             "-o",
             metavar="FILE",
-            help="Where the results go: .jsonl (a line as soon as a row is done); .csv or .parquet (the input's "
+            help="Where the results go: .jsonl (a line as soon as a row is done); .csv, .xlsx or .parquet (the input's "
             "columns, then the results) and what is packed (.gz, .zst), at the end; an address; "
             "- for JSONL on standard output.",
         ),
@@ -329,6 +335,30 @@ class RunSpec:
     limit: Annotated[
         int | None, ROWS("--limit", metavar="N", min=1, help="Only the first N rows of the input.")
     ] = None
+    delimiter: Annotated[
+        str | None,
+        ROWS(
+            "--delimiter",
+            metavar="CHAR",
+            help="What separates a CSV's cells, such as ';' or tab. It is found in the header unless said; "
+            "an output .csv has the same.",
+        ),
+    ] = None
+    encoding: Annotated[
+        str | None,
+        ROWS(
+            "--encoding",
+            metavar="NAME",
+            help="The input's encoding, such as gbk or cp1252. UTF-8, and UTF-16 with its mark, need no word.",
+        ),
+    ] = None
+    input_format: Annotated[
+        str | None,
+        ROWS(
+            "--input-format", metavar="jsonl|csv|tsv", help="What comes on standard input: jsonl unless said."
+        ),
+    ] = None
+    bom: Bom = False
     guard_formulas: GuardFormulas = False
     input_kept: bool = True
     unkept: list[str] = field(default_factory=list)

@@ -38,9 +38,9 @@ def show_first_rows(job: RunSpec, screen: Screen) -> Code:
         show_block(_what(job), [] if form is None else [("answer", f"{{{', '.join(form.fields)}}}")])
         for number, row in enumerate(islice(rows, FIRST)):
             if isinstance(row, Broken):
-                show_block(f"row {number} would fail", [("", row.error.message)])
+                show_block(f"row {number + 1} would fail", [("", row.error.message)])
             else:
-                show_block(f"row {number}", parts(row))
+                show_block(f"row {number + 1}", parts(row))
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
     screen.say("nothing was called; without --dry-run the command does it")

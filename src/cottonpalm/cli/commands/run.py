@@ -19,13 +19,13 @@ from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, shown
-from cottonpalm.cli.readers.open_rows import rows_of
+from cottonpalm.cli.readers.open_rows import reading_of, rows_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.readers.stored_rows import StoredRows
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.urls import without_secrets
-from cottonpalm.cli.writers.open_output import check_name, check_output, make_output
-from cottonpalm.cli.writers.output import RunSlots
+from cottonpalm.cli.writers.open_output import CsvForm, check_name, check_output, make_output
+from cottonpalm.cli.writers.output import AllSlots, RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
 from cottonpalm.processor import BatchProcessor
@@ -120,7 +120,13 @@ def _is_new(store: str) -> bool:
 
 
 def _check_output(job: RunSpec, where: Where, meta: dict[str, Any]) -> None:
-    check_output(job.output, job.input, meta, overwrite=where.overwrite, guard=job.guard_formulas)
+    guard, bom = job.guard_formulas, job.bom
+    check_output(job.output, job.input, meta, overwrite=where.overwrite, guard=guard, bom=bom)
+
+
+def csv_form(job: RunSpec) -> CsvForm:
+    """Return how a job's output is written, if it is a CSV."""
+    return CsvForm(job.guard_formulas, job.bom, reading_of(job).delimiter)
 
 
 def _released(store: HeldStore, code: Code, screen: Screen) -> Code:
@@ -213,7 +219,7 @@ class Session:
             self._kept,
             fields=self._fields,
             overwrite=overwrite,
-            guard=self._job.guard_formulas,
+            csv=csv_form(self._job),
         )
         with closing(output):
             stopped = self._read(run, output)
@@ -273,7 +279,9 @@ class Session:
         if self._broken is not None:
             return
         try:
-            output.finish(RunSlots(run), complete=self._rows.ended)
+            slots = RunSlots(run)
+            whole = slots if self._job.limit is None else AllSlots(slots, self._kept)
+            output.finish(whole, complete=self._rows.ended)
             for note in output.notes:
                 self._screen.say(f"note: {note}")
         except Problem as problem:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+from rich.text import Text
 
 from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
@@ -12,7 +15,9 @@ from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
 from cottonpalm.observers.formatting import clean, money, rate, told
 from cottonpalm.protocols import OK
+from cottonpalm.stores.codec.as_json import dumped
 from cottonpalm.stores.codec.records import unpack
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.stages import Batch
 
 PAGE: Final = 4096
+WATCH_S: Final = 2.0
 TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request reached no server
 
 
@@ -52,6 +58,46 @@ def show_status(url: str, name: str | None) -> None:
             screen.show_details(_out(batch) for batch in store.batches(name) if not batch.over)
         else:
             screen.show_runs(store.runs())
+
+
+def show_json(url: str, name: str | None) -> None:
+    """Show all runs, or one, as lines of JSON."""
+    with existing_store(url) as store:
+        for info in store.runs() if name is None else [store.known(name)]:
+            screen.show(Text(dumped(_as_json(info)).decode()))
+
+
+def _as_json(info: RunInfo) -> dict[str, Any]:
+    facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
+    total = facts.get("total")
+    return {
+        "run": info.name,
+        "begun": dt.datetime.fromtimestamp(info.created, dt.UTC).isoformat(timespec="seconds"),
+        "ok": info.ok,
+        "failed": info.failed,
+        "retryable": info.retryable,
+        "total": total,
+        "total_exact": bool(facts.get("exact")),
+        "left": None if total is None else max(0, total - info.ok - info.failed),
+        "cost_usd": info.cost_pico / PICO,
+        "rows_per_s": facts.get("rate"),
+        "held_by": info.holder,
+        "exit_code": None if info.holder else facts.get("code"),
+        "trouble": info.meta.get(TROUBLE),
+        **{key: job.get(key) for key in ("input", "output", "chain", "model", "prompt")},
+    }
+
+
+def watched(url: str, name: str | None) -> Iterator[None]:
+    """Give a turn every two seconds, as long as a process works on the run, or on any; the last turn is after that."""
+    held = True
+    while held:
+        with existing_store(url) as store:
+            held = any(info.holder for info in store.runs() if name in (None, info.name))
+        screen.clear()
+        yield
+        if held:
+            threading.Event().wait(WATCH_S)
 
 
 def _out(batch: Batch) -> tuple[str, str]:
@@ -89,7 +135,10 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
         f"{info.failed:,}" + (f" ({info.retryable:,} may work when asked again)" if info.failed else ""),
     )
     for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
-        yield f"  {kind}", f"{reason.rows:,}; the first, row {reason.first}: {clean(reason.said)}"
+        yield (
+            f"  {kind}",
+            f"{reason.rows:,}; the first, row {reason.first + 1} (index {reason.first}): {clean(reason.said)}",
+        )
     yield from _trouble(info)
     yield "left", screen.left_of(info)
     yield "cost", screen.cost_of(info)
