@@ -31,8 +31,10 @@ def cells(path: Path, delimiter: str = ",", encoding: str = "utf-8") -> list[lis
 @pytest.mark.core
 @pytest.mark.parametrize(
     ("name", "mark", "said"),
-    [("in.csv", ";", ()), ("in.csv", "|", ()), ("in.csv", "\t", ()), ("in.tsv", "\t", ())]
-    + [("in.csv", "~", ("--delimiter", "~"))],
+    [
+        ("in.csv", ";", ()), ("in.csv", "|", ()), ("in.csv", "\t", ()), ("in.tsv", "\t", ()),
+        ("in.csv", "~", ("--delimiter", "~")),
+    ],
 )  # fmt: skip
 def test_the_separator_is_found_and_kept(
     ask: Command, folder: Path, name: str, mark: str, said: tuple[str, ...]
@@ -207,3 +209,37 @@ def test_a_column_that_the_prompt_does_not_name_costs_nothing_and_stands_in_the_
         ["a", "new", "answer to: say a"],
         ["b", "newer", "answer to: say b"],
     ]
+
+
+def test_a_plan_reads_the_input_as_the_run_would(
+    cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    (folder / "in.csv").write_bytes("编号~text\n1~很好\n".encode("gbk"))
+    model = ("--model", "openai:gpt-4o-mini", "--model-option", "max_tokens=5")
+    said = cottonpalm(
+        "plan", "in.csv", *model, "--prompt", "{text} {braced}", "--literal-braces", "--delimiter", "~",
+        "--encoding", "gbk",
+    )  # fmt: skip
+    assert "in.csv: 1 row" in said.out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"id\ttext\n1\ta\n2\tb\n")))
+    said = cottonpalm("plan", "-", *model, "--prompt", "{text}", "--input-format", "tsv")
+    assert "-: 2 rows" in said.out
+
+
+def test_braces_that_are_meant_are_sent_as_they_stand(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 1)
+    assert "names {braced}" in ask("in.jsonl", "-o", "out.jsonl", prompt="{text} {braced}").one_line
+    assert ask("in.jsonl", "-o", "out.jsonl", "--literal-braces", prompt="{text} {braced}").code == 0
+    assert ask("in.jsonl", "-o", "two.jsonl", prompt="{text} {{braced}}").code == 0
+    for output in ("out.jsonl", "two.jsonl"):
+        assert lines(folder / output)[0]["output"] == "answer to: row-0 {braced}"
+
+
+def test_an_export_may_begin_with_the_mark_that_excel_wants(
+    ask: Command, cottonpalm: Command, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    assert cottonpalm("export", "out", "-o", "out.csv", "--bom").code == 0
+    assert (folder / "out.csv").read_bytes().startswith(b"\xef\xbb\xbf")

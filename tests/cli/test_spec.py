@@ -29,6 +29,7 @@ KEPT = (
         "model",
         "prompt",
         "system",
+        "literal_braces",
         "schema",
         "model_options",
         "base_url",
@@ -54,6 +55,10 @@ KEPT = (
         "id_field",
         "priority_field",
         "limit",
+        "delimiter",
+        "encoding",
+        "input_format",
+        "bom",
         "guard_formulas",
         "input_kept",
         "unkept",
@@ -100,7 +105,7 @@ def test_every_option_reaches_its_field_as_it_is_kept(folder: Path) -> None:
         "--base-url http://c/v1 --accept-truncated -c 7 --max-concurrency 9 --rpm 10 --tpm 11 --timeout 12 --retries 0 "
         "--fallback openai:x --fallback local:b.gguf --max-failures 5% --budget 1 --budget-per-hour 2 --on-budget wait "
         "--price 1:2 --price gpt=3:4 --max-output-tokens 13 --cache --id-field nr --priority-field p --limit 14 "
-        "--guard-formulas --no-hedge"
+        "--guard-formulas --no-hedge --literal-braces --delimiter ; --encoding gbk --input-format csv --bom"
     )
     assert spec_of(*words.split()) == RunSpec(
         input=str(folder / "in.jsonl"),
@@ -133,6 +138,11 @@ def test_every_option_reaches_its_field_as_it_is_kept(folder: Path) -> None:
         id_field="nr",
         priority_field="p",
         limit=14,
+        literal_braces=True,
+        delimiter=";",
+        encoding="gbk",
+        input_format="csv",
+        bom=True,
         guard_formulas=True,
     )
 

@@ -42,8 +42,10 @@ def test_a_run_in_detail_shows_its_failures_by_kind_with_the_first_of_each(cotto
     assert (said.code, said.err) == (0, "")
     shown = {line[:11].strip(): line[12:] for line in said.out.splitlines()}
     assert (shown["ok"], shown["failed"], shown["left"]) == ("6", "4 (2 may work when asked again)", "0")
-    assert shown["fail_row"].startswith("2; the first, row 1: OpenAIInvalidRequestError: 400 Bad Request: ")
-    assert shown["transient"].startswith("2; the first, row 3: OpenAIAPIError: 500 Internal Server Error: ")
+    first = "2 (rejected, or the chain failed); the first, row 2 (index 1): "
+    assert shown["fail_row"].startswith(f"{first}OpenAIInvalidRequestError: 400 Bad Request: ")
+    first = "2 (a fault that may pass); the first, row 4 (index 3): "
+    assert shown["transient"].startswith(f"{first}OpenAIAPIError: 500 Internal Server Error: ")
     assert shown["exit code"] == "3"
 
 

@@ -48,7 +48,7 @@ def cottonpalm(
 
 @app.command(cls=Command)
 @o.takes(
-    "input output chain model prompt prompt_file system schema model_options accept_truncated id_field "
+    "input output chain model prompt prompt_file system literal_braces schema model_options accept_truncated id_field "
     "priority_field limit delimiter encoding input_format dry_run "
     "concurrency max_concurrency rpm tpm timeout_s base_url no_hedge retries fallbacks "
     "max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens mode detach batch_hosts cache "
@@ -99,8 +99,8 @@ def run(
 
 @app.command(cls=Command)
 @o.takes(
-    "input chain model prompt prompt_file system schema model_options base_url id_field limit delimiter encoding "
-    "input_format sample fallbacks prices "
+    "input chain model prompt prompt_file system literal_braces schema model_options base_url id_field limit "
+    "delimiter encoding input_format sample fallbacks prices "
     "budget_usd budget_per_hour_usd on_budget max_output_tokens concurrency cache store output run quiet",
     output=o.PlannedOutput,
 )
@@ -226,12 +226,13 @@ def status(
     store: o.StoreUrl = "cottonpalm.db",
     json: o.AsJson = False,
     watch: o.Watch = False,
+    verbose: o.ShowWhere = False,
 ) -> int:
     """Show the runs of a store: what is done, failed and left, what it cost, and who works on it."""
     from cottonpalm.cli.commands.status import show_json, show_status, watched
 
     for _ in watched(store, run) if watch else (None,):
-        show_json(store, run) if json else show_status(store, run)
+        show_json(store, run) if json else show_status(store, run, verbose=verbose)
     return Code.OK
 
 

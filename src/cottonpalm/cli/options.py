@@ -266,3 +266,12 @@ Watch = Annotated[
     bool,
     typer.Option("--watch", metavar="", help="Show it again every two seconds, until nobody works on it."),
 ]
+ShowWhere = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        metavar="",
+        help="Of failed rows, also the last line of your own code that was under way.",
+    ),
+]

@@ -137,13 +137,20 @@ class RunSpec:
             "--prompt",
             "-p",
             metavar="TEXT",
-            help="The question to each row. {column} is replaced by the row's value; "
-            "all other braces stay as they are.",
+            help="The question to each row. {column} is replaced by the row's value; {{word}} is sent as {word}.",
         ),
     ] = None
     system: Annotated[
         str | None, WHAT("--system", metavar="TEXT", help="A system message; {column} works here too.")
     ] = None
+    literal_braces: Annotated[
+        bool,
+        WHAT(
+            "--literal-braces",
+            metavar="",
+            help="Send braces that name no column as they stand. {{word}} does so for one of them.",
+        ),
+    ] = False
     schema: Annotated[
         str | None,
         WHAT(

@@ -14,7 +14,6 @@ from cottonpalm.chain.questions import question_of
 from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
-from cottonpalm.cli.chains.prompts import doubts
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
@@ -99,13 +98,26 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
         if info is not None and not where.named:
             check_name(info, job.input, job.output)
         _check_output(job, where, info.meta if info else {})
-        for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
-            screen.say(f"note: {doubt}")
-        try:
-            code = Session(job, where, screen, rows, store).run(built)
-        except ChainChanged as changed:
-            raise Problem(wording.here(str(changed))) from changed
+        code = _run_or_begin_anew(Session(job, where, screen, rows, store), built, store, screen)
         return _released(store, code, screen)
+
+
+def _run_or_begin_anew(session: Session, built: Built, store: HeldStore, screen: Screen) -> Code:
+    """Run; where the chain has changed and the run has no answer yet, forget its failures and begin again.
+
+    Raises:
+        Problem: the chain has changed, and the run has answers.
+    """
+    try:
+        return session.run(built)
+    except ChainChanged as changed:
+        info = store.info(session.name)
+        if info is None or info.ok or store.batches(session.name):
+            raise Problem(wording.here(str(changed))) from changed
+    screen.say(f"run {session.name} has no answer yet, so it begins anew with what was changed")
+    store.begin_anew()
+    session.forget()
+    return session.run(built)
 
 
 def _held(where: Where, stack: ExitStack) -> HeldStore:
@@ -153,6 +165,15 @@ class Session:
         self._unread: Problem | None = None  # the input cannot be read any more
         self._facts_due_s = 0.0
         self._fields: list[str] | None = None  # of answers that are objects
+
+    @property
+    def name(self) -> str:
+        """The run's."""
+        return self._where.run
+
+    def forget(self) -> None:
+        """The run begins anew, and replaces the output that it wrote before."""
+        self._where = replace(self._where, fresh=True)
 
     def run(self, built: Built) -> Code:
         """All of it."""

@@ -14,6 +14,7 @@ from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
 from cottonpalm.observers.formatting import clean, money, rate, told
+from cottonpalm.observers.kind_words import in_words
 from cottonpalm.protocols import OK
 from cottonpalm.stores.codec.as_json import dumped
 from cottonpalm.stores.codec.records import unpack
@@ -32,11 +33,12 @@ TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request r
 
 @dataclass(slots=True)
 class Reason:
-    """One kind of failure: its first row, what was said there, and how many rows failed so."""
+    """One kind of failure: its first row, what was said there, how many rows failed so, and the user's own line."""
 
     first: int
     said: str
     rows: int = 0
+    where: str | None = None
 
 
 def job_of(url: str, name: str) -> RunSpec:
@@ -49,12 +51,14 @@ def job_of(url: str, name: str) -> RunSpec:
         return RunSpec.of(store.known(name).meta, name)
 
 
-def show_status(url: str, name: str | None) -> None:
+def show_status(url: str, name: str | None, *, verbose: bool = False) -> None:
     """All runs as a table, or one in detail, on stdout."""
     with existing_store(url) as store:
         if name is not None:
             info = store.known(name)
-            screen.show_details(_details(info, _reasons(store.look(name)) if info.failed else {}))
+            screen.show_details(
+                _details(info, _reasons(store.look(name)) if info.failed else {}, verbose=verbose)
+            )
             screen.show_details(_out(batch) for batch in store.batches(name) if not batch.over)
         else:
             screen.show_runs(store.runs())
@@ -120,12 +124,12 @@ def _reasons(rows: StoredRows | None) -> dict[str, Reason]:
         for slot, record in sorted(rows.read(failed).items()):
             error = unpack(record, slot, {}).error
             if error is not None:
-                reason = found.setdefault(error.kind, Reason(slot, told(error)))
+                reason = found.setdefault(error.kind, Reason(slot, told(error), where=error.where))
                 reason.rows += 1
     return found
 
 
-def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, Any]]:
+def _details(info: RunInfo, reasons: dict[str, Reason], *, verbose: bool) -> Iterator[tuple[str, Any]]:
     facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
     yield "run", info.name
     yield "begun", f"{dt.datetime.fromtimestamp(info.created, dt.UTC).astimezone():%Y-%m-%d %H:%M:%S}"
@@ -134,11 +138,7 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
         "failed",
         f"{info.failed:,}" + (f" ({info.retryable:,} may work when asked again)" if info.failed else ""),
     )
-    for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
-        yield (
-            f"  {kind}",
-            f"{reason.rows:,}; the first, row {reason.first + 1} (index {reason.first}): {clean(reason.said)}",
-        )
+    yield from _failures(reasons, verbose=verbose)
     yield from _trouble(info)
     yield "left", screen.left_of(info)
     yield "cost", screen.cost_of(info)
@@ -153,6 +153,14 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
         yield "exit code", facts["code"]
     if info.holder:
         yield "held by", screen.holder_of(info)
+
+
+def _failures(reasons: dict[str, Reason], *, verbose: bool) -> Iterator[tuple[str, str]]:
+    for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
+        first = f"the first, row {reason.first + 1} (index {reason.first}): {clean(reason.said)}"
+        yield f"  {kind}", f"{reason.rows:,} ({in_words(kind)}); {first}"
+        if verbose and reason.where is not None:
+            yield "    at", clean(reason.where)
 
 
 def _trouble(info: RunInfo) -> Iterator[tuple[str, str]]:

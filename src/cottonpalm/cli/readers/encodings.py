@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK: Final = 1 << 16
-MARKS: Final = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 HINT: Final = "save it as UTF-8, or name its encoding: --encoding cp1252, gbk, utf-16-le, …"
 
 
@@ -42,14 +47,24 @@ class Recoded(io.RawIOBase):
         read: returns up to so many bytes; nothing at the end.
         encoding: its encoding.
         name: the input's, for messages.
+        shut: closes what is read.
     """
 
-    def __init__(self, read: Callable[[int], bytes], encoding: str, name: str) -> None:
+    def __init__(
+        self, read: Callable[[int], bytes], encoding: str, name: str, shut: Callable[[], None] = lambda: None
+    ) -> None:
+        self._shut = shut
         self._read, self._encoding, self._name = read, encoding, name
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._at = 0  # bytes decoded so far
         self._ready = memoryview(b"")
         self._over = False
+
+    def close(self) -> None:
+        """Close what is read, too."""
+        if not self.closed:
+            self._shut()
+        super().close()
 
     def readable(self) -> bool:
         """Always."""

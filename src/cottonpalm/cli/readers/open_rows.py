@@ -147,7 +147,7 @@ def _of_lines(
         inner = io.BufferedReader(Unpacked(stream, Unpacker(packing, name)), BUFFER)
     encoding = encoding or marked(_peek(inner, name))
     if encoding not in (None, "utf-8"):
-        inner = io.BufferedReader(Recoded(inner.read1, encoding, name), BUFFER)
+        inner = io.BufferedReader(Recoded(inner.read1, encoding, name, inner.close), BUFFER)
     if inner is stream:
         return make(name, stream, size)
     return make(name, inner, size, stream.tell if size is not None else None)

@@ -162,7 +162,7 @@ def make_output(
     *,
     fields: Sequence[str] | None = None,
     overwrite: bool,
-    csv: CsvForm,
+    csv: CsvForm | None = None,
 ) -> Output:
     """Open the output for the path, and make it ready for the first row.
 
@@ -186,7 +186,7 @@ def make_output(
             lambda: Layout(rows.columns, rows.schema, fields),
             unpack=unpack,
             overwrite=overwrite,
-            csv=csv.like(getattr(rows, "delimiter", None)),
+            csv=(csv or CsvForm()).like(getattr(rows, "delimiter", None)),
         )
     output.begin(store)
     return output
