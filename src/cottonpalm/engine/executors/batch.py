@@ -26,7 +26,7 @@ from cottonpalm.request.transport.sender import INSIDE
 from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cottonpalm.config import BatchLane
     from cottonpalm.engine.executors.local import LocalExecutor
@@ -143,6 +143,10 @@ class BatchExecutor:
     def let_go(self) -> None:
         """See `protocols.Executor`."""
         self._local.let_go()
+
+    def under_way(self) -> Sequence[float]:
+        """See `protocols.Executor`. A row that waits for a batch is not under way."""
+        return self._local.under_way()
 
     def drop_all(self) -> None:
         """See `protocols.Executor`."""
