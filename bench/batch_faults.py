@@ -1,8 +1,8 @@
 """How often rows are lost, doubled or paid twice in the batch lane, over random faults and kill -9.
 
-python -m bench.batch_faults [RUNS] [ROWS] [FIRST SEED]: a program for each life of a run, killed at random moments; the
-loopback provider expires, refuses, shuffles, loses and hides. Runs with OpenAI's and Anthropic's Batch API in turn. Prints
-a line for each run, and at the end how many were right; the exit code is 1 where one was not.
+python -m bench.batch_faults [RUNS] [ROWS] [FIRST SEED]: a program for each life of a run, killed at random moments;
+the loopback provider expires, refuses, shuffles, loses and hides. Runs with OpenAI's and Anthropic's Batch API in turn.
+Prints a line for each run, and at the end how many were right; the exit code is 1 where one was not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> int:
             with BatchProvider() as server, tempfile.TemporaryDirectory() as folder:
                 answers, killed = trouble.until_answered(server, Path(folder), seed, rows, provider)
                 trouble.check(server, answers, rows, Path(folder), provider)
-        except Exception:  # noqa: BLE001 - the other runs go on
+        except Exception:
             traceback.print_exc()
             wrong.append(seed)
             print(f"run {seed}, {provider}: WRONG", flush=True)

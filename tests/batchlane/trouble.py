@@ -45,7 +45,7 @@ def until_answered(
     output = folder / "answers.json"
     for number in range(MOST):
         mortal = number < MOST // 2
-        detach = mortal and rng.random() < 0.2  # noqa: PLR2004 - one life in five
+        detach = mortal and rng.random() < 0.2
         told = (folder / "s.db", output, count, provider, addresses, detach)
         process = fork.Process(target=worker.main, args=told)
         after, more_s = server.asked + rng.randint(1, 25), rng.uniform(0.0, 0.03)
@@ -77,7 +77,9 @@ def check(
         [{"text": f"row {number}"} for number in range(count)]
     )
     for number, answer in enumerate(answers):
-        assert answer.startswith("failed:") or answer == wanted[number].content, (number, answer)
+        assert (
+            answer.startswith(("failed: OpenAI", "failed: Anthropic")) or answer == wanted[number].content
+        ), (number, answer)
     with contextlib.closing(open_store(folder / "s.db")) as store:
         batches = store.batches("r")
     assert all(batch.over for batch in batches), "a batch is still out"

@@ -6,7 +6,6 @@ It is forked from a server that has imported everything, so that a life of it ta
 from __future__ import annotations
 
 import gc
-import os
 from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -49,13 +48,10 @@ def main(
         lane=lane,
         detach=detach,
     )
-    try:
-        answers = processor.batch(rows(count), return_exceptions=True)
-    except RunStopped as stopped:
-        if stopped.reason != "detached":
-            raise
-        return
+    answers = processor.batch(rows(count), return_exceptions=True)
+    if any(isinstance(answer, RunStopped) for answer in answers):
+        return  # it left while batches were out
     said_by_row = [getattr(answer, "content", f"failed: {answer!r}") for answer in answers]
     whole = output.with_suffix(".part")
     whole.write_bytes(orjson.dumps(said_by_row))
-    os.replace(whole, output)
+    whole.replace(output)
