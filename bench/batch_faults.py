@@ -21,24 +21,25 @@ PROVIDERS = ("openai", "anthropic")
 
 def main() -> int:
     runs, rows, first = (int(given) for given in (*sys.argv[1:], *("20", "20", "100")[len(sys.argv) - 1 :]))
-    kills = failed = batches = 0
+    kills = failed = batches = lost = 0
     wrong: list[int] = []
     for seed in range(first, first + runs):
         began, provider = time.monotonic(), PROVIDERS[seed % 2]
         try:
             with BatchProvider() as server, tempfile.TemporaryDirectory() as folder:
-                answers, killed = trouble.until_answered(server, Path(folder), seed, rows, provider)
-                trouble.check(server, answers, rows, Path(folder), provider)
+                found = trouble.until_answered(server, Path(folder), seed, rows, provider)
+                lost += trouble.check(server, found, rows, Path(folder), provider)
         except Exception:
             traceback.print_exc()
             wrong.append(seed)
             print(f"run {seed}, {provider}: WRONG", flush=True)
             continue
-        kills, batches = kills + killed, batches + len(server.jobs)
-        failed += sum(answer.startswith("failed:") for answer in answers)
+        kills, batches = kills + found.kills, batches + len(server.jobs)
+        failed += sum(answer.startswith("failed:") for answer in found.answers)
         took = time.monotonic() - began
-        print(f"run {seed}, {provider}: {rows} rows, {killed} kills, {took:.1f} s", flush=True)
+        print(f"run {seed}, {provider}: {rows} rows, {found.kills} kills, {took:.1f} s", flush=True)
     print(f"{runs} runs, {batches} batches, {kills} kills; {failed} rows failed as the provider said")
+    print(f"{lost} live answers were on their way when their program was killed, and were asked again")
     print("0 lost, 0 doubled, 0 paid twice, 0 orphans" if not wrong else f"wrong: {wrong}")
     return bool(wrong)
 

@@ -18,5 +18,5 @@ if TYPE_CHECKING:
 def test_killed_again_and_again_every_row_is_answered_once_and_nothing_is_paid_twice(
     server: BatchProvider, tmp_path: Path, seed: int, provider: str
 ) -> None:
-    answers, _ = trouble.until_answered(server, tmp_path, seed, 20, provider)
-    trouble.check(server, answers, 20, tmp_path, provider)
+    found = trouble.until_answered(server, tmp_path, seed, 20, provider)
+    trouble.check(server, found, 20, tmp_path, provider)
