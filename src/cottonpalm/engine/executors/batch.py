@@ -328,7 +328,7 @@ class BatchExecutor:
                 f"{len(hanging)} batches were still out at the end, and their rows ran live: what they have done may be"
                 " paid twice. `cottonpalm status` shows them, `collect` settles them",
             )
-        elif out := [batch for batch in self._post.open.values() if batch.out]:
+        elif self._post.open and (out := [batch for batch in self._book.batches() if batch.out]):
             self._run.alerts.warn(
                 "out",
                 f"{sum(batch.rows for batch in out):,} requests are out in {len(out)} batches, and are paid for: the"
