@@ -30,6 +30,7 @@ from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.transport import hook
+from cottonpalm.request.transport.fast import door
 from cottonpalm.settings import Settings, capped
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import has_input, unpack
@@ -301,6 +302,7 @@ class Builder:
             classify=settings.classify,
             hooked=hooked,
             remembers=get_llm_cache() is not None or self._models_remember,
+            fast=settings.transport == "fast",
         )
 
     def planning_account(self) -> RunAccount:
@@ -322,6 +324,7 @@ class Builder:
             return False
         if many or self._looked is None or clock.now() - self._looked[0] > LOOK_S:
             hook.install()
+            door.install()
             self._looked = (clock.now(), hook.reaches())
         return self._looked[1]
 
