@@ -15,9 +15,9 @@ from uuid import uuid4
 
 from langchain_core.language_models import chat_models
 from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import BaseLLMOutputParser, BaseOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
-from langchain_core.messages import BaseMessage
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import RunnableBinding, RunnableGenerator, RunnableLambda, RunnableSequence
 from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config
@@ -32,7 +32,7 @@ Ask: TypeAlias = Callable[[Any], Awaitable[Any]]
 _TOLD: Final = frozenset({"tags", "metadata", "run_name"})  # what a config says to listeners alone
 _BINDINGS: Final = frozenset({"RunnableBinding", "_ChatModelBinding"})
 _OPENAI: Final = "langchain_openai.chat_models.base"
-_ID: Final = "lc_run-"
+_normalized: Any = chat_models._normalize_messages  # type: ignore[attr-defined]  # noqa: SLF001
 _SAME: Final = ("ainvoke", "agenerate", "agenerate_prompt", "_agenerate_with_cache", "_convert_input")
 
 
@@ -159,7 +159,9 @@ class _Model:
 
     def __init__(self, model: BaseChatModel, kwargs: dict[str, Any]) -> None:
         kind = type(model)
-        if not door.is_ours(model) or any(getattr(kind, name) is not getattr(BaseChatModel, name) for name in _SAME):
+        if not door.is_ours(model) or any(
+            getattr(kind, name) is not getattr(BaseChatModel, name) for name in _SAME
+        ):
             raise Heard
         if model.callbacks or model.verbose or model.cache or model.rate_limiter:
             raise Heard
@@ -172,7 +174,7 @@ class _Model:
     async def __call__(self, value: Any) -> Any:
         """Return the model's message."""
         model: Any = self._model
-        messages = chat_models._normalize_messages(model._convert_input(value).to_messages())  # noqa: SLF001
+        messages = _normalized(model._convert_input(value).to_messages())  # noqa: SLF001
         result = await model._agenerate_with_cache(  # noqa: SLF001
             messages, stop=self._stop, run_manager=Nobody(), **self._kwargs
         )

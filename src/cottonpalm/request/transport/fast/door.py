@@ -9,6 +9,7 @@ plain answer, which it is given as the response it was, so that it raises what i
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -74,6 +75,7 @@ def _wrapped(original: Callable[..., Awaitable[Any]], speaker: Speaker) -> Calla
 
         return await _Call(speaker, self, row, stock, kwargs).answered(messages, stop)
 
+    _agenerate.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]  # LangChain asks each time
     _agenerate.speaker = speaker  # type: ignore[attr-defined]
     return _agenerate
 
@@ -81,7 +83,13 @@ def _wrapped(original: Callable[..., Awaitable[Any]], speaker: Speaker) -> Calla
 def _elsewhere(row: RowAccount) -> bool:
     """Whether this row's requests are not to be sent now, or cannot be sent from here."""
     run = row.run
-    return run.look is not None or row.recording is not None or not run.flow.hooked or INSIDE.get() or not has_run()
+    return (
+        run.look is not None
+        or row.recording is not None
+        or not run.flow.hooked
+        or INSIDE.get()
+        or not has_run()
+    )
 
 
 class _Call:

@@ -1,4 +1,4 @@
-"""What is known of one model object: how its requests are made, and which answers have been proved to come out equal."""
+"""What is known of one model object: how its requests are made, and which answers are proved to come out equal."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 LangChain's own code makes every result. Here is only what it expects of the SDK's objects.
 """
+# ruff: noqa: SLF001, PLC0415 - that code is private, and its libraries are imported where they are in use
 
 from __future__ import annotations
 
@@ -119,7 +120,11 @@ class OpenAI:
         return tuple(parts)
 
     def result(
-        self, model: Any, payload: Mapping[str, Any], kwargs: Mapping[str, Any], body: dict[str, Any]
+        self,
+        model: Any,
+        payload: Mapping[str, Any],
+        kwargs: Mapping[str, Any],
+        body: dict[str, Any],  # noqa: ARG002
     ) -> Any:
         """See `Speaker`. The SDK's objects have fields that a body may leave out, as None."""
         body = {"system_fingerprint": None, "service_tier": None, **body}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.transport.fast.template import Template
 
+
 class FastSender:
     """Sends one request; each try calls `once`."""
 
@@ -113,14 +114,13 @@ def response_of(http: Any, request: Any, answered: Answered) -> Any:
     raw = list(answered.raw)
     known = {name.lower() for name, _ in raw}
     raw += [(name, value) for name, value in answered.headers.items() if name not in known]  # marks of ours
-    response = http.Response(
+    return http.Response(
         answered.status,
         headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw],
         content=answered.body,
         request=request,
         extensions={"http_version": answered.version, "reason_phrase": answered.reason},
     )
-    return response
 
 
 def again(done: Done) -> Callable[[Any, Any], Any]:

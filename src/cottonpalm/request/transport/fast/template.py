@@ -1,4 +1,4 @@
-"""Learns from one request that an SDK made how to make all requests of its kind: their head, and what varies in them."""
+"""Learns from one request that an SDK made how to make all of its kind: their head, and what varies in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.transport.replay import Look
 
-VARIES: Final = ("messages", "system")  # what differs from row to row; all else of a payload is part of its kind
+VARIES: Final = (
+    "messages",
+    "system",
+)  # what differs from row to row; all else of a payload is part of its kind
 _OURS: Final = frozenset({b"content-length", b"transfer-encoding", b"accept-encoding", b"connection"})
 _PORTS: Final = {"http": 80, "https": 443}
 _FOREVER_S: Final = 3600.0
@@ -37,7 +40,18 @@ class Template:
         read_s: seconds without a byte that the SDK's client waits for; None: any.
     """
 
-    __slots__ = ("_call", "_fixed", "_head", "_parts", "client", "http", "origin", "read_s", "request", "send")
+    __slots__ = (
+        "_call",
+        "_fixed",
+        "_head",
+        "_parts",
+        "client",
+        "http",
+        "origin",
+        "read_s",
+        "request",
+        "send",
+    )
 
     def __init__(self, look: Look, payload: Mapping[str, Any]) -> None:
         """Learn from a request.
@@ -61,8 +75,7 @@ class Template:
             raise Unfit("the SDK changes what the model wants to send")
 
     def body(self, payload: Mapping[str, Any]) -> bytes:
-        """Return the body of the request that this payload makes: byte by byte the SDK's, unless a number is written
-        otherwise.
+        """Return the body of the request that this payload makes, in the order of the SDK.
 
         Raises:
             TypeError: the payload holds what is not JSON.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cottonpalm.request.transport.http1.reader import Answered, Malformed, Reader
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable
 
 

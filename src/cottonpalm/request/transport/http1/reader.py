@@ -122,7 +122,9 @@ class Reader:
         if self._head is None:
             raise Malformed("Server disconnected without sending a response.")
         if self._chunked is not None:
-            raise Malformed("peer closed connection without sending complete message body (incomplete chunked read)")
+            raise Malformed(
+                "peer closed connection without sending complete message body (incomplete chunked read)"
+            )
         if self._left is not None:
             got = sum(map(len, self._body))
             raise Malformed(
@@ -207,14 +209,14 @@ class Chunks:
         rest: what came after its end.
     """
 
-    __slots__ = ("_buffer", "_left", "_trailing", "pieces", "rest")
+    __slots__ = ("_buffer", "_left", "_over", "_trailing", "pieces", "rest")
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
         self.rest = b""
         self._buffer = b""
         self._left = -1  # bytes to come of this chunk, with its line break; -1: its size comes next
-        self._trailing = False
+        self._trailing = self._over = False
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; return whether the body is whole.
@@ -223,33 +225,43 @@ class Chunks:
             Malformed: a size is no number, or a chunk does not end where it should.
         """
         data = self._buffer + data if self._buffer else data
-        at = 0
-        while True:
-            if self._left >= 0:
-                if len(data) - at < self._left:
-                    break
-                end = at + self._left
-                if data[end - 2 : end] != b"\r\n":
-                    raise Malformed("malformed chunk footer")
-                self.pieces.append(data[at : end - 2])
-                at, self._left = end, -1
-                continue
-            end = data.find(b"\r\n", at)
-            if end < 0:
-                if len(data) - at > LONGEST_HEAD:
-                    raise Malformed("Receive buffer too long")
-                break
-            line, at = data[at:end], end + 2
-            if self._trailing:
-                if not line:
-                    self.rest = data[at:]
-                    return True
-                continue
-            size = _size(line)
-            self._trailing = size == 0
-            self._left = -1 if size == 0 else size + 2
-        self._buffer = data[at:]
-        return False
+        at: int | None = 0
+        last = 0
+        while at is not None and not self._over:
+            last = at
+            at = self._chunk(data, at) if self._left >= 0 else self._line(data, at)
+        if at is None:
+            self._buffer = data[last:]
+        else:
+            self.rest = data[at:]
+        return self._over
+
+    def _chunk(self, data: bytes, at: int) -> int | None:
+        """Take a chunk; return where it ends, or None if it is not there yet."""
+        end = at + self._left
+        if len(data) < end:
+            return None
+        if data[end - 2 : end] != b"\r\n":
+            raise Malformed("malformed chunk footer")
+        self.pieces.append(data[at : end - 2])
+        self._left = -1
+        return end
+
+    def _line(self, data: bytes, at: int) -> int | None:
+        """Take the size of the next chunk, or a line after the last one; return where it ends, or None."""
+        end = data.find(b"\r\n", at)
+        if end < 0:
+            if len(data) - at > LONGEST_HEAD:
+                raise Malformed("Receive buffer too long")
+            return None
+        line = data[at:end]
+        if self._trailing:
+            self._over = not line
+        elif size := _size(line):
+            self._left = size + 2
+        else:
+            self._trailing = True
+        return end + 2
 
 
 def _size(line: bytes) -> int:
