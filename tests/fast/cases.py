@@ -296,7 +296,6 @@ def _claude() -> Iterator[Case]:
 def _errors() -> Iterator[Case]:
     error = {"error": {"message": "It failed.", "type": "kind_of", "param": "p", "code": "a_code"}}
     anthropics = {"type": "error", "error": {"type": "invalid_request_error", "message": "It failed."}}
-    refused = {"throttle_tries": 1, "transient_tries": 1, "base_s": 0.001, "cap_s": 0.001, "throttle_wait_s": 0}
     for status in (400, 401, 402, 403, 404, 408, 409, 413, 418, 422, 429, 499, 500, 502, 503, 504, 520, 529):
         for name, make, body in (
             ("text", TEXT, error),
@@ -304,7 +303,7 @@ def _errors() -> Iterator[Case]:
             ("Claude", CLAUDE, anthropics),
         ):
             made = wire(body, f"{status} Oh", {"Retry-After": "0"} if status == 429 else {})
-            yield Case(f"{name}, {status}", make, made, settings={"policy": refused})
+            yield Case(f"{name}, {status}", make, made)
     special = {
         "HTML": wire(b"<html>Bad Gateway</html>", "502 Bad Gateway", {"Content-Type": "text/html"}),
         "nothing": wire(b"", "500 Oh"),
@@ -315,12 +314,11 @@ def _errors() -> Iterator[Case]:
         "quota": wire({"error": {"message": "no money", "code": "insufficient_quota"}}, "429 Oh"),
     }
     for name, made in special.items():
-        yield Case(f"text, an error: {name}", TEXT, made, settings={"policy": refused})
-        yield Case(f"structured, an error: {name}", FORM, made, settings={"policy": refused})
+        yield Case(f"text, an error: {name}", TEXT, made)
+        yield Case(f"structured, an error: {name}", FORM, made)
 
 
 def _wires() -> Iterator[Case]:
-    once = {"transient_tries": 1, "base_s": 0.001, "cap_s": 0.001}
     full, parts = wire(chat()), wire(chat(), chunks=4)
     good = {
         "packed": wire(chat(), packed=True),
@@ -352,13 +350,13 @@ def _wires() -> Iterator[Case]:
         "no content": wire(b"", "204 No Content"),
     }
     for name, made in bad.items():
-        yield Case(f"text, {name}", TEXT, made, settings={"policy": once})
-        yield Case(f"structured, {name}", FORM, made, settings={"policy": once})
-    slow = {"policy": once, "timeout": 0.3}
+        yield Case(f"text, {name}", TEXT, made)
+        yield Case(f"structured, {name}", FORM, made)
+    slow = {"timeout": 0.3}
     yield Case("text, too slow", TEXT, Wire((b"",), "hang"), settings=slow, rows=({"text": "a"}, {"text": "b"}))
     impatient: Make = lambda url: PROMPT | openai(url, timeout=0.3)  # noqa: E731
     hangs = Wire((b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",), "hang")
-    yield Case("message, the client is impatient", impatient, hangs, settings={"policy": once}, rows=({"text": "a"}, {"text": "b"}))
+    yield Case("message, the client is impatient", impatient, hangs, rows=({"text": "a"}, {"text": "b"}))
 
 
 def _stock() -> Iterator[Case]:

@@ -62,6 +62,7 @@ class Seen:
 
     outcomes: list[Any]
     sent: list[Any]
+    raised: list[Any]
     heard: list[Any]
     fast: int
     why: Mapping[str, int]
@@ -75,10 +76,16 @@ def see(case: Case, server: Server, transport: str, *, listening: bool) -> Seen:
 async def _see(case: Case, server: Server, transport: str, *, listening: bool) -> Seen:
     server.wire, server.sent = case.wire, []
     settings = dict(case.settings)
-    policy = settings.pop("policy", {"transient_tries": 1})
-    ear = Ear()
+    once = RetryPolicy(transient_tries=1, throttle_tries=1, count_all=True, base_s=0.001, cap_s=0.001, throttle_wait_s=0)
+    ear, raised = Ear(), []
     processor = BatchProcessor(
-        case.make(server.url), concurrency=1, hedge=False, retry=RetryPolicy(**policy), transport=transport, **settings
+        case.make(server.url),
+        concurrency=1,
+        hedge=False,
+        retry=once,
+        transport=transport,
+        classify=lambda error: raised.append(plain(error)),
+        **settings,
     )
     config = {"callbacks": [ear]} if listening else None
     outcomes, fast, why = [], 0, {}
@@ -90,6 +97,7 @@ async def _see(case: Case, server: Server, transport: str, *, listening: bool) -
     return Seen(
         [_outcome(outcome) for outcome in outcomes],
         [_sent(one) for one in server.sent],
+        raised,
         ear.heard,
         fast,
         why,
@@ -99,7 +107,7 @@ async def _see(case: Case, server: Server, transport: str, *, listening: bool) -
 def differences(stock: Seen, fast: Seen) -> str:
     """A diff of all that differs; empty if nothing does."""
     told: list[str] = []
-    for name in ("outcomes", "sent", "heard"):
+    for name in ("outcomes", "sent", "raised", "heard"):
         one, other = (pformat(getattr(seen, name), width=110).splitlines() for seen in (stock, fast))
         told += unified_diff(one, other, f"{name} by stock", f"{name} by fast", lineterm="", n=1)
     return "\n".join(told)

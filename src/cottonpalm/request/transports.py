@@ -24,5 +24,10 @@ class Transports:
         self.fast = 0
         self.stock: Counter[str] = Counter()
 
+    def counts(self) -> dict[str, int]:
+        """Return all counts: "fast", and "stock: " with each reason."""
+        found = {"fast": self.fast} if self.fast else {}
+        return found | {f"stock: {why}": number for why, number in self.stock.items()}
+
     def __repr__(self) -> str:
         return f"<Transports {self.fast} fast, {self.stock.total()} stock>"
