@@ -143,7 +143,9 @@ async def main() -> None:
     given = options.parse_args()
     tables = {}
     for in_flight in given.in_flight:
-        m.headline(f"CPU µs per row, {in_flight} in flight", "text 1/8, structured 1/10, heard 1/2.5 of chain.abatch")
+        m.headline(
+            f"CPU µs per row, {in_flight} in flight", "text 1/8, structured 1/10, heard 1/2.5 of chain.abatch"
+        )
         tables[in_flight] = await measured(given, in_flight)
         m.table(["chain", "way", "CPU µs/row", "x chain.abatch", "goal"], tables[in_flight])
     if given.json:

@@ -50,7 +50,9 @@ USAGE = {
 }
 
 
-def chat(message: dict[str, Any] | None = None, *, finish: str | None = "stop", **more: Any) -> dict[str, Any]:
+def chat(
+    message: dict[str, Any] | None = None, *, finish: str | None = "stop", **more: Any
+) -> dict[str, Any]:
     said = {"role": "assistant", "content": "an answer", "refusal": None, "annotations": []} | (message or {})
     choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": finish}
     return {
@@ -66,11 +68,15 @@ def chat(message: dict[str, Any] | None = None, *, finish: str | None = "stop", 
     }
 
 
-def tool_call(arguments: str = '{"positive": true, "words": ["warm"]}', name: str = "Review") -> dict[str, Any]:
+def tool_call(
+    arguments: str = '{"positive": true, "words": ["warm"]}', name: str = "Review"
+) -> dict[str, Any]:
     return {"id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def said(content: list[dict[str, Any]] | None = None, *, stop: str = "end_turn", **more: Any) -> dict[str, Any]:
+def said(
+    content: list[dict[str, Any]] | None = None, *, stop: str = "end_turn", **more: Any
+) -> dict[str, Any]:
     return {
         "id": "msg_1",
         "type": "message",
@@ -133,7 +139,9 @@ def bodies() -> dict[str, dict[str, Any]]:
         "bare": bare,
         "no optional fields": odd,
         "usage null": chat(usage=None),
-        "usage of another server": chat(usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "cost": 0.5}),
+        "usage of another server": chat(
+            usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "cost": 0.5}
+        ),
         "usage in floats": chat(usage={"prompt_tokens": 1.0, "completion_tokens": 2.0, "total_tokens": 3.0}),
         "usage in words": chat(usage={"prompt_tokens": "1", "completion_tokens": "2", "total_tokens": "3"}),
         "flex": chat(service_tier="flex"),
@@ -146,7 +154,9 @@ def bodies() -> dict[str, dict[str, Any]]:
         "a custom tool call": chat(
             {"tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "x", "input": "y"}}]}
         ),
-        "an old function call": chat({"function_call": {"name": "x", "arguments": "{}"}}, finish="function_call"),
+        "an old function call": chat(
+            {"function_call": {"name": "x", "arguments": "{}"}}, finish="function_call"
+        ),
         "a refusal": chat({"content": None, "refusal": "I will not."}),
         "filtered": chat({"content": ""}, finish="content_filter"),
         "cut": chat({"content": "an ans"}, finish="length"),
@@ -157,7 +167,9 @@ def bodies() -> dict[str, dict[str, Any]]:
         "another role": chat({"role": "tool"}),
         "a name": chat({"name": "Bob"}),
         "finish reason null": chat(finish=None),
-        "citations": chat({"annotations": [{"type": "url_citation", "url_citation": {"url": "u", "title": "t"}}]}),
+        "citations": chat(
+            {"annotations": [{"type": "url_citation", "url_citation": {"url": "u", "title": "t"}}]}
+        ),
         "an error with 200": {"error": {"message": "no", "code": 429}},
         "an error beside choices": chat(error={"message": "odd"}),
         "choices null": chat(choices=None),
@@ -182,9 +194,20 @@ def _bodies() -> Iterator[Case]:
         yield Case(f"text, {name}", TEXT, wire(body))
         yield Case(f"message, {name}", MESSAGE, wire(body))
         yield Case(f"message, {name}, accepted", MESSAGE, wire(body), settings={"accept_truncated": True})
-    for name in ("full", "bare", "a refusal", "filtered", "cut", "a tool call", "content null", "two answers"):
+    for name in (
+        "full",
+        "bare",
+        "a refusal",
+        "filtered",
+        "cut",
+        "a tool call",
+        "content null",
+        "two answers",
+    ):
         yield Case(f"structured, {name}", FORM, wire(bodies()[name]))
-        yield Case(f"structured, {name}, accepted", FORM, wire(bodies()[name]), settings={"accept_truncated": True})
+        yield Case(
+            f"structured, {name}, accepted", FORM, wire(bodies()[name]), settings={"accept_truncated": True}
+        )
     yield Case("structured", FORM, wire(FORMED))
     yield Case("structured, wrong", FORM, wire(chat({"content": '{"positive": "perhaps"}'})))
     yield Case("structured, no JSON", FORM, wire(chat({"content": "it is good"})))
@@ -195,7 +218,12 @@ def _bodies() -> Iterator[Case]:
 
 def _forms() -> Iterator[Case]:
     text, form = wire(chat()), wire(FORMED)
-    schema = {"title": "R", "description": "d", "type": "object", "properties": {"positive": {"type": "boolean"}}}
+    schema = {
+        "title": "R",
+        "description": "d",
+        "type": "object",
+        "properties": {"positive": {"type": "boolean"}},
+    }
     models = {
         "model_kwargs": {"model_kwargs": {"prompt_cache_key": "k"}},
         "extra_body": {"extra_body": {"top_k": 3}},
@@ -206,18 +234,26 @@ def _forms() -> Iterator[Case]:
         "v1 content": {"output_version": "v1"},
     }
     for name, options in models.items():
-        yield Case(f"text, {name}", lambda url, o=options: PROMPT | openai(url, **o) | StrOutputParser(), text)
+        yield Case(
+            f"text, {name}", lambda url, o=options: PROMPT | openai(url, **o) | StrOutputParser(), text
+        )
         yield Case(f"message, {name}", lambda url, o=options: PROMPT | openai(url, **o), text)
     chains: dict[str, tuple[Make, Wire]] = {
         "the model alone": (lambda url: RunnableLambda(lambda row: row["text"]) | openai(url), text),
         "a plain template": (lambda url: PromptTemplate.from_template("{text}") | openai(url), text),
-        "a partial template": (lambda url: PROMPT.partial(text="fixed") | openai(url) | StrOutputParser(), text),
+        "a partial template": (
+            lambda url: PROMPT.partial(text="fixed") | openai(url) | StrOutputParser(),
+            text,
+        ),
         "bound tools": (lambda url: PROMPT | openai(url).bind_tools([Review]), wire(bodies()["a tool call"])),
         "bound stop": (lambda url: PROMPT | openai(url).bind(stop=["a"], temperature=0.3), text),
         "bound headers": (lambda url: PROMPT | openai(url).bind(extra_headers={"X-A": "b"}), text),
         "bound timeout": (lambda url: PROMPT | openai(url).bind(timeout=30), text),
         "bound log bias": (lambda url: PROMPT | openai(url).bind(logit_bias={1: 2}), text),
-        "json mode": (lambda url: PROMPT | openai(url).with_structured_output(Review, method="json_mode"), form),
+        "json mode": (
+            lambda url: PROMPT | openai(url).with_structured_output(Review, method="json_mode"),
+            form,
+        ),
         "a schema": (lambda url: PROMPT | openai(url).with_structured_output(schema), form),
         "strict": (lambda url: PROMPT | openai(url).with_structured_output(Review, strict=True), form),
         "with the raw message": (
@@ -226,7 +262,10 @@ def _forms() -> Iterator[Case]:
         ),
         "JSON parser": (lambda url: PROMPT | openai(url) | JsonOutputParser(), form),
         "JSON parser, no JSON": (lambda url: PROMPT | openai(url) | JsonOutputParser(), text),
-        "Pydantic parser": (lambda url: PROMPT | openai(url) | PydanticOutputParser(pydantic_object=Review), form),
+        "Pydantic parser": (
+            lambda url: PROMPT | openai(url) | PydanticOutputParser(pydantic_object=Review),
+            form,
+        ),
         "parallel": (lambda url: RunnableParallel(a=TEXT(url), b=RunnablePassthrough()), text),
         "assign": (lambda url: RunnablePassthrough.assign(answer=TEXT(url)), text),
         "lambda after": (lambda url: TEXT(url) | RunnableLambda(str.upper), text),
@@ -239,15 +278,27 @@ def _forms() -> Iterator[Case]:
     }
     for name, (make, answer) in chains.items():
         yield Case(name, make, answer)
-    history = [SystemMessage("s"), HumanMessage("h"), AIMessage("", tool_calls=[{"name": "x", "args": {}, "id": "1"}])]
-    rows = tuple({"history": [*history, ToolMessage("t", tool_call_id="1"), HumanMessage(f"row {n}")]} for n in range(4))
+    history = [
+        SystemMessage("s"),
+        HumanMessage("h"),
+        AIMessage("", tool_calls=[{"name": "x", "args": {}, "id": "1"}]),
+    ]
+    rows = tuple(
+        {"history": [*history, ToolMessage("t", tool_call_id="1"), HumanMessage(f"row {n}")]}
+        for n in range(4)
+    )
     placed = ChatPromptTemplate.from_messages([MessagesPlaceholder("history")])
     yield Case("a conversation", lambda url: placed | openai(url), text, rows)
     yield Case("a conversation, Claude", lambda url: placed | claude(url), wire(said()), rows)
     images = tuple({"history": [HumanMessage(content=IMAGE)]} for _ in range(4))
     yield Case("an image", lambda url: placed | openai(url), text, images)
     yield Case("an image, Claude", lambda url: placed | claude(url), wire(said()), images)
-    yield Case("text that breaks lines", TEXT, text, tuple({"text": f'"\\\n\u2028\x00 ü 𝔘 {n}'} for n in range(4)))
+    yield Case(
+        "text that breaks lines",
+        TEXT,
+        text,
+        tuple({"text": f'"\\\n\u2028\x00 ü \U0001f600 {n}'} for n in range(4)),
+    )
     yield Case("half a character", TEXT, text, tuple({"text": f"\ud83d {n}"} for n in range(4)), fast=False)
     yield Case("a variable missing", TEXT, text, ({"text": "a"}, {"test": "b"}, {"text": "c"}, {"text": "d"}))
 
@@ -285,7 +336,9 @@ def _claude() -> Iterator[Case]:
     yield Case("Claude, text chain", lambda url: PROMPT | claude(url) | StrOutputParser(), wire(said()))
     yield Case("Claude, by tool", lambda url: PROMPT | claude(url).with_structured_output(Review), tools)
     yield Case("Claude, tools", lambda url: PROMPT | claude(url).bind_tools([Review]), tools)
-    yield Case("Claude, betas", lambda url: PROMPT | claude(url, betas=["files-api-2025-04-14"]), wire(said()))
+    yield Case(
+        "Claude, betas", lambda url: PROMPT | claude(url, betas=["files-api-2025-04-14"]), wire(said())
+    )
     yield Case(
         "Claude, by schema",
         lambda url: PROMPT | claude(url).with_structured_output(Review, method="json_schema"),
@@ -328,7 +381,9 @@ def _wires() -> Iterator[Case]:
         "not kept": wire(chat(), headers={"Connection": "close"}),
         "after a hint": Wire((b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", *full.pieces)),
         "byte by byte": Wire(tuple(bytes([byte]) for byte in b"".join(full.pieces))),
-        "headers twice": wire(chat(), headers={"Set-Cookie": "a=1", "set-cookie": "b=2", "X-RateLimit-Limit-Requests": "9"}),
+        "headers twice": wire(
+            chat(), headers={"Set-Cookie": "a=1", "set-cookie": "b=2", "X-RateLimit-Limit-Requests": "9"}
+        ),
         "the gateway": wire(chat(), headers={"X-LangSmith-Gateway-Metadata": '{"a": 1}'}),
     }
     for name, made in good.items():
@@ -353,7 +408,9 @@ def _wires() -> Iterator[Case]:
         yield Case(f"text, {name}", TEXT, made)
         yield Case(f"structured, {name}", FORM, made)
     slow = {"timeout": 0.3}
-    yield Case("text, too slow", TEXT, Wire((b"",), "hang"), settings=slow, rows=({"text": "a"}, {"text": "b"}))
+    yield Case(
+        "text, too slow", TEXT, Wire((b"",), "hang"), settings=slow, rows=({"text": "a"}, {"text": "b"})
+    )
     impatient: Make = lambda url: PROMPT | openai(url, timeout=0.3)  # noqa: E731
     hangs = Wire((b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",), "hang")
     yield Case("message, the client is impatient", impatient, hangs, rows=({"text": "a"}, {"text": "b"}))
@@ -379,20 +436,42 @@ def _stock() -> Iterator[Case]:
         "usage": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
     }
     events = [
-        {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "an answer"}}]},
-        {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        {
+            "id": "c",
+            "object": "chat.completion.chunk",
+            "choices": [{"index": 0, "delta": {"role": "assistant", "content": "an answer"}}],
+        },
+        {
+            "id": "c",
+            "object": "chat.completion.chunk",
+            "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+        },
     ]
     import json
 
-    lines = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+    lines = (
+        b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+    )
     streamed = wire(lines, headers={"Content-Type": "text/event-stream"})
     for case in (
         Case("Responses", lambda url: PROMPT | openai(url, use_responses_api=True), wire(response)),
         Case("streamed", lambda url: PROMPT | openai(url, streaming=True), streamed),
-        Case("its headers wanted", lambda url: PROMPT | openai(url, include_response_headers=True), wire(chat())),
+        Case(
+            "its headers wanted",
+            lambda url: PROMPT | openai(url, include_response_headers=True),
+            wire(chat()),
+        ),
         Case("a key made each time", lambda url: PROMPT | openai(url, api_key=lambda: "a-key"), wire(chat())),
-        Case("Azure, a token", lambda url: PROMPT | azure(url, api_key=None, azure_ad_token_provider=lambda: "t"), wire(chat())),
-        Case("a subclass with results of its own", lambda url: PROMPT | Loud(model="m", base_url=url, api_key="k"), wire(chat())),
+        Case(
+            "Azure, a token",
+            lambda url: PROMPT | azure(url, api_key=None, azure_ad_token_provider=lambda: "t"),
+            wire(chat()),
+        ),
+        Case(
+            "a subclass with results of its own",
+            lambda url: PROMPT | Loud(model="m", base_url=url, api_key="k"),
+            wire(chat()),
+        ),
     ):
         yield replace(case, fast=False)
 

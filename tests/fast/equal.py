@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from difflib import unified_diff
 from pprint import pformat
@@ -12,7 +13,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
-from cottonpalm import BatchProcessor, RetryPolicy
+from cottonpalm import BatchProcessor, RetryPolicy, RunStopped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,10 +33,16 @@ class Ear(BaseCallbackHandler):
         self.heard: list[Any] = []
         self._numbers: dict[UUID | None, int | None] = {None: None}
 
-    def _note(self, what: str, *said: object, run_id: UUID, parent_run_id: UUID | None = None, **more: Any) -> None:
+    def _note(
+        self, what: str, *said: object, run_id: UUID, parent_run_id: UUID | None = None, **more: Any
+    ) -> None:
         self._numbers.setdefault(run_id, len(self._numbers))
-        told = {name: more[name] for name in ("tags", "metadata", "name", "invocation_params") if name in more}
-        self.heard.append((what, self._numbers[run_id], self._numbers.get(parent_run_id), plain(said), plain(told)))
+        told = {
+            name: more[name] for name in ("tags", "metadata", "name", "invocation_params") if name in more
+        }
+        self.heard.append(
+            (what, self._numbers[run_id], self._numbers.get(parent_run_id), plain(said), plain(told))
+        )
 
     def on_chain_start(self, serialized: Any, inputs: Any, **more: Any) -> None:
         self._note("chain", inputs, **more)
@@ -76,7 +83,9 @@ def see(case: Case, server: Server, transport: str, *, listening: bool) -> Seen:
 async def _see(case: Case, server: Server, transport: str, *, listening: bool) -> Seen:
     server.wire, server.sent = case.wire, []
     settings = dict(case.settings)
-    once = RetryPolicy(transient_tries=1, throttle_tries=1, count_all=True, base_s=0.001, cap_s=0.001, throttle_wait_s=0)
+    once = RetryPolicy(
+        transient_tries=1, throttle_tries=1, count_all=True, base_s=0.001, cap_s=0.001, throttle_wait_s=0
+    )
     ear, raised = Ear(), []
     processor = BatchProcessor(
         case.make(server.url),
@@ -90,12 +99,16 @@ async def _see(case: Case, server: Server, transport: str, *, listening: bool) -
     config = {"callbacks": [ear]} if listening else None
     outcomes, fast, why = [], 0, {}
     for row in case.rows:  # each in a run of its own: a failure may end a run
-        async with processor.astart([row], config=config) as run:
-            outcomes += [outcome async for outcome in run]
+        try:
+            async with processor.astart([row], config=config) as run:
+                async for outcome in run:
+                    outcomes.append(_outcome(outcome))  # noqa: PERF401 - a run that stops keeps those so far
+        except RunStopped as stopped:
+            outcomes.append(plain(stopped))
         transports = run._engine.account.transports
         fast, why = fast + transports.fast, {**why, **transports.stock}
     return Seen(
-        [_outcome(outcome) for outcome in outcomes],
+        outcomes,
         [_sent(one) for one in server.sent],
         raised,
         ear.heard,
@@ -114,13 +127,24 @@ def differences(stock: Seen, fast: Seen) -> str:
 
 
 def _outcome(outcome: Any) -> Any:
-    names = ("index", "status", "value", "error", "usage", "cost_pico", "attempts", "model", "truncated", "partial")
+    names = (
+        "index",
+        "status",
+        "value",
+        "error",
+        "usage",
+        "cost_pico",
+        "attempts",
+        "model",
+        "truncated",
+        "partial",
+    )
     return {name: plain(getattr(outcome, name, None)) for name in names}
 
 
 def _sent(one: Sent) -> Any:
     headers = {name: value for name, value in one.headers.items() if name not in UNSENT}
-    return one.line, headers, one.body
+    return one.line, headers, plain(one.body)
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -140,21 +164,30 @@ def plain(value: Any, depth: int = 0) -> Any:
         return {str(name): plain(one, depth + 1) for name, one in value.items() if name != "ls_run_depth"}
     if isinstance(value, list | tuple):
         return [plain(one, depth + 1) for one in value]
-    if type(value) in (int, float, bool, str, type(None)):
-        return _fixed(value) if isinstance(value, str) else (type(value).__name__, value)
-    return type(value).__name__, _fixed(str(value))
+    return _fixed(value) if isinstance(value, str) else (type(value).__name__, _fixed(str(value)))
 
 
 def _fixed(text: str) -> str:
-    import re
-
     text = re.sub(r"lc_run-+[0-9a-f-]{36}(-\d+)?", "lc_run", text)
     return re.sub(r"0x[0-9a-f]+|cottonpalm_\w+", "@", text)
 
 
 def _error(error: BaseException, depth: int) -> Any:
-    told: dict[str, Any] = {"type": [one.__name__ for one in type(error).__mro__[:4]], "args": plain(error.args, depth + 1)}
-    for name in ("message", "body", "code", "param", "type", "status_code", "request_id", "partial", "llm_output"):
+    told: dict[str, Any] = {
+        "type": [one.__name__ for one in type(error).__mro__[:4]],
+        "args": plain(error.args, depth + 1),
+    }
+    for name in (
+        "message",
+        "body",
+        "code",
+        "param",
+        "type",
+        "status_code",
+        "request_id",
+        "partial",
+        "llm_output",
+    ):
         if name in vars(error):
             told[f".{name}"] = plain(vars(error)[name], depth + 1)
     if (response := getattr(error, "response", None)) is not None and hasattr(response, "status_code"):

@@ -97,7 +97,9 @@ def test_an_answer_that_stands_still_is_given_up(server: Server) -> None:
 def test_a_server_that_is_not_there_is_told_from_one_that_broke_off() -> None:
     async def main() -> None:
         with pytest.raises(Unreachable):
-            await Pool(asyncio.get_running_loop()).send(Origin("127.0.0.1", 1, None, None, (), 5, 5), HEAD, BODY)
+            await Pool(asyncio.get_running_loop()).send(
+                Origin("127.0.0.1", 1, None, None, (), 5, 5), HEAD, BODY
+            )
 
     asyncio.run(main())
 

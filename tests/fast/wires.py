@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that answers each request with the bytes it was told, TLS or not, and keeps what it was sent."""
+"""A server on 127.0.0.1 that answers each request with the bytes it was told, and keeps what it was sent."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import gzip
 import json
 import socket
-import ssl
 import struct
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
 Then = Literal["keep", "close", "reset", "hang"]
@@ -48,7 +48,9 @@ def wire(
         content = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
     elif not until_close:
         told["Content-Length"] = str(len(content))
-    head = "".join([f"HTTP/1.1 {status}\r\n", *(f"{name}: {value}\r\n" for name, value in told.items()), "\r\n"])
+    head = "".join(
+        [f"HTTP/1.1 {status}\r\n", *(f"{name}: {value}\r\n" for name, value in told.items()), "\r\n"]
+    )
     return Wire((head.encode(), content), "close" if until_close else then)
 
 

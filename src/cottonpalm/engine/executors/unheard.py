@@ -11,7 +11,6 @@ import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from uuid import uuid4
 
 from langchain_core.language_models import chat_models
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -21,6 +20,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import RunnableBinding, RunnableGenerator, RunnableLambda, RunnableSequence
 from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config
+from langchain_core.utils.uuid import uuid7
 
 from cottonpalm.request.transport.fast import door
 
@@ -47,7 +47,7 @@ class Nobody:
     handlers: Final = ()
 
     def __init__(self) -> None:
-        self.run_id = uuid4()
+        self.run_id = uuid7()
 
 
 def unheard(chain: Runnable[Any, Any]) -> Ask | None:

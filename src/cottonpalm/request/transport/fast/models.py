@@ -123,8 +123,8 @@ class OpenAI:
         self,
         model: Any,
         payload: Mapping[str, Any],
-        kwargs: Mapping[str, Any],
-        body: dict[str, Any],  # noqa: ARG002
+        kwargs: Mapping[str, Any],  # noqa: ARG002
+        body: dict[str, Any],
     ) -> Any:
         """See `Speaker`. The SDK's objects have fields that a body may leave out, as None."""
         body = {"system_fingerprint": None, "service_tier": None, **body}
