@@ -91,7 +91,7 @@ def _head(report: Reported) -> Iterator[str]:
         yield from _wrapped("requests", f"{counts.requests:,}, {counts.retries:,} of them retries{copies}")
     if by := report.transports:
         ways = [f"{by.get('fast', 0):,} fast"]
-        said += [
+        ways += [
             f"{number:,} by the SDK ({name.partition(': ')[2]})"
             for name, number in by.items()
             if name != "fast"
