@@ -130,7 +130,8 @@ class Tally:
         if bound is None or not self.failed or goes_on(bound):
             return None
         if bound >= 1 or bound == 0:
-            return f"{self.failed} rows failed, max_failures={bound:g}" if self.failed > bound else None
+            rows = "row" if self.failed == 1 else "rows"
+            return f"{self.failed} {rows} failed, max_failures={bound:g}" if self.failed > bound else None
         if finished >= SHARE_FROM and self.failed > bound * finished:
             return f"{self.failed} of {finished} rows failed, max_failures={bound * 100:g}%"
         return None

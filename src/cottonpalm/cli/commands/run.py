@@ -29,7 +29,8 @@ from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
 from cottonpalm.processor import BatchProcessor
-from cottonpalm.stores import file_of, open_store
+from cottonpalm.stores import database_of, open_store
+from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
@@ -114,8 +115,8 @@ def _held(where: Where, stack: ExitStack) -> HeldStore:
 
 
 def _is_new(store: str) -> bool:
-    path = file_of(store)
-    return path is not None and not path.exists()
+    database = database_of(store)
+    return database is not None and not database.exists()
 
 
 def _check_output(job: RunSpec, where: Where, meta: dict[str, Any]) -> None:
@@ -297,7 +298,8 @@ class Session:
         """Write the report, where one is asked for; its name."""
         page, where = self._where.page, self._where
         if page is not None:
-            from cottonpalm.cli.commands.report import story_of, write_page
+            from cottonpalm.cli.commands.report import write_page
+            from cottonpalm.cli.stories import story_of
             from cottonpalm.observers.page.run_page import page_of
 
             story = story_of(self._store, where.run, where.store, ours=True)
@@ -318,7 +320,7 @@ class Session:
 
     def _say_why(self, stopped: RunStopped | None, signal: Code | None) -> None:
         if self._broken is not None:
-            self._screen.error(f"{self._broken}; the results are safe in {self._where.store}")
+            self._screen.error(f"{self._broken}; the results are safe in {store_shown(self._where.store)}")
         elif self._unread is not None:
             self._screen.error(f"{self._unread}; the rows read before are done")
         elif stopped is not None and stopped.reason == "detached":
@@ -366,7 +368,7 @@ class Session:
 
     def _results(self) -> str:
         if self._job.output == "-":
-            return f"standard output, and in {self._where.store}"
+            return f"standard output, and in {store_shown(self._where.store)}"
         return shown(self._job.output)
 
     def _resume(self, stopped: RunStopped | None) -> str:

@@ -10,9 +10,9 @@ from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
-from cottonpalm.observers.formatting import clean, money, rate, told
-from cottonpalm.protocols import OK
-from cottonpalm.stores.codec.records import unpack
+from cottonpalm.observers.formatting import clean, money, rate
+from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows
+from cottonpalm.stores.codec.glances import glances
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.stages import Batch
 
 PAGE: Final = 4096
+MOST: Final = (
+    20_000  # failed rows whose reasons are counted: `status` answers at once, whatever the run has met
+)
+NO_SLOT: Final = 1 << 40  # above any row's
 TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request reached no server
 
 
@@ -48,7 +52,8 @@ def show_status(url: str, name: str | None) -> None:
     with existing_store(url) as store:
         if name is not None:
             info = store.known(name)
-            screen.show_details(_details(info, _reasons(store.look(name)) if info.failed else {}))
+            rows = store.look(name) if info.failed else None
+            screen.show_details(_details(info, {} if rows is None else _reasons(rows)))
             screen.show_details(_out(batch) for batch in store.batches(name) if not batch.over)
         else:
             screen.show_runs(store.runs())
@@ -64,19 +69,35 @@ def _out(batch: Batch) -> tuple[str, str]:
     return f"batch {batch.batch_id or batch.tag}", f"{said}{', being cancelled' if batch.cancelling else ''}"
 
 
-def _reasons(rows: StoredRows | None) -> dict[str, Reason]:
-    """The failed rows of a run by kind, with the first of each."""
+def _reasons(rows: StoredRows) -> dict[str, Reason]:
+    """The failed rows of a run by kind, with the first of each; of very many, the first `MOST` say enough."""
     found: dict[str, Reason] = {}
-    after = -1
-    while rows is not None and (page := rows.scan(after, PAGE)):
-        after = page[-1].slot
-        failed = [row.slot for row in page if row.status != OK]
-        for slot, record in sorted(rows.read(failed).items()):
-            error = unpack(record, slot, {}).error
-            if error is not None:
-                reason = found.setdefault(error.kind, Reason(slot, told(error)))
+    for slots in _failed(rows, MOST):
+        for glance in glances(sorted(rows.read(slots).items())):
+            if glance.error is not None:
+                kind, type_, message = glance.error
+                reason = found.setdefault(
+                    kind, Reason(glance.at, f"{type_}: {message}" if message else type_)
+                )
                 reason.rows += 1
     return found
+
+
+def _failed(rows: StoredRows, most: int) -> Iterator[list[int]]:
+    """Yield the slots of failed rows, page by page, `most` in all."""
+    after = -1
+    while most > 0:
+        if isinstance(rows, FindsRows):
+            failed = rows.page(after, NO_SLOT, (RETRYABLE, FAILED), min(PAGE, most), back=False)
+            last = failed[-1] if failed else None
+        else:
+            page = rows.scan(after, PAGE)
+            failed = [row.slot for row in page if row.status != OK][:most]
+            last = page[-1].slot if page else None
+        if last is None:
+            return
+        yield failed
+        after, most = last, most - len(failed)
 
 
 def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, Any]]:
@@ -88,8 +109,9 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
         "failed",
         f"{info.failed:,}" + (f" ({info.retryable:,} may work when asked again)" if info.failed else ""),
     )
+    among = f" of the first {MOST:,} failed" if info.failed > MOST else ""
     for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
-        yield f"  {kind}", f"{reason.rows:,}; the first, row {reason.first}: {clean(reason.said)}"
+        yield f"  {kind}", f"{reason.rows:,}{among}; the first, row {reason.first}: {clean(reason.said)}"
     yield from _trouble(info)
     yield "left", screen.left_of(info)
     yield "cost", screen.cost_of(info)
