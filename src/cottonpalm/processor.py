@@ -83,7 +83,8 @@ class BatchProcessor(ChainFace):
         mode: "live" asks now. "batch" sends the requests through the provider's Batch API, at half the price and
             answered within a day; what no batch can hold runs live. "auto" takes the cheapest. The last two need
             `store` and `run`.
-        deadline: seconds; refused for now, as it cannot be kept yet.
+        deadline: with `mode="auto"`, seconds from the call in which all rows are to be done. Rows go through batches as
+            long as they could still be done live; what would be late is pulled back, and finished live.
         detach: submit everything and leave: the run stops with reason "detached", and the same call again goes on.
         lane: a `BatchLane`: bounds of your own for batches, and which provider is at which address.
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.

@@ -14,7 +14,7 @@ from cottonpalm.cli.commands import status
 from cottonpalm.protocols import OK, RETRYABLE, StoredRow
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import pack
-from cottonpalm.stores.sqlite.reader import Reader
+from cottonpalm.stores.sql.reader import Reader
 from cottonpalm.types import ErrorRecord, Kind, Outcome
 from tests.cli.conftest import rows
 from tests.support.replies import fails

@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm import clock
 from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
@@ -54,19 +55,42 @@ def show_status(url: str, name: str | None) -> None:
             info = store.known(name)
             rows = store.look(name) if info.failed else None
             screen.show_details(_details(info, {} if rows is None else _reasons(rows)))
-            screen.show_details(_out(batch) for batch in store.batches(name) if not batch.over)
+            if out := [batch for batch in store.batches(name) if not batch.over]:
+                past = [batch for run in store.runs() for batch in store.batches(run.name) if batch.over]
+                screen.show_details(_out(batch, past) for batch in out)
         else:
             screen.show_runs(store.runs())
 
 
-def _out(batch: Batch) -> tuple[str, str]:
-    """A batch that is not over: whose it is, its id there, how far it is, and since when."""
+def _out(batch: Batch, past: list[Batch]) -> tuple[str, str]:
+    """A batch that is not over: whose it is, its id there, how far it is, since when, and when it is expected.
+
+    Args:
+        batch: one that is not over.
+        past: batches that are over, of all runs.
+    """
     state = batch.state
     since = dt.datetime.fromtimestamp(batch.sent_at or batch.planned_at, dt.UTC).astimezone()
     done = f", {state.done:,} done" if state is not None and state.done else ""
     phase = state.phase.value if state is not None else batch.stage.value
     said = f"{batch.lane.label}, {batch.rows:,} rows{done}, {phase} since {since:%Y-%m-%d %H:%M:%S}"
-    return f"batch {batch.batch_id or batch.tag}", f"{said}{', being cancelled' if batch.cancelling else ''}"
+    said += ", being cancelled" if batch.cancelling else _expected(batch, past)
+    said += f", up to {money(batch.reserved)}" if batch.reserved else ""
+    return f"batch {batch.batch_id or batch.tag}", said
+
+
+def _expected(batch: Batch, past: list[Batch]) -> str:
+    from cottonpalm.engine.executors.deadline import expected_s, turnarounds
+
+    if batch.sent_at is None:
+        return ""
+    now, done = clock.wall(), batch.state.done if batch.state is not None else 0
+    others = turnarounds(past, batch.lane.provider, batch.lane.model)
+    left_s = expected_s(max(0.0, now - batch.sent_at), batch.rows, done, others)
+    if left_s is None:
+        return ""
+    then = dt.datetime.fromtimestamp(now + left_s, dt.UTC).astimezone()
+    return f", expected {then:%Y-%m-%d %H:%M}"
 
 
 def _reasons(rows: StoredRows) -> dict[str, Reason]:
