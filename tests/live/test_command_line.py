@@ -90,6 +90,8 @@ def test_a_run_shows_itself_while_it_goes(
     command = ["run", "in.jsonl", "-o", "out.jsonl", "--chain", "cp_looks:chain", "--dashboard", "0"]
     assert main([*command, "--no-progress", "--run", "shown-live"]) == 0
     assert "shown-live" in (tmp_path / "out.jsonl").read_text()
+    assert main(["retry", "shown-live", "--no-progress", "--dashboard", "0"]) == 0
+    assert "whoever has this address" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["70000", "8_0", "http"])

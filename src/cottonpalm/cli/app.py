@@ -164,7 +164,6 @@ def collect(
     *,
     store: o.StoreUrl = "cottonpalm.db",
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
-    dashboard: o.LivePage = None,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -177,7 +176,7 @@ def collect(
 
     job = replace(job_of(store, run).with_options(model_option), detach=False)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
-    return carry_out(job, Where(store, run, argv=_argv(context), live=dashboard), screen)
+    return carry_out(job, Where(store, run, argv=_argv(context)), screen)
 
 
 @app.command(cls=Command)

@@ -25,12 +25,23 @@ def show_dashboard(store: str, host: str, port: int | None, screen: Screen) -> C
         Problem: there is no such store, or the port is taken.
     """
     over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
-    with _page(store, port, host) as page:
+    with _page(store, port, host) as page, _signals(over):
         _say(page, screen)
         over.wait()
     return Code.OK
+
+
+@contextmanager
+def _signals(over: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM ends the page; afterwards both are what they were."""
+    before = {
+        number: signal.signal(number, lambda *_: over.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

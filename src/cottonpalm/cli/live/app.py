@@ -70,6 +70,7 @@ def application(live: Live) -> Starlette:
         Route("/row", pages.row),
         Route("/report", pages.report),
         Route("/stream", pages.stream),
+        Route("/metrics", pages.metrics),
         Route("/order", pages.order, methods=["POST"]),
         Route("/live.css", _file("live.css", "text/css", "style.css")),
         Route("/live.js", _file("live.js", "text/javascript", "script.js")),
@@ -147,6 +148,16 @@ class Pages:
         rows = self._live.reading.look(found.info.name)
         text = page_of(told_whole(found.info, found.life, rows, self._live.url), written=clock.wall())
         return HTMLResponse(text, headers={"content-security-policy": policy()})
+
+    def metrics(self, _: Request) -> Response:
+        """All runs, for Prometheus."""
+        try:
+            from cottonpalm.cli.live.metrics import TYPE, exposed
+        except ImportError:
+            return PlainTextResponse(
+                "metrics need prometheus_client: pip install 'cottonpalm[metrics]'\n", 404
+            )
+        return Response(exposed(self._live.reading.runs()), headers={"content-type": TYPE})
 
     async def order(self, request: Request) -> Response:
         """Pause, resume, cap or cancel."""
