@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from cottonpalm.request.limiter.limiters import SHARED
 
+pytest_plugins = ["tests.support.postgres"]
 # A loaded machine is no failure, and the same commit passes or fails alike everywhere; new cases come with new code.
 settings.register_profile("no deadline", deadline=None, derandomize=True)
 settings.load_profile("no deadline")

@@ -10,7 +10,6 @@ from cottonpalm.types import Item, Outcome, Parked, Usage
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
     from cottonpalm.events import Event
 
@@ -278,10 +277,10 @@ class NumbersOutcomes(Protocol):
 
 @runtime_checkable
 class SharesLimits(Protocol):
-    """An extra that a `RunStore` may offer: a file through which processes share limits, and a run remembers them."""
+    """An extra that a `RunStore` may offer: a database through which processes share limits."""
 
-    def place(self) -> tuple[Path, int]:
-        """The file, and the run's number in it."""
+    def place(self) -> tuple[Any, int]:
+        """The database (`stores.sql.database.Database`), and the run's number in it."""
 
 
 class Orders(NamedTuple):

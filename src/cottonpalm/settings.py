@@ -305,10 +305,11 @@ class Settings:
                     f'{given}=... needs mode="batch" or mode="auto": live rows are answered now'
                 )
             return
-        if self.deadline_s is not None:
+        if self.deadline_s is not None and (self.mode == "batch" or self.detach):
+            what = "detach=True" if self.detach else 'mode="batch"'
             raise ConfigError(
-                "deadline=... cannot be kept yet: leave it out. Batches come back within a day; rows that cannot"
-                ' wait so long belong into a run with mode="live"'
+                f'deadline=... does not go with {what}: only a run with mode="auto" that stays can finish live what'
+                " would be late"
             )
         if self.store is None:
             raise ConfigError(

@@ -60,6 +60,7 @@ class Stats:
     `trouble` says why the latest request reached nobody ("connection refused at 127.0.0.1:4999"); "" where it did.
 
     `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
+    `out` are rows that wait for answers from batches.
     `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
     """
 
@@ -86,6 +87,7 @@ class Stats:
     finished: bool
     chunks: int | None = None
     chunks_total: int | None = None
+    out: int = 0
     cache: CacheCounts = field(default_factory=CacheCounts)
     trouble: str = ""
 
@@ -130,7 +132,8 @@ class Tally:
         if bound is None or not self.failed or goes_on(bound):
             return None
         if bound >= 1 or bound == 0:
-            return f"{self.failed} rows failed, max_failures={bound:g}" if self.failed > bound else None
+            rows = "row" if self.failed == 1 else "rows"
+            return f"{self.failed} {rows} failed, max_failures={bound:g}" if self.failed > bound else None
         if finished >= SHARE_FROM and self.failed > bound * finished:
             return f"{self.failed} of {finished} rows failed, max_failures={bound * 100:g}%"
         return None

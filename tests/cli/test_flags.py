@@ -369,4 +369,6 @@ def test_a_run_whose_first_twenty_rows_fail_alike_ends_with_4_unless_all_may_fai
     assert 20 <= server.requests < 30
     said = ask("in.jsonl", "-o", "out.jsonl", "--max-failures", "100%")
     assert said.code == 3
-    assert server.requests == 120
+    assert (
+        120 <= server.requests < 124
+    )  # a refusal that was under way when the run stopped is asked for once more

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Command
 
-pytestmark = pytest.mark.core
 
 APP = """
 from langchain_core.runnables import RunnableLambda

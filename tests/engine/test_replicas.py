@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from cottonpalm.types import Outcome
 
-pytestmark = pytest.mark.core
-
 
 class Endpoint(FlakyTransport):
     """A provider that rejects above `cap` requests in flight, and else does what `says(clock)` says."""

@@ -50,8 +50,8 @@ def cottonpalm(
 @o.takes(
     "input output chain model prompt prompt_file system schema model_options accept_truncated id_field "
     "priority_field limit dry_run concurrency max_concurrency rpm tpm timeout_s base_url no_hedge retries fallbacks "
-    "max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens mode detach batch_hosts cache "
-    "store run fresh overwrite guard_formulas report events dashboard progress quiet verbose"
+    "max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens mode detach deadline_s batch_hosts "
+    "cache store run fresh overwrite guard_formulas report events dashboard progress quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -177,6 +177,28 @@ def collect(
     job = replace(job_of(store, run).with_options(model_option), detach=False)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
     return carry_out(job, Where(store, run, argv=_argv(context)), screen)
+
+
+@app.command(cls=Command)
+def cancel(
+    context: typer.Context,
+    run: o.OneRun,
+    *,
+    store: o.StoreUrl = "cottonpalm.db",
+    model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
+    progress: o.ShowProgress = True,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Stop the batches of a run that are out. What they have done by then is kept, and paid."""
+    from dataclasses import replace
+
+    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.status import job_of
+
+    job = replace(job_of(store, run).with_options(model_option), detach=False, deadline_s=None)
+    screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
+    return carry_out(job, Where(store, run, argv=_argv(context), cancel=True), screen)
 
 
 @app.command(cls=Command)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cottonpalm.cli.owed import Owed
@@ -21,7 +20,7 @@ from cottonpalm.protocols import (
     TakesOrders,
 )
 from cottonpalm.providers.batches.stages import KeepsBatches
-from cottonpalm.stores import open_store
+from cottonpalm.stores import database_of, open_store, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -135,7 +134,7 @@ class HeldRun:
 class SharingHeldRun(HeldRun):
     """A held run in a file through which processes share limits, and that keeps batches."""
 
-    def __init__(self, run: RunStore, place: tuple[Path, int], *, again: bool) -> None:
+    def __init__(self, run: RunStore, place: tuple[Any, int], *, again: bool) -> None:
         super().__init__(run, again=again)
         self._place = place
 
@@ -145,7 +144,7 @@ class SharingHeldRun(HeldRun):
             raise Problem("this store keeps no batches: leave --mode out")
         return self._run.book()
 
-    def place(self) -> tuple[Path, int]:
+    def place(self) -> tuple[Any, int]:
         """See `SharesLimits`."""
         return self._place
 
@@ -293,9 +292,11 @@ def existing_store(url: str) -> Iterator[HeldStore]:
     Raises:
         Problem: there is no such store.
     """
-    path = url.removeprefix("sqlite:///")
-    if not path.startswith("memory:") and not Path(path).exists():
-        raise Problem(f"there is no store {path} here; say --store FILE, or begin with `cottonpalm run`")
+    database = database_of(url)
+    if database is not None and not database.exists():
+        raise Problem(
+            f"there is no store {shown(url)} here; say --store FILE, or begin with `cottonpalm run`"
+        )
     store = HeldStore(open_store(url), url)
     try:
         yield store

@@ -145,7 +145,10 @@ DryRun = Annotated[
         help="Show the first rows' messages as they would be sent, and leave. No call, no store, no output.",
     ),
 ]
-StoreUrl = Annotated[str, STATE("--store", metavar="FILE", help="The SQLite file that keeps what is done.")]
+StoreUrl = Annotated[
+    str,
+    STATE("--store", metavar="FILE", help="The SQLite file that keeps what is done, or postgresql://..."),
+]
 RunName = Annotated[
     str | None,
     STATE(

@@ -292,6 +292,16 @@ class RunSpec:
             help="With --mode batch: submit everything and leave; the same command again goes on.",
         ),
     ] = False
+    deadline_s: Annotated[
+        float | None,
+        MONEY(
+            "--deadline",
+            metavar="SECONDS",
+            min=1,
+            help="With --mode auto: batches as long as all rows can still be done live in so many seconds; "
+            "what would be late is pulled back and runs live.",
+        ),
+    ] = None
     batch_hosts: Annotated[
         list[str],
         MONEY(

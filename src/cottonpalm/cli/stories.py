@@ -12,6 +12,7 @@ from cottonpalm.observers.formatting import count
 from cottonpalm.observers.page.story import Story
 from cottonpalm.observers.rows_seen import RowsSeen
 from cottonpalm.protocols import ReadsOn
+from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.glances import about, glances
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _settings(info: RunInfo, life: Kept | None, url: str) -> Iterator[tuple[str,
     for name, value in info.meta.get(META, {}).items():
         if name not in _HIDDEN and value not in (None, "", [], {}, False):
             yield _label(name), _said(name, value)
-    yield "store", shown(url.removeprefix("sqlite:///"))
+    yield "store", shown(store_shown(url))
     if life is not None and life.lives:
         earlier = sum(rows for _, _, rows in life.lives)
         yield "lives", f"{len(life.lives) + 1}; the earlier ones did {count(earlier, 'row')}"

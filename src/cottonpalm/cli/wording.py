@@ -23,7 +23,7 @@ SAID: Final = [  # (a pattern for the words in Python, the words on the command 
     (r"set max_tokens on the model", r"say --model-option max_tokens=N"),  # after the longer pattern
     (r"check base_url, and", "check --base-url, and"),
     (r"set max_failures=1\.0", "say --max-failures 100%"),
-    (r" rows failed, max_failures=", r" rows failed, more than --max-failures "),
+    (r" (rows?) failed, max_failures=", r" \1 failed, more than --max-failures "),
     (
         SPENT + r" to (.+?)$",
         (

@@ -43,7 +43,7 @@ from cottonpalm.request.transport import client_loops
 from cottonpalm.runtime.aside import aside
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
 from cottonpalm.stats import CacheCounts, FirstRows, Stats, Tally, goes_on
-from cottonpalm.stores.codec.records import pack
+from cottonpalm.stores.codec.records import pack, with_input
 from cottonpalm.stores.memory import MemoryRunStore
 from cottonpalm.types import PICO, ErrorRecord, Fault, Item, Kind, Outcome
 
@@ -108,6 +108,11 @@ class Engine:
         self._nudged = False
         self._task: asyncio.Task[Any] | None = None
         self._left = self._cancelled = False
+
+    @property
+    def source(self) -> Any:
+        """Where the rows come from."""
+        return self._source
 
     def add_observer(self, observer: Observer) -> None:
         """Add an observer; only before the run begins."""
@@ -205,6 +210,7 @@ class Engine:
             delivery,
             self.outbox,
             pack=self._pack if self.store is not None else None,
+            renew=lambda record, row: with_input(record, row, self.job.types),
             want=self._admission.want,
             on_finish=self._on_finish,
             events=self._emit if self._observers else None,
@@ -283,7 +289,8 @@ class Engine:
         send = self._send(rows)
         if self.job.lane is None:
             return self._local(send)
-        from cottonpalm.engine.executors.batch import BatchExecutor, Terms  # noqa: PLC0415 - few runs have one
+        from cottonpalm.engine.executors.answering import Terms  # noqa: PLC0415 - few runs have one
+        from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
 
         job = self.job
         terms = Terms(
@@ -292,6 +299,7 @@ class Engine:
             linear=job.linear,
             sends=job.settings.mode != "live",
             detach=job.settings.detach,
+            deadline_s=job.settings.deadline_s,
         )
         assert isinstance(self.store, KeepsBatches)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
@@ -581,6 +589,7 @@ class Engine:
             finished=self._finished,
             chunks=None if self._chunks is None else self._chunks.finished,
             chunks_total=self.job.chunks_total,
+            out=getattr(self._executor, "out", 0) if self.job.lane is not None else 0,
             cache=replace(self._cached),
         )
 

@@ -30,7 +30,8 @@ from cottonpalm.cli.writers.output import RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
 from cottonpalm.processor import BatchProcessor
-from cottonpalm.stores import file_of, open_store
+from cottonpalm.stores import database_of, open_store
+from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ FACTS: Final = "facts"  # what `status` shows beside the counts
 DEFAULT_STORE: Final = "cottonpalm.db"
 
 
+_AS_ASKED: Final = ("detached", "cancelled")  # reasons to stop that were asked for
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """Which run of which store, and what may be thrown away."""
@@ -65,6 +69,7 @@ class Where:
     argv: Sequence[str] = field(default=())  # the command, for `resume`
     page: str | None = None  # an HTML file for the report
     events: str | None = None  # a file for the events, a JSON line each
+    cancel: bool = False  # only stop the batches that are out
     live: str | None = None  # the port of the live page, as it was typed
 
     @property
@@ -122,8 +127,8 @@ def _held(where: Where, stack: ExitStack) -> HeldStore:
 
 
 def _is_new(store: str) -> bool:
-    path = file_of(store)
-    return path is not None and not path.exists()
+    database = database_of(store)
+    return database is not None and not database.exists()
 
 
 def _check_output(job: RunSpec, where: Where, meta: dict[str, Any]) -> None:
@@ -198,7 +203,8 @@ class Session:
             run=self._where.run,
             mode=self._job.mode,  # type: ignore[arg-type]  # the processor checks it
             detach=self._job.detach,
-            lane=self._job.lane(),
+            deadline=self._job.deadline_s,
+            lane=replace(self._job.lane(), cancel=self._where.cancel),
             observers=[self, *(seen for seen in (progress, self._events()) if seen is not None)],
         )
 
@@ -293,7 +299,7 @@ class Session:
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
-        detached = stopped is not None and stopped.reason == "detached"
+        detached = stopped is not None and stopped.reason in _AS_ASKED
         resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
         summed = self._summary(run, counts, resume, clock.now() - stats.started)
         self._screen.summary(replace(summed, report=self._page()))
@@ -327,10 +333,10 @@ class Session:
 
     def _say_why(self, stopped: RunStopped | None, signal: Code | None) -> None:
         if self._broken is not None:
-            self._screen.error(f"{self._broken}; the results are safe in {self._where.store}")
+            self._screen.error(f"{self._broken}; the results are safe in {store_shown(self._where.store)}")
         elif self._unread is not None:
             self._screen.error(f"{self._unread}; the rows read before are done")
-        elif stopped is not None and stopped.reason == "detached":
+        elif stopped is not None and stopped.reason in _AS_ASKED:
             self._screen.say(wording.why(stopped).partition(": ")[2])
         elif stopped is not None and signal is None:
             self._screen.error(wording.why(stopped))
@@ -344,7 +350,7 @@ class Session:
             return Code.STOPPED
         if self._unread is not None:
             return Code.USAGE
-        if stopped is not None and stopped.reason == "detached":
+        if stopped is not None and stopped.reason in _AS_ASKED:
             return Code.OK
         if stopped is not None:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
@@ -375,7 +381,7 @@ class Session:
 
     def _results(self) -> str:
         if self._job.output == "-":
-            return f"standard output, and in {self._where.store}"
+            return f"standard output, and in {store_shown(self._where.store)}"
         return shown(self._job.output)
 
     def _resume(self, stopped: RunStopped | None) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -18,11 +19,10 @@ except ImportError as missing:
     raise ImportError(f"the live page needs {missing.name}: pip install 'cottonpalm[dashboard]'") from missing
 from cottonpalm.cli.live.reading import Reading
 from cottonpalm.cli.live.rules import host_name
-from cottonpalm.cli.problems import Problem, shown
-from cottonpalm.stores import file_of, open_store
+from cottonpalm.cli.problems import Problem
+from cottonpalm.stores import database_of, open_store, shown
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import Self
 
 PORT: Final = 8765
@@ -37,7 +37,7 @@ class Dashboard:
     `dashboard`: `pip install "cottonpalm[dashboard]"`.
 
     Args:
-        store: the store's file, which must exist.
+        store: the store's file or address, which must exist.
         port: 0 takes any free one; None takes 8765, or any free one where that is taken.
         host: the address to listen at. Only this machine can reach the default.
 
@@ -46,9 +46,9 @@ class Dashboard:
     """
 
     def __init__(self, store: str | Path, port: int | None = None, *, host: str = LOOPBACK) -> None:
-        path = file_of(store)
-        if path is None or not path.exists():
-            raise Problem(f"there is no store {store} here for a page to show; the page reads a store's file")
+        database = database_of(store)
+        if database is None or not database.exists():
+            raise Problem(f"there is no store {shown(store)} here for a page to show; the page reads a store")
         self._token = secrets.token_urlsafe(24)
         self._socket = _listening(host, port)
         self.port: int = self._socket.getsockname()[1]
@@ -56,7 +56,7 @@ class Dashboard:
         self.url = f"http://{name}:{self.port}/?{urlencode({TOKEN: self._token})}"
         self._store = open_store(store)
         self._ready, self._over = threading.Event(), asyncio.Event()
-        live = Live(Reading(self._store), path.name, shown(str(store)), self._over)
+        live = Live(Reading(self._store), _name(shown(store)), shown(store), self._over)
         names = frozenset(found for each in (host, socket.gethostname()) if (found := host_name(each)))
         guard = Guard(application(live), self._token, names, f"cottonpalm-{self.port}")
         config = uvicorn.Config(
@@ -100,6 +100,11 @@ class Dashboard:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _name(address: str) -> str:
+    """A file by its name, a database by its address."""
+    return address if "://" in address else Path(address).name
 
 
 def _listening(host: str, port: int | None) -> socket.socket:

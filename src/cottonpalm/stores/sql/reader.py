@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.errors import StoreError
 from cottonpalm.protocols import Slot
-from cottonpalm.stores.sqlite.database import connect, explained, keep, let_go
-from cottonpalm.stores.sqlite.key_index import KeyIndex, word_of, words_of
+from cottonpalm.stores.sql.database import SLOT_BITS
+from cottonpalm.stores.sql.key_index import KeyIndex, word_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
-SLOT_BITS: Final = 40
+    from cottonpalm.stores.sql.database import Database
+
 _SLOT_MASK: Final = (1 << SLOT_BITS) - 1
 _AT_ONCE: Final = 500  # slots per SELECT
 _PAGE: Final = 1024  # slots per SELECT while the index is built
@@ -28,21 +27,21 @@ _SLOT: Final = f"id & {_SLOT_MASK}, key, coalesce(content, key), status"
 class Reader:
     """Reads what is stored. All methods may be called from any thread."""
 
-    def __init__(self, path: Path, busy_s: float) -> None:
-        self._path = path
+    def __init__(self, database: Database, busy_s: float) -> None:
+        self._database, self.like = database, database.like
         self._lock = threading.Lock()
-        self._db: sqlite3.Connection | None = keep(connect(path, busy_s=busy_s))
+        self._db: Any = database.connect(busy_s)  # None: closed
         self._indexes: dict[int, KeyIndex] = {}  # run -> its index, made when `find` is first called
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Return all rows of one statement."""
         with self._lock:
             if self._db is None:
-                raise StoreError(f"the store {self._path} is closed")
+                raise StoreError(f"the store {self._database} is closed")
             try:
-                return self._db.execute(sql, tuple(values)).fetchall()
-            except sqlite3.Error as exc:
-                raise explained(exc, self._path) from exc
+                return self._db.execute(sql, tuple(values)).fetchall()  # type: ignore[no-any-return]
+            except self._database.errors as exc:
+                raise self._database.explained(exc) from exc
 
     def scan(self, run: int, after: int, limit: int) -> list[Slot]:
         """Return up to `limit` slots of a run above `after`, in order."""
@@ -69,14 +68,14 @@ class Reader:
         asked = keys if plain else [part for pair in zip(keys, contents, strict=True) for part in pair]
         return stored == b"".join(asked)
 
-    def _joined(self, shown: str, low: int, high: int, wanted: str = "1") -> tuple[int, bytes]:
+    def _joined(self, shown: str, low: int, high: int, wanted: str = "0 = 0") -> tuple[int, bytes]:
         """Return how many rows lie between two ids, and one column of all of them joined in the order of ids.
 
         One value per block is read several times as fast as one value per row.
         """
         sql = (
-            f"SELECT count(*), CAST(group_concat({shown}, '') AS BLOB) FROM"  # noqa: S608 - our own words and numbers
-            f" (SELECT key, content FROM item WHERE id BETWEEN ? AND ? AND {wanted} ORDER BY id)"
+            f"SELECT count(*), {self._database.joined(shown)} FROM"  # noqa: S608 - our own words and numbers
+            f" (SELECT id, key, content FROM item WHERE id BETWEEN ? AND ? AND {wanted} ORDER BY id) AS block"
         )
         [(count, joined)] = self.rows(sql, (low, high))
         return count, joined or b""
@@ -145,7 +144,7 @@ class Reader:
         """Close the connection."""
         with self._lock:
             if self._db is not None:
-                let_go(self._db)
+                self._database.let_go(self._db)
                 self._db = None
 
 

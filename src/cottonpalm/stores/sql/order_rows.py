@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm.protocols import Orders
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
+
+    from cottonpalm.stores.sql.connection import Connection
 
 _COLUMNS: Final = ("held", "most", "stop", "watched")
 
@@ -25,17 +26,18 @@ def read(rows: Callable[..., list[Any]], run: int) -> Orders:
     return Orders(bool(held), most, bool(stop), watched)
 
 
-def put(db: sqlite3.Connection, run: int, wishes: dict[str, Any]) -> None:
+def put(db: Connection, run: int, wishes: dict[str, Any]) -> None:
     """Change what is asked of a run; what is not named stays as it is."""
-    db.execute("INSERT OR IGNORE INTO orders (run) VALUES (?)", (run,))
+    db.execute("INSERT INTO orders (run) VALUES (?) ON CONFLICT DO NOTHING", (run,))
     for name in _COLUMNS:
         if name in wishes:
             db.execute(f"UPDATE orders SET {name} = ? WHERE run = ?", (wishes[name], run))  # noqa: S608 - our names
 
 
-def show(db: sqlite3.Connection, run: int, said: bytes) -> None:
+def show(db: Connection, run: int, said: bytes) -> None:
     """Keep what the run says of itself, instead of what it said before."""
-    db.execute("INSERT OR REPLACE INTO shown (run, body) VALUES (?, ?)", (run, said))
+    sql = "INSERT INTO shown (run, body) VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET body = excluded.body"
+    db.execute(sql, (run, said))
 
 
 def said(rows: Callable[..., list[Any]], run: int) -> bytes | None:
@@ -44,7 +46,7 @@ def said(rows: Callable[..., list[Any]], run: int) -> bytes | None:
     return found[0][0] if found else None
 
 
-def forget(db: sqlite3.Connection, run: int) -> None:
+def forget(db: Connection, run: int) -> None:
     """The run has a new holder, or is gone."""
     db.execute("DELETE FROM orders WHERE run = ?", (run,))
     db.execute("DELETE FROM shown WHERE run = ?", (run,))

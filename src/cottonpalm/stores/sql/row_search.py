@@ -31,9 +31,16 @@ def ids(
     return [each for (each,) in rows(sql, (low, high, limit))]
 
 
-def holding(rows: Callable[..., list[Any]], found: Sequence[int], text: str) -> list[int]:
-    """Those of some ids whose record holds a text, whatever its case (in ASCII), or may hold it."""
+def holding(rows: Callable[..., list[Any]], found: Sequence[int], text: str, like: str) -> list[int]:
+    """Those of some ids whose record holds a text, whatever its case (in ASCII), or may hold it.
+
+    Args:
+        rows: returns the rows of a statement.
+        found: the ids.
+        text: what is looked for.
+        like: the condition that a record is like a pattern; see `Database.like`.
+    """
     pattern = f"%{orjson.dumps(text).decode()[1:-1].translate(_LIKE)}%"
     marks = ",".join("?" * len(found))
-    sql = f"SELECT id FROM record WHERE id IN ({marks}) AND CAST(body AS TEXT) LIKE ? ESCAPE '\\' ORDER BY id"  # noqa: S608
+    sql = f"SELECT id FROM record WHERE id IN ({marks}) AND {like} ORDER BY id"  # noqa: S608
     return [each for (each,) in rows(sql, (*found, pattern))]

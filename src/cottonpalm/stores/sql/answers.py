@@ -8,25 +8,24 @@ which are then asked for again.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import weakref
 from collections import deque
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from cottonpalm import clock
-from cottonpalm.stores.sqlite import claims
-from cottonpalm.stores.sqlite.claims import Claimant, Kept, Question
-from cottonpalm.stores.sqlite.database import BUSY_S, Home, connect, explained, keep, let_go, prepare
-from cottonpalm.stores.sqlite.lease import BEAT_S
+from cottonpalm.stores.sql import claims
+from cottonpalm.stores.sql.claims import Claimant, Kept, Question
+from cottonpalm.stores.sql.database import BUSY_S, Turnwise, in_transaction
+from cottonpalm.stores.sql.lease import BEAT_S
 from cottonpalm.types import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
+    from cottonpalm.stores.sql.database import Database, Home
 
 T = TypeVar("T")
 Reply: TypeAlias = "tuple[Callable[[Any], None], Any]"  # a callback, and the value to call it with
@@ -43,19 +42,19 @@ class Answers:
     that fails costs money, but never a row.
     """
 
-    def __init__(self, path: Path, ttl_s: float | None = None, *, busy_s: float = BUSY_S) -> None:
-        """Open or make the file.
+    def __init__(self, database: Database, ttl_s: float | None = None, *, busy_s: float = BUSY_S) -> None:
+        """Open or make the store.
 
         Raises:
             StoreError: it is foreign, newer than this version, locked, read-only, or cannot be made.
         """
-        self._path, self._ttl_s = path, ttl_s
-        prepare(path, busy_s=busy_s)
+        self._database, self._ttl_s = database, ttl_s
+        database.prepare(busy_s)
         try:
-            self._worker = _Worker(path, ttl_s, busy_s)
-        except sqlite3.Error as exc:
-            raise explained(exc, path) from exc
-        self._finish = weakref.finalize(self, _close, Home(path), self._worker)
+            self._worker = _Worker(database, ttl_s, busy_s)
+        except database.errors as exc:
+            raise database.explained(exc) from exc
+        self._finish = weakref.finalize(self, _close, database.home, self._worker)
 
     def ask(
         self, key: bytes, read: Callable[[Kept], Any], reply: Callable[[Any], None], *, claim: bool
@@ -93,11 +92,15 @@ class Answers:
             b"", lambda _: None, lambda _: written.set(), claim=False
         )  # its reply comes after those of all earlier jobs
         written.wait()
+        database = self._database
         try:
-            with closing(connect(self._path, busy_s=BUSY_S)) as db:
-                return claims.present(db, keys, self._ttl_s)
-        except sqlite3.Error as exc:
-            raise explained(exc, self._path) from exc
+            db = database.connect()
+            try:
+                return claims.present(database, db, keys, self._ttl_s)
+            finally:
+                database.let_go(db)
+        except database.errors as exc:
+            raise database.explained(exc) from exc
 
     def close(self) -> None:
         """Write what is queued, give all claims back, close the file."""
@@ -112,19 +115,18 @@ def _close(home: Home, worker: _Worker) -> None:
 class _Worker:
     """The thread, and the state that only this thread touches."""
 
-    def __init__(self, path: Path, ttl_s: float | None, busy_s: float) -> None:
-        self._path, self._ttl_s = path, ttl_s
+    def __init__(self, database: Database, ttl_s: float | None, busy_s: float) -> None:
+        self._database, self._ttl_s = database, ttl_s
         self._jobs: deque[Question | Callable[[Claimant], None]] = deque()
         self._watched: list[Question] = []
         self._look_s = FIRST_LOOK_S
         self._wake = threading.Condition()
         self._closing = self._off = False
-        self._db = keep(connect(path, busy_s=busy_s))
-        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db = database.connect(busy_s, durable=False)
         try:
-            self._claimant = claims.enter(self._db, path, ttl_s)
+            self._claimant = claims.enter(database, self._db, ttl_s)
         except BaseException:
-            let_go(self._db)
+            database.let_go(self._db)
             raise
         self._last_beat = clock.now()
         self._thread = threading.Thread(target=self._work, name="cottonpalm-cache", daemon=True)
@@ -152,10 +154,10 @@ class _Worker:
                 replies = self._without_disk(jobs)
             for reply, found in replies:
                 reply(found)
-        with suppress(sqlite3.Error):
+        with suppress(*self._database.errors):
             self._in_transaction(self._claimant.leave)
         self._claimant.lease.unlock()
-        let_go(self._db)
+        self._database.let_go(self._db)
 
     def _next(self) -> list[Any] | None:
         """Return the queued jobs; an empty list if it is time to look at watched questions; None at the end."""
@@ -192,22 +194,14 @@ class _Worker:
         return replies + list(heard.values())
 
     def _in_transaction(self, work: Callable[[], T]) -> T:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            result = work()
-            self._db.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise
-        return result
+        return in_transaction(self._database, self._db, work, Turnwise.CACHE)
 
     # -- used when the file cannot be used any more
 
     def _give_up(self, exc: Exception) -> None:
         self._off = True
         log.warning(
-            "the cache on disk is off from now on, rows are asked for: %s", explained(exc, self._path)
+            "the cache on disk is off from now on, rows are asked for: %s", self._database.explained(exc)
         )
 
     def _without_disk(self, jobs: list[Any]) -> list[Reply]:

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import itertools
 import logging
-import sqlite3
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.stores.rules.division import POOL, TTL_S
-from cottonpalm.stores.sqlite import share_rows
-from cottonpalm.stores.sqlite.claims import lives, locked
-from cottonpalm.stores.sqlite.database import Home, connect, explained, keep, let_go
-from cottonpalm.stores.sqlite.lease import BEAT_S
+from cottonpalm.stores.sql import share_rows
+from cottonpalm.stores.sql.claims import locked
+from cottonpalm.stores.sql.database import Turnwise, in_transaction
+from cottonpalm.stores.sql.lease import BEAT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from cottonpalm.stores.rules.division import Row
+    from cottonpalm.stores.sql.database import Database
 
 T = TypeVar("T")
 
@@ -91,13 +90,13 @@ class Member(Protocol):
 class Shares:
     """The shares of this process. All methods may be called from any thread; none raises because of the file."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file and take part.
+    def __init__(self, database: Database) -> None:
+        """Open the store and take part.
 
         Raises:
             StoreError: the file cannot be used.
         """
-        self._path, self._home = path, Home(path)
+        self._database, self._home = database, database.home
         self._lock = threading.Lock()
         self._names: dict[Member, bytes] = {}
         self._numbers = itertools.count()
@@ -106,11 +105,10 @@ class Shares:
         self._renewed_s = self._learnt_s = self._beat_s = clock.now()
         self._secret = b""
         try:
-            self._db = keep(connect(path, busy_s=BUSY_S))
-        except sqlite3.Error as exc:
-            raise explained(exc, path) from exc
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._lease = locked(path, "shared limits")
+            self._db = database.connect(BUSY_S, durable=False)
+        except database.errors as exc:
+            raise database.explained(exc) from exc
+        self._lease = locked(database, "shared limits")
         self._thread = threading.Thread(target=self._work, name="cottonpalm-shares", daemon=True)
 
     def start(self) -> None:
@@ -150,10 +148,10 @@ class Shares:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        with suppress(sqlite3.Error):
+        with suppress(*self._database.errors):
             self._db.execute("DELETE FROM lease WHERE run = ?", (self._lease.run,))
         self._lease.unlock()
-        let_go(self._db)
+        self._database.let_go(self._db)
 
     def _work(self) -> None:
         while not self._closing:
@@ -163,7 +161,7 @@ class Shares:
     # Called in a transaction, with the lock.
 
     def _renew(self, members: Iterable[Member]) -> list[Callable[[], None]]:
-        now = clock.wall()
+        now = self._database.now(self._db)
         self._tidy(now)
         done: list[Renewed] = []
         for member in members:
@@ -179,7 +177,7 @@ class Shares:
     def _tidy(self, now: float) -> None:
         share_rows.tidy(self._db, now)
         for holder in share_rows.living(self._db, now) - {POOL, *self._names.values()}:
-            if not lives(self._db, self._path, int.from_bytes(holder[:8])):
+            if not self._database.lives(self._db, int.from_bytes(holder[:8])):
                 share_rows.bury(self._db, holder, now)
         if clock.now() - self._beat_s > BEAT_S:
             self._beat_s = clock.now()
@@ -198,7 +196,7 @@ class Shares:
         return []
 
     def _leave(self, member: Member, name: bytes) -> list[Callable[[], None]]:
-        now, key = clock.wall(), share_rows.key_of(member.whose, self._secret)
+        now, key = self._database.now(self._db), share_rows.key_of(member.whose, self._secret)
         self._store(member)
         done = []
         for gate in member.gates:
@@ -218,32 +216,30 @@ class Shares:
 
     def _try(self, work: Callable[[], list[Callable[[], None]]]) -> bool:
         """Do the work in one transaction, then call what it returned; False: the file cannot be used now."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+
+        def settled() -> list[Callable[[], None]]:
             if not self._secret:
                 secret = share_rows.secret_of(self._db)
                 self._lease.enter(self._db)
                 self._secret = secret
-            done = work()
-            self._db.execute("COMMIT")
-        except sqlite3.Error as exc:
+            return work()
+
+        try:
+            done = in_transaction(self._database, self._db, settled, Turnwise.SHARES)
+        except self._database.errors as exc:
             self._failed(exc)
             return False
-        finally:
-            if self._db.in_transaction:
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
         for then in done:
             then()
         self._renewed_s, self._lost = clock.now(), False
         return True
 
-    def _failed(self, exc: sqlite3.Error) -> None:
+    def _failed(self, exc: Exception) -> None:
         """Note a failure: what this process holds stays valid until it expires, since others may take it then."""
         if self._lost or clock.now() - self._renewed_s <= TTL_S:
             return
         self._lost = True
-        log.warning("limits are not shared with other processes for now: %s", explained(exc, self._path))
+        log.warning("limits are not shared with other processes for now: %s", self._database.explained(exc))
         for member in self._names:
             for gate in member.gates:
                 gate.lost()

@@ -9,7 +9,7 @@ import orjson
 from cottonpalm.errors import StoreError
 
 if TYPE_CHECKING:
-    import sqlite3
+    from cottonpalm.stores.sql.connection import Connection
 
 LINE_BITS: Final = 24  # a line's id is (its batch's id << 24) | its number
 OUT: Final = frozenset(
@@ -17,7 +17,7 @@ OUT: Final = frozenset(
 )  # in these stages a batch may cost money: see `Batch.out`
 
 
-def forget(db: sqlite3.Connection, run: int) -> None:
+def forget(db: Connection, run: int) -> None:
     """Delete the batches of a run that begins anew or is removed."""
     for (batch,) in db.execute("SELECT id FROM batch WHERE run = ?", (run,)).fetchall():
         bounds = (batch << LINE_BITS, (batch + 1) << LINE_BITS)
@@ -26,7 +26,7 @@ def forget(db: sqlite3.Connection, run: int) -> None:
     db.execute("DELETE FROM batch WHERE run = ?", (run,))
 
 
-def check_none_out(db: sqlite3.Connection, run: int, name: str) -> None:
+def check_none_out(db: Connection, run: int, name: str) -> None:
     """Refuse to forget a run while batches of it may cost money.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A run's spending in SQLite: one row per run, and one for each step of time within the last hour."""
+"""A run's spending: one row per run, and one for each step of time within the last hour."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from cottonpalm.protocols import Spent
-from cottonpalm.stores.sqlite import run_rows
+from cottonpalm.stores.sql import run_rows
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
+
+    from cottonpalm.stores.sql.connection import Connection
 
 KEPT_S: Final = 2 * 3600.0  # older steps are deleted, since nothing needs them
 _PUT: Final = (
@@ -20,11 +21,11 @@ _PUT: Final = (
 )
 _STEP: Final = (
     "INSERT INTO spent (run, at, pico) VALUES (?,?,?)"
-    " ON CONFLICT (run, at) DO UPDATE SET pico = pico + excluded.pico"
+    " ON CONFLICT (run, at) DO UPDATE SET pico = spent.pico + excluded.pico"
 )
 
 
-def put(db: sqlite3.Connection, run: int, spent: Spent) -> None:
+def put(db: Connection, run: int, spent: Spent) -> None:
     """Write a run's spending; its steps are added to the stored ones."""
     db.execute(_PUT, (run, spent.account, spent.reported, spent.uncertain, spent.leased))
     if spent.steps:
@@ -44,7 +45,7 @@ def read(rows: Callable[..., list[Any]], run: int) -> Spent:
     return Spent(account, reported, uncertain, leased, tuple(steps))
 
 
-def forget(db: sqlite3.Connection, run: int) -> None:
+def forget(db: Connection, run: int) -> None:
     """Delete a run's spending, since the run begins anew or is removed."""
     db.execute("DELETE FROM spending WHERE run = ?", (run,))
     db.execute("DELETE FROM spent WHERE run = ?", (run,))

@@ -9,16 +9,21 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cottonpalm import clock
-from cottonpalm.stores.sqlite.lease import Lease, holder_of, is_held
+from cottonpalm.stores.sql.database import Turnwise, in_transaction
+from cottonpalm.stores.sql.lease import FIRST_HOLDER
 from cottonpalm.types import Turn
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-FIRST_HOLDER: Final = 1 << 61  # far above the numbers of runs, whose leases are in the same table
+    from cottonpalm.stores.sql.connection import Connection
+    from cottonpalm.stores.sql.database import Database
+    from cottonpalm.stores.sql.lease import Lease
+
+_PUT: Final = (
+    "INSERT INTO answer (key, born, expires, body) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
+    " SET born = excluded.born, expires = excluded.expires, body = excluded.body"
+)
 
 
 class Kept(NamedTuple):
@@ -43,8 +48,8 @@ class Question:
 class Claimant:
     """This process as a holder of claims."""
 
-    db: sqlite3.Connection
-    path: Path
+    database: Database
+    db: Connection
     lease: Lease
     ttl_s: float | None
 
@@ -53,33 +58,35 @@ class Claimant:
         _forget(self.db, self.lease.run)
 
 
-def enter(db: sqlite3.Connection, path: Path, ttl_s: float | None) -> Claimant:
+def enter(database: Database, db: Connection, ttl_s: float | None) -> Claimant:
     """Become a holder of claims; delete answers that are too old, and claims of dead processes."""
-    lease = locked(path, "the cache")
+    me = Claimant(database, db, locked(database, "the cache"), ttl_s)
+
+    def work() -> None:
+        _tidy(me)
+        me.lease.enter(db)
+
     try:
-        db.execute("BEGIN IMMEDIATE")
-        _tidy(db, path)
-        lease.enter(db)
-        db.execute("COMMIT")
+        in_transaction(database, db, work, Turnwise.CACHE)
     except BaseException:
-        lease.unlock()
+        me.lease.unlock()
         raise
-    return Claimant(db, path, lease, ttl_s)
+    return me
 
 
-def locked(path: Path, what: str) -> Lease:
+def locked(database: Database, what: str) -> Lease:
     """Take the lock of a number that no process has; the number then names this holder."""
-    lease = Lease(path, FIRST_HOLDER + secrets.randbits(48), what)
+    lease = database.lease(FIRST_HOLDER + secrets.randbits(48), what)
     while not lease.lock():  # another process has drawn the same number
-        lease = Lease(path, FIRST_HOLDER + secrets.randbits(48), what)
+        lease = database.lease(FIRST_HOLDER + secrets.randbits(48), what)
     return lease
 
 
-def _tidy(db: sqlite3.Connection, path: Path) -> None:
-    db.execute("DELETE FROM answer WHERE expires < ?", (clock.wall(),))
-    for (holder,) in db.execute("SELECT run FROM lease WHERE run >= ?", (FIRST_HOLDER,)).fetchall():
-        if not lives(db, path, holder):
-            _forget(db, holder)
+def _tidy(me: Claimant) -> None:
+    me.db.execute("DELETE FROM answer WHERE expires < ?", (me.database.now(me.db),))
+    for (holder,) in me.db.execute("SELECT run FROM lease WHERE run >= ?", (FIRST_HOLDER,)).fetchall():
+        if not me.database.lives(me.db, holder):
+            _forget(me.db, holder)
 
 
 def ask(me: Claimant, question: Question) -> Any:
@@ -88,13 +95,13 @@ def ask(me: Claimant, question: Question) -> Any:
         return found
     if not question.claim:
         return Turn.MINE
-    claimed = "INSERT OR IGNORE INTO claim (key, holder) VALUES (?, ?)"
+    claimed = "INSERT INTO claim (key, holder) VALUES (?, ?) ON CONFLICT DO NOTHING"
     if me.db.execute(claimed, (question.key, me.lease.run)).rowcount:
         return Turn.MINE
     holder = _holder(me, question.key)
     if holder == me.lease.run:
         return Turn.MINE
-    if lives(me.db, me.path, holder):
+    if me.database.lives(me.db, holder):
         return Turn.ELSEWHERE
     _forget(me.db, holder)
     me.db.execute(claimed, (question.key, me.lease.run))
@@ -104,8 +111,7 @@ def ask(me: Claimant, question: Question) -> Any:
 def put(me: Claimant, *, key: bytes, kept: Kept) -> None:
     """Keep an answer, and give its claim back."""
     expires = None if me.ttl_s is None else kept.born + me.ttl_s
-    row = (key, kept.born, expires, kept.body)
-    me.db.execute("INSERT OR REPLACE INTO answer (key, born, expires, body) VALUES (?, ?, ?, ?)", row)
+    me.db.execute(_PUT, (key, kept.born, expires, kept.body))
     release(me, key=key)
 
 
@@ -123,7 +129,7 @@ def heard(me: Claimant, watched: Sequence[Question]) -> dict[int, tuple[Callable
             news[id(question)] = (question.reply, found)
             continue
         if (holder := _holder(me, question.key)) is not None:
-            if holder not in living and not living.setdefault(holder, lives(me.db, me.path, holder)):
+            if holder not in living and not living.setdefault(holder, me.database.lives(me.db, holder)):
                 _forget(me.db, holder)
             if living[holder]:
                 continue
@@ -131,9 +137,9 @@ def heard(me: Claimant, watched: Sequence[Question]) -> dict[int, tuple[Callable
     return news
 
 
-def present(db: sqlite3.Connection, keys: Sequence[bytes], ttl_s: float | None) -> set[bytes]:
+def present(database: Database, db: Connection, keys: Sequence[bytes], ttl_s: float | None) -> set[bytes]:
     """Return which of these keys have an answer that is not too old."""
-    now = clock.wall()
+    now = database.now(db)
     oldest = 0.0 if ttl_s is None else now - ttl_s
     sql = (
         f"SELECT key FROM answer WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - question marks
@@ -147,7 +153,7 @@ def _answer(me: Claimant, question: Question) -> Any:
     row = me.db.execute("SELECT body, born, expires FROM answer WHERE key = ?", (question.key,)).fetchone()
     if row is None:
         return None
-    kept, expires, now = Kept(*row[:2]), row[2], clock.wall()
+    kept, expires, now = Kept(*row[:2]), row[2], me.database.now(me.db)
     stale = (expires is not None and expires <= now) or (me.ttl_s is not None and now - kept.born >= me.ttl_s)
     if not stale:
         try:
@@ -163,12 +169,6 @@ def _holder(me: Claimant, key: bytes) -> Any:
     return None if row is None else row[0]
 
 
-def lives(db: sqlite3.Connection, path: Path, number: int) -> bool:
-    """Whether the process that holds this number lives, as far as this process can know."""
-    holder = holder_of(db, number)
-    return holder is not None and is_held(path, number, holder)
-
-
-def _forget(db: sqlite3.Connection, number: int) -> None:
+def _forget(db: Connection, number: int) -> None:
     db.execute("DELETE FROM claim WHERE holder = ?", (number,))
     db.execute("DELETE FROM lease WHERE run = ?", (number,))

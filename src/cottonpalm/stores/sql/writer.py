@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
-from cottonpalm.stores.sqlite import run_rows, spending_rows
-from cottonpalm.stores.sqlite.database import connect, explained, keep, let_go
-from cottonpalm.stores.sqlite.lease import BEAT_S, Lease
+from cottonpalm.stores.sql import run_rows, spending_rows
+from cottonpalm.stores.sql.database import BUSY_S, in_transaction
+from cottonpalm.stores.sql.lease import BEAT_S
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cottonpalm.protocols import Spent, StoredRow
+    from cottonpalm.stores.sql.connection import Connection
+    from cottonpalm.stores.sql.database import Database
+    from cottonpalm.stores.sql.lease import Lease
 
 T = TypeVar("T")
 Done = Callable[[BaseException | None], None]
 log = logging.getLogger("cottonpalm")
+_AGAIN_S: Final = 0.2  # seconds between two tries to reach a server whose connection broke
 _JOINED_ROWS: Final = 4096  # groups in the queue share a transaction up to this many rows
-_SIZES: Final = tuple(
-    2**n for n in reversed(range(9))
-)  # rows per statement: nine statements, each prepared once
 
 
 class Group:
@@ -57,7 +55,7 @@ class _Job:
 
     __slots__ = ("future", "work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+    def __init__(self, work: Callable[[Connection], Any]) -> None:
         self.work = work
         self.future: Future[Any] = Future()
 
@@ -65,14 +63,14 @@ class _Job:
 class Writer:
     """Owns the connection for writing, and its thread. All public methods may be called from any thread."""
 
-    def __init__(self, path: Path, busy_s: float) -> None:
-        self._path = path
+    def __init__(self, database: Database, busy_s: float) -> None:
+        self._database = database
         self._queue: deque[Group | _Job] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._leases: set[Lease] = set()
         self._last_beat = clock.now()
-        self._db = keep(connect(path, busy_s=busy_s))
+        self._db = database.connect(busy_s)
         self._thread = threading.Thread(target=self._work, name="cottonpalm-writer", daemon=True)
         self._thread.start()
 
@@ -83,9 +81,9 @@ class Writer:
                 self._queue.append(group)
                 self._wake.notify()
                 return
-        group.done(StoreError(f"the store {self._path} is closed"))
+        group.done(StoreError(f"the store {self._database} is closed"))
 
-    def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def call(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction after everything queued before it, and wait for it to be durable.
 
         Raises:
@@ -99,12 +97,12 @@ class Writer:
             return job.future.result()  # type: ignore[no-any-return]
         with self._wake:
             if self._closing:
-                raise StoreError(f"the store {self._path} is closed")
+                raise StoreError(f"the store {self._database} is closed")
             self._queue.append(job)
             self._wake.notify()
         return job.future.result()  # type: ignore[no-any-return]
 
-    def post(self, work: Callable[[sqlite3.Connection], Any]) -> bool:
+    def post(self, work: Callable[[Connection], Any]) -> bool:
         """Queue `work` without waiting: the only way in for a finalizer, which may run inside any lock.
 
         Returns:
@@ -139,7 +137,7 @@ class Writer:
                 self._run_job(batch)
             elif batch:
                 self._commit(batch)
-        let_go(self._db)
+        self._database.let_go(self._db)
 
     def _next(self) -> list[Group] | _Job | None:
         """Return the next job, or groups for one transaction (none: write a heartbeat now); None at the end."""
@@ -171,15 +169,15 @@ class Writer:
         with suppress(Exception):  # if the store cannot be written, the next write reports that
             self._in_transaction(self._beat)
 
-    def _beat(self, db: sqlite3.Connection) -> None:
+    def _beat(self, db: Connection) -> None:
         for lease in tuple(self._leases):
             lease.beat(db)
 
     def _run_job(self, job: _Job) -> None:
         try:
             result = self._in_transaction(job.work)
-        except sqlite3.Error as exc:
-            job.future.set_exception(explained(exc, self._path))
+        except self._database.errors as exc:
+            job.future.set_exception(self._database.explained(exc))
         except BaseException as exc:  # noqa: BLE001 - it belongs to the caller, on the other thread
             job.future.set_exception(exc)
         else:
@@ -187,15 +185,36 @@ class Writer:
 
     def _commit(self, groups: list[Group]) -> None:
         try:
-            self._in_transaction(partial(_insert_all, groups=groups))
+            self._written(groups)
         except Exception as exc:  # noqa: BLE001 - reported to each group's owner
             if len(groups) > 1:  # one group may be at fault, so write them one by one
                 for group in groups:
                     self._commit([group])
             else:
-                self._report(groups, explained(exc, self._path))
+                self._report(groups, self._database.explained(exc))
         else:
             self._report(groups, None)
+
+    def _written(self, groups: list[Group]) -> None:
+        """Write the groups in one transaction; if the connection breaks, write those again that are not there."""
+        until = clock.now() + BUSY_S
+        while True:
+            try:
+                return self._in_transaction(partial(_insert_all, self._database, groups=groups))
+            except Exception as exc:
+                if not self._database.is_cut(exc) or clock.now() > until:
+                    raise
+            threading.Event().wait(_AGAIN_S)
+            with suppress(*self._database.errors):  # the server may need longer
+                groups = [group for group in groups if not self._is_there(group)]
+
+    def _is_there(self, group: Group) -> bool:
+        """Whether this group was committed, although we were not told: its last outcome has the run's last number."""
+        if not group.rows:
+            return False
+        sql = "SELECT seq FROM run WHERE id = ?"
+        [(last,)] = self._db.execute(sql, (group.lease.run,)).fetchall()
+        return bool(last >= group.seq + len(group.rows) - 1)
 
     def _report(self, groups: list[Group], error: BaseException | None) -> None:
         for group in groups:
@@ -204,77 +223,26 @@ class Writer:
             except Exception:
                 log.exception("a callback of the store failed")
 
-    def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            result = work(self._db)
-            self._db.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):  # with a full disk, SQLite has already rolled back
-                self._db.execute("ROLLBACK")
-            raise
-        return result
+    def _in_transaction(self, work: Callable[[Any], T]) -> T:
+        return in_transaction(self._database, self._db, lambda: work(self._db))
 
 
-def _insert_all(db: sqlite3.Connection, groups: list[Group]) -> None:
+def _insert_all(database: Database, db: Any, *, groups: list[Group]) -> None:
     for group in groups:
-        _insert(db, group)
+        _insert(database, db, group)
 
 
-def _insert(db: sqlite3.Connection, group: Group) -> None:
-    """Insert the group's rows with few statements; each one inserts a power of two of rows."""
-    if group.lease.lost:
-        raise StoreError(
-            "the run was taken over by another machine while this process was silent: stop one of them"
-        )
+def _insert(database: Database, db: Any, group: Group) -> None:
+    lease, rows, first = group.lease, group.rows, group.first_id
+    lease.hold(db)
     if group.spent is not None:
-        spending_rows.put(db, group.lease.run, group.spent)
-    rows, first = group.rows, group.first_id
+        spending_rows.put(db, lease.run, group.spent)
     if not rows:
         return
-    run_rows.count(db, group.lease.run, rows, before=_statuses(db, group), last_seq=group.seq + len(rows) - 1)
-    at = 0
-    for size in _SIZES:
-        while len(rows) - at >= size:
-            part = rows[at : at + size]
-            items: list[Any] = []
-            records: list[Any] = []
-            for seq, (slot, key, content, status, record, cost) in enumerate(part, group.seq + at):
-                items += (first + slot, key, None if content == key else content, status, cost, seq)
-                records += (first + slot, record)
-            db.execute(_item_sql(size), items)
-            db.execute(_record_sql(size), records)
-            at += size
-
-
-def _statuses(db: sqlite3.Connection, group: Group) -> list[int]:
-    """How those of the group's rows stood that were stored before."""
-    ids, at, found = [group.first_id + row.slot for row in group.rows], 0, []
-    for size in _SIZES:
-        while len(ids) - at >= size:
-            found += [status for (status,) in db.execute(_status_sql(size), ids[at : at + size])]
-            at += size
-    return found
-
-
-@cache
-def _status_sql(rows: int) -> str:
-    return f"SELECT status FROM item WHERE id IN ({','.join('?' * rows)})"  # noqa: S608 - question marks
-
-
-@cache
-def _item_sql(rows: int) -> str:
-    values = ",".join(["(?,?,?,?,?,?)"] * rows)
-    return (
-        f"INSERT INTO item (id, key, content, status, cost_pico, seq) VALUES {values}"  # noqa: S608 - question marks
-        " ON CONFLICT (id) DO UPDATE SET key = excluded.key, content = excluded.content, status = excluded.status,"
-        " cost_pico = cost_pico + excluded.cost_pico, seq = excluded.seq"
-    )
-
-
-@cache
-def _record_sql(rows: int) -> str:
-    values = ",".join(["(?,?)"] * rows)
-    return (
-        f"INSERT INTO record (id, body) VALUES {values} ON CONFLICT (id) DO UPDATE SET body = excluded.body"  # noqa: S608
-    )
+    before = database.statuses(db, [first + row.slot for row in rows])
+    run_rows.count(db, lease.run, rows, before=before, last_seq=group.seq + len(rows) - 1)
+    items, records = list[Any](), list[Any]()
+    for seq, (slot, key, content, status, record, cost) in enumerate(rows, group.seq):
+        items.append((first + slot, key, None if content == key else content, status, cost, seq))
+        records.append((first + slot, record))
+    database.insert(db, items, records)

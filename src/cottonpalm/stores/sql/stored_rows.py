@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cottonpalm.stores.sqlite.reader import SLOT_BITS, Reader
-from cottonpalm.stores.sqlite.row_search import holding, ids
+from cottonpalm.stores.sql.database import SLOT_BITS
+from cottonpalm.stores.sql.row_search import holding, ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cottonpalm.protocols import Slot
+    from cottonpalm.stores.sql.reader import Reader
 
 
-class SqliteRows:
+class SqlRows:
     """The rows of a run as they are now. See `protocols.StoredRows`."""
 
     def __init__(self, reader: Reader, run: int) -> None:
@@ -40,4 +41,5 @@ class SqliteRows:
     def holding(self, slots: Sequence[int], text: str) -> list[int]:
         """See `protocols.FindsRows`."""
         first = self._run << SLOT_BITS
-        return [each - first for each in holding(self._reader.rows, [first + slot for slot in slots], text)]
+        ids_there = [first + slot for slot in slots]
+        return [each - first for each in holding(self._reader.rows, ids_there, text, self._reader.like)]

@@ -6,10 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Sequence
 
     from cottonpalm.protocols import StoredRow
+    from cottonpalm.stores.sql.connection import Connection
 
 _COUNT: Final = (
     "UPDATE run SET seq = ?, ok = ok + ?, retryable = retryable + ?, failed = failed + ?, cost_pico = cost_pico + ?"
@@ -29,7 +29,7 @@ class Counts(NamedTuple):
 
 
 def count(
-    db: sqlite3.Connection, run: int, rows: Sequence[StoredRow], *, before: Sequence[int], last_seq: int
+    db: Connection, run: int, rows: Sequence[StoredRow], *, before: Sequence[int], last_seq: int
 ) -> None:
     """Count rows that are about to be written.
 
@@ -52,6 +52,6 @@ def read(rows: Callable[..., list[Any]], run: int) -> Counts:
     return Counts(*found)
 
 
-def forget(db: sqlite3.Connection, run: int) -> None:
+def forget(db: Connection, run: int) -> None:
     """Reset the counts, since the run begins anew. Its numbers go on, since an output may know the old ones."""
     db.execute("UPDATE run SET ok = 0, retryable = 0, failed = 0, cost_pico = 0 WHERE id = ?", (run,))

@@ -1,4 +1,4 @@
-"""The batches of a run in SQLite: what was submitted, which requests are in it, and what came back."""
+"""The batches of a run: what was submitted, which requests are in it, and what came back."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.lines import BatchFault, BatchState, Phase, Result
 from cottonpalm.providers.batches.stages import Batch, Member, Stage, lost_by
-from cottonpalm.stores.sqlite.batch_rows import LINE_BITS
+from cottonpalm.stores.sql.batch_rows import LINE_BITS
 
 if TYPE_CHECKING:
-    import sqlite3
+    from cottonpalm.stores.sql.connection import Connection
 
 T = TypeVar("T")
-Write = Callable[[Callable[["sqlite3.Connection"], Any]], Any]  # runs a function in a durable transaction
+Write = Callable[[Callable[["Connection"], Any]], Any]  # runs a function in a durable transaction
 Rows = Callable[..., list[Any]]  # returns the rows of a statement
 
 OUT, AGAIN, REFUSED, GOOD = range(4)  # the fate of a line; a better one replaces a worse one
@@ -30,7 +30,12 @@ _ASKED: Final = (
     " WHERE run = ? AND row = ? AND fate <> 1"
 )
 _KEEP: Final = (
-    "UPDATE OR IGNORE batch_line SET fate = ?, status = ?, lost = ?, why = ? WHERE id = ? AND fate < ?"
+    "UPDATE batch_line SET fate = ?, status = ?, lost = ?, why = ? WHERE id = ? AND fate < ? AND NOT (fate = 1 AND"
+    " EXISTS (SELECT 1 FROM batch_line AS other WHERE other.run = batch_line.run AND other.row = batch_line.row"
+    " AND other.key = batch_line.key AND other.fate <> 1))"
+)
+_ANSWER: Final = (
+    "INSERT INTO batch_answer (id, body) VALUES (?,?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
 )
 _FORGET: Final = "FROM batch_line WHERE run = ? AND row = ? AND fate <> 1 AND fate >= 2"
 
@@ -121,9 +126,10 @@ class SqlBook:
         return batch << LINE_BITS, (batch + 1) << LINE_BITS
 
 
-def _plan(db: sqlite3.Connection, run: int, batch: Batch, members: Sequence[Member]) -> None:
-    sql = "INSERT INTO batch (run, tag, batch_id, body) VALUES (?,?,?,?)"
-    first = (db.execute(sql, (run, batch.tag, batch.batch_id, encoded(batch))).lastrowid or 0) << LINE_BITS
+def _plan(db: Connection, run: int, batch: Batch, members: Sequence[Member]) -> None:
+    sql = "INSERT INTO batch (run, tag, batch_id, body) VALUES (?,?,?,?) RETURNING id"
+    [(made,)] = db.execute(sql, (run, batch.tag, batch.batch_id, encoded(batch))).fetchall()
+    first = made << LINE_BITS
     taken = set(_out_of(db, run, members))
     for member in members:
         if member in taken:
@@ -136,7 +142,7 @@ def _plan(db: sqlite3.Connection, run: int, batch: Batch, members: Sequence[Memb
     )
 
 
-def _out_of(db: sqlite3.Connection, run: int, members: Sequence[Member]) -> Iterable[Member]:
+def _out_of(db: Connection, run: int, members: Sequence[Member]) -> Iterable[Member]:
     """Return the members that have a line which is out or final."""
     sql = "SELECT 1 FROM batch_line WHERE run = ? AND row = ? AND key = ? AND fate <> 1"
     seen: set[Member] = set()
@@ -146,13 +152,13 @@ def _out_of(db: sqlite3.Connection, run: int, members: Sequence[Member]) -> Iter
         seen.add(member)
 
 
-def _put(db: sqlite3.Connection, batch: Batch) -> None:
+def _put(db: Connection, batch: Batch) -> None:
     sql = "UPDATE batch SET batch_id = ?, body = ? WHERE tag = ?"
     if not db.execute(sql, (batch.batch_id, encoded(batch), batch.tag)).rowcount:
         raise StoreError(f"batch {batch.tag} was removed by another process")
 
 
-def _keep(db: sqlite3.Connection, first: int, results: Sequence[tuple[int, Result]]) -> None:
+def _keep(db: Connection, first: int, results: Sequence[tuple[int, Result]]) -> None:
     for number, result in results:
         fate = GOOD if result.good else REFUSED if result.final else AGAIN
         values = (fate, result.status, result.lost, result.why or None, first + number, fate)
@@ -160,10 +166,10 @@ def _keep(db: sqlite3.Connection, first: int, results: Sequence[tuple[int, Resul
             continue  # the line already has a result that is as good
         if result.body is not None:
             body = (first + number, orjson.dumps(result.body))
-            db.execute("INSERT OR REPLACE INTO batch_answer (id, body) VALUES (?,?)", body)
+            db.execute(_ANSWER, body)
 
 
-def _close(db: sqlite3.Connection, batch: Batch) -> int:
+def _close(db: Connection, batch: Batch) -> int:
     _put(db, batch)
     [(found,)] = db.execute("SELECT id FROM batch WHERE tag = ?", (batch.tag,)).fetchall()
     sql = (
@@ -173,7 +179,7 @@ def _close(db: sqlite3.Connection, batch: Batch) -> int:
     return db.execute(sql, (lost_by(batch), batch.why or None, *bounds)).rowcount
 
 
-def _forget(db: sqlite3.Connection, rows: Sequence[tuple[int, int]]) -> None:
+def _forget(db: Connection, rows: Sequence[tuple[int, int]]) -> None:
     db.executemany(f"DELETE FROM batch_answer WHERE id IN (SELECT id {_FORGET})", rows)  # noqa: S608 - our own words
     db.executemany(f"DELETE {_FORGET}", rows)
 
