@@ -123,3 +123,10 @@ def test_a_store_that_is_not_there_is_named(
     monkeypatch.chdir(tmp_path)
     assert main(["dashboard", "--store", "none.db"]) == 2
     assert "there is no store none.db" in capfd.readouterr().err
+
+
+def test_an_address_that_is_not_of_this_machine_is_named(
+    store: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dashboard", "--store", str(store), "--host", "192.0.2.1"]) == 2
+    assert "the live page cannot listen at 192.0.2.1" in capfd.readouterr().err

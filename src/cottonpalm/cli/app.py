@@ -258,12 +258,11 @@ def dashboard(
     store: o.StoreUrl = "cottonpalm.db",
     port: o.Port = None,
     host: o.Host = "127.0.0.1",
-    quiet: o.Quiet = False,
 ) -> int:
     """Show all runs of a store in a browser, as they go: rows, failures, money, and buttons to pause or cancel."""
     from cottonpalm.cli.commands.dashboard import show_dashboard
 
-    return show_dashboard(store, host, port, _screen(context, quiet=quiet, verbose=False, progress=False))
+    return show_dashboard(store, host, port, _screen(context, quiet=False, verbose=False, progress=False))
 
 
 @app.command(cls=Command)
