@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.text import Text
-
+from cottonpalm import clock
 from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
-from cottonpalm.observers.formatting import clean, money, rate, told
+from cottonpalm.observers.formatting import clean, money, rate
 from cottonpalm.observers.kind_words import in_words
-from cottonpalm.protocols import OK
-from cottonpalm.stores.codec.as_json import dumped
+from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows
+from cottonpalm.stores.codec.glances import glances
 from cottonpalm.stores.codec.records import unpack
-from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,18 +24,21 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.stages import Batch
 
 PAGE: Final = 4096
-WATCH_S: Final = 2.0
+MOST: Final = (
+    20_000  # failed rows whose reasons are counted: `status` answers at once, whatever the run has met
+)
+NO_SLOT: Final = 1 << 40  # above any row's
 TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request reached no server
 
 
 @dataclass(slots=True)
 class Reason:
-    """One kind of failure: its first row, what was said there, how many rows failed so, and the user's own line."""
+    """One kind of failure: its first row, what was said there, and how many rows failed so."""
 
     first: int
     said: str
     rows: int = 0
-    where: str | None = None
+    where: str | None = None  # the last line of the user's own code, where that is asked for
 
 
 def job_of(url: str, name: str) -> RunSpec:
@@ -56,80 +56,82 @@ def show_status(url: str, name: str | None, *, verbose: bool = False) -> None:
     with existing_store(url) as store:
         if name is not None:
             info = store.known(name)
-            screen.show_details(
-                _details(info, _reasons(store.look(name)) if info.failed else {}, verbose=verbose)
-            )
-            screen.show_details(_out(batch) for batch in store.batches(name) if not batch.over)
+            rows = store.look(name) if info.failed else None
+            reasons = {} if rows is None else _reasons(rows)
+            if rows is not None and verbose:
+                for reason in reasons.values():
+                    reason.where = _where(rows, reason.first)
+            screen.show_details(_details(info, reasons))
+            if out := [batch for batch in store.batches(name) if not batch.over]:
+                past = [batch for run in store.runs() for batch in store.batches(run.name) if batch.over]
+                screen.show_details(_out(batch, past) for batch in out)
         else:
             screen.show_runs(store.runs())
 
 
-def show_json(url: str, name: str | None) -> None:
-    """Show all runs, or one, as lines of JSON."""
-    with existing_store(url) as store:
-        for info in store.runs() if name is None else [store.known(name)]:
-            screen.show(Text(dumped(_as_json(info)).decode()))
+def _out(batch: Batch, past: list[Batch]) -> tuple[str, str]:
+    """A batch that is not over: whose it is, its id there, how far it is, since when, and when it is expected.
 
-
-def _as_json(info: RunInfo) -> dict[str, Any]:
-    facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
-    total = facts.get("total")
-    return {
-        "run": info.name,
-        "begun": dt.datetime.fromtimestamp(info.created, dt.UTC).isoformat(timespec="seconds"),
-        "ok": info.ok,
-        "failed": info.failed,
-        "retryable": info.retryable,
-        "total": total,
-        "total_exact": bool(facts.get("exact")),
-        "left": None if total is None else max(0, total - info.ok - info.failed),
-        "cost_usd": info.cost_pico / PICO,
-        "rows_per_s": facts.get("rate"),
-        "held_by": info.holder,
-        "exit_code": None if info.holder else facts.get("code"),
-        "trouble": info.meta.get(TROUBLE),
-        **{key: job.get(key) for key in ("input", "output", "chain", "model", "prompt")},
-    }
-
-
-def watched(url: str, name: str | None) -> Iterator[None]:
-    """Give a turn every two seconds, as long as a process works on the run, or on any; the last turn is after that."""
-    held = True
-    while held:
-        with existing_store(url) as store:
-            held = any(info.holder for info in store.runs() if name in (None, info.name))
-        screen.clear()
-        yield
-        if held:
-            threading.Event().wait(WATCH_S)
-
-
-def _out(batch: Batch) -> tuple[str, str]:
-    """A batch that is not over: whose it is, its id there, how far it is, and since when."""
+    Args:
+        batch: one that is not over.
+        past: batches that are over, of all runs.
+    """
     state = batch.state
     since = dt.datetime.fromtimestamp(batch.sent_at or batch.planned_at, dt.UTC).astimezone()
     done = f", {state.done:,} done" if state is not None and state.done else ""
     phase = state.phase.value if state is not None else batch.stage.value
     said = f"{batch.lane.label}, {batch.rows:,} rows{done}, {phase} since {since:%Y-%m-%d %H:%M:%S}"
-    return f"batch {batch.batch_id or batch.tag}", f"{said}{', being cancelled' if batch.cancelling else ''}"
+    said += ", being cancelled" if batch.cancelling else _expected(batch, past)
+    said += f", up to {money(batch.reserved)}" if batch.reserved else ""
+    return f"batch {batch.batch_id or batch.tag}", said
 
 
-def _reasons(rows: StoredRows | None) -> dict[str, Reason]:
-    """The failed rows of a run by kind, with the first of each."""
+def _expected(batch: Batch, past: list[Batch]) -> str:
+    from cottonpalm.engine.executors.deadline import expected_s, turnarounds
+
+    if batch.sent_at is None:
+        return ""
+    now, done = clock.wall(), batch.state.done if batch.state is not None else 0
+    others = turnarounds(past, batch.lane.provider, batch.lane.model)
+    left_s = expected_s(max(0.0, now - batch.sent_at), batch.rows, done, others)
+    if left_s is None:
+        return ""
+    then = dt.datetime.fromtimestamp(now + left_s, dt.UTC).astimezone()
+    return f", expected {then:%Y-%m-%d %H:%M}"
+
+
+def _reasons(rows: StoredRows) -> dict[str, Reason]:
+    """The failed rows of a run by kind, with the first of each; of very many, the first `MOST` say enough."""
     found: dict[str, Reason] = {}
-    after = -1
-    while rows is not None and (page := rows.scan(after, PAGE)):
-        after = page[-1].slot
-        failed = [row.slot for row in page if row.status != OK]
-        for slot, record in sorted(rows.read(failed).items()):
-            error = unpack(record, slot, {}).error
-            if error is not None:
-                reason = found.setdefault(error.kind, Reason(slot, told(error), where=error.where))
+    for slots in _failed(rows, MOST):
+        for glance in glances(sorted(rows.read(slots).items())):
+            if glance.error is not None:
+                kind, type_, message = glance.error
+                reason = found.setdefault(
+                    kind, Reason(glance.at, f"{type_}: {message}" if message else type_)
+                )
                 reason.rows += 1
     return found
 
 
-def _details(info: RunInfo, reasons: dict[str, Reason], *, verbose: bool) -> Iterator[tuple[str, Any]]:
+def _failed(rows: StoredRows, most: int) -> Iterator[list[int]]:
+    """Yield the slots of failed rows, page by page, `most` in all."""
+    after = -1
+    while most > 0:
+        if isinstance(rows, FindsRows):
+            failed = rows.page(after, NO_SLOT, (RETRYABLE, FAILED), min(PAGE, most), back=False)
+            last = failed[-1] if failed else None
+        else:
+            page = rows.scan(after, PAGE)
+            failed = [row.slot for row in page if row.status != OK][:most]
+            last = page[-1].slot if page else None
+        if last is None:
+            return
+        yield failed
+        after, most = last, most - len(failed)
+
+
+def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, Any]]:
     facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
     yield "run", info.name
     yield "begun", f"{dt.datetime.fromtimestamp(info.created, dt.UTC).astimezone():%Y-%m-%d %H:%M:%S}"
@@ -138,7 +140,7 @@ def _details(info: RunInfo, reasons: dict[str, Reason], *, verbose: bool) -> Ite
         "failed",
         f"{info.failed:,}" + (f" ({info.retryable:,} may work when asked again)" if info.failed else ""),
     )
-    yield from _failures(reasons, verbose=verbose)
+    yield from _failures(info, reasons)
     yield from _trouble(info)
     yield "left", screen.left_of(info)
     yield "cost", screen.cost_of(info)
@@ -155,12 +157,18 @@ def _details(info: RunInfo, reasons: dict[str, Reason], *, verbose: bool) -> Ite
         yield "held by", screen.holder_of(info)
 
 
-def _failures(reasons: dict[str, Reason], *, verbose: bool) -> Iterator[tuple[str, str]]:
+def _failures(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, str]]:
+    among = f" of the first {MOST:,} failed" if info.failed > MOST else ""
     for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
         first = f"the first, row {reason.first + 1} (index {reason.first}): {clean(reason.said)}"
-        yield f"  {kind}", f"{reason.rows:,} ({in_words(kind)}); {first}"
-        if verbose and reason.where is not None:
+        yield f"  {kind}", f"{reason.rows:,}{among} ({in_words(kind)}); {first}"
+        if reason.where is not None:
             yield "    at", clean(reason.where)
+
+
+def _where(rows: StoredRows, slot: int) -> str | None:
+    error = next((unpack(record, slot, {}).error for record in rows.read([slot]).values()), None)
+    return None if error is None else error.where
 
 
 def _trouble(info: RunInfo) -> Iterator[tuple[str, str]]:
