@@ -43,6 +43,7 @@ KEPT = (
         "tpm",
         "timeout_s",
         "no_hedge",
+        "transport",
         "retries",
     ),
     *("fallbacks", "max_failures", "budget_usd", "budget_per_hour_usd", "on_budget", "prices"),
@@ -50,6 +51,7 @@ KEPT = (
         "max_output_tokens",
         "mode",
         "detach",
+        "deadline_s",
         "batch_hosts",
         "cache",
         "id_field",
@@ -209,6 +211,7 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
         "prices": {"*": (1.0, 2.0)},
         "timeout": 12,
         "hedge": True,
+        "transport": "stock",
         "accept_truncated": True,
     }
     assert RunSpec(input="-", output="-").keywords(NoChains(), "kept.db")["cache"] is None

@@ -85,13 +85,13 @@ def test_a_long_run_shows_its_few_failures_without_reading_the_others_and_of_man
     monkeypatch.setattr(Reader, "rows", counting)
     said = cottonpalm("status", "long")
     assert re.search(
-        r"^transient +3; the first, row 7: OSError: broke$",
+        r"^transient +3 .a fault that may pass.; the first, row 8 .index 7.: OSError: broke$",
         said.out.replace("  transient", "transient"),
         re.M,
     )
     assert sum(fetched) < 20
     monkeypatch.setattr(status, "MOST", 2)
-    assert "2 of the first 2 failed; the first, row 7: " in cottonpalm("status", "long").out
+    assert "2 of the first 2 failed (a fault that may pass); the first, row 8 (index 7): " in cottonpalm("status", "long").out
 
 
 @pytest.mark.usefixtures("done")

@@ -49,8 +49,8 @@ def cottonpalm(
 @app.command(cls=Command)
 @o.takes(
     "input output chain model prompt prompt_file system literal_braces schema model_options accept_truncated id_field "
-    "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s base_url "
-    "no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
+    "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
+    "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
     "max_output_tokens mode detach deadline_s batch_hosts cache store run fresh overwrite bom guard_formulas report "
     "events dashboard progress quiet verbose"
 )
