@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cottonpalm.planning.plan import Plan
     from cottonpalm.protocols import Observer, Store
     from cottonpalm.request.limiter.limiters import Limits
+    from cottonpalm.request.transports import Transport
     from cottonpalm.types import Item, Outcome
 
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
@@ -98,6 +99,8 @@ class BatchProcessor(ChainFace):
         store_inputs: False keeps only hashes of the rows; `retry` then needs the rows again.
         fingerprint: your own version string of the chain, in place of the one worked out from its parts.
         request_hook: False leaves the HTTP clients alone; permits then count rows or model calls.
+        transport: "fast" sends the requests of chat models that are known by a lean HTTP client, and makes their
+            results with LangChain's own code; whatever is not known goes by the model's SDK. "stock": all do.
         progress: show a progress line on stderr.
         observers: see the events of each run.
 
@@ -139,6 +142,7 @@ class BatchProcessor(ChainFace):
         store_inputs: bool = True,
         fingerprint: str | None = None,
         request_hook: bool = True,
+        transport: Transport = checked.DEFAULT_TRANSPORT,
         progress: bool = False,
         observers: Sequence[Observer] = (),
     ) -> None:

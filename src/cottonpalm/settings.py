@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cottonpalm.protocols import Observer, Store
+    from cottonpalm.request.transports import Transport
 
 Mode: TypeAlias = Literal["live", "batch", "auto"]
 Prices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float]
@@ -26,6 +27,7 @@ Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]
 Check: TypeAlias = Callable[
     [Any, str], Any
 ]  # (given value, its keyword) -> the setting; raises if it cannot work
+DEFAULT_TRANSPORT: Final[Transport] = "stock"
 HOW: Final = "how"  # in the metadata of a field
 Of = TypeVar("Of")
 
@@ -193,6 +195,13 @@ def mode_of(given: str, what: str) -> str:
     raise ConfigError(f'{what}={given!r}: say "live", "batch" or "auto"')
 
 
+def transport_of(given: str, what: str) -> str:
+    """By which way requests go."""
+    if given in ("fast", "stock"):
+        return given
+    raise ConfigError(f'{what}={given!r}: say "fast" or "stock"')
+
+
 def lane_of(given: BatchLane | None, what: str) -> BatchLane:
     """How requests go through a Batch API."""
     return made_as(given, what, BatchLane) or BatchLane()
@@ -265,6 +274,7 @@ class Settings:
     store_inputs: bool = setting(True, yes_or_no)
     fingerprint: str | None = setting(None, name_of)
     request_hook: bool = setting(True, yes_or_no)
+    transport: Transport = setting(DEFAULT_TRANSPORT, transport_of)
     progress: bool = setting(False, yes_or_no)
     observers: tuple[Observer, ...] = setting((), observers_of)
 

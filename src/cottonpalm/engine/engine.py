@@ -551,7 +551,11 @@ class Engine:
         """Return where time and money have gone so far. From any thread."""
         cached, budget = self._cached, self.job.settings.budget
         saved_usd = cached.saved_pico / PICO if cached.saved_known else None
-        return self._profiler.report(self.reader.stored, saved_usd, None if budget is None else budget.total)
+        report = self._profiler.report(
+            self.reader.stored, saved_usd, None if budget is None else budget.total
+        )
+        transports = self.account.transports.counts()
+        return replace(report, transports=transports) if transports else report
 
     def _look(self) -> Look:
         return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())

@@ -15,6 +15,7 @@ from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.chains.prompts import doubts
+from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
@@ -69,6 +70,7 @@ class Where:
     page: str | None = None  # an HTML file for the report
     events: str | None = None  # a file for the events, a JSON line each
     cancel: bool = False  # only stop the batches that are out
+    live: str | None = None  # the port of the live page, as it was typed
 
     @property
     def named(self) -> bool:
@@ -85,10 +87,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
     with ExitStack() as stack:
         if job.output == "-" and sys.stdout is not None:  # data alone: what a chain prints goes aside
             stack.enter_context(redirect_stdout(sys.stderr))
-        if where.page is not None:
-            from cottonpalm.cli.commands.report import check_page
-
-            check_page(where.page, overwrite=where.overwrite)
+        _check_views(where)
         if _is_new(where.store):  # what is refused leaves no file behind
             _check_output(job, where, {})
         if where.again and job.read_once:
@@ -103,6 +102,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
         if info is not None and not where.named:
             check_name(info, job.input, job.output)
         _check_output(job, where, info.meta if info else {})
+        stack.enter_context(beside(where.store, where.live, screen))
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
         try:
@@ -110,6 +110,14 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
         except ChainChanged as changed:
             raise Problem(wording.here(str(changed))) from changed
         return _released(store, code, screen)
+
+
+def _check_views(where: Where) -> None:
+    port_of(where.live)
+    if where.page is not None:
+        from cottonpalm.cli.commands.report import check_page
+
+        check_page(where.page, overwrite=where.overwrite)
 
 
 def _held(where: Where, stack: ExitStack) -> HeldStore:
