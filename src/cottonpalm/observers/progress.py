@@ -273,7 +273,7 @@ class Progress:
             in_flight=stats.requests,
             limit=stats.limit,
             binds=binds(stats.binding.what, stats.pause_s, stats.silent_s, stats.trouble),
-            fails=stats.binding.what in FAILS,
+            fails=stats.binding.what in FAILS or bool(stats.trouble),
             per_s=per_s,
             bars=self._pace.bars,
             left=left,
