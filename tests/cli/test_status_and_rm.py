@@ -91,7 +91,10 @@ def test_a_long_run_shows_its_few_failures_without_reading_the_others_and_of_man
     )
     assert sum(fetched) < 20
     monkeypatch.setattr(status, "MOST", 2)
-    assert "2 of the first 2 failed (a fault that may pass); the first, row 8 (index 7): " in cottonpalm("status", "long").out
+    assert (
+        "2 of the first 2 failed (a fault that may pass); the first, row 8 (index 7): "
+        in cottonpalm("status", "long").out
+    )
 
 
 @pytest.mark.usefixtures("done")
