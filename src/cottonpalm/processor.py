@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cottonpalm.planning.plan import Plan
     from cottonpalm.protocols import Observer, Store
     from cottonpalm.request.limiter.limiters import Limits
+    from cottonpalm.request.transports import Transport
     from cottonpalm.types import Item, Outcome
 
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
@@ -85,7 +86,8 @@ class BatchProcessor(ChainFace):
         mode: "live" asks now. "batch" sends the requests through the provider's Batch API, at half the price and
             answered within a day; what no batch can hold runs live. "auto" takes the cheapest. The last two need
             `store` and `run`.
-        deadline: seconds; refused for now, as it cannot be kept yet.
+        deadline: with `mode="auto"`, seconds from the call in which all rows are to be done. Rows go through batches as
+            long as they could still be done live; what would be late is pulled back, and finished live.
         detach: submit everything and leave: the run stops with reason "detached", and the same call again goes on.
         lane: a `BatchLane`: bounds of your own for batches, and which provider is at which address.
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
@@ -100,6 +102,8 @@ class BatchProcessor(ChainFace):
         store_inputs: False keeps only hashes of the rows; `retry` then needs the rows again.
         fingerprint: your own version string of the chain, in place of the one worked out from its parts.
         request_hook: False leaves the HTTP clients alone; permits then count rows or model calls.
+        transport: "fast" sends the requests of chat models that are known by a lean HTTP client, and makes their
+            results with LangChain's own code; whatever is not known goes by the model's SDK. "stock": all do.
         progress: show a progress line on stderr.
         observers: see the events of each run.
 
@@ -142,6 +146,7 @@ class BatchProcessor(ChainFace):
         store_inputs: bool = True,
         fingerprint: str | None = None,
         request_hook: bool = True,
+        transport: Transport = checked.DEFAULT_TRANSPORT,
         progress: bool = False,
         observers: Sequence[Observer] = (),
     ) -> None:

@@ -29,6 +29,7 @@ KEPT = (
         "model",
         "prompt",
         "system",
+        "literal_braces",
         "schema",
         "model_options",
         "base_url",
@@ -42,6 +43,7 @@ KEPT = (
         "tpm",
         "timeout_s",
         "no_hedge",
+        "transport",
         "retries",
     ),
     *("fallbacks", "max_failures", "budget_usd", "budget_per_hour_usd", "on_budget", "prices"),
@@ -50,11 +52,16 @@ KEPT = (
         "prompt_cache",
         "mode",
         "detach",
+        "deadline_s",
         "batch_hosts",
         "cache",
         "id_field",
         "priority_field",
         "limit",
+        "delimiter",
+        "encoding",
+        "input_format",
+        "bom",
         "guard_formulas",
         "input_kept",
         "unkept",
@@ -101,7 +108,11 @@ def test_every_option_reaches_its_field_as_it_is_kept(folder: Path) -> None:
         "--base-url http://c/v1 --accept-truncated -c 7 --max-concurrency 9 --rpm 10 --tpm 11 --timeout 12 --retries 0 "
         "--fallback openai:x --fallback local:b.gguf --max-failures 5% --budget 1 --budget-per-hour 2 --on-budget wait "
         "--price 1:2 --price gpt=3:4 --max-output-tokens 13 --cache --id-field nr --priority-field p --limit 14 "
+<<<<<<< HEAD
         "--guard-formulas --no-hedge --prompt-cache off"
+=======
+        "--guard-formulas --no-hedge --literal-braces --delimiter ; --encoding gbk --input-format csv --bom"
+>>>>>>> main
     )
     assert spec_of(*words.split()) == RunSpec(
         input=str(folder / "in.jsonl"),
@@ -135,6 +146,11 @@ def test_every_option_reaches_its_field_as_it_is_kept(folder: Path) -> None:
         id_field="nr",
         priority_field="p",
         limit=14,
+        literal_braces=True,
+        delimiter=";",
+        encoding="gbk",
+        input_format="csv",
+        bom=True,
         guard_formulas=True,
     )
 
@@ -201,7 +217,11 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
         "prices": {"*": (1.0, 2.0)},
         "timeout": 12,
         "hedge": True,
+<<<<<<< HEAD
         "prompt_cache": "on",
+=======
+        "transport": "stock",
+>>>>>>> main
         "accept_truncated": True,
     }
     assert RunSpec(input="-", output="-").keywords(NoChains(), "kept.db")["cache"] is None

@@ -33,6 +33,7 @@ from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.transport import hook
+from cottonpalm.request.transport.fast import door
 from cottonpalm.settings import Settings, capped
 from cottonpalm.stores import open_store, shown
 from cottonpalm.stores.codec.records import has_input, unpack
@@ -314,6 +315,7 @@ class Builder:
             classify=settings.classify,
             hooked=hooked,
             remembers=get_llm_cache() is not None or self._models_remember,
+            fast=settings.transport == "fast",
         )
 
     def planning_account(self) -> RunAccount:
@@ -336,6 +338,7 @@ class Builder:
             return False
         if many or self._looked is None or clock.now() - self._looked[0] > LOOK_S:
             hook.install()
+            door.install()
             self._looked = (clock.now(), hook.reaches())
         return self._looked[1]
 

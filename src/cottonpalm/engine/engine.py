@@ -289,7 +289,8 @@ class Engine:
         send = self._send(rows)
         if self.job.lane is None:
             return self._local(send)
-        from cottonpalm.engine.executors.batch import BatchExecutor, Terms  # noqa: PLC0415 - few runs have one
+        from cottonpalm.engine.executors.answering import Terms  # noqa: PLC0415 - few runs have one
+        from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
 
         job = self.job
         terms = Terms(
@@ -298,6 +299,7 @@ class Engine:
             linear=job.linear,
             sends=job.settings.mode != "live",
             detach=job.settings.detach,
+            deadline_s=job.settings.deadline_s,
         )
         assert isinstance(self.store, KeepsBatches)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
@@ -549,10 +551,18 @@ class Engine:
         """Return where time and money have gone so far. From any thread."""
         cached, budget = self._cached, self.job.settings.budget
         saved_usd = cached.saved_pico / PICO if cached.saved_known else None
+<<<<<<< HEAD
         prompts = self.account.prompts.summary()
         return self._profiler.report(
             self.reader.stored, saved_usd, None if budget is None else budget.total, prompts
         )
+=======
+        report = self._profiler.report(
+            self.reader.stored, saved_usd, None if budget is None else budget.total
+        )
+        transports = self.account.transports.counts()
+        return replace(report, transports=transports) if transports else report
+>>>>>>> main
 
     def _look(self) -> Look:
         return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())
@@ -590,6 +600,7 @@ class Engine:
             finished=self._finished,
             chunks=None if self._chunks is None else self._chunks.finished,
             chunks_total=self.job.chunks_total,
+            out=getattr(self._executor, "out", 0) if self.job.lane is not None else 0,
             cache=replace(self._cached),
         )
 

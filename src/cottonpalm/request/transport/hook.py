@@ -20,6 +20,7 @@ from cottonpalm.request.active_runs import LIVE, shadow_row
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.transport.client_loops import at_home, on_a_bridge
 from cottonpalm.request.transport.drivers import drive, drive_sync
+from cottonpalm.request.transport.replay import LOOK, REPLAY
 from cottonpalm.request.transport.sender import INSIDE, Sender
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def _patch(http: ModuleType) -> tuple[Any, Any]:
 def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def send(self: Any, request: Any, **options: Any) -> Any:
+        if (replay := REPLAY.get()) is not None:
+            return replay(http, request)
+        if (look := LOOK.get()) is not None:
+            look.seen(http, self, request, functools.partial(_through, original, options))
         found = _ours(self, request, awaited=True) if LIVE or _probing or ROW.get() is not None else None
         if found is None:  # on a bridge, what is not ours may leave nothing behind either
             client = at_home(http, self) if LIVE and on_a_bridge() else self
@@ -71,6 +76,10 @@ def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[...,
         return await drive(*found, Sender(http, request, stream, again))
 
     return send
+
+
+async def _through(original: Callable[..., Any], options: dict[str, Any], client: Any, request: Any) -> Any:
+    return await original(client, request, **options)
 
 
 def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
