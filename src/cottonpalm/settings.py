@@ -196,19 +196,18 @@ def mode_of(given: str, what: str) -> str:
     raise ConfigError(f'{what}={given!r}: say "live", "batch" or "auto"')
 
 
-<<<<<<< HEAD
 def prompt_cache_of(given: str, what: str) -> str:
     """Whether requests make use of the providers' prompt caches."""
     if given in ("auto", "on", "off"):
         return given
     raise ConfigError(f'{what}={given!r}: say "auto", "on" or "off"')
-=======
+
+
 def transport_of(given: str, what: str) -> str:
     """By which way requests go."""
     if given in ("fast", "stock"):
         return given
     raise ConfigError(f'{what}={given!r}: say "fast" or "stock"')
->>>>>>> main
 
 
 def lane_of(given: BatchLane | None, what: str) -> BatchLane:

@@ -108,11 +108,8 @@ def test_every_option_reaches_its_field_as_it_is_kept(folder: Path) -> None:
         "--base-url http://c/v1 --accept-truncated -c 7 --max-concurrency 9 --rpm 10 --tpm 11 --timeout 12 --retries 0 "
         "--fallback openai:x --fallback local:b.gguf --max-failures 5% --budget 1 --budget-per-hour 2 --on-budget wait "
         "--price 1:2 --price gpt=3:4 --max-output-tokens 13 --cache --id-field nr --priority-field p --limit 14 "
-<<<<<<< HEAD
-        "--guard-formulas --no-hedge --prompt-cache off"
-=======
-        "--guard-formulas --no-hedge --literal-braces --delimiter ; --encoding gbk --input-format csv --bom"
->>>>>>> main
+        "--guard-formulas --no-hedge --literal-braces --delimiter ; --encoding gbk --input-format csv --bom "
+        "--prompt-cache off"
     )
     assert spec_of(*words.split()) == RunSpec(
         input=str(folder / "in.jsonl"),
@@ -217,11 +214,8 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
         "prices": {"*": (1.0, 2.0)},
         "timeout": 12,
         "hedge": True,
-<<<<<<< HEAD
         "prompt_cache": "on",
-=======
         "transport": "stock",
->>>>>>> main
         "accept_truncated": True,
     }
     assert RunSpec(input="-", output="-").keywords(NoChains(), "kept.db")["cache"] is None

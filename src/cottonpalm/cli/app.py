@@ -48,18 +48,11 @@ def cottonpalm(
 
 @app.command(cls=Command)
 @o.takes(
-<<<<<<< HEAD
-    "input output chain model prompt prompt_file system schema model_options accept_truncated id_field "
-    "priority_field limit dry_run concurrency max_concurrency rpm tpm timeout_s base_url no_hedge retries fallbacks "
-    "max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens prompt_cache mode detach "
-    "batch_hosts cache store run fresh overwrite guard_formulas report events progress quiet verbose"
-=======
     "input output chain model prompt prompt_file system literal_braces schema model_options accept_truncated id_field "
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
     "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
-    "max_output_tokens mode detach deadline_s batch_hosts cache store run fresh overwrite bom guard_formulas report "
-    "events dashboard progress quiet verbose"
->>>>>>> main
+    "max_output_tokens prompt_cache mode detach deadline_s batch_hosts cache store run fresh overwrite bom "
+    "guard_formulas report events dashboard progress quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -109,14 +102,9 @@ def run(
 
 @app.command(cls=Command)
 @o.takes(
-<<<<<<< HEAD
-    "input chain model prompt prompt_file system schema model_options base_url id_field limit sample fallbacks prices "
-    "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run quiet",
-=======
     "input chain model prompt prompt_file system literal_braces schema model_options base_url id_field limit "
     "delimiter encoding input_format sample fallbacks prices "
-    "budget_usd budget_per_hour_usd on_budget max_output_tokens concurrency cache store output run quiet",
->>>>>>> main
+    "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run quiet",
     output=o.PlannedOutput,
 )
 def plan(

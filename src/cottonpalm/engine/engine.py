@@ -551,18 +551,14 @@ class Engine:
         """Return where time and money have gone so far. From any thread."""
         cached, budget = self._cached, self.job.settings.budget
         saved_usd = cached.saved_pico / PICO if cached.saved_known else None
-<<<<<<< HEAD
-        prompts = self.account.prompts.summary()
-        return self._profiler.report(
-            self.reader.stored, saved_usd, None if budget is None else budget.total, prompts
-        )
-=======
         report = self._profiler.report(
-            self.reader.stored, saved_usd, None if budget is None else budget.total
+            self.reader.stored,
+            saved_usd,
+            None if budget is None else budget.total,
+            self.account.prompts.summary(),
         )
         transports = self.account.transports.counts()
         return replace(report, transports=transports) if transports else report
->>>>>>> main
 
     def _look(self) -> Look:
         return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())

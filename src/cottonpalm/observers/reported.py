@@ -162,12 +162,9 @@ class Reported:
         sizes: rows by how many tokens they used, the smallest first.
         repeats: rows that a cache would have answered.
         money: where the dollars went.
-<<<<<<< HEAD
         prompts: by model: what its prompts have in common, and what the provider's prompt cache made of that.
-=======
         transports: model calls by transport, "fast", or "stock" with the reason; empty where the fast one was not
             wanted, or none was made by a chat model that it knows.
->>>>>>> main
     """
 
     counts: Counts
@@ -190,8 +187,5 @@ class Reported:
     sizes: tuple[SizeClass, ...] = ()
     repeats: Repeats = Repeats()
     money: Money = Money()
-<<<<<<< HEAD
     prompts: Mapping[str, PromptUse] = field(default_factory=dict)
-=======
     transports: Mapping[str, int] = field(default_factory=dict)
->>>>>>> main
