@@ -182,7 +182,8 @@ class Progress:
                 self.say(self._request(event))
             case RowFinished() if self._verbose and event.outcome.error is not None:
                 error = event.outcome.error
-                self.say(f"row {event.outcome.index} failed ({error.kind}): {clean(told(error))}")
+                where = "" if error.where is None else f" (at {clean(error.where)})"
+                self.say(f"row {event.outcome.index} failed ({error.kind}): {clean(told(error))}{where}")
 
     def _warn(self, event: BudgetShare | CostSpike | EndpointRests | Unreachable) -> None:
         match event:

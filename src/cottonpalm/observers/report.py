@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.observers.advice import advice_of
 from cottonpalm.observers.formatting import clean, count, duration, money, rate
+from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.observers.reported import Reported
 from cottonpalm.types import PICO
 
@@ -116,6 +117,8 @@ def _head(report: Reported) -> Iterator[str]:
     usage = report.usage
     if usage.input_tokens or usage.output_tokens:
         yield from _wrapped("tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out")
+    if prompts := on_prompts(report):
+        yield from _wrapped("prompt", prompts)
     if report.cost_usd is not None and report.cost_per_row_usd is not None:
         yield from _wrapped("cost", f"{_dollars(report.cost_usd)}, {_dollars(report.cost_per_row_usd)} a row")
 
