@@ -629,9 +629,10 @@ class BatchProcessor(ChainFace):
 
     def _watched(self, engine: Engine) -> Engine:
         if self._settings.progress:
-            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - rich is slow to import
+            from cottonpalm.observers.notebook import NotebookProgress, in_notebook  # noqa: PLC0415 - rich is slow
+            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - likewise
 
-            progress = Progress()
+            progress = NotebookProgress() if in_notebook() else Progress()
             progress.watch(engine.stats)
             engine.add_observer(progress)
         return engine

@@ -39,6 +39,20 @@ class Report(Reported):
         """What to change before the next run, the largest gain first; empty where there is nothing to say."""
         return advice_of(self)
 
+    def short(self) -> str:
+        """One line: rows, time, money."""
+        counts, cost = self.counts, self.cost_usd
+        parts = [f"{counts.ok + counts.stored:,} ok", f"{counts.failed:,} failed", duration(self.wall_s)]
+        parts += [rate(self.rows_per_s)] if self.rows_per_s else []
+        parts += [_dollars(cost)] if cost else []
+        return ", ".join(parts)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the page, in a frame of its own."""
+        from cottonpalm.observers.notebook import framed  # noqa: PLC0415 - few need it
+
+        return framed(self.to_html())
+
     def to_html(self, outcomes: Iterable[Outcome] = (), *, name: str | None = None) -> str:
         """The same as one HTML file that needs nothing else, to be opened in any browser.
 
