@@ -297,6 +297,15 @@ class RunSpec:
             "It is sent along.",
         ),
     ] = None
+    prompt_cache: Annotated[
+        str,
+        MONEY(
+            "--prompt-cache",
+            metavar="auto|on|off",
+            help="Pay the prompt that rows share once, where the provider caches prompts. on: also ask for it in "
+            "prompts of a --chain; off: send rows as if there were no such cache.",
+        ),
+    ] = "auto"
     mode: Annotated[
         str,
         MONEY(
@@ -449,6 +458,17 @@ class RunSpec:
         """Return the user's own limits per minute."""
         return RateLimit(self.rpm, self.tpm) if self.rpm or self.tpm else None
 
+    def prompt_cache_of(self) -> str:
+        """Return what to do about the providers' prompt caches: a prompt of ours may ask for them unless told not to.
+
+        Raises:
+            Problem: it is none of the three words.
+        """
+        given = self.prompt_cache
+        if given not in ("auto", "on", "off"):
+            raise Problem(f"--prompt-cache {given}: say auto, on or off")
+        return "on" if given == "auto" and self.chain is None else given
+
     def limits(self) -> AdaptiveConcurrency | int:
         """Return the concurrency: a number, or `auto` with its bounds, which for the embedded engine are its slots.
 
@@ -510,6 +530,7 @@ class RunSpec:
             "cache": Cache(max_entries=CACHED, path=store) if self.cache else None,
             "timeout": self.timeout_s,
             "hedge": not self.no_hedge,
+            "prompt_cache": self.prompt_cache_of(),
             "accept_truncated": self.accept_truncated,
             "transport": self.transport,
         }

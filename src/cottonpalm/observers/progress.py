@@ -125,6 +125,8 @@ class Progress:
         budget_usd: what may be spent; None without a bound.
     """
 
+    every_s = REFRESH_S  # between two looks
+
     def __init__(
         self,
         *,
@@ -230,7 +232,7 @@ class Progress:
         try:
             while not self._stop.is_set():
                 self._tick()
-                self._wake.wait(REFRESH_S)
+                self._wake.wait(self.every_s)
                 self._wake.clear()
         finally:
             if self._redraws:

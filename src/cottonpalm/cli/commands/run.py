@@ -28,6 +28,7 @@ from cottonpalm.cli.writers.open_output import CsvForm, check_name, check_output
 from cottonpalm.cli.writers.output import AllSlots, RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
+from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores import shown as store_shown
@@ -405,6 +406,7 @@ class Session:
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=resume,
+            prompt=on_prompts(run.report),
             trouble=stats.trouble,
         )
 
