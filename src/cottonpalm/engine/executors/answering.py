@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from cottonpalm.types import Item
 
 QUIET_S: Final = 0.25  # in which parallel branches of a row come to their requests
+PATIENT_S: Final = (
+    10.0  # in which a slow branch comes to a question that is answered, before the row has diverged
+)
+PATIENTLY: Final = -1  # in place of the number of a swap: the order in which they were asked, with patience
 COMPARED: Final = 2  # rows that are recorded twice before anything is sent
 DIVERGED: Final = 3  # rows whose answers did not fit: from so many on, nothing more goes into batches
 
@@ -99,7 +103,8 @@ class Answering:
         known = await self._known(slot)
         if slot in self._rows.live or self.no_batches or (self._rescue is not None and self._rescue.probes()):
             return await self._finished_live(item)
-        for swap in range(SWAPS + 1 if can_swap(known) else 1):
+        ways = SWAPS + 1 if can_swap(known) else 1
+        for swap in (*range(ways), PATIENTLY):
             recording, task = await self._round(item, known, swap=swap)
             self._post.knows(recording.credentials)
             if recording.refused:
@@ -113,6 +118,8 @@ class Answering:
             if not (recording.unused and recording.asked):
                 return await self._submitted(item, known, recording)
             recording.drop()
+            if self._terms.linear and swap == ways - 1:
+                break  # it has no branch that could be late
         return await self._not_recorded(item, recording)
 
     def _warn_unseen(self, item: Item, recording: Recording) -> None:
@@ -227,10 +234,11 @@ class Answering:
                 news=news,
                 live=live,
                 probe=probe,
-                swap=swap,
+                swap=max(swap, 0),
             )
 
-        return await one_round(item, self._send, record, 0.0 if self._terms.linear else QUIET_S)
+        quiet_s = 0.0 if self._terms.linear else QUIET_S
+        return await one_round(item, self._send, record, quiet_s, PATIENT_S if swap == PATIENTLY else 0.0)
 
     async def _known(self, slot: int) -> dict[bytes, Result | None]:
         """What the row has asked. A request is None in it only as long as it is out."""
