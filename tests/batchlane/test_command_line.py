@@ -115,3 +115,14 @@ def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live(
     assert said.code == 0, said.err
     assert not server.jobs
     assert [bill.lane for bill in server.bills] == ["live"] * 6
+
+
+def test_with_a_deadline_all_rows_but_the_first_two_come_from_a_batch(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(5)))
+    server.faults = Faults(turnaround_s=0.0)
+    said = cottonpalm(*asked(server, "--mode", "auto", "--deadline", "86400"))
+    assert said.code == 0, said.err
+    assert [len(job.rows) for job in server.jobs.values()] == [3]
