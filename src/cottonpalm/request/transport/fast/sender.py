@@ -114,13 +114,16 @@ def response_of(http: Any, request: Any, answered: Answered) -> Any:
     raw = list(answered.raw)
     known = {name.lower() for name, _ in raw}
     raw += [(name, value) for name, value in answered.headers.items() if name not in known]  # marks of ours
-    return http.Response(
+    response = http.Response(
         answered.status,
         headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw],
         content=answered.body,
         request=request,
         extensions={"http_version": answered.version, "reason_phrase": answered.reason},
     )
+    if "content-length" not in known:  # the library counts the body where no length came
+        response.headers.pop("content-length", None)
+    return response
 
 
 def again(done: Done) -> Callable[[Any, Any], Any]:
