@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
@@ -77,7 +78,7 @@ class FastSender:
         else:
             kind, said = http.ReadError, ""
         error: Exception = kind(said, request=self._like.request)
-        error.__cause__ = exc
+        error.__cause__ = _below(http, kind, said) or exc
         return error
 
     def _status_error(self, answered: Answered) -> Exception:
@@ -107,6 +108,13 @@ class FastSender:
         finally:
             INSIDE.reset(token)
         return Reply(response.status_code, response.headers, response.content, response)
+
+
+def _below(http: Any, kind: type, said: str) -> Exception | None:
+    """The same exception of the library below the HTTP library, which would have been its cause."""
+    core = sys.modules.get({"httpx": "httpcore", "httpx2": "httpcore2"}.get(http.__name__, ""))
+    found = getattr(core, kind.__name__, None)
+    return None if found is None else found(said)
 
 
 def response_of(http: Any, request: Any, answered: Answered) -> Any:
