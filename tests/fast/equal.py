@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.fast.wires import Sent, Server
 
 OF_ONE_RUN = ("lc_run-", "run-")
-UNSENT = ("content-length", "accept-encoding", "connection")  # which the lean client says in its own words
+UNSENT = ("content-length", "accept-encoding", "connection", "cookie")  # the lean client has its own
 
 
 class Ear(BaseCallbackHandler):

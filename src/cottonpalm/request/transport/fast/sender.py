@@ -78,7 +78,7 @@ class FastSender:
         else:
             kind, said = http.ReadError, ""
         error: Exception = kind(said, request=self._like.request)
-        error.__cause__ = _below(http, kind, said) or exc
+        error.__cause__ = error.__context__ = _below(http, kind, said) or exc
         return error
 
     def _status_error(self, answered: Answered) -> Exception:
