@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import Observer, Store
 
 Mode: TypeAlias = Literal["live", "batch", "auto"]
+PromptCache: TypeAlias = Literal["auto", "on", "off"]
 Prices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float]
 Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]
 Check: TypeAlias = Callable[
@@ -194,6 +195,13 @@ def mode_of(given: str, what: str) -> str:
     raise ConfigError(f'{what}={given!r}: say "live", "batch" or "auto"')
 
 
+def prompt_cache_of(given: str, what: str) -> str:
+    """Whether requests make use of the providers' prompt caches."""
+    if given in ("auto", "on", "off"):
+        return given
+    raise ConfigError(f'{what}={given!r}: say "auto", "on" or "off"')
+
+
 def transport_of(given: str, what: str) -> str:
     """By which way requests go."""
     if given in ("fast", "stock"):
@@ -256,6 +264,7 @@ class Settings:
     limits: Limits = setting(None, limits_of)
     budget: Budget | None = setting(None, made(Budget))
     prices: Prices | None = setting(None, prices_of)
+    prompt_cache: PromptCache = setting("auto", prompt_cache_of)
     cache: Cache | None = setting(None, made(Cache))
     store: str | Path | Store | None = setting(None, as_given)
     run: str | None = setting(None, name_of)
