@@ -119,16 +119,11 @@ def test_a_price_per_million_is_rounded_up_to_a_whole_pico_dollar_per_token() ->
     assert (pico(Decimal("1.0")), pico(Decimal("1.01"))) == (1, 2)
 
 
-def test_one_more_token_of_output_costs_what_it_adds_and_never_nothing() -> None:
+def test_a_tariff_bounds_by_its_dearest_tier_and_is_free_only_where_all_are() -> None:
     def tariff(*dearest: Rates) -> Tariff:
         return Tariff("m", None, dearest[0] if dearest else None, dearest)
 
-    assert tariff(RATES).per_output_token(media=False) == 19
-    assert tariff(RATES).per_output_token(media=True) == 23
-    assert tariff(FREE).per_output_token(media=False) == 1
     assert tariff(RATES, replace(RATES, dearest_output=40)).bound(Extent(0, 10)) == 1_000_003 + 400
-    cheap = asked(lambda _, usage: usage.output_tokens * 1.5e-12, "m")
-    assert tariff(cheap).per_output_token(media=False) == 2
     assert (tariff(FREE).free, tariff(FREE, RATES).free, tariff().free) == (True, False, False)
 
 
