@@ -228,4 +228,4 @@ _TOLD: Final = frozenset({"tags", "metadata", "run_name"})  # what a config says
 
 def speaks(config: Mapping[str, Any] | None) -> bool:
     """Whether a config says more than a name."""
-    return bool(config) and any(value for name, value in config.items() if name not in _TOLD)
+    return config is not None and any(value for name, value in config.items() if name not in _TOLD)

@@ -78,7 +78,10 @@ class FastSender:
         else:
             kind, said = http.ReadError, ""
         error: Exception = kind(said, request=self._like.request)
-        error.__cause__ = error.__context__ = _below(http, kind, said) or exc
+        below = _below(http, kind, said)
+        if below is not None and isinstance(exc, OSError):
+            below.__cause__ = exc
+        error.__cause__ = error.__context__ = below or exc
         return error
 
     def _status_error(self, answered: Answered) -> Exception:
