@@ -169,7 +169,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def _fixed(text: str) -> str:
     text = re.sub(r"lc_run-+[0-9a-f-]{36}(-\d+)?", "lc_run", text)
-    text = re.sub(r"timed out \([^)]*\)", "timed out", re.sub(r"within [0-9.]+ s", "within", text))
+    text = re.sub(r"timed out( \([^)]*\)|\.)?'", "timed out'", re.sub(r"within [0-9.]+ s", "within", text))
     return re.sub(r"0x[0-9a-f]+|cottonpalm_\w+", "@", text)
 
 

@@ -10,7 +10,7 @@ from cottonpalm import clock
 from cottonpalm.request.steps import Done, Kept, Reply
 from cottonpalm.request.transport.client_loops import at_home
 from cottonpalm.request.transport.http1.pool import TooSlow, Unreachable, pool_of
-from cottonpalm.request.transport.http1.reader import Answered, Malformed
+from cottonpalm.request.transport.http1.reader import Answered, Malformed, Undecodable
 from cottonpalm.request.transport.sender import INSIDE
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class FastSender:
         http = self._like.http
         if isinstance(exc, TooSlow):
             kind, said = (http.ConnectTimeout if exc.phase == "connect" else http.ReadTimeout), ""
+        elif isinstance(exc, Undecodable):
+            kind, said = http.DecodingError, str(exc)
         elif isinstance(exc, Malformed):
             kind, said = http.RemoteProtocolError, str(exc)
         else:
@@ -81,7 +83,8 @@ class FastSender:
         below = _below(http, kind, said)
         if below is not None and isinstance(exc, OSError):
             below.__cause__ = exc
-        error.__cause__ = error.__context__ = below or exc
+        deepest = exc.__cause__ if isinstance(exc, Undecodable) else exc
+        error.__cause__ = error.__context__ = below or deepest
         return error
 
     def _status_error(self, answered: Answered) -> Exception:

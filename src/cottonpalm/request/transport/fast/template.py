@@ -23,6 +23,7 @@ VARIES: Final = (
 _OURS: Final = frozenset({b"content-length", b"transfer-encoding", b"accept-encoding", b"connection"})
 _PORTS: Final = {"http": 80, "https": 443}
 _SDKS: Final = ("openai.", "anthropic.")
+_SDK_SAYS: Final = ("timeout", "openai", "_openai", "azure", "_azure")
 _FOREVER_S: Final = 3600.0
 
 
@@ -167,7 +168,7 @@ def _origin(http: Any, client: Any, request: Any) -> Origin:
         raise Unfit("its HTTP client has event hooks")
     if any(getattr(pool, name, None) for name in ("_uds", "_local_address", "_http2", "_proxy", "_retries")):
         raise Unfit("its HTTP client connects in a way of its own")
-    extensions = set(request.extensions) - {"timeout"}
+    extensions = {name for name in request.extensions if not name.startswith(_SDK_SAYS)}
     if extensions or url.scheme not in _PORTS:
         raise Unfit("its requests have extensions")
     waits = request.extensions.get("timeout") or {}
