@@ -124,7 +124,8 @@ async def answers(what: Carried, rows: Sequence[Any], file: Path) -> list[Any] |
         wrapper = batch_chain(what.chain, settings)
     except LangAsyncError as exc:
         return f"it does not take the chain: {exc}"
-    wrapper.batch_job_service.repository = job
+    service: Any = wrapper.batch_job_service
+    service.repository = job
     adapter: Any = _adapter(settings, len(rows))
     try:
         if job.id is None and (why := _differs(wrapper, adapter, rows)):
@@ -238,7 +239,7 @@ def _cause(exc: BaseException | None) -> httpx.HTTPStatusError | httpx.RequestEr
     return exc
 
 
-async def _waited(job: _Job, wrapper: Any, adapter: Any, lane: BatchLane) -> list[Any]:
+async def _waited(job: Any, wrapper: Any, adapter: Any, lane: BatchLane) -> list[Any]:
     from langasync.core.batch_handle import BatchJobHandle  # noqa: PLC0415
     from langasync.exceptions import LangAsyncError  # noqa: PLC0415
     from langasync.providers.interface import FINISHED_STATUSES, Provider, ProviderJob  # noqa: PLC0415
@@ -269,7 +270,7 @@ def _adapter(settings: Any, rows: int) -> Any:
     from langasync.providers.interface import BatchItem, BatchStatus, BatchStatusInfo  # noqa: PLC0415
     from langasync.providers.openai import OpenAIProviderJobAdapter, _to_openai_messages  # noqa: PLC0415
 
-    class Guarded(OpenAIProviderJobAdapter):  # type: ignore[misc]
+    class Guarded(OpenAIProviderJobAdapter):
         """Gives what a batch has done however it ended, each row in its place."""
 
         def body(self, model: Any, bindings: dict[str, Any], asked: Any) -> dict[str, Any]:
