@@ -62,6 +62,8 @@ class BaseRun:
 
     def __repr__(self) -> str:
         """The report in short."""
+        if self._made is None:
+            return f"<{type(self).__name__}: not begun>"
         name = self._engine.job.name
         state = "" if self.stats.finished else ", going"
         return f"<{type(self).__name__}{f' {name!r}' if name else ''}: {self.report.short()}{state}>"
