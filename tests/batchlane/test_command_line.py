@@ -101,3 +101,14 @@ def test_the_command_cancels_and_status_shows_when_a_batch_is_expected(
     assert cottonpalm("collect", "out", "--no-progress", "--model-option", "top_p=1").code == 0
     assert len([json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]) == 6
     assert not server.paid_twice()
+
+
+def test_with_a_deadline_all_rows_but_the_first_two_come_from_a_batch(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(5)))
+    server.faults = Faults(turnaround_s=0.0)
+    said = cottonpalm(*asked(server, "--mode", "auto", "--deadline", "86400"))
+    assert said.code == 0, said.err
+    assert [len(job.rows) for job in server.jobs.values()] == [3]

@@ -127,8 +127,8 @@ class RunSpec:
             "--model",
             "-m",
             metavar="PROVIDER:NAME",
-            help="openai:NAME, anthropic:NAME, google:NAME, local (the embedded model, the default) "
-            "or local:FILE.gguf.",
+            help="openai:NAME, anthropic:NAME, google:NAME, ollama:NAME, deepseek:NAME, qwen:NAME and more; "
+            "local (the embedded model, the default) or local:FILE.gguf.",
         ),
         Typed(str | None, absolute_model),
     ] = None

@@ -39,8 +39,9 @@ class NotebookProgress(Progress):
     def start(self) -> None:
         """Show it at once: the cell has its display before the first row is asked."""
         if self._handle is None and self._stats is not None:
-            shows: Any = sys.modules["IPython"].display.display
-            self._handle = shows(self._shown(), raw=True, display_id=True)
+            from IPython.display import display  # noqa: PLC0415 - only there in a notebook
+
+            self._handle = display(self._shown(), raw=True, display_id=True)  # type: ignore[no-untyped-call]
         super().start()
 
     def close(self) -> None:
