@@ -84,3 +84,9 @@ def test_a_row_that_the_cache_knows_has_no_chunks() -> None:
 def test_without_stream_a_run_gives_outcomes_as_ever() -> None:
     with BatchProcessor(RunnableGenerator(speaks)).start([3]) as run:
         assert [outcome.status for outcome in run] == ["ok"]
+
+
+def test_a_reader_in_synchronous_code_gets_the_same_events() -> None:
+    with BatchProcessor(RunnableGenerator(speaks)).start([0], stream=True) as run:
+        seen = list(run)
+    assert [type(event) for event in seen] == [RowStarted, *[RowChunk] * 10, RowFinished]
