@@ -82,6 +82,10 @@ class BatchProcessor(ChainFace):
         deadline: seconds; refused for now, as it cannot be kept yet.
         detach: submit everything and leave: the run stops with reason "detached", and the same call again goes on.
         lane: a `BatchLane`: bounds of your own for batches, and which provider is at which address.
+        executor: "local" runs rows in this process, "processes" in several on this machine, "ray" on a Ray cluster.
+            Workers share limits, budget, cache and store; the chain travels to them, its keys never do.
+        workers: how many; one for each core of the machine or the cluster if None.
+        ray_address: the cluster's address; without one, `ray.init` finds or starts it.
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
         chunk_size: count rows by chunks of so many, in input order, for progress and `ChunkFinished` events.
         chunk_pause: seconds between the last row of a chunk and the first of the next; 0: chunks overlap freely.
@@ -125,6 +129,9 @@ class BatchProcessor(ChainFace):
         deadline: float | None = None,
         detach: bool = False,
         lane: BatchLane | None = None,
+        executor: checked.Executing = "local",
+        workers: int | None = None,
+        ray_address: str | None = None,
         priority: Callable[[Any], float] | None = None,
         chunk_size: int | None = None,
         chunk_pause: float = 0,

@@ -44,6 +44,17 @@ class Again:
     id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Takes the place of a row that another process has read: it keeps what was found out there."""
+
+    index: int
+    row: Any
+    id: str | None
+    priority: float
+    config: Any
+
+
 class PerRow:
     """What the caller gave with the rows: one value for each row, a function of the row, or one value for all."""
 
@@ -227,6 +238,8 @@ class Reader:
             return again
         index = self.read
         self.read += 1
+        if isinstance(row, Carried):
+            return Item(row.index, row.row, row.id, row.priority, row.config)
         item = Item(index, row)
         if self._besides:
             item.config = self._configs.of(index, row)
