@@ -46,6 +46,7 @@ TRAVELS: Final = frozenset(  # to the workers of a run; what is left out is done
         "request_hook",
     }
 )
+PLENTY: Final = 1e6  # dollars: a worker is bounded by what its run grants it
 HOW: Final = "how"  # in the metadata of a field
 Of = TypeVar("Of")
 
@@ -382,7 +383,7 @@ def travelling(settings: Settings) -> dict[str, Any]:
     if settings.cap is not None:
         found["concurrency"] = settings.cap
     if budget is not None:  # how much there is, is the business of the run
-        found["budget"] = Budget(max_output_tokens=budget.max_output_tokens, tighten=False)
+        found["budget"] = Budget(total=PLENTY, max_output_tokens=budget.max_output_tokens, tighten=False)
     return found
 
 

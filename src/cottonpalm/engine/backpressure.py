@@ -52,6 +52,9 @@ class Backpressure:
             return False
         if self.workers is not None:
             return active < self.workers()
+        return self._want(active, account)
+
+    def _want(self, active: int, account: RunAccount) -> bool:
         # While the retry allowance is used up, only one row at a time may start, to find out when that has ended.
         if active and account.allowance.spent:
             return False

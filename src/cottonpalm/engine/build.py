@@ -240,7 +240,7 @@ class Builder:
 
         def made() -> tuple[Pool, Begin]:
             pool = pool_of(settings)
-            where = pool.place() if place is None else (place[0].url, place[1])
+            where = pool.place(None if place is None else (place[0].url, place[1]))
             return pool, Begin(chain, where, paid=settings.budget is not None, kwargs=dict(kwargs or {}))
 
         return made

@@ -60,8 +60,7 @@ class Worker:
             builder.purse = (ledger, self._purse)
         if begin.place is not None:
             url, run = begin.place
-            if (database := database_of(url)) is not None:
-                builder.place = (database, run)
+            builder.place = (_database(url), run)
         self._engine = builder.engine(self._source(), kwargs=begin.kwargs)
         self._engine.account.measure = Forward(self._measures)
         self._main = self._loop.create_task(self._engine.main())
@@ -177,6 +176,14 @@ class Worker:
         ahead = min(MOST_AHEAD, int(sum(count for _, count in self._recent) / span * AHEAD_S))
         limit = int(self._engine.account.flow.limit())
         return limit + max(4, limit // 4) + ahead
+
+
+def _database(url: str) -> Any:
+    if url.startswith("ray:"):
+        from cottonpalm.engine.executors.ray_limits import ActorDatabase  # noqa: PLC0415 - an extra
+
+        return ActorDatabase()
+    return database_of(url)
 
 
 class Forward:

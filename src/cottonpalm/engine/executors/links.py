@@ -112,8 +112,12 @@ class Pool(Protocol):
 
     count: int
 
-    def place(self) -> tuple[str, int] | None:
-        """Where the workers share limits if the run's store is no database."""
+    def place(self, given: tuple[str, int] | None) -> tuple[str, int] | None:
+        """Return where the workers share limits: the database's address, and the run's number there.
+
+        Args:
+            given: the same of the run's store; None if that is no database.
+        """
 
     async def open(self, begin: Begin) -> Link:
         """Start a worker; this may take long where its machine is not there yet.

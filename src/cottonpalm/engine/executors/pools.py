@@ -17,7 +17,7 @@ def pool_of(settings: Settings) -> Pool:
         ConfigError: a package is missing for it, or its cluster cannot be reached.
     """
     if settings.executor == "ray":
-        from cottonpalm.engine.executors.ray import RayPool  # noqa: PLC0415 - an extra
+        from cottonpalm.engine.executors.ray_pool import RayPool  # noqa: PLC0415 - an extra
 
         return RayPool(settings.workers, settings.ray_address)
     from cottonpalm.engine.executors.processes import ProcessPool  # noqa: PLC0415 - few runs have one

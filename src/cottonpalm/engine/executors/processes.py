@@ -27,6 +27,11 @@ class ProcessLink:
     def __init__(self, process: subprocess.Popen[bytes], pipe: Pipe) -> None:
         self.process, self._pipe = process, pipe
 
+    async def begin(self, begin: Begin) -> None:
+        """Tell it where modules are, and what to do."""
+        await self._pipe.send(sys.path)
+        await self._pipe.send(begin)
+
     async def tell(self, order: Order) -> None:
         """See `links.Link`."""
         try:
@@ -61,8 +66,10 @@ class ProcessPool:
         self._folder: str | None = None
         self._links: list[ProcessLink] = []
 
-    def place(self) -> tuple[str, int] | None:
-        """See `links.Pool`: a file of their own, which lasts as long as the run."""
+    def place(self, given: tuple[str, int] | None) -> tuple[str, int] | None:
+        """See `links.Pool`: the store, or a file of their own, which lasts as long as the run."""
+        if given is not None:
+            return given
         from cottonpalm.stores import database_of  # noqa: PLC0415 - only where the run has no store
 
         self._folder = tempfile.mkdtemp(prefix="cottonpalm-")
@@ -76,14 +83,13 @@ class ProcessPool:
         ours, theirs = socket.socketpair()
         try:
             words = [sys.executable, "-m", PROGRAM, str(theirs.fileno())]
-            process = subprocess.Popen(words, pass_fds=[theirs.fileno()], start_new_session=True)  # noqa: ASYNC220
+            process = subprocess.Popen(words, pass_fds=[theirs.fileno()], start_new_session=True)  # noqa: ASYNC220, S603 - our own program
         finally:
             theirs.close()
         link = ProcessLink(process, await Pipe.over(ours))
         self._links.append(link)
         try:
-            await link._pipe.send(sys.path)
-            await link._pipe.send(begin)
+            await link.begin(begin)
         except OSError as exc:
             raise WorkerLost(f"worker process {process.pid} did not begin ({exc})") from exc
         return link

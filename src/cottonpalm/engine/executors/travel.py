@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 _CLIENTS: Final = frozenset({"client", "async_client", "root_client", "root_async_client"})
 _OWN_CLIENTS: Final = frozenset({"http_client", "http_async_client"})
-_INSTEAD: Final = "or name the chain by import path: executor's workers then make their own"
+_INSTEAD: Final = "or build the model within a function of a module that the workers can import"
+_NO_KEYS: Final = frozenset(
+    {"", "none", "None", "EMPTY", "dummy", "not-needed", "no-key"}
+)  # for servers without keys
 
 
 def packed(thing: Any) -> bytes:
@@ -52,7 +55,7 @@ def unpacked(data: bytes) -> Any:
 
 def _pickler() -> type[Any]:
     try:
-        import cloudpickle  # noqa: PLC0415 - an extra
+        import cloudpickle  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
     except ImportError:
         try:
             from ray import cloudpickle  # noqa: PLC0415 - an extra
@@ -66,7 +69,7 @@ def _with_models(base: Any) -> type[Any]:
         """Replaces each model by what its maker was told."""
 
         def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, BaseModel) and isinstance(obj, BaseLanguageModel | Embeddings):
+            if isinstance(obj, BaseLanguageModel | Embeddings) and isinstance(obj, BaseModel):
                 return _made, (type(obj), _told(obj))
             other = getattr(super(), "reducer_override", None)
             return NotImplemented if other is None else other(obj)
@@ -89,11 +92,12 @@ def _told(model: BaseModel) -> dict[str, Any]:
             raise ConfigError(
                 f"{cls.__name__}: {name} cannot travel to another process; leave it out, {_INSTEAD}"
             )
-        if isinstance(value, SecretStr):
+        if isinstance(value, SecretStr) and value.get_secret_value() not in _NO_KEYS:
             if value.get_secret_value() in os.environ.values():
                 continue  # the workers find it in their environment
             raise ConfigError(
-                f"{cls.__name__}: {name} is set in code, and no key travels: put it in the workers' environment, {_INSTEAD}"
+                f"{cls.__name__}: {name} is set in code, and no key travels: put it in the workers' environment,"
+                f" {_INSTEAD}"
             )
         known = cls.model_config.get("populate_by_name") or field.alias is None
         told[name if known else str(field.alias)] = value

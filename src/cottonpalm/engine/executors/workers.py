@@ -236,11 +236,12 @@ class WorkersExecutor:
             sending = self._loop.create_task(mate.send())
             try:
                 await self._converse(mate, sending)
-                return
             except WorkerLost as lost:
                 self._lost(mate)
                 if not mate.answered:
                     self._count_death(lost)
+            else:
+                return
             finally:
                 await _cancelled([sending])
 

@@ -48,7 +48,7 @@ class Again:
 class Carried:
     """Takes the place of a row that another process has read: it keeps what was found out there."""
 
-    index: int
+    number: int
     row: Any
     id: str | None
     priority: float
@@ -227,7 +227,7 @@ class Reader:
         configurable = (self._configs.of(index, row) or {}).get("configurable")
         return content_key(row, configurable, self._kwargs)
 
-    def item(self, row: Any) -> Item | None:
+    def item(self, row: Any) -> Item | None:  # noqa: C901 - one step for each way in which a row may come
         """Return the item of the next row, or None if the row is done and skipped."""
         if isinstance(row, Again):
             self.read += 1
@@ -239,7 +239,7 @@ class Reader:
         index = self.read
         self.read += 1
         if isinstance(row, Carried):
-            return Item(row.index, row.row, row.id, row.priority, row.config)
+            return Item(row.number, row.row, row.id, row.priority, row.config)
         item = Item(index, row)
         if self._besides:
             item.config = self._configs.of(index, row)
