@@ -50,8 +50,8 @@ def cottonpalm(
 @o.takes(
     "input output chain model prompt prompt_file system schema model_options accept_truncated id_field "
     "priority_field limit dry_run concurrency max_concurrency rpm tpm timeout_s base_url no_hedge retries fallbacks "
-    "max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens mode detach batch_hosts cache "
-    "store run fresh overwrite guard_formulas report events progress quiet verbose"
+    "max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens mode detach batch_hosts "
+    "executor workers ray_address cache store run fresh overwrite guard_formulas report events progress quiet verbose"
 )
 def run(
     context: typer.Context,

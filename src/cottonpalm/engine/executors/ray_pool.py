@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -38,6 +39,10 @@ class WorkerActor:
         except (CottonpalmError, ImportError, AttributeError) as exc:
             return f"a worker cannot begin: {type(exc).__name__}: {exc}"
         return None
+
+    async def pid(self) -> int:
+        """Return its process."""
+        return os.getpid()
 
     async def tell(self, order: Order) -> None:
         """See `links.Link`."""
