@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from cottonpalm.engine.output import table
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.settings import most_rows
@@ -143,6 +144,32 @@ class BaseRun:
             )
         return self._kept
 
+    def to_pandas(self) -> Any:
+        """Return the outcomes as a pandas frame: the input's columns, the answer's, and how each row ended.
+
+        Answers that are objects become a column for each field; other answers are the column `output`. The rows are in
+        input order, under the labels of the frame that was given, if it was one. Of a run made by `start`, all that
+        was not read yet is read to its end.
+
+        Raises:
+            ConfigError: pandas is not installed.
+            RunStopped: at its end, if the run stopped early.
+            RuntimeError: an async run made by `astart`, which only its reader can read.
+        """
+        return table.to_pandas(self._read_all(), getattr(self._engine.source, "labels", None))
+
+    def to_polars(self) -> Any:
+        """Return the outcomes as a polars frame; see `to_pandas`."""
+        return table.to_polars(self._read_all())
+
+    def to_arrow(self) -> Any:
+        """Return the outcomes as an Arrow table; see `to_pandas`."""
+        return table.to_arrow(self._read_all())
+
+    def _read_all(self) -> list[Outcome]:
+        """All outcomes, in input order."""
+        return self.outcomes()
+
     def keep(self, outcomes: list[Outcome]) -> None:
         """Remember what `batch` collected."""
         self._kept = outcomes
@@ -167,6 +194,9 @@ class Run(BaseRun):
     def __next__(self) -> Outcome:
         outcome: Outcome = self._engine.outbox.receive_sync()
         return outcome
+
+    def _read_all(self) -> list[Outcome]:
+        return sorted(self, key=lambda outcome: outcome.index)
 
     def close(self) -> None:
         """Leave the run. When this returns, everything is settled; it takes at most five seconds."""

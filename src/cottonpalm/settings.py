@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cottonpalm.protocols import Observer, Store
+    from cottonpalm.request.transports import Transport
 
 Mode: TypeAlias = Literal["live", "batch", "auto"]
 Prices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float]
@@ -44,9 +45,11 @@ TRAVELS: Final = frozenset(  # to the workers of a run; what is left out is done
         "classify",
         "output_type",
         "request_hook",
+        "transport",
     }
 )
 PLENTY: Final = 1e6  # dollars: a worker is bounded by what its run grants it
+DEFAULT_TRANSPORT: Final[Transport] = "stock"
 HOW: Final = "how"  # in the metadata of a field
 Of = TypeVar("Of")
 
@@ -228,6 +231,13 @@ def workers_of(given: int | None, what: str) -> int | None:
     raise ConfigError(f"{what}={given!r}: say how many, from 1 on")
 
 
+def transport_of(given: str, what: str) -> str:
+    """By which way requests go."""
+    if given in ("fast", "stock"):
+        return given
+    raise ConfigError(f'{what}={given!r}: say "fast" or "stock"')
+
+
 def lane_of(given: BatchLane | None, what: str) -> BatchLane:
     """How requests go through a Batch API."""
     return made_as(given, what, BatchLane) or BatchLane()
@@ -303,6 +313,7 @@ class Settings:
     store_inputs: bool = setting(True, yes_or_no)
     fingerprint: str | None = setting(None, name_of)
     request_hook: bool = setting(True, yes_or_no)
+    transport: Transport = setting(DEFAULT_TRANSPORT, transport_of)
     progress: bool = setting(False, yes_or_no)
     observers: tuple[Observer, ...] = setting((), observers_of)
 
@@ -359,10 +370,11 @@ class Settings:
                     f'{given}=... needs mode="batch" or mode="auto": live rows are answered now'
                 )
             return
-        if self.deadline_s is not None:
+        if self.deadline_s is not None and (self.mode == "batch" or self.detach):
+            what = "detach=True" if self.detach else 'mode="batch"'
             raise ConfigError(
-                "deadline=... cannot be kept yet: leave it out. Batches come back within a day; rows that cannot"
-                ' wait so long belong into a run with mode="live"'
+                f'deadline=... does not go with {what}: only a run with mode="auto" that stays can finish live what'
+                " would be late"
             )
         if self.store is None:
             raise ConfigError(

@@ -60,6 +60,7 @@ class Stats:
     `trouble` says why the latest request reached nobody ("connection refused at 127.0.0.1:4999"); "" where it did.
 
     `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
+    `out` are rows that wait for answers from batches.
     `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
     """
 
@@ -86,6 +87,7 @@ class Stats:
     finished: bool
     chunks: int | None = None
     chunks_total: int | None = None
+    out: int = 0
     cache: CacheCounts = field(default_factory=CacheCounts)
     trouble: str = ""
 

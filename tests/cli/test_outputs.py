@@ -20,10 +20,10 @@ from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.writers.atomic import Layout, WholeOutput
 from cottonpalm.cli.writers.csv_table import guarded
 from cottonpalm.cli.writers.jsonl import JsonlOutput
-from cottonpalm.cli.writers.lines import text_of
 from cottonpalm.cli.writers.open_output import whole_output
 from cottonpalm.protocols import StoredRow
 from cottonpalm.stores import open_store
+from cottonpalm.stores.codec.as_json import text_of
 from cottonpalm.stores.codec.records import pack, unpack
 from cottonpalm.types import ErrorRecord, Kind, Outcome
 

@@ -49,9 +49,10 @@ def cottonpalm(
 @app.command(cls=Command)
 @o.takes(
     "input output chain model prompt prompt_file system schema model_options accept_truncated id_field "
-    "priority_field limit dry_run concurrency max_concurrency rpm tpm timeout_s base_url no_hedge retries fallbacks "
-    "max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens mode detach batch_hosts "
-    "executor workers ray_address cache store run fresh overwrite guard_formulas report events progress quiet verbose"
+    "priority_field limit dry_run concurrency max_concurrency rpm tpm timeout_s base_url no_hedge transport retries "
+    "fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens mode detach deadline_s "
+    "batch_hosts executor workers ray_address cache store run fresh overwrite guard_formulas report events dashboard "
+    "progress quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -65,6 +66,7 @@ def run(
     overwrite: o.Overwrite = False,
     report: o.ReportFile = None,
     events: o.EventsFile = None,
+    dashboard: o.LivePage = None,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -92,7 +94,9 @@ def run(
 
     from cottonpalm.cli.commands.run import Where, carry_out
 
-    where = Where(store, name, fresh, overwrite, argv=_argv(context), page=report, events=events)
+    where = Where(
+        store, name, fresh, overwrite, argv=_argv(context), page=report, events=events, live=dashboard
+    )
     return carry_out(job, where, screen)
 
 
@@ -139,6 +143,7 @@ def retry(
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
     report: o.ReportFile = None,
     events: o.EventsFile = None,
+    dashboard: o.LivePage = None,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -149,7 +154,7 @@ def retry(
 
     job = job_of(store, run).with_options(model_option)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
-    where = Where(store, run, again=True, argv=_argv(context), page=report, events=events)
+    where = Where(store, run, again=True, argv=_argv(context), page=report, events=events, live=dashboard)
     return carry_out(job, where, screen)
 
 
@@ -173,6 +178,28 @@ def collect(
     job = replace(job_of(store, run).with_options(model_option), detach=False)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
     return carry_out(job, Where(store, run, argv=_argv(context)), screen)
+
+
+@app.command(cls=Command)
+def cancel(
+    context: typer.Context,
+    run: o.OneRun,
+    *,
+    store: o.StoreUrl = "cottonpalm.db",
+    model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
+    progress: o.ShowProgress = True,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Stop the batches of a run that are out. What they have done by then is kept, and paid."""
+    from dataclasses import replace
+
+    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.status import job_of
+
+    job = replace(job_of(store, run).with_options(model_option), detach=False, deadline_s=None)
+    screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
+    return carry_out(job, Where(store, run, argv=_argv(context), cancel=True), screen)
 
 
 @app.command(cls=Command)
@@ -223,6 +250,20 @@ def status(run: o.AnyRun = None, store: o.StoreUrl = "cottonpalm.db") -> int:
 
     show_status(store, run)
     return Code.OK
+
+
+@app.command(cls=Command)
+def dashboard(
+    context: typer.Context,
+    *,
+    store: o.StoreUrl = "cottonpalm.db",
+    port: o.Port = None,
+    host: o.Host = "127.0.0.1",
+) -> int:
+    """Show all runs of a store in a browser, as they go: rows, failures, money, and buttons to pause or cancel."""
+    from cottonpalm.cli.commands.dashboard import show_dashboard
+
+    return show_dashboard(store, host, port, _screen(context, quiet=False, verbose=False, progress=False))
 
 
 @app.command(cls=Command)

@@ -14,6 +14,7 @@ from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import absolute, file_name, without_secrets
 from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit
+from cottonpalm.settings import DEFAULT_TRANSPORT
 from cottonpalm.stores.rules.leniently import VERSION, is_newer, kept_as
 
 if TYPE_CHECKING:
@@ -205,6 +206,14 @@ class RunSpec:
             help="Never send a copy of a request that is far later than any before it.",
         ),
     ] = False
+    transport: Annotated[
+        str,
+        SPEED(
+            "--transport",
+            metavar="fast|stock",
+            help="By which way requests go: a lean HTTP client where it is proved equal, or the models' own SDKs.",
+        ),
+    ] = DEFAULT_TRANSPORT
     retries: Annotated[
         int,
         FAULTS(
@@ -292,6 +301,16 @@ class RunSpec:
             help="With --mode batch: submit everything and leave; the same command again goes on.",
         ),
     ] = False
+    deadline_s: Annotated[
+        float | None,
+        MONEY(
+            "--deadline",
+            metavar="SECONDS",
+            min=1,
+            help="With --mode auto: batches as long as all rows can still be done live in so many seconds; "
+            "what would be late is pulled back and runs live.",
+        ),
+    ] = None
     batch_hosts: Annotated[
         list[str],
         MONEY(
@@ -481,4 +500,5 @@ class RunSpec:
             "timeout": self.timeout_s,
             "hedge": not self.no_hedge,
             "accept_truncated": self.accept_truncated,
+            "transport": self.transport,
         }

@@ -76,8 +76,8 @@ def slots_of(store: RunStore) -> Iterator[Slot]:
 
 
 def counts_of(store: RunStore, mine: bytearray | None) -> Counts:
-    """Count the store's rows; if `mine` is given, only those marked in it, which takes a look at each row."""
-    if mine is None:
+    """Count the store's rows; if `mine` leaves some unmarked, only those marked, which takes a look at each row."""
+    if mine is None or 0 not in mine:
         by_status = store.counts()
         return Counts(by_status.get(1, 0), by_status.get(2, 0) + by_status.get(3, 0))
     counts = Counts()

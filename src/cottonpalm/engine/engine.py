@@ -43,7 +43,7 @@ from cottonpalm.request.transport import client_loops
 from cottonpalm.runtime.aside import aside
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
 from cottonpalm.stats import CacheCounts, FirstRows, Stats, Tally, goes_on
-from cottonpalm.stores.codec.records import pack
+from cottonpalm.stores.codec.records import pack, with_input
 from cottonpalm.stores.memory import MemoryRunStore
 from cottonpalm.types import PICO, ErrorRecord, Fault, Item, Kind, Outcome
 
@@ -111,6 +111,11 @@ class Engine:
         self._nudged = False
         self._task: asyncio.Task[Any] | None = None
         self._left = self._cancelled = False
+
+    @property
+    def source(self) -> Any:
+        """Where the rows come from."""
+        return self._source
 
     def add_observer(self, observer: Observer) -> None:
         """Add an observer; only before the run begins."""
@@ -208,6 +213,7 @@ class Engine:
             delivery,
             self.outbox,
             pack=self._pack if self.store is not None else None,
+            renew=lambda record, row: with_input(record, row, self.job.types),
             want=self._admission.want,
             on_finish=self._on_finish,
             events=self._emit if self._observers else None,
@@ -289,7 +295,8 @@ class Engine:
         send = self._send(rows)
         if self.job.lane is None:
             return self._local(send)
-        from cottonpalm.engine.executors.batch import BatchExecutor, Terms  # noqa: PLC0415 - few runs have one
+        from cottonpalm.engine.executors.answering import Terms  # noqa: PLC0415 - few runs have one
+        from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
 
         job = self.job
         terms = Terms(
@@ -298,6 +305,7 @@ class Engine:
             linear=job.linear,
             sends=job.settings.mode != "live",
             detach=job.settings.detach,
+            deadline_s=job.settings.deadline_s,
         )
         assert isinstance(self.store, KeepsBatches)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
@@ -556,7 +564,11 @@ class Engine:
         """Return where time and money have gone so far. From any thread."""
         cached, budget = self._cached, self.job.settings.budget
         saved_usd = cached.saved_pico / PICO if cached.saved_known else None
-        return self._profiler.report(self.reader.stored, saved_usd, None if budget is None else budget.total)
+        report = self._profiler.report(
+            self.reader.stored, saved_usd, None if budget is None else budget.total
+        )
+        transports = self.account.transports.counts()
+        return replace(report, transports=transports) if transports else report
 
     def _look(self) -> Look:
         return Look(self._watch.now, self._limit(), self._requests())
@@ -600,6 +612,7 @@ class Engine:
             finished=self._finished,
             chunks=None if self._chunks is None else self._chunks.finished,
             chunks_total=self.job.chunks_total,
+            out=getattr(self._executor, "out", 0) if self.job.lane is not None else 0,
             cache=replace(self._cached),
         )
 

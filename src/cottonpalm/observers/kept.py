@@ -142,6 +142,7 @@ def _report(data: Mapping[str, Any]) -> Report:
         sizes=tuple(_of(SizeClass, row) for row in data.get("sizes", ())),
         repeats=_of(Repeats, data.get("repeats", {})),
         money=_of(Money, data.get("money", {})),
+        transports={str(way): int(calls) for way, calls in data.get("transports", {}).items()},
     )
 
 

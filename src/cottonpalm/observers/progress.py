@@ -104,6 +104,10 @@ class Snapshot(Protocol):
         """Chunks in all; None while unknown."""
 
     @property
+    def out(self) -> int:
+        """Rows that wait for answers from batches."""
+
+    @property
     def cost_known(self) -> bool:
         """Whether that is all that was spent."""
 
@@ -281,7 +285,7 @@ class Progress:
             failed=stats.failed,
             kinds=self._faults.kinds,
             faults=self._faults.last,
-            more=_chunks(stats.chunks, stats.chunks_total) or "",
+            more=_chunks(stats.chunks, stats.chunks_total) or (f"{stats.out:,} out" if stats.out else ""),
         )
 
     def picture(self, numbers: Numbers) -> Group:

@@ -89,6 +89,14 @@ def _head(report: Reported) -> Iterator[str]:
     if counts.requests:
         copies = f", {counts.hedges:,} copies of late ones" if counts.hedges else ""
         yield from _wrapped("requests", f"{counts.requests:,}, {counts.retries:,} of them retries{copies}")
+    if by := report.transports:
+        ways = [f"{by.get('fast', 0):,} fast"]
+        ways += [
+            f"{number:,} by the SDK ({name.partition(': ')[2]})"
+            for name, number in by.items()
+            if name != "fast"
+        ]
+        yield from _wrapped("transport", ", ".join(ways))
     active = "" if report.wall_s - report.active_s < 1 else f", {duration(report.active_s)} of it active"
     yield from _wrapped("time", f"{duration(report.wall_s)}{active}, {rate(report.rows_per_s)}")
     usage = report.usage

@@ -160,6 +160,8 @@ class Reported:
         sizes: rows by how many tokens they used, the smallest first.
         repeats: rows that a cache would have answered.
         money: where the dollars went.
+        transports: model calls by transport, "fast", or "stock" with the reason; empty where the fast one was not
+            wanted, or none was made by a chat model that it knows.
     """
 
     counts: Counts
@@ -182,3 +184,4 @@ class Reported:
     sizes: tuple[SizeClass, ...] = ()
     repeats: Repeats = Repeats()
     money: Money = Money()
+    transports: Mapping[str, int] = field(default_factory=dict)

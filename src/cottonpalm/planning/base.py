@@ -10,8 +10,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.engine.build import Builder, Opened, let_go
+from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Reader
 from cottonpalm.engine.shared import memory_of
+from cottonpalm.protocols import RETRYABLE
 from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores.codec.records import unpack
 
@@ -30,6 +32,7 @@ class Base:
     """The reader of the rows, which knows the stored ones; outcomes of earlier rows; and the cache."""
 
     reader: Reader
+    held: int = 0  # rows that the run's store holds as done
     history: list[Outcome] = field(default_factory=list)
     memory: SharedCache | None = None
     digest: bytes = b""
@@ -61,10 +64,19 @@ def base_of(builder: Builder, *, ids: Any, configs: Any) -> Iterator[Base]:
     try:
         run = None if opened is None else opened.run
         base = Base(
-            Reader(ids=ids, configs=configs, store=run, keyed=True, skip=True, question=builder.question)
+            Reader(
+                ids=ids,
+                configs=configs,
+                store=run,
+                keyed=True,
+                skip=True,
+                question=builder.question,
+                read=None if run is None else part_of(run),
+            )
         )
         if run is not None:
             base.history = _history(run, builder)
+            base.held = sum(number for status, number in run.counts().items() if status != RETRYABLE)
         cache = builder.settings.cache
         if cache is not None and (
             cache.path is None or (database := database_of(cache.path)) is None or database.exists()

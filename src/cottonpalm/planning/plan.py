@@ -29,6 +29,7 @@ class Plan:
         output_tokens: the same. With basis "bound", `high` is the most that the requests allow, and `low` is 0.
         cost_usd: of all rows asked, when sent live; None where a price or a maximum of tokens is not known.
         flex_usd: the same at the price list's flex tier; None where a model has no flex rates.
+        batch_usd: the same through the provider's Batch API; None where it has none, or its price is not known.
         duration_s: seconds at the known limits; None where the limit, or the time an answer takes, is not known.
         basis: where output, cost and duration come from: the "bound" of each request, the "history" of rows that the
             store holds, or a "sample" that was run. The last two hold the truth in at least 90 of 100 plans; with
@@ -51,6 +52,7 @@ class Plan:
     output_tokens: Range | None
     cost_usd: Range | None
     flex_usd: Range | None
+    batch_usd: Range | None
     duration_s: float | None
     basis: Basis
     sampled: int

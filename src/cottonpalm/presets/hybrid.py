@@ -6,6 +6,7 @@ import hashlib
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from cottonpalm.engine.input.frames import list_in
 from cottonpalm.local.fetch import cache_folder
 from cottonpalm.presets.base import Preset, RowsProcessor, log
 from cottonpalm.stores import open_store
@@ -49,7 +50,7 @@ class HybridBatchProcessor(Preset):
             RunStopped: a fault that no row survives, or a bound of yours, ended the run.
             Exception: the lowest failed row's own, once all rows have run.
         """
-        rows = list(inputs)
+        rows = [*list_in(inputs)]
         if not use_batch_api:
             log.info("the rows run live")
             collected = self.processor.collect(rows, max_concurrency=max_concurrency)

@@ -16,6 +16,7 @@ from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.pricing import Pricing
 from cottonpalm.request.reach import Reach
 from cottonpalm.request.refusals import Refusals
+from cottonpalm.request.transports import Transports
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class RunAccount:
         measure: called with how requests ended and how long they waited, from any thread; None: nobody measures.
         last_fault: the fault of the latest request that failed.
         team: the equal endpoints; None: there is only one.
+        transports: by which transport its requests go.
         rng: random numbers for jitter; repeatable if a test seeds `random`.
     """
 
@@ -110,6 +112,7 @@ class RunAccount:
         emit: Callable[[Event], None] | None = None,
         hooked: bool = True,
         remembers: bool = False,
+        fast: bool = False,
     ) -> None:
         self.ledger, self.spending = ledger, spending or Spending()
         self.flow = Flow(limiters, hooked=hooked, remembers=remembers)
@@ -134,6 +137,7 @@ class RunAccount:
         self.failover = Failover()
         self.reach = Reach()
         self.measure: Measure | None = None
+        self.transports = Transports(wanted=fast)
 
     def fault_of(self, exc: BaseException) -> Fault:
         """Return what an exception means. The user's own function decides first."""

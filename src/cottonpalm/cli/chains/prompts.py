@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr
 
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.writers.lines import text_of
+from cottonpalm.stores.codec.as_json import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,8 +12,8 @@ from cottonpalm.cli.chains.prompts import doubts
 from cottonpalm.cli.problems import Code
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.screen import show_block
-from cottonpalm.cli.writers.lines import dumped
 from cottonpalm.engine.input.reader import Broken
+from cottonpalm.stores.codec.as_json import dumped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,8 +17,10 @@ from cottonpalm.cli.spec import META, RunSpec
 from cottonpalm.cli.writers.atomic import Layout
 from cottonpalm.cli.writers.open_output import check_output, stream_output, whole_output
 from cottonpalm.cli.writers.output import PAGE, layout_of
-from cottonpalm.cli.writers.tables import Table, row_of
+from cottonpalm.cli.writers.tables import Table
+from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Broken, Reader
+from cottonpalm.engine.output.table import row_of
 from cottonpalm.stores.codec.records import NOT_KEPT, stored_input, unpack
 
 if TYPE_CHECKING:
@@ -155,7 +157,7 @@ def _slots_of(rows: InputRows, run: HeldRun, job: RunSpec | None) -> array[int]:
     """Which stored row each row of the input is."""
     fields = RowFields(job.id_field, job.priority_field) if job is not None else RowFields()
     rows.use(fields)
-    reader = Reader(ids=fields.ids, store=run, redo=frozenset())
+    reader = Reader(ids=fields.ids, store=run, redo=frozenset(), read=part_of(run))
     slots = array("q")
     for row in rows:
         item = reader.item(row)

@@ -84,6 +84,8 @@ def lines(name: str, plan: Plan, *, cached: bool) -> Iterator[tuple[str, str]]:
     yield "cost", _cost(plan.cost_usd, plan)
     if plan.flex_usd is not None:
         yield "flex tier", _cost(plan.flex_usd, plan)
+    if plan.batch_usd is not None:
+        yield "batch", _cost(plan.batch_usd, plan)
     yield "time", _time(plan)
     yield "from", _basis(plan)
 

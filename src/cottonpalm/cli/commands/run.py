@@ -15,6 +15,7 @@ from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.chains.prompts import doubts
+from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
@@ -53,6 +54,9 @@ FACTS: Final = "facts"  # what `status` shows beside the counts
 DEFAULT_STORE: Final = "cottonpalm.db"
 
 
+_AS_ASKED: Final = ("detached", "cancelled")  # reasons to stop that were asked for
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """Which run of which store, and what may be thrown away."""
@@ -65,6 +69,8 @@ class Where:
     argv: Sequence[str] = field(default=())  # the command, for `resume`
     page: str | None = None  # an HTML file for the report
     events: str | None = None  # a file for the events, a JSON line each
+    cancel: bool = False  # only stop the batches that are out
+    live: str | None = None  # the port of the live page, as it was typed
 
     @property
     def named(self) -> bool:
@@ -81,10 +87,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
     with ExitStack() as stack:
         if job.output == "-" and sys.stdout is not None:  # data alone: what a chain prints goes aside
             stack.enter_context(redirect_stdout(sys.stderr))
-        if where.page is not None:
-            from cottonpalm.cli.commands.report import check_page
-
-            check_page(where.page, overwrite=where.overwrite)
+        _check_views(where)
         if _is_new(where.store):  # what is refused leaves no file behind
             _check_output(job, where, {})
         if where.again and job.read_once:
@@ -99,6 +102,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
         if info is not None and not where.named:
             check_name(info, job.input, job.output)
         _check_output(job, where, info.meta if info else {})
+        stack.enter_context(beside(where.store, where.live, screen))
         for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
             screen.say(f"note: {doubt}")
         try:
@@ -106,6 +110,14 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
         except ChainChanged as changed:
             raise Problem(wording.here(str(changed))) from changed
         return _released(store, code, screen)
+
+
+def _check_views(where: Where) -> None:
+    port_of(where.live)
+    if where.page is not None:
+        from cottonpalm.cli.commands.report import check_page
+
+        check_page(where.page, overwrite=where.overwrite)
 
 
 def _held(where: Where, stack: ExitStack) -> HeldStore:
@@ -194,7 +206,8 @@ class Session:
             executor=self._job.executor,  # type: ignore[arg-type]  # the processor checks it
             workers=self._job.workers,
             ray_address=self._job.ray_address,
-            lane=self._job.lane(),
+            deadline=self._job.deadline_s,
+            lane=replace(self._job.lane(), cancel=self._where.cancel),
             observers=[self, *(seen for seen in (progress, self._events()) if seen is not None)],
         )
 
@@ -289,7 +302,7 @@ class Session:
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
-        detached = stopped is not None and stopped.reason == "detached"
+        detached = stopped is not None and stopped.reason in _AS_ASKED
         resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
         summed = self._summary(run, counts, resume, clock.now() - stats.started)
         self._screen.summary(replace(summed, report=self._page()))
@@ -326,7 +339,7 @@ class Session:
             self._screen.error(f"{self._broken}; the results are safe in {store_shown(self._where.store)}")
         elif self._unread is not None:
             self._screen.error(f"{self._unread}; the rows read before are done")
-        elif stopped is not None and stopped.reason == "detached":
+        elif stopped is not None and stopped.reason in _AS_ASKED:
             self._screen.say(wording.why(stopped).partition(": ")[2])
         elif stopped is not None and signal is None:
             self._screen.error(wording.why(stopped))
@@ -340,7 +353,7 @@ class Session:
             return Code.STOPPED
         if self._unread is not None:
             return Code.USAGE
-        if stopped is not None and stopped.reason == "detached":
+        if stopped is not None and stopped.reason in _AS_ASKED:
             return Code.OK
         if stopped is not None:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED

@@ -6,8 +6,8 @@ import csv
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from cottonpalm.cli.writers.lines import text_of
-from cottonpalm.cli.writers.tables import beside, row_of
+from cottonpalm.engine.output.table import beside, row_of
+from cottonpalm.stores.codec.as_json import text_of
 
 if TYPE_CHECKING:
     from cottonpalm.cli.writers.tables import Table

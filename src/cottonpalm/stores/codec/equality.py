@@ -22,6 +22,8 @@ def same(a: Any, b: Any) -> bool:
         return type(b) is str and str.__eq__(a, b) is True
     if type(a) is not type(b):
         return False
+    if type(a).__module__ == "numpy" and hasattr(a, "tobytes"):
+        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
     rule = next((rule for kind, rule in _RULES if isinstance(a, kind)), None)
     return bool(a == b if rule is None else rule(a, b))
 

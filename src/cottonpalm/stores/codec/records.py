@@ -86,6 +86,19 @@ def _note(record: dict[str, Any], outcome: Outcome) -> None:
         record[TRUNCATED], record[CACHED] = outcome.truncated, outcome.cached
 
 
+def with_input(record: bytes, value: Any, types: Types) -> bytes:
+    """Return a record that holds another input; one that holds none is left as it is."""
+    stored = orjson.loads(record)
+    if INPUT not in stored and INPUT_TEXT not in stored:
+        return record
+    del stored[INPUT if INPUT in stored else INPUT_TEXT]
+    _keep_input(stored, value, types)
+    try:
+        return orjson.dumps(stored)
+    except TypeError:  # lone surrogates, in the input alone
+        return orjson.dumps({**stored, INPUT: encode(stored[INPUT])})
+
+
 def _keep_input(record: dict[str, Any], value: Any, types: Types) -> None:
     try:
         record[INPUT] = check(value, types)
