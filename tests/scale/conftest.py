@@ -12,14 +12,13 @@ from cottonpalm import BatchProcessor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Making = "Callable[..., BatchProcessor[Any, Any]]"
-
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """A Ray cluster of this machine, once a session; nothing of it stays behind."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray = pytest.importorskip("ray")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "60")
     ray.init(
         num_cpus=4,
         include_dashboard=False,
@@ -32,16 +31,20 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(params=["processes", "ray"])
-def executor(request: pytest.FixtureRequest) -> str:
+def spread(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Make a processor with two workers, by each way to carry them."""
     if request.param == "ray":
         request.getfixturevalue("cluster")
-    return str(request.param)
+    return _making(request.param)
 
 
 @pytest.fixture
-def spread(executor: str) -> Callable[..., Any]:
-    """Make a processor with two workers."""
+def processes() -> Callable[..., Any]:
+    """Make a processor with two worker processes, for what does not depend on who carries them."""
+    return _making("processes")
 
+
+def _making(executor: Any) -> Callable[..., Any]:
     def made(chain: Any, workers: int = 2, **settings: Any) -> Any:
         return BatchProcessor(chain, executor=executor, workers=workers, **settings)
 

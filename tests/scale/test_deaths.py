@@ -57,33 +57,33 @@ def test_rows_of_killed_workers_go_to_others_and_what_they_may_have_spent_counts
         asking(server.openai_url), budget=budget, store=tmp_path / "s.db", run="r", concurrency=8
     )
     seen: list[Outcome] = []
-    with processor.start(rows(160)) as run:
+    with processor.start(rows(100)) as run:
         for outcome in run:
             seen.append(outcome)
-            if len(seen) in (30, 90):
+            if len(seen) in (25, 60):
                 kill(workers_of(run)[0])
         stats = run.stats
-    assert sorted(outcome.index for outcome in seen) == list(range(160))
-    assert {outcome.output for outcome in seen} == {f"answer to: row {n}" for n in range(160)}
+    assert sorted(outcome.index for outcome in seen) == list(range(100))
+    assert {outcome.output for outcome in seen} == {f"answer to: row {n}" for n in range(100)}
     served = server.stats()
     assert served.peak <= 8
     assert (
-        served.requests <= 160 + 2 * 8 + 2 * 8
+        served.requests <= 100 + 2 * 8 + 2 * 8
     )  # what two workers had under way, and what they had not told yet
     store = open_store(tmp_path / "s.db")
     [info] = store.runs()
-    assert (info.ok, info.failed) == (160, 0)
+    assert (info.ok, info.failed) == (100, 0)
     charged = charged_pico(served)
     assert stats.reported_pico <= charged <= stats.reported_pico + stats.uncertain_pico
     store.close()
 
 
 def test_a_budget_that_ends_with_workers_stops_the_run_with_nothing_overspent(
-    spread: Callable[..., Any], server: LoopbackProcess, tmp_path: Path
+    processes: Callable[..., Any], server: LoopbackProcess, tmp_path: Path
 ) -> None:
     total = 0.001  # dollars: some thirty times the most that one request may cost
     budget = Budget(total=total)
-    processor = spread(asking(server.openai_url), budget=budget, store=tmp_path / "s.db", run="r")
+    processor = processes(asking(server.openai_url), budget=budget, store=tmp_path / "s.db", run="r")
     with pytest.raises(RunStopped) as stopped:
         processor.batch(rows(400))
     assert stopped.value.reason == "budget"

@@ -160,7 +160,7 @@ class Worker:
 
     def _money(self) -> Told:
         if self._purse is not None:
-            return self._purse.told(idle=self._received == self._answered)
+            return self._purse.told(idle=self._over is not None or self._received == self._answered)
         spending = self._engine.account.spending
         reported, spending.reported = spending.reported, 0
         uncertain, spending.uncertain = spending.uncertain, 0

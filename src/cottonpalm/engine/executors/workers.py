@@ -39,6 +39,7 @@ class Mate:
         self.wants = self.requests = 0
         self.limit = 0.0
         self.answered = self.stopped = False
+        self.granting: asyncio.Task[None] | None = None  # it waits for money
         self._rows: list[Row] = []
         self._orders: deque[Order] = deque()
         self._wake = asyncio.Event()
@@ -191,11 +192,12 @@ class WorkersExecutor:
                 self._rows.finish(item, answer)
         return None
 
-    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+    def _aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._asides.add(task)
         task.add_done_callback(self._asides.discard)
         task.add_done_callback(lambda _: self.fill())
+        return task
 
     async def _admitted(self, item: Item, answer: Later) -> None:
         found: Any = Outcome(item.index, "skipped")
@@ -268,7 +270,7 @@ class WorkersExecutor:
     def _take(self, mate: Mate, heard: Heard) -> None:
         mate.lumps.book(heard.money)
         if heard.money.asked is not None:
-            self._aside(self._grant(mate, heard))
+            mate.granting = self._aside(self._grant(mate, heard))
         mate.wants, mate.limit, mate.requests = heard.wants, heard.limit, heard.requests
         measure = self._account.measure
         for name, values, more in heard.measures if measure is not None else ():
@@ -296,12 +298,15 @@ class WorkersExecutor:
         else:
             mate.lumps.lost()
         if not amount:
-            self._stop("budget", self._account.pricing.why_no_money("the model", lambda: asked.least))
+            why = self._account.pricing.why_no_money("the model", lambda: asked.least)
+            self._stop("budget", why.replace("'the model'", "the model"))
 
     def _lost(self, mate: Mate) -> None:
         """Its rows go to others."""
         self._mates.discard(mate)
         mate.link.kill()
+        if mate.granting is not None:
+            mate.granting.cancel()
         mate.lumps.lost()
         self._again.extendleft(reversed(mate.out.values()))
         mate.out = {}

@@ -18,6 +18,7 @@ from cottonpalm.request.money.spending import Spending
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+KEPT_S: Final = 1.0  # money for the next requests is kept so long after it was asked for
 NO_LIMIT: Final = 1 << 62  # pico-dollars: the worker's own ledger limits nothing, its lumps do
 
 
@@ -61,6 +62,7 @@ class Purse(Spending):
         self._wants: Asked | None = None
         self._dones: list[Callable[[], None]] = []
         self._said = (0, 0)
+        self._blocked = False  # a request waits for an answer to what was asked
         self._held = threading.RLock()
 
     def covers(self, amount: int) -> bool:
@@ -85,7 +87,7 @@ class Purse(Spending):
     def grant(self, amount: int) -> None:
         """The budget's answer to what was asked; 0: there will be no more."""
         with self._ledger.lock, self._held:
-            self._asked = 0
+            self._asked, self._blocked = 0, False
             self._leased += amount
             if not amount:
                 self.failure = NoMoreMoney("the budget is spent")
@@ -104,8 +106,13 @@ class Purse(Spending):
             reported, uncertain = self.reported, self.uncertain
             asked, self._wants = self._wants, None
             unused = self._leased - self.committed
-            keep = 0 if idle or (asked is not None and asked.least) else 2 * self._ahead()
-            back = max(0, unused - keep) if asked is not None or not self._asked else 0
+            if asked is not None:
+                self._blocked = (
+                    asked.least > 0
+                )  # what is left is too little for it, and may be enough for others
+            needless = idle or self._blocked or self.failure is not None or clock.now() - self._since > KEPT_S
+            keep = 0 if needless else 2 * self._ahead()
+            back = max(0, unused - keep)
             self._leased -= back
             spent = (reported - self._said[0], uncertain - self._said[1])
             self._said = (reported, uncertain)
