@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -33,16 +31,6 @@ def workers_of(run: Any) -> list[Any]:
     return [mate.link for mate in run._engine._workers._mates]
 
 
-def kill(link: Any) -> None:
-    """kill -9 of its process."""
-    if (process := getattr(link, "process", None)) is not None:
-        process.kill()
-        return
-    import ray
-
-    os.kill(ray.get(link.actor.pid.remote()), signal.SIGKILL)
-
-
 def charged_pico(served: Any) -> int:
     """What the server charges for all that it was asked, seen or not, at the price of `chains.MODEL`."""
     tokens = {name: served.billed[name] + served.billed_unseen[name] for name in served.billed}
@@ -50,7 +38,7 @@ def charged_pico(served: Any) -> int:
 
 
 def test_rows_of_killed_workers_go_to_others_and_what_they_may_have_spent_counts(
-    spread: Callable[..., Any], server: LoopbackProcess, tmp_path: Path
+    processes: Callable[..., Any], server: LoopbackProcess, tmp_path: Path
 ) -> None:
     budget = Budget(total=1.0)
     processor = spread(
@@ -61,7 +49,7 @@ def test_rows_of_killed_workers_go_to_others_and_what_they_may_have_spent_counts
         for outcome in run:
             seen.append(outcome)
             if len(seen) in (25, 60):
-                kill(workers_of(run)[0])
+                workers_of(run)[0].process.kill()
         stats = run.stats
     assert sorted(outcome.index for outcome in seen) == list(range(100))
     assert {outcome.output for outcome in seen} == {f"answer to: row {n}" for n in range(100)}

@@ -36,6 +36,7 @@ def told(processor: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.timeout(400)  # a cluster may take its time to begin
 def test_the_same_job_gives_equal_outputs_ledger_and_report_as_on_one_process(
     spread: Callable[..., Any], tmp_path: Path
 ) -> None:
