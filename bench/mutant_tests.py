@@ -55,10 +55,12 @@ class Recorder:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._entered = set()
-        self._tests[nodeid] = {"passed": False, "began": time.perf_counter()}
+        self._tests[nodeid] = {"passed": False, "skipped": False, "began": time.perf_counter()}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        if report.when == "call":
+        if report.skipped:
+            self._tests[report.nodeid]["skipped"] = True
+        elif report.when == "call":
             self._tests[report.nodeid]["passed"] = report.passed
         elif report.failed:
             self._tests[report.nodeid]["passed"] = False

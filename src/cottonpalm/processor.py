@@ -77,6 +77,9 @@ class BatchProcessor(ChainFace):
             process with the same `concurrency` ("auto" or an equal `AdaptiveConcurrency`) share them.
         budget: a ceiling in US dollars. Requests that could take the sum above it are not sent.
         prices: `{model: (dollars in, dollars out per million tokens)}`, or a function (model, usage) -> dollars.
+        prompt_cache: "auto" lets one request of a shared prompt go first where the provider then bills the others less,
+            and changes no request. "on" also asks for the cache where a request must (Anthropic, OpenAI from GPT-5.6
+            on). "off" does neither.
         cache: equal rows are answered once; equal rows in flight share one call.
         store: a path or `sqlite:///...`: results are durable there before you see them. Needs `run`.
         run: the name of this run in the store. The same name again does only what is not done.
@@ -129,6 +132,7 @@ class BatchProcessor(ChainFace):
         limits: Limits | None = None,
         budget: Budget | None = None,
         prices: checked.Prices | None = None,
+        prompt_cache: checked.PromptCache = "auto",
         cache: Cache | None = None,
         store: str | Path | Store | None = None,
         run: str | None = None,
@@ -632,9 +636,10 @@ class BatchProcessor(ChainFace):
 
     def _watched(self, engine: Engine) -> Engine:
         if self._settings.progress:
-            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - rich is slow to import
+            from cottonpalm.observers.notebook import NotebookProgress, in_notebook  # noqa: PLC0415 - rich is slow
+            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - likewise
 
-            progress = Progress()
+            progress = NotebookProgress() if in_notebook() else Progress()
             progress.watch(engine.stats)
             engine.add_observer(progress)
         return engine

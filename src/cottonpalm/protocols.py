@@ -117,8 +117,11 @@ class Measure(Protocol):
     def hedged(self) -> None:
         """A request was late, and a copy of it was sent."""
 
-    def waited(self, what: Literal["permit", "pause", "backoff", "first"], seconds: float) -> None:
-        """A request has waited so long: in line, for a provider's pause, before its next try, for the first token."""
+    def waited(self, what: Literal["permit", "pause", "backoff", "first", "warm"], seconds: float) -> None:
+        """A request has waited so long: in line, for a provider's pause, before its next try, for the first token.
+
+        "warm": until the prompt that it shares was in the provider's cache.
+        """
 
 
 class StoredRow(NamedTuple):

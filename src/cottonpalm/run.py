@@ -60,6 +60,12 @@ class BaseRun:
             return self._have(self._opening.now())
         return self._made
 
+    def __repr__(self) -> str:
+        """The report in short."""
+        name = self._engine.job.name
+        state = "" if self.stats.finished else ", going"
+        return f"<{type(self).__name__}{f' {name!r}' if name else ''}: {self.report.short()}{state}>"
+
     @property
     def stats(self) -> Stats:
         """A snapshot of counts, limit and cost; from any thread."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.transports import Transport
 
 Mode: TypeAlias = Literal["live", "batch", "auto"]
+PromptCache: TypeAlias = Literal["auto", "on", "off"]
 Prices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float]
 Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]
 Check: TypeAlias = Callable[
@@ -46,6 +47,7 @@ TRAVELS: Final = frozenset(  # to the workers of a run; what is left out is done
         "output_type",
         "request_hook",
         "transport",
+        "prompt_cache",
     }
 )
 PLENTY: Final = 1e6  # dollars: a worker is bounded by what its run grants it
@@ -231,6 +233,13 @@ def workers_of(given: int | None, what: str) -> int | None:
     raise ConfigError(f"{what}={given!r}: say how many, from 1 on")
 
 
+def prompt_cache_of(given: str, what: str) -> str:
+    """Whether requests make use of the providers' prompt caches."""
+    if given in ("auto", "on", "off"):
+        return given
+    raise ConfigError(f'{what}={given!r}: say "auto", "on" or "off"')
+
+
 def transport_of(given: str, what: str) -> str:
     """By which way requests go."""
     if given in ("fast", "stock"):
@@ -293,6 +302,7 @@ class Settings:
     limits: Limits = setting(None, limits_of)
     budget: Budget | None = setting(None, made(Budget))
     prices: Prices | None = setting(None, prices_of)
+    prompt_cache: PromptCache = setting("auto", prompt_cache_of)
     cache: Cache | None = setting(None, made(Cache))
     store: str | Path | Store | None = setting(None, as_given)
     run: str | None = setting(None, name_of)

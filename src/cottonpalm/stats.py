@@ -52,6 +52,43 @@ class CacheCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptUse:
+    """What the prompts to one model have in common, and what its provider's prompt cache made of that. In tokens.
+
+    Those of the first line are of one prompt, on average over the first ones, and are estimates.
+
+    Attributes:
+        prompt: all of it...
+        shared: ...of these, the same in every prompt, from its start...
+        again: ...the same as in some earlier prompt, from its start...
+        later: ...and the same in the first prompts, but after something that differs.
+        looked: how many prompts were compared.
+        minimum: the fewest that the provider caches; 0: not known.
+        asked: "itself": the provider caches by itself; "cache_control" or "breakpoints": where the request says so.
+        on: 1 where this run asks for the cache.
+        read: of all requests, what was read from the cache; `written` likewise.
+        saved_usd: what that saved; below 0 where writing cost more.
+        input_usd: dollars for a token of input, 0 where it is not known...
+        read_rate: ...what a token that is read costs, as a part of that; `write_rate` likewise.
+    """
+
+    prompt: int = 0
+    shared: int = 0
+    again: int = 0
+    later: int = 0
+    looked: int = 0
+    minimum: int = 0
+    asked: str = ""
+    on: int = 0
+    read: int = 0
+    written: int = 0
+    saved_usd: float = 0.0
+    input_usd: float = 0.0
+    read_rate: float = 1.0
+    write_rate: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """A snapshot of a run. `stored` rows were found done; the other counts are this process's work.
 

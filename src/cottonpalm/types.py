@@ -68,12 +68,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
-    """What is kept of a failure: plain text, no exception object."""
+    """What is kept of a failure: plain text, no exception object.
+
+    `where` is the last line of the user's own code that was under way: "app.py:12, in parse: return json.loads(x)".
+    """
 
     kind: Kind
     type: str
     message: str
     retryable: bool = False
+    where: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

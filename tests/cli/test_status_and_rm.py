@@ -48,8 +48,10 @@ def test_a_run_in_detail_shows_its_failures_by_kind_with_the_first_of_each(cotto
     assert (said.code, said.err) == (0, "")
     shown = {line[:11].strip(): line[12:] for line in said.out.splitlines()}
     assert (shown["ok"], shown["failed"], shown["left"]) == ("6", "4 (2 may work when asked again)", "0")
-    assert shown["fail_row"].startswith("2; the first, row 1: OpenAIInvalidRequestError: 400 Bad Request: ")
-    assert shown["transient"].startswith("2; the first, row 3: OpenAIAPIError: 500 Internal Server Error: ")
+    first = "2 (rejected, or the chain failed); the first, row 2 (index 1): "
+    assert shown["fail_row"].startswith(f"{first}OpenAIInvalidRequestError: 400 Bad Request: ")
+    first = "2 (a fault that may pass); the first, row 4 (index 3): "
+    assert shown["transient"].startswith(f"{first}OpenAIAPIError: 500 Internal Server Error: ")
     assert shown["exit code"] == "3"
 
 
@@ -83,13 +85,16 @@ def test_a_long_run_shows_its_few_failures_without_reading_the_others_and_of_man
     monkeypatch.setattr(Reader, "rows", counting)
     said = cottonpalm("status", "long")
     assert re.search(
-        r"^transient +3; the first, row 7: OSError: broke$",
+        r"^transient +3 .a fault that may pass.; the first, row 8 .index 7.: OSError: broke$",
         said.out.replace("  transient", "transient"),
         re.M,
     )
     assert sum(fetched) < 20
     monkeypatch.setattr(status, "MOST", 2)
-    assert "2 of the first 2 failed; the first, row 7: " in cottonpalm("status", "long").out
+    assert (
+        "2 of the first 2 failed (a fault that may pass); the first, row 8 (index 7): "
+        in cottonpalm("status", "long").out
+    )
 
 
 @pytest.mark.usefixtures("done")

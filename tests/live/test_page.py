@@ -248,6 +248,26 @@ def test_the_stream_says_how_it_stands_and_ends_with_the_run_that_is_gone(client
         assert "".join(answer.iter_text()).startswith("event: gone\ndata: there is no run")
 
 
+def test_prometheus_reads_the_runs_of_the_store(
+    client: httpx.Client, page: Dashboard, stranger: httpx.Client
+) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    token = parse_qs(urlsplit(page.url).query)["token"][0]
+    assert stranger.get("/metrics").status_code == 401
+    bearer = stranger.get("/metrics", headers={"authorization": f"Bearer {token}"})
+    assert bearer.headers["content-type"].startswith("text/plain")
+    assert stranger.get("/metrics", params={"token": token}).status_code == 200
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(bearer.text)
+        for sample in family.samples
+    }
+    assert found["cottonpalm_store_rows_total", "plain", "ok"] == 180
+    assert found["cottonpalm_store_rows_total", "plain", "failed"] == 20
+    assert found["cottonpalm_run_active", "plain"] == 0
+
+
 # -- the server
 
 

@@ -41,7 +41,7 @@ def test_rows_of_killed_workers_go_to_others_and_what_they_may_have_spent_counts
     processes: Callable[..., Any], server: LoopbackProcess, tmp_path: Path
 ) -> None:
     budget = Budget(total=1.0)
-    processor = spread(
+    processor = processes(
         asking(server.openai_url), budget=budget, store=tmp_path / "s.db", run="r", concurrency=8
     )
     seen: list[Outcome] = []

@@ -12,7 +12,7 @@ from cottonpalm.cli import options as o
 from cottonpalm.cli.options import Command, Group
 from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.signals import hold_standard_streams
-from cottonpalm.cli.spec import GuardFormulas, RunSpec  # noqa: TC001 - typer reads the annotations
+from cottonpalm.cli.spec import Bom, GuardFormulas, RunSpec  # noqa: TC001 - typer reads the annotations
 from cottonpalm.errors import CottonpalmError
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ def cottonpalm(
 
 @app.command(cls=Command)
 @o.takes(
-    "input output chain model prompt prompt_file system schema model_options accept_truncated id_field "
-    "priority_field limit dry_run concurrency max_concurrency rpm tpm timeout_s base_url no_hedge transport retries "
-    "fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens mode detach deadline_s "
-    "batch_hosts executor workers ray_address cache store run fresh overwrite guard_formulas report events dashboard "
-    "progress quiet verbose"
+    "input output chain model prompt prompt_file system literal_braces schema model_options accept_truncated id_field "
+    "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
+    "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
+    "max_output_tokens prompt_cache mode detach deadline_s batch_hosts executor workers ray_address cache store run "
+    "fresh overwrite bom guard_formulas report events dashboard progress quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -102,8 +102,9 @@ def run(
 
 @app.command(cls=Command)
 @o.takes(
-    "input chain model prompt prompt_file system schema model_options base_url id_field limit sample fallbacks prices "
-    "budget_usd budget_per_hour_usd on_budget max_output_tokens concurrency cache store output run quiet",
+    "input chain model prompt prompt_file system literal_braces schema model_options base_url id_field limit "
+    "delimiter encoding input_format sample fallbacks prices "
+    "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run quiet",
     output=o.PlannedOutput,
 )
 def plan(
@@ -212,6 +213,7 @@ def export(
     everything: o.Everything = False,
     store: o.StoreUrl = "cottonpalm.db",
     overwrite: o.Overwrite = False,
+    bom: Bom = False,
     guard_formulas: GuardFormulas = False,
     quiet: o.Quiet = False,
 ) -> int:
@@ -220,7 +222,7 @@ def export(
     from cottonpalm.cli.urls import absolute
 
     source = None if input is None else absolute(input)
-    asked = Export(run, absolute(output), source, everything, guard_formulas, overwrite)
+    asked = Export(run, absolute(output), source, everything, guard_formulas, overwrite, bom)
     return show_export(store, asked, _screen(context, quiet=quiet, verbose=False, progress=False))
 
 
@@ -244,11 +246,20 @@ def report(
 
 
 @app.command(cls=Command)
-def status(run: o.AnyRun = None, store: o.StoreUrl = "cottonpalm.db") -> int:
+def status(
+    run: o.AnyRun = None,
+    *,
+    store: o.StoreUrl = "cottonpalm.db",
+    json: o.AsJson = False,
+    watch: o.Watch = False,
+    verbose: o.ShowWhere = False,
+) -> int:
     """Show the runs of a store: what is done, failed and left, what it cost, and who works on it."""
     from cottonpalm.cli.commands.status import show_status
+    from cottonpalm.cli.commands.status_lines import show_json, watched
 
-    show_status(store, run)
+    for _ in watched(store, run) if watch else (None,):
+        show_json(store, run) if json else show_status(store, run, verbose=verbose)
     return Code.OK
 
 

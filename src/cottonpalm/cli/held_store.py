@@ -189,6 +189,10 @@ class HeldStore:
             self.run = HeldRun(self._open, again=self._again)
         return self.run
 
+    def begin_anew(self) -> None:
+        """Forget what the run holds when it is opened next."""
+        self._fresh = True
+
     def runs(self) -> list[RunInfo]:
         """All runs."""
         return self._store.runs()

@@ -301,3 +301,20 @@ ExportPath = Annotated[
     ),
 ]
 ModelOptions = Annotated[list[str], MODEL_OPTION]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", metavar="", help="For programs: an object of JSON for each run, a line each."),
+]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", metavar="", help="Show it again every two seconds, until nobody works on it."),
+]
+ShowWhere = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        metavar="",
+        help="Of failed rows, also the last line of your own code that was under way.",
+    ),
+]

@@ -105,6 +105,7 @@ class Summary:
     retry: str | None
     resume: str | None
     saved_pico: int | None = None  # what the cache saved; None: not known
+    prompt: str = ""  # what the rows' prompts have in common, and what the provider's cache made of that
     trouble: str = ""  # why the latest request reached no server
     report: str | None = None  # the HTML file
 
@@ -114,6 +115,7 @@ class Summary:
             (self.name, self._rows()),
             ("time", self._time()),
             ("cost", self._cost()),
+            ("prompt", self.prompt),
             ("uncertain", self._uncertain()),
             ("repeats", self._repeats()),
             ("trouble", self.trouble),

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from cottonpalm.errors import RunStopped
 
 SPENT: Final = "the budget does not allow for another request"
-SAID: Final = [  # (a pattern for the words in Python, the words on the command line)
+SAID: Final = [
+    (r"the prompt changed \(steps\[\d+\] RowPrompt\)", "the prompt changed"),
+    (r"steps\[\d+\] RowPrompt: (\w+)", r"the prompt: its \1"),
+    (r"steps\[\d+\] Chat\w+: model(?:_name)? changed", "the model changed"),
+    (r"steps\[\d+\] (Chat\w+): (\w+)", r"the model: its \2"),
+    # (a pattern for the words in Python, the words on the command line)
     (
         r"Start afresh, or use a new run name\.",
         r"Say --fresh to begin anew and pay again, or --run NAME for a run of its own.",

@@ -337,6 +337,7 @@ class Builder:
             retry=settings.retry,
             timeout_s=settings.timeout_s,
             hedge=settings.hedge,
+            prompt_cache=settings.prompt_cache,
             accept_truncated=settings.accept_truncated or traits.answer_is_a_message(self.chain),
             max_output_tokens=None if budget is None else budget.max_output_tokens,
             tighten=budget is None or budget.tighten,
@@ -357,6 +358,7 @@ class Builder:
             prices=self.prices,
             retry=settings.retry,
             timeout_s=settings.timeout_s,
+            prompt_cache=settings.prompt_cache,
             max_output_tokens=None if settings.budget is None else settings.budget.max_output_tokens,
             hooked=self._hooked(many=True),
         )

@@ -565,7 +565,10 @@ class Engine:
         cached, budget = self._cached, self.job.settings.budget
         saved_usd = cached.saved_pico / PICO if cached.saved_known else None
         report = self._profiler.report(
-            self.reader.stored, saved_usd, None if budget is None else budget.total
+            self.reader.stored,
+            saved_usd,
+            None if budget is None else budget.total,
+            self.account.prompts.summary(),
         )
         transports = self.account.transports.counts()
         return replace(report, transports=transports) if transports else report

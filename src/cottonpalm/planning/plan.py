@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cottonpalm.planning.estimate import Range
+    from cottonpalm.stats import PromptUse
 
 Basis: TypeAlias = Literal["bound", "history", "sample"]
 
@@ -37,6 +40,8 @@ class Plan:
         sampled: rows that were run, or taken from history.
         spent_usd: what the sample did cost; it is part of `cost_usd`.
         notes: what could not be found out, in words.
+        prompts: by model: what the prompts of the rows that were looked at have in common. The cost of "bound" does not
+            count on a prompt cache.
     """
 
     rows: int
@@ -58,3 +63,4 @@ class Plan:
     sampled: int
     spent_usd: float
     notes: tuple[str, ...]
+    prompts: Mapping[str, PromptUse] = field(default_factory=dict)

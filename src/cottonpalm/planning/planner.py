@@ -13,7 +13,7 @@ from cottonpalm.planning.looking import look_at
 from cottonpalm.planning.sums import Evidence, plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cottonpalm.engine.build import Builder
     from cottonpalm.engine.input.reader import Rows
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cottonpalm.planning.census import Census
     from cottonpalm.planning.looking import Look
     from cottonpalm.planning.plan import Basis, Plan
+    from cottonpalm.stats import PromptUse
     from cottonpalm.types import Item, Outcome
 
 HISTORY: Final = 20  # an estimate from the run's history needs at least this many rows that are done
@@ -34,6 +35,7 @@ class Survey:
     stored: int
     history: list[Outcome]
     looks: list[Look]
+    prompts: Mapping[str, PromptUse]
     notes: tuple[str, ...] = ()
 
     def drawn(self, count: int) -> list[Item]:
@@ -55,6 +57,7 @@ class Survey:
             basis=basis,
             limit=limit,
             spent_pico=sum(outcome.cost_pico or 0 for outcome in sampled),
+            prompts=self.prompts,
             notes=self.notes,
         )
         return plan_of(self.found, self.stored, evidence)
@@ -80,8 +83,9 @@ async def survey_of(
         known = None if builder.settings.cache is None else base.known
         found = await census(rows, base.reader, max(LOOKED, sample), known)
         notes = tuple(_asked_again(base))
-    looks = await look_at(_some(found, LOOKED), builder.chain, builder.planning_account())
-    return Survey(found, base.reader.stored, base.history, looks, notes)
+    account = builder.planning_account()
+    looks = await look_at(_some(found, LOOKED), builder.chain, account)
+    return Survey(found, base.reader.stored, base.history, looks, account.prompts.summary(), notes)
 
 
 def _asked_again(base: Base) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,11 @@ from cottonpalm.request.money.rules.prices import BATCH
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cottonpalm.planning.census import Census
     from cottonpalm.planning.looking import Look, Request
+    from cottonpalm.stats import PromptUse
     from cottonpalm.types import Outcome
 
 
@@ -30,6 +31,7 @@ class Evidence:
         basis: where these outcomes come from.
         limit: how many rows may run at once under the known limits; None where no limit is known.
         spent_pico: pico-dollars that the sample cost.
+        prompts: by model: what the prompts of these rows have in common.
     """
 
     looks: Sequence[Look]
@@ -37,6 +39,7 @@ class Evidence:
     basis: Basis
     limit: float | None
     spent_pico: int
+    prompts: Mapping[str, PromptUse] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -68,6 +71,7 @@ def plan_of(found: Census, stored: int, evidence: Evidence) -> Plan:
         basis=evidence.basis,
         sampled=len(evidence.outcomes),
         spent_usd=evidence.spent_pico / PICO,
+        prompts=evidence.prompts,
         notes=(*evidence.notes, *_doubts(evidence, found)),
     )
 

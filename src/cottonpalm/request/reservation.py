@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from bisect import bisect_right
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -41,6 +43,7 @@ class Reservation:
         self._input = 0  # the most tokens it reads, if the fast path has found that
         self._price_failed = False  # True: the user's own price function raised
         self.sent: int | None = None  # the maximum of tokens that we put into the request
+        self.instead: dict[str, Any] | None = None  # the body that asks for the prompt cache
         self.tariff = row.run.pricing.tariff(call)
         self.rates = self.tariff.rates
 
@@ -145,26 +148,25 @@ class Reservation:
     def _affordable(self, amount: int, most: int) -> int:
         """Return the largest maximum of one answer whose bound is within the amount."""
         assert not isinstance(self.extent, str)
-        answers = self._call.family.maximum.answers_of(self._call.body)
-        fixed = self.tariff.bound(self.extent._replace(output_tokens=0))
-        rate = self.tariff.per_output_token(media=self.extent.media)
-        tokens = min(most, (amount - fixed) // (rate * answers))
-        while tokens > 1 and self.tariff.bound(self.extent._replace(output_tokens=tokens * answers)) > amount:
-            tokens -= 1  # the price is not linear, so step down
-        return max(1, tokens)
+        extent, answers = self.extent, self._call.family.maximum.answers_of(self._call.body)
+
+        def bound(tokens: int) -> int:
+            return self.tariff.bound(extent._replace(output_tokens=tokens * answers))
+
+        return max(1, bisect_right(range(1, most + 1), amount, key=bound))
 
     @property
     def body(self) -> bytes | None:
         """Return the body to send in place of the chain's own body; None to send the chain's own."""
         if self.sent is None:
-            return None
+            return None if self.instead is None else orjson.dumps(self.instead)
         call = self._call
         field = "max_tokens"
         if call.label.partition("/")[0].endswith(_OPENAI):
             field = "max_completion_tokens"
         fields = call.family.maximum.fields
         otherwise = (field,) if (field,) in fields else fields[0]
-        return orjson.dumps(call.family.maximum.put(call.body, self.sent, otherwise))
+        return orjson.dumps(call.family.maximum.put(self.instead or call.body, self.sent, otherwise))
 
     # -- after it was sent
 
@@ -276,9 +278,21 @@ class Reservation:
             return None, "estimated"
         return cost, "estimated"
 
+    def saved(self, usage: Usage, cost_pico: int | None) -> int:
+        """Return what the prompt cache saved: below 0 where writing to it cost more than reading saved."""
+        if cost_pico is None or self.rates is None:
+            return 0
+        try:
+            plain = replace(usage, cache_read_tokens=0, cache_write_tokens=0, cache_write_1h_tokens=0)
+            return self.rates.cost(plain) - cost_pico
+        except Exception as exc:  # noqa: BLE001 - as in `_price`
+            self._note_failed_price(exc)
+            return 0
+
     def again(self) -> Reservation | None:
         """Reserve the same for one more copy of this try; None if the copy would have to wait for money."""
         other = Reservation(self._row, self._call, whole=self._whole)
+        other.instead = self.instead
         other.sent, other._bound, other._extent, other._input = (
             self.sent,
             self._bound,

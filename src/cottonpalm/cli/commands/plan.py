@@ -16,6 +16,7 @@ from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.screen import show_details
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.observers.formatting import count, duration, money
+from cottonpalm.observers.prompt_words import planned
 from cottonpalm.stores import database_of
 from cottonpalm.types import PICO
 
@@ -81,6 +82,9 @@ def lines(name: str, plan: Plan, *, cached: bool) -> Iterator[tuple[str, str]]:
     if plan.models:
         yield "model", ", ".join(plan.models)
     yield from _tokens(plan)
+    for use in plan.prompts.values():
+        if saving := planned(use, plan.asked):
+            yield "prompt", saving
     yield "cost", _cost(plan.cost_usd, plan)
     if plan.flex_usd is not None:
         yield "flex tier", _cost(plan.flex_usd, plan)

@@ -14,21 +14,21 @@ from cottonpalm.chain.questions import question_of
 from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
-from cottonpalm.cli.chains.prompts import doubts
 from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, shown
-from cottonpalm.cli.readers.open_rows import rows_of
+from cottonpalm.cli.readers.open_rows import reading_of, rows_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.readers.stored_rows import StoredRows
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.urls import without_secrets
-from cottonpalm.cli.writers.open_output import check_name, check_output, make_output
-from cottonpalm.cli.writers.output import RunSlots
+from cottonpalm.cli.writers.open_output import CsvForm, check_name, check_output, make_output
+from cottonpalm.cli.writers.output import AllSlots, RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
+from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores import shown as store_shown
@@ -103,13 +103,26 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
             check_name(info, job.input, job.output)
         _check_output(job, where, info.meta if info else {})
         stack.enter_context(beside(where.store, where.live, screen))
-        for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
-            screen.say(f"note: {doubt}")
-        try:
-            code = Session(job, where, screen, rows, store).run(built)
-        except ChainChanged as changed:
-            raise Problem(wording.here(str(changed))) from changed
+        code = _run_or_begin_anew(Session(job, where, screen, rows, store), built, store, screen)
         return _released(store, code, screen)
+
+
+def _run_or_begin_anew(session: Session, built: Built, store: HeldStore, screen: Screen) -> Code:
+    """Run; where the chain has changed and the run has no answer yet, forget its failures and begin again.
+
+    Raises:
+        Problem: the chain has changed, and the run has answers.
+    """
+    try:
+        return session.run(built)
+    except ChainChanged as changed:
+        info = store.info(session.name)
+        if info is None or info.ok or store.batches(session.name):
+            raise Problem(wording.here(str(changed))) from changed
+    screen.say(f"run {session.name} has no answer yet, so it begins anew with what was changed")
+    store.begin_anew()
+    session.forget()
+    return session.run(built)
 
 
 def _check_views(where: Where) -> None:
@@ -132,7 +145,13 @@ def _is_new(store: str) -> bool:
 
 
 def _check_output(job: RunSpec, where: Where, meta: dict[str, Any]) -> None:
-    check_output(job.output, job.input, meta, overwrite=where.overwrite, guard=job.guard_formulas)
+    guard, bom = job.guard_formulas, job.bom
+    check_output(job.output, job.input, meta, overwrite=where.overwrite, guard=guard, bom=bom)
+
+
+def csv_form(job: RunSpec) -> CsvForm:
+    """Return how a job's output is written, if it is a CSV."""
+    return CsvForm(job.guard_formulas, job.bom, reading_of(job).delimiter)
 
 
 def _released(store: HeldStore, code: Code, screen: Screen) -> Code:
@@ -159,6 +178,15 @@ class Session:
         self._unread: Problem | None = None  # the input cannot be read any more
         self._facts_due_s = 0.0
         self._fields: list[str] | None = None  # of answers that are objects
+
+    @property
+    def name(self) -> str:
+        """The run's."""
+        return self._where.run
+
+    def forget(self) -> None:
+        """The run begins anew, and replaces the output that it wrote before."""
+        self._where = replace(self._where, fresh=True)
 
     def run(self, built: Built) -> Code:
         """All of it."""
@@ -229,7 +257,7 @@ class Session:
             self._kept,
             fields=self._fields,
             overwrite=overwrite,
-            guard=self._job.guard_formulas,
+            csv=csv_form(self._job),
         )
         with closing(output):
             stopped = self._read(run, output)
@@ -289,7 +317,9 @@ class Session:
         if self._broken is not None:
             return
         try:
-            output.finish(RunSlots(run), complete=self._rows.ended)
+            slots = RunSlots(run)
+            whole = slots if self._job.limit is None else AllSlots(slots, self._kept)
+            output.finish(whole, complete=self._rows.ended)
             for note in output.notes:
                 self._screen.say(f"note: {note}")
         except Problem as problem:
@@ -379,6 +409,7 @@ class Session:
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=resume,
+            prompt=on_prompts(run.report),
             trouble=stats.trouble,
         )
 

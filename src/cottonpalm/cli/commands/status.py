@@ -12,8 +12,10 @@ from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
 from cottonpalm.observers.formatting import clean, money, rate
+from cottonpalm.observers.kind_words import in_words
 from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows
 from cottonpalm.stores.codec.glances import glances
+from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +38,7 @@ class Reason:
     first: int
     said: str
     rows: int = 0
+    where: str | None = None  # the last line of the user's own code, where that is asked for
 
 
 def job_of(url: str, name: str) -> RunSpec:
@@ -48,13 +51,17 @@ def job_of(url: str, name: str) -> RunSpec:
         return RunSpec.of(store.known(name).meta, name)
 
 
-def show_status(url: str, name: str | None) -> None:
+def show_status(url: str, name: str | None, *, verbose: bool = False) -> None:
     """All runs as a table, or one in detail, on stdout."""
     with existing_store(url) as store:
         if name is not None:
             info = store.known(name)
             rows = store.look(name) if info.failed else None
-            screen.show_details(_details(info, {} if rows is None else _reasons(rows)))
+            reasons = {} if rows is None else _reasons(rows)
+            if rows is not None and verbose:
+                for reason in reasons.values():
+                    reason.where = _where(rows, reason.first)
+            screen.show_details(_details(info, reasons))
             if out := [batch for batch in store.batches(name) if not batch.over]:
                 past = [batch for run in store.runs() for batch in store.batches(run.name) if batch.over]
                 screen.show_details(_out(batch, past) for batch in out)
@@ -133,9 +140,7 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
         "failed",
         f"{info.failed:,}" + (f" ({info.retryable:,} may work when asked again)" if info.failed else ""),
     )
-    among = f" of the first {MOST:,} failed" if info.failed > MOST else ""
-    for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
-        yield f"  {kind}", f"{reason.rows:,}{among}; the first, row {reason.first}: {clean(reason.said)}"
+    yield from _failures(info, reasons)
     yield from _trouble(info)
     yield "left", screen.left_of(info)
     yield "cost", screen.cost_of(info)
@@ -150,6 +155,20 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
         yield "exit code", facts["code"]
     if info.holder:
         yield "held by", screen.holder_of(info)
+
+
+def _failures(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, str]]:
+    among = f" of the first {MOST:,} failed" if info.failed > MOST else ""
+    for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
+        first = f"the first, row {reason.first + 1} (index {reason.first}): {clean(reason.said)}"
+        yield f"  {kind}", f"{reason.rows:,}{among} ({in_words(kind)}); {first}"
+        if reason.where is not None:
+            yield "    at", clean(reason.where)
+
+
+def _where(rows: StoredRows, slot: int) -> str | None:
+    error = next((unpack(record, slot, {}).error for record in rows.read([slot]).values()), None)
+    return None if error is None else error.where
 
 
 def _trouble(info: RunInfo) -> Iterator[tuple[str, str]]:

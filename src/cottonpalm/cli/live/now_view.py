@@ -122,7 +122,7 @@ def _why(each: Standing, story: Story, name: str) -> str:
     if name == "stopping":
         return "No more rows start; what is in flight is finished and kept. The same command again goes on."
     bound = binds_now(each.said)
-    return f"It is bound by: {bound}." if bound else "Nothing holds it back just now."
+    return f"What binds now: {bound}." if bound else "Nothing holds it back just now."
 
 
 def left(report: Reported, each: Standing) -> tuple[float, float, float] | None:
@@ -263,7 +263,7 @@ def _notes(each: Standing) -> Markup | None:
     if not each.going:
         return None
     lines = [
-        tag("div", tag("dt", kept(_clock(when))), tag("dd", foreign(said, 140))) for when, said in notes[:12]
+        tag("div", tag("dt", kept(_clock(when))), tag("dd", foreign(said, 90))) for when, said in notes[:10]
     ]
     return section("Events", "", tag("dl", *lines, class_="events") if lines else none())
 

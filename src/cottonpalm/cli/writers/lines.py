@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm.stores.codec.as_json import dumped
 
 if TYPE_CHECKING:
     from cottonpalm.types import Outcome
+
+
+ERROR: Final = ("kind", "type", "message", "retryable")  # its fields in a line
 
 
 def line_of(outcome: Outcome) -> bytes:
@@ -20,7 +23,7 @@ def line_of(outcome: Outcome) -> bytes:
         "status": outcome.status,
         "input": outcome.input,
         "output": outcome.output,
-        "error": None if error is None else asdict(error),
+        "error": None if error is None else {name: getattr(error, name) for name in ERROR},
         "attempts": outcome.attempts,
         "usage": None if usage is None else asdict(usage),
         "cost_usd": outcome.cost_usd,

@@ -83,7 +83,8 @@ class Answering:
         self._rescue = rescue
         self.no_batches = "" if terms.sends else "that was asked for"
         self.sending = 0
-        self._compared = self._diverged = 0
+        self._compared = self._comparing = self._diverged = 0
+        self._judged = asyncio.Event()  # no row is being compared
 
     async def answer(self, item: Item) -> Any:
         """Return its output, raise its exception, or return WAITS."""
@@ -105,6 +106,7 @@ class Answering:
                 break
             if not (recording.closed and recording.needs):
                 recording.drop()
+                self._warn_unseen(item, recording)
                 return task.result()
             if self._source.closing:
                 break
@@ -112,6 +114,15 @@ class Answering:
                 return await self._submitted(item, known, recording)
             recording.drop()
         return await self._not_recorded(item, recording)
+
+    def _warn_unseen(self, item: Item, recording: Recording) -> None:
+        """A row asked a model through a client that we do not see: no batch can hold that."""
+        if item.account is not None and item.account.attempts and not recording.seen:
+            self._run.alerts.warn(
+                "unseen",
+                f"requests of row {item.index} cannot be held back, as its model sends them through a client of its own"
+                " (Google's does where aiohttp is installed): they run live, at the full price",
+            )
 
     async def introduce(self, item: Item) -> None:
         """Run a row up to its first request, which goes nowhere: it says who pays for what is out."""
@@ -142,14 +153,12 @@ class Answering:
     async def _submitted(self, item: Item, known: Mapping[bytes, Result | None], recording: Recording) -> Any:
         """Hand its requests in; the same requests must come of the same row."""
         if recording.asked and self._compared < COMPARED:
-            self._compared += 1
-            again, _ = await self._round(item, known, probe=True)
-            one, other = recording.seen.keys(), again.seen.keys()
-            if again.closed and not (one <= other or other <= one):  # a slow branch may come late in either
-                recording.drop()
-                self.no_batches = "the chain asks something else each time that it is run with the same row"
-                self._run.alerts.warn("unsteady", f"rows run live: {self.no_batches}")
-                return await self._finished_live(item)
+            await self._compare(item, known, recording)
+        while self._comparing:  # nothing is sent before it is known that the chain is steady
+            await self._judged.wait()
+        if self.no_batches:
+            recording.drop()
+            return await self._finished_live(item)
         if self._rescue is not None and recording.asked and not self._rescue.worth(recording.asked.values()):
             recording.drop()
             self._rows.live.add(item.slot)
@@ -161,6 +170,22 @@ class Answering:
             else:
                 self._rows.sent(item.slot, key)
         return self._waits(item)  # where nothing of it is out by now, its next round begins at once
+
+    async def _compare(self, item: Item, known: Mapping[bytes, Result | None], recording: Recording) -> None:
+        """Run the row once more: does it ask the same?"""
+        self._compared += 1
+        self._comparing += 1
+        self._judged.clear()
+        try:
+            again, _ = await self._round(item, known, probe=True)
+        finally:
+            self._comparing -= 1
+            if not self._comparing:
+                self._judged.set()
+        one, other = recording.seen.keys(), again.seen.keys()
+        if again.closed and not (one <= other or other <= one):  # a slow branch may come late in either
+            self.no_batches = "the chain asks something else each time that it is run with the same row"
+            self._run.alerts.warn("unsteady", f"rows run live: {self.no_batches}")
 
     async def _finished_live(self, item: Item) -> Any:
         """What is known is used, and the rest is asked now; what is out is waited for first.

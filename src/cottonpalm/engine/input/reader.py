@@ -34,6 +34,7 @@ class Broken:
     """Takes the place of a row that a source could not read: it becomes a failed row without a call."""
 
     error: ErrorRecord
+    row: Any = None  # what could be read of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +268,7 @@ class Reader:
             if (priority := self._priorities.of(index, row)) is not None:
                 item.priority = _priority_of(priority, index)
         if isinstance(row, Broken):
-            item.row, item.broken = None, row.error
+            item.row, item.broken = row.row, row.error
             row = ["cottonpalm: unreadable", row.error.message]
         elif self._ids.given and (id_ := self._ids.of(index, row)) is not None:
             item.id = str(id_)

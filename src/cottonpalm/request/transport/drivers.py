@@ -9,8 +9,9 @@ from cottonpalm import clock
 from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.request.attempts import attempts
 from cottonpalm.request.money.rules.grants import Ask, Grant
-from cottonpalm.request.steps import AskMoney, AskPermit, Send, Sleep
+from cottonpalm.request.steps import AskMoney, AskPermit, Hold, Send, Sleep
 from cottonpalm.request.transport.hedging import Hedge
+from cottonpalm.request.transport.holding import hold, hold_sync
 from cottonpalm.runtime.threads import runs_a_loop
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ async def _await(row: RowAccount, call: Call, sender: Sends, step: Step) -> Resu
             return _free_permit(row, call, step) or await _permit(row, call, step)
         case AskMoney():
             return await _money(row, step.ask)
+        case Hold():
+            return await hold(row, step)
         case Sleep():
             with row.idling():
                 await asyncio.sleep(step.seconds)
@@ -118,6 +121,8 @@ def _wait(row: RowAccount, call: Call, sender: Sender, step: Step) -> Result:
             return _free_permit(row, call, step) or _permit_sync(row, call, step)
         case AskMoney():
             return _money_sync(row, step.ask)
+        case Hold():
+            return hold_sync(row, step)
         case Sleep():
             with row.idling():
                 row.rest(step.seconds)

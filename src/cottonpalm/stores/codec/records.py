@@ -71,7 +71,8 @@ def _usage(usage: Usage) -> list[int]:
 def _note(record: dict[str, Any], outcome: Outcome) -> None:
     """Add to the record what differs from the defaults; a default takes no space."""
     if (error := outcome.error) is not None:
-        record[ERROR] = [error.kind.value, error.type, error.message, error.retryable]
+        where = [] if error.where is None else [error.where]
+        record[ERROR] = [error.kind.value, error.type, error.message, error.retryable, *where]
     if (usage := outcome.usage) is not None:
         record[USAGE] = _usage(usage)
     if outcome.cost_pico is not None:
@@ -137,7 +138,7 @@ def unpack(record: bytes, index: int, types: Types) -> Outcome:
 def _error(parts: list[Any]) -> ErrorRecord:
     kind, type_, message, retryable = parts[:4]  # a later version may say more
     known = Kind(kind) if kind in _KINDS else Kind.FAIL_ROW
-    return ErrorRecord(known, type_, message, retryable)
+    return ErrorRecord(known, type_, message, retryable, parts[4] if len(parts) > 4 else None)
 
 
 def has_input(record: bytes) -> bool:
