@@ -306,6 +306,7 @@ class Engine:
             sends=job.settings.mode != "live",
             detach=job.settings.detach,
             deadline_s=job.settings.deadline_s,
+            cheapest=job.settings.mode == "auto",
         )
         assert isinstance(self.store, KeepsBatches)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)

@@ -143,7 +143,8 @@ def let_go(db: sqlite3.Connection) -> None:
     db.close()
 
 
-os.register_at_fork(after_in_child=lambda: _inherited.extend(_connections))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _inherited.extend(_connections))
 
 
 class SqliteDatabase:
