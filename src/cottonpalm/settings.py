@@ -13,13 +13,13 @@ from langchain_core.runnables import Runnable
 from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
 from cottonpalm.errors import ConfigError
 from cottonpalm.request.limiter.limiters import SHARED, Limits
+from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.types import Fault, Kind, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cottonpalm.protocols import Observer, Store
-    from cottonpalm.request.transports import Transport
 
 Mode: TypeAlias = Literal["live", "batch", "auto"]
 PromptCache: TypeAlias = Literal["auto", "on", "off"]
@@ -28,7 +28,6 @@ Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]
 Check: TypeAlias = Callable[
     [Any, str], Any
 ]  # (given value, its keyword) -> the setting; raises if it cannot work
-DEFAULT_TRANSPORT: Final[Transport] = "stock"
 HOW: Final = "how"  # in the metadata of a field
 Of = TypeVar("Of")
 

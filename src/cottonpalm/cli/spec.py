@@ -14,7 +14,7 @@ from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import absolute, file_name, without_secrets
 from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit
-from cottonpalm.settings import DEFAULT_TRANSPORT
+from cottonpalm.request.transports import DEFAULT_TRANSPORT
 from cottonpalm.stores.rules.leniently import VERSION, is_newer, kept_as
 
 if TYPE_CHECKING:
