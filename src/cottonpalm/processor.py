@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from cottonpalm import settings as checked
 from cottonpalm.chain.face import ChainFace
-from cottonpalm.engine.build import Builder, let_go, on_a_thread
 from cottonpalm.engine.input.frames import list_in, rows_in
 from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once, one_each, same_for_all
 from cottonpalm.engine.output.stream_events import StreamEvents
 from cottonpalm.errors import ConfigError
-from cottonpalm.planning.planner import survey_of
+from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.results import Collected, row_of
 from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
 from cottonpalm.runtime.bridge import bridge
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from cottonpalm.planning.plan import Plan
     from cottonpalm.protocols import Observer, Store
     from cottonpalm.request.limiter.limiters import Limits
-    from cottonpalm.request.transports import Transport
     from cottonpalm.types import Item, Outcome
 
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
@@ -91,6 +89,10 @@ class BatchProcessor(ChainFace):
             long as they could still be done live; what would be late is pulled back, and finished live.
         detach: submit everything and leave: the run stops with reason "detached", and the same call again goes on.
         lane: a `BatchLane`: bounds of your own for batches, and which provider is at which address.
+        executor: "local" runs rows in this process, "processes" in several on this machine, "ray" on a Ray cluster.
+            Workers share limits, budget, cache and store; the chain travels to them, its keys never do.
+        workers: how many; one for each core of the machine or the cluster if None.
+        ray_address: the cluster's address; without one, `ray.init` finds or starts it.
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
         chunk_size: count rows by chunks of so many, in input order, for progress and `ChunkFinished` events.
         chunk_pause: seconds between the last row of a chunk and the first of the next; 0: chunks overlap freely.
@@ -137,6 +139,9 @@ class BatchProcessor(ChainFace):
         deadline: float | None = None,
         detach: bool = False,
         lane: BatchLane | None = None,
+        executor: checked.Executing = "local",
+        workers: int | None = None,
+        ray_address: str | None = None,
         priority: Callable[[Any], float] | None = None,
         chunk_size: int | None = None,
         chunk_pause: float = 0,
@@ -147,13 +152,15 @@ class BatchProcessor(ChainFace):
         store_inputs: bool = True,
         fingerprint: str | None = None,
         request_hook: bool = True,
-        transport: Transport = checked.DEFAULT_TRANSPORT,
+        transport: Transport = DEFAULT_TRANSPORT,
         progress: bool = False,
         observers: Sequence[Observer] = (),
     ) -> None:
         settings = checked.Settings.of(chain, locals())
         super().__init__(chain)
         self._settings = settings
+        from cottonpalm.engine.build import Builder  # noqa: PLC0415 - an import of the class alone is quick
+
         self._builder = Builder(chain, settings)
         self._last: Callable[[], BaseRun | None] = _no_run
         self._asked: Asked | None = None  # the latest batch's, if no other run came after it
@@ -519,6 +526,8 @@ class BatchProcessor(ChainFace):
     ) -> Plan:
         """`plan` on the running loop."""
         configs = same_for_all(config)
+        from cottonpalm.planning.planner import survey_of  # noqa: PLC0415 - few plan
+
         survey = await survey_of(self._builder, rows_in(rows), ids=ids, configs=configs, sample=sample)
         outcomes, limit = await self._sampled(survey.drawn(sample), configs)
         return survey.plan(outcomes, limit or self._settings.cap)
@@ -621,6 +630,8 @@ class BatchProcessor(ChainFace):
 
     async def _aengine(self, rows: Any, **more: Any) -> Engine:
         """Do the same, but open the store on a thread if that touches the disk."""
+        from cottonpalm.engine.build import on_a_thread  # noqa: PLC0415 - as above
+
         opening = self._builder.open_run
         return self._made(await on_a_thread(opening) if self._on_disk else opening(), rows, more)
 
@@ -636,6 +647,8 @@ class BatchProcessor(ChainFace):
         try:
             return self._watched(self._builder.engine(rows, opened=opened, **more))
         except BaseException:
+            from cottonpalm.engine.build import let_go  # noqa: PLC0415 - as above
+
             let_go(opened)
             raise
 
