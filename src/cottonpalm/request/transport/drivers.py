@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cottonpalm import clock
 from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.request.attempts import attempts
+from cottonpalm.request.limiter.limiter import BYTES_PER_TOKEN, Tokens
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.runtime.threads import runs_a_loop
 
@@ -79,14 +80,14 @@ def _slept(row: RowAccount, seconds: float) -> None:
 def _free_permit(row: RowAccount, call: Call, key: str, behind: bool) -> Permit | None:
     """A permit, if one need not be waited for: the common case, which a coroutine would make dearer."""
     limiter = row.run.limiter(key)
-    return limiter.try_acquire(_claim(row, limiter, behind), _ask(limiter, call))
+    return limiter.try_acquire(_claim(row, limiter, behind), _tokens(call))
 
 
 async def _permit(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
     limiter = row.run.limiter(key)
     row.drain()
     with row.in_line(limiter, refused=behind) as on_wait:
-        return await limiter.aacquire(_claim(row, limiter, behind), _ask(limiter, call), on_wait)
+        return await limiter.aacquire(_claim(row, limiter, behind), _tokens(call), on_wait)
 
 
 def _permit_sync(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
@@ -95,7 +96,7 @@ def _permit_sync(row: RowAccount, call: Call, key: str, behind: bool) -> Permit:
         return _force(row, call, key)
     limiter = row.run.limiter(key)
     with row.in_line(limiter, refused=behind) as also, row.parking(also) as on_wait:
-        return limiter.acquire(_claim(row, limiter, behind), on_wait, _ask(limiter, call))
+        return limiter.acquire(_claim(row, limiter, behind), on_wait, _tokens(call))
 
 
 def _claim(row: RowAccount, limiter: Limiter, behind: bool) -> float:
@@ -107,18 +108,18 @@ def _force(row: RowAccount, call: Call, key: str) -> Permit:
     limiter = row.run.limiter(key)
     if (pause_s := limiter.paused_until - clock.now()) > 0:
         row.rest(pause_s)
-    if (permit := limiter.try_acquire(row.priority, _ask(limiter, call))) is not None:
+    if (permit := limiter.try_acquire(row.priority, _tokens(call))) is not None:
         return permit
     row.run.warn(
         "blocking call",
         "a model was called with invoke() inside an async function: that blocks the event loop, and its "
         "requests go one above the limit; use ainvoke() there.",
     )
-    return limiter.force(_ask(limiter, call))
+    return limiter.force(_tokens(call))
 
 
-def _ask(limiter: Limiter, call: Call) -> int:
-    return limiter.estimate(len(call.content), call.most_output)
+def _tokens(call: Call) -> Tokens:
+    return Tokens(len(call.content) // BYTES_PER_TOKEN, call.most_output)
 
 
 def _free_money(row: RowAccount, ask: Ask) -> int | Grant:

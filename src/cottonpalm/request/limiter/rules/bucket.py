@@ -1,0 +1,157 @@
+"""The twin of a bucket that nobody shows: how fast it refills, learnt from what was admitted between rejections."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cottonpalm.request.limiter.rules.causes import BUDGET, HOLD
+
+UNDER: Final = 0.98  # of the learnt rate: what is left over fills the provider's bucket again
+CATCH_UP: Final = 2.0  # times the learnt rate, when what was saved up in a silence is spent
+ENOUGH: Final = 8  # requests from which a rate may be told
+APART: Final = 0.25  # a rate that differs by more is another one; else samples are averaged
+FIRST_TEST: Final = 0.1  # of a rate that was told but once
+
+
+class Bucket:
+    """Refills at `rate` up to `depth`. At a rejection it is empty: so what was admitted between two of them, over the
+    time between them, is its rate, whatever our own pace was meanwhile.
+
+    A learnt rate is kept a little below what it is; after so many admitted a little more is tried, then more and more.
+    Where a multiple of it fits, it was not what stood in the way, and is let go.
+
+    Attributes:
+        rate: a second; 0 while it is off.
+        learning: it is blamed, and its rate not known yet.
+        extra: share of the rate that is sent above it, on trial.
+    """
+
+    __slots__ = (
+        "_at", "_cost", "_depth_known", "_first", "_first_s", "_bound", "_held", "_hold", "_next_s", "_since", "_proven", "_stage", "_sure",
+        "depth", "extra", "learning", "level", "mark", "mark_s", "rate", "silent_s",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.rate = self.extra = 0.0
+        self.learning = self._depth_known = False
+        self.depth, self.level = 1.0, 0.0
+        self._at = self._next_s = 0.0
+        self.mark_s = self.mark = 0.0  # when it was empty, and all that was admitted up to then
+        self._first = self._first_s = 0.0
+        self.silent_s = 0.0  # since the mark, in which nobody was let go
+        self._since = self._stage = 0
+        self._proven = 0.0
+        self._bound, self._held = False, 0  # whether it held the next one back; how many in this stage
+        self._sure = False  # two samples agreed
+        self._hold, self._cost = HOLD, 1.0
+
+    def begin(self, now: float) -> None:
+        """The first request goes."""
+        self._at = self.mark_s = now
+
+    @property
+    def trial(self) -> bool:
+        """More than is known to fit is being tried."""
+        return self.learning or self.extra > 0
+
+    def wait_s(self, now: float, cost: float) -> float:
+        """Seconds until so much may go; not above 0 for now."""
+        if not self.rate:
+            return 0.0
+        self._fill(now)
+        wait_s = max((min(cost, max(1.0, self.depth)) - self.level) / self.rate, self._next_s - now)
+        if wait_s > 0:
+            self._bound = True
+        return wait_s
+
+    def take(self, now: float, cost: float) -> None:
+        """So much goes."""
+        if self.rate:
+            self.level -= cost
+            if self._bound:
+                self._bound = False
+                self._held += 1
+            self._next_s = now + cost / (CATCH_UP * self.rate * (1 + self.extra))
+
+    def admitted(self, patience_s: float, *, may_test: bool) -> None:
+        """One more was admitted: after enough of them a little more is tried, and twice as much if even that fits."""
+        self._since += 1
+        if not self.rate or self._since - self._stage < max(ENOUGH, self.rate * patience_s):
+            return
+        bound = 2 * self._held >= self._since - self._stage
+        self._stage, self._held = self._since, 0
+        if not bound:  # something else was in the way, and a trial proves nothing
+            self.extra = 0.0
+        elif self.extra:
+            self._proven = UNDER + self.extra
+            self.extra *= 2
+            if self.extra > CATCH_UP:
+                self.off()
+        elif may_test and self._since >= self._hold * self._cost:
+            self.extra, self._proven = 1 - UNDER + (2 * BUDGET if self._sure else FIRST_TEST), 0.0
+
+    def empty(self, now: float, at_s: float, total: float, named_s: float, patience_s: float) -> None:
+        """A rejection for it: it was empty when that request came, sent at `at_s` as the last of `total`.
+
+        What was admitted since the last one is no more than what it refilled. Where more was tried meanwhile, it is at
+        least what passed the last trial.
+        """
+        sample, admitted = self.sample(at_s, total, patience_s), total - self.mark
+        if self.rate:
+            self._fill(now)
+        if self.rate and self.extra:
+            rate = max(sample, self._proven * self.rate)
+        elif admitted >= ENOUGH or (sample and not self.rate) or 0 < sample < self.rate:
+            rate = sample
+        else:
+            rate = self.rate
+        alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
+        self._hold = min(int(1 / BUDGET), 2 * self._hold) if alike else HOLD
+        self._sure = alike
+        if rate:
+            self.learning = False
+            self.rate = 0.5 * (self.rate + rate) if alike and not self.extra else rate
+            if not self._depth_known and self._first:
+                self.depth, self._depth_known = max(1.0, self._first - rate * self._first_s), True
+        if self.level > 1:
+            self.depth = max(1.0, self.depth - self.level)
+        self._cost = 1 + max(0.0, self.rate * named_s - self.depth) if alike else 1.0
+        if admitted >= ENOUGH or self.extra or not self._first:
+            self.set_mark(at_s, total)
+        self.level, self._at, self._next_s = 0.0, now, now
+        self.extra, self._since, self._stage, self._held = 0.0, 0, 0, 0
+
+    def drained(self, now: float) -> None:
+        """A rejection that may be chance: nothing is saved up, at any rate."""
+        if self.rate:
+            self._fill(now)
+            self.level = min(self.level, 0.0)
+
+    def sample(self, at_s: float, total: float, patience_s: float) -> float:
+        """The rate by what was admitted since the mark, at least; 0 for none."""
+        passed, admitted = at_s - self.mark_s, total - self.mark
+        if passed < patience_s or admitted < 1:
+            return 0.0
+        if self._depth_known and passed > self.silent_s:  # what could not be saved up ran over
+            return max(admitted / passed, (admitted - self.depth) / (passed - min(self.silent_s, 0.9 * passed)))
+        return admitted / passed
+
+    def learn(self, at_s: float, total: float) -> None:
+        """Whatever was known of it, less may fit now."""
+        self.learning = True
+        self.set_mark(at_s, total)
+
+    def set_mark(self, at_s: float, total: float) -> None:
+        """It was empty then."""
+        if not self._first:
+            self._first, self._first_s = total, at_s
+        self.mark_s, self.mark, self.silent_s = at_s, total, 0.0
+
+    def off(self) -> None:
+        """It is not what stands in the way."""
+        self.rate = self.extra = 0.0
+        self.learning = False
+
+    def _fill(self, now: float) -> None:
+        passed, self._at = now - self._at, now
+        self.level = min(self.depth, self.level + self.rate * (UNDER + self.extra) * passed)

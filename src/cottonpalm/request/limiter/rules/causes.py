@@ -1,0 +1,130 @@
+"""What a rejection was for: the table, and how sure one can be that it was for anything. No clock, no I/O."""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from enum import Enum
+from typing import Final
+
+HOLD: Final = 16  # admitted before the first test of more; twice as many after each that failed, up to...
+BUDGET: Final = 0.005  # ...as many as make tests cost this share of them
+SURPRISE: Final = 5.0  # log-likelihood ratio from which rejections are no chance...
+TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
+DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
+MEMORY: Final = 8  # rejections of late that are looked at together
+SILENT: Final = 0.25  # that share is thought to be chance where others named a wait and this one did not
+CHANCE: Final = (0.01, 0.05)  # the share of rejections by chance that is thought possible, at least and at most
+
+
+class Cause(Enum):
+    """What stood in the way."""
+
+    OVERLOAD = "overload"
+    SHOWN = "quota"
+    CHANCE = "chance"
+    BOTH = "rate or in flight"
+    RATE = "rate"
+    NUMBER = "in flight"
+    CHANGED = "something changed"
+
+
+def explain(
+    *, overload: bool, shown: bool, empty: bool, surprising: bool, fast: bool, above: bool
+) -> Cause:
+    """What a rejection was for: the first line that fits.
+
+    Args:
+        overload: the provider says so (503, 529): no word about our own limits.
+        shown: a quota that is mirrored is used up.
+        empty: one is used up whose headers are not understood.
+        surprising: together with those before it, it is more than chance explains.
+        fast: the pace was higher than any that is known to fit.
+        above: more were in flight than are known to fit.
+    """
+    table = (
+        (overload, Cause.OVERLOAD),
+        (shown, Cause.SHOWN),
+        (empty, Cause.RATE),
+        (not surprising, Cause.CHANCE),
+        (fast and above, Cause.BOTH),
+        (fast, Cause.RATE),
+        (above, Cause.NUMBER),
+    )
+    return next((cause for fits, cause in table if fits), Cause.CHANGED)
+
+
+class Refusals:
+    """How long a rejection takes, timed as TCP times its acknowledgements: the mean and four deviations.
+
+    Attributes:
+        patience_s: a request that was not rejected for so long was admitted.
+        seen: rejections so far.
+    """
+
+    __slots__ = ("_dev_s", "mean_s", "patience_s", "seen")
+
+    def __init__(self, first_s: float) -> None:
+        self.mean_s, self._dev_s, self.seen = first_s, first_s / 4, 0
+        self.patience_s = 2 * first_s
+
+    def took(self, seconds: float) -> None:
+        """One more came back."""
+        self.seen += 1
+        weight = max(1 / 8, 1 / self.seen)
+        self._dev_s += weight * (abs(seconds - self.mean_s) - self._dev_s)
+        self.mean_s += weight * (seconds - self.mean_s)
+        self.patience_s = self.mean_s + 4 * self._dev_s
+
+
+class Doubt:
+    """Whether rejections can be chance: a log-likelihood ratio over those that were rejected and those sent between.
+
+    Only requests count that asked as much of the provider: as many in flight. Whoever was sent between two that were
+    rejected was admitted, or its rejection will be counted when it comes.
+
+    Attributes:
+        suspect: as many have to be in flight to ask as much.
+        asked: requests sent that asked as much.
+    """
+
+    __slots__ = ("_chance", "_recent", "asked", "sent", "suspect")
+
+    def __init__(self) -> None:
+        self._recent: list[tuple[int, float]] = []  # rejections of late: which that asked as much, and its weight
+        self._chance = self.sent = self.asked = 0
+        self.suspect = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of all requests, rejected by chance."""
+        least, most = CHANCE
+        return min(most, max(least, (0.5 + self._chance) / (50 + self.sent)))
+
+    def surprising(self, asked: int, *, told: bool, silent: bool, trial: bool) -> bool:
+        """Whether chance does not explain the newest rejections any more.
+
+        Args:
+            asked: it was the so-manieth that asked as much.
+            told: it names a wait, or shows a quota: chance does not.
+            silent: others did, and this one did not: it is hardly for a limit.
+            trial: more than is known to fit was being tried, so that it was to be expected.
+        """
+        weight = SURPRISE + DOUBT if told else -math.log(2 * (SILENT if silent else self.share))
+        recent, bar = self._recent, TRIAL if trial else SURPRISE
+        insort(recent, (asked, weight))
+        del recent[: -MEMORY or None]
+        newest, ratio = recent[-1][0], 0.0
+        for rejected, (which, weight) in enumerate(reversed(recent), start=1):
+            ratio += weight
+            if ratio - DOUBT * max(0, newest - which + 1 - rejected) > bar:
+                return True
+        return False
+
+    def chance(self) -> None:
+        """It was chance."""
+        self._chance += 1
+
+    def settled(self) -> None:
+        """The cause was found: from here on anew."""
+        self._recent.clear()

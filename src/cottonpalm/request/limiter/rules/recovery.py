@@ -1,0 +1,73 @@
+"""The one way back after a rejection: nobody, then one, then ever more. No clock, no I/O."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cottonpalm.request.limiter.rules.admission import Sent
+
+BACKOFF: Final = 0.5  # a silence is made longer by half of itself for each probe that is rejected
+
+LONGEST_S: Final = 60.0  # that nobody asks, unless a wait is named
+
+
+class State(Enum):
+    """Who may go."""
+
+    OPEN = "open"
+    HELD = "held"  # nobody, for a time
+    PROBE = "probe"  # one
+    RAMP = "ramp"  # so many without news
+
+
+class Recovery:
+    """OPEN, HELD (a named wait, or half of the silence so far), PROBE (one request), RAMP, OPEN again.
+
+    The ramp counts requests without news, those that may still be rejected: one more for each that is admitted. They
+    go evenly spaced, so that a rejection stops what was not sent yet.
+
+    Attributes:
+        window: requests without news in the ramp.
+        refused: probes that were rejected in this silence.
+        silent_s: when it began.
+    """
+
+    __slots__ = ("_needed_s", "before", "named_s", "probe", "refused", "silent_s", "state", "until_s", "window")
+
+    def __init__(self, first: float) -> None:
+        self.state = State.RAMP
+        self.window = self.before = first
+        self.probe: Sent | None = None
+        self.refused = 0
+        self.silent_s = self.until_s = self.named_s = 0.0
+        self._needed_s = 0.0  # the silence after which a probe was admitted, the last time that it took one
+
+    def begin(self, now: float, window: float) -> None:
+        """A silence begins."""
+        self.silent_s, self.refused = now, 0
+        self.before = self.window if self.state is State.RAMP else window
+
+    def hold(self, now: float, named_s: float, least_s: float) -> None:
+        """Nobody goes for the time named, or half of the silence so far; then one."""
+        self.state, self.probe, self.named_s = State.HELD, None, named_s
+        own_s = max(BACKOFF * (now - self.silent_s), BACKOFF * self._needed_s, least_s)
+        own_s = min(own_s, LONGEST_S)
+        self.until_s = max(self.until_s, now + max(named_s, own_s))
+
+    def freed(self, now: float) -> None:
+        """A place came free, and that was what was missing."""
+        if self.state is State.HELD and not self.named_s:
+            self.until_s = min(self.until_s, now)
+
+    def revive(self, probe_s: float, window: float) -> float:
+        """The probe that was sent then was admitted: up. Returns how long the silence was."""
+        silence_s = max(0.0, probe_s - self.silent_s)
+        self._needed_s = silence_s if self.refused else BACKOFF * self._needed_s
+        self.probe, self.state, self.window = None, State.RAMP, window
+        return silence_s
+
+    def ramp(self, window: float) -> None:
+        """Faster, but not all at once."""
+        self.state, self.window = State.RAMP, window

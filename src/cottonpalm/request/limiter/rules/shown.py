@@ -1,0 +1,122 @@
+"""A quota that the provider shows, mirrored: believed only as far as it predicts. No clock, no I/O."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+TRUSTED: Final = 0.2  # of what was used between two answers: a mirror that is further off is not believed
+SPAN: Final = 4.0  # requests between two answers that judge a mirror, at least
+WRONG: Final = 0.2  # and of a request that was rejected although a mirror let it go
+MARGIN: Final = 2.0  # requests that are left untouched at most
+LEARN: Final = 0.25  # weight of the newest judgement
+TELLING: Final = 0.05  # of a quota must be used before its reset says how fast it refills
+
+RESET, MINUTE, SEEN, WINDOW = range(4)  # the ways
+
+
+class _Told(NamedTuple):
+    """What one answer showed: when its request was sent, all that was admitted up to it, what was left."""
+
+    at_s: float
+    total: float
+    left: float
+
+
+class Shown:
+    """One unit's quota. Four ways to read the same headers are kept side by side, and the one that predicts best counts.
+
+    What is left at an answer should be what was left at an earlier one, plus what came back, less what was used
+    between. The ways differ in what comes back: all that is used until the reset that is named, evenly; a limit's
+    sixtieth each second, as limits are named per minute; what was seen to come back; or nothing before the reset, when
+    a window ends. Where none of them predicts, the mirror is not used.
+
+    Attributes:
+        trusted: it predicts.
+        way: which of the ways counts.
+    """
+
+    __slots__ = ("_base", "_ends_s", "_errors", "_judged", "_last", "_limit", "_margin", "_most", "_rates", "trusted", "way")
+
+    def __init__(self) -> None:
+        self.trusted, self.way = False, 0
+        self._base: _Told | None = None  # of the last judgement
+        self._last: _Told | None = None  # the newest that is known
+        self._most = 0.0  # that was ever left
+        self._rates = [0.0, 0.0, 0.0, 0.0]
+        self._errors = [0.0, 0.0, 0.0, 0.0]
+        self._judged = 0
+        self._margin = 0.0  # requests that are left untouched
+        self._ends_s = self._limit = 0.0
+
+    @property
+    def rate(self) -> float:
+        """What comes back in a second."""
+        return self._rates[self.way]
+
+    def wait_s(self, now: float, total: float, cost: float) -> float:
+        """Seconds until so much may go where `total` was sent so far; not above 0 for now."""
+        last = self._last
+        if last is None:
+            return 0.0
+        short = (1 + self._margin) * cost - self._left(self.way, last, now, total - last.total)
+        if short <= 0:
+            return 0.0
+        ends_s = self._ends_s - now  # all is back by then, as said
+        if self.way == WINDOW:
+            return ends_s
+        return min(short / self._rates[self.way], ends_s) if ends_s > 0 else 0.0
+
+    def told(self, at_s: float, total: float, cost: float, limit: float, left: float, reset_s: float | None) -> None:
+        """An answer shows it.
+
+        Args:
+            at_s: when its request was sent.
+            total: admitted up to it, itself included.
+            cost: of a usual request.
+            limit: the most that is ever left.
+            left: then.
+            reset_s: until all of it is back, as said.
+        """
+        if self._last is not None and at_s <= self._last.at_s:
+            return
+        told = _Told(at_s, total, left)
+        self._most = max(self._most, left)
+        base = self._base
+        if base is None:
+            self._base = told
+        elif total - base.total >= SPAN * cost:
+            self._judge(base, told, cost)
+            self._base = told
+        self._limit, self._rates[MINUTE] = limit, limit / 60
+        if reset_s and limit - left >= max(2 * cost, TELLING * limit):
+            self._rates[RESET] = (limit - left) / reset_s
+        if reset_s is not None:
+            self._ends_s = at_s + reset_s
+        self._last = told
+
+    def wrong(self) -> None:
+        """A request was rejected for it that it let go."""
+        self._errors[self.way] += WRONG * (1 - self._errors[self.way])
+        self._margin = min(MARGIN, self._margin + 2 * WRONG)
+        self.trusted = self.trusted and self._errors[self.way] < TRUSTED
+
+    def _judge(self, base: _Told, told: _Told, cost: float) -> None:
+        used = told.total - base.total
+        for way in range(4):
+            off = max(0.0, abs(self._left(way, base, told.at_s, used) - told.left) - cost) / used
+            self._errors[way] += max(LEARN, 1 / (self._judged + 1)) * (min(1.0, off) - self._errors[way])
+        self._judged += 1
+        self._margin *= 1 - WRONG / 2
+        if told.left < self._most - cost or base.left < self._most - cost:  # else some may have run over
+            seen = (used + told.left - base.left) / (told.at_s - base.at_s)
+            self._rates[SEEN] += (LEARN if self._rates[SEEN] else 1.0) * (max(0.0, seen) - self._rates[SEEN])
+        near = min(self._errors) + LEARN * TRUSTED
+        fit = [way for way in range(4) if self._errors[way] <= near and (self._rates[way] > 0 or way == WINDOW)]
+        self.way = min(fit or [WINDOW], key=self._rates.__getitem__)  # of those that predict alike, the most careful
+        self.trusted = self._errors[self.way] < TRUSTED and (self._rates[self.way] > 0 or self.way == WINDOW)
+
+    def _left(self, way: int, since: _Told, now: float, used: float) -> float:
+        """What is left where so much was used since then."""
+        if way == WINDOW:
+            return (since.left if now < self._ends_s else self._limit) - used
+        return min(max(self._most, since.left), since.left + self._rates[way] * (now - since.at_s) - used)
