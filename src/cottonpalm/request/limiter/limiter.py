@@ -316,7 +316,7 @@ class Limiter(WaitQueue[Permit]):
                 output, used = float(usage.output_tokens), float(usage.input_tokens + usage.output_tokens)
             admission.answered(now, permit, self.in_flight, output, used)
         elif verdict is Verdict.IGNORED:
-            admission.failed(permit, self.in_flight)
+            admission.failed(now, permit, self.in_flight)
         else:
             overload = verdict is Verdict.OVERLOADED
             admission.rejected(now, permit, self.in_flight, quotas, named_s=pause_s, overload=overload)

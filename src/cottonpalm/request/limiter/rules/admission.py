@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FIRST_REFUSAL_S: Final = 0.1  # until a rejection was seen: the one second here
 FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
+LATE: Final = 3.0  # times the time of an answer, after which one that came to nothing was lost in a full server
 HEAVY: Final = 2.0  # log-likelihood ratio from which the learnt rate counts tokens
 TINY_S: Final = 1e-6
 USUAL: Final = 100  # answers over which means are taken
@@ -90,7 +91,7 @@ class Admission:
         self.bucket = Bucket()
         self.quotas = Quotas()
         self.ceilings = [(unit, Ceiling(most)) for unit, most in ceilings]
-        self.recovery = Recovery(concurrency.limit)
+        self.recovery = Recovery(concurrency.limit, known=not concurrency.starting)
         self.refusals = Refusals(FIRST_REFUSAL_S)
         self.cause = Cause.CHANCE
         self.generation = 0
@@ -135,13 +136,12 @@ class Admission:
         if state is State.HELD or state is State.PROBE:
             return self._silence_s(now, in_flight, ask)
         patience_s = self.refusals.patience_s
-        if blind := number.blind:
-            number.grow_by_time(now - self._began_s, patience_s)  # type: ignore[operator]
+        grows_s = number.grow_by_time(now - self._began_s, patience_s, in_flight) if number.blind else None  # type: ignore[operator]
         if in_flight >= int(number.limit):
             self.binding = "in flight"
             if state is State.RAMP:
                 recovery.state = State.OPEN
-            return patience_s / 4 if blind else None
+            return grows_s
         wait_s = self._gates_s(now, ask)
         if state is State.RAMP and wait_s <= 0:
             wait_s, self.binding = self._ramp_s(now), "pace"
@@ -298,13 +298,14 @@ class Admission:
         self._held_back = False
         self.concurrency.answered(now, in_flight + 1, self.trip_s, gated=gated, paced=self.bucket.rate > 0)
 
-    def failed(self, sent: Sent, in_flight: int, *, late: bool = False) -> None:
-        """It ended in a way that says nothing of the limits; where it came too `late` again and again, one is full."""
-        if late and sent.generation == self.generation:
+    def failed(self, now: float, sent: Sent, in_flight: int) -> None:
+        """It ended in a way that says nothing of the limits; where many came to nothing far too late, one is full."""
+        late = not self._answers or now - sent.at_s > LATE * self.trip_s
+        if late and sent.known and sent.generation == self.generation:
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
                 self._late, self.generation = 0.0, self.generation + 1
-                self.concurrency.drowned(in_flight + 1)
+                self.concurrency.drowned((in_flight + 1) / 2)
         self._settled(sent)
 
     def _settled(self, sent: Sent) -> None:

@@ -106,8 +106,8 @@ class Bucket:
         else:
             rate = self.rate
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
-        self._hold = min(int(1 / BUDGET), 2 * self._hold) if alike else HOLD
-        self._sure = alike
+        self._sure = alike and self.extra > 0  # a trial that failed tells what one that was no trial cannot
+        self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else HOLD
         if rate:
             self.learning = False
             self.rate = 0.5 * (self.rate + rate) if alike and not self.extra else rate
@@ -115,7 +115,7 @@ class Bucket:
                 self.depth, self._depth_known = max(1.0, self._first - rate * self._first_s), True
         if self.level > 1:
             self.depth = max(1.0, self.depth - self.level)
-        self._cost = 1 + max(0.0, self.rate * named_s - self.depth) if alike else 1.0
+        self._cost = 1 + max(0.0, self.rate * named_s - self.depth) if self._sure else 1.0
         if admitted >= ENOUGH or self.extra or not self._first:
             self.set_mark(at_s, total)
         self.level, self._at, self._next_s = 0.0, now, now

@@ -21,12 +21,12 @@ class Ceiling:
         used: in the last minute.
     """
 
-    __slots__ = ("_next_s", "_sent", "most", "portion", "used")
+    __slots__ = ("_at", "_backlog", "_sent", "most", "portion", "used")
 
     def __init__(self, most: float) -> None:
         self.most = self.portion = most
         self.used = 0.0
-        self._next_s = -MINUTE_S  # when the next may go, were all spread evenly
+        self._backlog = self._at = 0.0  # sent sooner than evenly, as of when
         self._sent: deque[list[float]] = deque()  # [moment, amount], in order
 
     def wait_s(self, now: float, amount: float) -> float:
@@ -34,7 +34,7 @@ class Ceiling:
         self._forget(now)
         over = self.used + min(amount, self.most) - self.portion
         if over <= 0:
-            return max(0.0, self._next_s - now)
+            return max(0.0, self._backlog / max(LEAST, self.portion) - SLACK) * MINUTE_S
         for moment, sent in self._sent:
             over -= sent
             if over <= 0:
@@ -44,7 +44,8 @@ class Ceiling:
     def take(self, now: float, amount: float) -> list[float]:
         """So much is sent now. Returns the entry, for `settle`."""
         self.used += amount
-        self._next_s = max(self._next_s, now - SLACK * MINUTE_S) + self._spread_s(amount)
+        self._drain(now)
+        self._backlog += min(amount, self.portion)
         if self._sent and now - self._sent[-1][0] < 0.0:
             now = self._sent[-1][0]
         entry = [now, amount]
@@ -60,13 +61,15 @@ class Ceiling:
         """It was less, or more, than what was taken."""
         if self._sent and entry[0] >= self._sent[0][0]:
             self.used += amount - entry[1]
-            self._next_s += self._spread_s(amount) - self._spread_s(entry[1])
+            self._backlog = max(0.0, self._backlog + min(amount, self.portion) - min(entry[1], self.portion))
             entry[1] = amount
 
-    def _spread_s(self, amount: float) -> float:
-        return MINUTE_S * min(1.0, amount / max(LEAST, self.portion))
+    def _drain(self, now: float) -> None:
+        passed, self._at = now - self._at, now
+        self._backlog = max(0.0, self._backlog - max(0.0, passed) * self.portion / MINUTE_S)
 
     def _forget(self, now: float) -> None:
+        self._drain(now)
         sent = self._sent
         while sent and sent[0][0] <= now - MINUTE_S:
             self.used -= sent.popleft()[1]

@@ -11,6 +11,7 @@ BLIND: Final = 300.0  # in flight at most by time alone: a slow provider looks l
 GROWTH: Final = 2.0  # more for each answer at the start
 AHEAD: Final = 3.0  # times the number that is known to do more than fewer did
 FAR: Final = 0.25  # of the limit; where so many more fit, nobody knows how many do
+FEW: Final = 2  # admitted before the first test of a small limit
 USED: Final = 0.8  # of the limit has to be in flight for throughput to say anything of it
 
 
@@ -43,7 +44,7 @@ class Concurrency:
         self.wall: float | None = None
         self.known = 0.0
         self.peak = 0
-        self.starting, self.busy = True, False
+        self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
         self.knee = Knee()
         self._step, self._hold, self._held = 0, 0, HOLD
 
@@ -57,9 +58,11 @@ class Concurrency:
         """It grows by time."""
         return self.starting and not self.knee.flat and self.limit < min(BLIND, self.maximum)
 
-    def grow_by_time(self, seconds: float, patience_s: float) -> None:
-        """So long after the first request, of which nobody knows anything yet."""
-        self.set(max(self.limit, min(BLIND, self._first * seconds / patience_s)))
+    def grow_by_time(self, seconds: float, patience_s: float, in_flight: int) -> float | None:
+        """So long after the first request; seconds until it lets one more go than are in flight."""
+        each_s = patience_s / self._first
+        self.set(max(self.limit, min(BLIND, seconds / each_s)))
+        return max(1e-5, (in_flight + 1) * each_s - seconds) if self.blind else None
 
     def admitted(self, ordinal: int, crowd: float, *, may_test: bool) -> None:
         """A request was admitted, as the `ordinal`-th in flight; with a `crowd` that was not rejected."""
@@ -68,7 +71,10 @@ class Concurrency:
         if self.wall is None:
             return
         self._hold -= 1
-        if self._hold <= 0 and ordinal >= int(self.limit) and (may_test or self._step):
+        if self._step and self._hold < -HOLD and ordinal < int(self.limit):  # a test that nobody needs
+            self.set(self.limit - self._step)
+            self._step, self._hold = 0, self._held
+        elif self._hold <= 0 and ordinal >= int(self.limit) and (may_test or self._step):
             self._step = max(1, 2 * self._step)
             self._hold = 0
             self.set(self.limit + self._step)
@@ -104,7 +110,7 @@ class Concurrency:
         It costs so many requests: itself, and those that could have been sent in a wait that it names.
         """
         alike = self.wall is not None and abs(ordinal - self.wall) <= 1 + off + self._step
-        self._held = min(int(1 / BUDGET), 2 * self._held) if alike else HOLD
+        self._held = min(int(1 / BUDGET), 2 * self._held) if alike else max(FEW, min(HOLD, ordinal))
         self.wall, self.starting = float(ordinal), False
         self.set(ordinal - 1)
         self.known = min(self.known, ordinal - 1)
@@ -117,11 +123,11 @@ class Concurrency:
         self.set(self.limit - 1)
         self.wall, self.known = self.limit + 1, min(self.known, self.limit)
 
-    def drowned(self, in_flight: int) -> None:
-        """Answers come too late, again and again: the server is full."""
+    def drowned(self, fits: float) -> None:
+        """The server is full: so many fit at most."""
         self.starting, self.knee = False, Knee()
         self.knee.settle()
-        self.set(in_flight / 2)
+        self.set(fits)
 
     def restart(self, limit: float) -> None:
         """So many fit now, and nobody knows how many more: grow fast again from here."""

@@ -36,8 +36,8 @@ class Recovery:
 
     __slots__ = ("_needed_s", "before", "named_s", "probe", "refused", "silent_s", "state", "until_s", "window")
 
-    def __init__(self, first: float) -> None:
-        self.state = State.RAMP
+    def __init__(self, first: float, *, known: bool = False) -> None:
+        self.state = State.OPEN if known else State.RAMP  # a number that is known is used at once
         self.window = self.before = first
         self.probe: Sent | None = None
         self.refused = 0
