@@ -42,9 +42,23 @@ def features_of(world: World, ideal_s: float) -> tuple[str, ...]:
     return (
         *world.features,
         f"says {world.says}",
-        "run < 10 answers" if answers < 10 else "run 10-100 answers" if answers < 100 else "run > 100 answers",
-        "pace < 3/s" if pace < 3 else "pace 3-30/s" if pace < 30 else "pace 30-200/s" if pace < 200 else "pace > 200/s",
-        "latency < 1 s" if world.latency_s < 1 else "latency 1-5 s" if world.latency_s < 5 else "latency > 5 s",
+        "run < 10 answers"
+        if answers < 10
+        else "run 10-100 answers"
+        if answers < 100
+        else "run > 100 answers",
+        "pace < 3/s"
+        if pace < 3
+        else "pace 3-30/s"
+        if pace < 30
+        else "pace 30-200/s"
+        if pace < 200
+        else "pace > 200/s",
+        "latency < 1 s"
+        if world.latency_s < 1
+        else "latency 1-5 s"
+        if world.latency_s < 5
+        else "latency > 5 s",
     )
 
 
@@ -56,7 +70,9 @@ def one(client: str, world: World, ideal_s: float) -> Seen:
         clock.replace()
     score = min(1.0, ideal_s / result.wall_s) * result.done / world.rows
     ended = result.done >= world.rows
-    return Seen(client, world.seed, score, result.rejected / max(1, result.done), ended, features_of(world, ideal_s))
+    return Seen(
+        client, world.seed, score, result.rejected / max(1, result.done), ended, features_of(world, ideal_s)
+    )
 
 
 def line(name: str, seen: Sequence[Seen]) -> str:
@@ -75,7 +91,10 @@ def by_feature(seen: Iterable[Seen], clients: Sequence[str]) -> None:
             groups[feature][each.client].append(each)
     print(f"\n{'feature':20s} runs  " + "  ".join(f"{name:>16s}" for name in clients))
     for feature, found in sorted(groups.items()):
-        cells = [f"{mean(s.score for s in found[n]):.2f} /{median(s.rejected for s in found[n]):6.1%}" for n in clients]
+        cells = [
+            f"{mean(s.score for s in found[n]):.2f} /{median(s.rejected for s in found[n]):6.1%}"
+            for n in clients
+        ]
         print(f"{feature:20s} {len(found[clients[0]]):4d}  " + "  ".join(f"{cell:>16s}" for cell in cells))
 
 
@@ -83,7 +102,9 @@ def main() -> None:
     options = argparse.ArgumentParser(prog="python -m bench.admission.drawn", description=__doc__)
     options.add_argument("first", type=int)
     options.add_argument("last", type=int)
-    options.add_argument("--client", action="append", choices=list(CLIENTS), help="only this one; may be repeated")
+    options.add_argument(
+        "--client", action="append", choices=list(CLIENTS), help="only this one; may be repeated"
+    )
     options.add_argument("--most-rows", type=int, default=50_000, help="cut longer runs short")
     options.add_argument("--narrow", action="store_true", help="the family as it was first drawn")
     options.add_argument("--each", action="store_true", help="a line for each run")
@@ -96,11 +117,15 @@ def main() -> None:
         for client in clients:
             seen.append(one(client, world, ideal_s))
             if given.each:
-                print(f"{client:10s} {seed} {seen[-1].score:.3f} {seen[-1].rejected:.3f} {' '.join(seen[-1].features)}")
+                print(
+                    f"{client:10s} {seed} {seen[-1].score:.3f} {seen[-1].rejected:.3f} {' '.join(seen[-1].features)}"
+                )
             if given.out:
                 with given.out.open("a") as file:
                     file.write(json.dumps(seen[-1]._asdict()) + "\n")
-    print(f"{'client':20s} runs  mean  median  p5   p10  worst | rejected per accepted: mean, median, p90; not ended")
+    print(
+        f"{'client':20s} runs  mean  median  p5   p10  worst | rejected per accepted: mean, median, p90; not ended"
+    )
     for client in clients:
         print(line(client, [each for each in seen if each.client == client]))
     by_feature(seen, clients)

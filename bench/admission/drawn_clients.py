@@ -57,7 +57,7 @@ class Ours:
         self._permit = permit
         return 0.0
 
-    def sent(self, now: float, call: Call) -> None:  # noqa: ARG002 - the permit knows
+    def sent(self, now: float, call: Call) -> None:
         if call.held is None:
             call.held = [Tries(accepted=self.limiter.accepted), None]
         call.held[1] = self._permit
@@ -97,10 +97,10 @@ class Window:
     def __init__(self, world: World, limit: float) -> None:
         self.limit, self.in_flight, self._rng = limit, 0, Random(world.seed)
 
-    def wait_s(self, now: float, call: Call) -> float | None:  # noqa: ARG002
+    def wait_s(self, now: float, call: Call) -> float | None:
         return 0.0 if self.in_flight < int(self.limit) else None
 
-    def sent(self, now: float, call: Call) -> None:  # noqa: ARG002
+    def sent(self, now: float, call: Call) -> None:
         self.in_flight += 1
 
     def came(self, now: float, call: Call, status: int, told: Told) -> float:
@@ -122,7 +122,7 @@ class Aimd(Window):
     def __init__(self, world: World) -> None:
         super().__init__(world, 10.0)
 
-    def learn(self, took_s: float, *, good: bool) -> None:  # noqa: ARG002
+    def learn(self, took_s: float, *, good: bool) -> None:
         if not good:
             self.limit = max(1.0, self.limit * 0.9)
         elif self.in_flight * 2 >= self.limit:
@@ -152,7 +152,10 @@ class Informed:
     """Token buckets and a number in flight that are told the provider's own numbers; not its steps, others, outages."""
 
     def __init__(self, world: World) -> None:
-        self._rates = [(each.unit, each.rate * 0.99, max(1.0, each.rate * (each.depth_s or 0.1))) for each in world.limits]
+        self._rates = [
+            (each.unit, each.rate * 0.99, max(1.0, each.rate * (each.depth_s or 0.1)))
+            for each in world.limits
+        ]
         self._levels, self._at = [most for _, _, most in self._rates], 0.0
         self._limit = min([MOST_IN_FLIGHT] + [each for each in (world.cap, world.knee) if each])
         self._in_flight, self._until_s = 0, 0.0
@@ -167,12 +170,12 @@ class Informed:
             wait_s = max(wait_s, (min(most, call.of(unit)) - level) / rate)
         return max(1e-6, wait_s) if wait_s > 0 else 0.0
 
-    def sent(self, now: float, call: Call) -> None:  # noqa: ARG002
+    def sent(self, now: float, call: Call) -> None:
         self._in_flight += 1
         for i, (unit, _, _) in enumerate(self._rates):
             self._levels[i] -= call.of(unit)
 
-    def came(self, now: float, call: Call, status: int, told: Told) -> float:  # noqa: ARG002
+    def came(self, now: float, call: Call, status: int, told: Told) -> float:
         self._in_flight -= 1
         if status != 200:
             self._until_s = max(self._until_s, now + (0.5 if told.wait_s is None else told.wait_s))

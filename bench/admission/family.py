@@ -36,7 +36,7 @@ WRONG: Final = ({"factor": 0.5}, {"factor": 3.0}, {"reset_factor": 0.2}, {"reset
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`rate` a second of a unit: a bucket of `depth_s` seconds' worth, or windows of `length_s`, the first cut short."""
+    """`rate` a second: a bucket of `depth_s` seconds' worth, or windows of `length_s`, the first cut short."""
 
     unit: str
     rate: float
@@ -133,14 +133,20 @@ class World:
 
     def mean_of(self, unit: str) -> float:
         """Of this unit, a usual request."""
-        tokens = {"tokens": self.tokens_in + self.tokens_out, "input tokens": self.tokens_in, "output tokens": self.tokens_out}
+        tokens = {
+            "tokens": self.tokens_in + self.tokens_out,
+            "input tokens": self.tokens_in,
+            "output tokens": self.tokens_out,
+        }
         return 1.0 if unit == "requests" else tokens[unit] * math.exp(self.tokens_sigma**2 / 2)
 
     @property
     def pace(self) -> float:
         """Requests per second that fit in the long run where the capacity is 1."""
         most = min([MOST_IN_FLIGHT] + [each for each in (self.cap, self.knee) if each])
-        return min([*(each.rate / self.mean_of(each.unit) for each in self.limits), most / self.mean_latency_s])
+        return min(
+            [*(each.rate / self.mean_of(each.unit) for each in self.limits), most / self.mean_latency_s]
+        )
 
 
 def _log(rng: Random, low: float, high: float) -> float:
@@ -160,7 +166,7 @@ def draw(seed: int, *, most_rows: int = 50_000, wide: bool = True) -> World:
     return _widened(world) if wide else world
 
 
-def _drawn(seed: int, most_rows: int) -> World:  # noqa: PLR0914 - one draw after the other, in an order that is kept
+def _drawn(seed: int, most_rows: int) -> World:
     rng = Random(f"cottonpalm family 1 {seed}")
     kinds = rng.choices([kinds for _, kinds in KINDS], [weight for weight, _ in KINDS])[0]
     latency_s, sigma = _log(rng, 0.2, 20.0), rng.uniform(0.0, 1.0)
@@ -256,7 +262,10 @@ def _in_and_out(rng: Random, world: World) -> tuple[Limit, ...]:
     pace = next(each.rate for each in world.limits if each.unit == "tokens") / world.mean_of("tokens")
     rest = tuple(each for each in world.limits if each.unit != "tokens")
     units = (("input tokens", 1.0), ("output tokens", rng.uniform(0.8, 1.3)))
-    return (*rest, *(_limit(rng, unit, pace * near * world.mean_of(unit), windowed=False) for unit, near in units))
+    return (
+        *rest,
+        *(_limit(rng, unit, pace * near * world.mean_of(unit), windowed=False) for unit, near in units),
+    )
 
 
 def _scaled(world: World, sigma: float) -> tuple[Limit, ...]:

@@ -253,10 +253,15 @@ class Run:
         factor = math.exp(gauss(0.0, world.latency_sigma))
         if self._rows.random() < world.tail_p:
             factor *= world.tail_x
-        factor = min(factor, 0.8 * world.timeout_s / world.latency_s)  # who answers so late is answered in time
+        factor = min(
+            factor, 0.8 * world.timeout_s / world.latency_s
+        )  # who answers so late is answered in time
         tokens_in = max(1, int(world.tokens_in * math.exp(gauss(0.0, world.tokens_sigma))))
         return Call(
-            self._made, tokens_in, max(1, int(world.tokens_out * math.exp(gauss(0.0, world.tokens_sigma)))), factor
+            self._made,
+            tokens_in,
+            max(1, int(world.tokens_out * math.exp(gauss(0.0, world.tokens_sigma)))),
+            factor,
         )
 
     def _send(self, now: float, call: Call) -> None:
@@ -362,7 +367,9 @@ class Run:
                 return outage.since_s + outage.for_s - t
         self._forget_those_who_left(t)
         change_s = world.next_change_s(t) - t
-        if self._full(t) or (world.knee and len(self.sharing.there) >= max(1.0, world.knee * world.capacity(t))):
+        if self._full(t) or (
+            world.knee and len(self.sharing.there) >= max(1.0, world.knee * world.capacity(t))
+        ):
             leaves_s = self._leaving[0] - t if self._leaving else math.inf
             wait_s = min(change_s, leaves_s)
             return None if wait_s == math.inf else max(1e-6, wait_s)

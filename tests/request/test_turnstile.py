@@ -463,7 +463,7 @@ def test_on_wait_is_not_called_where_a_permit_is_free() -> None:
     assert calls == []
 
 
-def test_its_words_tell_its_state(stage: Stage) -> None:  # noqa: ARG001 - its clock
+def test_its_words_tell_its_state(stage: Stage) -> None:
     limiter = Limiter("api.example/m", Concurrency(10, 10, 10))
     permits = take(limiter, 4)
     assert repr(limiter) == "<Limiter api.example/m 4/10.0 in flight, 0 waiting, generation 0>"

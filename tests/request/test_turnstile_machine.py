@@ -122,7 +122,9 @@ class TurnstileMachine(RuleBasedStateMachine):
     def check_may_go(self) -> None:
         assert self.stage.loop.now_s >= self.pause_ends, "granted during a pause"
         probing = self.limiter.admission.recovery.probe is not None
-        assert self.limiter.in_flight <= (12 if probing else int(self.limiter.limit)), "granted above the limit"
+        assert self.limiter.in_flight <= (12 if probing else int(self.limiter.limit)), (
+            "granted above the limit"
+        )
 
     def took(self, permit: Permit) -> None:
         self.held.append(permit)

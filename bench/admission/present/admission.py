@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bench.admission.present.concurrency import Concurrency
+
     from cottonpalm.types import Quota, Unit
 
 PATIENCE: Final = 3.0  # times the usual time of a rejection: a probe that lives so long was accepted

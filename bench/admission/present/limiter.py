@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cottonpalm import clock
 from bench.admission.present.admission import Admission, Sent
+
+from cottonpalm import clock
 from cottonpalm.request.limiter.rules.circuit import Circuit
 from cottonpalm.runtime.wait_queue import Place, RowClosed, Waiter, WaitQueue
 from cottonpalm.types import Verdict
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from bench.admission.present.concurrency import Concurrency
+
     from cottonpalm.types import Quota, Unit, Usage
 
 __all__ = ["Limiter", "Permit", "RowClosed", "Waiter"]
@@ -263,7 +265,7 @@ class Limiter(WaitQueue[Permit]):
         now = clock.now()
         return self._admit(now, ask) if self._has_room(now, ask) else None
 
-    def _take_back(self, prize: Permit, ask: int) -> None:  # noqa: ARG002 - the permit knows
+    def _take_back(self, prize: Permit, ask: int) -> None:
         self._give_back(prize)
         self.admission.undone(prize)
 
@@ -297,7 +299,7 @@ class Limiter(WaitQueue[Permit]):
         self.in_flight = in_flight = self.in_flight + 1
         self.granted += 1
         concurrency = self.admission.concurrency
-        if in_flight > concurrency.peak:  # noqa: PLR1730 - every request passes here
+        if in_flight > concurrency.peak:
             concurrency.peak = in_flight
         if self._ramp and not forced:
             self._ramp_in_flight += 1
@@ -320,7 +322,7 @@ class Limiter(WaitQueue[Permit]):
         if verdict is Verdict.SUCCESS:
             self.accepted += 1
             self.last_accepted = now
-            if permit.number > self.good:  # noqa: PLR1730 - every request passes here
+            if permit.number > self.good:
                 self.good = permit.number
             work = float(usage.output_tokens or 1) if usage is not None else 1.0
             used = None if usage is None else float(usage.input_tokens + usage.output_tokens)

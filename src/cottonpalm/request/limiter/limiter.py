@@ -296,7 +296,7 @@ class Limiter(WaitQueue[Permit]):
 
     # Learning
 
-    def _learn(
+    def _learn(  # noqa: PLR0917
         self,
         now: float,
         permit: Permit,
@@ -319,7 +319,7 @@ class Limiter(WaitQueue[Permit]):
             admission.failed(now, permit, self.in_flight)
         else:
             overload = verdict is Verdict.OVERLOADED
-            admission.rejected(now, permit, self.in_flight, quotas, named_s=pause_s, overload=overload)
+            admission.rejected(now, permit, quotas, named_s=pause_s, overload=overload)
         if quotas and (verdict is Verdict.SUCCESS or verdict is Verdict.IGNORED):
             admission.heard(permit, quotas)
         if pause_s > 0:

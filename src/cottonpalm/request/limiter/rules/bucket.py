@@ -14,8 +14,10 @@ FIRST_TEST: Final = 0.1  # of a rate that was told but once
 
 
 class Bucket:
-    """Refills at `rate` up to `depth`. At a rejection it is empty: so what was admitted between two of them, over the
-    time between them, is its rate, whatever our own pace was meanwhile.
+    """Refills at `rate` up to `depth`.
+
+    At a rejection it is empty: so what was admitted between two of them, over the time between them, is its rate,
+    whatever our own pace was meanwhile.
 
     A learnt rate is kept a little below what it is; after so many admitted a little more is tried, then more and more.
     Where a multiple of it fits, it was not what stood in the way, and is let go.
@@ -27,8 +29,27 @@ class Bucket:
     """
 
     __slots__ = (
-        "_at", "_cost", "_depth_known", "_first", "_first_s", "_bound", "_held", "_hold", "_next_s", "_since", "_proven", "_stage", "_sure",
-        "depth", "extra", "learning", "level", "mark", "mark_s", "rate", "silent_s",
+        "_at",
+        "_bound",
+        "_cost",
+        "_depth_known",
+        "_first",
+        "_first_s",
+        "_held",
+        "_hold",
+        "_next_s",
+        "_proven",
+        "_since",
+        "_stage",
+        "_sure",
+        "depth",
+        "extra",
+        "learning",
+        "level",
+        "mark",
+        "mark_s",
+        "rate",
+        "silent_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -133,7 +154,9 @@ class Bucket:
         if passed < patience_s or admitted < 1:
             return 0.0
         if self._depth_known and passed > self.silent_s:  # what could not be saved up ran over
-            return max(admitted / passed, (admitted - self.depth) / (passed - min(self.silent_s, 0.9 * passed)))
+            return max(
+                admitted / passed, (admitted - self.depth) / (passed - min(self.silent_s, 0.9 * passed))
+            )
         return admitted / passed
 
     def learn(self, at_s: float, total: float) -> None:

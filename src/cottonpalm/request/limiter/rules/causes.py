@@ -14,7 +14,10 @@ TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
 MEMORY: Final = 8  # rejections of late that are looked at together
 SILENT: Final = 0.25  # that share is thought to be chance where others named a wait and this one did not
-CHANCE: Final = (0.01, 0.05)  # the share of rejections by chance that is thought possible, at least and at most
+CHANCE: Final = (
+    0.01,
+    0.05,
+)  # the share of rejections by chance that is thought possible, at least and at most
 
 
 class Cause(Enum):
@@ -29,9 +32,7 @@ class Cause(Enum):
     CHANGED = "something changed"
 
 
-def explain(
-    *, overload: bool, shown: bool, empty: bool, surprising: bool, fast: bool, above: bool
-) -> Cause:
+def explain(*, overload: bool, shown: bool, empty: bool, surprising: bool, fast: bool, above: bool) -> Cause:
     """What a rejection was for: the first line that fits.
 
     Args:
@@ -91,7 +92,9 @@ class Doubt:
     __slots__ = ("_chance", "_recent", "asked", "sent", "suspect")
 
     def __init__(self) -> None:
-        self._recent: list[tuple[int, float]] = []  # rejections of late: which that asked as much, and its weight
+        self._recent: list[
+            tuple[int, float]
+        ] = []  # rejections of late: which that asked as much, and its weight
         self._chance = self.sent = self.asked = 0
         self.suspect = 0.0
 

@@ -19,8 +19,10 @@ class Concurrency:
     """A limit on requests in flight. No clock: moments are passed in.
 
     At the start it grows by time until an answer comes, evenly, then by two for each answer, as long as more do more
-    (`knee.py`). The k-th in flight that is rejected is a wall: k - 1 fit, less one for each other of the same burst that
-    is rejected later. After so many admitted one more is tested, then 2, 4, 8 more for as long as they are admitted.
+    (`knee.py`). The k-th in flight that is rejected is a wall: k - 1 fit, less one for each other of the same burst
+    that is rejected later.
+
+    After so many admitted one more is tested, then 2, 4, 8 more for as long as they are admitted.
 
     Attributes:
         limit: a fraction counts from the next whole number on.
@@ -66,8 +68,7 @@ class Concurrency:
 
     def admitted(self, ordinal: int, crowd: float, *, may_test: bool) -> None:
         """A request was admitted, as the `ordinal`-th in flight; with a `crowd` that was not rejected."""
-        if crowd > self.known:
-            self.known = crowd
+        self.known = max(self.known, crowd)
         if self.wall is None:
             return
         self._hold -= 1
@@ -94,7 +95,12 @@ class Concurrency:
         knee = self.knee
         if self.busy:
             return
-        if self.starting and not knee.flat and 2 * in_flight >= self.limit and self.limit < AHEAD * knee.proven:
+        if (
+            self.starting
+            and not knee.flat
+            and 2 * in_flight >= self.limit
+            and self.limit < AHEAD * knee.proven
+        ):
             self.set(self.limit + GROWTH)
         if not ((self.starting and not paced) or knee.found):
             return

@@ -28,7 +28,9 @@ class Knee:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.before: tuple[float, float] | None = None  # in flight and throughput of the last round that did more
+        self.before: tuple[float, float] | None = (
+            None  # in flight and throughput of the last round that did more
+        )
         self.flat = 0
         self.found = False
         self._best_s = math.inf
@@ -49,7 +51,9 @@ class Knee:
         """A round begins."""
         self._began_s, self._count, self._sum, self._gated = now, 0, 0, False
 
-    def answered(self, now: float, in_flight: int, limit: float, took_s: float, *, gated: bool) -> float | None:
+    def answered(
+        self, now: float, in_flight: int, limit: float, took_s: float, *, gated: bool
+    ) -> float | None:
         """A new limit, or None.
 
         Args:

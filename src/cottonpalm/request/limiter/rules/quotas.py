@@ -1,4 +1,4 @@
-"""All quotas that a provider shows, each mirrored: what was sent since the last answer that showed it. No clock, no I/O."""
+"""All quotas that a provider shows, and what was sent since the last answer that showed them. No clock, no I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cottonpalm.request.limiter.rules.shown import Shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.request.limiter.rules.admission import Sent
+    from cottonpalm.request.limiter.rules.gates import Sent
     from cottonpalm.types import Quota, Unit
 
 REMEMBERED: Final = 64  # rejections that may be of requests sent after an older one that is answered now
@@ -89,7 +89,7 @@ class Quotas:
                 shown = self.shown[unit] = Shown()
             total = request.sent.of(unit) - bad.of(unit)
             cost = max(1e-9, self._usual.of(unit) or request.use.of(unit))
-            shown.told(request.at_s, total, cost, quota.limit, quota.remaining, quota.reset_s)
+            shown.told(request.at_s, total, cost, quota)
 
     def empty(self, request: Sent, quotas: Sequence[Quota]) -> list[Shown]:
         """Those that do not hold what a rejected request wanted."""
@@ -97,6 +97,4 @@ class Quotas:
 
 
 def _plus(one: Use, other: Use, times: float = 1.0) -> Use:
-    return Use(
-        one[0] + times * other[0], one[1] + times * other[1], one[2] + times * other[2]
-    )
+    return Use(one[0] + times * other[0], one[1] + times * other[1], one[2] + times * other[2])

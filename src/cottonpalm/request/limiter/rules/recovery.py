@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from cottonpalm.request.limiter.rules.admission import Sent
+    from cottonpalm.request.limiter.rules.gates import Sent
 
 BACKOFF: Final = 0.5  # a silence is made longer by half of itself for each probe that is rejected
 
@@ -34,7 +34,17 @@ class Recovery:
         silent_s: when it began.
     """
 
-    __slots__ = ("_needed_s", "before", "named_s", "probe", "refused", "silent_s", "state", "until_s", "window")
+    __slots__ = (
+        "_needed_s",
+        "before",
+        "named_s",
+        "probe",
+        "refused",
+        "silent_s",
+        "state",
+        "until_s",
+        "window",
+    )
 
     def __init__(self, first: float, *, known: bool = False) -> None:
         self.state = State.OPEN if known else State.RAMP  # a number that is known is used at once

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from cottonpalm.types import Quota
 
 TRUSTED: Final = 0.2  # of what was used between two answers: a mirror that is further off is not believed
 SPAN: Final = 4.0  # requests between two answers that judge a mirror, at least
@@ -23,7 +26,7 @@ class _Told(NamedTuple):
 
 
 class Shown:
-    """One unit's quota. Four ways to read the same headers are kept side by side, and the one that predicts best counts.
+    """One unit's quota. Four ways to read its headers are kept side by side, and the one that predicts best counts.
 
     What is left at an answer should be what was left at an earlier one, plus what came back, less what was used
     between. The ways differ in what comes back: all that is used until the reset that is named, evenly; a limit's
@@ -35,7 +38,19 @@ class Shown:
         way: which of the ways counts.
     """
 
-    __slots__ = ("_base", "_ends_s", "_errors", "_judged", "_last", "_limit", "_margin", "_most", "_rates", "trusted", "way")
+    __slots__ = (
+        "_base",
+        "_ends_s",
+        "_errors",
+        "_judged",
+        "_last",
+        "_limit",
+        "_margin",
+        "_most",
+        "_rates",
+        "trusted",
+        "way",
+    )
 
     def __init__(self) -> None:
         self.trusted, self.way = False, 0
@@ -66,19 +81,18 @@ class Shown:
             return ends_s
         return min(short / self._rates[self.way], ends_s) if ends_s > 0 else 0.0
 
-    def told(self, at_s: float, total: float, cost: float, limit: float, left: float, reset_s: float | None) -> None:
+    def told(self, at_s: float, total: float, cost: float, quota: Quota) -> None:
         """An answer shows it.
 
         Args:
             at_s: when its request was sent.
             total: admitted up to it, itself included.
             cost: of a usual request.
-            limit: the most that is ever left.
-            left: then.
-            reset_s: until all of it is back, as said.
+            quota: what it says.
         """
         if self._last is not None and at_s <= self._last.at_s:
             return
+        limit, left, reset_s = quota.limit, quota.remaining, quota.reset_s
         told = _Told(at_s, total, left)
         self._most = max(self._most, left)
         base = self._base
@@ -111,8 +125,12 @@ class Shown:
             seen = (used + told.left - base.left) / (told.at_s - base.at_s)
             self._rates[SEEN] += (LEARN if self._rates[SEEN] else 1.0) * (max(0.0, seen) - self._rates[SEEN])
         near = min(self._errors) + LEARN * TRUSTED
-        fit = [way for way in range(4) if self._errors[way] <= near and (self._rates[way] > 0 or way == WINDOW)]
-        self.way = min(fit or [WINDOW], key=self._rates.__getitem__)  # of those that predict alike, the most careful
+        fit = [
+            way for way in range(4) if self._errors[way] <= near and (self._rates[way] > 0 or way == WINDOW)
+        ]
+        self.way = min(
+            fit or [WINDOW], key=self._rates.__getitem__
+        )  # of those that predict alike, the most careful
         self.trusted = self._errors[self.way] < TRUSTED and (self._rates[self.way] > 0 or self.way == WINDOW)
 
     def _left(self, way: int, since: _Told, now: float, used: float) -> float:
