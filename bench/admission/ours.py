@@ -59,7 +59,7 @@ class Ours:
         return True
 
     def look_again_at(self, now: float) -> float | None:
-        again_s = self.limiter.look_again_s()
+        again_s = self.limiter._look_again_s()
         return None if again_s is None else now + again_s
 
     def came(self, now: float, call: Call, reply: Reply) -> tuple[int, float | None]:

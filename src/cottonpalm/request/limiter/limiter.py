@@ -324,7 +324,7 @@ class Limiter(WaitQueue[Permit]):
             admission.heard(permit, quotas)
         if pause_s > 0:
             self.paused_until = max(self.paused_until, now + pause_s)
-            admission.paused(now, self.paused_until)
+            admission.paused(now, self.paused_until, dead=verdict is Verdict.IGNORED)
         self._see_limit()
 
     def _see_limit(self) -> None:

@@ -44,7 +44,7 @@ class Admission(Gates):
         if sent.generation != self.generation:
             return
         recovery, bucket = self.recovery, self.bucket
-        if sent is recovery.probe:
+        if sent is recovery.probe and not recovery.dead:
             self._revive(sent)
         if bucket.rate:
             pace = bucket.rate * (1 + bucket.extra)
@@ -70,6 +70,9 @@ class Admission(Gates):
             self._admitted(sent)
         if self._young:
             self._news(now)
+        if self.recovery.dead and sent is self.recovery.probe:
+            self.recovery.dead = False
+            self._revive(sent)
         self._answers += 1
         weight = 1 / min(self._answers, USUAL)
         if used is not None:

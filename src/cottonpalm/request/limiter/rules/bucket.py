@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from cottonpalm.request.limiter.rules.causes import BUDGET, HOLD
@@ -149,15 +150,18 @@ class Bucket:
             self.level = min(self.level, 0.0)
 
     def sample(self, at_s: float, total: float, patience_s: float) -> float:
-        """The rate by what was admitted since the mark, at least; 0 for none."""
+        """The rate by what was admitted since the mark; 0 for none.
+
+        What came back in a silence ran over where it was more than the depth. Where that is not known, the rate lies
+        between what was admitted over all of the time and over what was no silence.
+        """
         passed, admitted = at_s - self.mark_s, total - self.mark
         if passed < patience_s or admitted < 1:
             return 0.0
-        if self._depth_known and passed > self.silent_s:  # what could not be saved up ran over
-            return max(
-                admitted / passed, (admitted - self.depth) / (passed - min(self.silent_s, 0.9 * passed))
-            )
-        return admitted / passed
+        active_s = max(patience_s, passed - self.silent_s)
+        if self._depth_known:
+            return max(admitted / passed, (admitted - self.depth) / active_s)
+        return math.sqrt(admitted / passed * admitted / active_s)
 
     def learn(self, at_s: float, total: float) -> None:
         """Whatever was known of it, less may fit now."""

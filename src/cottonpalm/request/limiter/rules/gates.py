@@ -152,7 +152,7 @@ class Gates(ABC):
         if recovery.state is State.HELD:
             return recovery.until_s - now
         if recovery.probe is not None:
-            return max(1e-4, recovery.probe.at_s + self.refusals.patience_s - now)
+            return None if recovery.dead else max(1e-4, recovery.probe.at_s + self.refusals.patience_s - now)
         if in_flight >= self.concurrency.maximum:
             return None
         return self._ceilings_s(now, ask, 0.0)
@@ -237,9 +237,13 @@ class Gates(ABC):
 
     # What is known of those that were sent
 
-    def paused(self, now: float, until_s: float) -> None:
-        """Everybody is asked to wait, for whatever reason: one goes first then."""
+    def paused(self, now: float, until_s: float, *, dead: bool = False) -> None:
+        """Everybody is asked to wait, for whatever reason: one goes first then.
+
+        Where the provider seems `dead`, to be not rejected is not enough: the others wait for an answer.
+        """
         recovery = self.recovery
+        recovery.dead = recovery.dead or dead
         if recovery.state is State.HELD and recovery.until_s >= until_s:
             return
         if recovery.state is not State.HELD and recovery.state is not State.PROBE:

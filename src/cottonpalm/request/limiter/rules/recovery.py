@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.gates import Sent
 
-BACKOFF: Final = 0.5  # a silence is made longer by half of itself for each probe that is rejected
+BACKOFF: Final = 0.33  # a silence is made longer by a third of itself for each probe that is rejected
 
-LONGEST_S: Final = 60.0  # that nobody asks, unless a wait is named
+LONGEST_S: Final = 20.0  # that nobody asks, unless a wait is named
 
 
 class State(Enum):
@@ -23,7 +23,7 @@ class State(Enum):
 
 
 class Recovery:
-    """OPEN, HELD (a named wait, or half of the silence so far), PROBE (one request), RAMP, OPEN again.
+    """OPEN, HELD (a named wait, or a third of the silence so far), PROBE (one request), RAMP, OPEN again.
 
     The ramp counts requests without news, those that may still be rejected: one more for each that is admitted. They
     go evenly spaced, so that a rejection stops what was not sent yet.
@@ -32,11 +32,13 @@ class Recovery:
         window: requests without news in the ramp.
         refused: probes that were rejected in this silence.
         silent_s: when it began.
+        dead: the provider did not answer at all: the probe has to be answered.
     """
 
     __slots__ = (
         "_needed_s",
         "before",
+        "dead",
         "named_s",
         "probe",
         "refused",
@@ -50,7 +52,7 @@ class Recovery:
         self.state = State.OPEN if known else State.RAMP  # a number that is known is used at once
         self.window = self.before = first
         self.probe: Sent | None = None
-        self.refused = 0
+        self.refused, self.dead = 0, False
         self.silent_s = self.until_s = self.named_s = 0.0
         self._needed_s = 0.0  # the silence after which a probe was admitted, the last time that it took one
 
@@ -60,7 +62,7 @@ class Recovery:
         self.before = self.window if self.state is State.RAMP else window
 
     def hold(self, now: float, named_s: float, least_s: float) -> None:
-        """Nobody goes for the time named, or half of the silence so far; then one."""
+        """Nobody goes for the time named, or a third of the silence so far; then one."""
         self.state, self.probe, self.named_s = State.HELD, None, named_s
         own_s = max(BACKOFF * (now - self.silent_s), BACKOFF * self._needed_s, least_s)
         own_s = min(own_s, LONGEST_S)
