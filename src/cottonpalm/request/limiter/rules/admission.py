@@ -48,7 +48,9 @@ class Admission(Gates):
             self._revive(sent)
         if bucket.rate:
             pace = bucket.rate * (1 + bucket.extra)
-            bucket.admitted(self.refusals.patience_s, may_test=not self.concurrency.testing)
+            bucket.admitted(
+                self.refusals.patience_s, self._doubt.share, may_test=not self.concurrency.testing
+            )
             if not bucket.rate:  # it was not to blame
                 recovery.ramp(max(2.0, pace * self.refusals.patience_s))
         if recovery.state is State.RAMP:

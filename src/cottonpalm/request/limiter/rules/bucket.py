@@ -11,6 +11,7 @@ UNDER: Final = 0.98  # of the learnt rate: what is left over fills the provider'
 CATCH_UP: Final = 2.0  # times the learnt rate, when what was saved up in a silence is spent
 ENOUGH: Final = 8  # requests from which a rate may be told
 APART: Final = 0.25  # a rate that differs by more is another one; else samples are averaged
+NONE_BY_CHANCE: Final = 0.15  # of all that are sent
 FIRST_TEST: Final = 0.1  # of a rate that was told but once
 
 
@@ -38,6 +39,7 @@ class Bucket:
         "_first_s",
         "_held",
         "_hold",
+        "_lost",
         "_next_s",
         "_proven",
         "_since",
@@ -64,6 +66,7 @@ class Bucket:
         self._since = self._stage = 0
         self._proven = 0.0
         self._bound, self._held = False, 0  # whether it held the next one back; how many in this stage
+        self._lost = 0  # in this stage, rejected as if by chance
         self._sure = False  # two samples agreed
         self._hold, self._cost = HOLD, 1.0
 
@@ -95,15 +98,23 @@ class Bucket:
                 self._held += 1
             self._next_s = now + cost / (CATCH_UP * self.rate * (1 + self.extra))
 
-    def admitted(self, patience_s: float, *, may_test: bool) -> None:
-        """One more was admitted: after enough of them a little more is tried, and twice as much if even that fits."""
+    def admitted(self, patience_s: float, chance: float, *, may_test: bool) -> None:
+        """One more was admitted: after enough of them a little more is tried, and twice as much if even that fits.
+
+        Of those that were thought to be rejected by chance, as many as that at once are none.
+        """
         self._since += 1
-        if not self.rate or self._since - self._stage < max(ENOUGH, self.rate * patience_s):
+        admitted = self._since - self._stage
+        if not self.rate or admitted < max(ENOUGH, self.rate * patience_s):
             return
-        bound = 2 * self._held >= self._since - self._stage
-        self._stage, self._held = self._since, 0
+        bound, lost = 2 * self._held >= admitted, self._lost
+        self._stage, self._held, self._lost = self._since, 0, 0
+        share = lost / (lost + admitted)
+        over = max(self.extra / (2 + 2 * self.extra), 2 * chance) if self.extra else NONE_BY_CHANCE
         if not bound:  # something else was in the way, and a trial proves nothing
             self.extra = 0.0
+        elif lost > 1 and share > over:
+            self._too_fast(share)
         elif self.extra:
             self._proven = UNDER + self.extra
             self.extra *= 2
@@ -111,6 +122,14 @@ class Bucket:
                 self.off()
         elif may_test and self._since >= self._hold * self._cost:
             self.extra, self._proven = 1 - UNDER + (2 * BUDGET if self._sure else FIRST_TEST), 0.0
+
+    def _too_fast(self, share: float) -> None:
+        """So many were rejected that the rest is the rate."""
+        tried = self.extra > 0
+        rate = self.rate * (UNDER + self.extra) * (1 - share)
+        self._sure = tried and abs(rate / self.rate - 1) < APART
+        self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else HOLD
+        self.rate, self.extra, self._since, self._stage = rate, 0.0, 0, 0
 
     def empty(self, now: float, at_s: float, total: float, named_s: float, patience_s: float) -> None:
         """A rejection for it: it was empty when that request came, sent at `at_s` as the last of `total`.
@@ -141,13 +160,14 @@ class Bucket:
         if admitted >= ENOUGH or self.extra or not self._first:
             self.set_mark(at_s, total)
         self.level, self._at, self._next_s = 0.0, now, now
-        self.extra, self._since, self._stage, self._held = 0.0, 0, 0, 0
+        self.extra, self._since, self._stage, self._held, self._lost = 0.0, 0, 0, 0, 0
 
     def drained(self, now: float) -> None:
         """A rejection that may be chance: nothing is saved up, at any rate."""
         if self.rate:
             self._fill(now)
             self.level = min(self.level, 0.0)
+            self._lost += 1
 
     def sample(self, at_s: float, total: float, patience_s: float) -> float:
         """The rate by what was admitted since the mark; 0 for none.

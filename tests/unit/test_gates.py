@@ -1,0 +1,203 @@
+"""The pure rules of admission: causes, the bucket, what headers show, ceilings."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cottonpalm.request.limiter.rules.bucket import Bucket
+from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals, explain
+from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.shown import Shown
+from cottonpalm.types import Quota
+
+pytestmark = pytest.mark.core
+
+NO = {"overload": False, "shown": False, "empty": False, "surprising": True, "fast": False, "above": False}
+
+
+@pytest.mark.parametrize(
+    ("told", "cause"),
+    [
+        ({"overload": True, "shown": True}, Cause.OVERLOAD),
+        ({"shown": True, "surprising": False}, Cause.SHOWN),
+        ({"empty": True, "surprising": False}, Cause.RATE),
+        ({"surprising": False, "fast": True, "above": True}, Cause.CHANCE),
+        ({"fast": True, "above": True}, Cause.BOTH),
+        ({"fast": True}, Cause.RATE),
+        ({"above": True}, Cause.NUMBER),
+        ({}, Cause.CHANGED),
+    ],
+)
+def test_what_a_rejection_was_for_is_the_first_line_that_fits(told: dict, cause: Cause) -> None:
+    assert explain(**{**NO, **told}) is cause
+
+
+@given(st.lists(st.floats(0.001, 5.0), min_size=1, max_size=50))
+def test_patience_is_never_shorter_than_a_usual_rejection(times: list[float]) -> None:
+    refusals = Refusals(0.1)
+    for seconds in times:
+        refusals.took(seconds)
+    assert min(times) * (1 - 1e-9) <= refusals.mean_s <= refusals.patience_s
+
+
+def rejected(doubt: Doubt, which: int, *, told: bool = False, silent: bool = False) -> bool:
+    return doubt.surprising(which, told=told, silent=silent, trial=False)
+
+
+def test_one_rejection_is_no_evidence_and_two_close_together_are() -> None:
+    doubt = Doubt()
+    doubt.sent = 1_000
+    assert not rejected(doubt, 500)
+    assert rejected(doubt, 502)
+
+
+def test_rejections_far_apart_are_chance_however_many() -> None:
+    doubt = Doubt()
+    doubt.sent = 10_000
+    assert not any(rejected(doubt, which) for which in range(0, 10_000, 40))
+
+
+def test_one_that_names_a_wait_is_for_a_limit_and_one_that_names_none_where_others_did_hardly_is() -> None:
+    assert rejected(Doubt(), 1, told=True)
+    doubt = Doubt()
+    assert not any(rejected(doubt, which, silent=True) for which in range(1, 5))
+
+
+def provider(rate: float, depth: float, pace: float, seconds: float, rng: Random) -> list[tuple[float, bool]]:
+    """What a bucket makes of requests at this pace: when, and whether it was admitted."""
+    level, now, seen = depth, 0.0, []
+    while now < seconds:
+        gap_s = rng.expovariate(pace)
+        now += gap_s
+        level = min(depth, level + rate * gap_s)
+        seen.append((now, level >= 1))
+        level -= level >= 1
+    return seen
+
+
+@pytest.mark.parametrize(("rate", "depth", "pace"), [(10.0, 5.0, 15.0), (10.0, 50.0, 30.0), (3.0, 5.0, 9.0)])
+def test_what_was_admitted_between_two_rejections_is_the_rate_of_the_bucket(
+    rate: float, depth: float, pace: float
+) -> None:
+    bucket, total = Bucket(), 0.0
+    bucket.begin(0.0)
+    for now, admitted in provider(rate, depth, pace, 120.0, Random(3)):
+        total += admitted
+        if not admitted and total - bucket.mark >= 20:
+            bucket.empty(now, now, total, 0.0, 0.1)
+    assert bucket.rate == pytest.approx(rate, rel=0.2)
+
+
+def mirror(
+    limit: float, shows: object, rate: float = 10.0, depth: float = 100.0, seconds: float = 60.0
+) -> Shown:
+    """A mirror that has seen a bucket for a while, in what `shows` makes of its level."""
+    shown, level, total, now = Shown(), depth, 0.0, 0.0
+    rng = Random(5)
+    while now < seconds:
+        gap_s = rng.expovariate(12.0)
+        now += gap_s
+        level = min(depth, level + rate * gap_s)
+        if level >= 1:
+            level, total = level - 1, total + 1
+            shown.told(now, total, 1.0, Quota("requests", limit, *shows(level)))  # type: ignore[operator]
+    return shown
+
+
+def test_exact_headers_are_believed_and_tell_the_rate() -> None:
+    shown = mirror(100.0, lambda level: (float(int(level)), (100 - level) / 10))
+    assert shown.trusted
+    assert shown.rate == pytest.approx(10.0, rel=0.1)
+
+
+def test_headers_of_a_minute_over_a_bucket_of_ten_seconds_are_read_as_what_they_are() -> None:
+    shown = mirror(600.0, lambda level: (float(int(level)), (100 - level) / 10))
+    assert shown.trusted
+    assert shown.rate == pytest.approx(10.0, rel=0.1)
+
+
+def test_headers_that_predict_nothing_are_not_used() -> None:
+    rng = Random(7)
+    shown = mirror(100.0, lambda _: (float(rng.randrange(100)), rng.random() * 10))
+    assert not shown.trusted
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 700), st.floats(0, 10)), max_size=200),
+    st.integers(1, 20),
+    st.integers(0, 50),
+    st.integers(0, 500),
+)
+def test_a_limit_stays_within_its_bounds(steps: list, minimum: int, more: int, most: int) -> None:
+    limit, now = Concurrency(minimum + more, minimum, minimum + more + most), 0.0
+    for answered, in_flight, passed in steps:
+        now += passed
+        if answered:
+            limit.admitted(in_flight, in_flight, may_test=True)
+            limit.answered(now, in_flight, 1.0, gated=False, paced=False)
+        else:
+            limit.rejected(in_flight, 0.0, 1.0)
+        assert limit.minimum <= limit.limit <= limit.maximum
+
+
+def test_a_wall_is_tested_ever_more_rarely_while_tests_fail() -> None:
+    limit = Concurrency(50, 1, 500)
+    limit.rejected(41, 0.0, 1.0)
+    needed = []
+    for _ in range(6):
+        count = 0
+        while not limit.testing:
+            limit.admitted(int(limit.limit), limit.limit, may_test=True)
+            count += 1
+        limit.rejected(41, 0.0, 1.0)
+        needed.append(count)
+    assert limit.limit == 40
+    assert needed == sorted(needed)
+    assert math.isclose(needed[-1], 200, rel_tol=0.05)
+
+
+# Ceilings of the user's own
+
+
+@given(
+    st.integers(1, 50),
+    st.lists(st.tuples(st.floats(0, 20), st.integers(1, 60)), min_size=1, max_size=200),
+)
+def test_no_sliding_minute_holds_more_than_the_ceiling(most: int, wishes: list) -> None:
+    ceiling, now, sent = Ceiling(most), 0.0, []
+    for passed, amount in wishes:
+        now += passed
+        if ceiling.wait_s(now, amount) == 0:
+            ceiling.take(now, amount)
+            sent.append((now, amount))
+    for moment, amount in sent:
+        minute = [this for at, this in sent if moment - MINUTE_S < at <= moment]
+        assert sum(minute) <= most or minute == [amount]
+
+
+@given(st.integers(1, 50), st.integers(0, 200))
+def test_the_wait_of_a_ceiling_is_enough_and_not_too_long(most: int, amount: int) -> None:
+    ceiling = Ceiling(most)
+    for moment in range(most):
+        ceiling.take(float(moment) / most, 1.0)
+    now = 1.0
+    for _ in range(100):
+        if not (wait_s := ceiling.wait_s(now, amount)):
+            break
+        assert wait_s <= MINUTE_S
+        now += wait_s + 1e-6
+    assert now <= 1.0 + MINUTE_S + 0.1
+
+
+def test_tokens_that_were_not_used_go_back_under_the_ceiling() -> None:
+    ceiling = Ceiling(1000)
+    entry = ceiling.take(0.0, 900.0)
+    assert ceiling.wait_s(1.0, 200) > 30
+    ceiling.settle(entry, 10.0)
+    assert ceiling.wait_s(1.0, 200) == 0
