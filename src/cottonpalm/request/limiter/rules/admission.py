@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTHING", "Admission", "Sent"]
 
-LATE: Final = (
-    3.0  # times the time of an answer, after which one that came to nothing was lost in a full server
-)
+LATE: Final = 1.0  # times the time of an answer: what comes to nothing after it was lost in a full server
 USUAL: Final = 100  # answers over which means are taken
 
 

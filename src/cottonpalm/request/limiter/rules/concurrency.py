@@ -7,7 +7,7 @@ from typing import Final
 from cottonpalm.request.limiter.rules.causes import BUDGET, HOLD
 from cottonpalm.request.limiter.rules.knee import Knee
 
-BLIND: Final = 300.0  # in flight at most by time alone: a slow provider looks like a drowned one
+BLIND: Final = 100.0  # in flight at most by time alone: a slow provider looks like a drowned one
 GROWTH: Final = 2.0  # more for each answer at the start
 AHEAD: Final = 3.0  # times the number that is known to do more than fewer did
 FAR: Final = 0.25  # of the limit; where so many more fit, nobody knows how many do
