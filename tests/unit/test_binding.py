@@ -79,8 +79,7 @@ def throughput_stands_still(limit: Concurrency, rounds: int) -> None:
     now = 0.0
     for _ in range(rounds * 100):
         now += 0.01
-        limit.peak = int(limit.limit)
-        limit.accepted(now)
+        limit.answered(now, int(limit.limit), 0.01 * limit.limit, gated=False, paced=False)
 
 
 def test_a_server_that_only_gets_slower_is_found_and_our_own_cpu_is_not_taken_for_one() -> None:
@@ -88,8 +87,8 @@ def test_a_server_that_only_gets_slower_is_found_and_our_own_cpu_is_not_taken_fo
     ours.own_work(binds=True)
     throughput_stands_still(server, 20)
     throughput_stands_still(ours, 20)
-    assert server.phase == "knee"
-    assert (ours.phase, ours.limit) == ("start", 40)
+    assert server.knee.found
+    assert (ours.starting, ours.limit) == (True, 40)
 
 
 def test_the_search_goes_on_once_our_cpu_has_time_again() -> None:

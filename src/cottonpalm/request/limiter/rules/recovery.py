@@ -6,7 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from bench.admission.candidate.sent import Sent
+    from cottonpalm.request.limiter.rules.sent import Sent
 
 BACKOFF: Final = 0.33  # a silence is made longer by a third of itself for each probe that is rejected
 

@@ -7,18 +7,17 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from bench.admission.candidate.bucket import Bucket
-from bench.admission.candidate.causes import Cause, Doubt, Refusals
-from bench.admission.candidate.ceilings import Ceiling
-from bench.admission.candidate.quotas import Quotas
-from bench.admission.candidate.recovery import Recovery, State
-from bench.admission.candidate.sent import Sent, Use
+from cottonpalm.request.limiter.rules.bucket import Bucket
+from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.ceilings import Ceiling
+from cottonpalm.request.limiter.rules.quotas import Quotas
+from cottonpalm.request.limiter.rules.recovery import Recovery, State
+from cottonpalm.request.limiter.rules.sent import Sent, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bench.admission.candidate.concurrency import Concurrency
-
+    from cottonpalm.request.limiter.rules.concurrency import Concurrency
     from cottonpalm.types import Unit
 
 FIRST_REFUSAL_S: Final = 0.1  # until a rejection was seen: the one second here

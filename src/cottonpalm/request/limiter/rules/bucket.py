@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from bench.admission.candidate.causes import BUDGET, HOLD
+from cottonpalm.request.limiter.rules.causes import BUDGET, HOLD
 
 UNDER: Final = 0.98  # of the learnt rate: what is left over fills the provider's bucket again
 CATCH_UP: Final = 2.0  # times the learnt rate, when what was saved up in a silence is spent
