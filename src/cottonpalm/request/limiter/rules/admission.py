@@ -82,12 +82,13 @@ class Admission(Gates):
                 self._settle(sent, 1.0, used)
         self._ask += (sent.ask - self._ask) * weight
         self.trip_s += (now - sent.at_s - self.trip_s) * weight
+        self.concurrency.knee.took(now - sent.at_s, weight)
         self._late = max(0.0, self._late - DOUBT)
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)
         gated = self._held_back or self.recovery.state is not State.OPEN
         self._held_back = False
-        self.concurrency.answered(now, in_flight + 1, self.trip_s, gated=gated, paced=self.bucket.rate > 0)
+        self.concurrency.answered(now, sent, in_flight + 1, gated=gated)
 
     def failed(self, now: float, sent: Sent, in_flight: int) -> None:
         """It ended in a way that says nothing of the limits; where many came to nothing far too late, one is full."""
@@ -126,6 +127,8 @@ class Admission(Gates):
         """
         probe = sent is self.recovery.probe
         self.refusals.took(now - sent.at_s)
+        if sent.known:  # it was taken for admitted too soon, and so may others be
+            self.concurrency.known = min(self.concurrency.known, sent.ordinal - 1)
         self._settled(sent)
         self._bad += sent.cost
         if self.quotas.shown:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.causes import BUDGET, HOLD
 from cottonpalm.request.limiter.rules.knee import Knee
 
-BLIND: Final = 100.0  # in flight at most by time alone: a slow provider looks like a drowned one
+if TYPE_CHECKING:
+    from cottonpalm.request.limiter.rules.sent import Sent
+
+BLIND: Final = (
+    4.0  # times as many at first are let go without an answer: a slow provider looks like a drowned one
+)
 GROWTH: Final = 2.0  # more for each answer at the start
-AHEAD: Final = 3.0  # times the number that is known to do more than fewer did
 FAR: Final = 0.25  # of the limit; where so many more fit, nobody knows how many do
 FEW: Final = 2  # admitted before the first test of a small limit
 USED: Final = 0.8  # of the limit has to be in flight for throughput to say anything of it
@@ -18,7 +22,7 @@ USED: Final = 0.8  # of the limit has to be in flight for throughput to say anyt
 class Concurrency:
     """A limit on requests in flight. No clock: moments are passed in.
 
-    At the start it grows by time until an answer comes, evenly, then by two for each answer, as long as more do more
+    At the start it grows by one for each that is admitted, then by two for each answer, as long as more do more
     (`knee.py`). The k-th in flight that is rejected is a wall: k - 1 fit, less one for each other of the same burst
     that is rejected later.
 
@@ -55,21 +59,12 @@ class Concurrency:
         """More are let go than are known to fit."""
         return self._step > 0 and self.wall is not None
 
-    @property
-    def blind(self) -> bool:
-        """It grows by time."""
-        return self.starting and not self.knee.flat and self.limit < min(BLIND, self.maximum)
-
-    def grow_by_time(self, seconds: float, patience_s: float, in_flight: int) -> float | None:
-        """So long after the first request; seconds until it lets one more go than are in flight."""
-        each_s = patience_s / self._first
-        self.set(max(self.limit, min(BLIND, seconds / each_s)))
-        return max(1e-5, (in_flight + 1) * each_s - seconds) if self.blind else None
-
     def admitted(self, ordinal: int, crowd: float, *, may_test: bool) -> None:
         """A request was admitted, as the `ordinal`-th in flight; with a `crowd` that was not rejected."""
         self.known = max(self.known, crowd)
         if self.wall is None:
+            if self.starting and 2 * ordinal >= self.limit and self.limit < BLIND * self._first:
+                self.set(self.limit + 1)
             return
         self._hold -= 1
         if self._step and self._hold < -HOLD and ordinal < int(self.limit):  # a test that nobody needs
@@ -82,33 +77,34 @@ class Concurrency:
             if self._step > FAR * self.limit:
                 self.restart(self.limit)
 
-    def answered(self, now: float, in_flight: int, took_s: float, *, gated: bool, paced: bool) -> None:
+    def answered(self, now: float, sent: Sent, in_flight: int, *, gated: bool) -> None:
         """An answer came.
 
         Args:
             now: when.
+            sent: the request.
             in_flight: with it.
-            took_s: a usual answer.
             gated: something else held requests back.
-            paced: a rate is known that stands in the way.
         """
         knee = self.knee
         if self.busy:
             return
-        if (
-            self.starting
-            and not knee.flat
-            and 2 * in_flight >= self.limit
-            and self.limit < AHEAD * knee.proven
-        ):
-            self.set(self.limit + GROWTH)
-        if not ((self.starting and not paced) or knee.found):
-            return
-        idle = not self.starting and in_flight < USED * int(self.limit)
-        limit = knee.answered(now, in_flight, self.limit, took_s, gated=knee.found and (gated or idle))
-        if limit is not None:
-            self.starting, self.wall = False, None
-            self.set(limit)
+        if self.starting:
+            if not knee.late(sent.first, now - sent.at_s) and 2 * in_flight >= self.limit:
+                self.set(self.limit + GROWTH)
+            if knee.full:
+                self._settle(max(1.0, sent.ordinal / 2))
+        elif knee.found:
+            idle = in_flight < USED * int(self.limit)
+            limit = knee.answered(now, sent.ordinal, in_flight, self.limit, gated=gated or idle)
+            if limit is not None:
+                self.wall = None
+                self.set(limit)
+
+    def _settle(self, fits: float) -> None:
+        self.starting, self.wall = False, None
+        self.knee.settle(fits)
+        self.set(fits)
 
     def rejected(self, ordinal: int, off: float, cost: float) -> None:
         """The `ordinal`-th in flight was one too many; what the provider counts may be `off` by so many.
@@ -131,9 +127,7 @@ class Concurrency:
 
     def drowned(self, fits: float) -> None:
         """The server is full: so many fit at most."""
-        self.starting, self.knee = False, Knee()
-        self.knee.settle()
-        self.set(fits)
+        self._settle(fits)
 
     def restart(self, limit: float) -> None:
         """So many fit now, and nobody knows how many more: grow fast again from here."""

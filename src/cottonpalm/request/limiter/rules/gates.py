@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals
 from cottonpalm.request.limiter.rules.ceilings import Ceiling
+from cottonpalm.request.limiter.rules.knee import FEW
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
 from cottonpalm.request.limiter.rules.sent import Sent, Use
@@ -73,11 +74,7 @@ class Gates(ABC):
     def look(self) -> None:
         """See whether anything but the number in flight has to be asked."""
         self.gated = bool(
-            self.recovery.state is not State.OPEN
-            or self.bucket.rate
-            or self.quotas.shown
-            or self.ceilings
-            or self.concurrency.blind
+            self.recovery.state is not State.OPEN or self.bucket.rate or self.quotas.shown or self.ceilings
         )
 
     # Asking and sending
@@ -93,12 +90,12 @@ class Gates(ABC):
             recovery.state = State.PROBE
         if recovery.state in (State.HELD, State.PROBE):
             return self._silence_s(now, in_flight, ask)
-        number, grows_s = self.concurrency, None
-        if number.blind:
-            grows_s = number.grow_by_time(now - (self._began_s or 0.0), self.refusals.patience_s, in_flight)
-        if in_flight >= int(number.limit):
-            self.binding, recovery.state = "in flight", State.OPEN
-            return grows_s
+        if in_flight >= int(self.concurrency.limit):
+            self.binding = "in flight"
+            if recovery.state is State.RAMP and self._unsure:
+                return max(1e-4, self._young[0].at_s + self.refusals.patience_s - now)
+            recovery.state = State.OPEN
+            return None
         wait_s = self._ramp_s(now, self._gates_s(now, ask))
         if wait_s > TINY_S:
             self._held_back = True
@@ -158,6 +155,7 @@ class Gates(ABC):
         sent.generation, sent.refusals = self.generation, self.refusals.seen
         doubt = self._doubt
         doubt.sent += 1
+        sent.first = doubt.sent <= 2 * FEW
         if sent.ordinal >= doubt.suspect:
             doubt.asked += 1
         sent.asked = doubt.asked

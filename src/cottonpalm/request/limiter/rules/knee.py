@@ -1,117 +1,167 @@
-"""Whether more in flight does more: throughput, in rounds of as many answers as are in flight. No clock, no I/O."""
+"""Whether more in flight does more: throughput at two numbers, compared by likelihood. No clock, no I/O."""
 
 from __future__ import annotations
 
 import math
+from bisect import insort
 from typing import Final
 
-ROUND: Final = 16  # answers of a round at least
-FLAT: Final = 0.35  # log throughput per log of requests in flight, below which a server is full
-STEP: Final = 0.8  # the trial below the knee
-MOST_QUIET: Final = 16  # rounds between two trials at most
+FEW: Final = 8  # answers of a round at least
+SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
+WIDE: Final = 2.0  # one number in flight over the other, while nobody knows where the knee is...
+NARROW: Final = 1.2  # ...and once it is known about
+PAIRS: Final = 4  # comparisons without a winner after which the knee is where we are
+RARE: Final = 64  # rounds of rest at most
+LATE: Final = 1.4  # times what the first answers took: half way to that twice as many take twice as long
+
+
+class Round:
+    """Answers that came while the number in flight stayed the same."""
+
+    __slots__ = ("answers", "began_s", "crowd", "gated")
+
+    def __init__(self, began_s: float) -> None:
+        self.began_s, self.answers, self.crowd, self.gated = began_s, 0, 0, False
+
+    @property
+    def mean(self) -> float:
+        """In flight."""
+        return self.crowd / self.answers if self.answers else 0.0
 
 
 class Knee:
     """A server that does not reject but shares its speed: more in flight only take longer.
 
-    While the number in flight grows, throughput is compared with that of half as many. Where twice it did hardly more,
-    it is full: then the limit goes by trials round it, ever more rarely.
+    Two hypotheses about twice as many in flight: they do twice as much, or no more. Each answer is evidence, weighed by
+    how much answers' times differ. While the limit grows, the first that is believed to do no more ends that. Then two
+    numbers are compared in turn, a higher and a lower one, and both move to where the better one was.
 
     Attributes:
         found: the server is full at the limit, or was.
-        flat: times in a row that more did hardly more.
+        level: the higher of the two numbers that are compared.
+        usual_s: an answer takes where few are in flight; 0 while that is not known.
     """
 
     __slots__ = (
-        "_base", "_began_s", "_best_s", "_count", "_gated", "_longest", "_quiet", "_round", "_step", "_sum", "_trial",
-        "before", "flat", "found",
+        "_first", "_high", "_last", "_lates", "_mean_s", "_open_s", "_pairs", "_quiet", "_ratio", "_rest", "_round",
+        "_up", "_upper", "_varies", "found", "level", "usual_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.before: tuple[float, float] | None = (
-            None  # in flight and throughput of the last round that did more
-        )
-        self.flat = 0
         self.found = False
-        self._best_s = math.inf
-        self._begin_trials()
-        self.begin(0.0)
+        self.usual_s = 0.0  # an answer took at first, when few were in flight
+        self._first: list[float] = []
+        self._lates = 0  # answers that took longer, less those that did not
+        self._mean_s, self._varies = (
+            0.0,
+            1.0,
+        )  # of the answers' times: the mean, and the squared deviation over it
+        self._round = Round(0.0)
+        self._open_s = 0.0  # answers before were of another number in flight
+        self._begin_search(1.0)
+
+    def _begin_search(self, limit: float) -> None:
+        self.level = limit  # the higher of the two numbers
+        self._ratio, self._upper = WIDE, True
+        self._up: bool | None = None
+        self._high: tuple[float, float, int] | None = None
+        self._last, self._pairs, self._quiet, self._rest = 0.0, 0, 0, 1
+
+    def late(self, first: bool, seconds: float) -> bool:
+        """Whether an answer took clearly longer than the first ones did, when few were in flight."""
+        if not self.usual_s:
+            if first:
+                insort(self._first, seconds)
+                if len(self._first) == FEW:  # of twice as many: the median
+                    self.usual_s = self._first[-1]
+            return False
+        late = seconds > LATE * self.usual_s
+        self._lates = self._lates + 1 if late else max(0, self._lates - 1)
+        return late
 
     @property
-    def proven(self) -> float:
-        """So many in flight did more than fewer."""
-        return self.before[0] if self.before is not None else math.inf
+    def full(self) -> bool:
+        """More in flight only took longer."""
+        return self._lates >= FEW
 
-    def settle(self) -> None:
-        """The server is full: trials from now on."""
+    def settle(self, limit: float) -> None:
+        """The server is full with so many: look round there."""
         self.found = True
-        self._begin_trials()
+        self._begin_search(limit)
+        self.begin(0.0)
 
     def begin(self, now: float) -> None:
-        """A round begins."""
-        self._began_s, self._count, self._sum, self._gated = now, 0, 0, False
+        """A round begins, once those have left that were in flight with another number."""
+        self._round, self._open_s = Round(now), now + self._mean_s
 
-    def answered(
-        self, now: float, in_flight: int, limit: float, took_s: float, *, gated: bool
-    ) -> float | None:
+    def took(self, seconds: float, weight: float) -> None:
+        """An answer took so long."""
+        self._mean_s += weight * (seconds - self._mean_s)
+        off = seconds / self._mean_s - 1 if self._mean_s else 0.0
+        self._varies += weight * (min(4.0, off * off) - self._varies)
+
+    def answered(self, now: float, crowd: int, in_flight: int, limit: float, *, gated: bool) -> float | None:
         """A new limit, or None.
 
         Args:
             now: when it was answered.
-            in_flight: with it.
+            crowd: in flight when it was sent.
+            in_flight: now, with it.
             limit: on them.
-            took_s: a usual answer.
             gated: something else held requests back.
         """
-        if self.found and in_flight > limit + 1:  # it drains
+        if now < self._open_s:
+            return None
+        if in_flight > limit + 1:  # it drains
             self.begin(now)
             return None
-        self._count += 1
-        self._sum += in_flight
-        self._best_s = min(self._best_s, took_s)
-        self._gated = self._gated or gated
-        enough = min(2 * limit, self._round) if self.found else min(self._sum / self._count, ROUND)
-        if self._count < max(ROUND, enough) or now - self._began_s < min(took_s, self._best_s):
+        this = self._round
+        if not this.answers:
+            this.began_s = now
+        this.answers += 1
+        this.crowd += crowd
+        this.gated = this.gated or gated
+        if this.answers <= FEW or now - this.began_s < self._mean_s:
             return None
-        pace, mean, held = self._count / max(1e-9, now - self._began_s), self._sum / self._count, self._gated
-        self.begin(now)
-        if held:
+        if this.gated:
+            self.begin(now)
             return None
-        return self._around(pace, limit) if self.found else self._climb(pace, mean)
+        seen = (this.mean, (this.answers - 1) / max(1e-9, now - this.began_s), this.answers - 1)
+        return self._around(now, seen)
 
-    def _begin_trials(self) -> None:
-        self._trial = self._base = 0.0
-        self._step, self._round = 0.5, 4 * ROUND
-        self._quiet = self._longest = 1
+    def _ratio_of(self, less: tuple[float, float, int], more: tuple[float, float, int]) -> float:
+        """Log-likelihood ratio: that more in flight did as much more, over that they did no more."""
+        apart, gain = math.log(more[0] / less[0]), math.log(more[1] / less[1])
+        noise = max(0.01, self._varies) * (1 / less[2] + 1 / more[2])
+        return apart * (gain - apart / 2) / noise
 
-    def _climb(self, pace: float, mean: float) -> float | None:
-        if self.before is None:
-            self.before = (mean, pace)
-        elif mean >= 2.0 * self.before[0]:
-            if math.log(pace / self.before[1]) > FLAT * math.log(mean / self.before[0]):
-                self.before, self.flat = (mean, pace), 0
-                return None
-            self.flat += 1
-            if self.flat >= 2:
-                self.settle()
-                return max(1.0, self.before[0])
-        return None
-
-    def _around(self, pace: float, limit: float) -> float | None:
-        if self._trial:
-            before, self._trial = self._trial, 0.0
-            step = limit / before
-            if pace >= self._base * (1 - 0.3 * (1 - step) if step < 1 else 1 + 0.4 * (step - 1)):
-                self._base, self._quiet, self._longest = pace, 1, 1
-                return None
-            self._step, self._round = STEP, 16 * ROUND
-            self._quiet = self._longest = min(MOST_QUIET, 2 * self._longest)
-            return before
-        if pace < STEP * self._base:  # it is not what it was
-            self._begin_trials()
-        self._base = pace if not self._base else 0.5 * (self._base + pace)
-        self._quiet -= 1
+    def _around(self, now: float, seen: tuple[float, float, int]) -> float | None:
         if self._quiet > 0:
+            self._quiet -= 1
+            self.begin(now)
             return None
-        self._trial = limit
-        return max(1.0, limit * self._step) if self._longest.bit_length() % 2 else limit / self._step
+        self.begin(now)
+        if self._upper:
+            self._upper, self._high = False, seen
+            return max(1.0, self.level / self._ratio)
+        self._upper = True
+        assert self._high is not None
+        if seen[0] > 0.95 * self._high[0]:
+            return self.level
+        self._pairs += 1
+        self._last += self._ratio_of(seen, self._high)
+        return self._judged()
+
+    def _judged(self) -> float:
+        if abs(self._last) < SURE:
+            if self._pairs >= PAIRS:
+                self._quiet, self._rest = self._rest, min(RARE, 2 * self._rest)
+                self._ratio, self._last, self._pairs = NARROW, 0.0, 0
+            return self.level
+        up = self._last > 0
+        self.level = max(1.0, self.level * self._ratio if up else self.level / self._ratio)
+        if self._up is not None and up is not self._up:
+            self._ratio = max(NARROW, math.sqrt(self._ratio))
+        self._up = up
+        self._last, self._pairs, self._rest = 0.0, 0, 1
+        return self.level
