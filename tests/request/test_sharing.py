@@ -44,9 +44,18 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "s.db"
 
 
+class Untested(Concurrency):
+    """A limit under which nobody tries whether more fit: what is divided stays what it was."""
+
+    __slots__ = ()
+
+    def admitted(self, ordinal: int, crowd: float, *, may_test: bool) -> None:
+        """Nothing follows."""
+
+
 def learnt(limit: float) -> Concurrency:
     """A limit that met resistance."""
-    concurrency = Concurrency(limit, 1, 500)
+    concurrency = Untested(limit, 1, 500)
     concurrency.moved(limit, firm=True)
     return concurrency
 
@@ -73,7 +82,7 @@ def test_a_newcomer_sends_nothing_before_the_other_has_ceded_and_then_they_have_
     stage: Stage, path: Path
 ) -> None:
     old = busy(stage, path, 100)
-    new = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    new = Peer(stage, path, limit=Untested(10, 1, 500))
     new.come(200)
     assert new.see() == 0
     old.renew()
@@ -92,7 +101,7 @@ def test_a_newcomer_sends_nothing_before_the_other_has_ceded_and_then_they_have_
 
 def test_a_killed_ones_share_is_back_at_the_next_renewal(stage: Stage, path: Path) -> None:
     one = busy(stage, path, 60)
-    two = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    two = Peer(stage, path, limit=Untested(10, 1, 500))
     two.come(300)
     for _ in range(4):
         one.renew()
@@ -132,7 +141,7 @@ def test_a_hung_ones_share_is_back_after_the_leases_time(stage: Stage, path: Pat
 
 def test_a_run_that_ends_gives_its_share_back_at_once(stage: Stage, path: Path) -> None:
     one = busy(stage, path, 60)
-    two = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    two = Peer(stage, path, limit=Untested(10, 1, 500))
     two.come(300)
     for _ in range(4):
         one.renew()
@@ -148,7 +157,7 @@ def test_a_run_that_ends_gives_its_share_back_at_once(stage: Stage, path: Path) 
 
 def test_who_has_nothing_to_do_cedes_what_others_can_use(stage: Stage, path: Path) -> None:
     one = busy(stage, path, 60)
-    two = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    two = Peer(stage, path, limit=Untested(10, 1, 500))
     two.come(300)
     one.go_idle()
     one.renew()
@@ -315,7 +324,7 @@ def test_a_run_remembers_what_it_learnt_and_starts_with_seven_tenths_of_it(
     first.leave()
     caplog.set_level("INFO", "cottonpalm")
     stage.advance(3600.0)
-    again = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    again = Peer(stage, path, limit=Untested(10, 1, 500))
     assert again.limiter.limit == 70
     assert "starts with 70 in flight: 100 fitted before" in caplog.text
     bounded = Peer(stage, path, limit=Concurrency(10, 1, 20), key=KEY)

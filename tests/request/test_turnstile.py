@@ -342,7 +342,7 @@ def test_a_start_is_spread_evenly_and_not_a_burst(stage: Stage) -> None:
     moments = [permit.at_s for permit in spread(stage, limiter, 40)]
     gaps = [after - before for before, after in itertools.pairwise(moments)]
     assert min(gaps) > 0.0
-    assert max(gaps) <= 0.1
+    assert max(gaps) <= 0.11, "no longer than until the first are known to be admitted"
 
 
 def test_of_a_burst_that_is_rejected_the_number_that_fitted_stays(stage: Stage) -> None:

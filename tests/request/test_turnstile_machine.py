@@ -75,6 +75,9 @@ class TurnstileMachine(RuleBasedStateMachine):
     )
     def give_back(self, data: st.DataObject, verdict: Verdict, pause_s: float, crossing_cancel: bool) -> None:
         permit = data.draw(st.sampled_from(self.held))
+        admission = self.limiter.admission
+        self.stage.call(self.limiter.adjust, lambda: admission._news(self.stage.loop.now_s))
+        self.see_grants()
         before, generation = self.limiter.limit, self.limiter.generation
         first = min(self.line) if self.line and crossing_cancel else None
 

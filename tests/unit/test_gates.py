@@ -16,6 +16,7 @@ from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals, explain
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.request.limiter.rules.shown import Shown
 from cottonpalm.types import Quota
 
@@ -143,7 +144,9 @@ def test_a_limit_stays_within_its_bounds(steps: list, minimum: int, more: int, m
         now += passed
         if answered:
             limit.admitted(in_flight, in_flight, may_test=True)
-            limit.answered(now, in_flight, 1.0, gated=False, paced=False)
+            sent = Sent(now - passed, in_flight)
+            sent.first = passed < 1
+            limit.answered(now, sent, in_flight, gated=False)
         else:
             limit.rejected(in_flight, 0.0, 1.0)
         assert limit.minimum <= limit.limit <= limit.maximum

@@ -16,7 +16,7 @@ BLIND: Final = (
 GROWTH: Final = 2.0  # more for each answer at the start
 FAR: Final = 0.25  # of the limit; where so many more fit, nobody knows how many do
 FEW: Final = 2  # admitted before the first test of a small limit
-USED: Final = 0.8  # of the limit has to be in flight for throughput to say anything of it
+USED: Final = 0.8  # of the limit has to be in flight for what comes of it to say anything of the limit
 
 
 class Concurrency:
