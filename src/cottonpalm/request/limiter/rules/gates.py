@@ -144,7 +144,8 @@ class Gates(ABC):
         patience_s, self.binding = self.refusals.patience_s, "pace"
         if self._unsure >= recovery.window:
             return max(1e-4, self._young[0].at_s + patience_s - now)
-        return self._sent_s + patience_s / recovery.window - now
+        news_s = min(patience_s, self.trip_s) if self.trip_s else patience_s  # an answer is news too
+        return self._sent_s + news_s / recovery.window - now
 
     def sent(self, sent: Sent, *, forced: bool = False) -> None:
         """It goes; by force it goes whatever the gates say, and is no probe."""
