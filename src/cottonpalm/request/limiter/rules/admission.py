@@ -82,7 +82,7 @@ class Admission(Gates):
                 self._settle(sent, 1.0, used)
         self._ask += (sent.ask - self._ask) * weight
         self.trip_s += (now - sent.at_s - self.trip_s) * weight
-        self.concurrency.knee.took(now - sent.at_s, weight)
+        self.concurrency.knee.took(now, now - sent.at_s)
         self._late = max(0.0, self._late - DOUBT)
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)

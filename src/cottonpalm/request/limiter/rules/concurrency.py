@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 BLIND: Final = (
     4.0  # times as many at first are let go without an answer: a slow provider looks like a drowned one
 )
-GROWTH: Final = 2.0  # more for each answer at the start
+GROWTH: Final = 3.0  # more for each answer at the start
 FAR: Final = 0.25  # of the limit; where so many more fit, nobody knows how many do
 FEW: Final = 2  # admitted before the first test of a small limit
 USED: Final = 0.8  # of the limit has to be in flight for what comes of it to say anything of the limit
@@ -64,7 +64,7 @@ class Concurrency:
         self.known = max(self.known, crowd)
         if self.wall is None:
             if self.starting and 2 * ordinal >= self.limit and self.limit < BLIND * self._first:
-                self.set(self.limit + 1)
+                self.set(self.limit + 2)
             return
         self._hold -= 1
         if self._step and self._hold < -HOLD and ordinal < int(self.limit):  # a test that nobody needs
@@ -93,7 +93,7 @@ class Concurrency:
             if not knee.late(sent.first, now - sent.at_s) and 2 * in_flight >= self.limit:
                 self.set(self.limit + GROWTH)
             if knee.full:
-                self._settle(max(1.0, sent.ordinal / 2))
+                self._settle(knee.fits(now))
         elif knee.found:
             idle = in_flight < USED * int(self.limit)
             limit = knee.answered(now, sent.ordinal, in_flight, self.limit, gated=gated or idle)

@@ -8,9 +8,10 @@ from typing import Final
 
 FEW: Final = 8  # answers of a round at least
 SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
-WIDE: Final = 2.0  # one number in flight over the other, while nobody knows where the knee is...
+WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is...
 NARROW: Final = 1.2  # ...and once it is known about
 PAIRS: Final = 4  # comparisons without a winner after which the knee is where we are
+LEARN: Final = 1 / 16  # weight of the newest answer in means
 RARE: Final = 64  # rounds of rest at most
 LATE: Final = 1.4  # times what the first answers took: half way to that twice as many take twice as long
 
@@ -42,20 +43,14 @@ class Knee:
         usual_s: an answer takes where few are in flight; 0 while that is not known.
     """
 
-    __slots__ = (
-        "_first", "_high", "_last", "_lates", "_mean_s", "_open_s", "_pairs", "_quiet", "_ratio", "_rest", "_round",
-        "_up", "_upper", "_varies", "found", "level", "usual_s",
-    )  # fmt: skip
-
     def __init__(self) -> None:
         self.found = False
         self.usual_s = 0.0  # an answer took at first, when few were in flight
         self._first: list[float] = []
         self._lates = 0  # answers that took longer, less those that did not
-        self._mean_s, self._varies = (
-            0.0,
-            1.0,
-        )  # of the answers' times: the mean, and the squared deviation over it
+        self._answers, self._from_s = 0, 0.0
+        self._mean_s = 0.0  # of the answers' times...
+        self._varies = 1.0  # ...and their squared deviation, over it
         self._round = Round(0.0)
         self._open_s = 0.0  # answers before were of another number in flight
         self._begin_search(1.0)
@@ -79,6 +74,10 @@ class Knee:
         self._lates = self._lates + 1 if late else max(0, self._lates - 1)
         return late
 
+    def fits(self, now: float) -> float:
+        """So many in flight do as much as all that are: what is done in the time that an answer takes among few."""
+        return max(1.0, self._answers / max(1e-9, now - self._from_s) * self.usual_s)
+
     @property
     def full(self) -> bool:
         """More in flight only took longer."""
@@ -94,8 +93,12 @@ class Knee:
         """A round begins, once those have left that were in flight with another number."""
         self._round, self._open_s = Round(now), now + self._mean_s
 
-    def took(self, seconds: float, weight: float) -> None:
+    def took(self, now: float, seconds: float) -> None:
         """An answer took so long."""
+        self._answers += 1
+        if self._answers == 1:
+            self._from_s = now
+        weight = max(LEARN, 1 / self._answers)
         self._mean_s += weight * (seconds - self._mean_s)
         off = seconds / self._mean_s - 1 if self._mean_s else 0.0
         self._varies += weight * (min(4.0, off * off) - self._varies)
