@@ -93,7 +93,7 @@ class Concurrency:
             if not knee.late(sent.first, now - sent.at_s) and 2 * in_flight >= self.limit:
                 self.set(self.limit + GROWTH)
             if knee.full:
-                self._settle(knee.fits(now))
+                self._settle(knee.fits)
         elif knee.found:
             idle = in_flight < USED * int(self.limit)
             limit = knee.answered(now, sent.ordinal, in_flight, self.limit, gated=gated or idle)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from typing import Final
+from typing import Final, NamedTuple
 
 FEW: Final = 8  # answers of a round at least
 SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
@@ -14,6 +14,14 @@ PAIRS: Final = 4  # comparisons without a winner after which the knee is where w
 LEARN: Final = 1 / 16  # weight of the newest answer in means
 RARE: Final = 64  # rounds of rest at most
 LATE: Final = 1.4  # times what the first answers took: half way to that twice as many take twice as long
+
+
+class Seen(NamedTuple):
+    """A round: in flight, a second, answers."""
+
+    crowd: float
+    pace: float
+    answers: int
 
 
 class Round:
@@ -39,7 +47,7 @@ class Knee:
 
     Attributes:
         found: the server is full at the limit, or was.
-        level: the higher of the two numbers that are compared.
+        level: the number that did best.
         usual_s: an answer takes where few are in flight; 0 while that is not known.
     """
 
@@ -48,7 +56,8 @@ class Knee:
         self.usual_s = 0.0  # an answer took at first, when few were in flight
         self._first: list[float] = []
         self._lates = 0  # answers that took longer, less those that did not
-        self._answers, self._from_s = 0, 0.0
+        self._answers = 0
+        self._count, self._most, self._until_s = 0, 0, 0.0  # answers in the time that one takes among few
         self._mean_s = 0.0  # of the answers' times...
         self._varies = 1.0  # ...and their squared deviation, over it
         self._round = Round(0.0)
@@ -56,11 +65,10 @@ class Knee:
         self._begin_search(1.0)
 
     def _begin_search(self, limit: float) -> None:
-        self.level = limit  # the higher of the two numbers
-        self._ratio, self._upper = WIDE, True
-        self._up: bool | None = None
-        self._high: tuple[float, float, int] | None = None
-        self._last, self._pairs, self._quiet, self._rest = 0.0, 0, 0, 1
+        self.level = limit
+        self._ratio, self._up, self._there = WIDE, True, False
+        self._here: Seen | None = None
+        self._sum, self._pairs, self._quiet, self._rest = 0.0, 0, 0, 1
 
     def late(self, first: bool, seconds: float) -> bool:
         """Whether an answer took clearly longer than the first ones did, when few were in flight."""
@@ -68,15 +76,16 @@ class Knee:
             if first:
                 insort(self._first, seconds)
                 if len(self._first) == FEW:  # of twice as many: the median
-                    self.usual_s = self._first[-1]
+                    self.usual_s, self._until_s = self._first[-1], 0.0
             return False
         late = seconds > LATE * self.usual_s
         self._lates = self._lates + 1 if late else max(0, self._lates - 1)
         return late
 
-    def fits(self, now: float) -> float:
-        """So many in flight do as much as all that are: what is done in the time that an answer takes among few."""
-        return max(1.0, self._answers / max(1e-9, now - self._from_s) * self.usual_s)
+    @property
+    def fits(self) -> float:
+        """So many in flight do as much as any number did: the most that was done in the time of an answer among few."""
+        return float(max(1, self._most, self._count))
 
     @property
     def full(self) -> bool:
@@ -96,9 +105,11 @@ class Knee:
     def took(self, now: float, seconds: float) -> None:
         """An answer took so long."""
         self._answers += 1
-        if self._answers == 1:
-            self._from_s = now
         weight = max(LEARN, 1 / self._answers)
+        self._count += 1
+        if now >= self._until_s:
+            self._most, self._count = max(self._most, self._count), 0
+            self._until_s = now + self.usual_s if self.usual_s else math.inf
         self._mean_s += weight * (seconds - self._mean_s)
         off = seconds / self._mean_s - 1 if self._mean_s else 0.0
         self._varies += weight * (min(4.0, off * off) - self._varies)
@@ -126,45 +137,48 @@ class Knee:
         this.gated = this.gated or gated
         if this.answers <= FEW or now - this.began_s < self._mean_s:
             return None
+        self.begin(now)
         if this.gated:
-            self.begin(now)
             return None
-        seen = (this.mean, (this.answers - 1) / max(1e-9, now - this.began_s), this.answers - 1)
-        return self._around(now, seen)
+        pace = (this.answers - 1) / max(1e-9, now - this.began_s)
+        return self._around(Seen(this.mean, pace, this.answers - 1))
 
-    def _ratio_of(self, less: tuple[float, float, int], more: tuple[float, float, int]) -> float:
+    def _ratio_of(self, less: Seen, more: Seen) -> float:
         """Log-likelihood ratio: that more in flight did as much more, over that they did no more."""
-        apart, gain = math.log(more[0] / less[0]), math.log(more[1] / less[1])
-        noise = max(0.01, self._varies) * (1 / less[2] + 1 / more[2])
+        apart, gain = math.log(more.crowd / less.crowd), math.log(more.pace / less.pace)
+        noise = max(0.01, self._varies) * (1 / less.answers + 1 / more.answers)
         return apart * (gain - apart / 2) / noise
 
-    def _around(self, now: float, seen: tuple[float, float, int]) -> float | None:
+    def _around(self, seen: Seen) -> float | None:
+        """What follows a round: the other number, or where it was better."""
         if self._quiet > 0:
             self._quiet -= 1
-            self.begin(now)
             return None
-        self.begin(now)
-        if self._upper:
-            self._upper, self._high = False, seen
-            return max(1.0, self.level / self._ratio)
-        self._upper = True
-        assert self._high is not None
-        if seen[0] > 0.95 * self._high[0]:
+        other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
+        here = self._here
+        if not self._there:
+            self._here, self._there = seen, True
+            return other
+        assert here is not None
+        self._there = False
+        if abs(math.log(seen.crowd / here.crowd)) < 0.5 * math.log(
+            NARROW
+        ):  # as many as before: no trial at all
+            self._up = True
             return self.level
+        self._sum += self._ratio_of(here, seen) if self._up else self._ratio_of(seen, here)
         self._pairs += 1
-        self._last += self._ratio_of(seen, self._high)
-        return self._judged()
-
-    def _judged(self) -> float:
-        if abs(self._last) < SURE:
-            if self._pairs >= PAIRS:
+        if abs(self._sum) < SURE:
+            if self._pairs >= PAIRS:  # the knee is here
                 self._quiet, self._rest = self._rest, min(RARE, 2 * self._rest)
-                self._ratio, self._last, self._pairs = NARROW, 0.0, 0
+                self._ratio, self._sum, self._pairs, self._up = NARROW, 0.0, 0, not self._up
             return self.level
-        up = self._last > 0
-        self.level = max(1.0, self.level * self._ratio if up else self.level / self._ratio)
-        if self._up is not None and up is not self._up:
-            self._ratio = max(NARROW, math.sqrt(self._ratio))
-        self._up = up
-        self._last, self._pairs, self._rest = 0.0, 0, 1
-        return self.level
+        if (self._sum > 0) is self._up:
+            self.level, self._here, self._there = other, seen, True
+            self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
+            other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
+        else:
+            self._up, self._ratio = not self._up, max(NARROW, math.sqrt(self._ratio))
+            other = self.level
+        self._sum, self._pairs = 0.0, 0
+        return other
