@@ -194,7 +194,12 @@ class Admission(Gates):
         known = False
         if cause in (Cause.RATE, Cause.BOTH):
             known = bucket.rate > 0
-            bucket.empty(now, sent.at_s, mine, named_s, self.refusals.patience_s)
+            if (
+                cause is Cause.BOTH and not known
+            ):  # whether the number alone explains it is seen from the next ones
+                bucket.learn(sent.at_s, mine)
+            else:
+                bucket.empty(now, sent.at_s, mine, named_s, self.refusals.patience_s)
         if cause in (Cause.NUMBER, Cause.BOTH):
             known = known or number.wall is not None
             lost = named_s * sent.ordinal / self.trip_s if self.trip_s else 0.0
@@ -218,7 +223,7 @@ class Admission(Gates):
         window = 2.0
         if bucket.rate and cause is not Cause.CHANGED:
             window = max(2.0, bucket.rate * self.refusals.patience_s)
-        elif cause is Cause.NUMBER and number.wall is not None:
+        elif cause in (Cause.NUMBER, Cause.BOTH) and number.wall is not None:
             window = max(2.0, number.limit / 4)
         silence_s = recovery.revive(probe.at_s, window)
         bucket.silent_s += silence_s

@@ -112,7 +112,9 @@ class Concurrency:
         It costs so many requests: itself, and those that could have been sent in a wait that it names.
         """
         alike = self.wall is not None and abs(ordinal - self.wall) <= 1 + off + self._step
-        self._held = min(int(1 / BUDGET), 2 * self._held) if alike else max(FEW, min(HOLD, ordinal))
+        self._held = (
+            min(int(1 / BUDGET), HOLD * ordinal, 2 * self._held) if alike else max(FEW, min(HOLD, ordinal))
+        )
         self.wall, self.starting = float(ordinal), False
         self.set(ordinal - 1)
         self.known = min(self.known, ordinal - 1)
