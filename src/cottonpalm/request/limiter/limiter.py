@@ -311,6 +311,8 @@ class Limiter(WaitQueue[Permit]):
             if usage is not None:
                 output, used = float(usage.output_tokens), float(usage.input_tokens + usage.output_tokens)
             admission.answered(now, permit, self.in_flight, output, used)
+            if not (self._gated or quotas or pause_s) and admission.concurrency.limit == self._seen:
+                return  # nothing has changed
         elif verdict is Verdict.IGNORED:
             admission.failed(now, permit, self.in_flight)
         else:
@@ -326,7 +328,7 @@ class Limiter(WaitQueue[Permit]):
     def _see_limit(self) -> None:
         admission = self.admission
         admission.look()
-        self.limit = admission.concurrency.limit  # read for every row
+        self.limit = self._seen = admission.concurrency.limit  # read for every row
         if self.shares:
             self.limit = min(self.limit, *self.shares.values())
         self._slots = int(self.limit)

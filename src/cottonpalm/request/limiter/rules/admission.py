@@ -74,21 +74,28 @@ class Admission(Gates):
         if self.recovery.dead and sent is self.recovery.probe:
             self.recovery.dead = False
             self._revive(sent)
-        self._answers += 1
-        weight = 1 / min(self._answers, USUAL)
+        self._answers = answers = self._answers + 1
+        weight = 1 / answers if answers < USUAL else 1 / USUAL
+        took_s = now - sent.at_s
+        self.trip_s += (took_s - self.trip_s) * weight
+        self._ask += (sent.ask - self._ask) * weight
         if used is not None:
             self._output += (output - self._output) * weight
             if sent.entries:
                 self._settle(sent, 1.0, used)
-        self._ask += (sent.ask - self._ask) * weight
-        self.trip_s += (now - sent.at_s - self.trip_s) * weight
-        self.concurrency.knee.took(now, now - sent.at_s)
         self._late = max(0.0, self._late - DOUBT)
+        if self.gated:
+            self._gate_answered(now)
+        number = self.concurrency
+        if number.starting or number.knee.found:
+            number.answered(now, sent, in_flight + 1, gated=self._held_back)
+        self._held_back = False
+
+    def _gate_answered(self, now: float) -> None:
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)
-        gated = self._held_back or self.recovery.state is not State.OPEN
-        self._held_back = False
-        self.concurrency.answered(now, sent, in_flight + 1, gated=gated)
+        if self.recovery.state is not State.OPEN:
+            self._held_back = True
 
     def failed(self, now: float, sent: Sent, in_flight: int) -> None:
         """It ended in a way that says nothing of the limits; where many came to nothing far too late, one is full."""
@@ -150,7 +157,11 @@ class Admission(Gates):
             and self._saved
             and sent.ordinal <= self._saved[4].ordinal
         ):
-            self.concurrency.fewer()
+            if sent.ordinal > 1:
+                self.concurrency.fewer()
+            else:  # nobody else was there: it is not the number
+                self._restore()
+                self.cause = Cause.CHANGED
 
     def _cause(
         self, now: float, sent: Sent, quotas: Sequence[Quota], named_s: float, overload: bool
@@ -212,6 +223,12 @@ class Admission(Gates):
             return
         recovery.begin(now, max(2.0, number.limit / 4))
         recovery.hold(now, named_s, self.refusals.mean_s)
+
+    def _restore(self) -> None:
+        """Whatever the number was blamed for, it was not."""
+        if self._saved is not None:
+            number = self.concurrency
+            number.limit, number.wall, number.starting, number.known = self._saved[:4]
 
     def _off(self, now: float) -> float:
         """Answers on their way: by so many the provider's count may differ from ours."""

@@ -89,6 +89,7 @@ class Concurrency:
         knee = self.knee
         if self.busy:
             return
+        knee.took(now, now - sent.at_s)
         if self.starting:
             if not knee.late(sent.first, now - sent.at_s) and 2 * in_flight >= self.limit:
                 self.set(self.limit + GROWTH)

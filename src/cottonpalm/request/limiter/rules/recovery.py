@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 BACKOFF: Final = 0.33  # a silence is made longer by a third of itself for each probe that is rejected
 
-LONGEST_S: Final = 5.0  # that nobody asks, unless a wait is named
+LONGEST_S: Final = 13.0
 
 
 class State(Enum):
