@@ -13,6 +13,7 @@ class Mutant:
 
     room: str
     file: str
+    function: str  # its qualified name; empty for what runs at import
     line: int
     begin: int
     end: int
@@ -35,13 +36,21 @@ _COMPARE: Final = {
 _BINARY: Final = {"+": "-", "-": "+", "*": "/", "/": "*", "//": "/", "%": "*", "|": "&", "&": "|"}
 _SWAPPED: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
 _SILENT: Final = frozenset({"log", "warnings"})  # what is only said is not what these rooms are tested for
+_SHOWN: Final = frozenset(
+    {"repr", "daemon", "stacklevel", "exc_info"}
+)  # keywords that change what a developer sees
+_TYPES: Final = frozenset(
+    {"isinstance", "issubclass", "cast"}
+)  # `A & B` of two types is a mistake, no mutant
 
 
 class Places(ast.NodeVisitor):
-    """All places of one file where a mutant can be made, as (begin, end, after)."""
+    """All places of one file where a mutant can be made, as (function, begin, end, after)."""
 
     def __init__(self, text: str) -> None:
-        self.text, self.found = text, list[tuple[int, int, str]]()
+        self.text, self.found = text, list[tuple[str, int, int, str]]()
+        self._scope: list[str] = []  # of the qualified name of where we are
+        self._function = ""
         lines = text.encode().splitlines(keepends=True)
         self._starts = [0]
         for line in lines:
@@ -61,7 +70,10 @@ class Places(ast.NodeVisitor):
         return self._bytes[begin:end].decode()
 
     def _replace(self, node: ast.expr | ast.stmt, after: str) -> None:
-        self.found.append((*self._span(node), after))
+        self._found(*self._span(node), after)
+
+    def _found(self, begin: int, end: int, after: str) -> None:
+        self.found.append((self._function, begin, end, after))
 
     def _between(self, left: ast.expr, right: ast.expr, words: dict[str, str]) -> None:
         """Swap the operator that stands between two expressions."""
@@ -70,20 +82,36 @@ class Places(ast.NodeVisitor):
         word = gap.strip(" ()\n\\")
         if word in words and gap.count(word) == 1:
             at = begin + gap.index(word)
-            self.found.append((at, at + len(word), words[word]))
+            self._found(at, at + len(word), words[word])
 
-    # what is left out: types, decorators, texts, what is only said, what tells a developer what an object is
+    # what is left out: types, decorators, texts, assertions, what is only said, what tells a developer what a thing is
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        if node.name != "__repr__":
-            for part in (*node.args.defaults, *filter(None, node.args.kw_defaults), *node.body):
-                self.visit(part)
+        if node.name == "__repr__":
+            return
+        for part in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
+            self.visit(part)
+        outer, self._function = self._function, ".".join([*self._scope, node.name])
+        self._scope += [node.name, "<locals>"]
+        for part in node.body:
+            self.visit(part)
+        del self._scope[-2:]
+        self._function = outer
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self._scope.append(node.name)
         for part in node.body:
             self.visit(part)
+        self._scope.pop()
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        """It fails by itself when it is turned round, and says nothing to whom it holds for."""
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg not in _SHOWN:
+            self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None and "TypeAlias" not in self._said(node.annotation):
@@ -124,7 +152,7 @@ class Places(ast.NodeVisitor):
             self._replace(test, f"(not ({self._said(test)}))")
 
     def visit_Return(self, node: ast.Return) -> None:
-        if node.value is not None and self._said(node.value) != "None":
+        if node.value is not None and self._said(node.value) not in {"None", "False"}:  # as false as None is
             self._replace(node.value, "None")
         self.generic_visit(node)
 
@@ -134,9 +162,7 @@ class Places(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        if not isinstance(node.left, ast.Constant | ast.JoinedStr) or isinstance(
-            node.left.value, int | float
-        ):
+        if not any(map(_is_text, (node.left, node.right))):
             self._between(node.left, node.right, _BINARY)
         self.generic_visit(node)
 
@@ -161,6 +187,14 @@ class Places(ast.NodeVisitor):
             self._replace(node, repr(node.value + 1 if abs(node.value) < 100 else node.value * 2))
 
     def visit_Call(self, node: ast.Call) -> None:
-        if isinstance(node.func, ast.Name) and node.func.id in _SWAPPED:
-            self._replace(node.func, _SWAPPED[node.func.id])
-        self.generic_visit(node)
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name in _SWAPPED:
+            self._replace(node.func, _SWAPPED[name])
+        if name in _TYPES:
+            self.visit(node.args[1 if name == "cast" else 0])
+        else:
+            self.generic_visit(node)
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))

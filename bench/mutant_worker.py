@@ -21,17 +21,40 @@ if TYPE_CHECKING:
     from bench.mutant_places import Mutant
 
 HERE: Final = Path(__file__).resolve().parents[1]
-LIMIT_S: Final = 240  # of one mutant's tests; one that takes longer hangs, and is caught
-LIBRARIES: Final = ("pytest", "langchain_core.runnables", "langchain_openai", "httpx2")
+SLOWER: Final = 3  # so many times what the tests took without a change they may take; else they hang: caught
+SEEING_S: Final = 300  # of one test file, while it is looked at
+SEEN: Final = "seen.json"
+ODD: Final = {4, 5}  # pytest's words for "no such test" or a conftest that breaks, and for "no tests"
+LIBRARIES: Final = (
+    "pytest",
+    "hypothesis.stateful",
+    "langchain_core.runnables",
+    "langchain_core.output_parsers",
+    "langchain_openai",
+    "langchain_anthropic",
+    "httpx2",
+    "httpx",
+    "aiohttp",
+    "orjson",
+    "sqlite3",
+    "genai_prices",
+)
+WORDS: Final = (  # of pytest
+    "-q",
+    "-p",
+    "no:langsmith_plugin",  # it loads all of langsmith, before each run
+    "--timeout",
+    "60",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+)
 
 
 def work(copy: Path) -> None:
     """Read jobs from standard input, one JSON line each; write how each ended."""
-    sys.dont_write_bytecode = True
     del sys.path[0]  # bench/, whose files are named like other modules
     sys.path[:0] = [str(copy / "src"), str(copy)]
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     os.chdir(copy)
     _load_libraries()
     for line in sys.stdin:
@@ -56,28 +79,33 @@ def _forked(copy: Path, job: dict[str, Any]) -> int:
         target.write_bytes(kept[: job["begin"]] + job["after"].encode() + kept[job["end"] :])
     try:
         if (child := os.fork()) == 0:
-            _test(job["tests"])
+            _test(copy, job)
         return _waited(child, job["limit_s"])
     finally:
         if target is not None:
             target.write_bytes(kept)
 
 
-def _test(tests: list[str]) -> None:
+def _test(copy: Path, job: dict[str, Any]) -> None:
     import pytest
 
     os.setsid()  # what the tests start ends with them
+    if job["file"]:  # no bytecode of a mutant is kept, neither by this process nor by what its tests start
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     quiet = os.open(os.environ.get("MUTANTS_LOG", os.devnull), os.O_RDWR | os.O_APPEND | os.O_CREAT)
     for fd in (0, 1, 2):
         os.dup2(quiet, fd)
     code = 99
     try:
         sys.stdin, sys.stdout, sys.stderr = (open(fd, mode, closefd=False) for fd, mode in enumerate("rww"))  # noqa: SIM115
-        code = int(
-            pytest.main(
-                ["-x", "-q", "--timeout", "60", "-W", "ignore::pytest.PytestAssertRewriteWarning", *tests]
-            )
-        )
+        if job["see"]:
+            from bench.mutant_tests import Recorder
+
+            seeing = Recorder(copy / "src" / "cottonpalm", copy / SEEN)
+            code = int(pytest.main([*WORDS, *job["tests"]], plugins=[seeing]))
+        else:
+            code = int(pytest.main(["-x", *WORDS, *job["tests"]]))
     except BaseException:
         traceback.print_exc()
         raise
@@ -120,18 +148,25 @@ class Worker:
         )
         self._copy = copy
 
-    def run(self, tests: list[str], mutant: Mutant | None = None) -> tuple[int, float]:
-        """How the tests end with this change, or with none."""
-        job = {
-            "tests": tests,
-            "file": "",
-            "limit_s": LIMIT_S,
-            **(asdict(mutant) if mutant is not None else {}),
-        }
-        if mutant is not None:
-            path = self._copy / mutant.file
-            for stale in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
-                stale.unlink()
+    def run(self, tests: list[str], mutant: Mutant, expected_s: float) -> tuple[bool, float]:
+        """Whether one of these tests fails with this change, and in how many seconds."""
+        path = self._copy / mutant.file
+        for stale in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+            stale.unlink()
+        job = {"tests": tests, "see": False, "limit_s": 30 + SLOWER * expected_s, **asdict(mutant)}
+        code, seconds = self._ask(job)
+        if code in ODD and self._ask({**job, "file": ""})[0] in ODD:
+            raise RuntimeError(f"without the change, too, pytest ends with {code} for {tests}")
+        return code != 0, seconds
+
+    def see(self, test: str) -> dict[str, Any]:
+        """What each test of this file enters, without any change."""
+        seen = self._copy / SEEN
+        seen.unlink(missing_ok=True)
+        self._ask({"tests": [test], "see": True, "limit_s": SEEING_S, "file": ""})
+        return json.loads(seen.read_text()) if seen.exists() else {}
+
+    def _ask(self, job: dict[str, Any]) -> tuple[int, float]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(job) + "\n")

@@ -1,8 +1,9 @@
 """How many small changes of the code the nearest tests catch: `python bench/mutants.py` (`--sample 60 --seed 7`).
 
 Each mutant is one change at one place of the rooms that a run's money and rows depend on, drawn at random by the seed.
-The nearest tests are the files that import the changed module, and those of its room. They run in a fork of a process
-that has loaded the libraries already, on a copy, so that subprocesses of the tests see the change too.
+All tests of the lower levels run once without a change, and are seen to enter which functions: a mutant is tried by
+those that enter its function, the quickest first, in a fork of a process that has loaded the libraries already, on a
+copy, so that subprocesses of the tests see the change too.
 
 Weighed and not taken: mutmut (copies the tree, wraps every function, which changes generators and slots, and draws no
 sample by a seed), cosmic-ray (a process for each mutant, whose start is longer than most of these tests), mutatest (is
@@ -15,17 +16,18 @@ import argparse
 import ast
 import sys
 import tempfile
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from random import Random
-from typing import TYPE_CHECKING, Final, NamedTuple
+from time import perf_counter as now
+from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench import mutant_tests as nearest
 from bench.mutant_places import Mutant, Places
 from bench.mutant_worker import Worker
 
@@ -37,46 +39,22 @@ PACKAGE: Final = "src/cottonpalm"
 GOALS: Final = {"rules": 90, "all": 85}
 
 
-class Room(NamedTuple):
-    """Where mutants are made, and the tests that hold for all of it, the quickest first."""
-
-    files: tuple[str, ...]
-    tests: tuple[str, ...]
-
-
 ROOMS: Final = {
-    "limiter rules": Room(("request/limiter/rules/*.py",), ("tests/request/test_turnstile.py",)),
-    "money rules": Room(
-        ("request/money/rules/*.py",),
-        (
-            "tests/request/test_money.py",
-            "tests/request/test_tightening.py",
-            "tests/request/test_true_cost.py",
-        ),
+    "limiter rules": ("request/limiter/rules/*.py",),
+    "money rules": ("request/money/rules/*.py",),
+    "stores rules": ("stores/rules/*.py",),
+    "limiter": ("request/limiter/*.py",),
+    "money": ("request/money/*.py", "request/reservation.py", "request/pricing.py"),
+    "transport": (
+        "request/transport/*.py",
+        "request/attempts.py",
+        "request/settlement.py",
+        "request/tries.py",
     ),
-    "stores rules": Room(
-        ("stores/rules/*.py",), ("tests/contract/test_sqlite.py", "tests/request/test_shares_machine.py")
-    ),
-    "limiter": Room(
-        ("request/limiter/*.py",), ("tests/request/test_turnstile.py", "tests/request/test_sharing.py")
-    ),
-    "money": Room(
-        ("request/money/*.py", "request/reservation.py", "request/pricing.py"),
-        ("tests/request/test_ledger.py", "tests/request/test_money.py", "tests/request/test_hours.py"),
-    ),
-    "transport": Room(
-        ("request/transport/*.py", "request/attempts.py", "request/settlement.py", "request/tries.py"),
-        ("tests/request/test_attempts.py", "tests/request/test_hook.py", "tests/request/test_streams.py"),
-    ),
-    "gates": Room(
-        ("engine/gates/*.py",),
-        ("tests/engine/test_cache.py", "tests/engine/test_disk_cache.py", "tests/engine/test_store_runs.py"),
-    ),
-    "stores": Room(
-        ("stores/*.py", "stores/sqlite/*.py", "stores/codec/*.py"),
-        ("tests/contract/test_store.py", "tests/contract/test_sqlite.py", "tests/unit/test_codec.py"),
-    ),
+    "gates": ("engine/gates/*.py",),
+    "stores": ("stores/*.py", "stores/sql/*.py", "stores/sqlite/*.py", "stores/codec/*.py"),
 }
+LEVELS: Final = ("unit", "request", "contract", "engine")  # where the nearest tests are
 
 
 def places_of(room: str, path: Path) -> Iterator[Mutant]:
@@ -84,16 +62,16 @@ def places_of(room: str, path: Path) -> Iterator[Mutant]:
     text = path.read_text(encoding="utf-8")
     data, seen = text.encode(), Places(text)
     seen.visit(ast.parse(text))
-    for begin, end, after in seen.found:
+    for function, begin, end, after in seen.found:
         line, before = data.count(b"\n", 0, begin) + 1, data[begin:end].decode()
-        yield Mutant(room, str(path.relative_to(HERE)), line, begin, end, before, after)
+        yield Mutant(room, str(path.relative_to(HERE)), function, line, begin, end, before, after)
 
 
 def drawn(rooms: list[str], sample: int, seed: int) -> list[Mutant]:
     """So many mutants, as many of each room as can be, in an order that any beginning of is a sample too."""
     by_room = {}
     for room in rooms:
-        files = sorted({path for pattern in ROOMS[room].files for path in (HERE / PACKAGE).glob(pattern)})
+        files = sorted({path for pattern in ROOMS[room] for path in (HERE / PACKAGE).glob(pattern)})
         mutants = [mutant for path in files for mutant in places_of(room, path)]
         Random(f"{seed} {room}").shuffle(mutants)
         by_room[room] = mutants
@@ -102,72 +80,74 @@ def drawn(rooms: list[str], sample: int, seed: int) -> list[Mutant]:
     return order[:sample]
 
 
-# -- tests -------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def imports_of(test: Path) -> frozenset[str]:
-    """The modules of ours that a test file imports, helpers of the tests not followed."""
-    names = set()
-    for node in ast.walk(ast.parse(test.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return frozenset(names)
-
-
-def nearest(mutant: Mutant) -> list[str]:
-    """The test files that import the module, smallest first, then those of its room."""
-    module = mutant.file.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    levels = ("unit", "request", "contract", *(("engine",) if mutant.room == "gates" else ()))
-    files = [path for level in levels for path in (HERE / "tests" / level).glob("test_*.py")]
-    direct = sorted(
-        (path for path in files if module in imports_of(path)), key=lambda path: path.stat().st_size
-    )
-    named = [str(path.relative_to(HERE)) for path in direct]
-    room = [name for name in ROOMS[mutant.room].tests if (HERE / name).exists() and name not in named]
-    return named + room
-
-
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
 class Runs:
-    """Mutants under test on several workers; what fails without a change is left out of the nearest tests."""
+    """Tests and mutants on several workers."""
 
-    def __init__(self, workers: list[Worker], until: float) -> None:
+    def __init__(self, workers: list[Worker], kept: nearest.Kept) -> None:
         self._free: SimpleQueue[Worker] = SimpleQueue()
         for worker in workers:
             self._free.put(worker)
-        self._until, self._sound = until, dict[str, bool]()
+        self._pool = ThreadPoolExecutor(len(workers))
+        self._kept = kept
+        self._tests: list[nearest.Test] = []
 
-    def one(self, mutant: Mutant) -> bool | None:
-        """Whether it is caught; None: there was no time left, or no sound test."""
-        if time.perf_counter() > self._until:
-            return None
+    def look(self) -> int:
+        """Run all tests once without a change, the longest files first, and see what each enters; how many."""
+        files = [path for level in LEVELS for path in (HERE / "tests" / level).glob("test_*.py")]
+        names = [str(path.relative_to(HERE)) for path in sorted(files, key=lambda path: -path.stat().st_size)]
+        for seen in self._pool.map(self._look, names):
+            self._tests += nearest.tests_in(seen)
+        return len(self._tests)
+
+    def _look(self, file: str) -> dict[str, Any]:
+        if (kept := self._kept.get(file)) is not None:
+            return kept
+        with self._worker() as worker:
+            seen = worker.see(file)
+        if failed := [node for node, test in seen.items() if not (test["passed"] or test["skipped"])]:
+            print(f"left out, it does not pass without a change: {' '.join(failed[:3])}", flush=True)
+        self._kept.put(file, seen)
+        return seen
+
+    def all(self, mutants: list[Mutant], until: float) -> list[tuple[Mutant, bool]]:
+        """Each mutant and whether it is caught; those for which there was no time are left out."""
+        caught = self._pool.map(lambda mutant: self._one(mutant) if now() < until else None, mutants)
+        return [(mutant, how) for mutant, how in zip(mutants, caught, strict=True) if how is not None]
+
+    def _one(self, mutant: Mutant) -> bool:
+        caught, took, portions = False, 0.0, nearest.of(mutant, self._tests)
+        with self._worker() as worker:
+            for portion in portions:
+                caught, seconds = worker.run(
+                    [test.node for test in portion], mutant, sum(t.seconds for t in portion)
+                )
+                took += seconds
+                if caught:
+                    break
+        how = "caught  " if caught else "SURVIVED" if portions else "UNTESTED"
+        print(f"{how} {_shown(mutant)}  ({took:.0f} s)", flush=True)
+        return caught
+
+    @contextmanager
+    def _worker(self) -> Iterator[Worker]:
         worker = self._free.get()
         try:
-            tests = [test for test in nearest(mutant) if self._passes(worker, test)]
-            if not tests:
-                return None
-            code, seconds = worker.run(tests, mutant)
+            yield worker
         finally:
             self._free.put(worker)
-        print(f"{'caught  ' if code else 'SURVIVED'} {_shown(mutant)}  ({seconds:.0f} s)", flush=True)
-        return code != 0
 
-    def _passes(self, worker: Worker, test: str) -> bool:
-        if test not in self._sound:
-            self._sound[test] = worker.run([test])[0] == 0
-            if not self._sound[test]:
-                print(f"left out: {test} fails without any change", flush=True)
-        return self._sound[test]
+    def close(self) -> None:
+        """No further mutant is begun."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _shown(mutant: Mutant) -> str:
     before, after = (" ".join(text.split())[:60] for text in (mutant.before, mutant.after))
-    return f"{mutant.file.removeprefix(PACKAGE + '/')}:{mutant.line}  {before}  ->  {after}"
+    where = f"{mutant.file.removeprefix(PACKAGE + '/')}:{mutant.line} {mutant.function}"
+    return f"{where}  {before}  ->  {after}"
 
 
 def told(results: list[tuple[Mutant, bool]], places: int, seconds: float) -> bool:
@@ -193,27 +173,31 @@ def main() -> int:
     asked.add_argument("--sample", type=int, default=160, help="mutants in all")
     asked.add_argument("--seed", type=int, default=1)
     asked.add_argument("--rooms", default=",".join(ROOMS), help="comma between them")
+    asked.add_argument("--without", default="", help="rooms to leave out, comma between them")
     asked.add_argument("--jobs", type=int, default=2)
     asked.add_argument("--minutes", type=float, default=55, help="begin no further mutant after so long")
+    asked.add_argument(
+        "--seen", type=Path, help="a file that keeps which test enters what, for the next time"
+    )
     asked.add_argument("--list", action="store_true", help="only say which would be made")
     options = asked.parse_args()
-    rooms = options.rooms.split(",")
+    rooms = [room for room in options.rooms.split(",") if room not in options.without.split(",")]
     mutants, places = drawn(rooms, options.sample, options.seed), len(drawn(rooms, 1 << 30, options.seed))
     if options.list:
-        print("\n".join(f"{_shown(mutant)}  by {' '.join(nearest(mutant))}" for mutant in mutants))
+        print("\n".join(map(_shown, mutants)))
         return 0
-    began = time.perf_counter()
+    began = now()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         workers = [Worker(Path(folder) / str(number)) for number in range(options.jobs)]
+        runs = Runs(workers, nearest.Kept(options.seen))
         try:
-            runs = Runs(workers, began + 60 * options.minutes)
-            with ThreadPoolExecutor(options.jobs) as pool:
-                ended = list(zip(mutants, pool.map(runs.one, mutants), strict=True))
+            print(f"{runs.look():,} tests seen, in {(now() - began) / 60:.0f} min", flush=True)
+            results = runs.all(mutants, began + 60 * options.minutes)
         finally:
+            runs.close()
             for worker in workers:
                 worker.close()
-    results = [(mutant, caught) for mutant, caught in ended if caught is not None]
-    return 0 if told(results, places, time.perf_counter() - began) else 1
+    return 0 if told(results, places, now() - began) else 1
 
 
 if __name__ == "__main__":

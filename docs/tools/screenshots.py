@@ -1,7 +1,8 @@
-"""Pictures of the report, for the docs: `python -m docs.tools.screenshots`. Needs Chromium and playwright.
+"""Pictures of the report and of the live page, for the docs. Needs Chromium and playwright.
 
-The runs are real, with a real model class over a scripted transport, on a virtual clock: some twenty minutes in as many
-seconds. Nothing in the pictures is made up.
+`python -m docs.tools.screenshots [report] [live]`: both unless said. The runs are real, with a real model class over a
+scripted transport: those of the report on a virtual clock, some twenty minutes in as many seconds, those of the live
+page on the real one. Nothing in the pictures is made up.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import json
 import shutil
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
 from docs.tools.reference import ROOT
@@ -23,7 +26,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
 from rich.console import Console
 
-from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, Limits, clock
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, Limits, RunStopped, clock
 from cottonpalm.observers.page.compare import compare
 from cottonpalm.observers.page.of_outcomes import rows_seen
 from cottonpalm.observers.page.run_page import page_of
@@ -31,8 +34,12 @@ from cottonpalm.observers.page.story import Story
 from cottonpalm.observers.progress import Progress
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 
+if TYPE_CHECKING:
+    from cottonpalm import Run
+
 FOLDER: Final = ROOT / "docs" / "images"
 ROWS: Final = 2400
+ROWS_VIEW: Final = "rows?run=tickets-november&status=failed"
 BEGAN: Final = 1_795_698_120.0
 REVIEWS: Final = (
     "The screen is bright and the battery lasts two days; I would buy it again at once.",
@@ -167,6 +174,88 @@ def pictures() -> None:
         browser.close()
 
 
+class Lively(FlakyTransport):
+    """Takes a moment for each request, refuses some rows, and is busy now and then."""
+
+    def __init__(self) -> None:
+        super().__init__(then=self._says)
+        self._rng = Random(3)  # noqa: S311 - a simulation
+
+    async def handle_async_request(self, request: Any) -> Any:
+        await asyncio.sleep(self._rng.lognormvariate(-0.6, 0.5))
+        return await super().handle_async_request(request)
+
+    def _says(self, request: Any) -> Any:
+        if b"4:" in request.content:
+            return 400
+        return 503 if self._rng.random() < 0.02 else 200
+
+
+def begun(store: Path, run: str, rows_: int, **options: Any) -> Run:
+    model = ChatOpenAI(
+        model="gpt-4.1-mini",
+        max_tokens=200,  # type: ignore[call-arg]  # by its alias
+        api_key="sk-0123456789abcdef",  # type: ignore[arg-type]  # a text will do
+        http_async_client=httpx2.AsyncClient(transport=Lively()),
+    )
+    chain = ChatPromptTemplate.from_template("Positive or negative? {text}") | model | StrOutputParser()
+    processor = BatchProcessor(
+        chain, store=store, run=run, limits=Limits(), budget=Budget(total=0.5), observers=[Looks()], **options
+    )
+    texts = [{"text": f"Review number {n}: {REVIEWS[n % len(REVIEWS)]}"} for n in range(rows_)]
+    return processor.start(texts)
+
+
+class Looks:
+    """Somebody listens, so events are made."""
+
+    def see(self, _: Any) -> None:
+        return
+
+
+def read(run: Run) -> None:
+    with suppress(RunStopped):
+        list(run)
+
+
+def live_pictures() -> None:
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only pictures need it
+
+    from cottonpalm.cli.live.server import Dashboard  # noqa: PLC0415 - an extra
+
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        store = Path(folder, "reviews.db")
+        with begun(store, "reviews-monday", 120) as done:
+            list(done)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+        with Dashboard(store, 0) as page, begun(store, "tickets-november", 2000, concurrency=12) as run:
+            reader = threading.Thread(target=read, args=(run,), daemon=True)
+            reader.start()
+            for width, scheme in ((1280, "light"), (1280, "dark"), (768, "light"), (390, "dark")):
+                context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+                tab = context.new_page()
+                tab.goto(page.url)
+                tab.wait_for_timeout(7000)  # something must have happened
+                for name, place in (("runs", ""), ("now", "now?run=tickets-november"), ("rows", ROWS_VIEW)):
+                    tab.goto(f"http://127.0.0.1:{page.port}/{place}")
+                    tab.wait_for_timeout(2500)
+                    if name == "rows" and width == 1280:
+                        tab.keyboard.press("j")
+                        tab.wait_for_timeout(500)
+                    tab.screenshot(
+                        path=FOLDER / f"live-{name}-{width}-{scheme}.png", full_page=name != "rows"
+                    )
+                context.close()
+            run.stop()
+            reader.join()
+        browser.close()
+
+
 if __name__ == "__main__":
-    pictures()
+    asked = sys.argv[1:] or ["report", "live"]
+    if "report" in asked:
+        pictures()
+    if "live" in asked:
+        live_pictures()
     sys.stdout.write(f"{len(list(FOLDER.iterdir()))} pictures in {FOLDER.relative_to(ROOT)}\n")

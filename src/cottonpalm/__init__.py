@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cottonpalm.cli.live.server import Dashboard
     from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
     from cottonpalm.engine.output.outbox import RESTARTED
     from cottonpalm.errors import (
@@ -55,6 +56,7 @@ __all__ = [
     "ConfigError",
     "CostAwareBatchProcessor",
     "CottonpalmError",
+    "Dashboard",
     "ErrorRecord",
     "Event",
     "Fault",
@@ -83,6 +85,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "cli.live.server": ("Dashboard",),
     "config": ("AdaptiveConcurrency", "BatchLane", "Budget", "Cache", "RateLimit", "RetryPolicy"),
     "engine.output.outbox": ("RESTARTED",),
     "events": ("Event",),

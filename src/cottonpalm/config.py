@@ -45,6 +45,10 @@ class BatchLane:
         queued_tokens: the most input tokens that may wait at the provider, as your account's tier has it.
         poll_s: the shortest wait between two looks at a batch; it grows to 20 times as much.
         listing_wait_s: after how long a batch that the provider does not list was surely never made.
+        cancel_s: how long a provider may take to stop a batch. With a deadline, this is kept in reserve; after it, the
+            rows of such a batch run live all the same, and may be paid twice.
+        cancel: ask nothing: stop all batches of the run that are out, keep what they have done by then, and end with
+            `RunStopped` of reason "cancelled".
     """
 
     hosts: Mapping[str, str] = field(default_factory=dict)
@@ -52,6 +56,8 @@ class BatchLane:
     queued_tokens: int | None = None
     poll_s: float = 15.0
     listing_wait_s: float = 300.0
+    cancel_s: float = 600.0
+    cancel: bool = False
 
     def __post_init__(self) -> None:
         known = ("openai", "azure", "groq", "together", "mistral", "anthropic", "gemini")
@@ -60,7 +66,7 @@ class BatchLane:
         for name in ("rows", "queued_tokens"):
             value = getattr(self, name)
             _need(value is None or (_is_whole(value) and value >= 1), f"{name}={value!r}: a number from 1 on")
-        for name in ("poll_s", "listing_wait_s"):
+        for name in ("poll_s", "listing_wait_s", "cancel_s"):
             value = getattr(self, name)
             _need(_is_number(value) and 0 < value < math.inf, f"{name}={value!r} must be seconds, above 0")
 

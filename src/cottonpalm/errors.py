@@ -63,7 +63,7 @@ class RunStopped(CottonpalmError):
 
     Attributes:
         reason: one of "fatal", "budget", "max_failures", "stalled", "store", "interrupted",
-            "detached" (everything is submitted, as was asked for).
+            "detached" (everything is submitted, as was asked for), "cancelled" (so are all batches).
         outcomes: the outcome of each row so far; in input order if the input was a list.
     """
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from cottonpalm import settings as checked
 from cottonpalm.chain.face import ChainFace
 from cottonpalm.engine.build import Builder, let_go, on_a_thread
+from cottonpalm.engine.input.frames import list_in, rows_in
 from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once, one_each, same_for_all
 from cottonpalm.errors import ConfigError
 from cottonpalm.planning.planner import survey_of
 from cottonpalm.results import Collected, row_of
-from cottonpalm.run import AsyncRun, BaseRun, Run
+from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.stores import MemoryStore
+from cottonpalm.tables import with_answers, written
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -34,9 +37,11 @@ if TYPE_CHECKING:
     from cottonpalm.planning.plan import Plan
     from cottonpalm.protocols import Observer, Store
     from cottonpalm.request.limiter.limiters import Limits
+    from cottonpalm.request.transports import Transport
     from cottonpalm.types import Item, Outcome
 
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
+Table = TypeVar("Table")
 
 
 class Asked(NamedTuple):
@@ -72,13 +77,17 @@ class BatchProcessor(ChainFace):
             process with the same `concurrency` ("auto" or an equal `AdaptiveConcurrency`) share them.
         budget: a ceiling in US dollars. Requests that could take the sum above it are not sent.
         prices: `{model: (dollars in, dollars out per million tokens)}`, or a function (model, usage) -> dollars.
+        prompt_cache: "auto" lets one request of a shared prompt go first where the provider then bills the others less,
+            and changes no request. "on" also asks for the cache where a request must (Anthropic, OpenAI from GPT-5.6
+            on). "off" does neither.
         cache: equal rows are answered once; equal rows in flight share one call.
         store: a path or `sqlite:///...`: results are durable there before you see them. Needs `run`.
         run: the name of this run in the store. The same name again does only what is not done.
         mode: "live" asks now. "batch" sends the requests through the provider's Batch API, at half the price and
             answered within a day; what no batch can hold runs live. "auto" takes the cheapest. The last two need
             `store` and `run`.
-        deadline: seconds; refused for now, as it cannot be kept yet.
+        deadline: with `mode="auto"`, seconds from the call in which all rows are to be done. Rows go through batches as
+            long as they could still be done live; what would be late is pulled back, and finished live.
         detach: submit everything and leave: the run stops with reason "detached", and the same call again goes on.
         lane: a `BatchLane`: bounds of your own for batches, and which provider is at which address.
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
@@ -93,6 +102,8 @@ class BatchProcessor(ChainFace):
         store_inputs: False keeps only hashes of the rows; `retry` then needs the rows again.
         fingerprint: your own version string of the chain, in place of the one worked out from its parts.
         request_hook: False leaves the HTTP clients alone; permits then count rows or model calls.
+        transport: "fast" sends the requests of chat models that are known by a lean HTTP client, and makes their
+            results with LangChain's own code; whatever is not known goes by the model's SDK. "stock": all do.
         progress: show a progress line on stderr.
         observers: see the events of each run.
 
@@ -117,6 +128,7 @@ class BatchProcessor(ChainFace):
         limits: Limits | None = None,
         budget: Budget | None = None,
         prices: checked.Prices | None = None,
+        prompt_cache: checked.PromptCache = "auto",
         cache: Cache | None = None,
         store: str | Path | Store | None = None,
         run: str | None = None,
@@ -134,6 +146,7 @@ class BatchProcessor(ChainFace):
         store_inputs: bool = True,
         fingerprint: str | None = None,
         request_hook: bool = True,
+        transport: Transport = checked.DEFAULT_TRANSPORT,
         progress: bool = False,
         observers: Sequence[Observer] = (),
     ) -> None:
@@ -224,7 +237,7 @@ class BatchProcessor(ChainFace):
         the run now.
 
         Args:
-            inputs: the rows.
+            inputs: the rows: a list, a table (pandas, polars, Arrow, datasets), or an iterator, which is read whole.
             config: one for all rows, or a list with one for each; `max_concurrency` is a cap on rows at once.
             return_exceptions: put a failed row's exception in its place and raise nothing.
             priorities: one number for each row; higher starts first.
@@ -235,9 +248,9 @@ class BatchProcessor(ChainFace):
             RunStopped: a fault that no row survives, the budget, `max_failures`, or the store ended the run.
             Exception: the lowest failed row's own, with a note that says how many failed.
         """
-        if not inputs:
+        collected = Collected(list_in(inputs))
+        if not len(collected.inputs):
             return []
-        collected = Collected(inputs)
         bridge().wait(
             self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs),
             stop=collected.stop,
@@ -255,9 +268,9 @@ class BatchProcessor(ChainFace):
         **kwargs: Any,
     ) -> list[Any]:
         """`batch` on the running loop."""
-        if not inputs:
+        collected = Collected(list_in(inputs))
+        if not len(collected.inputs):
             return []
-        collected = Collected(inputs)
         await self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs)
         return collected.answers(return_exceptions=return_exceptions)
 
@@ -299,7 +312,8 @@ class BatchProcessor(ChainFace):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Yield (index, output) as rows complete; raise failures at the end, or yield them with return_exceptions."""
-        if not inputs:
+        inputs = list_in(inputs)
+        if not len(inputs):
             return
         many = one_each(config, len(inputs))
         engine = self._engine(inputs, configs=many, kwargs=kwargs, max_concurrency=most_at_once(config))
@@ -320,7 +334,8 @@ class BatchProcessor(ChainFace):
         **kwargs: Any,
     ) -> AsyncIterator[tuple[int, Any]]:
         """`batch_as_completed` on the running loop."""
-        if not inputs:
+        inputs = list_in(inputs)
+        if not len(inputs):
             return
         many = one_each(config, len(inputs))
         engine = await self._aengine(
@@ -349,7 +364,7 @@ class BatchProcessor(ChainFace):
         """Make a run over any iterable of rows, read lazily; iterate it inside `with` to get outcomes as they complete.
 
         Args:
-            rows: a list, an iterator or an async iterator.
+            rows: a list, a table (pandas, polars, Arrow, datasets), an iterator or an async iterator.
             ids: one for each row, or a function of the row.
             priorities: one for each row, or a function of the row; higher starts first.
             config: for every row.
@@ -361,7 +376,7 @@ class BatchProcessor(ChainFace):
             RunStopped: at the end of the iteration, if the run stopped early.
         """
         engine = self._engine(
-            rows, ids=ids, priorities=priorities, configs=same_for_all(config), stored=stored
+            rows_in(rows), ids=ids, priorities=priorities, configs=same_for_all(config), stored=stored
         )
         return self._remember(Run(engine))
 
@@ -374,11 +389,13 @@ class BatchProcessor(ChainFace):
         config: RunnableConfig | None = None,
         stored: Stored = "yield",
     ) -> AsyncRun:
-        """`start` on the running loop: iterate inside `async with`. Opening the store may block for a moment."""
-        engine = self._engine(
-            rows, ids=ids, priorities=priorities, configs=same_for_all(config), stored=stored
-        )
-        return self._remember(AsyncRun(engine))
+        """`start` on the running loop: iterate inside `async with`, which opens the store, on a thread."""
+        rows = rows_in(rows)
+        more = {"ids": ids, "priorities": priorities, "configs": same_for_all(config), "stored": stored}
+        if not self._on_disk:
+            return self._remember(AsyncRun(self._engine(rows, **more)))
+        opening = Opening(partial(self._engine, rows, **more), partial(self._aengine, rows, **more))
+        return self._remember(AsyncRun(opening))
 
     async def stream_batch(
         self, inputs: Rows, config: RunnableConfig | None = None, *, max_concurrency: int | None = None
@@ -389,6 +406,7 @@ class BatchProcessor(ChainFace):
         so far are void; the next pieces are the new answer from its beginning. A row that the cache or the store knows
         comes as one piece. A slow reader slows the calls; leaving early closes every connection.
         """
+        inputs = rows_in(inputs)
         engine = await self._aengine(
             inputs, configs=same_for_all(config), max_concurrency=max_concurrency, streaming=True
         )
@@ -399,6 +417,56 @@ class BatchProcessor(ChainFace):
                 for piece in collected.pieces(got):
                     yield row_of(got), piece
         collected.raise_failures()
+
+    # -- a table
+
+    def map_table(
+        self,
+        table: Table,
+        output: str | None = "answer",
+        *,
+        ids: Any = None,
+        config: RunnableConfig | None = None,
+    ) -> Table:
+        """Return the table with a column of answers, and one that says why a row has none; the kind stays the same.
+
+        The rows go to the chain as dicts, without the columns that are written here: so a table that has its answers
+        already asks the same again, and a store has them.
+
+        Args:
+            table: a pandas or polars frame, an Arrow table, a dataset, or a list of dicts; it is not changed.
+            output: the column of the answers; failed rows have None there, and their error in `<output>_error`. None:
+                the answers are objects, and each of their fields becomes a column, beside `error`.
+            ids: one for each row (a column will do), or a function of the row.
+            config: for every row.
+
+        Raises:
+            RunStopped: the run stopped early.
+        """
+        collected = Collected(list_in(rows_in(table, without=written(table, output))))
+        if len(collected.inputs):
+            asked = self._collect(collected, config, ids=ids, kwargs={})
+            bridge().wait(asked, stop=collected.stop)
+        return self._with_answers(table, output, collected)
+
+    async def amap_table(
+        self,
+        table: Table,
+        output: str | None = "answer",
+        *,
+        ids: Any = None,
+        config: RunnableConfig | None = None,
+    ) -> Table:
+        """`map_table` on the running loop."""
+        collected = Collected(list_in(rows_in(table, without=written(table, output))))
+        if len(collected.inputs):
+            await self._collect(collected, config, ids=ids, kwargs={})
+        return self._with_answers(table, output, collected)
+
+    def _with_answers(self, table: Table, output: str | None, collected: Collected) -> Table:
+        collected.answers_or_none()  # raises why the run stopped
+        found: Table = with_answers(table, output, collected.outcomes)
+        return found
 
     # -- looking ahead
 
@@ -439,7 +507,7 @@ class BatchProcessor(ChainFace):
     ) -> Plan:
         """`plan` on the running loop."""
         configs = same_for_all(config)
-        survey = await survey_of(self._builder, rows, ids=ids, configs=configs, sample=sample)
+        survey = await survey_of(self._builder, rows_in(rows), ids=ids, configs=configs, sample=sample)
         outcomes, limit = await self._sampled(survey.drawn(sample), configs)
         return survey.plan(outcomes, limit or self._settings.cap)
 
@@ -493,6 +561,7 @@ class BatchProcessor(ChainFace):
             return self._retry_last()
         last = asked = self._asked
         if rows is not None:
+            rows = rows_in(rows)
             asked = Asked(rows, for_rows(config, rows), ids, kwargs)
         with self._remember(self._failed_run(asked, given=rows is not None), asked=last) as run:
             outcomes = list(run)
@@ -540,13 +609,15 @@ class BatchProcessor(ChainFace):
 
     async def _aengine(self, rows: Any, **more: Any) -> Engine:
         """Do the same, but open the store on a thread if that touches the disk."""
+        opening = self._builder.open_run
+        return self._made(await on_a_thread(opening) if self._on_disk else opening(), rows, more)
+
+    @property
+    def _on_disk(self) -> bool:
+        """Whether opening a run touches the disk."""
         store, cache = self._settings.store, self._settings.cache
         in_memory = store is None or isinstance(store, MemoryStore)
-        if in_memory and (cache is None or cache.path is None):
-            opened = self._builder.open_run()
-        else:
-            opened = await on_a_thread(self._builder.open_run)
-        return self._made(opened, rows, more)
+        return not in_memory or (cache is not None and cache.path is not None)
 
     def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:
         """Make an engine. If the call has an error, close the opened run, so that the next call can have it."""
@@ -558,9 +629,10 @@ class BatchProcessor(ChainFace):
 
     def _watched(self, engine: Engine) -> Engine:
         if self._settings.progress:
-            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - rich is slow to import
+            from cottonpalm.observers.notebook import NotebookProgress, in_notebook  # noqa: PLC0415 - rich is slow
+            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - likewise
 
-            progress = Progress()
+            progress = NotebookProgress() if in_notebook() else Progress()
             progress.watch(engine.stats)
             engine.add_observer(progress)
         return engine

@@ -10,7 +10,6 @@ from cottonpalm.types import Item, Outcome, Parked, Usage
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
     from cottonpalm.events import Event
 
@@ -118,8 +117,11 @@ class Measure(Protocol):
     def hedged(self) -> None:
         """A request was late, and a copy of it was sent."""
 
-    def waited(self, what: Literal["permit", "pause", "backoff", "first"], seconds: float) -> None:
-        """A request has waited so long: in line, for a provider's pause, before its next try, for the first token."""
+    def waited(self, what: Literal["permit", "pause", "backoff", "first", "warm"], seconds: float) -> None:
+        """A request has waited so long: in line, for a provider's pause, before its next try, for the first token.
+
+        "warm": until the prompt that it shares was in the provider's cache.
+        """
 
 
 class StoredRow(NamedTuple):
@@ -278,10 +280,62 @@ class NumbersOutcomes(Protocol):
 
 @runtime_checkable
 class SharesLimits(Protocol):
-    """An extra that a `RunStore` may offer: a file through which processes share limits, and a run remembers them."""
+    """An extra that a `RunStore` may offer: a database through which processes share limits."""
 
-    def place(self) -> tuple[Path, int]:
-        """The file, and the run's number in it."""
+    def place(self) -> tuple[Any, int]:
+        """The database (`stores.sql.database.Database`), and the run's number in it."""
+
+
+class Orders(NamedTuple):
+    """What people ask of a run from outside its process.
+
+    Attributes:
+        held: start no more rows for now.
+        most: at most so many rows at once; None: no such cap.
+        stop: start no more rows at all.
+        watched: somebody looks on until then (Unix seconds), so that the run should show how it stands.
+    """
+
+    held: bool = False
+    most: int | None = None
+    stop: bool = False
+    watched: float = 0.0
+
+
+@runtime_checkable
+class TakesOrders(Protocol):
+    """An extra that a `RunStore` may offer: other processes ask something of the run, and see how it stands."""
+
+    def orders(self) -> Orders:
+        """What is asked of it now."""
+
+    def show(self, said: bytes) -> None:
+        """Show this to those who look on. It does not wait."""
+
+
+@runtime_checkable
+class GivesOrders(Protocol):
+    """The same, as a `Store` may offer it to those who look on."""
+
+    def order(self, name: str, **wishes: Any) -> None:
+        """Ask something of a run that a process works on, durably; `wishes` are fields of `Orders`."""
+
+    def ordered(self, name: str) -> Orders:
+        """What was asked of it."""
+
+    def shown(self, name: str) -> bytes | None:
+        """What the run last said of itself in this life; None: nothing."""
+
+
+@runtime_checkable
+class FindsRows(Protocol):
+    """What `StoredRows` may offer besides: pages of rows by status."""
+
+    def page(self, after: int, before: int, statuses: Sequence[int], limit: int, *, back: bool) -> list[int]:
+        """Up to `limit` slots between two others (both left out), in order; `back`: the last ones, falling."""
+
+    def holding(self, slots: Sequence[int], text: str) -> list[int]:
+        """Those whose record may hold a text, in order; a record that holds it in another case may be missing."""
 
 
 class Store(Protocol):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from cottonpalm.engine.output import table
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.settings import most_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from typing import Self
 
     from cottonpalm.config import Budget
@@ -28,14 +30,41 @@ if TYPE_CHECKING:
 GRACE_S: Final = 5.0  # a reader that leaves a run waits at most so long until the run has settled
 
 
+class Opening(NamedTuple):
+    """How a run's engine is made when the run begins: at once, or while a thread opens the store."""
+
+    now: Callable[[], Engine]
+    beside: Callable[[], Awaitable[Engine]]
+
+
 class BaseRun:
     """The common part of both kinds of run, except the iteration."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine | Opening) -> None:
+        self._opening = engine if isinstance(engine, Opening) else None
+        self._made: Engine | None = None
+        if not isinstance(engine, Opening):
+            self._have(engine)
+        self._kept: list[Outcome] | None = None  # `batch` sets it to the outcomes that it collected
+
+    def _have(self, engine: Engine) -> Engine:
+        self._made = engine
         self._lost = weakref.finalize(self, engine.abort)
         self._lost.atexit = False
-        self._kept: list[Outcome] | None = None  # `batch` sets it to the outcomes that it collected
+        return engine
+
+    @property
+    def _engine(self) -> Engine:
+        if self._made is None:  # it was not begun: who asks before waits while the store is opened
+            assert self._opening is not None
+            return self._have(self._opening.now())
+        return self._made
+
+    def __repr__(self) -> str:
+        """The report in short."""
+        name = self._engine.job.name
+        state = "" if self.stats.finished else ", going"
+        return f"<{type(self).__name__}{f' {name!r}' if name else ''}: {self.report.short()}{state}>"
 
     @property
     def stats(self) -> Stats:
@@ -121,6 +150,32 @@ class BaseRun:
             )
         return self._kept
 
+    def to_pandas(self) -> Any:
+        """Return the outcomes as a pandas frame: the input's columns, the answer's, and how each row ended.
+
+        Answers that are objects become a column for each field; other answers are the column `output`. The rows are in
+        input order, under the labels of the frame that was given, if it was one. Of a run made by `start`, all that
+        was not read yet is read to its end.
+
+        Raises:
+            ConfigError: pandas is not installed.
+            RunStopped: at its end, if the run stopped early.
+            RuntimeError: an async run made by `astart`, which only its reader can read.
+        """
+        return table.to_pandas(self._read_all(), getattr(self._engine.source, "labels", None))
+
+    def to_polars(self) -> Any:
+        """Return the outcomes as a polars frame; see `to_pandas`."""
+        return table.to_polars(self._read_all())
+
+    def to_arrow(self) -> Any:
+        """Return the outcomes as an Arrow table; see `to_pandas`."""
+        return table.to_arrow(self._read_all())
+
+    def _read_all(self) -> list[Outcome]:
+        """All outcomes, in input order."""
+        return self.outcomes()
+
     def keep(self, outcomes: list[Outcome]) -> None:
         """Remember what `batch` collected."""
         self._kept = outcomes
@@ -146,6 +201,9 @@ class Run(BaseRun):
         outcome: Outcome = self._engine.outbox.receive_sync()
         return outcome
 
+    def _read_all(self) -> list[Outcome]:
+        return sorted(self, key=lambda outcome: outcome.index)
+
     def close(self) -> None:
         """Leave the run. When this returns, everything is settled; it takes at most five seconds."""
         self._lost.detach()
@@ -157,12 +215,12 @@ class Run(BaseRun):
 class AsyncRun(BaseRun):
     """A run on the caller's own loop. Iterate inside `async with`; one reader at a time."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine | Opening) -> None:
         super().__init__(engine)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._begin()
+        await self._begin()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -172,12 +230,14 @@ class AsyncRun(BaseRun):
         return self
 
     async def __anext__(self) -> Outcome:
-        self._begin()
+        await self._begin()
         outcome: Outcome = await self._engine.outbox.receive()
         return outcome
 
     async def aclose(self) -> None:
         """Leave the run. When this returns, everything is settled."""
+        if self._made is None:  # it never began
+            return
         self._lost.detach()
         self._engine.abort()
         if self._task is not None and self._task.get_loop().is_closed():
@@ -189,7 +249,9 @@ class AsyncRun(BaseRun):
         else:
             self._engine.discard()
 
-    def _begin(self) -> None:
+    async def _begin(self) -> None:
         if self._task is None:
+            if self._made is None and self._opening is not None:
+                self._have(await self._opening.beside())
             self._task = asyncio.get_running_loop().create_task(self._engine.main())
             loop_shutdown.watch(self._task, self._engine)

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cottonpalm.protocols import Observer, Store
+    from cottonpalm.request.transports import Transport
 
 Mode: TypeAlias = Literal["live", "batch", "auto"]
+PromptCache: TypeAlias = Literal["auto", "on", "off"]
 Prices: TypeAlias = Mapping[str, tuple[float, float]] | Callable[[str, Usage], float]
 Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]
 Check: TypeAlias = Callable[
     [Any, str], Any
 ]  # (given value, its keyword) -> the setting; raises if it cannot work
+DEFAULT_TRANSPORT: Final[Transport] = "stock"
 HOW: Final = "how"  # in the metadata of a field
 Of = TypeVar("Of")
 
@@ -193,6 +196,20 @@ def mode_of(given: str, what: str) -> str:
     raise ConfigError(f'{what}={given!r}: say "live", "batch" or "auto"')
 
 
+def prompt_cache_of(given: str, what: str) -> str:
+    """Whether requests make use of the providers' prompt caches."""
+    if given in ("auto", "on", "off"):
+        return given
+    raise ConfigError(f'{what}={given!r}: say "auto", "on" or "off"')
+
+
+def transport_of(given: str, what: str) -> str:
+    """By which way requests go."""
+    if given in ("fast", "stock"):
+        return given
+    raise ConfigError(f'{what}={given!r}: say "fast" or "stock"')
+
+
 def lane_of(given: BatchLane | None, what: str) -> BatchLane:
     """How requests go through a Batch API."""
     return made_as(given, what, BatchLane) or BatchLane()
@@ -248,6 +265,7 @@ class Settings:
     limits: Limits = setting(None, limits_of)
     budget: Budget | None = setting(None, made(Budget))
     prices: Prices | None = setting(None, prices_of)
+    prompt_cache: PromptCache = setting("auto", prompt_cache_of)
     cache: Cache | None = setting(None, made(Cache))
     store: str | Path | Store | None = setting(None, as_given)
     run: str | None = setting(None, name_of)
@@ -265,6 +283,7 @@ class Settings:
     store_inputs: bool = setting(True, yes_or_no)
     fingerprint: str | None = setting(None, name_of)
     request_hook: bool = setting(True, yes_or_no)
+    transport: Transport = setting(DEFAULT_TRANSPORT, transport_of)
     progress: bool = setting(False, yes_or_no)
     observers: tuple[Observer, ...] = setting((), observers_of)
 
@@ -305,10 +324,11 @@ class Settings:
                     f'{given}=... needs mode="batch" or mode="auto": live rows are answered now'
                 )
             return
-        if self.deadline_s is not None:
+        if self.deadline_s is not None and (self.mode == "batch" or self.detach):
+            what = "detach=True" if self.detach else 'mode="batch"'
             raise ConfigError(
-                "deadline=... cannot be kept yet: leave it out. Batches come back within a day; rows that cannot"
-                ' wait so long belong into a run with mode="live"'
+                f'deadline=... does not go with {what}: only a run with mode="auto" that stays can finish live what'
+                " would be late"
             )
         if self.store is None:
             raise ConfigError(

@@ -52,6 +52,43 @@ class CacheCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptUse:
+    """What the prompts to one model have in common, and what its provider's prompt cache made of that. In tokens.
+
+    Those of the first line are of one prompt, on average over the first ones, and are estimates.
+
+    Attributes:
+        prompt: all of it...
+        shared: ...of these, the same in every prompt, from its start...
+        again: ...the same as in some earlier prompt, from its start...
+        later: ...and the same in the first prompts, but after something that differs.
+        looked: how many prompts were compared.
+        minimum: the fewest that the provider caches; 0: not known.
+        asked: "itself": the provider caches by itself; "cache_control" or "breakpoints": where the request says so.
+        on: 1 where this run asks for the cache.
+        read: of all requests, what was read from the cache; `written` likewise.
+        saved_usd: what that saved; below 0 where writing cost more.
+        input_usd: dollars for a token of input, 0 where it is not known...
+        read_rate: ...what a token that is read costs, as a part of that; `write_rate` likewise.
+    """
+
+    prompt: int = 0
+    shared: int = 0
+    again: int = 0
+    later: int = 0
+    looked: int = 0
+    minimum: int = 0
+    asked: str = ""
+    on: int = 0
+    read: int = 0
+    written: int = 0
+    saved_usd: float = 0.0
+    input_usd: float = 0.0
+    read_rate: float = 1.0
+    write_rate: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """A snapshot of a run. `stored` rows were found done; the other counts are this process's work.
 
@@ -60,6 +97,7 @@ class Stats:
     `trouble` says why the latest request reached nobody ("connection refused at 127.0.0.1:4999"); "" where it did.
 
     `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
+    `out` are rows that wait for answers from batches.
     `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
     """
 
@@ -86,6 +124,7 @@ class Stats:
     finished: bool
     chunks: int | None = None
     chunks_total: int | None = None
+    out: int = 0
     cache: CacheCounts = field(default_factory=CacheCounts)
     trouble: str = ""
 
@@ -130,7 +169,8 @@ class Tally:
         if bound is None or not self.failed or goes_on(bound):
             return None
         if bound >= 1 or bound == 0:
-            return f"{self.failed} rows failed, max_failures={bound:g}" if self.failed > bound else None
+            rows = "row" if self.failed == 1 else "rows"
+            return f"{self.failed} {rows} failed, max_failures={bound:g}" if self.failed > bound else None
         if finished >= SHARE_FROM and self.failed > bound * finished:
             return f"{self.failed} of {finished} rows failed, max_failures={bound * 100:g}%"
         return None

@@ -68,12 +68,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
-    """What is kept of a failure: plain text, no exception object."""
+    """What is kept of a failure: plain text, no exception object.
+
+    `where` is the last line of the user's own code that was under way: "app.py:12, in parse: return json.loads(x)".
+    """
 
     kind: Kind
     type: str
     message: str
     retryable: bool = False
+    where: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,9 @@ class Item:
     asked: bytes = b""  # the cache sets it while no other row may ask the same
     slot: int = -1
     stored: bytes | None = None  # the packed record of an earlier process, if it is done
+    edited: bool = (
+        False  # True: so it is, but a part of the row that the chain does not read has changed since
+    )
     answer: Any = None  # the cache sets it to the answer of an equal row
     account: Any = None  # the RowAccount while the row is active
     passed: int = 0  # how many gates let it through

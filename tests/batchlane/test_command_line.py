@@ -68,3 +68,36 @@ def test_a_mode_that_there_is_not_is_refused_in_one_line(
     assert said.code == 2
     assert 'say "live", "batch" or "auto"' in said.err
     assert not server.seen
+
+
+def test_the_command_cancels_and_status_shows_when_a_batch_is_expected(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(6)))
+    server.faults = Faults(looks=10)
+    command = asked(
+        server,
+        "--mode",
+        "auto",
+        "--detach",
+        "--model-option",
+        "top_p=1",
+        "--budget",
+        "1",
+        "--price",
+        "gpt-test=1:2",
+    )
+    assert cottonpalm(*command, "--max-output-tokens", "50").code == 0
+    for job in server.jobs.values():
+        job.faults = Faults(looks=10**6)
+    said = cottonpalm("status", "out")
+    assert ", up to $" in said.out
+    said = cottonpalm("cancel", "out", "--model-option", "top_p=1", "--store", "cottonpalm.db", "--quiet")
+    assert said.code == 0, said.err
+    assert {job.end for job in server.jobs.values()} == {"cancelled"}
+    assert "batch batch_" not in cottonpalm("status", "out").out
+    server.faults = Faults()
+    assert cottonpalm("collect", "out", "--no-progress", "--model-option", "top_p=1").code == 0
+    assert len([json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]) == 6
+    assert not server.paid_twice()

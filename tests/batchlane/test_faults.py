@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tests.support.batch_provider import BatchProvider
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "provider"), [(1, "openai"), (2, "anthropic")])
 def test_killed_again_and_again_every_row_is_answered_once_and_nothing_is_paid_twice(
-    server: BatchProvider, tmp_path: Path, seed: int
+    server: BatchProvider, tmp_path: Path, seed: int, provider: str
 ) -> None:
-    answers, _ = trouble.until_answered(server, tmp_path, seed, 20)
-    trouble.check(server, answers, 20)
+    found = trouble.until_answered(server, tmp_path, seed, 20, provider)
+    trouble.check(server, found, 20, tmp_path, provider)

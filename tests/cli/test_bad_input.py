@@ -44,8 +44,9 @@ def refused(said: object, *parts: str) -> None:
         ("in.jsonl", b'{"text":\n', "in.jsonl line 1: not a JSON object: unexpected end of data (column 9)"),
         ("in.jsonl", b'{"a": 1234567890123456, "b": ' + b"[" * 100_000 + b"\n", "nested too deeply"),
         ("in.jsonl", b"{}\n", "name one of its columns (the first row has none)"),
-        ("in.csv", b"id;text\n1;a\n", "name one of {id;text}"),
-        ("in.xlsx", b"PK", "save it as one of these, or use - for JSONL"),
+        ("in.csv", b"id~text\n1~a\n", "name one of {id~text}"),
+        ("in.xls", b"PK", "save it as one of these, or use - for JSONL"),
+        ("in.xlsx", b"PK", "in.xlsx is no Excel file that can be read"),
     ],
 )
 def test_a_bad_beginning_of_the_input_is_refused(

@@ -23,7 +23,19 @@ pytestmark = pytest.mark.core
 
 def test_every_command_and_every_option_says_what_it_does() -> None:
     group = typer.main.get_command(app)
-    named = ["collect", "demo", "export", "plan", "report", "retry", "rm", "run", "status"]
+    named = [
+        "cancel",
+        "collect",
+        "dashboard",
+        "demo",
+        "export",
+        "plan",
+        "report",
+        "retry",
+        "rm",
+        "run",
+        "status",
+    ]
     assert sorted(group.commands) == named  # type: ignore[attr-defined]
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         assert command.help, name

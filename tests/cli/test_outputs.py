@@ -20,19 +20,16 @@ from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.writers.atomic import Layout, WholeOutput
 from cottonpalm.cli.writers.csv_table import guarded
 from cottonpalm.cli.writers.jsonl import JsonlOutput
-from cottonpalm.cli.writers.lines import text_of
-from cottonpalm.cli.writers.open_output import whole_output
+from cottonpalm.cli.writers.open_output import CsvForm, whole_output
 from cottonpalm.protocols import StoredRow
 from cottonpalm.stores import open_store
+from cottonpalm.stores.codec.as_json import text_of
 from cottonpalm.stores.codec.records import pack, unpack
 from cottonpalm.types import ErrorRecord, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-
-pytestmark = pytest.mark.core
 
 
 class Bench:
@@ -85,7 +82,7 @@ class Bench:
             lambda: Layout(columns, None, None),
             unpack=lambda record, index: unpack(record, index, {}),
             overwrite=overwrite,
-            guard=False,
+            csv=CsvForm(),
         )
         output.begin(self.run)
         return output
@@ -124,13 +121,12 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.store.release()
 
 
-def test_a_line_holds_every_field_and_the_file_is_private(bench: Bench) -> None:
+def test_a_line_holds_every_field(bench: Bench) -> None:
     bench.fill(1)
     assert list(bench.lines()[0]) == [
         "index", "id", "status", "input", "output", "error", "attempts", "usage", "cost_usd", "cost_source",
         "latency_s", "cached", "lane", "model",
     ]  # fmt: skip
-    assert stat.S_IMODE(bench.path.stat().st_mode) == 0o600
 
 
 def test_a_torn_tail_is_cut_and_the_row_comes_back_from_the_store(bench: Bench) -> None:
@@ -601,7 +597,6 @@ def test_csv_keeps_the_columns_and_the_order_of_the_input(bench: Bench) -> None:
         ["0", "", "failed", "fail_row: Oops: no good", ""],
         ["1", 'b,\n"c"', "ok", "", ""],
     ]
-    assert stat.S_IMODE(bench.csv_path.stat().st_mode) == 0o600
 
 
 def test_csv_result_columns_do_not_hide_the_inputs_own(bench: Bench) -> None:
@@ -673,7 +668,7 @@ def test_a_table_may_have_a_column_for_each_field_of_the_answers(bench: Bench) -
         lambda: Layout(["label"], None, ["label", "status"]),
         unpack=lambda record, index: unpack(record, index, {}),
         overwrite=False,
-        guard=False,
+        csv=CsvForm(),
     )
     output.begin(bench.run)
     output.finish(Order(range(2)), complete=True)

@@ -49,6 +49,7 @@ class Numbers:
     cost_known: bool = True
     chunks: int | None = None
     chunks_total: int | None = None
+    out: int = 0
 
 
 def screen(terminal: bool, width: int = 80) -> Console:
@@ -326,3 +327,14 @@ def test_an_endpoint_that_rests_is_told_once_when_it_is_serious() -> None:
     assert told(refusal, verbose=False) == [
         "endpoint gpu-1/m rests for 1 min 00 s, the others go on: 401: no such key"
     ]
+
+
+def test_a_narrow_line_leaves_all_else_out_before_the_reason_why_nothing_goes_on() -> None:
+    dead = Numbers(
+        total=200_000, ok=103_456, failed=1_234, binding=Binding("down", "h/m"), pause_s=12.4,
+        trouble="the name cannot be found at api.example-company.com",
+    )  # fmt: skip
+    for numbers in (dead, replace(dead, binding=Binding("concurrency", "h/m"))):
+        said = line(Progress(console=screen(False)).numbers(numbers))
+        assert "the name cannot be found at api.example-company.com" in said
+        assert said.startswith("104,690 of 200,000")

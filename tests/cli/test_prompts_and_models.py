@@ -8,7 +8,7 @@ import pytest
 
 from cottonpalm.cli.chains.importing import load_chain
 from cottonpalm.cli.chains.models import build_model
-from cottonpalm.cli.chains.prompts import doubts, row_prompt
+from cottonpalm.cli.chains.prompts import row_prompt
 from cottonpalm.cli.model_options import check_urls, keepable, parse_options
 from cottonpalm.cli.problems import Problem
 
@@ -22,9 +22,11 @@ def texts(template: str, row: dict[str, object], system: str | None = None) -> l
 
 def test_known_columns_are_replaced_and_every_other_brace_stays() -> None:
     row = {"text": "{id} {text}", "id": "7"}
-    assert texts('{text} {other} {{id}} {"json": {}} {text.upper} {text!r}', row) == [
-        '{id} {text} {other} {7} {"json": {}} {text.upper} {text!r}'
+    assert texts('{text} {{other}} {{id}} {"json": {}} {text.upper} {text!r} {3}', row) == [
+        '{id} {text} {other} {7} {"json": {}} {text.upper} {text!r} {3}'
     ]
+    meant = row_prompt("{text} {other} {{other}}", None, row, "rows.csv", literal=True)
+    assert meant.invoke(row)[0].content == "{id} {text} {other} {{other}}"
 
 
 def test_values_that_are_no_text_are_put_in_as_json() -> None:
@@ -45,10 +47,14 @@ def test_a_prompt_without_a_column_is_refused_and_the_columns_are_named() -> Non
         row_prompt("Is {txt} good?", None, ["text", "id"], "rows.csv")
 
 
-def test_a_misspelt_column_beside_a_right_one_is_pointed_out() -> None:
-    assert doubts("{text} {lable} {json}", ["text", "label"]) == [
-        "{lable} is no column and is sent as it stands; did you mean {label}?"
-    ]
+@pytest.mark.parametrize(("template", "system"), [("{text} {lable}", None), ("{text}", "say {lable}")])
+def test_a_misspelt_column_beside_a_right_one_is_refused_with_the_nearest(
+    template: str, system: str | None
+) -> None:
+    with pytest.raises(
+        Problem, match=r"names \{lable\}.*did you mean \{label\}\?.*\{\{lable\}\}.*--literal-braces"
+    ):
+        row_prompt(template, system, ["text", "label"], "rows.csv")
 
 
 def test_the_prompt_shows_what_it_is_made_of_and_only_the_columns_it_uses() -> None:
@@ -161,7 +167,7 @@ def folder(tmp_path: Path) -> Path:
         "from langchain_core.runnables import RunnableLambda\n"
         "chain = RunnableLambda(lambda row: row['text'])\n"
         "class Holder:\n    inner = chain\n"
-        "def make(): return chain\n"
+        "def answer(row): return row\n"
         "number = 3\n"
     )
     (tmp_path / "cp_broken.py").write_text("import json\n\nboom = 1 / 0\n")
@@ -181,13 +187,13 @@ def test_what_is_no_chain_is_said_in_one_line(folder: Path) -> None:
     assert "has no attribute 'chian'; its Runnables are chain" in chain_refusal("cp_app:chian", folder)
     assert "write MODULE:ATTRIBUTE, for instance cp_app:chain" in chain_refusal("cp_app.py:chain", folder)
     assert "write MODULE:ATTRIBUTE" in chain_refusal("../cp_app:chain", folder)
-    assert "is no Runnable but a function" in chain_refusal("cp_app:make", folder)
+    assert "is no Runnable but a function with arguments" in chain_refusal("cp_app:answer", folder)
     assert "is no Runnable but an int" in chain_refusal("cp_app:number", folder)
     (folder / "cp_syntax.py").write_text("x = 1\ndef f(:\n")
     said = chain_refusal("cp_syntax:chain", folder)
     assert "SyntaxError: invalid syntax" in said
     assert said.endswith(f"({folder}/cp_syntax.py line 2)")
     assert "ZeroDivisionError: division by zero" in chain_refusal("cp_broken:chain", folder)
-    assert "cp_broken.py line 3" in chain_refusal("cp_broken:chain", folder)
+    assert "cp_broken.py:3, in <module>: boom = 1 / 0" in chain_refusal("cp_broken:chain", folder)
     assert "No module named 'no_such_package_at_all'" in chain_refusal("cp_needs:chain", folder)
     assert "ends the program" in chain_refusal("cp_exits:chain", folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import typer
@@ -29,6 +29,7 @@ KEPT = (
         "model",
         "prompt",
         "system",
+        "literal_braces",
         "schema",
         "model_options",
         "base_url",
@@ -42,18 +43,25 @@ KEPT = (
         "tpm",
         "timeout_s",
         "no_hedge",
+        "transport",
         "retries",
     ),
     *("fallbacks", "max_failures", "budget_usd", "budget_per_hour_usd", "on_budget", "prices"),
     *(
         "max_output_tokens",
+        "prompt_cache",
         "mode",
         "detach",
+        "deadline_s",
         "batch_hosts",
         "cache",
         "id_field",
         "priority_field",
         "limit",
+        "delimiter",
+        "encoding",
+        "input_format",
+        "bom",
         "guard_formulas",
         "input_kept",
         "unkept",
@@ -100,7 +108,8 @@ def test_every_option_reaches_its_field_as_it_is_kept(folder: Path) -> None:
         "--base-url http://c/v1 --accept-truncated -c 7 --max-concurrency 9 --rpm 10 --tpm 11 --timeout 12 --retries 0 "
         "--fallback openai:x --fallback local:b.gguf --max-failures 5% --budget 1 --budget-per-hour 2 --on-budget wait "
         "--price 1:2 --price gpt=3:4 --max-output-tokens 13 --cache --id-field nr --priority-field p --limit 14 "
-        "--guard-formulas --no-hedge"
+        "--guard-formulas --no-hedge --literal-braces --delimiter ; --encoding gbk --input-format csv --bom "
+        "--prompt-cache off"
     )
     assert spec_of(*words.split()) == RunSpec(
         input=str(folder / "in.jsonl"),
@@ -121,6 +130,7 @@ def test_every_option_reaches_its_field_as_it_is_kept(folder: Path) -> None:
         tpm=11,
         timeout_s=12,
         no_hedge=True,
+        prompt_cache="off",
         retries=0,
         fallbacks=["openai:x", f"local:{folder / 'b.gguf'}"],
         max_failures=0.05,
@@ -133,6 +143,11 @@ def test_every_option_reaches_its_field_as_it_is_kept(folder: Path) -> None:
         id_field="nr",
         priority_field="p",
         limit=14,
+        literal_braces=True,
+        delimiter=";",
+        encoding="gbk",
+        input_format="csv",
+        bom=True,
         guard_formulas=True,
     )
 
@@ -199,6 +214,8 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
         "prices": {"*": (1.0, 2.0)},
         "timeout": 12,
         "hedge": True,
+        "prompt_cache": "on",
+        "transport": "stock",
         "accept_truncated": True,
     }
     assert RunSpec(input="-", output="-").keywords(NoChains(), "kept.db")["cache"] is None
@@ -207,3 +224,15 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
 def test_no_hedge_is_told_to_the_processor() -> None:
     assert RunSpec(input="-", output="-").keywords(NoChains(), "kept.db")["hedge"] is True
     assert RunSpec(input="-", output="-", no_hedge=True).keywords(NoChains(), "kept.db")["hedge"] is False
+
+
+def test_a_prompt_of_ours_asks_for_the_prompt_cache_and_a_chain_only_when_told_to() -> None:
+    def told(**options: Any) -> Any:
+        return RunSpec(input="-", output="-", **options).keywords(NoChains(), "kept.db")["prompt_cache"]
+
+    assert told() == "on"
+    assert told(chain="app:chain") == "auto"
+    assert told(chain="app:chain", prompt_cache="on") == "on"
+    assert told(prompt_cache="off") == "off"
+    with pytest.raises(Problem, match="--prompt-cache maybe: say auto, on or off"):
+        told(prompt_cache="maybe")

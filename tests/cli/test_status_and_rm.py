@@ -5,11 +5,17 @@ from __future__ import annotations
 import io
 import re
 import sys
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cottonpalm.cli.commands import status
+from cottonpalm.protocols import OK, RETRYABLE, StoredRow
 from cottonpalm.stores import open_store
+from cottonpalm.stores.codec.records import pack
+from cottonpalm.stores.sql.reader import Reader
+from cottonpalm.types import ErrorRecord, Kind, Outcome
 from tests.cli.conftest import rows
 from tests.support.replies import fails
 
@@ -42,9 +48,53 @@ def test_a_run_in_detail_shows_its_failures_by_kind_with_the_first_of_each(cotto
     assert (said.code, said.err) == (0, "")
     shown = {line[:11].strip(): line[12:] for line in said.out.splitlines()}
     assert (shown["ok"], shown["failed"], shown["left"]) == ("6", "4 (2 may work when asked again)", "0")
-    assert shown["fail_row"].startswith("2; the first, row 1: OpenAIInvalidRequestError: 400 Bad Request: ")
-    assert shown["transient"].startswith("2; the first, row 3: OpenAIAPIError: 500 Internal Server Error: ")
+    first = "2 (rejected, or the chain failed); the first, row 2 (index 1): "
+    assert shown["fail_row"].startswith(f"{first}OpenAIInvalidRequestError: 400 Bad Request: ")
+    first = "2 (a fault that may pass); the first, row 4 (index 3): "
+    assert shown["transient"].startswith(f"{first}OpenAIAPIError: 500 Internal Server Error: ")
     assert shown["exit code"] == "3"
+
+
+def test_a_long_run_shows_its_few_failures_without_reading_the_others_and_of_many_the_first(
+    cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(folder / "cottonpalm.db"))
+    run = store.open_run("long", None)
+    key, written = bytes(16), threading.Event()
+    good, bad = (
+        Outcome(0, "ok", "x"),
+        Outcome(0, "failed", error=ErrorRecord(Kind.TRANSIENT, "OSError", "broke")),
+    )
+    records = [pack(each, keep_input=False, types={}) for each in (good, bad)]
+    failed = {7, 1_500, 2_999}
+    rows = [
+        StoredRow(n, key, key, RETRYABLE if n in failed else OK, records[n in failed], 0)
+        for n in range(3_000)
+    ]
+    run.write(rows, lambda _: written.set())
+    assert written.wait(20)
+    run.close()
+    store.close()
+    fetched: list[int] = []
+
+    def counting(self: Reader, *given: Any, real: Any = Reader.rows) -> list[Any]:
+        found: list[Any] = real(self, *given)
+        fetched.append(len(found))
+        return found
+
+    monkeypatch.setattr(Reader, "rows", counting)
+    said = cottonpalm("status", "long")
+    assert re.search(
+        r"^transient +3 .a fault that may pass.; the first, row 8 .index 7.: OSError: broke$",
+        said.out.replace("  transient", "transient"),
+        re.M,
+    )
+    assert sum(fetched) < 20
+    monkeypatch.setattr(status, "MOST", 2)
+    assert (
+        "2 of the first 2 failed (a fault that may pass); the first, row 8 (index 7): "
+        in cottonpalm("status", "long").out
+    )
 
 
 @pytest.mark.usefixtures("done")

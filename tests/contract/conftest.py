@@ -16,19 +16,27 @@ if TYPE_CHECKING:
 Reopen = Callable[[], Store]
 
 
-def _memory(path: Path) -> Reopen:
+def _memory(request: pytest.FixtureRequest, path: Path) -> Reopen:
     store = MemoryStore()
     return lambda: store
 
 
-def _sqlite(path: Path) -> Reopen:
+def _sqlite(request: pytest.FixtureRequest, path: Path) -> Reopen:
     return lambda: open_store(path / "store.db")
 
 
-@pytest.fixture(params=[_memory, _sqlite], ids=["memory", "sqlite"])
+def _postgres(request: pytest.FixtureRequest, path: Path) -> Reopen:
+    url = request.getfixturevalue("postgres_url")
+    return lambda: open_store(url)
+
+
+_MADE = {"memory": _memory, "sqlite": _sqlite, "postgres": _postgres}
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
     """Each call opens the store anew, as a second program would; all are closed at the end."""
-    make, opened = request.param(tmp_path), []
+    make, opened = _MADE[request.param](request, tmp_path), list[Store]()
 
     def open_one() -> Store:
         opened.append(make())
@@ -37,6 +45,14 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
     yield open_one
     for store in opened:
         store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty store that other processes can open too."""
+    if request.param == "sqlite":
+        return str(tmp_path / "store.db")
+    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

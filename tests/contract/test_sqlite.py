@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import gc
 import hashlib
 import os
-import signal
 import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from socket import gethostname
@@ -22,27 +19,18 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.stores import MemoryStore, open_store
-from cottonpalm.stores.sqlite.lease import Holder, holder_of, machine
+from cottonpalm.stores.sql.lease import machine
+from cottonpalm.stores.sql.store import SqlRunStore
 from cottonpalm.stores.sqlite.migrations import APPLICATION_ID, STEPS
-from cottonpalm.stores.sqlite.store import SqliteRunStore, SqliteStore
+from cottonpalm.stores.sqlite.store import SqliteStore
 from tests.contract.rows import row, write
+from tests.contract.test_processes import end, holder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.core
-
-HOLDER = """
-import sys, threading
-from pathlib import Path
-from cottonpalm.stores import open_store
-from tests.contract.rows import row, write
-run = open_store(Path(sys.argv[1])).open_run("r", None)
-write(run, [row(0), row(1)])
-print("holding", flush=True)
-threading.Event().wait()
-"""
 
 
 @pytest.fixture
@@ -65,127 +53,6 @@ def edit(path: Path, *statements: str) -> None:
     db.close()
 
 
-def holder(path: Path, first: str = "") -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-c", first + HOLDER, str(path)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"holding\n"
-    return process
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
-
-
-def test_the_lease_of_a_killed_process_is_taken_over_at_once_and_its_rows_are_there(
-    path: Path, store: SqliteStore
-) -> None:
-    process = holder(path)
-    with pytest.raises(RunBusy, match=f"process {process.pid} on .*since"):
-        store.open_run("r", None)
-    assert (store.runs()[0].holder or "").split()[1] == str(process.pid)
-    end(process)
-    assert store.runs()[0].holder is None
-    run = store.open_run("r", None)
-    assert run.counts() == {1: 2}
-
-
-def test_a_live_process_keeps_other_runs_free(path: Path, store: SqliteStore) -> None:
-    process = holder(path)
-    run = store.open_run("other", None)
-    write(run, [row(0)])
-    end(process)
-    assert run.counts() == {1: 1}
-
-
-def test_a_forked_child_cannot_use_the_store_and_does_not_keep_the_lease(
-    path: Path, store: SqliteStore
-) -> None:
-    run = store.open_run("r", None)
-    ready, tell = os.pipe()
-    go, start = os.pipe()
-    if (child := os.fork()) == 0:
-        refused = 0
-        for work in (run.counts, lambda: write(run, [row(0)]), store.runs, lambda: store.open_run("x", None)):
-            try:
-                work()
-            except StoreError as exc:
-                refused += "fork" in str(exc)
-        run.close()
-        store.close()
-        os.write(tell, bytes([refused]))
-        os.read(go, 1)
-        os._exit(0)
-    assert os.read(ready, 1) == bytes([4])
-    write(run, [row(0)])  # the child's close took nothing away
-    with pytest.raises(RunBusy):
-        SqliteStore(path).open_run("r", None)
-    run.close()
-    process = holder(path)  # free, although the child lives
-    end(process)
-    os.write(start, b"x")
-    os.waitpid(child, 0)
-    for fd in (ready, tell, go, start):
-        os.close(fd)
-
-
-def test_a_child_may_open_the_store_anew(path: Path, store: SqliteStore) -> None:
-    run = store.open_run("r", None)
-    if (child := os.fork()) == 0:
-        code = 1
-        try:
-            mine = SqliteStore(path)
-            try:
-                mine.open_run("r", None)
-            except RunBusy:
-                write(mine.open_run("childs own", None), [row(0)])
-                mine.close()
-                code = 0
-        finally:
-            os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
-    assert {info.name: info.ok for info in store.runs()} == {"r": 0, "childs own": 1}
-    run.close()
-
-
-def test_a_lost_run_is_waited_for_while_its_own_store_is_still_busy(
-    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = store.open_run("r", None)
-    go, looked, opened = threading.Event(), threading.Event(), list[object]()
-
-    def busy(error: BaseException | None) -> None:
-        assert go.wait(30)
-
-    run.write([row(0)], busy)  # the writer's thread is at this...
-    del run
-    gc.collect()  # ...and gives the lease back behind it
-
-    def look(db: sqlite3.Connection, number: int) -> Holder | None:
-        found = holder_of(db, number)
-        looked.set()
-        return found
-
-    monkeypatch.setattr("cottonpalm.stores.sqlite.store.holder_of", look)
-
-    def open_again() -> None:
-        other = SqliteStore(path)
-        try:
-            opened.append(other.open_run("r", None).counts())
-        except RunBusy as busy:
-            opened.append(busy)
-        other.close()
-
-    thread = threading.Thread(target=open_again)
-    thread.start()
-    assert looked.wait(30)
-    go.set()
-    thread.join(30)
-    assert opened == [{1: 1}]
-
-
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a file system that knows no record locks."""
 
@@ -206,7 +73,7 @@ def test_without_locks_a_holder_that_lives_is_believed_and_a_killed_one_is_not(
     path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_locks(monkeypatch)
-    process = holder(path, UNLOCKED)
+    process = holder(str(path), UNLOCKED)
     with pytest.raises(RunBusy, match=f"process {process.pid} on .*since"):
         store.open_run("r", None)
     with pytest.raises(RunBusy):
@@ -321,7 +188,7 @@ def test_a_store_of_a_newer_version_is_refused(path: Path) -> None:
         open_store(path)
 
 
-SCHEMAS = ["b6c54ccc", "b4b6d4d5", "7570a5ec", "c035e6a3", "1a3b7cb4", "48dd1346"]
+SCHEMAS = ["b6c54ccc", "b4b6d4d5", "7570a5ec", "c035e6a3", "1a3b7cb4", "48dd1346", "738d9c3d"]
 
 
 def made_by(path: Path, version: int) -> None:
@@ -342,6 +209,8 @@ def made_by(path: Path, version: int) -> None:
         db.execute("INSERT INTO record (id, body) VALUES (?, ?)", ((1 << 40) + slot, row(slot).record))
     if version > 1:
         db.execute("INSERT INTO spending VALUES (1, 'a', 12, 3, 40)")
+    if version > 5:  # from there on each write counts
+        db.execute("UPDATE run SET ok = 1, retryable = 1, failed = 1, cost_pico = 12 WHERE id = 1")
     db.close()
 
 
@@ -351,7 +220,7 @@ def test_a_store_of_every_older_version_goes_on(path: Path, version: int) -> Non
     for _ in range(2):  # also once it was brought up to date
         store = SqliteStore(path)
         run = store.open_run("r", None)
-        assert isinstance(run, SqliteRunStore)
+        assert isinstance(run, SqlRunStore)
         first, second = store.runs()
         assert (first.name, first.ok, first.failed, first.retryable, first.cost_pico) == ("r", 1, 2, 1, 12)
         assert (second.name, second.ok, second.failed, second.meta) == ("other", 0, 0, {"x": 1})
@@ -363,7 +232,7 @@ def test_a_store_of_every_older_version_goes_on(path: Path, version: int) -> Non
         store.close()
     store = SqliteStore(path)
     run = store.open_run("r", None)
-    assert isinstance(run, SqliteRunStore)
+    assert isinstance(run, SqlRunStore)
     write(run, [row(1), row(3, status=3)])
     assert run.counts() == {1: 2, 3: 2}
     assert run.newer(0, -1, 9) == [(1, 1), (3, 2)]
@@ -426,6 +295,7 @@ import resource, signal, sys
 from pathlib import Path
 from cottonpalm.stores import open_store
 from tests.contract.rows import row, write
+from tests.contract.test_processes import end, holder
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 run = open_store(Path(sys.argv[1])).open_run("r", None)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
@@ -444,54 +314,6 @@ def test_a_write_that_the_system_refuses_says_that_the_disk_may_be_full_and_what
         assert word in line
 
 
-def test_a_group_that_cannot_be_stored_does_not_spoil_those_that_wait_with_it(store: SqliteStore) -> None:
-    run = store.open_run("r", None)
-    errors: dict[int, BaseException | None] = {}
-    store._writer.call(
-        lambda db: [  # while this runs, three groups queue up
-            run.write([row(0)], lambda error: errors.update({0: error})),
-            run.write([row(1)._replace(status=None)], lambda error: errors.update({1: error})),  # type: ignore[arg-type]
-            run.write([row(2)], lambda error: errors.update({2: error})),
-        ]
-    )
-    run.set_meta(after=True)
-    assert (errors[0], errors[2]) == (None, None)
-    assert isinstance(errors[1], StoreError)
-    assert [slot.slot for slot in run.scan(-1, 9)] == [0, 2]
-
-
-def test_a_callback_that_raises_harms_nobody(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
-    run = store.open_run("r", None)
-    run.write([row(0)], lambda error: 1 / 0)  # type: ignore[arg-type,return-value]
-    write(run, [row(1)])
-    assert run.counts() == {1: 2}
-    assert "callback of the store failed" in caplog.text
-
-
-def test_closing_the_store_writes_what_is_queued(path: Path) -> None:
-    store = open_store(path)
-    run = store.open_run("r", None)
-    done: list[BaseException | None] = []
-    for slot in range(50):
-        run.write([row(slot)], done.append)
-    store.close()
-    assert done == [None] * 50
-    again = open_store(path)
-    assert again.runs()[0].ok == 50
-    again.close()
-
-
-def test_rows_queued_by_a_process_that_ends_without_close_are_written(path: Path) -> None:
-    script = (
-        HOLDER.partition("write(run")[0]
-        + "for slot in range(300): run.write([row(slot)], lambda error: None)\n"
-    )
-    subprocess.run([sys.executable, "-W", "error", "-c", script, str(path)], check=True)
-    store = open_store(path)
-    assert (store.runs()[0].ok, store.runs()[0].holder) == (300, None)
-    store.close()
-
-
 def test_addresses(tmp_path: Path) -> None:
     assert isinstance(open_store("memory:"), MemoryStore)
     store = open_store(f"sqlite:///{tmp_path}/a.db")
@@ -501,38 +323,6 @@ def test_addresses(tmp_path: Path) -> None:
         open_store("mysql://user:pw@host/db")
     with pytest.raises(ConfigError, match="not int"):
         open_store(5)  # type: ignore[arg-type]
-
-
-REPORTER = """
-import os, sys, threading
-from pathlib import Path
-from cottonpalm.stores import open_store
-from tests.contract.rows import row
-run = open_store(Path(sys.argv[1])).open_run("r", None)
-room = threading.Semaphore(3)
-def done(slot):
-    def report(error):
-        os.write(1, b"%d\\n" % slot)
-        room.release()
-    return report
-for slot in range(10**9):
-    room.acquire()
-    run.write([row(slot)], done(slot))
-"""
-
-
-@pytest.mark.parametrize("reported", [1, 40, 300])
-def test_every_row_reported_done_survives_kill_nine(path: Path, reported: int) -> None:
-    process = subprocess.Popen([sys.executable, "-c", REPORTER, str(path)], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    seen = [int(process.stdout.readline()) for _ in range(reported)]
-    process.kill()
-    seen += [int(line) for line in process.stdout.read().split(b"\n")[:-1]]
-    process.wait()
-    process.stdout.close()
-    store = SqliteStore(path)
-    assert set(store.open_run("r", None).read(seen)) == set(seen)
-    store.close()
 
 
 def test_a_store_made_by_several_at_once_is_each_ones_own(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import socket
 from collections import Counter
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx2
 import pytest
@@ -25,9 +25,12 @@ from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.runtime.priority import AGE_S
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 from cottonpalm.types import Kind, Outcome, Verdict
+from tests.support.lean import asks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Went: TypeAlias = tuple[list[Outcome], RunStopped | None, float]
 
 
 class Provider(FlakyTransport):
@@ -65,11 +68,19 @@ class Told:
             self.pauses.append(event.seconds)
 
 
-def go(provider: Provider, rows: int, **more: Any) -> tuple[list[Outcome], RunStopped | None, float]:
+def lean_on(provider: Provider) -> Any:
+    """The same requests without an SDK."""
+    client = httpx2.AsyncClient(transport=provider)
+    return asks(client, "sk-not-a-key", says=lambda row: f"say {row['x']}")
+
+
+def go(
+    provider: Provider, rows: int, *, on: Any = lean_on, **more: Any
+) -> tuple[list[Outcome], RunStopped | None, float]:
     """Run so many rows; the outcomes, why it stopped, and the virtual seconds it took."""
 
-    async def main() -> tuple[list[Outcome], RunStopped | None, float]:
-        processor, outcomes = BatchProcessor(chain_on(provider), **{"limits": Limits(), **more}), []
+    async def main() -> Went:
+        processor, outcomes = BatchProcessor(on(provider), **{"limits": Limits(), **more}), []
         began = clocks.now()
         async with processor.astart([{"x": n} for n in range(rows)]) as run:
             try:

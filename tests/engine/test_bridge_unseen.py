@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from langchain_core.embeddings import Embeddings
 
-pytestmark = pytest.mark.core
 ROWS = [f"row {n}" for n in range(8)]
 RIGHT = [f"answer to: {row}" for row in ROWS]
 KINDS = pytest.mark.parametrize("kind", ["openai", "anthropic"])

@@ -62,6 +62,9 @@ def close_under(main: Coroutine[Any, Any, Any], when: Callable[[], object]) -> N
     assert not task.done()
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio would complain of our abuse
     loop.close()
+    for thread in threading.enumerate():  # `close` itself waits for it, but only for seconds
+        if thread.name == "cottonpalm-closed-loop":
+            thread.join(60)
 
 
 def both_ways(processor: BatchProcessor, rows: list[Any], right: list[Any]) -> None:

@@ -23,7 +23,7 @@ from tests.support.loopback import Loopback
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROWS = 2_000
+ROWS = 800
 MODEL = "gpt-4o-mini"
 TIMEOUT_S = 2.0  # for the rows that hang; all other answers come at once
 PROMPT = ChatPromptTemplate.from_template("{x}")
@@ -133,7 +133,7 @@ class Case:
 def test_with_cache_budget_priorities_and_store_nothing_is_overspent_and_a_resume_repays_nothing(
     tmp_path: Path,
 ) -> None:
-    rows = ROWS // 2
+    rows = 500
     met = troubles([f"row {n}" for n in range(rows * 7 // 10)], seed=3)
     rates = PriceBook().rates(MODEL, None)
     assert rates is not None

@@ -58,6 +58,21 @@ def test_a_plan_counts_bounds_and_prices_what_would_be_asked_and_asks_nothing(se
     assert plan.duration_s is None
 
 
+def test_a_plan_prices_every_lane_that_the_requests_could_take() -> None:
+    there: Any = ChatOpenAI
+    chain = ChatPromptTemplate.from_template("say {x}") | there(
+        model="gpt-5-mini", api_key="sk-x", max_tokens=50
+    )
+    plan = BatchProcessor(chain).plan(rows(30))
+    # flex may be served at the standard price, a batch costs half of that
+    assert plan.batch_usd.high == pytest.approx(plan.flex_usd.high / 2)
+    elsewhere = there(model="gpt-5-mini", api_key="sk-x", max_tokens=50, default_headers={"x-own": "1"})
+    assert (
+        BatchProcessor(ChatPromptTemplate.from_template("say {x}") | elsewhere).plan(rows(3)).batch_usd
+        is None
+    )
+
+
 def test_the_bound_holds_what_the_run_then_costs(server: Loopback) -> None:
     processor = BatchProcessor(chain_of(server, max_tokens=50))
     plan = processor.plan(rows(150))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx2
 import pytest
@@ -20,13 +20,14 @@ from cottonpalm.events import EndpointRests
 from cottonpalm.testing import FlakyTransport, Flaw, ScriptedChain, cancel_at, virtual_run
 from cottonpalm.types import Kind
 from tests.engine.helpers import Watch
+from tests.support.lean import asks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.types import Outcome
 
-pytestmark = pytest.mark.core
+    Went: TypeAlias = tuple[list[Outcome], RunStopped | None, float]
 
 
 class Endpoint(FlakyTransport):
@@ -66,11 +67,19 @@ def chain_on(endpoint: FlakyTransport, number: int = 1, **more: Any) -> Any:
     return ChatPromptTemplate.from_template("say {x}") | model | StrOutputParser()
 
 
-def go(endpoints: list[Any], rows: int, **more: Any) -> tuple[list[Outcome], RunStopped | None, float]:
+def lean_on(endpoint: FlakyTransport, number: int = 1) -> Any:
+    """The same requests without an SDK."""
+    url, key = f"http://endpoint-{number}.invalid/v1", f"sk-not-a-key-{number}"
+    return asks(httpx2.AsyncClient(transport=endpoint), key, url=url, says=lambda row: f"say {row['x']}")
+
+
+def go(
+    endpoints: list[Any], rows: int, *, on: Any = lean_on, **more: Any
+) -> tuple[list[Outcome], RunStopped | None, float]:
     """Run so many rows over these; the outcomes, why it stopped, and the virtual seconds it took."""
 
-    async def main() -> tuple[list[Outcome], RunStopped | None, float]:
-        first, *others = (chain_on(one, n) for n, one in enumerate(endpoints, 1))
+    async def main() -> Went:
+        first, *others = (on(one, n) for n, one in enumerate(endpoints, 1))
         processor, outcomes = BatchProcessor(first, replicas=others, **{"limits": Limits(), **more}), []
         began = clocks.now()
         async with processor.astart([{"x": n} for n in range(rows)]) as run:
@@ -141,7 +150,7 @@ def test_what_waits_at_an_endpoint_that_asks_for_a_pause_goes_where_there_is_roo
 
 def test_a_hung_endpoint_holds_up_no_row_but_those_that_it_swallowed() -> None:
     hung, alive = Endpoint(says=lambda _: Flaw.STALL), Endpoint(20)
-    outcomes, stopped, seconds = go([hung, alive], 500, timeout=15)
+    outcomes, stopped, seconds = go([hung, alive], 500, on=chain_on, timeout=15)
     assert stopped is None
     assert all_ok(outcomes, 500)
     assert len(hung.requests) == 10 + 1, "the first ten, and one that asks whether it is still so"
@@ -165,7 +174,7 @@ def test_a_slow_endpoint_does_not_hold_the_other_one_back() -> None:
 
 def test_a_key_that_one_endpoint_refuses_stops_nothing_while_another_works() -> None:
     refusing, alive, watch = Endpoint(says=lambda _: 401), Endpoint(20), Watch()
-    outcomes, stopped, _ = go([refusing, alive], 400, observers=[watch])
+    outcomes, stopped, _ = go([refusing, alive], 400, on=chain_on, observers=[watch])
     assert stopped is None
     assert all_ok(outcomes, 400)
     assert len(refusing.requests) == 10

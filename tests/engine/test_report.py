@@ -230,4 +230,4 @@ def test_a_run_that_stops_counts_the_rows_that_were_in_flight_at_that_moment() -
 
     done, message = virtual_run(main())
     assert done == 5
-    assert message.startswith("the run stopped after 5 rows: 1 rows failed, max_failures=0. ")
+    assert message.startswith("the run stopped after 5 rows: 1 row failed, max_failures=0. ")

@@ -1,4 +1,4 @@
-"""What binds a run is seen while it goes: as events, in its numbers and in its report. Real models, virtual clock."""
+"""What binds a run is seen while it goes: as events, in its numbers and in its report. Virtual clock."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-import pytest
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Limits, RateLimit, clock
 from cottonpalm.events import Binding, LimitChanged
 from cottonpalm.testing import FlakyTransport, Flaw, virtual_run
 from tests.engine.helpers import Watch
+from tests.support.lean import asks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from cottonpalm.observers.report import Report
     from cottonpalm.stats import Stats
 
-pytestmark = pytest.mark.core
 MODEL = "api.openai.com/gpt-4o-mini"
 SMALL = AdaptiveConcurrency(maximum=40)  # so that the rows last
 KEY = "sk-0123456789abcdef"
@@ -54,8 +53,7 @@ def seen(
         if cpu is not None:
             clock.replace(clock._now, clock._wall, cpu)
         client = httpx2.AsyncClient(transport=provider)
-        model = ChatOpenAI(model="gpt-4o-mini", api_key=KEY, http_async_client=client)
-        processor = BatchProcessor(model, **{"limits": Limits(), "observers": [watch], **more})
+        processor = BatchProcessor(asks(client, KEY), **{"limits": Limits(), "observers": [watch], **more})
         async with processor.astart([f"row {n}" for n in range(rows)]) as run:
             then: list[Stats] = []
             asyncio.get_running_loop().call_later(at_s, lambda: then.append(run.stats))

@@ -298,7 +298,7 @@ def test_what_is_no_source_of_rows_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["list", "iterator", "async iterator"])
 def test_skipping_what_is_stored_is_bounded_and_leaves_the_loop_to_others(tmp_path: Path, kind: str) -> None:
-    rows = 20_000
+    rows = 9_000
     chain = Probe(delay_s=0)
 
     def processor() -> BatchProcessor:
@@ -333,7 +333,7 @@ def test_skipping_what_is_stored_is_bounded_and_leaves_the_loop_to_others(tmp_pa
 
     got, turns = asyncio.run(main())
     assert got == [rows]
-    assert turns >= 5, "the loop was held for the whole input"
+    assert turns >= 3, "the loop was held for the whole input"
     assert sum(chain.calls.values()) == rows + 1
 
 

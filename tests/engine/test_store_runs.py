@@ -24,7 +24,8 @@ from cottonpalm import BatchProcessor, ChainChanged, ConfigError, RetryPolicy, R
 from cottonpalm.events import RowFinished
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import unpack
-from cottonpalm.stores.sqlite.store import SqliteRunStore
+from cottonpalm.stores.sql.store import SqlRunStore
+from cottonpalm.stores.sqlite.store import SqliteStore
 from cottonpalm.types import Kind
 from tests.engine.helpers import Probe, aread, read
 from tests.engine.killed import rows as texts
@@ -32,13 +33,12 @@ from tests.support.loopback import ROOT, Loopback
 from tests.support.replies import Reply, uniform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from cottonpalm.events import Event
     from cottonpalm.types import Outcome
 
-pytestmark = pytest.mark.core
 ONE_TRY = RetryPolicy(transient_tries=1, base_s=0.001)
 
 
@@ -502,11 +502,11 @@ def test_a_killed_process_showed_nothing_that_is_not_stored_and_nothing_stored_i
 def test_a_store_that_fails_when_it_is_closed_keeps_no_thread_and_no_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def close(self: SqliteRunStore, real: Any = SqliteRunStore.close) -> None:
+    def close(self: SqlRunStore, real: Any = SqlRunStore.close) -> None:
         real(self)
         raise StoreError("the disk is gone")
 
-    monkeypatch.setattr(SqliteRunStore, "close", close)
+    monkeypatch.setattr(SqlRunStore, "close", close)
     before = set(threading.enumerate())
     processor = BatchProcessor(Probe(), store=tmp_path / "s.db", run="night")
     with processor.start(range(5)) as run:
@@ -523,12 +523,12 @@ def test_a_store_that_is_slow_to_close_does_not_hold_up_the_callers_loop(
 ) -> None:
     closing, go = threading.Event(), threading.Event()
 
-    def close(self: SqliteRunStore, real: Any = SqliteRunStore.close) -> None:
+    def close(self: SqlRunStore, real: Any = SqlRunStore.close) -> None:
         closing.set()
         assert go.wait(5), "the loop stood still while the store was closed"
         real(self)
 
-    monkeypatch.setattr(SqliteRunStore, "close", close)
+    monkeypatch.setattr(SqlRunStore, "close", close)
 
     async def main(cancel: bool) -> None:
         processor = BatchProcessor(Probe(), store=tmp_path / "s.db", run="night")
@@ -555,28 +555,120 @@ def test_a_store_that_is_slow_to_close_does_not_hold_up_the_callers_loop(
     store.close()
 
 
+@pytest.fixture(scope="module")
+def many_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with 4,800 rows."""
+    path = tmp_path_factory.mktemp("many") / "s.db"
+    BatchProcessor(Probe(0), store=path, run="night", fingerprint="1").batch(range(4_800))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["list", "list with priorities", "async iterator", "slow async iterator"])
 def test_rows_that_have_to_be_looked_up_among_many_do_not_hold_up_the_callers_loop(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, many_rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first look-up reads all keys of the run."""
     monkeypatch.setattr("cottonpalm.engine.input.feeds.MANY", 50)
     threads: set[int] = set()
 
-    def find(self: SqliteRunStore, key: bytes, real: Any = SqliteRunStore.find) -> Any:
+    def find(self: SqlRunStore, key: bytes, real: Any = SqlRunStore.find) -> Any:
         threads.add(threading.get_ident())
         return real(self, key)
 
-    monkeypatch.setattr(SqliteRunStore, "find", find)
-    rows, chain = list(range(4_800)), Probe(0)
-    BatchProcessor(chain, store=tmp_path / "s.db", run="night", fingerprint="1").batch(rows)
-    rows = [*rows[4_500:], -1, *rows[:4_500]]
+    monkeypatch.setattr(SqlRunStore, "find", find)
+    chain, rows = Probe(0), [*range(4_500, 4_800), *range(4_500)]
+
+    async def later() -> AsyncIterator[int]:
+        for row in rows:
+            if kind.startswith("slow") and row % 100 == 0:
+                await asyncio.sleep(0.001)
+            yield row
 
     async def main() -> tuple[list[Any], int]:
-        processor = BatchProcessor(chain, store=tmp_path / "s.db", run="night", fingerprint="1")
-        return await processor.abatch(rows), threading.get_ident()
+        processor = BatchProcessor(chain, store=many_rows, run="night", fingerprint="1")
+        source: Any = rows if kind.startswith("list") else later()
+        priorities = [row % 3 for row in rows] if "priorities" in kind else None
+        async with processor.astart(source, priorities=priorities) as run:
+            outcomes, error = await aread(run)
+        assert error is None
+        outcomes.sort(key=lambda outcome: outcome.index)
+        return [outcome.output for outcome in outcomes], threading.get_ident()
 
     answers, loops = asyncio.run(main())
     assert answers == [("answer", row) for row in rows]
-    assert set(chain.calls.values()) == {1}
+    assert not chain.calls
     assert threads
     assert loops not in threads
+
+
+def test_an_async_iterator_that_fails_or_is_left_among_many_stored_rows_loses_none_that_it_gave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cottonpalm.engine.input.feeds.MANY", 50)
+    chain = Probe(0)
+    runs = Runs(tmp_path / "s.db")
+    runs.do(chain, range(100))
+    closed = []
+
+    async def later(fails: bool) -> AsyncIterator[int]:
+        try:
+            for row in reversed(range(103)):
+                yield row
+            if fails:
+                raise OSError("the line broke")
+            await asyncio.Event().wait()
+        finally:
+            closed.append(fails)
+
+    async def main() -> None:
+        async with runs.processor(chain).astart(later(True)) as run:
+            outcomes, error = await aread(run)
+        assert isinstance(error, OSError)
+        assert sorted(outcome.index for outcome in outcomes) == list(range(103))
+        async with runs.processor(chain).astart(later(False)) as run:
+            assert sorted([(await anext(run)).index for _ in range(103)]) == list(range(103))
+
+    asyncio.run(main())
+    assert closed == [True, False]
+    assert set(chain.calls.values()) == {1}
+
+
+@pytest.mark.parametrize("entered", [True, False])
+def test_a_run_started_on_a_loop_opens_its_store_beside_it(
+    entered: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow disk that takes seconds; what is asked of a run before it began is answered all the same."""
+    opened: list[int] = []
+
+    def open_run(self: SqliteStore, *args: Any, real: Any = SqliteStore.open_run) -> Any:
+        opened.append(threading.get_ident())
+        return real(self, *args)
+
+    monkeypatch.setattr(SqliteStore, "open_run", open_run)
+    chain = Probe(0)
+
+    async def main() -> int:
+        run = Runs(tmp_path / "s.db").processor(chain).astart(range(5))
+        if not entered:
+            assert run.stats.total == 5
+            assert run.store is not None
+        async with run:
+            outcomes, error = await aread(run)
+        assert (len(outcomes), error) == (5, None)
+        return threading.get_ident()
+
+    loops = asyncio.run(main())
+    assert len(opened) == 1
+    assert (opened[0] == loops) is not entered
+
+
+def test_a_run_that_is_never_entered_holds_no_lease(tmp_path: Path) -> None:
+    chain, runs = Probe(0), Runs(tmp_path / "s.db")
+
+    async def main() -> None:
+        left = runs.processor(chain).astart(range(5))
+        async with runs.processor(chain).astart(range(5)) as run:
+            assert len((await aread(run))[0]) == 5
+        await left.aclose()
+
+    asyncio.run(main())

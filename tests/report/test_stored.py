@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 
 from cottonpalm import BatchProcessor
-from cottonpalm.cli.commands.report import rows_of
+from cottonpalm.cli.stories import rows_of
 from cottonpalm.observers import kept
 from cottonpalm.observers.excerpt import LONGEST, excerpt
 from cottonpalm.protocols import ReadsOn

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.sharing import Leased
-from cottonpalm.stores.sqlite.database import let_go, prepare
-from cottonpalm.stores.sqlite.shares import Shares
+from cottonpalm.stores.sql.shares import Shares
+from cottonpalm.stores.sqlite.database import SqliteDatabase, let_go
 from cottonpalm.types import Verdict
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Peer:
         self.limiter = Limiter("host/model#account", limit or Concurrency(50, 1, 50), ceilings)  # type: ignore[arg-type]
         self.leased = Leased(self.limiter, key, most, [run])
         if joins:
-            prepare(path, busy_s=5)
-        self.shares = Shares(path)
+            SqliteDatabase(path).prepare()
+        self.shares = Shares(SqliteDatabase(path))
         self.shares._db.execute("PRAGMA busy_timeout = 0")
         self.line: list[asyncio.Task[Permit]] = []
         self.held: list[Permit] = []

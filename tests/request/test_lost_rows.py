@@ -22,7 +22,7 @@ from tests.support.loopback import Loopback
 from tests.support.replies import bad_key, fails, ok
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from cottonpalm.request.run_account import RunAccount
 
@@ -55,6 +55,12 @@ def by_thread(model: Any, texts: list[str]) -> list[Any]:
     for thread in threads:
         thread.join()
     return answers
+
+
+def in_a_thread_of_its_own(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A loop that a run may have made itself: its thread is younger than the run."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(main())).result()
 
 
 TEXTS = [f"text {n}" for n in range(6)]
@@ -138,58 +144,80 @@ def test_a_request_of_another_part_of_the_process_is_not_the_runs() -> None:
     asyncio.run(main())
 
 
+def test_an_awaited_request_beside_the_run_is_not_the_runs_though_it_shares_the_client() -> None:
+    """LangChain's integrations share one client per address; a task of the run would know its row."""
+
+    async def main() -> None:
+        with Loopback() as server:
+            async with openai(server) as model:
+                run = a_run(1)
+                with under_way(run):
+                    await one(run, 0, lambda: model.ainvoke("row"))
+                    held = next(iter(run.flow.seen())).force()  # the run's limit is used up
+                    assert (await model.ainvoke("page")).content == "answer to: page"
+                    assert [piece async for piece in model.astream("page")]
+                    held.limiter.release(held, Verdict.IGNORED)
+                assert (server.requests, run.allowance.requests) == (3, 1)
+
+    asyncio.run(main())
+
+
 def test_two_live_runs_of_which_one_was_seen_to_use_the_client_leave_no_doubt() -> None:
+    first, second = a_run(1), a_run(1)
+
     async def main() -> None:
         with Loopback() as server:
             async with openai(server) as model, openai(server) as other:
-                first, second = a_run(1), a_run(1)
-                with under_way(first, second):
-                    await one(first, 0, lambda: model.ainvoke("row"))
-                    await one(second, 0, lambda: other.ainvoke("row"))
-                    await model.ainvoke("lost")
-                assert (first.allowance.requests, second.allowance.requests) == (2, 1)
+                await one(first, 0, lambda: model.ainvoke("row"))
+                await one(second, 0, lambda: other.ainvoke("row"))
+                await model.ainvoke("lost")
 
-    asyncio.run(main())
+    with under_way(first, second):
+        in_a_thread_of_its_own(main)
+    assert (first.allowance.requests, second.allowance.requests) == (2, 1)
 
 
 @pytest.mark.parametrize("reply", [bad_key(), None], ids=["a refused key", "no money"])
 def test_an_adopted_request_never_stops_the_run(reply: Any) -> None:
+    ledger = Ledger(PICO)
+    run = a_run(1, ledger=ledger, prices=PriceBook({MODEL: (1.0, 1.0)}))
+
     async def main() -> None:
         with Loopback() as server:
             async with openai(server, max_tokens=5) as model:
-                ledger = Ledger(PICO)
-                run = a_run(1, ledger=ledger, prices=PriceBook({MODEL: (1.0, 1.0)}))
-                with under_way(run):
-                    await one(run, 0, lambda: model.ainvoke("row"))
-                    server.script(lambda _: reply)
-                    if reply is None:
-                        ledger.limits = Amounts(1)
-                    with pytest.raises((BudgetReached, openai_sdk.AuthenticationError)):
-                        await model.ainvoke("lost")
-                    assert run.alerts.stopped is None
-                    with pytest.raises((BudgetReached, openai_sdk.AuthenticationError)):
-                        raise (await one(run, 1, lambda: model.ainvoke("another row")))[0]
-                    assert run.alerts.stopped is not None
+                await one(run, 0, lambda: model.ainvoke("row"))
+                server.script(lambda _: reply)
+                if reply is None:
+                    ledger.limits = Amounts(1)
+                with pytest.raises((BudgetReached, openai_sdk.AuthenticationError)):
+                    await model.ainvoke("lost")
+                assert run.alerts.stopped is None
+                with pytest.raises((BudgetReached, openai_sdk.AuthenticationError)):
+                    raise (await one(run, 1, lambda: model.ainvoke("another row")))[0]
+                assert run.alerts.stopped is not None
 
-    asyncio.run(main())
+    with under_way(run):
+        in_a_thread_of_its_own(main)
 
 
 def test_an_adopted_stream_goes_on_when_the_run_ends() -> None:
+    run, pieces = a_run(1), []
+
     async def main() -> None:
         with Loopback() as server:
             async with openai(server) as model:
-                run, pieces = a_run(1), []
-                with under_way(run):
-                    await one(run, 0, lambda: model.ainvoke("row"))
-                    server.script(lambda _: ok("one two three four", chunks=4, chunk_gap_s=0.02))
-                    stream = model.astream("page")
-                    pieces.append(await anext(stream))
-                    assert in_flight(run) == 1
+                await one(run, 0, lambda: model.ainvoke("row"))
+                server.script(lambda _: ok("one two three four", chunks=4, chunk_gap_s=0.02))
+                stream = model.astream("page")
+                pieces.append(await anext(stream))
+                assert in_flight(run) == 1
+                active_runs.end(run)
                 assert in_flight(run) == 0, "its permit went back with the run"
-                pieces += [piece async for piece in stream]
-                assert "".join(piece.content for piece in pieces) == "one two three four"
+                pieces.extend([piece async for piece in stream])
 
-    asyncio.run(main())
+    with under_way(run):
+        in_a_thread_of_its_own(main)
+    assert "".join(piece.content for piece in pieces) == "one two three four"
 
 
 def test_after_the_run_a_request_without_a_row_is_nobodys() -> None:

@@ -35,15 +35,15 @@ def missing() -> str | None:
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """A browser; or the test is left out, with the reason."""
+def chromium(*flags: str) -> Iterator[Any]:
+    """A browser with these flags besides; or the test is left out, with the reason."""
     if reason := missing():
         pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
     path = next(path for name in _NAMES if (path := shutil.which(name)))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+        browser = playwright.chromium.launch(executable_path=path, args=[*_FLAGS, *flags])
         try:
             yield browser
         finally:

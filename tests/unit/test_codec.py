@@ -371,7 +371,8 @@ UNLIKE = [
     (1, True), (1, 1.0), ("1", 1), (None, False), ([1], (1,)), ({1}, frozenset({1})), ({"a": 1}, {"a": 1.0}),
     ({"a": 1, "b": 2}, {"b": 2, "a": 1}), (Level.LOW, 1), (Label.GOOD, "good"), (Colour.RED, Label.GOOD), ([1, 2], [1]),
     (Decimal("1.1"), 1.1), (dt.date(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=dt.UTC)), (Pair(1, 2), (1, 2)),
-    (Point(1), Point(2)),
+    (Point(1), Point(2)), (0.0, -0.0), (Decimal("1.0"), Decimal("1.00")), (Decimal("0"), Decimal("-0")),
+    ({0.0, 1}, {-0.0, 1}), (frozenset({1, 2}), frozenset({True, 2})), ({-0.0: 1}, {0.0: 1}),
     (Open(a=1), Open(a=2)), (AIMessage("a"), HumanMessage("a")), (AIMessage("a"), AIMessage("b")),
 ]  # fmt: skip
 

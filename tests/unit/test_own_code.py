@@ -424,3 +424,30 @@ def test_a_parser_that_fails_for_a_while_is_asked_again(monkeypatch: pytest.Monk
     monkeypatch.setattr(inspect, "getsource", getsource)
     assert code_of(inner) == wanted
     assert next(failures, None) is None
+
+
+PROMPT = "say "
+
+
+def test_a_function_that_looks_a_name_up_by_text_has_no_lasting_key() -> None:
+    """Another process may hold another prompt under that name, and nothing in the code says so."""
+
+    def by_globals(row: str) -> str:
+        return str(globals()["PROMPT"]) + row
+
+    def by_eval(row: str) -> str:
+        return str(eval("PROMPT")) + row
+
+    def further_inside(row: str) -> str:
+        def prompt() -> str:
+            return str(vars(sys.modules[__name__])["PROMPT"])
+
+        return prompt() + row
+
+    def by_name(row: str) -> str:
+        return PROMPT + row
+
+    for function in (by_globals, by_eval, further_inside):
+        with pytest.raises(Untold, match=function.__name__):
+            lasting(function)
+    assert lasting(by_name)

@@ -141,3 +141,70 @@ def test_dividing_a_learnt_limit_neither_makes_nor_loses_any_of_it(
         pool = divided.pool + max(0.0, mine.amount - divided.amount)
         rows[name] = mine._replace(amount=divided.amount, expires=NOW + 100)
         assert sum(one.amount for one in rows.values()) + pool == pytest.approx(before)
+
+
+def test_from_eight_tenths_of_its_share_on_whoever_has_somebody_waiting_wants_all() -> None:
+    assert wanted(7, 1, 10, 100, waits=True) == (1, 100)
+    assert wanted(6.9, 1, 10, 100, waits=True) == (1, pytest.approx(1.25 * 6.9 + 1))
+    assert wanted(0, 1, 10, 100, waits=True) == (1, 1), "it needs one to begin"
+    assert wanted(90, 200, 100, 100, waits=False) == (100, 100), "no more than it could ever use"
+    assert wanted(90, 200, 100, 100, waits=True) == (100, 100)
+
+
+def test_the_least_that_does_not_fit_any_more_is_not_taken_from_the_next() -> None:
+    assert fair([(b"a", 8, 8), (b"b", 3, 3), (b"c", 2, 2)], 10) == {b"a": 8, b"b": 0, b"c": 2}
+    assert fair([(b"a", 5, 5), (b"b", 5, 5)], 10) == {b"a": 5, b"b": 5}
+
+
+def test_what_nobody_wants_is_divided_evenly() -> None:
+    assert fair([(b"a", 1, 2), (b"b", 1, 4)], 20) == {b"a": 9, b"b": 11}
+
+
+def test_an_idle_one_has_no_part_and_a_dead_one_only_what_it_may_have_used() -> None:
+    idle = row("a", 0, 0, total=3)
+    assert portion([idle], row("b", 0, 10, total=10), NOW) == (10, 10)
+    edge = row("a", 4, 10, total=6)._replace(expires=NOW)
+    assert portion([edge], row("b", 0, 10, total=10), NOW) == (6, 10), (
+        "its time is over, and its total with it"
+    )
+    assert portion([edge], row("b", 0, 10, total=10), NOW - 1) == (2, 3)
+    assert portion([row("a", 12, 10, total=10)], row("b", 0, 10, total=10), NOW) == (0.0, 5)
+    assert portion([row("b", 9, 9, total=1)], row("b", 0, 10, total=10), NOW) == (10, 10), (
+        "its own row is no other"
+    )
+
+
+def test_turns_last_ten_seconds() -> None:
+    a, b = row("a", 0, 9, total=1)._replace(expires=NOW + 99), row("b", 0, 9, total=1)
+    mine = [portion([a], b, NOW + second)[1] for second in (0, 9.9, 10, 19.9, 20)]
+    assert mine in ([0, 0, 1, 1, 0], [1, 1, 0, 0, 1])
+
+
+def test_a_learnt_limit_that_is_firm_in_the_pool_alone_is_divided_and_one_of_less_than_one_is_not() -> None:
+    mine = row("me", 10, 500, firm=False)
+    pool = Row(POOL, 1, 0, 0, 0, True, NOW - 99)
+    assert division([pool], mine, 0, NOW, new=False) == (11, 0, 11, True, True)
+    assert not division([pool._replace(amount=0.9)], mine, 0, NOW, new=False).divided
+    assert not division([pool._replace(firm=False)], mine, 0, NOW, new=False).divided
+    assert division([], mine._replace(firm=True), 0, NOW, new=False) == (10, 0, 10, True, True)
+    small = mine._replace(amount=0.5, firm=True)
+    assert division([], small, 0, NOW, new=False) == (0.5, 0.0, 0.5, False, False)
+    assert division([], small, 0.5, NOW, new=False).divided, "what it owes is a part of it"
+
+
+def test_who_has_more_than_its_part_cedes_only_to_somebody_who_wants_it_and_not_for_a_fraction() -> None:
+    mine, other = row("me", 60, 500), row("a", 40, 500)
+    assert division([other], mine, 0, NOW, new=False).amount == 50
+    assert division([other._replace(want=40.0)], mine, 0, NOW, new=False).amount == 60
+    assert division([row("a", 49, 500)], row("me", 51, 500), 0, NOW, new=False).amount == 51
+    assert division([row("a", 48.9, 500)], row("me", 51.1, 500), 0, NOW, new=False).amount == 50
+    dead = other._replace(expires=NOW)
+    assert division([dead], mine._replace(want=60.0), 0, NOW, new=False) == (60, 40, 100, True, True)
+
+
+def test_more_is_taken_only_from_the_pool_up_to_the_part_and_what_is_wanted() -> None:
+    mine, other, pool = row("me", 10, 500), row("a", 50, 500), Row(POOL, 40, 0, 0, 0, True, NOW)
+    assert division([other, pool], mine, 0, NOW, new=False)[:3] == (50, 0, 100)
+    assert division([other, pool], mine._replace(want=15.0), 0, NOW, new=False)[:2] == (15, 35)
+    assert division([other, pool._replace(amount=5.0)], mine, 0, NOW, new=False)[:3] == (15, 0, 65)
+    assert division([other, pool], mine._replace(want=9.0, least=1.0), 0, NOW, new=False)[0] == 10

@@ -57,6 +57,12 @@ def test_what_it_says_names_the_count_and_the_bound() -> None:
     assert tally.too_many() == "3 rows failed, max_failures=2"
 
 
+def test_one_failed_row_is_a_row() -> None:
+    tally = Tally(0)
+    tally.add(Outcome(0, "failed", error=FAILED))
+    assert tally.too_many() == "1 row failed, max_failures=0"
+
+
 @pytest.mark.parametrize(("bound", "most"), [(3, 3), (0.25, 50), (0.1, 20)])
 def test_exactly_the_bound_may_fail_and_one_more_may_not(bound: float, most: int) -> None:
     tally = Tally(bound)

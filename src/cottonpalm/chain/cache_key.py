@@ -30,7 +30,7 @@ from cottonpalm.chain import fingerprint
 from cottonpalm.chain.code import class_code, code_of, own_form
 from cottonpalm.chain.describe import canonical, class_path, code_form, described
 from cottonpalm.chain.installed import is_library, module_of, release_of
-from cottonpalm.chain.reads import Imported, attributes, closed_over
+from cottonpalm.chain.reads import Imported, attributes, closed_over, looks_up_by_text
 from cottonpalm.chain.uses import uses
 from cottonpalm.chain.walk import children, functions, parts
 from cottonpalm.redact import is_secret, looks_secret
@@ -302,7 +302,7 @@ def _text_of(function: Any) -> str:
     """The text of a function, or the name and the release of one that is installed.
 
     Raises:
-        Untold: there is no text, or it is not sure that it is the function's.
+        Untold: there is no text, it is not sure that it is the function's, or it does not say what it reads.
     """
     inner = function
     while isinstance(inner, partial | MethodType):
@@ -310,7 +310,8 @@ def _text_of(function: Any) -> str:
     if isinstance(inner, FunctionType | BuiltinFunctionType | type) and (named := _named(inner)) is not None:
         return named
     code = code_of(inner)
-    if code is None or not code.startswith("source:"):
+    by_text = isinstance(inner, FunctionType) and looks_up_by_text(inner)
+    if code is None or by_text or not code.startswith("source:"):
         raise Untold(_shown(inner))
     return code
 

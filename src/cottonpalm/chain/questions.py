@@ -16,6 +16,7 @@ from cottonpalm.chain.installed import is_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from collections.abc import Set as AbstractSet
 
 READS: Final = "cottonpalm_reads"  # a Runnable with this attribute reads only these names of its row
 _PROMPTS: Final = "langchain_core.prompts"
@@ -35,14 +36,26 @@ def question_of(chains: Iterable[Runnable[Any, Any]]) -> Callable[[Any], Any] | 
     Args:
         chains: the chain and its fallbacks; the question holds what any of them reads.
     """
+    return question_by(names_read(chains))
+
+
+def names_read(chains: Iterable[Runnable[Any, Any]]) -> frozenset[str] | None:
+    """Return the names of a row that any of the chains reads; None: they may read the whole row."""
     names: set[str] = set()
     for chain in chains:
         if (read := _read_by(chain)) is None:
             return None
         names |= read
+    return frozenset(names)
+
+
+def question_by(names: AbstractSet[str] | None) -> Callable[[Any], Any] | None:
+    """Return a function that takes from a row what has these names; None: all of it."""
+    if names is None:
+        return None
 
     def question(row: Any) -> Any:
-        if type(row) is not dict or names.issuperset(row):
+        if type(row) is not dict or names >= row.keys():
             return row
         return {name: value for name, value in row.items() if name in names}
 

@@ -21,6 +21,7 @@ _GLOBAL: Final = frozenset(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBA
 _CLOSED: Final = frozenset(("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"))
 _ATTRIBUTE: Final = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
 _STORED: Final = frozenset(("STORE_GLOBAL", "STORE_DEREF"))
+_BY_TEXT: Final = frozenset(("globals", "eval", "exec", "vars", "__import__"))
 _ABSENT: Final = object()
 _DATA: Final = (str, bytes, int, float, list, tuple, dict, set, frozenset)
 
@@ -137,6 +138,14 @@ def _steps(code: CodeType) -> Iterator[_Step]:
     for inside in code.co_consts:
         if isinstance(inside, CodeType):
             yield from _steps(inside)
+
+
+def looks_up_by_text(function: FunctionType) -> bool:
+    """Whether it can read a name that its code does not say, as in `globals()["PROMPT"]`."""
+    if release_of(module_of(function)) is not None:
+        return False
+    said = {step.name for step in _steps(function.__code__)}
+    return not (said & _BY_TEXT).isdisjoint(_BY_TEXT - function.__globals__.keys())
 
 
 def _resolved(name: str, function: FunctionType) -> str:

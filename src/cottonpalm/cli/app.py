@@ -12,7 +12,7 @@ from cottonpalm.cli import options as o
 from cottonpalm.cli.options import Command, Group
 from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.signals import hold_standard_streams
-from cottonpalm.cli.spec import GuardFormulas, RunSpec  # noqa: TC001 - typer reads the annotations
+from cottonpalm.cli.spec import Bom, GuardFormulas, RunSpec  # noqa: TC001 - typer reads the annotations
 from cottonpalm.errors import CottonpalmError
 
 if TYPE_CHECKING:
@@ -48,10 +48,11 @@ def cottonpalm(
 
 @app.command(cls=Command)
 @o.takes(
-    "input output chain model prompt prompt_file system schema model_options accept_truncated id_field "
-    "priority_field limit dry_run concurrency max_concurrency rpm tpm timeout_s base_url no_hedge retries fallbacks "
-    "max_failures budget_usd budget_per_hour_usd on_budget prices max_output_tokens mode detach batch_hosts cache "
-    "store run fresh overwrite guard_formulas report events progress quiet verbose"
+    "input output chain model prompt prompt_file system literal_braces schema model_options accept_truncated id_field "
+    "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
+    "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
+    "max_output_tokens prompt_cache mode detach deadline_s batch_hosts cache store run fresh overwrite bom "
+    "guard_formulas report events dashboard progress quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -65,6 +66,7 @@ def run(
     overwrite: o.Overwrite = False,
     report: o.ReportFile = None,
     events: o.EventsFile = None,
+    dashboard: o.LivePage = None,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -92,14 +94,17 @@ def run(
 
     from cottonpalm.cli.commands.run import Where, carry_out
 
-    where = Where(store, name, fresh, overwrite, argv=_argv(context), page=report, events=events)
+    where = Where(
+        store, name, fresh, overwrite, argv=_argv(context), page=report, events=events, live=dashboard
+    )
     return carry_out(job, where, screen)
 
 
 @app.command(cls=Command)
 @o.takes(
-    "input chain model prompt prompt_file system schema model_options base_url id_field limit sample fallbacks prices "
-    "budget_usd budget_per_hour_usd on_budget max_output_tokens concurrency cache store output run quiet",
+    "input chain model prompt prompt_file system literal_braces schema model_options base_url id_field limit "
+    "delimiter encoding input_format sample fallbacks prices "
+    "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run quiet",
     output=o.PlannedOutput,
 )
 def plan(
@@ -139,6 +144,7 @@ def retry(
     model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
     report: o.ReportFile = None,
     events: o.EventsFile = None,
+    dashboard: o.LivePage = None,
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -149,7 +155,7 @@ def retry(
 
     job = job_of(store, run).with_options(model_option)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
-    where = Where(store, run, again=True, argv=_argv(context), page=report, events=events)
+    where = Where(store, run, again=True, argv=_argv(context), page=report, events=events, live=dashboard)
     return carry_out(job, where, screen)
 
 
@@ -176,6 +182,28 @@ def collect(
 
 
 @app.command(cls=Command)
+def cancel(
+    context: typer.Context,
+    run: o.OneRun,
+    *,
+    store: o.StoreUrl = "cottonpalm.db",
+    model_option: o.ModelOptions = [],  # noqa: B006 - typer copies it
+    progress: o.ShowProgress = True,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> int:
+    """Stop the batches of a run that are out. What they have done by then is kept, and paid."""
+    from dataclasses import replace
+
+    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.status import job_of
+
+    job = replace(job_of(store, run).with_options(model_option), detach=False, deadline_s=None)
+    screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
+    return carry_out(job, Where(store, run, argv=_argv(context), cancel=True), screen)
+
+
+@app.command(cls=Command)
 def export(
     context: typer.Context,
     run: o.OneRun,
@@ -185,6 +213,7 @@ def export(
     everything: o.Everything = False,
     store: o.StoreUrl = "cottonpalm.db",
     overwrite: o.Overwrite = False,
+    bom: Bom = False,
     guard_formulas: GuardFormulas = False,
     quiet: o.Quiet = False,
 ) -> int:
@@ -193,7 +222,7 @@ def export(
     from cottonpalm.cli.urls import absolute
 
     source = None if input is None else absolute(input)
-    asked = Export(run, absolute(output), source, everything, guard_formulas, overwrite)
+    asked = Export(run, absolute(output), source, everything, guard_formulas, overwrite, bom)
     return show_export(store, asked, _screen(context, quiet=quiet, verbose=False, progress=False))
 
 
@@ -217,12 +246,35 @@ def report(
 
 
 @app.command(cls=Command)
-def status(run: o.AnyRun = None, store: o.StoreUrl = "cottonpalm.db") -> int:
+def status(
+    run: o.AnyRun = None,
+    *,
+    store: o.StoreUrl = "cottonpalm.db",
+    json: o.AsJson = False,
+    watch: o.Watch = False,
+    verbose: o.ShowWhere = False,
+) -> int:
     """Show the runs of a store: what is done, failed and left, what it cost, and who works on it."""
     from cottonpalm.cli.commands.status import show_status
+    from cottonpalm.cli.commands.status_lines import show_json, watched
 
-    show_status(store, run)
+    for _ in watched(store, run) if watch else (None,):
+        show_json(store, run) if json else show_status(store, run, verbose=verbose)
     return Code.OK
+
+
+@app.command(cls=Command)
+def dashboard(
+    context: typer.Context,
+    *,
+    store: o.StoreUrl = "cottonpalm.db",
+    port: o.Port = None,
+    host: o.Host = "127.0.0.1",
+) -> int:
+    """Show all runs of a store in a browser, as they go: rows, failures, money, and buttons to pause or cancel."""
+    from cottonpalm.cli.commands.dashboard import show_dashboard
+
+    return show_dashboard(store, host, port, _screen(context, quiet=False, verbose=False, progress=False))
 
 
 @app.command(cls=Command)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cottonpalm.cli.owed import Owed
 from cottonpalm.cli.problems import Problem
 from cottonpalm.errors import StoreError
-from cottonpalm.protocols import FAILED, RETRYABLE, ComparesBlocks, NumbersOutcomes, SharesLimits
+from cottonpalm.protocols import (
+    FAILED,
+    RETRYABLE,
+    ComparesBlocks,
+    NumbersOutcomes,
+    Orders,
+    SharesLimits,
+    TakesOrders,
+)
 from cottonpalm.providers.batches.stages import KeepsBatches
-from cottonpalm.stores import open_store
+from cottonpalm.stores import database_of, open_store, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -127,7 +134,7 @@ class HeldRun:
 class SharingHeldRun(HeldRun):
     """A held run in a file through which processes share limits, and that keeps batches."""
 
-    def __init__(self, run: RunStore, place: tuple[Path, int], *, again: bool) -> None:
+    def __init__(self, run: RunStore, place: tuple[Any, int], *, again: bool) -> None:
         super().__init__(run, again=again)
         self._place = place
 
@@ -137,9 +144,18 @@ class SharingHeldRun(HeldRun):
             raise Problem("this store keeps no batches: leave --mode out")
         return self._run.book()
 
-    def place(self) -> tuple[Path, int]:
+    def place(self) -> tuple[Any, int]:
         """See `SharesLimits`."""
         return self._place
+
+    def orders(self) -> Orders:
+        """See `TakesOrders`."""
+        return self._run.orders() if isinstance(self._run, TakesOrders) else Orders()
+
+    def show(self, said: bytes) -> None:
+        """See `TakesOrders`."""
+        if isinstance(self._run, TakesOrders):
+            self._run.show(said)
 
 
 class HeldStore:
@@ -172,6 +188,10 @@ class HeldStore:
         else:
             self.run = HeldRun(self._open, again=self._again)
         return self.run
+
+    def begin_anew(self) -> None:
+        """Forget what the run holds when it is opened next."""
+        self._fresh = True
 
     def runs(self) -> list[RunInfo]:
         """All runs."""
@@ -276,9 +296,11 @@ def existing_store(url: str) -> Iterator[HeldStore]:
     Raises:
         Problem: there is no such store.
     """
-    path = url.removeprefix("sqlite:///")
-    if not path.startswith("memory:") and not Path(path).exists():
-        raise Problem(f"there is no store {path} here; say --store FILE, or begin with `cottonpalm run`")
+    database = database_of(url)
+    if database is not None and not database.exists():
+        raise Problem(
+            f"there is no store {shown(url)} here; say --store FILE, or begin with `cottonpalm run`"
+        )
     store = HeldStore(open_store(url), url)
     try:
         yield store

@@ -22,8 +22,15 @@ HINTS: Final[Mapping[str, Any]] = get_type_hints(RunSpec, include_extras=True)
 DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in fields(RunSpec)}
 
 
+PORT: Final = "--dashboard"  # its value may be left out, which the parser does not know
+
+
 class Command(TyperCommand):
     """A command whose help does not show the types of its flags."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the port of `--dashboard` where it was left out."""
+        return super().parse_args(ctx, with_port(args))
 
     def get_help_option(self, ctx: Any) -> Any:
         """`--help`, without `<bool>`."""
@@ -40,6 +47,14 @@ class Group(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Its options, those for completion without `<bool>`."""
         return [_plain(option) for option in super().get_params(ctx)]
+
+
+def with_port(args: list[str]) -> list[str]:
+    """`--dashboard` without a number after it means any port."""
+    return [
+        f"{PORT}=auto" if word == PORT and not "".join(args[at : at + 1]).isdecimal() else word
+        for at, word in enumerate(args, 1)
+    ]
 
 
 def _plain(option: Any) -> Any:
@@ -130,7 +145,10 @@ DryRun = Annotated[
         help="Show the first rows' messages as they would be sent, and leave. No call, no store, no output.",
     ),
 ]
-StoreUrl = Annotated[str, STATE("--store", metavar="FILE", help="The SQLite file that keeps what is done.")]
+StoreUrl = Annotated[
+    str,
+    STATE("--store", metavar="FILE", help="The SQLite file that keeps what is done, or postgresql://..."),
+]
 RunName = Annotated[
     str | None,
     STATE(
@@ -213,6 +231,34 @@ EventsFile = Annotated[
         show_default=False,
     ),
 ]
+LivePage = Annotated[
+    str | None,
+    SEE(
+        PORT,
+        metavar="[PORT]",
+        help="Also show the run live in a browser of this machine; the address is printed. Port 8765 unless said.",
+        show_default=False,
+    ),
+]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Where to listen: 8765, or any free port where that is taken.",
+        show_default=False,
+    ),
+]
+Host = Annotated[
+    str,
+    typer.Option(
+        "--host",
+        metavar="ADDRESS",
+        help="Listen at this address; the default reaches this machine alone. Anyone who has the token may then look.",
+    ),
+]
 OtherRun = Annotated[
     str | None,
     typer.Argument(
@@ -255,3 +301,20 @@ ExportPath = Annotated[
     ),
 ]
 ModelOptions = Annotated[list[str], MODEL_OPTION]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", metavar="", help="For programs: an object of JSON for each run, a line each."),
+]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", metavar="", help="Show it again every two seconds, until nobody works on it."),
+]
+ShowWhere = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        metavar="",
+        help="Of failed rows, also the last line of your own code that was under way.",
+    ),
+]

@@ -125,6 +125,11 @@ class Screen:
         self._console.print(text, soft_wrap=True)  # never wrap a command, so that it can be copied
 
 
+def clear() -> None:
+    """Clear the terminal on stdout, if it is one."""
+    _stdout().clear()
+
+
 def show(text: Text) -> None:
     """Show a line on stdout that the user may copy: we do not wrap it."""
     _stdout().print(text, soft_wrap=True)

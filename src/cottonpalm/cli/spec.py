@@ -14,6 +14,7 @@ from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import absolute, file_name, without_secrets
 from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit
+from cottonpalm.settings import DEFAULT_TRANSPORT
 from cottonpalm.stores.rules.leniently import VERSION, is_newer, kept_as
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ GuardFormulas = Annotated[
 ]
 
 
+Bom = Annotated[
+    bool,
+    STATE("--bom", metavar="", help="Begin a .csv with the mark by which Excel knows UTF-8."),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """One command's work: it has a field for each option. The store keeps each field under its name.
@@ -88,8 +95,8 @@ class RunSpec:
         str,
         typer.Argument(
             metavar="INPUT",
-            help="The rows: .jsonl (one object a line), .csv or .parquet, the first two also packed (.gz, .zst); "
-            "a file or an address (https://…, s3://…); - reads JSONL from standard input.",
+            help="The rows: .jsonl (one object a line), .csv or .tsv, these also packed (.gz, .zst), .parquet or "
+            ".xlsx; a file or an address (https://…, s3://…); - reads standard input, as JSONL unless said.",
         ),
         Typed(str, absolute),
     ]
@@ -99,7 +106,7 @@ class RunSpec:
             "--output",
             "-o",
             metavar="FILE",
-            help="Where the results go: .jsonl (a line as soon as a row is done); .csv or .parquet (the input's "
+            help="Where the results go: .jsonl (a line as soon as a row is done); .csv, .xlsx or .parquet (the input's "
             "columns, then the results) and what is packed (.gz, .zst), at the end; an address; "
             "- for JSONL on standard output.",
         ),
@@ -131,13 +138,20 @@ class RunSpec:
             "--prompt",
             "-p",
             metavar="TEXT",
-            help="The question to each row. {column} is replaced by the row's value; "
-            "all other braces stay as they are.",
+            help="The question to each row. {column} is replaced by the row's value; {{word}} is sent as {word}.",
         ),
     ] = None
     system: Annotated[
         str | None, WHAT("--system", metavar="TEXT", help="A system message; {column} works here too.")
     ] = None
+    literal_braces: Annotated[
+        bool,
+        WHAT(
+            "--literal-braces",
+            metavar="",
+            help="Send braces that name no column as they stand. {{word}} does so for one of them.",
+        ),
+    ] = False
     schema: Annotated[
         str | None,
         WHAT(
@@ -205,6 +219,14 @@ class RunSpec:
             help="Never send a copy of a request that is far later than any before it.",
         ),
     ] = False
+    transport: Annotated[
+        str,
+        SPEED(
+            "--transport",
+            metavar="fast|stock",
+            help="By which way requests go: a lean HTTP client where it is proved equal, or the models' own SDKs.",
+        ),
+    ] = DEFAULT_TRANSPORT
     retries: Annotated[
         int,
         FAULTS(
@@ -275,6 +297,15 @@ class RunSpec:
             "It is sent along.",
         ),
     ] = None
+    prompt_cache: Annotated[
+        str,
+        MONEY(
+            "--prompt-cache",
+            metavar="auto|on|off",
+            help="Pay the prompt that rows share once, where the provider caches prompts. on: also ask for it in "
+            "prompts of a --chain; off: send rows as if there were no such cache.",
+        ),
+    ] = "auto"
     mode: Annotated[
         str,
         MONEY(
@@ -292,6 +323,16 @@ class RunSpec:
             help="With --mode batch: submit everything and leave; the same command again goes on.",
         ),
     ] = False
+    deadline_s: Annotated[
+        float | None,
+        MONEY(
+            "--deadline",
+            metavar="SECONDS",
+            min=1,
+            help="With --mode auto: batches as long as all rows can still be done live in so many seconds; "
+            "what would be late is pulled back and runs live.",
+        ),
+    ] = None
     batch_hosts: Annotated[
         list[str],
         MONEY(
@@ -329,6 +370,30 @@ class RunSpec:
     limit: Annotated[
         int | None, ROWS("--limit", metavar="N", min=1, help="Only the first N rows of the input.")
     ] = None
+    delimiter: Annotated[
+        str | None,
+        ROWS(
+            "--delimiter",
+            metavar="CHAR",
+            help="What separates a CSV's cells, such as ';' or tab. It is found in the header unless said; "
+            "an output .csv has the same.",
+        ),
+    ] = None
+    encoding: Annotated[
+        str | None,
+        ROWS(
+            "--encoding",
+            metavar="NAME",
+            help="The input's encoding, such as gbk or cp1252. UTF-8, and UTF-16 with its mark, need no word.",
+        ),
+    ] = None
+    input_format: Annotated[
+        str | None,
+        ROWS(
+            "--input-format", metavar="jsonl|csv|tsv", help="What comes on standard input: jsonl unless said."
+        ),
+    ] = None
+    bom: Bom = False
     guard_formulas: GuardFormulas = False
     input_kept: bool = True
     unkept: list[str] = field(default_factory=list)
@@ -393,6 +458,17 @@ class RunSpec:
         """Return the user's own limits per minute."""
         return RateLimit(self.rpm, self.tpm) if self.rpm or self.tpm else None
 
+    def prompt_cache_of(self) -> str:
+        """Return what to do about the providers' prompt caches: a prompt of ours may ask for them unless told not to.
+
+        Raises:
+            Problem: it is none of the three words.
+        """
+        given = self.prompt_cache
+        if given not in ("auto", "on", "off"):
+            raise Problem(f"--prompt-cache {given}: say auto, on or off")
+        return "on" if given == "auto" and self.chain is None else given
+
     def limits(self) -> AdaptiveConcurrency | int:
         """Return the concurrency: a number, or `auto` with its bounds, which for the embedded engine are its slots.
 
@@ -454,5 +530,7 @@ class RunSpec:
             "cache": Cache(max_entries=CACHED, path=store) if self.cache else None,
             "timeout": self.timeout_s,
             "hedge": not self.no_hedge,
+            "prompt_cache": self.prompt_cache_of(),
             "accept_truncated": self.accept_truncated,
+            "transport": self.transport,
         }

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm.cli.wording import here
 from cottonpalm.engine.input.keys import Distinct, content_key
 from cottonpalm.observers.formatting import clean, count, duration, money, rate, told
+from cottonpalm.stores import shown as store_shown
+from cottonpalm.stores import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,8 +76,8 @@ def slots_of(store: RunStore) -> Iterator[Slot]:
 
 
 def counts_of(store: RunStore, mine: bytearray | None) -> Counts:
-    """Count the store's rows; if `mine` is given, only those marked in it, which takes a look at each row."""
-    if mine is None:
+    """Count the store's rows; if `mine` leaves some unmarked, only those marked, which takes a look at each row."""
+    if mine is None or 0 not in mine:
         by_status = store.counts()
         return Counts(by_status.get(1, 0), by_status.get(2, 0) + by_status.get(3, 0))
     counts = Counts()
@@ -103,6 +105,7 @@ class Summary:
     retry: str | None
     resume: str | None
     saved_pico: int | None = None  # what the cache saved; None: not known
+    prompt: str = ""  # what the rows' prompts have in common, and what the provider's cache made of that
     trouble: str = ""  # why the latest request reached no server
     report: str | None = None  # the HTML file
 
@@ -112,6 +115,7 @@ class Summary:
             (self.name, self._rows()),
             ("time", self._time()),
             ("cost", self._cost()),
+            ("prompt", self.prompt),
             ("uncertain", self._uncertain()),
             ("repeats", self._repeats()),
             ("trouble", self.trouble),
@@ -181,11 +185,12 @@ class Summary:
 
 def retry_command(name: str, store: str, default_store: str) -> str:
     """Return the command that does the failed rows again."""
-    where = [] if store == default_store else ["--store", store]
+    where = [] if store == default_store else ["--store", store_shown(store)]
     named = [*where, "--", name] if name.startswith("-") else [name, *where]
     return shlex.join(["cottonpalm", "retry", *named])
 
 
 def resume_command(argv: Sequence[str]) -> str:
-    """Return the same command, without options that would discard or refuse the existing results."""
-    return shlex.join(["cottonpalm", *(word for word in argv if word not in {"--fresh", "--overwrite"})])
+    """Return the same command, without passwords and options that would discard or refuse the existing results."""
+    words = (without_password(word) for word in argv if word not in {"--fresh", "--overwrite"})
+    return shlex.join(["cottonpalm", *words])

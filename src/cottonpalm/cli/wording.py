@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from cottonpalm.errors import RunStopped
 
 SPENT: Final = "the budget does not allow for another request"
-SAID: Final = [  # (a pattern for the words in Python, the words on the command line)
+SAID: Final = [
+    (r"the prompt changed \(steps\[\d+\] RowPrompt\)", "the prompt changed"),
+    (r"steps\[\d+\] RowPrompt: (\w+)", r"the prompt: its \1"),
+    (r"steps\[\d+\] Chat\w+: model(?:_name)? changed", "the model changed"),
+    (r"steps\[\d+\] (Chat\w+): (\w+)", r"the model: its \2"),
+    # (a pattern for the words in Python, the words on the command line)
     (
         r"Start afresh, or use a new run name\.",
         r"Say --fresh to begin anew and pay again, or --run NAME for a run of its own.",
@@ -23,7 +28,7 @@ SAID: Final = [  # (a pattern for the words in Python, the words on the command 
     (r"set max_tokens on the model", r"say --model-option max_tokens=N"),  # after the longer pattern
     (r"check base_url, and", "check --base-url, and"),
     (r"set max_failures=1\.0", "say --max-failures 100%"),
-    (r" rows failed, max_failures=", r" rows failed, more than --max-failures "),
+    (r" (rows?) failed, max_failures=", r" \1 failed, more than --max-failures "),
     (
         SPENT + r" to (.+?)$",
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import replace
 from functools import cached_property
@@ -13,12 +14,14 @@ from langchain_core.globals import get_llm_cache
 
 from cottonpalm import clock
 from cottonpalm.chain import cache_key, fingerprint, traits
-from cottonpalm.chain.questions import question_of
+from cottonpalm.chain.questions import names_read, question_by
 from cottonpalm.engine.classifier import Classifier
 from cottonpalm.engine.engine import Engine
 from cottonpalm.engine.executors.caller import Caller, one_of
+from cottonpalm.engine.input import asked_again
 from cottonpalm.engine.input.keys import content_key
-from cottonpalm.engine.input.reader import Again, Reader
+from cottonpalm.engine.input.known_by import begin_by, part_of
+from cottonpalm.engine.input.reader import Again, Reader, row_keys
 from cottonpalm.engine.job import Job
 from cottonpalm.engine.shared import _lock, ledger_of, memory_of
 from cottonpalm.errors import ConfigError
@@ -30,8 +33,9 @@ from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.transport import hook
+from cottonpalm.request.transport.fast import door
 from cottonpalm.settings import Settings, capped
-from cottonpalm.stores import open_store
+from cottonpalm.stores import open_store, shown
 from cottonpalm.stores.codec.records import has_input, unpack
 
 if TYPE_CHECKING:
@@ -107,7 +111,12 @@ class Builder:
     @cached_property
     def question(self) -> Callable[[Any], Any] | None:
         """Return what takes the question out of a row, for the cache; None: the whole row is the question."""
-        return question_of(self.chains)
+        return question_by(self.names_read)
+
+    @cached_property
+    def names_read(self) -> frozenset[str] | None:
+        """The names of a row that the chain or a fallback reads; None: they may read the whole row."""
+        return names_read(self.chains)
 
     @cached_property
     def digest(self) -> bytes:
@@ -175,10 +184,14 @@ class Builder:
             store=run_store,
             keyed=settings.cache is not None,
             question=None if settings.cache is None and run_store is None else self.question,
+            read=None if run_store is None else begin_by(run_store, self.names_read),
+            refresh=True,
             skip=stored in ("skip", "retry"),
             redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
             sized=sized,
         )
+        if many and run_store is not None and stored != "retry":
+            _tell(rows, reader, run_store)
         account = self._account(max_concurrency, run_store, many=many)
         equal = self._callers([self.chain, *settings.replicas], account, kwargs, awaited=awaited)
         fallbacks = self._callers(settings.fallbacks, account, kwargs, awaited=awaited)
@@ -251,7 +264,7 @@ class Builder:
             raise
 
     def _failed_rows(self, run: RunStore) -> Iterator[Again]:
-        after, last = -1, run.last_slot()
+        after, last, part = -1, run.last_slot(), part_of(run)
         while page := [found for found in run.scan(after, PAGE) if found.slot <= last]:
             after = page[-1].slot
             failed = {found.slot: found for found in page if found.status in (RETRYABLE, FAILED)}
@@ -263,7 +276,7 @@ class Builder:
                     raise ConfigError(
                         f"the store keeps no inputs of run {run.name!r} (store_inputs=False): give the rows to retry"
                     )
-                if content_key(kept.input) != failed[slot].content:
+                if row_keys(part, kept.input)[1] != failed[slot].content:
                     raise ConfigError(
                         f"row {slot} of run {run.name!r} was asked with a config or keywords that the store does not "
                         "keep: give retry the rows, with the same config and keywords"
@@ -293,6 +306,7 @@ class Builder:
             retry=settings.retry,
             timeout_s=settings.timeout_s,
             hedge=settings.hedge,
+            prompt_cache=settings.prompt_cache,
             accept_truncated=settings.accept_truncated or traits.answer_is_a_message(self.chain),
             max_output_tokens=None if budget is None else budget.max_output_tokens,
             tighten=budget is None or budget.tighten,
@@ -301,6 +315,7 @@ class Builder:
             classify=settings.classify,
             hooked=hooked,
             remembers=get_llm_cache() is not None or self._models_remember,
+            fast=settings.transport == "fast",
         )
 
     def planning_account(self) -> RunAccount:
@@ -312,6 +327,7 @@ class Builder:
             prices=self.prices,
             retry=settings.retry,
             timeout_s=settings.timeout_s,
+            prompt_cache=settings.prompt_cache,
             max_output_tokens=None if settings.budget is None else settings.budget.max_output_tokens,
             hooked=self._hooked(many=True),
         )
@@ -322,6 +338,7 @@ class Builder:
             return False
         if many or self._looked is None or clock.now() - self._looked[0] > LOOK_S:
             hook.install()
+            door.install()
             self._looked = (clock.now(), hook.reaches())
         return self._looked[1]
 
@@ -386,6 +403,14 @@ class Builder:
         )
 
 
+def _tell(rows: Any, reader: Reader, run: RunStore) -> None:
+    """Say what is asked though the run holds it, before it costs anything."""
+    if run.last_slot() >= 0:
+        with contextlib.suppress(Exception):  # what is wrong with a row or an id is raised when it is read
+            if said := asked_again.told(asked_again.first_rows(rows), reader, run):
+                log.warning(said)
+
+
 def _chunks_in(rows: Any, size: int | None) -> int | None:
     return None if size is None or not hasattr(rows, "__len__") else -(-len(rows) // size)
 
@@ -393,10 +418,6 @@ def _chunks_in(rows: Any, size: int | None) -> int | None:
 def _never_read(content: bytes, kept: Outcome) -> bool:
     """Whether this stored failure belongs to a row that the source could not read (see `Reader.item`)."""
     return kept.error is not None and content == content_key(["cottonpalm: unreadable", kept.error.message])
-
-
-def _shown(store: object) -> str:
-    return repr(str(store)) if isinstance(store, str | Path) else repr(store)
 
 
 def _both(first: Callable[[], None], then: Callable[[], None]) -> Callable[[], None]:
@@ -446,3 +467,7 @@ async def on_a_thread(opening: Callable[[], Opened | None]) -> Opened | None:
 def _opened_in_vain(task: asyncio.Task[Opened | None]) -> None:
     if not task.cancelled() and task.exception() is None:
         let_go(task.result())
+
+
+def _shown(store: object) -> str:
+    return repr(shown(store)) if isinstance(store, str | Path) else repr(store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.engine.own_frame import own_frame
 from cottonpalm.errors import ConfigError, InvalidAnswer
 from cottonpalm.providers import classify
 from cottonpalm.providers.raised import BudgetBusy, BudgetReached
@@ -44,7 +45,7 @@ class Classifier:
         message = redact(_with_cause(fault.message, exc))
         if len(message) > MESSAGE_CHARS:
             message = message[:MESSAGE_CHARS] + f"... ({len(message) - MESSAGE_CHARS} more characters)"
-        return ErrorRecord(fault.kind, fault.type, message, fault.kind in RETRYABLE)
+        return ErrorRecord(fault.kind, fault.type, message, fault.kind in RETRYABLE, own_frame(exc))
 
     @staticmethod
     def out_of_money(exc: BaseException) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.engine.backpressure import OUT_ROOM, ROOM, Backpressure
 from cottonpalm.engine.chunks import Chunks
+from cottonpalm.engine.desk import CANCELLED, Desk, Handles
 from cottonpalm.engine.executors.local import LocalExecutor
 from cottonpalm.engine.gates.cache import CacheGate
 from cottonpalm.engine.gates.checkpoint import CheckpointGate
@@ -27,10 +28,12 @@ from cottonpalm.engine.monitor import Monitor, StallWatch
 from cottonpalm.engine.output.delivery import Delivery
 from cottonpalm.engine.output.outbox import Outbox, Pieces
 from cottonpalm.engine.scheduler import Scheduler
+from cottonpalm.engine.standing import standing
 from cottonpalm.errors import CannotStore, RunStopped, StoreError
 from cottonpalm.events import CostSpike, Event, RowRestarted, RunEnded, RunStarted
+from cottonpalm.observers.notes import Notes
 from cottonpalm.observers.profiler import Look, Profiler
-from cottonpalm.protocols import OK
+from cottonpalm.protocols import OK, TakesOrders
 from cottonpalm.providers.batches.stages import KeepsBatches
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request import active_runs
@@ -40,7 +43,7 @@ from cottonpalm.request.transport import client_loops
 from cottonpalm.runtime.aside import aside
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
 from cottonpalm.stats import CacheCounts, FirstRows, Stats, Tally, goes_on
-from cottonpalm.stores.codec.records import pack
+from cottonpalm.stores.codec.records import pack, with_input
 from cottonpalm.stores.memory import MemoryRunStore
 from cottonpalm.types import PICO, ErrorRecord, Fault, Item, Kind, Outcome
 
@@ -95,6 +98,8 @@ class Engine:
         self._profiler = Profiler(self._look, cached=job.cache is not None)
         self._watch = Monitor(account, self._holding_back, self._profiler.look)
         self._kept = KeptReport(store, self.report) if store is not None and job.many else None
+        self._desk: Desk | None = None
+        self._notes = Notes()
         self._started, self._finished = clock.now(), False
         self._rows: Scheduler | None = None
         self._chunks: Chunks | None = None
@@ -103,6 +108,11 @@ class Engine:
         self._nudged = False
         self._task: asyncio.Task[Any] | None = None
         self._left = self._cancelled = False
+
+    @property
+    def source(self) -> Any:
+        """Where the rows come from."""
+        return self._source
 
     def add_observer(self, observer: Observer) -> None:
         """Add an observer; only before the run begins."""
@@ -171,6 +181,8 @@ class Engine:
             stack.callback(self._release)
             if self.store is not None:
                 stack.callback(self.store.close)
+                if self._desk is not None:
+                    stack.callback(self._desk.close)
                 if self._kept is not None:
                     reason = None if error is None else self._reason
                     stack.callback(self._kept.write, reason=reason, over=True)
@@ -178,6 +190,8 @@ class Engine:
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
+        if self._observers and self.job.many:  # events are made anyway
+            self._observers.append(self._notes)
         held_apart = self.job.chunk_size if self.job.settings.chunk_pause_s else None
         window = Window(self._admission.read_ahead, ordered=self.job.ordered, chunk_size=held_apart)
         chunks = self._chunks = self._chunked(loop)
@@ -196,6 +210,7 @@ class Engine:
             delivery,
             self.outbox,
             pack=self._pack if self.store is not None else None,
+            renew=lambda record, row: with_input(record, row, self.job.types),
             want=self._admission.want,
             on_finish=self._on_finish,
             events=self._emit if self._observers else None,
@@ -219,6 +234,10 @@ class Engine:
         self._watch.emit = self._emit if self._observers else None
         if self.job.many:
             self._watch.open(loop)
+        if self.job.many and isinstance(self.store, TakesOrders):
+            handles = Handles(self.cap, self.hold, self._set_cap, self._cancelled_elsewhere, self._says)
+            self._desk = Desk(self.store, handles)
+            self._desk.open()
         self._emit(RunStarted(self.job.name, self.job.total))
         rows.closing = self.stopped is not None
         try:
@@ -270,7 +289,8 @@ class Engine:
         send = self._send(rows)
         if self.job.lane is None:
             return self._local(send)
-        from cottonpalm.engine.executors.batch import BatchExecutor, Terms  # noqa: PLC0415 - few runs have one
+        from cottonpalm.engine.executors.answering import Terms  # noqa: PLC0415 - few runs have one
+        from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
 
         job = self.job
         terms = Terms(
@@ -279,6 +299,7 @@ class Engine:
             linear=job.linear,
             sends=job.settings.mode != "live",
             detach=job.settings.detach,
+            deadline_s=job.settings.deadline_s,
         )
         assert isinstance(self.store, KeepsBatches)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
@@ -387,9 +408,9 @@ class Engine:
 
     # -- stopping
 
-    def stop(self, reason: str = "interrupted") -> None:
+    def stop(self, reason: str = "interrupted", why: str = "it was asked to") -> None:
         """Start no more rows, and finish the rows in flight. From any thread or signal handler."""
-        self._on_loop(partial(self._stopping, reason, "it was asked to"))
+        self._on_loop(partial(self._stopping, reason, why))
 
     def hold(self, held: bool) -> None:
         """Start no more rows until this is called with False; rows in flight go on. From any thread."""
@@ -405,6 +426,20 @@ class Engine:
     def cap(self, most: int | None) -> None:
         self._admission.cap = most
         self._nudge()
+
+    def _set_cap(self, most: int | None) -> None:
+        self.cap = most
+
+    def _cancelled_elsewhere(self) -> None:
+        self.stop("interrupted", CANCELLED)
+
+    def _says(self) -> dict[str, Any]:
+        """What is shown to other processes while somebody looks on."""
+        said = standing(
+            self.stats(), held=self._admission.held, cap=self.cap, stopping=self.stopped is not None
+        )
+        report = None if self._kept is None else self._kept.current()
+        return {**said, "report": report, "notes": self._notes.lines()}
 
     def _stalled(self, why: str) -> None:
         fault = self.account.last_fault
@@ -516,7 +551,14 @@ class Engine:
         """Return where time and money have gone so far. From any thread."""
         cached, budget = self._cached, self.job.settings.budget
         saved_usd = cached.saved_pico / PICO if cached.saved_known else None
-        return self._profiler.report(self.reader.stored, saved_usd, None if budget is None else budget.total)
+        report = self._profiler.report(
+            self.reader.stored,
+            saved_usd,
+            None if budget is None else budget.total,
+            self.account.prompts.summary(),
+        )
+        transports = self.account.transports.counts()
+        return replace(report, transports=transports) if transports else report
 
     def _look(self) -> Look:
         return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())
@@ -554,6 +596,7 @@ class Engine:
             finished=self._finished,
             chunks=None if self._chunks is None else self._chunks.finished,
             chunks_total=self.job.chunks_total,
+            out=getattr(self._executor, "out", 0) if self.job.lane is not None else 0,
             cache=replace(self._cached),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
@@ -23,9 +23,16 @@ class KeptReport:
         self._began = clock.wall()
         self._before = store.meta().get(META)
 
+    def current(self) -> dict[str, Any]:
+        """The report as it would be kept now, while the run goes on."""
+        return packed(after(self._before, self._now(None, over=False)))
+
+    def _now(self, reason: str | None, *, over: bool) -> Kept:
+        return Kept(self._report(), self._began, clock.wall(), reason, over)
+
     def write(self, *, reason: str | None = None, over: bool) -> None:
         """Store the report as it is now, unless this process did nothing. A store that fails is reported elsewhere."""
-        kept = Kept(self._report(), self._began, clock.wall(), reason, over)
+        kept = self._now(reason, over=over)
         if kept.rows or self._before is None:
             try:
                 self._store.set_meta(**{META: packed(after(self._before, kept))})

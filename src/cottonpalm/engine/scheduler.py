@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.errors import CannotStore
 from cottonpalm.events import RowFinished, RowStarted
@@ -37,6 +37,7 @@ class Scheduler:
 
     Args:
         pack: outcome -> record for the store, or None if nothing is stored. Raises CannotStore.
+        renew: a stored record and the row as it is now -> the record with that row.
         want: how many rows may be active now.
         on_finish: called with every outcome; decides whether the run must stop.
         events: called with every event; None if nobody listens.
@@ -58,11 +59,13 @@ class Scheduler:
         want: Callable[[int], bool],
         on_finish: Callable[[Item, Outcome], None],
         events: Callable[[Event], None] | None,
+        renew: Callable[[bytes, Any], bytes] = lambda record, _: record,
         whole: bool = False,
         chunks: Chunks | None = None,
         slept: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._window, self._gates, self._delivery, self._outbox = window, gates, delivery, outbox
+        self._renew = renew
         self._pack, self._want, self._on_finish, self._events = pack, want, on_finish, events
         self._whole, self._chunks, self._slept = whole, chunks, slept
         self._told = events is not None or chunks is not None  # others hear of a row before its reader
@@ -225,8 +228,10 @@ class Scheduler:
             self._delivery.flush()
 
     def _record(self, item: Item, outcome: Outcome) -> StoredRow | None:
-        if self._pack is None or outcome.status == "skipped" or item.stored is not None:
+        if self._pack is None or outcome.status == "skipped":
             return None
+        if item.stored is not None:
+            return self._as_it_is_now(item, outcome) if item.edited else None
         try:
             record = self._pack(outcome)
         except CannotStore as exc:
@@ -237,6 +242,14 @@ class Scheduler:
         return StoredRow(
             item.slot, item.key, item.content, status_code(outcome), record, outcome.cost_pico or 0
         )
+
+    def _as_it_is_now(self, item: Item, outcome: Outcome) -> StoredRow:
+        """The stored answer, with the row as it is now; it has cost nothing more."""
+        assert item.stored is not None
+        assert item.key is not None
+        assert item.content is not None
+        record = self._renew(item.stored, item.row)
+        return StoredRow(item.slot, item.key, item.content, status_code(outcome), record, 0)
 
 
 def refuse(outcome: Outcome, exc: CannotStore) -> None:

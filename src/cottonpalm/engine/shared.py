@@ -11,12 +11,12 @@ from weakref import WeakKeyDictionary
 
 from cottonpalm.engine.gates.cache import SharedCache
 from cottonpalm.request.money.ledger import Amounts, Ledger
-from cottonpalm.stores import file_of
+from cottonpalm.stores import database_of
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from cottonpalm.config import Budget, Cache
-    from cottonpalm.stores.sqlite.answers import Answers
+    from cottonpalm.stores.sql.answers import Answers
 
 _ledgers: WeakKeyDictionary[Budget, Ledger] = WeakKeyDictionary()
 
@@ -69,9 +69,9 @@ def memory_of(cache: Cache | None) -> SharedCache | None:
 
 
 def _on_disk(cache: Cache) -> Answers | None:
-    path = None if cache.path is None else file_of(cache.path)
-    if path is None:
+    database = None if cache.path is None else database_of(cache.path)
+    if database is None:
         return None
-    from cottonpalm.stores.sqlite.answers import Answers  # noqa: PLC0415 - sqlite3 is only needed here
+    from cottonpalm.stores.sql.answers import Answers  # noqa: PLC0415 - only needed here
 
-    return Answers(path, cache.ttl)
+    return Answers(database, cache.ttl)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from cottonpalm.observers.advice_words import FACTOR, FAILED, LIMITS, TWICE, WAITS
 from cottonpalm.observers.formatting import count, duration
 from cottonpalm.observers.numbers import money_usd, percent, roughly
+from cottonpalm.observers.prompt_words import FEW, cacheable, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -313,6 +314,46 @@ def _thrown_away(report: Reported) -> Iterator[Advice]:
         )
 
 
+def _prompts(report: Reported) -> Iterator[Advice]:
+    """What a provider's prompt cache would save, if it were asked, or could be used."""
+    cost = report.cost_usd
+    for label, use in report.prompts.items():
+        requests = report.by_model[label].requests if label in report.by_model else 0
+        if not cost or not use.input_usd or use.looked < FEW or not requests:
+            continue
+        saves = requests * use.input_usd * (1 - use.read_rate)
+        tokens = cacheable(use)
+        if use.asked != "itself" and not use.on and tokens:
+            gain = saves * tokens - use.saved_usd
+            why = f"{_capital(shared(use))}; the provider caches them only where the request asks for it"
+            why += f", and billed {use.written:,} tokens as written" if use.written else ""
+            yield Advice(
+                "prompt cache",
+                "usd",
+                min(gain, cost),
+                cost,
+                "Ask for the prompt cache.",
+                f"{why}.",
+                '`--prompt-cache on`, `prompt_cache="on"`',
+                then="cached",
+            )
+        elif use.minimum and use.later >= max(use.minimum, 2 * use.shared, 2 * use.again):
+            why = (
+                f"Of {use.prompt:,} input tokens, {use.later:,} are the same, but they come after something that"
+                " differs from row to row, and a provider caches only what is the same from the start."
+            )
+            yield Advice(
+                "prompt order",
+                "usd",
+                min(saves * use.later, cost),
+                cost,
+                "Put what is the same in every row first.",
+                why,
+                "move what differs, such as an id or a date, to the end of the prompt",
+                then="cached",
+            )
+
+
 # -- rows
 
 
@@ -335,6 +376,7 @@ _RULES: Final[tuple[Callable[[Reported], Iterator[Advice]], ...]] = (
     _repeats,
     _long_rows,
     _thrown_away,
+    _prompts,
 )
 
 

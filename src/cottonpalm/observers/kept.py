@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cottonpalm.observers.report import Report
 from cottonpalm.observers.reported import Counts, ModelUse, Moment, Money, Repeats, SizeClass, Spread, TopRow
+from cottonpalm.stats import PromptUse
 from cottonpalm.types import Usage
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ def _report(data: Mapping[str, Any]) -> Report:
         sizes=tuple(_of(SizeClass, row) for row in data.get("sizes", ())),
         repeats=_of(Repeats, data.get("repeats", {})),
         money=_of(Money, data.get("money", {})),
+        prompts={name: _of(PromptUse, use) for name, use in data.get("prompts", {}).items()},
+        transports={str(way): int(calls) for way, calls in data.get("transports", {}).items()},
     )
 
 

@@ -77,13 +77,19 @@ class Numbers:
 
 
 def line(numbers: Numbers, width: int = 80) -> str:
-    """All of it in one line of a log; what does not fit is left out, the least wanted first."""
-    parts = [counted(numbers.done, numbers.total, exact=numbers.exact)]
+    """All of it in one line of a log; what does not fit is left out, the least wanted first.
+
+    Why a provider does not work is always said.
+    """
+    why, parts = numbers.binds, [counted(numbers.done, numbers.total, exact=numbers.exact)]
+    if numbers.fails:
+        parts, why = [*parts, why], ""
+    kept = len(parts)
     parts += [f"{duration(numbers.left.seconds)} left"] if numbers.left is not None else []
     parts += [f"{numbers.failed:,} failed", f"{numbers.in_flight}/{numbers.limit:.0f} in flight"]
     cost = "" if numbers.cost_usd is None or not numbers.cost_known else money(round(numbers.cost_usd * PICO))
-    parts += [part for part in (numbers.binds, _moving(numbers.per_s), numbers.more, cost) if part]
-    while len(", ".join(parts)) > width and len(parts) > 1:
+    parts += [part for part in (why, _moving(numbers.per_s), numbers.more, cost) if part]
+    while len(", ".join(parts)) > width and len(parts) > kept:
         parts.pop()
     return ", ".join(parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
@@ -16,12 +17,13 @@ from cottonpalm.observers.reported import Counts, ModelUse, Money, Spread, TopRo
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from cottonpalm.stats import PromptUse
     from cottonpalm.types import Bottleneck, Item, Outcome
 
-Wait: TypeAlias = Literal["queue", "permit", "pause", "backoff", "call", "first", "store"]
-WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call", "first", "store")
+Wait: TypeAlias = Literal["queue", "permit", "pause", "backoff", "call", "first", "store", "warm"]
+WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call", "first", "store", "warm")
 TOP: Final = 10
 TYPES: Final = 50  # different types of errors that are told apart, per kind
 MODELS: Final = 100
@@ -229,16 +231,24 @@ class Profiler:
         if self._ended is None:
             self._ended = clock.now()
 
-    def report(self, stored: int, saved_usd: float | None = 0.0, budget_usd: float | None = None) -> Report:
+    def report(
+        self,
+        stored: int,
+        saved_usd: float | None = 0.0,
+        budget_usd: float | None = None,
+        prompts: Mapping[str, PromptUse] | None = None,
+    ) -> Report:
         """All of it, so far, from any thread.
 
         Args:
             stored: rows that were found done.
             saved_usd: by the cache; None: not known.
             budget_usd: what may be spent; None without a bound.
+            prompts: what the prompts to each model had in common.
         """
         with self._lock:
-            return self._report(stored, saved_usd, budget_usd)
+            found = self._report(stored, saved_usd, budget_usd)
+        return replace(found, prompts=prompts) if prompts else found
 
     def _report(self, stored: int, saved_usd: float | None, budget_usd: float | None) -> Report:
         now = self._ended if self._ended is not None else clock.now()

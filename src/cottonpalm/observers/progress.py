@@ -104,6 +104,10 @@ class Snapshot(Protocol):
         """Chunks in all; None while unknown."""
 
     @property
+    def out(self) -> int:
+        """Rows that wait for answers from batches."""
+
+    @property
     def cost_known(self) -> bool:
         """Whether that is all that was spent."""
 
@@ -120,6 +124,8 @@ class Progress:
         rpm: requests per minute at most, where the user said so.
         budget_usd: what may be spent; None without a bound.
     """
+
+    every_s = REFRESH_S  # between two looks
 
     def __init__(
         self,
@@ -176,7 +182,8 @@ class Progress:
                 self.say(self._request(event))
             case RowFinished() if self._verbose and event.outcome.error is not None:
                 error = event.outcome.error
-                self.say(f"row {event.outcome.index} failed ({error.kind}): {clean(told(error))}")
+                where = "" if error.where is None else f" (at {clean(error.where)})"
+                self.say(f"row {event.outcome.index} failed ({error.kind}): {clean(told(error))}{where}")
 
     def _warn(self, event: BudgetShare | CostSpike | EndpointRests | Unreachable) -> None:
         match event:
@@ -225,7 +232,7 @@ class Progress:
         try:
             while not self._stop.is_set():
                 self._tick()
-                self._wake.wait(REFRESH_S)
+                self._wake.wait(self.every_s)
                 self._wake.clear()
         finally:
             if self._redraws:
@@ -269,7 +276,7 @@ class Progress:
             in_flight=stats.requests,
             limit=stats.limit,
             binds=binds(stats.binding.what, stats.pause_s, stats.silent_s, stats.trouble),
-            fails=stats.binding.what in FAILS,
+            fails=stats.binding.what in FAILS or bool(stats.trouble),
             per_s=per_s,
             bars=self._pace.bars,
             left=left,
@@ -281,7 +288,7 @@ class Progress:
             failed=stats.failed,
             kinds=self._faults.kinds,
             faults=self._faults.last,
-            more=_chunks(stats.chunks, stats.chunks_total) or "",
+            more=_chunks(stats.chunks, stats.chunks_total) or (f"{stats.out:,} out" if stats.out else ""),
         )
 
     def picture(self, numbers: Numbers) -> Group:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.observers.advice import advice_of
 from cottonpalm.observers.formatting import clean, count, duration, money, rate
+from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.observers.reported import Reported
 from cottonpalm.types import PICO
 
@@ -37,6 +38,20 @@ class Report(Reported):
     def advice(self) -> tuple[Advice, ...]:
         """What to change before the next run, the largest gain first; empty where there is nothing to say."""
         return advice_of(self)
+
+    def short(self) -> str:
+        """One line: rows, time, money."""
+        counts, cost = self.counts, self.cost_usd
+        parts = [f"{counts.ok + counts.stored:,} ok", f"{counts.failed:,} failed", duration(self.wall_s)]
+        parts += [rate(self.rows_per_s)] if self.rows_per_s else []
+        parts += [_dollars(cost)] if cost else []
+        return ", ".join(parts)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the page, in a frame of its own."""
+        from cottonpalm.observers.notebook import framed  # noqa: PLC0415 - few need it
+
+        return framed(self.to_html())
 
     def to_html(self, outcomes: Iterable[Outcome] = (), *, name: str | None = None) -> str:
         """The same as one HTML file that needs nothing else, to be opened in any browser.
@@ -89,11 +104,21 @@ def _head(report: Reported) -> Iterator[str]:
     if counts.requests:
         copies = f", {counts.hedges:,} copies of late ones" if counts.hedges else ""
         yield from _wrapped("requests", f"{counts.requests:,}, {counts.retries:,} of them retries{copies}")
+    if by := report.transports:
+        ways = [f"{by.get('fast', 0):,} fast"]
+        ways += [
+            f"{number:,} by the SDK ({name.partition(': ')[2]})"
+            for name, number in by.items()
+            if name != "fast"
+        ]
+        yield from _wrapped("transport", ", ".join(ways))
     active = "" if report.wall_s - report.active_s < 1 else f", {duration(report.active_s)} of it active"
     yield from _wrapped("time", f"{duration(report.wall_s)}{active}, {rate(report.rows_per_s)}")
     usage = report.usage
     if usage.input_tokens or usage.output_tokens:
         yield from _wrapped("tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out")
+    if prompts := on_prompts(report):
+        yield from _wrapped("prompt", prompts)
     if report.cost_usd is not None and report.cost_per_row_usd is not None:
         yield from _wrapped("cost", f"{_dollars(report.cost_usd)}, {_dollars(report.cost_per_row_usd)} a row")
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cottonpalm.observers.measures import Histogram
+    from cottonpalm.stats import PromptUse
     from cottonpalm.types import Usage
 
 
@@ -146,7 +147,8 @@ class Reported:
         request_latency_s: from sending a request to the end of its answer.
         waits_s: by what was waited for: `queue` (read, not started), `permit` (in line under the limit), `pause` (a
             wait the provider asked for), `backoff` (before a retry), `call` (the provider), `first` (the first
-            token of a streamed answer), `store` (a group to be durable).
+            token of a streamed answer), `store` (a group to be durable), `warm` (until the prompt that it shares was
+            in the provider's cache).
         over_time: at most 120 moments.
         errors: failed rows by kind, then by type.
         usage: tokens of all rows.
@@ -160,6 +162,9 @@ class Reported:
         sizes: rows by how many tokens they used, the smallest first.
         repeats: rows that a cache would have answered.
         money: where the dollars went.
+        prompts: by model: what its prompts have in common, and what the provider's prompt cache made of that.
+        transports: model calls by transport, "fast", or "stock" with the reason; empty where the fast one was not
+            wanted, or none was made by a chat model that it knows.
     """
 
     counts: Counts
@@ -182,3 +187,5 @@ class Reported:
     sizes: tuple[SizeClass, ...] = ()
     repeats: Repeats = Repeats()
     money: Money = Money()
+    prompts: Mapping[str, PromptUse] = field(default_factory=dict)
+    transports: Mapping[str, int] = field(default_factory=dict)

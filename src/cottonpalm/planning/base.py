@@ -10,9 +10,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.engine.build import Builder, Opened, let_go
+from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Reader
 from cottonpalm.engine.shared import memory_of
-from cottonpalm.stores import file_of, open_store
+from cottonpalm.protocols import RETRYABLE
+from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Base:
     """The reader of the rows, which knows the stored ones; outcomes of earlier rows; and the cache."""
 
     reader: Reader
+    held: int = 0  # rows that the run's store holds as done
     history: list[Outcome] = field(default_factory=list)
     memory: SharedCache | None = None
     digest: bytes = b""
@@ -61,13 +64,22 @@ def base_of(builder: Builder, *, ids: Any, configs: Any) -> Iterator[Base]:
     try:
         run = None if opened is None else opened.run
         base = Base(
-            Reader(ids=ids, configs=configs, store=run, keyed=True, skip=True, question=builder.question)
+            Reader(
+                ids=ids,
+                configs=configs,
+                store=run,
+                keyed=True,
+                skip=True,
+                question=builder.question,
+                read=None if run is None else part_of(run),
+            )
         )
         if run is not None:
             base.history = _history(run, builder)
+            base.held = sum(number for status, number in run.counts().items() if status != RETRYABLE)
         cache = builder.settings.cache
         if cache is not None and (
-            cache.path is None or (path := file_of(cache.path)) is None or path.exists()
+            cache.path is None or (database := database_of(cache.path)) is None or database.exists()
         ):
             base.memory, base.digest = memory_of(cache), builder.digest
             if base.memory is not None and base.memory.disk is not None:
@@ -83,8 +95,8 @@ def _existing_run(builder: Builder) -> Opened | None:
     if settings.store is None or settings.run is None:
         return builder.open_run()  # returns None, or raises the error that says what is missing
     if isinstance(settings.store, str | Path):
-        path = file_of(settings.store)
-        if path is None or not path.exists():
+        database = database_of(settings.store)
+        if database is None or not database.exists():
             return None
     store = open_store(settings.store)
     try:

@@ -13,12 +13,15 @@ from langchain_core.runnables.config import ensure_config, merge_configs
 from cottonpalm.chain import traits
 from cottonpalm.engine.executors.caller import own
 from cottonpalm.planning.estimate import Range, tokens_of
+from cottonpalm.providers.batches.choice import lane_for
+from cottonpalm.providers.batches.lanes import Lane
+from cottonpalm.request.money.rules.prices import BATCH
 from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.transport import client_loops
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cottonpalm.providers.call import Call
     from cottonpalm.request.money.rules.rates import Rates
@@ -55,8 +58,8 @@ class Request:
     Attributes:
         bound: pico-dollars that a budget would reserve for it; None where no bound is known...
         why_unbounded: ...and then, what the user can set to give it one.
-        flex: rates at the flex tier; None where the price list has no flex rates for this model.
-        flex_bound: `bound` at that tier.
+        cheaper: rates and `bound` by tier, "flex" or "batch", where the price list has them for this model and the
+            request can go there.
     """
 
     model: str
@@ -65,8 +68,7 @@ class Request:
     rates: Rates | None
     bound: int | None
     why_unbounded: str
-    flex: Rates | None
-    flex_bound: int | None
+    cheaper: Mapping[str, tuple[Rates, int | None]]
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, thre
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
 
     def note(call: Call) -> None:
+        account.run.prompts.asking(call, account.run.pricing.tariff(call).rates)
         look.requests.append(_request(account, call))
         loop.call_soon_threadsafe(seen.set)
 
@@ -130,8 +133,6 @@ def _context(account: RowAccount) -> contextvars.Context:
 def _request(row: RowAccount, call: Call) -> Request:
     money = Reservation(row, call)
     text = "\n".join(_texts(call.body))
-    at_flex = row.run.pricing.prices.tariff(call.model, call.url, "flex")
-    flex = None if money.rates is None or at_flex.rates == money.rates else at_flex.rates
     return Request(
         model=call.model,
         input_tokens=tokens_of(text),
@@ -139,9 +140,27 @@ def _request(row: RowAccount, call: Call) -> Request:
         rates=money.rates,
         bound=money.bound,
         why_unbounded="" if money.bound is not None else money.why_unbounded(),
-        flex=flex,
-        flex_bound=None if flex is None or isinstance(money.extent, str) else at_flex.bound(money.extent),
+        cheaper=dict(_cheaper(row, call, money)),
     )
+
+
+def _cheaper(
+    row: RowAccount, call: Call, money: Reservation
+) -> Iterator[tuple[str, tuple[Rates, int | None]]]:
+    """Yield the tiers that cost less: rates, and what a budget would reserve there."""
+    for tier in ("flex", BATCH):
+        tariff = row.run.pricing.prices.tariff(call.model, call.url, tier)
+        if money.rates is None or tariff.rates is None or tariff.rates == money.rates:
+            continue
+        if tier != BATCH or _goes_in_a_batch(call):
+            yield tier, (tariff.rates, None if isinstance(money.extent, str) else tariff.bound(money.extent))
+
+
+def _goes_in_a_batch(call: Call) -> bool:
+    if call.request is None:
+        return False
+    headers = {name.lower(): value for name, value in call.request.headers.items()}
+    return isinstance(lane_for(str(call.request.url), headers, call.body), Lane)
 
 
 def _texts(part: Any, name: str = "") -> list[str]:

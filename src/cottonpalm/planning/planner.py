@@ -13,13 +13,15 @@ from cottonpalm.planning.looking import look_at
 from cottonpalm.planning.sums import Evidence, plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cottonpalm.engine.build import Builder
     from cottonpalm.engine.input.reader import Rows
+    from cottonpalm.planning.base import Base
     from cottonpalm.planning.census import Census
     from cottonpalm.planning.looking import Look
     from cottonpalm.planning.plan import Basis, Plan
+    from cottonpalm.stats import PromptUse
     from cottonpalm.types import Item, Outcome
 
 HISTORY: Final = 20  # an estimate from the run's history needs at least this many rows that are done
@@ -33,6 +35,8 @@ class Survey:
     stored: int
     history: list[Outcome]
     looks: list[Look]
+    prompts: Mapping[str, PromptUse]
+    notes: tuple[str, ...] = ()
 
     def drawn(self, count: int) -> list[Item]:
         """Draw `count` of the rows to be asked, at random; they come in the order of the input."""
@@ -53,6 +57,8 @@ class Survey:
             basis=basis,
             limit=limit,
             spent_pico=sum(outcome.cost_pico or 0 for outcome in sampled),
+            prompts=self.prompts,
+            notes=self.notes,
         )
         return plan_of(self.found, self.stored, evidence)
 
@@ -76,8 +82,23 @@ async def survey_of(
     with base_of(builder, ids=ids, configs=configs) as base:
         known = None if builder.settings.cache is None else base.known
         found = await census(rows, base.reader, max(LOOKED, sample), known)
-    looks = await look_at(_some(found, LOOKED), builder.chain, builder.planning_account())
-    return Survey(found, base.reader.stored, base.history, looks)
+        notes = tuple(_asked_again(base))
+    account = builder.planning_account()
+    looks = await look_at(_some(found, LOOKED), builder.chain, account)
+    return Survey(found, base.reader.stored, base.history, looks, account.prompts.summary(), notes)
+
+
+def _asked_again(base: Base) -> Iterator[str]:
+    """Say which rows would be asked although the store has held them."""
+    changed, new = base.reader.left_over()
+    left = base.held - base.reader.stored - changed
+    if changed:
+        yield f"{changed:,} of the rows to ask were edited since the run asked them, in what the chain reads"
+    if new and left > 0:
+        yield (
+            f"the run holds {left:,} more rows that are not in this input: where they were only edited, they are among "
+            f"the {new:,} new ones, and are asked and paid again (rows with ids keep their place)"
+        )
 
 
 def _some(found: Census, count: int) -> list[Item]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.planning import estimate
 from cottonpalm.planning.estimate import Range
 from cottonpalm.planning.plan import Basis, Plan
+from cottonpalm.request.money.rules.prices import BATCH
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cottonpalm.planning.census import Census
     from cottonpalm.planning.looking import Look, Request
+    from cottonpalm.stats import PromptUse
     from cottonpalm.types import Outcome
 
 
@@ -29,6 +31,7 @@ class Evidence:
         basis: where these outcomes come from.
         limit: how many rows may run at once under the known limits; None where no limit is known.
         spent_pico: pico-dollars that the sample cost.
+        prompts: by model: what the prompts of these rows have in common.
     """
 
     looks: Sequence[Look]
@@ -36,6 +39,7 @@ class Evidence:
     basis: Basis
     limit: float | None
     spent_pico: int
+    prompts: Mapping[str, PromptUse] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -61,11 +65,13 @@ def plan_of(found: Census, stored: int, evidence: Evidence) -> Plan:
         input_tokens=forecasts.tokens("input_tokens") if ran else forecasts.input_bound(),
         output_tokens=forecasts.tokens("output_tokens") if ran else forecasts.output_bound(),
         cost_usd=cost,
-        flex_usd=forecasts.at_flex(cost, ran=ran),
+        flex_usd=forecasts.at("flex", cost, ran=ran),
+        batch_usd=forecasts.at(BATCH, cost, ran=ran),
         duration_s=forecasts.duration_s(evidence.limit),
         basis=evidence.basis,
         sampled=len(evidence.outcomes),
         spent_usd=evidence.spent_pico / PICO,
+        prompts=evidence.prompts,
         notes=(*evidence.notes, *_doubts(evidence, found)),
     )
 
@@ -124,53 +130,49 @@ class _Forecasts:
         most = self._over_all(lambda request: request.most_output or 0)
         return Range(0.0, most.likely, most.high)
 
-    def cost_bound(self, *, flex: bool = False) -> Range | None:
+    def cost_bound(self, tier: str | None = None) -> Range | None:
         """Return the range from the cost of the input alone to what a budget would reserve for all requests."""
         requests = [request for look in self.looks for request in look.requests]
-        if not requests or any(_rates(one, flex) is None or _bound(one, flex) is None for one in requests):
+        if not requests or any(_rates(one, tier) is None or _bound(one, tier) is None for one in requests):
             return None
-        least = self._over_all(lambda request: _cost(request, request.input_tokens.low, 0, flex))
+        least = self._over_all(lambda request: _cost(request, request.input_tokens.low, 0, tier))
         likely = self._over_all(
-            lambda request: _cost(request, request.input_tokens.likely, request.most_output or 0, flex)
+            lambda request: _cost(request, request.input_tokens.likely, request.most_output or 0, tier)
         )
-        most = self._over_all(lambda request: (_bound(request, flex) or 0) / PICO)
+        most = self._over_all(lambda request: (_bound(request, tier) or 0) / PICO)
         return Range(least.low, likely.likely, most.high)
 
-    def at_flex(self, cost: Range | None, *, ran: bool) -> Range | None:
-        """Return what `cost` would be at the flex tier."""
+    def at(self, tier: str, cost: Range | None, *, ran: bool) -> Range | None:
+        """Return what `cost` would be at a cheaper tier; None where a request cannot go there."""
         requests = [request for look in self.looks for request in look.requests]
-        if cost is None or not requests or any(request.flex is None for request in requests):
+        if cost is None or not requests or any(tier not in request.cheaper for request in requests):
             return None
         if not ran:
-            return self.cost_bound(flex=True)
+            return self.cost_bound(tier)
         into, out = self.tokens("input_tokens").likely, self.tokens("output_tokens").likely
-        live = sum(_cost(request, into, out, flex=False) for request in requests)
-        return (
-            cost * (sum(_cost(request, into, out, flex=True) for request in requests) / live)
-            if live
-            else cost
-        )
+        live = sum(_cost(request, into, out, None) for request in requests)
+        return cost * (sum(_cost(request, into, out, tier) for request in requests) / live) if live else cost
 
 
 def _exactly(number: float) -> Range:
     return Range(number, number, number)
 
 
-def _rates(request: Request, flex: bool) -> Any:
-    return request.flex if flex else request.rates
+def _rates(request: Request, tier: str | None) -> Any:
+    return request.rates if tier is None else request.cheaper.get(tier, (None, None))[0]
 
 
-def _bound(request: Request, flex: bool) -> int | None:
-    return request.flex_bound if flex else request.bound
+def _bound(request: Request, tier: str | None) -> int | None:
+    return request.bound if tier is None else request.cheaper.get(tier, (None, None))[1]
 
 
 def _is_free(request: Request) -> bool:
     return request.rates is not None and request.rates.free
 
 
-def _cost(request: Request, into: float, out: float, flex: bool) -> float:
+def _cost(request: Request, into: float, out: float, tier: str | None) -> float:
     """Return the dollars that this request costs with so many input and output tokens."""
-    rates = _rates(request, flex)
+    rates = _rates(request, tier)
     return float(rates.cost(Usage(round(into), round(out)))) / PICO
 
 

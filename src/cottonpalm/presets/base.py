@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from cottonpalm.engine.input.frames import list_in
 from cottonpalm.errors import ConfigError
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.request.limiter.limiters import Limits
@@ -46,7 +47,7 @@ class RowsProcessor(BatchProcessor):
             stored: as for `BatchProcessor.start`.
             seen: gets each outcome as it comes, and the run, on the run's loop.
         """
-        collected = Collected(list(inputs), seen)
+        collected = Collected(list_in(inputs), seen)
         config = _config(max_concurrency)
         if collected.inputs:
             bridge().wait(

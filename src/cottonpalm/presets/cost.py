@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.config import Budget
+from cottonpalm.engine.input.frames import list_in
 from cottonpalm.errors import ConfigError, RunStopped
 from cottonpalm.observers.formatting import money
 from cottonpalm.presets.base import Preset, log, text_of
@@ -117,7 +118,7 @@ class CostAwareBatchProcessor(Preset):
                 bound of yours, ended the run.
             Exception: the lowest failed row's own, once all rows have run.
         """
-        rows = list(inputs)
+        rows = [*list_in(inputs)]
         if rows:
             self.check_budget()
         over = False

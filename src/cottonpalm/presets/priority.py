@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cottonpalm.engine.input.frames import list_in
 from cottonpalm.errors import ConfigError
 from cottonpalm.presets.base import Preset, answers_or_none
 
@@ -51,7 +52,7 @@ class PriorityBatchProcessor(Preset):
             ConfigError: there are more or fewer priorities than rows (it is a ValueError).
             RunStopped: a fault that no row survives, or a bound of yours, ended the run.
         """
-        rows, given = list(inputs), None if priorities is None else list(priorities)
+        rows, given = [*list_in(inputs)], None if priorities is None else list(priorities)
         if given is not None and len(given) != len(rows):
             raise ConfigError(f"{len(given)} priorities were given for {len(rows)} rows; give one for each")
         return answers_or_none(

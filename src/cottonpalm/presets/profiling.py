@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.engine.input.frames import list_in
 from cottonpalm.observers.advice import why_nothing
 from cottonpalm.presets.base import Preset
 
@@ -53,7 +54,7 @@ class ProfilingBatchProcessor(Preset):
             RunStopped: a fault that no row survives, or a bound of yours, ended the run.
             Exception: the lowest failed row's own, once all rows have run.
         """
-        rows, began = list(inputs), clock.now()
+        rows, began = [*list_in(inputs)], clock.now()
         laps = _Laps(max_concurrency or len(rows), began)
         collected = self.processor.collect(rows, max_concurrency=max_concurrency, seen=laps.count)
         laps.end()

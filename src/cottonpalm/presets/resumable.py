@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.engine.input.frames import list_in
 from cottonpalm.errors import ConfigError, RunBusy
 from cottonpalm.presets.base import Preset, counting, log
 from cottonpalm.presets.checkpoint import Checkpoint
@@ -118,7 +119,7 @@ class ResumableBatchProcessor(Preset):
             RunStopped: a fault that no row survives, or a bound of yours, ended the run.
             Exception: the lowest failed row's own, once all rows have run.
         """
-        rows, every = list(inputs), counting(checkpoint_interval, "checkpoint_interval")
+        rows, every = [*list_in(inputs)], counting(checkpoint_interval, "checkpoint_interval")
         if not rows:
             return []
         with self._alone():

@@ -236,7 +236,9 @@ def chat_usage(usage: object) -> Usage | None:
     return Usage(
         count(counts.get("prompt_tokens")),
         count(counts.get("completion_tokens")),
-        count(into.get("cached_tokens")) or count(counts.get("prompt_cache_hit_tokens")),
+        count(into.get("cached_tokens"))
+        or count(counts.get("prompt_cache_hit_tokens"))  # DeepSeek
+        or count(counts.get("cached_tokens")),  # Together
         count(into.get("cache_write_tokens")),
         count(out.get("reasoning_tokens")),
         audio_input_tokens=count(into.get("audio_tokens")),
@@ -249,11 +251,12 @@ def responses_usage(usage: object) -> Usage | None:
     counts = sub(usage)
     if not counts:
         return None
+    into = sub(counts, "input_tokens_details")
     return Usage(
         count(counts.get("input_tokens")),
         count(counts.get("output_tokens")),
-        count(sub(counts, "input_tokens_details").get("cached_tokens")),
-        0,
+        count(into.get("cached_tokens")),
+        count(into.get("cache_write_tokens")),
         count(sub(counts, "output_tokens_details").get("reasoning_tokens")),
     )
 

@@ -4,12 +4,17 @@ A context variable does not reach the threads of a `ThreadPoolExecutor` or of `t
 run has used the HTTP client of a model request without a row, the request must belong to that run. We count it for the
 run's shadow row, so that permits, retries and budget apply to it. Any other such request belongs to other code in the
 same process, and passes uncounted.
+
+LangChain's integrations share one HTTP client per address, also with a web handler beside the run. Tasks keep their
+row, so an awaited request without one is the run's only on a loop that the run may have made: a bridge's, or one of a
+thread that is younger than the run.
 """
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from cottonpalm.request.row_account import RowAccount
 
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 LIVE: Final[
     dict[RunAccount, RowAccount]
 ] = {}  # a plain dict: for each request the hook checks whether it is empty, and nothing is faster
+_older: Final[dict[RunAccount, WeakSet[threading.Thread]]] = {}  # the threads that a run found when it began
 SHADOW: Final = -1  # the index of a shadow row
 _lock: Final = threading.Lock()
 
@@ -28,20 +34,28 @@ def begin(run: RunAccount) -> None:
     with _lock:
         LIVE[run] = RowAccount(run, SHADOW)
         LIVE[run].adopts = True
+        _older[run] = WeakSet(threading.enumerate())
 
 
 def end(run: RunAccount) -> None:
     """The run is over: late requests of its threads pass uncounted."""
     with _lock:
         shadow = LIVE.pop(run, None)
+        _older.pop(run, None)
     if shadow is not None:
         shadow.close()
 
 
-def shadow_row(client: Any) -> RowAccount | None:
-    """The shadow row of the only live run in a row of which this client was seen, or None."""
+def shadow_row(client: Any, *, awaited: bool = False) -> RowAccount | None:
+    """The shadow row of the only live run in a row of which this client was seen, or None.
+
+    Args:
+        client: the HTTP client.
+        awaited: the request is awaited on a loop that is no bridge's.
+    """
+    here = threading.current_thread() if awaited else None
     with _lock:
-        rows = [row for run, row in LIVE.items() if client in run.clients]
+        rows = [row for run, row in LIVE.items() if client in run.clients and here not in _older[run]]
     if len(rows) != 1 or not rows[0].run.flow.hooked:
         return None
     rows[0].run.alerts.warn(

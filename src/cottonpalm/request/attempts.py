@@ -31,7 +31,19 @@ from cottonpalm.request.limiter.limiters import TOTAL
 from cottonpalm.request.recording import Wanted
 from cottonpalm.request.reservation import Reservation, may_be_repeated
 from cottonpalm.request.settlement import Settlement
-from cottonpalm.request.steps import AskMoney, AskPermit, Copier, Done, Kept, Reply, Result, Send, Sleep, Step
+from cottonpalm.request.steps import (
+    AskMoney,
+    AskPermit,
+    Copier,
+    Done,
+    Hold,
+    Kept,
+    Reply,
+    Result,
+    Send,
+    Sleep,
+    Step,
+)
 from cottonpalm.request.tries import Next, Tries
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Fault, Kind
@@ -40,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, MutableMapping
 
     from cottonpalm.request.endpoints import Stay
+    from cottonpalm.request.prompt_cache.asking import Asking
     from cottonpalm.request.recording import Recording
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
@@ -150,9 +163,8 @@ def _try(
     row.check_open()
     if stay is not None:
         stay.check()
-    money = yield from _reserve(row, call, whole=tries.whole)
-    permit = yield from _permitted(row, call, tries, money)
-    ending, kept = Settlement(row, call, permit, money, stay, again=tries.failed), False
+    money, permit, asking = yield from _ready(row, call, tries, stay)
+    ending, kept = Settlement(row, call, permit, money, stay, again=tries.failed, asking=asking), False
     try:
         yield from _among_all(row, ending)
         _check_still_valid(row, call)
@@ -178,6 +190,41 @@ def _try(
         if not kept:
             ending.abandon()
     return _finish(row, call, reply, judged) if then.sleep_s is None else then.sleep_s
+
+
+def _ready(
+    row: RowAccount, call: Call, tries: Tries, stay: Stay | None
+) -> Generator[Step, Result, tuple[Reservation, Permit, Asking | None]]:
+    """Wait for all that a try needs, in this order: its turn in the prompt cache, money, a permit."""
+    asking = yield from _in_turn(row, call, stay)
+    try:
+        money = yield from _reserve(row, call, whole=tries.whole)
+        if asking is not None:
+            money.instead = asking.body
+        return money, (yield from _permitted(row, call, tries, money)), asking
+    except BaseException:
+        if asking is not None:
+            asking.over(None, None, answered=False)
+        raise
+
+
+def _in_turn(row: RowAccount, call: Call, stay: Stay | None) -> Generator[Step, Result, Asking | None]:
+    """Wait until the prefix that the prompt shares is in the provider's cache, if another request is writing it now.
+
+    Nothing is held meanwhile. None: the request has no part in the cache.
+    """
+    run = row.run
+    if (asking := run.prompts.asking(call, run.pricing.tariff(call).rates)) is None:
+        return None
+    while (wait := asking.go(run.allowance.requests)) is not None:
+        in_time = yield Hold(*wait)
+        row.check_open()
+        if stay is not None:
+            stay.check()
+        if not in_time:
+            asking.go_alone()
+            break
+    return asking
 
 
 def _copier(row: RowAccount, call: Call, money: Reservation, copies: int = COPIES) -> Copier | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -41,6 +42,7 @@ class Reservation:
         self._input = 0  # the most tokens it reads, if the fast path has found that
         self._price_failed = False  # True: the user's own price function raised
         self.sent: int | None = None  # the maximum of tokens that we put into the request
+        self.instead: dict[str, Any] | None = None  # the body that asks for the prompt cache
         self.tariff = row.run.pricing.tariff(call)
         self.rates = self.tariff.rates
 
@@ -157,14 +159,14 @@ class Reservation:
     def body(self) -> bytes | None:
         """Return the body to send in place of the chain's own body; None to send the chain's own."""
         if self.sent is None:
-            return None
+            return None if self.instead is None else orjson.dumps(self.instead)
         call = self._call
         field = "max_tokens"
         if call.label.partition("/")[0].endswith(_OPENAI):
             field = "max_completion_tokens"
         fields = call.family.maximum.fields
         otherwise = (field,) if (field,) in fields else fields[0]
-        return orjson.dumps(call.family.maximum.put(call.body, self.sent, otherwise))
+        return orjson.dumps(call.family.maximum.put(self.instead or call.body, self.sent, otherwise))
 
     # -- after it was sent
 
@@ -276,9 +278,21 @@ class Reservation:
             return None, "estimated"
         return cost, "estimated"
 
+    def saved(self, usage: Usage, cost_pico: int | None) -> int:
+        """Return what the prompt cache saved: below 0 where writing to it cost more than reading saved."""
+        if cost_pico is None or self.rates is None:
+            return 0
+        try:
+            plain = replace(usage, cache_read_tokens=0, cache_write_tokens=0, cache_write_1h_tokens=0)
+            return self.rates.cost(plain) - cost_pico
+        except Exception as exc:  # noqa: BLE001 - as in `_price`
+            self._note_failed_price(exc)
+            return 0
+
     def again(self) -> Reservation | None:
         """Reserve the same for one more copy of this try; None if the copy would have to wait for money."""
         other = Reservation(self._row, self._call, whole=self._whole)
+        other.instead = self.instead
         other.sent, other._bound, other._extent, other._input = (
             self.sent,
             self._bound,

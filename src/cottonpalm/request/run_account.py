@@ -14,8 +14,10 @@ from cottonpalm.request.flow import Flow
 from cottonpalm.request.hedges import Hedges
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.pricing import Pricing
+from cottonpalm.request.prompt_cache.prompts import Prompts
 from cottonpalm.request.reach import Reach
 from cottonpalm.request.refusals import Refusals
+from cottonpalm.request.transports import Transports
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.limiters import Limiters
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.money.rules.prices import PriceBook
+    from cottonpalm.request.prompt_cache.prompts import Mode
 
 
 class Allowance:
@@ -84,10 +87,12 @@ class RunAccount:
         timeout_s: how long each request may take.
         hedges: the copies of those that are late.
         refusals: those that name no reason.
+        prompts: what they know of each other's prompts.
         clients: the HTTP clients that its rows were seen to use.
         measure: called with how requests ended and how long they waited, from any thread; None: nobody measures.
         last_fault: the fault of the latest request that failed.
         team: the equal endpoints; None: there is only one.
+        transports: by which transport its requests go.
         rng: random numbers for jitter; repeatable if a test seeds `random`.
     """
 
@@ -100,6 +105,7 @@ class RunAccount:
         retry: RetryPolicy,
         timeout_s: float,
         hedge: bool = True,
+        prompt_cache: Mode = "auto",
         accept_truncated: bool = False,
         spending: Spending | None = None,
         max_output_tokens: int | None = None,
@@ -110,6 +116,7 @@ class RunAccount:
         emit: Callable[[Event], None] | None = None,
         hooked: bool = True,
         remembers: bool = False,
+        fast: bool = False,
     ) -> None:
         self.ledger, self.spending = ledger, spending or Spending()
         self.flow = Flow(limiters, hooked=hooked, remembers=remembers)
@@ -119,6 +126,7 @@ class RunAccount:
         self.timeout_s = timeout_s
         self.hedges = Hedges(wanted=hedge)
         self.refusals = Refusals()
+        self.prompts = Prompts(prompt_cache)
         self.clients: WeakSet[Any] = WeakSet()
         self.accept_truncated = accept_truncated
         self.max_output_tokens = max_output_tokens
@@ -134,6 +142,7 @@ class RunAccount:
         self.failover = Failover()
         self.reach = Reach()
         self.measure: Measure | None = None
+        self.transports = Transports(wanted=fast)
 
     def fault_of(self, exc: BaseException) -> Fault:
         """Return what an exception means. The user's own function decides first."""

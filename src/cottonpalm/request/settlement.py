@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.call import Call
     from cottonpalm.request.endpoints import Stay
     from cottonpalm.request.limiter.limiter import Permit
+    from cottonpalm.request.prompt_cache.asking import Asking
     from cottonpalm.request.reservation import Reservation
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.types import Quota, Usage
@@ -29,6 +30,7 @@ class Settlement:
 
     __slots__ = (
         "_again",
+        "_asking",
         "_began",
         "_money",
         "_once",
@@ -51,10 +53,11 @@ class Settlement:
         stay: Stay | None = None,
         *,
         again: bool = False,
+        asking: Asking | None = None,
     ) -> None:
-        """`again`: the same request was sent before, and failed."""
+        """`again`: the same request was sent before, and failed; `asking`: its part in the prompt cache."""
         self.row, self.call, self.stay, self._again = row, call, stay, again
-        self._permit, self._money = permit, money
+        self._permit, self._money, self._asking = permit, money, asking
         self.among_all: Permit | None = None  # where the requests of all models share a bound
         self._began = clock.now()
         self.number = 0  # the request's number among those sent to this endpoint
@@ -78,6 +81,8 @@ class Settlement:
 
     def speaks(self) -> None:
         """The first token of a streamed answer is there."""
+        if self._asking is not None:
+            self._asking.begins(self._permit.limiter)
         if (measure := self.row.run.measure) is not None:
             measure.waited("first", clock.now() - self._began)
 
@@ -117,6 +122,9 @@ class Settlement:
         finally:  # whatever fails, the permit goes back
             verdict = Verdict.IGNORED if alone else verdict_of(fault, status)
             self._release(verdict, pause_s, quotas, answer.usage if answer else None)
+            if self._asking is not None:
+                used = answer.usage if answer else None
+                self._asking.over(self._permit.limiter, used, answered=fault is None)
             if self.stay is not None:
                 self.stay.over(self.number, ok=fault is None, paused=pause_s > 0)
         self._count(fault, status, answer, pause_s, cost_pico)
@@ -134,6 +142,8 @@ class Settlement:
         else:
             self._note(fault, pause_s)
         usage = answer.usage if answer else None
+        if usage is not None and (usage.cache_read_tokens or usage.cache_write_tokens):
+            run.prompts.used(call, usage, self._money.saved(usage, cost))
         if run.measure is not None:
             run.measure.request(call.label, taken_s, usage, cost, ok=fault is None)
             if self._again:
@@ -171,6 +181,8 @@ class Settlement:
                 self._money.give_back()
         finally:
             self._release(Verdict.IGNORED)
+            if self._asking is not None:
+                self._asking.over(self._permit.limiter, None, answered=False)
             if self.stay is not None and self.sent:
                 self.stay.over(self.number, ok=False)
 

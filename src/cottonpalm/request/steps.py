@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.limiter.limiter import Permit
     from cottonpalm.request.money.rules.grants import Ask
+    from cottonpalm.request.prompt_cache.asking import Asking
     from cottonpalm.request.settlement import Settlement
 
 
@@ -38,6 +39,13 @@ class Send(NamedTuple):
     timeout_s: float
     body: bytes | None = None
     copy: Copier | None = None
+
+
+class Hold(NamedTuple):
+    """Wait until others can read the prefix that `leader` writes. The result is False after `seconds`, else True."""
+
+    leader: Asking
+    seconds: float
 
 
 class Sleep(NamedTuple):
@@ -99,6 +107,6 @@ class Done:
     kept: Kept | None = None
 
 
-Step: TypeAlias = AskMoney | AskPermit | Send | Sleep
+Step: TypeAlias = AskMoney | AskPermit | Hold | Send | Sleep
 Copier: TypeAlias = "Callable[[], Generator[Step, Result, Reply | None]]"
 Result: TypeAlias = "int | Permit | Reply | None"

@@ -2,48 +2,75 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from cottonpalm.errors import ConfigError
 from cottonpalm.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from cottonpalm.protocols import Store
+    from cottonpalm.stores.sql.database import Database
 
-__all__ = ["MemoryStore", "file_of", "open_store"]
+__all__ = ["MemoryStore", "database_of", "open_store", "shown", "without_password"]
+_POSTGRES: Final = ("postgresql://", "postgres://")
+_PASSWORD: Final = re.compile(
+    r"(?P<first>postgres(?:ql)?://[^\s/:@?]*):\S*(?=@)|(?:(?<=[?&])(?:ssl)?password=[^\s&]*&?)",
+    re.IGNORECASE,
+)
 
 
 def open_store(url: str | Path | Store) -> Store:
-    """Return the store at a path, a `sqlite:///` address or `memory:`; a store object is returned as it is.
+    """Return the store at a path or an address; a store object is returned as it is.
+
+    Addresses are `sqlite:///PATH`, `postgresql://USER@HOST:PORT/DATABASE` and `memory:`.
 
     Raises:
         ConfigError: no such kind of address.
-        StoreError: the file is foreign, locked, read-only, newer than this version, or cannot be made.
+        StoreError: the store is foreign, locked, read-only, newer than this version, or cannot be made or reached.
     """
     if not isinstance(url, str | Path):
         return _checked(url)
-    if (path := file_of(url)) is None:
+    if (database := database_of(url)) is None:
         return MemoryStore()
-    from cottonpalm.stores.sqlite.store import SqliteStore  # noqa: PLC0415 - sqlite3 is only needed here
+    from cottonpalm.stores.sql.store import SqlStore  # noqa: PLC0415 - only needed here
 
-    return SqliteStore(path)
+    return SqlStore(database)
 
 
-def file_of(url: str | Path) -> Path | None:
-    """Return the file that an address names; None for `memory:`.
+def database_of(url: str | Path) -> Database | None:
+    """Return the database that an address names, not opened yet; None for `memory:`.
 
     Raises:
-        ConfigError: no such kind of address.
+        ConfigError: no such kind of address, or a package is missing for it.
     """
     text = str(url)
     if text in ("memory:", "memory://", ":memory:"):
         return None
+    if text.startswith(_POSTGRES):
+        from cottonpalm.stores.postgres.database import PostgresDatabase  # noqa: PLC0415 - psycopg is an extra
+
+        return PostgresDatabase(text, shown(text))
     if isinstance(url, str) and "://" in text and not text.startswith("sqlite:///"):
         raise ConfigError(
-            f"store {text.partition('://')[0]}://…: give a file's path, sqlite:///PATH, or memory:"
+            f"store {text.partition('://')[0]}://…: give a file's path, sqlite:///PATH,"
+            " postgresql://USER@HOST/DATABASE, or memory:"
         )
-    return Path(text.removeprefix("sqlite:///")).expanduser()
+    from cottonpalm.stores.sqlite.database import SqliteDatabase  # noqa: PLC0415 - sqlite3 is only needed here
+
+    return SqliteDatabase(Path(text.removeprefix("sqlite:///")).expanduser())
+
+
+def shown(url: object) -> str:
+    """Return a store's address as it may be shown: without a password, and a file by its path alone."""
+    text = str(url) if isinstance(url, str | Path) else repr(url)
+    return without_password(text).removeprefix("sqlite:///")
+
+
+def without_password(text: str) -> str:
+    """Return the text without the password of an address of Postgres; the address still works where one is known."""
+    return _PASSWORD.sub(lambda found: found["first"] or "", text)
 
 
 def _checked(store: Any) -> Store:

@@ -73,7 +73,8 @@ def prompt_of(job: RunSpec, rows: InputRows | StoredRows) -> RowPrompt:
     """Return the prompt of a job without a chain. From now on, a row that lacks one of its columns is a bad row."""
     from cottonpalm.cli.chains.prompts import row_prompt
 
-    prompt = row_prompt(job.prompt or "", job.system, rows.columns, job.source)
+    literal = job.literal_braces
+    prompt = row_prompt(job.prompt or "", job.system, rows.columns, job.source, literal=literal)
     rows.need(prompt.columns)
     return prompt
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.runnables import Runnable
 
 from cottonpalm.cli.problems import Problem
+from cottonpalm.engine.own_frame import own_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,9 +89,8 @@ def _example(name: str, path: str) -> str:
 def _last(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename} line {error.lineno})"
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename} line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    where = own_frame(error)
+    return f"{type(error).__name__}: {error}{f' (at {where})' if where else ''}"
 
 
 def _described(found: Any) -> str:
@@ -111,9 +111,29 @@ def load_chain(spec: str, folder: str) -> Runnable[Any, Any]:
         Problem: there is no such module or attribute, importing it fails, or it is no Runnable.
     """
     found = load(Meant("--chain", "chain", _is_chain, "Runnables"), spec, folder)
+    if _is_factory(found):
+        found = _made(found, spec)
     if not isinstance(found, Runnable):
         raise Problem(f"--chain {spec} is no Runnable but {_kind(found)}")
     return found
+
+
+def _is_factory(found: Any) -> bool:
+    """Whether it is a function that makes a chain: one that needs no argument."""
+    if isinstance(found, Runnable | type) or not inspect.isfunction(found):
+        return False
+    needed = (one for one in inspect.signature(found).parameters.values() if one.default is one.empty)
+    return all(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in needed)
+
+
+def _made(factory: Callable[[], Any], spec: str) -> Any:
+    try:
+        made = factory()
+    except Exception as error:
+        raise Problem(f"--chain {spec}: making the chain fails: {_last(error)}") from error
+    if not isinstance(made, Runnable):
+        raise Problem(f"--chain {spec} makes no Runnable but {kind_of(made)}")
+    return made
 
 
 def _is_chain(found: Any) -> bool:
@@ -124,5 +144,7 @@ def _kind(found: Any) -> str:
     if isinstance(found, type):
         return f"{kind_of(found)}; name an instance"
     if callable(found):
-        return "a function; name the chain it makes, or wrap it: RunnableLambda(function)"
+        return (
+            "a function with arguments; name the chain, what makes it, or wrap it: RunnableLambda(function)"
+        )
     return kind_of(found)

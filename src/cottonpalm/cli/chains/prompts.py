@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import PrivateAttr
 
 from cottonpalm.cli.problems import Problem
-from cottonpalm.cli.writers.lines import text_of
+from cottonpalm.cli.readers.rows import listed
+from cottonpalm.stores.codec.as_json import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+
+LIKE_A_COLUMN: Final = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
+DOUBLED: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
 class RowPrompt(RunnableSerializable[dict[str, Any], list[BaseMessage]]):
@@ -66,21 +71,34 @@ class RowPrompt(RunnableSerializable[dict[str, Any], list[BaseMessage]]):
         return self._places.sub(lambda place: _shown(row[place[1]]), text)
 
 
-def row_prompt(template: str, system: str | None, known: Iterable[str], source: str) -> RowPrompt:
+def row_prompt(
+    template: str, system: str | None, known: Iterable[str], source: str, *, literal: bool = False
+) -> RowPrompt:
     """Make the prompt for rows with these columns.
 
+    Args:
+        template: the user message.
+        system: the system message.
+        known: the columns.
+        source: the input's name, for messages.
+        literal: leave every other brace as it is.
+
     Raises:
-        Problem: the prompt names no known column, so every row would ask the same.
+        Problem: the prompt names no known column, so every row would ask the same; or it names one that is not there.
     """
     columns = list(known)
     used = named(template, columns) + [
         c for c in named(system or "", columns) if c not in named(template, columns)
     ]
     if not used:
-        listed = ", ".join(f"{{{name}}}" for name in columns[:12]) or "its columns (the first row has none)"
+        braced = ", ".join(f"{{{name}}}" for name in columns[:12]) or "its columns (the first row has none)"
         raise Problem(
-            f"the prompt names no column of {source}, so every row would ask the same; name one of {listed}"
+            f"the prompt names no column of {source}, so every row would ask the same; name one of {braced}"
         )
+    if not literal:
+        for text in (template, system or ""):
+            _check_names(text, columns, source)
+        template, system = _meant(template, columns), None if system is None else _meant(system, columns)
     return RowPrompt(template=template, system=system, columns=tuple(used))
 
 
@@ -89,15 +107,22 @@ def named(text: str, columns: Iterable[str]) -> list[str]:
     return [name for name in columns if f"{{{name}}}" in text]
 
 
-def doubts(text: str, columns: list[str]) -> list[str]:
-    """Return the braces that look like a misspelt column; they are sent unchanged."""
-    words = [word for word in re.findall(r"\{(\w+)\}", text) if word not in columns]
-    near = {word: difflib.get_close_matches(word, columns, n=1, cutoff=0.7) for word in words}
-    return [
-        f"{{{word}}} is no column and is sent as it stands; did you mean {{{found[0]}}}?"
-        for word, found in near.items()
-        if found
-    ]
+def _check_names(text: str, columns: list[str], source: str) -> None:
+    """Refuse a brace that looks like a column and is none: it is a typo more often than it is meant."""
+    for match in LIKE_A_COLUMN.finditer(text):
+        word = match[1]
+        if word not in columns and not word.isdecimal():
+            near = difflib.get_close_matches(word, columns, n=1, cutoff=0.6)
+            nearest = f"did you mean {{{near[0]}}}?" if near else f"its columns are {listed(columns)}"
+            raise Problem(
+                f"the prompt names {{{word}}}, which is no column of {source}; {nearest} "
+                f"If it is meant as it stands, write {{{{{word}}}}}, or say --literal-braces"
+            )
+
+
+def _meant(text: str, columns: list[str]) -> str:
+    """Make `{word}` of each `{{word}}` that is no column."""
+    return DOUBLED.sub(lambda match: match[0] if match[1] in columns else f"{{{match[1]}}}", text)
 
 
 def _shown(value: Any) -> str:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.chains.build import form_of, prompt_of
 from cottonpalm.cli.chains.importing import load_chain
-from cottonpalm.cli.chains.prompts import doubts
-from cottonpalm.cli.problems import Code
+from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.readers.open_rows import rows_of
+from cottonpalm.cli.readers.rows import listed
 from cottonpalm.cli.screen import show_block
-from cottonpalm.cli.writers.lines import dumped
 from cottonpalm.engine.input.reader import Broken
+from cottonpalm.stores.codec.as_json import dumped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,11 +38,9 @@ def show_first_rows(job: RunSpec, screen: Screen) -> Code:
         show_block(_what(job), [] if form is None else [("answer", f"{{{', '.join(form.fields)}}}")])
         for number, row in enumerate(islice(rows, FIRST)):
             if isinstance(row, Broken):
-                show_block(f"row {number} would fail", [("", row.error.message)])
+                show_block(f"row {number + 1} would fail", [("", row.error.message)])
             else:
-                show_block(f"row {number}", parts(row))
-        for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
-            screen.say(f"note: {doubt}")
+                show_block(f"row {number + 1}", parts(row))
     screen.say("nothing was called; without --dry-run the command does it")
     return Code.OK
 
@@ -59,10 +57,36 @@ def _what(job: RunSpec) -> str:
 def _parts_of(job: RunSpec, rows: InputRows) -> Callable[[Row], list[Part]]:
     """What is shown of a row: its messages; for a chain of the user's, the input it gets."""
     if job.chain is not None:
-        load_chain(job.chain, job.folder)
-        return lambda row: [("input", dumped(row).decode())]
+        prompts = prompts_of(load_chain(job.chain, job.folder))
+        return lambda row: list(_formatted(prompts, row)) or [("input", dumped(row).decode())]
     prompt = prompt_of(job, rows)
     return lambda row: list(_messages(prompt.invoke(row)))
+
+
+def _formatted(prompts: Any, row: Row) -> Iterator[Part]:
+    """The messages of a chain that begins with a prompt template.
+
+    Raises:
+        Problem: the template reads what the row does not have.
+    """
+    if prompts is None:
+        return
+    try:
+        made = prompts.invoke(row)
+    except Exception as error:
+        needs = [name for name in prompts.input_variables if name not in row]
+        lacks = f"the prompt reads {listed(needs)}, which the row lacks; it has {listed(row)}"
+        raise Problem(f"the chain's prompt cannot be made: {lacks if needs else error}") from error
+    yield from _messages(made.to_messages())
+
+
+def prompts_of(chain: Any) -> Any:
+    """Return the prompt template that a chain begins with; None where it begins otherwise."""
+    from langchain_core.prompts import BasePromptTemplate
+    from langchain_core.runnables import RunnableSequence
+
+    first = chain.first if isinstance(chain, RunnableSequence) else chain
+    return first if isinstance(first, BasePromptTemplate) else None
 
 
 def _messages(messages: list[Any]) -> Iterator[Part]:

@@ -9,22 +9,26 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.files.output_file import is_stream
-from cottonpalm.cli.held_store import existing_store
+from cottonpalm.cli.glimpse import Glimpse
+from cottonpalm.cli.held_store import HeldRun, existing_store
 from cottonpalm.cli.problems import Code, Problem, shown
-from cottonpalm.cli.readers.open_rows import open_rows
+from cottonpalm.cli.readers.open_rows import Reading, open_rows, reading_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.spec import META, RunSpec
 from cottonpalm.cli.writers.atomic import Layout
-from cottonpalm.cli.writers.open_output import check_output, stream_output, whole_output
+from cottonpalm.cli.writers.open_output import CsvForm, check_output, stream_output, whole_output
 from cottonpalm.cli.writers.output import PAGE, layout_of
-from cottonpalm.cli.writers.tables import Table, row_of
+from cottonpalm.cli.writers.tables import Table
+from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Broken, Reader
+from cottonpalm.engine.output.table import row_of
+from cottonpalm.errors import RunBusy
 from cottonpalm.stores.codec.records import NOT_KEPT, stored_input, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cottonpalm.cli.held_store import HeldRun
+    from cottonpalm.cli.held_store import HeldStore
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.screen import Screen
     from cottonpalm.protocols import RunInfo
@@ -52,6 +56,7 @@ class Export:
     everything: bool = False
     guard: bool = False
     overwrite: bool = False
+    bom: bool = False
 
 
 def show_export(url: str, asked: Export, screen: Screen) -> Code:
@@ -67,8 +72,9 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
             raise Problem(
                 f"-o {shown(asked.output)} is the run's own output, which `run` keeps; name another file"
             )
-        check_output(asked.output, asked.input or "", info.meta, overwrite=asked.overwrite, guard=asked.guard)
-        run = store.open_run(asked.run, None)
+        checks = {"overwrite": asked.overwrite, "guard": asked.guard, "bom": asked.bom}
+        check_output(asked.output, asked.input or "", info.meta, **checks)
+        run = _run_of(store, asked.run, info, screen)
         stored = _with_input(run, job, asked) or _all_of(run, info)
         stored.fields = info.meta.get("facts", {}).get("fields")
         _put(run, stored, asked, screen)
@@ -76,6 +82,18 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
     where = "standard output" if asked.output == "-" else shown(asked.output)
     screen.say(f"{where}: {rows:,} {'row' if rows == 1 else 'rows'} of run {asked.run}")
     return Code.OK
+
+
+def _run_of(store: HeldStore, name: str, info: RunInfo, screen: Screen) -> HeldRun:
+    """Open the run; where a process works on it, look at what is durable so far."""
+    try:
+        return store.open_run(name, None)
+    except RunBusy:
+        rows = store.look(name)
+        if rows is None:
+            raise
+        screen.say(f"note: run {name} is being worked on: this is what it has done so far")
+        return HeldRun(Glimpse(name, rows, info.meta), again=False)
 
 
 @dataclass
@@ -129,8 +147,9 @@ def _with_input(run: HeldRun, job: RunSpec | None, asked: Export) -> Stored | No
     if source is None:
         return None
     limit = None if job is None else job.limit
+    how = Reading() if job is None else reading_of(job)
     try:
-        rows = open_rows(source, limit)
+        rows = open_rows(source, limit, how)
     except Problem as problem:
         if asked.input is None and asked.everything:
             return None
@@ -147,7 +166,7 @@ def _with_input(run: HeldRun, job: RunSpec | None, asked: Export) -> Stored | No
         slots.extend(slot for slot in _all_slots(run) if slot not in here)
     stored = Stored(run, slots, rows.columns, rows.schema)
     if not _inputs_kept(run):
-        stored.again = _again(source, limit)
+        stored.again = _again(source, limit, how)
     return stored
 
 
@@ -155,7 +174,7 @@ def _slots_of(rows: InputRows, run: HeldRun, job: RunSpec | None) -> array[int]:
     """Which stored row each row of the input is."""
     fields = RowFields(job.id_field, job.priority_field) if job is not None else RowFields()
     rows.use(fields)
-    reader = Reader(ids=fields.ids, store=run, redo=frozenset())
+    reader = Reader(ids=fields.ids, store=run, redo=frozenset(), read=part_of(run))
     slots = array("q")
     for row in rows:
         item = reader.item(row)
@@ -163,9 +182,9 @@ def _slots_of(rows: InputRows, run: HeldRun, job: RunSpec | None) -> array[int]:
     return slots
 
 
-def _again(source: str, limit: int | None) -> Callable[[], Iterator[Any]]:
+def _again(source: str, limit: int | None, how: Reading) -> Callable[[], Iterator[Any]]:
     def rows() -> Iterator[Any]:
-        with closing(open_rows(source, limit)) as opened:
+        with closing(open_rows(source, limit, how)) as opened:
             yield from opened
 
     return rows
@@ -211,7 +230,7 @@ def _put(run: HeldRun, stored: Stored, asked: Export, screen: Screen) -> None:
         lambda: layout,
         unpack=lambda record, index: unpack(record, index, {}),
         overwrite=asked.overwrite,
-        guard=asked.guard,
+        csv=CsvForm(asked.guard, asked.bom),
     )
     output.begin(run)
     output.put(Table(outcomes=stored.outcomes, **layout._asdict()), layout_of(stored))

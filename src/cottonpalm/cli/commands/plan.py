@@ -16,7 +16,8 @@ from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.screen import show_details
 from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.observers.formatting import count, duration, money
-from cottonpalm.stores import file_of
+from cottonpalm.observers.prompt_words import planned
+from cottonpalm.stores import database_of
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def show_plan(job: RunSpec, at: At, sample: int, screen: Screen) -> Code:
 
 def _check_name(job: RunSpec, url: str, run: str) -> None:
     """As `run` does: a sample must not be stored among the rows of another file's run."""
-    path = file_of(url)
-    if path is not None and path.exists():
+    database = database_of(url)
+    if database is not None and database.exists():
         with existing_store(url) as store:
             if (info := store.info(run)) is not None:
                 check_name(info, job.input, job.output)
@@ -81,9 +82,14 @@ def lines(name: str, plan: Plan, *, cached: bool) -> Iterator[tuple[str, str]]:
     if plan.models:
         yield "model", ", ".join(plan.models)
     yield from _tokens(plan)
+    for use in plan.prompts.values():
+        if saving := planned(use, plan.asked):
+            yield "prompt", saving
     yield "cost", _cost(plan.cost_usd, plan)
     if plan.flex_usd is not None:
         yield "flex tier", _cost(plan.flex_usd, plan)
+    if plan.batch_usd is not None:
+        yield "batch", _cost(plan.batch_usd, plan)
     yield "time", _time(plan)
     yield "from", _basis(plan)
 

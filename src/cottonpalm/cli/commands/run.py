@@ -14,22 +14,24 @@ from cottonpalm.chain.questions import question_of
 from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
-from cottonpalm.cli.chains.prompts import doubts
+from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, shown
-from cottonpalm.cli.readers.open_rows import rows_of
+from cottonpalm.cli.readers.open_rows import reading_of, rows_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.readers.stored_rows import StoredRows
 from cottonpalm.cli.signals import Signals
 from cottonpalm.cli.urls import without_secrets
-from cottonpalm.cli.writers.open_output import check_name, check_output, make_output
-from cottonpalm.cli.writers.output import RunSlots
+from cottonpalm.cli.writers.open_output import CsvForm, check_name, check_output, make_output
+from cottonpalm.cli.writers.output import AllSlots, RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
+from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.processor import BatchProcessor
-from cottonpalm.stores import file_of, open_store
+from cottonpalm.stores import database_of, open_store
+from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ FACTS: Final = "facts"  # what `status` shows beside the counts
 DEFAULT_STORE: Final = "cottonpalm.db"
 
 
+_AS_ASKED: Final = ("detached", "cancelled")  # reasons to stop that were asked for
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """Which run of which store, and what may be thrown away."""
@@ -64,6 +69,8 @@ class Where:
     argv: Sequence[str] = field(default=())  # the command, for `resume`
     page: str | None = None  # an HTML file for the report
     events: str | None = None  # a file for the events, a JSON line each
+    cancel: bool = False  # only stop the batches that are out
+    live: str | None = None  # the port of the live page, as it was typed
 
     @property
     def named(self) -> bool:
@@ -80,10 +87,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
     with ExitStack() as stack:
         if job.output == "-" and sys.stdout is not None:  # data alone: what a chain prints goes aside
             stack.enter_context(redirect_stdout(sys.stderr))
-        if where.page is not None:
-            from cottonpalm.cli.commands.report import check_page
-
-            check_page(where.page, overwrite=where.overwrite)
+        _check_views(where)
         if _is_new(where.store):  # what is refused leaves no file behind
             _check_output(job, where, {})
         if where.again and job.read_once:
@@ -98,13 +102,35 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
         if info is not None and not where.named:
             check_name(info, job.input, job.output)
         _check_output(job, where, info.meta if info else {})
-        for doubt in doubts(f"{job.prompt} {job.system or ''}", rows.columns) if job.prompt else ():
-            screen.say(f"note: {doubt}")
-        try:
-            code = Session(job, where, screen, rows, store).run(built)
-        except ChainChanged as changed:
-            raise Problem(wording.here(str(changed))) from changed
+        stack.enter_context(beside(where.store, where.live, screen))
+        code = _run_or_begin_anew(Session(job, where, screen, rows, store), built, store, screen)
         return _released(store, code, screen)
+
+
+def _run_or_begin_anew(session: Session, built: Built, store: HeldStore, screen: Screen) -> Code:
+    """Run; where the chain has changed and the run has no answer yet, forget its failures and begin again.
+
+    Raises:
+        Problem: the chain has changed, and the run has answers.
+    """
+    try:
+        return session.run(built)
+    except ChainChanged as changed:
+        info = store.info(session.name)
+        if info is None or info.ok or store.batches(session.name):
+            raise Problem(wording.here(str(changed))) from changed
+    screen.say(f"run {session.name} has no answer yet, so it begins anew with what was changed")
+    store.begin_anew()
+    session.forget()
+    return session.run(built)
+
+
+def _check_views(where: Where) -> None:
+    port_of(where.live)
+    if where.page is not None:
+        from cottonpalm.cli.commands.report import check_page
+
+        check_page(where.page, overwrite=where.overwrite)
 
 
 def _held(where: Where, stack: ExitStack) -> HeldStore:
@@ -114,12 +140,18 @@ def _held(where: Where, stack: ExitStack) -> HeldStore:
 
 
 def _is_new(store: str) -> bool:
-    path = file_of(store)
-    return path is not None and not path.exists()
+    database = database_of(store)
+    return database is not None and not database.exists()
 
 
 def _check_output(job: RunSpec, where: Where, meta: dict[str, Any]) -> None:
-    check_output(job.output, job.input, meta, overwrite=where.overwrite, guard=job.guard_formulas)
+    guard, bom = job.guard_formulas, job.bom
+    check_output(job.output, job.input, meta, overwrite=where.overwrite, guard=guard, bom=bom)
+
+
+def csv_form(job: RunSpec) -> CsvForm:
+    """Return how a job's output is written, if it is a CSV."""
+    return CsvForm(job.guard_formulas, job.bom, reading_of(job).delimiter)
 
 
 def _released(store: HeldStore, code: Code, screen: Screen) -> Code:
@@ -146,6 +178,15 @@ class Session:
         self._unread: Problem | None = None  # the input cannot be read any more
         self._facts_due_s = 0.0
         self._fields: list[str] | None = None  # of answers that are objects
+
+    @property
+    def name(self) -> str:
+        """The run's."""
+        return self._where.run
+
+    def forget(self) -> None:
+        """The run begins anew, and replaces the output that it wrote before."""
+        self._where = replace(self._where, fresh=True)
 
     def run(self, built: Built) -> Code:
         """All of it."""
@@ -190,7 +231,8 @@ class Session:
             run=self._where.run,
             mode=self._job.mode,  # type: ignore[arg-type]  # the processor checks it
             detach=self._job.detach,
-            lane=self._job.lane(),
+            deadline=self._job.deadline_s,
+            lane=replace(self._job.lane(), cancel=self._where.cancel),
             observers=[self, *(seen for seen in (progress, self._events()) if seen is not None)],
         )
 
@@ -212,7 +254,7 @@ class Session:
             self._kept,
             fields=self._fields,
             overwrite=overwrite,
-            guard=self._job.guard_formulas,
+            csv=csv_form(self._job),
         )
         with closing(output):
             stopped = self._read(run, output)
@@ -272,7 +314,9 @@ class Session:
         if self._broken is not None:
             return
         try:
-            output.finish(RunSlots(run), complete=self._rows.ended)
+            slots = RunSlots(run)
+            whole = slots if self._job.limit is None else AllSlots(slots, self._kept)
+            output.finish(whole, complete=self._rows.ended)
             for note in output.notes:
                 self._screen.say(f"note: {note}")
         except Problem as problem:
@@ -285,7 +329,7 @@ class Session:
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
-        detached = stopped is not None and stopped.reason == "detached"
+        detached = stopped is not None and stopped.reason in _AS_ASKED
         resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
         summed = self._summary(run, counts, resume, clock.now() - stats.started)
         self._screen.summary(replace(summed, report=self._page()))
@@ -297,7 +341,8 @@ class Session:
         """Write the report, where one is asked for; its name."""
         page, where = self._where.page, self._where
         if page is not None:
-            from cottonpalm.cli.commands.report import story_of, write_page
+            from cottonpalm.cli.commands.report import write_page
+            from cottonpalm.cli.stories import story_of
             from cottonpalm.observers.page.run_page import page_of
 
             story = story_of(self._store, where.run, where.store, ours=True)
@@ -318,10 +363,10 @@ class Session:
 
     def _say_why(self, stopped: RunStopped | None, signal: Code | None) -> None:
         if self._broken is not None:
-            self._screen.error(f"{self._broken}; the results are safe in {self._where.store}")
+            self._screen.error(f"{self._broken}; the results are safe in {store_shown(self._where.store)}")
         elif self._unread is not None:
             self._screen.error(f"{self._unread}; the rows read before are done")
-        elif stopped is not None and stopped.reason == "detached":
+        elif stopped is not None and stopped.reason in _AS_ASKED:
             self._screen.say(wording.why(stopped).partition(": ")[2])
         elif stopped is not None and signal is None:
             self._screen.error(wording.why(stopped))
@@ -335,7 +380,7 @@ class Session:
             return Code.STOPPED
         if self._unread is not None:
             return Code.USAGE
-        if stopped is not None and stopped.reason == "detached":
+        if stopped is not None and stopped.reason in _AS_ASKED:
             return Code.OK
         if stopped is not None:
             return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
@@ -361,12 +406,13 @@ class Session:
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=resume,
+            prompt=on_prompts(run.report),
             trouble=stats.trouble,
         )
 
     def _results(self) -> str:
         if self._job.output == "-":
-            return f"standard output, and in {self._where.store}"
+            return f"standard output, and in {store_shown(self._where.store)}"
         return shown(self._job.output)
 
     def _resume(self, stopped: RunStopped | None) -> str:

@@ -6,12 +6,15 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm import clock
 from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
-from cottonpalm.observers.formatting import clean, money, rate, told
-from cottonpalm.protocols import OK
+from cottonpalm.observers.formatting import clean, money, rate
+from cottonpalm.observers.kind_words import in_words
+from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows
+from cottonpalm.stores.codec.glances import glances
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.stages import Batch
 
 PAGE: Final = 4096
+MOST: Final = (
+    20_000  # failed rows whose reasons are counted: `status` answers at once, whatever the run has met
+)
+NO_SLOT: Final = 1 << 40  # above any row's
 TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request reached no server
 
 
@@ -31,6 +38,7 @@ class Reason:
     first: int
     said: str
     rows: int = 0
+    where: str | None = None  # the last line of the user's own code, where that is asked for
 
 
 def job_of(url: str, name: str) -> RunSpec:
@@ -43,40 +51,84 @@ def job_of(url: str, name: str) -> RunSpec:
         return RunSpec.of(store.known(name).meta, name)
 
 
-def show_status(url: str, name: str | None) -> None:
+def show_status(url: str, name: str | None, *, verbose: bool = False) -> None:
     """All runs as a table, or one in detail, on stdout."""
     with existing_store(url) as store:
         if name is not None:
             info = store.known(name)
-            screen.show_details(_details(info, _reasons(store.look(name)) if info.failed else {}))
-            screen.show_details(_out(batch) for batch in store.batches(name) if not batch.over)
+            rows = store.look(name) if info.failed else None
+            reasons = {} if rows is None else _reasons(rows)
+            if rows is not None and verbose:
+                for reason in reasons.values():
+                    reason.where = _where(rows, reason.first)
+            screen.show_details(_details(info, reasons))
+            if out := [batch for batch in store.batches(name) if not batch.over]:
+                past = [batch for run in store.runs() for batch in store.batches(run.name) if batch.over]
+                screen.show_details(_out(batch, past) for batch in out)
         else:
             screen.show_runs(store.runs())
 
 
-def _out(batch: Batch) -> tuple[str, str]:
-    """A batch that is not over: whose it is, its id there, how far it is, and since when."""
+def _out(batch: Batch, past: list[Batch]) -> tuple[str, str]:
+    """A batch that is not over: whose it is, its id there, how far it is, since when, and when it is expected.
+
+    Args:
+        batch: one that is not over.
+        past: batches that are over, of all runs.
+    """
     state = batch.state
     since = dt.datetime.fromtimestamp(batch.sent_at or batch.planned_at, dt.UTC).astimezone()
     done = f", {state.done:,} done" if state is not None and state.done else ""
     phase = state.phase.value if state is not None else batch.stage.value
     said = f"{batch.lane.label}, {batch.rows:,} rows{done}, {phase} since {since:%Y-%m-%d %H:%M:%S}"
-    return f"batch {batch.batch_id or batch.tag}", f"{said}{', being cancelled' if batch.cancelling else ''}"
+    said += ", being cancelled" if batch.cancelling else _expected(batch, past)
+    said += f", up to {money(batch.reserved)}" if batch.reserved else ""
+    return f"batch {batch.batch_id or batch.tag}", said
 
 
-def _reasons(rows: StoredRows | None) -> dict[str, Reason]:
-    """The failed rows of a run by kind, with the first of each."""
+def _expected(batch: Batch, past: list[Batch]) -> str:
+    from cottonpalm.engine.executors.deadline import expected_s, turnarounds
+
+    if batch.sent_at is None:
+        return ""
+    now, done = clock.wall(), batch.state.done if batch.state is not None else 0
+    others = turnarounds(past, batch.lane.provider, batch.lane.model)
+    left_s = expected_s(max(0.0, now - batch.sent_at), batch.rows, done, others)
+    if left_s is None:
+        return ""
+    then = dt.datetime.fromtimestamp(now + left_s, dt.UTC).astimezone()
+    return f", expected {then:%Y-%m-%d %H:%M}"
+
+
+def _reasons(rows: StoredRows) -> dict[str, Reason]:
+    """The failed rows of a run by kind, with the first of each; of very many, the first `MOST` say enough."""
     found: dict[str, Reason] = {}
-    after = -1
-    while rows is not None and (page := rows.scan(after, PAGE)):
-        after = page[-1].slot
-        failed = [row.slot for row in page if row.status != OK]
-        for slot, record in sorted(rows.read(failed).items()):
-            error = unpack(record, slot, {}).error
-            if error is not None:
-                reason = found.setdefault(error.kind, Reason(slot, told(error)))
+    for slots in _failed(rows, MOST):
+        for glance in glances(sorted(rows.read(slots).items())):
+            if glance.error is not None:
+                kind, type_, message = glance.error
+                reason = found.setdefault(
+                    kind, Reason(glance.at, f"{type_}: {message}" if message else type_)
+                )
                 reason.rows += 1
     return found
+
+
+def _failed(rows: StoredRows, most: int) -> Iterator[list[int]]:
+    """Yield the slots of failed rows, page by page, `most` in all."""
+    after = -1
+    while most > 0:
+        if isinstance(rows, FindsRows):
+            failed = rows.page(after, NO_SLOT, (RETRYABLE, FAILED), min(PAGE, most), back=False)
+            last = failed[-1] if failed else None
+        else:
+            page = rows.scan(after, PAGE)
+            failed = [row.slot for row in page if row.status != OK][:most]
+            last = page[-1].slot if page else None
+        if last is None:
+            return
+        yield failed
+        after, most = last, most - len(failed)
 
 
 def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, Any]]:
@@ -88,8 +140,7 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
         "failed",
         f"{info.failed:,}" + (f" ({info.retryable:,} may work when asked again)" if info.failed else ""),
     )
-    for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
-        yield f"  {kind}", f"{reason.rows:,}; the first, row {reason.first}: {clean(reason.said)}"
+    yield from _failures(info, reasons)
     yield from _trouble(info)
     yield "left", screen.left_of(info)
     yield "cost", screen.cost_of(info)
@@ -104,6 +155,20 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
         yield "exit code", facts["code"]
     if info.holder:
         yield "held by", screen.holder_of(info)
+
+
+def _failures(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, str]]:
+    among = f" of the first {MOST:,} failed" if info.failed > MOST else ""
+    for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
+        first = f"the first, row {reason.first + 1} (index {reason.first}): {clean(reason.said)}"
+        yield f"  {kind}", f"{reason.rows:,}{among} ({in_words(kind)}); {first}"
+        if reason.where is not None:
+            yield "    at", clean(reason.where)
+
+
+def _where(rows: StoredRows, slot: int) -> str | None:
+    error = next((unpack(record, slot, {}).error for record in rows.read([slot]).values()), None)
+    return None if error is None else error.where
 
 
 def _trouble(info: RunInfo) -> Iterator[tuple[str, str]]:

@@ -7,15 +7,18 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from cottonpalm.cli.problems import Problem, shown
 from cottonpalm.cli.urls import file_name
 
-Kind: TypeAlias = Literal["jsonl", "csv", "parquet"]
+Kind: TypeAlias = Literal["jsonl", "csv", "parquet", "xlsx"]
 Packing: TypeAlias = Literal["", "gz", "zst"]
 
 KINDS: Final[dict[str, Kind]] = {
     "jsonl": "jsonl",
     "ndjson": "jsonl",
     "csv": "csv",
+    "tsv": "csv",
+    "tab": "csv",
     "parquet": "parquet",
     "pq": "parquet",
+    "xlsx": "xlsx",
 }
 PACKINGS: Final[dict[str, Packing]] = {"gz": "gz", "zst": "zst"}
 
@@ -49,11 +52,13 @@ def format_of(path: str, role: str) -> Format:
     kind = KINDS.get(last)
     if kind is None:
         raise Problem(
-            f"{role} {shown(path)}: cottonpalm knows .jsonl, .ndjson, .csv (each also with .gz or .zst) and .parquet; "
-            "save it as one of these, or use - for JSONL"
+            f"{role} {shown(path)}: cottonpalm knows .jsonl, .ndjson, .csv, .tsv (each also with .gz or .zst), "
+            ".parquet and .xlsx; save it as one of these, or use - for JSONL"
         )
     if kind == "parquet" and packing:
         raise Problem(f"{role} {shown(path)}: Parquet packs its own columns; leave .{packing} out")
+    if kind == "xlsx" and packing:
+        raise Problem(f"{role} {shown(path)}: an Excel file is packed already; leave .{packing} out")
     return Format(kind, packing)
 
 
@@ -64,3 +69,8 @@ def stem_of(path: str) -> str:
     if len(parts) > 1 and parts[-1].lower() in PACKINGS:
         parts.pop()
     return ".".join(parts[:-1]) or name
+
+
+def is_tabbed(path: str) -> bool:
+    """Whether the name of a file says that its cells are separated by tabs."""
+    return any(part in ("tsv", "tab") for part in file_name(path).lower().split(".")[-2:])

@@ -159,7 +159,9 @@ def _new_part(path: str) -> tuple[int, Path]:
     for left in target.parent.glob(f"{escape(begin)}*.part"):
         _sweep(left)
     part = target.with_name(f"{begin}{secrets.token_hex(4)}.part")
-    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with suppress(OSError):  # a file that is replaced keeps its permissions; a new one has the usual ones
+        os.fchmod(fd, stat.S_IMODE(target.stat().st_mode))
     with suppress(OSError):  # a file system without locks
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return fd, part

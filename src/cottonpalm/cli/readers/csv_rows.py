@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.readers.encodings import HINT
 from cottonpalm.cli.readers.line_rows import LineRows
 from cottonpalm.cli.readers.rows import BadRow, Row
 
@@ -17,17 +18,41 @@ CELL_MAX: Final = 1 << 26  # characters: an unclosed quote must not swallow a wh
 CHUNK: Final = 1 << 20
 CHECKED: Final = 1 << 28  # bytes: read in a fraction of a second
 QUOTE: Final = b'"'
+SEPARATORS: Final = (",", ";", "\t", "|")  # in doubt, the first
+MORE: Final = "cottonpalm_more"  # the field for the cells of a row beyond those that the header names
 
 
 class Csv(LineRows):
-    """Comma-separated values with a header; a quoted cell may hold line ends."""
+    """Separated values with a header; a quoted cell may hold line ends.
+
+    Args:
+        delimiter: what stands between two cells; None: what the header shows, of comma, semicolon, tab and bar.
+
+    Attributes:
+        delimiter: the same, once it is known.
+    """
+
+    def __init__(self, *about: Any, delimiter: str | None = None) -> None:
+        self.delimiter = delimiter
+        super().__init__(*about)
 
     def _begin(self) -> None:
         csv.field_size_limit(CELL_MAX)
-        self._reader = csv.reader(self._decoded(self._lines()), strict=True)
+        lines = self._lines()
+        if self.delimiter is None:
+            seen = list(_up_to_text(lines))
+            self.delimiter, self.line = separator_in(seen[-1] if seen else b""), 0
+            lines = self._once_more(seen, lines)
+        self._reader = csv.reader(self._decoded(lines), delimiter=self.delimiter, strict=True)
         self._undecodable: str | None = None
         self._quotes = self._opened = 0  # quotes in this row so far; the line where the open cell began
         self._header = self._read_header()
+
+    def _once_more(self, seen: list[bytes], lines: Iterator[bytes]) -> Iterator[bytes]:
+        for line in seen:
+            self.line += 1
+            yield line
+        yield from lines
 
     def _next(self) -> Row | None:
         while (cells := self._cells()) is not None:
@@ -37,8 +62,11 @@ class Csv(LineRows):
 
     def _row(self, cells: list[str]) -> Row:
         if len(cells) != len(self._header):
+            named = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
             raise self.bad(
-                f"{len(cells)} cells, the header names {len(self._header)} (a comma in an unquoted cell?)"
+                f"{len(cells)} cells, the header names {len(self._header)} "
+                f"(a {named.get(self.delimiter or ',', 'separator')} in an unquoted cell?)",
+                _as_far(self._header, cells),
             )
         return dict(zip(self._header, cells, strict=True))
 
@@ -90,7 +118,7 @@ class Csv(LineRows):
             try:
                 yield line.decode()
             except UnicodeDecodeError as error:
-                self._undecodable = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
+                self._undecodable = f"byte {error.start + 1} (0x{line[error.start]:02x}) is not UTF-8; {HINT}"
                 yield line.decode(errors="replace")
 
     def _count(self, line: bytes) -> None:
@@ -101,7 +129,26 @@ class Csv(LineRows):
             self._quotes += quotes
 
 
-def check_quotes(name: str, path: str) -> None:
+def _as_far(header: list[str], cells: list[str]) -> Row:
+    """What could be read of a row with too few cells, or too many."""
+    row: Row = dict(zip(header, cells, strict=False))
+    return row if len(cells) <= len(header) else {**row, MORE: cells[len(header) :]}
+
+
+def _up_to_text(lines: Iterator[bytes]) -> Iterator[bytes]:
+    for line in lines:
+        yield line
+        if not line.isspace():
+            return
+
+
+def separator_in(header: bytes) -> str:
+    """Return what separates the names in a header: what stands there most often outside quotes; a comma in doubt."""
+    bare = b"".join(header.split(QUOTE)[::2])
+    return max(SEPARATORS, key=lambda mark: bare.count(mark.encode()))
+
+
+def check_quotes(name: str, path: str, delimiter: str | None = None) -> None:
     """Check that a file closes each quote that it opens, before its first row costs anything.
 
     It counts the quotes, which is fast. If their number is even, each one is closed; if it is odd, it reads the file.
@@ -117,7 +164,7 @@ def check_quotes(name: str, path: str) -> None:
         if sum(chunk.count(QUOTE) for chunk in iter(lambda: file.read(CHUNK), b"")) % 2 == 0:
             return
         file.seek(0)
-        for _ in Csv(name, file):
+        for _ in Csv(name, file, delimiter=delimiter):
             pass
 
 

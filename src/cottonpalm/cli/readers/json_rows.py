@@ -17,6 +17,7 @@ import orjson
 
 from cottonpalm.cli.files.compression import MAGIC, Unpacker, packing_of
 from cottonpalm.cli.problems import os_problem
+from cottonpalm.cli.readers.encodings import HINT
 from cottonpalm.cli.readers.line_rows import LineRows
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 SLOW: Final = re.compile(  # the fast parser rounds or refuses these: long integers, lone surrogates
     rb"\d{16}|\\u[dD][89a-fA-F]"
 )
+
+
+LINE: Final = "cottonpalm_line"  # the field that holds a line that is no row
+TEXT: Final = 10_000  # so many bytes of it
 
 
 class JsonLines(LineRows):
@@ -48,11 +53,13 @@ class JsonLines(LineRows):
         try:
             row = orjson.loads(line) if SLOW.search(line) is None else _exactly(line)
         except RecursionError:
-            raise self.bad("not a JSON object: it is nested too deeply") from None
+            raise self.bad("not a JSON object: it is nested too deeply", _as_text(line)) from None
         except ValueError as error:
-            raise self.bad(self._why(line, error)) from None
+            raise self.bad(self._why(line, error), _as_text(line)) from None
         if not isinstance(row, dict):
-            raise self.bad(f'a row is a JSON object such as {{"text": "…"}}, this is {_kind(row)}')
+            raise self.bad(
+                f'a row is a JSON object such as {{"text": "…"}}, this is {_kind(row)}', _as_text(line)
+            )
         return row
 
     @staticmethod
@@ -60,7 +67,7 @@ class JsonLines(LineRows):
         try:
             line.decode()
         except UnicodeDecodeError as undecodable:
-            return f"byte {undecodable.start + 1} is not UTF-8; save the file as UTF-8"
+            return f"byte {undecodable.start + 1} is not UTF-8; {HINT}"
         reason = re.sub(r": line 1 column (\d+) \(char \d+\)$", r" (column \1)", str(error))
         return f"not a JSON object: {reason}"
 
@@ -92,6 +99,11 @@ class PipedLines(JsonLines):
             return await self._pipe.ready()
         except OSError as error:
             raise os_problem("read", self.name, error) from error
+
+
+def _as_text(line: bytes) -> Row:
+    """What is kept of a line that is no row."""
+    return {LINE: line[:TEXT].decode(errors="replace")}
 
 
 def _exactly(line: bytes) -> Any:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.cli.problems import Problem, os_problem
+from cottonpalm.cli.readers.encodings import HINT
 from cottonpalm.cli.readers.rows import InputRows
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 BOM: Final = b"\xef\xbb\xbf"
 WIDE: Final = re.compile(rb"\xff\xfe|\xfe\xff|[^\0]\0[^\0]\0|\0[^\0]\0[^\0]|\0\0\0[^\0]")  # UTF-16, UTF-32
 MISTAKEN: Final = {
-    b"PK\x03\x04": "a zip archive or an Excel file; save it as CSV",
+    b"PK\x03\x04": "a zip archive or an Excel file; name it .xlsx, or save it as CSV",
     b"\xd0\xcf\x11\xe0": "an old or encrypted Office file; save it as CSV, without a password",
     b"PAR1": "a Parquet file; name it .parquet",
     b"PARE": "an encrypted Parquet file; write it without encryption",
@@ -80,5 +81,5 @@ class LineRows(InputRows):
             if line.startswith(magic):
                 raise Problem(f"{self.name} is {what}")
         if WIDE.match(line):
-            raise Problem(f"{self.name} is UTF-16 text; save it as UTF-8")
+            raise Problem(f"{self.name} is UTF-16 text; {HINT}")
         return line.removeprefix(BOM)

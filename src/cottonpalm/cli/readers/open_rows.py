@@ -11,41 +11,68 @@ import os
 import stat
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from cottonpalm.cli.files.compression import Unpacked, Unpacker, packing_of
-from cottonpalm.cli.files.formats import format_of
+from cottonpalm.cli.files.formats import format_of, is_tabbed
 from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.readers.csv_rows import Csv, check_quotes
+from cottonpalm.cli.readers.encodings import Recoded, check_encoding, marked
 from cottonpalm.cli.readers.json_rows import JsonLines, Pipe, PipedLines
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.urls import file_name, is_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cottonpalm.cli.files.formats import Format, Packing
     from cottonpalm.cli.readers.line_rows import LineRows
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.spec import RunSpec
 
+Make: TypeAlias = "Callable[..., LineRows]"
 BUFFER: Final = 1 << 18
 STDIN: Final = "standard input"
 
 
-def open_rows(path: str, limit: int | None = None) -> InputRows:
-    """Open the rows of a file or an address, by its suffix, or of standard input (`-`, JSONL).
+class Reading(NamedTuple):
+    """How an input is read, where its name and its beginning do not tell.
+
+    Attributes:
+        delimiter: between the cells of a CSV; None: found in its header.
+        encoding: of text; None: UTF-8, or what a mark at its beginning says.
+        kind: of what comes on standard input; None: JSON lines.
+    """
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    kind: str | None = None
+
+
+def open_rows(path: str, limit: int | None = None, how: Reading | None = None) -> InputRows:
+    """Open the rows of a file or an address, by its suffix, or of standard input (`-`).
 
     Args:
         path: a file, an address or `-`.
         limit: read at most this many rows.
+        how: what the user said of it.
 
     Raises:
         Problem: it cannot be read, holds nothing, or its header or first row is wrong.
     """
-    rows = _standard_input() if path == "-" else _file(path, format_of(path, "input"))
+    how = how or Reading()
+    rows = _standard_input(how) if path == "-" else _file(path, format_of(path, "input"), how)
     rows.limit = limit
     return rows
+
+
+def reading_of(job: RunSpec) -> Reading:
+    """Return what a run's options say of its input."""
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(job.delimiter or "", job.delimiter)
+    if delimiter is not None and len(delimiter) != 1:
+        raise Problem(f"--delimiter {job.delimiter}: say one character, such as ';' or tab")
+    return Reading(delimiter, job.encoding and check_encoding(job.encoding), job.input_format)
 
 
 def rows_of(job: RunSpec) -> InputRows:
@@ -54,7 +81,7 @@ def rows_of(job: RunSpec) -> InputRows:
     Raises:
         Problem: as for `open_rows`; or the first row has no id or priority that can be used.
     """
-    rows = open_rows(job.input, job.limit)
+    rows = open_rows(job.input, job.limit, reading_of(job))
     try:
         rows.use(RowFields(job.id_field, job.priority_field))
     except BaseException:
@@ -63,18 +90,29 @@ def rows_of(job: RunSpec) -> InputRows:
     return rows
 
 
-def _file(path: str, form: Format) -> InputRows:
+def _file(path: str, form: Format, how: Reading) -> InputRows:
     stream, size = _opened(path)
     with _closed_on_error(stream):
         if form.kind == "parquet":
             from cottonpalm.cli.readers.parquet_rows import Parquet
 
             return Parquet(file_name(path), stream)
-        if form == ("csv", "") and size is not None and not is_url(path):
-            check_quotes(file_name(path), path)
+        if form.kind == "xlsx":
+            from cottonpalm.cli.readers.xlsx_rows import Xlsx
+
+            return Xlsx(file_name(path), stream)
+        if is_tabbed(path) and how.delimiter is None:
+            how = how._replace(delimiter="\t")
+        encoding = how.encoding or marked(_peek(stream, file_name(path)))
+        if form == ("csv", "") and size is not None and not is_url(path) and encoding is None:
+            check_quotes(file_name(path), path, how.delimiter)
         return _of_lines(
-            {"jsonl": JsonLines, "csv": Csv}[form.kind], file_name(path), stream, size, form.packing
+            _maker(form.kind, how), file_name(path), stream, size, form.packing, encoding=how.encoding
         )
+
+
+def _maker(kind: str, how: Reading) -> Make:
+    return partial(Csv, delimiter=how.delimiter) if kind == "csv" else JsonLines
 
 
 def _opened(path: str) -> tuple[io.BufferedReader[Any], int | None]:
@@ -92,18 +130,27 @@ def _opened(path: str) -> tuple[io.BufferedReader[Any], int | None]:
 
 
 def _of_lines(
-    make: type[LineRows], name: str, stream: io.BufferedReader[Any], size: int | None, packing: Packing
+    make: Make,
+    name: str,
+    stream: io.BufferedReader[Any],
+    size: int | None,
+    packing: Packing,
+    *,
+    encoding: str | None = None,
 ) -> LineRows:
     beginning = _peek(stream, name)
-    if not packing or not beginning:
-        return make(name, stream, size)
-    found = packing_of(beginning)
-    if found != packing and not isinstance(stream.raw, io.FileIO):
-        return make(name, stream)  # many servers unpack data whose name says it is packed
-    if found != packing:
+    found = packing_of(beginning) if packing and beginning else ""
+    if packing and beginning and found != packing and isinstance(stream.raw, io.FileIO):
         raise Problem(f"{name} is no .{packing} file: it begins otherwise; rename it to what it is")
-    unpacked = io.BufferedReader(Unpacked(stream, Unpacker(packing, name)), BUFFER)
-    return make(name, unpacked, size, stream.tell)
+    inner = stream  # many servers unpack data whose name says it is packed
+    if found and found == packing:
+        inner = io.BufferedReader(Unpacked(stream, Unpacker(packing, name)), BUFFER)
+    encoding = encoding or marked(_peek(inner, name))
+    if encoding not in (None, "utf-8"):
+        inner = io.BufferedReader(Recoded(inner.read1, encoding, name, inner.close), BUFFER)
+    if inner is stream:
+        return make(name, stream, size)
+    return make(name, inner, size, stream.tell if size is not None else None)
 
 
 def _peek(stream: io.BufferedReader[Any], name: str) -> bytes:
@@ -122,18 +169,33 @@ def _closed_on_error(stream: io.IOBase) -> Iterator[None]:
         raise
 
 
-def _standard_input() -> InputRows:
+def _standard_input(how: Reading) -> InputRows:
     if sys.stdin is None:
         raise Problem("standard input is closed; name a file of rows, or pipe rows in")
+    kind = "csv" if how.kind == "tsv" else how.kind or "jsonl"
+    if kind not in ("csv", "jsonl"):
+        raise Problem(
+            f"--input-format {how.kind}: standard input is read as jsonl, csv or tsv; name a file of others"
+        )
+    make = _maker(kind, how._replace(delimiter="\t") if how.kind == "tsv" else how)
     try:
         fd = sys.stdin.fileno()
     except (OSError, ValueError):  # a test or an embedding program may set a stdin that is not a real file
-        return JsonLines(STDIN, sys.stdin.buffer)
+        return make(STDIN, sys.stdin.buffer)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
-        return PipedLines(STDIN, Pipe(fd, STDIN))
+        return _piped(make, kind, how.encoding, Pipe(fd, STDIN))
     stream = io.BufferedReader(io.FileIO(os.dup(fd)), BUFFER)
     with _closed_on_error(stream):
-        return _of_lines(JsonLines, STDIN, stream, _size(stream), packing_of(_peek(stream, STDIN)))
+        return _of_lines(
+            make, STDIN, stream, _size(stream), packing_of(_peek(stream, STDIN)), encoding=how.encoding
+        )
+
+
+def _piped(make: Make, kind: str, encoding: str | None, pipe: Pipe) -> InputRows:
+    if encoding not in (None, "utf-8"):
+        whole = io.BufferedReader(Recoded(lambda _: next(pipe, b""), encoding, STDIN), BUFFER)
+        return make(STDIN, whole)
+    return make(STDIN, pipe) if kind == "csv" else PipedLines(STDIN, pipe)
 
 
 def _size(stream: io.BufferedReader[Any]) -> int | None:

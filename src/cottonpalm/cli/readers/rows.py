@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.first_places import FirstPlaces
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 Row: TypeAlias = dict[str, Any]
+BAD_ROW: Final = "BadRow"  # the name of its error in records
 
 
 class BadRow(Exception):
-    """A row that cannot be used; the message begins with file and line."""
+    """A row that cannot be used; the message begins with file and line. `row` is what could be read of it."""
+
+    def __init__(self, message: str, row: Row | None = None) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class InputRows:
@@ -97,7 +102,7 @@ class InputRows:
                 return None
             found = self._checked(row)
         except BadRow as bad:
-            found = Broken(ErrorRecord(Kind.FAIL_ROW, "BadRow", str(bad)))
+            found = Broken(ErrorRecord(Kind.FAIL_ROW, BAD_ROW, str(bad)), bad.row)
         self.read += 1
         return found
 
@@ -131,17 +136,17 @@ class InputRows:
             self._known.update(row)
         for column in self._needs:
             if column not in row:
-                raise self.bad(f"no column {column!r}; this row has {listed(row)}")
+                raise self.bad(f"no column {column!r}; this row has {listed(row)}", row)
         if (
             self._fields is not None
             and (wrong := self._fields.wrong(row, self.begins, self.unit)) is not None
         ):
-            raise self.bad(wrong)
+            raise self.bad(wrong, row)
         return row
 
-    def bad(self, what: str) -> BadRow:
-        """Return an error that names the file and the line on which the row begins."""
-        return BadRow(f"{self.name} {self.unit} {self.begins}: {what}")
+    def bad(self, what: str, row: Row | None = None) -> BadRow:
+        """Return an error that names the file and the line on which the row begins, with what was read of it."""
+        return BadRow(f"{self.name} {self.unit} {self.begins}: {what}", row)
 
 
 def listed(names: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.readers.rows import BAD_ROW
 from cottonpalm.engine.input.reader import Broken
 from cottonpalm.stores.codec.records import unpack
 
@@ -64,7 +65,8 @@ class StoredRows:
             for row in page:
                 outcome = unpack(found[row.slot], row.slot, {})
                 self.read += 1
-                unreadable = outcome.input is None and outcome.error is not None
-                yield Broken(outcome.error) if unreadable and outcome.error else outcome.input
+                error = outcome.error
+                unreadable = error is not None and (outcome.input is None or error.type == BAD_ROW)
+                yield Broken(error, outcome.input) if unreadable and error else outcome.input
             after = page[-1].slot
         self.ended = True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from cottonpalm.cli.writers.lines import text_of
-from cottonpalm.cli.writers.tables import beside, row_of
+from cottonpalm.engine.output.table import beside, row_of
+from cottonpalm.stores.codec.as_json import text_of
 
 if TYPE_CHECKING:
     from cottonpalm.cli.writers.tables import Table
@@ -16,18 +17,24 @@ RISKY: Final = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20
 NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def write_csv(file: BinaryIO, table: Table, *, guard: bool = False) -> list[str]:
+def write_csv(
+    file: BinaryIO, table: Table, *, guard: bool = False, bom: bool = False, delimiter: str = ","
+) -> list[str]:
     """Write a header and all rows.
 
     Args:
         file: to write to.
         table: the content.
         guard: put an apostrophe before each text that a spreadsheet would take for a formula.
+        bom: begin with the mark by which Excel knows UTF-8.
+        delimiter: what stands between two cells.
 
     Returns:
         A note, if answers look like formulas and `guard` is False.
     """
-    lines, change = Lines(file), guarded if guard else _as_it_is
+    if bom:
+        file.write(codecs.BOM_UTF8)
+    lines, change = Lines(file, delimiter), guarded if guard else _as_it_is
     lines.write([change(name) for name in table.names()])
     risky = 0
     for outcome in table.outcomes():
@@ -48,10 +55,10 @@ class Lines:
     UTF-8 has no lone surrogates, so they are written as their numbers.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, delimiter: str = ",") -> None:
         self._file = file
-        self._usual = csv.writer(self, lineterminator="\n")
-        self._quoted = csv.writer(self, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        self._usual = csv.writer(self, lineterminator="\n", delimiter=delimiter)
+        self._quoted = csv.writer(self, lineterminator="\n", delimiter=delimiter, quoting=csv.QUOTE_ALL)
 
     def write(self, row: Any) -> None:
         """Write one row; or write the row's text, when the csv writers call it."""

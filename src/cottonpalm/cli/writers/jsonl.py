@@ -76,7 +76,7 @@ class JsonlOutput:
 
     def _open(self, flags: int) -> None:
         try:
-            self._fd = os.open(self._path, flags, 0o600)
+            self._fd = os.open(self._path, flags, 0o666)
         except OSError as error:
             raise os_problem("write", self._path, error) from error
 

@@ -7,11 +7,11 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cottonpalm import clock
 from cottonpalm.cli.files import output_file
-from cottonpalm.cli.files.formats import format_of, stem_of
+from cottonpalm.cli.files.formats import format_of, is_tabbed, stem_of
 from cottonpalm.cli.files.output_file import Mark
 from cottonpalm.cli.files.remote import check_writable
 from cottonpalm.cli.problems import Problem, extra, os_problem, shown
@@ -23,6 +23,7 @@ from cottonpalm.cli.writers.jsonl import JsonlOutput
 from cottonpalm.cli.writers.output import Output, StreamOutput, Unpack
 from cottonpalm.cli.writers.parquet_table import write_parquet
 from cottonpalm.cli.writers.tables import write_jsonl
+from cottonpalm.cli.writers.xlsx_table import write_xlsx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,24 @@ if TYPE_CHECKING:
     from cottonpalm.cli.readers.stored_rows import StoredRows
     from cottonpalm.cli.writers.tables import Write
     from cottonpalm.protocols import RunInfo
+
+
+class CsvForm(NamedTuple):
+    """How a CSV is written.
+
+    Attributes:
+        guard: put an apostrophe before what a spreadsheet would take for a formula.
+        bom: begin with the mark by which Excel knows UTF-8.
+        delimiter: between two cells; None: a comma.
+    """
+
+    guard: bool = False
+    bom: bool = False
+    delimiter: str | None = None
+
+    def like(self, delimiter: str | None) -> CsvForm:
+        """Return the same with the input's delimiter, where none was said."""
+        return self if self.delimiter or delimiter is None else self._replace(delimiter=delimiter)
 
 
 def run_name(source: str, target: str) -> str:
@@ -72,15 +91,20 @@ def _folder(path: str) -> str:
 
 
 def check_output(
-    path: str, source: str, meta: Mapping[str, Any], *, overwrite: bool, guard: bool = False
+    path: str,
+    source: str,
+    meta: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    guard: bool = False,
+    bom: bool = False,
 ) -> None:
     """Refuse an output that cannot be written, before anything is started.
 
     Raises:
         Problem: the suffix is unknown, the folder is missing or not writable, or the file is the input or not ours.
     """
-    if guard and (output_file.is_stream(path) or format_of(path, "-o").kind != "csv"):
-        raise Problem(f"--guard-formulas is for .csv; -o {shown(path)} holds every text as it is")
+    _check_csv(path, guard=guard, bom=bom)
     if path == "-" and sys.stdout is None:
         raise Problem("-o -: standard output is closed; name a file")
     if path != "-" and Path(path).is_dir():
@@ -100,6 +124,12 @@ def check_output(
         output_file.probe(path)
 
 
+def _check_csv(path: str, *, guard: bool, bom: bool) -> None:
+    for flag, given in (("--guard-formulas", guard), ("--bom", bom)):
+        if given and (output_file.is_stream(path) or format_of(path, "-o").kind != "csv"):
+            raise Problem(f"{flag} is for .csv; -o {shown(path)} holds every text as it is")
+
+
 def _check_folder(path: str) -> None:
     format_of(path, "-o")
     if not Path(path).parent.is_dir():
@@ -116,6 +146,8 @@ def _check_address(url: str) -> None:
 
 
 def _check_packages(form: Format) -> None:
+    if form.kind == "xlsx":
+        extra("openpyxl", "excel", "an Excel file")
     if form.kind == "parquet":
         extra("pyarrow", "parquet", "a Parquet file")
     if form.packing == "zst":
@@ -130,7 +162,7 @@ def make_output(
     *,
     fields: Sequence[str] | None = None,
     overwrite: bool,
-    guard: bool = False,
+    csv: CsvForm | None = None,
 ) -> Output:
     """Open the output for the path, and make it ready for the first row.
 
@@ -141,7 +173,7 @@ def make_output(
         store: the run.
         fields: the columns of an answer that is an object.
         overwrite: replace a file that the run did not write.
-        guard: put an apostrophe before formulas in a CSV.
+        csv: how a CSV is written.
     """
     output: Output
     if output_file.is_stream(path):
@@ -154,20 +186,20 @@ def make_output(
             lambda: Layout(rows.columns, rows.schema, fields),
             unpack=unpack,
             overwrite=overwrite,
-            guard=guard,
+            csv=(csv or CsvForm()).like(getattr(rows, "delimiter", None)),
         )
     output.begin(store)
     return output
 
 
 def whole_output(
-    path: str, layout: Callable[[], Layout], *, unpack: Unpack, overwrite: bool, guard: bool
+    path: str, layout: Callable[[], Layout], *, unpack: Unpack, overwrite: bool, csv: CsvForm
 ) -> WholeOutput:
     """Return an output that is written in one go, in the format of its name."""
     form = format_of(path, "output")
     return WholeOutput(
         path,
-        writer_of(form.kind, guard=guard),
+        writer_of(form.kind, csv if not is_tabbed(path) else csv._replace(delimiter="\t")),
         form.packing,
         overwrite=overwrite,
         layout=layout,
@@ -175,11 +207,15 @@ def whole_output(
     )
 
 
-def writer_of(kind: Kind, *, guard: bool) -> Write:
+def writer_of(kind: Kind, csv: CsvForm) -> Write:
     """Return the function that writes this kind of file."""
     if kind == "parquet":
         return write_parquet
-    return partial(write_csv, guard=guard) if kind == "csv" else write_jsonl
+    if kind == "xlsx":
+        return write_xlsx
+    if kind == "csv":
+        return partial(write_csv, guard=csv.guard, bom=csv.bom, delimiter=csv.delimiter or ",")
+    return write_jsonl
 
 
 def stream_output(path: str) -> StreamOutput:

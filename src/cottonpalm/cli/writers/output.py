@@ -80,6 +80,25 @@ class RunSlots:
         return found
 
 
+class AllSlots:
+    """The rows of an input that was read in part (`--limit`), and behind them what an earlier run did beyond them."""
+
+    def __init__(self, slots: Slots, store: RunStore) -> None:
+        self._slots, here = slots, {slots.of(index) for index in range(len(slots))}
+        self._others, after = array("q"), len(slots) - 1  # an edited row has left its old place before that
+        while page := store.scan(after, PAGE):
+            after = page[-1].slot
+            self._others.extend(row.slot for row in page if row.slot not in here)
+
+    def __len__(self) -> int:
+        return len(self._slots) + len(self._others)
+
+    def of(self, index: int) -> int:
+        """The slot of one row."""
+        known = len(self._slots)
+        return self._slots.of(index) if index < known else self._others[index - known]
+
+
 def is_straight(slots: Slots) -> bool:
     """Whether no row has moved since the first run, so that each slot is the row's position."""
     return all(slots.of(index) == index for index in range(len(slots)))

@@ -12,8 +12,8 @@ import orjson
 from cottonpalm.cli.files.arrow_types import to_arrow
 from cottonpalm.cli.problems import extra
 from cottonpalm.cli.writers.column_types import JSON, NULL, SIMPLE, Shape, merged, shape_of
-from cottonpalm.cli.writers.lines import dumped
-from cottonpalm.cli.writers.tables import beside, row_of
+from cottonpalm.engine.output.table import beside, row_of
+from cottonpalm.stores.codec.as_json import dumped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

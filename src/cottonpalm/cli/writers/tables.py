@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from cottonpalm.cli.writers.lines import line_of
-from cottonpalm.observers.formatting import told
+from cottonpalm.engine.output.table import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cottonpalm.types import Outcome
 
 Outcomes: TypeAlias = Callable[[], Iterator["Outcome"]]
-BESIDE: Final = ("status", "error", "cost_usd")  # these columns follow the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +34,8 @@ class Table:
     fields: Sequence[str] | None = None
 
     def names(self) -> list[str]:
-        """Return all columns: the input's, then the answer's. A name that is already taken gets a prefix."""
-        found, taken = list(self.columns), set(self.columns)
-        for name in [*(["output"] if self.fields is None else self.fields), *BESIDE]:
-            found.append(f"cottonpalm_{name}" if name in taken else name)
-            taken.add(found[-1])
-        return found
+        """Return all columns; see `names_of`."""
+        return names_of(self.columns, self.fields)
 
     def answers_of(self, outcome: Outcome) -> list[Any]:
         """Return the answer of one row as one column, or as its fields."""
@@ -51,20 +46,6 @@ class Table:
 
 
 Write: TypeAlias = Callable[[BinaryIO, Table], list[str]]  # returns notes for the user
-
-
-def row_of(outcome: Outcome) -> Mapping[str, Any]:
-    """Return the input's columns of one row; a row that is not a mapping is its only column."""
-    value = outcome.input
-    if value is None or isinstance(value, Mapping):
-        return value or {}
-    return {"input": value}
-
-
-def beside(outcome: Outcome) -> tuple[str, str | None, float | None]:
-    """Return the columns of `BESIDE`: status, error and cost of one row."""
-    error = outcome.error
-    return outcome.status, None if error is None else f"{error.kind}: {told(error)}", outcome.cost_usd
 
 
 def write_jsonl(file: BinaryIO, table: Table) -> list[str]:

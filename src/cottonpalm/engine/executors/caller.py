@@ -19,6 +19,7 @@ from langchain_core.runnables.config import ensure_config, merge_configs
 
 from cottonpalm.chain.correcting import corrected
 from cottonpalm.chain.traits import has_old_models
+from cottonpalm.engine.executors import unheard
 from cottonpalm.request.endpoints import Moved, Stay, Team
 from cottonpalm.request.transport import callback
 from cottonpalm.types import Fault, Item, Kind, Verdict
@@ -71,6 +72,7 @@ class Caller:
         self._how, self._run, self._judge = how, run, judge
         self._kwargs = dict(kwargs)
         self._handler: Any = None
+        self._lean: unheard.Ask | None = None
 
     def prepare(self, crew: Crew, pieces: Pieces | None) -> None:
         """Set the threads to use if threads are needed, and where to show chunks. Call it on the run's loop."""
@@ -79,6 +81,15 @@ class Caller:
         # On a loop, if one handler is inline, LangChain tells only inline handlers that an old-style model starts.
         hides = not threads and has_old_models(self.chain)
         self._handler = None if hides else callback.handler(threads=threads)
+        self._lean = None if threads else self._leanly()
+
+    def _leanly(self) -> unheard.Ask | None:
+        """How to call the chain's steps where nobody hears it; None: by its own `ainvoke`."""
+        run = self._run
+        if not run.transports.wanted or not run.flow.hooked or run.flow.remembers or self._kwargs:
+            return None
+        lean = unheard.unheard(self.chain)
+        return None if lean is None or unheard.anybody(None) else lean
 
     def __call__(self, item: Item) -> Awaitable[Any]:
         """Return the chain's output for this row, or raise the chain's exception."""
@@ -110,11 +121,14 @@ class Caller:
     def _output(self, item: Item) -> Awaitable[Any]:
         if self.pieces is not None:
             return self._streamed(item, self.pieces)
-        chain, config = self._asked(item), self._config(item)
+        chain = self._asked(item)
         if self.crew is not None:
-            return self.crew.run(partial(self._on_thread, chain, item.row, config, item.account))
+            on_thread = partial(self._on_thread, chain, item.row, self._config(item), item.account)
+            return self.crew.run(on_thread)
         item.account.calling = True
-        return chain.ainvoke(own(item.row), config, **self._kwargs)
+        if self._lean is not None and chain is self.chain and not unheard.speaks(item.config):
+            return self._lean(own(item.row))
+        return chain.ainvoke(own(item.row), self._config(item), **self._kwargs)
 
     def _asked(self, item: Item) -> Runnable[Any, Any]:
         """The chain, which tells its model what was wrong where the row's last answer was refused."""

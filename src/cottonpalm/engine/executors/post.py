@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+import contextlib
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.packing import may_wait, room_in
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.config import BatchLane
     from cottonpalm.providers.batches.lanes import Lane
+    from cottonpalm.providers.batches.packing import Room
     from cottonpalm.providers.batches.spool import Packed
     from cottonpalm.providers.batches.stages import Book
     from cottonpalm.providers.batches.submission import Desk
@@ -25,6 +29,16 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
 
 BYTES_PER_TOKEN: Final = 4
+
+
+class Hurry(Protocol):
+    """A deadline, as far as batches on their way have to know it."""
+
+    def rows_in_a_batch(self, made: int) -> int:
+        """How many rows to put into the next batch."""
+
+    def look_s(self) -> float:
+        """How long to wait at most before the next look at a batch."""
 
 
 class Post:
@@ -37,6 +51,16 @@ class Post:
         options: the user's own bounds.
         over: told of each batch that is over, what was in it, and what of that is to be asked again.
         failed: told of what no batch survives.
+        rescue: the run's deadline.
+
+    Attributes:
+        open: all batches that are not over, by tag.
+        given_up: tags of those that are not waited for: their rows ask anew.
+        paid_twice: pico-dollars of answers that came although their rows had been given to another lane, by tag.
+        credentials: the headers that say who pays. For this process only.
+        any: there is or was a batch.
+        unspooled: requests in spools.
+        news: called when a batch was submitted, is over, or may go on.
     """
 
     def __init__(
@@ -48,22 +72,28 @@ class Post:
         *,
         over: Callable[[Batch, list[Member], list[Member]], None],
         failed: Callable[[BaseException], None],
+        rescue: Hurry | None = None,
         folder: Path | None = None,
     ) -> None:
         self._book, self._desk, self._run, self._options = book, desk, run, options
-        self._over, self._failed, self._folder = over, failed, folder
+        self._over, self._failed, self._rescue, self._folder = over, failed, rescue, folder
         self._spools: dict[Lane, Spool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._mine: set[str] = set()  # tags of batches that this process made
         self._looked: set[str] = set()  # tags of batches of which this process knows how they are
         self._held: dict[str, int] = {}  # pico-dollars set aside, by tag
         self._amounts: dict[Lane, list[int]] = {}  # the same of each request in an open spool
-        self._calls: dict[Lane, Call] = {}
+        self._made: Counter[Lane] = Counter()
+        self._unplanned: set[str] = set()  # tags of batches that wait until there is room at the provider...
+        self._dropped: set[str] = set()  # ...and of those of them that are not to be submitted
+        self._nudges: dict[str, asyncio.Event] = {}  # ends the wait for the next look at a batch
         self._moved = asyncio.Event()  # a batch was submitted, or is over
-        self.open: dict[str, Batch] = {}  # all that are not over, by tag
+        self.open: dict[str, Batch] = {}
+        self.given_up: set[str] = set()
+        self.paid_twice: dict[str, int] = {}
         self.credentials: dict[Lane, Mapping[str, str]] = {}
-        self.any = False  # there is or was a batch
-        self.unspooled = 0  # requests in spools
+        self.any = False
+        self.unspooled = 0
         self.news: Callable[[], None] = lambda: None
 
     async def begin(self) -> None:
@@ -83,8 +113,16 @@ class Post:
 
     @property
     def reachable(self) -> bool:
-        """It is known who pays for everything that is out."""
-        return all(self.whose(batch.lane) is not None for batch in self.open.values())
+        """It is known who pays for everything that is out and waited for."""
+        return not self.unreachable()
+
+    def unreachable(self) -> list[Batch]:
+        """Batches that are waited for, and of which nobody knows who pays."""
+        return [
+            batch
+            for batch in self.open.values()
+            if batch.tag not in self.given_up and self.whose(batch.lane) is None
+        ]
 
     def whose(self, lane: Lane) -> Mapping[str, str] | None:
         """The headers that say who pays; with a new key of the only account there is, that one's."""
@@ -107,9 +145,7 @@ class Post:
         lane, wanted = asked.wanted.lane, asked.wanted
         spool = self._spools.get(lane)
         if spool is None:
-            adapter = adapter_of(lane)
-            room = room_in(adapter.limits, rows=self._options.rows, queued_tokens=self._options.queued_tokens)
-            spool = self._spools[lane] = Spool(lane, adapter, room, self._folder)
+            spool = self._spools[lane] = Spool(lane, adapter_of(lane), self._room(lane), self._folder)
         tokens = len(wanted.call.content) // BYTES_PER_TOKEN
         try:
             full = spool.add(asked.body, Member(row, wanted.key), tokens, asked.money.reserved)
@@ -118,6 +154,7 @@ class Post:
             return str(exc)
         if full is not None:
             self._submit(full)
+            spool.room = self._room(lane)
         self._amounts.setdefault(lane, []).append(asked.money.reserved)
         self.unspooled += 1
         return None
@@ -137,7 +174,9 @@ class Post:
             for amount in amounts:  # one sum for all of them stands now
                 ledger.settle(amount, 0, 0, self._run.spending)
         self.any = True
+        self._made[packed.lane] += 1
         self._mine.add(packed.tag)
+        self._unplanned.add(packed.tag)
         self.open[packed.tag] = Batch(packed.tag, packed.lane, Stage.INTENT, packed.pack.rows)
         self._start(self._planned(packed), packed)
 
@@ -166,13 +205,27 @@ class Post:
         self._start(self._bring(batch))
 
     async def _planned(self, packed: Packed) -> None:
-        while not may_wait(self._room(packed.lane), self._waiting(packed), packed.pack):
+        tag = packed.tag
+        while tag not in self._dropped and not may_wait(
+            self._room(packed.lane), self._waiting(packed), packed.pack
+        ):
             await self._stirred()
-        await self._bring(await self._desk.plan(packed))
+        self._unplanned.discard(tag)
+        if tag not in self._dropped:
+            await self._bring(await self._desk.plan(packed))
+            return
+        batch = replace(self.open.pop(tag), stage=Stage.ABANDONED, cancelling=True)
+        if (amount := self._held.pop(tag, 0)) and self._run.ledger is not None:
+            self._run.ledger.settle(amount, 0, 0, self._run.spending)
+        self._over(batch, packed.members, packed.members)
+        self._stir()
 
-    def _room(self, lane: Lane) -> Any:
-        limits = adapter_of(lane).limits
-        return room_in(limits, rows=self._options.rows, queued_tokens=self._options.queued_tokens)
+    def _room(self, lane: Lane) -> Room:
+        rows, options = self._options.rows, self._options
+        if self._rescue is not None:
+            most = self._rescue.rows_in_a_batch(self._made[lane])
+            rows = most if rows is None else min(rows, most)
+        return room_in(adapter_of(lane).limits, rows=rows, queued_tokens=options.queued_tokens)
 
     def _waiting(self, packed: Packed) -> int:
         """Tokens of this model that are at the provider already."""
@@ -194,12 +247,28 @@ class Post:
                 self.open[batch.tag] = batch = after
                 self._stir()
             if not batch.over:
-                await asyncio.sleep(self._desk.wait_s(batch))
+                await self._pause(batch)
         members = await asyncio.to_thread(self._settle, batch)
         lost = [member for member, _ in await asyncio.to_thread(self._book.lost, batch.tag)]
         del self.open[batch.tag]
         self._over(batch, members, lost)  # first: who looks now finds its rows at work
         self._stir()
+
+    async def _pause(self, batch: Batch) -> None:
+        """Until the next look at it is due, or something else is wanted of it."""
+        wait_s = self._desk.wait_s(batch)
+        if self._rescue is not None:
+            wait_s = min(wait_s, self._rescue.look_s())
+        nudge = self._nudges[batch.tag] = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await nudge.wait()
+
+    async def next_move(self, most_s: float) -> None:
+        """Until a batch was submitted or is over, or so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                await self._stirred()
 
     async def _stirred(self) -> None:
         self._moved.clear()
@@ -215,7 +284,20 @@ class Post:
 
     async def cancel(self, batch: Batch) -> None:
         """Ask the provider to stop it; what is done by then is collected."""
-        self.open[batch.tag] = await self._desk.cancel(batch)
+        if batch.tag in self._unplanned:
+            self._dropped.add(batch.tag)
+            self._stir()
+            return
+        after = await self._desk.cancel(batch)
+        if batch.tag in self.open:
+            self.open[batch.tag] = after
+        if (nudge := self._nudges.get(batch.tag)) is not None:
+            nudge.set()
+
+    def give_up(self, batch: Batch) -> None:
+        """Wait for it no longer. It is looked at all the same, as long as the run goes on."""
+        self.given_up.add(batch.tag)
+        self._stir()
 
     # -- money
 
@@ -234,6 +316,8 @@ class Post:
             reported += cost
             if run.measure is not None:
                 run.measure.request(call.label, 0.0, usage, cost, ok=True)
+        if batch.tag in self.given_up:
+            self.paid_twice[batch.tag] = reported
         amount = self._held.pop(batch.tag, 0)
         uncertain = max(0, amount - reported) if batch.stage is Stage.LOST else 0
         if run.ledger is not None:

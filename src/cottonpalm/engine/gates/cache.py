@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine.gates.disk import DiskTier
     from cottonpalm.events import Event
     from cottonpalm.protocols import Admitted, Later
-    from cottonpalm.stores.sqlite.answers import Answers
+    from cottonpalm.stores.sql.answers import Answers
 
 OPT_OUT: Final = "cottonpalm_cache"  # in a config's metadata: False leaves the row out
 

@@ -15,8 +15,8 @@ from cottonpalm.types import Outcome, Turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cottonpalm.stores.sqlite.answers import Answers
-    from cottonpalm.stores.sqlite.claims import Kept
+    from cottonpalm.stores.sql.answers import Answers
+    from cottonpalm.stores.sql.claims import Kept
 
 log = logging.getLogger("cottonpalm")
 

@@ -1,6 +1,6 @@
 """Feeds keep the window filled. A list is read on the run's loop, an async iterator in a task, others on a thread.
 
-So are lists that are compared with many stored rows, unless priorities need all of the list before its first row.
+Where there are many stored rows, lists are read on a thread, too, and so are the rows of an async iterator compared.
 
 A feed pulls from the `Reader` when the window has room. A slow source must not delay the calls in flight, nor the rows
 that it has already given.
@@ -214,7 +214,7 @@ class AsyncFeed(Feed):
         except BaseException as error:  # the run raises it after the rows read so far are done
             if self._closing or self._loop.is_closed():
                 raise
-            self._hand_over()
+            await self._hand_over_all()
             self.reader.error = self.reader.error or error
         self._arrived([], done=True)
         self.wake()
@@ -224,7 +224,7 @@ class AsyncFeed(Feed):
         async for row in self._rows:
             self._given.append(row)
             if len(self._given) >= min(BLOCK, self.window.room):
-                self._hand_over()
+                await self._hand_over_all()
                 await asyncio.sleep(0)  # an iterator that never waits must not block the loop
             elif self._soon is None:
                 self._soon = self._loop.call_soon(self._hand_over)
@@ -233,25 +233,68 @@ class AsyncFeed(Feed):
             while not self.window.room:
                 self._asked.clear()
                 await self._asked.wait()
+        await self._hand_over_all()
+
+    async def _hand_over_all(self) -> None:
         self._hand_over()
 
     def _hand_over(self) -> None:
+        items = self._items(self._collected())
+        self._arrived(items, done=False)
+        self.wake()
+
+    def _collected(self) -> list[Any]:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
-        given, self._given = iter(self._given), []
+        given, self._given = self._given, []
+        return given
+
+    def _items(self, given: list[Any]) -> list[Item]:
+        """The items of these rows; it may look for each in the store."""
+        rows = iter(given)
         items: list[Item] = []
-        while not self.reader.take(given, BLOCK, items.append):
+        while not self.reader.take(rows, BLOCK, items.append):
             pass
-        self._arrived(items, done=False)
-        self.wake()
+        return items
+
+
+class ComparedAsideFeed(AsyncFeed):
+    """The same, and a thread looks for the rows in the store: for one block after the other."""
+
+    _comparing: asyncio.Task[None] | None = None
+
+    def _hand_over(self) -> None:
+        if self._comparing is None or self._comparing.done():
+            self._comparing = self._loop.create_task(self._compare())
+
+    async def _hand_over_all(self) -> None:
+        while self._given or not (self._comparing is None or self._comparing.done()):
+            self._hand_over()
+            assert self._comparing is not None
+            await asyncio.shield(self._comparing)
+
+    async def _compare(self) -> None:
+        while given := self._collected():
+            items = await asyncio.to_thread(self._items, given)
+            if self._closing:
+                return
+            self._arrived(items, done=False)
+            self.wake()
+
+    async def aclose(self) -> None:
+        """Stop reading and close the iterator, once the thread has let go of the store."""
+        await super().aclose()
+        if self._comparing is not None and not self._loop.is_closed():
+            await asyncio.wait([self._comparing])
 
 
 def feed(rows: Rows, reader: Reader, window: Window, wake: Callable[[], None]) -> Feed:
     """Return the feed for this kind of source."""
     if isinstance(rows, AsyncIterable):
-        return AsyncFeed(rows, reader, window, wake)
-    if isinstance(rows, Sequence) and (window.ordered or reader.stored_before < MANY):
+        kind = AsyncFeed if reader.stored_before < MANY else ComparedAsideFeed
+        return kind(rows, reader, window, wake)
+    if isinstance(rows, Sequence) and reader.stored_before < MANY:
         return ListFeed(rows, reader, window, wake)
     if isinstance(rows, Iterable):
         return ThreadFeed(rows, reader, window, wake)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.engine.input.keys import same_question
 from cottonpalm.protocols import ComparesBlocks, RunStore, Slot
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Matcher:
     def match(self, key: bytes, content: bytes) -> Slot:
         """Return the row's slot. Its status is 0 if nothing is stored, or only the answer to another question.
 
+        Its content is the stored one: it differs from `content` where a part of the row has changed that is not asked.
+
         Args:
             key: the row's identity (`keys.id_key` of its id, else its content key).
             content: the key of what is asked.
@@ -125,7 +128,7 @@ class Matcher:
         if slot != self._next:
             self._moved = True
         self._next = slot + 1
-        if stored[2] == content:
+        if same_question(stored[2], content):
             return stored
         self.changed += 1
         return Slot(slot, stored[1], content, NEW)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import orjson
 
 KEY_BYTES: Final = 16
+HALF: Final = KEY_BYTES // 2
 _SORTED: Final = orjson.OPT_SORT_KEYS
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
 _NESTING: Final = 60  # values nested deeper are encoded by the slower general code
@@ -45,6 +46,20 @@ def content_key(
         hasher.update(data)
         return hasher.digest()
     return _canonical(row)
+
+
+def joined_key(question: bytes, whole: bytes) -> bytes:
+    """The content key of a row of which only a part is asked: half of the part's key, half of the whole row's.
+
+    So two such keys tell whether the rows ask the same (`same_question`), and whether they are the same. Where the part
+    is the whole row, it is that row's key.
+    """
+    return question[:HALF] + whole[HALF:]
+
+
+def same_question(content: bytes, other: bytes) -> bool:
+    """Whether two content keys are of rows that ask the same."""
+    return content[:HALF] == other[:HALF]
 
 
 def is_told(row: Any) -> bool:

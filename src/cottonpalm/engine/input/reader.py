@@ -13,8 +13,9 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cottonpalm import clock
+from cottonpalm.engine.input.frames import values_in
 from cottonpalm.engine.input.identity import Matcher
-from cottonpalm.engine.input.keys import KEY_BYTES, content_key, id_key, is_told
+from cottonpalm.engine.input.keys import KEY_BYTES, content_key, id_key, is_told, joined_key
 from cottonpalm.errors import ConfigError
 from cottonpalm.protocols import FAILED, OK, RETRYABLE
 from cottonpalm.types import ErrorRecord, Item
@@ -33,6 +34,7 @@ class Broken:
     """Takes the place of a row that a source could not read: it becomes a failed row without a call."""
 
     error: ErrorRecord
+    row: Any = None  # what could be read of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class PerRow:
             )
         if given is not None and not callable(given) and total is not None and len(given) != total:
             raise ConfigError(f"{len(given)} {what} were given for {total} rows; give one for each row")
-        self._given, self._what = given, what
+        self._given, self._what = values_in(given), what
         self.given = given is not None
 
     def of(self, index: int, row: Any) -> Any:
@@ -94,6 +96,9 @@ class Reader:
         skip: do not yield rows that are done in the store; only count them in `stored`.
         redo: rows with these store statuses are done again.
         question: takes from a row the part that the chain asks about, for a cache; None: the whole row.
+        read: takes from a row the part by which the store knows it; None: the whole row.
+        refresh: also give rows that are done but of which another part has changed, so that the store keeps them as
+            they are now.
         sized: as many rows as the source says it holds: if it ends before, that is an error; None: it does not say.
     """
 
@@ -110,6 +115,8 @@ class Reader:
         skip: bool = False,
         redo: frozenset[int] = frozenset({RETRYABLE}),
         question: Callable[[Any], Any] | None = None,
+        read: Callable[[Any], Any] | None = None,
+        refresh: bool = False,
         sized: int | None = None,
     ) -> None:
         self.read = 0
@@ -124,7 +131,7 @@ class Reader:
         self._configs = PerRow(configs, "configs", total)
         self._besides = self._configs.given or self._priorities.given
         self._kwargs = dict(kwargs or {})
-        self._question = question
+        self._question, self._part, self._refresh = question, read, refresh
         self._asks = keyed or (store is not None and question is not None)  # reports count who asks the same
         self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
         self._matcher = Matcher(store) if store is not None else None
@@ -204,17 +211,32 @@ class Reader:
         return True
 
     def _block_keys(self) -> tuple[list[bytes], list[bytes]]:
-        if self._configs.given or self._kwargs:
-            contents = [self._content(self.read + n, row) for n, row in enumerate(self._block)]
+        """Return the identities of the rows of a block, and the keys of their contents: one list if they are equal."""
+        if self._part is None and not (self._configs.given or self._kwargs):
+            keys = contents = list(map(content_key, self._block))
         else:
-            contents = list(map(content_key, self._block))
+            both = [self._keys(self.read + n, row) for n, row in enumerate(self._block)]
+            keys, contents = [key for key, _ in both], [content for _, content in both]
         if not self._ids.given:
-            return contents, contents
+            return keys, contents
         return [id_key(str(self._ids.of(self.read + n, row))) for n, row in enumerate(self._block)], contents
 
-    def _content(self, index: int, row: Any) -> bytes:
-        configurable = (self._configs.of(index, row) or {}).get("configurable")
-        return content_key(row, configurable, self._kwargs)
+    def known(self, index: int, row: Any) -> tuple[bytes, bytes]:
+        """Return the identity of the row at this place, and the key of its content."""
+        key, content = self._keys(index, row)
+        id_ = self._ids.of(index, row) if self._ids.given and not isinstance(row, Broken) else None
+        return (key if id_ is None else id_key(str(id_))), content
+
+    def left_over(self) -> tuple[int, int]:
+        """Of the rows read: how many ask something else than the store has for their id, and how many are new."""
+        return (0, 0) if self._matcher is None else (self._matcher.changed, self._matcher.added)
+
+    def _keys(self, index: int, row: Any) -> tuple[bytes, bytes]:
+        return self._keys_of(row, (self._configs.of(index, row) or {}).get("configurable"))[:2]
+
+    def _keys_of(self, row: Any, configurable: Mapping[str, Any] | None) -> tuple[bytes, bytes, bytes]:
+        """Return the key of what the store knows a row by, the key of its content, and the key of the whole row."""
+        return row_keys(self._part, row, configurable, self._kwargs)
 
     def item(self, row: Any) -> Item | None:
         """Return the item of the next row, or None if the row is done and skipped."""
@@ -223,7 +245,7 @@ class Reader:
             slot, key, content, _ = row.found
             again = Item(slot, row.row, row.id, key=key, content=content, slot=slot)
             if self._asks:
-                again.question = self._asked(row.row, None, content)
+                again.question = self._asked(row.row, None, content_key(row.row))
             return again
         index = self.read
         self.read += 1
@@ -233,7 +255,7 @@ class Reader:
             if (priority := self._priorities.of(index, row)) is not None:
                 item.priority = _priority_of(priority, index)
         if isinstance(row, Broken):
-            item.row, item.broken = None, row.error
+            item.row, item.broken = row.row, row.error
             row = ["cottonpalm: unreadable", row.error.message]
         elif self._ids.given and (id_ := self._ids.of(index, row)) is not None:
             item.id = str(id_)
@@ -243,10 +265,11 @@ class Reader:
 
     def _identify(self, item: Item, row: Any) -> Item | None:
         configurable = None if item.config is None else item.config.get("configurable")
-        item.content = content_key(row, configurable, self._kwargs)
-        item.key = item.content if item.id is None else id_key(item.id)
+        item.key, item.content, whole = self._keys_of(row, configurable)
+        if item.id is not None:
+            item.key = id_key(item.id)
         if self._asks:
-            item.question = self._asked(row, configurable, item.content)
+            item.question = self._asked(row, configurable, whole)
         if self._matcher is None:
             return item
         found = self._matcher.match(item.key, item.content)
@@ -256,17 +279,18 @@ class Reader:
             return item
         self.stored += 1
         item.stored = b""  # `fill` reads the records later, many at once
-        return None if self._skip else item
+        item.edited = self._refresh and found.content != item.content
+        return None if self._skip and not item.edited else item
 
-    def _asked(self, row: Any, configurable: Mapping[str, Any] | None, content: bytes) -> bytes:
-        """Return the key of the part that the chain reads from a row whose whole key is `content`.
+    def _asked(self, row: Any, configurable: Mapping[str, Any] | None, whole: bytes) -> bytes:
+        """Return the key of the part that the chain reads from a row whose whole key is `whole`.
 
         If no key can distinguish the row from others, the row counts as a question that no other row asks.
         """
         asked = row if self._question is None else self._question(row)
         if not is_told(asked) or (configurable and not is_told(configurable)):
             return token_bytes(KEY_BYTES)
-        return content if asked is row else content_key(asked, configurable, self._kwargs)
+        return whole if asked is row else content_key(asked, configurable, self._kwargs)
 
     def _note_slots(self, first: int, count: int) -> None:
         """Note that the next `count` rows have the slots from `first` on."""
@@ -290,6 +314,27 @@ class Reader:
             self.error = self.error or error
             return [item for item in items if item.stored is None]
         return items
+
+
+def row_keys(
+    part: Callable[[Any], Any] | None,
+    row: Any,
+    configurable: Mapping[str, Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> tuple[bytes, bytes, bytes]:
+    """Return a row's identity, the key of its content, and the key of the whole row.
+
+    Args:
+        part: takes from a row the part by which the store knows it; None: the whole row.
+        row: the row.
+        configurable: its config's.
+        kwargs: the call's.
+    """
+    whole = content_key(row, configurable, kwargs)
+    if part is None or (read := part(row)) is row:
+        return whole, whole, whole
+    key = content_key(read, configurable, kwargs)
+    return key, joined_key(key, whole), whole
 
 
 def _priority_of(value: Any, index: int) -> float:

@@ -23,16 +23,21 @@ def _allowed(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
+@cache
+def policy() -> str:
+    """What a page of ours may do: nothing but run and style itself with its own two texts."""
+    own = f"style-src {_allowed(_resource('style.css'))}; script-src {_allowed(_resource('script.js'))}"
+    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+
+
 def document(title: str, *parts: Markup | None) -> str:
     """One HTML file that loads nothing, and may run and style itself with nothing but its own two texts."""
     style, script = _resource("style.css"), _resource("script.js")
-    own = f"style-src {_allowed(style)}; script-src {_allowed(script)}"
-    policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         Markup(MADE_HERE),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy()),
         tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name_="color-scheme", content="light dark"),
         tag("meta", name_="referrer", content="no-referrer"),

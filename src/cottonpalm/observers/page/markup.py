@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 NBSP: Final = "\u00a0"
 _QUANTITY: Final = re.compile(r"(?<=\d) (?=(?:%|s|min|h|d|k|M|G)\b|%)")
-_VOID: Final = frozenset({"br", "meta", "line", "rect", "path", "col"})
+_VOID: Final = frozenset({"br", "meta", "line", "rect", "path", "col", "input", "link"})
+_HTML: Final = frozenset({"br", "meta", "col", "input", "link"})
 
 
 class Markup(str):
@@ -30,7 +31,7 @@ def tag(name: str, *parts: Part, **attributes: Value) -> Markup:
     """`tag("td", "5 < 6", class_="num")`. None and False leave an attribute out; `_` becomes `-`."""
     head = "".join(map(_attribute, attributes.items()))
     if name in _VOID:
-        return Markup(f"<{name}{head}>" if name in ("br", "meta", "col") else f"<{name}{head}/>")
+        return Markup(f"<{name}{head}>" if name in _HTML else f"<{name}{head}/>")
     return Markup(f"<{name}{head}>{join(parts)}</{name}>")
 
 

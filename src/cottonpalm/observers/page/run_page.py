@@ -19,6 +19,8 @@ from cottonpalm.observers.page.rows import failed, outstanding
 from cottonpalm.observers.page.spread import latency
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
     from cottonpalm.observers.reported import Reported
@@ -95,11 +97,23 @@ def _again(report: Reported) -> Markup | None:
     if counts.restarts:
         rows.append(("streams that began again", f"{counts.restarts:,}"))
     usage = report.usage
-    if usage.cache_read_tokens:
-        rows.append(("tokens from the prompt cache", kept(amount(usage.cache_read_tokens))))
+    rows += _prompts(report)
     if usage.reasoning_tokens:
         rows.append(("reasoning tokens", kept(amount(usage.reasoning_tokens))))
     return section("Requests", "", pairs(rows))
+
+
+def _prompts(report: Reported) -> Iterator[tuple[str, Part]]:
+    """What prompts had in common, and what the provider's cache made of it."""
+    usage, uses = report.usage, report.prompts.values()
+    if usage.cache_read_tokens:
+        yield "tokens from the prompt cache", kept(amount(usage.cache_read_tokens))
+    if usage.cache_write_tokens:
+        yield "tokens written to it", kept(amount(usage.cache_write_tokens))
+    if saved_usd := sum(use.saved_usd for use in uses):
+        yield "it saved", ("-" if saved_usd < 0 else "") + money_usd(abs(saved_usd))
+    if shared := max((use.shared for use in uses), default=0):
+        yield "tokens the same in every prompt", f"{shared:,}"
 
 
 def _small_print(story: Story) -> Markup | None:

@@ -79,7 +79,7 @@ class Batch:
         strangers: ids that looked like ours and were not.
         sends: how often the request to create it was sent.
         twins: ids of the same batch, created twice after all: paid twice, their results count as well.
-        cancelling: it was asked to stop.
+        cancelling: it was asked to stop, at `cancelled_at`.
         why: it is lost, abandoned or failed.
         whose: which key it was planned with (`lanes.whose`).
     """
@@ -104,6 +104,7 @@ class Batch:
     cancelling: bool = False
     why: str = ""
     whose: str = ""
+    cancelled_at: float | None = None
 
     @property
     def over(self) -> bool:

@@ -77,6 +77,7 @@ class Desk:
         self._lost_at: dict[str, float] = {}  # when the answer to a submission was lost, by tag
         self._latest: dict[str, Batch] = {}  # as they were written down, or are being written down
         self._creating: dict[tuple[str, str], asyncio.Lock] = {}
+        self._at_work: set[str] = set()  # tags of batches whose next step is being taken
         self._random = Random()  # noqa: S311 - jitter
         self.troubles: dict[str, str] = {}  # what a batch waits for, by tag, to show
 
@@ -115,13 +116,16 @@ class Desk:
             "look": self._look,
             "collect": self._collect,
         }
+        self._at_work.add(batch.tag)
         try:
             if step == "abandon":
                 said = "it was cancelled" if batch.cancelling else "its process ended"
                 return await self._abandon(batch, f"{said} before it was submitted")
             after = await steps[step](batch, client) if step in steps else batch
         except Trouble as trouble:
-            return self._wait_for(batch, trouble)
+            return self._wait_for(self._latest.get(batch.tag, batch), trouble)
+        finally:
+            self._at_work.discard(batch.tag)
         if after is batch:
             self._longer(batch)
         else:
@@ -138,13 +142,15 @@ class Desk:
 
     async def cancel(self, batch: Batch) -> Batch:
         """Ask the provider to stop it. It still has to end, and what is done by then is collected and paid."""
-        if batch.stage in (Stage.INTENT, Stage.UPLOADED):
-            return await self._abandon(batch, "it was cancelled before it was submitted")
-        if batch.over or batch.stage is Stage.ENDED:
+        batch = self._latest.get(batch.tag, batch)
+        if batch.over or batch.stage is Stage.ENDED or batch.cancelling:
             return batch
-        return await self._put(
-            replace(batch, cancelling=True)
-        )  # sent by the next look, and after a crash too
+        if batch.stage in (Stage.INTENT, Stage.UPLOADED) and batch.tag not in self._at_work:
+            return await self._abandon(
+                replace(batch, cancelling=True), "it was cancelled before it was submitted"
+            )
+        self._waits.pop(batch.tag, None)  # it is sent by the next look, and after a crash too
+        return await self._put(replace(batch, cancelling=True, cancelled_at=clock.wall()))
 
     async def give_up(self, batch: Batch, why: str) -> Batch:
         """Do without it: its requests are to be asked anew, though it may have been paid for."""
@@ -167,8 +173,10 @@ class Desk:
         async with self._creating.setdefault((lane.origin, lane.account), asyncio.Lock()):
             if not client.uploads and await self._unexplained(lane):
                 raise Trouble("later", "an earlier submission was not answered, and is looked for first")
-            before = batch
-            batch = replace(batch, stage=Stage.CREATING, sent_at=clock.wall(), sends=batch.sends + 1)
+            before = self._latest.get(batch.tag, batch)
+            if before.cancelling:
+                return await self._abandon(before, "it was cancelled before it was submitted")
+            batch = replace(before, stage=Stage.CREATING, sent_at=clock.wall(), sends=batch.sends + 1)
             await self._put(batch)
             try:
                 state = await client.create(batch.tag, batch.input_file_id, self._files.get(batch.tag))
@@ -275,6 +283,9 @@ class Desk:
     # -- writing down -------------------------------------------------------------------------------------
 
     async def _put(self, batch: Batch) -> Batch:
+        latest = self._latest.get(batch.tag)
+        if latest is not None and latest.cancelling:  # meanwhile
+            batch = replace(batch, cancelling=True, cancelled_at=latest.cancelled_at)
         self._latest[batch.tag] = batch
         await asyncio.to_thread(self._book.put, batch)
         return batch

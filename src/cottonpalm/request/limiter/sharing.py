@@ -2,7 +2,7 @@
 
 A `Gate` is one limit of one limiter. The store's thread brings it the rows of all holders (`renew`), and writes what
 it answers. A share that falls takes effect at once, one that rises when the rows are written (`then`): so what all
-may use never exceeds what the rows say. The limiters of a run share so while its store is a file and the run lasts.
+may use never exceeds what the rows say. The limiters of a run share so while its store is a database and the run lasts.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row, division,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.request.limiter.limiters import Limiters
     from cottonpalm.request.limiter.rules.ceilings import Ceiling
     from cottonpalm.stores.rules.division import Division
-    from cottonpalm.stores.sqlite.shares import Shares
+    from cottonpalm.stores.sql.database import Database
+    from cottonpalm.stores.sql.shares import Shares
 
 log = logging.getLogger("cottonpalm")
 RESUMED: Final = 0.7  # of a learnt limit: what a resumed run starts with
@@ -294,8 +294,8 @@ _lock = threading.Lock()
 class _Attached:
     """The limiters of one set of settings, and the shares that they take part in."""
 
-    def __init__(self, shares: Shares, path: Path, most: int | None) -> None:
-        self.path, self.runs = path, list[int]()
+    def __init__(self, shares: Shares, place: Database, most: int | None) -> None:
+        self.place, self.runs = place, list[int]()
         self._shares, self._most = shares, most
         self._members: list[Leased] = []
 
@@ -330,38 +330,38 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def begin(limiters: Limiters, path: Path, run: int, most: int | None = None) -> Callable[[], None]:
-    """Let these limiters share their limits through this file while a run lasts; call what is returned at its end.
+def begin(limiters: Limiters, place: Database, run: int, most: int | None = None) -> Callable[[], None]:
+    """Let these limiters share their limits through this database while a run lasts; call what is returned at its end.
 
     Limiters that serve runs of several stores share through the first one's.
 
     Args:
         limiters: what the run's requests wait at.
-        path: of the store.
+        place: the store's database.
         run: its number there.
         most: requests in flight, where the user named a number.
     """
     with _lock:
         attached = _attached.get(limiters)
         if attached is None:
-            if (attached := _open(path, most)) is None:
+            if (attached := _open(place, most)) is None:
                 return _nothing
             attached.runs.append(run)
             _attached[limiters] = attached
             limiters.greet(attached.join)
             attached.start()
-        elif attached.path != path:
+        elif attached.place != place:
             return _nothing
         else:
             attached.runs.append(run)
     return partial(_end, limiters, attached, run)
 
 
-def _open(path: Path, most: int | None) -> _Attached | None:
-    from cottonpalm.stores.sqlite.shares import Shares  # noqa: PLC0415 - sqlite3 is only needed here
+def _open(place: Database, most: int | None) -> _Attached | None:
+    from cottonpalm.stores.sql.shares import Shares  # noqa: PLC0415 - only needed here
 
     try:
-        return _Attached(Shares(path), path, most)
+        return _Attached(Shares(place), place, most)
     except StoreError as exc:
         log.warning("limits are not shared with other processes: %s", exc)
         return None

@@ -7,7 +7,7 @@ model's requests, we give the permit back before the request asks for its own, a
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 
@@ -179,6 +179,9 @@ def _name(serialized: dict[str, Any] | None, metadata: dict[str, Any]) -> str:
     return f"{metadata.get('ls_provider', kind[-1])}/{metadata.get('ls_model_name', kind[-1])}"
 
 
+_TIERS: Final = ("flex", "priority")
+
+
 def _messages(response: LLMResult) -> list[Any]:
     return [getattr(generations[0], "message", None) for generations in response.generations if generations]
 
@@ -225,16 +228,22 @@ def _charge(call: ModelCall, usage: Usage, served: str | None) -> None:
 
 
 def usage_of(told: dict[str, Any]) -> Usage:
-    """Convert LangChain's `usage_metadata`. Anthropic's cache writes are split by lifetime, and their sum is then 0."""
+    """Convert LangChain's `usage_metadata`.
+
+    Anthropic's cache writes are split by lifetime, and their sum is then 0. OpenAI's counts begin with the tier, where
+    it is not the standard one.
+    """
     inputs = sub(told, "input_token_details")
-    written = (
-        count(inputs.get(n))
-        for n in ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
-    )
+
+    def counted(name: str) -> int:
+        return count(inputs.get(name)) or sum(count(inputs.get(f"{tier}_{name}")) for tier in _TIERS)
+
+    for_an_hour = counted("ephemeral_1h_input_tokens")
     return Usage(
         count(told.get("input_tokens")),
         count(told.get("output_tokens")),
-        count(inputs.get("cache_read")),
-        sum(written),
+        counted("cache_read"),
+        counted("cache_creation") + counted("ephemeral_5m_input_tokens") + for_an_hour,
         count(sub(told, "output_token_details").get("reasoning")),
+        cache_write_1h_tokens=for_an_hour,
     )

@@ -20,6 +20,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.request.transport.http1.pool import hang_up
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -50,8 +52,14 @@ async def leave(loop: asyncio.AbstractEventLoop) -> None:
     if lasting:
         loop.hang_up(except_for=[wire for _, twin in twins for wire in _wires(twin)])  # type: ignore[attr-defined]
         return
+    hang_up(loop)
     for _, twin in twins if not loop.is_closed() else ():
         await twin.aclose()
+
+
+def has_run() -> bool:
+    """Whether a run is under way on the loop that runs here."""
+    return _runs.get(id(asyncio.get_running_loop()), 0) > 0
 
 
 def is_lasting(loop: asyncio.AbstractEventLoop) -> bool:

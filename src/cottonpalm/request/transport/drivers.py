@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.request.attempts import attempts
 from cottonpalm.request.limiter.limiter import BYTES_PER_TOKEN, Tokens
 from cottonpalm.request.money.rules.grants import Ask, Grant
-from cottonpalm.request.steps import AskMoney, AskPermit, Send, Sleep
+from cottonpalm.request.steps import AskMoney, AskPermit, Hold, Send, Sleep
 from cottonpalm.request.transport.hedging import Hedge
+from cottonpalm.request.transport.holding import hold, hold_sync
 from cottonpalm.runtime.threads import runs_a_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from cottonpalm.providers.call import Call
     from cottonpalm.request.limiter.limiter import Limiter, Permit
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.request.steps import Reply, Result, Step
+    from cottonpalm.request.steps import Done, Reply, Result, Step
     from cottonpalm.request.transport.sender import Sender
 
 T = TypeVar("T")
 
 
-async def drive(row: RowAccount, call: Call, sender: Sender) -> Any:
+class Sends(Protocol):
+    """What sends a request as a task: `Sender`, or the fast transport's."""
+
+    async def once(
+        self,
+        timeout_s: float,
+        body: bytes | None = None,
+        began: Callable[[asyncio.Timeout], None] | None = None,
+    ) -> Reply:
+        """Send once."""
+
+    def response(self, done: Done, gap_s: float) -> Any:
+        """Return what the caller gets."""
+
+
+async def drive(row: RowAccount, call: Call, sender: Sends) -> Any:
     """Get the answer to a request of this row, as a task; return the response."""
     done = await walk(row, call, sender, attempts(row, call))
     return sender.response(done, row.run.timeout_s)
 
 
-async def walk(row: RowAccount, call: Call, sender: Sender, steps: Generator[Step, Result, T]) -> T:
+async def walk(row: RowAccount, call: Call, sender: Sends, steps: Generator[Step, Result, T]) -> T:
     """Wait for one step after the other; what a wait came to instead of its result is thrown in."""
     try:
         step = next(steps)
@@ -50,7 +66,7 @@ async def walk(row: RowAccount, call: Call, sender: Sender, steps: Generator[Ste
         steps.close()
 
 
-async def _await(row: RowAccount, call: Call, sender: Sender, step: Step) -> Result:
+async def _await(row: RowAccount, call: Call, sender: Sends, step: Step) -> Result:
     """Wait for one step as a task."""
     match step:
         case Send():
@@ -59,6 +75,8 @@ async def _await(row: RowAccount, call: Call, sender: Sender, step: Step) -> Res
             return _free_permit(row, call, step) or await _permit(row, call, step)
         case AskMoney():
             return await _money(row, step.ask)
+        case Hold():
+            return await hold(row, step)
         case Sleep():
             with row.idling():
                 await asyncio.sleep(step.seconds)
@@ -66,7 +84,7 @@ async def _await(row: RowAccount, call: Call, sender: Sender, step: Step) -> Res
             return None
 
 
-async def _send(row: RowAccount, call: Call, sender: Sender, step: Send) -> Reply:
+async def _send(row: RowAccount, call: Call, sender: Sends, step: Send) -> Reply:
     if (copy := step.copy) is None:
         return await sender.once(step.timeout_s, step.body)
     hedge = Hedge(row, call, lambda: walk(row, call, sender, copy()))
@@ -104,6 +122,8 @@ def _wait(row: RowAccount, call: Call, sender: Sender, step: Step) -> Result:
             return _free_permit(row, call, step) or _permit_sync(row, call, step)
         case AskMoney():
             return _money_sync(row, step.ask)
+        case Hold():
+            return hold_sync(row, step)
         case Sleep():
             with row.idling():
                 row.rest(step.seconds)

@@ -20,6 +20,7 @@ from cottonpalm.request.active_runs import LIVE, shadow_row
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.transport.client_loops import at_home, on_a_bridge
 from cottonpalm.request.transport.drivers import drive, drive_sync
+from cottonpalm.request.transport.replay import LOOK, REPLAY
 from cottonpalm.request.transport.sender import INSIDE, Sender
 
 if TYPE_CHECKING:
@@ -62,7 +63,11 @@ def _patch(http: ModuleType) -> tuple[Any, Any]:
 def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def send(self: Any, request: Any, **options: Any) -> Any:
-        found = _ours(self, request) if LIVE or _probing or ROW.get() is not None else None
+        if (replay := REPLAY.get()) is not None:
+            return replay(http, request)
+        if (look := LOOK.get()) is not None:
+            look.seen(http, self, request, functools.partial(_through, original, options))
+        found = _ours(self, request, awaited=True) if LIVE or _probing or ROW.get() is not None else None
         if found is None:  # on a bridge, what is not ours may leave nothing behind either
             client = at_home(http, self) if LIVE and on_a_bridge() else self
             return await original(client, request, **options)
@@ -73,10 +78,14 @@ def _async_send(http: ModuleType, original: Callable[..., Any]) -> Callable[...,
     return send
 
 
+async def _through(original: Callable[..., Any], options: dict[str, Any], client: Any, request: Any) -> Any:
+    return await original(client, request, **options)
+
+
 def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def send(self: Any, request: Any, **options: Any) -> Any:
-        found = _ours(self, request) if LIVE or _probing or ROW.get() is not None else None
+        found = _ours(self, request, awaited=False) if LIVE or _probing or ROW.get() is not None else None
         if found is None:
             return original(self, request, **options)
         again = functools.partial(original, self, **options)
@@ -86,7 +95,7 @@ def _sync_send(http: ModuleType, original: Callable[..., Any]) -> Callable[..., 
     return send
 
 
-def _ours(client: Any, request: Any) -> tuple[RowAccount, Call] | None:
+def _ours(client: Any, request: Any, *, awaited: bool) -> tuple[RowAccount, Call] | None:
     """Return the row and the call if this is a model request of a row; None: leave the request alone."""
     if INSIDE.get():
         return None
@@ -99,7 +108,7 @@ def _ours(client: Any, request: Any) -> tuple[RowAccount, Call] | None:
     if (call := _call(request)) is None:
         return None
     if row is None:
-        row = shadow_row(client)
+        row = shadow_row(client, awaited=awaited and not on_a_bridge())
     elif client not in row.run.clients:
         row.run.clients.add(client)
     return None if row is None else (row, call)

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import is_dataclass
+from decimal import Decimal
 from enum import Enum
-from math import isnan
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.load.serializable import Serializable
 from pydantic import BaseModel
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values are equal in value and type, including NaN; a subclass of `str` equals its text."""
+    """Whether two values are equal in value and type, to the sign of a zero; a NaN equals another.
+
+    A subclass of `str` equals its text.
+    """
     if isinstance(a, str) and not isinstance(a, Enum):
         return type(b) is str and str.__eq__(a, b) is True
     if type(a) is not type(b):
         return False
-    if isinstance(a, dict):
-        return _all_same([*a], [*b]) and _all_same([*a.values()], [*b.values()])
-    if isinstance(a, list | tuple):
-        return _all_same(a, b)
-    if isinstance(a, BaseModel):
-        return _same_model(a, b)
-    return a == b or (isinstance(a, float) and isnan(a) and isnan(b))
+    if type(a).__module__ == "numpy" and hasattr(a, "tobytes"):
+        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
+    rule = next((rule for kind, rule in _RULES if isinstance(a, kind)), None)
+    return bool(a == b if rule is None else rule(a, b))
 
 
 def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
     return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _same_set(a: AbstractSet[Any], b: AbstractSet[Any]) -> bool:
+    there = {part: part for part in b}
+    return a == b and all(same(part, there[part]) for part in a)
 
 
 def _same_model(a: BaseModel, b: BaseModel) -> bool:
@@ -37,6 +43,16 @@ def _same_model(a: BaseModel, b: BaseModel) -> bool:
         and same(a.__pydantic_extra__, b.__pydantic_extra__)
         and (a.__pydantic_private__ or {}) == (b.__pydantic_private__ or {})
     )
+
+
+_RULES: Final[list[tuple[Any, Callable[[Any, Any], bool]]]] = [
+    (dict, lambda a, b: _all_same([*a], [*b]) and _all_same([*a.values()], [*b.values()])),
+    ((list, tuple), _all_same),
+    ((set, frozenset), _same_set),
+    (BaseModel, _same_model),
+    (float, lambda a, b: float.hex(a) == float.hex(b)),
+    (Decimal, lambda a, b: a.as_tuple() == b.as_tuple()),
+]
 
 
 def classes_in(value: Any) -> set[type]:

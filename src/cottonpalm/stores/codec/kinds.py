@@ -20,6 +20,7 @@ from cottonpalm.errors import CannotStore
 from cottonpalm.stores.codec.equality import same
 
 TAG: Final = "$"
+_ARRAYS: Final = frozenset("biufmM")  # kinds of numpy data: booleans, integers, floats, times
 _NAMES: Final[
     dict[str, Any]
 ] = (  # data is stored under the fields' own names; before Pydantic 2.11 an alias hides these
@@ -51,6 +52,8 @@ def encode_kind(value: Any, encode: Encode) -> Any:
     """Return the tagged form of a value that is not plain JSON; `encode` converts its parts."""
     if isinstance(value, Enum):  # checked before `str` and `int`, which may be among its base classes
         return _enum(value, encode)
+    if (array := _array(value)) is not None:
+        return array
     for cls in type(value).__mro__:
         if (encoder := _ENCODERS.get(cls)) is not None and (stored := encoder(value, encode)) is not None:
             return stored
@@ -110,6 +113,15 @@ def _exact(cls: type, kind: str, form: Callable[[Any], Any]) -> Callable[[Any, E
 
 def _enum(value: Enum, encode: Encode) -> Stored:
     return {TAG: "enum", "c": qualified(type(value)), "v": encode(value.value)}
+
+
+def _array(value: Any) -> Stored | None:
+    """Encode a numpy scalar or array of numbers, times or booleans; None for anything else."""
+    if type(value).__module__ != "numpy" or getattr(getattr(value, "dtype", None), "kind", "") not in _ARRAYS:
+        return None
+    numbers = value.view(f"i{value.itemsize}") if value.dtype.kind in "mM" else value
+    flat = [part if part - part == 0 else str(part) for part in numbers.reshape(-1).tolist()]
+    return {TAG: "numpy", "c": value.dtype.str, "s": None if value.shape == () else [*value.shape], "v": flat}
 
 
 def _lc(value: Serializable, encode: Encode) -> Stored | None:
@@ -247,6 +259,16 @@ def _lc_out(stored: Stored, types: Types, decode: Decode) -> Any:
     return cls(**{name: decode(part, types) for name, part in stored["v"].items()})
 
 
+def _array_out(stored: Stored, types: Types, decode: Decode) -> Any:  # noqa: ARG001
+    flat, shape = [float(part) if isinstance(part, str) else part for part in stored["v"]], stored["s"]
+    try:
+        import numpy as np  # noqa: PLC0415 - whoever stored it has it; whoever reads it may not
+    except ImportError:
+        return flat[0] if shape is None else flat
+    found = np.array(flat, dtype=stored["c"] if stored["c"][1] not in "mM" else "i8").astype(stored["c"])
+    return found[0] if shape is None else found.reshape(shape)
+
+
 DECODERS: Final[dict[Any, Callable[[Stored, Types, Decode], Any]]] = {
     "str": _plain_out(lambda text: b64decode(text).decode("utf-8", "surrogatepass")),
     "dict": _dict_out,
@@ -266,4 +288,5 @@ DECODERS: Final[dict[Any, Callable[[Stored, Types, Decode], Any]]] = {
     "data": _data_out,
     "pydantic": _model_out,
     "lc": _lc_out,
+    "numpy": _array_out,
 }

@@ -71,7 +71,8 @@ def _usage(usage: Usage) -> list[int]:
 def _note(record: dict[str, Any], outcome: Outcome) -> None:
     """Add to the record what differs from the defaults; a default takes no space."""
     if (error := outcome.error) is not None:
-        record[ERROR] = [error.kind.value, error.type, error.message, error.retryable]
+        where = [] if error.where is None else [error.where]
+        record[ERROR] = [error.kind.value, error.type, error.message, error.retryable, *where]
     if (usage := outcome.usage) is not None:
         record[USAGE] = _usage(usage)
     if outcome.cost_pico is not None:
@@ -84,6 +85,19 @@ def _note(record: dict[str, Any], outcome: Outcome) -> None:
         record[ID] = outcome.id
     if outcome.truncated or outcome.cached:
         record[TRUNCATED], record[CACHED] = outcome.truncated, outcome.cached
+
+
+def with_input(record: bytes, value: Any, types: Types) -> bytes:
+    """Return a record that holds another input; one that holds none is left as it is."""
+    stored = orjson.loads(record)
+    if INPUT not in stored and INPUT_TEXT not in stored:
+        return record
+    del stored[INPUT if INPUT in stored else INPUT_TEXT]
+    _keep_input(stored, value, types)
+    try:
+        return orjson.dumps(stored)
+    except TypeError:  # lone surrogates, in the input alone
+        return orjson.dumps({**stored, INPUT: encode(stored[INPUT])})
 
 
 def _keep_input(record: dict[str, Any], value: Any, types: Types) -> None:
@@ -124,7 +138,7 @@ def unpack(record: bytes, index: int, types: Types) -> Outcome:
 def _error(parts: list[Any]) -> ErrorRecord:
     kind, type_, message, retryable = parts[:4]  # a later version may say more
     known = Kind(kind) if kind in _KINDS else Kind.FAIL_ROW
-    return ErrorRecord(known, type_, message, retryable)
+    return ErrorRecord(known, type_, message, retryable, parts[4] if len(parts) > 4 else None)
 
 
 def has_input(record: bytes) -> bool:

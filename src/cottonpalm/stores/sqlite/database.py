@@ -6,15 +6,20 @@ import os
 import sqlite3
 import threading
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm import clock
 from cottonpalm.errors import StoreError
+from cottonpalm.stores.sql.database import BUSY_S, Home, Turnwise
+from cottonpalm.stores.sql.lease import COLUMNS, FIRST_HOLDER, Holder, holder_of
+from cottonpalm.stores.sqlite.lease import FileLease, is_held
 from cottonpalm.stores.sqlite.migrations import check_ours, migrate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-BUSY_S: Final = 30.0  # we wait this long while another process holds the write lock
 OPENING_BUSY_S: Final = 5.0  # the same when opening: nothing is paid yet, and a person waits for a message
 _PAGE_BYTES: Final = 8192  # twice SQLite's default: a group fills many pages, and this writes it faster
 _WAL_BYTES: Final = 64 << 20  # SQLite cuts the log back to this size after a checkpoint
@@ -33,6 +38,9 @@ _TROUBLES: Final = {
         "cannot be written ({text}): check the permissions of the file and of {folder}"
     ),
 }
+_SIZES: Final = tuple(
+    2**n for n in reversed(range(9))
+)  # rows per statement: nine statements, each prepared once
 _inherited: list[
     Any
 ] = []  # connections of the parent process: if a forked child closed them, this would cut the parent's log
@@ -120,29 +128,6 @@ def _trouble(exc: BaseException, path: Path) -> str:
     return f"{said}. Free some space on it, check it, then run the same command again"
 
 
-class Home:
-    """The process that opened a store. A forked child inherits this object, but must not use the connections."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._pid = path, os.getpid()
-
-    @property
-    def here(self) -> bool:
-        """Whether this process is the one that opened the store."""
-        return self._pid == os.getpid()
-
-    def check(self) -> None:
-        """Refuse work in a forked child.
-
-        Raises:
-            StoreError: this is not the process that opened the store.
-        """
-        if not self.here:
-            raise StoreError(
-                f"the store {self._path} was opened by process {self._pid}: after a fork, open it again in the child"
-            )
-
-
 _connections: set[sqlite3.Connection] = set()
 
 
@@ -159,3 +144,128 @@ def let_go(db: sqlite3.Connection) -> None:
 
 
 os.register_at_fork(after_in_child=lambda: _inherited.extend(_connections))
+
+
+class SqliteDatabase:
+    """A SQLite file. See `sql.database.Database`."""
+
+    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+    like = r"CAST(body AS TEXT) LIKE ? ESCAPE '\'"
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.home = path, Home(path)
+        self._file: tuple[int, int] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SqliteDatabase) and other.path == self.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def prepare(self, busy_s: float = OPENING_BUSY_S) -> None:
+        """See `sql.database.Database`."""
+        prepare(self.path, busy_s=min(busy_s, OPENING_BUSY_S))
+        self._file = file_at(self.path)
+
+    def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> sqlite3.Connection:
+        """See `sql.database.Database`."""
+        db = keep(connect(self.path, busy_s=busy_s))
+        if not durable:
+            db.execute("PRAGMA synchronous = NORMAL")
+        return db
+
+    def begin(self, db: sqlite3.Connection, turnwise: Turnwise = Turnwise.NONE) -> None:  # noqa: ARG002
+        """See `sql.database.Database`: all that write to one file do so one after the other."""
+        db.execute("BEGIN IMMEDIATE")
+
+    def let_go(self, db: sqlite3.Connection) -> None:
+        """See `sql.database.Database`."""
+        let_go(db)
+
+    def explained(self, exc: BaseException) -> StoreError:
+        """See `sql.database.Database`."""
+        return explained(exc, self.path)
+
+    def is_cut(self, exc: BaseException) -> bool:  # noqa: ARG002 - there is nothing between us and the file
+        """See `sql.database.Database`."""
+        return False
+
+    def now(self, db: sqlite3.Connection) -> float:  # noqa: ARG002 - all processes are on this machine
+        """See `sql.database.Database`."""
+        return clock.wall()
+
+    def lease(self, number: int, name: str) -> FileLease:
+        """See `sql.database.Database`."""
+        return FileLease(self.path, number, name)
+
+    def living(self, rows: Callable[..., list[Any]]) -> dict[int, Holder]:
+        """See `sql.database.Database`."""
+        found = rows(f"SELECT run, {COLUMNS} FROM lease WHERE run < ?", (FIRST_HOLDER,))  # noqa: S608
+        named = {run: Holder(*row) for run, *row in found}
+        return {run: holder for run, holder in named.items() if is_held(self.path, run, holder)}
+
+    def lives(self, db: sqlite3.Connection, number: int) -> bool:
+        """See `sql.database.Database`."""
+        holder = holder_of(db, number)
+        return holder is not None and is_held(self.path, number, holder)
+
+    def joined(self, column: str) -> str:
+        """See `sql.database.Database`: the rows are sorted already. One value is read faster than many."""
+        return f"CAST(group_concat({column}, '') AS BLOB)"
+
+    def insert(
+        self, db: sqlite3.Connection, items: Sequence[tuple[Any, ...]], records: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """See `sql.database.Database`: few statements, each of which inserts a power of two of rows."""
+        at = 0
+        for size in _SIZES:
+            while len(items) - at >= size:
+                db.execute(_item_sql(size), [value for item in items[at : at + size] for value in item])
+                db.execute(_record_sql(size), [value for item in records[at : at + size] for value in item])
+                at += size
+
+    def statuses(self, db: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
+        """See `sql.database.Database`."""
+        at, found = 0, list[int]()
+        for size in _SIZES:
+            while len(ids) - at >= size:
+                found += [status for (status,) in db.execute(_status_sql(size), ids[at : at + size])]
+                at += size
+        return found
+
+    def exists(self) -> bool:
+        """See `sql.database.Database`."""
+        return self.path.exists()
+
+    def check(self) -> None:
+        """See `sql.database.Database`: what we wrote into a deleted file would be lost."""
+        if file_at(self.path) != self._file:
+            raise StoreError(
+                f"the store {self.path} was deleted or replaced by another process just now: try again"
+            )
+
+
+@cache
+def _status_sql(rows: int) -> str:
+    return f"SELECT status FROM item WHERE id IN ({','.join('?' * rows)})"  # noqa: S608 - question marks
+
+
+@cache
+def _item_sql(rows: int) -> str:
+    values = ",".join(["(?,?,?,?,?,?)"] * rows)
+    return (
+        f"INSERT INTO item (id, key, content, status, cost_pico, seq) VALUES {values}"  # noqa: S608 - question marks
+        " ON CONFLICT (id) DO UPDATE SET key = excluded.key, content = excluded.content, status = excluded.status,"
+        " cost_pico = cost_pico + excluded.cost_pico, seq = excluded.seq"
+    )
+
+
+@cache
+def _record_sql(rows: int) -> str:
+    values = ",".join(["(?,?)"] * rows)
+    return (
+        f"INSERT INTO record (id, body) VALUES {values} ON CONFLICT (id) DO UPDATE SET body = excluded.body"  # noqa: S608
+    )

@@ -11,48 +11,28 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from functools import cache
-from pathlib import Path
 from socket import gethostname
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from cottonpalm import clock
-from cottonpalm.errors import RunBusy
-from cottonpalm.stores.opening import busy_message
+from cottonpalm.errors import StoreError
+from cottonpalm.stores.sql.lease import (
+    COLUMNS,
+    EXPIRES_S,
+    TAKEN_OVER,
+    busy,
+    holder_of,
+    is_leaving,
+    machine,
+    note_leaving,
+)
 
 if TYPE_CHECKING:
     import sqlite3
+    from pathlib import Path
 
-BEAT_S: Final = 15.0  # seconds between two heartbeats of a holder
-EXPIRES_S: Final = 60.0  # a holder on another machine may be silent for this long
-_COLUMNS: Final = "token, host, machine, pid, since, beat"
-
-
-@cache
-def machine() -> str:
-    """Return an id that all processes on this running kernel share, also in containers, and no other machine has."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return gethostname()
-
-
-class Holder(NamedTuple):
-    """A lease row."""
-
-    token: str
-    host: str
-    machine: str
-    pid: int
-    since: float
-    beat: float
-
-
-def holder_of(db: sqlite3.Connection, run: int) -> Holder | None:
-    """Return the holder of this run that the database names."""
-    row = db.execute(f"SELECT {_COLUMNS} FROM lease WHERE run = ?", (run,)).fetchone()  # noqa: S608 - our own constant
-    return None if row is None else Holder(*row)
+    from cottonpalm.stores.sql.lease import Holder
 
 
 class _LockFile:
@@ -109,14 +89,6 @@ def _settle(path: str) -> None:
         os.close(_files.pop(path).fd)
 
 
-_leaving: set[str] = set()  # tokens of this process's leases that are no longer held, but not yet given back
-
-
-def is_leaving(holder: Holder | None) -> bool:
-    """Whether this holder was lost in this process, so that its lease is on the way back."""
-    return holder is not None and holder.token in _leaving
-
-
 def is_held(database: Path, run: int, holder: Holder) -> bool:
     """Whether the holder that the database names lives, as far as this process can know."""
     if holder.machine != machine():
@@ -154,7 +126,7 @@ def _pid_lives(pid: int) -> bool:
     return True
 
 
-class Lease:
+class FileLease:
     """This process's right to work on one run. Take the lock, then write the row; delete the row, then unlock."""
 
     def __init__(self, database: Path, run: int, name: str) -> None:
@@ -178,7 +150,7 @@ class Lease:
 
     def leaving(self) -> None:
         """Note that it is no longer held, so that the next holder may wait for it."""
-        _leaving.add(self._token)
+        note_leaving(self._token, leaves=True)
 
     def unlock(self) -> None:
         """Release the lock."""
@@ -186,7 +158,7 @@ class Lease:
             if (file := _files.get(self._path)) is not None and self.run in file.held:
                 file.unlock(self.run)
                 _settle(self._path)
-        _leaving.discard(self._token)
+        note_leaving(self._token, leaves=False)
 
     def enter(self, db: sqlite3.Connection) -> None:
         """Write the row, inside the caller's transaction.
@@ -198,22 +170,21 @@ class Lease:
         holder = holder_of(db, self.run)
         unknown = holder is not None and (not self._locked or holder.machine != machine())
         if holder is not None and unknown and _shows_life(holder) and not is_leaving(holder):
-            raise self.busy(holder)
+            raise busy(self.name, holder)
         now = clock.wall()
         row = (self.run, self._token, gethostname(), machine(), os.getpid(), now, now)
-        db.execute(f"INSERT OR REPLACE INTO lease (run, {_COLUMNS}) VALUES (?,?,?,?,?,?,?)", row)  # noqa: S608
+        db.execute(f"INSERT OR REPLACE INTO lease (run, {COLUMNS}) VALUES (?,?,?,?,?,?,?)", row)  # noqa: S608
 
     def beat(self, db: sqlite3.Connection) -> None:
         """Write a heartbeat; note if another machine took the lease over."""
         sql = "UPDATE lease SET beat = ? WHERE run = ? AND token = ?"
         self.lost = db.execute(sql, (clock.wall(), self.run, self._token)).rowcount == 0
 
+    def hold(self, db: sqlite3.Connection) -> None:  # noqa: ARG002 - the kernel's lock is still ours
+        """See `sql.lease.Lease`; only another machine could have taken over, which the last heartbeat has seen."""
+        if self.lost:
+            raise StoreError(TAKEN_OVER)
+
     def leave(self, db: sqlite3.Connection) -> None:
         """Delete the row."""
         db.execute("DELETE FROM lease WHERE run = ? AND token = ?", (self.run, self._token))
-
-    def busy(self, holder: Holder | None) -> RunBusy:
-        """Return the error for a second process that wants the run."""
-        if holder is None:
-            return RunBusy(f"run {self.name!r} is being opened by another process: try again in a moment")
-        return RunBusy(busy_message(self.name, holder.host, holder.pid, holder.since))

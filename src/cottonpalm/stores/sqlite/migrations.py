@@ -96,6 +96,16 @@ def m006_numbers_and_counts(db: sqlite3.Connection) -> None:
         )
 
 
+def m007_orders(db: sqlite3.Connection) -> None:
+    """Add what people ask of a run, what it shows them, and an index of failed rows, which are few."""
+    db.execute(
+        "CREATE TABLE orders (run INTEGER PRIMARY KEY, held INTEGER NOT NULL DEFAULT 0, most INTEGER,"
+        " stop INTEGER NOT NULL DEFAULT 0, watched REAL NOT NULL DEFAULT 0)"
+    )
+    db.execute("CREATE TABLE shown (run INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+    db.execute("CREATE INDEX item_not_ok ON item (id, status) WHERE status <> 1")
+
+
 STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m001_runs_items_leases,
     m002_spending,
@@ -103,6 +113,7 @@ STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m004_shares,
     m005_batches,
     m006_numbers_and_counts,
+    m007_orders,
 )
 
 

@@ -7,8 +7,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.stores.sqlite import batch_rows
-from cottonpalm.stores.sqlite.batches import SqlBook
+from cottonpalm.stores.sql import batch_rows
+from cottonpalm.stores.sql.batches import SqlBook
 from cottonpalm.stores.sqlite.migrations import m005_batches
 
 if TYPE_CHECKING:

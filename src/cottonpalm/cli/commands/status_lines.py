@@ -1,0 +1,63 @@
+"""`status --json` and `status --watch`: for programs, and for whoever waits."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.text import Text
+
+from cottonpalm.cli import screen
+from cottonpalm.cli.commands.status import TROUBLE
+from cottonpalm.cli.held_store import existing_store
+from cottonpalm.cli.spec import META
+from cottonpalm.stores.codec.as_json import dumped
+from cottonpalm.types import PICO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cottonpalm.protocols import RunInfo
+
+WATCH_S: Final = 2.0
+
+
+def show_json(url: str, name: str | None) -> None:
+    """Show all runs, or one, as lines of JSON."""
+    with existing_store(url) as store:
+        for info in store.runs() if name is None else [store.known(name)]:
+            screen.show(Text(dumped(_as_json(info)).decode()))
+
+
+def _as_json(info: RunInfo) -> dict[str, Any]:
+    facts, job = info.meta.get("facts", {}), info.meta.get(META, {})
+    total = facts.get("total")
+    return {
+        "run": info.name,
+        "begun": dt.datetime.fromtimestamp(info.created, dt.UTC).isoformat(timespec="seconds"),
+        "ok": info.ok,
+        "failed": info.failed,
+        "retryable": info.retryable,
+        "total": total,
+        "total_exact": bool(facts.get("exact")),
+        "left": None if total is None else max(0, total - info.ok - info.failed),
+        "cost_usd": info.cost_pico / PICO,
+        "rows_per_s": facts.get("rate"),
+        "held_by": info.holder,
+        "exit_code": None if info.holder else facts.get("code"),
+        "trouble": info.meta.get(TROUBLE),
+        **{key: job.get(key) for key in ("input", "output", "chain", "model", "prompt")},
+    }
+
+
+def watched(url: str, name: str | None) -> Iterator[None]:
+    """Give a turn every two seconds, as long as a process works on the run, or on any; the last turn is after that."""
+    held = True
+    while held:
+        with existing_store(url) as store:
+            held = any(info.holder for info in store.runs() if name in (None, info.name))
+        screen.clear()
+        yield
+        if held:
+            threading.Event().wait(WATCH_S)

@@ -1,0 +1,272 @@
+"""One run as it goes: how far it is, what binds, what it costs, and the buttons that change it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from math import sqrt
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.cli.live.frame import at, part, place, state, state_of, zone
+from cottonpalm.cli.live.runs_view import bar, binds_now
+from cottonpalm.cli.stories import glanced
+from cottonpalm.observers.formatting import count, duration
+from cottonpalm.observers.numbers import percent, roughly
+from cottonpalm.observers.page.head import figures, lede
+from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
+from cottonpalm.observers.page.money import money
+from cottonpalm.observers.page.over_time import over_time
+from cottonpalm.observers.page.parts import Cell, Column, none, section, table
+from cottonpalm.observers.page.plots import cell_bar
+from cottonpalm.observers.page.rows import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cottonpalm.cli.live.reading import Standing
+    from cottonpalm.observers.page.markup import Part
+    from cottonpalm.observers.page.story import Story
+    from cottonpalm.observers.reported import Moment, Reported
+
+LATELY: Final = 0.25  # of the run: what the end is judged by
+SURE: Final = 4  # moments from which on there is a range
+WIDE: Final = 2.0  # standard errors to each side
+OLD_S: Final = 8.0  # a process that has said nothing for so long may be gone, or busy
+
+
+def title_of(each: Standing) -> str:
+    """For the tab of the browser: `51 % tickets`."""
+    share = _share(each)
+    return f"{percent(share)} {each.info.name}" if each.going and share is not None else each.info.name
+
+
+def parts_of(each: Standing, url: str) -> dict[str, Markup]:
+    """What the stream replaces."""
+    story = glanced(each.info, each.life, url)
+    name = state_of(each, story.state)
+    left_s = left(story.report, each) if name == "running" else None
+    return {
+        "head": _head(each, story, name, left_s),
+        "progress": _progress(each, left_s),
+        "controls": controls(each, name),
+        "figures": figures(story),
+        "course": over_time(story.report) or Markup(""),
+        "money": money(story.report) or Markup(""),
+        "aside": join((_kinds(each, story.report), _notes(each))),
+    }
+
+
+def view(each: Standing, url: str) -> list[Markup]:
+    """The view when it is opened."""
+    shown = parts_of(each, url)
+    main = tag("div", part("course", shown["course"]), part("money", shown["money"]), class_="column")
+    foot = tag("footer", tag("span", "cottonpalm dashboard"), tag("span", f"Times are {zone()}."))
+    return [
+        part("head", shown["head"]),
+        part("progress", shown["progress"]),
+        part("controls", shown["controls"]),
+        part("figures", shown["figures"]),
+        tag("div", main, part("aside", shown["aside"]), class_="two-columns"),
+        foot,
+    ]
+
+
+# -- the head
+
+
+def _share(each: Standing) -> float | None:
+    return (each.ok + each.failed) / each.total if each.total else None
+
+
+def _head(each: Standing, story: Story, name: str, left_s: tuple[float, float, float] | None) -> Markup:
+    words = (each.info.holder or "").rsplit(" ", 2)
+    who = f"process {words[1]} on {words[0]}" if len(words) == 3 else each.info.holder or ""
+    since = f"since {kept(at(story.began))}" if story.began is not None else ""
+    parts = [state(name), *(tag("span", each) for each in (since, who) if each)]
+    parts += [tag("span", foreign(model, 60)) for model in story.models[:2]]
+    return tag(
+        "header",
+        tag("p", *parts, class_="who"),
+        tag("h1", sentence(verdict(each, story, name, left_s))),
+        tag("p", sentence(_why(each, story, name)), class_="lede"),
+    )
+
+
+def verdict(each: Standing, story: Story, name: str, left_s: tuple[float, float, float] | None) -> str:
+    """How far it is, in one sentence, and when it will be ready."""
+    done, share = each.ok + each.failed, _share(each)
+    if each.total is not None and share is not None and share < 1:
+        begin = "Half done" if 0.48 <= share <= 0.52 else f"{percent(share)} done"
+        said = f"{begin}: {done:,} of {count(each.total, 'row')}."
+    else:
+        said = f"{count(done, 'row')} done."
+    if name == "paused":
+        return f"Paused. {said}"
+    if name == "stopping":
+        return f"Stopping. {said}"
+    if not each.going:
+        return {"stopped": "Stopped. ", "failed": "Failed. "}.get(story.state, "") + said
+    return said if left_s is None else f"{said} Ready about {at(clock.wall() + left_s[0])}."
+
+
+def _why(each: Standing, story: Story, name: str) -> str:
+    if not each.going:
+        return lede(story)
+    if each.said is None:
+        return "Its process shows how it stands within a second or two of your looking."
+    age = clock.wall() - each.said["at"]
+    if age > OLD_S:
+        return f"Its process has said nothing for {duration(age)}; the numbers are as old as that."
+    if name == "paused":
+        return "No row starts until it is resumed; what is in flight is finished and kept."
+    if name == "stopping":
+        return "No more rows start; what is in flight is finished and kept. The same command again goes on."
+    bound = binds_now(each.said)
+    return f"What binds now: {bound}." if bound else "Nothing holds it back just now."
+
+
+def left(report: Reported, each: Standing) -> tuple[float, float, float] | None:
+    """Seconds until the end by how it went lately: most likely, least, most; None where that cannot be told."""
+    if each.total is None:
+        return None
+    rows = each.total - each.ok - each.failed
+    moments = report.over_time[max(0, len(report.over_time) - 1 - int(len(report.over_time) * LATELY) - 3) :]
+    mean, error = _rate(moments[:-1] or moments)
+    if rows <= 0 or mean <= 0:
+        return None
+    low, high = max(mean / 4, mean - WIDE * error), mean + WIDE * error
+    return rows / mean, rows / high, rows / low
+
+
+def _rate(moments: Sequence[Moment]) -> tuple[float, float]:
+    """Rows a second in the mean, and its standard error."""
+    rates = [moment.rows_per_s for moment in moments]
+    if not rates:
+        return 0.0, 0.0
+    mean = sum(rates) / len(rates)
+    if len(rates) < SURE:
+        return mean, 0.0
+    return mean, sqrt(sum((value - mean) ** 2 for value in rates) / (len(rates) - 1) / len(rates))
+
+
+def _progress(each: Standing, left_s: tuple[float, float, float] | None) -> Markup:
+    said = each.said or {}
+    parts: list[tuple[str, str, str]] = [(f"{each.ok:,}", "answered", "")]
+    if each.failed:
+        parts.append((f"{each.failed:,}", "failed", "worse"))
+    if each.going and said:
+        parts.append((f"{said['rows']:,}", "in flight", ""))
+    if each.total is not None:
+        parts.append((f"{max(0, each.total - each.ok - each.failed):,}", "left", ""))
+    spans = [
+        tag("span", tag("b", number), f" {word}", class_=class_ or None) for number, word, class_ in parts
+    ]
+    if left_s is not None:
+        seconds, least, most = (roughly(value) for value in left_s)
+        ranged = f"{seconds} left" if least == most else f"{seconds} left, {least} to {most}"
+        spans.append(tag("span", kept(ranged), class_="end-of-line"))
+    label = f"{each.ok + each.failed:,} of {each.total:,} rows" if each.total else f"{each.ok:,} rows"
+    shown = tag("div", bar(each, 10), role="img", aria_label=label)
+    return tag("div", shown, tag("p", *spans, class_="counts"), class_="progress")
+
+
+# -- the buttons
+
+
+def controls(each: Standing, name: str) -> Markup:
+    """What can be asked of it; each says what happens. A run that takes no orders says why."""
+    if not each.going:
+        return tag(
+            "p", "No process works on this run, so there is nothing to pause or cancel.", class_="note"
+        )
+    if not each.takes_orders:
+        return tag("p", "This kind of store brings no orders to a run.", class_="note")
+    if name == "stopping":
+        return tag("p", "It was asked to stop.", class_="note")
+    run, said = each.info.name, each.said or {}
+    flying = f"the {said['rows']:,} in flight are" if said else "what is in flight is"
+    held = name == "paused"
+    word, what = ("Resume", "resume") if held else ("Pause", "pause")
+    effect = "Resume: rows start again at once." if held else f"Pause: {flying} finished and kept."
+    return tag(
+        "div",
+        _form(run, what, tag("button", word, class_="primary" if held else None, name_="button")),
+        _cap(each, run),
+        _cancel(each, run, flying),
+        tag("span", effect, class_="note"),
+        class_="controls",
+    )
+
+
+def _form(run: str, what: str, *inside: Part, class_: str = "") -> Markup:
+    hidden = [
+        tag("input", type_="hidden", name_=name, value=value)
+        for name, value in (("run", run), ("what", what))
+    ]
+    return tag("form", *hidden, *inside, method="post", action="/order", class_=class_ or None)
+
+
+def _cap(each: Standing, run: str) -> Markup:
+    most = each.asked.most
+    own = (each.said or {}).get("cap")
+    field = tag(
+        "input",
+        type_="number",
+        name_="most",
+        id="most",
+        min="1",
+        max="100000",
+        step="1",
+        placeholder="none" if own is None else str(own),
+        value=None if most is None else str(most),
+        inputmode="numeric",
+    )
+    label = tag("label", "Cap, rows at once", for_="most")
+    return _form(run, "cap", label, field, tag("button", "Set"), class_="joined")
+
+
+def _cancel(each: Standing, run: str, flying: str) -> Markup:
+    left_rows = "the rows left" if each.total is None else count(each.total - each.ok - each.failed, "row")
+    said = (
+        f"{count(each.ok + each.failed, 'row')} stay as they are, {flying} finished and kept, and {left_rows} are not"
+        " asked. The same command again goes on."
+    )
+    button = tag("button", "Cancel the run", class_="danger", name_="sure")
+    asks = tag("div", tag("p", sentence(said)), _form(run, "cancel", button), class_="asks")
+    return tag("details", tag("summary", "Cancel\u2026", role="button"), asks, class_="cancel")
+
+
+# -- beside
+
+
+def _kinds(each: Standing, report: Reported) -> Markup:
+    run = each.info.name
+    if not each.failed:
+        return section("Failed rows", "", none())
+    columns = [Column("kind"), Column("rows", number=True), Column("", class_="bars")]
+    found = {kind: sum(types.values()) for kind, types in report.errors.items()}
+    most = max(found.values(), default=1)
+    rows: list[list[Part | Cell]] = [
+        [
+            join((tag("code", kind), tag("small", KINDS.get(kind, "")))),
+            f"{number:,}",
+            cell_bar(number / most, "bad"),
+        ]
+        for kind, number in sorted(found.items(), key=lambda pair: -pair[1])
+    ]
+    link = tag("a", "Show them", href=place("rows", run, status="failed"))
+    return section("Failed rows", f"{each.failed:,}", table(columns, rows) if rows else None, link)
+
+
+def _notes(each: Standing) -> Markup | None:
+    notes: Sequence[tuple[float, str]] = (each.said or {}).get("notes", ())
+    if not each.going:
+        return None
+    lines = [
+        tag("div", tag("dt", kept(_clock(when))), tag("dd", foreign(said, 90))) for when, said in notes[:10]
+    ]
+    return section("Events", "", tag("dl", *lines, class_="events") if lines else none())
+
+
+def _clock(when: Any) -> str:
+    return f"{dt.datetime.fromtimestamp(float(when), dt.UTC).astimezone():%H:%M:%S}"

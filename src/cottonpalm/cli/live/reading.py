@@ -1,0 +1,249 @@
+"""What the live page reads of a store: its runs, how one stands, and its rows, a page at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+from cottonpalm import clock
+from cottonpalm.cli.problems import Problem
+from cottonpalm.observers import kept
+from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows, GivesOrders, Orders
+from cottonpalm.stores.codec.records import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cottonpalm.observers.kept import Kept
+    from cottonpalm.protocols import RunInfo, Store, StoredRows
+    from cottonpalm.types import Outcome
+
+ROWS: Final = 25  # a page
+STRETCH: Final = 1000  # rows that are looked through at once
+SEARCH_S: Final = 0.4  # a search that takes longer stops, and says where
+WATCHED_S: Final = 20.0  # a run shows how it stands for so long after somebody looked
+END: Final = 1 << 39  # above any slot
+STATUSES: Final = {"all": (OK, RETRYABLE, FAILED), "ok": (OK,), "failed": (RETRYABLE, FAILED)}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One run as far as it is known now.
+
+    Attributes:
+        info: from the store.
+        life: the report of its last or present life.
+        said: what its process says of itself (see `engine.standing`); None where none works on it or it said nothing.
+        asked: what was asked of it.
+        takes_orders: this kind of store brings orders to it.
+    """
+
+    info: RunInfo
+    life: Kept | None
+    said: dict[str, Any] | None
+    asked: Orders
+    takes_orders: bool
+
+    @property
+    def going(self) -> bool:
+        """Whether a process works on it."""
+        return self.info.holder is not None
+
+    @property
+    def ok(self) -> int:
+        """Rows answered, in all lives."""
+        return self.info.ok
+
+    @property
+    def failed(self) -> int:
+        """Rows that failed, in all lives."""
+        return self.info.failed
+
+    @property
+    def total(self) -> int | None:
+        """Rows of the input, if that is known."""
+        facts = self.info.meta.get("facts", {})
+        if facts.get("total") is not None and facts.get("exact"):
+            return max(int(facts["total"]), self.ok + self.failed)
+        said = self.said or {}
+        return said.get("total")
+
+
+class Query(NamedTuple):
+    """Which rows: of a status, holding a text, above or below a slot."""
+
+    status: str = "all"
+    text: str = ""
+    after: int | None = None
+    before: int | None = None
+
+
+class Page(NamedTuple):
+    """Some rows in order.
+
+    Attributes:
+        rows: what is stored of them.
+        earlier, later: whether there may be more.
+        through: a search that stopped early has looked at the rows up to this one.
+    """
+
+    rows: list[Outcome]
+    earlier: bool
+    later: bool
+    through: int | None = None
+
+
+class Reading:
+    """Reads one store. Its methods may be called from any thread.
+
+    Args:
+        store: the store.
+        search_s: a search that takes longer stops, and says where.
+    """
+
+    def __init__(self, store: Store, *, search_s: float = SEARCH_S) -> None:
+        self._store, self._search_s = store, search_s
+        self._watched: dict[str, float] = {}
+
+    def runs(self) -> list[Standing]:
+        """All runs, the newest first; those that are going show how they stand from now on."""
+        found = self._store.runs()[::-1]
+        for info in found:
+            self._watch(info)
+        return [self._standing(info) for info in found]
+
+    def run(self, name: str, *, watch: bool = False) -> Standing:
+        """One run. `watch`: its process is told that somebody looks, so that it shows how it stands.
+
+        Raises:
+            Problem: there is none of this name.
+        """
+        for info in self._store.runs():
+            if info.name == name:
+                if watch:
+                    self._watch(info)
+                return self._standing(info)
+        raise Problem(f"there is no run {name!r} in this store any more")
+
+    def _watch(self, info: RunInfo) -> None:
+        """Once in a while: each time is a write."""
+        now = clock.wall()
+        if info.holder and isinstance(self._store, GivesOrders) and self._watched.get(info.name, 0.0) < now:
+            self._store.order(info.name, watched=now + WATCHED_S)
+            self._watched[info.name] = now + WATCHED_S / 2
+
+    def order(self, name: str, **wishes: Any) -> None:
+        """Ask something of a run.
+
+        Raises:
+            Problem: no process works on it, or this kind of store brings no orders.
+        """
+        if not self.run(name).going:
+            raise Problem(f"no process works on run {name!r} now, so there is nobody to ask")
+        if not isinstance(self._store, GivesOrders):
+            raise Problem("this kind of store brings no orders to a run")
+        self._store.order(name, **wishes)
+
+    def _standing(self, info: RunInfo) -> Standing:
+        gives = isinstance(self._store, GivesOrders)
+        asked, said, life = Orders(), None, kept.read(info.meta.get(kept.META))
+        if isinstance(self._store, GivesOrders) and (shown := self._store.shown(info.name)) is not None:
+            said = orjson.loads(shown)
+            last = kept.read(said.get("report"))  # of a process that was killed, it is all there is
+            if last is not None and (life is None or last.ended > life.ended):
+                life = last
+        if info.holder and isinstance(self._store, GivesOrders):
+            asked = self._store.ordered(info.name)
+        else:
+            said = None
+        return Standing(info, life, said, asked, gives)
+
+    # -- rows
+
+    def look(self, name: str) -> StoredRows | None:
+        """All of them."""
+        return self._store.look(name)
+
+    def row(self, name: str, slot: int) -> Outcome | None:
+        """What is stored of one row."""
+        rows = self._store.look(name)
+        record = rows.read([slot]).get(slot) if rows is not None else None
+        return None if record is None else unpack(record, slot, {})
+
+    def rows(self, name: str, query: Query) -> Page:
+        """A page of rows; with a text, those that hold it, as far as can be looked through in a moment."""
+        stored = self._store.look(name)
+        if not isinstance(stored, FindsRows):
+            return Page([], earlier=False, later=False)
+        back = query.before is not None
+        through: int | None = None
+        found: list[Outcome] = []
+        for part, last in self._stretches(stored, query):
+            found += part
+            through = last
+            if len(found) > ROWS:
+                break
+        more = len(found) > ROWS
+        found = sorted(found[:ROWS], key=lambda row: row.index)
+        stopped = through if query.text and through is not None and not more else None
+        if back:
+            return Page(found, more or stopped is not None, later=True, through=stopped)
+        return Page(found, query.after is not None, more, stopped)
+
+    def _stretches(self, stored: Any, query: Query) -> Iterator[tuple[list[Outcome], int | None]]:
+        """Rows that fit, a stretch at a time, and the last slot looked at; None once all were looked at."""
+        back = query.before is not None
+        low, high = -1 if query.after is None else query.after, END if query.before is None else query.before
+        limit, until_s = STRETCH if query.text else ROWS + 1, clock.now() + self._search_s
+        while slots := stored.page(low, high, STATUSES[query.status], limit, back=back):
+            fit = _holding(stored, slots, query.text) if query.text else _read(stored, slots)
+            whole = len(slots) < limit
+            yield fit, None if whole else slots[-1]
+            if whole or clock.now() > until_s:
+                return
+            low, high = (low, slots[-1]) if back else (slots[-1], high)
+
+
+def _read(stored: StoredRows, slots: list[int]) -> list[Outcome]:
+    records = stored.read(slots)
+    return [unpack(records[slot], slot, {}) for slot in slots if slot in records]
+
+
+def _holding(stored: Any, slots: list[int], text: str) -> list[Outcome]:
+    """In the order of `slots`. The store finds records that may hold the text; what they say is looked at here."""
+    fit = set(stored.holding(slots, text))
+    wanted = text.casefold()
+    rows = _read(stored, [slot for slot in slots if slot in fit])
+    return [row for row in rows if any(wanted in part.casefold() for part in texts_of(row))]
+
+
+def texts_of(row: Outcome) -> Iterator[str]:
+    """All that a person may look for in a row."""
+    yield f"{row.index}"
+    for part in (row.id, row.input, row.output):
+        if part is not None:
+            yield text_of(part)
+    if row.error is not None:
+        yield f"{row.error.type}: {row.error.message} {row.error.kind.value}"
+
+
+def text_of(value: Any) -> str:
+    """A stored value as people read it: texts as they are, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    content = getattr(value, "content", None)
+    if isinstance(content, str):
+        return content
+    try:
+        return orjson.dumps(
+            value, default=_plain, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+        ).decode()
+    except TypeError:
+        return str(value)
+
+
+def _plain(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    return dump() if callable(dump) else str(value)

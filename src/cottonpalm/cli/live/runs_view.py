@@ -1,0 +1,170 @@
+"""All runs of the store, grouped by what can be done with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cottonpalm.cli.live.frame import at, part, place, state, state_of, zone
+from cottonpalm.cli.stories import glanced
+from cottonpalm.observers.formatting import binds, clean, count
+from cottonpalm.observers.numbers import money_usd
+from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
+from cottonpalm.observers.page.over_time import lanes, name_of, seen
+from cottonpalm.observers.page.parts import Column, section, table
+from cottonpalm.observers.page.plots import X, inner, percent_of, plot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from cottonpalm.cli.live.reading import Standing
+    from cottonpalm.observers.page.markup import Part
+    from cottonpalm.observers.page.story import Story
+
+MOST: Final = 100  # runs on the page
+SPARK: Final = 26
+_GROUPS: Final = {
+    "Going": ("running", "paused", "stopping"),
+    "Stopped, can go on": ("stopped", "failed"),
+    "Ended": ("done", "some failed"),
+}
+_COLUMNS: Final = [
+    Column("state"),
+    Column("run"),
+    Column("rows", class_="progress-cell"),
+    Column("rows a second", class_="wide spark-cell"),
+    Column("what binds, or why it ended", class_="odd"),
+    Column("money", number=True),
+    Column("end", number=True, class_="odd"),
+]
+
+
+def parts_of(standings: Sequence[Standing], url: str) -> dict[str, Markup]:
+    """What the stream replaces."""
+    told = [(each, glanced(each.info, each.life, url)) for each in standings]
+    by_state = [(state_of(each, story.state), each, story) for each, story in told]
+    shown = by_state[:MOST]
+    groups = [
+        _group(title, [(each, story, name) for name, each, story in shown if name in names])
+        for title, names in _GROUPS.items()
+    ]
+    left = len(by_state) - len(shown)
+    more = tag("p", f"{count(left, 'older run')} not shown; `cottonpalm status` lists all.", class_="note")
+    return {"head": _head(by_state), "runs": join([*groups, more if left else None])}
+
+
+def title_of(standings: Sequence[Standing]) -> str:
+    """For the tab of the browser."""
+    going = sum(each.going for each in standings)
+    return f"{count(going, 'run')} going" if going else "Runs"
+
+
+def view(standings: Sequence[Standing], url: str) -> list[Markup]:
+    """The view when it is opened."""
+    shown = parts_of(standings, url)
+    foot = tag("footer", tag("span", "cottonpalm dashboard"), tag("span", f"Times are {zone()}."))
+    return [part("head", shown["head"]), part("runs", shown["runs"]), foot]
+
+
+def _head(by_state: Sequence[tuple[str, Standing, Story]]) -> Markup:
+    going = sum(each.going for _, each, _ in by_state)
+    stopped = sum(name in _GROUPS["Stopped, can go on"] for name, _, _ in by_state)
+    said = "No run yet." if not by_state else f"{count(going, 'run')} {'is' if going == 1 else 'are'} going"
+    if not going and by_state:
+        said = "No run is going"
+    if by_state:
+        said += f"; {stopped} stopped and can go on." if stopped else "."
+    cost = sum(each.info.cost_pico for _, each, _ in by_state) / 10**12
+    lede = (
+        f"{money_usd(cost)} spent over {count(len(by_state), 'run')} in this store."
+        if by_state
+        else ("A run appears here as soon as it begins.")
+    )
+    return tag("header", tag("h1", sentence(said)), tag("p", sentence(lede), class_="lede"))
+
+
+def _group(title: str, runs: Sequence[tuple[Standing, Story, str]]) -> Markup | None:
+    if not runs:
+        return None
+    note = "the same command again asks only what is left" if title.startswith("Stopped") else ""
+    rows = [_line(*each) for each in runs]
+    return section(title, note, table(_COLUMNS, rows, class_="runs"))
+
+
+def _line(each: Standing, story: Story, name: str) -> list[Part]:
+    info = each.info
+    models = ", ".join(clean(model, 40) for model in story.models[:2])
+    link = tag("a", foreign(info.name, 60), href=place("now", info.name))
+    budget = story.report.money.budget_usd
+    cost = "not known" if story.cost_usd is None else money_usd(story.cost_usd)
+    money = join((cost, tag("small", f"of {money_usd(budget)}") if budget else None))
+    end = _end(each, story)
+    return [
+        state(name),
+        join((link, tag("small", models) if models else None)),
+        join((bar(each), tag("small", counts_of(each)))),
+        spark(story, going=each.going),
+        _why(each, story, name),
+        money,
+        end,
+    ]
+
+
+def bar(each: Standing, height: int = 6) -> Markup:
+    """Answered, failed, and what is left."""
+    total = each.total or (each.ok + each.failed) or 1
+    ok, failed = each.ok / total, each.failed / total
+    rects: list[Part] = [tag("rect", class_="track", width="100%", height=height)]
+    rects.append(tag("rect", class_="share", width=percent_of(min(1.0, ok)), height=height))
+    if each.failed:
+        rects.append(
+            tag(
+                "rect",
+                class_="share bad",
+                x=percent_of(min(0.995, ok)),
+                width=percent_of(max(0.005, failed)),
+                height=height,
+            )
+        )
+    return tag("svg", *rects, class_="bar", width="100%", height=height + 4, aria_hidden="true")
+
+
+def counts_of(each: Standing) -> str:
+    """`61,240 of 120,000, 37 failed`."""
+    done = each.ok + each.failed
+    said = f"{done:,} of {each.total:,}" if each.total is not None and each.total != done else f"{done:,}"
+    return f"{said}, {each.failed:,} failed" if each.failed else said
+
+
+def spark(story: Story, *, going: bool) -> Part:
+    """The course of the rate, without numbers."""
+    moments = seen(story.report)
+    most = max((each.moment.rows_per_s for each in moments), default=0.0)
+    if len(moments) < 2 or not most:
+        return ""
+    points = [(X * each.middle, SPARK - 1 - (SPARK - 3) * each.moment.rows_per_s / most) for each in moments]
+    line = "M" + "L".join(f"{x:.0f} {y:.1f}" for x, y in points)
+    area = f"{line}L{points[-1][0]:.0f} {SPARK}L{points[0][0]:.0f} {SPARK}Z"
+    quiet = "" if going else " quiet"
+    paths = (tag("path", d=area, class_=f"line area{quiet}"), tag("path", d=line, class_=f"line{quiet}"))
+    return plot(SPARK, f"Rows a second, at most {most:.1f}.", inner(SPARK, *paths), class_="spark")
+
+
+def _why(each: Standing, story: Story, name: str) -> Part:
+    if each.going:
+        return binds_now(each.said) or ("paused" if name == "paused" else "")
+    if story.reason:
+        return tag("span", story.reason, class_="worse" if name == "failed" else None)
+    found = lanes(story.report)
+    return name_of(found[0][0]) if found else ""
+
+
+def binds_now(said: Mapping[str, Any] | None) -> str:
+    """What keeps it from being faster, as its process says."""
+    if said is None:
+        return ""
+    return binds(said["binding"], said["pause_s"], said["silent_s"], said["trouble"])
+
+
+def _end(each: Standing, story: Story) -> Part:
+    return "" if each.going else kept(at(story.ended)) if story.ended else ""

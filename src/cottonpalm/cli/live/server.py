@@ -1,0 +1,130 @@
+"""Serves the live page of a store on a thread, for as long as it is open."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+try:
+    import uvicorn
+
+    from cottonpalm.cli.live.app import Live, application
+    from cottonpalm.cli.live.guard import TOKEN, Guard
+except ImportError as missing:
+    raise ImportError(f"the live page needs {missing.name}: pip install 'cottonpalm[dashboard]'") from missing
+from cottonpalm.cli.live.reading import Reading
+from cottonpalm.cli.live.rules import host_name
+from cottonpalm.cli.problems import Problem
+from cottonpalm.stores import database_of, open_store, shown
+
+if TYPE_CHECKING:
+    from typing import Self
+
+PORT: Final = 8765
+LOOPBACK: Final = "127.0.0.1"
+GRACE_S: Final = 1  # open streams get so long to end
+
+
+class Dashboard:
+    """The live page of a store: `with Dashboard("reviews.db") as page: print(page.url)`.
+
+    It shows every run of the store, whichever process works on it, and brings orders to it. Needs the extra
+    `dashboard`: `pip install "cottonpalm[dashboard]"`.
+
+    Args:
+        store: the store's file or address, which must exist.
+        port: 0 takes any free one; None takes 8765, or any free one where that is taken.
+        host: the address to listen at. Only this machine can reach the default.
+
+    Attributes:
+        url: the address to open, with the token of this start.
+    """
+
+    def __init__(self, store: str | Path, port: int | None = None, *, host: str = LOOPBACK) -> None:
+        database = database_of(store)
+        if database is None or not database.exists():
+            raise Problem(f"there is no store {shown(store)} here for a page to show; the page reads a store")
+        self._token = secrets.token_urlsafe(24)
+        self._socket = _listening(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        name = f"[{host}]" if ":" in host else {"0.0.0.0": LOOPBACK}.get(host, host)  # noqa: S104 - as it was asked
+        self.url = f"http://{name}:{self.port}/?{urlencode({TOKEN: self._token})}"
+        self._store = open_store(store)
+        self._ready, self._over = threading.Event(), asyncio.Event()
+        live = Live(Reading(self._store), _name(shown(store)), shown(store), self._over)
+        names = frozenset(found for each in (host, socket.gethostname()) if (found := host_name(each)))
+        guard = Guard(application(live), self._token, names, f"cottonpalm-{self.port}")
+        config = uvicorn.Config(
+            guard,
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=GRACE_S,
+            date_header=False,
+        )
+        self._server = uvicorn.Server(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._serve, name="cottonpalm-dashboard", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def _serve(self) -> None:
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()  # the socket listens already
+        await self._server.serve([self._socket])  # beside the main thread it leaves the signals alone
+
+    def close(self) -> None:
+        """Serve no more; when this returns, the port and the store are free."""
+        if self._loop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end)
+            self._thread.join()
+        self._socket.close()
+        self._store.close()
+
+    def _end(self) -> None:
+        self._over.set()
+        self._server.should_exit = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _name(address: str) -> str:
+    """A file by its name, a database by its address."""
+    return address if "://" in address else Path(address).name
+
+
+def _listening(host: str, port: int | None) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        Problem: the port is taken, or the address is none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for number in (PORT, 0) if port is None else (port,):
+        made = socket.socket(family)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((host, number))
+            made.listen(64)
+        except (OSError, OverflowError) as error:
+            made.close()
+            trouble: Any = error
+        else:
+            return made
+    raise Problem(
+        f"the live page cannot listen at {host}:{port}: {trouble.strerror or trouble}; name another port"
+    )

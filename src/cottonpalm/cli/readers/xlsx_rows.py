@@ -1,0 +1,67 @@
+"""Rows from the first sheet of an Excel file; its first row names the columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm.cli.problems import Problem, extra
+from cottonpalm.cli.readers.rows import InputRows, Row
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterator
+
+
+class Xlsx(InputRows):
+    """The rows of the first sheet. Numbers, dates and booleans keep their types; an empty cell is None.
+
+    Args:
+        name: for messages.
+        stream: the file; it is closed with the rows.
+    """
+
+    unit = "row"
+
+    def __init__(self, name: str, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+        super().__init__(name)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._book.close()
+        self._stream.close()
+
+    def _begin(self) -> None:
+        openpyxl = extra("openpyxl", "excel", f"{self.name}, an Excel file,")
+        try:
+            self._book = openpyxl.load_workbook(self._stream, read_only=True, data_only=True)
+        except Exception as error:
+            raise Problem(
+                f"{self.name} is no Excel file that can be read (a password? an .xls renamed?): {error}"
+            ) from error
+        self._lines: Iterator[tuple[Any, ...]] = self._book.worksheets[0].iter_rows(values_only=True)
+        self._count = self._book.worksheets[0].max_row
+        header = self._cells() or ()
+        self._header = ["" if cell is None else str(cell) for cell in header]
+        while self._header and not self._header[-1]:
+            self._header.pop()
+        if not self._header:
+            raise Problem(f"{self.name} is empty: the first row of its first sheet must name the columns")
+        doubled = next((name for name in self._header if self._header.count(name) > 1), None)
+        if doubled is not None:
+            raise Problem(f"{self.name} row {self.begins}: the column {doubled!r} is named twice; rename one")
+
+    def _guess(self) -> tuple[int, bool] | None:
+        return None if not self._count else (max(self.read, self._count - 1), False)
+
+    def _next(self) -> Row | None:
+        cells = self._cells()
+        return None if cells is None else dict(zip(self._header, cells, strict=False))
+
+    def _cells(self) -> tuple[Any, ...] | None:
+        """The next row that is not empty."""
+        for cells in self._lines:
+            self.begins += 1
+            if any(cell is not None for cell in cells):
+                return (*cells, *[None] * (len(getattr(self, "_header", ())) - len(cells)))
+        return None

@@ -1,0 +1,257 @@
+"""What one row of the batch lane comes to: its output, its exception, or that it waits for a batch."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.engine.executors.rounds import one_round
+from cottonpalm.providers.batches.lanes import whose
+from cottonpalm.request.recording import SWAPS, Recording, can_swap
+from cottonpalm.request.row_account import RowAccount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cottonpalm.config import BatchLane
+    from cottonpalm.engine.executors.post import Post
+    from cottonpalm.engine.executors.rescue import Rescue
+    from cottonpalm.engine.executors.rows_out import RowsOut
+    from cottonpalm.protocols import Inner, RowSource
+    from cottonpalm.providers.batches.lines import Result
+    from cottonpalm.providers.batches.stages import Book
+    from cottonpalm.request.run_account import RunAccount
+    from cottonpalm.types import Item
+
+QUIET_S: Final = 0.25  # in which parallel branches of a row come to their requests
+COMPARED: Final = 2  # rows that are recorded twice before anything is sent
+DIVERGED: Final = 3  # rows whose answers did not fit: from so many on, nothing more goes into batches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a run goes through batches.
+
+    Attributes:
+        lane: the user's own bounds.
+        name: of the run.
+        linear: the chain makes one request at a time.
+        sends: False makes no new batches: answers of earlier ones are used, and the rest is asked live.
+        detach: leave once everything is submitted.
+        deadline_s: seconds from now in which all rows are to be done.
+    """
+
+    lane: BatchLane
+    name: str
+    linear: bool = False
+    sends: bool = True
+    detach: bool = False
+    deadline_s: float | None = None
+
+
+class Waits:
+    """The type of WAITS: the row's requests are out."""
+
+
+WAITS: Final = Waits()
+
+
+class Answering:
+    """Runs rows round by round.
+
+    Attributes:
+        no_batches: why no row goes into batches any more; empty: they do.
+        sending: rows that are being finished live now.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        run: RunAccount,
+        send: Inner,
+        *,
+        book: Book,
+        rows: RowsOut,
+        post: Post,
+        source: RowSource,
+        rescue: Rescue | None,
+    ) -> None:
+        self._terms, self._options, self._run, self._send = terms, terms.lane, run, send
+        self._book, self._rows, self._post, self._source = book, rows, post, source
+        self._rescue = rescue
+        self.no_batches = "" if terms.sends else "that was asked for"
+        self.sending = 0
+        self._compared = self._comparing = self._diverged = 0
+        self._judged = asyncio.Event()  # no row is being compared
+
+    async def answer(self, item: Item) -> Any:
+        """Return its output, raise its exception, or return WAITS."""
+        slot = item.slot
+        self._rows.begun.add(slot)
+        if self._rows.out(slot) and self._post.reachable:
+            return self._waits(item)
+        return await (self._cancelled(item) if self._options.cancel else self._next_round(item))
+
+    async def _next_round(self, item: Item) -> Any:
+        slot = item.slot
+        known = await self._known(slot)
+        if slot in self._rows.live or self.no_batches or (self._rescue is not None and self._rescue.probes()):
+            return await self._finished_live(item)
+        for swap in range(SWAPS + 1 if can_swap(known) else 1):
+            recording, task = await self._round(item, known, swap=swap)
+            self._post.knows(recording.credentials)
+            if recording.refused:
+                break
+            if not (recording.closed and recording.needs):
+                recording.drop()
+                self._warn_unseen(item, recording)
+                return task.result()
+            if self._source.closing:
+                break
+            if not (recording.unused and recording.asked):
+                return await self._submitted(item, known, recording)
+            recording.drop()
+        return await self._not_recorded(item, recording)
+
+    def _warn_unseen(self, item: Item, recording: Recording) -> None:
+        """A row asked a model through a client that we do not see: no batch can hold that."""
+        if item.account is not None and item.account.attempts and not recording.seen:
+            self._run.alerts.warn(
+                "unseen",
+                f"requests of row {item.index} cannot be held back, as its model sends them through a client of its own"
+                " (Google's does where aiohttp is installed): they run live, at the full price",
+            )
+
+    async def introduce(self, item: Item) -> None:
+        """Run a row up to its first request, which goes nowhere: it says who pays for what is out."""
+        item.account = RowAccount(self._run, item.index, item.priority, None)
+        recording, _ = await self._round(item, {}, probe=True)
+        self._post.knows(recording.credentials)
+
+    async def _cancelled(self, item: Item) -> Any:
+        """Nothing is asked: the row only says who pays."""
+        recording, _ = await self._round(item, await self._known(item.slot), probe=True)
+        self._post.knows(recording.credentials)
+        return self._waits(item)
+
+    async def _not_recorded(self, item: Item, recording: Recording) -> Any:
+        """The run is stopping, no batch can hold a request of the row, or its answers do not fit."""
+        recording.drop()
+        if self._source.closing:  # what a chain makes of the cancel of a request is no answer
+            return self._waits(item)
+        if recording.refused:
+            self._run.alerts.warn(
+                "live", f"no batch can hold some requests, which run live: {recording.refused}"
+            )
+        else:
+            self._diverge(item, recording)
+        self._rows.live.add(item.slot)
+        return await self._finished_live(item)
+
+    async def _submitted(self, item: Item, known: Mapping[bytes, Result | None], recording: Recording) -> Any:
+        """Hand its requests in; the same requests must come of the same row."""
+        if recording.asked and self._compared < COMPARED:
+            await self._compare(item, known, recording)
+        while self._comparing:  # nothing is sent before it is known that the chain is steady
+            await self._judged.wait()
+        if self.no_batches:
+            recording.drop()
+            return await self._finished_live(item)
+        if self._rescue is not None and recording.asked and not self._rescue.worth(recording.asked.values()):
+            recording.drop()
+            self._rows.live.add(item.slot)
+            return await self._finished_live(item)
+        for key, asked in recording.asked.items():
+            if why := self._post.add(item.slot, asked):
+                self._run.alerts.warn("too big", f"row {item.index} runs live: {why}")
+                self._rows.live.add(item.slot)
+            else:
+                self._rows.sent(item.slot, key)
+        return self._waits(item)  # where nothing of it is out by now, its next round begins at once
+
+    async def _compare(self, item: Item, known: Mapping[bytes, Result | None], recording: Recording) -> None:
+        """Run the row once more: does it ask the same?"""
+        self._compared += 1
+        self._comparing += 1
+        self._judged.clear()
+        try:
+            again, _ = await self._round(item, known, probe=True)
+        finally:
+            self._comparing -= 1
+            if not self._comparing:
+                self._judged.set()
+        one, other = recording.seen.keys(), again.seen.keys()
+        if again.closed and not (one <= other or other <= one):  # a slow branch may come late in either
+            self.no_batches = "the chain asks something else each time that it is run with the same row"
+            self._run.alerts.warn("unsteady", f"rows run live: {self.no_batches}")
+
+    async def _finished_live(self, item: Item) -> Any:
+        """What is known is used, and the rest is asked now; what is out is waited for first.
+
+        Batches may have ended since the row's last round began, so it is looked up anew what is known.
+        """
+        known = await self._known(item.slot)
+        if self._rows.out(item.slot):
+            if not self._post.reachable:  # it has to say once who pays
+                recording, _ = await self._round(item, known, probe=True)
+                self._post.knows(recording.credentials)
+            return self._waits(item)
+        began_s = clock.now()
+        self.sending += 1
+        try:
+            _, task = await self._round(item, known, live=True)
+            return task.result()
+        finally:
+            self.sending -= 1
+            if self._rescue is not None:
+                self._rescue.done(clock.now() - began_s)
+
+    async def _round(
+        self,
+        item: Item,
+        known: Mapping[bytes, Result | None],
+        *,
+        live: bool = False,
+        probe: bool = False,
+        swap: int = 0,
+    ) -> tuple[Recording, asyncio.Task[Any]]:
+        name = self._terms.name
+
+        def record(news: Callable[[], None]) -> Recording:
+            return Recording(
+                known,
+                hosts=self._options.hosts,
+                account=lambda credentials: whose(credentials, name),
+                news=news,
+                live=live,
+                probe=probe,
+                swap=swap,
+            )
+
+        return await one_round(item, self._send, record, 0.0 if self._terms.linear else QUIET_S)
+
+    async def _known(self, slot: int) -> dict[bytes, Result | None]:
+        """What the row has asked. A request is None in it only as long as it is out."""
+        while self._post.any:
+            found = await asyncio.to_thread(self._book.asked, slot)
+            if (known := self._rows.known(slot, found)) is not None:
+                return known
+        return dict.fromkeys(self._rows.out(slot))
+
+    def _waits(self, item: Item) -> Waits:
+        self._source.aside(item, out=True)
+        return WAITS
+
+    def _diverge(self, item: Item, recording: Recording) -> None:
+        """Its answers are not those of the questions that it asks now: they were paid in vain."""
+        self._diverged += 1
+        self._run.alerts.warn(
+            "diverged",
+            f"row {item.index} asks something else than it did before, so {len(recording.unused)} answers that were"
+            " paid for are of no use: it runs live. A chain that reads the clock or chance cannot go through batches",
+        )
+        if self._diverged >= DIVERGED and not self.no_batches:
+            self.no_batches = f"{self._diverged} rows asked something else than they did before"
+            self._run.alerts.warn("no batches", f"all other rows run live: {self.no_batches}")

@@ -1,0 +1,151 @@
+"""Outcomes as a table: the input's columns, then the answer's, then how the row ended. Frames are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel
+
+from cottonpalm.errors import ConfigError
+from cottonpalm.observers.formatting import told
+from cottonpalm.stores.codec.as_json import dumped, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cottonpalm.types import Outcome
+
+BESIDE: Final = ("status", "error", "cost_usd")  # these columns follow the answer
+
+
+def names_of(columns: Sequence[str], fields: Sequence[str] | None) -> list[str]:
+    """Return all columns: the input's, then the answer's. A name that is already taken gets a prefix.
+
+    Args:
+        columns: the input's.
+        fields: of answers that are objects: a column for each, in place of `output`.
+    """
+    found, taken = list(columns), set(columns)
+    for name in [*(["output"] if fields is None else fields), *BESIDE]:
+        found.append(f"cottonpalm_{name}" if name in taken else name)
+        taken.add(found[-1])
+    return found
+
+
+def row_of(outcome: Outcome) -> Mapping[str, Any]:
+    """Return the input's columns of one row; a row that is not a mapping is its only column."""
+    value = outcome.input
+    if value is None or isinstance(value, Mapping):
+        return value or {}
+    return {"input": value}
+
+
+def beside(outcome: Outcome) -> tuple[str, str | None, float | None]:
+    """Return the columns of `BESIDE`: status, error and cost of one row."""
+    error = outcome.error
+    return outcome.status, None if error is None else f"{error.kind}: {told(error)}", outcome.cost_usd
+
+
+def fields_of(outcomes: Sequence[Outcome]) -> list[str] | None:
+    """Return the fields of the answers, if every answer is an object; None if some are not, or there is none."""
+    answers = [_object(outcome.output) for outcome in outcomes if outcome.status == "ok"]
+    if not answers or None in answers:
+        return None
+    return list(dict.fromkeys(str(name) for answer in answers for name in answer or ()))
+
+
+def answers_of(outcome: Outcome, fields: Sequence[str] | None) -> list[Any]:
+    """Return the answer of one row as one value, or as its fields; None where there is no answer."""
+    if outcome.status != "ok":
+        return [None] * (1 if fields is None else len(fields))
+    if fields is None:
+        return [cell(outcome.output)]
+    answer = _object(outcome.output) or {}
+    return [cell(answer.get(field)) for field in fields]
+
+
+def cell(value: Any) -> Any:
+    """Return what stands in a frame for a value: a message is its text, and an object its plain data."""
+    if isinstance(value, list):
+        return [cell(part) for part in value]
+    if value is None or isinstance(value, str | bool | int | float | bytes) or hasattr(value, "isoformat"):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, dict):
+        return {str(name): cell(part) for name, part in value.items()}
+    return plain(value)
+
+
+def columns_of(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
+    """Return the table of some outcomes, column by column, in input order."""
+    rows = [row_of(outcome) for outcome in outcomes]
+    columns, fields = list(dict.fromkeys(name for row in rows for name in row)), fields_of(outcomes)
+    lines = [
+        [*(row.get(name) for name in columns), *answers_of(outcome, fields), *beside(outcome)]
+        for row, outcome in zip(rows, outcomes, strict=True)
+    ]
+    names = names_of([str(name) for name in columns], fields)
+    return {name: [line[place] for line in lines] for place, name in enumerate(names)}
+
+
+def to_pandas(outcomes: Sequence[Outcome], index: Any = None) -> Any:
+    """Return a pandas frame; `index` has the label of every input row, from which the outcomes' rows are taken."""
+    pandas = _library("pandas")
+    labels = None if index is None else index.take([outcome.index for outcome in outcomes])
+    return pandas.DataFrame(columns_of(outcomes), index=labels)
+
+
+def to_polars(outcomes: Sequence[Outcome]) -> Any:
+    """Return a polars frame."""
+    polars = _library("polars")
+    return polars.DataFrame([polars_column(name, cells) for name, cells in columns_of(outcomes).items()])
+
+
+def to_arrow(outcomes: Sequence[Outcome]) -> Any:
+    """Return an Arrow table."""
+    arrow, columns = _library("pyarrow"), columns_of(outcomes)
+    return arrow.table([arrow_column(name, cells) for name, cells in columns.items()], names=list(columns))
+
+
+def polars_column(name: str, cells: list[Any]) -> Any:
+    """Return a column; values of different types, which it cannot hold together, stand there as text."""
+    import polars as pl  # noqa: PLC0415 - only for such a frame
+
+    if all(value is None for value in cells):
+        return pl.Series(name, cells, dtype=pl.Float64 if name.endswith("cost_usd") else pl.String)
+    try:
+        return pl.Series(name, cells)
+    except (TypeError, ValueError, pl.exceptions.PolarsError):
+        return pl.Series(name, list(map(text_or_none, cells)))
+
+
+def arrow_column(name: str, cells: list[Any]) -> Any:
+    """Do the same for an Arrow table."""
+    import pyarrow as pa  # noqa: PLC0415 - only for such a table
+
+    if all(value is None for value in cells):
+        return pa.array(cells, pa.float64() if name.endswith("cost_usd") else pa.string())
+    try:
+        return pa.array(cells)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.array(list(map(text_or_none, cells)))
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a value as text: JSON, except for what is text already."""
+    return value if value is None or isinstance(value, str) else dumped(value).decode()
+
+
+def _object(value: Any) -> Mapping[str, Any] | None:
+    if isinstance(value, BaseModel) and not hasattr(value, "lc_id"):  # a message is text, not an object
+        return value.model_dump()
+    return value if isinstance(value, Mapping) else None
+
+
+def _library(name: str) -> Any:
+    from importlib import import_module  # noqa: PLC0415 - only for a frame
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"this needs the package {name}: pip install {name}") from error

@@ -1,0 +1,35 @@
+"""How a run stands, as plain values that another process can show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm import clock
+
+if TYPE_CHECKING:
+    from cottonpalm.stats import Stats
+
+
+def standing(stats: Stats, *, held: bool, cap: int | None, stopping: bool) -> dict[str, Any]:
+    """The counts of this process, what binds now, and which orders it follows."""
+    return {
+        "at": clock.wall(),
+        "ok": stats.ok,
+        "failed": stats.failed,
+        "stored": stats.stored,
+        "total": stats.total,
+        "rows": stats.in_flight,
+        "requests": stats.requests,
+        "waiting": stats.waiting,
+        "limit": stats.limit,
+        "binding": stats.binding.what,
+        "key": stats.binding.key,
+        "pause_s": stats.pause_s,
+        "silent_s": stats.silent_s,
+        "trouble": stats.trouble,
+        "cost_pico": stats.cost_pico if stats.cost_known or stats.cost_pico else None,
+        "budget_left_pico": stats.budget_left_pico,
+        "held": held,
+        "cap": cap,
+        "stopping": stopping,
+    }

@@ -1,0 +1,21 @@
+"""What each kind of failure is called where people read it; the stored name stands beside it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cottonpalm.types import Kind
+
+WORDS: Final = {
+    Kind.THROTTLE: "the provider asked to wait",
+    Kind.TRANSIENT: "a fault that may pass",
+    Kind.REASK: "the answer did not fit",
+    Kind.DEGRADE: "the answer was cut, or the input is too long",
+    Kind.FAIL_ROW: "rejected, or the chain failed",
+    Kind.STOP_RUN: "nothing can be answered",
+}
+
+
+def in_words(kind: str) -> str:
+    """Return a kind in words; one that a later version has made, as it is."""
+    return {word.value: said for word, said in WORDS.items()}.get(kind, kind)

@@ -1,0 +1,323 @@
+"""Rows through langasync, where it is installed and carries a chain whole; its known defects are kept from the rows.
+
+langasync 0.2.3 sends only some of a model's parameters, so a chain is taken only where the body that it would send is
+the live one. It gives up results of batches that expired or were cancelled, trips over lines without an answer, and
+moves rows up where one is missing: its adapter is replaced by one that does not. Its job files hold pickles: none is
+written or read. What came back without a good answer is left to the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+from langchain_core.output_parsers import BaseOutputParser
+from langchain_core.prompts import BasePromptTemplate
+from langchain_core.runnables import RunnableBinding, RunnableSequence
+
+from cottonpalm import clock
+from cottonpalm.config import BatchLane
+from cottonpalm.errors import CottonpalmError
+from cottonpalm.providers.batches.choice import lane_for
+from cottonpalm.providers.batches.lanes import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+log = logging.getLogger("cottonpalm")
+INSTALLED: Final = find_spec("langasync") is not None
+ROWS: Final = 50_000  # it makes one batch of them all
+BYTES: Final = 50_000_000  # and uploads it within a minute
+_GONE: Final = 404
+_LONGEST: Final = 20  # times the shortest wait between two looks
+_STRANGE: Final = (  # of a model: it would not send these
+    "default_headers",
+    "default_query",
+    "openai_organization",
+    "http_client",
+    "http_async_client",
+    "openai_proxy",
+)
+
+
+class Missing:
+    """The type of MISSING: a row that came back without a good answer."""
+
+
+MISSING: Final = Missing()
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A chain that langasync carries whole: its model's key and address, and how often to look."""
+
+    chain: Any
+    key: str
+    base_url: str
+    lane: BatchLane
+
+
+def carried(chain: Any, options: Mapping[str, Any]) -> Carried | str:  # noqa: PLR0911 - one for each reason
+    """Return the chain as langasync takes it, or why it cannot.
+
+    Args:
+        chain: prompt | ChatOpenAI | parser, perhaps.
+        options: all that the processor was given.
+    """
+    if not INSTALLED:
+        return "it is not installed"
+    if beyond := sorted(set(options) - {"lane"}):
+        return f"it knows nothing of {beyond[0]}"
+    steps = list(chain.steps) if isinstance(chain, RunnableSequence) else []
+    at = next((number for number, step in enumerate(steps) if _model(step) is not None), -1)
+    before, after = steps[: max(at, 0)], steps[at + 1 :]
+    only = all(isinstance(step, BasePromptTemplate) for step in before)
+    if at < 0 or not only or not after or not all(isinstance(step, BaseOutputParser) for step in after):
+        return "it is no prompt | ChatOpenAI | parser"
+    model = _model(steps[at])
+    if given := [name for name in _STRANGE if getattr(model, name, None) is not None]:
+        return f"it would not send {given[0]}"
+    if model.openai_api_key is None or not hasattr(model.openai_api_key, "get_secret_value"):
+        return "its key is no plain text"
+    lane = options.get("lane") or BatchLane()
+    base_url = str(model.root_async_client.base_url).rstrip("/")
+    if not isinstance(lane_for(f"{base_url}/chat/completions", {}, {"model": "m"}, hosts=lane.hosts), Lane):
+        return f"no Batch API is known at {base_url}"
+    return Carried(chain, model.openai_api_key.get_secret_value(), base_url, lane)
+
+
+def _model(step: Any) -> Any:
+    """The step's ChatOpenAI; None where it has none, or is more than that."""
+    bound = step.bound if isinstance(step, RunnableBinding) and not step.config else step
+    return bound if (type(bound).__module__, type(bound).__name__) == _CHAT_OPENAI else None
+
+
+_CHAT_OPENAI: Final = ("langchain_openai.chat_models.base", "ChatOpenAI")
+
+
+async def answers(what: Carried, rows: Sequence[Any], file: Path) -> list[Any] | str:
+    """Return each row's output or MISSING, in order; or why langasync cannot carry the rows: then nothing was sent.
+
+    Args:
+        what: the chain.
+        rows: at most 50,000.
+        file: remembers the batch until the caller removes it, so that the same call goes on with it.
+
+    Raises:
+        CottonpalmError: nobody knows whether the batch was made; the same call again looks for it.
+    """
+    from langasync import batch_chain  # noqa: PLC0415 - takes seconds, drags in much
+    from langasync.exceptions import LangAsyncError  # noqa: PLC0415
+    from langasync.settings import LangasyncSettings  # noqa: PLC0415
+
+    settings = LangasyncSettings(
+        openai_api_key=what.key, openai_base_url=what.base_url, base_storage_path=str(file.parent)
+    )
+    job = _Job(file, len(rows))
+    try:
+        wrapper = batch_chain(what.chain, settings)
+    except LangAsyncError as exc:
+        return f"it does not take the chain: {exc}"
+    service: Any = wrapper.batch_job_service
+    service.repository = job
+    adapter: Any = _adapter(settings, len(rows))
+    try:
+        if job.id is None and (why := _differs(wrapper, adapter, rows)):
+            return why
+        found = job.id is not None or await _found(job, adapter, what.lane)
+        if not found and (why := await _submitted(job, wrapper, rows)):
+            return why
+        return await _waited(job, wrapper, adapter, what.lane)
+    finally:
+        await adapter.close()
+
+
+def _differs(wrapper: Any, adapter: Any, rows: Sequence[Any]) -> str:
+    """Why the body that it would send is not the live one; "" where it is."""
+    model, bindings = wrapper.model, wrapper.model_bindings
+    payload = model._get_request_payload  # noqa: SLF001 - nothing else tells the body
+    try:
+        asked = wrapper.preprocessing_chain.invoke(rows[0])
+        body = adapter.body(model, bindings, asked)
+        live = {name: value for name, value in payload(asked, **bindings).items() if value is not False}
+        same = json.dumps(body, sort_keys=True) == json.dumps(live, sort_keys=True)
+    except Exception as exc:  # noqa: BLE001 - then ours takes the rows, and says what is wrong with them
+        return f"it cannot take the first row: {type(exc).__name__}"
+    if not same:
+        return "it would send another body than live"
+    size = len(json.dumps(body)) * len(rows)
+    return "" if len(rows) <= ROWS and size <= BYTES else "the rows are more than one batch"
+
+
+class _Job:
+    """What is kept of the batch, in place of langasync's own job files."""
+
+    def __init__(self, file: Path, rows: int) -> None:
+        self._file, self.rows = file, rows
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        self.id: str | None = kept.get("id")
+        self.since: float | None = kept.get("since")
+        self.created_at: Any = None
+
+    def begin(self) -> None:
+        """It is about to be made."""
+        self.since = clock.wall()
+        self._write()
+
+    def forget(self) -> None:
+        """It was surely not made."""
+        self._file.unlink(missing_ok=True)
+
+    def made(self, id_: str) -> None:
+        """It was made."""
+        self.id = id_
+        self._write()
+
+    async def save(self, batch_job: Any) -> None:
+        """What langasync calls when the batch was made."""
+        self.made(batch_job.id)
+
+    async def get(self, job_id: str) -> None:
+        """What langasync calls to mark a job as finished: the caller does that, when the answers are safe."""
+
+    def _write(self) -> None:
+        part = self._file.with_suffix(".part")
+        part.write_text(json.dumps({"since": self.since, "id": self.id, "rows": self.rows}))
+        part.replace(self._file)
+
+
+async def _found(job: _Job, adapter: Any, lane: BatchLane) -> bool:
+    """Whether a batch that may have been made by an earlier call is there. It bears no mark: its time and rows tell."""
+    while job.since is not None:
+        for batch in reversed(await adapter.list_batches(100)):
+            if (
+                batch.created_at.timestamp() >= job.since - 1
+                and (await adapter.get_status(batch)).total == job.rows
+            ):
+                job.made(batch.id)
+                return True
+        if clock.wall() - job.since >= lane.listing_wait_s:
+            return False
+        await asyncio.sleep(lane.poll_s)
+    return False
+
+
+async def _submitted(job: _Job, wrapper: Any, rows: Sequence[Any]) -> str:
+    """Submit; return "", or why it was surely not made."""
+    job.begin()
+    try:
+        await wrapper.submit(list(rows))
+    except Exception as exc:
+        if not _surely_not_made(exc):
+            raise CottonpalmError(
+                f"nobody knows whether the batch was made ({type(exc).__name__}): the same call again looks for it"
+            ) from exc
+        job.forget()
+        return f"{type(exc).__name__}: {exc}"
+    return ""
+
+
+def _surely_not_made(exc: BaseException) -> bool:
+    """Whether it failed before the request that makes the batch, or that one was refused."""
+    cause = _cause(exc)
+    if cause is None:
+        return type(exc).__name__ == "FailedPreProcessingError"
+    refused = isinstance(cause, httpx.HTTPStatusError) and cause.response.is_client_error
+    return refused or cause.request.url.path.endswith("/files")
+
+
+def _cause(exc: BaseException | None) -> httpx.HTTPStatusError | httpx.RequestError | None:
+    """What went wrong with a request, behind an exception of langasync, which keeps only its text."""
+    while exc is not None and not isinstance(exc, httpx.HTTPStatusError | httpx.RequestError):
+        exc = exc.__cause__ or exc.__context__
+    return exc
+
+
+async def _waited(job: Any, wrapper: Any, adapter: Any, lane: BatchLane) -> list[Any]:
+    from langasync.core.batch_handle import BatchJobHandle  # noqa: PLC0415
+    from langasync.exceptions import LangAsyncError  # noqa: PLC0415
+    from langasync.providers.interface import FINISHED_STATUSES, Provider, ProviderJob  # noqa: PLC0415
+
+    batch = ProviderJob(id=job.id, provider=Provider.OPENAI, created_at=job.created_at)
+    handle = BatchJobHandle(batch, adapter, wrapper.postprocessing_chain, job)
+    wait_s = lane.poll_s
+    while True:
+        try:
+            found = await handle.get_results()
+        except Exception as exc:
+            cause = _cause(exc)
+            if not isinstance(cause, httpx.HTTPStatusError) or cause.response.status_code != _GONE:
+                raise
+            log.warning(
+                "batch %s is no longer kept, and may have been paid for: its rows are asked again", job.id
+            )
+            return [MISSING] * job.rows
+        if found.status_info.status in FINISHED_STATUSES:
+            break
+        await asyncio.sleep(wait_s)
+        wait_s = min(1.5 * wait_s, _LONGEST * lane.poll_s)
+    results = found.results if found.results is not None else [MISSING] * job.rows
+    return [MISSING if isinstance(one, LangAsyncError) else one for one in results]
+
+
+def _adapter(settings: Any, rows: int) -> Any:
+    from langasync.providers.interface import BatchItem, BatchStatus, BatchStatusInfo  # noqa: PLC0415
+    from langasync.providers.openai import OpenAIProviderJobAdapter, _to_openai_messages  # noqa: PLC0415
+
+    class Guarded(OpenAIProviderJobAdapter):
+        """Gives what a batch has done however it ended, each row in its place."""
+
+        def body(self, model: Any, bindings: dict[str, Any], asked: Any) -> dict[str, Any]:
+            """The body of a line."""
+            return {**self._get_model_config(model, bindings), "messages": _to_openai_messages(asked)}
+
+        async def close(self) -> None:
+            """Close its connections."""
+            await self._client.aclose()
+
+        async def get_status(self, batch_api_job: Any) -> Any:
+            """See langasync. `cancelling` is no end; `expired` and `cancelled` are one with results."""
+            response = await self._client.get(f"{self.base_url}/batches/{batch_api_job.id}")
+            response.raise_for_status()
+            data = response.json()
+            ends = {"failed": BatchStatus.FAILED, **dict.fromkeys(_ENDED, BatchStatus.COMPLETED)}
+            counts = data.get("request_counts") or {}
+            return BatchStatusInfo(
+                status=ends.get(data["status"], BatchStatus.IN_PROGRESS),
+                **{name: counts.get(name, 0) for name in ("total", "completed", "failed")},
+            )
+
+        async def get_results(self, batch_api_job: Any) -> list[Any]:
+            """See langasync. One for each row, in order; a good one goes before an error."""
+            self.good: dict[str, Any] = {}
+            await super().get_results(batch_api_job)
+            lost = {"message": "no good answer came back"}
+            return [
+                self.good.get(str(row)) or BatchItem(custom_id=str(row), success=False, error=lost)
+                for row in range(rows)
+            ]
+
+        def _parse_output_line(self, data: dict[str, Any]) -> Any:
+            item = super()._parse_output_line({**data, "response": data.get("response") or {}})
+            if item.success and _whole(data["response"].get("body") or {}):
+                self.good[item.custom_id] = item
+            return item
+
+    return Guarded(settings)
+
+
+_ENDED: Final = ("completed", "expired", "cancelled")
+
+
+def _whole(body: Mapping[str, Any]) -> bool:
+    """Whether the answer is one: neither cut, filtered, refused nor empty."""
+    choice = (body.get("choices") or [{}])[0]
+    message = choice.get("message") or {}
+    said = message.get("content") is not None or bool(message.get("tool_calls"))
+    return said and not message.get("refusal") and choice.get("finish_reason") in ("stop", "tool_calls")

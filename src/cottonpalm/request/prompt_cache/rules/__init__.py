@@ -1,0 +1,1 @@
+"""Decisions about shared prompts. No clock, no I/O, no threads."""

@@ -1,0 +1,144 @@
+"""Sends one request of the fast transport for `attempts`, and shows its answer as the HTTP library would."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm import clock
+from cottonpalm.request.steps import Done, Kept, Reply
+from cottonpalm.request.transport.client_loops import at_home
+from cottonpalm.request.transport.http1.pool import TooSlow, Unreachable, pool_of
+from cottonpalm.request.transport.http1.reader import Answered, Malformed
+from cottonpalm.request.transport.sender import INSIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.request.transport.fast.template import Template
+
+
+class FastSender:
+    """Sends one request; each try calls `once`."""
+
+    __slots__ = ("_body", "_like")
+
+    def __init__(self, like: Template, body: bytes) -> None:
+        self._like, self._body = like, body
+
+    async def once(
+        self,
+        timeout_s: float,
+        body: bytes | None = None,
+        began: Callable[[asyncio.Timeout], None] | None = None,
+    ) -> Reply:
+        """Send once; an exception becomes part of the reply. See `Sender.once`."""
+        like, loop, at = self._like, asyncio.get_running_loop(), clock.now()
+        body = self._body if body is None else body
+        read_s = None if like.read_s is None or like.read_s >= timeout_s else like.read_s
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                if began is not None:
+                    began(limit)
+                answered = await pool_of(loop).send(like.origin, like.head(body), body, read_s)
+                content = answered.content
+        except TimeoutError as exc:
+            return Reply(error=self.timed_out(round(clock.now() - at, 3), exc))
+        except Unreachable:  # nothing was sent: the SDK's own client may know another way
+            return await self._stock(timeout_s, body)
+        except (TooSlow, Malformed, OSError) as exc:
+            return Reply(error=self._error(exc))
+        if 300 <= (status := answered.status) < 400:
+            return await self._stock(timeout_s, body)  # which follows it
+        return Reply(status, answered.headers, content, answered, as_error=self._as_error(answered))
+
+    def _as_error(self, answered: Answered) -> Callable[[], Exception] | None:
+        return None if answered.status < 400 else lambda: self._status_error(answered)
+
+    def response(self, done: Done, gap_s: float) -> Done:  # noqa: ARG002 - as `Sender.response`, which reads streams
+        """Return how it ended; no stream is left open."""
+        return done
+
+    def timed_out(self, seconds: float, cause: BaseException | None = None) -> Exception:
+        """Return the library's own exception for an answer that took too long."""
+        error: Exception = self._like.http.ReadTimeout(
+            f"no answer within {seconds:g} s", request=self._like.request
+        )
+        error.__cause__ = cause
+        return error
+
+    def _error(self, exc: Exception) -> Exception:
+        """The HTTP library's own exception."""
+        http = self._like.http
+        if isinstance(exc, TooSlow):
+            kind, said = (http.ConnectTimeout if exc.phase == "connect" else http.ReadTimeout), ""
+        elif isinstance(exc, Malformed):
+            kind, said = http.RemoteProtocolError, str(exc)
+        else:
+            kind, said = http.ReadError, ""
+        error: Exception = kind(said, request=self._like.request)
+        error.__cause__ = exc
+        return error
+
+    def _status_error(self, answered: Answered) -> Exception:
+        response = response_of(self._like.http, self._like.request, answered)
+        error: Exception = self._like.http.HTTPStatusError(
+            f"HTTP {answered.status}", request=self._like.request, response=response
+        )
+        return error
+
+    async def _stock(self, timeout_s: float, body: bytes) -> Reply:
+        """Send through the SDK's own HTTP client."""
+        like = self._like
+        headers = [
+            (name, value) for name, value in like.request.headers.raw if name.lower() != b"content-length"
+        ]
+        request = like.http.Request(
+            "POST", like.request.url, headers=headers, content=body, extensions=like.request.extensions
+        )
+        token, at = INSIDE.set(True), clock.now()
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await like.send(at_home(like.http, like.client), request)
+        except TimeoutError as exc:
+            return Reply(error=self.timed_out(round(clock.now() - at, 3), exc))
+        except Exception as exc:  # noqa: BLE001 - `attempts` judges it
+            return Reply(error=exc)
+        finally:
+            INSIDE.reset(token)
+        return Reply(response.status_code, response.headers, response.content, response)
+
+
+def response_of(http: Any, request: Any, answered: Answered) -> Any:
+    """Return the answer as the HTTP library's own response, read whole."""
+    raw = list(answered.raw)
+    known = {name.lower() for name, _ in raw}
+    raw += [(name, value) for name, value in answered.headers.items() if name not in known]  # marks of ours
+    return http.Response(
+        answered.status,
+        headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw],
+        content=answered.body,
+        request=request,
+        extensions={"http_version": answered.version, "reason_phrase": answered.reason},
+    )
+
+
+def again(done: Done) -> Callable[[Any, Any], Any]:
+    """Return what gives a `send` the end of this request in place of sending: a response made again."""
+
+    def replay(http: Any, request: Any) -> Any:
+        if isinstance(done.raw, Answered):
+            return response_of(http, request, done.raw)
+        if done.kept is not None:
+            return kept_response(http, request, done.kept)
+        done.raw.request = request
+        return done.raw
+
+    return replay
+
+
+def kept_response(http: Any, request: Any, kept: Kept) -> Any:
+    """Make a response from a failure known before."""
+    gone = ("content-encoding", "content-length", "transfer-encoding")
+    headers = {name: value for name, value in kept.headers.items() if name not in gone}
+    return http.Response(kept.status, headers=headers, content=kept.content, request=request)

@@ -1,0 +1,67 @@
+"""Converts a value of any kind to plain JSON or text, for people and other programs: it need not come back."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final
+
+import orjson
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage
+from pydantic import BaseModel
+
+
+def dumped(value: Any) -> bytes:
+    """Return compact JSON of any value that the store can keep."""
+    try:
+        return orjson.dumps(value, default=plain, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # integers beyond 64 bits, lone surrogates: a slower way, but exact
+        return json.dumps(value, default=plain).encode()
+
+
+def text_of(value: Any) -> str:
+    """Return a value as text: JSON, but without quotes round what is a JSON string (a date, a decimal, a message)."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    found = dumped(value).decode()
+    return json.loads(found) if found.startswith('"') else found
+
+
+def plain(value: Any) -> Any:
+    """Return the JSON form of a value that JSON does not have. A message is its text, or an object with tool calls."""
+    for kind, form in FORMS:
+        if isinstance(value, kind):
+            return form(value)
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    return value.isoformat() if hasattr(value, "isoformat") else repr(value)
+
+
+def _message(message: BaseMessage) -> Any:
+    calls = getattr(message, "tool_calls", None)
+    text = str(message.text)
+    if not calls:
+        return text
+    return {
+        "content": text,
+        "tool_calls": [{"name": c["name"], "args": c["args"], "id": c["id"]} for c in calls],
+    }
+
+
+FORMS: Final[list[tuple[Any, Callable[[Any], Any]]]] = [
+    (BaseMessage, _message),
+    (BaseModel, lambda model: model.model_dump(mode="json")),
+    (Document, lambda document: {"page_content": document.page_content, "metadata": document.metadata}),
+    (set | frozenset, lambda members: sorted(members, key=repr)),
+    (tuple, list),
+    (bytes, lambda data: base64.b64encode(data).decode()),
+    (Decimal, str),
+    (Enum, lambda member: member.value),
+    (Mapping, dict),
+]

@@ -1,0 +1,201 @@
+"""Connects to a Postgres database. Its errors say in one line what to do, and never show a password."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.errors import ConfigError, StoreError
+from cottonpalm.redact import redact
+from cottonpalm.stores.sql.database import BUSY_S, Home, Turnwise
+from cottonpalm.stores.sql.lease import COLUMNS, FIRST_HOLDER, Holder
+
+try:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+except ImportError as missing:
+    raise ConfigError(
+        'a store in Postgres needs one more package: pip install "cottonpalm[postgres]"'
+    ) from missing
+
+from cottonpalm.stores.postgres.connection import PgConnection
+from cottonpalm.stores.postgres.lease import ALIVE, NOW, RowLease
+from cottonpalm.stores.postgres.migrations import lock, migrate, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_DEFAULTS: Final = {
+    "connect_timeout": "10",
+    "tcp_user_timeout": "30000",  # milliseconds; without it, a server that is gone is believed for a quarter of an hour
+    "application_name": "cottonpalm",
+}
+_ITEMS: Final = (
+    "INSERT INTO item (id, key, content, status, cost_pico, seq) SELECT * FROM"
+    " unnest(?::bigint[], ?::bytea[], ?::bytea[], ?::smallint[], ?::bigint[], ?::bigint[])"
+    " ON CONFLICT (id) DO UPDATE SET key = excluded.key, content = excluded.content, status = excluded.status,"
+    " cost_pico = item.cost_pico + excluded.cost_pico, seq = excluded.seq"
+)
+_RECORDS: Final = (
+    "INSERT INTO record (id, body) SELECT * FROM unnest(?::bigint[], ?::bytea[])"
+    " ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+)
+_COST: Final = 4  # the place of an item's cost in its row
+_TROUBLES: Final = (
+    (
+        "password authentication failed",
+        "refuses the password: check it in the address, PGPASSWORD or ~/.pgpass",
+    ),
+    ("no password supplied", "wants a password: give it in PGPASSWORD or ~/.pgpass"),
+    ("resolve host", "is at a host that has no address: check the host's name"),
+    ("could not translate host name", "is at a host that has no address: check the host's name"),
+    ("does not exist", "refuses ({text}): create the database, or name one that is there"),
+    ("permission denied", "refuses ({text}): give this user the right to create a schema there"),
+    ("read-only", "cannot be written: it is read-only, perhaps a standby; name the primary"),
+    ("too many", "takes no more connections: each run uses up to four; close some, or raise max_connections"),
+    ("No space left", "cannot be written, its disk is full: free some space and run the same command again"),
+    ("Connection refused", "cannot be reached: is the server running, and are host and port right? ({text})"),
+)
+
+
+class PostgresDatabase:
+    """A Postgres database. See `sql.database.Database`."""
+
+    errors: tuple[type[Exception], ...] = (psycopg.Error,)
+    like = "convert_from(body, 'UTF8') ILIKE ?"
+
+    def __init__(self, url: str, shown: str) -> None:
+        """Check the address; nothing is connected yet. `shown` is the address without a password.
+
+        Raises:
+            ConfigError: it is no address of a Postgres database.
+        """
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.Error:
+            raise ConfigError(
+                f"{shown} is no address of a database: write postgresql://USER@HOST:PORT/DATABASE"
+            ) from None
+        self._conninfo = make_conninfo(**(_DEFAULTS | {key: str(value) for key, value in given.items()}))
+        self._password = str(given.get("password") or "")
+        self._shown = shown
+        self.home = Home(self._shown)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PostgresDatabase) and other._conninfo == self._conninfo
+
+    def __hash__(self) -> int:
+        return hash(self._conninfo)
+
+    def __str__(self) -> str:
+        return self._shown
+
+    def __repr__(self) -> str:
+        return f"<PostgresDatabase {self._shown}>"
+
+    def prepare(self, busy_s: float = BUSY_S) -> None:  # noqa: ARG002 - the server waits as long as it is told
+        """See `sql.database.Database`."""
+        try:
+            db = PgConnection(self._conninfo)
+            try:
+                migrate(db, self._shown)
+            finally:
+                db.close()
+        except psycopg.Error as exc:
+            raise self.explained(exc) from None
+
+    def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> PgConnection:  # noqa: ARG002
+        """See `sql.database.Database`."""
+        return PgConnection(self._conninfo)
+
+    def begin(self, db: PgConnection, turnwise: Turnwise = Turnwise.NONE) -> None:
+        """See `sql.database.Database`: what reads before it writes waits for its turn."""
+        db.execute("BEGIN")
+        if turnwise is not Turnwise.NONE:
+            try:
+                lock(db, turnwise.value)
+            except BaseException:
+                with suppress(psycopg.Error):
+                    db.execute("ROLLBACK")
+                raise
+
+    def let_go(self, db: PgConnection) -> None:
+        """See `sql.database.Database`."""
+        db.close()
+
+    def explained(self, exc: BaseException) -> StoreError:
+        """See `sql.database.Database`."""
+        if isinstance(exc, StoreError):
+            return exc
+        text = " ".join(redact(str(exc)).split())
+        if self._password:
+            text = text.replace(self._password, "[redacted]")
+        for words, trouble in _TROUBLES:
+            if words in text:
+                return StoreError(f"the store {self._shown} {trouble.format(text=text)}")
+        return StoreError(
+            f"the store {self._shown} failed ({type(exc).__name__}: {text}): check the server, then run the same"
+            " command again"
+        )
+
+    def is_cut(self, exc: BaseException) -> bool:
+        """See `sql.database.Database`."""
+        return isinstance(exc, psycopg.OperationalError)
+
+    def now(self, db: PgConnection) -> float:
+        """See `sql.database.Database`: the server's clock, read after every wait for a lock."""
+        return float(db.execute(f"SELECT {NOW}").fetchall()[0][0])
+
+    def lease(self, number: int, name: str) -> RowLease:
+        """See `sql.database.Database`."""
+        return RowLease(number, name)
+
+    def living(self, rows: Callable[..., list[Any]]) -> dict[int, Holder]:
+        """See `sql.database.Database`."""
+        sql = f"SELECT run, {COLUMNS} FROM lease WHERE run < ? AND {ALIVE}"  # noqa: S608 - our own words
+        return {run: Holder(*row) for run, *row in rows(sql, (FIRST_HOLDER,))}
+
+    def lives(self, db: PgConnection, number: int) -> bool:
+        """See `sql.database.Database`."""
+        sql = f"SELECT 1 FROM lease WHERE run = ? AND {ALIVE}"  # noqa: S608 - our own words
+        return bool(db.execute(sql, (number,)).fetchall())
+
+    def joined(self, column: str) -> str:
+        """See `sql.database.Database`."""
+        return f"string_agg({column}, ''::bytea ORDER BY id)"
+
+    def insert(
+        self, db: PgConnection, items: Sequence[tuple[Any, ...]], records: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """See `sql.database.Database`: one statement for each table."""
+        db.execute(_ITEMS, tuple(map(list, zip(*_once(items), strict=True))))
+        db.execute(_RECORDS, tuple(map(list, zip(*dict(records).items(), strict=True))))
+
+    def statuses(self, db: PgConnection, ids: Sequence[int]) -> list[int]:
+        """See `sql.database.Database`."""
+        found = db.execute("SELECT status FROM item WHERE id = ANY(?)", (list(ids),))
+        return [status for (status,) in found]
+
+    def exists(self) -> bool:
+        """See `sql.database.Database`."""
+        try:
+            db = PgConnection(self._conninfo)
+            try:
+                return version_of(db, self._shown) > 0
+            finally:
+                db.close()
+        except psycopg.Error as exc:
+            raise self.explained(exc) from None
+
+    def check(self) -> None:
+        """See `sql.database.Database`: a database that is gone fails at the next statement."""
+
+
+def _once(items: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """One statement may write a row only once: the last one stays, and their costs add up."""
+    last: dict[int, tuple[Any, ...]] = {}
+    for item in items:
+        if (earlier := last.get(item[0])) is not None:
+            item = (*item[:_COST], item[_COST] + earlier[_COST], *item[_COST + 1 :])  # noqa: PLW2901
+        last[item[0]] = item
+    return list(last.values())

@@ -1,0 +1,141 @@
+"""The seam between the store and its kind of database: what SQLite and Postgres do differently, and nothing else.
+
+Statements are written once, in the words that both understand, with `?` for a value. `Database` has the rest: how to
+connect and begin, whose lease lives, which clock counts, how many rows are written at once.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from cottonpalm.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cottonpalm.stores.sql.lease import Holder, Lease
+
+T = TypeVar("T")
+SLOT_BITS: Final = 40  # the id of a row is (its run's number << 40) | its slot
+BUSY_S: Final = 30.0  # we wait this long while another process holds the write lock
+
+
+class Turnwise(Enum):
+    """Transactions of the same kind come one after the other, since each reads what the ones before it wrote."""
+
+    NONE = 0
+    CACHE = 1
+    SHARES = 2
+    MONEY = 3
+
+
+class Database(Protocol):
+    """Where a store is. Two objects are equal if they mean the same place.
+
+    Attributes:
+        home: the process that opened it.
+        errors: the exceptions that its driver raises.
+        like: the condition that a record's text is like a pattern, whatever its case; backslash escapes.
+    """
+
+    home: Home
+    errors: tuple[type[Exception], ...]
+    like: str
+
+    def prepare(self, busy_s: float = ...) -> None:
+        """Make the tables if need be, and bring them up to date.
+
+        Raises:
+            StoreError: it cannot be made or used; the error says what to do.
+        """
+
+    def connect(self, busy_s: float = ..., *, durable: bool = True) -> Any:
+        """Return a connection. Not `durable`: a power cut may take the last transactions, a crash takes none."""
+
+    def begin(self, db: Any, turnwise: Turnwise = ...) -> None:
+        """Begin a transaction that writes."""
+
+    def let_go(self, db: Any) -> None:
+        """Close a connection."""
+
+    def explained(self, exc: BaseException) -> StoreError:
+        """Return the error with a one-line message that names the store, the problem and the remedy."""
+
+    def is_cut(self, exc: BaseException) -> bool:
+        """Whether the connection broke, so that nobody knows if the transaction took effect; it may be had again."""
+
+    def now(self, db: Any) -> float:
+        """Return the wall-clock time in Unix seconds by the clock that all processes of this store share."""
+
+    def lease(self, number: int, name: str) -> Lease:
+        """Return a lease of this number that is not taken yet; runs and holders of claims have numbers."""
+
+    def living(self, rows: Callable[..., list[Any]]) -> dict[int, Holder]:
+        """Return the holders of runs that are alive, as far as this process can know; `rows` reads a statement."""
+
+    def lives(self, db: Any, number: int) -> bool:
+        """Whether the holder of this number is alive, as far as this process can know."""
+
+    def joined(self, column: str) -> str:
+        """Return the expression that joins this column of all rows, in the order of `id`."""
+
+    def insert(self, db: Any, items: Sequence[tuple[Any, ...]], records: Sequence[tuple[Any, ...]]) -> None:
+        """Write rows of `item` and `record`; newer ones replace older ones, and the costs of both add up."""
+
+    def statuses(self, db: Any, ids: Sequence[int]) -> list[int]:
+        """Return the statuses of those of these rows that are stored."""
+
+    def exists(self) -> bool:
+        """Whether a store is there already; nothing is made.
+
+        Raises:
+            StoreError: it cannot be reached.
+        """
+
+    def check(self) -> None:
+        """Refuse work on a store that was deleted after it was opened.
+
+        Raises:
+            StoreError: it was deleted or replaced.
+        """
+
+
+def in_transaction(
+    database: Database, db: Any, work: Callable[[], T], turnwise: Turnwise = Turnwise.NONE
+) -> T:
+    """Run `work` in a transaction of this connection."""
+    database.begin(db, turnwise)
+    try:
+        result = work()
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(*database.errors):  # with a full disk, SQLite has already rolled back
+            db.execute("ROLLBACK")
+        raise
+    return result
+
+
+class Home:
+    """The process that opened a store. A forked child inherits this object, but must not use the connections."""
+
+    def __init__(self, shown: object) -> None:
+        self._shown, self._pid = shown, os.getpid()
+
+    @property
+    def here(self) -> bool:
+        """Whether this process is the one that opened the store."""
+        return self._pid == os.getpid()
+
+    def check(self) -> None:
+        """Refuse work in a forked child.
+
+        Raises:
+            StoreError: this is not the process that opened the store.
+        """
+        if not self.here:
+            raise StoreError(
+                f"the store {self._shown} was opened by process {self._pid}: after a fork, open it again in the child"
+            )

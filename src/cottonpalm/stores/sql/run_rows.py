@@ -1,0 +1,57 @@
+"""A run's own row: its last number and its counts, updated with each write, so that no reader has to count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cottonpalm.protocols import StoredRow
+    from cottonpalm.stores.sql.connection import Connection
+
+_COUNT: Final = (
+    "UPDATE run SET seq = ?, ok = ok + ?, retryable = retryable + ?, failed = failed + ?, cost_pico = cost_pico + ?"
+    " WHERE id = ?"
+)
+_STATUSES: Final = (1, 2, 3)
+
+
+class Counts(NamedTuple):
+    """How many rows of a run have which status, and what all their outcomes cost."""
+
+    seq: int
+    ok: int
+    retryable: int
+    failed: int
+    cost_pico: int
+
+
+def count(
+    db: Connection, run: int, rows: Sequence[StoredRow], *, before: Sequence[int], last_seq: int
+) -> None:
+    """Count rows that are about to be written.
+
+    Args:
+        db: the connection, in the transaction that writes the rows.
+        run: the run's number.
+        rows: the new outcomes.
+        before: the old statuses of those rows that were stored already.
+        last_seq: the number of the last outcome.
+    """
+    now = Counter({row.slot: row.status for row in rows}.values())
+    now.subtract(before)
+    changes = [now[status] for status in _STATUSES]
+    db.execute(_COUNT, (last_seq, *changes, sum(row.cost_pico for row in rows), run))
+
+
+def read(rows: Callable[..., list[Any]], run: int) -> Counts:
+    """Return the counts of a run; `rows` returns the rows of a statement."""
+    [found] = rows("SELECT seq, ok, retryable, failed, cost_pico FROM run WHERE id = ?", (run,))
+    return Counts(*found)
+
+
+def forget(db: Connection, run: int) -> None:
+    """Reset the counts, since the run begins anew. Its numbers go on, since an output may know the old ones."""
+    db.execute("UPDATE run SET ok = 0, retryable = 0, failed = 0, cost_pico = 0 WHERE id = ?", (run,))

@@ -1,0 +1,404 @@
+"""The durable store: one database, one writer thread, any number of readers."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from cottonpalm import clock
+from cottonpalm.errors import RunBusy, StoreError
+from cottonpalm.protocols import Orders, RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
+from cottonpalm.stores.opening import Decision, decide
+from cottonpalm.stores.sql import batch_rows, order_rows, run_rows, share_rows, spending_rows
+from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
+from cottonpalm.stores.sql.lease import busy, holder_of, is_leaving
+from cottonpalm.stores.sql.reader import Reader
+from cottonpalm.stores.sql.stored_rows import SqlRows
+from cottonpalm.stores.sql.writer import Group, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from cottonpalm.providers.batches.stages import Batch, Book
+    from cottonpalm.stores.sql.connection import Connection
+    from cottonpalm.stores.sql.database import Database, Home
+    from cottonpalm.stores.sql.lease import Holder, Lease
+
+_LEASE_TRIES = 10  # the `status` command may hold the lock for a moment, to see if it is free
+
+
+class Parts(NamedTuple):
+    """What a store shares with its runs."""
+
+    home: Home
+    writer: Writer
+    reader: Reader
+
+
+class SqlStore:
+    """A store of runs in one database. `protocols.Store` says what each method promises."""
+
+    def __init__(self, database: Database, *, busy_s: float = BUSY_S) -> None:
+        """Open or make it.
+
+        Args:
+            database: where; it must exist as far as users make it themselves.
+            busy_s: seconds to wait for another process that writes to the same store.
+
+        Raises:
+            StoreError: it is foreign, newer than this version, locked, read-only, or cannot be made.
+        """
+        self.database, self._home = database, database.home
+        database.prepare(busy_s)
+        try:
+            self._reader = Reader(database, busy_s)
+            try:
+                self._writer = Writer(database, busy_s)
+            except BaseException:
+                self._reader.close()
+                raise
+        except database.errors as exc:
+            raise database.explained(exc) from exc
+        self._parts = Parts(self._home, self._writer, self._reader)
+        self._open: weakref.WeakSet[SqlRunStore] = weakref.WeakSet()
+        self._finish = weakref.finalize(self, _shut, self._home, self._writer, self._reader)
+
+    def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
+        """See `protocols.Store`."""
+        self._home.check()
+        run, created = self._writer.call(lambda db: _ensure_run(db, name))
+        lease = self._lease(run, name)
+        self._enter(lease, lambda db: _enter(db, lease, fingerprint, fresh=fresh))
+        self._writer.hold(lease)
+        opened = SqlRunStore(self, self._parts, run, name, lease, created=created)
+        self._open.add(opened)
+        return opened
+
+    def _lease(self, run: int, name: str) -> Lease:
+        lease, until = self.database.lease(run, name), clock.now() + BUSY_S
+        holder: Holder | None = None
+        tries = 0
+        while not lease.lock():
+            holder, tries = self._writer.call(lambda db: holder_of(db, run)), tries + 1
+            if is_leaving(holder):  # lost without `close` in this process: its store gives it back by and by
+                if clock.now() > until:
+                    raise busy(name, holder)
+            elif tries >= (_LEASE_TRIES if holder is None else 2):  # the first may have met the end of one
+                raise busy(name, holder)
+            threading.Event().wait(0.05)
+        return lease
+
+    def _enter(self, lease: Lease, work: Callable[[Any], None]) -> None:
+        """Do the work, which enters the lease, in a transaction. Where it fails, unlock the lease."""
+        until = clock.now() + BUSY_S
+        try:
+            self.database.check()
+            while True:
+                try:
+                    return self._writer.call(work)
+                except RunBusy:
+                    holder = self._writer.call(lambda db: holder_of(db, lease.run))
+                    if clock.now() > until or (holder is not None and not is_leaving(holder)):
+                        raise
+                threading.Event().wait(0.05)
+        except BaseException:
+            lease.unlock()
+            raise
+
+    def runs(self) -> list[RunInfo]:
+        """See `protocols.Store`."""
+        self._home.check()
+        holders = self.database.living(self._reader.rows)
+        runs = self._reader.rows(
+            "SELECT id, name, created, meta, ok, retryable, failed, cost_pico FROM run ORDER BY created, id"
+        )
+        spent = {
+            row[0]: Spent("", *row[1:])
+            for row in self._reader.rows("SELECT run, reported, uncertain, leased FROM spending")
+        }
+        nothing = Spent("")
+        return [self._info(row, holders.get(row[0]), spent.get(row[0], nothing)) for row in runs]
+
+    def _info(self, row: tuple[Any, ...], holder: Holder | None, spent: Spent) -> RunInfo:
+        _, name, created, meta, ok, retryable, final, cost = row
+        shown = None if holder is None else f"{holder.host} {holder.pid} {holder.since:.0f}"
+        uncertain = spent.uncertain if shown else max(spent.uncertain, spent.leased - spent.reported)
+        return RunInfo(
+            name, created, ok, retryable + final, retryable, cost, orjson.loads(meta), shown, uncertain
+        )
+
+    def look(self, name: str) -> StoredRows | None:
+        """See `protocols.Store`."""
+        run = self._number(name)
+        return None if run is None else SqlRows(self._reader, run)
+
+    def batches(self, name: str) -> list[Batch]:
+        """Return the batches of a run as last stored, oldest first; this needs no lease."""
+        self._home.check()
+        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
+        if not found:
+            return []
+        from cottonpalm.stores.sql.batches import batches_of  # noqa: PLC0415 - few runs have any
+
+        return batches_of(self._reader.rows, found[0][0])
+
+    def order(self, name: str, **wishes: Any) -> None:
+        """See `protocols.GivesOrders`."""
+        if (run := self._number(name)) is not None:
+            self._writer.call(lambda db: order_rows.put(db, run, wishes))
+
+    def ordered(self, name: str) -> Orders:
+        """See `protocols.GivesOrders`."""
+        run = self._number(name)
+        return Orders() if run is None else order_rows.read(self._reader.rows, run)
+
+    def shown(self, name: str) -> bytes | None:
+        """See `protocols.GivesOrders`."""
+        run = self._number(name)
+        return None if run is None else order_rows.said(self._reader.rows, run)
+
+    def _number(self, name: str) -> int | None:
+        self._home.check()
+        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
+        return found[0][0] if found else None
+
+    def remove(self, name: str) -> None:
+        """See `protocols.Store`."""
+        self._home.check()
+        found = self._reader.rows("SELECT id FROM run WHERE name = ?", (name,))
+        if not found:
+            return
+        [(run,)] = found
+        lease = self._lease(run, name)
+        self._enter(lease, lambda db: _remove(db, run, lease))
+        lease.unlock()
+        self._reader.forget(run)
+
+    def close(self) -> None:
+        """Close the open runs, write what is queued, close files and end threads."""
+        if self._home.here:
+            with ExitStack() as stack:  # the last one first, and each whatever the others raise
+                stack.callback(self._finish)
+                for run in tuple(self._open):
+                    stack.callback(run.close)
+
+
+def _shut(home: Home, writer: Writer, reader: Reader) -> None:
+    if home.here:
+        try:
+            writer.close()
+        finally:
+            reader.close()
+
+
+def _ensure_run(db: Connection, name: str) -> tuple[int, bool]:
+    sql = "INSERT INTO run (name, created) VALUES (?, ?) ON CONFLICT DO NOTHING"
+    made = db.execute(sql, (name, clock.wall())).rowcount == 1
+    (run,) = db.execute("SELECT id FROM run WHERE name = ?", (name,)).fetchone()
+    return run, made
+
+
+def _enter(db: Connection, lease: Lease, fingerprint: dict[str, Any] | None, *, fresh: bool) -> None:
+    """Write the lease and the fingerprint in one transaction."""
+    run, name = lease.run, lease.name
+    row = db.execute("SELECT fingerprint FROM run WHERE id = ? AND name = ?", (run, name)).fetchone()
+    if row is None:
+        raise StoreError(f"run {name!r} was removed by another process just now: try again")
+    lease.enter(db)
+    order_rows.forget(db, run)
+    stored = None if row[0] is None else orjson.loads(row[0])
+    decision = decide(name, stored, fingerprint, fresh=fresh)
+    if fresh:
+        batch_rows.check_none_out(db, run, name)
+        _delete_rows(db, run)
+        db.execute("UPDATE run SET created = ?, meta = '{}' WHERE id = ?", (clock.wall(), run))
+    if decision is Decision.RENEW:
+        text = None if fingerprint is None else orjson.dumps(fingerprint).decode()
+        db.execute("UPDATE run SET fingerprint = ? WHERE id = ?", (text, run))
+
+
+def _delete_rows(db: Connection, run: int) -> None:
+    bounds = (run << SLOT_BITS, (run + 1) << SLOT_BITS)
+    db.execute("DELETE FROM item WHERE id >= ? AND id < ?", bounds)
+    db.execute("DELETE FROM record WHERE id >= ? AND id < ?", bounds)
+    run_rows.forget(db, run)
+    spending_rows.forget(db, run)
+    share_rows.forget(db, run)
+    batch_rows.forget(db, run)
+    order_rows.forget(db, run)
+
+
+def _remove(db: Connection, run: int, lease: Lease) -> None:
+    lease.enter(db)
+    batch_rows.check_none_out(db, run, lease.name)
+    _delete_rows(db, run)
+    db.execute("DELETE FROM lease WHERE run = ?", (run,))
+    db.execute("DELETE FROM run WHERE id = ?", (run,))
+
+
+class SqlRunStore:
+    """One run of a `SqlStore`, held under its lease. See `protocols.RunStore`."""
+
+    def __init__(
+        self, store: SqlStore, parts: Parts, run: int, name: str, lease: Lease, *, created: bool
+    ) -> None:
+        self.name, self.created = name, created
+        self._store = store  # a run keeps its store alive
+        self._home, self._writer, self._reader = parts
+        self._run, self._lease = run, lease
+        self._seq = run_rows.read(
+            self._reader.rows, run
+        ).seq  # the number of the outcome that was written last
+        self._numbering = (
+            threading.RLock()
+        )  # a closed store reports in place, and may be written to from there
+        self._finish = weakref.finalize(self, _abandon, self._home, self._writer, lease)
+
+    def _check(self) -> None:
+        self._home.check()
+        if not self._finish.alive:
+            raise StoreError(f"run {self.name!r} is closed")
+
+    def write(
+        self,
+        rows: Sequence[StoredRow],
+        done: Callable[[BaseException | None], None],
+        spent: Spent | None = None,
+    ) -> None:
+        """See `protocols.RunStore`."""
+        self._check()
+        with self._numbering:  # numbers follow the order in the queue
+            first, self._seq = self._seq + 1, self._seq + len(rows)
+            self._writer.write(Group(self._run << SLOT_BITS, rows, self._lease, done, spent, seq=first))
+
+    def spent(self) -> Spent:
+        """See `protocols.RunStore`."""
+        self._check()
+        return spending_rows.read(self._reader.rows, self._run)
+
+    def scan(self, after: int, limit: int) -> list[Slot]:
+        """See `protocols.RunStore`."""
+        self._check()
+        return self._reader.scan(self._run, after, limit)
+
+    def same_rows(
+        self, first: int, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int]
+    ) -> bool:
+        """See `protocols.ComparesBlocks`."""
+        self._check()
+        return self._reader.same_rows(self._run, first, keys, contents, statuses)
+
+    def find(self, key: bytes) -> list[Slot]:
+        """See `protocols.RunStore`; the first call on a big run takes about a second per million rows."""
+        self._check()
+        return self._reader.find(self._run, key)
+
+    def read(self, slots: Sequence[int]) -> dict[int, bytes]:
+        """See `protocols.RunStore`."""
+        self._check()
+        return self._reader.read(self._run, slots)
+
+    def counts(self) -> dict[int, int]:
+        """See `protocols.RunStore`."""
+        self._check()
+        counts = run_rows.read(self._reader.rows, self._run)
+        found = {1: counts.ok, 2: counts.retryable, 3: counts.failed}
+        return {status: number for status, number in found.items() if number}
+
+    def last_seq(self) -> int:
+        """See `protocols.NumbersOutcomes`."""
+        self._check()
+        return run_rows.read(self._reader.rows, self._run).seq
+
+    def newer(self, seq: int, after: int, limit: int) -> list[tuple[int, int]]:
+        """See `protocols.NumbersOutcomes`."""
+        self._check()
+        return self._reader.newer(self._run, seq, after, limit)
+
+    def last_slot(self) -> int:
+        """See `protocols.RunStore`."""
+        self._check()
+        return self._reader.last_slot(self._run)
+
+    def meta(self) -> dict[str, Any]:
+        """See `protocols.RunStore`."""
+        self._check()
+        [(text,)] = self._reader.rows("SELECT meta FROM run WHERE id = ?", (self._run,))
+        return orjson.loads(text)  # type: ignore[no-any-return]
+
+    def set_meta(self, **values: Any) -> None:
+        """See `protocols.RunStore`."""
+        self._check()
+        self._writer.call(lambda db: _merge_meta(db, self._run, values))
+
+    def orders(self) -> Orders:
+        """See `protocols.TakesOrders`."""
+        self._check()
+        return order_rows.read(self._reader.rows, self._run)
+
+    def show(self, said: bytes) -> None:
+        """See `protocols.TakesOrders`."""
+        self._check()
+        run = self._run
+        self._writer.post(lambda db: order_rows.show(db, run, said))
+
+    def book(self) -> Book:
+        """See `stages.KeepsBatches`."""
+        self._check()
+        from cottonpalm.stores.sql.batches import SqlBook  # noqa: PLC0415 - few runs have any
+
+        return SqlBook(self._under_the_lease, self._reader.rows, self._run)
+
+    def _under_the_lease(self, work: Callable[[Connection], Any]) -> Any:
+        """Run `work` durably. Refuse if another machine took the run over: it may submit the same requests."""
+        self._check()
+
+        def guarded(db: Any) -> Any:
+            self._lease.hold(db)
+            return work(db)
+
+        return self._writer.call(guarded)
+
+    def place(self) -> tuple[Database, int]:
+        """See `protocols.SharesLimits`."""
+        return self._store.database, self._run
+
+    def close(self) -> None:
+        """See `protocols.RunStore`."""
+        if self._home.here and self._finish.detach() is not None:
+            self._writer.drop(self._lease)
+            with (
+                ExitStack() as stack
+            ):  # the last one first: a store that cannot be written still gives back the lock
+                stack.callback(self._reader.forget, self._run)
+                stack.callback(self._lease.unlock)
+                self._writer.call(self._lease.leave)
+
+
+def _merge_meta(db: Connection, run: int, values: dict[str, Any]) -> None:
+    (text,) = db.execute("SELECT meta FROM run WHERE id = ?", (run,)).fetchone()
+    merged = orjson.dumps(orjson.loads(text) | values).decode()
+    db.execute("UPDATE run SET meta = ? WHERE id = ?", (merged, run))
+
+
+def _abandon(home: Home, writer: Writer, lease: Lease) -> None:
+    """Give the lease back for an object that was never closed; first the writer writes what the object had queued."""
+    if home.here:
+        writer.drop(lease)
+        lease.leaving()
+        if not writer.post(
+            lambda db: _leave(db, lease)
+        ):  # its thread is over, and no lock may be waited for here
+            threading.Thread(target=lease.unlock, daemon=True).start()
+
+
+def _leave(db: Connection, lease: Lease) -> None:
+    try:
+        lease.leave(db)
+    finally:
+        lease.unlock()

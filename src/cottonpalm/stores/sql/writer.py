@@ -1,0 +1,248 @@
+"""The only thread that writes: groups and small jobs in the order they came. It reports each one when it is durable."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from cottonpalm import clock
+from cottonpalm.errors import StoreError
+from cottonpalm.stores.sql import run_rows, spending_rows
+from cottonpalm.stores.sql.database import BUSY_S, in_transaction
+from cottonpalm.stores.sql.lease import BEAT_S
+
+if TYPE_CHECKING:
+    from cottonpalm.protocols import Spent, StoredRow
+    from cottonpalm.stores.sql.connection import Connection
+    from cottonpalm.stores.sql.database import Database
+    from cottonpalm.stores.sql.lease import Lease
+
+T = TypeVar("T")
+Done = Callable[[BaseException | None], None]
+log = logging.getLogger("cottonpalm")
+_AGAIN_S: Final = 0.2  # seconds between two tries to reach a server whose connection broke
+_JOINED_ROWS: Final = 4096  # groups in the queue share a transaction up to this many rows
+
+
+class Group:
+    """Rows of one run that become durable together."""
+
+    __slots__ = ("done", "first_id", "lease", "rows", "seq", "spent")
+
+    def __init__(
+        self,
+        first_id: int,
+        rows: Sequence[StoredRow],
+        lease: Lease,
+        done: Done,
+        spent: Spent | None = None,
+        *,
+        seq: int = 0,
+    ) -> None:
+        """`first_id` is that of the run's slot 0; `seq` the number of the first row's outcome."""
+        self.first_id, self.rows, self.lease, self.done, self.spent = first_id, rows, lease, done, spent
+        self.seq = seq
+
+
+class _Job:
+    """A function of the connection, to be run in its own transaction."""
+
+    __slots__ = ("future", "work")
+
+    def __init__(self, work: Callable[[Connection], Any]) -> None:
+        self.work = work
+        self.future: Future[Any] = Future()
+
+
+class Writer:
+    """Owns the connection for writing, and its thread. All public methods may be called from any thread."""
+
+    def __init__(self, database: Database, busy_s: float) -> None:
+        self._database = database
+        self._queue: deque[Group | _Job] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._leases: set[Lease] = set()
+        self._last_beat = clock.now()
+        self._db = database.connect(busy_s)
+        self._thread = threading.Thread(target=self._work, name="cottonpalm-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, group: Group) -> None:
+        """Queue a group; the writer's thread calls its `done`."""
+        with self._wake:
+            if not self._closing:
+                self._queue.append(group)
+                self._wake.notify()
+                return
+        group.done(StoreError(f"the store {self._database} is closed"))
+
+    def call(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction after everything queued before it, and wait for it to be durable.
+
+        Raises:
+            StoreError: the store failed; or whatever `work` raised.
+        """
+        job = _Job(work)
+        if (
+            threading.current_thread() is self._thread
+        ):  # a `done` callback calls us on the writer's own thread: to wait here would hang
+            self._run_job(job)
+            return job.future.result()  # type: ignore[no-any-return]
+        with self._wake:
+            if self._closing:
+                raise StoreError(f"the store {self._database} is closed")
+            self._queue.append(job)
+            self._wake.notify()
+        return job.future.result()  # type: ignore[no-any-return]
+
+    def post(self, work: Callable[[Connection], Any]) -> bool:
+        """Queue `work` without waiting: the only way in for a finalizer, which may run inside any lock.
+
+        Returns:
+            False where the thread has ended, or is about to: `work` will not be done.
+        """
+        with self._wake:
+            if not self._closing:
+                self._queue.append(_Job(work))
+                self._wake.notify()
+            return not self._closing
+
+    def hold(self, lease: Lease) -> None:
+        """Write this lease's heartbeat regularly from now on."""
+        self._leases.add(lease)
+
+    def drop(self, lease: Lease) -> None:
+        """Stop this lease's heartbeat."""
+        self._leases.discard(lease)
+
+    def close(self) -> None:
+        """Write what is queued, then end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (batch := self._next()) is not None:
+            self._show_life()
+            if isinstance(batch, _Job):
+                self._run_job(batch)
+            elif batch:
+                self._commit(batch)
+        self._database.let_go(self._db)
+
+    def _next(self) -> list[Group] | _Job | None:
+        """Return the next job, or groups for one transaction (none: write a heartbeat now); None at the end."""
+        with self._wake:
+            if not self._queue and not self._closing:
+                self._wake.wait(BEAT_S)
+            if not self._queue:
+                return None if self._closing else []
+            if isinstance(self._queue[0], _Job):
+                job = self._queue.popleft()
+                return job if isinstance(job, _Job) else None
+            return self._joined()
+
+    def _joined(self) -> list[Group]:
+        groups: list[Group] = []
+        rows = 0
+        while (
+            self._queue and isinstance(group := self._queue[0], Group) and (not rows or rows < _JOINED_ROWS)
+        ):
+            self._queue.popleft()
+            groups.append(group)
+            rows += len(group.rows)
+        return groups
+
+    def _show_life(self) -> None:
+        if clock.now() - self._last_beat < BEAT_S or not self._leases:
+            return
+        self._last_beat = clock.now()
+        with suppress(Exception):  # if the store cannot be written, the next write reports that
+            self._in_transaction(self._beat)
+
+    def _beat(self, db: Connection) -> None:
+        for lease in tuple(self._leases):
+            lease.beat(db)
+
+    def _run_job(self, job: _Job) -> None:
+        try:
+            result = self._in_transaction(job.work)
+        except self._database.errors as exc:
+            job.future.set_exception(self._database.explained(exc))
+        except BaseException as exc:  # noqa: BLE001 - it belongs to the caller, on the other thread
+            job.future.set_exception(exc)
+        else:
+            job.future.set_result(result)
+
+    def _commit(self, groups: list[Group]) -> None:
+        try:
+            self._written(groups)
+        except Exception as exc:  # noqa: BLE001 - reported to each group's owner
+            if len(groups) > 1:  # one group may be at fault, so write them one by one
+                for group in groups:
+                    self._commit([group])
+            else:
+                self._report(groups, self._database.explained(exc))
+        else:
+            self._report(groups, None)
+
+    def _written(self, groups: list[Group]) -> None:
+        """Write the groups in one transaction; if the connection breaks, write those again that are not there."""
+        until = clock.now() + BUSY_S
+        while True:
+            try:
+                return self._in_transaction(partial(_insert_all, self._database, groups=groups))
+            except Exception as exc:
+                if not self._database.is_cut(exc) or clock.now() > until:
+                    raise
+            threading.Event().wait(_AGAIN_S)
+            with suppress(*self._database.errors):  # the server may need longer
+                groups = [group for group in groups if not self._is_there(group)]
+
+    def _is_there(self, group: Group) -> bool:
+        """Whether this group was committed, although we were not told: its last outcome has the run's last number."""
+        if not group.rows:
+            return False
+        sql = "SELECT seq FROM run WHERE id = ?"
+        [(last,)] = self._db.execute(sql, (group.lease.run,)).fetchall()
+        return bool(last >= group.seq + len(group.rows) - 1)
+
+    def _report(self, groups: list[Group], error: BaseException | None) -> None:
+        for group in groups:
+            try:
+                group.done(error)
+            except Exception:
+                log.exception("a callback of the store failed")
+
+    def _in_transaction(self, work: Callable[[Any], T]) -> T:
+        return in_transaction(self._database, self._db, lambda: work(self._db))
+
+
+def _insert_all(database: Database, db: Any, *, groups: list[Group]) -> None:
+    for group in groups:
+        _insert(database, db, group)
+
+
+def _insert(database: Database, db: Any, group: Group) -> None:
+    lease, rows, first = group.lease, group.rows, group.first_id
+    lease.hold(db)
+    if group.spent is not None:
+        spending_rows.put(db, lease.run, group.spent)
+    if not rows:
+        return
+    before = database.statuses(db, [first + row.slot for row in rows])
+    run_rows.count(db, lease.run, rows, before=before, last_seq=group.seq + len(rows) - 1)
+    items, records = list[Any](), list[Any]()
+    for seq, (slot, key, content, status, record, cost) in enumerate(rows, group.seq):
+        items.append((first + slot, key, None if content == key else content, status, cost, seq))
+        records.append((first + slot, record))
+    database.insert(db, items, records)

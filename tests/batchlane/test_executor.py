@@ -1,0 +1,168 @@
+"""What the batch executor does with chains that are not alike, rows that come back without answers, and other gates."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import RunnableLambda
+
+from cottonpalm import Cache
+from tests.batchlane.chains import PROMPT, two_steps
+from tests.batchlane.kit import anthropic, batched, lane, live, openai, rows, simple
+from tests.support.batch_provider import Faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.batch_provider import BatchProvider
+
+
+def lanes(server: BatchProvider) -> Counter[str]:
+    return Counter(bill.lane for bill in server.bills)
+
+
+@pytest.mark.core
+def test_a_row_that_asks_something_else_than_before_runs_live_and_the_others_are_stopped_after_three(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second question holds a number that is another one in each run; the rows compared are at the first."""
+    numbers = itertools.count()
+
+    def ask_again(said: str) -> dict[str, str]:
+        return {"text": f"{said} {next(numbers)}"}
+
+    chain = simple(server) | RunnableLambda(ask_again) | simple(server)
+    answers = batched(chain, server, tmp_path).batch(rows(8))
+    for number, answer in enumerate(answers):
+        assert answer.startswith(f"answer to: About: answer to: About: row {number} ")
+    assert "asks something else than it did before" in caplog.text
+    first = [bill for bill in server.bills if bill.text.startswith("About: row")]
+    assert {bill.lane for bill in first} == {"batch"}
+    assert len(first) == 8
+
+
+def test_a_chain_that_asks_something_else_each_time_is_found_out_before_anything_is_sent(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = itertools.count()
+    chain = RunnableLambda(lambda row: {"text": f"{row['text']} {next(numbers)}"}) | simple(server)
+    assert len(batched(chain, server, tmp_path).batch(rows(6))) == 6
+    assert "rows run live" in caplog.text
+    assert (lanes(server), server.jobs) == ({"live": 6}, {})
+
+
+def test_a_request_that_two_batches_brought_back_unanswered_is_asked_live(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    server.faults = Faults(broken=frozenset({0}))
+    wanted = [f"answer to: About: row {number}" for number in range(5)]
+    assert batched(simple(server), server, tmp_path).batch(rows(5)) == wanted
+    assert lanes(server) == {"batch": 4, "live": 1}
+    assert [len(job.rows) for job in server.jobs.values()] == [5, 1]
+
+
+def test_a_line_that_no_batch_can_hold_runs_live(
+    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cottonpalm.providers.batches.spool.too_big", _over_2000)
+    given = [*rows(3), {"text": "long " * 1000}]
+    assert len(batched(simple(server), server, tmp_path).batch(given)) == 4
+    assert lanes(server) == {"batch": 3, "live": 1}
+    assert "row 3 runs live" in caplog.text
+
+
+def _over_2000(_room: Any, size: int) -> str | None:
+    return "it is too long" if size > 2000 else None
+
+
+def test_a_chain_with_a_step_that_only_runs_on_threads_goes_through_batches(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    model = openai(server)
+
+    def ask(row: dict[str, str]) -> str:
+        return str((PROMPT | model | StrOutputParser()).invoke(row))
+
+    chain = RunnableLambda(ask)
+    wanted = live(chain).batch(rows(6))
+    server.bills.clear()
+    assert batched(chain, server, tmp_path).batch(rows(6)) == wanted
+    assert lanes(server) == {"batch": 6}
+
+
+def test_equal_rows_are_asked_once_where_there_is_a_cache(server: BatchProvider, tmp_path: Path) -> None:
+    given = [*rows(4), *rows(4)]
+    answers = batched(simple(server), server, tmp_path, cache=Cache()).batch(given)
+    assert answers[:4] == answers[4:]
+    assert (lanes(server), server.paid_twice()) == ({"batch": 4}, {})
+
+
+def test_rows_with_a_priority_are_in_the_first_batch(server: BatchProvider, tmp_path: Path) -> None:
+    processor = batched(
+        simple(server),
+        server,
+        tmp_path,
+        lane=lane(server, rows=4),
+        priority=lambda row: int(row["text"].split()[1]),
+    )
+    processor.batch(rows(8))
+    first = next(iter(server.jobs.values()))
+    assert sorted(row.body["messages"][-1]["content"] for row in first.rows) == [
+        f"About: row {number}" for number in range(4, 8)
+    ]
+
+
+def test_a_live_run_over_batches_that_are_out_waits_for_them_and_asks_only_what_is_left(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    chain = two_steps(openai(server))
+    server.faults = Faults(looks=10**6)
+    with pytest.raises(Exception, match="are out"):
+        batched(chain, server, tmp_path, detach=True).batch(rows(5))
+    for job in server.jobs.values():
+        job.faults = Faults()
+    assert len(batched(chain, server, tmp_path, mode="live").batch(rows(5))) == 5
+    assert (lanes(server), len(server.jobs), server.paid_twice()) == ({"batch": 5, "live": 5}, 1, {})
+
+
+@pytest.mark.parametrize("steps", ["one", "two"])
+def test_chat_anthropic_with_bad_lines_goes_through_the_executor(
+    server: BatchProvider, tmp_path: Path, steps: str
+) -> None:
+    model = anthropic(server)
+    chain = PROMPT | model if steps == "one" else two_steps(model)
+    wanted = [answer.content for answer in live(chain).batch(rows(6))]
+    server.bills.clear()
+    server.faults = Faults(missing=frozenset({1}), broken=frozenset({3}), shuffle=5)
+    found = [answer.content for answer in batched(chain, server, tmp_path).batch(rows(6))]
+    assert (found, server.paid_twice()) == (wanted, {})
+
+
+def gemini(server: BatchProvider) -> Any:
+    from langchain_google_genai import ChatGoogleGenerativeAI
+
+    model: Any = ChatGoogleGenerativeAI
+    return PROMPT | model(
+        model="gemini-test", google_api_key="AIza-test", base_url=server.gemini_url, max_retries=1
+    )
+
+
+def test_gemini_goes_through_the_executor(server: BatchProvider, tmp_path: Path) -> None:
+    chain = gemini(server)
+    asked = RunnableLambda(lambda row: chain.invoke(row).content)
+    processor = batched(asked, server, tmp_path, prices={"gemini-test": (1.0, 2.0)})
+    assert processor.batch(rows(5)) == [f"answer to: About: row {number}" for number in range(5)]
+    assert lanes(server) == {"batch": 5}
+
+
+@pytest.mark.filterwarnings("ignore:Inheritance class")  # of its own HTTP client
+def test_a_model_whose_client_we_do_not_see_runs_live_and_that_is_told(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    processor = batched(gemini(server), server, tmp_path, prices={"gemini-test": (1.0, 2.0)})
+    assert len(processor.batch(rows(3))) == 3
+    assert "through a client of its own" in caplog.text

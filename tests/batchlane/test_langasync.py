@@ -1,0 +1,121 @@
+"""HybridBatchProcessor through langasync: where it can carry a chain, and kept from what it does wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.output_parsers import StrOutputParser
+
+from cottonpalm import HybridBatchProcessor
+from cottonpalm.errors import CottonpalmError
+from cottonpalm.presets import by_langasync
+from tests.batchlane.chains import PROMPT, two_steps
+from tests.batchlane.kit import anthropic, lane, live, openai, rows, simple
+from tests.support.batch_provider import Faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.batch_provider import BatchProvider
+
+pytestmark = pytest.mark.skipif(not by_langasync.INSTALLED, reason="langasync is not installed")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    caplog.set_level(logging.INFO, "cottonpalm")
+    return tmp_path / "cottonpalm"
+
+
+def hybrid(chain: Any, server: BatchProvider) -> HybridBatchProcessor:
+    return HybridBatchProcessor(chain, lane=lane(server))
+
+
+def by_whom(server: BatchProvider) -> set[str]:
+    """langasync numbers its lines; ours bear a tag."""
+    ids = {row.custom_id for job in server.jobs.values() for row in job.rows}
+    return {"langasync" if id_.isdigit() else "ours" for id_ in ids}
+
+
+def test_the_documents_listing_goes_through_langasync_and_gives_what_live_gives(
+    server: BatchProvider, cache: Path
+) -> None:
+    chain = simple(server)
+    wanted = live(chain).batch(rows(12))
+    server.bills.clear()
+    processor = hybrid(chain, server)
+    assert processor.langasync_available
+    assert processor.batch(rows(12), use_batch_api=True) == wanted
+    assert (by_whom(server), Counter(bill.lane for bill in server.bills)) == ({"langasync"}, {"batch": 12})
+    assert not list(cache.glob("hybrid-*"))
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"missing": frozenset({1, 4})},
+        {"expire": 0.5},
+        {"broken": frozenset({0})},
+        {"twice": frozenset({2}), "shuffle": 7},
+        {"gone": True},
+    ],
+)
+def test_what_it_would_lose_or_mix_up_comes_back_right_and_only_the_rest_is_asked_again(
+    server: BatchProvider, faults: dict[str, Any]
+) -> None:
+    chain, made = simple(server), Faults(**faults)
+    wanted = live(chain).batch(rows(8))
+    server.bills.clear()
+    server.script = lambda number, _: made if not server.jobs else Faults()
+    assert hybrid(chain, server).batch(rows(8), use_batch_api=True) == wanted
+    assert len(server.paid_twice()) == (8 if "gone" in faults else 0)
+
+
+def test_a_call_that_was_left_goes_on_with_the_same_batch(server: BatchProvider) -> None:
+    chain = simple(server)
+    server.weather.reads = [0, 500, 500, 500]
+    with pytest.raises(Exception, match="500"):
+        hybrid(chain, server).batch(rows(5), use_batch_api=True)
+    server.weather.reads = []
+    assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
+    assert (len(server.jobs), server.paid_twice()) == (1, {})
+
+
+def test_a_batch_whose_making_was_not_answered_is_found_again(server: BatchProvider) -> None:
+    chain = simple(server)
+    server.script = lambda number, _: Faults(lose="after" if not server.jobs else None)
+    with pytest.raises(CottonpalmError, match="looks for it"):
+        hybrid(chain, server).batch(rows(5), use_batch_api=True)
+    assert len(hybrid(chain, server).batch(rows(5), use_batch_api=True)) == 5
+    assert (len(server.jobs), server.paid_twice()) == (1, {})
+
+
+def test_a_chain_whose_parameters_it_would_drop_goes_through_our_own_adapters(server: BatchProvider) -> None:
+    chain = PROMPT | openai(server, max_tokens=50) | StrOutputParser()
+    assert len(hybrid(chain, server).batch(rows(4), use_batch_api=True)) == 4
+    assert by_whom(server) == {"ours"}
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        lambda server: two_steps(openai(server)) | StrOutputParser(),
+        lambda server: PROMPT | openai(server),
+        lambda server: PROMPT | anthropic(server) | StrOutputParser(),
+        lambda server: PROMPT | openai(server, default_headers={"x-own": "1"}) | StrOutputParser(),
+        lambda server: PROMPT | openai(server).with_fallbacks([anthropic(server)]) | StrOutputParser(),
+    ],
+)
+def test_langasync_available_is_false_where_it_cannot_carry_the_chain(
+    server: BatchProvider, chain: Any
+) -> None:
+    assert not hybrid(chain(server), server).langasync_available
+
+
+def test_nor_where_the_processor_was_told_what_it_knows_nothing_of(server: BatchProvider) -> None:
+    assert not HybridBatchProcessor(simple(server), lane=lane(server), retry=2).langasync_available
+    assert not HybridBatchProcessor(simple(server)).langasync_available  # no Batch API is known there

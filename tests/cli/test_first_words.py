@@ -1,0 +1,96 @@
+"""What a person is told who mistyped something, or whose own chain fails: where it is, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.conftest import lines, rows
+from tests.support.replies import bad_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
+    from tests.support.loopback import Loopback
+
+pytestmark = pytest.mark.core
+CHAINS = """
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
+
+def parse(row):
+    return int(row["text"])  # row-0 is no number
+
+chain = RunnableLambda(parse)
+prompted = ChatPromptTemplate.from_template("Say {txt}") | RunnableLambda(str)
+right = ChatPromptTemplate.from_template("Say {text}") | RunnableLambda(str)
+
+def make_chain(loud=True):
+    return RunnableLambda(lambda row: row["text"].upper() if loud else row)
+
+def make_nothing():
+    return 5
+"""
+
+
+@pytest.fixture
+def chains(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"chains_{abs(hash(folder))}"
+    (folder / f"{name}.py").write_text(CHAINS)
+    rows(folder / "in.jsonl", 1)
+    return name
+
+
+def test_the_failed_rows_last_own_line_is_shown(cottonpalm: Command, chains: str) -> None:
+    said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", "--chain", f"{chains}:chain", "-v")
+    assert said.code == 3
+    assert f'(at {chains}.py:6, in parse: return int(row["text"])' in said.err
+    assert cottonpalm("status", "out", "-v").out.count(f"{chains}.py:6, in parse") == 1
+
+
+def test_an_import_that_fails_names_the_users_line(cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 1)
+    (folder / "broken_app.py").write_text("import os\n\nkey = os.environ['NO_SUCH_KEY']\n")
+    said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", "--chain", "broken_app:chain").one_line
+    assert "KeyError: 'NO_SUCH_KEY' (at broken_app.py:3, in <module>: key = os.environ" in said
+
+
+def test_a_dry_run_formats_the_first_rows_of_a_chain_and_finds_a_missing_variable(
+    cottonpalm: Command, chains: str
+) -> None:
+    words = ("run", "in.jsonl", "-o", "out.jsonl", "--dry-run", "--chain")
+    assert "user: Say row-0" in cottonpalm(*words, f"{chains}:right").out
+    said = cottonpalm(*words, f"{chains}:prompted")
+    assert said.code == 2
+    assert "the prompt reads 'txt', which the row lacks; it has 'n', 'text'" in said.err
+
+
+def test_a_chain_may_be_made_by_a_function(cottonpalm: Command, folder: Path, chains: str) -> None:
+    words = ("run", "in.jsonl", "-o", "out.jsonl", "--chain")
+    assert cottonpalm(*words, f"{chains}:make_chain").code == 0
+    assert lines(folder / "out.jsonl")[0]["output"] == "ROW-0"
+    assert "makes no Runnable but an int" in cottonpalm(*words, f"{chains}:make_nothing").one_line
+
+
+def test_a_run_without_an_answer_begins_anew_when_the_prompt_is_mended(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    server.script(lambda request: bad_key())
+    assert ask("in.jsonl", "-o", "out.jsonl", "--system", "a").code != 0
+    server.script(None)
+    said = ask("in.jsonl", "-o", "out.jsonl", "--system", "b")
+    assert said.code == 0
+    assert "run out has no answer yet, so it begins anew" in said.err
+    assert len(lines(folder / "out.jsonl")) == 2
+
+
+def test_a_changed_prompt_is_called_the_prompt(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 1)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    said = ask("in.jsonl", "-o", "out.jsonl", prompt="shout {text}").one_line
+    assert 'the prompt changed: "say {text}" -> "shout {text}"' in said
+    assert "RowPrompt" not in said
+    assert "steps[" not in ask("in.jsonl", "-o", "out.jsonl", "--model-option", "temperature=1").one_line

@@ -1,0 +1,191 @@
+"""What the store in Postgres promises besides: its server, its leases, and addresses that show no password."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from cottonpalm.errors import ConfigError, RunBusy, StoreError
+from cottonpalm.stores import database_of, open_store, shown
+from cottonpalm.stores.postgres.connection import spoken
+from cottonpalm.stores.postgres.migrations import STEPS
+from tests.contract.rows import row, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cottonpalm.stores.sql.store import SqlStore
+    from tests.support.postgres import Server
+
+PASSWORD = "p%40ss-w0rd"
+_OTHERS = "FROM pg_stat_activity WHERE application_name = 'cottonpalm'"
+
+
+@pytest.fixture
+def store(postgres_url: str) -> Iterator[SqlStore]:
+    opened: Any = open_store(postgres_url)
+    yield opened
+    opened.close()
+
+
+def test_a_holder_whose_lease_was_taken_over_writes_nothing_more(
+    store: SqlStore, postgres_server: Server
+) -> None:
+    run = store.open_run("r", None)
+    write(run, [row(0)])
+    postgres_server.run("UPDATE cottonpalm.lease SET token = 'of another machine'")
+    with pytest.raises(StoreError, match="taken over by another machine"):
+        write(run, [row(1)])
+    assert [slot.slot for slot in run.scan(-1, 9)] == [0]
+
+
+def test_a_silent_holder_is_dead_after_a_minute_by_the_servers_clock(
+    store: SqlStore, postgres_url: str, postgres_server: Server
+) -> None:
+    run = store.open_run("r", None)
+    other = open_store(postgres_url)
+    postgres_server.run("UPDATE cottonpalm.lease SET beat = beat - 50, backend = NULL")
+    with pytest.raises(RunBusy, match="is being worked on by process"):
+        other.open_run("r", None)
+    postgres_server.run("UPDATE cottonpalm.lease SET beat = beat - 11")
+    assert [info.holder for info in other.runs()] == [None]
+    other.open_run("r", None)
+    with pytest.raises(StoreError, match="taken over"):
+        write(run, [row(0)])
+    other.close()
+
+
+def test_connections_that_break_are_made_anew_and_no_row_counts_twice(
+    store: SqlStore, postgres_server: Server
+) -> None:
+    run = store.open_run("r", None)
+    write(run, [row(0, cost=5)])
+    postgres_server.run(f"SELECT pg_terminate_backend(pid) {_OTHERS}")
+    write(run, [row(1, cost=7), row(2, status=3)])
+    assert run.counts() == {1: 2, 3: 1}
+    assert [info.cost_pico for info in store.runs()] == [12]
+
+
+def test_a_group_that_was_committed_when_the_connection_broke_is_not_written_again(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store.open_run("r", None)
+    broken: list[str] = []
+
+    def in_transaction(database: Any, db: Any, work: Any) -> Any:
+        database.begin(db)
+        result = work()
+        db.execute("COMMIT")
+        if not broken:
+            broken.append("once")
+            raise psycopg.OperationalError("the connection broke before the answer came")
+        return result
+
+    monkeypatch.setattr("cottonpalm.stores.sql.writer.in_transaction", in_transaction)
+    write(run, [row(0, cost=5)])
+    assert broken
+    assert [info.cost_pico for info in store.runs()] == [5]
+
+
+def test_no_step_of_the_schema_that_was_shipped_is_ever_edited(
+    store: SqlStore, postgres_server: Server
+) -> None:
+    [(version,)] = postgres_server.run("SELECT number FROM cottonpalm.version")
+    assert version == len(STEPS) == 1
+    columns = postgres_server.run(
+        "SELECT md5(string_agg(concat(table_name, column_name, data_type, is_nullable), ',' ORDER BY table_name,"
+        " ordinal_position)) FROM information_schema.columns WHERE table_schema = 'cottonpalm'"
+    )
+    assert columns == [("f5378bef5c3616f5e5584c6ee4b64db8",)]
+
+
+def test_a_newer_schema_and_another_programs_schema_are_refused(
+    postgres_url: str, postgres_server: Server
+) -> None:
+    postgres_server.run("CREATE SCHEMA cottonpalm")
+    postgres_server.run("CREATE TABLE cottonpalm.palms (height integer)")
+    with pytest.raises(StoreError, match="belongs to another program: give cottonpalm a database of its own"):
+        open_store(postgres_url)
+    postgres_server.run("DROP SCHEMA cottonpalm CASCADE")
+    open_store(postgres_url).close()
+    postgres_server.run("UPDATE cottonpalm.version SET number = 99")
+    with pytest.raises(StoreError, match=r"newer cottonpalm \(schema 99, this one knows"):
+        open_store(postgres_url)
+
+
+def test_a_store_that_is_only_looked_for_is_not_made(postgres_url: str, postgres_server: Server) -> None:
+    database = database_of(postgres_url)
+    assert database is not None
+    assert not database.exists()
+    assert postgres_server.run("SELECT 1 FROM pg_namespace WHERE nspname = 'cottonpalm'") == []
+    open_store(postgres_url).close()
+    assert database.exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        (f"postgresql://me:{PASSWORD}@127.0.0.1:9/db", "cannot be reached: is the server running"),
+        (f"postgresql://me:{PASSWORD}@no-such-host.invalid/db", "no address: check the host's name"),
+        (f"postgresql://me:{PASSWORD}@127.0.0.1:9/db?nonsense=1", "is no address of a database"),
+    ],
+)
+def test_errors_say_what_to_do_and_never_show_the_password(address: str, says: str) -> None:
+    with pytest.raises((StoreError, ConfigError), match=says) as caught:
+        open_store(address)
+    for text in (str(caught.value), repr(caught.value), shown(address)):
+        assert "w0rd" not in text
+    assert shown(address).startswith("postgresql://me@")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("postgresql://me:p/w@h/d?password=x&host=/tmp&sslpassword=y", "postgresql://me@h/d?host=/tmp&"),
+        ("--store=postgres://me:secret@h:5/d", "--store=postgres://me@h:5/d"),
+        ("postgresql://h/d", "postgresql://h/d"),
+        ("sqlite:///a/b.db", "a/b.db"),
+    ],
+)
+def test_an_address_is_shown_without_its_passwords_and_still_names_the_place(
+    given: str, expected: str
+) -> None:
+    assert shown(given) == expected
+
+
+def test_a_database_that_is_not_there_is_named(postgres_url: str) -> None:
+    with pytest.raises(StoreError, match=r'database "nowhere" does not exist.*create the database'):
+        open_store(postgres_url.replace("/postgres?", "/nowhere?"))
+
+
+def test_without_psycopg_one_line_says_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from cottonpalm.stores import open_store\n"
+        "try: open_store('postgresql://h/d')\n"
+        "except Exception as exc: print(type(exc).__name__, exc)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout.startswith("ConfigError")
+    assert 'pip install "cottonpalm[postgres]"' in done.stdout
+
+
+def test_nothing_of_postgres_is_imported_for_other_stores() -> None:
+    script = (
+        "import sys; from cottonpalm.stores import open_store; import cottonpalm.stores.sql.answers, tempfile\n"
+        "open_store(tempfile.mkdtemp() + '/s.db').close()\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('psycopg', 'ray')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def test_tables_are_named_with_their_schema_and_values_stand_as_the_driver_wants_them() -> None:
+    assert spoken("SELECT id & 7 FROM batch_line LEFT JOIN batch_answer USING (id) WHERE run = ?") == (
+        "SELECT id & 7 FROM cottonpalm.batch_line LEFT JOIN cottonpalm.batch_answer USING (id) WHERE run = %s"
+    )
+    assert spoken("UPDATE run SET ok = ok + ?") == "UPDATE cottonpalm.run SET ok = ok + %s"

@@ -1,0 +1,60 @@
+"""What a chain gives by the fast transport is what it gives by the SDKs: a choice of the cases of bench/equal.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fast.cases import Case, all_cases
+from tests.fast.equal import differences, see
+from tests.fast.wires import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.core]
+SHORT = (
+    "text, full",
+    "message, two tool calls",
+    "message, log probabilities",
+    "message, two answers",
+    "message, usage in words",
+    "message, an error with 200",
+    "structured",
+    "structured, wrong",
+    "structured, a refusal, accepted",
+    "by tool",
+    "with the raw message",
+    "an image",
+    "bound headers",
+    "Azure",
+    "Claude, a tool",
+    "Claude, cache written",
+    "text, 400",
+    "text, 429",
+    "text, 500",
+    "Claude, 529",
+    "text, cut in the body",
+    "message, packed in chunks",
+    "text, no JSON",
+    "Responses",
+    "a subclass with results of its own",
+)
+CASES = {case.name: case for case in all_cases() if case.name in SHORT}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("listening", [False, True], ids=["unheard", "heard"])
+def test_both_transports_give_the_same(server: Server, name: str, listening: bool) -> None:
+    case: Case = CASES[name]
+    stock, fast = (see(case, server, transport, listening=listening) for transport in ("stock", "fast"))
+    assert not differences(stock, fast)
+    assert (fast.fast > 0) == case.fast, fast.why
+    assert not stock.fast

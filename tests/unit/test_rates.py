@@ -1,0 +1,183 @@
+"""What a request costs and can cost, with a different price for everything, so that no two can be mistaken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from cottonpalm import ConfigError
+from cottonpalm.request.money.rules.prices import PriceBook, Tariff
+from cottonpalm.request.money.rules.rates import Extent, Rates, asked, flat, halved, per_token, pico
+from cottonpalm.types import Usage
+
+RATES = Rates(
+    input=3,
+    output=5,
+    cache_read=7,
+    cache_write=11,
+    cache_write_1h=13,
+    dearest_input=17,
+    dearest_output=19,
+    dearest_media=23,
+    request=1_000_003,
+    web_search=29,
+    file_search=31,
+)
+FREE = flat(0, 0)
+
+
+def test_each_kind_of_token_and_each_search_costs_its_own_price() -> None:
+    usage = Usage(100, 10, cache_read_tokens=20, cache_write_tokens=30, cache_write_1h_tokens=12)
+    tokens = 50 * 3 + 20 * 7 + 18 * 11 + 12 * 13 + 10 * 5
+    assert RATES.cost(usage) == 1_000_003 + tokens
+    searched = replace(usage, web_searches=2, file_searches=3)
+    assert RATES.cost(searched) == 1_000_003 + tokens + 2 * 29 + 3 * 31
+    assert replace(RATES, web_search=None, file_search=None).cost(searched) == 1_000_003 + tokens
+
+
+def test_counts_that_contradict_each_other_make_nothing_cheaper() -> None:
+    usage = Usage(10, 0, cache_read_tokens=20, cache_write_tokens=5, cache_write_1h_tokens=9)
+    assert RATES.cost(usage) == 1_000_003 + 20 * 7 + 5 * 13
+
+
+def test_the_bound_takes_the_dearest_price_of_each_kind() -> None:
+    assert RATES.bound(Extent(100, 10)) == 1_000_003 + 100 * 17 + 10 * 19
+    assert RATES.bound(Extent(100, 10, media=True)) == 1_000_003 + 110 * 23
+    assert RATES.bound(Extent(0, 0, searches=2)) == 1_000_003 + 2 * 31
+    assert replace(RATES, file_search=None).bound(Extent(0, 0, searches=2)) == 1_000_003 + 2 * 29
+    assert replace(RATES, web_search=None).bound(Extent(0, 0, searches=2)) == 1_000_003 + 2 * 31
+
+
+@pytest.mark.parametrize("price", ["request", "dearest_input", "dearest_output", "dearest_media"])
+def test_free_is_only_what_costs_nothing_at_all(price: str) -> None:
+    assert FREE.free
+    assert not replace(FREE, **{price: 1}).free
+
+
+def test_a_list_with_two_prices_has_them_for_every_kind() -> None:
+    rates = flat(2, 9)
+    usage = Usage(10, 1, cache_read_tokens=3, cache_write_tokens=4, cache_write_1h_tokens=2)
+    assert rates.cost(usage) == 10 * 2 + 9
+    assert rates.bound(Extent(10, 1)) == 29
+    assert rates.bound(Extent(10, 1, media=True)) == 99
+    assert flat(9, 2).bound(Extent(10, 1, media=True)) == 99
+
+
+def test_half_the_price_is_rounded_up_and_what_is_not_known_stays_so() -> None:
+    half = halved(replace(RATES, web_search=None, file_search=0))
+    assert (half.input, half.output, half.cache_read, half.cache_write) == (2, 3, 4, 6)
+    assert (half.cache_write_1h, half.dearest_input, half.dearest_output, half.dearest_media) == (
+        7,
+        9,
+        10,
+        12,
+    )
+    assert (half.request, half.web_search, half.file_search) == (500_002, None, 0)
+
+
+def told(model: str, usage: Usage) -> float | None:
+    if model != "mine":
+        return None
+    plain = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
+    dollars = plain * 2 + usage.cache_read_tokens + usage.cache_write_tokens * 4 + usage.output_tokens * 8
+    return dollars / 1e6 + usage.web_searches * 0.5
+
+
+def test_prices_by_a_function_are_its_results_and_the_bound_is_its_dearest() -> None:
+    rates = asked(told, "mine")
+    assert (rates.input, rates.cache_read, rates.cache_write, rates.cache_write_1h) == (
+        2_000_000,
+        1_000_000,
+        *[4_000_000] * 2,
+    )
+    assert (rates.output, rates.dearest_input, rates.dearest_output, rates.dearest_media) == (
+        8_000_000,
+        4_000_000,
+        *[8_000_000] * 2,
+    )
+    assert rates.cost(Usage(10, 1, web_searches=1)) == 28_000_000 + 500_000_000_000
+    assert rates.bound(Extent(10, 1)) == 48_000_000
+    assert rates.bound(Extent(10, 1, searches=2)) == 48_000_000 + 10**12
+    half = halved(rates)
+    assert half.cost(Usage(10, 1)) == 14_000_000
+    assert asked(lambda *_: 1e-18, "m").input == 1, "a fraction is rounded up"
+
+
+@pytest.mark.parametrize("wrong", [None, -1e-9, float("nan"), float("inf")])
+def test_a_function_that_returns_no_amount_is_refused(wrong: float | None) -> None:
+    with pytest.raises(ConfigError, match="must return dollars, 0 or more"):
+        asked(lambda *_: wrong, "m")
+    assert asked(lambda *_: 0, "m").free
+
+
+def test_a_price_per_million_is_rounded_up_to_a_whole_pico_dollar_per_token() -> None:
+    assert (per_token(1), per_token(0.15), per_token(0)) == (1_000_000, 150_000, 0)
+    assert per_token(Decimal("0.0000001")) == 1
+    assert (pico(Decimal("1.0")), pico(Decimal("1.01"))) == (1, 2)
+
+
+def test_one_more_token_of_output_costs_what_it_adds_and_never_nothing() -> None:
+    def tariff(*dearest: Rates) -> Tariff:
+        return Tariff("m", None, dearest[0] if dearest else None, dearest)
+
+    assert tariff(RATES).per_output_token(media=False) == 19
+    assert tariff(RATES).per_output_token(media=True) == 23
+    assert tariff(FREE).per_output_token(media=False) == 1
+    assert tariff(RATES, replace(RATES, dearest_output=40)).bound(Extent(0, 10)) == 1_000_003 + 400
+    cheap = asked(lambda _, usage: usage.output_tokens * 1.5e-12, "m")
+    assert tariff(cheap).per_output_token(media=False) == 2
+    assert (tariff(FREE).free, tariff(FREE, RATES).free, tariff().free) == (True, False, False)
+
+
+def test_rates_of_text_are_those_of_the_tier_that_is_dearest_in_all_three() -> None:
+    def text(*dearest: Rates) -> Any:
+        return Tariff("m", None, None, dearest).text
+
+    dearer = replace(RATES, dearest_input=18, dearest_output=20)
+    assert text(RATES) == (1_000_003, 17, 19)
+    assert text(RATES, dearer) == text(dearer, RATES) == (1_000_003, 18, 20)
+    assert text(replace(RATES, dearest_input=18), replace(RATES, dearest_output=20)) is None
+    assert text() is None
+    assert text(RATES, asked(told, "mine")) is None
+
+
+def test_the_most_exact_of_the_users_prices_counts() -> None:
+    book = PriceBook({"m-1": (1, 1), "m-*": (2, 2), "m-2*": (3, 3), "*": (4, 4)})
+    cost = {
+        name: found.input
+        for name in ("m-1", "m-1-2024-08-06", "m-9", "m-21", "x")
+        if (found := book.rates(name))
+    }
+    assert cost == {
+        "m-1": 1_000_000, "m-1-2024-08-06": 1_000_000, "m-9": 2_000_000, "m-21": 3_000_000, "x": 4_000_000,
+    }  # fmt: skip
+    assert PriceBook({"m": (1, 1)}).rates("no-such-model-of-anybody") is None
+    halves = book.rates("m-1", None, "batch")
+    assert halves is not None
+    assert halves.input == 500_000
+
+
+def test_what_is_said_to_be_free_is_free_by_name_pattern_and_host_but_not_against_the_users_prices() -> None:
+    book = PriceBook({"paid": (1, 1)}, free=["mine-*", "127.0.0.1:8080"])
+    for model, url in (
+        ("mine-7b", None),
+        ("any", "http://user:pw@127.0.0.1:8080/v1"),
+        ("any", "127.0.0.1:8080"),
+    ):
+        found = book.rates(model, url)
+        assert found is not None
+        assert found.free
+    other = book.rates("gpt-4o-mini", "http://127.0.0.1:9090/v1")
+    assert other is None or not other.free
+    paid = book.rates("paid", "http://127.0.0.1:8080/v1")
+    assert paid is not None
+    assert not paid.free
+
+
+@pytest.mark.parametrize("pair", [(1,), (1, 2, 3), (1, -1), (float("nan"), 1), ("a", 1), 5, (1, None)])
+def test_a_price_that_is_none_is_refused_with_the_models_name(pair: Any) -> None:
+    with pytest.raises(ConfigError, match=r"prices\['m'\] must be"):
+        PriceBook({"m": pair})
