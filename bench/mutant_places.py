@@ -190,7 +190,10 @@ class Places(ast.NodeVisitor):
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name in _SWAPPED:
             self._replace(node.func, _SWAPPED[name])
-        if name in _TYPES:
+        inner = node.args[0] if node.args else None
+        if name == "int" and isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.FloorDiv):
+            self.visit(inner.left)  # int(a // b) is int(a / b)
+        elif name in _TYPES:
             self.visit(node.args[1 if name == "cast" else 0])
         else:
             self.generic_visit(node)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from cottonpalm import Cache
 from tests.batchlane.chains import PROMPT, two_steps
@@ -107,6 +108,7 @@ def test_rows_with_a_priority_are_in_the_first_batch(server: BatchProvider, tmp_
         server,
         tmp_path,
         lane=lane(server, rows=4),
+        concurrency=1,  # of rows that are recorded at once, any may come first
         priority=lambda row: int(row["text"].split()[1]),
     )
     processor.batch(rows(8))
@@ -166,3 +168,46 @@ def test_a_model_whose_client_we_do_not_see_runs_live_and_that_is_told(
     processor = batched(gemini(server), server, tmp_path, prices={"gemini-test": (1.0, 2.0)})
     assert len(processor.batch(rows(3))) == 3
     assert "through a client of its own" in caplog.text
+
+
+def test_a_branch_that_is_late_to_its_answer_has_not_diverged(
+    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In its second round the slow branch comes to its known answer only after the quick one has asked anew."""
+    monkeypatch.setattr("cottonpalm.engine.executors.answering.QUIET_S", 0.02)
+    runs = itertools.count()
+    asked = asyncio.Event()
+
+    async def slow(row: dict[str, str]) -> dict[str, str]:
+        if next(runs) >= 2:  # not while it is recorded and compared
+            await asked.wait()
+            await asyncio.sleep(0.1)
+        return {"text": f"slow {row['text']}"}
+
+    def on(said: str) -> dict[str, str]:
+        asyncio.get_running_loop().call_soon(asked.set)
+        return {"text": said}
+
+    quick = simple(server) | RunnableLambda(on, afunc=_awaited(on)) | simple(server)
+    chain = RunnableParallel(quick=quick, slow=RunnableLambda(slow) | simple(server))
+    batched(chain, server, tmp_path).batch(rows(1))
+    assert "asks something else" not in caplog.text
+    assert lanes(server) == {"batch": 3}
+
+
+def _awaited(function: Any) -> Any:
+    async def called(value: Any) -> Any:
+        return function(value)
+
+    return called
+
+
+def test_auto_takes_batches_but_where_the_price_list_knows_the_model_and_no_lower_price_of_a_batch(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for model, lane_taken in (("gpt-5-mini", "batch"), ("gpt-4.5-preview", "live")):
+        server.bills.clear()
+        chain = PROMPT | openai(server, model) | StrOutputParser()
+        assert len(batched(chain, server, tmp_path, mode="auto", prices=None, run=model).batch(rows(3))) == 3
+        assert lanes(server) == {lane_taken: 3}
+    assert "no lower price of a batch is known for gpt-4.5-preview" in caplog.text

@@ -34,3 +34,11 @@ def test_the_cost_is_the_batch_price_in_outcomes_and_ledger(server: BatchProvide
     assert sum(outcome.cost_pico or 0 for outcome in outcomes) == charged
     stats = run.stats
     assert (stats.reported_pico, stats.uncertain_pico) == (charged, 0)
+
+
+def test_the_uploaded_file_is_deleted_at_the_provider_once_its_batch_is_collected(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    batched(simple(server), server, tmp_path).batch(rows(4))
+    assert server.requests["POST file"] == 1
+    assert not [name for name in server.files if name.startswith("file-0")]

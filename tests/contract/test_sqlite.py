@@ -12,7 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from socket import gethostname
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,7 +27,7 @@ from tests.contract.rows import row, write
 from tests.contract.test_processes import end, holder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.core
@@ -330,3 +330,22 @@ def test_a_store_made_by_several_at_once_is_each_ones_own(tmp_path: Path) -> Non
         for number in range(20):
             for store in threads.map(open_store, [tmp_path / f"{number}.db"] * 4):
                 store.close()
+
+
+READS: list[Callable[[Any], Any]] = [
+    lambda run: run.scan(-1, 9), lambda run: run.find(b"0" * 16), lambda run: run.read([0]), lambda run: run.counts(),
+    lambda run: run.last_slot(), lambda run: run.last_seq(), lambda run: run.newer(0, -1, 9),
+    lambda run: run.same_rows(0, [b"0" * 16], [b"0" * 16], {1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_closed_run_is_not_read_any_more(read: Callable[[Any], Any], tmp_path: Path) -> None:
+    """Another process may hold it by now, and write what an answer of ours would leave out."""
+    store = open_store(tmp_path / "s.db")
+    run = store.open_run("night", None)
+    read(run)
+    run.close()
+    with pytest.raises(StoreError, match="run 'night' is closed"):
+        read(run)
+    store.close()

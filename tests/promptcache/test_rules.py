@@ -6,12 +6,17 @@ import threading
 from random import Random
 from typing import Any
 
+import orjson
 import pytest
 
+from cottonpalm.providers.call import call_of
+from cottonpalm.providers.paths import family_of
 from cottonpalm.providers.prompt_cache.marks import Place, marked, own_ends
 from cottonpalm.providers.prompt_cache.order import blocks_of
 from cottonpalm.providers.prompt_cache.terms import Terms, terms_of
 from cottonpalm.request.prompt_cache.asking import Asking, Shared
+from cottonpalm.request.prompt_cache.prompts import Prompts
+from cottonpalm.request.prompt_cache.rules.marking import Marking
 from cottonpalm.request.prompt_cache.rules.patience import LONGEST_S, Patience
 from cottonpalm.request.prompt_cache.rules.prefixes import ALIKE, KEPT, Prefixes
 from cottonpalm.request.prompt_cache.rules.sharing import Sharing, alike_later, common
@@ -19,6 +24,7 @@ from cottonpalm.request.row_account import RowAccount
 from cottonpalm.request.steps import Hold
 from cottonpalm.request.transport.holding import hold_sync
 from cottonpalm.runtime.wait_queue import RowClosed
+from tests.promptcache.kit import RULES
 from tests.request.kit import a_run
 
 pytestmark = pytest.mark.core
@@ -192,6 +198,29 @@ def test_the_terms_are_those_of_the_model(url: str, model: str, minimum: int, as
 
 def test_of_an_unknown_server_nothing_is_assumed() -> None:
     assert terms_of("http://127.0.0.1:8000/v1", "qwen3-8b") is None
+
+
+def test_a_body_that_nobody_has_thought_of_goes_out_as_it_is() -> None:
+    family, odd = family_of("/v1/messages"), {"type": ["?"], "text": 1}
+    body = {
+        "model": "claude-opus-5-5",
+        "system": [odd, RULES],
+        "messages": [{"role": "user", "content": [odd]}],
+    }
+    where = ("https", "api.anthropic.com", None, "/v1/messages")
+    call = call_of(family, where, {}, orjson.dumps({**body, "max_tokens": 9}))  # type: ignore[arg-type]
+    assert call is not None
+    prompts = Prompts("on")
+    assert [prompts.asking(call, None) for _ in range(3)] == [None] * 3
+
+
+def test_an_empty_text_is_never_marked() -> None:
+    marking = Marking("cache_control", 2_048)
+    parts = [{"type": "text", "text": RULES}, {"type": "text", "text": ""}]
+    blocks = blocks_of("anthropic", {"system": parts, "messages": []})
+    prompt = b"\n".join(block.text for block in blocks)
+    marking.places(blocks, prompt, 0)
+    assert [place for place, _ in marking.places(blocks, prompt, len(prompt))] == [Place(("system", 0))]
 
 
 def leading() -> tuple[Asking, Asking]:

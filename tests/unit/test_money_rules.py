@@ -28,6 +28,7 @@ def test_a_length_is_given_from_twenty_answers_on() -> None:
 
 def test_of_many_answers_one_in_a_hundred_may_be_longer() -> None:
     assert lengths(*range(1, 201)).likely() == int(1.2 * 199)
+    assert lengths(*range(1, 102)).likely() == 120
     assert lengths(*[10] * 99, 5_000).likely() == int(1.2 * 5_000)
     assert lengths(*[10] * 199, 5_000).likely() == 12
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cottonpalm import ConfigError
+from cottonpalm.request.money.rules.price_list import LookedUpRates, _counts
 from cottonpalm.request.money.rules.prices import PriceBook, Tariff
 from cottonpalm.request.money.rules.rates import Extent, Rates, asked, flat, halved, per_token, pico
 from cottonpalm.types import Usage
@@ -119,16 +120,11 @@ def test_a_price_per_million_is_rounded_up_to_a_whole_pico_dollar_per_token() ->
     assert (pico(Decimal("1.0")), pico(Decimal("1.01"))) == (1, 2)
 
 
-def test_one_more_token_of_output_costs_what_it_adds_and_never_nothing() -> None:
+def test_a_tariff_bounds_by_its_dearest_tier_and_is_free_only_where_all_are() -> None:
     def tariff(*dearest: Rates) -> Tariff:
         return Tariff("m", None, dearest[0] if dearest else None, dearest)
 
-    assert tariff(RATES).per_output_token(media=False) == 19
-    assert tariff(RATES).per_output_token(media=True) == 23
-    assert tariff(FREE).per_output_token(media=False) == 1
     assert tariff(RATES, replace(RATES, dearest_output=40)).bound(Extent(0, 10)) == 1_000_003 + 400
-    cheap = asked(lambda _, usage: usage.output_tokens * 1.5e-12, "m")
-    assert tariff(cheap).per_output_token(media=False) == 2
     assert (tariff(FREE).free, tariff(FREE, RATES).free, tariff().free) == (True, False, False)
 
 
@@ -181,3 +177,48 @@ def test_what_is_said_to_be_free_is_free_by_name_pattern_and_host_but_not_agains
 def test_a_price_that_is_none_is_refused_with_the_models_name(pair: Any) -> None:
     with pytest.raises(ConfigError, match=r"prices\['m'\] must be"):
         PriceBook({"m": pair})
+
+
+def counts(**some: int) -> dict[str, int]:
+    """What genai-prices is told, without what is zero."""
+    told = vars(_counts(Usage(**{"input_tokens": 0, "output_tokens": 0, **some})))
+    return {name: number for name, number in told.items() if number}
+
+
+def test_the_price_list_is_told_every_kind_of_token_and_a_sum_that_holds_its_parts() -> None:
+    assert counts(input_tokens=5, output_tokens=6) == {"input_tokens": 5, "output_tokens": 6}
+    assert counts(input_tokens=100, cache_read_tokens=20, cache_write_tokens=30, cache_write_1h_tokens=12) == {
+        "input_tokens": 100, "cache_read_tokens": 20, "cache_write_tokens": 30,
+        "cache_write_5m_tokens": 18, "cache_write_1h_tokens": 12,
+    }  # fmt: skip
+    assert counts(cache_write_tokens=3, cache_write_1h_tokens=12)["cache_write_1h_tokens"] == 3
+    heard = counts(input_tokens=1, cache_read_tokens=20, audio_input_tokens=9, audio_cached_tokens=4)
+    assert heard == {
+        "input_tokens": 25, "cache_read_tokens": 20, "input_audio_tokens": 9, "cache_audio_read_tokens": 4,
+    }  # fmt: skip
+    assert "cache_audio_read_tokens" not in counts(
+        cache_read_tokens=20, audio_input_tokens=9, audio_cached_tokens=-4
+    )
+    assert (
+        counts(cache_read_tokens=3, audio_input_tokens=9, audio_cached_tokens=5)["cache_audio_read_tokens"]
+        == 3
+    )
+    assert (
+        counts(cache_read_tokens=9, audio_input_tokens=3, audio_cached_tokens=5)["cache_audio_read_tokens"]
+        == 3
+    )
+    spoken = counts(output_tokens=1, reasoning_tokens=7, audio_output_tokens=3, image_output_tokens=2)
+    assert spoken == {
+        "output_tokens": 12, "output_reasoning_tokens": 7, "output_audio_tokens": 3, "output_image_tokens": 2,
+    }  # fmt: skip
+    assert counts(web_searches=1, file_searches=2) == {"web_searches": 1, "storage_searches": 2}
+
+
+def test_what_is_kept_for_an_hour_costs_more_also_where_the_list_works_it_out() -> None:
+    rates = PriceBook().rates("claude-sonnet-4-5")
+    assert isinstance(rates, LookedUpRates)
+    short, hour = (
+        Usage(1000, 10, cache_write_tokens=600),
+        Usage(1000, 10, cache_write_tokens=600, cache_write_1h_tokens=600),
+    )
+    assert rates.cost(hour) - rates.cost(short) == 600 * (6_000_000 - 3_750_000)

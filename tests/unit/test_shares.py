@@ -6,6 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.sharing import IN_FLIGHT, Given
 from cottonpalm.stores.rules.division import POOL, TTL_S, Row, division, fair, portion, wanted
 
 pytestmark = pytest.mark.core
@@ -208,3 +211,12 @@ def test_more_is_taken_only_from_the_pool_up_to_the_part_and_what_is_wanted() ->
     assert division([other, pool], mine._replace(want=15.0), 0, NOW, new=False)[:2] == (15, 35)
     assert division([other, pool._replace(amount=5.0)], mine, 0, NOW, new=False)[:3] == (15, 0, 65)
     assert division([other, pool], mine._replace(want=9.0, least=1.0), 0, NOW, new=False)[0] == 10
+
+
+def test_who_must_cede_keeps_to_its_smaller_part_before_the_others_read_of_it() -> None:
+    """Else both would use it, from when the row is written until the limiter hears of it."""
+    limiter = Limiter("k", Concurrency(50, 1, 50))
+    gate = Given(limiter, IN_FLIGHT, 10.0)
+    renewed = gate._renew([row("a", 5, 10, total=10)], b"me", NOW)
+    assert limiter.shares[IN_FLIGHT] == 5
+    assert [written.amount for written in renewed.rows] == [5]

@@ -7,7 +7,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel, BaseLLM
 from langchain_core.messages import BaseMessage
@@ -221,3 +221,11 @@ _ONE_BY_ONE = (
 def one_at_a_time(chain: Any) -> bool:
     """Whether a row of this chain never has two requests under way: nothing in it runs beside anything else."""
     return all(isinstance(part.runnable, _ONE_BY_ONE) for part in parts(chain))
+
+
+_TOLD: Final = frozenset({"tags", "metadata", "run_name"})  # what a config says to listeners alone
+
+
+def speaks(config: Mapping[str, Any] | None) -> bool:
+    """Whether a config says more than a name."""
+    return config is not None and any(value for name, value in config.items() if name not in _TOLD)

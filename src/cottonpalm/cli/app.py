@@ -48,11 +48,12 @@ def cottonpalm(
 
 @app.command(cls=Command)
 @o.takes(
-    "input output chain model prompt prompt_file system literal_braces schema model_options accept_truncated id_field "
+    "input output chain model prompt prompt_file system literal_braces schema model_options temperature "
+    "max_tokens accept_truncated id_field "
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
     "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
-    "max_output_tokens prompt_cache mode detach deadline_s batch_hosts cache store run fresh overwrite bom "
-    "guard_formulas report events dashboard progress quiet verbose"
+    "max_output_tokens prompt_cache mode detach deadline_s batch_hosts executor workers ray_address cache store run "
+    "fresh overwrite bom guard_formulas report events dashboard profile config progress quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -67,6 +68,10 @@ def run(
     report: o.ReportFile = None,
     events: o.EventsFile = None,
     dashboard: o.LivePage = None,
+    temperature: o.Temperature = None,
+    max_tokens: o.MaxTokens = None,
+    profile: o.Profile = None,  # noqa: ARG001 - read before the other options, as the next
+    config: o.ConfigFile = None,  # noqa: ARG001
     progress: o.ShowProgress = True,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -74,16 +79,25 @@ def run(
     """Answer every row of INPUT, and write the answers to a file.
 
     The same command again goes on where it stopped; a finished run is left as it is.
+
+    cottonpalm run in.csv -o out.csv -m openai:gpt-4o-mini -p "Positive? {text}"
+
+    cottonpalm run in.csv -o out.csv -m ollama:llama3.2 -p "Translate: {text}"
+
+    cottonpalm run in.jsonl -o out.jsonl --chain app:chain --budget 5
     """
     from cottonpalm.cli.checks import checked
     from cottonpalm.cli.writers.open_output import run_name
 
-    job = checked(job, prompt_file)
+    taken = _keys(job)
+    job = checked(_with_short(job, temperature, max_tokens), prompt_file)
     if run == "":
         raise Problem(
             "--run '': a run's name needs a letter at least; leave --run out to use the output's name"
         )
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
+    if taken:
+        screen.say(f"note: {taken}")
     if dry_run:
         from cottonpalm.cli.commands.dry_run import show_first_rows
 
@@ -102,9 +116,11 @@ def run(
 
 @app.command(cls=Command)
 @o.takes(
-    "input chain model prompt prompt_file system literal_braces schema model_options base_url id_field limit "
+    "input chain model prompt prompt_file system literal_braces schema model_options temperature "
+    "max_tokens base_url id_field limit "
     "delimiter encoding input_format sample fallbacks prices "
-    "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run quiet",
+    "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run "
+    "profile config quiet",
     output=o.PlannedOutput,
 )
 def plan(
@@ -115,6 +131,10 @@ def plan(
     sample: o.Sample = 0,
     store: o.StoreUrl = "cottonpalm.db",
     run: o.RunName = None,
+    temperature: o.Temperature = None,
+    max_tokens: o.MaxTokens = None,
+    profile: o.Profile = None,  # noqa: ARG001 - read before the other options, as the next
+    config: o.ConfigFile = None,  # noqa: ARG001
     quiet: o.Quiet = False,
 ) -> int:
     """Show what a run over INPUT would cost and how long it would take, without a call.
@@ -125,7 +145,8 @@ def plan(
     from cottonpalm.cli.commands.plan import At, show_plan
     from cottonpalm.cli.writers.open_output import run_name
 
-    job = checked(job, prompt_file)
+    _keys(job)
+    job = checked(_with_short(job, temperature, max_tokens), prompt_file)
     name = run or (run_name(job.input, job.output) if job.output else None)
     return show_plan(
         job,
@@ -278,6 +299,15 @@ def dashboard(
 
 
 @app.command(cls=Command)
+def init() -> int:
+    """Write a cottonpalm.toml with comments to this folder: options that its commands share."""
+    from cottonpalm.cli.config_file import write_beginning
+
+    typer.echo(f"{write_beginning()} is written; what stands in it holds for run and plan in this folder")
+    return Code.OK
+
+
+@app.command(cls=Command)
 def rm(
     context: typer.Context,
     run: o.OneRun,
@@ -307,6 +337,21 @@ def demo(
     from cottonpalm.cli.commands.demo import show_demo
 
     return show_demo(rows, _screen(context, quiet=quiet, verbose=verbose, progress=progress), _argv(context))
+
+
+def _keys(job: RunSpec) -> str | None:
+    from cottonpalm.cli.chains.env_file import take_keys
+
+    return take_keys(job.folder)
+
+
+def _with_short(job: RunSpec, temperature: float | None, max_tokens: int | None) -> RunSpec:
+    """Return the spec with the model options that have words of their own."""
+    from dataclasses import replace
+
+    short = {"temperature": temperature, "max_tokens": max_tokens}
+    said = {name: value for name, value in short.items() if value is not None}
+    return replace(job, model_options={**job.model_options, **said})
 
 
 def _screen(context: typer.Context, *, quiet: bool, verbose: bool, progress: bool) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm.cli.amounts import prices_of
-from cottonpalm.cli.chains.models import check_model
+from cottonpalm.cli.chains.models import PROVIDERS, check_model, keys_set
 from cottonpalm.cli.model_options import check_urls
 from cottonpalm.cli.problems import Problem, os_problem
 
@@ -49,6 +49,12 @@ def check_what(job: RunSpec) -> None:
     check_money(job)
     if job.model is not None:
         check_model(job.model)
+    elif job.chain is None and (keys := keys_set()):
+        example = next(known.example for known in PROVIDERS.values() if keys[0] in known.keys)
+        raise Problem(
+            f"say which model: {keys[0]} is set, so perhaps --model {example}; "
+            "--model local is the embedded model, which is fetched once"
+        )
     for spec in job.fallbacks:
         check_model(spec, "--fallback")
     job.limits()

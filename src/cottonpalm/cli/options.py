@@ -16,7 +16,7 @@ from cottonpalm.cli.spec import MODEL_OPTION, RunSpec
 from cottonpalm.cli.urls import absolute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 HINTS: Final[Mapping[str, Any]] = get_type_hints(RunSpec, include_extras=True)
 DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in fields(RunSpec)}
@@ -316,5 +316,56 @@ ShowWhere = Annotated[
         "-v",
         metavar="",
         help="Of failed rows, also the last line of your own code that was under way.",
+    ),
+]
+
+
+def _configure(context: typer.Context, file: str | None) -> str | None:
+    """Let a file give the defaults of this command, before its other options are read."""
+    from cottonpalm.cli.config_file import options_of
+
+    if not context.resilient_parsing:
+        profile = _said("--profile", context.find_root().obj["argv"])
+        context.default_map = {**options_of(file, profile, context.command), **(context.default_map or {})}
+    return file
+
+
+def _said(flag: str, words: Sequence[str]) -> str | None:
+    """What an option is given on the command line; None: nothing."""
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        name, equals, value = word.partition("=")
+        if name == flag:
+            return value if equals else following
+    return None
+
+
+ConfigFile = Annotated[
+    str | None,
+    SEE(
+        "--config",
+        metavar="FILE",
+        callback=_configure,
+        is_eager=True,
+        help="Options from this file; cottonpalm.toml in this folder unless said. The command line goes before it.",
+        show_default=False,
+    ),
+]
+Profile = Annotated[
+    str | None,
+    SEE(
+        "--profile",
+        metavar="NAME",
+        help="Options of this profile of the file, too.",
+        show_default=False,
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    WHAT("--temperature", metavar="N", help="Short for --model-option temperature=N.", show_default=False),
+]
+MaxTokens = Annotated[
+    int | None,
+    WHAT(
+        "--max-tokens", metavar="N", min=1, help="Short for --model-option max_tokens=N.", show_default=False
     ),
 ]

@@ -56,13 +56,14 @@ class Signals:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._on) for number in CODES}
-            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._depart)
+            if hasattr(signal, "SIGALRM"):  # Windows has none: there the third Ctrl-C ends the process
+                self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._depart)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._leaving:
+        if self._leaving and hasattr(signal, "alarm"):
             signal.alarm(0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -86,7 +87,8 @@ class Signals:
         elif not self._leaving:
             self._leaving = True
             self._say("leaving: what is in flight is given up, what is done is kept")
-            signal.alarm(LEAVE_S)  # a signal handler must not start a thread
+            if hasattr(signal, "alarm"):
+                signal.alarm(LEAVE_S)  # a signal handler must not start a thread
             self._pass_on()
         else:
             self._depart(number, frame)

@@ -14,7 +14,7 @@ from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import absolute, file_name, without_secrets
 from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit
-from cottonpalm.settings import DEFAULT_TRANSPORT
+from cottonpalm.request.transports import DEFAULT_TRANSPORT
 from cottonpalm.stores.rules.leniently import VERSION, is_newer, kept_as
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class RunSpec:
             "--model",
             "-m",
             metavar="PROVIDER:NAME",
-            help="openai:NAME, anthropic:NAME, google:NAME, local (the embedded model, the default) "
-            "or local:FILE.gguf.",
+            help="openai:NAME, anthropic:NAME, google:NAME, ollama:NAME, deepseek:NAME, qwen:NAME and more; "
+            "local (the embedded model, the default) or local:FILE.gguf.",
         ),
         Typed(str | None, absolute_model),
     ] = None
@@ -342,6 +342,32 @@ class RunSpec:
             "proxy:8080=openai. Can be given several times.",
         ),
     ] = field(default_factory=list)
+    executor: Annotated[
+        str,
+        SPEED(
+            "--executor",
+            metavar="local|processes|ray",
+            help="Where rows run: in this process, in several on this machine, or on a Ray cluster. Limits, budget, "
+            "cache and store are shared.",
+        ),
+    ] = "local"
+    workers: Annotated[
+        int | None,
+        SPEED(
+            "--workers",
+            metavar="N",
+            min=1,
+            help="How many processes or actors; without it, one for each core.",
+        ),
+    ] = None
+    ray_address: Annotated[
+        str | None,
+        SPEED(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="The Ray cluster's address, such as auto or ray://HOST:10001.",
+        ),
+    ] = None
     cache: Annotated[
         bool,
         CACHE(

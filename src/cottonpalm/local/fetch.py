@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from cottonpalm.local import pip
 from cottonpalm.local.assets import MEGABYTE, MODEL, REVIEWS, Asset
 from cottonpalm.local.progress import Progress, progress_for
 from cottonpalm.local.unpack import unpack
+from cottonpalm.locks import lock_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,11 +99,9 @@ def _make_private(folder: Path) -> None:
 def _one_at_a_time(folder: Path, shown: Progress) -> Iterator[None]:
     """Hold the folder's lock, which ends with its holder."""
     with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if lock_file(lock.fileno()) is False:
             shown.say("another process is fetching it; waiting")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_file(lock.fileno(), wait=True)
         yield
 
 

@@ -41,7 +41,7 @@ class NotebookProgress(Progress):
         if self._handle is None and self._stats is not None:
             from IPython.display import display  # noqa: PLC0415 - only there in a notebook
 
-            self._handle = display(self._shown(), raw=True, display_id=True)
+            self._handle = display(self._shown(), raw=True, display_id=True)  # type: ignore[no-untyped-call]
         super().start()
 
     def close(self) -> None:

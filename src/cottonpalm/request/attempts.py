@@ -277,6 +277,7 @@ def _copy(
 
 def _settle_original(ending: Settlement, reply: Reply) -> None:
     """Its copy was answered: it was cut off, or came to something that does not count."""
+    ending.answered_by_copy()
     if reply.instead_of is None:
         ending.abandon()
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -147,13 +148,12 @@ class Reservation:
     def _affordable(self, amount: int, most: int) -> int:
         """Return the largest maximum of one answer whose bound is within the amount."""
         assert not isinstance(self.extent, str)
-        answers = self._call.family.maximum.answers_of(self._call.body)
-        fixed = self.tariff.bound(self.extent._replace(output_tokens=0))
-        rate = self.tariff.per_output_token(media=self.extent.media)
-        tokens = min(most, (amount - fixed) // (rate * answers))
-        while tokens > 1 and self.tariff.bound(self.extent._replace(output_tokens=tokens * answers)) > amount:
-            tokens -= 1  # the price is not linear, so step down
-        return max(1, tokens)
+        extent, answers = self.extent, self._call.family.maximum.answers_of(self._call.body)
+
+        def bound(tokens: int) -> int:
+            return self.tariff.bound(extent._replace(output_tokens=tokens * answers))
+
+        return max(1, bisect_right(range(1, most + 1), amount, key=bound))
 
     @property
     def body(self) -> bytes | None:

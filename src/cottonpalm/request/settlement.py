@@ -170,6 +170,11 @@ class Settlement:
         if pause_s > 0:
             run.alerts.tell(Paused(self.call.label, pause_s))
 
+    def answered_by_copy(self) -> None:
+        """A copy of this request was answered: whatever becomes of this one, its prompt is in the cache."""
+        if self._asking is not None:
+            self._asking.over(self._permit.limiter, None, answered=True)
+
     def abandon(self) -> None:
         """Settle a cancelled try: we do not know what the provider did with it, so its bound is booked."""
         if not self._once.acquire(blocking=False):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Transport: TypeAlias = Literal["fast", "stock"]
+DEFAULT_TRANSPORT: Final[Transport] = "stock"
 
 
 class Transports:

@@ -22,6 +22,7 @@ class OpenAIApi(Api):
         add("POST", "/v1/responses", self.live)
         add("POST", "/v1/files", self.upload)
         add("GET", "/v1/files/{id}/content", self.content)
+        add("DELETE", "/v1/files/{id}", self.remove)
         add("POST", "/v1/batches", self.create)
         add("GET", "/v1/batches", self.listing)
         add("GET", "/v1/batches/{id}", self.look)
@@ -51,6 +52,13 @@ class OpenAIApi(Api):
             "created_at": int(self.core.now()),
         }
         return self.json({**about, "filename": filename, "purpose": "batch", "status": "processed"})
+
+    async def remove(self, request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        if self.core.owners.get(name) != self.account(request):
+            raise Wrong(f"No such File object: {name}", status=404)
+        del self.core.files[name], self.core.owners[name]
+        return self.json({"id": name, "object": "file", "deleted": True})
 
     async def create(self, request: web.Request) -> web.Response:
         self.core.requests["POST create"] += 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from cottonpalm.cli.chains.compatible import BY_LANGCHAIN, COMPATIBLE
 from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:
@@ -71,12 +73,15 @@ def build_model(
         LocalModelError: the embedded model cannot be had; one line that says what to do.
     """
     provider, name = check_model(spec, flag)
+    wish = Wish(name, dict(options), base_url, flag, quiet)
     try:
-        return PROVIDERS[provider].make(Wish(name, dict(options), base_url, flag, quiet))
+        if provider in PROVIDERS:
+            return PROVIDERS[provider].make(wish)
+        return _by_langchain(provider, wish)
     except ImportError as error:
+        package = BY_LANGCHAIN.get(provider) or f"'cottonpalm[{_extra(provider)}]'"
         raise Problem(
-            f"{flag} {spec} needs a package that is not installed ({error.name}): "
-            f"pip install 'cottonpalm[{provider}]'"
+            f"{flag} {spec} needs a package that is not installed ({error.name}): pip install {package}"
         ) from error
     except (ValueError, TypeError) as error:
         raise Problem(f"{flag} {spec}: {_first_line(error)}") from error
@@ -89,14 +94,51 @@ def check_model(spec: str, flag: str = "--model") -> tuple[str, str]:
         Problem: no such provider, or no name.
     """
     provider, colon, name = spec.partition(":")
-    if provider not in PROVIDERS:
+    known = [*PROVIDERS, *BY_LANGCHAIN]
+    if provider not in known:
+        near = difflib.get_close_matches(provider, known, n=1)
         form = "" if colon else "; write PROVIDER:NAME, for instance openai:gpt-4o-mini"
+        meant = f"did you mean {near[0]}? " if near and colon else ""
         raise Problem(
-            f"{flag} {spec}: unknown provider {provider!r}; cottonpalm knows {', '.join(PROVIDERS)}{form}"
+            f"{flag} {spec}: unknown provider {provider!r}; {meant}cottonpalm knows {', '.join(known)}{form}"
         )
     if not name and provider != "local":
-        raise Problem(f"{flag} {spec}: name the model too, for instance {PROVIDERS[provider].example}")
+        example = PROVIDERS[provider].example if provider in PROVIDERS else f"{provider}:NAME"
+        raise Problem(f"{flag} {spec}: name the model too, for instance {example}")
     return provider, name
+
+
+def _extra(provider: str) -> str:
+    """The extra that installs a provider's package."""
+    return "openai" if provider in COMPATIBLE else provider
+
+
+def keys_set() -> list[str]:
+    """Return the environment variables that are set and hold a provider's key."""
+    return [key for known in PROVIDERS.values() for key in known.keys if os.environ.get(key)]
+
+
+def _by_langchain(provider: str, wish: Wish) -> BaseChatModel:
+    from langchain.chat_models import init_chat_model
+
+    options = dict(wish.options) | ({} if wish.base_url is None else {"base_url": wish.base_url})
+    made: BaseChatModel = init_chat_model(wish.name, model_provider=provider, **options)
+    return made
+
+
+def _compatible(provider: str, wish: Wish) -> BaseChatModel:
+    from langchain_openai import ChatOpenAI
+
+    known = COMPATIBLE[provider]
+    options = _suiting(provider, wish, ChatOpenAI)
+    key = os.environ.get(known.key or "") or "none"
+    if known.key is not None and key == "none" and wish.base_url is None:
+        server = "--base-url" if wish.flag == "--model" else "--model … --base-url"
+        raise Problem(
+            f"{wish.flag} {provider}:… needs a key: export {known.key}=… (or name a server with {server})"
+        )
+    given: dict[str, Any] = {"base_url": wish.base_url or known.url, "api_key": key}
+    return ChatOpenAI(model=wish.name, max_retries=0, **options, **given)
 
 
 def _local(wish: Wish) -> BaseChatModel:
@@ -171,7 +213,7 @@ def _first_line(error: Exception) -> str:
     return " ".join(lines[:3]) or type(error).__name__
 
 
-PROVIDERS: Final = {
+PROVIDERS: Final[dict[str, Provider]] = {
     "local": Provider((), (), "local", _local),
     "openai": Provider(
         ("OPENAI_API_KEY",), ("OPENAI_BASE_URL", "OPENAI_API_BASE"), "openai:gpt-4o-mini", _openai
@@ -185,4 +227,10 @@ PROVIDERS: Final = {
         "google:gemini-2.5-flash",
         _google,
     ),
+    **{
+        name: Provider(
+            () if known.key is None else (known.key,), (), known.example, partial(_compatible, name)
+        )
+        for name, known in COMPATIBLE.items()
+    },
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import stat
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from cottonpalm.cli.files.formats import format_of
 from cottonpalm.cli.problems import Code, Problem, os_problem, shown
+from cottonpalm.locks import PLAIN, WINDOWS, lock_file, read_at
 from cottonpalm.stores.rules.leniently import kept_as
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Mark:
 
     def recognise(self, fd: int) -> None:
         """Remember the bytes by which we recognise this file, whose first `size` bytes are ours."""
-        self.head = os.pread(fd, min(HEAD, self.size), 0).hex()
+        self.head = read_at(fd, min(HEAD, self.size), 0).hex()
         self.tail = _tail(fd, self.size)
 
     def state_of(self, fd: int, size: int) -> str:
@@ -76,9 +76,9 @@ class Mark:
         if self.replacing or size == 0:
             return "short"
         if not self.size:  # the mark covers nothing yet
-            return "whole" if os.pread(fd, len(OURS), 0) == OURS else "foreign"
+            return "whole" if read_at(fd, len(OURS), 0) == OURS else "foreign"
         head = bytes.fromhex(self.head)[:size]
-        if os.pread(fd, len(head), 0) != head:
+        if read_at(fd, len(head), 0) != head:
             return "foreign"
         if size < self.size:
             return "short"
@@ -127,7 +127,7 @@ def refusal(path: str, mark: Mark | None) -> str:
 
 def _tail(fd: int, size: int) -> int:
     first = max(0, size - TAIL)
-    return zlib.crc32(os.pread(fd, size - first, first))
+    return zlib.crc32(read_at(fd, size - first, first))
 
 
 def is_stream(path: str) -> bool:
@@ -159,25 +159,28 @@ def _new_part(path: str) -> tuple[int, Path]:
     for left in target.parent.glob(f"{escape(begin)}*.part"):
         _sweep(left)
     part = target.with_name(f"{begin}{secrets.token_hex(4)}.part")
-    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | PLAIN, 0o666)
     with suppress(OSError):  # a file that is replaced keeps its permissions; a new one has the usual ones
-        os.fchmod(fd, stat.S_IMODE(target.stat().st_mode))
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.chmod(stat.S_IMODE(target.stat().st_mode))
+    lock_file(fd)
     return fd, part
 
 
 def _sweep(part: Path) -> None:
     """Delete it, unless a process is writing it."""
-    with suppress(OSError), part.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        part.unlink()
+    with suppress(OSError):
+        with part.open("rb") as file:
+            free = lock_file(file.fileno())
+            if free and not WINDOWS:  # which deletes no open file
+                part.unlink()
+        if free and WINDOWS:
+            part.unlink()
 
 
 def _sync_folder(path: str) -> None:
     """Make a new name durable."""
     with suppress(OSError):  # not every file system knows this
-        fd = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
+        fd = os.open(Path(path).parent, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         try:
             os.fsync(fd)
         finally:

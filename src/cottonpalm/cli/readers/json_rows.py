@@ -192,7 +192,7 @@ class Pipe:
         loop, came = asyncio.get_running_loop(), asyncio.Event()
         try:
             loop.add_reader(self._fd, came.set)
-        except PermissionError:  # epoll refuses a device that never blocks, such as /dev/null
+        except (PermissionError, NotImplementedError):  # a device that never blocks; Windows
             return
         try:
             await came.wait()

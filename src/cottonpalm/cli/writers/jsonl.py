@@ -19,6 +19,7 @@ from cottonpalm.cli.held_store import Ranges
 from cottonpalm.cli.problems import Code, os_problem
 from cottonpalm.cli.writers.lines import line_of
 from cottonpalm.cli.writers.output import PAGE, Slots, Unpack, is_straight, layout_of, records, write_all
+from cottonpalm.locks import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,7 +77,7 @@ class JsonlOutput:
 
     def _open(self, flags: int) -> None:
         try:
-            self._fd = os.open(self._path, flags, 0o666)
+            self._fd = os.open(self._path, flags | PLAIN, 0o666)
         except OSError as error:
             raise os_problem("write", self._path, error) from error
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.engine.executors.rounds import one_round
 from cottonpalm.providers.batches.lanes import whose
+from cottonpalm.request.money.rules.prices import BATCH
 from cottonpalm.request.recording import SWAPS, Recording, can_swap
 from cottonpalm.request.row_account import RowAccount
 
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.batches.stages import Book
+    from cottonpalm.providers.call import Call
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
 
 QUIET_S: Final = 0.25  # in which parallel branches of a row come to their requests
+PATIENT_S: Final = (
+    10.0  # in which a slow branch comes to a question that is answered, before the row has diverged
+)
+PATIENTLY: Final = -1  # in place of the number of a swap: the order in which they were asked, with patience
 COMPARED: Final = 2  # rows that are recorded twice before anything is sent
 DIVERGED: Final = 3  # rows whose answers did not fit: from so many on, nothing more goes into batches
 
@@ -41,6 +47,7 @@ class Terms:
         sends: False makes no new batches: answers of earlier ones are used, and the rest is asked live.
         detach: leave once everything is submitted.
         deadline_s: seconds from now in which all rows are to be done.
+        cheapest: batches only where their price is known to be lower, or not known.
     """
 
     lane: BatchLane
@@ -49,6 +56,7 @@ class Terms:
     sends: bool = True
     detach: bool = False
     deadline_s: float | None = None
+    cheapest: bool = False
 
 
 class Waits:
@@ -99,7 +107,8 @@ class Answering:
         known = await self._known(slot)
         if slot in self._rows.live or self.no_batches or (self._rescue is not None and self._rescue.probes()):
             return await self._finished_live(item)
-        for swap in range(SWAPS + 1 if can_swap(known) else 1):
+        ways = SWAPS + 1 if can_swap(known) else 1
+        for swap in (*range(ways), PATIENTLY):
             recording, task = await self._round(item, known, swap=swap)
             self._post.knows(recording.credentials)
             if recording.refused:
@@ -113,6 +122,8 @@ class Answering:
             if not (recording.unused and recording.asked):
                 return await self._submitted(item, known, recording)
             recording.drop()
+            if self._terms.linear and swap == ways - 1:
+                break  # it has no branch that could be late
         return await self._not_recorded(item, recording)
 
     def _warn_unseen(self, item: Item, recording: Recording) -> None:
@@ -159,7 +170,7 @@ class Answering:
         if self.no_batches:
             recording.drop()
             return await self._finished_live(item)
-        if self._rescue is not None and recording.asked and not self._rescue.worth(recording.asked.values()):
+        if not self._worth_it(recording):
             recording.drop()
             self._rows.live.add(item.slot)
             return await self._finished_live(item)
@@ -170,6 +181,25 @@ class Answering:
             else:
                 self._rows.sent(item.slot, key)
         return self._waits(item)  # where nothing of it is out by now, its next round begins at once
+
+    def _worth_it(self, recording: Recording) -> bool:
+        """Whether its requests are cheaper in a batch, and may come back in time."""
+        asked = recording.asked.values()
+        if self._terms.cheapest and not all(self._is_cheaper(one.wanted.call) for one in asked):
+            return False
+        return self._rescue is None or not asked or self._rescue.worth(asked)
+
+    def _is_cheaper(self, call: Call) -> bool:
+        prices = self._run.pricing.prices
+        live, batch = prices.rates(call.model, call.url), prices.rates(call.model, call.url, BATCH)
+        if live is None or live != batch:
+            return True
+        self._run.alerts.warn(
+            f"no cheaper {call.model}",
+            f'no lower price of a batch is known for {call.model}: its rows run live (`mode="batch"` sends them all the'
+            " same)",
+        )
+        return False
 
     async def _compare(self, item: Item, known: Mapping[bytes, Result | None], recording: Recording) -> None:
         """Run the row once more: does it ask the same?"""
@@ -227,10 +257,11 @@ class Answering:
                 news=news,
                 live=live,
                 probe=probe,
-                swap=swap,
+                swap=max(swap, 0),
             )
 
-        return await one_round(item, self._send, record, 0.0 if self._terms.linear else QUIET_S)
+        quiet_s = 0.0 if self._terms.linear else QUIET_S
+        return await one_round(item, self._send, record, quiet_s, PATIENT_S if swap == PATIENTLY else 0.0)
 
     async def _known(self, slot: int) -> dict[bytes, Result | None]:
         """What the row has asked. A request is None in it only as long as it is out."""

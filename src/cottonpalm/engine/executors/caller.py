@@ -18,8 +18,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables.config import ensure_config, merge_configs
 
 from cottonpalm.chain.correcting import corrected
-from cottonpalm.chain.traits import has_old_models
-from cottonpalm.engine.executors import unheard
+from cottonpalm.chain.traits import has_old_models, speaks
 from cottonpalm.request.endpoints import Moved, Stay, Team
 from cottonpalm.request.transport import callback
 from cottonpalm.types import Fault, Item, Kind, Verdict
@@ -72,7 +71,7 @@ class Caller:
         self._how, self._run, self._judge = how, run, judge
         self._kwargs = dict(kwargs)
         self._handler: Any = None
-        self._lean: unheard.Ask | None = None
+        self._lean: Callable[[Any], Awaitable[Any]] | None = None
 
     def prepare(self, crew: Crew, pieces: Pieces | None) -> None:
         """Set the threads to use if threads are needed, and where to show chunks. Call it on the run's loop."""
@@ -83,13 +82,15 @@ class Caller:
         self._handler = None if hides else callback.handler(threads=threads)
         self._lean = None if threads else self._leanly()
 
-    def _leanly(self) -> unheard.Ask | None:
+    def _leanly(self) -> Callable[[Any], Awaitable[Any]] | None:
         """How to call the chain's steps where nobody hears it; None: by its own `ainvoke`."""
         run = self._run
         if not run.transports.wanted or not run.flow.hooked or run.flow.remembers or self._kwargs:
             return None
-        lean = unheard.unheard(self.chain)
-        return None if lean is None or unheard.anybody(None) else lean
+        from cottonpalm.engine.executors.unheard import anybody, unheard  # noqa: PLC0415 - its imports cost time
+
+        lean = unheard(self.chain)
+        return None if lean is None or anybody(None) else lean
 
     def __call__(self, item: Item) -> Awaitable[Any]:
         """Return the chain's output for this row, or raise the chain's exception."""
@@ -126,7 +127,7 @@ class Caller:
             on_thread = partial(self._on_thread, chain, item.row, self._config(item), item.account)
             return self.crew.run(on_thread)
         item.account.calling = True
-        if self._lean is not None and chain is self.chain and not unheard.speaks(item.config):
+        if self._lean is not None and chain is self.chain and not speaks(item.config):
             return self._lean(own(item.row))
         return chain.ainvoke(own(item.row), self._config(item), **self._kwargs)
 

@@ -19,7 +19,11 @@ _LOOK_S: Final = 0.1  # between two cancels of a chain that takes no notice of t
 
 
 async def one_round(
-    item: Item, send: Inner, record: Callable[[Callable[[], None]], Recording], quiet_s: float
+    item: Item,
+    send: Inner,
+    record: Callable[[Callable[[], None]], Recording],
+    quiet_s: float,
+    patient_s: float = 0.0,
 ) -> tuple[Recording, asyncio.Task[Any]]:
     """Run the row until it is done or, having asked something, falls quiet; nothing of it runs on afterwards.
 
@@ -31,6 +35,7 @@ async def one_round(
         send: calls the chain, row layers and all.
         record: makes the recording, given what to call when something was asked.
         quiet_s: how long nothing more must be asked.
+        patient_s: the same as long as known answers are not asked for: a slow branch may still come to them.
     """
     loop, news = asyncio.get_running_loop(), asyncio.Event()
 
@@ -44,7 +49,7 @@ async def one_round(
     context.run(ROW.set, account)
     task = loop.create_task(_sent(send, item), context=context)
     try:
-        if await _fell_quiet(task, recording, news, quiet_s):
+        if await _fell_quiet(task, recording, news, quiet_s, patient_s):
             recording.close()
     finally:
         if not task.done():
@@ -66,13 +71,15 @@ def _account(first: RowAccount, recording: Recording) -> RowAccount:
 
 
 async def _fell_quiet(
-    task: asyncio.Task[Any], recording: Recording, news: asyncio.Event, quiet_s: float
+    task: asyncio.Task[Any], recording: Recording, news: asyncio.Event, quiet_s: float, patient_s: float
 ) -> bool:
     """Wait for the end of the round: whether it came before the end of the row."""
     while not task.done():
         more = asyncio.ensure_future(news.wait())
         try:
-            quiet = quiet_s if recording.needs else None
+            quiet = None
+            if recording.needs:
+                quiet = max(quiet_s, patient_s) if recording.unused else quiet_s
             await asyncio.wait({task, more}, timeout=quiet, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 break

@@ -22,6 +22,7 @@ from langchain_core.runnables import RunnableBinding, RunnableGenerator, Runnabl
 from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config
 from langchain_core.utils.uuid import uuid7
 
+from cottonpalm.chain.traits import speaks
 from cottonpalm.request.transport.fast import door
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 Step: TypeAlias = Callable[[Any], Any]  # value -> value, or an awaitable of it
 Ask: TypeAlias = Callable[[Any], Awaitable[Any]]
-_TOLD: Final = frozenset({"tags", "metadata", "run_name"})  # what a config says to listeners alone
 _BINDINGS: Final = frozenset({"RunnableBinding", "_ChatModelBinding"})
 _OPENAI: Final = "langchain_openai.chat_models.base"
 _normalized: Any = chat_models._normalize_messages  # type: ignore[attr-defined]  # noqa: SLF001
@@ -72,11 +72,6 @@ def unheard(chain: Runnable[Any, Any]) -> Ask | None:
 def anybody(config: RunnableConfig | None) -> bool:
     """Whether a handler would hear of a call made here: from this context, the environment, or a global setting."""
     return bool(get_async_callback_manager_for_config(ensure_config(config)).handlers)
-
-
-def speaks(config: RunnableConfig | None) -> bool:
-    """Whether a row's config says more than a name."""
-    return bool(config) and any(value for name, value in config.items() if name not in _TOLD)  # type: ignore[union-attr]
 
 
 def _steps(step: Any, kwargs: dict[str, Any] | None = None) -> list[Step]:

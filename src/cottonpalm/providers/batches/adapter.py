@@ -63,6 +63,9 @@ class Adapter(Protocol):
     def cancel(self, lane: Lane, batch_id: str) -> Ask:
         """Asks to stop a batch; what is done stays done, and paid."""
 
+    def remove(self, lane: Lane, input_file_id: str) -> Ask:
+        """Deletes the file of lines, once its batch is collected."""
+
     def listing(self, lane: Lane) -> Ask:
         """Asks for the account's batches."""
 

@@ -80,6 +80,10 @@ class AnthropicBatches:
         """See `adapter.Adapter`."""
         return Ask("POST", f"{lane.base}/messages/batches/{batch_id}/cancel", _headers(lane))
 
+    def remove(self, lane: Lane, input_file_id: str) -> Ask:
+        """Never asked: there is no file."""
+        return Ask("DELETE", f"{lane.base}/{input_file_id}", _headers(lane))
+
     def listing(self, lane: Lane) -> Ask:
         """See `adapter.Adapter`."""
         return Ask("GET", f"{lane.base}/messages/batches?limit=100", _headers(lane))

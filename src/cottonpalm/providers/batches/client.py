@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -74,6 +75,11 @@ class BatchClient:
         except Trouble as trouble:
             if trouble.what not in ("refused", "gone"):
                 raise
+
+    async def remove(self, input_file_id: str) -> None:
+        """Delete the file of lines. Where that fails it costs nothing, and the provider deletes it some day."""
+        with contextlib.suppress(Trouble):
+            await self._bytes(self.adapter.remove(self.lane, input_file_id))
 
     async def listing(self, since: float) -> list[BatchState]:
         """The account's batches that were created since then, and perhaps more."""

@@ -103,6 +103,10 @@ class GeminiBatches:
         """See `adapter.Adapter`."""
         return Ask("POST", f"{lane.base}/{batch_id}:cancel")
 
+    def remove(self, lane: Lane, input_file_id: str) -> Ask:
+        """See `adapter.Adapter`. The id begins with `files/`."""
+        return Ask("DELETE", f"{lane.base}/{input_file_id}")
+
     def listing(self, lane: Lane) -> Ask:
         """See `adapter.Adapter`."""
         return Ask("GET", f"{lane.base}/batches?pageSize=100")

@@ -158,6 +158,10 @@ class OpenAIBatches:
         """See `adapter.Adapter`."""
         return Ask("POST", f"{lane.base}{self.batches}/{batch_id}/cancel")
 
+    def remove(self, lane: Lane, input_file_id: str) -> Ask:
+        """See `adapter.Adapter`."""
+        return Ask("DELETE", f"{lane.base}/files/{input_file_id}")
+
     def listing(self, lane: Lane) -> Ask:
         """See `adapter.Adapter`."""
         return Ask("GET", lane.base + self.listed)

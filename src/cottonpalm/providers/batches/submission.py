@@ -268,7 +268,12 @@ class Desk:
         after = await collect(batch, client, self._book, more_may_come=late)
         if after is batch:
             return batch  # a twin has not ended yet
-        return await (self._close(after) if after.over else self._put(after))
+        if not after.over:
+            return await self._put(after)
+        after = await self._close(after)
+        if after.stage is Stage.COLLECTED and after.input_file_id:
+            await client.remove(after.input_file_id)
+        return after
 
     async def _with_twins(self, batch: Batch, client: BatchClient) -> Batch:
         """It was sent twice because a listing did not show it: does one show the first one now?"""

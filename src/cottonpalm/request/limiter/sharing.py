@@ -327,7 +327,8 @@ def _forget() -> None:
     _attached.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def begin(limiters: Limiters, place: Database, run: int, most: int | None = None) -> Callable[[], None]:

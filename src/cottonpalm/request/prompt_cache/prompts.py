@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from cottonpalm.providers.prompt_cache.order import Block
     from cottonpalm.providers.prompt_cache.terms import Terms
     from cottonpalm.request.money.rules.rates import Rates
+
+log = logging.getLogger("cottonpalm")
 
 Mode: TypeAlias = Literal["auto", "on", "off"]
 SHORT: Final = 1_024  # bytes of a body: nobody looks at what is shorter
@@ -52,7 +55,11 @@ class Prompts:
         if key is None:
             with self._lock:
                 key = self._keys.setdefault(call.key, _Key(call, self._mode, rates))
-        return key.asking(call)
+        try:
+            return key.asking(call)
+        except Exception:  # a body of a shape that nobody has thought of goes out as it is
+            log.debug("the prompt of a request to %s could not be read", call.label, exc_info=True)
+            return None
 
     def used(self, call: Call, usage: Usage, saved_pico: int) -> None:
         """An answer said that tokens were read from the cache or written to it; what that saved may be below 0."""

@@ -109,7 +109,7 @@ def portion(rows: Sequence[Row], mine: Row, now: float) -> tuple[float, float]:
     free = total - sum(row.amount for row in others)
     if not others:
         return total, total
-    part = fair(_needs([*living, mine]), int(total), int(now // TURN_S))[mine.holder]
+    part = fair(_needs([*living, mine]), int(total), int(now / TURN_S))[mine.holder]
     return max(0.0, min(part, free)), part
 
 
@@ -156,7 +156,7 @@ def division(rows: Sequence[Row], mine: Row, owed: float, now: float, *, new: bo
     total = held + owed + pool + theirs
     if not firm or total < 1 or (new and not others):
         return Division(held, 0.0, held + theirs, firm=False, divided=False)
-    part = fair(_needs([*others, mine]), int(total), int(now // TURN_S))[mine.holder]
+    part = fair(_needs([*others, mine]), int(total), int(now / TURN_S))[mine.holder]
     if part > held:
         more = max(0.0, min(part - held, mine.want - held, pool))
         return Division(held + more, pool - more, total, firm, divided=True)

@@ -143,7 +143,8 @@ def let_go(db: sqlite3.Connection) -> None:
     db.close()
 
 
-os.register_at_fork(after_in_child=lambda: _inherited.extend(_connections))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _inherited.extend(_connections))
 
 
 class SqliteDatabase:
@@ -153,7 +154,7 @@ class SqliteDatabase:
     like = r"CAST(body AS TEXT) LIKE ? ESCAPE '\'"
 
     def __init__(self, path: Path) -> None:
-        self.path, self.home = path, Home(path)
+        self.path, self.home, self.url = path, Home(path), str(path.absolute())
         self._file: tuple[int, int] | None = None
 
     def __eq__(self, other: object) -> bool:

@@ -8,7 +8,6 @@ locks: there a holder must show a heartbeat.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from socket import gethostname
@@ -17,6 +16,7 @@ from uuid import uuid4
 
 from cottonpalm import clock
 from cottonpalm.errors import StoreError
+from cottonpalm.locks import PLAIN, WINDOWS, lock_byte, unlock_byte
 from cottonpalm.stores.sql.lease import (
     COLUMNS,
     EXPIRES_S,
@@ -39,27 +39,16 @@ class _LockFile:
     """The only descriptor of a lock file in this process: closing any second one would drop all of our locks on it."""
 
     def __init__(self, path: str) -> None:
-        self.fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self.fd = os.open(path, os.O_CREAT | os.O_RDWR | PLAIN, 0o600)
         self.held: set[int] = set()
 
-    def lock(self, run: int, how: int) -> bool | None:
-        """Take a lock. True: we have it. False: another process has it. None: this file system has no locks."""
-        if run in self.held:
-            return False
-        try:
-            fcntl.lockf(self.fd, how | fcntl.LOCK_NB, 1, run)
-        except (BlockingIOError, PermissionError):
-            return False
-        except OSError:
-            return None
-        return True
+    def lock(self, run: int, *, shared: bool = False) -> bool | None:
+        """Take a lock. True: we have it. False: another process has it. None: there are no locks here."""
+        return False if run in self.held else lock_byte(self.fd, run, shared=shared)
 
     def unlock(self, run: int) -> None:
         self.held.discard(run)
-        try:
-            fcntl.lockf(self.fd, fcntl.LOCK_UN, 1, run)
-        except OSError:
-            return
+        unlock_byte(self.fd, run)
 
 
 _files: dict[str, _LockFile] = {}
@@ -75,7 +64,8 @@ def _forget() -> None:
     _files.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _lock_path(database: Path) -> str:
@@ -99,7 +89,7 @@ def is_held(database: Path, run: int, holder: Holder) -> bool:
             _files[path] = _LockFile(path)
         file = _files[path]
         try:
-            if (free := file.lock(run, fcntl.LOCK_SH)) is True:
+            if (free := file.lock(run, shared=True)) is True:
                 file.unlock(run)
             return _shows_life(holder) if free is None else not free
         finally:
@@ -117,6 +107,8 @@ def _shows_life(holder: Holder) -> bool:
 
 
 def _pid_lives(pid: int) -> bool:
+    if WINDOWS:  # there, this signal would end the process
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -141,7 +133,7 @@ class FileLease:
             if self._path not in _files:
                 _files[self._path] = _LockFile(self._path)
             file = _files[self._path]
-            taken = file.lock(self.run, fcntl.LOCK_EX)
+            taken = file.lock(self.run)
             if taken is not False:
                 file.held.add(self.run)
                 self._locked = taken is True

@@ -32,6 +32,6 @@ class Outputs:
             return None
         if self._likely is None or self._fresh >= EVERY:
             ordered = sorted(self._lengths)
-            self._likely = int(MARGIN * ordered[(99 * (len(ordered) - 1) + 99) // 100])
+            self._likely = int(MARGIN * ordered[99 * len(ordered) // 100])
             self._fresh = 0
         return self._likely

@@ -58,11 +58,6 @@ class Tariff:
         """Return the most that a request up to this extent can cost."""
         return max(rates.bound(extent) for rates in self.dearest)
 
-    def per_output_token(self, *, media: bool) -> int:
-        """Return the most that one more token of output costs, on the average of a thousand."""
-        thousand = self.bound(Extent(0, 1000, media)) - self.bound(Extent(0, 0, media))
-        return max(1, -(-thousand // 1000))
-
 
 class PriceBook:
     """The prices that one run uses.

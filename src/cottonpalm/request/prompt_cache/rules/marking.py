@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 KEPT: Final = 4_096  # ends of parts that are remembered
 LEARNT: Final = 8  # after so many prompts, a part that was mostly seen before is marked when it is new, too
 _APART: Final = 1_024  # bytes that two marks are apart at least
+_SHORT: Final = 16  # bytes of a part that is not marked: an empty text must not be
 _ROLE: Final = re.compile(rb"(?:user|system|developer|assistant):")
 
 
@@ -48,7 +49,7 @@ class Marking:
         for block in blocks:
             end += len(block.text) + 1
             digest, hashed = hash((digest, prompt[hashed:end])), end
-            if end < self._least or not can_mark(self._asked, block):
+            if end < self._least or len(block.text) < _SHORT or not can_mark(self._asked, block):
                 continue
             if end - len(block.text) < shared < end:
                 found += self._inside(block, end - len(block.text), shared, found)

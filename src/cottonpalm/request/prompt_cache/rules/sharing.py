@@ -8,7 +8,7 @@ SAMPLES: Final = 32  # prompts that are compared; later ones are not looked at
 MOVED: Final = 4  # of these, how many are searched for equal text after something that differs
 _PIECE: Final = 64  # bytes that must be equal to find the place where two prompts run alike again
 _STRIDE: Final = 48
-_SEARCHED: Final = 64 * 1024  # bytes of a prompt that are searched
+_SEARCHED: Final = 24 * 1024  # bytes of a prompt that are searched
 
 
 def common(one: bytes, other: bytes) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 from cottonpalm import clock
 from cottonpalm.request.steps import Done, Kept, Reply
 from cottonpalm.request.transport.client_loops import at_home
 from cottonpalm.request.transport.http1.pool import TooSlow, Unreachable, pool_of
-from cottonpalm.request.transport.http1.reader import Answered, Malformed
+from cottonpalm.request.transport.http1.reader import Answered, Malformed, Undecodable
 from cottonpalm.request.transport.sender import INSIDE
 
 if TYPE_CHECKING:
@@ -72,12 +73,18 @@ class FastSender:
         http = self._like.http
         if isinstance(exc, TooSlow):
             kind, said = (http.ConnectTimeout if exc.phase == "connect" else http.ReadTimeout), ""
+        elif isinstance(exc, Undecodable):
+            kind, said = http.DecodingError, str(exc)
         elif isinstance(exc, Malformed):
             kind, said = http.RemoteProtocolError, str(exc)
         else:
             kind, said = http.ReadError, ""
         error: Exception = kind(said, request=self._like.request)
-        error.__cause__ = exc
+        below = _below(http, kind, said)
+        if below is not None and isinstance(exc, OSError):
+            below.__cause__ = exc
+        deepest = exc.__cause__ if isinstance(exc, Undecodable) else exc
+        error.__cause__ = error.__context__ = below or deepest
         return error
 
     def _status_error(self, answered: Answered) -> Exception:
@@ -109,18 +116,28 @@ class FastSender:
         return Reply(response.status_code, response.headers, response.content, response)
 
 
+def _below(http: Any, kind: type, said: str) -> Exception | None:
+    """The same exception of the library below the HTTP library, which would have been its cause."""
+    core = sys.modules.get({"httpx": "httpcore", "httpx2": "httpcore2"}.get(http.__name__, ""))
+    found = getattr(core, kind.__name__, None)
+    return None if found is None else found(said)
+
+
 def response_of(http: Any, request: Any, answered: Answered) -> Any:
     """Return the answer as the HTTP library's own response, read whole."""
     raw = list(answered.raw)
     known = {name.lower() for name, _ in raw}
     raw += [(name, value) for name, value in answered.headers.items() if name not in known]  # marks of ours
-    return http.Response(
+    response = http.Response(
         answered.status,
         headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw],
         content=answered.body,
         request=request,
         extensions={"http_version": answered.version, "reason_phrase": answered.reason},
     )
+    if "content-length" not in known:  # the library counts the body where no length came
+        response.headers.pop("content-length", None)
+    return response
 
 
 def again(done: Done) -> Callable[[Any, Any], Any]:

@@ -22,6 +22,8 @@ VARIES: Final = (
 )  # what differs from row to row; all else of a payload is part of its kind
 _OURS: Final = frozenset({b"content-length", b"transfer-encoding", b"accept-encoding", b"connection"})
 _PORTS: Final = {"http": 80, "https": 443}
+_SDKS: Final = ("openai.", "anthropic.")
+_SDK_SAYS: Final = ("timeout", "openai", "_openai", "azure", "_azure")
 _FOREVER_S: Final = 3600.0
 
 
@@ -139,8 +141,6 @@ def _head(request: Any) -> bytes:
     """The request line and the headers as the SDK made them, with a place for the length."""
     lines = [b"POST %b HTTP/1.1" % request.url.raw_path]
     for name, value in request.headers.raw:
-        if name.lower() == b"cookie":
-            raise Unfit("its HTTP client has cookies")
         if name.lower() not in _OURS:
             lines.append(b"%b: %b" % (name, value))
     lines.append(b"Accept-Encoding: gzip")
@@ -161,11 +161,14 @@ def _origin(http: Any, client: Any, request: Any) -> Origin:
         raise Unfit("its HTTP client has a transport or a proxy of its own")
     if any(_mounted(client, url)) or getattr(client, "_auth", None) is not None:
         raise Unfit("its HTTP client uses a proxy, mounts or an auth of its own")
-    if any(client.event_hooks.values()):
+    hooks = [hook for hooks in client.event_hooks.values() for hook in hooks]
+    if not all(
+        getattr(hook, "__module__", "").startswith(_SDKS) for hook in hooks
+    ):  # theirs are for redirects
         raise Unfit("its HTTP client has event hooks")
     if any(getattr(pool, name, None) for name in ("_uds", "_local_address", "_http2", "_proxy", "_retries")):
         raise Unfit("its HTTP client connects in a way of its own")
-    extensions = set(request.extensions) - {"timeout"}
+    extensions = {name for name in request.extensions if not name.startswith(_SDK_SAYS)}
     if extensions or url.scheme not in _PORTS:
         raise Unfit("its requests have extensions")
     waits = request.extensions.get("timeout") or {}

@@ -154,6 +154,10 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._idle: dict[Origin, deque[Connection]] = {}
+        # Another loop (uvloop) may not know how to try two addresses of a host at once.
+        self._more: dict[str, Any] = (
+            {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
+        )
 
     async def send(self, origin: Origin, head: bytes, body: bytes, read_s: float | None = None) -> Answered:
         """Send a request and return its answer, read whole. Cancelled, it closes the connection.
@@ -203,11 +207,11 @@ class Pool:
                     origin.port,
                     ssl=origin.context,
                     server_hostname=origin.name,
-                    happy_eyeballs_delay=0.25,
+                    **self._more,
                 )
         except TimeoutError as error:
             raise TooSlow("connect") from error
-        except OSError as error:  # ssl.SSLError is one
+        except Exception as error:  # mostly OSError, of which ssl.SSLError is one
             raise Unreachable(str(error)) from error
         _set(connection.wire.get_extra_info("socket"), origin.options)
         tls = connection.wire.get_extra_info("ssl_object")

@@ -6,6 +6,7 @@ import zlib
 from typing import Final
 
 LONGEST_HEAD: Final = 100 * 1024
+CRLF: Final = b"\r\n"
 _NO_BODY: Final = frozenset({204, 304})
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PLAIN: Final = frozenset({"", "identity"})
@@ -13,6 +14,10 @@ _PLAIN: Final = frozenset({"", "identity"})
 
 class Malformed(Exception):
     """The peer does not speak HTTP/1.1, or broke off. The message is the one that the HTTP library would give."""
+
+
+class Undecodable(Malformed):
+    """The body is not packed as it says."""
 
 
 class Answered:
@@ -44,7 +49,7 @@ class Answered:
         """The body, unpacked.
 
         Raises:
-            Malformed: it cannot be unpacked.
+            Undecodable: it is not packed as it says.
         """
         if self._content is None:
             self._content = self._unpacked()
@@ -59,7 +64,7 @@ class Answered:
         try:
             return unpack.decompress(self.body) + unpack.flush()
         except zlib.error as error:
-            raise Malformed(str(error)) from error
+            raise Undecodable(str(error)) from error
 
 
 def joined(raw: list[tuple[str, str]]) -> dict[str, str]:
@@ -267,7 +272,7 @@ class Chunks:
 def _size(line: bytes) -> int:
     digits = line.split(b";", 1)[0].strip()
     if not digits or len(digits) > 16 or not all(byte in b"0123456789abcdefABCDEF" for byte in digits):
-        raise Malformed("illegal chunk header")
+        raise Malformed(f"illegal chunk header: {bytearray(line) + CRLF!r}")
     return int(digits, 16)
 
 
@@ -275,7 +280,7 @@ def _status(line: str) -> tuple[bytes, int, bytes]:
     version, _, rest = line.partition(" ")
     code, _, reason = rest.partition(" ")
     if version not in ("HTTP/1.1", "HTTP/1.0") or len(code) != 3 or not (code.isascii() and code.isdigit()):
-        raise Malformed("illegal status line")
+        raise Malformed(f"illegal status line: {bytearray(line.encode('latin-1'))!r}")
     return version.encode(), int(code), reason.encode("latin-1")
 
 

@@ -1,0 +1,33 @@
+"""Keys from a `.env` file in the folder of the command: only those of providers, and none that is set already."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from cottonpalm.cli.chains.models import PROVIDERS
+
+LINE: Final = re.compile(r"\s*(?:export\s+)?(\w+)\s*=\s*(.*?)\s*")
+NAME: Final = ".env"
+
+
+def take_keys(folder: str) -> str | None:
+    """Put the providers' keys and addresses of the file into the environment; return what to say of it."""
+    try:
+        text = (Path(folder) / NAME).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return None
+    wanted = {name for known in PROVIDERS.values() for name in (*known.keys, *known.urls)}
+    found = [(match[1], _bare(match[2])) for line in text.splitlines() if (match := LINE.fullmatch(line))]
+    taken = {name: value for name, value in found if name in wanted and value and not os.environ.get(name)}
+    os.environ.update(taken)
+    return f"{', '.join(taken)} from {NAME}" if taken else None
+
+
+def _bare(value: str) -> str:
+    """The value without quotes, or without the comment behind it."""
+    if value[:1] in ("'", '"') and value.find(value[0], 1) > 0:
+        return value[1 : value.find(value[0], 1)]
+    return value.partition(" #")[0].strip()

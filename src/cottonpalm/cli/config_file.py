@@ -1,0 +1,106 @@
+"""`cottonpalm.toml`: options of `run` and `plan` that a folder's commands share; the command line goes before it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm.cli.problems import Problem, os_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME: Final = "cottonpalm.toml"
+BEGINNING: Final = """\
+# Options of `cottonpalm run` and `cottonpalm plan` in this folder: any flag, without its dashes.
+# What is said on the command line goes before what stands here.
+
+[run]
+# model = "openai:gpt-4o-mini"
+# prompt = "Is this review positive? {text}"
+# model-option = ["temperature=0", "max_tokens=50"]
+# budget = 5           # US dollars
+# id-field = "id"      # rows keep their place also when their text is edited
+
+# A profile is taken with --profile NAME, and goes before [run].
+# [profile.trial]
+# limit = 20
+# budget = 0.1
+"""
+
+
+def options_of(file: str | None, profile: str | None, command: Any) -> dict[str, Any]:
+    """Return the defaults that a file gives to a command, by the names of its parameters.
+
+    Args:
+        file: as it was named; None: `cottonpalm.toml` in this folder, if there is one.
+        profile: the profile that is asked for.
+        command: of click; its options say what the file may name.
+
+    Raises:
+        Problem: the file cannot be read, or names what is no option or no profile.
+    """
+    path = Path(file or NAME)
+    if file is None and not path.exists():
+        if profile is not None:
+            raise Problem(f"--profile {profile}: there is no {NAME} here; `cottonpalm init` writes one")
+        return {}
+    data = _read(path)
+    profiles = data.get("profile", {})
+    if profile is not None and profile not in profiles:
+        raise Problem(f"--profile {profile}: {path} has {', '.join(map(repr, profiles)) or 'no profile'}")
+    known = {word.lstrip("-"): one for one in command.params for word in (*one.opts, *one.secondary_opts)}
+    found: dict[str, Any] = {}
+    for table in (data.get("run", {}), profiles.get(profile, {})):
+        found |= {_name(key, known, path): value for key, value in table.items()}
+    return {name: value for name, value in found.items() if name}
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as opened:
+            return tomllib.load(opened)
+    except OSError as error:
+        raise os_problem("read", str(path), error) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Problem(f"{path} is not TOML: {error}") from error
+
+
+def _name(key: str, known: Mapping[str, Any], path: Path) -> str:
+    """Return the parameter that a key of the file means; the empty string where only another command has it."""
+    found = known.get(key.replace("_", "-"))
+    if found is not None:
+        return str(found.name)
+    if key.replace("_", "-") in ALL:
+        return ""
+    import difflib
+
+    near = difflib.get_close_matches(key, [*known, *ALL], n=1)
+    raise Problem(f"{path}: no option {key!r}{f'; did you mean {near[0]}?' if near else ''}")
+
+
+def write_beginning() -> Path:
+    """Write a file that explains itself.
+
+    Raises:
+        Problem: there is one already, or it cannot be written.
+    """
+    path = Path(NAME)
+    try:
+        with path.open("x", encoding="utf-8") as opened:
+            opened.write(BEGINNING)
+    except FileExistsError:
+        raise Problem(f"{NAME} is here already; edit it, or move it away") from None
+    except OSError as error:
+        raise os_problem("write", NAME, error) from error
+    return path
+
+
+ALL: Final = frozenset(  # options that `run` has and `plan` has not, or the other way round
+    (
+        "output", "accept-truncated", "priority-field", "max-concurrency", "rpm", "tpm", "timeout", "no-hedge",
+        "transport", "retries", "max-failures", "mode", "detach", "deadline", "batch-host", "fresh", "overwrite",
+        "bom", "guard-formulas", "report", "events", "dashboard", "progress", "verbose", "dry-run", "sample",
+    )
+)  # fmt: skip

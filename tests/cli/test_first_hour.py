@@ -1,0 +1,124 @@
+"""The first hour: providers by name, keys from a file, options from a file, and words that were nearly right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cottonpalm.cli.chains.compatible import COMPATIBLE
+from cottonpalm.cli.chains.models import build_model
+from cottonpalm.cli.problems import Problem
+from tests.cli.conftest import lines, rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
+    from tests.support.loopback import Loopback
+
+KEY = "DEEPSEEK_API_KEY"
+
+
+def told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """Whatever the command puts there leaves the environment after the test."""
+    monkeypatch.setenv(key, "x")
+    monkeypatch.delenv(key)
+
+
+@pytest.mark.core
+def test_a_server_that_speaks_openais_protocol_is_named_like_any_provider(
+    cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    for name in ("ollama:llama3.2", "deepseek:deepseek-chat"):
+        words = ("--model", name, "--base-url", server.openai_url, "--prompt", "{text}", "--fresh")
+        assert cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *words).code == 0
+    assert server.requests == 2
+
+
+def test_a_named_server_has_its_own_address_and_key(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv(KEY, "sk-own")
+    model = build_model("deepseek:deepseek-chat", {}, None)
+    assert model.openai_api_base == COMPATIBLE["deepseek"].url  # type: ignore[attr-defined]
+    assert model.openai_api_key.get_secret_value() == "sk-own"  # type: ignore[attr-defined]
+    monkeypatch.delenv(KEY)
+    with pytest.raises(Problem, match=f"needs a key: export {KEY}=…"):
+        build_model("deepseek:deepseek-chat", {}, None)
+    assert build_model("ollama:llama3.2", {}, None).openai_api_base == "http://127.0.0.1:11434/v1"  # type: ignore[attr-defined]
+
+
+def test_what_langchain_knows_besides_names_the_package_to_install(folder: Path) -> None:
+    with pytest.raises(Problem, match=r"pip install langchain-cohere"):
+        build_model("cohere:command-r", {}, None)
+    with pytest.raises(Problem, match=r"did you mean mistral\?"):
+        build_model("mistrall:small", {}, None)
+
+
+@pytest.mark.core
+def test_keys_come_from_an_env_file_which_is_named(
+    cottonpalm: Command, folder: Path, server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(monkeypatch, KEY)
+    rows(folder / "in.jsonl", 1)
+    (folder / ".env").write_text(f"export {KEY}='sk-from-file' # mine\nOTHER_SECRET=no\n")
+    heads: list[bytes] = []
+    server.script(lambda request: heads.append(request.head))  # type: ignore[func-returns-value]
+    words = ("--model", "deepseek:x", "--base-url", server.openai_url, "--prompt", "{text}")
+    said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", *words)
+    assert (said.code, f"note: {KEY} from .env" in said.err) == (0, True)
+    assert b"Bearer sk-from-file" in heads[0]
+
+
+def test_a_key_without_a_model_asks_for_one_and_fetches_nothing(
+    cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    rows(folder / "in.jsonl", 1)
+    said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", "--prompt", "{text}").one_line
+    assert "OPENAI_API_KEY is set, so perhaps --model openai:gpt-4o-mini" in said
+
+
+@pytest.mark.core
+def test_options_come_from_a_file_and_the_command_line_goes_before_it(
+    cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 3)
+    (folder / "cottonpalm.toml").write_text(
+        f'[run]\nmodel = "openai:gpt-4o-mini"\nbase-url = ["{server.openai_url}"]\nprompt = "file {{text}}"\n'
+        'output = "out.jsonl"\nretries = 0\n[profile.trial]\nlimit = 1\n'
+    )
+    assert cottonpalm("run", "in.jsonl", "--profile", "trial").code == 0
+    assert [line["output"] for line in lines(folder / "out.jsonl")] == ["answer to: file row-0"]
+    assert cottonpalm("run", "in.jsonl", "-o", "two.jsonl", "--prompt", "said {text}").code == 0
+    assert lines(folder / "two.jsonl")[2]["output"] == "answer to: said row-2"
+    assert "2 rows" in cottonpalm("plan", "in.jsonl", "--profile=trial", "--limit", "2").out
+    (folder / "other.toml").write_text('[run]\npromt = "{text}"\n')
+    said = cottonpalm("run", "in.jsonl", "-o", "x.jsonl", "--config", "other.toml").one_line
+    assert "other.toml: no option 'promt'; did you mean prompt?" in said
+    assert (
+        "'trial'"
+        in cottonpalm("plan", "in.jsonl", "--profile", "tryal", "--config", "cottonpalm.toml").one_line
+    )
+
+
+def test_init_writes_a_file_that_is_read_and_changes_nothing(
+    cottonpalm: Command, ask: Command, folder: Path
+) -> None:
+    assert cottonpalm("init").code == 0
+    rows(folder / "in.jsonl", 1)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    assert "is here already" in cottonpalm("init").one_line
+
+
+def test_temperature_and_max_tokens_have_words_of_their_own(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    bodies: list[dict[str, Any]] = []
+    server.script(lambda request: bodies.append(request.body))  # type: ignore[func-returns-value]
+    assert ask("in.jsonl", "-o", "out.jsonl", "--temperature", "0", "--max-tokens", "7").code == 0
+    assert (bodies[0]["temperature"], bodies[0]["max_completion_tokens"]) == (0, 7)
+    words = ("--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--prompt", "{text}")
+    assert cottonpalm("plan", "in.jsonl", *words, "--temperature", "0", "--max-tokens", "7").code == 0
+    assert "--temperature" in ask("in.jsonl", "-o", "out.jsonl", "--temprature", "0").one_line

@@ -1,0 +1,100 @@
+"""Which requests go by their SDK although the fast transport is wanted, and what the report says of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from langchain_core.runnables import RunnableLambda
+
+from cottonpalm import BatchProcessor
+from tests.fast.cases import PROMPT, chat, openai
+from tests.fast.wires import Server, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROWS = [{"text": f"row {number}"} for number in range(4)]
+FIRST = "stock: the model's first request"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server(wire=wire(chat())) as server:
+        yield server
+
+
+async def _noted(request: Any) -> None:
+    """Somebody's hook."""
+
+
+def _own(**options: Any) -> Callable[[str], Any]:
+    return lambda url: openai(url, http_async_client=httpx2.AsyncClient(**options))
+
+
+def _echo(_: Any) -> Any:
+    return httpx2.Response(200, json=chat())
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (openai, ""),
+        (_own(limits=httpx2.Limits(max_connections=3)), ""),
+        (_own(event_hooks={"request": [_noted]}), "its HTTP client has event hooks"),
+        (
+            _own(transport=httpx2.MockTransport(_echo)),
+            "its HTTP client has a transport or a proxy of its own",
+        ),
+        (_own(auth=("me", "secret")), "its HTTP client uses a proxy, mounts or an auth of its own"),
+        (lambda url: openai(url, use_responses_api=True), "the Responses API"),
+        (lambda url: openai(url, include_response_headers=True), "its results hold more than the answer"),
+    ],
+    ids=["plain", "limits", "event hooks", "a transport", "an auth", "Responses", "its headers"],
+)
+def test_what_is_not_a_plain_client_and_answer_goes_by_its_sdk(
+    server: Server, made: Callable[[str], Any], why: str
+) -> None:
+    async def main() -> dict[str, int]:
+        processor = BatchProcessor(
+            PROMPT | made(server.url), transport="fast", concurrency=1, retry=0, max_failures=1.0
+        )
+        async with processor.astart(ROWS) as run:
+            async for _ in run:
+                pass
+        return dict(run.report.transports)
+
+    found = asyncio.run(main())
+    assert found.pop(FIRST) == 1
+    assert found == ({f"stock: {why}": 3} if why else {"fast": 3})
+
+
+def test_a_model_made_anew_for_each_row_goes_by_its_sdk(server: Server) -> None:
+    async def asks(row: dict[str, str]) -> Any:
+        return await openai(server.url).ainvoke(row["text"])
+
+    async def main() -> dict[str, int]:
+        async with BatchProcessor(RunnableLambda(asks), transport="fast", concurrency=1).astart(ROWS) as run:
+            async for _ in run:
+                pass
+        return dict(run.report.transports)
+
+    assert asyncio.run(main()) == {FIRST: 4}
+
+
+def test_outside_of_a_run_a_model_is_its_own(server: Server) -> None:
+    async def main() -> list[Any]:
+        model = openai(
+            server.url, timeout=77
+        )  # for which LangChain makes an HTTP client that no other loop has used
+        processor = BatchProcessor(PROMPT | model, transport="fast", concurrency=1)
+        within = await processor.abatch(ROWS)
+        seen = len(server.sent)
+        without = [await model.ainvoke(row["text"]) for row in ROWS]
+        by_httpx = [one.headers["accept-encoding"] != "gzip" for one in server.sent[seen:]]
+        assert by_httpx == [True] * 4
+        return [message.content for message in (*within, *without)]
+
+    assert asyncio.run(main()) == ["an answer"] * 8
