@@ -93,8 +93,11 @@ def test_the_command_cancels_and_status_shows_when_a_batch_is_expected(
         job.faults = Faults(looks=10**6)
     said = cottonpalm("status", "out")
     assert ", up to $" in said.out
-    said = cottonpalm("cancel", "out", "--model-option", "top_p=1", "--store", "cottonpalm.db", "--quiet")
+    said = cottonpalm("cancel", "out", "--model-option", "top_p=1", "--store", "cottonpalm.db", "--verbose")
     assert said.code == 0, said.err
+    assert (
+        cottonpalm("cancel", "out", "--model-option", "top_p=1", "--quiet").code == 0
+    )  # nothing is left to cancel
     assert {job.end for job in server.jobs.values()} == {"cancelled"}
     assert "batch batch_" not in cottonpalm("status", "out").out
     said = cottonpalm("cancel", "out", "--model-option", "top_p=1", "--no-progress", "--verbose")
@@ -103,6 +106,17 @@ def test_the_command_cancels_and_status_shows_when_a_batch_is_expected(
     assert cottonpalm("collect", "out", "--no-progress", "--model-option", "top_p=1").code == 0
     assert len([json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]) == 6
     assert not server.paid_twice()
+
+
+def test_a_deadline_that_leaves_no_time_for_batches_sends_all_rows_live(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(6)))
+    said = cottonpalm(*asked(server, "--mode", "auto", "--deadline", "30", "--no-progress"))
+    assert said.code == 0, said.err
+    assert not server.jobs
+    assert [bill.lane for bill in server.bills] == ["live"] * 6
 
 
 def test_with_a_deadline_all_rows_but_the_first_two_come_from_a_batch(

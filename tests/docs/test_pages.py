@@ -37,6 +37,11 @@ def test_both_readmes_have_the_same_code() -> None:
     assert code(CHINESE) == code(ROOT / "README.md")
 
 
+def test_the_chinese_readme_leads_to_every_page_that_the_english_one_leads_to() -> None:
+    led = {link.partition("#")[0] for link in links(ROOT / "README.md") if link.startswith("docs/")}
+    assert led <= {link.partition("#")[0] for link in links(CHINESE)}
+
+
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     for link in links(page):

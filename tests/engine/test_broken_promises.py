@@ -284,7 +284,7 @@ def test_where_no_row_may_fail_the_first_that_does_stops_the_run(bound: float) -
         raise ValueError(row)
 
     processor = BatchProcessor(RunnableLambda(fail), max_failures=bound, concurrency=1)
-    with pytest.raises(RunStopped, match="1 rows failed"):
+    with pytest.raises(RunStopped, match="1 row failed"):
         processor.batch(list(range(300)))
 
     assert processor.last_run is not None
