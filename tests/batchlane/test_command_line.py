@@ -100,6 +100,8 @@ def test_the_command_cancels_and_status_shows_when_a_batch_is_expected(
     )  # nothing is left to cancel
     assert {job.end for job in server.jobs.values()} == {"cancelled"}
     assert "batch batch_" not in cottonpalm("status", "out").out
+    said = cottonpalm("cancel", "out", "--model-option", "top_p=1", "--no-progress", "--verbose")
+    assert "no batch is out any more" in said.err
     server.faults = Faults()
     assert cottonpalm("collect", "out", "--no-progress", "--model-option", "top_p=1").code == 0
     assert len([json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]) == 6
