@@ -1,13 +1,13 @@
-"""Those who meet the drawn worlds: the limiter, the candidate, AIMD, gradient2, a client that is told the limits."""
+"""Those who meet the drawn worlds: the limiter, what it was before, AIMD, gradient2, a client that is told."""
 
 from __future__ import annotations
 
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.admission.candidate.concurrency import Concurrency as CandidateConcurrency
-from bench.admission.candidate.limiter import Limiter as CandidateLimiter
 from bench.admission.family import MOST_IN_FLIGHT
+from bench.admission.present.concurrency import Concurrency as PresentConcurrency
+from bench.admission.present.limiter import Limiter as PresentLimiter
 from bench.admission.virtual import INSIDE, RESET
 
 from cottonpalm import clock
@@ -77,12 +77,12 @@ class Ours:
         return 1.0 if then.sleep_s is None else then.sleep_s
 
 
-class Candidate(Ours):
-    """The rules that are being tried, in a limiter of their own; all else is as a run has it."""
+class Present(Ours):
+    """What the limiter was before, in a limiter of its own; all else is as a run has it."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self.limiter = CandidateLimiter(KEY, CandidateConcurrency(10, 1, MOST_IN_FLIGHT))
+        self.limiter = PresentLimiter(KEY, PresentConcurrency(10, 1, MOST_IN_FLIGHT))
 
 
 def _fault(status: int, told: Told) -> Fault:
@@ -185,7 +185,7 @@ class Informed:
 
 CLIENTS: Final[dict[str, Callable[[World], Client]]] = {
     "ours": Ours,
-    "candidate": Candidate,
+    "present": Present,
     "told": Informed,
     "aimd": Aimd,
     "gradient2": Gradient2,

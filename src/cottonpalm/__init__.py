@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.live.server import Dashboard
     from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
     from cottonpalm.engine.output.outbox import RESTARTED
+    from cottonpalm.engine.output.stream_events import RowChunk
     from cottonpalm.errors import (
         CannotStore,
         ChainChanged,
@@ -71,6 +72,7 @@ __all__ = [
     "RateLimit",
     "ResumableBatchProcessor",
     "RetryPolicy",
+    "RowChunk",
     "RowFailed",
     "RowTimeout",
     "Run",
@@ -88,6 +90,7 @@ _HOMES = {
     "cli.live.server": ("Dashboard",),
     "config": ("AdaptiveConcurrency", "BatchLane", "Budget", "Cache", "RateLimit", "RetryPolicy"),
     "engine.output.outbox": ("RESTARTED",),
+    "engine.output.stream_events": ("RowChunk",),
     "events": ("Event",),
     "presets": (
         "AdaptiveBatchProcessor",

@@ -15,6 +15,7 @@ from cottonpalm import settings as checked
 from cottonpalm.chain.face import ChainFace
 from cottonpalm.engine.input.frames import list_in, rows_in
 from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once, one_each, same_for_all
+from cottonpalm.engine.output.stream_events import StreamEvents
 from cottonpalm.errors import ConfigError
 from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.results import Collected, row_of
@@ -88,6 +89,10 @@ class BatchProcessor(ChainFace):
             long as they could still be done live; what would be late is pulled back, and finished live.
         detach: submit everything and leave: the run stops with reason "detached", and the same call again goes on.
         lane: a `BatchLane`: bounds of your own for batches, and which provider is at which address.
+        executor: "local" runs rows in this process, "processes" in several on this machine, "ray" on a Ray cluster.
+            Workers share limits, budget, cache and store; the chain travels to them, its keys never do.
+        workers: how many; one for each core of the machine or the cluster if None.
+        ray_address: the cluster's address; without one, `ray.init` finds or starts it.
         priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
         chunk_size: count rows by chunks of so many, in input order, for progress and `ChunkFinished` events.
         chunk_pause: seconds between the last row of a chunk and the first of the next; 0: chunks overlap freely.
@@ -134,6 +139,9 @@ class BatchProcessor(ChainFace):
         deadline: float | None = None,
         detach: bool = False,
         lane: BatchLane | None = None,
+        executor: checked.Executing = "local",
+        workers: int | None = None,
+        ray_address: str | None = None,
         priority: Callable[[Any], float] | None = None,
         chunk_size: int | None = None,
         chunk_pause: float = 0,
@@ -360,6 +368,7 @@ class BatchProcessor(ChainFace):
         *,
         config: RunnableConfig | None = None,
         stored: Stored = "yield",
+        stream: bool = False,
     ) -> Run:
         """Make a run over any iterable of rows, read lazily; iterate it inside `with` to get outcomes as they complete.
 
@@ -371,14 +380,16 @@ class BatchProcessor(ChainFace):
             stored: what happens to rows that the store holds: "yield" gives them as outcomes, "skip" only counts
                 them; "retry" skips them but does rows again that failed for good; "again" does that and yields the
                 others.
+            stream: the iteration gives events instead, as they happen: `RowStarted`, `RowChunk`, `RowRestarted` (the
+                row's chunks so far are void), `RowFinished` with the outcome.
 
         Raises:
             RunStopped: at the end of the iteration, if the run stopped early.
         """
-        engine = self._engine(
-            rows_in(rows), ids=ids, priorities=priorities, configs=same_for_all(config), stored=stored
-        )
-        return self._remember(Run(engine))
+        more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
+        more["stored"] = stored
+        engine = self._engine(rows_in(rows), streaming=stream, **more)
+        return self._streaming(self._remember(Run(engine)), stream)
 
     def astart(
         self,
@@ -388,14 +399,22 @@ class BatchProcessor(ChainFace):
         *,
         config: RunnableConfig | None = None,
         stored: Stored = "yield",
+        stream: bool = False,
     ) -> AsyncRun:
         """`start` on the running loop: iterate inside `async with`, which opens the store, on a thread."""
         rows = rows_in(rows)
-        more = {"ids": ids, "priorities": priorities, "configs": same_for_all(config), "stored": stored}
+        more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
+        more |= {"stored": stored, "streaming": stream}
         if not self._on_disk:
-            return self._remember(AsyncRun(self._engine(rows, **more)))
+            return self._streaming(self._remember(AsyncRun(self._engine(rows, **more))), stream)
         opening = Opening(partial(self._engine, rows, **more), partial(self._aengine, rows, **more))
-        return self._remember(AsyncRun(opening))
+        return self._streaming(self._remember(AsyncRun(opening)), stream)
+
+    @staticmethod
+    def _streaming(run: AnyRun, stream: bool) -> AnyRun:
+        if stream:
+            run.stream = StreamEvents()
+        return run
 
     async def stream_batch(
         self, inputs: Rows, config: RunnableConfig | None = None, *, max_concurrency: int | None = None

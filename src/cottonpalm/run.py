@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.config import Budget
     from cottonpalm.engine.engine import Engine
+    from cottonpalm.engine.output.stream_events import StreamEvents
     from cottonpalm.errors import RunStopped
     from cottonpalm.observers.report import Report
     from cottonpalm.protocols import RunStore
@@ -45,6 +46,7 @@ class BaseRun:
         self._made: Engine | None = None
         if not isinstance(engine, Opening):
             self._have(engine)
+        self.stream: StreamEvents | None = None  # set where the reader gets events
         self._kept: list[Outcome] | None = None  # `batch` sets it to the outcomes that it collected
 
     def _have(self, engine: Engine) -> Engine:
@@ -62,6 +64,8 @@ class BaseRun:
 
     def __repr__(self) -> str:
         """The report in short."""
+        if self._made is None:
+            return f"<{type(self).__name__}: not begun>"
         name = self._engine.job.name
         state = "" if self.stats.finished else ", going"
         return f"<{type(self).__name__}{f' {name!r}' if name else ''}: {self.report.short()}{state}>"
@@ -198,8 +202,10 @@ class Run(BaseRun):
         return self
 
     def __next__(self) -> Outcome:
-        outcome: Outcome = self._engine.outbox.receive_sync()
-        return outcome
+        if self.stream is not None and self.stream.waiting:
+            return self.stream.waiting.popleft()  # type: ignore[return-value]  # as `start` says
+        got: Outcome = self._engine.outbox.receive_sync()
+        return got if self.stream is None else self.stream.take(got)  # type: ignore[return-value]
 
     def _read_all(self) -> list[Outcome]:
         return sorted(self, key=lambda outcome: outcome.index)
@@ -231,8 +237,10 @@ class AsyncRun(BaseRun):
 
     async def __anext__(self) -> Outcome:
         await self._begin()
-        outcome: Outcome = await self._engine.outbox.receive()
-        return outcome
+        if self.stream is not None and self.stream.waiting:
+            return self.stream.waiting.popleft()  # type: ignore[return-value]  # as `start` says
+        got: Outcome = await self._engine.outbox.receive()
+        return got if self.stream is None else self.stream.take(got)  # type: ignore[return-value]
 
     async def aclose(self) -> None:
         """Leave the run. When this returns, everything is settled."""

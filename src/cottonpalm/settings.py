@@ -28,6 +28,29 @@ Classify: TypeAlias = Callable[[BaseException], Fault | Kind | str | None]
 Check: TypeAlias = Callable[
     [Any, str], Any
 ]  # (given value, its keyword) -> the setting; raises if it cannot work
+Executing: TypeAlias = Literal["local", "processes", "ray"]
+TRAVELS: Final = frozenset(  # to the workers of a run; what is left out is done by the run itself
+    {
+        "concurrency",
+        "retry",
+        "fallbacks",
+        "replicas",
+        "validate",
+        "timeout_s",
+        "hedge",
+        "item_timeout_s",
+        "stall_timeout_s",
+        "rate_limit",
+        "prices",
+        "accept_truncated",
+        "classify",
+        "output_type",
+        "request_hook",
+        "transport",
+        "prompt_cache",
+    }
+)
+PLENTY: Final = 1e6  # dollars: a worker is bounded by what its run grants it
 HOW: Final = "how"  # in the metadata of a field
 Of = TypeVar("Of")
 
@@ -195,6 +218,20 @@ def mode_of(given: str, what: str) -> str:
     raise ConfigError(f'{what}={given!r}: say "live", "batch" or "auto"')
 
 
+def executor_of(given: str, what: str) -> str:
+    """Where rows run."""
+    if given in ("local", "processes", "ray"):
+        return given
+    raise ConfigError(f'{what}={given!r}: say "local", "processes" or "ray"')
+
+
+def workers_of(given: int | None, what: str) -> int | None:
+    """How many workers there are; None: one for each core."""
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 1):
+        return given
+    raise ConfigError(f"{what}={given!r}: say how many, from 1 on")
+
+
 def prompt_cache_of(given: str, what: str) -> str:
     """Whether requests make use of the providers' prompt caches."""
     if given in ("auto", "on", "off"):
@@ -272,6 +309,9 @@ class Settings:
     deadline_s: float | None = setting(None, seconds, keyword="deadline")
     detach: bool = setting(False, yes_or_no)
     lane: BatchLane = setting(None, lane_of)
+    executor: Executing = setting("local", executor_of)
+    workers: int | None = setting(None, workers_of)
+    ray_address: str | None = setting(None, name_of)
     priority: Callable[[Any], float] | None = setting(None, function)
     chunk_size: int | None = setting(None, chunk_size_of)
     chunk_pause_s: float = setting(0, pause, keyword="chunk_pause")
@@ -308,7 +348,23 @@ class Settings:
                 "replicas holds the same chain twice, or the processor's own; give one chain for each further endpoint"
             )
         found.check_lane()
+        found.check_workers()
         return found
+
+    def check_workers(self) -> None:
+        """What goes together with workers.
+
+        Raises:
+            ConfigError: a setting is of no use, or cannot work.
+        """
+        if self.executor == "local":
+            given = "workers" if self.workers is not None else "ray_address" if self.ray_address else ""
+            if given:
+                raise ConfigError(f'{given}=... needs executor="processes" or executor="ray"')
+        elif self.mode != "live":
+            raise ConfigError(f'mode={self.mode!r} needs executor="local": batches are work of one process')
+        elif self.ray_address and self.executor != "ray":
+            raise ConfigError('ray_address=... needs executor="ray"')
 
     def check_lane(self) -> None:
         """What a batch lane needs, and what is of no use without one.
@@ -339,6 +395,17 @@ class Settings:
             )
         if self.replicas:
             raise ConfigError(f"mode={self.mode!r} goes with one endpoint: leave replicas= out")
+
+
+def travelling(settings: Settings) -> dict[str, Any]:
+    """Return the settings that a worker needs, by the keywords of `BatchProcessor`."""
+    found = {how.keyword: getattr(settings, name) for name, how in hows().items() if name in TRAVELS}
+    budget = settings.budget
+    if settings.cap is not None:
+        found["concurrency"] = settings.cap
+    if budget is not None:  # how much there is, is the business of the run
+        found["budget"] = Budget(total=PLENTY, max_output_tokens=budget.max_output_tokens, tighten=False)
+    return found
 
 
 def hows() -> dict[str, How]:

@@ -27,7 +27,7 @@ def warm() -> None:
     nowhere: Any = SimpleNamespace(openai_url="http://127.0.0.1:9/v1", anthropic_url="http://127.0.0.1:9")
     for model in MODELS.values():
         two_steps(model(nowhere))
-    for name in ("engine.build", "engine.executors.batch", "stores.sqlite.store", "stores.sql.batches"):
+    for name in ("engine.build", "engine.executors.batch", "stores.sql.store", "stores.sql.batches"):
         import_module(f"cottonpalm.{name}")
     for name in ("openai.resources.chat", "anthropic.resources.messages"):
         import_module(name)

@@ -88,7 +88,7 @@ def test_a_parallel_of_three_never_sends_more_per_minute_than_the_limit() -> Non
     sent = provider.sent_at
     assert len(sent) == 360
     assert max(sum(moment - 60 < other <= moment for other in sent) for moment in sent) <= 90
-    assert provider.peak["gpt-4o-mini"] == 4
+    assert provider.peak["gpt-4o-mini"] <= 4
     assert took_s <= 4.2 * 60, "and hardly less: it is a limit, not a brake"
 
 

@@ -58,11 +58,11 @@ class Stage:
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
 
-    def call(self, function: Any, *args: Any) -> Any:
+    def call(self, function: Any, *args: Any, **named: Any) -> Any:
         """Call on the running loop, as code of a task would."""
 
         async def inside() -> Any:
-            return function(*args)
+            return function(*args, **named)
 
         result = self.loop.run_until_complete(inside())
         self.settle()
@@ -72,6 +72,11 @@ class Stage:
         """Let time pass and its timers fire."""
         self.loop.now_s += seconds
         self.settle()
+
+    def pass_by(self, seconds: float, step_s: float = 0.01) -> None:
+        """Let time pass in steps, so that timers that follow on others fire too."""
+        for _ in range(round(seconds / step_s)):
+            self.advance(step_s)
 
 
 @pytest.fixture

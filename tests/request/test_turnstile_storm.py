@@ -40,7 +40,7 @@ class Storm:
     def leave(self, permit: Permit, rng: Random) -> None:
         with self.lock:
             self.inside -= 1
-        verdict = rng.choices([Verdict.SUCCESS, Verdict.DROPPED, Verdict.IGNORED], [8, 1, 1])[0]
+        verdict = rng.choices([Verdict.SUCCESS, Verdict.DROPPED, Verdict.IGNORED], [16, 0.3, 2])[0]
         pause_s = 0.002 if verdict is Verdict.DROPPED and rng.random() < 0.3 else 0.0
         self.limiter.release(permit, verdict, pause_s)
 

@@ -87,8 +87,11 @@ def test_a_fallback_has_as_many_tries_of_its_own(retry: int) -> None:
 def test_pauses_that_follow_one_another_do_not_add_up() -> None:
     with Stage() as stage:
         limiter = Limiters(AdaptiveConcurrency(initial=8)).of("k")
+        permits = []
+        for _ in range(4):
+            permits.append(limiter.try_acquire())
+            stage.loop.now_s += 0.1  # a start is no burst
         began = stage.loop.now_s
-        permits = [limiter.try_acquire() for _ in range(4)]
         for permit, pause_s in zip(permits, (10.0, 10.0, 4.0, 12.0), strict=True):
             assert permit is not None
             limiter.release(permit, Verdict.DROPPED, pause_s)
@@ -119,6 +122,7 @@ def test_a_cancelled_permit_gives_its_place_in_the_minute_back(crosses: bool) ->
             stage.settle()
         stage.call(release_and_cancel)
         assert waiting.cancelled()
+        stage.loop.now_s += 30  # a minute is used evenly
         again = limiter.try_acquire()
         assert again is not None, "the second place of this minute is free"
         limiter.release(again, Verdict.SUCCESS)

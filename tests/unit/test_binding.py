@@ -10,6 +10,7 @@ from cottonpalm.observers.bottleneck import bound_by
 from cottonpalm.observers.formatting import binds
 from cottonpalm.request.limiter.rules.binding import Snapshot, binding
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.types import Bottleneck
 
 if TYPE_CHECKING:
@@ -74,28 +75,30 @@ def test_whatever_binds_has_words_that_fit_the_progress_line_and_a_sentence_for_
     assert len(bound_by({what: 1.0}, 1.0, 0.0, 10.0)) == 1
 
 
-def throughput_stands_still(limit: Concurrency, rounds: int) -> None:
+def throughput_stands_still(limit: Concurrency, answers: int) -> None:
     """More in flight, each answered later, and no more of them per second."""
     now = 0.0
-    for _ in range(rounds * 100):
+    for _ in range(answers):
         now += 0.01
-        limit.peak = int(limit.limit)
-        limit.accepted(now)
+        in_flight = int(limit.limit)
+        sent = Sent(now - 0.01 * in_flight, in_flight)
+        sent.first = True
+        limit.answered(now, sent, in_flight, gated=False)
 
 
 def test_a_server_that_only_gets_slower_is_found_and_our_own_cpu_is_not_taken_for_one() -> None:
     server, ours = Concurrency(40), Concurrency(40)
     ours.own_work(binds=True)
-    throughput_stands_still(server, 20)
-    throughput_stands_still(ours, 20)
-    assert server.phase == "knee"
-    assert (ours.phase, ours.limit) == ("start", 40)
+    throughput_stands_still(server, 2_000)
+    throughput_stands_still(ours, 2_000)
+    assert server.knee.found
+    assert (ours.starting, ours.limit) == (True, 40)
 
 
 def test_the_search_goes_on_once_our_cpu_has_time_again() -> None:
     limit = Concurrency(40)
     limit.own_work(binds=True)
-    throughput_stands_still(limit, 5)
+    throughput_stands_still(limit, 500)
     limit.own_work(binds=False)
-    throughput_stands_still(limit, 1)
+    throughput_stands_still(limit, 8)
     assert limit.limit > 40

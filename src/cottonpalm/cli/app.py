@@ -52,8 +52,8 @@ def cottonpalm(
     "max_tokens accept_truncated id_field "
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
     "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
-    "max_output_tokens prompt_cache mode detach deadline_s batch_hosts cache store run fresh overwrite bom "
-    "guard_formulas report events dashboard profile config progress quiet verbose"
+    "max_output_tokens prompt_cache mode detach deadline_s batch_hosts executor workers ray_address cache store run "
+    "fresh overwrite bom guard_formulas report events dashboard profile config progress quiet verbose"
 )
 def run(
     context: typer.Context,

@@ -342,6 +342,32 @@ class RunSpec:
             "proxy:8080=openai. Can be given several times.",
         ),
     ] = field(default_factory=list)
+    executor: Annotated[
+        str,
+        SPEED(
+            "--executor",
+            metavar="local|processes|ray",
+            help="Where rows run: in this process, in several on this machine, or on a Ray cluster. Limits, budget, "
+            "cache and store are shared.",
+        ),
+    ] = "local"
+    workers: Annotated[
+        int | None,
+        SPEED(
+            "--workers",
+            metavar="N",
+            min=1,
+            help="How many processes or actors; without it, one for each core.",
+        ),
+    ] = None
+    ray_address: Annotated[
+        str | None,
+        SPEED(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="The Ray cluster's address, such as auto or ray://HOST:10001.",
+        ),
+    ] = None
     cache: Annotated[
         bool,
         CACHE(

@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cottonpalm.engine.input.window import Window
     from cottonpalm.engine.scheduler import Scheduler
     from cottonpalm.request.run_account import RunAccount
@@ -30,12 +32,14 @@ class Backpressure:
     Attributes:
         cap: the same; may be set during the run.
         held: True: no more rows may start for now; may be set during the run.
+        workers: how many rows the run's workers want together; None: it has no workers.
     """
 
     def __init__(
         self, account: RunAccount, cap: int | None, *, ordered: bool, whole: bool, recorded: bool = False
     ) -> None:
         self.cap, self.held = cap, False
+        self.workers: Callable[[], int] | None = None
         self._account, self._whole, self._recorded = account, whole, recorded
         self._times = 2 * (AHEAD + 1) if ordered else AHEAD
 
@@ -46,6 +50,11 @@ class Backpressure:
             return active < min(RECORDED, self.cap or RECORDED)
         if self.held or (self.cap is not None and active >= self.cap):
             return False
+        if self.workers is not None:
+            return active < self.workers()
+        return self._want(active, account)
+
+    def _want(self, active: int, account: RunAccount) -> bool:
         # While the retry allowance is used up, only one row at a time may start, to find out when that has ended.
         if active and account.allowance.spent:
             return False
@@ -64,6 +73,8 @@ class Backpressure:
         """How many outcomes may be owed to the reader."""
         if self._recorded:
             return OUT_ROOM
+        if self.workers is not None:
+            return max(ROOM, 2 * self.workers())
         return max(ROOM, int(AHEAD * self._account.flow.limit()))
 
     @property
@@ -73,6 +84,8 @@ class Backpressure:
         A list with priorities is read to its end. From another source with priorities, the window holds so many rows
         that four times the limit remain to choose from even when a full limit of rows starts at once.
         """
+        if self.workers is not None and not self._whole:
+            return max(ROOM, 2 * self.workers())
         return sys.maxsize if self._whole else max(ROOM // 2, int(self._times * self._account.flow.limit()))
 
     def holding_back(self, rows: Scheduler, window: Window, room: int) -> Bottleneck:

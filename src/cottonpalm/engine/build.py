@@ -34,7 +34,7 @@ from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.transport import hook
 from cottonpalm.request.transport.fast import door
-from cottonpalm.settings import Settings, capped
+from cottonpalm.settings import Settings, capped, travelling
 from cottonpalm.stores import open_store, shown
 from cottonpalm.stores.codec.records import has_input, unpack
 
@@ -44,9 +44,12 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.config import AdaptiveConcurrency
+    from cottonpalm.engine.executors.links import Begin, Pool
     from cottonpalm.protocols import Gate, RunStore
     from cottonpalm.request.limiter.limiters import Limits as Learning
+    from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.settings import Settings
+    from cottonpalm.stores.sql.database import Database
     from cottonpalm.types import Outcome
 
 log = logging.getLogger("cottonpalm")
@@ -82,6 +85,8 @@ class Builder:
         self._looked: tuple[float, bool] | None = None
         self.refuses_unbounded = True  # under a budget: False sends them, and counts them later
         self.gates: list[Callable[[], Gate]] = []  # of each run, innermost
+        self.purse: tuple[Ledger, Spending] | None = None  # of a worker: money that another process grants
+        self.place: tuple[Database, int] | None = None  # of a worker: where its limits are shared
 
     @property
     def chains(self) -> list[Runnable[Any, Any]]:
@@ -205,6 +210,7 @@ class Builder:
             streaming=streaming,
             many=many,
             none_is_no_answer=traits.none_is_no_answer(self.chain),
+            workers=self._workers(run_store, kwargs) if many and not streaming else None,
             cap=cap,
             types=self.types if run_store is not None or on_disk else {},
             cache=cache,
@@ -218,8 +224,8 @@ class Builder:
             go_on=self._go_on(run_store),
         )
         release = _nothing if opened is None else opened.release
-        if isinstance(run_store, SharesLimits):
-            place = run_store.place()
+        place = run_store.place() if isinstance(run_store, SharesLimits) else self.place
+        if place is not None:
             release = _both(sharing.begin(account.flow.limiters, *place, most=settings.cap), release)
         return Engine(
             job,
@@ -230,6 +236,27 @@ class Builder:
             store=run_store,
             release=release,
         )
+
+    def _workers(
+        self, run_store: RunStore | None, kwargs: Mapping[str, Any] | None
+    ) -> Callable[[], tuple[Pool, Begin]] | None:
+        """Return what makes the workers of a run; None: this process runs the rows itself."""
+        settings = self.settings
+        if settings.executor == "local":
+            return None
+        from cottonpalm.engine.executors.links import Begin  # noqa: PLC0415 - few runs have workers
+        from cottonpalm.engine.executors.pools import pool_of  # noqa: PLC0415
+        from cottonpalm.engine.executors.travel import packed  # noqa: PLC0415
+
+        chain = packed((self.chain, travelling(settings)))
+        place = run_store.place() if isinstance(run_store, SharesLimits) else None
+
+        def made() -> tuple[Pool, Begin]:
+            pool = pool_of(settings)
+            where = pool.place(None if place is None else (place[0].url, place[1]))
+            return pool, Begin(chain, where, paid=settings.budget is not None, kwargs=dict(kwargs or {}))
+
+        return made
 
     def _callers(
         self,
@@ -293,9 +320,13 @@ class Builder:
                 "a budget needs the request hook, to see each model request before it is sent; it is switched off "
                 f"(request_hook=False or {hook.OPT_OUT}=1) or another library has put the clients' old `send` back"
             )
-        ledger = ledger_of(budget)
+        ledger = ledger_of(budget) if self.purse is None else self.purse[0]
         timed = budget is not None and budget.per_hour is not None
-        spending = Spending(run_store, timed=timed, out=_set_aside(run_store))
+        spending = (
+            Spending(run_store, timed=timed, out=_set_aside(run_store))
+            if self.purse is None
+            else self.purse[1]
+        )
         if ledger is not None:
             ledger.attach(spending)
         return RunAccount(

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cottonpalm.engine.classifier import Classifier
+    from cottonpalm.engine.executors.links import Begin, Pool
+    from cottonpalm.engine.executors.workers import WorkersExecutor
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.engine.input.reader import Reader
     from cottonpalm.engine.job import Job
@@ -102,6 +104,7 @@ class Engine:
         self._notes = Notes()
         self._started, self._finished = clock.now(), False
         self._rows: Scheduler | None = None
+        self._workers: WorkersExecutor | None = None
         self._chunks: Chunks | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -229,7 +232,8 @@ class Engine:
         stall = StallWatch(self.job.settings.stall_timeout_s, self.account, loop, self._stalled)
         self.account.flow.on_change = self._nudge
         self.account.alerts.on_stop = self._request_stopped
-        self.account.measure = self._profiler if self.job.many else None
+        if self.job.many and self.account.measure is None:  # a worker's is there already
+            self.account.measure = self._profiler
         self.account.alerts.emit = self._emit_from_anywhere if self._observers else None
         self._watch.emit = self._emit if self._observers else None
         if self.job.many:
@@ -286,6 +290,8 @@ class Engine:
 
     def _made_executor(self, rows: Scheduler) -> Executor:
         """Make the executor that calls the chain for this run. Only this place chooses it."""
+        if self.job.workers is not None:
+            return self._at_workers(self.job.workers)
         send = self._send(rows)
         if self.job.lane is None:
             return self._local(send)
@@ -304,6 +310,13 @@ class Engine:
         )
         assert isinstance(self.store, KeepsBatches)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
+
+    def _at_workers(self, workers: Callable[[], tuple[Pool, Begin]]) -> WorkersExecutor:
+        from cottonpalm.engine.executors.workers import WorkersExecutor  # noqa: PLC0415 - few runs have them
+
+        made = self._workers = WorkersExecutor(*workers(), self.account, self._stopping)
+        self._admission.workers = made.wants
+        return made
 
     def _local(self, send: Inner) -> LocalExecutor:
         return LocalExecutor(
@@ -562,7 +575,13 @@ class Engine:
         return replace(report, transports=transports) if transports else report
 
     def _look(self) -> Look:
-        return Look(self._watch.now, self.account.flow.limit(), self.account.flow.in_flight())
+        return Look(self._watch.now, self._limit(), self._requests())
+
+    def _limit(self) -> float:
+        return self.account.flow.limit() if self._workers is None else self._workers.limit
+
+    def _requests(self) -> int:
+        return self.account.flow.in_flight() if self._workers is None else self._workers.requests
 
     def _holding_back(self) -> Bottleneck:
         if (rows := self._rows) is None or self._finished:
@@ -580,8 +599,8 @@ class Engine:
             skipped=tally.skipped,
             in_flight=0 if rows is None or self._finished else max(0, rows.active),
             waiting=self.account.flow.waiting,
-            limit=self.account.flow.limit(),
-            requests=self.account.flow.in_flight(),
+            limit=self._limit(),
+            requests=self._requests(),
             binding=self._watch.binding,
             pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,

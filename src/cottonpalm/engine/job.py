@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cottonpalm.config import BatchLane
     from cottonpalm.engine.executors.caller import Caller, Replicas
+    from cottonpalm.engine.executors.links import Begin, Pool
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.protocols import Gate
     from cottonpalm.settings import Settings
@@ -26,6 +27,9 @@ class Job:
     none_is_no_answer: bool = False
     lane: BatchLane | None = None  # how requests go through a Batch API; None: they do not
     linear: bool = False  # the chain makes one request at a time
+    workers: Callable[[], tuple[Pool, Begin]] | None = (
+        None  # makes them; None: this process runs the rows itself
+    )
     cap: int | None = None  # the most rows at once, even if the limits allow more
     types: Mapping[str, type] = field(default_factory=dict)
     cache: SharedCache | None = None

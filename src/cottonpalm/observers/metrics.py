@@ -108,22 +108,20 @@ class PrometheusMetrics:
         self._run, self._open = event.name or UNNAMED, 0
         to, run = self._to, self._run
         to.runs.labels(run).inc()
-        self._begun = to.begun.labels(run)
+        to.begun.labels(run).set_function(lambda: self._open)
         self._row_s, self._cost = to.row_s.labels(run), to.cost.labels(run)
         self._rows = {status: to.rows.labels(run, status) for status in ("ok", "failed", "skipped")}
-        self._models: dict[str, tuple[Any, Any, Any]] = {}
+        self._models: dict[tuple[str, int | None], tuple[Any, Any, Any, Any]] = {}
 
     def _row_started(self, _: RowStarted) -> None:
         self._open += 1
-        self._begun.inc()
 
     def _row_finished(self, event: RowFinished) -> None:
         outcome = event.outcome
         if outcome.stored:
             return
-        if self._open:  # a row that was answered at a gate has not started
-            self._open -= not outcome.cached
-            self._begun.set(self._open)
+        if self._open and not outcome.cached:  # a row that was answered at a gate has not started
+            self._open -= 1
         self._rows[outcome.status].inc()
         if outcome.status != "skipped":
             self._row_s.observe(outcome.latency_s)
@@ -133,22 +131,24 @@ class PrometheusMetrics:
             self._cost.inc(outcome.cost_pico / PICO)
 
     def _request_finished(self, event: RequestFinished) -> None:
-        to, run, model = self._to, self._run, event.key
-        if (known := self._models.get(model)) is None:
-            tokens = to.tokens
-            known = (
-                to.request_s.labels(run, model),
-                tokens.labels(run, model, "input"),
-                tokens.labels(run, model, "output"),
-            )
-            self._models[model] = known
-        seconds, given, got = known
-        status = "none" if event.status is None else str(event.status)
-        to.requests.labels(run, model, status).inc()
+        name = event.key, event.status
+        if (known := self._models.get(name)) is None:
+            known = self._models[name] = self._labelled(*name)
+        requests, seconds, given, got = known
+        requests.inc()
         seconds.observe(event.latency_s)
         if event.usage is not None:
             given.inc(event.usage.input_tokens)
             got.inc(event.usage.output_tokens)
+
+    def _labelled(self, model: str, status: int | None) -> tuple[Any, Any, Any, Any]:
+        to, run = self._to, self._run
+        return (
+            to.requests.labels(run, model, "none" if status is None else str(status)),
+            to.request_s.labels(run, model),
+            to.tokens.labels(run, model, "input"),
+            to.tokens.labels(run, model, "output"),
+        )
 
     def _binding(self, event: Binding) -> None:
         if self._bound:
@@ -159,5 +159,5 @@ class PrometheusMetrics:
 
     def _ended(self, _: RunEnded) -> None:
         self._to.runs.labels(self._run).dec()
-        self._begun.set(0)
+        self._open = 0
         self._binding(Binding("", ""))

@@ -405,6 +405,7 @@ def _settle(row: RowAccount, tries: Tries, ending: Settlement, reply: Reply, jud
         billed=judged.billed,
         pause_s=then.pause_s,
         headers=reply.headers,
+        alone=fault is not None and fault.kind is Kind.THROTTLE and tries.own,
     )
     tries.failed = fault is not None
     return then

@@ -100,6 +100,7 @@ class Settlement:
         billed: bool = True,
         pause_s: float = 0.0,
         headers: Mapping[str, str] | None = None,
+        alone: bool = False,
     ) -> None:
         """Settle the try, which has ended.
 
@@ -110,6 +111,7 @@ class Settlement:
             billed: True: it may have cost something although no usage was reported.
             pause_s: seconds that all requests on this key must wait.
             headers: the headers of any answer: they may show what is left of the account's quotas.
+            alone: True: only this request is rejected again and again, so that says nothing of the limits.
         """
         if not self._once.acquire(blocking=False):
             return
@@ -118,7 +120,8 @@ class Settlement:
             cost_pico = self._money.settle(answer, billed=billed)
             quotas = read_quotas(headers) if headers is not None else ()
         finally:  # whatever fails, the permit goes back
-            self._release(verdict_of(fault, status), pause_s, quotas, answer.usage if answer else None)
+            verdict = Verdict.IGNORED if alone else verdict_of(fault, status)
+            self._release(verdict, pause_s, quotas, answer.usage if answer else None)
             if self._asking is not None:
                 used = answer.usage if answer else None
                 self._asking.over(self._permit.limiter, used, answered=fault is None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.request.backoff import backoff_s, hinted_s, longest_s
 from cottonpalm.types import Fault, Kind
@@ -25,6 +25,9 @@ class Next(NamedTuple):
 
     sleep_s: float | None
     pause_s: float = 0.0
+
+
+OWN: Final = 2  # rejections while others are accepted, from which a request itself is the reason
 
 
 @dataclass(slots=True)
@@ -58,6 +61,11 @@ class Tries:
 
     def __post_init__(self) -> None:
         self.seen = self.accepted
+
+    @property
+    def own(self) -> bool:
+        """It was rejected repeatedly while others were accepted, also since the last time: it is itself the reason."""
+        return self.throttled >= OWN and not self.behind
 
     def after(
         self, fault: Fault, run: RunAccount, limiter: Limiter, *, probe: bool, spare: bool = False

@@ -231,6 +231,9 @@ class Session:
             run=self._where.run,
             mode=self._job.mode,  # type: ignore[arg-type]  # the processor checks it
             detach=self._job.detach,
+            executor=self._job.executor,  # type: ignore[arg-type]  # the processor checks it
+            workers=self._job.workers,
+            ray_address=self._job.ray_address,
             deadline=self._job.deadline_s,
             lane=replace(self._job.lane(), cancel=self._where.cancel),
             observers=[self, *(seen for seen in (progress, self._events()) if seen is not None)],

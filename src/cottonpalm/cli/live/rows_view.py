@@ -171,27 +171,31 @@ def _how(row: Outcome) -> str:
 
 def _attempts(row: Outcome) -> Markup:
     """How often it was asked, and what that used."""
-    rows: list[tuple[str, Part]] = [("requests", f"{row.attempts:,}")]
-    if row.error is not None:
-        kind = row.error.kind.value
-        said = KINDS.get(kind, "")
-        rows.append(("kind", join((tag("code", kind), f" {said}"))))
-        rows.append(("asked again", "may work" if row.error.retryable else "will most likely fail again"))
+    rows: list[tuple[str, Part]] = [("requests", f"{row.attempts:,}"), *_fault(row)]
     if row.usage is not None:
         rows.append(("tokens", f"{row.usage.input_tokens:,} in, {row.usage.output_tokens:,} out"))
     if row.cost_pico is not None:
-        rows.append(
-            ("cost", f"{money(row.cost_pico)}{', estimated' if row.cost_source == 'estimated' else ''}")
-        )
-    if row.model:
-        rows.append(("model", foreign(row.model, 80)))
-    if row.id is not None:
-        rows.append(("id", foreign(str(row.id), 200)))
-    if row.lane != "live":
-        rows.append(("lane", row.lane))
+        estimated = ", estimated" if row.cost_source == "estimated" else ""
+        rows.append(("cost", f"{money(row.cost_pico)}{estimated}"))
+    texts = {"model": row.model, "id": row.id, "lane": None if row.lane == "live" else row.lane}
+    rows += [(name, foreign(str(value), 200)) for name, value in texts.items() if value is not None]
     if row.truncated:
         rows.append(("answer", "cut by the model's limit"))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in rows), class_="facts")
+
+
+def _fault(row: Outcome) -> list[tuple[str, Part]]:
+    """What kind of failure it was, and whether another try may help."""
+    if (error := row.error) is None:
+        return []
+    kind = error.kind.value
+    rows: list[tuple[str, Part]] = [
+        ("kind", join((tag("code", kind), f" {KINDS.get(kind, '')}"))),
+        ("asked again", "may work" if error.retryable else "will most likely fail again"),
+    ]
+    if error.where is not None:
+        rows.append(("in your code", foreign(error.where, 300, class_="mono")))
+    return rows
 
 
 def _texts(row: Outcome, more: str, *, whole: bool) -> list[Markup]:

@@ -139,9 +139,9 @@ class Rescue:
 def _known_rate(run: RunAccount) -> float:
     """Rows in a second that the known limits allow, as if each row made one request; inf: none is known."""
     rates = [
-        mirror.rate
+        quota.rate
         for limiter in run.flow.seen()
-        for unit, mirror in limiter.admission.mirrors.items()
-        if unit == "requests"
+        for unit, quota in limiter.admission.quotas.shown.items()
+        if unit == "requests" and quota.trusted and quota.rate
     ]
     return min(rates, default=math.inf)

@@ -46,6 +46,17 @@ class Again:
     id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Takes the place of a row that another process has read: it keeps what was found out there."""
+
+    number: int
+    row: Any
+    id: str | None
+    priority: float
+    config: Any
+
+
 class PerRow:
     """What the caller gave with the rows: one value for each row, a function of the row, or one value for all."""
 
@@ -238,7 +249,7 @@ class Reader:
         """Return the key of what the store knows a row by, the key of its content, and the key of the whole row."""
         return row_keys(self._part, row, configurable, self._kwargs)
 
-    def item(self, row: Any) -> Item | None:
+    def item(self, row: Any) -> Item | None:  # noqa: C901 - one step for each way in which a row may come
         """Return the item of the next row, or None if the row is done and skipped."""
         if isinstance(row, Again):
             self.read += 1
@@ -249,6 +260,8 @@ class Reader:
             return again
         index = self.read
         self.read += 1
+        if isinstance(row, Carried):
+            return Item(row.number, row.row, row.id, row.priority, row.config)
         item = Item(index, row)
         if self._besides:
             item.config = self._configs.of(index, row)

@@ -188,7 +188,7 @@ class InFlight(Gate):
 
     @property
     def _firm(self) -> bool:
-        return self._limiter.admission.concurrency.phase != "start"
+        return not self._limiter.admission.concurrency.starting
 
     def _see(self) -> float:
         """What is known to fit by now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakSet
 
 from cottonpalm import clock
@@ -15,6 +15,7 @@ from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
 
 FAR: Final = (
@@ -83,6 +84,11 @@ class Ledger(WaitQueue[int]):
         self._counted: dict[str, int] = {}  # how much of each attached run's spending is in `spent`
         self._again_s: float | None = None  # seconds until the first in line may fit because time has passed
         self._short: list[Wanted] = []  # requests that wait for a lease
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """The lock that every change of the sums holds."""
+        return self._lock
 
     @property
     def limits(self) -> Amounts:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from cottonpalm import clock
 from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.request.attempts import attempts
+from cottonpalm.request.limiter.limiter import BYTES_PER_TOKEN, Tokens
 from cottonpalm.request.money.rules.grants import Ask, Grant
 from cottonpalm.request.steps import AskMoney, AskPermit, Hold, Send, Sleep
 from cottonpalm.request.transport.hedging import Hedge
@@ -138,14 +139,14 @@ def _slept(row: RowAccount, step: Sleep) -> None:
 def _free_permit(row: RowAccount, call: Call, step: AskPermit) -> Permit | None:
     """Return a permit if one is free. This is the common case, and a coroutine would make it slower."""
     limiter = row.run.flow.limiter(step.key)
-    return limiter.try_acquire(_claim(row, limiter, step), _ask(limiter, call))
+    return limiter.try_acquire(_claim(row, limiter, step), _tokens(call))
 
 
 async def _permit(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     limiter = row.run.flow.limiter(step.key)
     row.drain()
     with row.in_line(limiter, refused=step.behind) as on_wait:
-        return await limiter.aacquire(_claim(row, limiter, step), _ask(limiter, call), on_wait)
+        return await limiter.aacquire(_claim(row, limiter, step), _tokens(call), on_wait)
 
 
 def _permit_sync(row: RowAccount, call: Call, step: AskPermit) -> Permit:
@@ -154,7 +155,7 @@ def _permit_sync(row: RowAccount, call: Call, step: AskPermit) -> Permit:
         return _force(row, call, step.key)
     limiter = row.run.flow.limiter(step.key)
     with row.in_line(limiter, refused=step.behind) as also, row.parking(also) as on_wait:
-        return limiter.acquire(_claim(row, limiter, step), on_wait, _ask(limiter, call))
+        return limiter.acquire(_claim(row, limiter, step), on_wait, _tokens(call))
 
 
 def _claim(row: RowAccount, limiter: Limiter, step: AskPermit) -> float:
@@ -166,18 +167,18 @@ def _force(row: RowAccount, call: Call, key: str) -> Permit:
     limiter = row.run.flow.limiter(key)
     if (pause_s := limiter.paused_until - clock.now()) > 0:
         row.rest(pause_s)
-    if (permit := limiter.try_acquire(row.priority, _ask(limiter, call))) is not None:
+    if (permit := limiter.try_acquire(row.priority, _tokens(call))) is not None:
         return permit
     row.run.alerts.warn(
         "blocking call",
         "a model was called with invoke() inside an async function: that blocks the event loop, and its "
         "requests go one above the limit; use ainvoke() there.",
     )
-    return limiter.force(_ask(limiter, call))
+    return limiter.force(_tokens(call))
 
 
-def _ask(limiter: Limiter, call: Call) -> int:
-    return limiter.estimate(len(call.content), call.most_output)
+def _tokens(call: Call) -> Tokens:
+    return Tokens(len(call.content) // BYTES_PER_TOKEN, call.most_output)
 
 
 def _free_money(row: RowAccount, ask: Ask) -> int | Grant:

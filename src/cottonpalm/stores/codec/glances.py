@@ -39,7 +39,7 @@ def glances(records: Iterable[tuple[int, bytes]]) -> Iterator[Glance]:
 
 
 def _error(parts: Any) -> tuple[str, str, str]:
-    kind, type_, message, _ = decode(parts, {})
+    kind, type_, message = decode(parts, {})[:3]  # a later version may say more
     return str(kind), str(type_), str(message)
 
 

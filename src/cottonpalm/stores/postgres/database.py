@@ -78,7 +78,7 @@ class PostgresDatabase:
             ) from None
         self._conninfo = make_conninfo(**(_DEFAULTS | {key: str(value) for key, value in given.items()}))
         self._password = str(given.get("password") or "")
-        self._shown = shown
+        self.url, self._shown = url, shown
         self.home = Home(self._shown)
 
     def __eq__(self, other: object) -> bool:

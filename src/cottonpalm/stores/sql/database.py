@@ -37,11 +37,13 @@ class Database(Protocol):
 
     Attributes:
         home: the process that opened it.
+        url: its address, for another process of ours; it may hold a password.
         errors: the exceptions that its driver raises.
         like: the condition that a record's text is like a pattern, whatever its case; backslash escapes.
     """
 
     home: Home
+    url: str
     errors: tuple[type[Exception], ...]
     like: str
 

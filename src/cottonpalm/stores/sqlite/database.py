@@ -154,7 +154,7 @@ class SqliteDatabase:
     like = r"CAST(body AS TEXT) LIKE ? ESCAPE '\'"
 
     def __init__(self, path: Path) -> None:
-        self.path, self.home = path, Home(path)
+        self.path, self.home, self.url = path, Home(path), str(path.absolute())
         self._file: tuple[int, int] | None = None
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""Never more than so much in any minute: the user's own limit, kept exactly."""
+"""Never more than so much in any minute: the user's own limit, kept exactly, and evenly over the minute."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections import deque
 from typing import Final
 
 MINUTE_S: Final = 60.0
-GRAIN_S: Final = 0.02  # what is sent within it is one entry; it counts until the last of it is a minute old
+SLACK: Final = 0.02  # of a minute's worth may go at once, after a time in which less went
+LEAST: Final = 1e-9
 
 
 class Ceiling:
-    """At most `most` in any sliding minute. What is above it alone goes when nothing else was sent for a minute.
+    """At most `most` in any sliding minute, and evenly: no minute's worth goes in one burst.
+
+    What is above it alone goes when nothing else was sent for a minute.
 
     Attributes:
         most: requests or tokens.
@@ -18,11 +21,12 @@ class Ceiling:
         used: in the last minute.
     """
 
-    __slots__ = ("_sent", "most", "portion", "used")
+    __slots__ = ("_at", "_backlog", "_sent", "most", "portion", "used")
 
     def __init__(self, most: float) -> None:
         self.most = self.portion = most
         self.used = 0.0
+        self._backlog = self._at = 0.0  # sent sooner than evenly, as of when
         self._sent: deque[list[float]] = deque()  # [moment, amount], in order
 
     def wait_s(self, now: float, amount: float) -> float:
@@ -30,7 +34,7 @@ class Ceiling:
         self._forget(now)
         over = self.used + min(amount, self.most) - self.portion
         if over <= 0:
-            return 0.0
+            return max(0.0, self._backlog / max(LEAST, self.portion) - SLACK) * MINUTE_S
         for moment, sent in self._sent:
             over -= sent
             if over <= 0:
@@ -40,6 +44,8 @@ class Ceiling:
     def take(self, now: float, amount: float) -> list[float]:
         """So much is sent now. Returns the entry, for `settle`."""
         self.used += amount
+        self._drain(now)
+        self._backlog += min(amount, self.portion)
         if self._sent and now - self._sent[-1][0] < 0.0:
             now = self._sent[-1][0]
         entry = [now, amount]
@@ -55,9 +61,15 @@ class Ceiling:
         """It was less, or more, than what was taken."""
         if self._sent and entry[0] >= self._sent[0][0]:
             self.used += amount - entry[1]
+            self._backlog = max(0.0, self._backlog + min(amount, self.portion) - min(entry[1], self.portion))
             entry[1] = amount
 
+    def _drain(self, now: float) -> None:
+        passed, self._at = now - self._at, now
+        self._backlog = max(0.0, self._backlog - max(0.0, passed) * self.portion / MINUTE_S)
+
     def _forget(self, now: float) -> None:
+        self._drain(now)
         sent = self._sent
         while sent and sent[0][0] <= now - MINUTE_S:
             self.used -= sent.popleft()[1]

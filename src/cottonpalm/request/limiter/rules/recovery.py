@@ -6,11 +6,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from bench.admission.candidate.sent import Sent
+    from cottonpalm.request.limiter.rules.sent import Sent
 
 BACKOFF: Final = 0.33  # a silence is made longer by a third of itself for each probe that is rejected
 
-LONGEST_S: Final = 20.0  # that nobody asks, unless a wait is named
+LONGEST_S: Final = 13.0
 
 
 class State(Enum):

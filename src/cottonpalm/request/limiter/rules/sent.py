@@ -39,6 +39,7 @@ class Sent:
         total: of all sent up to then, itself included.
         asked: of them, that asked as much as one that was rejected.
         refusals: that were seen before it.
+        first: one of the first of all: few were in flight.
         known: whether it was admitted is known.
         use: what it takes of each unit, where anybody counts that...
         sent: ...and what all took that were sent up to then.
@@ -46,7 +47,8 @@ class Sent:
     """
 
     __slots__ = (
-        "ask", "asked", "at_s", "cost", "entries", "generation", "known", "ordinal", "refusals", "sent", "total", "use",
+        "ask", "asked", "at_s", "cost", "entries", "first", "generation", "known", "ordinal", "refusals",
+        "sent", "total", "use",
     )  # fmt: skip
 
     cost: float
@@ -54,6 +56,7 @@ class Sent:
     generation: int
     refusals: int
     asked: int
+    first: bool
 
     def __init__(self, at_s: float, ordinal: int, ask: float = 0.0) -> None:
         self.at_s, self.ordinal, self.ask = at_s, ordinal, ask

@@ -7,18 +7,18 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from bench.admission.candidate.bucket import Bucket
-from bench.admission.candidate.causes import Cause, Doubt, Refusals
-from bench.admission.candidate.ceilings import Ceiling
-from bench.admission.candidate.quotas import Quotas
-from bench.admission.candidate.recovery import Recovery, State
-from bench.admission.candidate.sent import Sent, Use
+from cottonpalm.request.limiter.rules.bucket import Bucket
+from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.ceilings import Ceiling
+from cottonpalm.request.limiter.rules.knee import FEW
+from cottonpalm.request.limiter.rules.quotas import Quotas
+from cottonpalm.request.limiter.rules.recovery import Recovery, State
+from cottonpalm.request.limiter.rules.sent import Sent, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bench.admission.candidate.concurrency import Concurrency
-
+    from cottonpalm.request.limiter.rules.concurrency import Concurrency
     from cottonpalm.types import Unit
 
 FIRST_REFUSAL_S: Final = 0.1  # until a rejection was seen: the one second here
@@ -74,11 +74,7 @@ class Gates(ABC):
     def look(self) -> None:
         """See whether anything but the number in flight has to be asked."""
         self.gated = bool(
-            self.recovery.state is not State.OPEN
-            or self.bucket.rate
-            or self.quotas.shown
-            or self.ceilings
-            or self.concurrency.blind
+            self.recovery.state is not State.OPEN or self.bucket.rate or self.quotas.shown or self.ceilings
         )
 
     # Asking and sending
@@ -94,12 +90,12 @@ class Gates(ABC):
             recovery.state = State.PROBE
         if recovery.state in (State.HELD, State.PROBE):
             return self._silence_s(now, in_flight, ask)
-        number, grows_s = self.concurrency, None
-        if number.blind:
-            grows_s = number.grow_by_time(now - (self._began_s or 0.0), self.refusals.patience_s, in_flight)
-        if in_flight >= int(number.limit):
-            self.binding, recovery.state = "in flight", State.OPEN
-            return grows_s
+        if in_flight >= int(self.concurrency.limit):
+            self.binding = "in flight"
+            if recovery.state is State.RAMP and self._unsure:
+                return max(1e-4, self._young[0].at_s + self.refusals.patience_s - now)
+            recovery.state = State.OPEN
+            return None
         wait_s = self._ramp_s(now, self._gates_s(now, ask))
         if wait_s > TINY_S:
             self._held_back = True
@@ -148,7 +144,8 @@ class Gates(ABC):
         patience_s, self.binding = self.refusals.patience_s, "pace"
         if self._unsure >= recovery.window:
             return max(1e-4, self._young[0].at_s + patience_s - now)
-        return self._sent_s + patience_s / recovery.window - now
+        news_s = min(patience_s, self.trip_s) if self.trip_s else patience_s  # an answer is news too
+        return self._sent_s + news_s / recovery.window - now
 
     def sent(self, sent: Sent, *, forced: bool = False) -> None:
         """It goes; by force it goes whatever the gates say, and is no probe."""
@@ -159,6 +156,7 @@ class Gates(ABC):
         sent.generation, sent.refusals = self.generation, self.refusals.seen
         doubt = self._doubt
         doubt.sent += 1
+        sent.first = doubt.sent <= 2 * FEW
         if sent.ordinal >= doubt.suspect:
             doubt.asked += 1
         sent.asked = doubt.asked

@@ -1,4 +1,4 @@
-"""The rules of admission that are being tried: causes, the bucket, what headers show, ceilings; and drawn worlds."""
+"""The pure rules of admission: causes, the bucket, what headers show, ceilings; and drawn worlds."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import math
 from random import Random
 
 import pytest
-from bench.admission.candidate.bucket import Bucket
-from bench.admission.candidate.causes import Cause, Doubt, Refusals, explain
-from bench.admission.candidate.ceilings import MINUTE_S, Ceiling
-from bench.admission.candidate.concurrency import Concurrency
-from bench.admission.candidate.shown import Shown
 from bench.admission.drawn import one
 from bench.admission.family import draw
 from bench.admission.virtual import ideal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cottonpalm.request.limiter.rules.bucket import Bucket
+from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals, explain
+from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.sent import Sent
+from cottonpalm.request.limiter.rules.shown import Shown
 from cottonpalm.types import Quota
 
 pytestmark = pytest.mark.core
@@ -143,7 +144,9 @@ def test_a_limit_stays_within_its_bounds(steps: list, minimum: int, more: int, m
         now += passed
         if answered:
             limit.admitted(in_flight, in_flight, may_test=True)
-            limit.answered(now, in_flight, 1.0, gated=False, paced=False)
+            sent = Sent(now - passed, in_flight)
+            sent.first = passed < 1
+            limit.answered(now, sent, in_flight, gated=False)
         else:
             limit.rejected(in_flight, 0.0, 1.0)
         assert limit.minimum <= limit.limit <= limit.maximum
@@ -215,10 +218,10 @@ def test_a_world_is_the_same_on_every_machine() -> None:
     assert round(ideal(world).wall_s, 6) == 208.965989
 
 
-def test_the_candidate_and_the_limiter_end_their_runs_in_a_drawn_world_not_far_from_the_oracle() -> None:
+def test_the_limiter_and_what_it_was_before_end_their_runs_in_a_drawn_world_not_far_from_the_oracle() -> None:
     world = draw(9001, most_rows=500)
     ideal_s = ideal(world).wall_s
-    for client in ("ours", "candidate"):
+    for client in ("ours", "present"):
         seen = one(client, world, ideal_s)
         assert seen.ended
         assert seen.score >= 0.4

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from bench.admission.candidate.causes import BUDGET, HOLD
+from cottonpalm.request.limiter.rules.causes import BUDGET, HOLD
+from cottonpalm.request.limiter.rules.recovery import LONGEST_S
 
 UNDER: Final = 0.98  # of the learnt rate: what is left over fills the provider's bucket again
 CATCH_UP: Final = 2.0  # times the learnt rate, when what was saved up in a silence is spent
@@ -148,7 +149,7 @@ class Bucket:
             rate = sample
         else:
             rate = self.rate
-        rate = max(rate, FALL * self.rate)
+        rate = max(rate, FALL * self.rate, 1 / LONGEST_S if rate else 0.0)
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
         self._sure = alike and self.extra > 0  # a trial that failed tells what one that was no trial cannot
         self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else HOLD

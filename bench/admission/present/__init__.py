@@ -1,0 +1,1 @@
+"""The way admission was decided before: a baseline for `bench.admission`, kept as it was."""

@@ -1,0 +1,131 @@
+"""What a run and its workers say to each other, whoever carries it: a pipe, or Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cottonpalm.events import Event
+    from cottonpalm.request.money.remote import Told
+    from cottonpalm.types import Outcome
+
+
+class WorkerLost(Exception):
+    """A worker is gone, with all that was under way there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """All that a worker needs to begin.
+
+    Attributes:
+        chain: the chain with its settings, packed by `travel`.
+        place: the address of the database where limits are shared, and the run's number there; None: they are not.
+        paid: True: there is a budget, so each request needs money that the run grants.
+        kwargs: keyword arguments for each call of the chain.
+    """
+
+    chain: bytes
+    place: tuple[str, int] | None
+    paid: bool
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+class Row(NamedTuple):
+    """One row on its way to a worker."""
+
+    number: int
+    row: Any
+    id: str | None
+    priority: float
+    config: Any
+
+
+class Order(NamedTuple):
+    """What a run tells a worker.
+
+    Attributes:
+        rows: to be answered.
+        money: the answer to what it asked for; 0: there will be no more; None: no answer.
+        stop: begin nothing more, and end when what is under way is done.
+    """
+
+    rows: Sequence[Row] = ()
+    money: int | None = None
+    stop: bool = False
+
+
+class Heard(NamedTuple):
+    """What a worker tells the run.
+
+    Attributes:
+        done: outcomes; their `index` is the row's number.
+        wants: how many rows it wants to have, those under way included.
+        money: what it spent, needs, gives back.
+        events: what its requests met with.
+        measures: the calls of `Measure` to make, as (name, arguments).
+        limit: how many requests may be in flight there.
+        requests: how many are.
+        over: its run has ended there, with (reason, why) where it was stopped.
+    """
+
+    done: Sequence[Outcome]
+    wants: int
+    money: Told
+    events: Sequence[Event] = ()
+    measures: Sequence[tuple[str, tuple[Any, ...], dict[str, Any]]] = ()
+    limit: float = 0.0
+    requests: int = 0
+    over: tuple[str, str] | None = None
+
+
+class Link(Protocol):
+    """The way to one worker."""
+
+    async def tell(self, order: Order) -> None:
+        """Tell it something.
+
+        Raises:
+            WorkerLost: it is gone.
+        """
+
+    async def hear(self) -> Heard:
+        """Wait for what it says next.
+
+        Raises:
+            WorkerLost: it is gone.
+        """
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+
+
+class Pool(Protocol):
+    """Where workers come from.
+
+    Attributes:
+        count: how many there are to be.
+    """
+
+    count: int
+
+    def place(self, given: tuple[str, int] | None) -> tuple[str, int] | None:
+        """Return where the workers share limits: the database's address, and the run's number there.
+
+        Args:
+            given: the same of the run's store; None if that is no database.
+        """
+
+    async def open(self, begin: Begin) -> Link:
+        """Start a worker; this may take long where its machine is not there yet.
+
+        Raises:
+            WorkerLost: it did not begin.
+            ConfigError: it can't work; the error says why.
+        """
+
+    def close(self) -> None:
+        """End what is left."""

@@ -1,0 +1,334 @@
+"""Runs rows in other processes, each with an engine of its own. Gates, store, order and budget stay in this one.
+
+A row that was let in is on its way to one worker until its outcome comes back. If the worker dies, the row goes to
+another one; what the dead one may have spent counts as spent, and its share of the limits ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.engine.executors.links import Order, Row, WorkerLost
+from cottonpalm.errors import ConfigError
+from cottonpalm.request.money.remote import Lumps
+from cottonpalm.types import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cottonpalm.engine.executors.links import Begin, Heard, Link, Pool
+    from cottonpalm.protocols import Later, RowSource
+    from cottonpalm.request.run_account import RunAccount
+    from cottonpalm.types import Item
+
+LEAVE_S: Final = 5.0  # a worker that was told to stop has so long to say its last
+DEATHS: Final = 3  # workers that die one after the other without an answer: they will go on dying
+
+
+class Mate:
+    """One worker, as its run sees it."""
+
+    def __init__(self, link: Link, lumps: Lumps) -> None:
+        self.link, self.lumps = link, lumps
+        self.out: dict[int, Item] = {}
+        self.wants = self.requests = 0
+        self.limit = 0.0
+        self.answered = self.stopped = False
+        self.granting: asyncio.Task[None] | None = None  # it waits for money
+        self._rows: list[Row] = []
+        self._orders: deque[Order] = deque()
+        self._wake = asyncio.Event()
+
+    @property
+    def room(self) -> int:
+        """How many more rows it wants."""
+        return 0 if self.stopped else self.wants - len(self.out)
+
+    def give(self, number: int, item: Item) -> None:
+        """Send it a row, together with those of the same moment."""
+        self.out[number] = item
+        self._rows.append(Row(number, item.row, item.id, item.priority, item.config))
+        self._wake.set()
+
+    def say(self, order: Order) -> None:
+        """Tell it something."""
+        self.stopped = self.stopped or order.stop
+        self._orders.append(order)
+        self._wake.set()
+
+    async def send(self) -> None:
+        """Send what there is to send, in order, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            rows, self._rows = self._rows, []
+            if rows:
+                await self.link.tell(Order(rows))
+            while self._orders:
+                await self.link.tell(self._orders.popleft())
+
+
+class WorkersExecutor:
+    """Hands rows out to the workers of a pool. See `protocols.Executor`.
+
+    Args:
+        pool: where the workers come from.
+        begin: what each one is told first.
+        account: what the requests of this run share; money and counts go there.
+        stop: stops the run, with (reason, why).
+    """
+
+    def __init__(
+        self, pool: Pool, begin: Begin, account: RunAccount, stop: Callable[[str, str], None]
+    ) -> None:
+        self._pool, self._begin, self._account, self._stop = pool, begin, account, stop
+        self._mates: set[Mate] = set()
+        self._again: deque[Item] = deque()  # rows that were let in, and wait for a worker
+        self._numbers = 0
+        self._asides: set[asyncio.Task[None]] = set()  # rows at a slow gate, and requests for money
+        self._ended = asyncio.Event()
+        self._leaving = False
+        self._deaths = 0
+        self._loop = asyncio.get_running_loop()
+        self._rows: RowSource
+
+    # -- what the run sees
+
+    def wants(self) -> int:
+        """How many rows the workers want together."""
+        return sum(mate.wants for mate in self._mates if not mate.stopped)
+
+    @property
+    def limit(self) -> float:
+        """How many requests may be in flight at all workers."""
+        return sum(mate.limit for mate in self._mates)
+
+    @property
+    def requests(self) -> int:
+        """How many requests are in flight at all workers."""
+        return sum(mate.requests for mate in self._mates)
+
+    async def run(self, rows: RowSource) -> None:
+        """See `protocols.Executor`."""
+        self._rows = rows
+        rows.wake = self.fill
+        workers = [self._loop.create_task(self._worker()) for _ in range(self._pool.count)]
+        ended = self._loop.create_task(self._ended.wait())
+        try:
+            self.fill()
+            await self._until(ended, workers)
+            self._tell_all_to_stop()
+            await asyncio.wait(workers, timeout=LEAVE_S)
+        finally:
+            rows.closing = self._leaving = True
+            try:
+                await _cancelled([*workers, *self._asides, ended])
+            finally:
+                self._settle_all()
+                self._pool.close()
+
+    @staticmethod
+    async def _until(ended: asyncio.Task[Any], workers: Sequence[asyncio.Task[None]]) -> None:
+        """Wait until all rows are back; an error of a worker's task ends the run with it."""
+        running = set(workers)
+        while not ended.done():
+            done, _ = await asyncio.wait({ended, *running}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done & running:
+                task.result()
+            running -= done
+            if not running and not ended.done():
+                return
+
+    def fill(self) -> None:
+        """Hand out as many rows as the workers want. Called after every change; never awaits."""
+        for mate in sorted(self._mates, key=lambda one: one.room, reverse=True):
+            while mate.room > 0 and (item := self._next()) is not None:
+                self._numbers += 1
+                item.began_s = clock.now()
+                mate.give(self._numbers, item)
+        self._rows.flush_if_idle()
+        if self._leaving or self._rows.closing:
+            self._drop_unsent()
+        if self._rows.ended and not (self._again or self._asides or any(mate.out for mate in self._mates)):
+            self._ended.set()
+
+    def let_go(self) -> None:
+        """See `protocols.Executor`."""
+        self._leaving = True
+        self._tell_all_to_stop()
+        self.fill()
+
+    def under_way(self) -> list[float]:
+        """See `protocols.Executor`."""
+        return [item.began_s for mate in self._mates for item in mate.out.values()]
+
+    def drop_all(self) -> None:
+        """See `protocols.Executor`."""
+        self._leaving = True
+        for mate in self._mates:
+            mate.link.kill()
+
+    async def tidy(self) -> None:
+        """Nothing is kept."""
+
+    # -- rows
+
+    def _next(self) -> Item | None:
+        """Return a row that no gate answers, or None: there is none now."""
+        if self._again:
+            return self._again.popleft()
+        while (item := self._rows.next()) is not None:
+            answer = self._rows.admit(item)
+            if isinstance(answer, Coroutine):
+                self._aside(self._admitted(item, answer))
+            elif answer is None:
+                return item
+            else:
+                self._rows.finish(item, answer)
+        return None
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._asides.add(task)
+        task.add_done_callback(self._asides.discard)
+        task.add_done_callback(lambda _: self.fill())
+        return task
+
+    async def _admitted(self, item: Item, answer: Later) -> None:
+        found: Any = Outcome(item.index, "skipped")
+        try:
+            found = await answer
+        finally:
+            if found is None and not self._leaving:
+                self._again.append(item)
+            else:
+                self._rows.finish(item, found or Outcome(item.index, "skipped"))
+
+    def _drop_unsent(self) -> None:
+        while self._again:
+            item = self._again.popleft()
+            self._rows.finish(item, Outcome(item.index, "skipped"))
+
+    def _settle_all(self) -> None:
+        for mate in self._mates:
+            self._again.extend(mate.out.values())
+            mate.out = {}
+            mate.lumps.lost()
+            mate.link.kill()
+        self._mates.clear()
+        self._drop_unsent()
+
+    # -- workers
+
+    async def _worker(self) -> None:
+        """Keep one worker at work; begin another one in its place when it dies."""
+        while not (self._leaving or self._ended.is_set()):
+            try:
+                link = await self._pool.open(self._begin)
+            except WorkerLost as lost:
+                self._count_death(lost)
+                continue
+            mate = Mate(link, Lumps(self._account.ledger, self._account.spending, lambda: self._pool.count))
+            self._mates.add(mate)
+            sending = self._loop.create_task(mate.send())
+            try:
+                await self._converse(mate, sending)
+            except WorkerLost as lost:
+                self._lost(mate)
+                if not mate.answered:
+                    self._count_death(lost)
+            else:
+                return
+            finally:
+                await _cancelled([sending])
+
+    def _count_death(self, lost: WorkerLost) -> None:
+        self._deaths += 1
+        if self._deaths >= DEATHS * self._pool.count:
+            self._stop("fatal", f"its workers die before they answer a row ({lost})")
+
+    async def _converse(self, mate: Mate, sending: asyncio.Task[None]) -> None:
+        while True:
+            hearing = self._loop.create_task(mate.link.hear())
+            try:
+                await asyncio.wait({hearing, sending}, return_when=asyncio.FIRST_COMPLETED)
+                if not hearing.done():
+                    sending.result()
+                heard = await hearing
+            finally:
+                await _cancelled([hearing])
+            self._take(mate, heard)
+            if heard.over is not None:
+                self._over(mate, heard.over)
+                return
+
+    def _take(self, mate: Mate, heard: Heard) -> None:
+        mate.lumps.book(heard.money)
+        if heard.money.asked is not None:
+            mate.granting = self._aside(self._grant(mate, heard))
+        mate.wants, mate.limit, mate.requests = heard.wants, heard.limit, heard.requests
+        measure = self._account.measure
+        for name, values, more in heard.measures if measure is not None else ():
+            getattr(measure, name)(*values, **more)
+        for event in heard.events:
+            self._account.alerts.tell(event)
+        for outcome in heard.done:
+            if (item := mate.out.pop(outcome.index, None)) is None:
+                continue
+            mate.answered, self._deaths = True, 0
+            if outcome.status == "skipped" and not self._rows.closing:
+                self._again.append(item)  # its worker stopped before it began
+                continue
+            outcome.index = item.index
+            self._rows.finish(item, outcome)
+        self.fill()
+
+    async def _grant(self, mate: Mate, heard: Heard) -> None:
+        """Answer a request for money; where there will be none, the run stops."""
+        asked = heard.money.asked
+        assert asked is not None
+        amount = await mate.lumps.grant(asked)
+        if mate in self._mates:
+            mate.say(Order(money=amount))
+        else:
+            mate.lumps.lost()
+        if not amount:
+            why = self._account.pricing.why_no_money("the model", lambda: asked.least)
+            self._stop("budget", why.replace("'the model'", "the model"))
+
+    def _lost(self, mate: Mate) -> None:
+        """Its rows go to others."""
+        self._mates.discard(mate)
+        mate.link.kill()
+        if mate.granting is not None:
+            mate.granting.cancel()
+        mate.lumps.lost()
+        self._again.extendleft(reversed(mate.out.values()))
+        mate.out = {}
+        self.fill()
+
+    def _over(self, mate: Mate, why: tuple[str, str]) -> None:
+        """Its own run has ended: it was told so, or it met with something that no row survives."""
+        if why[0] and not self._rows.closing:
+            self._stop(*why)
+        mate.answered = True
+        self._lost(mate)
+
+    def _tell_all_to_stop(self) -> None:
+        for mate in self._mates:
+            if not mate.stopped:
+                mate.say(Order(stop=True))
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel these tasks and wait for them; what they raise is known already."""
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError, WorkerLost, ConfigError):
+            await asyncio.wait([task])

@@ -1,0 +1,54 @@
+"""The program of a worker process: it has one end of a socket pair, and ends when the other end is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+from cottonpalm.engine.executors.pipe import Pipe
+from cottonpalm.errors import CottonpalmError
+
+
+async def serve(end: socket.socket) -> None:
+    """Work for the run at the other end until it is over, or gone."""
+    pipe = await Pipe.over(end)
+    sys.path[:] = await pipe.receive()
+    from cottonpalm.engine.worker import Worker  # noqa: PLC0415 - by the run's own path
+
+    begin = await pipe.receive()
+    try:
+        worker = Worker(begin)
+    except (CottonpalmError, ImportError, AttributeError) as exc:
+        await pipe.send(f"a worker cannot begin: {type(exc).__name__}: {exc}")
+        return
+    hearing = asyncio.create_task(_hear(pipe, worker))
+    try:
+        while True:
+            heard = await worker.hear()
+            await pipe.send(heard)
+            if heard.over is not None:
+                return
+    finally:
+        hearing.cancel()
+        await worker.close()
+
+
+async def _hear(pipe: Pipe, worker: object) -> None:
+    try:
+        while True:
+            await worker.tell(await pipe.receive())  # type: ignore[attr-defined]
+    except (EOFError, OSError):
+        os._exit(0)  # the run is gone: nobody wants what is under way
+
+
+def main() -> None:
+    """Take over the socket whose number was given."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which tells us
+    asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Whether more in flight does more: throughput at two numbers, compared by likelihood. No clock, no I/O."""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from typing import Final, NamedTuple
+
+FEW: Final = 8  # answers of a round at least
+SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
+WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is...
+NARROW: Final = 1.2  # ...and once it is known about
+PAIRS: Final = 4  # comparisons without a winner after which the knee is where we are
+LEARN: Final = 1 / 16  # weight of the newest answer in means
+RARE: Final = 64  # rounds of rest at most
+LATE: Final = 1.4  # times what the first answers took: half way to that twice as many take twice as long
+
+
+class Seen(NamedTuple):
+    """A round: in flight, a second, answers."""
+
+    crowd: float
+    pace: float
+    answers: int
+
+
+class Round:
+    """Answers that came while the number in flight stayed the same."""
+
+    __slots__ = ("answers", "began_s", "crowd", "gated")
+
+    def __init__(self, began_s: float) -> None:
+        self.began_s, self.answers, self.crowd, self.gated = began_s, 0, 0, False
+
+    @property
+    def mean(self) -> float:
+        """In flight."""
+        return self.crowd / self.answers if self.answers else 0.0
+
+
+class Knee:
+    """A server that does not reject but shares its speed: more in flight only take longer.
+
+    Two hypotheses about twice as many in flight: they do twice as much, or no more. Each answer is evidence, weighed by
+    how much answers' times differ. While the limit grows, the first that is believed to do no more ends that. Then two
+    numbers are compared in turn, a higher and a lower one, and both move to where the better one was.
+
+    Attributes:
+        found: the server is full at the limit, or was.
+        level: the number that did best.
+        usual_s: an answer takes where few are in flight; 0 while that is not known.
+    """
+
+    def __init__(self) -> None:
+        self.found = False
+        self.usual_s = 0.0  # an answer took at first, when few were in flight
+        self._first: list[float] = []
+        self._lates = 0  # answers that took longer, less those that did not
+        self._answers = 0
+        self._count, self._most, self._until_s = 0, 0, 0.0  # answers in the time that one takes among few
+        self._mean_s = 0.0  # of the answers' times...
+        self._varies = 1.0  # ...and their squared deviation, over it
+        self._round = Round(0.0)
+        self._open_s = 0.0  # answers before were of another number in flight
+        self._begin_search(1.0)
+
+    def _begin_search(self, limit: float) -> None:
+        self.level = limit
+        self._ratio, self._up, self._there = WIDE, True, False
+        self._here: Seen | None = None
+        self._sum, self._pairs, self._quiet, self._rest = 0.0, 0, 0, 1
+
+    def late(self, first: bool, seconds: float) -> bool:
+        """Whether an answer took clearly longer than the first ones did, when few were in flight."""
+        if not self.usual_s:
+            if first:
+                insort(self._first, seconds)
+                if len(self._first) == FEW:  # of twice as many: the median
+                    self.usual_s, self._until_s = self._first[-1], 0.0
+            return False
+        late = seconds > LATE * self.usual_s
+        self._lates = self._lates + 1 if late else max(0, self._lates - 1)
+        return late
+
+    @property
+    def fits(self) -> float:
+        """So many in flight do as much as any number did: the most that was done in the time of an answer among few."""
+        return float(max(1, self._most, self._count))
+
+    @property
+    def full(self) -> bool:
+        """More in flight only took longer."""
+        return self._lates >= FEW
+
+    def settle(self, limit: float) -> None:
+        """The server is full with so many: look round there."""
+        self.found = True
+        self._begin_search(limit)
+        self.begin(0.0)
+
+    def begin(self, now: float) -> None:
+        """A round begins, once those have left that were in flight with another number."""
+        self._round, self._open_s = Round(now), now + self._mean_s
+
+    def took(self, now: float, seconds: float) -> None:
+        """An answer took so long."""
+        self._answers += 1
+        weight = max(LEARN, 1 / self._answers)
+        self._count += 1
+        if now >= self._until_s:
+            self._most, self._count = max(self._most, self._count), 0
+            self._until_s = now + self.usual_s if self.usual_s else math.inf
+        self._mean_s += weight * (seconds - self._mean_s)
+        off = seconds / self._mean_s - 1 if self._mean_s else 0.0
+        self._varies += weight * (min(4.0, off * off) - self._varies)
+
+    def answered(self, now: float, crowd: int, in_flight: int, limit: float, *, gated: bool) -> float | None:
+        """A new limit, or None.
+
+        Args:
+            now: when it was answered.
+            crowd: in flight when it was sent.
+            in_flight: now, with it.
+            limit: on them.
+            gated: something else held requests back.
+        """
+        if now < self._open_s:
+            return None
+        if in_flight > limit + 1:  # it drains
+            self.begin(now)
+            return None
+        this = self._round
+        if not this.answers:
+            this.began_s = now
+        this.answers += 1
+        this.crowd += crowd
+        this.gated = this.gated or gated
+        if this.answers <= FEW or now - this.began_s < self._mean_s:
+            return None
+        self.begin(now)
+        if this.gated:
+            return None
+        pace = (this.answers - 1) / max(1e-9, now - this.began_s)
+        return self._around(Seen(this.mean, pace, this.answers - 1))
+
+    def _ratio_of(self, less: Seen, more: Seen) -> float:
+        """Log-likelihood ratio: that more in flight did as much more, over that they did no more."""
+        apart, gain = math.log(more.crowd / less.crowd), math.log(more.pace / less.pace)
+        noise = max(0.01, self._varies) * (1 / less.answers + 1 / more.answers)
+        return apart * (gain - apart / 2) / noise
+
+    def _around(self, seen: Seen) -> float | None:
+        """What follows a round: the other number, or where it was better."""
+        if self._quiet > 0:
+            self._quiet -= 1
+            return None
+        other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
+        here = self._here
+        if not self._there:
+            self._here, self._there = seen, True
+            return other
+        assert here is not None
+        self._there = False
+        if abs(math.log(seen.crowd / here.crowd)) < 0.5 * math.log(
+            NARROW
+        ):  # as many as before: no trial at all
+            self._up = True
+            return self.level
+        self._sum += self._ratio_of(here, seen) if self._up else self._ratio_of(seen, here)
+        self._pairs += 1
+        if abs(self._sum) < SURE:
+            if self._pairs >= PAIRS:  # the knee is here
+                self._quiet, self._rest = self._rest, min(RARE, 2 * self._rest)
+                self._ratio, self._sum, self._pairs, self._up = NARROW, 0.0, 0, not self._up
+            return self.level
+        if (self._sum > 0) is self._up:
+            self.level, self._here, self._there = other, seen, True
+            self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
+            other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
+        else:
+            self._up, self._ratio = not self._up, max(NARROW, math.sqrt(self._ratio))
+            other = self.level
+        self._sum, self._pairs = 0.0, 0
+        return other

@@ -1,0 +1,166 @@
+"""Money for requests that another process sends: the ledger grants it in lumps, and books what becomes of them.
+
+The process that holds the budget grants a lump as it would grant it to a request of its own, so all limits hold. The
+worker spends it request by request. What it does not need it gives back; what a dead worker held counts as spent.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cottonpalm import clock
+from cottonpalm.errors import CottonpalmError
+from cottonpalm.request.money.ledger import Amounts, Ledger
+from cottonpalm.request.money.rules.grants import Ask
+from cottonpalm.request.money.spending import Spending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEPT_S: Final = 1.0  # money for the next requests is kept so long after it was asked for
+NO_LIMIT: Final = 1 << 62  # pico-dollars: the worker's own ledger limits nothing, its lumps do
+
+
+class NoMoreMoney(CottonpalmError):
+    """The budget grants a worker nothing more."""
+
+
+class Asked(NamedTuple):
+    """A worker asks for money, in pico-dollars.
+
+    Attributes:
+        least: what the request that waits needs; 0 if none waits yet.
+        most: the same and some more for the next requests.
+    """
+
+    least: int
+    most: int
+
+
+class Told(NamedTuple):
+    """What a worker has to say of money since it last said something."""
+
+    reported: int = 0
+    uncertain: int = 0
+    back: int = 0
+    asked: Asked | None = None
+
+
+class Purse(Spending):
+    """The account of a worker's run: requests may reserve as much as its lumps hold. See `Spending`.
+
+    Args:
+        ledger: the worker's own; its lock holds every change of the sums.
+        wake: called, from any thread, when there is something to say of money.
+    """
+
+    def __init__(self, ledger: Ledger, wake: Callable[[], None]) -> None:
+        super().__init__()
+        self.lasting, self._ledger = True, ledger
+        self._wake = wake
+        self._wants: Asked | None = None
+        self._dones: list[Callable[[], None]] = []
+        self._said = (0, 0)
+        self._blocked = False  # a request waits for an answer to what was asked
+        self._held = threading.RLock()
+
+    def covers(self, amount: int) -> bool:
+        """See `Spending`."""
+        return self.committed + amount <= self._leased
+
+    def wants_lease(self, amount: int, most: int | None) -> bool:  # noqa: ARG002 - the budget is not ours
+        """See `Spending`."""
+        if self._asked or self.failure is not None:
+            return False
+        return self.committed + amount + self._ahead() // 2 > self._leased
+
+    def lease(self, amount: int, most: int | None, done: Callable[[], None]) -> None:  # noqa: ARG002
+        """Ask for so much, and some money for the next requests; `done` is called when it is there, or refused."""
+        with self._held:
+            ahead = self._ahead()
+            self._dones.append(done)
+            self._wants = Asked(amount, amount + ahead)
+            self._asked, self._granted, self._since = 1, 0, clock.now()
+        self._wake()
+
+    def grant(self, amount: int) -> None:
+        """The budget's answer to what was asked; 0: there will be no more."""
+        with self._ledger.lock, self._held:
+            self._asked, self._blocked = 0, False
+            self._leased += amount
+            if not amount:
+                self.failure = NoMoreMoney("the budget is spent")
+            dones, self._dones = self._dones, []
+        for done in dones:
+            done()
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is something to ask for."""
+        return self._wants is not None
+
+    def told(self, *, idle: bool) -> Told:
+        """What is to be said now: what was spent, what is not needed, what is asked for."""
+        with self._ledger.lock, self._held:
+            reported, uncertain = self.reported, self.uncertain
+            asked, self._wants = self._wants, None
+            unused = self._leased - self.committed
+            if asked is not None:
+                self._blocked = (
+                    asked.least > 0
+                )  # what is left is too little for it, and may be enough for others
+            needless = idle or self._blocked or self.failure is not None or clock.now() - self._since > KEPT_S
+            keep = 0 if needless else 2 * self._ahead()
+            back = max(0, unused - keep)
+            self._leased -= back
+            spent = (reported - self._said[0], uncertain - self._said[1])
+            self._said = (reported, uncertain)
+        return Told(*spent, back, asked)
+
+
+class Lumps:
+    """What one worker holds of a run's money, as the process with the budget sees it."""
+
+    def __init__(self, ledger: Ledger | None, spending: Spending, workers: Callable[[], int]) -> None:
+        self._ledger, self._spending, self._workers = ledger, spending, workers
+        self.held = 0
+
+    def book(self, told: Told) -> None:
+        """Book what the worker spent, and take back what it does not need."""
+        if self._ledger is None:
+            self._spending.book(told.reported, told.uncertain)
+            return
+        spent = told.reported + told.uncertain
+        if spent:
+            self._settle(min(spent, self.held), told.reported, told.uncertain)
+        if told.back:
+            self._settle(min(told.back, self.held), 0, 0)
+
+    async def grant(self, asked: Asked) -> int:
+        """Return what it gets: at least what its request needs, once that is free; 0: it never will be.
+
+        Near the limit, the workers share what is left, so no lump keeps the others from going on.
+        """
+        ledger = self._ledger
+        assert ledger is not None
+        slots = lambda: float(ledger.in_flight + 2 * self._workers())  # noqa: E731 - twice as many lumps as workers
+        amount = await ledger.agrant(Ask(max(1, asked.most), max(1, asked.least), slots), 0, self._spending)
+        self.held += amount
+        return amount
+
+    def lost(self) -> None:
+        """The worker died: it may have spent all that it held."""
+        if self._ledger is not None and self.held:
+            self._settle(self.held, 0, self.held)
+
+    def _settle(self, amount: int, reported: int, uncertain: int) -> None:
+        assert self._ledger is not None
+        self.held -= amount
+        self._ledger.settle(amount, reported, uncertain, self._spending)
+
+
+def purse_and_ledger(wake: Callable[[], None]) -> tuple[Ledger, Purse]:
+    """Return the ledger and the account of a worker's run."""
+    ledger = Ledger(Amounts(NO_LIMIT))
+    return ledger, Purse(ledger, wake)

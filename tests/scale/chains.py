@@ -1,0 +1,34 @@
+"""Chains that travel, over the loopback server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
+from langchain_openai import ChatOpenAI
+
+MODEL = "gpt-4o-mini"
+
+
+def asking(url: str, max_tokens: int | None = 50) -> Any:
+    """A prompt, a model at this address, text."""
+    more = {} if max_tokens is None else {"max_tokens": max_tokens}
+    model = ChatOpenAI(base_url=url, api_key="none", model=MODEL, **more)  # type: ignore[arg-type]
+    return ChatPromptTemplate.from_template("{x}") | model | StrOutputParser()
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [{"x": f"row {number}"} for number in range(count)]
+
+
+def _checked(number: int) -> int:
+    if number % 10 == 3:
+        raise ValueError(f"{number} is refused")
+    return number * 2
+
+
+def computing() -> Any:
+    """No requests; every tenth row fails."""
+    return RunnableLambda(_checked)

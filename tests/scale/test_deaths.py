@@ -1,0 +1,115 @@
+"""Workers that die, and drivers: nothing stored is lost, doubled or repaid, and no ceiling breaks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cottonpalm import Budget, RunStopped
+from cottonpalm.stores import open_store
+from tests.scale.chains import asking, rows
+from tests.support.loopback import ROOT, LoopbackProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cottonpalm.types import Outcome
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackProcess]:
+    with LoopbackProcess(latency=0.1) as started:
+        yield started
+
+
+def workers_of(run: Any) -> list[Any]:
+    """The links to a run's workers."""
+    return [mate.link for mate in run._engine._workers._mates]
+
+
+def charged_pico(served: Any) -> int:
+    """What the server charges for all that it was asked, seen or not, at the price of `chains.MODEL`."""
+    tokens = {name: served.billed[name] + served.billed_unseen[name] for name in served.billed}
+    return tokens["input_tokens"] * 150_000 + tokens["output_tokens"] * 600_000
+
+
+def test_rows_of_killed_workers_go_to_others_and_what_they_may_have_spent_counts(
+    processes: Callable[..., Any], server: LoopbackProcess, tmp_path: Path
+) -> None:
+    budget = Budget(total=1.0)
+    processor = processes(
+        asking(server.openai_url), budget=budget, store=tmp_path / "s.db", run="r", concurrency=8
+    )
+    seen: list[Outcome] = []
+    with processor.start(rows(100)) as run:
+        for outcome in run:
+            seen.append(outcome)
+            if len(seen) in (25, 60):
+                workers_of(run)[0].process.kill()
+        stats = run.stats
+    assert sorted(outcome.index for outcome in seen) == list(range(100))
+    assert {outcome.output for outcome in seen} == {f"answer to: row {n}" for n in range(100)}
+    served = server.stats()
+    assert served.peak <= 8
+    assert (
+        served.requests <= 100 + 2 * 8 + 2 * 8
+    )  # what two workers had under way, and what they had not told yet
+    store = open_store(tmp_path / "s.db")
+    [info] = store.runs()
+    assert (info.ok, info.failed) == (100, 0)
+    charged = charged_pico(served)
+    assert stats.reported_pico <= charged <= stats.reported_pico + stats.uncertain_pico
+    store.close()
+
+
+def test_a_budget_that_ends_with_workers_stops_the_run_with_nothing_overspent(
+    processes: Callable[..., Any], server: LoopbackProcess, tmp_path: Path
+) -> None:
+    total = 0.001  # dollars: some thirty times the most that one request may cost
+    budget = Budget(total=total)
+    processor = processes(asking(server.openai_url), budget=budget, store=tmp_path / "s.db", run="r")
+    with pytest.raises(RunStopped) as stopped:
+        processor.batch(rows(400))
+    assert stopped.value.reason == "budget"
+    stats = processor.last_run.stats
+    assert stats.reported_pico + stats.uncertain_pico <= total * 1e12
+    assert stats.reported_pico > 0.9 * total * 1e12
+    assert stats.uncertain_pico == 0
+    assert stats.ok == server.stats().requests
+
+
+DRIVER = """
+import sys
+from cottonpalm import BatchProcessor, Budget
+from tests.scale.chains import asking, rows
+url, store, executor, count = sys.argv[1:]
+processor = BatchProcessor(asking(url), executor=executor, workers=2, store=store, run="r", budget=Budget(total=1.0))
+with processor.start(rows(int(count))) as run:
+    for outcome in run:
+        print(outcome.index, flush=True)
+"""
+
+
+def test_after_the_driver_was_killed_the_same_call_does_the_rest_and_repays_nothing_stored(
+    server: LoopbackProcess, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-c", DRIVER, server.openai_url, str(tmp_path / "s.db"), "processes", "120"]
+    first = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    told = [int(first.stdout.readline()) for _ in range(25)]
+    first.kill()
+    told += [int(line) for line in first.stdout.read().split()]
+    first.wait()
+    first.stdout.close()
+    before = {text: count for text, count in server.stats().counts.items() if count}
+    second = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert sorted(map(int, second.stdout.split())) == list(range(120))
+    again = server.stats().counts
+    assert [n for n in told if again[f"row {n}"] != before[f"row {n}"]] == []
+    store = open_store(tmp_path / "s.db")
+    assert [(info.ok, info.failed) for info in store.runs()] == [(120, 0)]
+    store.close()

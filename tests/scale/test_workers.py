@@ -1,0 +1,115 @@
+"""What workers promise, whoever carries them: the answers, counts and money of one process, and its limits."""
+
+from __future__ import annotations
+
+import re
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from langchain_core.runnables import RunnableLambda
+from langchain_openai import ChatOpenAI
+
+from cottonpalm import BatchProcessor, Budget, Cache, ConfigError, RateLimit
+from tests.scale.chains import asking, computing, rows
+from tests.support.loopback import LoopbackProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def told(processor: Any) -> dict[str, Any]:
+    """What a run says of itself that must not depend on who did it."""
+    report, stats = processor.last_run.report, processor.last_run.stats
+    return {
+        "counts": (report.counts.ok, report.counts.failed, report.counts.requests, report.counts.retries),
+        "usage": report.usage,
+        "cost": report.cost_usd,
+        "cached": (report.counts.cached, report.counts.coalesced, report.counts.cache_misses),
+        "reported": stats.reported_pico,
+        "uncertain": stats.uncertain_pico,
+        "models": [name.partition("/")[2] for name in sorted(report.by_model)],
+        "errors": report.errors,
+    }
+
+
+@pytest.mark.timeout(400)  # a cluster may take its time to begin
+def test_the_same_job_gives_equal_outputs_ledger_and_report_as_on_one_process(
+    spread: Callable[..., Any], tmp_path: Path
+) -> None:
+    asked = [*rows(80), *rows(20)]  # equal rows are asked once by all workers together
+    told_by, peaks = [], []
+    for made, name in ((BatchProcessor, "here.db"), (spread, "there.db")):
+        with LoopbackProcess(latency=0.03) as server:
+            processor = made(
+                asking(server.openai_url),
+                store=tmp_path / name,
+                run="r",
+                budget=Budget(total=1.0),
+                cache=Cache(),
+                concurrency=6,
+            )
+            answers = processor.batch(asked)
+            peaks.append(server.stats().peak)
+        assert answers == [f"answer to: {row['x']}" for row in asked]
+        told_by.append(told(processor))
+    assert told_by[0] == told_by[1]
+    assert told_by[1]["counts"][2] == 80
+    assert peaks[1] <= 6
+
+
+def test_requests_per_minute_are_kept_at_the_server_to_the_last_request(
+    processes: Callable[..., Any],
+) -> None:
+    with LoopbackProcess(latency=0.01) as server:
+        processor = processes(asking(server.openai_url), rate_limit=RateLimit(requests_per_minute=40))
+        with processor.start(rows(60)) as run:
+            answered = [next(run) for _ in range(36)]
+            run.stop()
+        assert len(answered) == 36
+        assert server.stats().requests <= 40
+
+
+def _with(_: Any, row: Any) -> Any:
+    return row
+
+
+def test_a_key_set_in_code_a_client_of_ones_own_and_a_lock_are_named_before_any_call() -> None:
+    for chain, why in (
+        (
+            ChatOpenAI(model="m", api_key="sk-of-nobody-123456"),
+            "openai_api_key is set in code, and no key travels",
+        ),
+        (ChatOpenAI(model="m", api_key="none", http_client=httpx.Client()), "http_client cannot travel"),
+        (RunnableLambda(partial(_with, threading.Lock())), "cannot travel to another process"),
+    ):
+        with pytest.raises(ConfigError, match=why) as caught:
+            BatchProcessor(chain, executor="processes", workers=1).batch(["x"])
+        assert "sk-of-nobody" not in str(caught.value)
+
+
+def test_settings_that_do_not_go_together_are_refused() -> None:
+    chain = RunnableLambda(str)
+    with pytest.raises(
+        ConfigError, match=re.escape('workers=... needs executor="processes" or executor="ray"')
+    ):
+        BatchProcessor(chain, workers=2)
+    with pytest.raises(ConfigError, match="workers=0: say how many"):
+        BatchProcessor(chain, executor="ray", workers=0)
+    with pytest.raises(ConfigError, match="executor='dask': say"):
+        BatchProcessor(chain, executor="dask")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=re.escape('ray_address=... needs executor="ray"')):
+        BatchProcessor(chain, executor="processes", ray_address="auto")
+
+
+def test_a_failed_row_is_one_failed_row_and_its_exception_comes_back(processes: Callable[..., Any]) -> None:
+    processor = processes(computing(), retry=0)
+    answers = processor.batch(list(range(60)), return_exceptions=True)
+    assert [answer for answer in answers if isinstance(answer, int)] == [
+        n * 2 for n in range(60) if n % 10 != 3
+    ]
+    assert str(answers[33]) == "33 is refused"
+    assert {type(answers[n]) for n in range(3, 60, 10)} == {ValueError}
