@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from compileall import compile_dir
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +20,13 @@ if TYPE_CHECKING:
 def cluster() -> Iterator[None]:
     """A Ray cluster of this machine, once a session; nothing of it stays behind."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    for package in (
+        "ray",
+        "grpc",
+        "aiohttp",
+    ):  # Ray's agent has fifteen seconds, less than compiling them takes it
+        if found := find_spec(package):
+            compile_dir(Path(found.origin or "").parent, quiet=2, workers=2)
     ray = pytest.importorskip("ray")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "60")
     ray.init(
