@@ -7,7 +7,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
 import typer
 
 from cottonpalm import __version__
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.conftest import Command
-
-pytestmark = pytest.mark.core
 
 
 def test_every_command_and_every_option_says_what_it_does() -> None:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Command
     from tests.support.loopback import Loopback
 
-pytestmark = pytest.mark.core
-
 
 def said(path: Path) -> str:
     return re.sub(r"\s+", " ", Page(path.read_text("utf-8")).said)

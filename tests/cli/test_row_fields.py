@@ -5,8 +5,6 @@ from __future__ import annotations
 import tracemalloc
 from typing import TYPE_CHECKING
 
-import pytest
-
 from cottonpalm.cli.readers.first_places import FirstPlaces
 from tests.cli.conftest import lines, rows
 
@@ -15,8 +13,6 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Command
     from tests.support.loopback import Loopback
-
-pytestmark = pytest.mark.core
 
 
 def test_an_edited_row_keeps_its_place_and_is_the_only_one_paid_again(

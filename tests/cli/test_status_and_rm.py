@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tests.support.loopback import Loopback
     from tests.support.replies import Reply, Request
 
-pytestmark = pytest.mark.core
-
 
 def some_fail(request: Request) -> Reply | None:
     number = int(request.text.rpartition("-")[2])

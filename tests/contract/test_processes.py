@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from cottonpalm.stores.sql.store import SqlStore
     from tests.conftest import Eventually
 
-pytestmark = pytest.mark.core
 
 HOLDER = """
 import sys, threading

@@ -10,7 +10,6 @@ from docs.tools import coverage, reference
 
 from tests.docs.pages import table
 
-pytestmark = pytest.mark.core
 ANEW = "run `python -m docs.tools`"
 
 

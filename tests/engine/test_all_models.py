@@ -13,7 +13,6 @@ from cottonpalm import AdaptiveConcurrency, BatchProcessor, Limits
 from tests.support.loopback import Loopback
 from tests.support.replies import Request, fails
 
-pytestmark = pytest.mark.core
 ROWS = [f"row {n}" for n in range(12)]
 
 

@@ -20,7 +20,6 @@ from tests.support.loopback import Loopback
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-pytestmark = pytest.mark.core
 FOUR = AdaptiveConcurrency(initial=4, maximum=4)
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from cottonpalm.types import Outcome
 
-pytestmark = pytest.mark.core
 Eventually = Callable[[Callable[[], object]], None]
 
 

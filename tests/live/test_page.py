@@ -19,7 +19,6 @@ from cottonpalm.stores import open_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.core
 PLACES = (
     "/",
     "/now?run=plain",

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from cottonpalm.observers.page.story import Story
 
-pytestmark = pytest.mark.core
 VOID = {"meta", "br", "col", "line", "rect", "path"}
 STORIES = [stories.long_story, stories.hostile_story, stories.empty_story]
 
