@@ -29,6 +29,7 @@ def test_every_command_and_every_option_says_what_it_does() -> None:
         "dashboard",
         "demo",
         "export",
+        "init",
         "plan",
         "report",
         "retry",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from cottonpalm import BatchProcessor, RunStopped, StoreError
 from cottonpalm.stores.sqlite.store import SqliteStore
-from tests.engine.helpers import Probe, read
+from tests.engine.helpers import Probe, aread, read
 from tests.support.loopback import ROOT
 
 if TYPE_CHECKING:
@@ -126,14 +127,28 @@ def test_a_place_that_is_no_store_is_refused_before_any_call_in_one_line(
         held.execute("BEGIN EXCLUSIVE")
     before = path.read_bytes() if path.is_file() else b""
     store: Any = SqliteLater(path)
+
     with pytest.raises(StoreError) as caught:
-        getattr(processor(chain, store), use)(*([] if use == "retry" else [[1, 2]]))
+        begin(processor(chain, store), use)
     assert "\n" not in str(caught.value)
     assert path.name in str(caught.value)
     assert not chain.calls
     held.close()
     if what in ("text", "foreign"):
         assert path.read_bytes() == before, "it was touched"
+
+
+def begin(of: BatchProcessor, use: str) -> None:
+    """Begin a run by the method named so; the one of `astart` opens its store when it is entered."""
+
+    async def entered() -> None:
+        async with of.astart([1, 2]) as run:
+            await aread(run)
+
+    if use == "astart":
+        asyncio.run(entered())
+    else:
+        getattr(of, use)(*([] if use == "retry" else [[1, 2]]))
 
 
 class SqliteLater:

@@ -24,8 +24,7 @@ from cottonpalm import BatchProcessor, ChainChanged, ConfigError, RetryPolicy, R
 from cottonpalm.events import RowFinished
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import unpack
-from cottonpalm.stores.sql.store import SqlRunStore
-from cottonpalm.stores.sqlite.store import SqliteStore
+from cottonpalm.stores.sql.store import SqlRunStore, SqlStore
 from cottonpalm.types import Kind
 from tests.engine.helpers import Probe, aread, read
 from tests.engine.killed import rows as texts
@@ -640,11 +639,11 @@ def test_a_run_started_on_a_loop_opens_its_store_beside_it(
     """On a slow disk that takes seconds; what is asked of a run before it began is answered all the same."""
     opened: list[int] = []
 
-    def open_run(self: SqliteStore, *args: Any, real: Any = SqliteStore.open_run) -> Any:
+    def open_run(self: SqlStore, *args: Any, real: Any = SqlStore.open_run) -> Any:
         opened.append(threading.get_ident())
         return real(self, *args)
 
-    monkeypatch.setattr(SqliteStore, "open_run", open_run)
+    monkeypatch.setattr(SqlStore, "open_run", open_run)
     chain = Probe(0)
 
     async def main() -> int:
