@@ -28,9 +28,10 @@ def lanes(server: BatchProvider) -> Counter[str]:
 
 @pytest.mark.core
 def test_a_row_that_asks_something_else_than_before_runs_live_and_the_others_are_stopped_after_three(
-    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The second question holds a number that is another one in each run; the rows compared are at the first."""
+    monkeypatch.setattr("cottonpalm.engine.executors.answering.PATIENT_S", 0.3)
     numbers = itertools.count()
 
     def ask_again(said: str) -> dict[str, str]:
@@ -175,6 +176,7 @@ def test_a_branch_that_is_late_to_its_answer_has_not_diverged(
 ) -> None:
     """In its second round the slow branch comes to its known answer only after the quick one has asked anew."""
     monkeypatch.setattr("cottonpalm.engine.executors.answering.QUIET_S", 0.02)
+    monkeypatch.setattr("cottonpalm.engine.executors.answering.PATIENT_S", 1.5)
     runs = itertools.count()
     asked = asyncio.Event()
 

@@ -139,7 +139,7 @@ def test_a_database_of_others_and_a_file_that_is_none_are_refused(
         (("--prompt", " "), "the prompt is empty"),
         (("--prompt", "{text}", "--prompt-file", "p"), "--prompt or --prompt-file, not both"),
         (("--prompt-file", "no.txt"), "cannot read no.txt"),
-        (("--prompt", "{text}", "--model", "mistral:x"), "unknown provider 'mistral'"),
+        (("--prompt", "{text}", "--model", "nosuch:x"), "unknown provider 'nosuch'"),
         (("--prompt", "{text}", "--model", "openai:x"), "export OPENAI_API_KEY="),
         (("--prompt", "{text}", "--model", "openai:x", "--base-url", "localhost"), "write the whole address"),
         (("--prompt", "{text}", "--model-option", "temperature"), "write KEY=VALUE"),

@@ -255,14 +255,14 @@ def test_a_dry_run_shows_the_messages_and_does_nothing_else(
     assert said.code == 0
     assert said.out.splitlines() == [
         "model openai:gpt-4o-mini, temperature=0",
-        "row 0",
+        "row 1",
         "  system: You are 1.",
         "  user: say two",
         "        lines {id}",
-        "row 1",
+        "row 2",
         "  system: You are 2.",
         "  user: say \\x1b[31mred",
-        "row 2",
+        "row 3",
         "  system: You are 3.",
         "  user: say c",
     ]
@@ -286,7 +286,7 @@ def test_a_dry_run_of_a_chain_shows_its_input(cottonpalm: Command, folder: Path)
         "chain = RunnableLambda(lambda row: open('called', 'w'))\n"
     )
     said = cottonpalm("run", "in.jsonl", "-o", "o.jsonl", "--chain", "cp_dry:chain", "--dry-run", "-q")
-    assert said.out == 'chain cp_dry:chain\nrow 0\n  input: {"n":0,"text":"row-0"}\n'
+    assert said.out == 'chain cp_dry:chain\nrow 1\n  input: {"n":0,"text":"row-0"}\n'
     assert said.err == ""
     assert not (folder / "called").exists()
 
@@ -296,7 +296,7 @@ def test_a_dry_run_needs_no_key_and_finds_what_is_wrong(cottonpalm: Command, fol
     model = ("--model", "openai:gpt-4o-mini", "--dry-run")
     said = cottonpalm("run", "in.jsonl", "-o", "o.jsonl", *model, "--prompt", "{text}")
     assert said.code == 0
-    assert "row 1 would fail\n  in.jsonl line 2: no column 'text'" in said.out
+    assert "row 2 would fail\n  in.jsonl line 2: no column 'text'" in said.out
     said = cottonpalm("run", "in.jsonl", "-o", "o.jsonl", *model, "--prompt", "{tekst}")
     assert said.code == 2
     assert "names no column" in said.one_line

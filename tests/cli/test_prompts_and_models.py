@@ -136,11 +136,8 @@ def test_a_server_of_ones_own_needs_no_key() -> None:
 @pytest.mark.parametrize(
     ("spec", "options", "said"),
     [
-        (
-            "gpt-4o-mini",
-            {},
-            "local, openai, anthropic, google; write PROVIDER:NAME, for instance openai:gpt-4o-mini",
-        ),
+        ("gpt-4o-mini", {}, "cottonpalm knows local, openai, anthropic, google, ollama, "),
+        ("gpt-4o-mini", {}, "; write PROVIDER:NAME, for instance openai:gpt-4o-mini"),
         ("openai", {}, "name the model too, for instance openai:gpt-4o-mini"),
         ("openai:x", {"temprature": 0}, "no option 'temprature'; did you mean temperature?"),
         ("openai:x", {"temperature": "hot"}, "temperature"),

@@ -176,7 +176,7 @@ def test_a_run_that_is_left_hands_its_questions_over_to_the_runs_that_wait() -> 
 
     answers, took_s = virtual_run(main())
     assert answers == [("answer", 1), ("answer", 2)]
-    assert took_s == pytest.approx(12)
+    assert took_s == pytest.approx(12, abs=0.1)  # a processor's first requests go evenly spaced
     assert chain.calls == {1: 2, 2: 2}
 
 

@@ -81,7 +81,7 @@ def said(
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
-        "model": "claude-sonnet-4-5",
+        "model": "claude-sonnet-4-6",
         "content": content if content is not None else [{"type": "text", "text": "an answer"}],
         "stop_reason": stop,
         "stop_sequence": None,
@@ -111,7 +111,7 @@ def azure(url: str, **options: Any) -> AzureChatOpenAI:
 
 def claude(url: str, **options: Any) -> ChatAnthropic:
     return ChatAnthropic(
-        **{"model": "claude-sonnet-4-5", "base_url": url, "api_key": "a-key", "max_retries": 0} | options
+        **{"model": "claude-sonnet-4-6", "base_url": url, "api_key": "a-key", "max_retries": 0} | options
     )
 
 

@@ -73,10 +73,10 @@ class TestAdaptive:
     def test_concurrency_that_is_set_is_where_the_next_run_starts(self) -> None:
         processor = AdaptiveBatchProcessor(slow_echo(), 3)
         processor.batch(range(200))
-        processor.concurrency = 2
-        assert processor.concurrency == 2
+        processor.concurrency = 5
+        assert processor.concurrency == 5
         processor.batch(range(1))
-        assert processor.concurrency == 2, "one row shows nothing"
+        assert processor.concurrency == 5, "one row of five shows nothing"
 
     def test_the_initial_concurrency_goes_before_the_keyword_whose_bounds_are_kept(self) -> None:
         bounds = AdaptiveConcurrency(initial=4, minimum=2, maximum=8)

@@ -11,6 +11,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
+from cottonpalm.request.limiter.rules.recovery import State
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.transport.callback import handler, usage_of
@@ -150,7 +151,7 @@ def test_a_throttle_teaches_the_turnstile() -> None:
     async def main() -> RunAccount:
         run = a_run(2)
         model, config = Own(seen=Peak(), error=ModelRateLimitError("slow down")), {"callbacks": [handler()]}
-        for index in range(4):  # one might have been rejected at random
+        for index in range(4):  # one alone might have been rejected at random
             result, row = await one(run, index, lambda: model.ainvoke("hi", config))
             assert isinstance(result, ModelRateLimitError)
             assert row.attempts == 1
@@ -158,7 +159,11 @@ def test_a_throttle_teaches_the_turnstile() -> None:
 
     run = asyncio.run(main())
     assert in_flight(run) == 0
-    assert run.flow.limiter("own/own-1").generation == 4
+    limiter = run.flow.limiter("own/own-1")
+    assert limiter.admission.refusals.seen == 4, "each is heard"
+    assert limiter.generation == 1, "they are found to be no chance, and then the probes ask, to no avail"
+    assert limiter.admission.recovery.refused >= 1
+    assert limiter.admission.recovery.state is State.HELD
 
 
 def test_its_money_is_counted_and_the_run_stops_when_it_is_spent() -> None:

@@ -63,7 +63,8 @@ class Concurrency:
         """A request was admitted, as the `ordinal`-th in flight; with a `crowd` that was not rejected."""
         self.known = max(self.known, crowd)
         if self.wall is None:
-            if self.starting and 2 * ordinal >= self.limit and self.limit < BLIND * self._first:
+            begins = self.starting and not self.busy and self.limit < BLIND * self._first
+            if begins and 2 * ordinal >= self.limit:
                 self.set(self.limit + 2)
             return
         self._hold -= 1
