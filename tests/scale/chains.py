@@ -32,3 +32,12 @@ def _checked(number: int) -> int:
 def computing() -> Any:
     """No requests; every tenth row fails."""
     return RunnableLambda(_checked)
+
+
+def _where(_: Any) -> str:
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+where = RunnableLambda(_where)  # the cluster in which a row is answered

@@ -1,0 +1,51 @@
+"""A cluster that somebody else began is joined by its address, and left alone at the end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cottonpalm import BatchProcessor
+from tests.scale.chains import where
+
+ROOT = Path(__file__).parents[2]
+
+
+def answer_at(address: str) -> None:
+    """Print where rows are answered: in a process of its own, as this one is in the cluster already."""
+    processor = BatchProcessor(where, executor="ray", workers=1, ray_address=address)
+    print(json.dumps(processor.batch([1, 2])))
+
+
+@pytest.mark.timeout(400)  # a cluster may take its time to begin
+@pytest.mark.usefixtures("cluster")
+def test_rows_are_answered_in_the_cluster_at_the_address_by_the_library_and_the_command(
+    tmp_path: Path,
+) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    (tmp_path / "in.jsonl").write_text('{"x": 1}\n{"x": 2}\n')
+    command = ["run", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl"), "--no-progress"]
+    command += ["--store", str(tmp_path / "s.db"), "--chain", "tests.scale.chains:where"]
+    command += ["--executor", "ray", "--workers", "1", "--ray-address", address]
+    by_library, by_command = (
+        subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for words in (
+            ["-c", f"from tests.scale.test_ray_address import answer_at; answer_at({address!r})"],
+            ["-m", "cottonpalm", *command],
+        )
+    )
+    out, err = by_library.communicate()
+    _, said = by_command.communicate()
+    assert (by_library.returncode, by_command.returncode) == (0, 0), err + said
+    assert json.loads(out.splitlines()[-1]) == [address] * 2
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["output"] for line in lines] == [address] * 2
+    assert ray.is_initialized()
