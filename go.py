@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 OLDEST = (3, 11)
 NEWEST = (3, 13)  # the newest Python that is run
+CORE = ["tests/contract", "tests/engine", "tests/request", "tests/unit", "tests/cli/test_run.py"]  # on NEWEST
 PROBE = "import sys, ensurepip, venv; print(*sys.version_info[:2])"  # Debian packages the latter two apart
 VENV_HELP = """
 go.py could not make a virtual environment with {python}.
@@ -161,7 +162,11 @@ def test() -> int:
     """
     looks = browser()
     python = find_python(OLDEST) or any_python()
-    inner = set_up(".venv", python, "dev.txt")
+    newest = find_python(NEWEST) if version_of(python) != NEWEST else None
+    with ThreadPoolExecutor(2) as both:  # pip keeps one core busy for minutes
+        made = both.submit(set_up, ".venv", python, "dev.txt")
+        other = both.submit(set_up, ".venv-3.13", newest, "dev.txt").result() if newest else None
+        inner = made.result()
     tools = inner.parent
     # files in the order of their names: the unit tests, which are short, come last and keep both workers busy
     pytest = ["-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
@@ -172,10 +177,8 @@ def test() -> int:
         ("import contracts", [tools / "lint-imports"]),
     ]
     checks: list[tuple[str, list[str | Path]]] = []
-    newest = find_python(NEWEST) if version_of(str(inner)) != NEWEST else None
-    if newest:
-        other = set_up(".venv-3.13", newest, "dev.txt")
-        checks.append(("pytest, core suite, Python 3.13", [other, *pytest, "-m", "core"]))
+    if other:
+        checks.append(("pytest, core suite, Python 3.13", [other, *pytest, "-m", "core", *CORE]))
     checks.append((f"pytest, Python {'.'.join(map(str, version_of(str(inner)) or ()))}", [inner, *pytest]))
     # mypy keeps one core busy for a minute: the tests need not wait for it
     with ThreadPoolExecutor(1) as beside:
@@ -183,7 +186,7 @@ def test() -> int:
         results = [check(name, command) for name, command in checks]
         results = [*begun, *results]
     say("\n== summary\n" + "\n".join(line for _, line in results))
-    if not newest:
+    if not other:
         say("no second Python: the core suite was not run on 3.13 beside the full one")
     if not looks:
         say("no Chromium: the tests that look at pages did not run (on Debian: apt-get install chromium)")
