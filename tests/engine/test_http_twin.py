@@ -12,5 +12,5 @@ def test_a_provider_over_http_is_used_up_to_its_limit_and_not_stormed(name: str,
     found = over_http(BY_NAME[name], "BatchProcessor", 1, horizon_s=3.0)
     assert found.accepted > 10
     assert found.accepted_peak <= most
-    # three seconds are mostly the start, which feels for a cap that rejects at once; a storm would be tens of times more
+    # three seconds are mostly the start, which feels for a cap that rejects at once
     assert found.rejected <= 2 * found.accepted + 5
