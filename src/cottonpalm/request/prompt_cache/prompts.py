@@ -42,7 +42,7 @@ class Prompts:
     """
 
     def __init__(self, mode: Mode = "auto") -> None:
-        self._mode: Mode = mode
+        self.mode: Mode = mode
         self._keys: dict[str, _Key] = {}
         self._used: dict[str, list[int]] = {}
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class Prompts:
         key = self._keys.get(call.key)
         if key is None:
             with self._lock:
-                key = self._keys.setdefault(call.key, _Key(call, self._mode, rates))
+                key = self._keys.setdefault(call.key, _Key(call, self.mode, rates))
         try:
             return key.asking(call)
         except Exception:  # a body of a shape that nobody has thought of goes out as it is
