@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cottonpalm.errors import RunStopped
     from cottonpalm.observers.report import Report
     from cottonpalm.protocols import RunStore
+    from cottonpalm.runtime.bridge import Call
     from cottonpalm.stats import Stats
     from cottonpalm.types import Outcome
 
@@ -44,6 +45,7 @@ class BaseRun:
     def __init__(self, engine: Engine | Opening) -> None:
         self._opening = engine if isinstance(engine, Opening) else None
         self._made: Engine | None = None
+        self._begun = False
         if not isinstance(engine, Opening):
             self._have(engine)
         self.stream: StreamEvents | None = None  # set where the reader gets events
@@ -51,9 +53,19 @@ class BaseRun:
 
     def _have(self, engine: Engine) -> Engine:
         self._made = engine
-        self._lost = weakref.finalize(self, engine.abort)
-        self._lost.atexit = False
+        self._if_lost(engine.discard)
         return engine
+
+    def _if_lost(self, ends: Callable[[], None]) -> None:
+        """What ends the run if nobody holds it any more."""
+        self._lost = weakref.finalize(self, ends)
+        self._lost.atexit = False
+
+    def _begins(self) -> Engine:
+        self._begun = True
+        self._lost.detach()
+        self._if_lost(self._engine.abort)
+        return self._engine
 
     @property
     def _engine(self) -> Engine:
@@ -64,7 +76,7 @@ class BaseRun:
 
     def __repr__(self) -> str:
         """The report in short."""
-        if self._made is None:
+        if self._made is None or not self._begun:
             return f"<{type(self).__name__}: not begun>"
         name = self._engine.job.name
         state = "" if self.stats.finished else ", going"
@@ -186,14 +198,19 @@ class BaseRun:
 
 
 class Run(BaseRun):
-    """A run read by synchronous code. Iterate inside `with`."""
+    """A run read by synchronous code. Iterate inside `with`, where it begins."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self._call = bridge().start(engine.main())
+        self._call: Call[None] | None = None
 
     def __enter__(self) -> Self:
+        self._begin()
         return self
+
+    def _begin(self) -> None:
+        if self._call is None:
+            self._call = bridge().start(self._begins().main())
 
     def __exit__(self, *exc: object) -> None:
         self.close()
@@ -202,6 +219,7 @@ class Run(BaseRun):
         return self
 
     def __next__(self) -> Outcome:
+        self._begin()
         if self.stream is not None and self.stream.waiting:
             return self.stream.waiting.popleft()  # type: ignore[return-value]  # as `start` says
         got: Outcome = self._engine.outbox.receive_sync()
@@ -214,12 +232,14 @@ class Run(BaseRun):
         """Leave the run. When this returns, everything is settled; it takes at most five seconds."""
         self._lost.detach()
         self._engine.abort()
-        if self._call.join(GRACE_S):
+        if self._call is None:
+            self._engine.discard()
+        elif self._call.join(GRACE_S):
             _ = self._call.error  # the outbox has already given it to the reader
 
 
 class AsyncRun(BaseRun):
-    """A run on the caller's own loop. Iterate inside `async with`; one reader at a time."""
+    """A run on the caller's own loop. Iterate inside `async with`, where it begins; one reader at a time."""
 
     def __init__(self, engine: Engine | Opening) -> None:
         super().__init__(engine)
@@ -261,5 +281,5 @@ class AsyncRun(BaseRun):
         if self._task is None:
             if self._made is None and self._opening is not None:
                 self._have(await self._opening.beside())
-            self._task = asyncio.get_running_loop().create_task(self._engine.main())
+            self._task = asyncio.get_running_loop().create_task(self._begins().main())
             loop_shutdown.watch(self._task, self._engine)
