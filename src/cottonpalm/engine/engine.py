@@ -479,6 +479,7 @@ class Engine:
     def _cancel(self) -> None:
         if self._task is not None and not self._finished and not self._cancelled:
             self._cancelled = True  # cancel only once: a second cancel would interrupt the clean-up
+            self.outbox.leave()
             self._task.cancel()
 
     def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:
