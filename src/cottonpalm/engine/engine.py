@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -307,6 +308,7 @@ class Engine:
             detach=job.settings.detach,
             deadline_s=job.settings.deadline_s,
             cheapest=job.settings.mode == "auto",
+            lazy=not isinstance(self.source, Sequence),
         )
         assert isinstance(self.store, KeepsBatches)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
