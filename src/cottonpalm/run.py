@@ -1,16 +1,20 @@
 """The run object that a reader holds: a context manager, and an iterator of outcomes in completion order.
 
 If the reader leaves the block early or drops the run, the rows in flight are cancelled and settled; finished rows are
-stored. `Run` is for synchronous code (its engine runs on the bridge's loop), `AsyncRun` is for the caller's own loop.
+stored, and so are those whose answers have arrived. `Run` is for synchronous code (its engine runs on the bridge's
+loop), `AsyncRun` is for the caller's own loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import warnings
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cottonpalm.engine.output import table
+from cottonpalm.errors import RunBusy
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.settings import most_rows
@@ -139,7 +143,7 @@ class BaseRun:
         self._engine.cap = most_rows(most)
 
     def abort(self) -> None:
-        """End the run now: cancel and settle the rows in flight."""
+        """End the run now: store the answers that have arrived, cancel and settle the other rows in flight."""
         self._engine.abort()
 
     def outcomes(self) -> list[Outcome]:
@@ -224,6 +228,15 @@ class AsyncRun(BaseRun):
     def __init__(self, engine: Engine | Opening) -> None:
         super().__init__(engine)
         self._task: asyncio.Task[None] | None = None
+        self._used = False
+
+    def __del__(self) -> None:
+        """Say that it was lost without a use, as Python does of a coroutine that nobody awaits."""
+        if not getattr(self, "_used", True):
+            never = (
+                "a run made by astart was never begun, so no row was asked: use `async with` or `async for`"
+            )
+            warnings.warn(never, RuntimeWarning, stacklevel=2)
 
     async def __aenter__(self) -> Self:
         await self._begin()
@@ -243,8 +256,18 @@ class AsyncRun(BaseRun):
         return got if self.stream is None else self.stream.take(got)  # type: ignore[return-value]
 
     async def aclose(self) -> None:
-        """Leave the run. When this returns, everything is settled."""
-        if self._made is None:  # it never began
+        """Leave the run. When this returns, everything is settled.
+
+        Raises:
+            ConfigError, StoreError: it never began, and could not have: its store cannot be opened.
+        """
+        self._used, used = True, self._used
+        if self._made is None:
+            if used or self._opening is None:
+                return
+            with suppress(RunBusy):  # nothing was to be done in it
+                self._have(await self._opening.beside())
+        if self._made is None:
             return
         self._lost.detach()
         self._engine.abort()
@@ -258,6 +281,7 @@ class AsyncRun(BaseRun):
             self._engine.discard()
 
     async def _begin(self) -> None:
+        self._used = True
         if self._task is None:
             if self._made is None and self._opening is not None:
                 self._have(await self._opening.beside())
