@@ -58,7 +58,8 @@ def as_line(event: Event, at: float) -> bytes:
     if kind is RowStarted:  # such lines are the quickest to write by hand
         return b'{"v":%d,"at":%.3f,"event":"RowStarted","index":%d}\n' % (VERSION, at, event.index)  # type: ignore[attr-defined]
     told: dict[str, Any] = {"v": VERSION, "at": round(at, 3), "event": kind.__name__}
-    _TOLD.get(kind, _fields)(event, told)
+    tell: Callable[[Any, dict[str, Any]], None] = _TOLD.get(kind, _fields)
+    tell(event, told)
     return orjson.dumps(told, default=str, option=orjson.OPT_APPEND_NEWLINE)
 
 
