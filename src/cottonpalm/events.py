@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from cottonpalm.types import Bottleneck, Kind, Outcome, Usage
 
 
@@ -82,7 +84,11 @@ class CacheHit(Event):
 
 @dataclass(frozen=True, slots=True)
 class RequestFinished(Event):
-    """One try of one model request has ended. `status` is None if no answer came."""
+    """One try of one model request has ended. `status` is None if no answer came.
+
+    `run_id` is the LangChain run in which it was made: of a sequence, a graph or the like round the model; None outside
+    of any.
+    """
 
     index: int
     key: str  # host and model, without the account
@@ -90,6 +96,7 @@ class RequestFinished(Event):
     kind: Kind | None
     latency_s: float
     usage: Usage | None
+    run_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

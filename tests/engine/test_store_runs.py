@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import warnings
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -680,3 +681,31 @@ def test_a_run_that_is_never_entered_holds_no_lease(tmp_path: Path) -> None:
         await left.aclose()
 
     asyncio.run(main())
+
+
+def test_a_run_that_is_never_entered_says_when_it_is_closed_that_its_store_cannot_be_opened(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "s.db").write_text("this is no database, however long one reads in it " * 20)
+    left = Runs(tmp_path / "s.db").processor(Probe(0)).astart(range(5))
+    with pytest.raises(StoreError, match=r"s\.db"):
+        asyncio.run(left.aclose())
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_run_that_is_lost_without_being_begun_says_that_nothing_was_asked(
+    tmp_path: Path, used: bool
+) -> None:
+    async def main() -> None:
+        for left in (Runs(tmp_path / "s.db").processor(Probe(0)), BatchProcessor(Probe(0))):
+            run = left.astart(range(5))
+            if used:
+                await anext(run)
+                await run.aclose()
+            del run
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+    said = [str(warning.message) for warning in told if warning.category is RuntimeWarning]
+    assert len([line for line in said if "was never begun" in line]) == (0 if used else 2)

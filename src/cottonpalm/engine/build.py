@@ -198,8 +198,9 @@ class Builder:
         if many and run_store is not None and not (skip_stored and retry_failed):
             _tell(rows, reader, run_store)
         account = self._account(max_concurrency, run_store, many=many)
-        equal = self._callers([self.chain, *settings.replicas], account, kwargs, awaited=awaited)
-        fallbacks = self._callers(settings.fallbacks, account, kwargs, awaited=awaited)
+        how: Any = {"kwargs": kwargs or {}, "many": many, "awaited": awaited}
+        equal = self._callers([self.chain, *settings.replicas], account, **how)
+        fallbacks = self._callers(settings.fallbacks, account, **how)
         cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)
         batched = many and not streaming and (settings.mode != "live" or _has_batches(run_store))
         job = Job(
@@ -262,8 +263,9 @@ class Builder:
         self,
         chains: Sequence[Runnable[Any, Any]],
         account: RunAccount,
-        kwargs: Mapping[str, Any] | None,
         *,
+        kwargs: Mapping[str, Any],
+        many: bool,
         awaited: bool,
     ) -> list[Caller]:
         return [
@@ -272,7 +274,8 @@ class Builder:
                 traits.how_to_call(chain, awaited=awaited),
                 account,
                 self.judge,
-                kwargs=kwargs or {},
+                kwargs=kwargs,
+                many=many,
             )
             for chain in chains
         ]

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -307,6 +308,7 @@ class Engine:
             detach=job.settings.detach,
             deadline_s=job.settings.deadline_s,
             cheapest=job.settings.mode == "auto",
+            lazy=not isinstance(self.source, Sequence),
         )
         assert isinstance(self.store, KeepsBatches)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
@@ -479,6 +481,7 @@ class Engine:
     def _cancel(self) -> None:
         if self._task is not None and not self._finished and not self._cancelled:
             self._cancelled = True  # cancel only once: a second cancel would interrupt the clean-up
+            self.outbox.leave()
             self._task.cancel()
 
     def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:

@@ -29,6 +29,7 @@ from cottonpalm.events import (
     RunStarted,
     Unreachable,
 )
+from cottonpalm.observers.coming import ComingRows
 from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import Faults, Numbers, line, panel
@@ -123,6 +124,9 @@ class Progress:
         lines: show the numbers at all; False leaves only what `verbose` and `say` tell.
         rpm: requests per minute at most, where the user said so.
         budget_usd: what may be spent; None without a bound.
+
+    Attributes:
+        coming: the answers that stream, as whoever reads the run tells of them.
     """
 
     every_s = REFRESH_S  # between two looks
@@ -150,6 +154,7 @@ class Progress:
         self._name = ""
         self._rests: dict[str, float] = {}  # the latest of each endpoint
         self._pace, self._faults, self._budget_usd = Pace(rpm), Faults(), budget_usd
+        self.coming = ComingRows()
         self._next_plain_s = 0.0
         self._told: deque[str] = deque()
         self._stop, self._wake = threading.Event(), threading.Event()
@@ -289,6 +294,8 @@ class Progress:
             kinds=self._faults.kinds,
             faults=self._faults.last,
             more=_chunks(stats.chunks, stats.chunks_total) or (f"{stats.out:,} out" if stats.out else ""),
+            coming=self.coming.shown,
+            streams=len(self.coming),
         )
 
     def picture(self, numbers: Numbers) -> Group:
