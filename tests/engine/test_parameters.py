@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -125,13 +124,12 @@ def test_a_started_run_asks_nothing_before_its_block_and_gives_the_store_back_if
     async def main() -> None:
         chain = echo()
         processor = stored(chain, tmp_path)
-        run: Any = (processor.astart if awaited else processor.start)(ROWS)
-        assert run.stats.total == 3
-        assert "not begun" in repr(run)
+        held: list[Any] = [(processor.astart if awaited else processor.start)(ROWS)]
+        assert held[0].stats.total == 3
+        assert "not begun" in repr(held[0])
         await asyncio.sleep(0)
         with pytest.warns(RuntimeWarning, match="never begun, so no row was asked"):
-            del run
-            gc.collect()
+            held.clear()
         assert chain.rows == []
         assert await processor.abatch(ROWS) == ROWS
 
