@@ -61,6 +61,10 @@ class RowSource(Protocol):
     def dry(self) -> bool:
         """No further row can start before one that was taken is finished."""
 
+    @property
+    def unread(self) -> int:
+        """How many outcomes wait for the reader."""
+
     def next(self) -> Item | None:
         """Return a row that may start now; None: there is none, or no room for one."""
 

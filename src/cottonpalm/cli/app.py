@@ -54,7 +54,7 @@ def cottonpalm(
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
     "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
     "max_output_tokens prompt_cache mode detach deadline_s batch_hosts executor workers ray_address cache store run "
-    "fresh overwrite bom guard_formulas report events dashboard profile config progress quiet verbose"
+    "fresh overwrite bom guard_formulas report events dashboard stream profile config progress quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -69,6 +69,7 @@ def run(
     report: o.ReportFile = None,
     events: o.EventsFile = None,
     dashboard: o.LivePage = None,
+    stream: o.Streamed = False,
     temperature: o.Temperature = None,
     max_tokens: o.MaxTokens = None,
     profile: o.Profile = None,  # noqa: ARG001 - read before the other options, as the next
@@ -111,7 +112,15 @@ def run(
     from cottonpalm.cli.commands.run import Where, carry_out
 
     where = Where(
-        store, name, fresh, overwrite, argv=_argv(context), page=report, events=events, live=dashboard
+        store,
+        name,
+        fresh,
+        overwrite,
+        argv=_argv(context),
+        page=report,
+        events=events,
+        live=dashboard,
+        stream=stream,
     )
     return carry_out(job, where, screen)
 

@@ -267,6 +267,14 @@ EventsFile = Annotated[
         show_default=False,
     ),
 ]
+Streamed = Annotated[
+    bool,
+    SEE(
+        "--stream",
+        metavar="",
+        help="Let answers stream, and show the last words of a few of them as they come.",
+    ),
+]
 LivePage = Annotated[
     str | None,
     SEE(

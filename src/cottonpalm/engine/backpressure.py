@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.engine.executors.rows_out import RECORDED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
     from cottonpalm.types import Bottleneck
 
 ROOM: Final = 512  # outcomes that may be owed to the reader: two groups of the delivery
-RECORDED: Final = 128  # rows that may be recorded at once: recording is work of this process alone
-OUT_ROOM: Final = 100_000  # rows that may wait for batches: two of the largest batches
+OUT_ROOM: Final = (
+    500_000  # rows that may wait for batches: ten of the largest batches, below 1 kB for each row
+)
 AHEAD: Final = 4  # rows that may be read ahead, owed, or active, for each request that may be in flight
 
 

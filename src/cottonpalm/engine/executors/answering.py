@@ -48,6 +48,7 @@ class Terms:
         detach: leave once everything is submitted.
         deadline_s: seconds from now in which all rows are to be done.
         cheapest: batches only where their price is known to be lower, or not known.
+        lazy: the rows are read as they are needed: nobody else holds them in memory.
     """
 
     lane: BatchLane
@@ -57,6 +58,7 @@ class Terms:
     detach: bool = False
     deadline_s: float | None = None
     cheapest: bool = False
+    lazy: bool = False
 
 
 class Waits:
