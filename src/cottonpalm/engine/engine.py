@@ -396,7 +396,7 @@ class Engine:
     def _compare(self, index: int, cost_pico: int) -> None:
         """Warn of a row that costs many times what others cost: it may be a mistake, and the user can still stop."""
         if (median := self._spikes.median_if_spike(cost_pico)) is not None:
-            self._emit(CostSpike(index, cost_pico, median))
+            self._emit(CostSpike(index, cost_pico / PICO, median / PICO))
 
     def _failed(self, item: Item, exc: BaseException) -> Outcome:
         """Return the outcome of a row that raised. A fault that all rows share stops the run; the row can be redone."""
@@ -485,6 +485,7 @@ class Engine:
     def _cancel(self) -> None:
         if self._task is not None and not self._finished and not self._cancelled:
             self._cancelled = True  # cancel only once: a second cancel would interrupt the clean-up
+            self.outbox.leave()
             self._task.cancel()
 
     def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:
@@ -570,7 +571,7 @@ class Engine:
     def report(self) -> Report:
         """Return where time and money have gone so far. From any thread."""
         cached, budget = self._cached, self.job.settings.budget
-        saved_usd = cached.saved_pico / PICO if cached.saved_known else None
+        saved_usd = cached.saved_usd if cached.saved_known else None
         report = self._profiler.report(
             self.reader.stored,
             saved_usd,
@@ -611,11 +612,11 @@ class Engine:
             pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,
             trouble=self.account.reach.trouble,
-            cost_pico=tally.cost_pico,
+            cost_usd=tally.cost_pico / PICO,
             cost_known=tally.cost_known,
-            reported_pico=self.account.spending.reported,
-            uncertain_pico=self.account.spending.uncertain,
-            budget_left_pico=self.account.pricing.budget_left(),
+            reported_usd=self.account.spending.reported / PICO,
+            uncertain_usd=self.account.spending.uncertain / PICO,
+            budget_left_usd=None if (left := self.account.pricing.budget_left()) is None else left / PICO,
             repeated=self.account.pricing.repeated,
             attempts=tally.attempts,
             started=self._started,

@@ -77,6 +77,9 @@ class Worker:
         if order.stop:
             self._stop = True
             self._engine.stop()
+        if order.leave:
+            self._stop = True
+            self._engine.abort()
         self._more.set()
 
     async def hear(self) -> Heard:

@@ -87,7 +87,8 @@ class RowAccount:
         calling: its chain is being called, where nothing finer is seen of what it does.
         known: how many model calls LangChain's own cache answered.
         adopts: it stands for requests whose row was lost, which may be anybody's.
-        closed: True: the row has ended, and requests that still come from it are refused.
+        closed: True: the row has ended, or its run is left: requests that still come from it are refused.
+        refused: one was.
         spare: True: another chain is left that may answer the row.
         stay: the row's stay at one of several endpoints; None: there is only one.
         recording: its requests are answered from it, or recorded and held back; None: they are sent.
@@ -126,6 +127,7 @@ class RowAccount:
         "partial",
         "priority",
         "recording",
+        "refused",
         "replays",
         "run",
         "spare",
@@ -156,7 +158,7 @@ class RowAccount:
         self.on_short: Callable[[bool], None] | None = None
         self.on_wire = 0
         self.got = self.calling = False
-        self.closed = self.adopts = False
+        self.closed = self.adopts = self.refused = False
         self.known = 0
         self.stay: Stay | None = None
         self.recording: Recording | None = None
@@ -281,6 +283,7 @@ class RowAccount:
     def check_open(self) -> None:
         """Raise RowClosed if the row has ended, so that a task that outlives the row sends nothing more."""
         if self.closed:
+            self.refused = True
             raise dressed(RowClosed, "the row this request belongs to is over; it was not sent")
 
     @contextmanager
@@ -440,12 +443,25 @@ class RowAccount:
         """
         seen = self.run.flow.grain in ("model", "request")
         with self._lock:
-            paid = self.got or self.usage is not None or self.cost_pico
-            if self.on_wire or paid or (self.calling and not seen):
+            if self.on_wire or self._paid() or (self.calling and not seen):
                 return False
             self.closed = True
         self.close()
         return True
+
+    def ask_no_more(self) -> None:
+        """Refuse its further requests; those that are out may still be answered."""
+        with self._lock:
+            self.closed = True
+
+    @property
+    def has_its_answers(self) -> bool:
+        """Whether something was paid for and no request is under way: what it still does costs nothing."""
+        with self._lock:
+            return self._paid() and not (self._open or self.on_wire)
+
+    def _paid(self) -> bool:
+        return bool(self.got or self.usage is not None or self.cost_pico)
 
     def called(self) -> None:
         """Its chain is called now.

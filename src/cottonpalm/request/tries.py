@@ -123,12 +123,12 @@ class Tries:
             self.alone += 1
         self.behind = accepted <= self.seen
         self.seen = accepted
-        over = self._used_up(run.retry) or self.throttled >= run.retry.throttle_tries
+        over = self._used_up(run.retry) or self.throttled >= run.retry.rejections
         return Next(None if over else sleep_s, pause_s)
 
     def _used_up(self, policy: RetryPolicy) -> bool:
         rejected = self.throttled + self.alone if policy.count_all else 0
-        return self.transient + rejected >= policy.transient_tries
+        return self.transient + rejected > policy.retries
 
 
 def _wait_s(fault: Fault, run: RunAccount, attempt: int) -> float:
