@@ -298,6 +298,7 @@ class Engine:
             return self._local(send)
         from cottonpalm.engine.executors.answering import Terms  # noqa: PLC0415 - few runs have one
         from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
+        from cottonpalm.request.flex import Flex  # noqa: PLC0415 - few runs have one
 
         job = self.job
         terms = Terms(
@@ -311,6 +312,9 @@ class Engine:
             lazy=not isinstance(self.source, Sequence),
         )
         assert isinstance(self.store, KeepsBatches)
+        if terms.flexes:
+            openai = [host for host, provider in terms.lane.hosts.items() if provider == "openai"]
+            self.account.flex = Flex(self.account.pricing.prices, openai)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
 
     def _at_workers(self, workers: Callable[[], tuple[Pool, Begin]]) -> WorkersExecutor:
