@@ -15,8 +15,8 @@ from tests.promptcache.kit import RULES, Done, asking, rows, run_replicas
 from tests.support.prompt_caching import OPENAI, VLLM
 from tests.unit.test_replicas import STANDINGS
 
-FREE = EndpointState(free=3, limit=4)
-FULL = EndpointState(free=0, limit=4, waiting=1)
+FREE = EndpointState(free=6, limit=8)
+FULL = EndpointState(free=0, limit=8, waiting=1)
 LONG = 8 * PIECE
 
 # Rules
@@ -32,7 +32,8 @@ LONG = 8 * PIECE
         (FREE._replace(free=1), FREE, False),  # much busier: its start is worth keeping at both
         (FULL, FREE, False),  # it would wait in line, and here it need not
         (FULL, FULL, True),
-        (FULL._replace(waiting=3), FULL, False),
+        (FULL._replace(waiting=5), FULL, True),
+        (FULL._replace(waiting=6), FULL, False),
         (FREE._replace(ill=True), FREE, False),
         (FREE._replace(opens_in_s=1.0), FREE, False),
     ],

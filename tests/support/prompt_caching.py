@@ -182,7 +182,9 @@ class CachingTransport:
             return self.fails.popleft(), {"error": {"message": "no"}}
         read, written, hour, total = self._begin(body)
         latency_s = self.latency_s * (1 if self.jitter is None else self.jitter.uniform(0.5, 1.5))
-        for usable, share in (("arrives", 0.0), ("begins", 0.2), ("ends", 0.8)):
+        if self.vendor.usable == "arrives":
+            self._store(body)
+        for usable, share in (("begins", 0.2), ("ends", 0.8)):
             await asyncio.sleep(latency_s * share)
             if self.vendor.usable == usable:
                 self._store(body)

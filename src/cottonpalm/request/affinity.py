@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN, blocks_of
+from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.providers.call import Call
     from cottonpalm.request.routing import EndpointState
 
 Pieces: TypeAlias = tuple[int, ...]  # digests of a prompt up to one piece, two pieces, ...
@@ -25,12 +24,7 @@ PIECES: Final = 256  # of one prompt; what is longer is not told apart
 KEPT: Final = 4_096  # pieces for each endpoint: a million tokens, as much as a large server's cache
 WORTH: Final = 256 * BYTES_PER_TOKEN  # bytes: for less, no row goes elsewhere...
 WORTH_SHARE: Final = 0.1  # ...nor for a smaller part of its prompt
-SLACK: Final = 0.25  # of an endpoint's limit: so much busier it may be
-
-
-def prompt_of(call: Call) -> bytes:
-    """Return the prompt as its provider reads it."""
-    return b"\n".join([block.text for block in blocks_of(call.family.name, call.body)])
+SLACK: Final = 0.5  # of an endpoint's limit: so much busier it may be, or so much longer the line there
 
 
 def pieces_of(prompt: bytes) -> Pieces:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
 from cottonpalm.events import EndpointRests
-from cottonpalm.request.affinity import WORTH, Affinity, about_as_soon, pieces_of, prompt_of
+from cottonpalm.providers.prompt_cache.order import blocks_of, prompt_of
+from cottonpalm.request.affinity import WORTH, Affinity, about_as_soon, pieces_of
 from cottonpalm.request.routing import EndpointState, Health, choose, spread
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Kind
@@ -84,7 +85,7 @@ class Endpoint:
         free, limit = min((t.vacancies(), t.limit) for t in limiters)
         if health.ill:
             free = min(free, 1 - self.rows)
-        trip_s = max(t.admission.trip_s for t in limiters)
+        trip_s = max(t.admission.trip_s for t in limiters) or 1.0  # no answer has come yet
         return self._standing(now, free - on_the_way, limit, trip_s, max(t.paused_until for t in limiters))
 
     def _standing(
@@ -339,7 +340,7 @@ class Team:
         """
         here = stay.endpoint
         try:
-            prompt = b"" if len(call.content) < WORTH else prompt_of(call)
+            prompt = b"" if len(call.content) < WORTH else prompt_of(blocks_of(call.family.name, call.body))
         except Exception:  # a body of a shape that nobody has thought of goes out where it is
             log.debug("the prompt of a request to %s could not be read", call.label, exc_info=True)
             return here

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.providers.prompt_cache.marks import asks_already, has_key, marked, own_ends
-from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN, blocks_of
+from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN, blocks_of, prompt_of
 from cottonpalm.providers.prompt_cache.terms import terms_of
 from cottonpalm.request.prompt_cache.asking import Asking, Shared
 from cottonpalm.request.prompt_cache.rules.marking import Marking
@@ -115,7 +115,7 @@ class _Key:
         ):
             return None
         blocks = blocks_of(call.family.name, call.body)
-        prompt = b"\n".join([block.text for block in blocks])
+        prompt = prompt_of(blocks)
         with self._lock if shared is None else shared.lock:
             if self._sharing.wanted:
                 self._sharing.look(prompt)
