@@ -16,6 +16,7 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableGenerator
+from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.tools import BaseTool
@@ -229,3 +230,19 @@ _TOLD: Final = frozenset({"tags", "metadata", "run_name"})  # what a config says
 def speaks(config: Mapping[str, Any] | None) -> bool:
     """Whether a config says more than a name."""
     return config is not None and any(value for name, value in config.items() if name not in _TOLD)
+
+
+def anybody(config: Any = None) -> bool:
+    """Whether a handler would hear of a call made here: from this context, the environment, or a global setting."""
+    return bool(get_async_callback_manager_for_config(ensure_config(config)).handlers)
+
+
+def has_listeners(chain: Any) -> bool:
+    """Whether a step brings callbacks of its own."""
+    return any(_brings_callbacks(part.runnable) for part in parts(chain))
+
+
+def _brings_callbacks(step: Any) -> bool:
+    if isinstance(step, RunnableBindingBase):
+        return bool(step.config_factories or (step.config or {}).get("callbacks"))
+    return bool(attributes(step).get("callbacks"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
 from cottonpalm.events import Paused, RequestFinished, Unreachable
+from cottonpalm.providers.langchain import run_here
 from cottonpalm.providers.quotas import read_quotas
 from cottonpalm.types import Fault, Kind, Verdict
 
@@ -150,7 +151,8 @@ class Settlement:
                 run.measure.retried()
         if run.alerts.emit is not None:
             kind = fault.kind if fault else None
-            run.alerts.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
+            label, index = call.label, self.row.index
+            run.alerts.emit(RequestFinished(index, label, status, kind, taken_s, usage, run_here()))
 
     def _heard(self, fault: Fault | None, status: int | None) -> None:
         """Whether a server answered."""
@@ -164,7 +166,7 @@ class Settlement:
         run = self.row.run
         run.last_fault = fault
         if pause_s > 0 and fault.kind is Kind.THROTTLE and fault.retry_after_s is not None:
-            run.flow.announced(pause_s)
+            run.flow.announced(self._permit.limiter.key, pause_s)
         elif fault.kind is Kind.THROTTLE:
             return  # the provider named no wait: this pause is our own guess, which we do not report
         if pause_s > 0:

@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables.config import ensure_config, merge_configs
 
 from cottonpalm.chain.correcting import corrected
-from cottonpalm.chain.traits import has_old_models, speaks
+from cottonpalm.chain.traits import anybody, has_listeners, has_old_models, speaks
 from cottonpalm.request.endpoints import Moved, Stay, Team
 from cottonpalm.request.transport import callback
 from cottonpalm.types import Fault, Item, Kind, Verdict
@@ -54,6 +54,7 @@ class Caller:
         run: what the requests of the run share; its grain says whether the row needs a permit of its own.
         judge: exception -> Fault, for the verdict on the row's own permit.
         kwargs: keyword arguments that the user passed for all rows.
+        many: it is a run of rows, whose listeners are told which row a call is for.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Caller:
         judge: Callable[[BaseException], Fault],
         *,
         kwargs: Mapping[str, Any],
+        many: bool,
     ) -> None:
         self.chain = chain
         self.pieces: Pieces | None = None  # where chunks go, in a streaming run
         self.crew: Crew | None = None
         self._how, self._run, self._judge = how, run, judge
-        self._kwargs = dict(kwargs)
+        self._kwargs, self._many = dict(kwargs), many
+        self._heard = False  # somebody listens to every call
         self._handler: Any = None
         self._lean: Callable[[Any], Awaitable[Any]] | None = None
 
@@ -81,16 +84,17 @@ class Caller:
         hides = not threads and has_old_models(self.chain)
         self._handler = None if hides else callback.handler(threads=threads)
         self._lean = None if threads else self._leanly()
+        self._heard = self._many and (anybody() or has_listeners(self.chain))
 
     def _leanly(self) -> Callable[[Any], Awaitable[Any]] | None:
         """How to call the chain's steps where nobody hears it; None: by its own `ainvoke`."""
         run = self._run
         if not run.transports.wanted or not run.flow.hooked or run.flow.remembers or self._kwargs:
             return None
-        from cottonpalm.engine.executors.unheard import anybody, unheard  # noqa: PLC0415 - its imports cost time
+        from cottonpalm.engine.executors.unheard import unheard  # noqa: PLC0415 - its imports cost time
 
         lean = unheard(self.chain)
-        return None if lean is None or anybody(None) else lean
+        return None if lean is None or anybody() else lean
 
     def __call__(self, item: Item) -> Awaitable[Any]:
         """Return the chain's output for this row, or raise the chain's exception."""
@@ -145,10 +149,12 @@ class Caller:
 
     def _config(self, item: Item) -> RunnableConfig | None:
         """Return the row's config. It includes the permit callback until we know whether the hook sees all models."""
+        config: RunnableConfig | None = item.config
+        if self._heard or (self._many and speaks(config)):
+            config = merge_configs(ensure_config(config), {"metadata": _row_names(item)})
         if self._handler is None or self._run.flow.grain == "row" or not self._run.flow.wants_handler:
-            config: RunnableConfig | None = item.config
             return config
-        return merge_configs(ensure_config(item.config), {"callbacks": [self._handler]})
+        return merge_configs(ensure_config(config), {"callbacks": [self._handler]})
 
     async def _streamed(self, item: Item, pieces: Pieces) -> Any:
         """Show each chunk as it comes. Return the sum of the chunks, or the last one if they cannot be added."""
@@ -195,6 +201,12 @@ async def _pulled(crew: Crew, stream: Callable[[], Iterator[Any]]) -> AsyncGener
         # If a thread is still working on the stream, that thread closes it when it is done.
         if pull is None or not pull.cancelled():
             await crew.run(close)
+
+
+def _row_names(item: Item) -> dict[str, Any]:
+    """Which row a run tree is of, and which of its tries, for those who read it: LangSmith, one's own callbacks."""
+    names = {"cottonpalm_row": item.index, "cottonpalm_attempt": item.calls}
+    return names if item.id is None else {**names, "cottonpalm_id": str(item.id)}
 
 
 def own(row: Any) -> Any:

@@ -19,14 +19,13 @@ from langchain_core.output_parsers import BaseLLMOutputParser, BaseOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import RunnableBinding, RunnableGenerator, RunnableLambda, RunnableSequence
-from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config
 from langchain_core.utils.uuid import uuid7
 
 from cottonpalm.chain.traits import speaks
 from cottonpalm.request.transport.fast import door
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.runnables import Runnable
 
 Step: TypeAlias = Callable[[Any], Any]  # value -> value, or an awaitable of it
 Ask: TypeAlias = Callable[[Any], Awaitable[Any]]
@@ -67,11 +66,6 @@ def unheard(chain: Runnable[Any, Any]) -> Ask | None:
         return value
 
     return answer
-
-
-def anybody(config: RunnableConfig | None) -> bool:
-    """Whether a handler would hear of a call made here: from this context, the environment, or a global setting."""
-    return bool(get_async_callback_manager_for_config(ensure_config(config)).handlers)
 
 
 def _steps(step: Any, kwargs: dict[str, Any] | None = None) -> list[Step]:
