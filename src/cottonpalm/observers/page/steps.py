@@ -27,10 +27,9 @@ def steps(report: Reported) -> Markup | None:
         Column("", class_="bars"),
         Column("of the time", number=True, sorts=True),
     ]
+    lines = [_line(step, whole_s) for step in report.steps]
     note = "Seconds in each step itself, without the steps inside it; measured on a sample of the rows."
-    return section(
-        "Steps of the chain", note, table(columns, [_line(step, whole_s) for step in report.steps])
-    )
+    return section("Steps of the chain", note, table(columns, lines, class_="steps"))
 
 
 def _line(step: StepUse, whole_s: float) -> list[Part | Cell]:
