@@ -73,13 +73,13 @@ class CacheHit(Event):
     Attributes:
         source: where the answer was: in "memory", on "disk", or with an equal row in "flight".
         usage: the tokens that were saved, if they are known.
-        cost_pico: the pico-dollars that were saved; None where no price is known.
+        saved_usd: the dollars that were saved; None where no price is known.
     """
 
     index: int
     source: Literal["memory", "disk", "flight"]
     usage: Usage | None
-    cost_pico: int | None
+    saved_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,8 @@ class BudgetShare(Event):
     """A share of the budget is spent. It comes once for each of 0.5, 0.8 and 1 (spent, or too little is left)."""
 
     share: float
-    spent_pico: int
-    budget_pico: int
+    spent_usd: float
+    budget_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +171,8 @@ class CostSpike(Event):
     """A row cost many times the median cost of the rows before it."""
 
     index: int
-    cost_pico: int
-    median_pico: int
+    cost_usd: float
+    median_usd: float
 
 
 @dataclass(frozen=True, slots=True)

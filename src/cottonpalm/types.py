@@ -8,6 +8,7 @@ from operator import add, attrgetter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 PICO: Final = 10**12  # pico-dollars in a dollar; 63 bits hold nine million dollars
+SHORT: Final = 80  # characters of an answer or an error in a `repr`
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 CostSource: TypeAlias = Literal["reported", "estimated"]
 Bottleneck: TypeAlias = Literal[
@@ -31,6 +32,11 @@ Bottleneck: TypeAlias = Literal[
     "tail",  # no more rows will start: the last ones are under way
     "",  # nothing
 ]
+
+
+def pico(usd: float) -> int:
+    """Dollars as a whole number of pico-dollars: exact up to $9,000."""
+    return round(usd * PICO)
 
 
 class Kind(StrEnum):
@@ -204,9 +210,23 @@ class Outcome:
     exception: BaseException | None = field(default=None, repr=False, compare=False)
     stored: bool = field(default=False, compare=False)  # True: an earlier call did it, and the store has it
 
+    def __repr__(self) -> str:
+        """What became of the row, in short."""
+        name = "" if self.id is None else f" ({self.id})"
+        if self.error is not None:
+            end = f"{self.error.type}: {self.error.message}"
+        else:
+            end = repr(getattr(self.output, "content", self.output))
+        words = [self.status, end if len(end) <= SHORT else f"{end[:SHORT]}..."]
+        words += ["cached"] * self.cached + ["stored"] * self.stored
+        words += [f"{self.attempts} attempts"] * (self.attempts > 1)
+        if self.cost_pico:
+            words.append(f"${self.cost_pico / PICO:.6f}")
+        return f"<Outcome of row {self.index}{name}: {', '.join(words)}>"
+
     @property
     def cost_usd(self) -> float | None:
-        """Dollars, or None if no price is known."""
+        """Dollars, or None if no price is known; `cost_pico` is the same exactly, in pico-dollars."""
         return None if self.cost_pico is None else self.cost_pico / PICO
 
 

@@ -24,7 +24,7 @@ from cottonpalm import BatchProcessor, ConfigError, RetryPolicy
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import unpack
 
-ONE_TRY = RetryPolicy(transient_tries=1, base_s=0.001)
+ONE_TRY = RetryPolicy(retries=0, base_s=0.001)
 
 
 class Asked:
@@ -114,7 +114,7 @@ def test_the_store_holds_a_row_as_it_was_last_given_though_it_is_not_asked_again
     asked = Asked()
     for note in ("old", "new"):
         rows = [{"text": text, "note": note} for text in "abc"]
-        with asked.kept(tmp_path).start(rows, stored="skip") as run:
+        with asked.kept(tmp_path).start(rows, skip_stored=True) as run:
             given = list(run)
     store = open_store(tmp_path / "s.db")
     rows_held = store.look("night")
@@ -125,7 +125,7 @@ def test_the_store_holds_a_row_as_it_was_last_given_though_it_is_not_asked_again
     assert [outcome.output for outcome in held] == ["about a", "about b", "about c"]
     assert all(outcome.stored for outcome in given)  # they come once more, as they changed
     assert asked.calls.total() == 3
-    with asked.kept(tmp_path).start(rows, stored="skip") as run:
+    with asked.kept(tmp_path).start(rows, skip_stored=True) as run:
         assert list(run) == []
 
 

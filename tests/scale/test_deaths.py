@@ -11,6 +11,7 @@ import pytest
 
 from cottonpalm import BatchProcessor, Budget, RunStopped
 from cottonpalm.stores import open_store
+from cottonpalm.types import pico
 from tests.scale.chains import asking, held_until_told, rows
 from tests.support.loopback import ROOT, LoopbackProcess
 
@@ -64,7 +65,7 @@ def test_rows_of_killed_workers_go_to_others_and_what_they_may_have_spent_counts
     [info] = store.runs()
     assert (info.ok, info.failed) == (100, 0)
     charged = charged_pico(served)
-    assert stats.reported_pico <= charged <= stats.reported_pico + stats.uncertain_pico
+    assert pico(stats.reported_usd) <= charged <= pico(stats.reported_usd) + pico(stats.uncertain_usd)
     store.close()
 
 
@@ -78,9 +79,9 @@ def test_a_budget_that_ends_with_workers_stops_the_run_with_nothing_overspent(
         processor.batch(rows(400))
     assert stopped.value.reason == "budget"
     stats = processor.last_run.stats
-    assert stats.reported_pico + stats.uncertain_pico <= total * 1e12
-    assert stats.reported_pico > 0.9 * total * 1e12
-    assert stats.uncertain_pico == 0
+    assert pico(stats.reported_usd) + pico(stats.uncertain_usd) <= total * 1e12
+    assert pico(stats.reported_usd) > 0.9 * total * 1e12
+    assert pico(stats.uncertain_usd) == 0
     assert stats.ok == server.stats().requests
 
 

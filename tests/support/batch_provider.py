@@ -93,12 +93,12 @@ class BatchProvider(Core):
         return {f"127.0.0.1:{port}": name for name, port in self._ports.items()}
 
     def charged(self, prices: dict[str, tuple[int, int]]) -> int:
-        """Pico-dollars of all bills; `prices` are those of a token, in and out, live. A batch costs half."""
-        sums = {"live": 0, "batch": 0}
+        """Pico-dollars of all bills; `prices` are those of a token, in and out, live. A batch and flex cost half."""
+        sums = {"live": 0, "flex": 0, "batch": 0}
         for bill in self.bills:
             into, out = prices[bill.model]
             sums[bill.lane] += bill.input_tokens * into + bill.output_tokens * out
-        return sums["live"] + sums["batch"] // 2
+        return sums["live"] + (sums["flex"] + sums["batch"]) // 2
 
     def paid_twice(self) -> dict[tuple[str, str], int]:
         """Questions (by model and last user text) that were charged for more than once."""

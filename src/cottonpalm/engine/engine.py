@@ -298,6 +298,7 @@ class Engine:
             return self._local(send)
         from cottonpalm.engine.executors.answering import Terms  # noqa: PLC0415 - few runs have one
         from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
+        from cottonpalm.request.flex import Flex  # noqa: PLC0415 - few runs have one
 
         job = self.job
         terms = Terms(
@@ -311,6 +312,9 @@ class Engine:
             lazy=not isinstance(self.source, Sequence),
         )
         assert isinstance(self.store, KeepsBatches)
+        if terms.flexes:
+            openai = [host for host, provider in terms.lane.hosts.items() if provider == "openai"]
+            self.account.flex = Flex(self.account.pricing.prices, openai)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
 
     def _at_workers(self, workers: Callable[[], tuple[Pool, Begin]]) -> WorkersExecutor:
@@ -392,7 +396,7 @@ class Engine:
     def _compare(self, index: int, cost_pico: int) -> None:
         """Warn of a row that costs many times what others cost: it may be a mistake, and the user can still stop."""
         if (median := self._spikes.median_if_spike(cost_pico)) is not None:
-            self._emit(CostSpike(index, cost_pico, median))
+            self._emit(CostSpike(index, cost_pico / PICO, median / PICO))
 
     def _failed(self, item: Item, exc: BaseException) -> Outcome:
         """Return the outcome of a row that raised. A fault that all rows share stops the run; the row can be redone."""
@@ -567,7 +571,7 @@ class Engine:
     def report(self) -> Report:
         """Return where time and money have gone so far. From any thread."""
         cached, budget = self._cached, self.job.settings.budget
-        saved_usd = cached.saved_pico / PICO if cached.saved_known else None
+        saved_usd = cached.saved_usd if cached.saved_known else None
         report = self._profiler.report(
             self.reader.stored,
             saved_usd,
@@ -617,11 +621,11 @@ class Engine:
             pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,
             trouble=self.account.reach.trouble,
-            cost_pico=tally.cost_pico,
+            cost_usd=tally.cost_pico / PICO,
             cost_known=tally.cost_known,
-            reported_pico=self.account.spending.reported,
-            uncertain_pico=self.account.spending.uncertain,
-            budget_left_pico=self.account.pricing.budget_left(),
+            reported_usd=self.account.spending.reported / PICO,
+            uncertain_usd=self.account.spending.uncertain / PICO,
+            budget_left_usd=None if (left := self.account.pricing.budget_left()) is None else left / PICO,
             repeated=self.account.pricing.repeated,
             attempts=tally.attempts,
             started=self._started,

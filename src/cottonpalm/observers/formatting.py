@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.types import PICO
+from cottonpalm.types import PICO, pico
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +121,7 @@ def rate(per_s: float) -> str:
 
 def share_of_budget(event: BudgetShare) -> str:
     """How much of the budget is spent, and whether that is the end of it."""
-    spent, budget = money(event.spent_pico), money(event.budget_pico)
-    if event.share >= 1 and event.spent_pico < event.budget_pico:
+    spent, budget = money(pico(event.spent_usd)), money(pico(event.budget_usd))
+    if event.share >= 1 and event.spent_usd < event.budget_usd:
         return f"budget: {spent} of {budget} is spent, and what is left is too little for another request"
     return f"budget: {event.share:.0%} reached, {spent} of {budget}"

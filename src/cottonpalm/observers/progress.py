@@ -33,7 +33,7 @@ from cottonpalm.observers.coming import ComingRows
 from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import Faults, Numbers, line, panel
-from cottonpalm.types import PICO, Kind
+from cottonpalm.types import Kind, pico
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ class Snapshot(Protocol):
         """Why the latest request reached nobody; "" where it did."""
 
     @property
-    def cost_pico(self) -> int:
+    def cost_usd(self) -> float:
         """Spent by this process."""
 
     @property
@@ -197,7 +197,7 @@ class Progress:
             case BudgetShare():
                 self.say(share_of_budget(event))
             case CostSpike():
-                cost, usual = money(event.cost_pico), money(event.median_pico)
+                cost, usual = money(pico(event.cost_usd)), money(pico(event.median_usd))
                 self.say(f"row {event.index} cost {cost}, where others cost {usual}")
             case EndpointRests() if self._is_news(event):
                 lasts, why = duration(event.seconds), clean(event.message)
@@ -287,7 +287,7 @@ class Progress:
             left=left,
             before_s=rows / self._pace.before if rows and self._pace.before else None,
             ready=_ready(left),
-            cost_usd=stats.cost_pico / PICO if stats.cost_known or stats.cost_pico else None,
+            cost_usd=stats.cost_usd if stats.cost_known or stats.cost_usd else None,
             cost_known=stats.cost_known,
             budget_usd=self._budget_usd,
             failed=stats.failed,

@@ -66,8 +66,9 @@ class Flow:
         """Whether any request waits for its permit or its answer at a limiter that this run uses."""
         return any(limiter.waiting or limiter.in_flight for limiter in tuple(self._seen.values()))
 
-    def announced(self, seconds: float) -> None:
-        """A provider announced a wait of so many seconds."""
+    def announced(self, key: str, seconds: float) -> None:
+        """A provider announced a wait of so many seconds, which holds for the limiters of this key."""
+        self.limiters.announced(key, seconds)
         if (since := self._last_accepted()) != self._waits_since:
             self._waits_since, self._longest_wait_s = since, 0.0
         self._longest_wait_s = max(self._longest_wait_s, seconds)

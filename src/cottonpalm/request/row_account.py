@@ -94,6 +94,7 @@ class RowAccount:
         stay: the row's stay at one of several endpoints; None: there is only one.
         recording: its requests are answered from it, or recorded and held back; None: they are sent.
         replays: answers that came from a batch.
+        answers: answers that came over the wire; `flexed`: those of them at the flex tier.
         tries: when its tries began (`clock.now()`), how long they took, and what they met; at most `TRIES`.
     """
 
@@ -109,12 +110,14 @@ class RowAccount:
         "_short",
         "_stepped",
         "adopts",
+        "answers",
         "aside",
         "attempts",
         "calling",
         "closed",
         "cost_pico",
         "cost_source",
+        "flexed",
         "got",
         "index",
         "known",
@@ -162,7 +165,7 @@ class RowAccount:
         self.known = 0
         self.stay: Stay | None = None
         self.recording: Recording | None = None
-        self.replays = 0
+        self.replays = self.answers = self.flexed = 0
         self.tries: list[Try] | None = None
         self._lock = threading.Lock()
         self._permit: Permit | None = None
@@ -512,7 +515,9 @@ class RowAccount:
         """One request is no longer on the wire."""
         with self._lock:
             self.on_wire -= 1
-            self.got = self.got or verdict is Verdict.SUCCESS
+            if verdict is Verdict.SUCCESS:
+                self.got = True
+                self.answers += 1
 
     def replayed(self) -> None:
         """An answer came from a batch: it counts as a request of the row, but not for the limits."""
@@ -523,9 +528,21 @@ class RowAccount:
     @property
     def lane(self) -> str:
         """Where its answers came from."""
-        if not self.replays:
-            return "live"
-        return "batch" if self.replays >= self.attempts else "mixed"
+        if self.replays:
+            return "batch" if self.replays >= self.attempts else "mixed"
+        if self.flexed:
+            return "flex" if self.flexed >= self.answers else "mixed"
+        return "live"
+
+    def withdraw(self) -> bool:
+        """Take the row back before anything of it is paid for, so that it can be asked in a batch instead.
+
+        False: it has answers, or other requests under way, or no batch could hold its request.
+        """
+        recording = self.recording
+        with self._lock:
+            alone = self._open == 1 and not (self.on_wire or self.answers or self.replays)
+        return alone and recording is not None and recording.withdraw()
 
     def knew(self) -> None:
         """LangChain's own cache gave an answer, without a request and without cost."""

@@ -167,7 +167,7 @@ class Settlement:
         run = self.row.run
         run.last_fault = fault
         if pause_s > 0 and fault.kind is Kind.THROTTLE and fault.retry_after_s is not None:
-            run.flow.announced(pause_s)
+            run.flow.announced(self._permit.limiter.key, pause_s)
         elif fault.kind is Kind.THROTTLE:
             return  # the provider named no wait: this pause is our own guess, which we do not report
         if pause_s > 0:

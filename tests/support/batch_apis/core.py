@@ -53,6 +53,7 @@ class Core:
         self.rows, self.bytes = {"openai": 50_000, "anthropic": 100_000}, 200 * MB
         self.queued_tokens: int | None = None
         self.live_latency_s = 0.0
+        self.flex: Callable[[dict[str, Any]], str] = lambda _: "ok"  # "no room", "unknown", or served
         self.live: Callable[[dict[str, Any]], int] | None = None  # a status for a live request; 200: as usual
 
     def now(self) -> float:
@@ -167,14 +168,26 @@ class Api:
         api = next((api for api, known in rules.PATHS.items() if path == known), "google")
         if self.core.live_latency_s:
             await asyncio.sleep(self.core.live_latency_s)
+        if body.get("service_tier") == "flex" and (said := self.core.flex(body)) != "ok":
+            return self._no_flex(said)
         reply = None
         if self.core.live is not None and (status := self.core.live(body)) != 200:
             reply = Reply(status=status)
         outcome = rules.asked(api, path, body, reply)
         self.core.seen.append(Seen(str(request.url), dict(request.headers), body, outcome.body))
         if outcome.answer is not None:
-            self.core.bills.append(bill_of("live", api, path, body, outcome))
+            tier = "flex" if body.get("service_tier") == "flex" else "live"
+            self.core.bills.append(bill_of(tier, api, path, body, outcome))
+        if body.get("service_tier") == "flex" and outcome.answer is not None:
+            return self.json({**outcome.body, "service_tier": "flex"})
         return self.json(outcome.body, outcome.status)
+
+    def _no_flex(self, said: str) -> web.Response:
+        status, code, param = (
+            (429, "resource_unavailable", None) if said == "no room" else (400, None, "service_tier")
+        )
+        error = {"message": f"flex: {said}", "type": "invalid_request_error", "code": code, "param": param}
+        return self.json({"error": error}, status)
 
     async def lines(self, request: web.Request, lines: list[Any]) -> web.StreamResponse:
         """A download, which may break off."""

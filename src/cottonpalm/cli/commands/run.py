@@ -35,6 +35,7 @@ from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.records import unpack
+from cottonpalm.types import pico
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,9 +210,8 @@ class Session:
         )
         processor = self._processor(built, progress)
         self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
-        gc.collect()
-        gc.freeze()  # LangChain's many objects need not be looked at again in each collection
-        stored = "yield" if output_file.is_stream(self._job.output) else "skip"
+        gc.freeze()  # LangChain's many objects need not be looked at in any collection
+        gc.enable()
         fields = RowFields(self._job.id_field, self._job.priority_field)
         say = self._screen.say if progress is None else progress.say
         with (
@@ -220,7 +220,7 @@ class Session:
                 self._rows,
                 ids=fields.ids,
                 priorities=fields.priorities,
-                stored=stored,  # type: ignore[arg-type]
+                skip_stored=not output_file.is_stream(self._job.output),
                 stream=self._where.stream,
             ) as run,
         ):
@@ -415,10 +415,10 @@ class Session:
             left=left,
             tally=self._tally,
             seconds=seconds,
-            cost_pico=stats.cost_pico if stats.cost_known or stats.cost_pico else None,
+            cost_pico=pico(stats.cost_usd) if stats.cost_known or stats.cost_usd else None,
             cost_whole=stats.cost_known,
             cost_total_pico=info.cost_pico if info else None,
-            saved_pico=stats.cache.saved_pico if stats.cache.saved_known else None,
+            saved_pico=pico(stats.cache.saved_usd) if stats.cache.saved_known else None,
             uncertain_pico=info.uncertain_pico if info else 0,
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,

@@ -59,8 +59,8 @@ class RowRetry:
             return False
         if fault.kind is Kind.THROTTLE:  # not caused by the row: uses neither its tries nor the allowance
             policy = self._policy
-            return attempt < (policy.transient_tries if policy.count_all else policy.throttle_tries)
-        return fault.kind is Kind.TRANSIENT and attempt < self._policy.transient_tries and self._allowed()
+            return attempt <= policy.retries if policy.count_all else attempt < policy.rejections
+        return fault.kind is Kind.TRANSIENT and attempt <= self._policy.retries and self._allowed()
 
     def _wait_s(self, fault: Fault, attempt: int) -> float:
         hint_s = fault.retry_after_s
