@@ -267,7 +267,7 @@ def _in_turn(row: RowAccount, call: Call, stay: Stay | None) -> Generator[Step, 
     Nothing is held meanwhile. None: the request has no part in the cache.
     """
     run = row.run
-    if (asking := run.prompts.asking(call, run.pricing.tariff(call).rates)) is None:
+    if (asking := run.prompts.asking(call, run.pricing.listed)) is None:
         return None
     while (wait := asking.go(run.allowance.requests)) is not None:
         in_time = yield Hold(*wait)
