@@ -425,6 +425,7 @@ class Session:
             resume=resume,
             prompt=on_prompts(run.report),
             trouble=stats.trouble,
+            advice=() if self._screen.verbose else summary.advice_in(run.report),
         )
 
     def _results(self) -> str:
