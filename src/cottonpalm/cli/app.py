@@ -48,8 +48,8 @@ def cottonpalm(
 
 @app.command(cls=Command)
 @o.takes(
-    "input output chain model prompt prompt_file system literal_braces schema model_options temperature "
-    "max_tokens accept_truncated id_field "
+    "input output chain model prompt prompt_file system literal_braces messages images requests times vote "
+    "columns schema model_options temperature max_tokens accept_truncated id_field "
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
     "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
     "max_output_tokens prompt_cache mode detach deadline_s batch_hosts executor workers ray_address cache store run "
@@ -125,8 +125,8 @@ def run(
 
 @app.command(cls=Command)
 @o.takes(
-    "input chain model prompt prompt_file system literal_braces schema model_options temperature "
-    "max_tokens base_url id_field limit "
+    "input chain model prompt prompt_file system literal_braces messages images requests times vote schema "
+    "model_options temperature max_tokens base_url id_field limit "
     "delimiter encoding input_format sample fallbacks prices "
     "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run "
     "profile config quiet",

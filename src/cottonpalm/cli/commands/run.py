@@ -13,7 +13,7 @@ from cottonpalm import clock
 from cottonpalm.chain.questions import question_of
 from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
-from cottonpalm.cli.chains.build import build
+from cottonpalm.cli.chains.build import build, fields_of
 from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
@@ -263,7 +263,7 @@ class Session:
         types = output_types(built.chain, None)
         overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
         self._kept.set_meta(**self._job.as_json())
-        self._fields = None if built.form is None else built.form.fields
+        self._fields = fields_of(self._job, built)
         output = make_output(
             self._job.output,
             self._rows,

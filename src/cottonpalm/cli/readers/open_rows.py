@@ -20,7 +20,7 @@ from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.readers.csv_rows import Csv, check_quotes
 from cottonpalm.cli.readers.encodings import Recoded, check_encoding, marked
 from cottonpalm.cli.readers.json_rows import JsonLines, Pipe, PipedLines
-from cottonpalm.cli.readers.rows import RowFields
+from cottonpalm.cli.readers.rows import RowFields, request_column
 from cottonpalm.cli.urls import file_name, is_url
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def rows_of(job: RunSpec) -> InputRows:
     """
     rows = open_rows(job.input, job.limit, reading_of(job))
     try:
+        if job.requests:
+            request_column(rows.columns, job.source)
         rows.use(RowFields(job.id_field, job.priority_field))
     except BaseException:
         rows.close()
