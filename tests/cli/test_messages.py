@@ -158,3 +158,20 @@ def test_the_named_fields_of_a_chains_answers_become_columns(cottonpalm: Command
     with (folder / "out.csv").open(newline="") as file:
         found = [(row["q"], row["label"], row["size"], row["status"]) for row in csv.DictReader(file)]
     assert found == [("abc", "a", "3", "ok"), ("de", "d", "2", "ok")]
+
+
+def test_a_plan_asks_nothing_of_messages_images_and_requests_either(
+    cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    body = {"messages": OPENAI}
+    write(
+        folder / "in.jsonl", [{"custom_id": "a1", "body": body, "talk": OPENAI, "pic": "https://e.org/a.png"}]
+    )
+    asked = ("in.jsonl", "--model", "openai:gpt-4o-mini", "--base-url", server.openai_url)
+    several = cottonpalm(
+        "plan", *asked, "--messages", "talk", "--image", "pic", "--n", "3", "--vote", "--max-tokens", "5"
+    )
+    assert (several.code, "tokens out at most 15" in several.out) == (0, True)
+    assert cottonpalm("plan", *asked, "--requests", "--max-tokens", "5").code == 0
+    assert "be short" in cottonpalm("run", *asked, "--requests", "-o", "o.jsonl", "--dry-run").out
+    assert server.requests == 0

@@ -53,7 +53,7 @@ def cottonpalm(
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
     "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
     "max_output_tokens prompt_cache mode detach deadline_s batch_hosts executor workers ray_address cache store run "
-    "fresh overwrite bom guard_formulas report events dashboard stream profile config progress quiet verbose"
+    "fresh overwrite bom guard_formulas report events observer dashboard stream profile config progress quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -67,6 +67,7 @@ def run(
     overwrite: o.Overwrite = False,
     report: o.ReportFile = None,
     events: o.EventsFile = None,
+    observer: o.Observers = [],  # noqa: B006 - typer copies it
     dashboard: o.LivePage = None,
     stream: o.Streamed = False,
     temperature: o.Temperature = None,
@@ -117,6 +118,7 @@ def run(
         argv=_argv(context),
         page=report,
         events=events,
+        observers=observer,
         live=dashboard,
         stream=stream,
     )

@@ -92,11 +92,12 @@ def prompt_of(job: RunSpec, rows: InputRows | StoredRows) -> Prompt:
     Raises:
         Problem: it names what is no column.
     """
-    prompt: Prompt = _text_of(job, rows)
+    text = _text_of(job, rows)
+    prompt: Prompt = text
     if job.images:
         from cottonpalm.cli.chains.messages import with_images
 
-        prompt = with_images(prompt, job.images, rows.columns, job.folder)
+        prompt = with_images(text, job.images, rows.columns, job.folder)
     rows.need(prompt.cottonpalm_reads)
     return prompt
 
