@@ -16,7 +16,6 @@ from cottonpalm import settings as checked
 from cottonpalm.chain.face import ChainFace, chain_name
 from cottonpalm.engine.input.frames import list_in, rows_in
 from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once, one_each, same_for_all
-from cottonpalm.engine.output.stream_events import StreamEvents
 from cottonpalm.errors import ConfigError
 from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.results import Collected, row_of
@@ -24,7 +23,6 @@ from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.stores import MemoryStore
 from cottonpalm.stores import shown as shown_store
-from cottonpalm.tables import with_answers, written
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -464,6 +462,8 @@ class BatchProcessor(ChainFace):
     @staticmethod
     def _streaming(run: AnyRun, stream: bool) -> AnyRun:
         if stream:
+            from cottonpalm.engine.output.stream_events import StreamEvents  # noqa: PLC0415 - only for such a run
+
             run.stream = StreamEvents()
         return run
 
@@ -513,7 +513,7 @@ class BatchProcessor(ChainFace):
         Raises:
             RunStopped: the run stopped early.
         """
-        collected = Collected(list_in(rows_in(table, without=written(table, output))))
+        collected = self._columns_in(table, output)
         if len(collected.inputs):
             asked = self._collect(collected, config, ids=ids, kwargs={})
             bridge().wait(asked, stop=collected.stop)
@@ -528,12 +528,21 @@ class BatchProcessor(ChainFace):
         config: RunnableConfig | None = None,
     ) -> Table:
         """`map_table` on the running loop."""
-        collected = Collected(list_in(rows_in(table, without=written(table, output))))
+        collected = self._columns_in(table, output)
         if len(collected.inputs):
             await self._collect(collected, config, ids=ids, kwargs={})
         return self._with_answers(table, output, collected)
 
-    def _with_answers(self, table: Table, output: str | None, collected: Collected) -> Table:
+    @staticmethod
+    def _columns_in(table: Any, output: str | None) -> Collected:
+        from cottonpalm.tables import written  # noqa: PLC0415 - only for a table
+
+        return Collected(list_in(rows_in(table, without=written(table, output))))
+
+    @staticmethod
+    def _with_answers(table: Table, output: str | None, collected: Collected) -> Table:
+        from cottonpalm.tables import with_answers  # noqa: PLC0415 - only for a table
+
         collected.answers_or_none()  # raises why the run stopped
         found: Table = with_answers(table, output, collected.outcomes)
         return found

@@ -13,7 +13,6 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from cottonpalm.engine.output import table
 from cottonpalm.errors import RunBusy
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.runtime.bridge import bridge
@@ -192,15 +191,21 @@ class BaseRun:
             RunStopped: at its end, if the run stopped early.
             RuntimeError: an async run made by `astart`, which only its reader can read.
         """
-        return table.to_pandas(self._read_all(), getattr(self._engine.source, "labels", None))
+        from cottonpalm.engine.output.table import to_pandas  # noqa: PLC0415 - only for a table
+
+        return to_pandas(self._read_all(), getattr(self._engine.source, "labels", None))
 
     def to_polars(self) -> Any:
         """Return the outcomes as a polars frame; see `to_pandas`."""
-        return table.to_polars(self._read_all())
+        from cottonpalm.engine.output.table import to_polars  # noqa: PLC0415 - only for a table
+
+        return to_polars(self._read_all())
 
     def to_arrow(self) -> Any:
         """Return the outcomes as an Arrow table; see `to_pandas`."""
-        return table.to_arrow(self._read_all())
+        from cottonpalm.engine.output.table import to_arrow  # noqa: PLC0415 - only for a table
+
+        return to_arrow(self._read_all())
 
     def _read_all(self) -> list[Outcome]:
         """All outcomes, in input order."""

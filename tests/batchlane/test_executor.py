@@ -208,7 +208,7 @@ def _awaited(function: Any) -> Any:
 def test_auto_takes_batches_but_where_the_price_list_knows_the_model_and_no_lower_price_of_a_batch(
     server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for model, lane_taken in (("gpt-5-mini", "batch"), ("gpt-4.5-preview", "live")):
+    for model, lane_taken in (("gpt-4o-mini", "batch"), ("gpt-4.5-preview", "live")):
         server.bills.clear()
         chain = PROMPT | openai(server, model) | StrOutputParser()
         assert len(batched(chain, server, tmp_path, mode="auto", prices=None, run=model).batch(rows(3))) == 3

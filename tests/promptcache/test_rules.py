@@ -211,7 +211,7 @@ def test_a_body_that_nobody_has_thought_of_goes_out_as_it_is() -> None:
     call = call_of(family, where, {}, orjson.dumps({**body, "max_tokens": 9}))  # type: ignore[arg-type]
     assert call is not None
     prompts = Prompts("on")
-    assert [prompts.asking(call, None) for _ in range(3)] == [None] * 3
+    assert [prompts.asking(call, lambda _: None) for _ in range(3)] == [None] * 3
 
 
 def test_an_empty_text_is_never_marked() -> None:

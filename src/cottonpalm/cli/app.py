@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,6 +89,7 @@ def run(
 
     cottonpalm run in.jsonl -o out.jsonl --chain app:chain --budget 5
     """
+    gc.disable()  # until the run begins: what is loaded stays, and to look through it costs a tenth of loading it
     from cottonpalm.cli.checks import checked
     from cottonpalm.cli.writers.open_output import run_name
 
@@ -391,6 +393,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _interrupted()
     except Exception as error:  # noqa: BLE001 - the last place: everything becomes one line and a code
         return _explain(error, state)
+    finally:
+        gc.enable()
     if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own: Ctrl-C outside a run
         return _interrupted()
     return int(code or 0)
@@ -413,7 +417,8 @@ def _explain(error: Exception, state: dict[str, Any]) -> int:
     if isinstance(error, CottonpalmError):  # a setting or a store cannot work; nothing was called yet
         screen.error(str(error))
         return Code.USAGE
-    if hasattr(error, "format_message") and not error.format_message():  # no command: the help was shown
+    if type(error).__name__ == "NoArgsIsHelpError":  # no command; typer keeps the class to itself
+        typer.echo(str(error), err=True)
         return Code.USAGE
     if hasattr(error, "format_message"):  # the parser's own error
         command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")

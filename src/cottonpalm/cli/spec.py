@@ -13,14 +13,14 @@ from cottonpalm.cli.model_options import absolute_model, absolute_models, keepab
 from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT, Typed
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import absolute, file_name, without_secrets
-from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit
 from cottonpalm.request.transports import DEFAULT_TRANSPORT
-from cottonpalm.stores.rules.leniently import VERSION, is_newer, kept_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from langchain_core.runnables import Runnable
+
+    from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, RateLimit
 
 META: Final = "job"
 FORM: Final = 1  # of a stored job
@@ -477,6 +477,8 @@ class RunSpec:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON for the store, without what may be secret."""
+        from cottonpalm.stores.rules.leniently import VERSION
+
         kept, unkept = keepable(self.model_options)
         source = without_secrets(self.input)
         whole = self.input_kept and source == self.input
@@ -490,6 +492,8 @@ class RunSpec:
         Raises:
             Problem: the run was not made by the command line, or by a later one.
         """
+        from cottonpalm.stores.rules.leniently import is_newer, kept_as
+
         if META not in meta:
             raise Problem(f"run {name} was made from Python; there: processor.retry()")
         if is_newer(meta[META], FORM):
@@ -523,6 +527,8 @@ class RunSpec:
 
     def rate_limit(self) -> RateLimit | None:
         """Return the user's own limits per minute."""
+        from cottonpalm.config import RateLimit
+
         return RateLimit(self.rpm, self.tpm) if self.rpm or self.tpm else None
 
     def prompt_cache_of(self) -> str:
@@ -542,6 +548,8 @@ class RunSpec:
         Raises:
             Problem: it is neither, or the number is above the maximum.
         """
+        from cottonpalm.config import AdaptiveConcurrency
+
         given, most = self.concurrency, self.max_concurrency
         if given == "auto":
             top = most or self.slots or AdaptiveConcurrency().maximum
@@ -554,6 +562,8 @@ class RunSpec:
 
     def budget(self) -> Budget | None:
         """Return the budget of the command, if it has one."""
+        from cottonpalm.config import Budget
+
         if self.budget_usd is None and self.budget_per_hour_usd is None:
             return None
         return Budget(
@@ -569,6 +579,8 @@ class RunSpec:
         Raises:
             Problem: an address is not said as HOST=PROVIDER.
         """
+        from cottonpalm.config import BatchLane
+
         pairs = [given.rpartition("=") for given in self.batch_hosts]
         if wrong := [given for given, (host, _, _) in zip(self.batch_hosts, pairs, strict=True) if not host]:
             raise Problem(f"--batch-host {wrong[0]}: say HOST=PROVIDER, such as proxy:8080=openai")
@@ -584,6 +596,8 @@ class RunSpec:
         Raises:
             Problem: an option makes no sense.
         """
+        from cottonpalm.config import Cache
+
         return {
             "concurrency": self.limits(),
             "rate_limit": self.rate_limit(),

@@ -298,6 +298,7 @@ class Engine:
             return self._local(send)
         from cottonpalm.engine.executors.answering import Terms  # noqa: PLC0415 - few runs have one
         from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
+        from cottonpalm.request.flex import Flex  # noqa: PLC0415 - few runs have one
 
         job = self.job
         terms = Terms(
@@ -311,6 +312,9 @@ class Engine:
             lazy=not isinstance(self.source, Sequence),
         )
         assert isinstance(self.store, KeepsBatches)
+        if terms.flexes:
+            openai = [host for host, provider in terms.lane.hosts.items() if provider == "openai"]
+            self.account.flex = Flex(self.account.pricing.prices, openai)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
 
     def _at_workers(self, workers: Callable[[], tuple[Pool, Begin]]) -> WorkersExecutor:
@@ -573,9 +577,18 @@ class Engine:
             saved_usd,
             None if budget is None else budget.total,
             self.account.prompts.summary(),
+            self._has_batches(),
         )
         transports = self.account.transports.counts()
         return replace(report, transports=transports) if transports else report
+
+    def _has_batches(self) -> Callable[[str], bool] | None:
+        """Which models' requests a batch could have held; None for a run that streams, or that goes through batches."""
+        if self.job.lane is not None or self.job.streaming:
+            return None
+        from cottonpalm.providers.batches.choice import has_batches  # noqa: PLC0415 - its imports cost time
+
+        return partial(has_batches, hosts=self.job.settings.lane.hosts)
 
     def _look(self) -> Look:
         return Look(self._watch.now, self._limit(), self._requests())

@@ -97,7 +97,7 @@ async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, thre
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
 
     def note(call: Call) -> None:
-        account.run.prompts.asking(call, account.run.pricing.tariff(call).rates)
+        account.run.prompts.asking(call, account.run.pricing.listed)
         look.requests.append(_request(account, call))
         loop.call_soon_threadsafe(seen.set)
 

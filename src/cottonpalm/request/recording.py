@@ -78,6 +78,7 @@ class Recording:
         news: called, from any thread, when something was asked or the execution has to end.
         live: what is not known is sent.
         probe: only to see what is asked: nothing goes out, and no money is set aside.
+        withdraws: where the flex tier has no room for its only request, the execution ends.
         swap: which way of giving equal questions their answers; 0 is the order in which they were asked.
 
     Attributes:
@@ -85,6 +86,7 @@ class Recording:
         waits: it came to a request that is out.
         refused: why a request of it can go out in no batch.
         closed: nothing more is recorded.
+        withdrawn: the execution ended, as nothing of it is paid for and the row is cheaper elsewhere.
         credentials: of the lanes that it came to. For this process only.
         seen: keys in the order in which they were asked, with their bodies.
     """
@@ -98,12 +100,14 @@ class Recording:
         news: Callable[[], None],
         live: bool = False,
         probe: bool = False,
+        withdraws: bool = False,
         swap: int = 0,
     ) -> None:
         self.known, self.live, self._probe = swapped(known, swap), live, probe
         self.asked: dict[bytes, Asked] = {}
         self.seen: dict[bytes, dict[str, Any]] = {}
-        self.waits = self.closed = False
+        self.waits = self.closed = self.withdrawn = False
+        self._withdraws = withdraws
         self.refused: str | None = None
         self.credentials: dict[Lane, dict[str, str]] = {}
         self._used: set[bytes] = set()
@@ -126,7 +130,7 @@ class Recording:
                 self._used.add(key)
                 return found
         if self.live:
-            return None
+            return OUT if self.withdrawn else None
         lane = self._lane(call)
         if lane is None:
             return OUT if self.closed else None
@@ -152,6 +156,13 @@ class Recording:
         with self._lock:
             self.closed = True
         self._news()
+
+    def withdraw(self) -> bool:
+        """End the execution if it may; whether it does."""
+        if self._withdraws:
+            self.withdrawn = True
+            self.close()
+        return self._withdraws
 
     @property
     def needs(self) -> bool:

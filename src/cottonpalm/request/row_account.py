@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.providers import dressed
 from cottonpalm.runtime.wait_queue import RowClosed
-from cottonpalm.types import CostSource, Fault, Usage, Verdict
+from cottonpalm.types import CostSource, Fault, Try, Usage, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cottonpalm.runtime.wait_queue import Place, Waiter
 
 
+TRIES: Final = 20  # of a row, that are kept in case it fails: the first ones and the last
 ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
 MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", default=None)
 
@@ -93,6 +94,8 @@ class RowAccount:
         stay: the row's stay at one of several endpoints; None: there is only one.
         recording: its requests are answered from it, or recorded and held back; None: they are sent.
         replays: answers that came from a batch.
+        answers: answers that came over the wire; `flexed`: those of them at the flex tier.
+        tries: when its tries began (`clock.now()`), how long they took, and what they met; at most `TRIES`.
     """
 
     __slots__ = (
@@ -107,12 +110,14 @@ class RowAccount:
         "_short",
         "_stepped",
         "adopts",
+        "answers",
         "aside",
         "attempts",
         "calling",
         "closed",
         "cost_pico",
         "cost_source",
+        "flexed",
         "got",
         "index",
         "known",
@@ -130,6 +135,7 @@ class RowAccount:
         "spare",
         "spent",
         "stay",
+        "tries",
         "truncated",
         "usage",
     )
@@ -159,7 +165,8 @@ class RowAccount:
         self.known = 0
         self.stay: Stay | None = None
         self.recording: Recording | None = None
-        self.replays = 0
+        self.replays = self.answers = self.flexed = 0
+        self.tries: list[Try] | None = None
         self._lock = threading.Lock()
         self._permit: Permit | None = None
         # These are made when first needed: there are many rows, and most of them need none of these.
@@ -195,6 +202,15 @@ class RowAccount:
         """The row is done with its chain: give its own permit back, if it still holds one."""
         if self._permit is not None and self.hand_over(verdict, pause_s) and self.run.flow.grain == "unknown":
             self.run.flow.refine("row")
+
+    def tried(self, began_s: float, took_s: float, met: str) -> None:
+        """Note a try that is over, in case the row fails."""
+        tries = self.tries
+        if tries is None:
+            tries = self.tries = []
+        if len(tries) >= TRIES:
+            del tries[TRIES // 2]
+        tries.append(Try(began_s, took_s, met))
 
     def fresh(self) -> None:
         """A new try of the whole row begins: forget the failures that the last try remembered."""
@@ -499,7 +515,9 @@ class RowAccount:
         """One request is no longer on the wire."""
         with self._lock:
             self.on_wire -= 1
-            self.got = self.got or verdict is Verdict.SUCCESS
+            if verdict is Verdict.SUCCESS:
+                self.got = True
+                self.answers += 1
 
     def replayed(self) -> None:
         """An answer came from a batch: it counts as a request of the row, but not for the limits."""
@@ -510,9 +528,21 @@ class RowAccount:
     @property
     def lane(self) -> str:
         """Where its answers came from."""
-        if not self.replays:
-            return "live"
-        return "batch" if self.replays >= self.attempts else "mixed"
+        if self.replays:
+            return "batch" if self.replays >= self.attempts else "mixed"
+        if self.flexed:
+            return "flex" if self.flexed >= self.answers else "mixed"
+        return "live"
+
+    def withdraw(self) -> bool:
+        """Take the row back before anything of it is paid for, so that it can be asked in a batch instead.
+
+        False: it has answers, or other requests under way, or no batch could hold its request.
+        """
+        recording = self.recording
+        with self._lock:
+            alone = self._open == 1 and not (self.on_wire or self.answers or self.replays)
+        return alone and recording is not None and recording.withdraw()
 
     def knew(self) -> None:
         """LangChain's own cache gave an answer, without a request and without cost."""

@@ -48,6 +48,7 @@ class Tries:
             Else it could always be the one probe after a pause, always be rejected, and keep others from being tried.
         whole: True: our smaller maximum has cut an answer, so from now on the request's own maximum is sent.
         failed: it was sent and failed: what follows is a retry.
+        refused: how often the flex tier had no room for it, or did not know it.
     """
 
     accepted: int
@@ -58,6 +59,7 @@ class Tries:
     behind: bool = False
     whole: bool = False
     failed: bool = False
+    refused: int = 0
 
     def __post_init__(self) -> None:
         self.seen = self.accepted

@@ -212,8 +212,8 @@ class Session:
         )
         processor = self._processor(built, progress)
         self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
-        gc.collect()
-        gc.freeze()  # LangChain's many objects need not be looked at again in each collection
+        gc.freeze()  # LangChain's many objects need not be looked at in any collection
+        gc.enable()
         fields = RowFields(self._job.id_field, self._job.priority_field)
         say = self._screen.say if progress is None else progress.say
         with (
@@ -431,6 +431,7 @@ class Session:
             resume=resume,
             prompt=on_prompts(run.report),
             trouble=stats.trouble,
+            advice=() if self._screen.verbose else summary.advice_in(run.report),
         )
 
     def _results(self) -> str:

@@ -60,6 +60,11 @@ class Terms:
     cheapest: bool = False
     lazy: bool = False
 
+    @property
+    def flexes(self) -> bool:
+        """Whether requests may go to the flex tier: it is cheap, slow, and answers only who stays."""
+        return self.cheapest and self.deadline_s is None and not (self.detach or self.lane.cancel)
+
 
 class Waits:
     """The type of WAITS: the row's requests are out."""
@@ -104,7 +109,7 @@ class Answering:
             return self._waits(item)
         return await (self._cancelled(item) if self._options.cancel else self._next_round(item))
 
-    async def _next_round(self, item: Item) -> Any:
+    async def _next_round(self, item: Item, *, flex: bool = True) -> Any:
         slot = item.slot
         known = await self._known(slot)
         if slot in self._rows.live or self.no_batches or (self._rescue is not None and self._rescue.probes()):
@@ -122,7 +127,7 @@ class Answering:
             if self._source.closing:
                 break
             if not (recording.unused and recording.asked):
-                return await self._submitted(item, known, recording)
+                return await self._submitted(item, known, recording, flex=flex)
             recording.drop()
             if self._terms.linear and swap == ways - 1:
                 break  # it has no branch that could be late
@@ -163,7 +168,9 @@ class Answering:
         self._rows.live.add(item.slot)
         return await self._finished_live(item)
 
-    async def _submitted(self, item: Item, known: Mapping[bytes, Result | None], recording: Recording) -> Any:
+    async def _submitted(
+        self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool
+    ) -> Any:
         """Hand its requests in; the same requests must come of the same row."""
         if recording.asked and self._compared < COMPARED:
             await self._compare(item, known, recording)
@@ -172,6 +179,9 @@ class Answering:
         if self.no_batches:
             recording.drop()
             return await self._finished_live(item)
+        if flex and self._flex_beats(recording):
+            recording.drop()
+            return await self._finished_live(item, withdraws=True)
         if not self._worth_it(recording):
             recording.drop()
             self._rows.live.add(item.slot)
@@ -190,6 +200,12 @@ class Answering:
         if self._terms.cheapest and not all(self._is_cheaper(one.wanted.call) for one in asked):
             return False
         return self._rescue is None or not asked or self._rescue.worth(asked)
+
+    def _flex_beats(self, recording: Recording) -> bool:
+        """Whether no request of it costs more at the flex tier: that answers sooner."""
+        if (tier := self._run.flex) is None or not recording.asked or recording.unused:
+            return False
+        return all(tier.beats_a_batch(one.wanted.call) for one in recording.asked.values())
 
     def _is_cheaper(self, call: Call) -> bool:
         prices = self._run.pricing.prices
@@ -219,10 +235,14 @@ class Answering:
             self.no_batches = "the chain asks something else each time that it is run with the same row"
             self._run.alerts.warn("unsteady", f"rows run live: {self.no_batches}")
 
-    async def _finished_live(self, item: Item) -> Any:
+    async def _finished_live(self, item: Item, *, withdraws: bool = False) -> Any:
         """What is known is used, and the rest is asked now; what is out is waited for first.
 
         Batches may have ended since the row's last round began, so it is looked up anew what is known.
+
+        Args:
+            item: the row.
+            withdraws: where the flex tier has no room for it, it goes into a batch after all.
         """
         known = await self._known(item.slot)
         if self._rows.out(item.slot):
@@ -233,12 +253,14 @@ class Answering:
         began_s = clock.now()
         self.sending += 1
         try:
-            _, task = await self._round(item, known, live=True)
-            return task.result()
+            recording, task = await self._round(item, known, live=True, withdraws=withdraws)
+            if not recording.withdrawn:
+                return task.result()
         finally:
             self.sending -= 1
             if self._rescue is not None:
                 self._rescue.done(clock.now() - began_s)
+        return await self._next_round(item, flex=False)
 
     async def _round(
         self,
@@ -247,6 +269,7 @@ class Answering:
         *,
         live: bool = False,
         probe: bool = False,
+        withdraws: bool = False,
         swap: int = 0,
     ) -> tuple[Recording, asyncio.Task[Any]]:
         name = self._terms.name
@@ -259,6 +282,7 @@ class Answering:
                 news=news,
                 live=live,
                 probe=probe,
+                withdraws=withdraws,
                 swap=max(swap, 0),
             )
 

@@ -20,7 +20,7 @@ from cottonpalm.stats import PromptUse
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from cottonpalm.providers.call import Call
     from cottonpalm.providers.prompt_cache.order import Block
@@ -47,14 +47,19 @@ class Prompts:
         self._used: dict[str, list[int]] = {}
         self._lock = threading.Lock()
 
-    def asking(self, call: Call, rates: Rates | None) -> Asking | None:
-        """Return the part that this request has in the cache; None: none, and it goes at once, as it is."""
+    def asking(self, call: Call, rates_of: Callable[[Call], Rates | None]) -> Asking | None:
+        """Return the part that this request has in the cache; None: none, and it goes at once, as it is.
+
+        Args:
+            call: the request.
+            rates_of: the prices of a request's model; asked once for each model, if its prompts are long enough.
+        """
         if len(call.content) < SHORT:
             return None
         key = self._keys.get(call.key)
         if key is None:
             with self._lock:
-                key = self._keys.setdefault(call.key, _Key(call, self._mode, rates))
+                key = self._keys.setdefault(call.key, _Key(call, self._mode, rates_of(call)))
         try:
             return key.asking(call)
         except Exception:  # a body of a shape that nobody has thought of goes out as it is

@@ -155,8 +155,8 @@ class _Call:
 
     async def _sent(self, kind: Kind, like: Template, payload: dict[str, Any], body: bytes) -> Any:
         row = self._row
-        if like.client not in row.run.clients:
-            row.run.clients.add(like.client)
+        if (client := like.client()) not in row.run.clients:
+            row.run.clients.add(client)
         row.run.transports.fast += 1
         try:
             done = await drive(row, like.call(payload, body), FastSender(like, body))
