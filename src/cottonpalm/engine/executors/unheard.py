@@ -105,14 +105,19 @@ def _steps(step: Any, kwargs: dict[str, Any] | None = None) -> list[tuple[str, S
             raise Heard
         return _steps(step.bound, {**step.kwargs, **(kwargs or {})})
     if isinstance(step, BaseChatModel):
-        return [(step.get_name(), _Model(step, kwargs or {}))]
+        return [(_name(step), _Model(step, kwargs or {}))]
     if kwargs:
         raise Heard
     if isinstance(step, BasePromptTemplate):
-        return [(step.get_name(), _prompt(step))]
+        return [(_name(step), _prompt(step))]
     if isinstance(step, BaseLLMOutputParser):
-        return [(step.get_name(), _parser(step))]
-    return [(step.get_name(), _known_function(step))]
+        return [(_name(step), _parser(step))]
+    return [(_name(step), _known_function(step))]
+
+
+def _name(step: Any) -> str:
+    name: str = step.get_name()
+    return name
 
 
 def _prompt(prompt: BasePromptTemplate[Any]) -> Step:
