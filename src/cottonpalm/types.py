@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
 from operator import add, attrgetter
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 PICO: Final = 10**12  # pico-dollars in a dollar; 63 bits hold nine million dollars
 SHORT: Final = 80  # characters of an answer or an error in a `repr`
@@ -72,11 +72,26 @@ class Fault:
     cause: BaseException | None = None
 
 
+class Try(NamedTuple):
+    """One try of a request of a row that failed, or one call of a chain whose requests are not seen.
+
+    Attributes:
+        at_s: when it was sent, in seconds from the row's start.
+        took_s: seconds until its end.
+        met: status and kind of the failure: "429 throttle"; "" for an answer.
+    """
+
+    at_s: float
+    took_s: float
+    met: str
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
     """What is kept of a failure: plain text, no exception object.
 
     `where` is the last line of the user's own code that was under way: "app.py:12, in parse: return json.loads(x)".
+    `tries` are the row's requests in the order of their ends; of more than 20, the first and the last ten.
     """
 
     kind: Kind
@@ -84,6 +99,7 @@ class ErrorRecord:
     message: str
     retryable: bool = False
     where: str | None = field(default=None, compare=False, repr=False)
+    tries: tuple[Try, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from cottonpalm import clock
-from cottonpalm.cli.summary import Counts, Summary, Tally, resume_command, retry_command
+from cottonpalm.cli.summary import Counts, Summary, Tally, advice_in, resume_command, retry_command
 from cottonpalm.engine.input.keys import Distinct
 from cottonpalm.events import (
     Binding,
@@ -28,7 +28,9 @@ from cottonpalm.observers.formatting import clean, count, duration, money, rate,
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import line
 from cottonpalm.observers.progress import PLAIN_EVERY_S, Progress
+from cottonpalm.observers.reported import BatchUse, Repeats
 from cottonpalm.types import ErrorRecord, Kind, Outcome
+from tests.report.made import made
 
 NOTHING = Binding("", "")
 
@@ -209,6 +211,17 @@ def repeated(times: int) -> Distinct:
     for _ in range(times + 1):
         asked.add(b"the same question")
     return asked
+
+
+def test_advice_that_is_worth_a_line_is_told_at_the_end() -> None:
+    report = made(1000, cost_usd=10.0, batch=BatchUse(380, 4.20), repeats=Repeats(300, 3.0))
+    [said] = advice_in(report)
+    assert said.startswith("Send rows through the batch lane. 380 rows (38 %)"), (
+        "repeats have a line of their own"
+    )
+    assert summary(advice=(said,))["advice"] == said
+    assert advice_in(made(1000)) == ()
+    assert "advice" not in summary()
 
 
 def summary(**changes: object) -> dict[str, str]:

@@ -69,7 +69,8 @@ class Backpressure:
         if account.flow.grain == "row":
             return active < limit + spare
         refused = account.flow.refused  # they wait behind new requests, so new rows may start
-        return waiting - refused < spare and active - refused < AHEAD * limit + spare
+        idle = refused + account.flow.held  # who waits for a shared prompt leaves permits to other prompts
+        return waiting - refused < spare and active - idle < AHEAD * limit + spare
 
     @property
     def room(self) -> int:

@@ -577,9 +577,18 @@ class Engine:
             saved_usd,
             None if budget is None else budget.total,
             self.account.prompts.summary(),
+            self._has_batches(),
         )
         transports = self.account.transports.counts()
         return replace(report, transports=transports) if transports else report
+
+    def _has_batches(self) -> Callable[[str], bool] | None:
+        """Which models' requests a batch could have held; None for a run that streams, or that goes through batches."""
+        if self.job.lane is not None or self.job.streaming:
+            return None
+        from cottonpalm.providers.batches.choice import has_batches  # noqa: PLC0415 - its imports cost time
+
+        return partial(has_batches, hosts=self.job.settings.lane.hosts)
 
     def _look(self) -> Look:
         return Look(self._watch.now, self._limit(), self._requests())

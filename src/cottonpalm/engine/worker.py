@@ -207,6 +207,14 @@ class Forward:
         """See `protocols.Measure`."""
         self._calls.append(("hedged", (), {}))
 
+    def overtaken(self) -> None:
+        """See `protocols.Measure`."""
+        self._calls.append(("overtaken", (), {}))
+
+    def stepped(self, *values: Any) -> None:
+        """See `protocols.Measure`."""
+        self._calls.append(("stepped", values, {}))
+
     def waited(self, *values: Any) -> None:
         """See `protocols.Measure`."""
         self._calls.append(("waited", values, {}))

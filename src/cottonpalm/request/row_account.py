@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.providers import dressed
 from cottonpalm.runtime.wait_queue import RowClosed
-from cottonpalm.types import CostSource, Fault, Usage, Verdict
+from cottonpalm.types import CostSource, Fault, Try, Usage, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cottonpalm.runtime.wait_queue import Place, Waiter
 
 
+TRIES: Final = 20  # of a row, that are kept in case it fails: the first ones and the last
 ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
 MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", default=None)
 
@@ -94,6 +95,7 @@ class RowAccount:
         recording: its requests are answered from it, or recorded and held back; None: they are sent.
         replays: answers that came from a batch.
         answers: answers that came over the wire; `flexed`: those of them at the flex tier.
+        tries: when its tries began (`clock.now()`), how long they took, and what they met; at most `TRIES`.
     """
 
     __slots__ = (
@@ -133,6 +135,7 @@ class RowAccount:
         "spare",
         "spent",
         "stay",
+        "tries",
         "truncated",
         "usage",
     )
@@ -163,6 +166,7 @@ class RowAccount:
         self.stay: Stay | None = None
         self.recording: Recording | None = None
         self.replays = self.answers = self.flexed = 0
+        self.tries: list[Try] | None = None
         self._lock = threading.Lock()
         self._permit: Permit | None = None
         # These are made when first needed: there are many rows, and most of them need none of these.
@@ -198,6 +202,15 @@ class RowAccount:
         """The row is done with its chain: give its own permit back, if it still holds one."""
         if self._permit is not None and self.hand_over(verdict, pause_s) and self.run.flow.grain == "unknown":
             self.run.flow.refine("row")
+
+    def tried(self, began_s: float, took_s: float, met: str) -> None:
+        """Note a try that is over, in case the row fails."""
+        tries = self.tries
+        if tries is None:
+            tries = self.tries = []
+        if len(tries) >= TRIES:
+            del tries[TRIES // 2]
+        tries.append(Try(began_s, took_s, met))
 
     def fresh(self) -> None:
         """A new try of the whole row begins: forget the failures that the last try remembered."""

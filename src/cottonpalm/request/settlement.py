@@ -137,6 +137,7 @@ class Settlement:
         run, call = self.row.run, self.call
         taken_s = clock.now() - self._began
         self._heard(fault, status)
+        self.row.tried(self._began, taken_s, _met(fault, status))
         if fault is None:
             if not self.streaming:
                 run.hedges.answered(call.key, taken_s)
@@ -213,6 +214,12 @@ class Settlement:
                 self.row.end()
         if limiter.limit != before:
             self.row.run.flow.on_change()
+
+
+def _met(fault: Fault | None, status: int | None) -> str:
+    if fault is None:
+        return ""
+    return fault.kind.value if status is None else f"{status} {fault.kind.value}"
 
 
 def verdict_of(fault: Fault | None, status: int | None) -> Verdict:

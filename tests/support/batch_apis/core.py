@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -50,6 +51,7 @@ class Core:
         self.seen: list[Seen] = []  # live requests
         self.asked = 0  # requests of any kind
         self.requests: Counter[str] = Counter()  # by method and kind, such as "POST create"
+        self._numbers = itertools.count()
         self.rows, self.bytes = {"openai": 50_000, "anthropic": 100_000}, 200 * MB
         self.queued_tokens: int | None = None
         self.live_latency_s = 0.0
@@ -60,7 +62,7 @@ class Core:
         return time.time()
 
     def named(self, prefix: str) -> str:
-        return f"{prefix}{len(self.jobs) + len(self.files):06d}"
+        return f"{prefix}{next(self._numbers):06d}"  # never again, also where a file was deleted
 
     def keep(self, prefix: str, content: bytes, account: str) -> str:
         name = self.named(prefix)
@@ -164,8 +166,11 @@ class Api:
         return self.json(body)
 
     async def live(self, request: web.Request) -> web.Response:
-        path, body = request.path, await self.body(request)
+        path = request.path
         api = next((api for api, known in rules.PATHS.items() if path == known), "google")
+        return await self.answered(request, api, path, await self.body(request))
+
+    async def answered(self, request: web.Request, api: str, path: str, body: dict[str, Any]) -> web.Response:
         if self.core.live_latency_s:
             await asyncio.sleep(self.core.live_latency_s)
         if body.get("service_tier") == "flex" and (said := self.core.flex(body)) != "ok":

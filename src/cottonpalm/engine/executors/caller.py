@@ -19,6 +19,7 @@ from langchain_core.runnables.config import ensure_config, merge_configs
 
 from cottonpalm.chain.correcting import corrected
 from cottonpalm.chain.traits import anybody, has_listeners, has_old_models, speaks
+from cottonpalm.engine.executors.steps import StepTimes, in_sample
 from cottonpalm.request.endpoints import Moved, Stay, Team
 from cottonpalm.request.transport import callback
 from cottonpalm.types import Fault, Item, Kind, Verdict
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
+    from cottonpalm.engine.executors.unheard import Unheard
     from cottonpalm.engine.output.outbox import Pieces
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
@@ -73,8 +75,9 @@ class Caller:
         self._how, self._run, self._judge = how, run, judge
         self._kwargs, self._many = dict(kwargs), many
         self._heard = False  # somebody listens to every call
+        self._sampled = False  # the steps of some rows are measured
         self._handler: Any = None
-        self._lean: Callable[[Any], Awaitable[Any]] | None = None
+        self._lean: Unheard | None = None
 
     def prepare(self, crew: Crew, pieces: Pieces | None) -> None:
         """Set the threads to use if threads are needed, and where to show chunks. Call it on the run's loop."""
@@ -85,8 +88,9 @@ class Caller:
         self._handler = None if hides else callback.handler(threads=threads)
         self._lean = None if threads else self._leanly()
         self._heard = self._many and (anybody() or has_listeners(self.chain))
+        self._sampled = self._many and not has_old_models(self.chain)
 
-    def _leanly(self) -> Callable[[Any], Awaitable[Any]] | None:
+    def _leanly(self) -> Unheard | None:
         """How to call the chain's steps where nobody hears it; None: by its own `ainvoke`."""
         run = self._run
         if not run.transports.wanted or not run.flow.hooked or run.flow.remembers or self._kwargs:
@@ -132,7 +136,8 @@ class Caller:
             return self.crew.run(on_thread)
         item.account.calling = True
         if self._lean is not None and chain is self.chain and not speaks(item.config):
-            return self._lean(own(item.row))
+            told = self._step_times_to(item)
+            return self._lean.ask(own(item.row)) if told is None else self._lean.timed(own(item.row), told)
         return chain.ainvoke(own(item.row), self._config(item), **self._kwargs)
 
     def _asked(self, item: Item) -> Runnable[Any, Any]:
@@ -152,9 +157,18 @@ class Caller:
         config: RunnableConfig | None = item.config
         if self._heard or (self._many and speaks(config)):
             config = merge_configs(ensure_config(config), {"metadata": _row_names(item)})
+        if (told := self._step_times_to(item)) is not None:
+            config = merge_configs(ensure_config(config), {"callbacks": [StepTimes(told)]})
         if self._handler is None or self._run.flow.grain == "row" or not self._run.flow.wants_handler:
             return config
         return merge_configs(ensure_config(config), {"callbacks": [self._handler]})
+
+    def _step_times_to(self, item: Item) -> Callable[[Mapping[str, tuple[int, float]]], None] | None:
+        """Whom to tell how long the steps of this call took; None: it is not in the sample, or is only recorded."""
+        measure = self._run.measure
+        if not self._sampled or measure is None or not in_sample(item.index):
+            return None
+        return None if item.account.recording is not None else measure.stepped
 
     async def _streamed(self, item: Item, pieces: Pieces) -> Any:
         """Show each chunk as it comes. Return the sum of the chunks, or the last one if they cannot be added."""
@@ -256,7 +270,8 @@ class Replicas:
         hopeless: Callable[[BaseException], bool],
     ) -> None:
         self._callers, self._judge, self._hopeless = callers, judge, hopeless
-        self._team = run.team = Team(run.flow, run.alerts, len(callers), self._stir)
+        by_prompt = run.prompts.mode != "off"
+        self._team = run.team = Team(run.flow, run.alerts, len(callers), self._stir, by_prompt=by_prompt)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._stirred = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -381,3 +382,6 @@ def note(outcome: Outcome, item: Item) -> None:
     outcome.attempts = account.attempts or calls
     outcome.usage, outcome.model, outcome.lane = account.usage, account.model, account.lane
     outcome.cost_pico, outcome.cost_source = account.cost_pico, account.cost_source
+    if outcome.error is not None and account.tries:
+        tries = tuple(each._replace(at_s=each.at_s - item.began_s) for each in account.tries)
+        outcome.error = replace(outcome.error, tries=tries)

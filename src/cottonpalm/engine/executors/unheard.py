@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import chat_models
@@ -22,6 +22,7 @@ from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, Promp
 from langchain_core.runnables import RunnableBinding, RunnableGenerator, RunnableLambda, RunnableSequence
 from langchain_core.utils.uuid import uuid7
 
+from cottonpalm import clock
 from cottonpalm.chain.traits import speaks
 from cottonpalm.request.transport.fast import door
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Step: TypeAlias = Callable[[Any], Any]  # value -> value, or an awaitable of it
 Ask: TypeAlias = Callable[[Any], Awaitable[Any]]
+Told: TypeAlias = Callable[[Mapping[str, tuple[int, float]]], None]
 _BINDINGS: Final = frozenset({"RunnableBinding", "_ChatModelBinding"})
 _OPENAI: Final = "langchain_openai.chat_models.base"
 _normalized: Any = chat_models._normalize_messages  # type: ignore[attr-defined]  # noqa: SLF001
@@ -55,12 +57,20 @@ class Nobody:
         return uuid7()
 
 
-def unheard(chain: Runnable[Any, Any]) -> Ask | None:
+class Unheard(NamedTuple):
+    """How to call a chain's steps: as they are, or with their times told at the end."""
+
+    ask: Ask
+    timed: Callable[[Any, Told], Awaitable[Any]]
+
+
+def unheard(chain: Runnable[Any, Any]) -> Unheard | None:
     """Return what gives the chain's answer to a row; None: call the chain itself."""
     try:
-        steps = _steps(chain)
+        named = _steps(chain)
     except (Heard, AttributeError):
         return None
+    steps = [step for _, step in named]
     if not any(isinstance(step, _Model) for step in steps):
         return None
     ways = [(step, isinstance(step, _Model) or inspect.iscoroutinefunction(step)) for step in steps]
@@ -70,11 +80,25 @@ def unheard(chain: Runnable[Any, Any]) -> Ask | None:
             value = await step(value) if awaited else step(value)
         return value
 
-    return answer
+    return Unheard(answer, partial(_timed, named))
 
 
-def _steps(step: Any, kwargs: dict[str, Any] | None = None) -> list[Step]:
-    """The steps of a chain.
+async def _timed(named: Sequence[tuple[str, Step]], value: Any, told: Told) -> Any:
+    """The same, and tell at the end how often each step ran, and for how many seconds."""
+    found: dict[str, tuple[int, float]] = {}
+    for name, step in named:
+        began_s = clock.now()
+        value = step(value)
+        if inspect.isawaitable(value):
+            value = await value
+        calls, seconds = found.get(name, (0, 0.0))
+        found[name] = calls + 1, seconds + clock.now() - began_s
+    told(found)
+    return value
+
+
+def _steps(step: Any, kwargs: dict[str, Any] | None = None) -> list[tuple[str, Step]]:
+    """The steps of a chain, each with the name by which LangChain knows it.
 
     Raises:
         Heard: one of them is not known, or has listeners of its own.
@@ -86,14 +110,19 @@ def _steps(step: Any, kwargs: dict[str, Any] | None = None) -> list[Step]:
             raise Heard
         return _steps(step.bound, {**step.kwargs, **(kwargs or {})})
     if isinstance(step, BaseChatModel):
-        return [_Model(step, kwargs or {})]
+        return [(_name(step), _Model(step, kwargs or {}))]
     if kwargs:
         raise Heard
     if isinstance(step, BasePromptTemplate):
-        return [_prompt(step)]
+        return [(_name(step), _prompt(step))]
     if isinstance(step, BaseLLMOutputParser):
-        return [_parser(step)]
-    return [_known_function(step)]
+        return [(_name(step), _parser(step))]
+    return [(_name(step), _known_function(step))]
+
+
+def _name(step: Any) -> str:
+    name: str = step.get_name()
+    return name
 
 
 def _prompt(prompt: BasePromptTemplate[Any]) -> Step:

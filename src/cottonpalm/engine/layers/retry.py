@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cottonpalm import clock
 from cottonpalm.request.backoff import backoff_s, hinted_s
 from cottonpalm.types import Fault, Item, Kind
 
@@ -40,11 +41,14 @@ class RowRetry:
         """Return the row's answer; call the chain as often as needed and as the policy allows."""
         attempt = 0
         while True:
+            began_s = clock.now()
             try:
                 return await inner(item)
             except Exception as exc:
                 attempt += 1
                 fault = self._judge(exc)
+                if not item.account.attempts:  # none of its requests is seen
+                    item.account.tried(began_s, clock.now() - began_s, fault.kind.value)
                 if not self._again(item, fault, attempt):
                     raise
             await self._sleep(self._wait_s(fault, attempt))
