@@ -270,7 +270,8 @@ class Replicas:
         hopeless: Callable[[BaseException], bool],
     ) -> None:
         self._callers, self._judge, self._hopeless = callers, judge, hopeless
-        self._team = run.team = Team(run.flow, run.alerts, len(callers), self._stir)
+        by_prompt = run.prompts.mode != "off"
+        self._team = run.team = Team(run.flow, run.alerts, len(callers), self._stir, by_prompt=by_prompt)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._stirred = False
