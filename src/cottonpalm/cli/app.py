@@ -49,12 +49,12 @@ def cottonpalm(
 
 @app.command(cls=Command)
 @o.takes(
-    "input output chain model prompt prompt_file system literal_braces schema model_options temperature "
-    "max_tokens accept_truncated id_field "
+    "input output chain model prompt prompt_file system literal_braces messages images requests times vote "
+    "columns schema model_options temperature max_tokens accept_truncated id_field "
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
     "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
     "max_output_tokens prompt_cache mode detach deadline_s batch_hosts executor workers ray_address cache store run "
-    "fresh overwrite bom guard_formulas report events dashboard stream profile config progress quiet verbose"
+    "fresh overwrite bom guard_formulas report events observer dashboard stream profile config progress quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -68,6 +68,7 @@ def run(
     overwrite: o.Overwrite = False,
     report: o.ReportFile = None,
     events: o.EventsFile = None,
+    observer: o.Observers = [],  # noqa: B006 - typer copies it
     dashboard: o.LivePage = None,
     stream: o.Streamed = False,
     temperature: o.Temperature = None,
@@ -119,6 +120,7 @@ def run(
         argv=_argv(context),
         page=report,
         events=events,
+        observers=observer,
         live=dashboard,
         stream=stream,
     )
@@ -127,8 +129,8 @@ def run(
 
 @app.command(cls=Command)
 @o.takes(
-    "input chain model prompt prompt_file system literal_braces schema model_options temperature "
-    "max_tokens base_url id_field limit "
+    "input chain model prompt prompt_file system literal_braces messages images requests times vote schema "
+    "model_options temperature max_tokens base_url id_field limit "
     "delimiter encoding input_format sample fallbacks prices "
     "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run "
     "profile config quiet",

@@ -275,6 +275,15 @@ Streamed = Annotated[
         help="Let answers stream, and show the last words of a few of them as they come.",
     ),
 ]
+Observers = Annotated[
+    list[str],
+    SEE(
+        "--observer",
+        metavar="NAME",
+        help="Let an observer of an installed package see the run's events. Can be given several times.",
+        show_default=False,
+    ),
+]
 LivePage = Annotated[
     str | None,
     SEE(

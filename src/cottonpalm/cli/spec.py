@@ -152,6 +152,47 @@ class RunSpec:
             help="Send braces that name no column as they stand. {{word}} does so for one of them.",
         ),
     ] = False
+    messages: Annotated[
+        str | None,
+        WHAT(
+            "--messages",
+            metavar="COLUMN",
+            help="In place of a prompt: the column that holds each row's messages, as OpenAI or LangChain write them.",
+        ),
+    ] = None
+    images: Annotated[
+        list[str],
+        WHAT(
+            "--image",
+            metavar="COLUMN",
+            help="A column of images, sent with the prompt: paths, addresses or bytes. Can be given several times.",
+        ),
+    ] = field(default_factory=list)
+    requests: Annotated[
+        bool,
+        WHAT(
+            "--requests",
+            metavar="",
+            help="In place of a prompt: the input is a batch file as OpenAI and Anthropic take it (custom_id, and body "
+            "or params).",
+        ),
+    ] = False
+    times: Annotated[
+        int,
+        WHAT("--n", metavar="N", min=1, help="Ask each row N times; the answer is the list of all answers."),
+    ] = 1
+    vote: Annotated[
+        bool,
+        WHAT("--vote", metavar="", help="With --n: the answer is the one that is given most often."),
+    ] = False
+    columns: Annotated[
+        str | None,
+        WHAT(
+            "--columns",
+            metavar="NAME,…",
+            help="Fields of answers that are objects: in tables, each becomes a column; those of a --schema do anyway.",
+        ),
+    ] = None
     schema: Annotated[
         str | None,
         WHAT(

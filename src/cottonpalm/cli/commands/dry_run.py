@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.chains.build import form_of, prompt_of
 from cottonpalm.cli.chains.importing import load_chain
+from cottonpalm.cli.chains.messages import request_of, shown
 from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.readers.open_rows import rows_of
-from cottonpalm.cli.readers.rows import listed
+from cottonpalm.cli.readers.rows import listed, request_column
 from cottonpalm.cli.screen import show_block
 from cottonpalm.engine.input.reader import Broken
 from cottonpalm.stores.codec.as_json import dumped
@@ -59,6 +60,9 @@ def _parts_of(job: RunSpec, rows: InputRows) -> Callable[[Row], list[Part]]:
     if job.chain is not None:
         prompts = prompts_of(load_chain(job.chain, job.folder))
         return lambda row: list(_formatted(prompts, row)) or [("input", dumped(row).decode())]
+    if job.requests:
+        column = request_column(rows.columns, job.source)
+        return lambda row: list(_messages(request_of(row[column], column).messages))
     prompt = prompt_of(job, rows)
     return lambda row: list(_messages(prompt.invoke(row)))
 
@@ -92,4 +96,4 @@ def prompts_of(chain: Any) -> Any:
 def _messages(messages: list[Any]) -> Iterator[Part]:
     names = {"human": "user"}
     for message in messages:
-        yield names.get(message.type, message.type), str(message.content)
+        yield names.get(message.type, message.type), shown(message.content)

@@ -13,11 +13,12 @@ from cottonpalm import clock
 from cottonpalm.chain.questions import question_of
 from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
-from cottonpalm.cli.chains.build import build
+from cottonpalm.cli.chains.build import build, fields_of
 from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
+from cottonpalm.cli.plugins import observers_of
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.readers.open_rows import reading_of, rows_of
 from cottonpalm.cli.readers.rows import RowFields
@@ -72,6 +73,7 @@ class Where:
     argv: Sequence[str] = field(default=())  # the command, for `resume`
     page: str | None = None  # an HTML file for the report
     events: str | None = None  # a file for the events, a JSON line each
+    observers: Sequence[str] = ()  # by their names in installed packages
     cancel: bool = False  # only stop the batches that are out
     live: str | None = None  # the port of the live page, as it was typed
     stream: bool = False  # answers stream, and a few of them are shown as they come
@@ -250,7 +252,11 @@ class Session:
             ray_address=self._job.ray_address,
             deadline=self._job.deadline_s,
             lane=replace(self._job.lane(), cancel=self._where.cancel),
-            observers=[self, *(seen for seen in (progress, self._events()) if seen is not None)],
+            observers=[
+                self,
+                *(seen for seen in (progress, self._events()) if seen is not None),
+                *observers_of(self._where.observers),
+            ],
         )
 
     @property
@@ -263,7 +269,7 @@ class Session:
         types = output_types(built.chain, None)
         overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
         self._kept.set_meta(**self._job.as_json())
-        self._fields = None if built.form is None else built.form.fields
+        self._fields = fields_of(self._job, built)
         output = make_output(
             self._job.output,
             self._rows,
