@@ -62,10 +62,10 @@ class Backpressure:
         if active and account.allowance.spent:
             return False
         limit = account.flow.limit()
-        waiting, there = (account.flow.waiting, limit) if account.team is None else account.team.line()
-        spare = max(4.0, there / 4)
         if account.flow.grain == "unknown":
             return active < limit
+        waiting, there = (account.flow.waiting, limit) if account.team is None else account.team.line()
+        spare = max(4.0, there / 4)
         if account.flow.grain == "row":
             return active < limit + spare
         refused = account.flow.refused  # they wait behind new requests, so new rows may start

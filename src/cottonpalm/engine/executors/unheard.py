@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import chat_models
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import LC_ID_PREFIX, BaseMessage
 from langchain_core.output_parsers import BaseLLMOutputParser, BaseOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate
@@ -26,6 +27,8 @@ from cottonpalm.chain.traits import speaks
 from cottonpalm.request.transport.fast import door
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from langchain_core.runnables import Runnable
 
 Step: TypeAlias = Callable[[Any], Any]  # value -> value, or an awaitable of it
@@ -34,6 +37,7 @@ Told: TypeAlias = Callable[[Mapping[str, tuple[int, float]]], None]
 _BINDINGS: Final = frozenset({"RunnableBinding", "_ChatModelBinding"})
 _OPENAI: Final = "langchain_openai.chat_models.base"
 _normalized: Any = chat_models._normalize_messages  # type: ignore[attr-defined]  # noqa: SLF001
+_metadata_of: Any = chat_models._gen_info_and_msg_metadata  # noqa: SLF001
 _SAME: Final = ("ainvoke", "agenerate", "agenerate_prompt", "_agenerate_with_cache", "_convert_input")
 
 
@@ -42,13 +46,15 @@ class Heard(Exception):
 
 
 class Nobody:
-    """In place of a run manager: no handlers, and an id for the message."""
+    """In place of a run manager: no handlers, and an id for each message that asks for one."""
 
-    __slots__ = ("run_id",)
+    __slots__ = ()
     handlers: Final = ()
 
-    def __init__(self) -> None:
-        self.run_id = uuid7()
+    @property
+    def run_id(self) -> UUID:
+        """A new id."""
+        return uuid7()
 
 
 class Unheard(NamedTuple):
@@ -67,12 +73,11 @@ def unheard(chain: Runnable[Any, Any]) -> Unheard | None:
     steps = [step for _, step in named]
     if not any(isinstance(step, _Model) for step in steps):
         return None
+    ways = [(step, isinstance(step, _Model) or inspect.iscoroutinefunction(step)) for step in steps]
 
     async def answer(value: Any) -> Any:
-        for step in steps:
-            value = step(value)
-            if inspect.isawaitable(value):
-                value = await value
+        for step, awaited in ways:
+            value = await step(value) if awaited else step(value)
         return value
 
     return Unheard(answer, partial(_timed, named))
@@ -173,7 +178,7 @@ def _is_langchains(thing: Any) -> bool:
 class _Model:
     """A chat model with the keywords that are bound to it."""
 
-    __slots__ = ("_kwargs", "_model", "_stop")
+    __slots__ = ("_kwargs", "_model", "_stop", "_whole")
 
     def __init__(self, model: BaseChatModel, kwargs: dict[str, Any]) -> None:
         kind = type(model)
@@ -185,6 +190,7 @@ class _Model:
             raise Heard
         if getattr(model, "streaming", False) or kwargs.get("stream"):
             raise Heard
+        self._whole = model.output_version == "v1"
         told = ("ls_structured_output_format", "structured_output_format")
         self._model, self._stop = model, kwargs.get("stop")
         self._kwargs = {name: value for name, value in kwargs.items() if name not in (*told, "stop")}
@@ -193,7 +199,21 @@ class _Model:
         """Return the model's message."""
         model: Any = self._model
         messages = _normalized(model._convert_input(value).to_messages())  # noqa: SLF001
-        result = await model._agenerate_with_cache(  # noqa: SLF001
-            messages, stop=self._stop, run_manager=Nobody(), **self._kwargs
+        if self._whole or get_llm_cache() is not None:
+            asked = model._agenerate_with_cache  # noqa: SLF001
+            result = await asked(messages, stop=self._stop, run_manager=NOBODY, **self._kwargs)
+            return result.generations[0].message
+        result = await model._agenerate(  # noqa: SLF001
+            messages, stop=self._stop, run_manager=NOBODY, **self._kwargs
         )
-        return result.generations[0].message
+        generation = result.generations[0]  # what follows is the end of `_agenerate_with_cache`
+        message, metadata = generation.message, _metadata_of(generation)
+        if message.id is None:
+            message.id = f"{LC_ID_PREFIX}-{NOBODY.run_id}-0"
+        if len(result.generations) == 1 and result.llm_output is not None:
+            metadata = {**result.llm_output, **metadata}
+        message.response_metadata = metadata
+        return message
+
+
+NOBODY: Final = Nobody()
