@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import threading
 from contextlib import closing
@@ -354,3 +355,25 @@ def test_a_row_that_is_cancelled_at_the_disk_leaves_its_question_to_who_waits_he
         assert await known(asks.admit(second)) is None
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("last", ["an answer", "a question"])
+def test_a_file_that_nobody_uses_any_more_is_closed_whatever_was_asked_last(
+    tmp_path: Path, eventually: Eventually, last: str
+) -> None:
+    before = set(threading.enumerate())
+
+    async def main() -> None:
+        asks = tier(Answers(database_of(str(tmp_path / "answers.db"))))
+        assert await asks.ask(b"q") is Turn.MINE
+        asks.put(b"q", KEPT)
+        if last == "a question":
+            assert await asks.ask(b"q") == KEPT
+
+    asyncio.run(main())
+
+    def closed() -> bool:
+        gc.collect()
+        return not [thread for thread in set(threading.enumerate()) - before if "cache" in thread.name]
+
+    eventually(closed)
