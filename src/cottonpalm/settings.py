@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias, TypeGuard, TypeVar
 
-from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import Runnable
 
 from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
 from cottonpalm.errors import ConfigError

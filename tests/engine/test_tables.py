@@ -326,6 +326,19 @@ def test_a_row_with_an_id_that_was_edited_is_counted_before_it_is_asked_again(
     assert "2 of 3 rows were edited since run 'night' asked them" in caplog.text
 
 
+def test_rows_of_one_id_are_not_called_edited_because_they_differ(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, edited = Asked(), frame().assign(text=["b", "A", "c"])
+    asked.kept(tmp_path).batch(frame(), ids=["x", "x", "y"])
+    asked.kept(tmp_path).batch(frame(), ids=["x", "x", "y"])
+    assert asked.calls.total() == 3
+    assert "again" not in caplog.text
+    asked.kept(tmp_path).batch(edited, ids=["x", "x", "y"])
+    assert "1 of 3 rows were edited since run 'night' asked them" in caplog.text
+    assert asked.calls.total() == 4
+
+
 def test_map_table_on_a_loop_keeps_rows_by_the_ids_of_a_column(tmp_path: Path) -> None:
     asked = Asked()
     first = asked.kept(tmp_path).map_table(frame(), output="topic", ids=frame()["note"])

@@ -134,6 +134,15 @@ def test_each_document_is_paid_once_whatever_rows_come_between() -> None:
     assert "were in an earlier row" in done.report.text()
 
 
+def test_documents_one_after_the_other_are_written_side_by_side_and_take_one_answer_longer_at_most() -> None:
+    documents = [f"Document {n}.\n" + RULES[:4_400].replace("Rule", f"Line {n}") for n in range(12)]
+    given = [{"text": f"{document}\nQuestion {n}?"} for document in documents for n in range(40)]
+    prompt = asking("Be brief.", "{text}")
+    done, off = run(OPENAI, "auto", given, prompt=prompt), run(OPENAI, "off", given, prompt=prompt)
+    assert done.provider.bill.read >= 12 * 39 * 1_024
+    assert done.seconds <= off.seconds * 1.03 + done.provider.latency_s
+
+
 def test_nobody_waits_long_for_an_answer_that_takes_minutes() -> None:
     done, off = (run(OPENAI, mode, 20, provider=CachingTransport(OPENAI, 200.0)) for mode in ("auto", "off"))
     waited, free = (sorted(at for at, _ in each.provider.sent) for each in (done, off))

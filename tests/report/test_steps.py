@@ -6,12 +6,16 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
+from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor
 from cottonpalm.engine.executors.steps import in_sample
-from cottonpalm.testing import virtual_run
+from cottonpalm.testing import FlakyTransport, virtual_run
 from tests.report.stories import HOSTILE
 
 if TYPE_CHECKING:
@@ -88,6 +92,23 @@ def test_rows_in_threads_have_steps_too(awaited: bool) -> None:
         "two": 2,
         "RunnableSequence": 2,
     }
+
+
+@pytest.mark.parametrize("transport", ["fast", "stock"])
+def test_a_chat_chain_has_the_same_steps_by_either_transport(transport: str) -> None:
+    async def main() -> Report:
+        client = httpx2.AsyncClient(transport=FlakyTransport())
+        model = ChatOpenAI(model="m", max_retries=0, api_key="sk-1", http_async_client=client)  # type: ignore[arg-type]
+        processor = BatchProcessor(
+            ChatPromptTemplate.from_template("{x}") | model | StrOutputParser(), transport=transport
+        )
+        await processor.abatch([{"x": n} for n in range(20)])
+        assert processor.last_run is not None
+        return processor.last_run.report
+
+    found = {step.name: step.calls for step in virtual_run(main()).steps}
+    names = ("ChatOpenAI", "ChatPromptTemplate", "StrOutputParser")
+    assert {name: found[name] for name in names} == dict.fromkeys(names, 16)
 
 
 def test_report_and_page_tell_of_them_and_of_a_single_step_nothing() -> None:

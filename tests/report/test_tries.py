@@ -87,7 +87,7 @@ def test_calls_of_a_chain_whose_requests_are_not_seen_are_its_tries() -> None:
 
 
 def test_of_many_tries_the_first_and_the_last_are_kept() -> None:
-    policy = RetryPolicy(transient_tries=40, base_s=1.0, cap_s=1.0)
+    policy = RetryPolicy(retries=39, base_s=1.0, cap_s=1.0)
     outcome = outcome_of(502, 504, *[500] * 100, retry=policy)
     assert outcome.error is not None
     tries = outcome.error.tries

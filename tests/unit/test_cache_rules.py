@@ -170,7 +170,12 @@ def test_a_good_answer_is_kept_and_given_and_what_it_saved_is_counted_and_told()
         assert isinstance(later, Outcome)
         assert (served.index, served.output, later.index) == (1, "yes", 2)
         counts = asks.counts
-        assert (counts.hits, counts.coalesced, counts.misses, counts.saved_pico) == (2, 1, 1, 1000)
+        assert (counts.hits, counts.coalesced, counts.misses, counts.saved_usd) == (
+            2,
+            1,
+            1,
+            pytest.approx(1e-9),
+        )
         assert [(hit.index, hit.source) for hit in told if isinstance(hit, CacheHit)] == [
             (1, "flight"),
             (2, "memory"),

@@ -58,7 +58,9 @@ class Tally:
             self.output_tokens += outcome.usage.output_tokens
         if (error := outcome.error) is not None:
             self.kinds[error.kind] = self.kinds.get(error.kind, 0) + 1
-            self.first_failed = self.first_failed or f"row {outcome.index}: {told(error)}"
+            self.first_failed = (
+                self.first_failed or f"row {outcome.index + 1} (index {outcome.index}): {told(error)}"
+            )
 
 
 @dataclass(slots=True)

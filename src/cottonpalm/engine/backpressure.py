@@ -62,14 +62,15 @@ class Backpressure:
         if active and account.allowance.spent:
             return False
         limit = account.flow.limit()
-        waiting, there = (account.flow.waiting, limit) if account.team is None else account.team.line()
-        spare = max(4.0, there / 4)
         if account.flow.grain == "unknown":
             return active < limit
+        waiting, there = (account.flow.waiting, limit) if account.team is None else account.team.line()
+        spare = max(4.0, there / 4)
         if account.flow.grain == "row":
             return active < limit + spare
         refused = account.flow.refused  # they wait behind new requests, so new rows may start
-        return waiting - refused < spare and active - refused < AHEAD * limit + spare
+        idle = refused + account.flow.held  # who waits for a shared prompt leaves permits to other prompts
+        return waiting - refused < spare and active - idle < AHEAD * limit + spare
 
     @property
     def room(self) -> int:

@@ -100,7 +100,7 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:
             return old
         limiter, stay = row.run.flow.limiter(call.key), row.stay
         if stay is not None:
-            stay.endpoint.asks(limiter, call.label)
+            stay.begins(limiter, call)
         tries = Tries(accepted=limiter.accepted)
         while True:
             done = yield from _try(row, call, tries, stay)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
+    from cottonpalm.engine.executors.unheard import Unheard
     from cottonpalm.engine.output.outbox import Pieces
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
@@ -76,7 +77,7 @@ class Caller:
         self._heard = False  # somebody listens to every call
         self._sampled = False  # the steps of some rows are measured
         self._handler: Any = None
-        self._lean: Callable[[Any], Awaitable[Any]] | None = None
+        self._lean: Unheard | None = None
 
     def prepare(self, crew: Crew, pieces: Pieces | None) -> None:
         """Set the threads to use if threads are needed, and where to show chunks. Call it on the run's loop."""
@@ -87,9 +88,9 @@ class Caller:
         self._handler = None if hides else callback.handler(threads=threads)
         self._lean = None if threads else self._leanly()
         self._heard = self._many and (anybody() or has_listeners(self.chain))
-        self._sampled = self._many and not has_old_models(self.chain) and self._lean is None
+        self._sampled = self._many and not has_old_models(self.chain)
 
-    def _leanly(self) -> Callable[[Any], Awaitable[Any]] | None:
+    def _leanly(self) -> Unheard | None:
         """How to call the chain's steps where nobody hears it; None: by its own `ainvoke`."""
         run = self._run
         if not run.transports.wanted or not run.flow.hooked or run.flow.remembers or self._kwargs:
@@ -135,7 +136,8 @@ class Caller:
             return self.crew.run(on_thread)
         item.account.calling = True
         if self._lean is not None and chain is self.chain and not speaks(item.config):
-            return self._lean(own(item.row))
+            told = self._step_times_to(item)
+            return self._lean.ask(own(item.row)) if told is None else self._lean.timed(own(item.row), told)
         return chain.ainvoke(own(item.row), self._config(item), **self._kwargs)
 
     def _asked(self, item: Item) -> Runnable[Any, Any]:
@@ -268,7 +270,8 @@ class Replicas:
         hopeless: Callable[[BaseException], bool],
     ) -> None:
         self._callers, self._judge, self._hopeless = callers, judge, hopeless
-        self._team = run.team = Team(run.flow, run.alerts, len(callers), self._stir)
+        by_prompt = run.prompts.mode != "off"
+        self._team = run.team = Team(run.flow, run.alerts, len(callers), self._stir, by_prompt=by_prompt)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._stirred = False

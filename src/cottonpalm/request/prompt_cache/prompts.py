@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.providers.prompt_cache.marks import asks_already, has_key, marked, own_ends
-from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN, blocks_of
+from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN, blocks_of, prompt_of
 from cottonpalm.providers.prompt_cache.terms import terms_of
 from cottonpalm.request.prompt_cache.asking import Asking, Shared
 from cottonpalm.request.prompt_cache.rules.marking import Marking
@@ -42,7 +42,7 @@ class Prompts:
     """
 
     def __init__(self, mode: Mode = "auto") -> None:
-        self._mode: Mode = mode
+        self.mode: Mode = mode
         self._keys: dict[str, _Key] = {}
         self._used: dict[str, list[int]] = {}
         self._lock = threading.Lock()
@@ -59,7 +59,7 @@ class Prompts:
         key = self._keys.get(call.key)
         if key is None:
             with self._lock:
-                key = self._keys.setdefault(call.key, _Key(call, self._mode, rates_of(call)))
+                key = self._keys.setdefault(call.key, _Key(call, self.mode, rates_of(call)))
         try:
             return key.asking(call)
         except Exception:  # a body of a shape that nobody has thought of goes out as it is
@@ -115,7 +115,7 @@ class _Key:
         ):
             return None
         blocks = blocks_of(call.family.name, call.body)
-        prompt = b"\n".join([block.text for block in blocks])
+        prompt = prompt_of(blocks)
         with self._lock if shared is None else shared.lock:
             if self._sharing.wanted:
                 self._sharing.look(prompt)

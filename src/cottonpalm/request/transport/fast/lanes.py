@@ -48,6 +48,9 @@ class Kind:
             self.why_not = str(unfit)
 
 
+UNKNOWN: Final = Kind(None)
+
+
 class Lane:
     """One model object, seen at least once. It keeps neither the model nor its client alive."""
 
