@@ -75,5 +75,7 @@ def test_amounts_are_shown_in_another_currency_and_counted_in_dollars(
     assert float(cost[1:].rstrip(",")) == pytest.approx(10 * told, abs=0.01)
     assert "¥" in cottonpalm("status", "--currency", "CNY=7.1").out
     assert "$" in cottonpalm("status").out
+    euros = ("in.jsonl", "-o", "other.jsonl", "--currency", "EUR=0.9", "-p", "{text}", "--dry-run")
+    assert cottonpalm("run", *euros, "--model", "openai:gpt-4o-mini").code == 0
     planned = ("in.jsonl", "-m", "openai:gpt-4o-mini", "--base-url", "http://127.0.0.1:9/v1", "-p", "{text}")
     assert "¥" in cottonpalm("plan", *planned, "--currency", "CNY=7.1", "--price", "1:1").out
