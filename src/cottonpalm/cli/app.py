@@ -104,11 +104,11 @@ def run(
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
     if taken:
         screen.say(f"note: {taken}")
+    name = run or run_name(job.input, job.output)
     if dry_run:
         from cottonpalm.cli.commands.dry_run import show_first_rows
 
-        return show_first_rows(job, screen)
-    name = run or run_name(job.input, job.output)
+        return show_first_rows(job, screen, store, name)
     if job.input == job.output == "-" and run is None:
         screen.say(f"this run's name is {name}")
 

@@ -179,7 +179,7 @@ DryRun = Annotated[
     ROWS(
         "--dry-run",
         metavar="",
-        help="Show the first rows' messages as they would be sent, and leave. No call, no store, no output.",
+        help="Show the first rows' messages as they would be sent, and how many would be asked. No call, no output.",
     ),
 ]
 StoreUrl = Annotated[
