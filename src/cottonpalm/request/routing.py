@@ -10,6 +10,7 @@ from cottonpalm.request.limiter.rules.circuit import Streak
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SOON_S: Final = 1e-3  # an answer takes so long at least, also where none was seen
 RESTS_AFTER: Final = 5  # failures in a row; fewer may be caused by the rows themselves
 _FIRST_REST_S: Final = 1.0
 _LONGEST_REST_S: Final = 30.0
@@ -49,7 +50,7 @@ class EndpointState(NamedTuple):
         if self.has_room:
             return 0, -self.free / self.limit  # the endpoint with the largest free share is best
         if not self.opens_in_s:
-            return 1, (self.waiting + 1) * self.trip_s / self.limit
+            return 1, (1 - self.free) * max(self.trip_s, SOON_S) / self.limit
         return 4 if self.refused else 3 if self.ill else 2, self.opens_in_s
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.request.limiter.rules.bucket import ENOUGH
 from cottonpalm.request.limiter.rules.causes import CHANCE, DOUBT, SURPRISE, Cause, explain
 from cottonpalm.request.limiter.rules.gates import HEAVY, Gates
-from cottonpalm.request.limiter.rules.recovery import State
+from cottonpalm.request.limiter.rules.recovery import BACKOFF, State
 from cottonpalm.request.limiter.rules.sent import NOTHING, Sent
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Admission(Gates):
             self.heard(sent, quotas)
         if probe:
             self.recovery.refused += 1
-            self.recovery.hold(now, named_s, self.refusals.mean_s)
+            self.recovery.hold(now, named_s, self._least_s(now))
         elif sent.generation != self.generation:
             self._rejected_before(sent)
         else:
@@ -222,7 +222,11 @@ class Admission(Gates):
         if known and fresh and not named_s:  # a test has failed; what fits is known
             return
         recovery.begin(now, max(2.0, number.limit / 4))
-        recovery.hold(now, named_s, self.refusals.mean_s)
+        recovery.hold(now, named_s, self._least_s(now))
+
+    def _least_s(self, now: float) -> float:
+        """How long to be silent at least: before the first answer nobody knows when a place comes free."""
+        return max(self.refusals.mean_s, 0.0 if self._answers else BACKOFF * self.answer_s(now))
 
     def _restore(self) -> None:
         """Whatever the number was blamed for, it was not."""
