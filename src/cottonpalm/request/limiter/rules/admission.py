@@ -205,9 +205,8 @@ class Admission(Gates):
         known = False
         if cause in (Cause.RATE, Cause.BOTH):
             known = bucket.rate > 0
-            if (
-                cause is Cause.BOTH and not known
-            ):  # whether the number alone explains it is seen from the next ones
+            if cause is Cause.BOTH and not (known or bucket.blamed):
+                # whether the number alone explains it is seen from the next ones
                 bucket.learn(sent.at_s, mine)
             else:
                 bucket.empty(now, sent.at_s, mine, named_s, self.refusals.patience_s)
@@ -251,9 +250,10 @@ class Admission(Gates):
         if self._saved is None:
             return
         (limit, wall, starting, _, sent, mine), self._saved = self._saved, None
-        if cause in (Cause.NUMBER, Cause.BOTH) and probe.ordinal >= sent.ordinal:
+        if cause in (Cause.NUMBER, Cause.BOTH) and probe.ordinal >= (number.wall or sent.ordinal):
             # As many in flight as were rejected before: it was time that helped.
             number.limit, number.wall, number.starting, number.known = limit, wall, starting, probe.ordinal
+            bucket.blamed = True
             if cause is Cause.NUMBER:
                 bucket.learn(sent.at_s, mine)
                 bucket.silent_s = silence_s

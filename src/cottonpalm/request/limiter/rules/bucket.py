@@ -29,7 +29,8 @@ class Bucket:
 
     Attributes:
         rate: a second; 0 while it is off.
-        learning: it is blamed, and its rate not known yet.
+        learning: it is suspected, and its rate not known yet.
+        blamed: time alone helped after a rejection, so there is a rate.
         extra: share of the rate that is sent above it, on trial.
     """
 
@@ -48,6 +49,7 @@ class Bucket:
         "_since",
         "_stage",
         "_sure",
+        "blamed",
         "depth",
         "extra",
         "learning",
@@ -60,7 +62,7 @@ class Bucket:
 
     def __init__(self) -> None:
         self.rate = self.extra = 0.0
-        self.learning = self._depth_known = False
+        self.learning = self.blamed = self._depth_known = False
         self.depth, self.level = 1.0, 0.0
         self._at = self._next_s = 0.0
         self.mark_s = self.mark = 0.0  # when it was empty, and all that was admitted up to then
@@ -201,7 +203,7 @@ class Bucket:
     def off(self) -> None:
         """It is not what stands in the way."""
         self.rate = self.extra = 0.0
-        self.learning = False
+        self.learning = self.blamed = False
 
     def _fill(self, now: float) -> None:
         passed, self._at = now - self._at, now
