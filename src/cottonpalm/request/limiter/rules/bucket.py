@@ -97,6 +97,7 @@ class Bucket:
     def take(self, now: float, cost: float) -> None:
         """So much goes."""
         if self.rate:
+            self._fill(now)  # a probe goes without asking
             self.level -= cost
             if self._bound:
                 self._bound = False
@@ -147,8 +148,10 @@ class Bucket:
             self._fill(now)
         if self.rate and self.extra:
             rate = max(sample, self._proven * self.rate)
-        elif admitted >= ENOUGH or (sample and not self.rate) or 0 < sample < self.rate:
+        elif admitted >= ENOUGH or (sample and not self.rate):
             rate = sample
+        elif 0 < sample < self.rate:  # few were admitted, so the old rate weighs more
+            rate = (ENOUGH + admitted) / (ENOUGH / self.rate + admitted / sample)
         else:
             rate = self.rate
         rate = max(rate, FALL * self.rate, 1 / LONGEST_S if rate else 0.0)
