@@ -186,7 +186,8 @@ class Admission(Gates):
             shown=any(shown.trusted for shown in empty),
             empty=bool(empty),
             surprising=surprising,
-            fast=(bucket.trial or not (bucket.rate or number.testing)) and not quotas,
+            fast=(bucket.trial or not (bucket.rate or number.testing))
+            and not (quotas and self.quotas.trusted),
             above=above and (number.testing or not bucket.extra),
         )
 
