@@ -181,7 +181,7 @@ class Admission(Gates):
         empty = self.quotas.empty(sent, quotas) if quotas else []
         for shown in empty:
             shown.wrong()
-        return explain(
+        cause = explain(
             overload=overload,
             shown=any(shown.trusted for shown in empty),
             empty=bool(empty),
@@ -190,6 +190,10 @@ class Admission(Gates):
             and not (quotas and self.quotas.trusted),
             above=above and (number.testing or not bucket.extra),
         )
+        if cause is Cause.CHANGED:  # nothing explains it, so what is shown does not predict
+            for quota in quotas:
+                self.quotas.shown[quota.unit].wrong()
+        return cause
 
     def _found(self, now: float, sent: Sent, cause: Cause, named_s: float) -> None:
         number, bucket, recovery = self.concurrency, self.bucket, self.recovery
