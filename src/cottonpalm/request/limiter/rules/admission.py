@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTHING", "Admission", "Sent"]
 
+EARLY: Final = 0.5  # times the time of an answer: what comes to nothing before was hardly begun
 LATE: Final = 1.0  # times the time of an answer: what comes to nothing after it was lost in a full server
 USUAL: Final = 100  # answers over which means are taken
 
@@ -105,7 +106,22 @@ class Admission(Gates):
             if self._late > 2 * SURPRISE:
                 self._late, self.generation = 0.0, self.generation + 1
                 self.concurrency.drowned((in_flight + 1) / 2)
+        early = not sent.known and now - sent.at_s < EARLY * self.answer_s(now)
         self._settled(sent)
+        if early and sent.generation == self.generation:
+            self._dropped(now, sent)
+
+    def _dropped(self, now: float, sent: Sent) -> None:
+        """It came to nothing long before an answer could: a full server may drop what it has no place for."""
+        self.refusals.took(now - sent.at_s)
+        off = self._off(now)
+        if sent.ordinal <= max(1, self.concurrency.known - off):
+            return
+        self._doubt.suspect = sent.ordinal - off
+        trial = self.concurrency.testing
+        if self._doubt.surprising(sent.asked, told=False, silent=False, trial=trial):
+            self._bad += sent.cost
+            self._found(now, sent, Cause.NUMBER, 0.0)
 
     def heard(self, sent: Sent, quotas: Sequence[Quota]) -> None:
         """An answer shows quotas."""
