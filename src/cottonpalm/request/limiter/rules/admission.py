@@ -98,8 +98,12 @@ class Admission(Gates):
         if self.recovery.state is not State.OPEN:
             self._held_back = True
 
+    def ignored(self, sent: Sent) -> None:
+        """It ended in a way that says nothing of the provider."""
+        self._settled(sent)
+
     def failed(self, now: float, sent: Sent, in_flight: int) -> None:
-        """It ended in a way that says nothing of the limits; where many came to nothing far too late, one is full."""
+        """It came to nothing: where many do far too late, or at once and above what is known to fit, it is full."""
         late = not self._answers or now - sent.at_s > LATE * self.trip_s
         if late and sent.known and sent.generation == self.generation:
             self._late -= math.log(2 * CHANCE[1])

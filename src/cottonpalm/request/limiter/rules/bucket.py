@@ -146,14 +146,7 @@ class Bucket:
         sample, admitted = self.sample(at_s, total, patience_s), total - self.mark
         if self.rate:
             self._fill(now)
-        if self.rate and self.extra:
-            rate = max(sample, self._proven * self.rate)
-        elif admitted >= ENOUGH or (sample and not self.rate):
-            rate = sample
-        elif 0 < sample < self.rate:  # few were admitted, so the old rate weighs more
-            rate = (ENOUGH + admitted) / (ENOUGH / self.rate + admitted / sample)
-        else:
-            rate = self.rate
+        rate = self._rate_by(sample, admitted)
         rate = max(rate, FALL * self.rate, 1 / LONGEST_S if rate else 0.0)
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
         self._sure = alike and self.extra > 0  # a trial that failed tells what one that was no trial cannot
@@ -170,6 +163,16 @@ class Bucket:
             self.set_mark(at_s, total)
         self.level, self._at, self._next_s = 0.0, now, now
         self.extra, self._since, self._stage, self._held, self._lost = 0.0, 0, 0, 0, 0
+
+    def _rate_by(self, sample: float, admitted: float) -> float:
+        """The rate that a sample of so many tells, beside what is known."""
+        if self.rate and self.extra:
+            return max(sample, self._proven * self.rate)
+        if admitted >= ENOUGH or (sample and not self.rate):
+            return sample
+        if 0 < sample < self.rate:  # few were admitted, so the old rate weighs more
+            return (ENOUGH + admitted) / (ENOUGH / self.rate + admitted / sample)
+        return self.rate
 
     def drained(self, now: float) -> None:
         """A rejection that may be chance: nothing is saved up, at any rate."""
