@@ -136,7 +136,7 @@ def demo() -> int:
 
 def browser() -> str | None:
     """The Chromium that the tests of pages look with; installed where that needs nobody's leave."""
-    names = ("chromium", "chromium-browser", "google-chrome")
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")  # as in tests/support/browser.py
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         say("== installing Chromium, for the tests of pages")

@@ -36,7 +36,7 @@ from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.steps import Done, Reply
 from cottonpalm.request.transport.drivers import drive
-from cottonpalm.types import PICO
+from cottonpalm.types import PICO, pico
 
 if TYPE_CHECKING:
     from tests.support.spender import Result
@@ -176,7 +176,7 @@ async def _one_round(small: Loopback, large: Loopback, in_flight: int) -> list[A
         processor = BatchProcessor(
             cheap,
             concurrency=AdaptiveConcurrency(in_flight, in_flight, in_flight),
-            retry=RetryPolicy(transient_tries=2, base_s=0.05),
+            retry=RetryPolicy(retries=1, base_s=0.05),
             fallbacks=[dear],
             budget=Budget(total=budget),
             prices=PRICES,
@@ -201,8 +201,8 @@ async def _one_round(small: Loopback, large: Loopback, in_flight: int) -> list[A
             large.requests,
             100 * bound / ceiling,
             max(0, charged - ceiling),
-            charged - run.stats.reported_pico,
-            run.stats.uncertain_pico,
+            charged - pico(run.stats.reported_usd),
+            pico(run.stats.uncertain_usd),
             100 * charged / ceiling,
             run.stats.repeated,
         ]

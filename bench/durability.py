@@ -63,7 +63,7 @@ async def main() -> None:
     given = options.parse_args()
     m.headline(
         "Durability, µs per row that a SQLite store adds to the same run without one (opening and closing included)",
-        "CPU <= 12 for 0.5 kB of text, <= 50 for messages",
+        "CPU <= 10 for 0.5 kB of text, <= 35 for messages",
     )
     lines = []
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:

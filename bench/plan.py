@@ -63,7 +63,7 @@ def one_run(shape: str, seed: int, count: int) -> tuple[float, float, float]:
         processor = BatchProcessor(chain)
         processor.batch(rows)
         assert plan.cost_usd is not None
-        return plan.cost_usd.low, plan.cost_usd.high, processor.last_run.stats.cost_pico / 1e12
+        return plan.cost_usd.low, plan.cost_usd.high, processor.last_run.stats.cost_usd
 
 
 if __name__ == "__main__":

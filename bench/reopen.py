@@ -1,6 +1,6 @@
 """CPU and memory of opening a run whose rows are all done: `python bench/reopen.py --rows 1000000`.
 
-The rows go through `start(rows, stored="skip")`: each must be recognised, none is called or read back.
+The rows go through `start(rows, skip_stored=True)`: each must be recognised, none is called or read back.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def reopen(path: Path, rows: int, where: str) -> None:
     with BatchProcessor(Noop()).start([0]) as warm:
         list(warm)
     before_mb, begun = m.now_mb(), time.process_time()
-    with BatchProcessor(Noop(), store=path, run="big").start(edited(rows, where), stored="skip") as run:
+    with BatchProcessor(Noop(), store=path, run="big").start(edited(rows, where), skip_stored=True) as run:
         called = sum(1 for _outcome in run)
         found = run.stats.stored
     m.answer(cpu_s=time.process_time() - begun, mb=m.peak_mb() - before_mb, found=found, called=called)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "speed.md"
-SECTIONS: dict[str, tuple[str, str, str]] = {
+SECTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {  # title, commands, what they show
     "speed": (
         "CPU per row",
-        "bench/speed.py",
+        ("bench/speed.py",),
         """The same rows by `chain.abatch`; by a processor over the SDK (`stock`); over
 [the fast transport](transport.md) (`fast`); with a store, a cache, a budget and limits that adapt (`all on`); and the
 bare requests by aiohttp, without any chain. `heard` is the text chain with a callback handler. What binds in `fast`:
@@ -24,15 +24,20 @@ LangChain's own prompt, payload and result, then permits, money and counts of a 
     ),
     "equal": (
         "Equality with the SDKs",
-        "bench/equal.py",
+        ("bench/equal.py",),
         "All cases of the contract by both transports, each with and without a listener.",
     ),
     "overhead": (
-        "The engine alone",
-        "bench/overhead.py",
-        "One row through the engine over the chain's own `ainvoke`, nothing switched on.",
+        "Our own part",
+        ("bench/overhead.py", "bench/durability.py", "bench/budget.py --cost", "bench/limiter.py"),
+        """One row through the engine over the chain's own `ainvoke`, nothing switched on; what a store adds to it; what
+budget and cache add; what a permit costs.""",
     ),
-    "importing": ("Start", "bench/importing.py", "CPU of fresh processes."),
+    "importing": (
+        "Start",
+        ("bench/importing.py",),
+        "CPU of fresh processes; of a run, up to its first request.",
+    ),
 }
 HEAD = """# Speed
 
@@ -42,31 +47,35 @@ table, never times of two: the machine may be busy, slow or shared, and then all
 
 
 def section(name: str, printed: str, more: list[str]) -> str:
-    """One section, of what its command printed."""
-    title, script, about = SECTIONS[name]
+    """One section, of what its commands printed."""
+    title, commands, about = SECTIONS[name]
     libraries = ", ".join(f"{one} {version(one)}" for one in ("langchain-core", "langchain-openai", "openai"))
     when = (
         f"{datetime.now(UTC):%d %B %Y}, Python {platform.python_version()}, {platform.system()}; {libraries}."
     )
-    typed = " ".join(["python", script, *more])
-    return f"## {title}\n\n{about}\n\n`{typed}`, {when}\n\n```text\n{printed.strip()}\n```\n"
+    typed = "; ".join(f"`{' '.join(['python', command, *more])}`" for command in commands)
+    return f"## {title}\n\n{about}\n\n{typed}, {when}\n\n```text\n{printed.strip()}\n```\n"
 
 
 def measured(name: str, more: list[str]) -> str:
-    """Run one command, and return what it prints."""
-    script = SECTIONS[name][1]
-    command = [sys.executable, str(ROOT / script), *more]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    """Run the commands of one section, and return what they print."""
+    return "\n".join(_printed(command, more) for command in SECTIONS[name][1])
+
+
+def _printed(command: str, more: list[str]) -> str:
+    script, *options = command.split()
+    words = [sys.executable, str(ROOT / script), *options, *more]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if not done.stdout.strip():
-        raise SystemExit(f"{script} printed nothing and ended with code {done.returncode}")
-    return done.stdout
+        raise SystemExit(f"{command} printed nothing and ended with code {done.returncode}")
+    return done.stdout.strip()
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--only", choices=list(SECTIONS), action="append")
-    options.add_argument("--printed", type=Path, help="what the only section's command has printed already")
-    options.add_argument("arguments", nargs="*", help="for the command of a single section, after --")
+    options.add_argument("--printed", type=Path, help="what the only section's commands have printed already")
+    options.add_argument("arguments", nargs="*", help="for the commands of a single section, after --")
     given = options.parse_args()
     page = PAGE.read_text() if PAGE.exists() else HEAD
     kept = {part.splitlines()[0]: part for part in re.split(r"(?m)^## ", page)[1:]}

@@ -11,7 +11,7 @@ def run_until(most: int) -> None:
     chain = ScriptedChain(then=str.upper)
     processor = BatchProcessor(chain, concurrency=1, store="resume.db", run="rows")
     seen = 0
-    with processor.start(rows, stored="skip") as run:
+    with processor.start(rows, skip_stored=True) as run:
         for _ in run:
             seen += 1
             if seen == most:

@@ -19,7 +19,26 @@ if TYPE_CHECKING:
         RunStopped,
         StoreError,
     )
-    from cottonpalm.events import Event
+    from cottonpalm.events import (
+        Binding,
+        BudgetShare,
+        CacheHit,
+        ChunkFinished,
+        CostSpike,
+        EndpointRests,
+        Event,
+        LimitChanged,
+        Paused,
+        RequestFinished,
+        RowFinished,
+        RowRestarted,
+        RowStarted,
+        RunEnded,
+        RunStarted,
+        Unreachable,
+    )
+    from cottonpalm.observers.report import Report
+    from cottonpalm.planning.plan import Plan
     from cottonpalm.presets import (
         AdaptiveBatchProcessor,
         CachedBatchProcessor,
@@ -38,6 +57,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.limiters import Limits
     from cottonpalm.run import AsyncRun, Run
     from cottonpalm.stats import Stats
+    from cottonpalm.stores import open_store
     from cottonpalm.types import ErrorRecord, Fault, Kind, Outcome, Usage
 
 __version__ = "0.1.0"
@@ -48,42 +68,60 @@ __all__ = [
     "AsyncRun",
     "BatchLane",
     "BatchProcessor",
+    "Binding",
     "Budget",
+    "BudgetShare",
     "Cache",
+    "CacheHit",
     "CachedBatchProcessor",
     "CannotStore",
     "ChainChanged",
+    "ChunkFinished",
     "ChunkedBatchProcessor",
     "ConfigError",
     "CostAwareBatchProcessor",
+    "CostSpike",
     "CottonpalmError",
     "Dashboard",
+    "EndpointRests",
     "ErrorRecord",
     "Event",
     "Fault",
     "HybridBatchProcessor",
     "Kind",
+    "LimitChanged",
     "Limits",
     "Observer",
     "Outcome",
+    "Paused",
+    "Plan",
     "PriorityBatchProcessor",
     "PriorityTask",
     "ProfilingBatchProcessor",
     "RateLimit",
+    "Report",
+    "RequestFinished",
     "ResumableBatchProcessor",
     "RetryPolicy",
     "RowChunk",
     "RowFailed",
+    "RowFinished",
+    "RowRestarted",
+    "RowStarted",
     "RowTimeout",
     "Run",
     "RunBusy",
+    "RunEnded",
+    "RunStarted",
     "RunStopped",
     "SmartRetryBatch",
     "Stats",
     "Store",
     "StoreError",
     "StreamingBatchProcessor",
+    "Unreachable",
     "Usage",
+    "open_store",
 ]
 
 _HOMES = {
@@ -91,7 +129,26 @@ _HOMES = {
     "config": ("AdaptiveConcurrency", "BatchLane", "Budget", "Cache", "RateLimit", "RetryPolicy"),
     "engine.output.outbox": ("RESTARTED",),
     "engine.output.stream_events": ("RowChunk",),
-    "events": ("Event",),
+    "events": (
+        "Binding",
+        "BudgetShare",
+        "CacheHit",
+        "ChunkFinished",
+        "CostSpike",
+        "EndpointRests",
+        "Event",
+        "LimitChanged",
+        "Paused",
+        "RequestFinished",
+        "RowFinished",
+        "RowRestarted",
+        "RowStarted",
+        "RunEnded",
+        "RunStarted",
+        "Unreachable",
+    ),
+    "observers.report": ("Report",),
+    "planning.plan": ("Plan",),
     "presets": (
         "AdaptiveBatchProcessor",
         "CachedBatchProcessor",
@@ -110,6 +167,7 @@ _HOMES = {
     "request.limiter.limiters": ("Limits",),
     "run": ("AsyncRun", "Run"),
     "stats": ("Stats",),
+    "stores": ("open_store",),
     "types": ("ErrorRecord", "Fault", "Kind", "Outcome", "Usage"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -100,10 +100,11 @@ class RetryPolicy:
     names a wait, this wait is kept and never shortened.
 
     Args:
-        transient_tries: sends of one request (or calls of one row, if we see no requests), including the first.
-        reask_tries: how often a row is asked if its answer does not parse or validate, including the first time.
-        throttle_tries: rejections of one request before its row fails; they count once the model accepted others.
-        count_all: True: every send uses one of the `transient_tries`, even if it is rejected or the provider is down.
+        retries: how often one request (or one row's call, if we see no requests) is sent again after the first time.
+        reasks: how often a row is asked again, after the first time, if its answer does not parse or validate.
+        rejections: how many of one request fail its row; they count once the model accepted others.
+        count_all: True: every sending again uses one of the `retries`, even after a rejection or while the provider is
+            down.
         base_s: seconds, the upper end of the first backoff.
         cap_s: seconds, the longest backoff.
         throttle_wait_s: seconds that a rejected request waits where the provider names no wait; None: as long as the
@@ -112,9 +113,9 @@ class RetryPolicy:
         allowance_floor: ...plus this number. When all are used, new rows wait until requests succeed again.
     """
 
-    transient_tries: int = 4
-    reask_tries: int = 2
-    throttle_tries: int = 20
+    retries: int = 3
+    reasks: int = 1
+    rejections: int = 20
     count_all: bool = False
     base_s: float = 1.0
     cap_s: float = 60.0
@@ -123,10 +124,13 @@ class RetryPolicy:
     allowance_floor: int = 100
 
     def __post_init__(self) -> None:
-        tries = (self.transient_tries, self.reask_tries, self.throttle_tries)
         _need(
-            all(_is_whole(one) and one >= 1 for one in tries),
-            "RetryPolicy: every number of tries is a whole number that counts the first one, so it is at least 1",
+            all(_is_whole(again) and again >= 0 for again in (self.retries, self.reasks)),
+            "RetryPolicy: retries and reasks are whole numbers that do not count the first time, so 0 is none",
+        )
+        _need(
+            _is_whole(self.rejections) and self.rejections >= 1,
+            "RetryPolicy: rejections is a whole number, at least 1",
         )
         _need(
             _is_number(self.base_s) and _is_number(self.cap_s) and 0 < self.base_s <= self.cap_s,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from cottonpalm.types import Bottleneck, Kind, Outcome, Usage
 
 
@@ -71,18 +73,22 @@ class CacheHit(Event):
     Attributes:
         source: where the answer was: in "memory", on "disk", or with an equal row in "flight".
         usage: the tokens that were saved, if they are known.
-        cost_pico: the pico-dollars that were saved; None where no price is known.
+        saved_usd: the dollars that were saved; None where no price is known.
     """
 
     index: int
     source: Literal["memory", "disk", "flight"]
     usage: Usage | None
-    cost_pico: int | None
+    saved_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class RequestFinished(Event):
-    """One try of one model request has ended. `status` is None if no answer came."""
+    """One try of one model request has ended. `status` is None if no answer came.
+
+    `run_id` is the LangChain run in which it was made: of a sequence, a graph or the like round the model; None outside
+    of any.
+    """
 
     index: int
     key: str  # host and model, without the account
@@ -90,6 +96,7 @@ class RequestFinished(Event):
     kind: Kind | None
     latency_s: float
     usage: Usage | None
+    run_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +162,8 @@ class BudgetShare(Event):
     """A share of the budget is spent. It comes once for each of 0.5, 0.8 and 1 (spent, or too little is left)."""
 
     share: float
-    spent_pico: int
-    budget_pico: int
+    spent_usd: float
+    budget_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +171,8 @@ class CostSpike(Event):
     """A row cost many times the median cost of the rows before it."""
 
     index: int
-    cost_pico: int
-    median_pico: int
+    cost_usd: float
+    median_usd: float
 
 
 @dataclass(frozen=True, slots=True)

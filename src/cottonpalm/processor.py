@@ -9,29 +9,28 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from cottonpalm import settings as checked
-from cottonpalm.chain.face import ChainFace
+from cottonpalm.chain.face import ChainFace, chain_name
 from cottonpalm.engine.input.frames import list_in, rows_in
 from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once, one_each, same_for_all
-from cottonpalm.engine.output.stream_events import StreamEvents
 from cottonpalm.errors import ConfigError
 from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.results import Collected, row_of
 from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.stores import MemoryStore
-from cottonpalm.tables import with_answers, written
+from cottonpalm.stores import shown as shown_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
-    from cottonpalm.engine.build import Opened, Stored
+    from cottonpalm.engine.build import Opened
     from cottonpalm.engine.engine import Engine
     from cottonpalm.engine.input.reader import Rows
     from cottonpalm.planning.plan import Plan
@@ -59,22 +58,34 @@ class BatchProcessor(ChainFace):
         chain: any Runnable. It is never copied and never changed.
         concurrency: "auto" finds how many model requests may be in flight; a number is the most; or
             `AdaptiveConcurrency(initial, minimum, maximum)`.
-        retry: retries after the first try, or a `RetryPolicy`. The SDK's own retries do not happen.
-        fallbacks: chains tried in order when a row's fault says that another model could do it.
+        rate_limit: `RateLimit(requests_per_minute, tokens_per_minute)`: never more than that is sent per host, model
+            and account, whatever the provider allows.
+        limits: a `Limits` to learn the providers' limits in, apart from other processors; by default all of the
+            process with the same `concurrency` ("auto" or an equal `AdaptiveConcurrency`) share them, and with any
+            `concurrency` a wait that a provider names.
         replicas: equal chains with another base URL, key, region or deployment. Each row is answered by whichever has
             room, and goes to another one where that fails; each has a limit of its own.
+        priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
+        chunk_size: count rows by chunks of so many, in input order, for progress and `ChunkFinished` events.
+        chunk_pause: seconds between the last row of a chunk and the first of the next; 0: chunks overlap freely.
+        transport: "fast" sends the requests of chat models that are known by a lean HTTP client, and makes their
+            results with LangChain's own code; whatever is not known goes by the model's SDK. "stock": all do.
+        request_hook: False leaves the HTTP clients alone; permits then count rows or model calls.
+        retry: retries after the first try, or a `RetryPolicy`. The SDK's own retries do not happen.
+        fallbacks: chains tried in order when a row's fault says that another model could do it.
         validate: gets each output; raising ValueError asks again.
+        classify: your own word on an exception: a kind ("throttle", "transient", "reask", "degrade", "fail_row",
+            "stop_run"), or None to leave it to us.
+        accept_truncated: an answer cut by its length limit counts as an answer.
         timeout: seconds for one model request after it got its permit; for a stream, between two chunks.
         hedge: a request that is far later than any before it is sent once more, and the first answer counts; at most
             two in a hundred requests are such copies. False: none is.
         item_timeout: seconds for a row in all, or None.
-        rate_limit: `RateLimit(requests_per_minute, tokens_per_minute)`: never more than that is sent per host, model
-            and account, whatever the provider allows.
         stall_timeout: seconds without one accepted request, beyond the waits a provider announced, after which the
             run stops (or `timeout`, if that is longer).
-        limits: a `Limits` to learn the providers' limits in, apart from other processors; by default all of the
-            process with the same `concurrency` ("auto" or an equal `AdaptiveConcurrency`) share them.
-        budget: a ceiling in US dollars. Requests that could take the sum above it are not sent.
+        max_failures: stop after this many failed rows, or above this share of them (below 1, from 100 rows on). A run
+            whose first 20 rows all fail for one reason stops as well; 1.0 says go on all the same.
+        budget: a ceiling in US dollars in all, or a `Budget`. Requests that could take the sum above it are not sent.
         prices: `{model: (dollars in, dollars out per million tokens)}`, or a function (model, usage) -> dollars.
         prompt_cache: "auto" lets one request of a shared prompt go first where the provider then bills the others less,
             and changes no request. "on" also asks for the cache where a request must (Anthropic, OpenAI from GPT-5.6
@@ -82,6 +93,9 @@ class BatchProcessor(ChainFace):
         cache: equal rows are answered once; equal rows in flight share one call.
         store: a path or `sqlite:///...`: results are durable there before you see them. Needs `run`.
         run: the name of this run in the store. The same name again does only what is not done.
+        store_inputs: False keeps only hashes of the rows; `retry` then needs the rows again.
+        fingerprint: your own version string of the chain, in place of the one worked out from its parts.
+        output_type: Pydantic class or classes of the outputs, where the chain does not show them.
         mode: "live" asks now. "batch" sends the requests through the provider's Batch API, at half the price and
             answered within a day; what no batch can hold runs live. "auto" takes the cheapest. The last two need
             `store` and `run`.
@@ -93,20 +107,6 @@ class BatchProcessor(ChainFace):
             Workers share limits, budget, cache and store; the chain travels to them, its keys never do.
         workers: how many; one for each core of the machine or the cluster if None.
         ray_address: the cluster's address; without one, `ray.init` finds or starts it.
-        priority: a function of the row; higher starts first. `batch(rows, priorities=[...])` goes before it.
-        chunk_size: count rows by chunks of so many, in input order, for progress and `ChunkFinished` events.
-        chunk_pause: seconds between the last row of a chunk and the first of the next; 0: chunks overlap freely.
-        max_failures: stop after this many failed rows, or above this share of them (below 1, from 100 rows on). A run
-            whose first 20 rows all fail for one reason stops as well; 1.0 says go on all the same.
-        accept_truncated: an answer cut by its length limit counts as an answer.
-        classify: your own word on an exception: a kind ("throttle", "transient", "reask", "degrade", "fail_row",
-            "stop_run"), or None to leave it to us.
-        output_type: Pydantic class or classes of the outputs, where the chain does not show them.
-        store_inputs: False keeps only hashes of the rows; `retry` then needs the rows again.
-        fingerprint: your own version string of the chain, in place of the one worked out from its parts.
-        request_hook: False leaves the HTTP clients alone; permits then count rows or model calls.
-        transport: "fast" sends the requests of chat models that are known by a lean HTTP client, and makes their
-            results with LangChain's own code; whatever is not known goes by the model's SDK. "stock": all do.
         progress: show a progress line on stderr.
         observers: see the events of each run.
 
@@ -118,23 +118,39 @@ class BatchProcessor(ChainFace):
         self,
         chain: Runnable[Any, Any],
         *,
+        # how fast
         concurrency: Literal["auto"] | int | AdaptiveConcurrency = "auto",
+        rate_limit: RateLimit | None = None,
+        limits: Limits | None = None,
+        replicas: Sequence[Runnable[Any, Any]] = (),
+        priority: Callable[[Any], float] | None = None,
+        chunk_size: int | None = None,
+        chunk_pause: float = 0,
+        transport: Transport = DEFAULT_TRANSPORT,
+        request_hook: bool = True,
+        # what happens when something fails
         retry: int | RetryPolicy = 3,
         fallbacks: Sequence[Runnable[Any, Any]] = (),
-        replicas: Sequence[Runnable[Any, Any]] = (),
         validate: Callable[[Any], object] | None = None,
+        classify: checked.Classify | None = None,
+        accept_truncated: bool = False,
         timeout: float = 600,
         hedge: bool = True,
         item_timeout: float | None = None,
         stall_timeout: float = 900,
-        rate_limit: RateLimit | None = None,
-        limits: Limits | None = None,
-        budget: Budget | None = None,
+        max_failures: float | None = None,
+        # money
+        budget: float | Budget | None = None,
         prices: checked.Prices | None = None,
         prompt_cache: checked.PromptCache = "auto",
         cache: Cache | None = None,
+        # what is kept
         store: str | Path | Store | None = None,
         run: str | None = None,
+        store_inputs: bool = True,
+        fingerprint: str | None = None,
+        output_type: type | Sequence[type] | None = None,
+        # when and where rows run
         mode: checked.Mode = "live",
         deadline: float | None = None,
         detach: bool = False,
@@ -142,17 +158,7 @@ class BatchProcessor(ChainFace):
         executor: checked.Executing = "local",
         workers: int | None = None,
         ray_address: str | None = None,
-        priority: Callable[[Any], float] | None = None,
-        chunk_size: int | None = None,
-        chunk_pause: float = 0,
-        max_failures: float | None = None,
-        accept_truncated: bool = False,
-        classify: checked.Classify | None = None,
-        output_type: type | Sequence[type] | None = None,
-        store_inputs: bool = True,
-        fingerprint: str | None = None,
-        request_hook: bool = True,
-        transport: Transport = DEFAULT_TRANSPORT,
+        # what is seen
         progress: bool = False,
         observers: Sequence[Observer] = (),
     ) -> None:
@@ -164,6 +170,27 @@ class BatchProcessor(ChainFace):
         self._builder = Builder(chain, settings)
         self._last: Callable[[], BaseRun | None] = _no_run
         self._asked: Asked | None = None  # the latest batch's, if no other run came after it
+
+    def __repr__(self) -> str:
+        """The chain, and where its answers are kept."""
+        settings = self._settings
+        words = [f"<{type(self).__name__} of {chain_name(self.chain)}"]
+        if settings.run is not None and settings.store is not None:
+            words.append(f"run {settings.run!r} in {_where(settings.store)}")
+        if settings.budget is not None:
+            words.append(repr(settings.budget))
+        return f"{', '.join(words)}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be copied or pickled.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled: it holds limits, money and a store of this process. "
+            "Make another one from the chain, with the same settings; a Budget, Cache or Limits given to both is shared"
+        )
 
     # -- one row, under the same limits, budget and cache as a batch; it never reads or writes a run of the store
 
@@ -290,7 +317,7 @@ class BatchProcessor(ChainFace):
         priorities: Any = None,
         ids: Any = None,
         kwargs: dict[str, Any],
-        stored: Stored = "yield",
+        retry_failed: bool = False,
     ) -> None:
         many = one_each(config, len(collected.inputs))
         most = most_at_once(config)
@@ -301,7 +328,7 @@ class BatchProcessor(ChainFace):
             configs=many,
             kwargs=kwargs,
             max_concurrency=most,
-            stored=stored,
+            retry_failed=retry_failed,
         )
         run = AsyncRun(engine)
         self._remember(run, keep=True, asked=Asked(collected.inputs, many, ids, kwargs))
@@ -317,14 +344,26 @@ class BatchProcessor(ChainFace):
         config: Configs = None,
         *,
         return_exceptions: bool = False,
+        priorities: Sequence[float] | None = None,
+        ids: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
-        """Yield (index, output) as rows complete; raise failures at the end, or yield them with return_exceptions."""
+        """Yield (index, output) as rows complete; raise failures at the end, or yield them with return_exceptions.
+
+        The arguments are those of `batch`.
+        """
         inputs = list_in(inputs)
         if not len(inputs):
             return
         many = one_each(config, len(inputs))
-        engine = self._engine(inputs, configs=many, kwargs=kwargs, max_concurrency=most_at_once(config))
+        engine = self._engine(
+            inputs,
+            ids=ids,
+            priorities=priorities,
+            configs=many,
+            kwargs=kwargs,
+            max_concurrency=most_at_once(config),
+        )
         collected = Collected(inputs)
         with self._remember(Run(engine)) as run:
             collected.run = run
@@ -339,6 +378,8 @@ class BatchProcessor(ChainFace):
         config: Configs = None,
         *,
         return_exceptions: bool = False,
+        priorities: Sequence[float] | None = None,
+        ids: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[tuple[int, Any]]:
         """`batch_as_completed` on the running loop."""
@@ -347,7 +388,12 @@ class BatchProcessor(ChainFace):
             return
         many = one_each(config, len(inputs))
         engine = await self._aengine(
-            inputs, configs=many, kwargs=kwargs, max_concurrency=most_at_once(config)
+            inputs,
+            ids=ids,
+            priorities=priorities,
+            configs=many,
+            kwargs=kwargs,
+            max_concurrency=most_at_once(config),
         )
         collected = Collected(inputs)
         async with self._remember(AsyncRun(engine)) as run:
@@ -367,19 +413,21 @@ class BatchProcessor(ChainFace):
         priorities: Sequence[float] | Callable[[Any], float] | None = None,
         *,
         config: RunnableConfig | None = None,
-        stored: Stored = "yield",
+        skip_stored: bool = False,
+        retry_failed: bool = False,
         stream: bool = False,
     ) -> Run:
         """Make a run over any iterable of rows, read lazily; iterate it inside `with` to get outcomes as they complete.
+
+        The run is opened in the store now; no row is read and no model called before the `with`.
 
         Args:
             rows: a list, a table (pandas, polars, Arrow, datasets), an iterator or an async iterator.
             ids: one for each row, or a function of the row.
             priorities: one for each row, or a function of the row; higher starts first.
             config: for every row.
-            stored: what happens to rows that the store holds: "yield" gives them as outcomes, "skip" only counts
-                them; "retry" skips them but does rows again that failed for good; "again" does that and yields the
-                others.
+            skip_stored: rows that the store holds are only counted; else they come as outcomes.
+            retry_failed: rows that failed for good are done again, too.
             stream: the iteration gives events instead, as they happen: `RowStarted`, `RowChunk`, `RowRestarted` (the
                 row's chunks so far are void), `RowFinished` with the outcome.
 
@@ -387,7 +435,7 @@ class BatchProcessor(ChainFace):
             RunStopped: at the end of the iteration, if the run stopped early.
         """
         more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
-        more["stored"] = stored
+        more |= {"skip_stored": skip_stored, "retry_failed": retry_failed}
         engine = self._engine(rows_in(rows), streaming=stream, **more)
         return self._streaming(self._remember(Run(engine)), stream)
 
@@ -398,13 +446,14 @@ class BatchProcessor(ChainFace):
         priorities: Sequence[float] | Callable[[Any], float] | None = None,
         *,
         config: RunnableConfig | None = None,
-        stored: Stored = "yield",
+        skip_stored: bool = False,
+        retry_failed: bool = False,
         stream: bool = False,
     ) -> AsyncRun:
         """`start` on the running loop: iterate inside `async with`, which opens the store, on a thread."""
         rows = rows_in(rows)
         more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
-        more |= {"stored": stored, "streaming": stream}
+        more |= {"skip_stored": skip_stored, "retry_failed": retry_failed, "streaming": stream}
         if not self._on_disk:
             return self._streaming(self._remember(AsyncRun(self._engine(rows, **more))), stream)
         opening = Opening(partial(self._engine, rows, **more), partial(self._aengine, rows, **more))
@@ -413,6 +462,8 @@ class BatchProcessor(ChainFace):
     @staticmethod
     def _streaming(run: AnyRun, stream: bool) -> AnyRun:
         if stream:
+            from cottonpalm.engine.output.stream_events import StreamEvents  # noqa: PLC0415 - only for such a run
+
             run.stream = StreamEvents()
         return run
 
@@ -462,7 +513,7 @@ class BatchProcessor(ChainFace):
         Raises:
             RunStopped: the run stopped early.
         """
-        collected = Collected(list_in(rows_in(table, without=written(table, output))))
+        collected = self._columns_in(table, output)
         if len(collected.inputs):
             asked = self._collect(collected, config, ids=ids, kwargs={})
             bridge().wait(asked, stop=collected.stop)
@@ -477,12 +528,21 @@ class BatchProcessor(ChainFace):
         config: RunnableConfig | None = None,
     ) -> Table:
         """`map_table` on the running loop."""
-        collected = Collected(list_in(rows_in(table, without=written(table, output))))
+        collected = self._columns_in(table, output)
         if len(collected.inputs):
             await self._collect(collected, config, ids=ids, kwargs={})
         return self._with_answers(table, output, collected)
 
-    def _with_answers(self, table: Table, output: str | None, collected: Collected) -> Table:
+    @staticmethod
+    def _columns_in(table: Any, output: str | None) -> Collected:
+        from cottonpalm.tables import written  # noqa: PLC0415 - only for a table
+
+        return Collected(list_in(rows_in(table, without=written(table, output))))
+
+    @staticmethod
+    def _with_answers(table: Table, output: str | None, collected: Collected) -> Table:
+        from cottonpalm.tables import with_answers  # noqa: PLC0415 - only for a table
+
         collected.answers_or_none()  # raises why the run stopped
         found: Table = with_answers(table, output, collected.outcomes)
         return found
@@ -593,7 +653,9 @@ class BatchProcessor(ChainFace):
         if asked is None or not (given or asked.configs or asked.kwargs):
             return Run(self._watched(self._builder.engine_for_failed()))
         rows, configs, ids, kwargs = asked
-        return Run(self._engine(rows, ids=ids, configs=configs, kwargs=kwargs, stored="retry"))
+        return Run(
+            self._engine(rows, ids=ids, configs=configs, kwargs=kwargs, skip_stored=True, retry_failed=True)
+        )
 
     def _retry_last(self) -> list[Outcome]:
         last, asked = self.last_run, self._asked
@@ -667,6 +729,10 @@ class BatchProcessor(ChainFace):
         self._last = (lambda: run) if keep else weakref.ref(run)
         self._asked = asked
         return run
+
+
+def _where(store: object) -> str:
+    return shown_store(store) if isinstance(store, str | Path) else repr(store)
 
 
 def _no_run() -> None:

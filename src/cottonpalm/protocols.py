@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Typ
 from cottonpalm.types import Item, Outcome, Parked, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from cottonpalm.events import Event
@@ -60,6 +60,10 @@ class RowSource(Protocol):
     @property
     def dry(self) -> bool:
         """No further row can start before one that was taken is finished."""
+
+    @property
+    def unread(self) -> int:
+        """How many outcomes wait for the reader."""
 
     def next(self) -> Item | None:
         """Return a row that may start now; None: there is none, or no room for one."""
@@ -122,6 +126,12 @@ class Measure(Protocol):
 
         "warm": until the prompt that it shares was in the provider's cache.
         """
+
+    def overtaken(self) -> None:
+        """A copy of a late request was answered before it."""
+
+    def stepped(self, steps: Mapping[str, tuple[int, float]]) -> None:
+        """A row of the sample was called: by the name of a step, how often it ran, and seconds in itself alone."""
 
 
 class StoredRow(NamedTuple):

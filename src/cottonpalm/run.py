@@ -1,16 +1,19 @@
 """The run object that a reader holds: a context manager, and an iterator of outcomes in completion order.
 
 If the reader leaves the block early or drops the run, the rows in flight are cancelled and settled; finished rows are
-stored. `Run` is for synchronous code (its engine runs on the bridge's loop), `AsyncRun` is for the caller's own loop.
+stored, and so are those whose answers have arrived. `Run` is for synchronous code (its engine runs on the bridge's
+loop), `AsyncRun` is for the caller's own loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from cottonpalm.engine.output import table
+from cottonpalm.errors import RunBusy
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.settings import most_rows
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from cottonpalm.errors import RunStopped
     from cottonpalm.observers.report import Report
     from cottonpalm.protocols import RunStore
+    from cottonpalm.runtime.bridge import Call
     from cottonpalm.stats import Stats
     from cottonpalm.types import Outcome
 
@@ -41,9 +45,14 @@ class Opening(NamedTuple):
 class BaseRun:
     """The common part of both kinds of run, except the iteration."""
 
+    _made_by: ClassVar[str]
+    _made_to: ClassVar[str]  # what one writes to make it begin
+
     def __init__(self, engine: Engine | Opening) -> None:
         self._opening = engine if isinstance(engine, Opening) else None
         self._made: Engine | None = None
+        self._begun = False
+        self._used = False  # begun, or left
         if not isinstance(engine, Opening):
             self._have(engine)
         self.stream: StreamEvents | None = None  # set where the reader gets events
@@ -51,9 +60,19 @@ class BaseRun:
 
     def _have(self, engine: Engine) -> Engine:
         self._made = engine
-        self._lost = weakref.finalize(self, engine.abort)
-        self._lost.atexit = False
+        self._if_lost(engine.discard)
         return engine
+
+    def _if_lost(self, ends: Callable[[], None]) -> None:
+        """What ends the run if nobody holds it any more."""
+        self._lost = weakref.finalize(self, ends)
+        self._lost.atexit = False
+
+    def _begins(self) -> Engine:
+        self._begun = True
+        self._lost.detach()
+        self._if_lost(self._engine.abort)
+        return self._engine
 
     @property
     def _engine(self) -> Engine:
@@ -62,9 +81,15 @@ class BaseRun:
             return self._have(self._opening.now())
         return self._made
 
+    def __del__(self) -> None:
+        """Say that it was lost without a use, as Python does of a coroutine that nobody awaits."""
+        if not getattr(self, "_used", True):
+            never = f"a run {self._made_by} was never begun, so no row was asked: use {self._made_to}"
+            warnings.warn(never, RuntimeWarning, stacklevel=2)
+
     def __repr__(self) -> str:
         """The report in short."""
-        if self._made is None:
+        if self._made is None or not self._begun:
             return f"<{type(self).__name__}: not begun>"
         name = self._engine.job.name
         state = "" if self.stats.finished else ", going"
@@ -139,7 +164,7 @@ class BaseRun:
         self._engine.cap = most_rows(most)
 
     def abort(self) -> None:
-        """End the run now: cancel and settle the rows in flight."""
+        """End the run now: store the answers that have arrived, cancel and settle the other rows in flight."""
         self._engine.abort()
 
     def outcomes(self) -> list[Outcome]:
@@ -166,15 +191,21 @@ class BaseRun:
             RunStopped: at its end, if the run stopped early.
             RuntimeError: an async run made by `astart`, which only its reader can read.
         """
-        return table.to_pandas(self._read_all(), getattr(self._engine.source, "labels", None))
+        from cottonpalm.engine.output.table import to_pandas  # noqa: PLC0415 - only for a table
+
+        return to_pandas(self._read_all(), getattr(self._engine.source, "labels", None))
 
     def to_polars(self) -> Any:
         """Return the outcomes as a polars frame; see `to_pandas`."""
-        return table.to_polars(self._read_all())
+        from cottonpalm.engine.output.table import to_polars  # noqa: PLC0415 - only for a table
+
+        return to_polars(self._read_all())
 
     def to_arrow(self) -> Any:
         """Return the outcomes as an Arrow table; see `to_pandas`."""
-        return table.to_arrow(self._read_all())
+        from cottonpalm.engine.output.table import to_arrow  # noqa: PLC0415 - only for a table
+
+        return to_arrow(self._read_all())
 
     def _read_all(self) -> list[Outcome]:
         """All outcomes, in input order."""
@@ -186,14 +217,22 @@ class BaseRun:
 
 
 class Run(BaseRun):
-    """A run read by synchronous code. Iterate inside `with`."""
+    """A run read by synchronous code. Iterate inside `with`, where it begins."""
+
+    _made_by, _made_to = "made by start", "`with` or `for`"
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self._call = bridge().start(engine.main())
+        self._call: Call[None] | None = None
 
     def __enter__(self) -> Self:
+        self._begin()
         return self
+
+    def _begin(self) -> None:
+        self._used = True
+        if self._call is None:
+            self._call = bridge().start(self._begins().main())
 
     def __exit__(self, *exc: object) -> None:
         self.close()
@@ -202,6 +241,7 @@ class Run(BaseRun):
         return self
 
     def __next__(self) -> Outcome:
+        self._begin()
         if self.stream is not None and self.stream.waiting:
             return self.stream.waiting.popleft()  # type: ignore[return-value]  # as `start` says
         got: Outcome = self._engine.outbox.receive_sync()
@@ -212,14 +252,19 @@ class Run(BaseRun):
 
     def close(self) -> None:
         """Leave the run. When this returns, everything is settled; it takes at most five seconds."""
+        self._used = True
         self._lost.detach()
         self._engine.abort()
-        if self._call.join(GRACE_S):
+        if self._call is None:
+            self._engine.discard()
+        elif self._call.join(GRACE_S):
             _ = self._call.error  # the outbox has already given it to the reader
 
 
 class AsyncRun(BaseRun):
-    """A run on the caller's own loop. Iterate inside `async with`; one reader at a time."""
+    """A run on the caller's own loop. Iterate inside `async with`, where it begins; one reader at a time."""
+
+    _made_by, _made_to = "made by astart", "`async with` or `async for`"
 
     def __init__(self, engine: Engine | Opening) -> None:
         super().__init__(engine)
@@ -243,8 +288,18 @@ class AsyncRun(BaseRun):
         return got if self.stream is None else self.stream.take(got)  # type: ignore[return-value]
 
     async def aclose(self) -> None:
-        """Leave the run. When this returns, everything is settled."""
-        if self._made is None:  # it never began
+        """Leave the run. When this returns, everything is settled.
+
+        Raises:
+            ConfigError, StoreError: it never began, and could not have: its store cannot be opened.
+        """
+        self._used, used = True, self._used
+        if self._made is None:
+            if used or self._opening is None:
+                return
+            with suppress(RunBusy):  # nothing was to be done in it
+                self._have(await self._opening.beside())
+        if self._made is None:
             return
         self._lost.detach()
         self._engine.abort()
@@ -258,8 +313,9 @@ class AsyncRun(BaseRun):
             self._engine.discard()
 
     async def _begin(self) -> None:
+        self._used = True
         if self._task is None:
             if self._made is None and self._opening is not None:
                 self._have(await self._opening.beside())
-            self._task = asyncio.get_running_loop().create_task(self._engine.main())
+            self._task = asyncio.get_running_loop().create_task(self._begins().main())
             loop_shutdown.watch(self._task, self._engine)

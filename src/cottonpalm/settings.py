@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias, TypeGuard, TypeVar
 
-from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import Runnable
 
 from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
 from cottonpalm.errors import ConfigError
@@ -105,7 +105,7 @@ def retry_of(given: int | RetryPolicy, what: str) -> RetryPolicy:
         raise ConfigError(
             f"{what}={given!r}: say how many retries may follow the first try (0 for none), or RetryPolicy"
         )
-    return RetryPolicy(transient_tries=given + 1, reask_tries=2 if given else 1)
+    return RetryPolicy(retries=given, reasks=1 if given else 0)
 
 
 def runnable(chain: object, what: str) -> Runnable[Any, Any]:
@@ -157,6 +157,15 @@ def made_as(value: Of, what: str, cls: type) -> Of:
 def made(cls: type) -> Check:
     """The check of a setting that is an object of this class."""
     return partial(made_as, cls=cls)
+
+
+def budget_of(given: Budget | float | None, what: str) -> Budget | None:
+    """A budget; a plain number is one of so many dollars in all."""
+    if _is_number(given):
+        return Budget(total=given)
+    if given is None or isinstance(given, Budget):
+        return given
+    raise ConfigError(f"{what}={given!r} must be a number of dollars or a Budget, as in {what}=Budget(...)")
 
 
 def function(value: Of, what: str) -> Of:
@@ -256,7 +265,7 @@ def as_given(value: Of, what: str) -> Of:  # noqa: ARG001 - a check like the oth
     return value
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -289,22 +298,33 @@ class Settings:
 
     concurrency: AdaptiveConcurrency = setting("auto", concurrency_of)
     cap: int | None = setting("auto", cap_of, keyword="concurrency")
+    rate_limit: RateLimit | None = setting(None, made(RateLimit))
+    limits: Limits = setting(None, limits_of)
+    replicas: tuple[Runnable[Any, Any], ...] = setting((), chains_of)
+    priority: Callable[[Any], float] | None = setting(None, function)
+    chunk_size: int | None = setting(None, chunk_size_of)
+    chunk_pause_s: float = setting(0, pause, keyword="chunk_pause")
+    transport: Transport = setting(DEFAULT_TRANSPORT, transport_of)
+    request_hook: bool = setting(True, yes_or_no)
     retry: RetryPolicy = setting(3, retry_of)
     fallbacks: tuple[Runnable[Any, Any], ...] = setting((), chains_of)
-    replicas: tuple[Runnable[Any, Any], ...] = setting((), chains_of)
     validate: Callable[[Any], object] | None = setting(None, function)
+    classify: Classify | None = setting(None, function)
+    accept_truncated: bool = setting(False, yes_or_no)
     timeout_s: float = setting(600, partial(seconds, otherwise=600), keyword="timeout")
     hedge: bool = setting(True, yes_or_no)
     item_timeout_s: float | None = setting(None, seconds, keyword="item_timeout")
     stall_timeout_s: float = setting(900, partial(seconds, otherwise=900), keyword="stall_timeout")
-    rate_limit: RateLimit | None = setting(None, made(RateLimit))
-    limits: Limits = setting(None, limits_of)
-    budget: Budget | None = setting(None, made(Budget))
+    max_failures: float | None = setting(None, failures_of)
+    budget: Budget | None = setting(None, budget_of)
     prices: Prices | None = setting(None, prices_of)
     prompt_cache: PromptCache = setting("auto", prompt_cache_of)
     cache: Cache | None = setting(None, made(Cache))
     store: str | Path | Store | None = setting(None, as_given)
     run: str | None = setting(None, name_of)
+    store_inputs: bool = setting(True, yes_or_no)
+    fingerprint: str | None = setting(None, name_of)
+    output_type: type | Sequence[type] | None = setting(None, classes_of)
     mode: Mode = setting("live", mode_of)
     deadline_s: float | None = setting(None, seconds, keyword="deadline")
     detach: bool = setting(False, yes_or_no)
@@ -312,17 +332,6 @@ class Settings:
     executor: Executing = setting("local", executor_of)
     workers: int | None = setting(None, workers_of)
     ray_address: str | None = setting(None, name_of)
-    priority: Callable[[Any], float] | None = setting(None, function)
-    chunk_size: int | None = setting(None, chunk_size_of)
-    chunk_pause_s: float = setting(0, pause, keyword="chunk_pause")
-    max_failures: float | None = setting(None, failures_of)
-    accept_truncated: bool = setting(False, yes_or_no)
-    classify: Classify | None = setting(None, function)
-    output_type: type | Sequence[type] | None = setting(None, classes_of)
-    store_inputs: bool = setting(True, yes_or_no)
-    fingerprint: str | None = setting(None, name_of)
-    request_hook: bool = setting(True, yes_or_no)
-    transport: Transport = setting(DEFAULT_TRANSPORT, transport_of)
     progress: bool = setting(False, yes_or_no)
     observers: tuple[Observer, ...] = setting((), observers_of)
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.types import Usage
+from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +28,7 @@ class CacheCounts:
         coalesced: ...how many of them got the answer of an equal row in flight.
         misses: rows that the cache did not have.
         saved: the tokens that the hits would have used, as far as they are known.
-        saved_pico: the pico-dollars that they would have cost...
+        saved_usd: the dollars that they would have cost...
         saved_known: ...False once the price of a hit is not known.
     """
 
@@ -36,7 +36,7 @@ class CacheCounts:
     coalesced: int = 0
     misses: int = 0
     saved: Usage = field(default_factory=Usage)
-    saved_pico: int = 0
+    saved_usd: float = 0.0
     saved_known: bool = True
 
     def hit(self, usage: Usage | None, cost_pico: int | None, *, in_flight: bool) -> None:
@@ -48,7 +48,7 @@ class CacheCounts:
         if cost_pico is None:
             self.saved_known = False
         else:
-            self.saved_pico += cost_pico
+            self.saved_usd += cost_pico / PICO
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,9 @@ class Stats:
     for which a provider wants to be left alone, the longest of them, `silent_s` those for which none has answered.
     `trouble` says why the latest request reached nobody ("connection refused at 127.0.0.1:4999"); "" where it did.
 
-    `started` is a `clock.now()` stamp. `cost_known` is False once a row's cost could not be told.
+    `started` is a `clock.now()` stamp. In dollars: `cost_usd` is what finished rows cost (`cost_known` is False once a
+    row's cost could not be told), `reported_usd` what providers reported, `uncertain_usd` the most that is charged
+    besides, `budget_left_usd` what is neither spent nor reserved.
     `out` are rows that wait for answers from batches.
     `chunks` are those whose rows are all done, out of `chunks_total` where that is known; None without `chunk_size`.
     """
@@ -113,11 +115,11 @@ class Stats:
     binding: Binding
     pause_s: float
     silent_s: float
-    cost_pico: int
+    cost_usd: float
     cost_known: bool
-    reported_pico: int
-    uncertain_pico: int
-    budget_left_pico: int | None
+    reported_usd: float
+    uncertain_usd: float
+    budget_left_usd: float | None
     repeated: int
     attempts: int
     started: float

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
 from operator import add, attrgetter
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 PICO: Final = 10**12  # pico-dollars in a dollar; 63 bits hold nine million dollars
+SHORT: Final = 80  # characters of an answer or an error in a `repr`
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 CostSource: TypeAlias = Literal["reported", "estimated"]
 Bottleneck: TypeAlias = Literal[
@@ -31,6 +32,11 @@ Bottleneck: TypeAlias = Literal[
     "tail",  # no more rows will start: the last ones are under way
     "",  # nothing
 ]
+
+
+def pico(usd: float) -> int:
+    """Dollars as a whole number of pico-dollars: exact up to $9,000."""
+    return round(usd * PICO)
 
 
 class Kind(StrEnum):
@@ -69,11 +75,26 @@ class Fault:
     cause: BaseException | None = None
 
 
+class Try(NamedTuple):
+    """One try of a request of a row that failed, or one call of a chain whose requests are not seen.
+
+    Attributes:
+        at_s: when it was sent, in seconds from the row's start.
+        took_s: seconds until its end.
+        met: status and kind of the failure: "429 throttle"; "" for an answer.
+    """
+
+    at_s: float
+    took_s: float
+    met: str
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
     """What is kept of a failure: plain text, no exception object.
 
     `where` is the last line of the user's own code that was under way: "app.py:12, in parse: return json.loads(x)".
+    `tries` are the row's requests in the order of their ends; of more than 20, the first and the last ten.
     """
 
     kind: Kind
@@ -81,6 +102,7 @@ class ErrorRecord:
     message: str
     retryable: bool = False
     where: str | None = field(default=None, compare=False, repr=False)
+    tries: tuple[Try, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +213,23 @@ class Outcome:
     exception: BaseException | None = field(default=None, repr=False, compare=False)
     stored: bool = field(default=False, compare=False)  # True: an earlier call did it, and the store has it
 
+    def __repr__(self) -> str:
+        """What became of the row, in short."""
+        name = "" if self.id is None else f" ({self.id})"
+        if self.error is not None:
+            end = f"{self.error.type}: {self.error.message}"
+        else:
+            end = repr(getattr(self.output, "content", self.output))
+        words = [self.status, end if len(end) <= SHORT else f"{end[:SHORT]}..."]
+        words += ["cached"] * self.cached + ["stored"] * self.stored
+        words += [f"{self.attempts} attempts"] * (self.attempts > 1)
+        if self.cost_pico:
+            words.append(f"${self.cost_pico / PICO:.6f}")
+        return f"<Outcome of row {self.index}{name}: {', '.join(words)}>"
+
     @property
     def cost_usd(self) -> float | None:
-        """Dollars, or None if no price is known."""
+        """Dollars, or None if no price is known; `cost_pico` is the same exactly, in pico-dollars."""
         return None if self.cost_pico is None else self.cost_pico / PICO
 
 

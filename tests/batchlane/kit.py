@@ -59,4 +59,4 @@ def batched(chain: Any, server: BatchProvider, folder: Path, **more: Any) -> Bat
 
 
 def live(chain: Any, **more: Any) -> BatchProcessor:
-    return BatchProcessor(chain, prices=PRICES, **more)
+    return BatchProcessor(chain, **{"prices": PRICES, **more})

@@ -113,10 +113,11 @@ def test_rows_with_a_priority_are_in_the_first_batch(server: BatchProvider, tmp_
         priority=lambda row: int(row["text"].split()[1]),
     )
     processor.batch(rows(8))
-    first = next(iter(server.jobs.values()))
-    assert sorted(row.body["messages"][-1]["content"] for row in first.rows) == [
-        f"About: row {number}" for number in range(4, 8)
+    packed = [
+        {row.body["messages"][-1]["content"] for row in job.rows}
+        for job in server.jobs.values()  # made at the same time, in any order
     ]
+    assert {f"About: row {number}" for number in range(4, 8)} in packed
 
 
 def test_a_live_run_over_batches_that_are_out_waits_for_them_and_asks_only_what_is_left(
@@ -207,7 +208,7 @@ def _awaited(function: Any) -> Any:
 def test_auto_takes_batches_but_where_the_price_list_knows_the_model_and_no_lower_price_of_a_batch(
     server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for model, lane_taken in (("gpt-5-mini", "batch"), ("gpt-4.5-preview", "live")):
+    for model, lane_taken in (("gpt-4o-mini", "batch"), ("gpt-4.5-preview", "live")):
         server.bills.clear()
         chain = PROMPT | openai(server, model) | StrOutputParser()
         assert len(batched(chain, server, tmp_path, mode="auto", prices=None, run=model).batch(rows(3))) == 3

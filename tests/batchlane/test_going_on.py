@@ -9,6 +9,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from cottonpalm import Budget, ConfigError, RunStopped
+from cottonpalm.types import pico
 from tests.batchlane.chains import two_steps
 from tests.batchlane.kit import PRICES, batched, live, openai, rows, simple
 from tests.support.batch_provider import Faults
@@ -153,8 +154,8 @@ def test_money_for_a_batch_that_is_out_is_set_aside_and_settled_to_the_token(
     processor.batch(rows(8))
     run = processor.last_run
     assert run is not None
-    assert (run.stats.reported_pico, run.stats.uncertain_pico) == (charged(server), 0)
-    assert run.stats.budget_left_pico == 5 * 10**12 - charged(server)
+    assert (pico(run.stats.reported_usd), pico(run.stats.uncertain_usd)) == (charged(server), 0)
+    assert pico(run.stats.budget_left_usd) == 5 * 10**12 - charged(server)
 
 
 def test_a_budget_that_cannot_hold_all_rows_stops_before_they_are_submitted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cottonpalm.types import pico
 from tests.batchlane.kit import PRICES, batched, live, rows, simple
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def test_the_cost_is_the_batch_price_in_outcomes_and_ledger(server: BatchProvide
     assert {outcome.lane for outcome in outcomes} == {"batch"}
     assert sum(outcome.cost_pico or 0 for outcome in outcomes) == charged
     stats = run.stats
-    assert (stats.reported_pico, stats.uncertain_pico) == (charged, 0)
+    assert (pico(stats.reported_usd), pico(stats.uncertain_usd)) == (charged, 0)
 
 
 def test_the_uploaded_file_is_deleted_at_the_provider_once_its_batch_is_collected(

@@ -677,3 +677,33 @@ def test_a_table_may_have_a_column_for_each_field_of_the_answers(bench: Bench) -
         ["x", "good", "new", "ok", "", ""],
         ["y", "", "", "failed", "fail_row: Oops: no good", ""],
     ]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_an_output_that_was_moved_away_while_it_was_written_is_there_again_at_the_end(
+    bench: Bench, order: list[int]
+) -> None:
+    output, moved = bench.jsonl(), bench.path.with_name("moved.jsonl")
+    for n in order:
+        if n == order[1]:
+            bench.path.rename(moved)
+        output.write(bench.put(n, bench.outcome(n)), n)
+    output.finish(Order(range(3)), complete=True)
+    output.close()
+    assert bench.numbers() == [0, 1, 2]
+    assert len(moved.read_bytes().splitlines()) == 3, "what was moved is left as it is"
+    bench.jsonl().close()
+    assert bench.numbers() == [0, 1, 2]
+
+
+def test_one_that_was_moved_away_from_an_interrupted_run_is_made_anew_by_the_next(bench: Bench) -> None:
+    bench.fill(2)
+    output = bench.jsonl()
+    bench.path.rename(bench.path.with_name("moved.jsonl"))
+    output.write(bench.put(2, bench.outcome(2)), 2)
+    output.finish(Order(range(1)), complete=False)
+    output.close()
+    again = bench.jsonl()
+    again.finish(Order(range(3)), complete=True)
+    again.close()
+    assert bench.numbers() == [0, 1, 2]

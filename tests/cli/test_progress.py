@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from cottonpalm import clock
-from cottonpalm.cli.summary import Counts, Summary, Tally, resume_command, retry_command
+from cottonpalm.cli.summary import Counts, Summary, Tally, advice_in, resume_command, retry_command
 from cottonpalm.engine.input.keys import Distinct
 from cottonpalm.events import (
     Binding,
@@ -28,7 +28,9 @@ from cottonpalm.observers.formatting import clean, count, duration, money, rate,
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import line
 from cottonpalm.observers.progress import PLAIN_EVERY_S, Progress
+from cottonpalm.observers.reported import BatchUse, Repeats
 from cottonpalm.types import ErrorRecord, Kind, Outcome
+from tests.report.made import made
 
 NOTHING = Binding("", "")
 
@@ -45,7 +47,7 @@ class Numbers:
     pause_s: float = 0.0
     silent_s: float = 0.0
     trouble: str = ""
-    cost_pico: int = 0
+    cost_usd: float = 0
     cost_known: bool = True
     chunks: int | None = None
     chunks_total: int | None = None
@@ -211,6 +213,17 @@ def repeated(times: int) -> Distinct:
     return asked
 
 
+def test_advice_that_is_worth_a_line_is_told_at_the_end() -> None:
+    report = made(1000, cost_usd=10.0, batch=BatchUse(380, 4.20), repeats=Repeats(300, 3.0))
+    [said] = advice_in(report)
+    assert said.startswith("Send rows through the batch lane. 380 rows (38 %)"), (
+        "repeats have a line of their own"
+    )
+    assert summary(advice=(said,))["advice"] == said
+    assert advice_in(made(1000)) == ()
+    assert "advice" not in summary()
+
+
 def summary(**changes: object) -> dict[str, str]:
     given = Summary(
         uncertain_pico=0,
@@ -258,8 +271,8 @@ def test_shares_of_the_budget_and_dear_rows_are_said_above_the_progress() -> Non
     console = screen(terminal=False)
     progress = Progress(console=console)
     for share in (0.5, 0.8, 1.0):
-        progress.see(BudgetShare(share, round(share * 10**12), 10**12))
-    progress.see(CostSpike(7, 60 * 10**10, 10**10))
+        progress.see(BudgetShare(share, share, 1.0))
+    progress.see(CostSpike(7, 0.6, 0.01))
     progress.start()
     progress.close()
     assert re.findall(r"budget: (\d+)% reached", shown(console)) == ["50", "80", "100"]
@@ -281,9 +294,9 @@ def test_commands_can_be_pasted() -> None:
 
 
 def test_what_is_left_of_a_budget_is_not_called_spent() -> None:
-    assert share_of_budget(BudgetShare(0.5, 50 * 10**10, 10**12)) == "budget: 50% reached, $0.5000 of $1.00"
-    assert share_of_budget(BudgetShare(1.0, 10**12, 10**12)) == "budget: 100% reached, $1.00 of $1.00"
-    early = share_of_budget(BudgetShare(1.0, 27 * 10**10, 10**12))
+    assert share_of_budget(BudgetShare(0.5, 0.5, 1.0)) == "budget: 50% reached, $0.5000 of $1.00"
+    assert share_of_budget(BudgetShare(1.0, 1.0, 1.0)) == "budget: 100% reached, $1.00 of $1.00"
+    early = share_of_budget(BudgetShare(1.0, 0.27, 1.0))
     assert early == "budget: $0.2700 of $1.00 is spent, and what is left is too little for another request"
 
 

@@ -218,7 +218,7 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
         "timeout": 12,
         "hedge": True,
         "prompt_cache": "on",
-        "transport": "stock",
+        "transport": "fast",
         "accept_truncated": True,
     }
     assert RunSpec(input="-", output="-").keywords(NoChains(), "kept.db")["cache"] is None

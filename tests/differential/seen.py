@@ -42,8 +42,13 @@ class Trees(BaseTracer):
         self.roots.append(str(_tree(run)))
 
 
+def besides(metadata: Any) -> dict[str, Any]:
+    """Metadata without what says which row a tree is of: `tests/engine/test_run_trees.py` looks at that."""
+    return {name: value for name, value in (metadata or {}).items() if not name.startswith("cottonpalm_")}
+
+
 def _tree(run: Run) -> Any:
-    metadata = dict((run.extra or {}).get("metadata") or {})
+    metadata = besides((run.extra or {}).get("metadata"))
     error = None if run.error is None else run.error.partition("Traceback")[0]
     outputs = sorted((run.outputs or {}).items(), key=str)  # steps side by side end in any order
     shown = (run.run_type, run.name, sorted(run.tags or ()), metadata, run.inputs, outputs, error)
@@ -57,7 +62,8 @@ class Told(BaseCallbackHandler):
         self.calls: list[str] = []
 
     def on_chain_start(self, serialized: Any, inputs: Any, **more: Any) -> None:
-        self.calls.append(plain(("start", more.get("name"), inputs, more.get("tags"), more.get("metadata"))))
+        metadata = besides(more.get("metadata"))
+        self.calls.append(plain(("start", more.get("name"), inputs, more.get("tags"), metadata)))
 
     def on_chain_end(self, outputs: Any, **more: Any) -> None:
         self.calls.append(plain(("end", outputs)))
@@ -76,7 +82,8 @@ class ToldLater(AsyncCallbackHandler):
         self.calls: list[str] = []
 
     async def on_chain_start(self, serialized: Any, inputs: Any, **more: Any) -> None:
-        self.calls.append(plain(("start", more.get("name"), inputs, more.get("tags"), more.get("metadata"))))
+        metadata = besides(more.get("metadata"))
+        self.calls.append(plain(("start", more.get("name"), inputs, more.get("tags"), metadata)))
 
     async def on_chain_end(self, outputs: Any, **more: Any) -> None:
         self.calls.append(plain(("end", outputs)))

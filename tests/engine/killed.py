@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def work(store: str, url: str, count: str = "") -> None:
-    with processor(url, store).start(rows(int(count)) if count else held(), stored="skip") as run:
+    with processor(url, store).start(rows(int(count)) if count else held(), skip_stored=True) as run:
         for outcome in run:
             print(outcome.index, outcome.status, flush=True)
     print("done", flush=True)

@@ -37,7 +37,7 @@ def main(url: str, path: str, seed: str, count: str, in_flight: str = "50") -> N
         chain_of(url),
         cache=Cache(max_entries=int(count), path=path),
         concurrency=AdaptiveConcurrency(initial=most, minimum=most, maximum=most),
-        retry=RetryPolicy(transient_tries=1),
+        retry=RetryPolicy(retries=0),
     )
     asked = texts(int(seed), int(count))
     answers = processor.batch([{"x": text} for text in asked], return_exceptions=True)

@@ -406,3 +406,29 @@ def test_the_reason_is_told_from_the_first_failure_on_and_withdrawn_when_somebod
 
     assert virtual_run(main()) == ("connection refused at api.openai.com", "")
     assert reasons == ["connection refused at api.openai.com after 0 s"]
+
+
+def test_a_wait_that_the_provider_names_to_one_processor_is_kept_by_another_with_a_number() -> None:
+    """The second one comes while the wait lasts, the third meanwhile but apart, in limits of its own."""
+
+    async def main() -> tuple[float, float]:
+        waits = [(429, {"retry-after": "100"})]
+        provider = Provider(lambda _: waits.pop() if waits else None)
+        shared = Limits()
+
+        async def asked(limits: Limits, **more: Any) -> float:
+            await BatchProcessor(lean_on(provider), limits=limits, hedge=False, **more).abatch([{"x": 1}])
+            return clocks.now()
+
+        async def later(limits: Limits, **more: Any) -> float:
+            await asyncio.sleep(50)
+            return await asked(limits, **more)
+
+        _, kept, apart = await asyncio.gather(
+            asked(shared), later(shared, concurrency=1), later(Limits(), concurrency=1)
+        )
+        return kept, apart
+
+    kept, apart = virtual_run(main(), 1)
+    assert kept >= 100
+    assert apart < 100

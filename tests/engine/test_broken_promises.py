@@ -341,8 +341,8 @@ def test_a_setting_that_cannot_work_is_refused_when_it_is_given(setting: dict[st
     [
         (AdaptiveConcurrency, "initial", "10"),
         (AdaptiveConcurrency, "maximum", 20.5),
-        (RetryPolicy, "transient_tries", "3"),
-        (RetryPolicy, "reask_tries", 1.5),
+        (RetryPolicy, "retries", "3"),
+        (RetryPolicy, "reasks", 1.5),
         (RetryPolicy, "base_s", "1"),
         (RetryPolicy, "allowance_share", None),
         (Cache, "max_entries", "9"),

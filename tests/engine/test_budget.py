@@ -15,7 +15,7 @@ from cottonpalm.events import BudgetShare, CostSpike, Event
 from cottonpalm.request.money.rules.alarms import Shares, Spikes
 from cottonpalm.stores import open_store
 from cottonpalm.testing import virtual_run
-from cottonpalm.types import PICO
+from cottonpalm.types import PICO, pico
 from tests.request.kit import openai, openai_sync
 from tests.support import replies
 from tests.support.loopback import Loopback
@@ -74,11 +74,13 @@ def test_over_real_http_nothing_is_overspent_and_every_token_is_counted() -> Non
                     await processor.abatch(rows)
                 stats = processor.last_run.stats  # type: ignore[union-attr]
                 billed = server.billed
-                assert stats.reported_pico == billed.input_tokens * 10**6 + billed.output_tokens * 2 * 10**6
-                assert stats.uncertain_pico == 0
-                assert 0.9 * 0.02 * PICO <= stats.reported_pico <= 0.02 * PICO
+                assert (
+                    pico(stats.reported_usd) == billed.input_tokens * 10**6 + billed.output_tokens * 2 * 10**6
+                )
+                assert pico(stats.uncertain_usd) == 0
+                assert 0.9 * 0.02 * PICO <= pico(stats.reported_usd) <= 0.02 * PICO
                 assert [event.share for event in seen.of(BudgetShare)] == [0.5, 0.8, 1.0]
-                assert stats.budget_left_pico == round(0.02 * PICO) - stats.reported_pico
+                assert pico(stats.budget_left_usd) == round(0.02 * PICO) - pico(stats.reported_usd)
 
     asyncio.run(main())
 
@@ -206,4 +208,4 @@ def test_a_cost_spike_is_an_event_with_its_row() -> None:
         BatchProcessor(model, concurrency=1, observers=[seen]).batch(rows)
         [spike] = seen.of(CostSpike)
         assert spike.index == 30
-        assert spike.cost_pico > 50 * spike.median_pico
+        assert spike.cost_usd > 50 * spike.median_usd

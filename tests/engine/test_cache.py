@@ -21,6 +21,7 @@ from cottonpalm import BatchProcessor, Cache, ConfigError, RetryPolicy
 from cottonpalm.engine.scheduler import PARKED
 from cottonpalm.events import CacheHit
 from cottonpalm.testing import ScriptedChain, virtual_run
+from cottonpalm.types import pico
 from tests.engine.helpers import Probe, Watch, aread
 from tests.support.loopback import Loopback
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.core
-ONE_TRY = RetryPolicy(transient_tries=1)
+ONE_TRY = RetryPolicy(retries=0)
 
 
 class Counting(Probe):
@@ -299,19 +300,19 @@ def test_hits_misses_and_what_they_saved_are_counted_and_told() -> None:
     counts = run.stats.cache
     assert (counts.misses, counts.hits, counts.coalesced) == (1, 3, 3)
     assert counts.saved == paid.usage + paid.usage + paid.usage
-    assert counts.saved_pico == 3 * paid.cost_pico
+    assert pico(counts.saved_usd) == 3 * paid.cost_pico
     assert counts.saved_known
-    assert run.stats.cost_pico == paid.cost_pico
+    assert pico(run.stats.cost_usd) == paid.cost_pico
     hits = watch.of(CacheHit)
     assert [hit.source for hit in hits] == ["flight"] * 3 + ["memory"]
-    assert {(hit.usage, hit.cost_pico) for hit in hits} == {(paid.usage, paid.cost_pico)}
+    assert {(hit.usage, hit.saved_usd) for hit in hits} == {(paid.usage, paid.cost_usd)}
 
 
 def test_a_saving_without_a_price_is_not_called_nothing() -> None:
     processor = BatchProcessor(ScriptedChain(then=str), cache=Cache())
     processor.batch([1, 1])
     counts = processor.last_run.stats.cache
-    assert (counts.hits, counts.saved_pico, counts.saved_known) == (1, 0, False)
+    assert (counts.hits, counts.saved_usd, counts.saved_known) == (1, 0, False)
 
 
 @pytest.fixture

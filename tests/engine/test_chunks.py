@@ -107,10 +107,10 @@ def test_duplicates_wait_for_their_twin_within_a_chunk_and_over_chunks() -> None
     assert [(chunk.index, chunk.ok) for chunk in chunks] == [(0, 5), (1, 5), (2, 5), (3, 5)]
 
 
-@pytest.mark.parametrize("stored", ["yield", "skip"])
+@pytest.mark.parametrize("skip_stored", [False, True])
 @pytest.mark.parametrize("lazy", [False, True])
 def test_stored_rows_count_in_their_chunks_and_are_followed_by_no_pause(
-    tmp_path: Path, stored: str, lazy: bool
+    tmp_path: Path, skip_stored: bool, lazy: bool
 ) -> None:
     where: dict[str, Any] = {"store": tmp_path / "runs.db", "run": "r", "fingerprint": "1"}
     asyncio.run(BatchProcessor(Probe(delay_s=0), **where).abatch(list(range(620))))
@@ -119,10 +119,10 @@ def test_stored_rows_count_in_their_chunks_and_are_followed_by_no_pause(
 
     async def main() -> None:
         rows = lazily(700) if lazy else range(700)
-        async with processor.astart(rows, stored=stored) as run:  # type: ignore[arg-type]
+        async with processor.astart(rows, skip_stored=skip_stored) as run:
             outcomes, error = await aread(run)
         assert error is None
-        assert len(outcomes) == (700 if stored == "yield" else 80)
+        assert len(outcomes) == (80 if skip_stored else 700)
         assert run.stats.chunks == 7
         assert run.stats.chunks_total == (None if lazy else 7)
 

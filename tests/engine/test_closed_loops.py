@@ -16,6 +16,7 @@ from cottonpalm import BatchProcessor, Budget, Cache, RunStopped
 from cottonpalm.engine.shared import ledger_of
 from cottonpalm.stores import MemoryStore
 from cottonpalm.testing import virtual_run
+from cottonpalm.types import pico
 from tests.engine.cancels import closed_run, left_behind
 from tests.engine.helpers import double
 from tests.support import replies
@@ -103,8 +104,8 @@ def test_money_on_the_wire_stays_booked_as_uncertain_and_whoever_waits_for_money
         assert processor.last_run is not None
         stats = processor.last_run.stats
         assert (ledger.reserved, ledger.waiting, holds(processor)) == (0, 0, (0, 0))
-        assert stats.uncertain_pico == ledger.spent > 0.0005 * 10**12
-        assert stats.reported_pico == 0
+        assert pico(stats.uncertain_usd) == ledger.spent > 0.0005 * 10**12
+        assert pico(stats.reported_usd) == 0
         server.script(None)
         budget.total = 1.0
         both_ways(processor, ROWS, RIGHT)

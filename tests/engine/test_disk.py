@@ -57,7 +57,7 @@ def test_a_disk_that_fills_up_stops_the_run_with_the_answers_in_hand_and_the_res
         assert len(seen) + len(unstored) == sum(chain.calls.values()) < len(rows)
     done = seen
     before = dict(chain.calls)
-    with processor(chain, path).start(rows, stored="skip") as run:
+    with processor(chain, path).start(rows, skip_stored=True) as run:
         outcomes, error = read(run)
     assert error is None
     assert {outcome.index for outcome in outcomes} == set(range(3_000)) - done
@@ -101,7 +101,7 @@ def test_a_store_that_another_program_locks_in_mid_run_stops_the_run_and_is_usab
         other.execute("ROLLBACK")
         done = {outcome.index for outcome in outcomes}
         asked = dict(chain.calls)
-        with processor(chain, store).start(range(1_000), stored="skip") as run:
+        with processor(chain, store).start(range(1_000), skip_stored=True) as run:
             outcomes, error = read(run)
         assert error is None
         assert all(chain.calls[row] == asked[row] for row in done if row < 1_000)
@@ -175,7 +175,7 @@ def do(path, rows):
     processor = BatchProcessor(RunnableLambda(answer), store=path, run="night", fingerprint="1")
     got = unstored = 0
     try:
-        with processor.start([f"row {n}" for n in range(rows)], stored="skip") as run:
+        with processor.start([f"row {n}" for n in range(rows)], skip_stored=True) as run:
             try:
                 for outcome in run:
                     got += outcome.status == "ok"  # what a stop kept from starting is told as skipped

@@ -24,6 +24,7 @@ from cottonpalm import BatchProcessor, Cache, RetryPolicy, StoreError
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.events import CacheHit
 from cottonpalm.testing import ScriptedChain
+from cottonpalm.types import pico
 from tests.engine.helpers import Watch
 from tests.engine.sharing import chain_of
 from tests.support.loopback import ROOT, Loopback, LoopbackProcess
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ONE_TRY = RetryPolicy(transient_tries=1, base_s=0.001)
+ONE_TRY = RetryPolicy(retries=0, base_s=0.001)
 core = pytest.mark.core
 
 
@@ -76,7 +77,7 @@ def test_a_later_process_finds_the_answers_and_what_they_saved(path: Path) -> No
         assert later.batch(rows(5)) == answers
 
     assert set(server.counts.values()) == {1}
-    assert (later.last_run.stats.cache.hits, later.last_run.stats.cache.saved_pico) == (5, paid)
+    assert (later.last_run.stats.cache.hits, pico(later.last_run.stats.cache.saved_usd)) == (5, paid)
     assert {hit.source for hit in watch.of(CacheHit)} == {"disk"}
 
 

@@ -14,7 +14,7 @@ from tests.support.loopback import Loopback
 from tests.support.replies import Reply, Request, fails
 
 ROWS = [f"row {n}" for n in range(150)]
-QUICK = RetryPolicy(base_s=0.01, cap_s=0.02, transient_tries=2)
+QUICK = RetryPolicy(base_s=0.01, cap_s=0.02, retries=1)
 
 
 def chain_at(url: str, *, on_threads: bool = False) -> Any:

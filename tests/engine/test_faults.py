@@ -28,7 +28,7 @@ MODEL = "gpt-4o-mini"
 TIMEOUT_S = 2.0  # for the rows that hang; all other answers come at once
 PROMPT = ChatPromptTemplate.from_template("{x}")
 SPEED = AdaptiveConcurrency(maximum=40)  # so that no answer waits for long on a busy machine
-POLICY = RetryPolicy(transient_tries=TRIES, throttle_tries=4, base_s=0.001, cap_s=0.02)
+POLICY = RetryPolicy(retries=TRIES - 1, rejections=4, base_s=0.001, cap_s=0.02)
 
 
 def openai(server: Loopback, **more: Any) -> Any:

@@ -98,7 +98,7 @@ def test_a_row_that_is_always_throttled_does_not_starve_the_others_however_high_
     with Loopback(script=script) as server:
         model = ChatOpenAI(base_url=server.openai_url, api_key="sk-0123456789", model="gpt-4o-mini")
         chain = ChatPromptTemplate.from_template("{x}") | model | StrOutputParser()
-        policy = RetryPolicy(base_s=0.001, cap_s=0.01, throttle_tries=5)
+        policy = RetryPolicy(base_s=0.001, cap_s=0.01, rejections=5)
         rows = [{"x": f"row {n}"} for n in range(30)]
         processor = BatchProcessor(chain, retry=policy, concurrency=2)
         answers = processor.batch(rows, priorities=[9] + [0] * 29, return_exceptions=True)

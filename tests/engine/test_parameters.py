@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm import BatchProcessor, RetryPolicy
+from cottonpalm import BatchProcessor, ConfigError, RetryPolicy
 from cottonpalm.testing import ScriptedChain
 
 if TYPE_CHECKING:
@@ -97,6 +97,62 @@ def test_every_send_may_count_as_a_try() -> None:
         return sdk_error(openai, "RateLimitError", 429, {"retry-after-ms": "1"})
 
     chain = ScriptedChain(then=rejected)
-    policy = RetryPolicy(transient_tries=2, count_all=True)
+    policy = RetryPolicy(retries=1, count_all=True)
     BatchProcessor(chain, retry=policy).batch(["a"], return_exceptions=True)
     assert len(chain.rows) == 2
+
+
+def test_rows_as_they_complete_take_ids_and_priorities(tmp_path: Path) -> None:
+    chain = echo()
+    processor = stored(chain, tmp_path)
+    pairs = list(processor.batch_as_completed(ROWS, ids=IDS, priorities=[1, 3, 2]))
+    assert sorted(pairs) == [(0, "a"), (1, "b"), (2, "c")]
+    assert chain.rows == ["b", "c", "a"]
+
+    async def again() -> list[tuple[int, Any]]:
+        found = processor.abatch_as_completed(["a", "new"], ids=["1", "9"], priorities=[1, 2])
+        return sorted([pair async for pair in found])
+
+    assert asyncio.run(again()) == [(0, "a"), (1, "new")]  # row "1" is known by its id
+    assert chain.rows[3:] == ["new"]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_started_run_asks_nothing_before_its_block_and_gives_the_store_back_if_it_is_dropped(
+    tmp_path: Path, awaited: bool
+) -> None:
+    async def main() -> None:
+        chain = echo()
+        processor = stored(chain, tmp_path)
+        held: list[Any] = [(processor.astart if awaited else processor.start)(ROWS)]
+        assert held[0].stats.total == 3
+        assert "not begun" in repr(held[0])
+        await asyncio.sleep(0)
+        with pytest.warns(RuntimeWarning, match="never begun, so no row was asked"):
+            held.clear()
+        assert chain.rows == []
+        assert await processor.abatch(ROWS) == ROWS
+
+    asyncio.run(main())
+
+
+def test_the_failed_rows_of_a_store_are_started_again_from_their_stored_inputs(tmp_path: Path) -> None:
+    chain = ScriptedChain(
+        ValueError("not now"), "B", ValueError("nor now"), "A again", ValueError("nor then"), "C"
+    )
+    processor = stored(chain, tmp_path, retry=0)
+    processor.batch(ROWS, ids=IDS, return_exceptions=True)
+    with processor.start_failed() as run:
+        found = [(outcome.index, outcome.id, outcome.input, outcome.output) for outcome in run]
+    assert sorted(found) == [(0, "1", "a", "A again"), (2, "3", "c", None)]
+
+    async def last() -> list[Any]:
+        async with processor.astart(ROWS, ids=IDS, skip_stored=True, retry_failed=True) as run:
+            return [outcome.output async for outcome in run]
+
+    assert asyncio.run(last()) == ["C"]
+    assert chain.rows == ["a", "b", "c", "a", "c", "c"]
+    with processor.start_failed() as run:
+        assert list(run) == []
+    with pytest.raises(ConfigError, match="no store"):
+        BatchProcessor(chain).start_failed()

@@ -179,7 +179,7 @@ def test_the_sdks_own_exception_reaches_the_caller_after_the_tries_are_used_up()
     from cottonpalm import RetryPolicy
 
     with Loopback(script=lambda request: Reply(500) if request.text == "row 1" else None) as server:
-        processor = BatchProcessor(text_chain(server), retry=RetryPolicy(transient_tries=3, base_s=0.001))
+        processor = BatchProcessor(text_chain(server), retry=RetryPolicy(retries=2, base_s=0.001))
         with pytest.raises(openai.InternalServerError):
             processor.batch(rows(3))
         assert server.counts["row 1"] == 3

@@ -97,7 +97,7 @@ def test_it_is_told_of_its_latest_answer_only() -> None:
         BAD,
         '{"a": "no number"}',
         GOOD,
-        retry=RetryPolicy(reask_tries=3),
+        retry=RetryPolicy(reasks=2),
     )
     assert [role for role, _ in third] == ["system", "user", "assistant", "user"]
     assert "no number" in third[2][1]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cottonpalm.observers.report import Report
 
 pytestmark = pytest.mark.core
-QUICK = RetryPolicy(transient_tries=3, base_s=0.001, cap_s=0.01)
+QUICK = RetryPolicy(retries=2, base_s=0.001, cap_s=0.01)
 
 
 def report_of(chain: Any, rows: Any, **more: Any) -> Report:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.core
-QUICK = RetryPolicy(transient_tries=3, base_s=0.001, cap_s=0.01)
+QUICK = RetryPolicy(retries=2, base_s=0.001, cap_s=0.01)
 
 
 def chain_of(server: Loopback, model: str = "gpt-4o-mini", **more: Any) -> Any:
@@ -115,7 +115,7 @@ def test_the_tries_of_a_row_bound_its_restarts_and_then_it_fails() -> None:
     processor = BatchProcessor(Breaks(times=99), retry=QUICK, observers=[watch])
     with pytest.raises(ConnectionError, match="row 5 broke off"):
         virtual_run(collected(processor.stream_batch([5])))
-    assert len(watch.of(RowRestarted)) == QUICK.transient_tries - 1
+    assert len(watch.of(RowRestarted)) == QUICK.retries
     assert [event.outcome.status for event in watch.of(RowFinished)] == ["failed"]
 
 

@@ -323,7 +323,7 @@ def test_skipping_what_is_stored_is_bounded_and_leaves_the_loop_to_others(tmp_pa
             kind
         ]
         counting = asyncio.create_task(count())
-        async with processor().astart(source, stored="skip") as run:
+        async with processor().astart(source, skip_stored=True) as run:
             got = [outcome.index async for outcome in run]
             assert run.stats.stored == rows
         over = True

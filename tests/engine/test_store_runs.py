@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import warnings
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from cottonpalm.events import Event
     from cottonpalm.types import Outcome
 
-ONE_TRY = RetryPolicy(transient_tries=1, base_s=0.001)
+ONE_TRY = RetryPolicy(retries=0, base_s=0.001)
 
 
 class Runs:
@@ -52,9 +53,18 @@ class Runs:
         return BatchProcessor(chain, **more)
 
     def do(
-        self, chain: Any, rows: Any, *, ids: Any = None, stored: Any = "yield", **more: Any
+        self,
+        chain: Any,
+        rows: Any,
+        *,
+        ids: Any = None,
+        skip_stored: bool = False,
+        retry_failed: bool = False,
+        **more: Any,
     ) -> list[Outcome]:
-        with self.processor(chain, **more).start(rows, ids=ids, stored=stored) as run:
+        with self.processor(chain, **more).start(
+            rows, ids=ids, skip_stored=skip_stored, retry_failed=retry_failed
+        ) as run:
             outcomes, error = read(run)
         assert error is None
         return sorted(outcomes, key=lambda outcome: outcome.index)
@@ -191,15 +201,15 @@ def test_stored_rows_are_yielded_skipped_or_done_again_as_asked(runs: Runs) -> N
     faults: dict[Any, list[BaseException]] = {1: [KeyError("one")]}
     runs.do(probe(faults), range(4))
     chain = probe()
-    with runs.processor(chain).start(range(5), stored="skip") as run:
+    with runs.processor(chain).start(range(5), skip_stored=True) as run:
         outcomes, error = read(run)
         stats = run.stats
     assert error is None
     assert [o.index for o in outcomes] == [4]
     assert (stats.stored, stats.ok, stats.failed, stats.total) == (4, 1, 0, 5)
-    assert [o.index for o in runs.do(chain, range(5), stored="yield")] == list(range(5))
+    assert [o.index for o in runs.do(chain, range(5))] == list(range(5))
     assert chain.calls == {4: 1}
-    again = runs.do(chain, range(5), stored="retry")
+    again = runs.do(chain, range(5), skip_stored=True, retry_failed=True)
     assert chain.calls == {4: 1, 1: 1}
     assert [(o.index, o.output) for o in again] == [(1, ("answer", 1))]
 
@@ -671,3 +681,31 @@ def test_a_run_that_is_never_entered_holds_no_lease(tmp_path: Path) -> None:
         await left.aclose()
 
     asyncio.run(main())
+
+
+def test_a_run_that_is_never_entered_says_when_it_is_closed_that_its_store_cannot_be_opened(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "s.db").write_text("this is no database, however long one reads in it " * 20)
+    left = Runs(tmp_path / "s.db").processor(Probe(0)).astart(range(5))
+    with pytest.raises(StoreError, match=r"s\.db"):
+        asyncio.run(left.aclose())
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_run_that_is_lost_without_being_begun_says_that_nothing_was_asked(
+    tmp_path: Path, used: bool
+) -> None:
+    async def main() -> None:
+        for left in (Runs(tmp_path / "s.db").processor(Probe(0)), BatchProcessor(Probe(0))):
+            run = left.astart(range(5))
+            if used:
+                await anext(run)
+                await run.aclose()
+            del run
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+    said = [str(warning.message) for warning in told if warning.category is RuntimeWarning]
+    assert len([line for line in said if "was never begun" in line]) == (0 if used else 2)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.core
 Eventually = Callable[[Callable[[], object]], None]
-QUICK = RetryPolicy(transient_tries=3, base_s=0.001, cap_s=0.01)
+QUICK = RetryPolicy(retries=2, base_s=0.001, cap_s=0.01)
 
 
 def chain_of(server: Loopback, **more: Any) -> Any:

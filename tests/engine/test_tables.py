@@ -24,7 +24,7 @@ from cottonpalm import BatchProcessor, ConfigError, RetryPolicy
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import unpack
 
-ONE_TRY = RetryPolicy(transient_tries=1, base_s=0.001)
+ONE_TRY = RetryPolicy(retries=0, base_s=0.001)
 
 
 class Asked:
@@ -114,7 +114,7 @@ def test_the_store_holds_a_row_as_it_was_last_given_though_it_is_not_asked_again
     asked = Asked()
     for note in ("old", "new"):
         rows = [{"text": text, "note": note} for text in "abc"]
-        with asked.kept(tmp_path).start(rows, stored="skip") as run:
+        with asked.kept(tmp_path).start(rows, skip_stored=True) as run:
             given = list(run)
     store = open_store(tmp_path / "s.db")
     rows_held = store.look("night")
@@ -125,7 +125,7 @@ def test_the_store_holds_a_row_as_it_was_last_given_though_it_is_not_asked_again
     assert [outcome.output for outcome in held] == ["about a", "about b", "about c"]
     assert all(outcome.stored for outcome in given)  # they come once more, as they changed
     assert asked.calls.total() == 3
-    with asked.kept(tmp_path).start(rows, stored="skip") as run:
+    with asked.kept(tmp_path).start(rows, skip_stored=True) as run:
         assert list(run) == []
 
 
@@ -324,6 +324,19 @@ def test_a_row_with_an_id_that_was_edited_is_counted_before_it_is_asked_again(
     assert note.startswith("2 of the rows to ask were edited")
     asked.kept(tmp_path).batch(edited, ids=[1, 2, 3])
     assert "2 of 3 rows were edited since run 'night' asked them" in caplog.text
+
+
+def test_rows_of_one_id_are_not_called_edited_because_they_differ(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, edited = Asked(), frame().assign(text=["b", "A", "c"])
+    asked.kept(tmp_path).batch(frame(), ids=["x", "x", "y"])
+    asked.kept(tmp_path).batch(frame(), ids=["x", "x", "y"])
+    assert asked.calls.total() == 3
+    assert "again" not in caplog.text
+    asked.kept(tmp_path).batch(edited, ids=["x", "x", "y"])
+    assert "1 of 3 rows were edited since run 'night' asked them" in caplog.text
+    assert asked.calls.total() == 4
 
 
 def test_map_table_on_a_loop_keeps_rows_by_the_ids_of_a_column(tmp_path: Path) -> None:

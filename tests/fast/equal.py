@@ -83,9 +83,7 @@ def see(case: Case, server: Server, transport: str, *, listening: bool) -> Seen:
 async def _see(case: Case, server: Server, transport: str, *, listening: bool) -> Seen:
     server.wire, server.sent = case.wire, []
     settings = dict(case.settings)
-    once = RetryPolicy(
-        transient_tries=1, throttle_tries=1, count_all=True, base_s=0.001, cap_s=0.001, throttle_wait_s=0
-    )
+    once = RetryPolicy(retries=0, rejections=1, count_all=True, base_s=0.001, cap_s=0.001, throttle_wait_s=0)
     ear, raised = Ear(), []
     processor = BatchProcessor(
         case.make(server.url),

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ROWS: Final = 1_000
 DISTINCT: Final = 650
 MODEL: Final = "gpt-4o-mini"
-POLICY = RetryPolicy(transient_tries=TRIES, throttle_tries=4, base_s=0.001, cap_s=0.02)
+POLICY = RetryPolicy(retries=TRIES - 1, rejections=4, base_s=0.001, cap_s=0.02)
 TIMEOUT_S: Final = 2.0  # for the rows that hang; all other answers come at once
 FIRST_BUDGET: Final = 0.002  # dollars: for about half of the rows
 

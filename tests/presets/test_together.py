@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-QUICK = RetryPolicy(transient_tries=3, base_s=0.001, cap_s=0.01)
+QUICK = RetryPolicy(retries=2, base_s=0.001, cap_s=0.01)
 FIRST = [None, fails(500), too_many(retry_after_ms=1), resets()]  # what the first request for a text meets
 DISTINCT, TIMES = 8, 3
 ROWS = rows_of(DISTINCT) * TIMES

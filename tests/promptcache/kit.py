@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import ExitStack
+from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx2
@@ -10,11 +14,14 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import BatchProcessor, Limits, clock
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, Limits, clock
 from cottonpalm.testing import virtual_run
+from tests.support.caching_server import CachingServer
 from tests.support.prompt_caching import CachingTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from langchain_core.runnables import Runnable
 
     from cottonpalm.observers.report import Report
@@ -32,9 +39,15 @@ class Done(NamedTuple):
     seconds: float
     outcomes: list[Outcome]
     report: Report
+    providers: Sequence[CachingTransport] = ()  # all of them, where there are several
+
+    @property
+    def read(self) -> int:
+        """Tokens that any of them read from its cache."""
+        return sum(each.bill.read for each in self.providers)
 
 
-def model_on(vendor: Vendor, provider: CachingTransport) -> Any:
+def model_on(vendor: Vendor, provider: httpx2.AsyncBaseTransport | CachingTransport) -> Any:
     """A model that speaks to this provider."""
     client = httpx2.AsyncClient(transport=provider)
     if vendor.name == "Anthropic":
@@ -82,18 +95,58 @@ def run(
     prompt: Runnable[Any, Any] | None = None,
     fails: tuple[int, ...] = (),
     provider: CachingTransport | None = None,
+    chain: Callable[[CachingTransport], Any] | None = None,
     **settings: Any,
 ) -> Done:
-    """One run of so many rows, or of these, in virtual time."""
+    """One run of so many rows, or of these, in virtual time; `chain` makes another chain on the provider."""
 
-    async def main() -> Done:
-        there = provider or CachingTransport(vendor)
-        there.fails.extend(fails)
-        chain = (prompt or asking()) | model_on(vendor, there)
-        processor = BatchProcessor(chain, prompt_cache=mode, limits=Limits(), **settings)  # type: ignore[arg-type]
+    there = provider or CachingTransport(vendor)
+    there.fails.extend(fails)
+    made = (prompt or asking()) | model_on(vendor, there) if chain is None else chain(there)
+    return virtual_run(_run([made], mode, given, [there], **settings), 1)
 
-        async with processor.astart(rows(given) if isinstance(given, int) else given) as under_way:
-            outcomes = [outcome async for outcome in under_way]
-        return Done(there, clock.now(), outcomes, under_way.report)
 
-    return virtual_run(main(), 1)
+def run_over_sockets(vendor: Vendor, mode: str, given: Any, *, latency_s: float = 0.05) -> Done:
+    """The same against a server on this machine, in real time."""
+    with CachingServer(CachingTransport(vendor, latency_s)) as server:
+        chain = asking() | model_on(vendor, server.transport())
+        return asyncio.run(_run([chain], mode, given, [server.provider]))
+
+
+def run_replicas(
+    vendor: Vendor,
+    mode: str,
+    given: Any,
+    *,
+    count: int = 3,
+    slots: int = 4,
+    prompt: Runnable[Any, Any] | None = None,
+    sockets: bool = False,
+) -> Done:
+    """One run over so many equal endpoints, each with so many slots and a cache of its own."""
+    latency_s = 0.05 if sockets else 1.0
+    there = [
+        CachingTransport(replace(vendor, url=vendor.url.replace("1", str(n))), latency_s, jitter=Random(n))
+        for n in range(1, count + 1)
+    ]
+    with ExitStack() as stack:
+        servers = [stack.enter_context(CachingServer(each)) for each in there] if sockets else []
+        ways = [server.transport() for server in servers] or there
+        chains = [
+            (prompt or asking("Be brief.", "{text}")) | model_on(each.vendor, way)
+            for each, way in zip(there, ways, strict=True)
+        ]
+        bounds = AdaptiveConcurrency(slots, 1, slots)
+        main = _run(chains, mode, given, there, concurrency=bounds)
+        return asyncio.run(main) if sockets else virtual_run(main, 1)
+
+
+async def _run(
+    chains: list[Any], mode: str, given: Any, providers: list[CachingTransport], **settings: Any
+) -> Done:
+    first, *others = chains
+    began = clock.now()
+    processor = BatchProcessor(first, replicas=others, prompt_cache=mode, limits=Limits(), **settings)  # type: ignore[arg-type]
+    async with processor.astart(rows(given) if isinstance(given, int) else given) as under_way:
+        outcomes = [outcome async for outcome in under_way]
+    return Done(providers[0], clock.now() - began, outcomes, under_way.report, providers)

@@ -123,11 +123,25 @@ def test_an_entry_dies_when_nobody_has_used_it_for_its_life() -> None:
 
 def test_many_that_are_alike_are_not_looked_at_until_the_cache_may_have_died() -> None:
     prefixes = Prefixes(ITSELF)
-    for number in range(ALIKE + 2):
+    first = prefixes.turn(asking(prefixes, b"s" * 2_500, 0.0), 2_500, 0.0)
+    prefixes.goes(first, "first", 0.0)
+    prefixes.over(first, 0.0, written=True)
+    for number in range(ALIKE + 1):
         assert not prefixes.skips(1.0)
         asking(prefixes, b"s" * 2_500 + b"%d" % number, 1.0)
     assert sum(prefixes.skips(2.0) for _ in range(320)) == 310
     assert not prefixes.skips(1_000.0)
+
+
+def test_however_many_are_alike_each_one_waits_while_the_first_of_them_is_under_way() -> None:
+    prefixes, prompt = Prefixes(ITSELF), b"s" * 4_000
+    first = prefixes.turn(asking(prefixes, prompt, 0), 4_000, 0)
+    prefixes.goes(first, "first", 0)
+    for _ in range(2 * ALIKE):
+        assert not prefixes.skips(0.5)
+        assert prefixes.turn(asking(prefixes, prompt, 0.5), 4_000, 0.5).after == "first"
+    prefixes.over(first, 0, written=True)
+    assert prefixes.skips(1.0)
 
 
 def test_prompts_that_share_nothing_take_bounded_memory() -> None:
@@ -211,7 +225,7 @@ def test_a_body_that_nobody_has_thought_of_goes_out_as_it_is() -> None:
     call = call_of(family, where, {}, orjson.dumps({**body, "max_tokens": 9}))  # type: ignore[arg-type]
     assert call is not None
     prompts = Prompts("on")
-    assert [prompts.asking(call, None) for _ in range(3)] == [None] * 3
+    assert [prompts.asking(call, lambda _: None) for _ in range(3)] == [None] * 3
 
 
 def test_an_empty_text_is_never_marked() -> None:

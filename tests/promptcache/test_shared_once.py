@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableLambda, RunnableParallel
 
-from tests.promptcache.kit import RULES, asking, rows, run
+from tests.promptcache.kit import RULES, asking, model_on, rows, run
 from tests.support.prompt_caching import (
     ANTHROPIC,
     DEEPSEEK,
@@ -124,6 +124,28 @@ def test_when_the_life_of_the_cache_has_passed_one_request_goes_first_again() ->
     assert sorted(late)[1] - sorted(late)[0] >= done.provider.latency_s
 
 
+def test_each_branch_of_a_chain_has_a_prompt_of_its_own() -> None:
+    def both(there: CachingTransport) -> Any:
+        terse, kind = (asking(start + RULES) for start in ("Be terse.\n", "Be kind.\n"))
+        model = model_on(OPENAI, there)
+        return RunnableParallel(terse=terse | model, kind=kind | model)
+
+    done = run(OPENAI, "auto", 20, chain=both)
+    assert done.provider.bill.requests == 40
+    assert done.provider.bill.read == 2 * 19 * SHARED["OpenAI"]
+
+
+def test_a_slow_run_asks_for_an_hour() -> None:
+    async def slowly() -> AsyncIterator[dict[str, str]]:
+        for row in rows(8):
+            yield row
+            await asyncio.sleep(400)
+
+    bill = run(ANTHROPIC, "on", slowly()).provider.bill
+    assert bill.written == bill.written_1h == 3_000
+    assert bill.read == 6 * 3_000
+
+
 def test_each_document_is_paid_once_whatever_rows_come_between() -> None:
     documents = [f"Document {n}.\n" + RULES.replace("Rule", f"Line {n}") for n in range(6)]
     given = [{"text": f"{document}\nQuestion {n}?"} for n in range(8) for document in documents]
@@ -132,6 +154,15 @@ def test_each_document_is_paid_once_whatever_rows_come_between() -> None:
     assert done.provider.bill.read >= 0.98 * 6 * 7 * SHARED["OpenAI"]
     assert off.provider.bill.read < done.provider.bill.read
     assert "were in an earlier row" in done.report.text()
+
+
+def test_documents_one_after_the_other_are_written_side_by_side_and_take_one_answer_longer_at_most() -> None:
+    documents = [f"Document {n}.\n" + RULES[:4_400].replace("Rule", f"Line {n}") for n in range(12)]
+    given = [{"text": f"{document}\nQuestion {n}?"} for document in documents for n in range(40)]
+    prompt = asking("Be brief.", "{text}")
+    done, off = run(OPENAI, "auto", given, prompt=prompt), run(OPENAI, "off", given, prompt=prompt)
+    assert done.provider.bill.read >= 12 * 39 * 1_024
+    assert done.seconds <= off.seconds * 1.03 + done.provider.latency_s
 
 
 def test_nobody_waits_long_for_an_answer_that_takes_minutes() -> None:

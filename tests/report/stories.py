@@ -8,9 +8,20 @@ from random import Random
 from typing import Final
 
 from cottonpalm.observers.page.story import Story
-from cottonpalm.observers.reported import Counts, ModelUse, Moment, Money, Repeats, SizeClass, Spread, TopRow
+from cottonpalm.observers.reported import (
+    BatchUse,
+    Counts,
+    ModelUse,
+    Moment,
+    Money,
+    Repeats,
+    SizeClass,
+    Spread,
+    StepUse,
+    TopRow,
+)
 from cottonpalm.observers.rows_seen import Glance, RowsSeen
-from cottonpalm.types import Usage
+from cottonpalm.types import Try, Usage
 from tests.report.made import NOTHING, made
 
 WALL_S: Final = 4800.0
@@ -22,6 +33,15 @@ HOSTILE: Final = (
     '=HYPERLINK("http://example.com?x="&A1) " onmouseover="window.harmed = 1',
     "]]></style></script><script>window.harmed = 1</script> ${x} {{x}} \ud800",
     "x" * 5_000_000,
+)
+
+
+TRIES: Final = (
+    Try(0.4, 2.1, "503 throttle"),
+    Try(10.5, 1.9, "429 throttle"),
+    Try(31.0, 0.6, "500 transient"),
+    Try(33.2, 4.0, ""),
+    Try(37.2, 2.5, "400 fail_row"),
 )
 
 
@@ -62,7 +82,9 @@ def long_story(name: str = "reviews-nov") -> Story:
     report = made(
         48_000,
         WALL_S,
-        counts=Counts(ok=47_588, failed=412, requests=49_725, retries=1_725, restarts=3),
+        counts=Counts(
+            ok=47_588, failed=412, requests=49_725, retries=1_725, restarts=3, hedges=88, overtaken=71
+        ),
         active_s=4500.0,
         row_latency_s=spread(3.1, 0.6, 48_000),
         request_latency_s=spread(2.2, 0.5, 49_725, 2),
@@ -80,6 +102,12 @@ def long_story(name: str = "reviews-nov") -> Story:
         bound_s=bound,
         sizes=(SizeClass(512, 47_000, 150_000.0, 16.0), SizeClass(4096, 1_000, 9_000.0, 4.5)),
         repeats=Repeats(5_760, 2.46),
+        steps=(
+            StepUse("ChatOpenAI", 766, 1685.2),
+            StepUse("look up the customer", 766, 344.7),
+            StepUse("StrOutputParser", 766, 0.31),
+        ),
+        batch=BatchUse(18_240, 4.20),
         money=Money(20.11, 0.41, 0.84, 0.0, 25.0),
     )
     return Story(
@@ -105,6 +133,7 @@ def _rows(number: int) -> RowsSeen:
         Glance(at, rng.lognormvariate(1.1, 0.6), int(rng.lognormvariate(20, 0.5)), 700, 1, failed.get(at))
         for at in range(number)
     )
+    seen.tries = {at: TRIES[:2] if n % 2 else TRIES for n, at in enumerate(sorted(seen.shown))}
     texts = ("Long thread about a refund, with no answer until the third week of it", "Works well.")
     seen.texts = {at: texts[n % 2] for n, at in enumerate(sorted(seen.shown))}
     return seen
@@ -137,6 +166,7 @@ def hostile_story() -> Story:
         for at, text in enumerate(HOSTILE * 2)
     )
     seen.texts = {at: HOSTILE[at % len(HOSTILE)] for at in seen.shown}
+    seen.tries = {at: (Try(0.0, 1.0, HOSTILE[at % len(HOSTILE)]), Try(9.0, 1.0, "")) for at in seen.shown}
     report = made(
         12,
         60.0,
@@ -144,6 +174,7 @@ def hostile_story() -> Story:
         errors={bad: {bad: 3}},
         by_model={f"{bad}/{HOSTILE[1]}": ModelUse(12, 1, 5, 5, 0.1)},
         slowest=(TopRow(1, bad, 3.0),),
+        steps=(StepUse(bad, 1, 1.0), StepUse(HOSTILE[2], 1, 1.0)),
         bound_by=(bad,),
         bound_s={bad: 30.0},
         over_time=tuple(Moment(n, 1.0, 5, 3, 1, 0.1, 1, {bad: 1.0}) for n in range(60)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm.observers.advice import Advice, advice_of, why_nothing
-from cottonpalm.observers.reported import Counts, ModelUse, Money, Repeats, SizeClass, Spread
+from cottonpalm.observers.reported import BatchUse, Counts, ModelUse, Money, Repeats, SizeClass, Spread
 from tests.report.made import made, moments
 
 if TYPE_CHECKING:
@@ -113,6 +113,18 @@ def test_money_for_tries_without_an_answer_is_named() -> None:
     use = {"host/model": ModelUse(1100, 100, 1, 1, 10.0)}
     advice = only(made(by_model=use, money=Money(ok_usd=10.0, failed_tries_usd=0.9)))
     assert advice.why == "100 tries that brought no answer cost $0.90 (9 % of the money)."
+
+
+def test_rows_that_ran_live_could_have_gone_through_a_batch_for_half_the_price() -> None:
+    advice = only(made(1000, cost_usd=10.0, batch=BatchUse(380, 4.20)))
+    assert advice.what == "Send rows through the batch lane."
+    assert advice.why == (
+        "380 rows (38 %) asked a model whose provider has a Batch API: half the price, answered within a day."
+    )
+    assert (advice.gained(), advice.bars.then) == ("-$4.20", pytest.approx(5.80))
+    assert "--mode batch" in advice.how
+    assert advice_of(made(1000, cost_usd=1.0, batch=BatchUse(1000, 0.5))) == (), "not for half a dollar"
+    assert advice_of(made(1000, cost_usd=100.0, batch=BatchUse(10, 2.0))) == (), "not for two per cent"
 
 
 def test_failed_rows_are_advised_by_kind_after_time_and_money_and_only_from_one_in_a_hundred_on() -> None:

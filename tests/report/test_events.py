@@ -12,7 +12,7 @@ import pytest
 
 from cottonpalm import events
 from cottonpalm.events import Event, RowFinished, RunEnded, RunStarted
-from cottonpalm.observers.event_lines import LONGEST, EventLines, as_json
+from cottonpalm.observers.event_lines import LONGEST, EventLines, as_line
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 from tests.report.stories import HOSTILE
 
@@ -39,7 +39,7 @@ def documented() -> dict[str, list[str]]:
 
 
 def test_every_event_is_documented_with_just_its_fields() -> None:
-    found = {kind.__name__: list(as_json(example(kind), 0.0))[3:] for kind in KINDS}
+    found = {kind.__name__: list(json.loads(as_line(example(kind), 0.0)))[3:] for kind in KINDS}
     assert found == documented()
 
 
@@ -54,12 +54,14 @@ def test_an_event_is_one_line_of_plain_json(kind: type[Event]) -> None:
 
 
 def test_texts_are_cut_and_what_json_cannot_hold_is_replaced() -> None:
-    said = as_json(RowFinished(OUTCOME), 0.0)
+    said = json.loads(as_line(RowFinished(OUTCOME), 0.0))
     assert len(said["error"]["message"]) == LONGEST
     assert said["usage"] == {"input_tokens": 5, "output_tokens": 6}
     for text in HOSTILE:
-        line = json.dumps(as_json(RunStarted(text, None), 0.0))
-        assert line.isascii()
+        line = as_line(RunStarted(text, None), 0.0)
+        assert json.loads(line)["event"] == "RunStarted"
+        assert line.count(b"\n") == 1
+        assert not re.search(rb"[\x00-\x09\x0b-\x1f]", line)
         assert len(line) < 20 * LONGEST
 
 

@@ -8,16 +8,24 @@ from typing import Any
 
 import httpx2
 import pytest
+from langchain_core.prompts import PromptTemplate
+from langchain_core.tracers import BaseTracer
 from langchain_openai import ChatOpenAI
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler, TraceIdRatioBased
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cottonpalm import BatchProcessor
+from cottonpalm.events import Binding, LimitChanged, RequestFinished, RunEnded, RunStarted
+from cottonpalm.observers.conventions import provider_of
 from cottonpalm.observers.metrics import PrometheusMetrics
-from cottonpalm.observers.tracing import OpenTelemetrySpans, provider_of
+from cottonpalm.observers.otel_metrics import OpenTelemetryMetrics
+from cottonpalm.observers.tracing import OpenTelemetrySpans
 from cottonpalm.testing import FlakyTransport
 
 pytestmark = pytest.mark.core
@@ -25,7 +33,9 @@ MODEL = "gpt-4o-mini"
 KEY = f"api.openai.com/{MODEL}"
 
 
-def batch(observer: Any, *flaws: Any, rows: int = 20, **more: Any) -> None:
+def batch(
+    observer: Any, *flaws: Any, rows: int = 20, before: Any = None, callbacks: Any = None, **more: Any
+) -> None:
     """Rows of one request each; the first requests meet these flaws."""
     transport = FlakyTransport(*flaws)
     model = ChatOpenAI(
@@ -34,8 +44,10 @@ def batch(observer: Any, *flaws: Any, rows: int = 20, **more: Any) -> None:
         api_key="sk-0123456789",  # type: ignore[arg-type]
         http_async_client=httpx2.AsyncClient(transport=transport),
     )
-    processor = BatchProcessor(model, observers=[observer], concurrency=1, **more)
-    processor.batch([f"say {n}" for n in range(rows)], return_exceptions=True)
+    chain = model if before is None else before | model
+    processor = BatchProcessor(chain, observers=[observer], concurrency=1, **more)
+    config = None if callbacks is None else {"callbacks": callbacks}
+    processor.batch([f"say {n}" for n in range(rows)], config, return_exceptions=True)
 
 
 def samples(registry: CollectorRegistry) -> dict[tuple[Any, ...], float]:
@@ -64,6 +76,35 @@ def test_what_is_counted_is_what_happened() -> None:
     assert found["cottonpalm_runs_active", "night"] == 0
     assert found["cottonpalm_tokens_total", KEY, "input", "night"] > 0
     assert found["cottonpalm_cost_dollars_total", "night"] > 0
+
+
+def test_the_buckets_hold_each_request_and_each_run_adds_to_those_before() -> None:
+    registry = CollectorRegistry()
+    for times in (1, 2):
+        observer = PrometheusMetrics(registry)
+        observer.see(RunStarted("night", 5))
+        for seconds in (0.1, 0.11, 3.0, 700.0):
+            observer.see(RequestFinished(0, KEY, 200, None, seconds, None))
+        observer.see(LimitChanged(KEY, 7, 3))
+        observer.see(Binding("tokens", KEY))
+        found = samples(registry)
+        assert found["cottonpalm_runs_active", "night"] == 1
+        assert found["cottonpalm_bound", "night", "tokens"] == 1
+        observer.see(Binding("pace", KEY))
+        observer.see(RunEnded(None))
+        found = samples(registry)
+        name = "cottonpalm_request_duration_seconds"
+        held = {
+            bound: found[f"{name}_bucket", *sorted((bound, KEY, "night"))] for bound in ("0.1", "0.25", "5.0")
+        }
+        assert held == {"0.1": times, "0.25": 2 * times, "5.0": 3 * times}
+        assert (
+            found[f"{name}_bucket", "+Inf", KEY, "night"] == found[f"{name}_count", KEY, "night"] == 4 * times
+        )
+        assert found[f"{name}_sum", KEY, "night"] == pytest.approx(703.21 * times)
+        assert found["cottonpalm_concurrency_limit", KEY, "night"] == 7
+        assert found["cottonpalm_bound", "night", "tokens"] == found["cottonpalm_bound", "night", "pace"] == 0
+        assert found["cottonpalm_runs_active", "night"] == 0
 
 
 def test_two_runs_of_one_registry_are_told_apart() -> None:
@@ -107,6 +148,116 @@ def test_a_run_its_rows_and_their_requests_are_spans_by_the_conventions() -> Non
     assert "say 1" not in str([span.to_json() for span in spans])
 
 
+def spans_of(observer: Any, memory: InMemorySpanExporter, *flaws: Any, **more: Any) -> list[ReadableSpan]:
+    batch(observer, *flaws, **more)
+    return sorted(memory.get_finished_spans(), key=lambda span: span.start_time)
+
+
+def recorded(**how: Any) -> tuple[InMemorySpanExporter, TracerProvider]:
+    memory, provider = InMemorySpanExporter(), TracerProvider(**how)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    return memory, provider
+
+
+class Asked(Sampler):
+    """A sampler of one's own, which is asked for every span."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def should_sample(self, parent_context: Any, trace_id: int, name: str, *more: Any, **named: Any) -> Any:
+        self.names.append(name)
+        return TraceIdRatioBased(1.0).should_sample(parent_context, trace_id, name, *more, **named)
+
+    def get_description(self) -> str:
+        return "asked"
+
+
+def told(span: ReadableSpan) -> Any:
+    """All of a span that is not chance."""
+    scope = span.instrumentation_scope
+    mine = (span.name, span.kind, span.status.status_code, sorted((span.attributes or {}).items()))
+    return (*mine, span.resource.attributes.get("service.name"), scope and scope.name)
+
+
+def test_spans_are_the_same_whichever_way_they_are_written() -> None:
+    asked, ways = Asked(), []
+    for how in ({}, {"sampler": asked}):
+        memory, provider = recorded(**how)
+        ways.append(list(map(told, spans_of(OpenTelemetrySpans(provider), memory, 503, 400, rows=3))))
+    assert ways[0] == ways[1]
+    assert len(ways[0]) == 1 + 3 + 4
+    assert sorted(set(asked.names) - {"scope"}) == [f"chat {MODEL}", "row", "run"]
+
+
+def test_of_many_rows_a_share_has_spans_and_every_one_that_met_a_fault() -> None:
+    memory, provider = recorded()
+    spans_of(OpenTelemetrySpans(provider, share=0), memory, 503, 400, rows=30)
+    rows = [span for span in memory.get_finished_spans() if span.name == "row"]
+    assert [span.attributes["cottonpalm.row.index"] for span in rows] == [0]
+    assert [span.name for span in memory.get_finished_spans()].count(f"chat {MODEL}") == 2
+    memory, provider = recorded()
+    spans_of(OpenTelemetrySpans(provider, share=0.2), memory, rows=200)
+    assert 30 <= [span.name for span in memory.get_finished_spans()].count("row") <= 50
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        OpenTelemetrySpans(provider, share=2)
+
+
+def test_a_run_that_nobody_samples_leaves_no_spans() -> None:
+    memory, provider = recorded(sampler=ALWAYS_OFF)
+    assert spans_of(OpenTelemetrySpans(provider), memory, 503, rows=3) == []
+
+
+def test_a_request_names_the_langchain_run_in_which_it_was_made() -> None:
+    class Roots(BaseTracer):
+        def _persist_run(self, run: Any) -> None:
+            ids.append(str(run.id))
+
+    ids: list[str] = []
+    memory, provider = recorded()
+    batch(
+        OpenTelemetrySpans(provider), rows=3, before=PromptTemplate.from_template("{x}"), callbacks=[Roots()]
+    )
+    found = [
+        span.attributes["langchain.run_id"] for span in memory.get_finished_spans() if "chat" in span.name
+    ]
+    assert sorted(found) == sorted(ids)
+
+
+def test_requests_are_measured_by_the_conventions() -> None:
+    reader = InMemoryMetricReader()
+    batch(OpenTelemetryMetrics(MeterProvider([reader])), 503, 400, rows=3, store="memory:", run="night")
+    data = reader.get_metrics_data()
+    assert data is not None
+    [scope] = data.resource_metrics[0].scope_metrics
+    found = {metric.name: (metric.unit, list(metric.data.data_points)) for metric in scope.metrics}
+    unit, durations = found["gen_ai.client.operation.duration"]
+    assert unit == "s"
+    assert {point.attributes.get("error.type"): point.count for point in durations} == {
+        None: 2,
+        "503": 1,
+        "400": 1,
+    }
+    asked = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": MODEL,
+        "server.address": "api.openai.com",
+    }
+    assert all(asked.items() <= point.attributes.items() for point in durations)
+    assert durations[0].explicit_bounds[:3] == (0.01, 0.02, 0.04)
+    unit, tokens = found["gen_ai.client.token.usage"]
+    assert unit == "{token}"
+    assert {point.attributes["gen_ai.token.type"]: point.count for point in tokens} == {
+        "input": 2,
+        "output": 2,
+    }
+    assert tokens[0].explicit_bounds[:3] == (1, 4, 16)
+    rows = {point.attributes["cottonpalm.row.status"]: point.value for point in found["cottonpalm.rows"][1]}
+    assert rows == {"ok": 2, "failed": 1}
+    assert found["cottonpalm.cost"][1][0].value > 0
+
+
 def test_providers_are_named_as_the_conventions_name_them() -> None:
     hosts = ("api.anthropic.com", "generativelanguage.googleapis.com", "127.0.0.1", "evilopenai.com")
     assert [provider_of(host) for host in hosts] == ["anthropic", "gcp.gemini", "127.0.0.1", "evilopenai.com"]
@@ -118,7 +269,8 @@ def test_what_is_off_is_not_even_imported() -> None:
         "from cottonpalm import BatchProcessor\n"
         "from cottonpalm.testing import ScriptedChain\n"
         "BatchProcessor(ScriptedChain(then=str.upper)).batch(['a'])\n"
-        "off = ('prometheus_client', 'cottonpalm.observers.tracing', 'starlette', 'uvicorn')\n"
+        "ours = ['cottonpalm.observers.' + name for name in ('tracing', 'otel_metrics', 'metrics')]\n"
+        "off = ('prometheus_client', 'starlette', 'uvicorn', *ours)\n"
         "print([name for name in off if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

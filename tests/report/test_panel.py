@@ -158,7 +158,7 @@ def test_the_display_takes_its_errors_from_the_events_and_its_numbers_from_the_r
         progress.see(RowFinished(Outcome(7, "failed", error=error)))
         for second in range(61):
             now = float(second)
-            numbers = progress.numbers(Stats(total=1000, ok=2 * second, failed=1, cost_pico=10**11))
+            numbers = progress.numbers(Stats(total=1000, ok=2 * second, failed=1, cost_usd=0.1))
         progress.see(RunEnded(None))
     finally:
         clock.replace()

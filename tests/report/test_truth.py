@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, RateLimit, RetryPolicy, clock
+from cottonpalm import (
+    AdaptiveConcurrency,
+    BatchLane,
+    BatchProcessor,
+    Budget,
+    Cache,
+    RateLimit,
+    RetryPolicy,
+    clock,
+)
 from cottonpalm.observers.advice import advice_of
 from cottonpalm.observers.advice import widths as widths_of
 from cottonpalm.testing import Flaw, virtual_run
@@ -24,7 +33,7 @@ if TYPE_CHECKING:
     from cottonpalm.observers.report import Report
 
 pytestmark = pytest.mark.core
-QUICK = RetryPolicy(transient_tries=3, base_s=0.001, cap_s=0.01)
+QUICK = RetryPolicy(retries=2, base_s=0.001, cap_s=0.01)
 
 
 def sums(report: Report) -> dict[str, float]:
@@ -129,6 +138,29 @@ def test_equal_rows_are_counted_with_what_their_answers_cost_and_a_cache_saves_j
     assert (advice.what, advice.exact) == ("Turn the cache on.", True)
     assert advice.gain == pytest.approx(without.repeats.cost_usd)
     assert advice_of(with_cache) == ()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "options", "rows", "share"),
+    [
+        ({}, {}, 0, 0.0),  # nobody knows of a Batch API there
+        ("openai", {}, 40, 0.5),
+        ("openai", {"replicas": True}, 20, 0.25),  # half of the rows go elsewhere
+    ],
+)
+def test_what_the_batch_lane_could_have_taken_is_what_ran_live_at_a_provider_that_has_one(
+    hosts: Any, options: dict[str, Any], rows: int, share: float
+) -> None:
+    with Loopback() as server, Loopback() as other:
+        lane = BatchLane(hosts={server.url.removeprefix("http://"): hosts} if hosts else {})
+        more = {"replicas": [chain_of(other)]} if options else {}
+        processor = BatchProcessor(chain_of(server), concurrency=1, lane=lane, **more)
+        processor.batch([{"x": f"row {n}"} for n in range(40)])
+        assert processor.last_run is not None
+        report = processor.last_run.report
+    assert report.cost_usd
+    assert report.batch.rows == pytest.approx(rows, abs=rows / 4)
+    assert report.batch.saves_usd == pytest.approx(share * report.cost_usd, rel=0.25)
 
 
 def test_money_is_told_apart_by_what_it_brought_and_held_against_its_budget() -> None:

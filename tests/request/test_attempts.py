@@ -159,7 +159,7 @@ def test_a_hint_on_a_transient_failure_is_never_undercut() -> None:
 
 
 def test_throttles_end_only_where_the_same_key_accepts_others() -> None:
-    policy = RetryPolicy(throttle_tries=3, base_s=0.001, cap_s=0.001)
+    policy = RetryPolicy(rejections=3, base_s=0.001, cap_s=0.001)
     hand = a_hand(*[answer(429, {}) for _ in range(50)], answer(), retry=policy)
     assert hand.run().raw is not None, "nobody was accepted: a request is not failed for that"
     assert hand.steps.count("send") == 51
@@ -179,7 +179,7 @@ def test_throttles_end_only_where_the_same_key_accepts_others() -> None:
 
 
 def test_the_last_request_of_a_run_ends_too_though_it_is_always_rejected() -> None:
-    policy = RetryPolicy(throttle_tries=3, base_s=0.001, cap_s=0.001)
+    policy = RetryPolicy(rejections=3, base_s=0.001, cap_s=0.001)
     alone = a_hand(*[answer(429, {}) for _ in range(50)], retry=policy)
     original = alone._do
 
@@ -195,7 +195,7 @@ def test_the_last_request_of_a_run_ends_too_though_it_is_always_rejected() -> No
 
 def test_a_final_failure_tells_the_sdk_not_to_try_again() -> None:
     last = answer(500, {})
-    hand = a_hand(last, retry=RetryPolicy(transient_tries=1))
+    hand = a_hand(last, retry=RetryPolicy(retries=0))
     assert hand.run().raw is last.raw
     assert last.headers["x-should-retry"] == "false"
 
@@ -214,7 +214,7 @@ def test_the_same_request_again_is_answered_from_memory() -> None:
 
 
 def test_an_exception_in_memory_is_raised_again() -> None:
-    row = RowAccount(a_run(retry=RetryPolicy(transient_tries=1)), 0)
+    row = RowAccount(a_run(retry=RetryPolicy(retries=0)), 0)
     error = ConnectionResetError("gone")
     for replies in ([Reply(error=error)], []):
         with pytest.raises(ConnectionResetError):
@@ -257,7 +257,7 @@ def test_an_error_under_a_good_status_is_judged_by_its_code() -> None:
 
 
 def test_a_body_that_stays_broken_is_raised_as_transient() -> None:
-    hand = a_hand(answer(200, {"choices": []}), retry=RetryPolicy(transient_tries=1))
+    hand = a_hand(answer(200, {"choices": []}), retry=RetryPolicy(retries=0))
     with pytest.raises(BrokenAnswer):
         hand.run()
     assert hand.limiter.accepted == 0

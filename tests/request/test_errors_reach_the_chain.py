@@ -22,7 +22,7 @@ from tests.support import replies
 from tests.support.loopback import Loopback
 
 pytestmark = pytest.mark.core
-THREE = RetryPolicy(transient_tries=3, base_s=0.001, cap_s=0.002)
+THREE = RetryPolicy(retries=2, base_s=0.001, cap_s=0.002)
 
 
 def ask(server: Loopback, run: Any, *, vendor: str = "openai", threads: bool = False, **options: Any) -> Any:
@@ -121,7 +121,7 @@ def test_transport_errors_reach_the_chain_as_the_sdks_and_its_repeats_are_not_se
 
 def test_a_timeout_reaches_the_chain_as_the_sdks_timeout_error() -> None:
     with Loopback(script=lambda _: replies.hangs()) as server:
-        run = a_run(timeout_s=0.1, retry=RetryPolicy(transient_tries=1))
+        run = a_run(timeout_s=0.1, retry=RetryPolicy(retries=0))
         result, _ = ask(server, run, max_retries=0)
         assert isinstance(result, openai_sdk.APITimeoutError)
         assert classify(result).kind is Kind.TRANSIENT
@@ -189,7 +189,7 @@ def test_a_chains_own_fallbacks_take_over_from_a_request_that_is_throttled_while
 
         with Loopback(script=script) as server:
             async with openai(server) as first, openai(server, model="gpt-4o") as second:
-                run = a_run(retry=RetryPolicy(throttle_tries=3, base_s=0.001, cap_s=0.002))
+                run = a_run(retry=RetryPolicy(rejections=3, base_s=0.001, cap_s=0.002))
                 chain = first.with_fallbacks([second], exceptions_to_handle=(openai_sdk.RateLimitError,))
                 victim = asyncio.create_task(one(run, 0, lambda: chain.ainvoke("victim")))
 

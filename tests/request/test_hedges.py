@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -336,5 +337,30 @@ def test_one_long_question_in_twenty_is_answered_and_the_copies_are_in_the_repor
     outputs, report = virtual_run(main())
     assert outputs == ["hi"] * 600
     assert 0 < report.counts.hedges <= 0.02 * Uneven.sent
+    assert report.counts.overtaken == 0, "a long question takes its copy as long"
     assert "copies of late ones" in report.text()
     assert report.errors == {}
+
+
+def test_a_copy_that_was_answered_first_is_counted_in_the_report_and_shown_on_its_page() -> None:
+    class OneHangs(httpx2.AsyncBaseTransport):
+        hung = False
+
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            text = json.loads(request.content)["messages"][0]["content"]
+            hangs = text == "190" and not OneHangs.hung
+            OneHangs.hung |= hangs
+            await asyncio.sleep(500.0 if hangs else 1.0)
+            return httpx2.Response(200, json=GOOD)
+
+    async def main() -> Any:
+        async with httpx2.AsyncClient(transport=OneHangs()) as client:
+            model = ChatOpenAI(model="m", base_url="http://x/v1", api_key="sk-none", http_async_client=client)
+            processor = BatchProcessor(model | StrOutputParser(), limits=Limits())
+            await processor.abatch([str(n) for n in range(200)])
+            return processor.last_run.report
+
+    report = virtual_run(main())
+    assert (report.counts.hedges, report.counts.overtaken) == (1, 1)
+    said = " ".join(re.sub("<[^>]*>", " ", report.to_html()).replace("\u202f", " ").split())
+    assert "Hedges copies of late requests 1 (0.5 %) answered before the request 1" in said

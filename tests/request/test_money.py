@@ -86,7 +86,7 @@ def test_failed_tries_that_were_billed_count_and_error_answers_do_not() -> None:
 def test_a_request_without_an_answer_stays_booked_at_its_bound() -> None:
     from cottonpalm.request.steps import Reply
 
-    policy = RetryPolicy(transient_tries=1)
+    policy = RetryPolicy(retries=0)
     hand = a_hand(
         Reply(error=httpx2.ReadTimeout("late")), call=a_call(max_tokens=50), **with_money(1.0, retry=policy)
     )

@@ -31,7 +31,7 @@ def test_an_answer_that_somebody_on_the_way_gave_up_on_may_have_been_billed(stat
         call=a_call(max_tokens=10),
         ledger=Ledger(PICO),
         prices=PriceBook({"gpt-4o-mini": (1.0, 1.0)}),
-        retry=RetryPolicy(transient_tries=1),
+        retry=RetryPolicy(retries=0),
     )
     hand.run()
     assert hand.row.run.spending.uncertain > 0
@@ -45,7 +45,7 @@ def test_an_answer_of_a_server_that_did_nothing_costs_nothing(status: int) -> No
         call=a_call(max_tokens=10),
         ledger=Ledger(PICO),
         prices=PriceBook({"gpt-4o-mini": (1.0, 1.0)}),
-        retry=RetryPolicy(transient_tries=1, throttle_tries=1, count_all=True),
+        retry=RetryPolicy(retries=0, rejections=1, count_all=True),
     )
     hand.run()
     assert hand.row.run.spending.uncertain == 0

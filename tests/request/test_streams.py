@@ -212,7 +212,9 @@ WHOLE = (
 )
 
 
-def through_a_stream(content: list[bytes], headers: dict[str, str] | None = None) -> tuple[RowAccount, bytes]:
+def through_a_stream(
+    content: list[bytes], headers: dict[str, str] | None = None, measure: Any = None
+) -> tuple[RowAccount, bytes]:
     """A scripted stream through the hook, by the HTTP client alone."""
 
     class Body(httpx2.AsyncByteStream):
@@ -222,6 +224,7 @@ def through_a_stream(content: list[bytes], headers: dict[str, str] | None = None
 
     async def main() -> tuple[RowAccount, bytes]:
         row = RowAccount(a_run(), 0)
+        row.run.measure = measure
         ROW.set(row)
         transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=Body()))
         async with httpx2.AsyncClient(transport=transport) as client:
@@ -302,3 +305,26 @@ def test_the_sdk_still_reads_its_stream_through_the_tap() -> None:
             assert row.attempts == 1
 
     asyncio.run(main())
+
+
+class Measured:
+    """What a run's measure is told of waits."""
+
+    def __init__(self) -> None:
+        self.waits: list[str] = []
+
+    def waited(self, what: str, _: float) -> None:
+        self.waits.append(what)
+
+    def request(self, *_: Any, **__: Any) -> None:
+        """Nothing is kept of it."""
+
+
+@pytest.mark.parametrize(("said", "times"), [([WHOLE[0]] * 3, 1), ([WHOLE[1]] * 2, 0)])
+def test_the_first_piece_of_a_streamed_answer_that_says_something_is_told_once(
+    said: list[str], times: int
+) -> None:
+    silent = '{"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}'
+    measure = Measured()
+    through_a_stream([_sse(silent), _sse(*said), _sse(*WHOLE[1:])], measure=measure)
+    assert measure.waits.count("first") == times

@@ -22,7 +22,7 @@ from tests.request.kit import a_run
 from tests.request.stage import Stage
 
 pytestmark = pytest.mark.core
-POLICY = RetryPolicy(base_s=1.0, cap_s=5.0, transient_tries=7)
+POLICY = RetryPolicy(base_s=1.0, cap_s=5.0, retries=6)
 
 
 class Longest(Random):

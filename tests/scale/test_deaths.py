@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cottonpalm import Budget, RunStopped
+from cottonpalm import BatchProcessor, Budget, RunStopped
 from cottonpalm.stores import open_store
-from tests.scale.chains import asking, rows
+from cottonpalm.types import pico
+from tests.scale.chains import asking, held_until_told, rows
 from tests.support.loopback import ROOT, LoopbackProcess
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cottonpalm.types import Outcome
+    from tests.conftest import Eventually
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def test_rows_of_killed_workers_go_to_others_and_what_they_may_have_spent_counts
     [info] = store.runs()
     assert (info.ok, info.failed) == (100, 0)
     charged = charged_pico(served)
-    assert stats.reported_pico <= charged <= stats.reported_pico + stats.uncertain_pico
+    assert pico(stats.reported_usd) <= charged <= pico(stats.reported_usd) + pico(stats.uncertain_usd)
     store.close()
 
 
@@ -76,16 +79,16 @@ def test_a_budget_that_ends_with_workers_stops_the_run_with_nothing_overspent(
         processor.batch(rows(400))
     assert stopped.value.reason == "budget"
     stats = processor.last_run.stats
-    assert stats.reported_pico + stats.uncertain_pico <= total * 1e12
-    assert stats.reported_pico > 0.9 * total * 1e12
-    assert stats.uncertain_pico == 0
+    assert pico(stats.reported_usd) + pico(stats.uncertain_usd) <= total * 1e12
+    assert pico(stats.reported_usd) > 0.9 * total * 1e12
+    assert pico(stats.uncertain_usd) == 0
     assert stats.ok == server.stats().requests
 
 
 DRIVER = """
 import sys
 from cottonpalm import BatchProcessor, Budget
-from tests.scale.chains import asking, rows
+from tests.scale.chains import asking, held_until_told, rows
 url, store, executor, count = sys.argv[1:]
 processor = BatchProcessor(asking(url), executor=executor, workers=2, store=store, run="r", budget=Budget(total=1.0))
 with processor.start(rows(int(count))) as run:
@@ -113,3 +116,15 @@ def test_after_the_driver_was_killed_the_same_call_does_the_rest_and_repays_noth
     store = open_store(tmp_path / "s.db")
     assert [(info.ok, info.failed) for info in store.runs()] == [(120, 0)]
     store.close()
+
+
+def test_what_the_workers_have_answered_when_the_run_is_left_is_not_asked_again(
+    processes: Callable[..., Any], server: LoopbackProcess, tmp_path: Path, eventually: Eventually
+) -> None:
+    chain = asking(server.openai_url) | held_until_told(str(tmp_path))
+    kept = {"store": tmp_path / "s.db", "run": "r", "concurrency": 4, "fingerprint": "1"}
+    with processes(chain, workers=1, **kept).start(rows(4)):
+        eventually(lambda: len(list(tmp_path.glob("answer *"))) == 4)
+        threading.Timer(0.05, (tmp_path / "go on").touch).start()  # while the run is being left
+    assert BatchProcessor(chain, **kept).batch(rows(4)) == [f"answer to: row {n}" for n in range(4)]
+    assert server.stats().requests == 4

@@ -29,8 +29,8 @@ def told(processor: Any) -> dict[str, Any]:
         "usage": report.usage,
         "cost": report.cost_usd,
         "cached": (report.counts.cached, report.counts.coalesced, report.counts.cache_misses),
-        "reported": stats.reported_pico,
-        "uncertain": stats.uncertain_pico,
+        "reported": stats.reported_usd,
+        "uncertain": stats.uncertain_usd,
         "models": [name.partition("/")[2] for name in sorted(report.by_model)],
         "errors": report.errors,
     }

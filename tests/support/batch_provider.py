@@ -1,4 +1,4 @@
-"""The Batch APIs of OpenAI, Anthropic and Gemini on 127.0.0.1, each on a port of its own, with their live endpoints.
+"""The Batch APIs of OpenAI, Azure, Anthropic and Gemini on 127.0.0.1, each on a port of its own, with live endpoints.
 
 Strict as documented: unknown fields, wrong endpoints, custom_ids twice, too many rows or bytes are refused. Equal
 requests get equal answers, live or in a batch. What was billed, and at which price, is in `bills`.
@@ -31,7 +31,7 @@ from tests.support.batch_apis.anthropic import AnthropicApi
 from tests.support.batch_apis.core import Core
 from tests.support.batch_apis.faults import Faults, Weather, by_chance
 from tests.support.batch_apis.gemini import GeminiApi
-from tests.support.batch_apis.openai import OpenAIApi
+from tests.support.batch_apis.openai import AzureApi, OpenAIApi
 
 __all__ = ["BatchProvider", "Faults", "Weather", "by_chance"]
 
@@ -60,7 +60,12 @@ class BatchProvider(Core):
     async def _main(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
         runners = []
-        for name, api in (("openai", OpenAIApi), ("anthropic", AnthropicApi), ("gemini", GeminiApi)):
+        for name, api in (
+            ("openai", OpenAIApi),
+            ("azure", AzureApi),
+            ("anthropic", AnthropicApi),
+            ("gemini", GeminiApi),
+        ):
             runner = web.AppRunner(api(self).app, access_log=None, shutdown_timeout=0)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -93,12 +98,12 @@ class BatchProvider(Core):
         return {f"127.0.0.1:{port}": name for name, port in self._ports.items()}
 
     def charged(self, prices: dict[str, tuple[int, int]]) -> int:
-        """Pico-dollars of all bills; `prices` are those of a token, in and out, live. A batch costs half."""
-        sums = {"live": 0, "batch": 0}
+        """Pico-dollars of all bills; `prices` are those of a token, in and out, live. A batch and flex cost half."""
+        sums = {"live": 0, "flex": 0, "batch": 0}
         for bill in self.bills:
             into, out = prices[bill.model]
             sums[bill.lane] += bill.input_tokens * into + bill.output_tokens * out
-        return sums["live"] + sums["batch"] // 2
+        return sums["live"] + (sums["flex"] + sums["batch"]) // 2
 
     def paid_twice(self) -> dict[tuple[str, str], int]:
         """Questions (by model and last user text) that were charged for more than once."""

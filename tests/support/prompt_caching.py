@@ -1,6 +1,6 @@
 """A provider that caches prompts as the vendors document it, behind an HTTP transport: for runs in virtual time.
 
-Four characters are a token. It has its own notion of a prompt, so that ours can be wrong.
+`caching_server.py` puts it behind a socket. It has its own notion of a prompt, so that ours can be wrong.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import sys
 from collections import deque
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from cottonpalm import clock
+
+if TYPE_CHECKING:
+    from random import Random
 
 MARKS = ("cache_control", "prompt_cache_breakpoint")
 
@@ -28,7 +31,7 @@ class Vendor:
     minimum: int
     step: int = 128
     life_s: float = 300.0
-    usable: Literal["begins", "ends"] = "ends"
+    usable: Literal["arrives", "begins", "ends"] = "ends"  # a request that wrote it
     asked: Literal["itself", "cache_control", "breakpoints"] = "itself"
     first: int = 1  # requests of a prefix after which others hit
     servers: int = 1  # a request without a key goes to any of them
@@ -37,6 +40,7 @@ class Vendor:
     output: float = 4.0
     read: float = 0.1
     write: float = 1.0
+    chars: int = 4  # that are a token
 
 
 OPENAI = Vendor("OpenAI", "https://api.openai.com/v1", "gpt-4.1", 1_024, input=2.0, output=8.0, read=0.25)
@@ -105,6 +109,17 @@ DEEPSEEK = Vendor(
     output=1.1,
     read=0.07 / 0.27,
 )
+VLLM = Vendor(
+    name="vLLM",
+    url="http://gpu-1.example:8000/v1",
+    model="qwen3-8b",
+    minimum=16,
+    step=16,
+    life_s=1e9,
+    usable="arrives",
+    input=0.0,
+    output=0.0,
+)
 VENDORS = (OPENAI, OPENAI_NEW, ANTHROPIC, MISTRAL, GROQ, GEMINI, DEEPSEEK)
 
 
@@ -129,9 +144,9 @@ class Bill:
     usd: float = 0.0
 
     @property
-    def cached(self) -> float:
-        """The share of the input that was read from the cache."""
-        return self.read / max(1, self.read + self.fresh + self.written)
+    def tokens(self) -> tuple[int, int, int]:
+        """The input: fresh, read and written."""
+        return self.fresh, self.read, self.written
 
 
 @dataclass
@@ -145,6 +160,7 @@ class CachingTransport:
 
     vendor: Vendor
     latency_s: float = 1.0
+    jitter: Random | None = None  # answers take from half to one and a half times as long
     bill: Bill = field(default_factory=Bill)
     sent: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     fails: deque[int] = field(default_factory=deque)
@@ -153,20 +169,25 @@ class CachingTransport:
 
     async def handle_async_request(self, request: Any) -> Any:
         """One request of an async client of httpx or httpx2."""
-        body = json.loads(await request.aread())
-        self.sent.append((clock.now(), body))
         http = sys.modules[type(request).__module__.partition(".")[0]]
+        status, answer = await self.exchange(json.loads(await request.aread()))
+        return http.Response(status, json=answer, request=request)
+
+    async def exchange(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Return status and answer to one request, when its time has passed."""
+        self.sent.append((clock.now(), body))
         if self.fails:
             await asyncio.sleep(self.latency_s)
-            return http.Response(self.fails.popleft(), json={"error": {"message": "no"}}, request=request)
+            return self.fails.popleft(), {"error": {"message": "no"}}
         read, written, hour, total = self._begin(body)
-        await asyncio.sleep(self.latency_s * 0.2)
-        if self.vendor.usable == "begins":
+        latency_s = self.latency_s * (1 if self.jitter is None else self.jitter.uniform(0.5, 1.5))
+        if self.vendor.usable == "arrives":
             self._store(body)
-        await asyncio.sleep(self.latency_s * 0.8)
-        if self.vendor.usable == "ends":
-            self._store(body)
-        return http.Response(200, json=self._answer(body, read, written, hour, total), request=request)
+        for usable, share in (("begins", 0.2), ("ends", 0.8)):
+            await asyncio.sleep(latency_s * share)
+            if self.vendor.usable == usable:
+                self._store(body)
+        return 200, self._answer(body, read, written, hour, total)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -191,7 +212,7 @@ class CachingTransport:
         places = self._places(text, ends, body)
         longest = places[-1][0] if places else 0
         written = max(0, longest - read) if self.vendor.write > 1 else 0
-        return read, written, hour, len(text) // 4
+        return read, written, hour, len(text) // self.vendor.chars
 
     def _store(self, body: dict[str, Any]) -> None:
         server = self._server(body, again=True)
@@ -205,17 +226,17 @@ class CachingTransport:
         """Prefixes that can be cached: tokens and digest, the shortest first."""
         vendor = self.vendor
         if vendor.asked == "itself":
-            sizes = list(range(vendor.minimum, len(text) // 4 + 1, vendor.step))
+            sizes = list(range(vendor.minimum, len(text) // vendor.chars + 1, vendor.step))
         else:
-            sizes = [end // 4 for end in ends[-4:]]
+            sizes = [end // vendor.chars for end in ends[-4:]]
             if (
                 vendor.asked == "breakpoints"
                 and (body.get("prompt_cache_options") or {}).get("mode") != "explicit"
             ):
-                sizes.append(len(text) // 4)
+                sizes.append(len(text) // vendor.chars)
         found, hashed, at = [], blake2b(digest_size=16), 0
         for size in sizes:
-            hashed.update(text[at * 4 : size * 4].encode())
+            hashed.update(text[at * vendor.chars : size * vendor.chars].encode())
             at = size
             if size >= vendor.minimum:
                 found.append((size, hashed.digest()))

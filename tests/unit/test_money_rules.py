@@ -173,3 +173,19 @@ def test_the_narrower_of_two_rooms_is_narrow_in_both_ways_and_no_limit_is_the_wi
     assert narrower(Room(None, 9), Room(7, None)) == Room(7, 9)
     assert narrower(Room(None, None), Room(None, None)) == Room(None, None)
     assert Ask(1, 1).slots == 1
+
+
+def test_the_first_median_is_of_all_twenty_rows_and_not_of_the_first() -> None:
+    assert seen(10_000, *[10] * 19).median_if_spike(501) == 10
+    assert seen(1, *[10] * 19).median_if_spike(490) is None
+
+
+def test_a_median_is_worked_out_again_after_exactly_twenty_rows() -> None:
+    spikes = seen(*[1] * 9, *[10] * 11, *[1] * 19)
+    assert spikes.median_if_spike(501) == 10, "the fortieth row: still that of the first twenty"
+    assert spikes.median_if_spike(501) == 1
+
+
+def test_of_little_an_answer_costs_the_smallest_excess_is_seen() -> None:
+    assert seen(*[1] * 20).median_if_spike(51) == 1
+    assert seen(*[1] * 20).median_if_spike(50) is None

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.errors import ConfigError
-from cottonpalm.request.money.rules.price_list import LookedUpRates
+from cottonpalm.request.money.rules.price_list import LookedUpRates, most_output
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.rules.rates import Extent, Rates
 from cottonpalm.types import PICO, Usage
@@ -290,3 +290,22 @@ def test_a_function_that_fails_before_anything_is_sent_is_named_with_the_model()
 
     with pytest.raises(ConfigError, match=r"prices= failed for 'ours'.*KeyError"):
         PriceBook(price).rates("ours")
+
+
+@pytest.mark.parametrize(
+    ("most", "models"),
+    [
+        (4_096, ["gpt-3.5-turbo", "gpt-3.5-turbo-0125", "gpt-4-turbo-2024-04-09", "gpt-4o-2024-05-13"]),
+        (8_192, ["gemini-2.0-flash", "gemini-2.0-flash-001"]),
+        (16_384, ["gpt-4o", "gpt-4o-mini", "gpt-4o-2024-11-20", "gpt-4o-mini-2024-07-18"]),
+        (32_768, ["gpt-4.1", "gpt-4.1-mini-2025-04-14"]),
+        (65_536, ["gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite"]),
+        (100_000, ["o1", "o1-2024-12-17", "o3", "o3-mini", "o4-mini-2025-04-16"]),
+        (128_000, ["gpt-5", "gpt-5.1", "gpt-5-mini", "gpt-5-nano-2025-08-07"]),
+        (None, ["gpt-4o-audio-preview", "o1-preview", "gemini-2.5-flash-image", "my-gpt-4.1", "gpt-5-chat"]),
+    ],
+)
+def test_the_longest_answer_is_known_of_whole_families_and_only_of_these(
+    most: int | None, models: list[str]
+) -> None:
+    assert {model: most_output(model) for model in models} == dict.fromkeys(models, most)

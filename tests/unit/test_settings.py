@@ -57,7 +57,7 @@ def test_what_a_processor_is_told_reaches_the_setting_of_that_name() -> None:
     assert (settings.cap, settings.concurrency.maximum) == (7, 7)
     assert (settings.timeout_s, settings.item_timeout_s, settings.stall_timeout_s) == (5, 6, 7)
     assert (settings.chunk_size, settings.chunk_pause_s, settings.run) == (8, 9.0, "one")
-    assert settings.retry.transient_tries == 1
+    assert settings.retry.retries == 0
 
 
 @pytest.mark.parametrize("keyword", [name for name in KEYWORDS if name != "store"])

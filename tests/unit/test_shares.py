@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cottonpalm.request.limiter.limiter import Limiter
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.sharing import IN_FLIGHT, Given
-from cottonpalm.stores.rules.division import POOL, TTL_S, Row, division, fair, portion, wanted
+from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row, division, fair, portion, wanted
 
 pytestmark = pytest.mark.core
 
@@ -220,3 +220,22 @@ def test_who_must_cede_keeps_to_its_smaller_part_before_the_others_read_of_it() 
     renewed = gate._renew([row("a", 5, 10, total=10)], b"me", NOW)
     assert limiter.shares[IN_FLIGHT] == 5
     assert [written.amount for written in renewed.rows] == [5]
+
+
+def test_one_that_wants_more_or_knows_of_resistance_is_enough_among_several() -> None:
+    mine, content = row("me", 60, 500, firm=False), row("a", 20, 20)
+    wants, knows = row("b", 20, 500, firm=False), row("c", 5, 5)
+    assert division([content, wants], mine, 0, NOW, new=False).amount == 40
+    assert division([content], mine, 0, NOW, new=False).amount == 60
+    assert division([wants, knows], mine, 0, NOW, new=False).divided
+    assert not division([wants, wants._replace(holder=b"d")], mine, 0, NOW, new=False).divided
+
+
+def test_a_part_grows_only_to_what_is_wanted_and_the_rest_is_the_others() -> None:
+    assert fair([(b"a", 2, 3), (b"b", 1, 20)], 12) == {b"a": 3, b"b": 9}
+    assert fair([(b"a", 2, 3), (b"b", 1, 20), (b"c", 0, 0)], 9) == {b"a": 3, b"b": 6, b"c": 0}
+    assert fair([(b"a", 0, 9), (b"b", 0, 9), (b"c", 0, 9)], 2) == {b"a": 1, b"b": 1, b"c": 0}
+
+
+def test_a_holder_may_miss_five_renewals_and_what_it_sent_counts_for_its_minute() -> None:
+    assert (TTL_S, KEPT_S) == (5.0, 60.0)

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
+def chain_name(chain: Runnable[Any, Any]) -> str:
+    """The names of its steps, or its own."""
+    steps = getattr(chain, "steps", None)
+    return " | ".join(step.get_name() for step in steps) if isinstance(steps, list) else chain.get_name()
+
+
 class ChainFace(Runnable[Any, Any]):
     """A Runnable with the types, schemas, name and graph of another one."""
 

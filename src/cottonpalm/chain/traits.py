@@ -16,6 +16,7 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableGenerator
+from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config
 from langchain_core.runnables.configurable import DynamicRunnable
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
 from langchain_core.tools import BaseTool
@@ -23,7 +24,7 @@ from pydantic import BaseModel
 
 from cottonpalm.chain.installed import is_library
 from cottonpalm.chain.reads import attributes, closed_over
-from cottonpalm.chain.walk import children, parts
+from cottonpalm.chain.walk import children, functions, parts
 from cottonpalm.stores.codec.values import qualified
 
 _LIBRARIES = ("langchain", "langchain_core", "langgraph", "openai", "anthropic")
@@ -223,9 +224,50 @@ def one_at_a_time(chain: Any) -> bool:
     return all(isinstance(part.runnable, _ONE_BY_ONE) for part in parts(chain))
 
 
+def may_run_tools(chain: Any) -> bool:
+    """Whether a tool stands in the chain, or a graph, whose nodes may run some."""
+    return any(
+        isinstance(part.runnable, BaseTool) or isinstance(getattr(part.runnable, "nodes", None), Mapping)
+        for part in parts(chain)
+    )
+
+
+def runs_again(chain: Any) -> list[str]:
+    """Return the steps with code of the user's that run in every round of a row in batches: functions and retrievers.
+
+    By their paths, as in "steps[0] RunnableLambda (clean)".
+    """
+    found = []
+    for path, step in parts(chain):
+        names = [
+            getattr(function, "__name__", "") for _, function in functions(step) if not is_library(function)
+        ]
+        if isinstance(step, RunnableLambda | RunnableGenerator) and names:
+            found.append(f"{path} ({names[0].strip('<>')})")
+        elif isinstance(step, BaseRetriever):
+            found.append(path)
+    return found
+
+
 _TOLD: Final = frozenset({"tags", "metadata", "run_name"})  # what a config says to listeners alone
 
 
 def speaks(config: Mapping[str, Any] | None) -> bool:
     """Whether a config says more than a name."""
     return config is not None and any(value for name, value in config.items() if name not in _TOLD)
+
+
+def anybody(config: Any = None) -> bool:
+    """Whether a handler would hear of a call made here: from this context, the environment, or a global setting."""
+    return bool(get_async_callback_manager_for_config(ensure_config(config)).handlers)
+
+
+def has_listeners(chain: Any) -> bool:
+    """Whether a step brings callbacks of its own."""
+    return any(_brings_callbacks(part.runnable) for part in parts(chain))
+
+
+def _brings_callbacks(step: Any) -> bool:
+    if isinstance(step, RunnableBindingBase):
+        return bool(step.config_factories or (step.config or {}).get("callbacks"))
+    return bool(attributes(step).get("callbacks"))

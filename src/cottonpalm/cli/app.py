@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,12 +49,13 @@ def cottonpalm(
 
 @app.command(cls=Command)
 @o.takes(
-    "input output chain model prompt prompt_file system literal_braces schema model_options temperature "
-    "max_tokens accept_truncated id_field "
+    "input output chain model prompt prompt_file system literal_braces messages images requests times vote "
+    "columns schema model_options temperature max_tokens accept_truncated id_field "
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
     "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
     "max_output_tokens prompt_cache mode detach deadline_s batch_hosts executor workers ray_address cache store run "
-    "fresh overwrite bom guard_formulas report events dashboard profile config progress quiet verbose"
+    "fresh overwrite bom guard_formulas report events observer dashboard stream currency profile config progress "
+    "quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -67,7 +69,10 @@ def run(
     overwrite: o.Overwrite = False,
     report: o.ReportFile = None,
     events: o.EventsFile = None,
+    observer: o.Observers = [],  # noqa: B006 - typer copies it
+    currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
     dashboard: o.LivePage = None,
+    stream: o.Streamed = False,
     temperature: o.Temperature = None,
     max_tokens: o.MaxTokens = None,
     profile: o.Profile = None,  # noqa: ARG001 - read before the other options, as the next
@@ -86,6 +91,7 @@ def run(
 
     cottonpalm run in.jsonl -o out.jsonl --chain app:chain --budget 5
     """
+    gc.disable()  # until the run begins: what is loaded stays, and to look through it costs a tenth of loading it
     from cottonpalm.cli.checks import checked
     from cottonpalm.cli.writers.open_output import run_name
 
@@ -98,29 +104,38 @@ def run(
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
     if taken:
         screen.say(f"note: {taken}")
+    name = run or run_name(job.input, job.output)
     if dry_run:
         from cottonpalm.cli.commands.dry_run import show_first_rows
 
-        return show_first_rows(job, screen)
-    name = run or run_name(job.input, job.output)
+        return show_first_rows(job, screen, store, name)
     if job.input == job.output == "-" and run is None:
         screen.say(f"this run's name is {name}")
 
     from cottonpalm.cli.commands.run import Where, carry_out
 
     where = Where(
-        store, name, fresh, overwrite, argv=_argv(context), page=report, events=events, live=dashboard
+        store,
+        name,
+        fresh,
+        overwrite,
+        argv=_argv(context),
+        page=report,
+        events=events,
+        observers=observer,
+        live=dashboard,
+        stream=stream,
     )
     return carry_out(job, where, screen)
 
 
 @app.command(cls=Command)
 @o.takes(
-    "input chain model prompt prompt_file system literal_braces schema model_options temperature "
-    "max_tokens base_url id_field limit "
+    "input chain model prompt prompt_file system literal_braces messages images requests times vote schema "
+    "model_options temperature max_tokens base_url id_field limit "
     "delimiter encoding input_format sample fallbacks prices "
     "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run "
-    "profile config quiet",
+    "currency profile config quiet",
     output=o.PlannedOutput,
 )
 def plan(
@@ -133,6 +148,7 @@ def plan(
     run: o.RunName = None,
     temperature: o.Temperature = None,
     max_tokens: o.MaxTokens = None,
+    currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
     profile: o.Profile = None,  # noqa: ARG001 - read before the other options, as the next
     config: o.ConfigFile = None,  # noqa: ARG001
     quiet: o.Quiet = False,
@@ -273,6 +289,7 @@ def status(
     store: o.StoreUrl = "cottonpalm.db",
     json: o.AsJson = False,
     watch: o.Watch = False,
+    currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
     verbose: o.ShowWhere = False,
 ) -> int:
     """Show the runs of a store: what is done, failed and left, what it cost, and who works on it."""
@@ -380,6 +397,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _interrupted()
     except Exception as error:  # noqa: BLE001 - the last place: everything becomes one line and a code
         return _explain(error, state)
+    finally:
+        gc.enable()
     if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own: Ctrl-C outside a run
         return _interrupted()
     return int(code or 0)
@@ -402,7 +421,8 @@ def _explain(error: Exception, state: dict[str, Any]) -> int:
     if isinstance(error, CottonpalmError):  # a setting or a store cannot work; nothing was called yet
         screen.error(str(error))
         return Code.USAGE
-    if hasattr(error, "format_message") and not error.format_message():  # no command: the help was shown
+    if type(error).__name__ == "NoArgsIsHelpError":  # no command; typer keeps the class to itself
+        typer.echo(str(error), err=True)
         return Code.USAGE
     if hasattr(error, "format_message"):  # the parser's own error
         command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")

@@ -24,6 +24,8 @@ def checked(job: RunSpec, prompt_file: Path | None) -> RunSpec:
         Problem: as for `check_what`; or the file cannot be read.
     """
     job = replace(job, prompt=read_prompt(job.prompt, prompt_file))
+    if job.requests and job.id_field is None:
+        job = replace(job, id_field="custom_id")
     check_what(job)
     return job
 
@@ -34,16 +36,13 @@ def check_what(job: RunSpec) -> None:
     Raises:
         Problem: it says nothing to do, or two things, or a number that makes no sense.
     """
+    _check_several(job)
     if job.chain is not None:
         _chain_alone(job)
-    elif job.prompt is None:
-        raise Problem(
-            "say what to do with each row: --prompt 'Is this positive? {text}', or --chain MODULE:ATTRIBUTE"
-        )
-    elif not job.prompt.strip():
-        raise Problem(
-            "the prompt is empty; name a column in it, for instance --prompt 'Is this positive? {text}'"
-        )
+    elif job.messages is not None or job.requests:
+        _rows_alone(job)
+    else:
+        _check_prompt(job.prompt)
     if not job.timeout_s > 0:
         raise Problem(f"--timeout {job.timeout_s:g}: say a number of seconds above 0")
     check_money(job)
@@ -65,6 +64,9 @@ def _chain_alone(job: RunSpec) -> None:
     given: dict[str, Any] = {
         "--model": job.model,
         "--prompt": job.prompt,
+        "--messages": job.messages,
+        "--image": job.images or None,
+        "--requests": job.requests or None,
         "--system": job.system,
         "--schema": job.schema,
         "--base-url": job.base_url,
@@ -73,6 +75,40 @@ def _chain_alone(job: RunSpec) -> None:
     }
     if clash := [name for name, value in given.items() if value is not None]:
         raise Problem(f"--chain brings its own model and prompt; leave out {clash[0]}")
+
+
+def _check_prompt(prompt: str | None) -> None:
+    if prompt is None:
+        raise Problem(
+            "say what to do with each row: --prompt 'Is this positive? {text}', or --chain MODULE:ATTRIBUTE; "
+            "--messages COLUMN or --requests where the rows say it themselves"
+        )
+    if not prompt.strip():
+        raise Problem(
+            "the prompt is empty; name a column in it, for instance --prompt 'Is this positive? {text}'"
+        )
+
+
+def _rows_alone(job: RunSpec) -> None:
+    """The rows say what is asked, so nothing else can."""
+    flag = "--requests" if job.requests else "--messages"
+    given: dict[str, Any] = {"--prompt": job.prompt}
+    if job.requests:
+        given |= {
+            "--messages": job.messages,
+            "--system": job.system,
+            "--image": job.images or None,
+            "--schema": job.schema,
+        }
+    if clash := [name for name, value in given.items() if value is not None]:
+        raise Problem(f"with {flag} the rows say what is asked; leave out {clash[0]}")
+
+
+def _check_several(job: RunSpec) -> None:
+    if job.vote and job.times == 1:
+        raise Problem("--vote needs --n, the number of answers among which it decides: --n 5 --vote")
+    if job.times > 1 and job.mode != "live":
+        raise Problem("--n asks live; leave out --mode")
 
 
 def read_prompt(prompt: str | None, file: Path | None) -> str | None:

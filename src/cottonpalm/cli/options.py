@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hint
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from cottonpalm.cli.amounts import show_amounts_in
 from cottonpalm.cli.panels import MONEY, ROWS, SEE, STATE, WHAT, Typed
 from cottonpalm.cli.spec import MODEL_OPTION, RunSpec
 from cottonpalm.cli.urls import absolute
@@ -32,13 +33,31 @@ class Command(TyperCommand):
         """Put in the port of `--dashboard` where it was left out."""
         return super().parse_args(ctx, with_port(args))
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options and arguments."""
+        return [_unread(option) for option in super().get_params(ctx)]
+
     def get_help_option(self, ctx: Any) -> Any:
         """`--help`, without `<bool>`."""
         return _plain(super().get_help_option(ctx))
 
 
 class Group(TyperGroup):
-    """The program, whose help does not show them either; it lists commands in the order in which they are made."""
+    """The program, whose help does not show them either; it lists commands in the order in which they are made.
+
+    Its own help is plain text, as it is asked for most: loading what draws panels takes longer than all else of it.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "rich_markup_mode": None})
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands, each with the whole first paragraph of its help."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, (command.help or "").partition("\n\n")[0]) for name, command in commands if command]
+            )
 
     def get_help_option(self, ctx: Any) -> Any:
         """`--help`, without `<bool>`."""
@@ -46,7 +65,7 @@ class Group(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its options, those for completion without `<bool>`."""
-        return [_plain(option) for option in super().get_params(ctx)]
+        return [_unread(_plain(option)) for option in super().get_params(ctx)]
 
 
 def with_port(args: list[str]) -> list[str]:
@@ -61,6 +80,24 @@ def _plain(option: Any) -> Any:
     if option is not None and option.param_type_name == "option":
         option.metavar = ""
     return option
+
+
+def _unread(option: Any) -> Any:
+    """Read only what was typed: for each value that it reads, typer has pydantic make a reader."""
+    if "process_value" not in vars(option):
+        read = option.process_value
+        option.process_value = lambda ctx, value: (
+            value if ctx.resilient_parsing or _is_default(option, ctx, value) else read(ctx, value)
+        )
+    return option
+
+
+def _is_default(option: Any, ctx: Any, value: object) -> bool:
+    """Whether this is a default that stands as it is."""
+    if option.callback is not None or option.required or option.multiple or option.nargs != 1:
+        return False
+    plain = value is None or type(value) in (str, int, float, bool)
+    return plain and ctx.get_parameter_source(option.name).name == "DEFAULT"
 
 
 def runs_like(context: typer.Context, incomplete: str) -> list[str]:
@@ -142,7 +179,7 @@ DryRun = Annotated[
     ROWS(
         "--dry-run",
         metavar="",
-        help="Show the first rows' messages as they would be sent, and leave. No call, no store, no output.",
+        help="Show the first rows' messages as they would be sent, and how many would be asked. No call, no output.",
     ),
 ]
 StoreUrl = Annotated[
@@ -228,6 +265,33 @@ EventsFile = Annotated[
         "--events",
         metavar="FILE",
         help="Add each event to this file as it happens, a JSON line each.",
+        show_default=False,
+    ),
+]
+Streamed = Annotated[
+    bool,
+    SEE(
+        "--stream",
+        metavar="",
+        help="Let answers stream, and show the last words of a few of them as they come.",
+    ),
+]
+ShownIn = Annotated[
+    str | None,
+    SEE(
+        "--currency",
+        metavar="CODE=RATE",
+        callback=show_amounts_in,
+        help="Show amounts in this currency, at so much of it for a dollar, such as CNY=7.1. Options stay in dollars.",
+        show_default=False,
+    ),
+]
+Observers = Annotated[
+    list[str],
+    SEE(
+        "--observer",
+        metavar="NAME",
+        help="Let an observer of an installed package see the run's events. Can be given several times.",
         show_default=False,
     ),
 ]
@@ -322,9 +386,9 @@ ShowWhere = Annotated[
 
 def _configure(context: typer.Context, file: str | None) -> str | None:
     """Let a file give the defaults of this command, before its other options are read."""
-    from cottonpalm.cli.config_file import options_of
-
     if not context.resilient_parsing:
+        from cottonpalm.cli.config_file import options_of
+
         profile = _said("--profile", context.find_root().obj["argv"])
         context.default_map = {**options_of(file, profile, context.command), **(context.default_map or {})}
     return file

@@ -13,14 +13,14 @@ from cottonpalm.cli.model_options import absolute_model, absolute_models, keepab
 from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT, Typed
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import absolute, file_name, without_secrets
-from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit
 from cottonpalm.request.transports import DEFAULT_TRANSPORT
-from cottonpalm.stores.rules.leniently import VERSION, is_newer, kept_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from langchain_core.runnables import Runnable
+
+    from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, RateLimit
 
 META: Final = "job"
 FORM: Final = 1  # of a stored job
@@ -152,6 +152,47 @@ class RunSpec:
             help="Send braces that name no column as they stand. {{word}} does so for one of them.",
         ),
     ] = False
+    messages: Annotated[
+        str | None,
+        WHAT(
+            "--messages",
+            metavar="COLUMN",
+            help="In place of a prompt: the column that holds each row's messages, as OpenAI or LangChain write them.",
+        ),
+    ] = None
+    images: Annotated[
+        list[str],
+        WHAT(
+            "--image",
+            metavar="COLUMN",
+            help="A column of images, sent with the prompt: paths, addresses or bytes. Can be given several times.",
+        ),
+    ] = field(default_factory=list)
+    requests: Annotated[
+        bool,
+        WHAT(
+            "--requests",
+            metavar="",
+            help="In place of a prompt: the input is a batch file as OpenAI and Anthropic take it (custom_id, and body "
+            "or params).",
+        ),
+    ] = False
+    times: Annotated[
+        int,
+        WHAT("--n", metavar="N", min=1, help="Ask each row N times; the answer is the list of all answers."),
+    ] = 1
+    vote: Annotated[
+        bool,
+        WHAT("--vote", metavar="", help="With --n: the answer is the one that is given most often."),
+    ] = False
+    columns: Annotated[
+        str | None,
+        WHAT(
+            "--columns",
+            metavar="NAME,…",
+            help="Fields of answers that are objects: in tables, each becomes a column; those of a --schema do anyway.",
+        ),
+    ] = None
     schema: Annotated[
         str | None,
         WHAT(
@@ -436,6 +477,8 @@ class RunSpec:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON for the store, without what may be secret."""
+        from cottonpalm.stores.rules.leniently import VERSION
+
         kept, unkept = keepable(self.model_options)
         source = without_secrets(self.input)
         whole = self.input_kept and source == self.input
@@ -449,6 +492,8 @@ class RunSpec:
         Raises:
             Problem: the run was not made by the command line, or by a later one.
         """
+        from cottonpalm.stores.rules.leniently import is_newer, kept_as
+
         if META not in meta:
             raise Problem(f"run {name} was made from Python; there: processor.retry()")
         if is_newer(meta[META], FORM):
@@ -482,6 +527,8 @@ class RunSpec:
 
     def rate_limit(self) -> RateLimit | None:
         """Return the user's own limits per minute."""
+        from cottonpalm.config import RateLimit
+
         return RateLimit(self.rpm, self.tpm) if self.rpm or self.tpm else None
 
     def prompt_cache_of(self) -> str:
@@ -501,6 +548,8 @@ class RunSpec:
         Raises:
             Problem: it is neither, or the number is above the maximum.
         """
+        from cottonpalm.config import AdaptiveConcurrency
+
         given, most = self.concurrency, self.max_concurrency
         if given == "auto":
             top = most or self.slots or AdaptiveConcurrency().maximum
@@ -513,6 +562,8 @@ class RunSpec:
 
     def budget(self) -> Budget | None:
         """Return the budget of the command, if it has one."""
+        from cottonpalm.config import Budget
+
         if self.budget_usd is None and self.budget_per_hour_usd is None:
             return None
         return Budget(
@@ -528,6 +579,8 @@ class RunSpec:
         Raises:
             Problem: an address is not said as HOST=PROVIDER.
         """
+        from cottonpalm.config import BatchLane
+
         pairs = [given.rpartition("=") for given in self.batch_hosts]
         if wrong := [given for given, (host, _, _) in zip(self.batch_hosts, pairs, strict=True) if not host]:
             raise Problem(f"--batch-host {wrong[0]}: say HOST=PROVIDER, such as proxy:8080=openai")
@@ -543,6 +596,8 @@ class RunSpec:
         Raises:
             Problem: an option makes no sense.
         """
+        from cottonpalm.config import Cache
+
         return {
             "concurrency": self.limits(),
             "rate_limit": self.rate_limit(),

@@ -13,7 +13,7 @@ from cottonpalm.observers.page.story import Story
 from cottonpalm.observers.rows_seen import RowsSeen
 from cottonpalm.protocols import ReadsOn
 from cottonpalm.stores import shown as store_shown
-from cottonpalm.stores.codec.glances import about, glances
+from cottonpalm.stores.codec.glances import about, glances, tries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,7 +90,9 @@ def rows_of(stored: StoredRows | None) -> RowsSeen:
     if stored is not None:
         for page in _pages(stored):
             seen.add(glances(page))
-        seen.texts = {at: about(record) for at, record in stored.read(sorted(seen.shown)).items()}
+        shown = stored.read(sorted(seen.shown))
+        seen.texts = {at: about(record) for at, record in shown.items()}
+        seen.tries = {at: tries(record) for at, record in shown.items()}
     return seen
 
 

@@ -15,10 +15,12 @@ from cottonpalm.stores import without_password
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from cottonpalm.observers.report import Report
     from cottonpalm.protocols import RunStore, Slot
     from cottonpalm.types import Outcome
 
 PAGE: Final = 4096
+ADVICE: Final = 2  # lines at most
 
 
 @dataclass(slots=True)
@@ -56,7 +58,9 @@ class Tally:
             self.output_tokens += outcome.usage.output_tokens
         if (error := outcome.error) is not None:
             self.kinds[error.kind] = self.kinds.get(error.kind, 0) + 1
-            self.first_failed = self.first_failed or f"row {outcome.index}: {told(error)}"
+            self.first_failed = (
+                self.first_failed or f"row {outcome.index + 1} (index {outcome.index}): {told(error)}"
+            )
 
 
 @dataclass(slots=True)
@@ -108,6 +112,7 @@ class Summary:
     prompt: str = ""  # what the rows' prompts have in common, and what the provider's cache made of that
     trouble: str = ""  # why the latest request reached no server
     report: str | None = None  # the HTML file
+    advice: tuple[str, ...] = ()  # what to change before the next run
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -121,6 +126,7 @@ class Summary:
             ("trouble", self.trouble),
         ]
         found += [("failed", self._failed()), ("results", self.results), ("report", self.report or "")]
+        found += [("advice", said) for said in self.advice]
         found += [("retry", self.retry or ""), ("resume", self.resume or "")]
         return [(label, text) for label, text in found if text]
 
@@ -181,6 +187,12 @@ class Summary:
     def _failed(self) -> str:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.tally.kinds.items()))
         return f"{kinds}; the first, {clean(here(self.tally.first_failed))}" if kinds else ""
+
+
+def advice_in(report: Report) -> tuple[str, ...]:
+    """The advice that is worth a line, but for what other lines say: that rows repeat, or that some failed."""
+    found = [each for each in report.advice() if each.unit != "rows" and each.topic != "repeats"]
+    return tuple(here(each.text()) for each in found[:ADVICE])
 
 
 def retry_command(name: str, store: str, default_store: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.engine.executors.rows_out import RECORDED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
     from cottonpalm.types import Bottleneck
 
 ROOM: Final = 512  # outcomes that may be owed to the reader: two groups of the delivery
-RECORDED: Final = 128  # rows that may be recorded at once: recording is work of this process alone
-OUT_ROOM: Final = 100_000  # rows that may wait for batches: two of the largest batches
+OUT_ROOM: Final = (
+    500_000  # rows that may wait for batches: ten of the largest batches, below 1 kB for each row
+)
 AHEAD: Final = 4  # rows that may be read ahead, owed, or active, for each request that may be in flight
 
 
@@ -59,14 +62,15 @@ class Backpressure:
         if active and account.allowance.spent:
             return False
         limit = account.flow.limit()
-        waiting, there = (account.flow.waiting, limit) if account.team is None else account.team.line()
-        spare = max(4.0, there / 4)
         if account.flow.grain == "unknown":
             return active < limit
+        waiting, there = (account.flow.waiting, limit) if account.team is None else account.team.line()
+        spare = max(4.0, there / 4)
         if account.flow.grain == "row":
             return active < limit + spare
         refused = account.flow.refused  # they wait behind new requests, so new rows may start
-        return waiting - refused < spare and active - refused < AHEAD * limit + spare
+        idle = refused + account.flow.held  # who waits for a shared prompt leaves permits to other prompts
+        return waiting - refused < spare and active - idle < AHEAD * limit + spare
 
     @property
     def room(self) -> int:

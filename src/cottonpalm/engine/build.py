@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from langchain_core.globals import get_llm_cache
 
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("cottonpalm")
 LOOK_S: Final = 1.0  # seconds for which single calls trust the last check that requests reach the hook
 PAGE: Final = 1_000  # stored rows that are read in one go
-Stored = Literal["yield", "skip", "retry", "again"]
 
 
 class Opened(NamedTuple):
@@ -167,7 +166,8 @@ class Builder:
         max_concurrency: int | None = None,
         opened: Opened | None = None,
         total: int | None = None,
-        stored: Stored = "yield",
+        skip_stored: bool = False,
+        retry_failed: bool = False,
         streaming: bool = False,
         many: bool = True,
         awaited: bool = False,
@@ -191,20 +191,22 @@ class Builder:
             question=None if settings.cache is None and run_store is None else self.question,
             read=None if run_store is None else begin_by(run_store, self.names_read),
             refresh=True,
-            skip=stored in ("skip", "retry"),
-            redo=frozenset({RETRYABLE, FAILED} if stored in ("retry", "again") else {RETRYABLE}),
+            skip=skip_stored,
+            redo=frozenset({RETRYABLE, FAILED} if retry_failed else {RETRYABLE}),
             sized=sized,
         )
-        if many and run_store is not None and stored != "retry":
+        if many and run_store is not None and not (skip_stored and retry_failed):
             _tell(rows, reader, run_store)
         account = self._account(max_concurrency, run_store, many=many)
-        equal = self._callers([self.chain, *settings.replicas], account, kwargs, awaited=awaited)
-        fallbacks = self._callers(settings.fallbacks, account, kwargs, awaited=awaited)
+        how: Any = {"kwargs": kwargs or {}, "many": many, "awaited": awaited}
+        equal = self._callers([self.chain, *settings.replicas], account, **how)
+        fallbacks = self._callers(settings.fallbacks, account, **how)
         cap = min((n for n in (settings.cap, max_concurrency) if n is not None), default=None)
         batched = many and not streaming and (settings.mode != "live" or _has_batches(run_store))
         job = Job(
             settings=settings,
             lane=settings.lane if batched else None,
+            tools=batched and any(traits.may_run_tools(chain) for chain in self.chains),
             linear=batched and all(traits.one_at_a_time(chain) for chain in self.chains),
             callers=[one_of(equal, account, self.judge, self.judge.out_of_money), *fallbacks],
             streaming=streaming,
@@ -262,8 +264,9 @@ class Builder:
         self,
         chains: Sequence[Runnable[Any, Any]],
         account: RunAccount,
-        kwargs: Mapping[str, Any] | None,
         *,
+        kwargs: Mapping[str, Any],
+        many: bool,
         awaited: bool,
     ) -> list[Caller]:
         return [
@@ -272,7 +275,8 @@ class Builder:
                 traits.how_to_call(chain, awaited=awaited),
                 account,
                 self.judge,
-                kwargs=kwargs or {},
+                kwargs=kwargs,
+                many=many,
             )
             for chain in chains
         ]
@@ -382,7 +386,12 @@ class Builder:
                 found = (
                     self.settings.limits.limiters(limits, rate)
                     if cap is None
-                    else Limiters(limits if most is None else capped(limits, most), rate, self.settings.cap)
+                    else Limiters(
+                        limits if most is None else capped(limits, most),
+                        rate,
+                        self.settings.cap,
+                        circle=self.settings.limits,
+                    )
                 )
                 self._limiters[cap, clock.era()] = found
             return found

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -297,6 +298,7 @@ class Engine:
             return self._local(send)
         from cottonpalm.engine.executors.answering import Terms  # noqa: PLC0415 - few runs have one
         from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
+        from cottonpalm.request.flex import Flex  # noqa: PLC0415 - few runs have one
 
         job = self.job
         terms = Terms(
@@ -307,8 +309,13 @@ class Engine:
             detach=job.settings.detach,
             deadline_s=job.settings.deadline_s,
             cheapest=job.settings.mode == "auto",
+            tools=job.types if job.tools else None,
+            lazy=not isinstance(self.source, Sequence),
         )
         assert isinstance(self.store, KeepsBatches)
+        if terms.flexes:
+            openai = [host for host, provider in terms.lane.hosts.items() if provider == "openai"]
+            self.account.flex = Flex(self.account.pricing.prices, openai)
         return BatchExecutor(terms, self.account, self.store, send, local=self._local, stop=self._stopping)
 
     def _at_workers(self, workers: Callable[[], tuple[Pool, Begin]]) -> WorkersExecutor:
@@ -390,7 +397,7 @@ class Engine:
     def _compare(self, index: int, cost_pico: int) -> None:
         """Warn of a row that costs many times what others cost: it may be a mistake, and the user can still stop."""
         if (median := self._spikes.median_if_spike(cost_pico)) is not None:
-            self._emit(CostSpike(index, cost_pico, median))
+            self._emit(CostSpike(index, cost_pico / PICO, median / PICO))
 
     def _failed(self, item: Item, exc: BaseException) -> Outcome:
         """Return the outcome of a row that raised. A fault that all rows share stops the run; the row can be redone."""
@@ -479,6 +486,7 @@ class Engine:
     def _cancel(self) -> None:
         if self._task is not None and not self._finished and not self._cancelled:
             self._cancelled = True  # cancel only once: a second cancel would interrupt the clean-up
+            self.outbox.leave()
             self._task.cancel()
 
     def _stopping(self, reason: str, why: str, cause: BaseException | None = None) -> None:
@@ -564,15 +572,24 @@ class Engine:
     def report(self) -> Report:
         """Return where time and money have gone so far. From any thread."""
         cached, budget = self._cached, self.job.settings.budget
-        saved_usd = cached.saved_pico / PICO if cached.saved_known else None
+        saved_usd = cached.saved_usd if cached.saved_known else None
         report = self._profiler.report(
             self.reader.stored,
             saved_usd,
             None if budget is None else budget.total,
             self.account.prompts.summary(),
+            self._has_batches(),
         )
         transports = self.account.transports.counts()
         return replace(report, transports=transports) if transports else report
+
+    def _has_batches(self) -> Callable[[str], bool] | None:
+        """Which models' requests a batch could have held; None for a run that streams, or that goes through batches."""
+        if self.job.lane is not None or self.job.streaming:
+            return None
+        from cottonpalm.providers.batches.choice import has_batches  # noqa: PLC0415 - its imports cost time
+
+        return partial(has_batches, hosts=self.job.settings.lane.hosts)
 
     def _look(self) -> Look:
         return Look(self._watch.now, self._limit(), self._requests())
@@ -605,11 +622,11 @@ class Engine:
             pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,
             trouble=self.account.reach.trouble,
-            cost_pico=tally.cost_pico,
+            cost_usd=tally.cost_pico / PICO,
             cost_known=tally.cost_known,
-            reported_pico=self.account.spending.reported,
-            uncertain_pico=self.account.spending.uncertain,
-            budget_left_pico=self.account.pricing.budget_left(),
+            reported_usd=self.account.spending.reported / PICO,
+            uncertain_usd=self.account.spending.uncertain / PICO,
+            budget_left_usd=None if (left := self.account.pricing.budget_left()) is None else left / PICO,
             repeated=self.account.pricing.repeated,
             attempts=tally.attempts,
             started=self._started,

@@ -77,6 +77,9 @@ class Worker:
         if order.stop:
             self._stop = True
             self._engine.stop()
+        if order.leave:
+            self._stop = True
+            self._engine.abort()
         self._more.set()
 
     async def hear(self) -> Heard:
@@ -203,6 +206,14 @@ class Forward:
     def hedged(self) -> None:
         """See `protocols.Measure`."""
         self._calls.append(("hedged", (), {}))
+
+    def overtaken(self) -> None:
+        """See `protocols.Measure`."""
+        self._calls.append(("overtaken", (), {}))
+
+    def stepped(self, *values: Any) -> None:
+        """See `protocols.Measure`."""
+        self._calls.append(("stepped", values, {}))
 
     def waited(self, *values: Any) -> None:
         """See `protocols.Measure`."""

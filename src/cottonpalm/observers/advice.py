@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cottonpalm.observers.reported import Reported, SizeClass
 
 WORTH: Final = 0.05  # of the time, the money or the rows: what gains less is not said
+BATCH_FROM_USD: Final = 1.0  # less is not worth a day's wait
 ROWS: Final = 100  # fewer tell too little
 SECONDS: Final = 60.0  # a shorter run need not be faster
 MANY_FAILED: Final = 0.01  # of the rows
@@ -354,6 +355,19 @@ def _prompts(report: Reported) -> Iterator[Advice]:
             )
 
 
+def _batch(report: Reported) -> Iterator[Advice]:
+    """Rows that ran live, and could have gone through the provider's Batch API."""
+    batch, cost = report.batch, report.cost_usd
+    if cost and batch.rows and batch.saves_usd >= BATCH_FROM_USD:
+        share = percent(min(1.0, batch.rows / _rows(report)))
+        why = (
+            f"{count(batch.rows, 'row')} ({share}) asked a model whose provider has a Batch API: half the price,"
+            " answered within a day."
+        )
+        what, how = "Send rows through the batch lane.", '`--mode batch`, `mode="batch"`'
+        yield Advice("batch lane", "usd", min(batch.saves_usd, cost), cost, what, why, how, then="batch")
+
+
 # -- rows
 
 
@@ -377,6 +391,7 @@ _RULES: Final[tuple[Callable[[Reported], Iterator[Advice]], ...]] = (
     _long_rows,
     _thrown_away,
     _prompts,
+    _batch,
 )
 
 

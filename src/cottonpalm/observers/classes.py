@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from cottonpalm.observers.reported import Repeats, SizeClass
 
@@ -24,33 +24,30 @@ def number_of(key: bytes | None, row: object) -> int | None:
 class Sizes:
     """Adds up rows, seconds and money by tokens, in classes that double: 0, 1, 2 to 3, 4 to 7, ..."""
 
-    __slots__ = ("_cost_pico", "_rows", "_seconds")
+    __slots__ = ("_sums",)
 
     def __init__(self) -> None:
-        self._rows: dict[int, int] = {}
-        self._seconds: dict[int, float] = {}
-        self._cost_pico: dict[int, int] = {}
+        self._sums: dict[int, list[Any]] = {}  # rows, seconds and cost of each class
 
     def add(self, tokens: int, seconds: float, cost_pico: int) -> None:
         """Count one row."""
         size = tokens.bit_length()
-        self._rows[size] = self._rows.get(size, 0) + 1
-        self._seconds[size] = self._seconds.get(size, 0.0) + seconds
-        self._cost_pico[size] = self._cost_pico.get(size, 0) + cost_pico
+        if (sums := self._sums.get(size)) is None:
+            sums = self._sums[size] = [0, 0.0, 0]
+        sums[0] += 1
+        sums[1] += seconds
+        sums[2] += cost_pico
 
     def __bool__(self) -> bool:
-        return bool(self._rows)
+        return bool(self._sums)
 
     def classes(self) -> tuple[SizeClass, ...]:
         """Those with rows in them, the smallest first."""
         return tuple(
-            SizeClass(
-                1 << size - 1 if size else 0,
-                self._rows[size],
-                self._seconds[size],
-                self._cost_pico[size] / PICO,
-            )
-            for size in sorted(self._rows.copy())  # others may be added meanwhile
+            SizeClass(1 << size - 1 if size else 0, rows, seconds, cost / PICO)
+            for size, (rows, seconds, cost) in sorted(
+                self._sums.copy().items()
+            )  # others may be added meanwhile
         )
 
 

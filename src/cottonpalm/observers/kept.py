@@ -6,7 +6,18 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cottonpalm.observers.report import Report
-from cottonpalm.observers.reported import Counts, ModelUse, Moment, Money, Repeats, SizeClass, Spread, TopRow
+from cottonpalm.observers.reported import (
+    BatchUse,
+    Counts,
+    ModelUse,
+    Moment,
+    Money,
+    Repeats,
+    SizeClass,
+    Spread,
+    StepUse,
+    TopRow,
+)
 from cottonpalm.stats import PromptUse
 from cottonpalm.types import Usage
 
@@ -144,6 +155,8 @@ def _report(data: Mapping[str, Any]) -> Report:
         repeats=_of(Repeats, data.get("repeats", {})),
         money=_of(Money, data.get("money", {})),
         prompts={name: _of(PromptUse, use) for name, use in data.get("prompts", {}).items()},
+        steps=tuple(_of(StepUse, step) for step in data.get("steps", ())),
+        batch=_of(BatchUse, data.get("batch", {})),
         transports={str(way): int(calls) for way, calls in data.get("transports", {}).items()},
     )
 

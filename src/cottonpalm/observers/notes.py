@@ -19,6 +19,7 @@ from cottonpalm.events import (
     Unreachable,
 )
 from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
+from cottonpalm.types import pico
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ def _bound(event: Binding) -> str:
 
 
 def _spike(event: CostSpike) -> str:
-    return f"row {event.index} cost {money(event.cost_pico)}, where others cost {money(event.median_pico)}"
+    return f"row {event.index} cost {money(pico(event.cost_usd))}, where others cost {money(pico(event.median_usd))}"
 
 
 _WORDS: Final[dict[type[Event], Callable[..., str]]] = {

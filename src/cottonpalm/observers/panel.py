@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from cottonpalm.observers.formatting import clean, duration, money, rate
@@ -14,6 +15,7 @@ from cottonpalm.types import PICO
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from cottonpalm.observers.coming import Coming
     from cottonpalm.observers.pace import Left
 
 LABEL: Final = 9  # columns before what a line says
@@ -74,6 +76,8 @@ class Numbers:
     kinds: Mapping[str, int]
     faults: Sequence[Fault]
     more: str = ""  # chunks
+    coming: Sequence[Coming] = ()  # answers that stream: those that are shown...
+    streams: int = 0  # ...of so many
 
 
 def line(numbers: Numbers, width: int = 80) -> str:
@@ -88,7 +92,7 @@ def line(numbers: Numbers, width: int = 80) -> str:
     parts += [f"{duration(numbers.left.seconds)} left"] if numbers.left is not None else []
     parts += [f"{numbers.failed:,} failed", f"{numbers.in_flight}/{numbers.limit:.0f} in flight"]
     cost = "" if numbers.cost_usd is None or not numbers.cost_known else money(round(numbers.cost_usd * PICO))
-    parts += [part for part in (why, _moving(numbers.per_s), numbers.more, cost) if part]
+    parts += [part for part in (why, _moving(numbers.per_s), numbers.more, cost, _streams(numbers)) if part]
     while len(", ".join(parts)) > width and len(parts) > kept:
         parts.pop()
     return ", ".join(parts)
@@ -96,6 +100,10 @@ def line(numbers: Numbers, width: int = 80) -> str:
 
 def _moving(per_s: float | None) -> str:
     return "" if per_s is None else rate(per_s) if per_s else "0/s"
+
+
+def _streams(numbers: Numbers) -> str:
+    return f"{numbers.streams:,} streaming" if numbers.streams else ""
 
 
 def panel(numbers: Numbers, width: int, *, unicode: bool = True) -> list[Text]:
@@ -109,6 +117,7 @@ def panel(numbers: Numbers, width: int, *, unicode: bool = True) -> list[Text]:
     lines = [_head(numbers, width, unicode=unicode), _now(numbers, width, unicode=unicode)]
     lines += [line for line in (_left(numbers, width), _money(numbers, width, unicode=unicode)) if line]
     lines += _failed(numbers, width, unicode=unicode)
+    lines += _coming(numbers.coming, width, unicode=unicode)
     for line in lines:
         line.no_wrap = True
         line.truncate(width, overflow="ellipsis" if unicode else "crop")
@@ -246,3 +255,24 @@ def _fault(fault: Fault, width: int, *, unicode: bool) -> Text:
     else:
         said = Text(f"{said.plain[: room - 3]}...")
     return line.append_text(said).append(like, "dim")
+
+
+def _coming(rows: Sequence[Coming], width: int, *, unicode: bool) -> Iterator[Text]:
+    """The last words of a few answers as they come, one line each."""
+    labels = [f"row {coming.row:,} " for coming in rows]
+    wide = max([LABEL - 2, *map(len, labels)])
+    for label, coming in zip(labels, rows, strict=True):
+        line = _line(label.ljust(wide))
+        said = _end(clean(coming.text, None), width - line.cell_len, unicode=unicode)
+        yield line.append(said) if coming.text else line.append("begins again", "yellow")
+
+
+def _end(text: str, room: int, *, unicode: bool) -> str:
+    """As much of the end of a text as fits."""
+    text, cut = (text, "…") if unicode else (text.encode("ascii", "backslashreplace").decode(), "...")
+    if cell_len(text) <= room:
+        return text
+    end = text[-max(1, room - len(cut)) :]
+    while end and cell_len(end) > room - len(cut):  # wide characters
+        end = end[1:]
+    return f"{cut}{end}"

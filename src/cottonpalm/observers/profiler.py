@@ -13,7 +13,7 @@ from cottonpalm.observers.classes import RepeatedRows, Sizes, number_of
 from cottonpalm.observers.course import Course
 from cottonpalm.observers.measures import Histogram
 from cottonpalm.observers.report import Report
-from cottonpalm.observers.reported import Counts, ModelUse, Money, Spread, TopRow
+from cottonpalm.observers.reported import BatchUse, Counts, ModelUse, Money, Spread, StepUse, TopRow
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ WAITS: Final[tuple[Wait, ...]] = ("queue", "permit", "pause", "backoff", "call",
 TOP: Final = 10
 TYPES: Final = 50  # different types of errors that are told apart, per kind
 MODELS: Final = 100
+STEPS: Final = 50
+BATCH_SAVES: Final = 0.5  # of the price, at every provider that has a Batch API
 REST: Final = "other"
 LOOK_EVERY_S: Final = 0.05
 IDLE: Final[tuple[Bottleneck, ...]] = ("held", "reader", "source")  # nobody's fault but those outside
@@ -99,7 +101,9 @@ class Profiler:
         self._cost_pico, self._cost_known, self._priced = 0, True, False
         self._failed_pico = self._failed_tries_pico = 0
         self._ok = self._failed = self._skipped = self._hits = self._coalesced = 0
-        self._retries = self._restarts = self._hedges = 0
+        self._retries = self._restarts = self._hedges = self._overtaken = 0
+        self._live_rows = self._live_pico = 0  # what did not go through the batch lane
+        self._steps: dict[str, tuple[int, float]] = {}
         self._slowest: list[tuple[float, int, str | None]] = []
         self._dearest: list[tuple[float, int, str | None]] = []
         self._lock = threading.Lock()
@@ -159,6 +163,9 @@ class Profiler:
             self._priced = True
         self._cost_pico += cost
         self._course.cost_pico += cost
+        if outcome.lane == "live":
+            self._live_rows += 1
+            self._live_pico += cost
         self._sizes.add(used, outcome.latency_s, cost)
         if outcome.status == "failed":
             self._failed_pico += cost
@@ -217,6 +224,19 @@ class Profiler:
         with self._lock:
             self._hedges += 1
 
+    def overtaken(self) -> None:
+        """See `protocols.Measure`."""
+        with self._lock:
+            self._overtaken += 1
+
+    def stepped(self, steps: Mapping[str, tuple[int, float]]) -> None:
+        """See `protocols.Measure`."""
+        with self._lock:
+            for name, (calls, seconds) in steps.items():
+                known = name if name in self._steps or len(self._steps) < STEPS else REST
+                before, before_s = self._steps.get(known, (0, 0.0))
+                self._steps[known] = before + calls, before_s + seconds
+
     def waited(self, what: Wait, seconds: float) -> None:
         """Somebody has waited so long."""
         values = self._waits[what]
@@ -237,6 +257,7 @@ class Profiler:
         saved_usd: float | None = 0.0,
         budget_usd: float | None = None,
         prompts: Mapping[str, PromptUse] | None = None,
+        has_batches: Callable[[str], bool] | None = None,
     ) -> Report:
         """All of it, so far, from any thread.
 
@@ -245,10 +266,23 @@ class Profiler:
             saved_usd: by the cache; None: not known.
             budget_usd: what may be spent; None without a bound.
             prompts: what the prompts to each model had in common.
+            has_batches: whether a model (host and name) has a Batch API; None: the run could not have gone through one.
         """
         with self._lock:
             found = self._report(stored, saved_usd, budget_usd)
-        return replace(found, prompts=prompts) if prompts else found
+            batch = BatchUse() if has_batches is None else self._batch(has_batches)
+        return replace(found, prompts=prompts or {}, batch=batch)
+
+    def _batch(self, has_batches: Callable[[str], bool]) -> BatchUse:
+        """What ran live and could have gone through a batch: by the models' shares of requests and of money."""
+        theirs = [used for name, used in self._models.items() if has_batches(name)]
+        asked = sum(used.requests for used in self._models.values())
+        cost = sum(used.cost_pico for used in self._models.values())
+        if not asked or not theirs:
+            return BatchUse()
+        of_rows = sum(used.requests for used in theirs) / asked
+        of_cost = sum(used.cost_pico for used in theirs) / cost if cost else 0.0
+        return BatchUse(round(self._live_rows * of_rows), self._live_pico * of_cost * BATCH_SAVES / PICO)
 
     def _report(self, stored: int, saved_usd: float | None, budget_usd: float | None) -> Report:
         now = self._ended if self._ended is not None else clock.now()
@@ -271,6 +305,7 @@ class Profiler:
                 retries=self._retries,
                 restarts=self._restarts,
                 hedges=self._hedges,
+                overtaken=self._overtaken,
             ),
             wall_s=wall_s,
             active_s=max(0.0, wall_s - idle_s),
@@ -290,6 +325,7 @@ class Profiler:
             bound_s={state: seconds for state, seconds in sorted(states_s.items()) if state},
             sizes=self._sizes.classes(),
             repeats=self._repeats.counted(),
+            steps=_steps(self._steps),
             money=Money(
                 (self._cost_pico - self._failed_pico) / PICO,
                 self._failed_pico / PICO,
@@ -298,6 +334,11 @@ class Profiler:
                 budget_usd,
             ),
         )
+
+
+def _steps(seen: Mapping[str, tuple[int, float]]) -> tuple[StepUse, ...]:
+    ordered = sorted(seen.items(), key=lambda pair: (-pair[1][1], pair[0]))
+    return tuple(StepUse(name, calls, seconds) for name, (calls, seconds) in ordered)
 
 
 def _keep(rows: list[tuple[float, int, str | None]], value: float, outcome: Outcome) -> None:

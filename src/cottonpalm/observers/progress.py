@@ -29,10 +29,11 @@ from cottonpalm.events import (
     RunStarted,
     Unreachable,
 )
+from cottonpalm.observers.coming import ComingRows
 from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import Faults, Numbers, line, panel
-from cottonpalm.types import PICO, Kind
+from cottonpalm.types import Kind, pico
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +93,7 @@ class Snapshot(Protocol):
         """Why the latest request reached nobody; "" where it did."""
 
     @property
-    def cost_pico(self) -> int:
+    def cost_usd(self) -> float:
         """Spent by this process."""
 
     @property
@@ -123,6 +124,9 @@ class Progress:
         lines: show the numbers at all; False leaves only what `verbose` and `say` tell.
         rpm: requests per minute at most, where the user said so.
         budget_usd: what may be spent; None without a bound.
+
+    Attributes:
+        coming: the answers that stream, as whoever reads the run tells of them.
     """
 
     every_s = REFRESH_S  # between two looks
@@ -150,6 +154,7 @@ class Progress:
         self._name = ""
         self._rests: dict[str, float] = {}  # the latest of each endpoint
         self._pace, self._faults, self._budget_usd = Pace(rpm), Faults(), budget_usd
+        self.coming = ComingRows()
         self._next_plain_s = 0.0
         self._told: deque[str] = deque()
         self._stop, self._wake = threading.Event(), threading.Event()
@@ -192,7 +197,7 @@ class Progress:
             case BudgetShare():
                 self.say(share_of_budget(event))
             case CostSpike():
-                cost, usual = money(event.cost_pico), money(event.median_pico)
+                cost, usual = money(pico(event.cost_usd)), money(pico(event.median_usd))
                 self.say(f"row {event.index} cost {cost}, where others cost {usual}")
             case EndpointRests() if self._is_news(event):
                 lasts, why = duration(event.seconds), clean(event.message)
@@ -282,13 +287,15 @@ class Progress:
             left=left,
             before_s=rows / self._pace.before if rows and self._pace.before else None,
             ready=_ready(left),
-            cost_usd=stats.cost_pico / PICO if stats.cost_known or stats.cost_pico else None,
+            cost_usd=stats.cost_usd if stats.cost_known or stats.cost_usd else None,
             cost_known=stats.cost_known,
             budget_usd=self._budget_usd,
             failed=stats.failed,
             kinds=self._faults.kinds,
             faults=self._faults.last,
             more=_chunks(stats.chunks, stats.chunks_total) or (f"{stats.out:,} out" if stats.out else ""),
+            coming=self.coming.shown,
+            streams=len(self.coming),
         )
 
     def picture(self, numbers: Numbers) -> Group:

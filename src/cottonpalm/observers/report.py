@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.observers.advice import advice_of
 from cottonpalm.observers.formatting import clean, count, duration, money, rate
+from cottonpalm.observers.numbers import percent
 from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.observers.reported import Reported
 from cottonpalm.types import PICO
@@ -72,6 +73,7 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 _SPARK: Final = 40
 _ADVICE: Final = 3
 _SHOWN: Final = 3  # of the rows that stand out
+STEPS: Final = 8  # that are named
 
 
 def text_of(report: Reported) -> str:
@@ -82,6 +84,7 @@ def text_of(report: Reported) -> str:
         *_trend(report.over_time),
         *_errors(report.errors),
         *_models(report),
+        *_steps(report),
     ]
     lines += ["", *_top("slowest", report.slowest, duration), *_top("dearest", report.dearest, _dollars)]
     lines += _wrapped("bound by", " ".join(report.bound_by))
@@ -191,6 +194,14 @@ def _models(report: Reported) -> Iterator[str]:
         said += f", {used.input_tokens:,} tokens in, {used.output_tokens:,} out"
         said += "" if used.cost_usd is None else f", {_dollars(used.cost_usd)}"
         yield from _wrapped("model", f"{clean(name, 60)}: {said}")
+
+
+def _steps(report: Reported) -> Iterator[str]:
+    """Where the time of a row goes inside the chain."""
+    whole_s = sum(step.seconds for step in report.steps)
+    if whole_s > 0 and len(report.steps) > 1:
+        parts = [f"{clean(step.name, 40)} {percent(step.seconds / whole_s)}" for step in report.steps]
+        yield from _wrapped("steps", ", ".join(parts[:STEPS]))
 
 
 def _top(label: str, rows: Sequence[TopRow], shown: Callable[[float], str]) -> Iterator[str]:

@@ -53,6 +53,7 @@ class Counts:
     retries: int = 0  # of requests, and of rows
     restarts: int = 0  # of streams that had shown something
     hedges: int = 0  # copies sent of requests that were late
+    overtaken: int = 0  # requests whose copy was answered before them
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,26 @@ class ModelUse:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepUse:
+    """A step of the chain, measured on a sample of the rows: how often it ran, and the seconds in it.
+
+    The time of the steps inside another one is theirs, not its.
+    """
+
+    name: str
+    calls: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchUse:
+    """Rows whose requests ran live at a provider that has a Batch API, and what they would have cost less in it."""
+
+    rows: int = 0
+    saves_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +186,8 @@ class Reported:
         prompts: by model: what its prompts have in common, and what the provider's prompt cache made of that.
         transports: model calls by transport, "fast", or "stock" with the reason; empty where the fast one was not
             wanted, or none was made by a chat model that it knows.
+        steps: of the chain, the one that took most first; empty where nothing was seen of them.
+        batch: what the batch lane could have taken; nothing where the run went through it.
     """
 
     counts: Counts
@@ -189,3 +212,5 @@ class Reported:
     money: Money = Money()
     prompts: Mapping[str, PromptUse] = field(default_factory=dict)
     transports: Mapping[str, int] = field(default_factory=dict)
+    steps: tuple[StepUse, ...] = ()
+    batch: BatchUse = BatchUse()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cottonpalm.types import Try
+
 TOP: Final = 10
 PLACES: Final = 200
 TYPES: Final = 50  # types of errors that are told apart
@@ -48,7 +50,10 @@ class KindSeen:
 
 
 class RowsSeen:
-    """Add rows in any order, then read. `texts` may hold excerpts of the inputs of `shown` rows, by index."""
+    """Add rows in any order, then read.
+
+    `texts` may hold excerpts of the inputs of `shown` rows, by index; `tries` what the tries of failed ones met.
+    """
 
     def __init__(self) -> None:
         self.ok = self.failed = self.tokens = 0
@@ -56,6 +61,7 @@ class RowsSeen:
         self.cost_known = True
         self.kinds: dict[str, KindSeen] = {}
         self.texts: dict[int, str] = {}
+        self.tries: dict[int, tuple[Try, ...]] = {}
         self._slow: list[tuple[float, int, Glance]] = []
         self._dear: list[tuple[float, int, Glance]] = []
         self.failed_at: list[int] = []

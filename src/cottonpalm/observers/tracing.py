@@ -2,19 +2,21 @@
 
 A run is a span, each of its rows is one below it, and each try of a model request one below its row, named and
 described by the conventions for generative AI. No text of a row, of an answer or of a message is part of a span.
+
+The spans of a row are made when it is over, with the times at which things happened: until then a row is a few numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from cottonpalm import clock
 from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted, RunEnded, RunStarted
+from cottonpalm.observers.conventions import asked_of, error_of, span_name
 
 try:
     from opentelemetry import trace
-    from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+    from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode
 except ImportError as missing:
     raise ImportError("traces need opentelemetry-api: pip install 'cottonpalm[metrics]'") from missing
 
@@ -23,39 +25,57 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer, TracerProvider
 
-_PROVIDERS: Final = {
-    "openai.com": "openai",
-    "anthropic.com": "anthropic",
-    "googleapis.com": "gcp.gemini",
-    "mistral.ai": "mistral_ai",
-    "groq.com": "groq",
-    "deepseek.com": "deepseek",
-    "x.ai": "x_ai",
-}
 NANO: Final = 10**9
+SPREAD: Final = 0x9E3779B1  # odd: rows one after the other fall all over 32 bits
+WHOLE: Final = 2**32
+_FINE: Final = Status()
 
 
-@dataclass(slots=True)
+class _Spent(NamedTuple):
+    """A span that is over: what it is called, when it was, how it ended."""
+
+    name: str
+    kind: SpanKind
+    start: int
+    end: int
+    attributes: dict[str, Any]
+    status: Status = _FINE
+
+
 class _Row:
-    """A row that is under way."""
+    """A row that is under way, from Unix nanoseconds on, and its requests so far."""
 
-    span: Span
-    requests: int = field(default=0)
+    __slots__ = ("requests", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.requests: list[tuple[int, RequestFinished]] = []
+
+
+class _Writer(Protocol):
+    def __call__(self, spent: _Spent, parent: SpanContext) -> SpanContext:
+        """Write a span below another one; its own context."""
 
 
 class OpenTelemetrySpans:
     """An observer that makes spans: `BatchProcessor(chain, observers=[OpenTelemetrySpans()])`.
 
-    The run's span belongs to the span that is current when the run begins. Spans end when what they stand for ends.
+    The run's span belongs to the span that is current when the run begins, and is sampled as that one.
 
     Args:
         provider: of tracers; the global one unless given.
+        share: of the rows whose first try went well, how many have spans: 1 for all, 0.01 for one in a hundred. Rows
+            that failed or were tried again always have them.
     """
 
-    def __init__(self, provider: TracerProvider | None = None) -> None:
+    def __init__(self, provider: TracerProvider | None = None, *, share: float = 1.0) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"share={share!r} must be between 0 and 1")
         self._tracer: Tracer = trace.get_tracer("cottonpalm", tracer_provider=provider)
+        self._least = share * WHOLE
         self._run: Span | None = None
-        self._inside: Any = None
+        self._context: SpanContext | None = None  # of the run, where anybody records it
+        self._write: _Writer = _writer(self._tracer)
         self._rows: dict[int, _Row] = {}
         self._sees: dict[type[Event], Callable[[Any], None]] = {
             RunStarted: self._started,
@@ -66,7 +86,7 @@ class OpenTelemetrySpans:
         }
 
     def see(self, event: Event) -> None:
-        """Begin or end a span."""
+        """Take note of one event; at the end of a row, write its spans."""
         if (sees := self._sees.get(type(event))) is not None:
             sees(event)
 
@@ -77,58 +97,60 @@ class OpenTelemetrySpans:
         self._run = self._tracer.start_span(
             f"run {event.name}" if event.name else "run", attributes=attributes
         )
-        self._inside = trace.set_span_in_context(self._run)
+        self._context = self._run.get_span_context() if self._run.is_recording() else None
 
     def _row_started(self, event: RowStarted) -> None:
-        if event.index not in self._rows:
-            self._rows[event.index] = self._begin(event.index, None)
-
-    def _begin(self, index: int, start: int | None) -> _Row:
-        attributes = {"cottonpalm.row.index": index}
-        span = self._tracer.start_span("row", self._inside, attributes=attributes, start_time=start)
-        return _Row(span)
+        if self._context is not None and event.index not in self._rows:
+            self._rows[event.index] = _Row(_now())
 
     def _request(self, event: RequestFinished) -> None:
-        if (row := self._rows.get(event.index)) is None:
-            return
-        row.requests += 1
-        now = int(clock.wall() * NANO)
-        host, _, model = event.key.partition("/")
-        span = self._tracer.start_span(
-            f"chat {model}" if model else "chat",
-            trace.set_span_in_context(row.span),
-            kind=SpanKind.CLIENT,
-            start_time=now - int(event.latency_s * NANO),
-            attributes=_described(event, host, model, row.requests),
-        )
-        if event.kind is not None:
-            span.set_status(Status(StatusCode.ERROR, event.kind.value))
-        span.end(now)
+        if (row := self._rows.get(event.index)) is not None:
+            row.requests.append((_now(), event))
 
     def _row_finished(self, event: RowFinished) -> None:
-        outcome = event.outcome
-        if outcome.stored:
+        outcome, context = event.outcome, self._context
+        row = self._rows.pop(outcome.index, None)
+        if outcome.stored or context is None:
             return
-        if (row := self._rows.pop(outcome.index, None)) is None:  # it was answered at a gate
-            row = self._begin(outcome.index, int((clock.wall() - outcome.latency_s) * NANO))
-        span = row.span
-        span.set_attributes(
-            {"cottonpalm.row.status": outcome.status, "cottonpalm.row.attempts": outcome.attempts}
-        )
+        tried_again = outcome.attempts > 1 or (row is not None and len(row.requests) > 1)
+        if outcome.error is None and not tried_again and not self._chosen(outcome.index):
+            return
+        if row is None:  # it was answered at a gate
+            row = _Row(_now() - int(outcome.latency_s * NANO))
+        attributes: dict[str, Any] = {
+            "cottonpalm.row.index": outcome.index,
+            "cottonpalm.row.status": outcome.status,
+            "cottonpalm.row.attempts": outcome.attempts,
+        }
         if outcome.id is not None:
-            span.set_attribute("cottonpalm.row.id", str(outcome.id))
+            attributes["cottonpalm.row.id"] = str(outcome.id)
         if outcome.cost_usd is not None:
-            span.set_attribute("cottonpalm.row.cost_usd", outcome.cost_usd)
+            attributes["cottonpalm.row.cost_usd"] = outcome.cost_usd
         if outcome.cached:
-            span.set_attribute("cottonpalm.row.cached", True)
+            attributes["cottonpalm.row.cached"] = True
+        status = _FINE
         if outcome.error is not None:
-            span.set_attribute("error.type", outcome.error.type)
-            span.set_status(Status(StatusCode.ERROR, outcome.error.kind.value))
-        span.end()
+            attributes["error.type"] = outcome.error.type
+            status = Status(StatusCode.ERROR, outcome.error.kind.value)
+        self._write_row(row, attributes, status, context)
+
+    def _chosen(self, index: int) -> bool:
+        return index * SPREAD % WHOLE < self._least
+
+    def _write_row(self, row: _Row, attributes: dict[str, Any], status: Status, run: SpanContext) -> None:
+        inside = self._write(_Spent("row", SpanKind.INTERNAL, row.start, _now(), attributes, status), run)
+        for attempt, (end, event) in enumerate(row.requests, 1):
+            start = end - int(event.latency_s * NANO)
+            failed = _FINE if event.kind is None else Status(StatusCode.ERROR, event.kind.value)
+            spent = _Spent(
+                span_name(event.key), SpanKind.CLIENT, start, end, _described(event, attempt), failed
+            )
+            self._write(spent, inside)
 
     def _ended(self, event: RunEnded) -> None:
-        for row in self._rows.values():
-            row.span.end()
+        for index, row in self._rows.items():
+            if self._context is not None:
+                self._write_row(row, {"cottonpalm.row.index": index}, _FINE, self._context)
         self._rows.clear()
         if self._run is not None:
             if event.reason is not None:
@@ -136,29 +158,76 @@ class OpenTelemetrySpans:
             self._run.end()
 
 
-def _described(event: RequestFinished, host: str, model: str, attempt: int) -> dict[str, Any]:
+def _now() -> int:
+    return int(clock.wall() * NANO)
+
+
+def _described(event: RequestFinished, attempt: int) -> dict[str, Any]:
     """By the conventions for generative AI."""
-    server, _, port = host.partition(":")
-    found: dict[str, Any] = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": provider_of(server),
-        "server.address": server,
-        "cottonpalm.attempt": attempt,
-    }
-    if model:
-        found["gen_ai.request.model"] = model
-    if port.isdecimal():
-        found["server.port"] = int(port)
+    found = {**asked_of(event.key), "cottonpalm.attempt": attempt}
     if event.status is not None:
         found["http.response.status_code"] = event.status
     if event.usage is not None:
         found["gen_ai.usage.input_tokens"] = event.usage.input_tokens
         found["gen_ai.usage.output_tokens"] = event.usage.output_tokens
-    if event.kind is not None:
-        found["error.type"] = str(event.status) if event.status is not None else event.kind.value
+    if (error := error_of(event)) is not None:
+        found["error.type"] = error
+    if event.run_id is not None:
+        found["langchain.run_id"] = str(event.run_id)
     return found
 
 
-def provider_of(host: str) -> str:
-    """The name by which the conventions know a provider; the host itself where they know none."""
-    return next((name for end, name in _PROVIDERS.items() if host == end or host.endswith(f".{end}")), host)
+def _writer(tracer: Any) -> _Writer:
+    """How spans that are over are written: to the SDK's span processor, else by the API.
+
+    The SDK's tracer takes ten times as long, since its spans can still be changed. Where its sampler does not go by the
+    parent it has to be asked for each span.
+    """
+    try:
+        from opentelemetry.sdk.trace import ReadableSpan  # noqa: PLC0415 - it need not be installed
+        from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased  # noqa: PLC0415
+
+        known = tracer.sampler is ALWAYS_ON or isinstance(tracer.sampler, ParentBased)
+        ended, new_id, resource = (
+            tracer.span_processor.on_end,
+            tracer.id_generator.generate_span_id,
+            tracer.resource,
+        )
+        scope = tracer.start_span(
+            "scope", trace.set_span_in_context(trace.INVALID_SPAN)
+        ).instrumentation_scope
+    except (ImportError, AttributeError):
+        known = False
+    if not known:
+        return lambda spent, parent: _by_the_api(tracer, spent, parent)
+
+    def write(spent: _Spent, parent: SpanContext) -> SpanContext:
+        own = SpanContext(parent.trace_id, new_id(), False, parent.trace_flags, parent.trace_state)
+        ended(
+            ReadableSpan(
+                spent.name,
+                own,
+                parent,
+                resource,
+                spent.attributes,
+                kind=spent.kind,
+                status=spent.status,
+                start_time=spent.start,
+                end_time=spent.end,
+                instrumentation_scope=scope,
+            )
+        )
+        return own
+
+    return write
+
+
+def _by_the_api(tracer: Tracer, spent: _Spent, parent: SpanContext) -> SpanContext:
+    inside = trace.set_span_in_context(trace.NonRecordingSpan(parent))
+    span = tracer.start_span(
+        spent.name, inside, kind=spent.kind, attributes=spent.attributes, start_time=spent.start
+    )
+    if not spent.status.is_ok and not spent.status.is_unset:
+        span.set_status(spent.status)
+    span.end(spent.end)
+    return span.get_span_context()

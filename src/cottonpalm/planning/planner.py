@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.chain import traits
 from cottonpalm.errors import ConfigError
 from cottonpalm.planning.base import base_of
 from cottonpalm.planning.census import LOOKED, census
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cottonpalm.engine.build import Builder
-    from cottonpalm.engine.input.reader import Rows
-    from cottonpalm.planning.base import Base
+    from cottonpalm.engine.input.reader import Reader, Rows
     from cottonpalm.planning.census import Census
     from cottonpalm.planning.looking import Look
     from cottonpalm.planning.plan import Basis, Plan
     from cottonpalm.stats import PromptUse
     from cottonpalm.types import Item, Outcome
 
+SHOWN: Final = 8  # steps that are named
 HISTORY: Final = 20  # an estimate from the run's history needs at least this many rows that are done
 
 
@@ -82,16 +83,21 @@ async def survey_of(
     with base_of(builder, ids=ids, configs=configs) as base:
         known = None if builder.settings.cache is None else base.known
         found = await census(rows, base.reader, max(LOOKED, sample), known)
-        notes = tuple(_asked_again(base))
+        notes = (*asked_again(base.reader, base.held), *_runs_again(builder))
     account = builder.planning_account()
     looks = await look_at(_some(found, LOOKED), builder.chain, account)
     return Survey(found, base.reader.stored, base.history, looks, account.prompts.summary(), notes)
 
 
-def _asked_again(base: Base) -> Iterator[str]:
-    """Say which rows would be asked although the store has held them."""
-    changed, new = base.reader.left_over()
-    left = base.held - base.reader.stored - changed
+def asked_again(reader: Reader, held: int) -> Iterator[str]:
+    """Say which rows would be asked although the store has held them.
+
+    Args:
+        reader: has read all rows.
+        held: how many rows the run has done.
+    """
+    changed, new = reader.left_over()
+    left = held - reader.stored - changed
     if changed:
         yield f"{changed:,} of the rows to ask were edited since the run asked them, in what the chain reads"
     if new and left > 0:
@@ -99,6 +105,13 @@ def _asked_again(base: Base) -> Iterator[str]:
             f"the run holds {left:,} more rows that are not in this input: where they were only edited, they are among "
             f"the {new:,} new ones, and are asked and paid again (rows with ids keep their place)"
         )
+
+
+def _runs_again(builder: Builder) -> Iterator[str]:
+    """Say what of the user's own runs more than once for a row that goes through batches."""
+    if builder.settings.mode != "live" and (steps := traits.runs_again(builder.chain)):
+        shown = ", ".join(steps[:SHOWN]) + (f" and {len(steps) - SHOWN} more" if len(steps) > SHOWN else "")
+        yield f"in batches these run once in each round of a row, tools but once: {shown}"
 
 
 def _some(found: Census, count: int) -> list[Item]:

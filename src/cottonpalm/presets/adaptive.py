@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.presets.base import Preset, answers_or_none, counting, log
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
+    from cottonpalm.presets.options import Options
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
@@ -36,7 +37,9 @@ class AdaptiveBatchProcessor(Preset):
         success_rate: 1 for each row answered and 0 for each that failed, of the last 100.
     """
 
-    def __init__(self, chain: Runnable[Any, Any], initial_concurrency: int = 10, **options: Any) -> None:
+    def __init__(
+        self, chain: Runnable[Any, Any], initial_concurrency: int = 10, **options: Unpack[Options]
+    ) -> None:
         self._limits = concurrency_of(options.pop("concurrency", "auto"))
         self._begins(counting(initial_concurrency, "initial_concurrency"))
         super().__init__(chain, {**options, "concurrency": self._limits})

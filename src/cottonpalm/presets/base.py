@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from cottonpalm.config import AdaptiveConcurrency
-    from cottonpalm.engine.build import Stored
     from cottonpalm.protocols import Gate
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
@@ -35,7 +34,7 @@ class RowsProcessor(BatchProcessor):
         *,
         max_concurrency: int | None = None,
         priorities: Sequence[float] | None = None,
-        stored: Stored = "yield",
+        retry_failed: bool = False,
         seen: Callable[[Outcome, BaseRun], object] | None = None,
     ) -> Collected:
         """Run the rows to their end; what failed is raised by the methods of what is returned, or not at all.
@@ -44,14 +43,14 @@ class RowsProcessor(BatchProcessor):
             inputs: the rows.
             max_concurrency: rows at once, at most.
             priorities: one for each row.
-            stored: as for `BatchProcessor.start`.
+            retry_failed: as for `BatchProcessor.start`.
             seen: gets each outcome as it comes, and the run, on the run's loop.
         """
         collected = Collected(list_in(inputs), seen)
         config = _config(max_concurrency)
         if collected.inputs:
             bridge().wait(
-                self._collect(collected, config, priorities=priorities, kwargs={}, stored=stored),
+                self._collect(collected, config, priorities=priorities, kwargs={}, retry_failed=retry_failed),
                 stop=collected.stop,
             )
         return collected

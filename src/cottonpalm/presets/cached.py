@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cottonpalm.config import Cache
 from cottonpalm.engine.gates.entries import own
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.engine.gates.entries import Shelf
+    from cottonpalm.presets.options import Options
 
 
 class Kept(MutableMapping[bytes, Any]):
@@ -70,7 +71,7 @@ class CachedBatchProcessor(Preset):
         **options: every keyword of `BatchProcessor`.
     """
 
-    def __init__(self, chain: Runnable[Any, Any], cache_size: int = 1000, **options: Any) -> None:
+    def __init__(self, chain: Runnable[Any, Any], cache_size: int = 1000, **options: Unpack[Options]) -> None:
         counting(cache_size, "cache_size")
         given = made_as(options.pop("cache", None), "cache", Cache) or Cache(max_entries=cache_size)
         same = given.max_entries == cache_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cottonpalm.events import ChunkFinished
 from cottonpalm.presets.base import Preset, answers_or_none, counting, log
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.events import Event
+    from cottonpalm.presets.options import ChunkedOptions
 
 
 class ChunkedBatchProcessor(Preset):
@@ -25,7 +26,9 @@ class ChunkedBatchProcessor(Preset):
         **options: every keyword of `BatchProcessor`; `chunk_pause` is the one that makes a pause between chunks.
     """
 
-    def __init__(self, chain: Runnable[Any, Any], chunk_size: int = 100, **options: Any) -> None:
+    def __init__(
+        self, chain: Runnable[Any, Any], chunk_size: int = 100, **options: Unpack[ChunkedOptions]
+    ) -> None:
         counting(chunk_size, "chunk_size")
         observers = [*observers_of(options.pop("observers", ())), _ChunkLog()]
         super().__init__(chain, {**options, "chunk_size": chunk_size, "observers": observers})

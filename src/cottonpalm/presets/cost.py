@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from cottonpalm import clock
 from cottonpalm.config import Budget
@@ -14,6 +14,7 @@ from cottonpalm.errors import ConfigError, RunStopped
 from cottonpalm.observers.formatting import money
 from cottonpalm.presets.base import Preset, log, text_of
 from cottonpalm.presets.estimates import EstimateGate, Hour
+from cottonpalm.settings import budget_of
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
+    from cottonpalm.presets.options import Options
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
@@ -59,12 +61,14 @@ class CostAwareBatchProcessor(Preset):
         estimated_cost: the part of `total_cost` that is an estimate.
     """
 
-    def __init__(self, chain: Runnable[Any, Any], budget_per_hour: float = 10.0, **options: Any) -> None:
+    def __init__(
+        self, chain: Runnable[Any, Any], budget_per_hour: float = 10.0, **options: Unpack[Options]
+    ) -> None:
         if not (isinstance(budget_per_hour, int | float) and 0 <= budget_per_hour < inf):
             raise ConfigError(
                 f"budget_per_hour={budget_per_hour!r} must be a number of dollars, not negative"
             )
-        given = options.get("budget")
+        given = budget_of(options.get("budget"), "budget")
         self._budget: Budget = given or Budget(per_hour=budget_per_hour)
         self._budget.per_hour = budget_per_hour
         self._strict = given is not None

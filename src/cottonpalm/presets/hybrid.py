@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cottonpalm.engine.input.frames import list_in
 from cottonpalm.local.fetch import cache_folder
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
+    from cottonpalm.presets.options import Options
+
 
 class HybridBatchProcessor(Preset):
     """Runs rows live, or through the provider's Batch API at half the price.
@@ -33,9 +35,9 @@ class HybridBatchProcessor(Preset):
             through it. Otherwise it goes through our own adapters, which carry any chain.
     """
 
-    def __init__(self, chain: Runnable[Any, Any], **options: Any) -> None:
+    def __init__(self, chain: Runnable[Any, Any], **options: Unpack[Options]) -> None:
         super().__init__(chain, options)
-        self._options = options
+        self._options: dict[str, Any] = {**options}
         self._carried = by_langasync.carried(chain, options)
         self.langasync_available = isinstance(self._carried, Carried)
 

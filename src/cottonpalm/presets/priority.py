@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cottonpalm.engine.input.frames import list_in
 from cottonpalm.errors import ConfigError
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from langchain_core.runnables import Runnable
+
+    from cottonpalm.presets.options import Options
 
 
 @dataclass(order=True)
@@ -32,7 +34,7 @@ class PriorityBatchProcessor(Preset):
         **options: every keyword of `BatchProcessor`.
     """
 
-    def __init__(self, chain: Runnable[Any, Any], **options: Any) -> None:
+    def __init__(self, chain: Runnable[Any, Any], **options: Unpack[Options]) -> None:
         super().__init__(chain, options)
 
     def batch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 import threading
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from cottonpalm import clock
 from cottonpalm.engine.input.frames import list_in
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.observers.report import Report
+    from cottonpalm.presets.options import Options
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
@@ -37,7 +38,7 @@ class ProfilingBatchProcessor(Preset):
             second).
     """
 
-    def __init__(self, chain: Runnable[Any, Any], **options: Any) -> None:
+    def __init__(self, chain: Runnable[Any, Any], **options: Unpack[Options]) -> None:
         super().__init__(chain, options)
         self.metrics: defaultdict[str, list[float]] = defaultdict(list)
         self._lock = threading.Lock()

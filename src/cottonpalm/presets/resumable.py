@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from cottonpalm.engine.input.frames import list_in
 from cottonpalm.errors import ConfigError, RunBusy
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
+    from cottonpalm.presets.options import Options
     from cottonpalm.run import BaseRun
     from cottonpalm.types import Outcome
 
@@ -39,7 +40,10 @@ class ResumableBatchProcessor(Preset):
     """
 
     def __init__(
-        self, chain: Runnable[Any, Any], checkpoint_file: str | Path = "batch_checkpoint.pkl", **options: Any
+        self,
+        chain: Runnable[Any, Any],
+        checkpoint_file: str | Path = "batch_checkpoint.pkl",
+        **options: Unpack[Options],
     ) -> None:
         self._run = options.pop("run", None) or RUN
         if not isinstance(checkpoint_file, str | Path):
@@ -132,7 +136,7 @@ class ResumableBatchProcessor(Preset):
             self._checkpoint.adopt(self._run, rows)
             log.info("going on from the checkpoint %s", self.checkpoint_file)
         collected = self.processor.collect(
-            rows, max_concurrency=max_concurrency, stored="again", seen=mileposts.count
+            rows, max_concurrency=max_concurrency, retry_failed=True, seen=mileposts.count
         )
         return collected.answers(return_exceptions=False)
 

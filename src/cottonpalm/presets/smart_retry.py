@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from cottonpalm.config import RetryPolicy
 from cottonpalm.presets.base import Preset, answers_or_none, counting, log
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from langchain_core.runnables import Runnable
+
+    from cottonpalm.presets.options import Options
 
 RATE_LIMIT_S: Final = 60  # the document's wait if the provider names none
 API_ERROR_S: Final = 1
@@ -33,7 +35,7 @@ class SmartRetryBatch(Preset):
         **options: every keyword of `BatchProcessor`.
     """
 
-    def __init__(self, chain: Runnable[Any, Any], max_retries: int = 3, **options: Any) -> None:
+    def __init__(self, chain: Runnable[Any, Any], max_retries: int = 3, **options: Unpack[Options]) -> None:
         given = options.pop("retry", None)
         self._given = given if isinstance(given, RetryPolicy) else RetryPolicy()
         super().__init__(chain, {**options, "retry": self._policy(max_retries)})
@@ -42,8 +44,8 @@ class SmartRetryBatch(Preset):
         self._attempts, given = counting(attempts, "max_retries"), self._given
         return replace(
             given,
-            transient_tries=attempts,
-            reask_tries=min(given.reask_tries, attempts),
+            retries=attempts - 1,
+            reasks=min(given.reasks, attempts - 1),
             count_all=True,
             throttle_wait_s=RATE_LIMIT_S if given.throttle_wait_s is None else given.throttle_wait_s,
         )

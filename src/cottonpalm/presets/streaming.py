@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cottonpalm.presets.base import Preset, counting, text_of
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.engine.input.reader import Rows
+    from cottonpalm.presets.options import Options
 
 
 class StreamingBatchProcessor(Preset):
@@ -23,7 +24,7 @@ class StreamingBatchProcessor(Preset):
         **options: every keyword of `BatchProcessor`.
     """
 
-    def __init__(self, chain: Runnable[Any, Any], **options: Any) -> None:
+    def __init__(self, chain: Runnable[Any, Any], **options: Unpack[Options]) -> None:
         super().__init__(chain, options)
 
     async def stream_batch(

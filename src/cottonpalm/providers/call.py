@@ -48,6 +48,7 @@ class Call:
         streams: True: its answer is read piece by piece.
         request: the HTTP library's own object, with all headers.
         batched: it is or was a line of a batch, which has a price of its own.
+        asked_as: the request of the chain, where `body` asks for another tier of service than that did.
     """
 
     key: str
@@ -63,10 +64,13 @@ class Call:
     streams: bool = False
     request: Any = None
     batched: bool = False
+    asked_as: Call | None = None
 
     @property
     def identity(self) -> tuple[str, str, bytes]:
         """A value that is equal for equal questions to the same model and account. We use it only to find failures."""
+        if self.asked_as is not None:
+            return self.asked_as.identity
         return (self.key, self.url, blake2b(self.content, digest_size=16).digest())
 
     @property

@@ -1,16 +1,20 @@
-"""Says what exceptions of LangChain, Pydantic and the SDKs' parsing mean when no status tells."""
+"""What LangChain says: its exceptions, Pydantic's and the SDKs' where no status tells, and which run this is."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core import exceptions as core
+from langchain_core.runnables.config import var_child_runnable_config
 from pydantic import ValidationError
 
 from cottonpalm.providers.anthropic import BEDROCK
 from cottonpalm.types import Kind
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 _SHARPER: Final = (("ContextOverflowError", Kind.DEGRADE), ("ModelRefusalError", Kind.FAIL_ROW))
 _MODEL_ERRORS: Final = (
@@ -69,3 +73,9 @@ def _first(module: Any, table: tuple[tuple[str, Kind], ...], exc: BaseException)
         if (known := getattr(module, name, None)) is not None and isinstance(exc, known):
             return kind
     return None
+
+
+def run_here() -> UUID | None:
+    """The id of the LangChain run inside which this is: of a sequence, a graph or the like; None outside of any."""
+    config = var_child_runnable_config.get()
+    return None if config is None else getattr(config.get("callbacks"), "parent_run_id", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cottonpalm.providers.answer import (
     CHAT,
@@ -15,6 +15,7 @@ from cottonpalm.providers.answer import (
     Stop,
     count,
     data,
+    loads,
     sub,
     text_of,
 )
@@ -23,6 +24,7 @@ from cottonpalm.types import Kind, Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+FLEX: Final = "flex"  # the tier of service that answers later, for less
 NO_MONEY: Final = frozenset(
     {
         "insufficient_quota",
@@ -317,3 +319,16 @@ def _error(body: Mapping[str, Any]) -> Complaint | None:
     status = fields.get("code") if isinstance(fields.get("code"), int) else 200
     codes = frozenset(code for code in (fields.get("code"), fields.get("type")) if isinstance(code, str))
     return Complaint(status or 200, codes, text_of(fields.get("message")))
+
+
+def flex_refusal(status: int, content: bytes) -> Literal["no room", "unknown"] | None:
+    """Return why a request was not served at the flex tier; None: this answer says something else.
+
+    "no room" passes, and is not billed; "unknown": the tier is not served for this model, or not to this account.
+    """
+    error = sub(loads(content), "error")
+    code, said = text_of(error.get("code")) or text_of(error.get("type")), text_of(error.get("message"))
+    if status == 429:
+        found = "resource_unavailable" in code or "resource unavailable" in said.lower()
+        return "no room" if found else None
+    return "unknown" if status == 400 and error.get("param") == "service_tier" else None

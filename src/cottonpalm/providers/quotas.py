@@ -31,6 +31,7 @@ _SHOWN: Final = (
         ("output tokens", "output-tokens"),
     ),
 )
+_LIMITS: Final = frozenset(limit for _, limit, _, _ in _SHOWN)
 
 
 def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
@@ -39,6 +40,8 @@ def read_quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
     Anthropic's `tokens` repeats the numbers of its most used-up quota. So it counts only if the headers do not show
     input and output tokens separately.
     """
+    if _LIMITS.isdisjoint(headers):  # as in most answers
+        return ()
     found = {quota.unit: quota for names in _SHOWN if (quota := _quota(headers, *names)) is not None}
     if "input tokens" in found or "output tokens" in found:
         found.pop("tokens", None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.events import BudgetShare
 from cottonpalm.request.money.rules.alarms import Shares
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,7 @@ class Alerts:
             return
         total, per_hour, _ = ledger.limits
         budget = total if total is not None else per_hour or 0
-        self.tell(BudgetShare(told, round(ledger.share() * budget), budget))
+        self.tell(BudgetShare(told, round(ledger.share() * budget) / PICO, budget / PICO))
 
     def stop(self, fault: Fault) -> None:
         """Every further row would meet this fault: tell the run, once."""

@@ -25,7 +25,10 @@ from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.batches.lines import Result as Known
 from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
 from cottonpalm.providers.classify import STOPS, is_bare_refusal, judge, judge_status, never_sent
+from cottonpalm.providers.openai import FLEX
+from cottonpalm.request.backoff import backoff_s
 from cottonpalm.request.failover import check_up
+from cottonpalm.request.flex import TRIES
 from cottonpalm.request.limiter.limiter import Permit
 from cottonpalm.request.limiter.limiters import TOTAL
 from cottonpalm.request.recording import Wanted
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, MutableMapping
 
     from cottonpalm.request.endpoints import Stay
+    from cottonpalm.request.flex import Flex
     from cottonpalm.request.prompt_cache.asking import Asking
     from cottonpalm.request.recording import Recording
     from cottonpalm.request.row_account import RowAccount
@@ -92,11 +96,11 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:
     row.begin()
     done: Done | float = 0.0
     try:
-        if (old := (yield from _known(row, call))) is not None:
+        if (old := (yield from _otherwise(row, call))) is not None:
             return old
         limiter, stay = row.run.flow.limiter(call.key), row.stay
         if stay is not None:
-            stay.endpoint.asks(limiter, call.label)
+            stay.begins(limiter, call)
         tries = Tries(accepted=limiter.accepted)
         while True:
             done = yield from _try(row, call, tries, stay)
@@ -107,6 +111,35 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:
     finally:
         if not (isinstance(done, Done) and done.ending):
             row.end()
+
+
+def _otherwise(row: RowAccount, call: Call) -> Generator[Step, Result, Done | None]:
+    """Answer it from what is known, or at a cheaper tier of service; None: it is to be sent as it is."""
+    if (old := (yield from _known(row, call))) is not None:
+        return old
+    return None if row.run.flex is None else (yield from _at_flex(row, call, row.run.flex))
+
+
+def _at_flex(row: RowAccount, call: Call, flex: Flex) -> Generator[Step, Result, Done | None]:
+    """Ask at the flex tier; None: it has no room or is not served, and the request is to be sent as it is."""
+    cheaper = flex.of(call)
+    if cheaper is None:
+        return None
+    tries = Tries(accepted=row.run.flow.limiter(cheaper.key).accepted)
+    while tries.refused < TRIES and flex.serves(call):
+        before = tries.refused
+        done = yield from _try(row, cheaper, tries, None)
+        if isinstance(done, Done):
+            return done
+        if done > 0 and flex.serves(call):
+            yield Sleep(done)
+        elif tries.refused > before and tries.refused < TRIES:
+            yield Sleep(backoff_s(before, row.run.retry.base_s, row.run.retry.cap_s, row.run.rng))
+    flex.gave_up(call)
+    if row.withdraw():
+        yield Sleep(FOREVER_S)
+        row.check_open()
+    return None
 
 
 def _known(row: RowAccount, call: Call) -> Generator[Step, Result, Done | None]:
@@ -183,6 +216,9 @@ def _try(
             row.run.pricing.count_cut()
             ending.over(None, status=reply.status, answer=judged.answer, headers=reply.headers)
             return 0.0
+        if call.asked_as is not None and _is_refused(row, call, tries, reply, judged.fault):
+            ending.over(judged.fault, status=reply.status, billed=False, headers=reply.headers)
+            return 0.0
         then = _settle(row, tries, ending, reply, judged)
         if stay is not None and judged.fault is not None:
             stay.check()
@@ -190,6 +226,21 @@ def _try(
         if not kept:
             ending.abandon()
     return _finish(row, call, reply, judged) if then.sleep_s is None else then.sleep_s
+
+
+def _is_refused(row: RowAccount, call: Call, tries: Tries, reply: Reply, fault: Fault | None) -> bool:
+    """Whether the flex tier has not served it; else, if it was answered there, take note of that."""
+    flex = row.run.flex
+    assert flex is not None
+    if fault is None:
+        flex.answered(call)
+        row.flexed += 1
+        return False
+    if not flex.refused(call, reply.status, reply.content or b""):
+        return False
+    tries.refused += 1
+    tries.failed = True
+    return True
 
 
 def _ready(
@@ -201,6 +252,8 @@ def _ready(
         money = yield from _reserve(row, call, whole=tries.whole)
         if asking is not None:
             money.instead = asking.body
+        elif call.asked_as is not None:
+            money.instead = call.body
         return money, (yield from _permitted(row, call, tries, money)), asking
     except BaseException:
         if asking is not None:
@@ -214,7 +267,7 @@ def _in_turn(row: RowAccount, call: Call, stay: Stay | None) -> Generator[Step, 
     Nothing is held meanwhile. None: the request has no part in the cache.
     """
     run = row.run
-    if (asking := run.prompts.asking(call, run.pricing.tariff(call).rates)) is None:
+    if (asking := run.prompts.asking(call, run.pricing.listed)) is None:
         return None
     while (wait := asking.go(run.allowance.requests)) is not None:
         in_time = yield Hold(*wait)
@@ -228,7 +281,7 @@ def _in_turn(row: RowAccount, call: Call, stay: Stay | None) -> Generator[Step, 
 
 
 def _copier(row: RowAccount, call: Call, money: Reservation, copies: int = COPIES) -> Copier | None:
-    if not copies or call.streams or call.signed or not row.run.hedges.wanted:
+    if not copies or call.streams or call.signed or call.tier == FLEX or not row.run.hedges.wanted:
         return None
     return lambda: _copy(row, call, money, copies - 1)
 

@@ -4,16 +4,21 @@ A row is at one endpoint at a time; its `Stay` stands for this. A row can leave 
 chain with `Moved`, and call the chain of the other endpoint. So a row leaves at once only if it has not paid for an
 answer at this endpoint: when its first request failed or still waits in line. After that, a request that fails is tried
 again at the same endpoint, and the row leaves only when these tries are used up.
+
+Before its first request goes, a row may leave for an endpoint that has more of its prompt (`affinity.py`).
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
 from cottonpalm.events import EndpointRests
+from cottonpalm.providers.prompt_cache.order import blocks_of, prompt_of
+from cottonpalm.request.affinity import WORTH, Affinity, about_as_soon, pieces_of
 from cottonpalm.request.routing import EndpointState, Health, choose, spread
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Kind
@@ -21,11 +26,15 @@ from cottonpalm.types import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cottonpalm.providers.call import Call
+    from cottonpalm.request.affinity import Pieces
     from cottonpalm.request.alerts import Alerts
     from cottonpalm.request.flow import Flow
     from cottonpalm.request.limiter.limiter import Limiter
     from cottonpalm.runtime.wait_queue import Place
     from cottonpalm.types import Fault, Item
+
+log = logging.getLogger("cottonpalm")
 
 _ENDPOINTS_FAULT: Final = frozenset({Kind.TRANSIENT, Kind.STOP_RUN})
 
@@ -95,11 +104,17 @@ class Stay:
     Attributes:
         left: True: the row must go elsewhere, and its requests here are ended.
         target: the endpoint it goes to, if that is decided.
+        pieces: of the prompt of its latest request.
     """
 
-    def __init__(self, team: Team, endpoint: Endpoint, item: Item, failed_at: set[int]) -> None:
+    def __init__(
+        self, team: Team, endpoint: Endpoint, item: Item, failed_at: set[int], *, moved: bool = False
+    ) -> None:
+        """`moved`: it has left another endpoint."""
         self.endpoint, self.left = endpoint, False
         self.target: Endpoint | None = None
+        self.pieces: Pieces = ()
+        self._chooses = not (moved or item.shown)  # once, and before all else, it may go where its prompt is
         self._team, self._item, self._failed_at = team, item, failed_at
         self._places: set[Place] = set()
         self._on_wire = self._answered = 0
@@ -108,6 +123,11 @@ class Stay:
     def priority(self) -> float:
         """The row's priority."""
         return self._item.priority
+
+    @property
+    def index(self) -> int:
+        """The row's number."""
+        return self._item.index
 
     @property
     def movable(self) -> bool:
@@ -120,6 +140,21 @@ class Stay:
         return number not in self._failed_at
 
     # What its requests report
+
+    def begins(self, limiter: Limiter, call: Call) -> None:
+        """A request is about to be made here, through this limiter.
+
+        Raises:
+            Moved: the row goes where more of its prompt is kept.
+        """
+        self.endpoint.asks(limiter, call.label)
+        if not self._team.by_prompt:
+            return
+        chooses = self._chooses and not (self._answered or self._on_wire)
+        self._chooses = False
+        if (target := self._team.place(self, call, chooses=chooses)) is not self.endpoint:
+            self.leave(target)
+            raise Moved
 
     def check(self) -> None:
         """Raise Moved if the row has left, so that nothing more is sent from here."""
@@ -257,10 +292,20 @@ class Team:
         alerts: takes the team's messages.
         count: how many endpoints there are.
         on_stir: called from any thread when waiting rows might get an answer sooner at another endpoint.
+        by_prompt: rows go where their prompts are kept, if they have a choice.
     """
 
-    def __init__(self, flow: Flow, alerts: Alerts, count: int, on_stir: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        alerts: Alerts,
+        count: int,
+        on_stir: Callable[[], None],
+        *,
+        by_prompt: bool = True,
+    ) -> None:
         self.lock = threading.Lock()
+        self.by_prompt, self._affinity = by_prompt, Affinity(count)
         self.endpoints = [Endpoint(number, flow) for number in range(count)]
         flow.rows_keys = [endpoint.rows_key for endpoint in self.endpoints]
         self.in_line: set[Stay] = set()
@@ -283,7 +328,29 @@ class Team:
         with self.lock:
             self._turns += 1
             target.rows += 1
-        return Stay(self, target, item, failed_at)
+        return Stay(self, target, item, failed_at, moved=before is not None)
+
+    def place(self, stay: Stay, call: Call, *, chooses: bool) -> Endpoint:
+        """Return where the row is to make this request for its prompt's sake, and note that it does.
+
+        Args:
+            stay: where it is.
+            call: the request.
+            chooses: it may go elsewhere.
+        """
+        here = stay.endpoint
+        try:
+            prompt = b"" if len(call.content) < WORTH else prompt_of(blocks_of(call.family.name, call.body))
+        except Exception:  # a body of a shape that nobody has thought of goes out where it is
+            log.debug("the prompt of a request to %s could not be read", call.label, exc_info=True)
+            return here
+        stay.pieces, standings = pieces_of(prompt), None
+        if chooses:
+            standings = self._standings()
+            itself = standings[here.number]
+            standings[here.number] = itself._replace(free=itself.free + 1)
+        with self.lock:
+            return self.endpoints[self._affinity.place(stay.pieces, here.number, len(prompt), standings)]
 
     def depart(self, stay: Stay) -> None:
         """End a stay: the row has ended or goes elsewhere."""
@@ -298,12 +365,12 @@ class Team:
         """Move rows that wait in line, and have paid for nothing there, to endpoints with free permits."""
         if not (stays := [stay for stay in tuple(self.in_line) if stay.movable]):
             return
-        stays.sort(key=lambda stay: -stay.priority)
         for source, target, rows in spread(self._standings()):
-            going = [stay for stay in stays if stay.endpoint.number == source and stay.welcome_at(target)][
-                :rows
-            ]
-            for stay in going:
+            here = [stay for stay in stays if stay.endpoint.number == source and stay.welcome_at(target)]
+            with self.lock:
+                loses = {stay: self._affinity.loses(stay.pieces, source, target) for stay in here}
+            here.sort(key=lambda stay: (-stay.priority, loses[stay], stay.index))
+            for stay in here[:rows]:
                 stays.remove(stay)
                 stay.leave(self.endpoints[target])
 
@@ -327,4 +394,7 @@ class Team:
         """Choose an endpoint for a row. Avoid those where the row has failed, unless all others fail too."""
         rest = [n for n in range(len(standings)) if n not in failed_at and not standings[n].ill]
         among = rest or list(range(len(standings)))
-        return among[choose([standings[n] for n in among], self._turns)]
+        chosen, lately = among[choose([standings[n] for n in among], self._turns)], self._affinity.lately
+        if lately in among and about_as_soon(standings[lately], standings[chosen]):
+            return lately  # a row's prompt is mostly like that of the row before
+        return chosen

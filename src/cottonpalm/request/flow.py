@@ -30,20 +30,21 @@ class Flow:
         waiting: how many requests (or rows, if rows take the permits) wait now, for a permit or for money...
         unpaid: ...how many of them wait for money...
         refused: ...and how many wait behind all others, since they were rejected while no request was accepted.
+        held: how many requests wait until others have written the prompt that they share; for no permit yet.
         hooked: True: requests reach our hook.
         remembers: LangChain's own cache, the global one or a model's, is in use.
         rows_key: the key of the permits of rows, used if we see no requests.
         rows_keys: the same for each endpoint.
         models_below: models whose requests the hook sees, so that their calls need no permit.
         models_gated: True: the chain has a model whose requests the hook does not see.
-        on_change: called from any thread when `waiting` falls, money is waited for, a limit moves, or a row
-            steps aside or back.
+        on_change: called from any thread when `waiting` falls, money is waited for, a limit moves, a request is
+            held, or a row steps aside or back.
     """
 
     def __init__(self, limiters: Limiters, *, hooked: bool = True, remembers: bool = False) -> None:
         self.limiters, self.hooked, self.remembers = limiters, hooked, remembers
         self.grain: Grain = "unknown"
-        self.waiting = self.unpaid = self.refused = 0
+        self.waiting = self.unpaid = self.refused = self.held = 0
         self.rows_key = f"rows of run {next(_numbers)}"
         self.rows_keys = [self.rows_key]
         self.models_below: set[str] = set()
@@ -66,8 +67,9 @@ class Flow:
         """Whether any request waits for its permit or its answer at a limiter that this run uses."""
         return any(limiter.waiting or limiter.in_flight for limiter in tuple(self._seen.values()))
 
-    def announced(self, seconds: float) -> None:
-        """A provider announced a wait of so many seconds."""
+    def announced(self, key: str, seconds: float) -> None:
+        """A provider announced a wait of so many seconds, which holds for the limiters of this key."""
+        self.limiters.announced(key, seconds)
         if (since := self._last_accepted()) != self._waits_since:
             self._waits_since, self._longest_wait_s = since, 0.0
         self._longest_wait_s = max(self._longest_wait_s, seconds)
@@ -156,6 +158,21 @@ class Flow:
             yield
         finally:
             self.queue(-1, unpaid=-1)
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Count one request as held during the block."""
+        self._hold(+1)
+        try:
+            yield
+        finally:
+            self._hold(-1)
+
+    def _hold(self, change: int) -> None:
+        with self._lock:
+            self.held += change
+        if change > 0:
+            self.on_change()
 
     def __repr__(self) -> str:
         return f"<Flow {self.grain}, limit {self.limit():.0f}, {self.waiting} waiting>"

@@ -46,6 +46,10 @@ class Pricing:
             tariff = self._tariffs[where] = self.prices.tariff(call.model, call.url, call.tier)
             return tariff
 
+    def listed(self, call: Call) -> Rates | None:
+        """Return the prices of the model asked; None if they are not known."""
+        return self.tariff(call).rates
+
     def rates(self, call: Call, served: str | None = None, tier: str | None = None) -> Rates | None:
         """Return the prices of the model asked, else of the model that answered; None if neither is known.
 

@@ -15,7 +15,8 @@ from cottonpalm.types import Usage
 if TYPE_CHECKING:
     from cottonpalm.providers.answer import Answer
     from cottonpalm.providers.call import Call
-    from cottonpalm.request.money.rules.rates import Extent
+    from cottonpalm.request.money.rules.prices import Tariff
+    from cottonpalm.request.money.rules.rates import Extent, Rates
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import CostSource
@@ -44,10 +45,14 @@ class Reservation:
         self._price_failed = False  # True: the user's own price function raised
         self.sent: int | None = None  # the maximum of tokens that we put into the request
         self.instead: dict[str, Any] | None = None  # the body that asks for the prompt cache
-        self.tariff = row.run.pricing.tariff(call)
-        self.rates = self.tariff.rates
+        self.rates: Rates | None = None  # until an answer is priced: the price list is not loaded before
 
     # -- before it is sent
+
+    @property
+    def tariff(self) -> Tariff:
+        """What is known about the prices of the model asked."""
+        return self._run.pricing.tariff(self._call)
 
     @property
     def most_output(self) -> int | None:
@@ -266,6 +271,8 @@ class Reservation:
 
     def _shown(self, answer: Answer, reported: int) -> tuple[int | None, CostSource]:
         """Return the cost to show in the row's outcome, and where it comes from."""
+        if self.rates is None and not self._price_failed:
+            self.rates = self.tariff.rates
         if self.rates is None:
             return None, "reported"
         if answer.usage is not None:

@@ -45,12 +45,22 @@ class EndpointState(NamedTuple):
         return self.free > 0 and not self.opens_in_s
 
     @property
+    def busy(self) -> float:
+        """Which part of its limit is used."""
+        return 1 - self.free / self.limit
+
+    @property
+    def wait_s(self) -> float:
+        """About how many seconds its next row waits in line."""
+        return max(0.0, 1 - self.free) * max(self.trip_s, SOON_S) / self.limit
+
+    @property
     def rank(self) -> tuple[int, float]:
         """Return a rank. The smallest is best for a row: a free permit, then a short wait, then an early opening."""
         if self.has_room:
-            return 0, -self.free / self.limit  # the endpoint with the largest free share is best
+            return 0, self.busy  # the endpoint with the largest free share is best
         if not self.opens_in_s:
-            return 1, (1 - self.free) * max(self.trip_s, SOON_S) / self.limit
+            return 1, self.wait_s
         return 4 if self.refused else 3 if self.ill else 2, self.opens_in_s
 
 

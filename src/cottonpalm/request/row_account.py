@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.providers import dressed
 from cottonpalm.runtime.wait_queue import RowClosed
-from cottonpalm.types import CostSource, Fault, Usage, Verdict
+from cottonpalm.types import CostSource, Fault, Try, Usage, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cottonpalm.runtime.wait_queue import Place, Waiter
 
 
+TRIES: Final = 20  # of a row, that are kept in case it fails: the first ones and the last
 ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
 MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", default=None)
 
@@ -87,11 +88,14 @@ class RowAccount:
         calling: its chain is being called, where nothing finer is seen of what it does.
         known: how many model calls LangChain's own cache answered.
         adopts: it stands for requests whose row was lost, which may be anybody's.
-        closed: True: the row has ended, and requests that still come from it are refused.
+        closed: True: the row has ended, or its run is left: requests that still come from it are refused.
+        refused: one was.
         spare: True: another chain is left that may answer the row.
         stay: the row's stay at one of several endpoints; None: there is only one.
         recording: its requests are answered from it, or recorded and held back; None: they are sent.
         replays: answers that came from a batch.
+        answers: answers that came over the wire; `flexed`: those of them at the flex tier.
+        tries: when its tries began (`clock.now()`), how long they took, and what they met; at most `TRIES`.
     """
 
     __slots__ = (
@@ -106,12 +110,14 @@ class RowAccount:
         "_short",
         "_stepped",
         "adopts",
+        "answers",
         "aside",
         "attempts",
         "calling",
         "closed",
         "cost_pico",
         "cost_source",
+        "flexed",
         "got",
         "index",
         "known",
@@ -123,11 +129,13 @@ class RowAccount:
         "partial",
         "priority",
         "recording",
+        "refused",
         "replays",
         "run",
         "spare",
         "spent",
         "stay",
+        "tries",
         "truncated",
         "usage",
     )
@@ -153,11 +161,12 @@ class RowAccount:
         self.on_short: Callable[[bool], None] | None = None
         self.on_wire = 0
         self.got = self.calling = False
-        self.closed = self.adopts = False
+        self.closed = self.adopts = self.refused = False
         self.known = 0
         self.stay: Stay | None = None
         self.recording: Recording | None = None
-        self.replays = 0
+        self.replays = self.answers = self.flexed = 0
+        self.tries: list[Try] | None = None
         self._lock = threading.Lock()
         self._permit: Permit | None = None
         # These are made when first needed: there are many rows, and most of them need none of these.
@@ -193,6 +202,15 @@ class RowAccount:
         """The row is done with its chain: give its own permit back, if it still holds one."""
         if self._permit is not None and self.hand_over(verdict, pause_s) and self.run.flow.grain == "unknown":
             self.run.flow.refine("row")
+
+    def tried(self, began_s: float, took_s: float, met: str) -> None:
+        """Note a try that is over, in case the row fails."""
+        tries = self.tries
+        if tries is None:
+            tries = self.tries = []
+        if len(tries) >= TRIES:
+            del tries[TRIES // 2]
+        tries.append(Try(began_s, took_s, met))
 
     def fresh(self) -> None:
         """A new try of the whole row begins: forget the failures that the last try remembered."""
@@ -278,6 +296,7 @@ class RowAccount:
     def check_open(self) -> None:
         """Raise RowClosed if the row has ended, so that a task that outlives the row sends nothing more."""
         if self.closed:
+            self.refused = True
             raise dressed(RowClosed, "the row this request belongs to is over; it was not sent")
 
     @contextmanager
@@ -437,12 +456,25 @@ class RowAccount:
         """
         seen = self.run.flow.grain in ("model", "request")
         with self._lock:
-            paid = self.got or self.usage is not None or self.cost_pico
-            if self.on_wire or paid or (self.calling and not seen):
+            if self.on_wire or self._paid() or (self.calling and not seen):
                 return False
             self.closed = True
         self.close()
         return True
+
+    def ask_no_more(self) -> None:
+        """Refuse its further requests; those that are out may still be answered."""
+        with self._lock:
+            self.closed = True
+
+    @property
+    def has_its_answers(self) -> bool:
+        """Whether something was paid for and no request is under way: what it still does costs nothing."""
+        with self._lock:
+            return self._paid() and not (self._open or self.on_wire)
+
+    def _paid(self) -> bool:
+        return bool(self.got or self.usage is not None or self.cost_pico)
 
     def called(self) -> None:
         """Its chain is called now.
@@ -483,7 +515,9 @@ class RowAccount:
         """One request is no longer on the wire."""
         with self._lock:
             self.on_wire -= 1
-            self.got = self.got or verdict is Verdict.SUCCESS
+            if verdict is Verdict.SUCCESS:
+                self.got = True
+                self.answers += 1
 
     def replayed(self) -> None:
         """An answer came from a batch: it counts as a request of the row, but not for the limits."""
@@ -494,9 +528,21 @@ class RowAccount:
     @property
     def lane(self) -> str:
         """Where its answers came from."""
-        if not self.replays:
-            return "live"
-        return "batch" if self.replays >= self.attempts else "mixed"
+        if self.replays:
+            return "batch" if self.replays >= self.attempts else "mixed"
+        if self.flexed:
+            return "flex" if self.flexed >= self.answers else "mixed"
+        return "live"
+
+    def withdraw(self) -> bool:
+        """Take the row back before anything of it is paid for, so that it can be asked in a batch instead.
+
+        False: it has answers, or other requests under way, or no batch could hold its request.
+        """
+        recording = self.recording
+        with self._lock:
+            alone = self._open == 1 and not (self.on_wire or self.answers or self.replays)
+        return alone and recording is not None and recording.withdraw()
 
     def knew(self) -> None:
         """LangChain's own cache gave an answer, without a request and without cost."""

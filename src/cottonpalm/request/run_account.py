@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import Measure
     from cottonpalm.providers.call import Call
     from cottonpalm.request.endpoints import Team
+    from cottonpalm.request.flex import Flex
     from cottonpalm.request.limiter.limiters import Limiters
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.money.rules.prices import PriceBook
@@ -92,6 +93,7 @@ class RunAccount:
         measure: called with how requests ended and how long they waited, from any thread; None: nobody measures.
         last_fault: the fault of the latest request that failed.
         team: the equal endpoints; None: there is only one.
+        flex: the flex tier, in a run that looks for the cheapest lane; None: no request is sent there by us.
         transports: by which transport its requests go.
         rng: random numbers for jitter; repeatable if a test seeds `random`.
     """
@@ -142,6 +144,7 @@ class RunAccount:
         self.failover = Failover()
         self.reach = Reach()
         self.measure: Measure | None = None
+        self.flex: Flex | None = None
         self.transports = Transports(wanted=fast)
 
     def fault_of(self, exc: BaseException) -> Fault:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm import clock
 from cottonpalm.events import Paused, RequestFinished, Unreachable
+from cottonpalm.providers.langchain import run_here
 from cottonpalm.providers.quotas import read_quotas
 from cottonpalm.types import Fault, Kind, Verdict
 
@@ -136,6 +137,7 @@ class Settlement:
         run, call = self.row.run, self.call
         taken_s = clock.now() - self._began
         self._heard(fault, status)
+        self.row.tried(self._began, taken_s, _met(fault, status))
         if fault is None:
             if not self.streaming:
                 run.hedges.answered(call.key, taken_s)
@@ -150,7 +152,8 @@ class Settlement:
                 run.measure.retried()
         if run.alerts.emit is not None:
             kind = fault.kind if fault else None
-            run.alerts.emit(RequestFinished(self.row.index, call.label, status, kind, taken_s, usage))
+            label, index = call.label, self.row.index
+            run.alerts.emit(RequestFinished(index, label, status, kind, taken_s, usage, run_here()))
 
     def _heard(self, fault: Fault | None, status: int | None) -> None:
         """Whether a server answered."""
@@ -164,7 +167,7 @@ class Settlement:
         run = self.row.run
         run.last_fault = fault
         if pause_s > 0 and fault.kind is Kind.THROTTLE and fault.retry_after_s is not None:
-            run.flow.announced(pause_s)
+            run.flow.announced(self._permit.limiter.key, pause_s)
         elif fault.kind is Kind.THROTTLE:
             return  # the provider named no wait: this pause is our own guess, which we do not report
         if pause_s > 0:
@@ -211,6 +214,12 @@ class Settlement:
                 self.row.end()
         if limiter.limit != before:
             self.row.run.flow.on_change()
+
+
+def _met(fault: Fault | None, status: int | None) -> str:
+    if fault is None:
+        return ""
+    return fault.kind.value if status is None else f"{status} {fault.kind.value}"
 
 
 def verdict_of(fault: Fault | None, status: int | None) -> Verdict:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Final, Literal, TypeAlias
 
 Transport: TypeAlias = Literal["fast", "stock"]
-DEFAULT_TRANSPORT: Final[Transport] = "stock"
+DEFAULT_TRANSPORT: Final[Transport] = "fast"
 
 
 class Transports:

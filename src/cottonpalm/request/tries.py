@@ -48,6 +48,7 @@ class Tries:
             Else it could always be the one probe after a pause, always be rejected, and keep others from being tried.
         whole: True: our smaller maximum has cut an answer, so from now on the request's own maximum is sent.
         failed: it was sent and failed: what follows is a retry.
+        refused: how often the flex tier had no room for it, or did not know it.
     """
 
     accepted: int
@@ -58,6 +59,7 @@ class Tries:
     behind: bool = False
     whole: bool = False
     failed: bool = False
+    refused: int = 0
 
     def __post_init__(self) -> None:
         self.seen = self.accepted
@@ -121,12 +123,12 @@ class Tries:
             self.alone += 1
         self.behind = accepted <= self.seen
         self.seen = accepted
-        over = self._used_up(run.retry) or self.throttled >= run.retry.throttle_tries
+        over = self._used_up(run.retry) or self.throttled >= run.retry.rejections
         return Next(None if over else sleep_s, pause_s)
 
     def _used_up(self, policy: RetryPolicy) -> bool:
         rejected = self.throttled + self.alone if policy.count_all else 0
-        return self.transient + rejected >= policy.transient_tries
+        return self.transient + rejected > policy.retries
 
 
 def _wait_s(fault: Fault, run: RunAccount, attempt: int) -> float:

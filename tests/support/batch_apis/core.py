@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -50,16 +51,18 @@ class Core:
         self.seen: list[Seen] = []  # live requests
         self.asked = 0  # requests of any kind
         self.requests: Counter[str] = Counter()  # by method and kind, such as "POST create"
+        self._numbers = itertools.count()
         self.rows, self.bytes = {"openai": 50_000, "anthropic": 100_000}, 200 * MB
         self.queued_tokens: int | None = None
         self.live_latency_s = 0.0
+        self.flex: Callable[[dict[str, Any]], str] = lambda _: "ok"  # "no room", "unknown", or served
         self.live: Callable[[dict[str, Any]], int] | None = None  # a status for a live request; 200: as usual
 
     def now(self) -> float:
         return time.time()
 
     def named(self, prefix: str) -> str:
-        return f"{prefix}{len(self.jobs) + len(self.files):06d}"
+        return f"{prefix}{next(self._numbers):06d}"  # never again, also where a file was deleted
 
     def keep(self, prefix: str, content: bytes, account: str) -> str:
         name = self.named(prefix)
@@ -163,18 +166,33 @@ class Api:
         return self.json(body)
 
     async def live(self, request: web.Request) -> web.Response:
-        path, body = request.path, await self.body(request)
+        path = request.path
         api = next((api for api, known in rules.PATHS.items() if path == known), "google")
+        return await self.answered(request, api, path, await self.body(request))
+
+    async def answered(self, request: web.Request, api: str, path: str, body: dict[str, Any]) -> web.Response:
         if self.core.live_latency_s:
             await asyncio.sleep(self.core.live_latency_s)
+        if body.get("service_tier") == "flex" and (said := self.core.flex(body)) != "ok":
+            return self._no_flex(said)
         reply = None
         if self.core.live is not None and (status := self.core.live(body)) != 200:
             reply = Reply(status=status)
         outcome = rules.asked(api, path, body, reply)
         self.core.seen.append(Seen(str(request.url), dict(request.headers), body, outcome.body))
         if outcome.answer is not None:
-            self.core.bills.append(bill_of("live", api, path, body, outcome))
+            tier = "flex" if body.get("service_tier") == "flex" else "live"
+            self.core.bills.append(bill_of(tier, api, path, body, outcome))
+        if body.get("service_tier") == "flex" and outcome.answer is not None:
+            return self.json({**outcome.body, "service_tier": "flex"})
         return self.json(outcome.body, outcome.status)
+
+    def _no_flex(self, said: str) -> web.Response:
+        status, code, param = (
+            (429, "resource_unavailable", None) if said == "no room" else (400, None, "service_tier")
+        )
+        error = {"message": f"flex: {said}", "type": "invalid_request_error", "code": code, "param": param}
+        return self.json({"error": error}, status)
 
     async def lines(self, request: web.Request, lines: list[Any]) -> web.StreamResponse:
         """A download, which may break off."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Bill(NamedTuple):
-    """One answer that was charged for. `lane` is "live" or "batch", `text` the last user text."""
+    """One answer that was charged for. `lane` is "live", "flex" or "batch", `text` the last user text."""
 
     lane: str
     api: str

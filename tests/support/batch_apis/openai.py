@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tests.support.batch_apis import rules
 from tests.support.batch_apis.core import Api
@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 
 
 class OpenAIApi(Api):
+    root = "/v1"
+    endpoints: ClassVar[dict[str, str]] = {rules.PATHS[api]: api for api in ("chat", "responses")}
+
     def routes(self) -> None:
-        add = self.app.router.add_route
-        add("POST", "/v1/chat/completions", self.live)
-        add("POST", "/v1/responses", self.live)
-        add("POST", "/v1/files", self.upload)
-        add("GET", "/v1/files/{id}/content", self.content)
-        add("DELETE", "/v1/files/{id}", self.remove)
-        add("POST", "/v1/batches", self.create)
-        add("GET", "/v1/batches", self.listing)
-        add("GET", "/v1/batches/{id}", self.look)
-        add("POST", "/v1/batches/{id}/cancel", self.cancel)
+        add, root = self.app.router.add_route, self.root
+        add("POST", f"{root}/chat/completions", self.live)
+        add("POST", f"{root}/responses", self.live)
+        add("POST", f"{root}/files", self.upload)
+        add("GET", f"{root}/files/{{id}}/content", self.content)
+        add("DELETE", f"{root}/files/{{id}}", self.remove)
+        add("POST", f"{root}/batches", self.create)
+        add("GET", f"{root}/batches", self.listing)
+        add("GET", f"{root}/batches/{{id}}", self.look)
+        add("POST", f"{root}/batches/{{id}}/cancel", self.cancel)
 
     def wrong(self, status: int, message: str, code: str | None) -> dict[str, Any]:
         kind = "invalid_request_error" if status < 429 else "server_error"
@@ -71,8 +74,8 @@ class OpenAIApi(Api):
             "metadata",
             "output_expires_after",
         )
-        api = {path: api for api, path in rules.PATHS.items()}.get(body.get("endpoint", ""))
-        if api not in ("chat", "responses"):
+        api = self.endpoints.get(body.get("endpoint", ""))
+        if api is None:
             raise Wrong(f"endpoint {body.get('endpoint')!r} is not supported")
         if body.get("completion_window") != "24h":
             raise Wrong("completion_window must be 24h")
@@ -175,6 +178,28 @@ class OpenAIApi(Api):
         ]
         lines = [_openai_line(job, custom_id, outcome) for custom_id, outcome in found]
         return await self.lines(request, lines)
+
+
+class AzureApi(OpenAIApi):
+    """Azure OpenAI: deployments in the paths of live requests, names of its own for endpoints, a key in `api-key`."""
+
+    key_headers = ("api-key", "authorization")
+    root = "/openai/v1"
+    endpoints: ClassVar[dict[str, str]] = {"/chat/completions": "chat", "/v1/responses": "responses"}
+
+    def routes(self) -> None:
+        super().routes()
+        live = "/openai/deployments/{model}/chat/completions"
+        self.app.router.add_route("POST", live, self.live)
+
+    async def live(self, request: web.Request) -> web.Response:
+        """The path says which deployment; a body need not."""
+        if "api-version" not in request.query:
+            raise Wrong("Resource not found", "404", status=404)
+        api = "responses" if request.path.endswith("/responses") else "chat"
+        body = await self.body(request)
+        body["model"] = body.get("model") or request.match_info.get("model", "")
+        return await self.answered(request, api, rules.PATHS[api], body)
 
 
 def _openai_line(job: Job, custom_id: str, outcome: Outcome | None) -> dict[str, Any]:

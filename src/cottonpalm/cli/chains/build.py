@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from cottonpalm.cli.chains.models import build_model, check_model
+from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.readers.rows import listed, request_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from langchain_core.runnables import Runnable
 
+    from cottonpalm.cli.chains.messages import RowImages, RowMessages
     from cottonpalm.cli.chains.prompts import RowPrompt
     from cottonpalm.cli.chains.schema import Form
     from cottonpalm.cli.readers.rows import InputRows
     from cottonpalm.cli.readers.stored_rows import StoredRows
     from cottonpalm.cli.spec import RunSpec
+
+    Prompt: TypeAlias = RowPrompt | RowMessages | RowImages
 
 
 class Built(NamedTuple):
@@ -23,17 +28,22 @@ class Built(NamedTuple):
 
     Attributes:
         replicas: chains like `chain`, on other servers.
+        each: an answer is a list of several, each of which must have the form.
     """
 
     chain: Runnable[Any, Any]
     fallbacks: list[Runnable[Any, Any]]
     form: Form | None
     replicas: list[Runnable[Any, Any]]
+    each: bool = False
 
     @property
     def validate(self) -> Callable[[Any], object] | None:
         """Return the function that refuses an answer without the form; None if there is no form."""
-        return None if self.form is None else self.form.check
+        if self.form is None:
+            return None
+        check = self.form.check
+        return check if not self.each else lambda answers: [check(answer) for answer in answers]
 
 
 def build(job: RunSpec, rows: InputRows | StoredRows, *, quiet: bool = False) -> Built:
@@ -45,9 +55,9 @@ def build(job: RunSpec, rows: InputRows | StoredRows, *, quiet: bool = False) ->
     if job.chain is not None:
         from cottonpalm.cli.chains.importing import load_chain
 
-        return Built(load_chain(job.chain, job.folder), [], None, [])
+        return Built(_often(job, load_chain(job.chain, job.folder)), [], None, [])
     form = form_of(job)
-    wanted = _Wanted(job, prompt_of(job, rows), form, quiet)
+    wanted = _Wanted(job, None if job.requests else prompt_of(job, rows), rows, form, quiet)
     model = job.model or "local"
     chain, *replicas = (
         _answering(wanted, model, "--model", url) for url in (job.base_url, *job.replica_urls)
@@ -57,7 +67,14 @@ def build(job: RunSpec, rows: InputRows | StoredRows, *, quiet: bool = False) ->
         _answering(wanted, spec, "--fallback", job.base_url if check_model(spec)[0] == same else None)
         for spec in job.fallbacks
     ]
-    return Built(chain, fallbacks, form, replicas)
+    return Built(chain, fallbacks, form, replicas, each=job.times > 1 and not job.vote)
+
+
+def fields_of(job: RunSpec, built: Built) -> list[str] | None:
+    """The fields of answers that become columns; None: an answer is one column."""
+    if job.columns is not None:
+        return [name.strip() for name in job.columns.split(",") if name.strip()]
+    return None if built.form is None or built.each else built.form.fields
 
 
 def form_of(job: RunSpec) -> Form | None:
@@ -69,21 +86,42 @@ def form_of(job: RunSpec) -> Form | None:
     return load_form(job.schema, job.folder)
 
 
-def prompt_of(job: RunSpec, rows: InputRows | StoredRows) -> RowPrompt:
-    """Return the prompt of a job without a chain. From now on, a row that lacks one of its columns is a bad row."""
+def prompt_of(job: RunSpec, rows: InputRows | StoredRows) -> Prompt:
+    """Return the prompt of a job without a chain. From now on, a row that lacks one of its columns is a bad row.
+
+    Raises:
+        Problem: it names what is no column.
+    """
+    text = _text_of(job, rows)
+    prompt: Prompt = text
+    if job.images:
+        from cottonpalm.cli.chains.messages import with_images
+
+        prompt = with_images(text, job.images, rows.columns, job.folder)
+    rows.need(prompt.cottonpalm_reads)
+    return prompt
+
+
+def _text_of(job: RunSpec, rows: InputRows | StoredRows) -> RowPrompt | RowMessages:
+    if job.messages is not None:
+        from cottonpalm.cli.chains.messages import RowMessages
+
+        if job.messages not in rows.columns:
+            raise Problem(
+                f"--messages {job.messages}: {job.source} has no such column; it has {listed(rows.columns)}"
+            )
+        return RowMessages(column=job.messages, system=job.system)
     from cottonpalm.cli.chains.prompts import row_prompt
 
-    literal = job.literal_braces
-    prompt = row_prompt(job.prompt or "", job.system, rows.columns, job.source, literal=literal)
-    rows.need(prompt.columns)
-    return prompt
+    return row_prompt(job.prompt or "", job.system, rows.columns, job.source, literal=job.literal_braces)
 
 
 class _Wanted(NamedTuple):
     """The common part of the chains of all models."""
 
     job: RunSpec
-    prompt: RowPrompt
+    prompt: Prompt | None  # None: the rows are requests
+    rows: InputRows | StoredRows
     form: Form | None
     quiet: bool
 
@@ -93,7 +131,27 @@ def _answering(wanted: _Wanted, spec: str, flag: str, url: str | None) -> Runnab
     if wanted.form is None:
         from langchain_core.output_parsers import StrOutputParser
 
-        return wanted.prompt | model | StrOutputParser()
+        if wanted.prompt is None:
+            from cottonpalm.cli.chains.messages import RowRequest
+
+            column = request_column(wanted.rows.columns, wanted.job.source)
+            wanted.rows.need(("custom_id", column))
+            return _often(wanted.job, RowRequest(model=model, column=column) | StrOutputParser())
+        return _after(wanted, model | StrOutputParser())
     from cottonpalm.cli.chains.schema import asking
 
-    return wanted.prompt | asking(model, check_model(spec, flag)[0], wanted.form)
+    return _after(wanted, asking(model, check_model(spec, flag)[0], wanted.form))
+
+
+def _after(wanted: _Wanted, answering: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    assert wanted.prompt is not None
+    return wanted.prompt | _often(wanted.job, answering)
+
+
+def _often(job: RunSpec, chain: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """The chain, asked as often as the job says."""
+    if job.times == 1:
+        return chain
+    from cottonpalm.cli.chains.several import Several
+
+    return Several(chain=chain, times=job.times, vote=job.vote)

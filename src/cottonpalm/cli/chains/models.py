@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cottonpalm.cli.chains.compatible import BY_LANGCHAIN, COMPATIBLE
+from cottonpalm.cli.plugins import load, plugins
 from cottonpalm.cli.problems import Problem
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def build_model(
     try:
         if provider in PROVIDERS:
             return PROVIDERS[provider].make(wish)
+        if provider not in BY_LANGCHAIN:
+            return _brought(provider, wish)
         return _by_langchain(provider, wish)
     except ImportError as error:
         package = BY_LANGCHAIN.get(provider) or f"'cottonpalm[{_extra(provider)}]'"
@@ -95,7 +98,7 @@ def check_model(spec: str, flag: str = "--model") -> tuple[str, str]:
     """
     provider, colon, name = spec.partition(":")
     known = [*PROVIDERS, *BY_LANGCHAIN]
-    if provider not in known:
+    if provider not in known and provider not in plugins("providers"):
         near = difflib.get_close_matches(provider, known, n=1)
         form = "" if colon else "; write PROVIDER:NAME, for instance openai:gpt-4o-mini"
         meant = f"did you mean {near[0]}? " if near and colon else ""
@@ -123,6 +126,12 @@ def _by_langchain(provider: str, wish: Wish) -> BaseChatModel:
 
     options = dict(wish.options) | ({} if wish.base_url is None else {"base_url": wish.base_url})
     made: BaseChatModel = init_chat_model(wish.name, model_provider=provider, **options)
+    return made
+
+
+def _brought(provider: str, wish: Wish) -> BaseChatModel:
+    """The model of a provider that another package brings."""
+    made: BaseChatModel = load("providers", provider)(wish.name, base_url=wish.base_url, **wish.options)
     return made
 
 

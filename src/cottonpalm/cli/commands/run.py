@@ -13,26 +13,31 @@ from cottonpalm import clock
 from cottonpalm.chain.questions import question_of
 from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
-from cottonpalm.cli.chains.build import build
+from cottonpalm.cli.base_url import diagnosis
+from cottonpalm.cli.chains.build import build, fields_of
 from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
+from cottonpalm.cli.plugins import observers_of
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.readers.open_rows import reading_of, rows_of
 from cottonpalm.cli.readers.rows import RowFields
 from cottonpalm.cli.readers.stored_rows import StoredRows
 from cottonpalm.cli.signals import Signals
+from cottonpalm.cli.streamed import outcomes_of
 from cottonpalm.cli.urls import without_secrets
 from cottonpalm.cli.writers.open_output import CsvForm, check_name, check_output, make_output
 from cottonpalm.cli.writers.output import AllSlots, RunSlots
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
+from cottonpalm.observers.coming import ComingRows
 from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.records import unpack
+from cottonpalm.types import pico
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +74,10 @@ class Where:
     argv: Sequence[str] = field(default=())  # the command, for `resume`
     page: str | None = None  # an HTML file for the report
     events: str | None = None  # a file for the events, a JSON line each
+    observers: Sequence[str] = ()  # by their names in installed packages
     cancel: bool = False  # only stop the batches that are out
     live: str | None = None  # the port of the live page, as it was typed
+    stream: bool = False  # answers stream, and a few of them are shown as they come
 
     @property
     def named(self) -> bool:
@@ -87,7 +94,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
     with ExitStack() as stack:
         if job.output == "-" and sys.stdout is not None:  # data alone: what a chain prints goes aside
             stack.enter_context(redirect_stdout(sys.stderr))
-        _check_views(where)
+        _check_views(job, where)
         if _is_new(where.store):  # what is refused leaves no file behind
             _check_output(job, where, {})
         if where.again and job.read_once:
@@ -125,8 +132,14 @@ def _run_or_begin_anew(session: Session, built: Built, store: HeldStore, screen:
     return session.run(built)
 
 
-def _check_views(where: Where) -> None:
+def _check_views(job: RunSpec, where: Where) -> None:
     port_of(where.live)
+    if where.stream and job.mode != "live":
+        raise Problem(
+            f"--stream shows answers as they come, a batch brings them whole: leave out --mode {job.mode}"
+        )
+    if where.stream and job.executor != "local":
+        raise Problem(f"--stream is for rows of this process: leave out --executor {job.executor}")
     if where.page is not None:
         from cottonpalm.cli.commands.report import check_page
 
@@ -190,15 +203,18 @@ class Session:
 
     def run(self, built: Built) -> Code:
         """All of it."""
+        if self._where.stream and self._store.batches(self.name):
+            raise Problem(
+                f"run {self.name} has batches out; leave out --stream, and their answers are fetched"
+            )
         to_terminal = self._job.output == "-" and os.isatty(1)
         progress = self._screen.observer(
             self._rows.total, live=not to_terminal, rpm=self._job.rpm, budget_usd=self._job.budget_usd
         )
         processor = self._processor(built, progress)
         self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))
-        gc.collect()
-        gc.freeze()  # LangChain's many objects need not be looked at again in each collection
-        stored = "yield" if output_file.is_stream(self._job.output) else "skip"
+        gc.freeze()  # LangChain's many objects need not be looked at in any collection
+        gc.enable()
         fields = RowFields(self._job.id_field, self._job.priority_field)
         say = self._screen.say if progress is None else progress.say
         with (
@@ -207,7 +223,8 @@ class Session:
                 self._rows,
                 ids=fields.ids,
                 priorities=fields.priorities,
-                stored=stored,  # type: ignore[arg-type]
+                skip_stored=not output_file.is_stream(self._job.output),
+                stream=self._where.stream,
             ) as run,
         ):
             signals.over(run)
@@ -236,7 +253,11 @@ class Session:
             ray_address=self._job.ray_address,
             deadline=self._job.deadline_s,
             lane=replace(self._job.lane(), cancel=self._where.cancel),
-            observers=[self, *(seen for seen in (progress, self._events()) if seen is not None)],
+            observers=[
+                self,
+                *(seen for seen in (progress, self._events()) if seen is not None),
+                *observers_of(self._where.observers),
+            ],
         )
 
     @property
@@ -249,7 +270,7 @@ class Session:
         types = output_types(built.chain, None)
         overwrite = self._where.overwrite or self._where.fresh  # a fresh run's own output was checked before
         self._kept.set_meta(**self._job.as_json())
-        self._fields = None if built.form is None else built.form.fields
+        self._fields = fields_of(self._job, built)
         output = make_output(
             self._job.output,
             self._rows,
@@ -260,7 +281,7 @@ class Session:
             csv=csv_form(self._job),
         )
         with closing(output):
-            stopped = self._read(run, output)
+            stopped = self._read(run, output, ComingRows() if progress is None else progress.coming)
             if progress is not None:
                 progress.close()
             self._finish(run, output)
@@ -273,9 +294,9 @@ class Session:
 
     # -- the rows -----------------------------------------------------------------------------------------------------
 
-    def _read(self, run: Run, output: Output) -> RunStopped | None:
+    def _read(self, run: Run, output: Output, coming: ComingRows) -> RunStopped | None:
         try:
-            for outcome in run:
+            for outcome in outcomes_of(run, coming):
                 if outcome.status != "skipped":
                     self._take(run, output, outcome)
         except RunStopped as stopped:
@@ -332,6 +353,9 @@ class Session:
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
+        failure = self._tally.first_failed or str(stopped or "")
+        if not self._tally.answers and (said := diagnosis(self._job.base_url, failure)) is not None:
+            self._screen.error(said)
         detached = stopped is not None and stopped.reason in _AS_ASKED
         resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
         summed = self._summary(run, counts, resume, clock.now() - stats.started)
@@ -401,16 +425,17 @@ class Session:
             left=left,
             tally=self._tally,
             seconds=seconds,
-            cost_pico=stats.cost_pico if stats.cost_known or stats.cost_pico else None,
+            cost_pico=pico(stats.cost_usd) if stats.cost_known or stats.cost_usd else None,
             cost_whole=stats.cost_known,
             cost_total_pico=info.cost_pico if info else None,
-            saved_pico=stats.cache.saved_pico if stats.cache.saved_known else None,
+            saved_pico=pico(stats.cache.saved_usd) if stats.cache.saved_known else None,
             uncertain_pico=info.uncertain_pico if info else 0,
             results=self._results(),
             retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
             resume=resume,
             prompt=on_prompts(run.report),
             trouble=stats.trouble,
+            advice=() if self._screen.verbose else summary.advice_in(run.report),
         )
 
     def _results(self) -> str:

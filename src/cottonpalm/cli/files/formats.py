@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from cottonpalm.cli.plugins import plugins
 from cottonpalm.cli.problems import Problem, shown
 from cottonpalm.cli.urls import file_name
 
-Kind: TypeAlias = Literal["jsonl", "csv", "parquet", "xlsx"]
+Kind: TypeAlias = Literal["jsonl", "csv", "parquet", "xlsx", "plugin"]  # plugin: another package's
 Packing: TypeAlias = Literal["", "gz", "zst"]
 
 KINDS: Final[dict[str, Kind]] = {
@@ -50,6 +51,8 @@ def format_of(path: str, role: str) -> Format:
     if packing and rest:
         last = rest[-1]
     kind = KINDS.get(last)
+    if kind is None and suffix_of(path) in plugins("readers" if role == "input" else "writers"):
+        return Format("plugin", "")
     if kind is None:
         raise Problem(
             f"{role} {shown(path)}: cottonpalm knows .jsonl, .ndjson, .csv, .tsv (each also with .gz or .zst), "
@@ -60,6 +63,11 @@ def format_of(path: str, role: str) -> Format:
     if kind == "xlsx" and packing:
         raise Problem(f"{role} {shown(path)}: an Excel file is packed already; leave .{packing} out")
     return Format(kind, packing)
+
+
+def suffix_of(path: str) -> str:
+    """Return the last suffix of a file's name, without its dot."""
+    return file_name(path).lower().rpartition(".")[2]
 
 
 def stem_of(path: str) -> str:

@@ -11,6 +11,7 @@ from cottonpalm.observers.formatting import clean, count, duration, money, told
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
 from cottonpalm.observers.page.parts import Column, table
 from cottonpalm.observers.page.rows import KINDS
+from cottonpalm.observers.page.tries import timeline
 
 if TYPE_CHECKING:
     from cottonpalm.cli.live.reading import Page, Query, Standing
@@ -156,6 +157,7 @@ def row_view(each: Standing, row: Outcome, query: Query, *, whole: bool) -> Mark
         ),
         tag("p", foreign(told(row.error), 600), class_="lede") if row.error is not None else None,
         _attempts(row),
+        *_tries(row),
         *_texts(row, more, whole=whole),
         class_="one-row",
     )
@@ -182,6 +184,13 @@ def _attempts(row: Outcome) -> Markup:
     if row.truncated:
         rows.append(("answer", "cut by the model's limit"))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in rows), class_="facts")
+
+
+def _tries(row: Outcome) -> list[Markup]:
+    """What each try of a failed row met, and how long it waited."""
+    if row.error is None or not row.error.tries:
+        return []
+    return [tag("h3", "Tries"), timeline(row.error.tries, row.attempts)]
 
 
 def _fault(row: Outcome) -> list[tuple[str, Part]]:

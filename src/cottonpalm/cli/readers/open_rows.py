@@ -15,12 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from cottonpalm.cli.files.compression import Unpacked, Unpacker, packing_of
-from cottonpalm.cli.files.formats import format_of, is_tabbed
+from cottonpalm.cli.files.formats import format_of, is_tabbed, suffix_of
 from cottonpalm.cli.problems import Problem, os_problem
 from cottonpalm.cli.readers.csv_rows import Csv, check_quotes
 from cottonpalm.cli.readers.encodings import Recoded, check_encoding, marked
 from cottonpalm.cli.readers.json_rows import JsonLines, Pipe, PipedLines
-from cottonpalm.cli.readers.rows import RowFields
+from cottonpalm.cli.readers.rows import RowFields, request_column
 from cottonpalm.cli.urls import file_name, is_url
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def rows_of(job: RunSpec) -> InputRows:
     """
     rows = open_rows(job.input, job.limit, reading_of(job))
     try:
+        if job.requests:
+            request_column(rows.columns, job.source)
         rows.use(RowFields(job.id_field, job.priority_field))
     except BaseException:
         rows.close()
@@ -91,6 +93,10 @@ def rows_of(job: RunSpec) -> InputRows:
 
 
 def _file(path: str, form: Format, how: Reading) -> InputRows:
+    if form.kind == "plugin":
+        from cottonpalm.cli.readers.plugin_rows import PluginRows
+
+        return PluginRows(file_name(path), path, suffix_of(path))
     stream, size = _opened(path)
     with _closed_on_error(stream):
         if form.kind == "parquet":

@@ -156,6 +156,21 @@ def listed(names: Any) -> str:
     return f"{shown}, …" if len(names) > 8 else shown
 
 
+def request_column(columns: list[str], source: str) -> str:
+    """Return the column that holds the requests of a batch file.
+
+    Raises:
+        Problem: it is no batch file of OpenAI's or Anthropic's shape.
+    """
+    found = next((name for name in ("body", "params") if name in columns), None)
+    if found is None or "custom_id" not in columns:
+        raise Problem(
+            f"--requests: {source} is no batch file; a line is "
+            '{"custom_id": "a1", "body": {"messages": […]}}, or with "params" in place of "body"'
+        )
+    return found
+
+
 @dataclass(slots=True)
 class RowFields:
     """The names of the fields that hold a row's id and its priority; None: there is no such field.

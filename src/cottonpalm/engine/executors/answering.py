@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.engine.executors.journal import Journal, hook
 from cottonpalm.engine.executors.rounds import one_round
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.request.money.rules.prices import BATCH
@@ -48,6 +49,8 @@ class Terms:
         detach: leave once everything is submitted.
         deadline_s: seconds from now in which all rows are to be done.
         cheapest: batches only where their price is known to be lower, or not known.
+        tools: the chain has tools, which run once in all the rounds of a row; None: it has none.
+        lazy: the rows are read as they are needed: nobody else holds them in memory.
     """
 
     lane: BatchLane
@@ -57,6 +60,13 @@ class Terms:
     detach: bool = False
     deadline_s: float | None = None
     cheapest: bool = False
+    lazy: bool = False
+    tools: Mapping[str, type] | None = None
+
+    @property
+    def flexes(self) -> bool:
+        """Whether requests may go to the flex tier: it is cheap, slow, and answers only who stays."""
+        return self.cheapest and self.deadline_s is None and not (self.detach or self.lane.cancel)
 
 
 class Waits:
@@ -92,6 +102,11 @@ class Answering:
         self.no_batches = "" if terms.sends else "that was asked for"
         self.sending = 0
         self._compared = self._comparing = self._diverged = 0
+        self._tools: dict[
+            int, dict[bytes, bytes]
+        ] = {}  # answers of tools that are not written down yet, by slot
+        if terms.tools is not None:
+            hook()
         self._judged = asyncio.Event()  # no row is being compared
 
     async def answer(self, item: Item) -> Any:
@@ -100,9 +115,12 @@ class Answering:
         self._rows.begun.add(slot)
         if self._rows.out(slot) and self._post.reachable:
             return self._waits(item)
-        return await (self._cancelled(item) if self._options.cancel else self._next_round(item))
+        try:
+            return await (self._cancelled(item) if self._options.cancel else self._next_round(item))
+        finally:
+            self._tools.pop(slot, None)
 
-    async def _next_round(self, item: Item) -> Any:
+    async def _next_round(self, item: Item, *, flex: bool = True) -> Any:
         slot = item.slot
         known = await self._known(slot)
         if slot in self._rows.live or self.no_batches or (self._rescue is not None and self._rescue.probes()):
@@ -120,7 +138,7 @@ class Answering:
             if self._source.closing:
                 break
             if not (recording.unused and recording.asked):
-                return await self._submitted(item, known, recording)
+                return await self._submitted(item, known, recording, flex=flex)
             recording.drop()
             if self._terms.linear and swap == ways - 1:
                 break  # it has no branch that could be late
@@ -161,7 +179,9 @@ class Answering:
         self._rows.live.add(item.slot)
         return await self._finished_live(item)
 
-    async def _submitted(self, item: Item, known: Mapping[bytes, Result | None], recording: Recording) -> Any:
+    async def _submitted(
+        self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool
+    ) -> Any:
         """Hand its requests in; the same requests must come of the same row."""
         if recording.asked and self._compared < COMPARED:
             await self._compare(item, known, recording)
@@ -170,17 +190,26 @@ class Answering:
         if self.no_batches:
             recording.drop()
             return await self._finished_live(item)
+        if flex and self._flex_beats(recording):
+            recording.drop()
+            return await self._finished_live(item, withdraws=True)
         if not self._worth_it(recording):
             recording.drop()
             self._rows.live.add(item.slot)
             return await self._finished_live(item)
+        await self._hand_in(item, recording)
+        return self._waits(item)  # where nothing of it is out by now, its next round begins at once
+
+    async def _hand_in(self, item: Item, recording: Recording) -> None:
+        """What its tools answered is durable before its requests are."""
+        if news := self._tools.pop(item.slot, None):
+            await asyncio.to_thread(self._book.keep_tools, item.slot, news)
         for key, asked in recording.asked.items():
             if why := self._post.add(item.slot, asked):
                 self._run.alerts.warn("too big", f"row {item.index} runs live: {why}")
                 self._rows.live.add(item.slot)
             else:
                 self._rows.sent(item.slot, key)
-        return self._waits(item)  # where nothing of it is out by now, its next round begins at once
 
     def _worth_it(self, recording: Recording) -> bool:
         """Whether its requests are cheaper in a batch, and may come back in time."""
@@ -188,6 +217,12 @@ class Answering:
         if self._terms.cheapest and not all(self._is_cheaper(one.wanted.call) for one in asked):
             return False
         return self._rescue is None or not asked or self._rescue.worth(asked)
+
+    def _flex_beats(self, recording: Recording) -> bool:
+        """Whether no request of it costs more at the flex tier: that answers sooner."""
+        if (tier := self._run.flex) is None or not recording.asked or recording.unused:
+            return False
+        return all(tier.beats_a_batch(one.wanted.call) for one in recording.asked.values())
 
     def _is_cheaper(self, call: Call) -> bool:
         prices = self._run.pricing.prices
@@ -217,10 +252,14 @@ class Answering:
             self.no_batches = "the chain asks something else each time that it is run with the same row"
             self._run.alerts.warn("unsteady", f"rows run live: {self.no_batches}")
 
-    async def _finished_live(self, item: Item) -> Any:
+    async def _finished_live(self, item: Item, *, withdraws: bool = False) -> Any:
         """What is known is used, and the rest is asked now; what is out is waited for first.
 
         Batches may have ended since the row's last round began, so it is looked up anew what is known.
+
+        Args:
+            item: the row.
+            withdraws: where the flex tier has no room for it, it goes into a batch after all.
         """
         known = await self._known(item.slot)
         if self._rows.out(item.slot):
@@ -231,12 +270,14 @@ class Answering:
         began_s = clock.now()
         self.sending += 1
         try:
-            _, task = await self._round(item, known, live=True)
-            return task.result()
+            recording, task = await self._round(item, known, live=True, withdraws=withdraws)
+            if not recording.withdrawn:
+                return task.result()
         finally:
             self.sending -= 1
             if self._rescue is not None:
                 self._rescue.done(clock.now() - began_s)
+        return await self._next_round(item, flex=False)
 
     async def _round(
         self,
@@ -245,20 +286,28 @@ class Answering:
         *,
         live: bool = False,
         probe: bool = False,
+        withdraws: bool = False,
         swap: int = 0,
     ) -> tuple[Recording, asyncio.Task[Any]]:
-        name = self._terms.name
+        name, types = self._terms.name, self._terms.tools
+        journal = None
+        if types is not None:
+            news = self._tools.setdefault(item.slot, {})
+            journal = Journal(await asyncio.to_thread(self._book.tools, item.slot), news, types)
 
         def record(news: Callable[[], None]) -> Recording:
-            return Recording(
+            recording = Recording(
                 known,
                 hosts=self._options.hosts,
                 account=lambda credentials: whose(credentials, name),
                 news=news,
                 live=live,
                 probe=probe,
+                withdraws=withdraws,
                 swap=max(swap, 0),
             )
+            recording.journal = journal
+            return recording
 
         quiet_s = 0.0 if self._terms.linear else QUIET_S
         return await one_round(item, self._send, record, quiet_s, PATIENT_S if swap == PATIENTLY else 0.0)

@@ -16,7 +16,8 @@ import httpx
 from cottonpalm.engine.executors.answering import WAITS, Answering
 from cottonpalm.engine.executors.post import Post
 from cottonpalm.engine.executors.rescue import Rescue
-from cottonpalm.engine.executors.rows_out import RowsOut
+from cottonpalm.engine.executors.rows_out import RECORDED, UNREAD, RowsOut
+from cottonpalm.engine.executors.shelf import Shelf
 from cottonpalm.errors import CottonpalmError, StoreError
 from cottonpalm.observers.formatting import money
 from cottonpalm.providers.batches.stages import Stage
@@ -63,7 +64,8 @@ class BatchExecutor:
         self._run, self._send, self._stop = run, send, stop
         self._local = local(self._answer)
         self._book = store.book()
-        self._out = RowsOut()
+        self._shelf = Shelf(used=terms.lazy)
+        self._out = RowsOut(self._shelf)
         self._rescue: Rescue | None = None
         if terms.deadline_s is not None and terms.sends:
             self._rescue = Rescue(terms.deadline_s, terms.lane, run, self._out, self._give_up)
@@ -110,6 +112,7 @@ class BatchExecutor:
                     self._give_up_waiting()
         finally:
             self._alive = False
+            self._shelf.close()
             self._tell_end()
 
     async def _settled(self) -> None:
@@ -189,10 +192,17 @@ class BatchExecutor:
         """See `protocols.RowSource`."""
         return self._rows.dry and not self._out.ready
 
+    @property
+    def unread(self) -> int:
+        """See `protocols.RowSource`."""
+        return self._rows.unread
+
     def next(self) -> Item | None:
         """A row whose answers have come, else a new one."""
         if self._out.ready and not self._rows.closing:
-            back = self._out.ready.popleft()
+            if not self._may_go_on():
+                return None
+            back = self._out.go_on()
             self._rows.aside(back, out=False)
             self._active += 1
             return back
@@ -203,6 +213,13 @@ class BatchExecutor:
         item = self._rows.next()
         self._active += item is not None
         return item
+
+    def _may_go_on(self) -> bool:
+        """Whether one more row may begin its next round: a batch brings back tens of thousands at once."""
+        live, limit = self._answering.sending, self._run.flow.limit()
+        if self._rows.unread >= UNREAD:
+            return False
+        return self._active - live < RECORDED and live < max(RECORDED, 2 * limit)
 
     def admit(self, item: Item) -> Admitted | Later:
         """A row passes the gates once."""

@@ -18,7 +18,8 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables.config import ensure_config, merge_configs
 
 from cottonpalm.chain.correcting import corrected
-from cottonpalm.chain.traits import has_old_models, speaks
+from cottonpalm.chain.traits import anybody, has_listeners, has_old_models, speaks
+from cottonpalm.engine.executors.steps import StepTimes, in_sample
 from cottonpalm.request.endpoints import Moved, Stay, Team
 from cottonpalm.request.transport import callback
 from cottonpalm.types import Fault, Item, Kind, Verdict
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable, RunnableConfig
 
+    from cottonpalm.engine.executors.unheard import Unheard
     from cottonpalm.engine.output.outbox import Pieces
     from cottonpalm.request.row_account import RowAccount
     from cottonpalm.request.run_account import RunAccount
@@ -54,6 +56,7 @@ class Caller:
         run: what the requests of the run share; its grain says whether the row needs a permit of its own.
         judge: exception -> Fault, for the verdict on the row's own permit.
         kwargs: keyword arguments that the user passed for all rows.
+        many: it is a run of rows, whose listeners are told which row a call is for.
     """
 
     def __init__(
@@ -64,14 +67,17 @@ class Caller:
         judge: Callable[[BaseException], Fault],
         *,
         kwargs: Mapping[str, Any],
+        many: bool,
     ) -> None:
         self.chain = chain
         self.pieces: Pieces | None = None  # where chunks go, in a streaming run
         self.crew: Crew | None = None
         self._how, self._run, self._judge = how, run, judge
-        self._kwargs = dict(kwargs)
+        self._kwargs, self._many = dict(kwargs), many
+        self._heard = False  # somebody listens to every call
+        self._sampled = False  # the steps of some rows are measured
         self._handler: Any = None
-        self._lean: Callable[[Any], Awaitable[Any]] | None = None
+        self._lean: Unheard | None = None
 
     def prepare(self, crew: Crew, pieces: Pieces | None) -> None:
         """Set the threads to use if threads are needed, and where to show chunks. Call it on the run's loop."""
@@ -81,16 +87,18 @@ class Caller:
         hides = not threads and has_old_models(self.chain)
         self._handler = None if hides else callback.handler(threads=threads)
         self._lean = None if threads else self._leanly()
+        self._heard = self._many and (anybody() or has_listeners(self.chain))
+        self._sampled = self._many and not has_old_models(self.chain)
 
-    def _leanly(self) -> Callable[[Any], Awaitable[Any]] | None:
+    def _leanly(self) -> Unheard | None:
         """How to call the chain's steps where nobody hears it; None: by its own `ainvoke`."""
         run = self._run
         if not run.transports.wanted or not run.flow.hooked or run.flow.remembers or self._kwargs:
             return None
-        from cottonpalm.engine.executors.unheard import anybody, unheard  # noqa: PLC0415 - its imports cost time
+        from cottonpalm.engine.executors.unheard import unheard  # noqa: PLC0415 - its imports cost time
 
         lean = unheard(self.chain)
-        return None if lean is None or anybody(None) else lean
+        return None if lean is None or anybody() else lean
 
     def __call__(self, item: Item) -> Awaitable[Any]:
         """Return the chain's output for this row, or raise the chain's exception."""
@@ -128,7 +136,8 @@ class Caller:
             return self.crew.run(on_thread)
         item.account.calling = True
         if self._lean is not None and chain is self.chain and not speaks(item.config):
-            return self._lean(own(item.row))
+            told = self._step_times_to(item)
+            return self._lean.ask(own(item.row)) if told is None else self._lean.timed(own(item.row), told)
         return chain.ainvoke(own(item.row), self._config(item), **self._kwargs)
 
     def _asked(self, item: Item) -> Runnable[Any, Any]:
@@ -145,10 +154,21 @@ class Caller:
 
     def _config(self, item: Item) -> RunnableConfig | None:
         """Return the row's config. It includes the permit callback until we know whether the hook sees all models."""
+        config: RunnableConfig | None = item.config
+        if self._heard or (self._many and speaks(config)):
+            config = merge_configs(ensure_config(config), {"metadata": _row_names(item)})
+        if (told := self._step_times_to(item)) is not None:
+            config = merge_configs(ensure_config(config), {"callbacks": [StepTimes(told)]})
         if self._handler is None or self._run.flow.grain == "row" or not self._run.flow.wants_handler:
-            config: RunnableConfig | None = item.config
             return config
-        return merge_configs(ensure_config(item.config), {"callbacks": [self._handler]})
+        return merge_configs(ensure_config(config), {"callbacks": [self._handler]})
+
+    def _step_times_to(self, item: Item) -> Callable[[Mapping[str, tuple[int, float]]], None] | None:
+        """Whom to tell how long the steps of this call took; None: it is not in the sample, or is only recorded."""
+        measure = self._run.measure
+        if not self._sampled or measure is None or not in_sample(item.index):
+            return None
+        return None if item.account.recording is not None else measure.stepped
 
     async def _streamed(self, item: Item, pieces: Pieces) -> Any:
         """Show each chunk as it comes. Return the sum of the chunks, or the last one if they cannot be added."""
@@ -195,6 +215,12 @@ async def _pulled(crew: Crew, stream: Callable[[], Iterator[Any]]) -> AsyncGener
         # If a thread is still working on the stream, that thread closes it when it is done.
         if pull is None or not pull.cancelled():
             await crew.run(close)
+
+
+def _row_names(item: Item) -> dict[str, Any]:
+    """Which row a run tree is of, and which of its tries, for those who read it: LangSmith, one's own callbacks."""
+    names = {"cottonpalm_row": item.index, "cottonpalm_attempt": item.calls}
+    return names if item.id is None else {**names, "cottonpalm_id": str(item.id)}
 
 
 def own(row: Any) -> Any:
@@ -244,7 +270,8 @@ class Replicas:
         hopeless: Callable[[BaseException], bool],
     ) -> None:
         self._callers, self._judge, self._hopeless = callers, judge, hopeless
-        self._team = run.team = Team(run.flow, run.alerts, len(callers), self._stir)
+        by_prompt = run.prompts.mode != "off"
+        self._team = run.team = Team(run.flow, run.alerts, len(callers), self._stir, by_prompt=by_prompt)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._stirred = False

@@ -51,11 +51,13 @@ class Order(NamedTuple):
         rows: to be answered.
         money: the answer to what it asked for; 0: there will be no more; None: no answer.
         stop: begin nothing more, and end when what is under way is done.
+        leave: end now; only rows that have their answers may end in order.
     """
 
     rows: Sequence[Row] = ()
     money: int | None = None
     stop: bool = False
+    leave: bool = False
 
 
 class Heard(NamedTuple):

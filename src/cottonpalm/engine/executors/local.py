@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.errors import RowTimeout
@@ -17,10 +18,14 @@ from cottonpalm.types import Item, Outcome, Parked
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Collection, Coroutine, Generator
 
     from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.request.run_account import RunAccount
+
+
+MOMENT_S: Final = 0.02  # a run that is left takes the answers that come, until none came in so long...
+LAST_S: Final = 1.0  # ...or so long; and a row that has its answers may take as long to its end
 
 
 class InContext:
@@ -167,7 +172,10 @@ class LocalExecutor:
         self._rows: RowSource
 
     async def run(self, rows: RowSource) -> None:
-        """Take rows while there is room, until none is left. If cancelled, cancel and settle the rows under way."""
+        """Take rows while there is room, until none is left. If cancelled, settle the rows under way.
+
+        Those that have all answers they asked for may end in order, since these are paid for; the others are cancelled.
+        """
         self._rows = rows
         rows.wake = self.fill
         self.fill()
@@ -184,14 +192,41 @@ class LocalExecutor:
                     self._deadlines.close()
 
     async def _all_gone(self) -> None:
-        """Cancel the rows under way, and wait until they have ended."""
+        """End the rows under way, and wait until they have ended."""
         if self._loop.is_closed():
             return
-        for worker in self._workers:
-            worker.cancel()
+        try:
+            await self._last_answers()
+        finally:
+            if not self._loop.is_closed():
+                self._cancel_but()
         while self._workers:
             await asyncio.wait(self._workers)
             await asyncio.sleep(0)  # let their done callbacks remove them from the table
+
+    async def _last_answers(self) -> None:
+        """Let the rows end whose answers have arrived; nobody asks anything more."""
+        accounts = [item.account for item in self._now.values() if item.account is not None]
+        for account in accounts:
+            account.ask_no_more()
+        until = self._loop.time() + LAST_S
+        out, before = sum(account.on_wire for account in accounts), -1
+        while out and out != before and self._loop.time() < until:
+            await asyncio.sleep(MOMENT_S)
+            out, before = sum(account.on_wire for account in accounts), out
+        answered = {
+            worker
+            for worker, item in self._now.items()
+            if item.account is not None and item.account.has_its_answers
+        }
+        self._cancel_but(answered)
+        if answered:
+            await asyncio.wait(answered, timeout=LAST_S)
+
+    def _cancel_but(self, these: Collection[asyncio.Task[None]] = ()) -> None:
+        for worker in self._workers:
+            if worker not in these:
+                worker.cancel()
 
     def _end_all(self) -> None:
         """End all rows from outside, since the loop was closed; first the tasks that the rows themselves started."""
@@ -290,8 +325,7 @@ class LocalExecutor:
             if self._deadlines is not None:
                 account.on_short = partial(self._deadlines.stand_still, task)
             ROW.set(account)
-            output = await self._send(item)
-            outcome = Outcome(item.index, "ok", output, truncated=item.account.truncated)
+            outcome = _answered(item, account, await self._send(item))
         except BaseException as exc:
             if not self._ours(item, task):
                 outcome = self._late(exc, item) if self._is_late(task) else self._failed(item, exc)
@@ -313,11 +347,11 @@ class LocalExecutor:
         self._rows.finish(item, outcome)
 
     def _ours(self, item: Item, task: asyncio.Task[Any]) -> bool:
-        """Whether we, or the end of the loop, cancelled the row; the chain may have raised something else since.
+        """Whether we, or the end of the loop, ended the row; the chain may have raised something else since.
 
         Any other cancel came from the chain: a failed row.
         """
-        if self._loop.is_closed():
+        if self._loop.is_closed() or (item.account is not None and item.account.refused):
             return True
         if task.cancelling() and not self._is_late(task):
             self._rows.closing = True
@@ -335,6 +369,12 @@ class LocalExecutor:
         return self._failed(item, late)
 
 
+def _answered(item: Item, account: RowAccount, output: Any) -> Outcome:
+    if account.refused:  # the run was left, and the chain has made something up in an answer's place
+        return Outcome(item.index, "skipped")
+    return Outcome(item.index, "ok", output, truncated=account.truncated)
+
+
 def note(outcome: Outcome, item: Item) -> None:
     """Write what the row's requests used into its outcome. If we could not see its requests, count calls instead."""
     account = item.account
@@ -342,3 +382,6 @@ def note(outcome: Outcome, item: Item) -> None:
     outcome.attempts = account.attempts or calls
     outcome.usage, outcome.model, outcome.lane = account.usage, account.model, account.lane
     outcome.cost_pico, outcome.cost_source = account.cost_pico, account.cost_source
+    if outcome.error is not None and account.tries:
+        tries = tuple(each._replace(at_s=each.at_s - item.began_s) for each in account.tries)
+        outcome.error = replace(outcome.error, tries=tries)

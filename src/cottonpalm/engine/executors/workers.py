@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.engine.executors.links import Order, Row, WorkerLost
+from cottonpalm.engine.executors.local import LAST_S
 from cottonpalm.errors import ConfigError
 from cottonpalm.request.money.remote import Lumps
 from cottonpalm.types import Outcome
@@ -127,10 +128,20 @@ class WorkersExecutor:
         finally:
             rows.closing = self._leaving = True
             try:
-                await _cancelled([*workers, *self._asides, ended])
+                await self._last_answers(workers)
             finally:
-                self._settle_all()
+                try:
+                    await _cancelled([*workers, *self._asides, ended])
+                finally:
+                    self._settle_all()
                 self._pool.close()
+
+    async def _last_answers(self, workers: Sequence[asyncio.Task[None]]) -> None:
+        """Take what the workers have answers of already; nobody asks anything more."""
+        if any(mate.out for mate in self._mates):
+            for mate in self._mates:
+                mate.say(Order(leave=True))
+            await asyncio.wait(workers, timeout=3 * LAST_S)
 
     @staticmethod
     async def _until(ended: asyncio.Task[Any], workers: Sequence[asyncio.Task[None]]) -> None:

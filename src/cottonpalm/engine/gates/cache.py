@@ -119,7 +119,7 @@ class CacheGate:
     def _hit(self, item: Item, answer: Answer, source: Literal["memory", "disk", "flight"]) -> Outcome:
         self.counts.hit(answer.usage, answer.cost_pico, in_flight=source == "flight")
         if self._tell is not None:
-            self._tell(CacheHit(item.index, source, answer.usage, answer.cost_pico))
+            self._tell(CacheHit(item.index, source, answer.usage, answer.cost_usd))
         return answer.for_row(item.index)
 
     # -- the tier on disk

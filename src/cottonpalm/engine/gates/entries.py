@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import Any, Final, NamedTuple
 
 from cottonpalm import clock
-from cottonpalm.types import Outcome, Usage
+from cottonpalm.types import PICO, Outcome, Usage
 
 _IMMUTABLE: Final = frozenset((str, bytes, int, float, bool, type(None)))
 
@@ -31,6 +31,11 @@ class Answer(NamedTuple):
     cost_pico: int | None = None
     model: str | None = None
     truncated: bool = False
+
+    @property
+    def cost_usd(self) -> float | None:
+        """The same in dollars."""
+        return None if self.cost_pico is None else self.cost_pico / PICO
 
     def for_row(self, index: int) -> Outcome:
         """Return the outcome of another row that asks the same. This outcome costs nothing."""

@@ -5,6 +5,7 @@ A run looks at the first rows of its input; a plan knows all of them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -39,34 +40,44 @@ def told(rows: Sequence[Any], keys: Keys, run: RunStore) -> str | None:
 
     Rows without an id that are not in the store are new, unless their columns say otherwise.
     """
-    wanted = dict(keys.known(at, row) for at, row in enumerate(rows))
-    changed = _look(run, wanted)
+    wanted = defaultdict[bytes, list[bytes]](list)
+    for at, row in enumerate(rows):
+        key, content = keys.known(at, row)
+        wanted[key].append(content)
+    changed, left = _look(run, wanted, len(rows))
     seen = f"the first {len(rows):,}" if len(rows) == FIRST else f"{len(rows):,}"
     if changed:
         return (
             f"{changed:,} of {seen} rows were edited since run {run.name!r} asked them, in what the chain reads: "
             f"{'they are' if changed > 1 else 'it is'} asked and paid again"
         )
-    why = _other_columns(rows[0], run) if len(wanted) * 2 > len(rows) and rows else None
+    why = _other_columns(rows[0], run) if left * 2 > len(rows) else None
     if why is None:
         return None
     return (
-        f"{len(wanted):,} of {seen} rows are not among those that run {run.name!r} holds, and are asked and paid anew: "
+        f"{left:,} of {seen} rows are not among those that run {run.name!r} holds, and are asked and paid anew: "
         f"{why}. Give ids=..., or leave such columns out, to have them known again"
     )
 
 
-def _look(run: RunStore, wanted: dict[bytes, bytes]) -> int:
-    """Take from `wanted` the keys that the run holds; return how many of these were another question."""
-    after, changed, rows = -1, 0, len(wanted)
-    while wanted and (page := run.scan(after, PAGE)):
+def _look(run: RunStore, wanted: dict[bytes, list[bytes]], rows: int) -> tuple[int, int]:
+    """Return how many of the wanted rows were another question when the run asked them, and how many it does not hold.
+
+    Args:
+        run: the run.
+        wanted: what is asked by each key, in the order of the input; what the run holds is taken out.
+        rows: how many these are.
+    """
+    after, changed, left = -1, 0, rows
+    while left and (page := run.scan(after, PAGE)):
         after = page[-1].slot
         for slot in page:
-            if (content := wanted.pop(slot.key, None)) is not None:
-                changed += not same_question(slot.content, content)
-        if len(wanted) * 2 <= rows:  # most of them are here: the others are new
+            if contents := wanted.get(slot.key):
+                changed += not same_question(slot.content, contents.pop(0))
+                left -= 1
+        if left * 2 <= rows:  # most of them are here: the others are new
             break
-    return changed
+    return changed, left
 
 
 def _other_columns(row: Any, run: RunStore) -> str | None:

@@ -45,11 +45,11 @@ def layered(
     always = several  # True: a layer must also act when the first call succeeds
     if several:  # outermost: the other model gets its own re-asks and tries
         layers.append(Fallback(callers, judge, judge.out_of_money))
-    if retry.reask_tries > 1 or validate or none_is_no_answer:  # asks again after an invalid answer
-        reask = Reask(retry.reask_tries, validate, judge, none_is_no_answer=none_is_no_answer)
+    if retry.reasks or validate or none_is_no_answer:  # asks again after an invalid answer
+        reask = Reask(retry.reasks, validate, judge, none_is_no_answer=none_is_no_answer)
         layers.append(reask)
         always = always or reask.checks
-    if retry.transient_tries > 1:  # innermost: handles only faults that used up no request's tries
+    if retry.retries:  # innermost: handles only faults that used up no request's tries
         layers.append(RowRetry(retry, account.allowance.take, judge, sleep, account.rng))
     fold = stack if always else stack_on_failure
     return fold(layers, _dispatch if several else callers[0])

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Reask:
-    """An answer that does not hold is a new question, up to `tries` of them, in which the model is told why.
+    """An answer that does not hold is a new question, up to `again` of them, in which the model is told why.
 
     Args:
-        tries: questions in all, the first included.
+        again: questions after the first.
         validate: the user's own check of an output; it refuses the output by raising ValueError.
         none_is_no_answer: the chain ends in a parser that returns None if the model's answer has not the right form.
         judge: exception -> Fault.
@@ -25,13 +25,13 @@ class Reask:
 
     def __init__(
         self,
-        tries: int,
+        again: int,
         validate: Callable[[Any], object] | None,
         judge: Callable[[BaseException], Fault],
         *,
         none_is_no_answer: bool,
     ) -> None:
-        self._tries, self._validate, self._judge = tries, validate, judge
+        self._again, self._validate, self._judge = again, validate, judge
         self._none_is_no_answer = none_is_no_answer
 
     @property
@@ -42,7 +42,7 @@ class Reask:
     async def __call__(self, item: Item, inner: Inner) -> Any:
         """Return the first valid answer."""
         item.refused = None  # a fallback is told nothing of another model's answer
-        for left in reversed(range(self._tries)):
+        for left in range(self._again, -1, -1):
             try:
                 output = await inner(item)
                 self._check(output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cottonpalm import clock
 from cottonpalm.request.backoff import backoff_s, hinted_s
 from cottonpalm.types import Fault, Item, Kind
 
@@ -40,11 +41,14 @@ class RowRetry:
         """Return the row's answer; call the chain as often as needed and as the policy allows."""
         attempt = 0
         while True:
+            began_s = clock.now()
             try:
                 return await inner(item)
             except Exception as exc:
                 attempt += 1
                 fault = self._judge(exc)
+                if not item.account.attempts:  # none of its requests is seen
+                    item.account.tried(began_s, clock.now() - began_s, fault.kind.value)
                 if not self._again(item, fault, attempt):
                     raise
             await self._sleep(self._wait_s(fault, attempt))
@@ -55,8 +59,8 @@ class RowRetry:
             return False
         if fault.kind is Kind.THROTTLE:  # not caused by the row: uses neither its tries nor the allowance
             policy = self._policy
-            return attempt < (policy.transient_tries if policy.count_all else policy.throttle_tries)
-        return fault.kind is Kind.TRANSIENT and attempt < self._policy.transient_tries and self._allowed()
+            return attempt <= policy.retries if policy.count_all else attempt < policy.rejections
+        return fault.kind is Kind.TRANSIENT and attempt <= self._policy.retries and self._allowed()
 
     def _wait_s(self, fault: Fault, attempt: int) -> float:
         hint_s = fault.retry_after_s

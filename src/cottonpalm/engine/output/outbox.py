@@ -34,7 +34,7 @@ class Outbox:
         self.room = room
         self.taken = 0  # only the reader writes it
         self.error: BaseException | None = None
-        self.closed = False
+        self.closed = self._left = False
         self._queue: deque[Any] = deque()
         self._told = 0
         self._credit: Callable[[], None] = lambda: None
@@ -79,12 +79,20 @@ class Outbox:
                 pass
 
     async def put_piece(self, chunk: Piece) -> None:
-        """Hand a piece over, on the run's loop; wait while the reader is slow."""
-        while len(self._queue) >= self.room and not self.closed:
+        """Hand a piece over, on the run's loop; wait while the reader is slow. Nobody gets it once the run is left."""
+        while len(self._queue) >= self.room and not (self.closed or self._left):
             self._space = self._space or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._space)
-        self._queue.append(chunk)
-        self._ring()
+        if not self._left:
+            self._queue.append(chunk)
+            self._ring()
+
+    def leave(self) -> None:
+        """The reader has left: let nobody wait until it takes a piece. Call it on the run's loop."""
+        self._left = True
+        for waiting in (self._space, self._took_it):
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
 
     async def taken_at_once(self) -> None:
         """If an async reader is waiting, let it take the piece before the chain goes on. Wait for no other reader."""

@@ -41,10 +41,9 @@ def rows_seen(outcomes: list[Outcome]) -> RowsSeen | None:
     if not outcomes:
         return None
     seen = RowsSeen().add(map(_glance, outcomes))
-    shown = seen.shown
-    seen.texts = {
-        outcome.index: excerpt(outcome.input, outcome.id) for outcome in outcomes if outcome.index in shown
-    }
+    shown = [outcome for outcome in outcomes if outcome.index in seen.shown]
+    seen.texts = {outcome.index: excerpt(outcome.input, outcome.id) for outcome in shown}
+    seen.tries = {outcome.index: outcome.error.tries for outcome in shown if outcome.error is not None}
     return seen
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.observers.formatting import count, duration
 from cottonpalm.observers.numbers import amount, money_usd, percent
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, tag
-from cottonpalm.observers.page.parts import Cell, Column, none, section, table
+from cottonpalm.observers.page.parts import Cell, Column, none, section, table, unfold
 from cottonpalm.observers.page.plots import X, cell_bar, inner, plot
+from cottonpalm.observers.page.tries import timeline
 from cottonpalm.observers.rows_seen import PICO, PLACES, Glance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
@@ -52,17 +53,18 @@ def _kinds(rows: RowsSeen) -> Markup:
     ]
     kinds = sorted(rows.kinds.items(), key=lambda pair: -pair[1].rows)
     most = max(kind.rows for kind in rows.kinds.values())
-    return table(
-        columns, [_kind(name, kind, most, rows.texts) for name, kind in kinds], class_="blocks kinds"
-    )
+    return table(columns, [_kind(name, kind, most, rows) for name, kind in kinds], class_="blocks kinds")
 
 
-def _kind(name: str, kind: KindSeen, most: int, texts: Mapping[int, str]) -> list[Part | Cell]:
+def _kind(name: str, kind: KindSeen, most: int, rows: RowsSeen) -> list[Part | Cell]:
     example = kind.example
     _, type_, message = example.error or ("", "", "")
     said = foreign(f"{type_}: {message}" if message else type_, class_="mono")
-    if about := texts.get(example.at):
+    if about := rows.texts.get(example.at):
         said = join((said, tag("small", foreign(about))))
+    if tries := rows.tries.get(example.at):
+        met = f"What its {count(example.tries, 'try').replace('trys', 'tries')} met"
+        said = join((said, unfold(timeline(tries, example.tries), met)))
     where = join((f"row {example.at:,}", tag("small", count(example.tries, "try").replace("trys", "tries"))))
     return [
         Cell(join((tag("code", name), tag("small", KINDS.get(name, "")))), name),

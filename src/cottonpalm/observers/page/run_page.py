@@ -17,6 +17,7 @@ from cottonpalm.observers.page.over_time import over_time
 from cottonpalm.observers.page.parts import pairs, section
 from cottonpalm.observers.page.rows import failed, outstanding
 from cottonpalm.observers.page.spread import latency
+from cottonpalm.observers.page.steps import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,7 @@ def page_of(story: Story, *, written: float | None = None) -> str:
         advice(story),
         over_time(report),
         latency(report),
+        steps(report),
         money(report),
         failed(story),
         outstanding(story),
@@ -53,8 +55,8 @@ def page_of(story: Story, *, written: float | None = None) -> str:
 
 
 def _small_sections(report: Reported) -> Markup | None:
-    """The cache and what was asked again."""
-    parts = [part for part in (_cache(report), _again(report)) if part is not None]
+    """The cache, what was asked again, and what was asked twice."""
+    parts = [part for part in (_cache(report), _again(report), _hedges(report)) if part is not None]
     return tag("div", *parts, class_="thirds") if parts else None
 
 
@@ -92,8 +94,6 @@ def _again(report: Reported) -> Markup | None:
         ("tries that failed", f"{sum(used.failed for used in report.by_model.values()):,}"),
         ("retries", f"{counts.retries:,}"),
     ]
-    if counts.hedges:
-        rows.append(("copies of late requests", f"{counts.hedges:,}"))
     if counts.restarts:
         rows.append(("streams that began again", f"{counts.restarts:,}"))
     usage = report.usage
@@ -101,6 +101,18 @@ def _again(report: Reported) -> Markup | None:
     if usage.reasoning_tokens:
         rows.append(("reasoning tokens", kept(amount(usage.reasoning_tokens))))
     return section("Requests", "", pairs(rows))
+
+
+def _hedges(report: Reported) -> Markup | None:
+    """Copies of requests that were far later than their kind."""
+    counts = report.counts
+    if not counts.hedges:
+        return None
+    rows: list[tuple[str, Part]] = [
+        ("copies of late requests", f"{counts.hedges:,} ({kept(percent(counts.hedges / counts.requests))})"),
+        ("answered before the request", f"{counts.overtaken:,}"),
+    ]
+    return section("Hedges", "", pairs(rows))
 
 
 def _prompts(report: Reported) -> Iterator[tuple[str, Part]]:

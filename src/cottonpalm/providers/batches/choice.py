@@ -88,6 +88,12 @@ def lane_for(
     return Lane(adapter.name, f"{parts.scheme}://{parts.netloc}", *place, kept, account)
 
 
+def has_batches(model: str, hosts: Mapping[str, str] | None = None) -> bool:
+    """Whether a Batch API is known for a host and model ("api.openai.com/gpt-4o-mini"); `hosts` as for `lane_for`."""
+    place = model.partition("/")[0]
+    return ((hosts or {}).get(place) or _provider(place.partition(":")[0])) in ADAPTERS
+
+
 def _sorted(values: str) -> str:
     """A header's values, whose order means nothing."""
     return ",".join(sorted({part.strip() for part in values.split(",")} - {""}))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -49,7 +49,7 @@ class Block(NamedTuple):
 
 
 def blocks_of(family: str, body: Mapping[str, Any]) -> list[Block]:
-    """Return the parts of the prompt, in the provider's order; joined by line breaks, they are the prompt.
+    """Return the parts of the prompt, in the provider's order.
 
     Two prompts share what their bytes have in common from the start.
 
@@ -69,6 +69,11 @@ def blocks_of(family: str, body: Mapping[str, Any]) -> list[Block]:
             for number, message in enumerate(messages):
                 found += _of_message((name, number), message)
     return found
+
+
+def prompt_of(blocks: Iterable[Block]) -> bytes:
+    """Return the prompt of these parts."""
+    return b"\n".join([block.text for block in blocks])
 
 
 def _of_message(path: Path, message: object) -> Iterator[Block]:

@@ -6,6 +6,7 @@ with a verdict, which teaches the limiter how many may be in flight. `limiters.p
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from cottonpalm import clock
@@ -197,6 +198,11 @@ class Limiter(WaitQueue[Permit]):
         if told:
             self._alert(told)
 
+    def keep_pause(self, until_s: float) -> None:
+        """Keep a wait that the provider named to somebody else: until this `clock.now()`."""
+        if until_s > max(self.paused_until, clock.now()):
+            self.adjust(partial(self._pause, until_s))
+
     @property
     def shut(self) -> bool:
         """The provider counts as dead, and somebody asks already whether it still is, or nobody may yet."""
@@ -324,9 +330,12 @@ class Limiter(WaitQueue[Permit]):
         if quotas and verdict in _UNREAD:
             admission.heard(permit, quotas)
         if pause_s > 0:
-            self.paused_until = max(self.paused_until, now + pause_s)
-            admission.paused(now, self.paused_until, dead=verdict is Verdict.LOST)
+            self._pause(now + pause_s, dead=verdict is Verdict.LOST)
         self._see_limit()
+
+    def _pause(self, until_s: float, *, dead: bool = False) -> None:
+        self.paused_until = max(self.paused_until, until_s)
+        self.admission.paused(clock.now(), self.paused_until, dead=dead)
 
     def _see_limit(self) -> None:
         admission = self.admission

@@ -28,10 +28,15 @@ class Limiters:
         initial: the limit each key starts with.
         maximum: the limit no key exceeds.
         total: of the requests of all keys together; None where each has a limit of its own alone.
+        circle: who keeps the waits that a provider names to any of them; None: nobody else.
     """
 
     def __init__(
-        self, settings: AdaptiveConcurrency, rate_limit: RateLimit | None = None, total: int | None = None
+        self,
+        settings: AdaptiveConcurrency,
+        rate_limit: RateLimit | None = None,
+        total: int | None = None,
+        circle: Limits | None = None,
     ) -> None:
         self.total = None if total is None else Limiter(TOTAL, Concurrency(total, total, total))
         self._ceilings = () if rate_limit is None else _ceilings(rate_limit)
@@ -41,7 +46,9 @@ class Limiters:
         self._by_key: dict[str, Limiter] = {}
         self._lock = threading.Lock()
         self._greet: Callable[[Limiter], None] | None = None
-        _registries.add(self)
+        self.circle = None if circle is None else (circle, clock.era())
+        with _lock:
+            _registries.add(self)
 
     def of(self, key: str) -> Limiter:
         """Return the one limiter of this key."""
@@ -66,7 +73,23 @@ class Limiters:
     def _new(self, key: str) -> Limiter:
         settings = self._settings
         limit = Concurrency(settings.initial, settings.minimum, settings.maximum)
-        return Limiter(key, limit, self._ceilings)
+        limiter = Limiter(key, limit, self._ceilings)
+        if until_s := max((other.paused_until for other in self._others(key)), default=0.0):
+            limiter.keep_pause(until_s)
+        return limiter
+
+    def announced(self, key: str, seconds: float) -> None:
+        """A provider named a wait: whoever asks the same of it keeps the wait, too."""
+        for other in self._others(key):
+            other.keep_pause(clock.now() + seconds)
+
+    def _others(self, key: str) -> list[Limiter]:
+        """The limiters of this key in the circle, without our own."""
+        if self.circle is None:
+            return []
+        with _lock:
+            circle = [other for other in _registries if other is not self and other.circle == self.circle]
+        return [limiter for other in circle for limiter in other if limiter.key == key]
 
     def forget(self, key: str) -> None:
         """Nobody will ask for this key again."""
@@ -93,6 +116,7 @@ def _ceilings(rate_limit: RateLimit) -> tuple[tuple[Unit, float], ...]:
 
 
 _registries: Final[WeakSet[Limiters]] = WeakSet()
+_lock: Final = threading.Lock()  # for adding to them, and looking through them
 
 
 def _after_fork() -> None:
@@ -108,8 +132,8 @@ class Limits:
     """The limits that some processors learn together, and keep: one for each host, model and account.
 
     Processors share what they learn with all others of the process that have the same `concurrency` and `rate_limit`,
-    as long as one of them lives. Give some a `Limits` of their own to set them apart from the rest, or to keep what
-    was learnt.
+    as long as one of them lives; a wait that a provider names holds for all of them, whatever their `concurrency`.
+    Give some a `Limits` of their own to set them apart from the rest, or to keep what was learnt.
     """
 
     def __init__(self) -> None:
@@ -121,7 +145,7 @@ class Limits:
         key = settings, rate_limit, clock.era()
         with self._lock:
             if (found := self._made.get(key)) is None:
-                found = self._made[key] = Limiters(settings, rate_limit)
+                found = self._made[key] = Limiters(settings, rate_limit, circle=self)
             return found
 
     def clear(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from cottonpalm import clock
 from cottonpalm.providers.prompt_cache.marks import asks_already, has_key, marked, own_ends
-from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN, blocks_of
+from cottonpalm.providers.prompt_cache.order import BYTES_PER_TOKEN, blocks_of, prompt_of
 from cottonpalm.providers.prompt_cache.terms import terms_of
 from cottonpalm.request.prompt_cache.asking import Asking, Shared
 from cottonpalm.request.prompt_cache.rules.marking import Marking
@@ -20,7 +20,7 @@ from cottonpalm.stats import PromptUse
 from cottonpalm.types import PICO, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from cottonpalm.providers.call import Call
     from cottonpalm.providers.prompt_cache.order import Block
@@ -42,19 +42,24 @@ class Prompts:
     """
 
     def __init__(self, mode: Mode = "auto") -> None:
-        self._mode: Mode = mode
+        self.mode: Mode = mode
         self._keys: dict[str, _Key] = {}
         self._used: dict[str, list[int]] = {}
         self._lock = threading.Lock()
 
-    def asking(self, call: Call, rates: Rates | None) -> Asking | None:
-        """Return the part that this request has in the cache; None: none, and it goes at once, as it is."""
+    def asking(self, call: Call, rates_of: Callable[[Call], Rates | None]) -> Asking | None:
+        """Return the part that this request has in the cache; None: none, and it goes at once, as it is.
+
+        Args:
+            call: the request.
+            rates_of: the prices of a request's model; asked once for each model, if its prompts are long enough.
+        """
         if len(call.content) < SHORT:
             return None
         key = self._keys.get(call.key)
         if key is None:
             with self._lock:
-                key = self._keys.setdefault(call.key, _Key(call, self._mode, rates))
+                key = self._keys.setdefault(call.key, _Key(call, self.mode, rates_of(call)))
         try:
             return key.asking(call)
         except Exception:  # a body of a shape that nobody has thought of goes out as it is
@@ -110,7 +115,7 @@ class _Key:
         ):
             return None
         blocks = blocks_of(call.family.name, call.body)
-        prompt = b"\n".join([block.text for block in blocks])
+        prompt = prompt_of(blocks)
         with self._lock if shared is None else shared.lock:
             if self._sharing.wanted:
                 self._sharing.look(prompt)
@@ -178,12 +183,8 @@ class _Key:
         }
         if terms is not None:
             found |= {"minimum": terms.minimum, "asked": terms.asked, "on": int(self._mode == "on")}
-        if rates is not None and rates.input:
-            found |= {
-                "read_rate": rates.cache_read / rates.input,
-                "write_rate": rates.cache_write / rates.input,
-            }
-            found["input_usd"] = rates.input / PICO
+        if rates is not None and found["prompt"]:
+            found |= _rates(rates, found["prompt"])
         return found
 
 

@@ -85,6 +85,8 @@ class Hedge:
         if self._reply is None:
             return reply
         self._run.hedges.overtaken()
+        if self._run.measure is not None:
+            self._run.measure.overtaken()
         self._reply.instead_of = None if cut_off else reply
         return self._reply
 

@@ -24,7 +24,7 @@ async def hold(row: RowAccount, step: Hold) -> bool:
         return True
     timer = asyncio.get_running_loop().call_later(step.seconds, _give_up, place)
     try:
-        with _measured(row):
+        with _counted(row):
             row.drain()
             await place.future
     finally:
@@ -41,7 +41,7 @@ def hold_sync(row: RowAccount, step: Hold) -> bool:
     if not step.leader.line_up(place, row.priority):
         return True
     try:
-        with _measured(row), row.parking() as on_wait:
+        with _counted(row), row.parking() as on_wait:
             row.drain()
             on_wait(place)
             in_time = place.event.wait(step.seconds)
@@ -58,10 +58,11 @@ def _give_up(place: TaskPlace) -> None:
 
 
 @contextmanager
-def _measured(row: RowAccount) -> Iterator[None]:
+def _counted(row: RowAccount) -> Iterator[None]:
     began = clock.now()
     try:
-        yield
+        with row.run.flow.holding():
+            yield
     finally:
         if (measure := row.run.measure) is not None:
             measure.waited("warm", clock.now() - began)

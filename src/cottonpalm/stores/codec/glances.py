@@ -18,11 +18,14 @@ from cottonpalm.stores.codec.records import (
     NOT_KEPT,
     USAGE,
     stored_input,
+    tries_of,
 )
 from cottonpalm.stores.codec.values import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from cottonpalm.types import Try
 
 _as_glance: Final = partial(tuple.__new__, Glance)  # four times as fast as calling the class
 
@@ -41,6 +44,13 @@ def glances(records: Iterable[tuple[int, bytes]]) -> Iterator[Glance]:
 def _error(parts: Any) -> tuple[str, str, str]:
     kind, type_, message = decode(parts, {})[:3]  # a later version may say more
     return str(kind), str(type_), str(message)
+
+
+def tries(record: bytes) -> tuple[Try, ...]:
+    """What the tries of a failed row met; none for another row."""
+    error = orjson.loads(record).get(ERROR)
+    parts = () if error is None else decode(error, {})[5:6]
+    return tries_of(parts[0]) if parts else ()
 
 
 def about(record: bytes) -> str:

@@ -9,7 +9,7 @@ import orjson
 
 from cottonpalm.errors import CannotStore
 from cottonpalm.stores.codec.values import check, decode, encode
-from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
+from cottonpalm.types import ErrorRecord, Kind, Outcome, Try, Usage
 
 if TYPE_CHECKING:
     from cottonpalm.stores.codec.kinds import Types
@@ -71,8 +71,7 @@ def _usage(usage: Usage) -> list[int]:
 def _note(record: dict[str, Any], outcome: Outcome) -> None:
     """Add to the record what differs from the defaults; a default takes no space."""
     if (error := outcome.error) is not None:
-        where = [] if error.where is None else [error.where]
-        record[ERROR] = [error.kind.value, error.type, error.message, error.retryable, *where]
+        record[ERROR] = [error.kind.value, error.type, error.message, error.retryable, *_more(error)]
     if (usage := outcome.usage) is not None:
         record[USAGE] = _usage(usage)
     if outcome.cost_pico is not None:
@@ -85,6 +84,13 @@ def _note(record: dict[str, Any], outcome: Outcome) -> None:
         record[ID] = outcome.id
     if outcome.truncated or outcome.cached:
         record[TRUNCATED], record[CACHED] = outcome.truncated, outcome.cached
+
+
+def _more(error: ErrorRecord) -> list[Any]:
+    """The fields that few errors have, up to the last that this one has."""
+    if not error.tries:
+        return [] if error.where is None else [error.where]
+    return [error.where, [(round(at_s, 3), round(took_s, 3), met) for at_s, took_s, met in error.tries]]
 
 
 def with_input(record: bytes, value: Any, types: Types) -> bytes:
@@ -138,7 +144,15 @@ def unpack(record: bytes, index: int, types: Types) -> Outcome:
 def _error(parts: list[Any]) -> ErrorRecord:
     kind, type_, message, retryable = parts[:4]  # a later version may say more
     known = Kind(kind) if kind in _KINDS else Kind.FAIL_ROW
-    return ErrorRecord(known, type_, message, retryable, parts[4] if len(parts) > 4 else None)
+    where, tries = (*parts[4:6], None, None)[:2]
+    return ErrorRecord(known, type_, message, retryable, where, tries_of(tries))
+
+
+def tries_of(stored: Any) -> tuple[Try, ...]:
+    """The tries in a stored error; what is not one is left out."""
+    return tuple(
+        Try(*each[:3]) for each in stored or () if isinstance(each, list) and len(each) >= len(Try._fields)
+    )
 
 
 def has_input(record: bytes) -> bool:

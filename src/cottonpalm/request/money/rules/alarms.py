@@ -45,6 +45,6 @@ class Spikes:
         return median if len(self._costs) > ENOUGH and cost > SPIKE * median > 0 else None
 
     def _of_before(self) -> int:
-        if self._costs and (self._fresh >= ENOUGH or not self._median):
+        if self._fresh >= ENOUGH:
             self._median, self._fresh = median_low(self._costs), 0
         return self._median

@@ -86,6 +86,8 @@ class Prefixes:
         """Whether this request need not be looked at: it is one of many that are alike, and the cache still lives."""
         if self._quiet < ALIKE or now - self._last_s > self._terms.life_s:
             return False
+        if self._usual is not None and not self._usable(self._usual, now):
+            return False  # it is being written
         self._skipped += 1
         if self._skipped % EVERY == 0:
             return False

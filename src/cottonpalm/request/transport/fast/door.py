@@ -19,7 +19,15 @@ import orjson
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.transport.client_loops import has_run
 from cottonpalm.request.transport.drivers import drive
-from cottonpalm.request.transport.fast.lanes import MOST_KINDS, MOST_SHAPES, Kind, kind_of, lane_of, same
+from cottonpalm.request.transport.fast.lanes import (
+    MOST_KINDS,
+    MOST_SHAPES,
+    UNKNOWN,
+    Kind,
+    kind_of,
+    lane_of,
+    same,
+)
 from cottonpalm.request.transport.fast.models import Anthropic, OpenAI, told_elsewhere
 from cottonpalm.request.transport.fast.sender import FastSender, again
 from cottonpalm.request.transport.http1.reader import Answered
@@ -31,7 +39,6 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.transport.fast.lanes import Lane
     from cottonpalm.request.transport.fast.models import Speaker
-    from cottonpalm.request.transport.fast.template import Template
 
 _SPEAKERS: Final[dict[str, Callable[[], Speaker]]] = {
     "langchain_openai.chat_models.base": OpenAI,
@@ -114,26 +121,31 @@ class _Call:
         if lane is None or lane.why_not:
             return await self._by_sdk("the model's first request" if lane is None else lane.why_not)
         payload = model._get_request_payload(messages, stop=stop, **self._kwargs)  # noqa: SLF001
-        if why := speaker.unfit(model, payload):
-            return await self._by_sdk(why)
+        kind, body = await self._prepared(lane, payload)
+        if isinstance(body, str):
+            return await self._by_sdk(body)
+        return await self._sent(kind, payload, body)
+
+    async def _prepared(self, lane: Lane, payload: dict[str, Any]) -> tuple[Kind, bytes | str]:
+        """Return the kind of this request and its body; or why it goes by the SDK."""
+        unfit, kind = self._speaker.unfit, UNKNOWN
         try:
-            kind = await self._kind(lane, payload)
-            if kind.template is None:
-                return await self._by_sdk(kind.why_not)
-            body = kind.template.body(payload)
+            key, known = kind_of(lane, payload)
+            if known is not None and known.template is not None:  # its like was looked at before
+                return known, known.template.body(payload)
+            if why := unfit(self._model, payload):
+                return UNKNOWN, why
+            kind = known or await self._learnt(lane, key, payload)
+            return kind, kind.why_not if kind.template is None else kind.template.body(payload)
         except TypeError:
-            return await self._by_sdk("its payload is not plain JSON")
-        return await self._sent(kind, kind.template, payload, body)
+            return kind, unfit(self._model, payload) or "its payload is not plain JSON"
 
     def _by_sdk(self, why: str) -> Awaitable[Any]:
         self._row.run.transports.stock[why] += 1
         return self._stock()
 
-    async def _kind(self, lane: Lane, payload: dict[str, Any]) -> Kind:
-        """Return the kind of this request; learn it from the SDK if it is new."""
-        key, kind = kind_of(lane, payload)
-        if kind is not None:
-            return kind
+    async def _learnt(self, lane: Lane, key: bytes, payload: dict[str, Any]) -> Kind:
+        """Learn a new kind of requests from the SDK."""
         kind = Kind(payload)
         if len(lane.kinds) >= MOST_KINDS:
             kind.why_not = "too many kinds of requests"
@@ -153,10 +165,11 @@ class _Call:
                 lane.kinds.pop(key, None)
         return kind
 
-    async def _sent(self, kind: Kind, like: Template, payload: dict[str, Any], body: bytes) -> Any:
-        row = self._row
-        if like.client not in row.run.clients:
-            row.run.clients.add(like.client)
+    async def _sent(self, kind: Kind, payload: dict[str, Any], body: bytes) -> Any:
+        row, like = self._row, kind.template
+        assert like is not None
+        if (client := like.client()) not in row.run.clients:
+            row.run.clients.add(client)
         row.run.transports.fast += 1
         try:
             done = await drive(row, like.call(payload, body), FastSender(like, body))

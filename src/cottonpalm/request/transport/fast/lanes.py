@@ -48,14 +48,18 @@ class Kind:
             self.why_not = str(unfit)
 
 
+UNKNOWN: Final = Kind(None)
+
+
 class Lane:
-    """One model object, seen at least once."""
+    """One model object, seen at least once. It keeps neither the model nor its client alive."""
 
     def __init__(self, speaker: Speaker, model: Any) -> None:
-        self.client = self.key = None
+        self._client: weakref.ref[Any] | None = None
+        self._key = None
         try:
-            self.client = speaker.client(model)
-            self.key = getattr(self.client, "api_key", None)
+            client = speaker.client(model)
+            self._client, self._key = weakref.ref(client), getattr(client, "api_key", None)
             self.why_not = speaker.why_not(model)
         except Exception:  # noqa: BLE001 - what is wrong with the model, it says itself when it is called
             self.why_not = "the model is not set up as it should be"
@@ -64,7 +68,11 @@ class Lane:
     def fits(self, speaker: Speaker, model: Any) -> bool:
         """Whether the model is set up as it was."""
         client = speaker.client(model)
-        return client is self.client and getattr(client, "api_key", None) == self.key
+        return (
+            self._client is not None
+            and client is self._client()
+            and getattr(client, "api_key", None) == self._key
+        )
 
 
 def lane_of(speaker: Speaker, model: Any) -> Lane | None:

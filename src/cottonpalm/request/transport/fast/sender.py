@@ -106,7 +106,7 @@ class FastSender:
         token, at = INSIDE.set(True), clock.now()
         try:
             async with asyncio.timeout(timeout_s):
-                response = await like.send(at_home(like.http, like.client), request)
+                response = await like.send(at_home(like.http, like.client()), request)
         except TimeoutError as exc:
             return Reply(error=self.timed_out(round(clock.now() - at, 3), exc))
         except Exception as exc:  # noqa: BLE001 - `attempts` judges it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -36,7 +37,7 @@ class Template:
 
     Attributes:
         http: the HTTP library of the SDK.
-        client: the SDK's HTTP client; its pool is not used.
+        client: the SDK's HTTP client, as long as the model keeps it; its pool is not used.
         send: sends a request through that client, after all.
         origin: where the requests go.
         read_s: seconds without a byte that the SDK's client waits for; None: any.
@@ -65,7 +66,8 @@ class Template:
         Raises:
             Unfit: they differ in more than their order, or the client is not a plain one.
         """
-        self.http, self.client, self.request, self.send = look.http, look.client, look.request, look.send
+        self.http, self.request, self.send = look.http, look.request, look.send
+        self.client: weakref.ref[Any] = weakref.ref(look.client)
         self.origin = _origin(look.http, look.client, look.request)
         self.read_s: float | None = (look.request.extensions.get("timeout") or {}).get("read")
         self._call = _call(look.request)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cottonpalm.request.transport.http1.reader import Answered, Malformed, Reader
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable
 
 
 class Unreachable(Exception):
@@ -198,7 +199,11 @@ class Pool:
                 return connection
         return None
 
-    async def _connect(self, origin: Origin) -> Connection:
+    def _connect(self, origin: Origin) -> Awaitable[Connection]:
+        """Connect in a context of its own: a connection outlives the row, whose context it would keep."""
+        return self._loop.create_task(self._connected(origin), context=Context())
+
+    async def _connected(self, origin: Origin) -> Connection:
         try:
             async with asyncio.timeout(origin.connect_s):
                 _, connection = await self._loop.create_connection(

@@ -1,0 +1,57 @@
+"""What OpenTelemetry's conventions for generative AI say of a request: names and values. No I/O."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cottonpalm.events import RequestFinished
+
+_PROVIDERS: Final = {
+    "openai.com": "openai",
+    "anthropic.com": "anthropic",
+    "googleapis.com": "gcp.gemini",
+    "mistral.ai": "mistral_ai",
+    "groq.com": "groq",
+    "deepseek.com": "deepseek",
+    "x.ai": "x_ai",
+}
+OPERATION: Final = "chat"
+KEYS: Final = 1000  # hosts and models that are remembered
+
+
+@lru_cache(KEYS)
+def asked_of(key: str) -> dict[str, Any]:
+    """What is true of all requests to a host and model. Not to be changed."""
+    host, _, model = key.partition("/")
+    server, _, port = host.partition(":")
+    found: dict[str, Any] = {
+        "gen_ai.operation.name": OPERATION,
+        "gen_ai.provider.name": provider_of(server),
+        "server.address": server,
+    }
+    if model:
+        found["gen_ai.request.model"] = model
+    if port.isdecimal():
+        found["server.port"] = int(port)
+    return found
+
+
+@lru_cache(KEYS)
+def span_name(key: str) -> str:
+    """`chat gpt-4o-mini`."""
+    model = key.partition("/")[2]
+    return f"{OPERATION} {model}" if model else OPERATION
+
+
+def error_of(event: RequestFinished) -> str | None:
+    """`error.type` of a failed request: the status, or the kind where none came."""
+    if event.kind is None:
+        return None
+    return str(event.status) if event.status is not None else event.kind.value
+
+
+def provider_of(host: str) -> str:
+    """The name by which the conventions know a provider; the host itself where they know none."""
+    return next((name for end, name in _PROVIDERS.items() if host == end or host.endswith(f".{end}")), host)

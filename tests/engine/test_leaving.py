@@ -1,0 +1,168 @@
+"""A run that is left early: answers that have arrived are paid for, so they are stored, and never asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import RunnableLambda
+from langchain_openai import ChatOpenAI
+
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, clock
+from cottonpalm.testing import FlakyTransport, virtual_run
+from tests.support import lean
+from tests.support.loopback import Loopback
+from tests.support.replies import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from langchain_core.runnables import Runnable
+
+    from tests.conftest import Eventually
+
+pytestmark = pytest.mark.core
+ROWS = [f"row {number}" for number in range(12)]
+ALL_AT_ONCE = AdaptiveConcurrency(initial=len(ROWS), minimum=len(ROWS))
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    with Loopback() as server:
+        yield server
+
+
+class Holding:
+    """A step behind the model, which holds each answer on a thread until it is let go."""
+
+    def __init__(self) -> None:
+        self.all_there, self.go_on, self._held = threading.Event(), threading.Event(), 0
+
+    def __call__(self, answer: Any) -> Any:
+        self._held += 1
+        if self._held == len(ROWS):
+            self.all_there.set()
+        assert self.go_on.wait(20), "nobody let the answers go on"
+        return answer
+
+
+def model(server: Loopback, **more: Any) -> ChatOpenAI:
+    return ChatOpenAI(
+        **{"model": "gpt-4o-mini", "api_key": "sk-no-key", "base_url": server.openai_url} | more
+    )
+
+
+def processor(chain: Runnable[Any, Any], path: Path, **more: Any) -> BatchProcessor:
+    more = {"concurrency": ALL_AT_ONCE, "store": path / "runs.db", "run": "night", "fingerprint": "1"} | more
+    return BatchProcessor(chain, **more)
+
+
+def asks(transport: FlakyTransport) -> Runnable[Any, str]:
+    return lean.asks(httpx2.AsyncClient(transport=transport), "sk-not-a-key")
+
+
+def finish(chain: Runnable[Any, Any], path: Path, **more: Any) -> list[Any]:
+    """All answers, after a second run has done what was left."""
+    with processor(chain, path, **more).start(ROWS) as run:
+        return [outcome.output for outcome in sorted(run, key=lambda one: one.index)]
+
+
+@pytest.mark.parametrize("transport", ["fast", "stock"])
+@pytest.mark.parametrize("leaves", ["closes", "raises"])
+def test_what_was_answered_when_the_block_is_left_is_not_asked_again(
+    server: Loopback, tmp_path: Path, transport: str, leaves: str
+) -> None:
+    holding = Holding()
+    chain = model(server) | StrOutputParser() | RunnableLambda(holding)
+
+    def leave() -> None:
+        with processor(chain, tmp_path, transport=transport).start(ROWS):
+            assert holding.all_there.wait(20)
+            threading.Timer(0.05, holding.go_on.set).start()  # while the run is being left
+            if leaves == "raises":
+                raise KeyError("of the reader")
+
+    if leaves == "raises":
+        with pytest.raises(KeyError, match="of the reader"):
+            leave()
+    else:
+        leave()
+    assert finish(chain, tmp_path) == [f"answer to: {row}" for row in ROWS]
+    assert set(server.counts.values()) == {1}
+
+
+def test_a_streamed_answer_that_has_come_is_kept_though_nobody_takes_its_pieces(
+    server: Loopback, tmp_path: Path, eventually: Eventually
+) -> None:
+    chain = model(server) | StrOutputParser()
+    server.script([Reply(chunks=400)] * len(ROWS))
+    with processor(chain, tmp_path).start(ROWS, stream=True) as run:
+        server.wait(requests=len(ROWS))
+        eventually(lambda: not run.stats.requests)
+    finish(chain, tmp_path)
+    assert set(server.counts.values()) == {1}
+
+
+def test_an_answer_that_lies_at_the_socket_is_kept(tmp_path: Path) -> None:
+    class Together(FlakyTransport):
+        async def handle_async_request(self, request: Any) -> Any:
+            self.waiting = getattr(self, "waiting", 0) + 1
+            await answer.wait()
+            return await super().handle_async_request(request)
+
+    answer, transport = asyncio.Event(), Together()
+    chain = asks(transport)
+
+    async def main() -> Any:
+        async with processor(chain, tmp_path).astart(ROWS) as run:
+            while getattr(transport, "waiting", 0) < len(ROWS):
+                await asyncio.sleep(0.01)
+            answer.set()
+        return run.stats.ok
+
+    assert virtual_run(main()) == len(ROWS)
+
+
+def test_a_row_whose_first_answer_has_arrived_sends_no_second_request(tmp_path: Path) -> None:
+    transport, there, go_on = FlakyTransport(), asyncio.Event(), asyncio.Event()
+    ask = asks(transport)
+
+    async def between(answer: Any) -> str:
+        there.set()
+        await go_on.wait()
+        return f"again {answer}"
+
+    def made_up(_: Any) -> str:
+        return "made up"
+
+    chain = (ask | RunnableLambda(between) | ask).with_fallbacks([RunnableLambda(made_up)])
+
+    async def main() -> Any:
+        async with processor(chain, tmp_path).astart(ROWS[:1]) as run:
+            await there.wait()
+            asyncio.get_running_loop().call_later(0.1, go_on.set)
+        return run.stats
+
+    stats = virtual_run(main())
+    assert (stats.ok, stats.failed, stats.skipped, len(transport.requests)) == (0, 0, 1, 1)
+
+
+def test_a_row_that_does_not_end_though_it_has_its_answer_holds_nobody_up(tmp_path: Path) -> None:
+    there = asyncio.Event()
+
+    async def for_ever(_: Any) -> None:
+        there.set()
+        await asyncio.Event().wait()
+
+    async def main() -> float:
+        async with processor(asks(FlakyTransport()) | RunnableLambda(for_ever), tmp_path).astart(ROWS):
+            await there.wait()
+            began = clock.now()
+        return clock.now() - began
+
+    assert virtual_run(main()) <= 2
