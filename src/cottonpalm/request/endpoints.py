@@ -85,7 +85,7 @@ class Endpoint:
         free, limit = min((t.vacancies(), t.limit) for t in limiters)
         if health.ill:
             free = min(free, 1 - self.rows)
-        trip_s = max(t.admission.answer_s(now) for t in limiters)
+        trip_s = max(t.admission.trip_s for t in limiters) or 1.0  # no answer has come yet
         return self._standing(now, free - on_the_way, limit, trip_s, max(t.paused_until for t in limiters))
 
     def _standing(

@@ -10,7 +10,6 @@ from cottonpalm.request.limiter.rules.circuit import Streak
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SOON_S: Final = 1e-3  # an answer takes so long at least, also where none was seen
 RESTS_AFTER: Final = 5  # failures in a row; fewer may be caused by the rows themselves
 _FIRST_REST_S: Final = 1.0
 _LONGEST_REST_S: Final = 30.0
@@ -52,7 +51,7 @@ class EndpointState(NamedTuple):
     @property
     def wait_s(self) -> float:
         """About how many seconds its next row waits in line."""
-        return max(0.0, 1 - self.free) * max(self.trip_s, SOON_S) / self.limit
+        return (self.waiting + 1) * self.trip_s / self.limit
 
     @property
     def rank(self) -> tuple[int, float]:
