@@ -54,7 +54,14 @@ ROOMS: Final = {
     "gates": ("engine/gates/*.py",),
     "stores": ("stores/*.py", "stores/sql/*.py", "stores/sqlite/*.py", "stores/codec/*.py"),
 }
-LEVELS: Final = ("unit", "request", "contract", "engine")  # where the nearest tests are
+LEVELS: Final = (  # where the nearest tests are
+    "unit",
+    "request",
+    "contract",
+    "promptcache",
+    "batchlane",
+    "engine",
+)
 
 
 def places_of(room: str, path: Path) -> Iterator[Mutant]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -49,6 +50,7 @@ REVIEWS: Final = (
     '=HYPERLINK("http://example.com") is what the label says, and it is wrong.',
     "I wanted to like it. The left button needs a second press every other time.",
 )
+FONTS: Final = re.compile(r"@font-face\s*\{.*?\}\s*", re.DOTALL)  # rich names fonts of another server
 FLAGS: Final = (
     "--no-sandbox",
     "--disable-gpu",
@@ -77,7 +79,7 @@ class Provider(FlakyTransport):
         if 130 <= now < 155:
             return Flaw.DROP
         if "number 77" in text:
-            return 400
+            return 400 if self._rng.random() < 0.3 else 500
         self._left, self._at = min(self._most, self._left + (now - self._at) * self._per_s), now
         tokens = len(request.content) // 4 + 20
         if self._left < tokens:
@@ -156,7 +158,7 @@ def pictures() -> None:
     first, [terminal] = story("reviews", 60_000)
     second, _ = story("reviews-2", 120_000, cache=Cache())
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "terminal.svg").write_text(terminal, "utf-8")
+    (FOLDER / "terminal.svg").write_text(FONTS.sub("", terminal), "utf-8")
     pages = {
         "report": page_of(first, written=BEGAN + 3600),
         "compare": compare(first, second, written=BEGAN + 3600),
@@ -187,7 +189,7 @@ class Lively(FlakyTransport):
 
     def _says(self, request: Any) -> Any:
         if b"4:" in request.content:
-            return 400
+            return 400 if self._rng.random() < 0.5 else 500
         return 503 if self._rng.random() < 0.02 else 200
 
 

@@ -55,7 +55,7 @@ def test_auto_without_a_deadline_asks_at_the_flex_tier_where_it_costs_no_more_th
     assert {outcome.lane for outcome in found} == {"flex"}
     assert (lanes(server), server.jobs) == ({"flex": 6}, {})
     check_paid(server, found)
-    assert processor.last_run.stats.reported_pico == server.charged(PICO)
+    assert processor.last_run.stats.reported_usd == pytest.approx(server.charged(PICO) / 1e12)
 
 
 def test_only_a_run_that_looks_for_the_cheapest_lane_asks_for_flex(

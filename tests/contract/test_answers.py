@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cottonpalm import clock
+from cottonpalm.engine.gates.cache import CacheGate, SharedCache
 from cottonpalm.engine.gates.disk import DiskTier
 from cottonpalm.engine.gates.entries import Answer
+from cottonpalm.protocols import known
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.stores import database_of
 from cottonpalm.stores.sql.answers import Answers
 from cottonpalm.stores.sql.lease import BEAT_S
-from cottonpalm.types import Turn, Usage
+from cottonpalm.types import PARKED, Item, Outcome, Turn, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,6 +80,16 @@ def test_a_question_is_asked_by_one_and_the_others_hear_its_answer(
     assert heard == [b"yes"]
     assert asked(other, b"k") == b"yes"
     assert other.present([b"k", b"none"]) == {b"k"}
+
+
+def test_a_claim_ends_with_its_answer(opened: Callable[..., Answers], tmp_path: Path) -> None:
+    answers = opened()
+    assert asked(answers, b"k") is Turn.MINE
+    with closing(sqlite3.connect(tmp_path / "answers.db")) as db:
+        assert db.execute("SELECT count(*) FROM claim").fetchone() == (1,)
+        answers.put(b"k", b"yes", clock.wall())
+        answers.present([])
+        assert db.execute("SELECT count(*) FROM claim").fetchone() == (0,)
 
 
 def test_a_question_that_is_given_back_is_the_next_ones(
@@ -226,7 +238,7 @@ def test_a_tier_without_claims_holds_nobody_up_and_gives_nothing_of_others_back(
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("when", ["before the answer", "after it"])
+@pytest.mark.parametrize("when", ["before the answer", "on its way", "there, but not taken"])
 def test_a_row_that_is_cancelled_while_it_asks_gives_its_question_back(
     opened: Callable[..., Answers], when: str
 ) -> None:
@@ -235,8 +247,10 @@ def test_a_row_that_is_cancelled_while_it_asks_gives_its_question_back(
     async def main() -> None:
         asking = asyncio.ensure_future(tier(one).ask(b"q"))
         await asyncio.sleep(0)
-        if when == "after it":
-            one.present([])  # the answer is on its way to this loop, which has not taken it yet
+        if when != "before the answer":
+            one.present([])  # the answer is in this loop's queue now
+        if when == "there, but not taken":
+            await asyncio.sleep(0)
         asking.cancel()
         await asyncio.wait([asking])
         one.present([])
@@ -264,3 +278,75 @@ def test_a_loop_that_is_closed_before_it_took_the_answer_gives_the_question_back
     loop_shutdown.end(asking)
     one.present([])
     assert asked(other, b"chainq") is Turn.MINE
+
+
+# -- the gate that asks there
+
+
+def gate(answers: Answers, unparked: list[Item]) -> CacheGate:
+    """As in a process of its own."""
+    memory = SharedCache(9, disk=answers)
+    return CacheGate(memory, b"memory", unparked.append, disk=tier(answers))
+
+
+def item(index: int) -> Item:
+    return Item(index, "row", question=b"q")
+
+
+@pytest.mark.parametrize("status", ["ok", "failed"])
+def test_a_row_that_another_process_asks_waits_for_its_answer_or_asks_after_its_failure(
+    opened: Callable[..., Answers], status: Any
+) -> None:
+    async def main() -> None:
+        unparked, first, second, third = list[Item](), item(0), item(1), item(2)
+        here, there = gate(opened(), []), gate(opened(), unparked)
+        assert await known(here.admit(first)) is None
+        assert await known(there.admit(second)) is PARKED
+        assert await known(there.admit(third)) is PARKED, "it waits for the second"
+        assert (here.counts.misses, there.counts.misses) == (1, 0)
+        here.settle(first, Outcome(0, status, "yes"))
+        while len(unparked) < (2 if status == "ok" else 1):
+            await asyncio.sleep(0.001)
+        found = await known(there.admit(unparked[0]))
+        assert isinstance(found, Outcome) if status == "ok" else found is None
+        assert (there.counts.hits, there.counts.misses) == ((1, 0) if status == "ok" else (0, 1))
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_is_on_disk_serves_all_that_wait_here(opened: Callable[..., Answers]) -> None:
+    async def main() -> None:
+        written, told, unparked = opened(), list[Any](), list[Item]()
+        tier(written).put(b"q", KEPT)
+        written.present([])
+        memory = SharedCache(9, disk=written)
+        asks = CacheGate(memory, b"memory", unparked.append, disk=tier(written), tell=told.append)
+        first, second = item(0), item(1)
+        asking = asyncio.ensure_future(known(asks.admit(first)))
+        await asyncio.sleep(0)
+        assert asks.admit(second) is PARKED
+        found = await asking
+        assert isinstance(found, Outcome)
+        assert (found.output, unparked) == ({"a": [1]}, [second])
+        assert [hit.source for hit in told] == ["disk"]
+        assert isinstance(asks.admit(item(2)), Outcome), "now it is in memory"
+
+    asyncio.run(main())
+
+
+def test_a_row_that_is_cancelled_at_the_disk_leaves_its_question_to_who_waits_here(
+    opened: Callable[..., Answers],
+) -> None:
+    async def main() -> None:
+        unparked = list[Item]()
+        asks = gate(opened(), unparked)
+        first, second = item(0), item(1)
+        asking = asyncio.ensure_future(known(asks.admit(first)))
+        await asyncio.sleep(0)
+        assert asks.admit(second) is PARKED
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert (asking.cancelled(), unparked) == (True, [second])
+        assert await known(asks.admit(second)) is None
+
+    asyncio.run(main())

@@ -188,3 +188,18 @@ def test_a_run_whose_batches_may_cost_money_is_neither_begun_anew_nor_removed(
     run.close()
     store.remove("r")
     assert store.batches("r") == []  # type: ignore[attr-defined]
+
+
+def test_what_tools_answered_is_kept_with_its_row_until_the_row_is_done(store: Store) -> None:
+    run, other = store.open_run("r", None), store.open_run("s", None)
+    book = book_of(run)
+    book.keep_tools(0, {b"a": b"1", b"b": b"2"})
+    book.keep_tools(0, {b"a": b"another"})
+    book.keep_tools(1, {b"a": b"3"})
+    assert (book.tools(0), book.tools(1), book.tools(2)) == ({b"a": b"1", b"b": b"2"}, {b"a": b"3"}, {})
+    assert book_of(other).tools(0) == {}
+    book.forget([0])
+    assert (book.tools(0), book.tools(1)) == ({}, {b"a": b"3"})
+    run.close()
+    store.remove("r")
+    assert book_of(store.open_run("r", None)).tools(1) == {}

@@ -9,8 +9,10 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from socket import gethostname
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.stores import MemoryStore, open_store
-from cottonpalm.stores.sql.lease import machine
+from cottonpalm.stores.sql.lease import BEAT_S, machine
 from cottonpalm.stores.sql.store import SqlRunStore
 from cottonpalm.stores.sqlite.migrations import APPLICATION_ID, STEPS
 from cottonpalm.stores.sqlite.store import SqliteStore
@@ -188,7 +190,7 @@ def test_a_store_of_a_newer_version_is_refused(path: Path) -> None:
         open_store(path)
 
 
-SCHEMAS = ["b6c54ccc", "b4b6d4d5", "7570a5ec", "c035e6a3", "1a3b7cb4", "48dd1346", "738d9c3d"]
+SCHEMAS = ["b6c54ccc", "b4b6d4d5", "7570a5ec", "c035e6a3", "1a3b7cb4", "48dd1346", "738d9c3d", "eaa72a53"]
 
 
 def made_by(path: Path, version: int) -> None:
@@ -349,3 +351,39 @@ def test_a_closed_run_is_not_read_any_more(read: Callable[[Any], Any], tmp_path:
     with pytest.raises(StoreError, match="run 'night' is closed"):
         read(run)
     store.close()
+
+
+def test_a_holder_shows_every_quarter_of_a_minute_that_it_lives(path: Path) -> None:
+    began = clock.now()
+
+    def at(later_s: float) -> None:
+        clock.replace(now_=lambda: began + later_s, wall_=lambda: 1e9 + later_s)
+
+    def beat_after(later_s: float) -> float:
+        at(later_s)
+        write(run, [row(int(later_s))])  # the thread looks at the clock before each write
+        with closing(sqlite3.connect(path)) as db:
+            [(beat,)] = db.execute("SELECT beat FROM lease").fetchall()
+        return float(beat) - 1e9
+
+    at(0)
+    try:
+        store = SqliteStore(path)
+        run = store.open_run("r", None)
+        seconds = (BEAT_S - 1, BEAT_S, BEAT_S + 9, 2 * BEAT_S)
+        assert [beat_after(later) for later in seconds] == [0.0, BEAT_S, BEAT_S, 2 * BEAT_S]
+        run.close()
+        store.close()
+    finally:
+        clock.replace()
+
+
+def test_a_store_that_is_closed_has_no_thread_and_says_so_to_who_writes(path: Path) -> None:
+    before = set(threading.enumerate())
+    store = SqliteStore(path)
+    run = store.open_run("r", None)
+    write(run, [row(0)])
+    store.close()
+    assert set(threading.enumerate()) <= before
+    with pytest.raises(StoreError, match="is closed"):
+        write(run, [row(1)])

@@ -20,7 +20,7 @@ from tests.support.caching_server import CachingServer
 from tests.support.prompt_caching import CachingTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from langchain_core.runnables import Runnable
 
@@ -95,14 +95,15 @@ def run(
     prompt: Runnable[Any, Any] | None = None,
     fails: tuple[int, ...] = (),
     provider: CachingTransport | None = None,
+    chain: Callable[[CachingTransport], Any] | None = None,
     **settings: Any,
 ) -> Done:
-    """One run of so many rows, or of these, in virtual time."""
+    """One run of so many rows, or of these, in virtual time; `chain` makes another chain on the provider."""
 
     there = provider or CachingTransport(vendor)
     there.fails.extend(fails)
-    chain = (prompt or asking()) | model_on(vendor, there)
-    return virtual_run(_run([chain], mode, given, [there], **settings), 1)
+    made = (prompt or asking()) | model_on(vendor, there) if chain is None else chain(there)
+    return virtual_run(_run([made], mode, given, [there], **settings), 1)
 
 
 def run_over_sockets(vendor: Vendor, mode: str, given: Any, *, latency_s: float = 0.05) -> Done:

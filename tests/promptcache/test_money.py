@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -15,9 +16,9 @@ from cottonpalm.providers.paths import family_of
 from cottonpalm.request.transport.callback import usage_of
 from cottonpalm.types import Usage
 from tests.promptcache.kit import RULES, run
-from tests.support.prompt_caching import ANTHROPIC, OPENAI_NEW, CachingTransport
+from tests.support.prompt_caching import ANTHROPIC, GEMINI, OPENAI_NEW, CachingTransport
 
-BUDGET = 0.6
+BUDGET = 1.2
 
 
 def marked(ttl: str) -> Any:
@@ -48,6 +49,7 @@ async def plain(row: dict[str, str]) -> list[Any]:
 def test_a_ceiling_holds_where_every_prompt_is_written_at_the_dear_price(
     vendor: Any, prompt: Any, times: float
 ) -> None:
+    vendor = replace(vendor, chars=1)  # as many tokens as the bound allows: its slack must not hide a price
     provider = CachingTransport(vendor)
     with pytest.raises(RunStopped, match="budget"):
         run(vendor, "auto", 200, prompt=prompt, provider=provider, budget=Budget(BUDGET), concurrency=16)
@@ -68,6 +70,14 @@ def test_reports_of_money_are_the_providers_bill(mode: str) -> None:
     assert (use.read, use.written) == (bill.read, bill.written)
     saved = (bill.read * (1 - ANTHROPIC.read) - bill.written * 0.25) * ANTHROPIC.input / 1e6
     assert use.saved_usd == pytest.approx(saved)
+
+
+def test_what_a_cache_would_save_is_told_at_the_price_of_such_a_prompt_not_at_the_dearest() -> None:
+    """The model costs twice as much for prompts of more than 200,000 tokens; these have 3,000."""
+    pro = replace(GEMINI, model="gemini-2.5-pro")
+    [use] = run(pro, "off", 12).report.prompts.values()
+    assert use.input_usd == pytest.approx(1.25e-6)
+    assert use.read_rate == pytest.approx(0.1)
 
 
 def test_the_responses_api_counts_what_it_wrote() -> None:

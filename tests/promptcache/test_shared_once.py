@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableLambda, RunnableParallel
 
-from tests.promptcache.kit import RULES, asking, rows, run
+from tests.promptcache.kit import RULES, asking, model_on, rows, run
 from tests.support.prompt_caching import (
     ANTHROPIC,
     DEEPSEEK,
@@ -122,6 +122,28 @@ def test_when_the_life_of_the_cache_has_passed_one_request_goes_first_again() ->
     assert done.provider.bill.read == 28 * SHARED["OpenAI"]
     late = [at for at, _ in done.provider.sent if at > 300]
     assert sorted(late)[1] - sorted(late)[0] >= done.provider.latency_s
+
+
+def test_each_branch_of_a_chain_has_a_prompt_of_its_own() -> None:
+    def both(there: CachingTransport) -> Any:
+        terse, kind = (asking(start + RULES) for start in ("Be terse.\n", "Be kind.\n"))
+        model = model_on(OPENAI, there)
+        return RunnableParallel(terse=terse | model, kind=kind | model)
+
+    done = run(OPENAI, "auto", 20, chain=both)
+    assert done.provider.bill.requests == 40
+    assert done.provider.bill.read == 2 * 19 * SHARED["OpenAI"]
+
+
+def test_a_slow_run_asks_for_an_hour() -> None:
+    async def slowly() -> AsyncIterator[dict[str, str]]:
+        for row in rows(8):
+            yield row
+            await asyncio.sleep(400)
+
+    bill = run(ANTHROPIC, "on", slowly()).provider.bill
+    assert bill.written == bill.written_1h == 3_000
+    assert bill.read == 6 * 3_000
 
 
 def test_each_document_is_paid_once_whatever_rows_come_between() -> None:

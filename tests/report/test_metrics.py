@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cottonpalm import BatchProcessor
+from cottonpalm.events import Binding, LimitChanged, RequestFinished, RunEnded, RunStarted
 from cottonpalm.observers.conventions import provider_of
 from cottonpalm.observers.metrics import PrometheusMetrics
 from cottonpalm.observers.otel_metrics import OpenTelemetryMetrics
@@ -75,6 +76,35 @@ def test_what_is_counted_is_what_happened() -> None:
     assert found["cottonpalm_runs_active", "night"] == 0
     assert found["cottonpalm_tokens_total", KEY, "input", "night"] > 0
     assert found["cottonpalm_cost_dollars_total", "night"] > 0
+
+
+def test_the_buckets_hold_each_request_and_each_run_adds_to_those_before() -> None:
+    registry = CollectorRegistry()
+    for times in (1, 2):
+        observer = PrometheusMetrics(registry)
+        observer.see(RunStarted("night", 5))
+        for seconds in (0.1, 0.11, 3.0, 700.0):
+            observer.see(RequestFinished(0, KEY, 200, None, seconds, None))
+        observer.see(LimitChanged(KEY, 7, 3))
+        observer.see(Binding("tokens", KEY))
+        found = samples(registry)
+        assert found["cottonpalm_runs_active", "night"] == 1
+        assert found["cottonpalm_bound", "night", "tokens"] == 1
+        observer.see(Binding("pace", KEY))
+        observer.see(RunEnded(None))
+        found = samples(registry)
+        name = "cottonpalm_request_duration_seconds"
+        held = {
+            bound: found[f"{name}_bucket", *sorted((bound, KEY, "night"))] for bound in ("0.1", "0.25", "5.0")
+        }
+        assert held == {"0.1": times, "0.25": 2 * times, "5.0": 3 * times}
+        assert (
+            found[f"{name}_bucket", "+Inf", KEY, "night"] == found[f"{name}_count", KEY, "night"] == 4 * times
+        )
+        assert found[f"{name}_sum", KEY, "night"] == pytest.approx(703.21 * times)
+        assert found["cottonpalm_concurrency_limit", KEY, "night"] == 7
+        assert found["cottonpalm_bound", "night", "tokens"] == found["cottonpalm_bound", "night", "pace"] == 0
+        assert found["cottonpalm_runs_active", "night"] == 0
 
 
 def test_two_runs_of_one_registry_are_told_apart() -> None:

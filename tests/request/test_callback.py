@@ -189,3 +189,104 @@ def test_langchains_own_usage_is_read_with_its_details() -> None:
         "output_token_details": {"reasoning": 11},
     }
     assert usage_of(told) == Usage(100, 20, 30, 7, 11)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "read", "written", "for_an_hour"),
+    [
+        ({}, 0, 0, 0),
+        ({"cache_creation": 9}, 0, 9, 0),
+        ({"cache_creation": 0, "ephemeral_5m_input_tokens": 7, "ephemeral_1h_input_tokens": 4}, 0, 11, 4),
+        ({"priority_cache_read": 3}, 3, 0, 0),
+        ({"flex_cache_read": 4, "flex_cache_creation": 2}, 4, 2, 0),
+        ({"cache_read": 5, "priority_cache_read": 5}, 5, 0, 0),
+    ],
+)
+def test_what_was_cached_is_read_in_every_word_that_langchain_has_for_it(
+    inputs: dict[str, int], read: int, written: int, for_an_hour: int
+) -> None:
+    used = usage_of({"input_tokens": 100, "output_tokens": 20, "input_token_details": inputs})
+    assert used == Usage(100, 20, read, written, cache_write_1h_tokens=for_an_hour)
+
+
+class Told(Own):
+    """One that says of its answer what it is told to."""
+
+    usage: Any = None
+    served: Any = None
+
+    def _result(self, messages: Any) -> ChatResult:
+        about = {} if self.served is None else {"model_name": self.served}
+        message = AIMessage("told", usage_metadata=self.usage, response_metadata=about)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+USED = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+
+
+def charged(prices: Any = None, total: int | None = None, **more: Any) -> tuple[Any, Any, list[Fault]]:
+    """The run, the row and what stopped the run, after one call of a model without HTTP."""
+
+    async def main() -> tuple[Any, Any, list[Fault]]:
+        run = a_run(1, ledger=None if total is None else Ledger(total), prices=PriceBook(prices))
+        stops: list[Fault] = []
+        run.alerts.on_stop = stops.append
+        model = Told(seen=Peak(), **more)
+        answer, row = await one(run, 0, lambda: model.ainvoke("hi", {"callbacks": [handler()]}))
+        assert answer.content == "told", "whatever is said of its cost, the row has its answer"
+        return run, row, stops
+
+    return asyncio.run(main())
+
+
+def test_a_call_without_a_budget_is_booked_all_the_same() -> None:
+    run, row, stops = charged({"own-1": (1.0, 1.0)}, usage=USED)
+    assert (row.cost_pico, run.spending.reported, row.model) == (15_000_000, 15_000_000, "own-1")
+    assert (row.attempts, row.usage, stops) == (1, Usage(10, 5), [])
+
+
+def test_a_model_is_priced_as_what_it_is_called_else_as_what_served_it() -> None:
+    _, row, _ = charged({"real-1": (2.0, 2.0)}, usage=USED, served="real-1")
+    assert (row.cost_pico, row.model) == (30_000_000, "real-1")
+    _, row, _ = charged({"own-1": (1.0, 1.0), "real-1": (2.0, 2.0)}, usage=USED, served="real-1")
+    assert row.cost_pico == 15_000_000
+
+
+@pytest.mark.parametrize("usage", [None, {**USED, "total_cost": 0}])
+def test_what_says_nothing_of_its_use_or_came_from_a_cache_is_booked_as_nothing(usage: Any) -> None:
+    run, row, _ = charged({"own-1": (1.0, 1.0)}, usage=usage)
+    assert (run.spending.reported, row.usage) == (0, None)
+    assert (row.attempts, row.known) == ((1, 0) if usage is None else (0, 1))
+
+
+def test_under_a_budget_a_model_without_a_price_stops_the_run_and_one_within_it_does_not() -> None:
+    _, row, [stop] = charged(None, total=PICO, usage=USED, name_="nobody-knows-it")
+    assert "calls of own/nobody-knows-it cannot be held to a budget" in stop.message
+    assert (row.cost_pico, row.usage) == (None, Usage(10, 5))
+    run, _, stops = charged({"own-1": (1.0, 1.0)}, total=PICO, usage=USED)
+    assert (run.ledger.spent, stops) == (15_000_000, [])
+
+
+def test_a_function_of_prices_that_fails_is_named_and_costs_no_row() -> None:
+    calls = []
+
+    def price(model: str, usage: Usage) -> float:
+        calls.append(model)
+        if usage.input_tokens == 10:
+            raise KeyError("no price today")
+        return 0.001 * usage.input_tokens
+
+    run, row, _ = charged(price, usage=USED)
+    assert (row.cost_pico, run.spending.reported) == (None, 0)
+    assert "own-1" in calls
+
+
+def test_a_call_that_fails_gives_its_permit_back_and_counts_as_one_that_was_sent() -> None:
+    async def main() -> None:
+        run = a_run(1)
+        model = Own(seen=Peak(), error=ValueError("no good"))
+        error, row = await one(run, 0, lambda: model.ainvoke("hi", {"callbacks": [handler()]}))
+        assert isinstance(error, ValueError)
+        assert (in_flight(run), row.attempts, row.on_wire, row.got) == (0, 1, 0, False)
+
+    asyncio.run(main())

@@ -1,8 +1,6 @@
 """A provider that caches prompts as the vendors document it, behind an HTTP transport: for runs in virtual time.
 
-`caching_server.py` puts the same provider behind a socket.
-
-Four characters are a token. It has its own notion of a prompt, so that ours can be wrong.
+`caching_server.py` puts it behind a socket. It has its own notion of a prompt, so that ours can be wrong.
 """
 
 from __future__ import annotations
@@ -42,6 +40,7 @@ class Vendor:
     output: float = 4.0
     read: float = 0.1
     write: float = 1.0
+    chars: int = 4  # that are a token
 
 
 OPENAI = Vendor("OpenAI", "https://api.openai.com/v1", "gpt-4.1", 1_024, input=2.0, output=8.0, read=0.25)
@@ -213,7 +212,7 @@ class CachingTransport:
         places = self._places(text, ends, body)
         longest = places[-1][0] if places else 0
         written = max(0, longest - read) if self.vendor.write > 1 else 0
-        return read, written, hour, len(text) // 4
+        return read, written, hour, len(text) // self.vendor.chars
 
     def _store(self, body: dict[str, Any]) -> None:
         server = self._server(body, again=True)
@@ -227,17 +226,17 @@ class CachingTransport:
         """Prefixes that can be cached: tokens and digest, the shortest first."""
         vendor = self.vendor
         if vendor.asked == "itself":
-            sizes = list(range(vendor.minimum, len(text) // 4 + 1, vendor.step))
+            sizes = list(range(vendor.minimum, len(text) // vendor.chars + 1, vendor.step))
         else:
-            sizes = [end // 4 for end in ends[-4:]]
+            sizes = [end // vendor.chars for end in ends[-4:]]
             if (
                 vendor.asked == "breakpoints"
                 and (body.get("prompt_cache_options") or {}).get("mode") != "explicit"
             ):
-                sizes.append(len(text) // 4)
+                sizes.append(len(text) // vendor.chars)
         found, hashed, at = [], blake2b(digest_size=16), 0
         for size in sizes:
-            hashed.update(text[at * 4 : size * 4].encode())
+            hashed.update(text[at * vendor.chars : size * vendor.chars].encode())
             at = size
             if size >= vendor.minimum:
                 found.append((size, hashed.digest()))

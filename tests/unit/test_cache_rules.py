@@ -68,6 +68,8 @@ def test_each_row_gets_a_copy_of_its_own_where_there_can_be_one() -> None:
     assert (given.index, given.status, given.cost_pico, given.cached) == (3, "ok", 0, True)
     assert (given.model, given.truncated) == ("m", True)
     assert own(alone) is alone
+    plain = Answer("yes", 0.0)
+    assert (plain.truncated, plain.cost_usd, ANSWER.cost_usd) == (False, None, 5e-10)
 
 
 # -- who asks
@@ -176,9 +178,9 @@ def test_a_good_answer_is_kept_and_given_and_what_it_saved_is_counted_and_told()
             1,
             pytest.approx(1e-9),
         )
-        assert [(hit.index, hit.source) for hit in told if isinstance(hit, CacheHit)] == [
-            (1, "flight"),
-            (2, "memory"),
+        assert [(hit.index, hit.source, hit.saved_usd) for hit in told if isinstance(hit, CacheHit)] == [
+            (1, "flight", 5e-10),
+            (2, "memory", 5e-10),
         ]
         assert (len(memory), b"chain" + b"q" in memory, b"q" in memory) == (1, True, False)
         assert memory.shelf.answers[b"chainq"].born == 0.0, "without a ttl nobody asks when it came"

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from cottonpalm.chain.installed import is_library
 from cottonpalm.chain.reads import attributes, closed_over
-from cottonpalm.chain.walk import children, parts
+from cottonpalm.chain.walk import children, functions, parts
 from cottonpalm.stores.codec.values import qualified
 
 _LIBRARIES = ("langchain", "langchain_core", "langgraph", "openai", "anthropic")
@@ -222,6 +222,31 @@ _ONE_BY_ONE = (
 def one_at_a_time(chain: Any) -> bool:
     """Whether a row of this chain never has two requests under way: nothing in it runs beside anything else."""
     return all(isinstance(part.runnable, _ONE_BY_ONE) for part in parts(chain))
+
+
+def may_run_tools(chain: Any) -> bool:
+    """Whether a tool stands in the chain, or a graph, whose nodes may run some."""
+    return any(
+        isinstance(part.runnable, BaseTool) or isinstance(getattr(part.runnable, "nodes", None), Mapping)
+        for part in parts(chain)
+    )
+
+
+def runs_again(chain: Any) -> list[str]:
+    """Return the steps with code of the user's that run in every round of a row in batches: functions and retrievers.
+
+    By their paths, as in "steps[0] RunnableLambda (clean)".
+    """
+    found = []
+    for path, step in parts(chain):
+        names = [
+            getattr(function, "__name__", "") for _, function in functions(step) if not is_library(function)
+        ]
+        if isinstance(step, RunnableLambda | RunnableGenerator) and names:
+            found.append(f"{path} ({names[0].strip('<>')})")
+        elif isinstance(step, BaseRetriever):
+            found.append(path)
+    return found
 
 
 _TOLD: Final = frozenset({"tags", "metadata", "run_name"})  # what a config says to listeners alone

@@ -34,16 +34,19 @@ class EventLines:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._lock = threading.Lock()
-        self._flushed_s = clock.now()
+        self._flushed_at = clock.wall()
 
     def see(self, event: Event) -> None:
         """Write one event."""
-        now, line = clock.now(), as_line(event, clock.wall())
+        at = clock.wall()
+        line = as_line(event, at)
         with self._lock:
             self._file.write(line)
-            if now - self._flushed_s >= FLUSH_S or type(event) not in _MANY:
+            if (
+                not 0 <= at - self._flushed_at < FLUSH_S or type(event) not in _MANY
+            ):  # that clock may be set back
                 self._file.flush()
-                self._flushed_s = now
+                self._flushed_at = at
         if isinstance(event, RunEnded):
             self.close()
 

@@ -2,10 +2,17 @@
 
 Names and units follow Prometheus's conventions: base units, `_total` for what only grows. Labels are few: the run's
 name, the model, a status or a kind; never a row.
+
+Events are added up here, and made into metrics when they are asked for: the client's own counters would take a lock
+and look for their labels at each event.
 """
 
 from __future__ import annotations
 
+import threading
+from bisect import bisect_left
+from collections import Counter
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.events import (
@@ -24,49 +31,196 @@ from cottonpalm.events import (
 from cottonpalm.types import PICO
 
 try:
-    from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+    from prometheus_client import REGISTRY
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    from prometheus_client.registry import Collector
+    from prometheus_client.utils import floatToGoString as said
 except ImportError as missing:
     raise ImportError("metrics need prometheus_client: pip install 'cottonpalm[metrics]'") from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
 
 SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 600.0)
+STATUSES: Final = ("ok", "failed", "skipped")
 UNNAMED: Final = ""
 
 
-class Families:
-    """The metrics of one registry; several observers of a process share them."""
+class _Spread:
+    """How many values fell into each bucket, and their sum."""
+
+    __slots__ = ("buckets", "total")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(SECONDS) + 1)
+        self.total = 0.0
+
+    def note(self, seconds: float) -> None:
+        self.buckets[bisect_left(SECONDS, seconds)] += 1
+        self.total += seconds
+
+    def add(self, other: _Spread) -> None:
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+        self.total += other.total
+
+    def cumulated(self) -> list[tuple[str, float]]:
+        """As the client wants them: each bucket with all below it."""
+        bounds = [*map(said, SECONDS), "+Inf"]
+        return list(zip(bounds, accumulate(self.buckets), strict=True))
+
+
+class _Model:
+    """What one host and model was asked."""
+
+    __slots__ = ("given", "got", "seconds", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.seconds = _Spread()
+        self.given = self.got = 0
+
+    def add(self, other: _Model) -> None:
+        self.statuses.update(other.statuses.copy())
+        self.seconds.add(other.seconds)
+        self.given, self.got = self.given + other.given, self.got + other.got
+
+
+class _Counts:
+    """What has happened in one run, or in several of one name. One thread writes, any reads."""
+
+    def __init__(self) -> None:
+        self.rows: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.hits: Counter[str] = Counter()
+        self.pauses: Counter[str] = Counter()
+        self.models: dict[str, _Model] = {}
+        self.limits: dict[str, int] = {}
+        self.bounds: dict[str, int] = {}
+        self.row_s = _Spread()
+        self.active = self.open = self.restarts = self.cost_pico = 0
+
+    def add(self, other: _Counts) -> None:
+        """Another run of the same name."""
+        self.rows.update(other.rows.copy())  # a copy is made at once, whatever others write meanwhile
+        self.kinds.update(other.kinds.copy())
+        self.hits.update(other.hits.copy())
+        self.pauses.update(other.pauses.copy())
+        for name, model in other.models.copy().items():
+            self.models.setdefault(name, _Model()).add(model)
+        self.limits.update(other.limits.copy())
+        self.bounds.update(other.bounds.copy())
+        self.row_s.add(other.row_s)
+        self.active, self.open = self.active + other.active, self.open + other.open
+        self.restarts, self.cost_pico = self.restarts + other.restarts, self.cost_pico + other.cost_pico
+
+
+class Runs(Collector):
+    """All runs of one registry: those that go, and what those that are over came to, by name."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, said: str, *labels: str) -> Counter:
-            return Counter(f"cottonpalm_{name}", said, labels, registry=registry)
+        self.registry = registry  # which must outlive its id
+        self._over: dict[str, _Counts] = {}
+        self._going: list[tuple[str, _Counts]] = []
+        self._lock = threading.Lock()
 
-        def gauge(name: str, said: str, *labels: str) -> Gauge:
-            return Gauge(f"cottonpalm_{name}", said, labels, registry=registry)
+    def begins(self, run: str, counts: _Counts) -> None:
+        """From now on it is counted."""
+        with self._lock:
+            self._going.append((run, counts))
 
-        def seconds(name: str, said: str, *labels: str) -> Histogram:
-            return Histogram(f"cottonpalm_{name}_seconds", said, labels, registry=registry, buckets=SECONDS)
+    def ends(self, run: str, counts: _Counts) -> None:
+        """It counts no more; what it came to stays."""
+        with self._lock:
+            self._going = [(name, each) for name, each in self._going if each is not counts]
+            self._over.setdefault(run, _Counts()).add(counts)
 
-        self.runs = gauge("runs_active", "Runs that are going.", "run")
-        self.rows = counter("rows", "Rows that have ended in this process.", "run", "status")
-        self.kinds = counter("rows_failed", "Rows that failed, by kind of fault.", "run", "kind")
-        self.begun = gauge("rows_in_progress", "Rows that have started and not ended.", "run")
-        self.row_s = seconds("row_duration", "From a row's start to its answer.", "run")
-        self.restarts = counter("stream_restarts", "Streams that broke off and began again.", "run")
-        self.hits = counter("cache_hits", "Rows answered by the cache, by where.", "run", "source")
-        self.cost = counter("cost_dollars", "What rows cost, in US dollars, as far as it is known.", "run")
-        self.requests = counter("requests", "Tries of model requests.", "run", "model", "status")
-        self.request_s = seconds("request_duration", "One try of a model request.", "run", "model")
-        self.tokens = counter("tokens", "Tokens of model requests.", "run", "model", "direction")
-        self.pauses = counter("pause_seconds", "Waits that providers asked for.", "run", "model")
-        self.limit = gauge("concurrency_limit", "Requests that may be in flight.", "run", "model")
-        self.bound = gauge("bound", "What keeps a run from being faster now: 1.", "run", "by")
+    def collect(self) -> Iterator[Metric]:
+        """All metrics as they are now."""
+        found: dict[str, _Counts] = {}
+        with self._lock:
+            for run, counts in (*self._over.items(), *self._going):
+                found.setdefault(run, _Counts()).add(counts)
+        yield from _rows(found)
+        yield from _requests(found)
+        yield from _state(found)
 
 
-_families: dict[int, Families] = {}  # by the id of a registry that is kept alive by its own metrics
+def _counter(name: str, what: str, labels: str, values: Iterable[tuple[Iterable[str], float]]) -> Metric:
+    family = CounterMetricFamily(f"cottonpalm_{name}", what, labels=labels.split())
+    for names, value in values:
+        family.add_metric([*names], value)
+    return family
+
+
+def _gauge(name: str, what: str, labels: str, values: Iterable[tuple[Iterable[str], float]]) -> Metric:
+    family = GaugeMetricFamily(f"cottonpalm_{name}", what, labels=labels.split())
+    for names, value in values:
+        family.add_metric([*names], value)
+    return family
+
+
+def _seconds(name: str, what: str, labels: str, values: Iterable[tuple[Iterable[str], _Spread]]) -> Metric:
+    family = HistogramMetricFamily(f"cottonpalm_{name}_seconds", what, labels=labels.split())
+    for names, spread in values:
+        family.add_metric([*names], spread.cumulated(), spread.total)
+    return family
+
+
+def _rows(runs: Mapping[str, _Counts]) -> Iterator[Metric]:
+    each = runs.items()
+    rows = (((run, status), counts.rows[status]) for run, counts in each for status in STATUSES)
+    kinds = (((run, kind), number) for run, counts in each for kind, number in counts.kinds.items())
+    hits = (((run, where), number) for run, counts in each for where, number in counts.hits.items())
+    yield _counter("rows", "Rows that have ended in this process.", "run status", rows)
+    yield _counter("rows_failed", "Rows that failed, by kind of fault.", "run kind", kinds)
+    yield _seconds(
+        "row_duration",
+        "From a row's start to its answer.",
+        "run",
+        (((run,), counts.row_s) for run, counts in each),
+    )
+    yield _counter("cache_hits", "Rows answered by the cache, by where.", "run source", hits)
+    restarts = (((run,), counts.restarts) for run, counts in each)
+    yield _counter("stream_restarts", "Streams that broke off and began again.", "run", restarts)
+    cost = (((run,), counts.cost_pico / PICO) for run, counts in each)
+    yield _counter("cost_dollars", "What rows cost, in US dollars, as far as it is known.", "run", cost)
+
+
+def _requests(runs: Mapping[str, _Counts]) -> Iterator[Metric]:
+    each = [(run, name, model) for run, counts in runs.items() for name, model in counts.models.items()]
+    tries = (
+        ((run, name, status), number) for run, name, used in each for status, number in used.statuses.items()
+    )
+    yield _counter("requests", "Tries of model requests.", "run model status", tries)
+    spreads = (((run, name), model.seconds) for run, name, model in each)
+    yield _seconds("request_duration", "One try of a model request.", "run model", spreads)
+    tokens = (
+        ((run, name, way), number)
+        for run, name, model in each
+        for way, number in (("input", model.given), ("output", model.got))
+    )
+    yield _counter("tokens", "Tokens of model requests.", "run model direction", tokens)
+    pauses = (((run, name), waited) for run, counts in runs.items() for name, waited in counts.pauses.items())
+    yield _counter("pause_seconds", "Waits that providers asked for.", "run model", pauses)
+
+
+def _state(runs: Mapping[str, _Counts]) -> Iterator[Metric]:
+    each = runs.items()
+    limits = (((run, name), limit) for run, counts in each for name, limit in counts.limits.items())
+    bounds = (((run, what), binds) for run, counts in each for what, binds in counts.bounds.items())
+    yield _gauge(
+        "runs_active", "Runs that are going.", "run", (((run,), counts.active) for run, counts in each)
+    )
+    begun = (((run,), counts.open) for run, counts in each)
+    yield _gauge("rows_in_progress", "Rows that have started and not ended.", "run", begun)
+    yield _gauge("concurrency_limit", "Requests that may be in flight.", "run model", limits)
+    yield _gauge("bound", "What keeps a run from being faster now: 1.", "run by", bounds)
+
+
+_collectors: dict[int, Runs] = {}  # by the id of the registry
 
 
 class PrometheusMetrics:
@@ -80,20 +234,19 @@ class PrometheusMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = REGISTRY if registry is None else registry
-        if (found := _families.get(id(registry))) is None:
-            found = _families[id(registry)] = Families(registry)
-        self._to = found
-        self._registry = registry  # which must outlive its id
-        self._run, self._bound = UNNAMED, ""
-        self._open = 0
+        if (runs := _collectors.get(id(registry))) is None:
+            runs = _collectors[id(registry)] = Runs(registry)
+            registry.register(runs)
+        self._runs = runs
+        self._run, self._counts = UNNAMED, _Counts()
         self._sees: dict[type[Event], Callable[[Any], None]] = {
             RowStarted: self._row_started,
             RowFinished: self._row_finished,
             RequestFinished: self._request_finished,
-            CacheHit: lambda event: found.hits.labels(self._run, event.source).inc(),
-            RowRestarted: lambda _: found.restarts.labels(self._run).inc(),
-            Paused: lambda event: found.pauses.labels(self._run, event.key).inc(event.seconds),
-            LimitChanged: lambda event: found.limit.labels(self._run, event.key).set(event.limit),
+            CacheHit: self._cache_hit,
+            RowRestarted: self._restarted,
+            Paused: self._paused,
+            LimitChanged: self._limit_changed,
             Binding: self._binding,
             RunStarted: self._started,
             RunEnded: self._ended,
@@ -105,59 +258,56 @@ class PrometheusMetrics:
             sees(event)
 
     def _started(self, event: RunStarted) -> None:
-        self._run, self._open = event.name or UNNAMED, 0
-        to, run = self._to, self._run
-        to.runs.labels(run).inc()
-        to.begun.labels(run).set_function(lambda: self._open)
-        self._row_s, self._cost = to.row_s.labels(run), to.cost.labels(run)
-        self._rows = {status: to.rows.labels(run, status) for status in ("ok", "failed", "skipped")}
-        self._models: dict[tuple[str, int | None], tuple[Any, Any, Any, Any]] = {}
+        self._run, self._counts = event.name or UNNAMED, _Counts()
+        self._counts.active = 1
+        self._runs.begins(self._run, self._counts)
 
     def _row_started(self, _: RowStarted) -> None:
-        self._open += 1
+        self._counts.open += 1
 
     def _row_finished(self, event: RowFinished) -> None:
-        outcome = event.outcome
+        outcome, counts = event.outcome, self._counts
         if outcome.stored:
             return
-        if self._open and not outcome.cached:  # a row that was answered at a gate has not started
-            self._open -= 1
-        self._rows[outcome.status].inc()
+        if counts.open and not outcome.cached:  # a row that was answered at a gate has not started
+            counts.open -= 1
+        counts.rows[outcome.status] += 1
         if outcome.status != "skipped":
-            self._row_s.observe(outcome.latency_s)
+            counts.row_s.note(outcome.latency_s)
         if outcome.error is not None:
-            self._to.kinds.labels(self._run, outcome.error.kind.value).inc()
+            counts.kinds[outcome.error.kind.value] += 1
         if outcome.cost_pico:
-            self._cost.inc(outcome.cost_pico / PICO)
+            counts.cost_pico += outcome.cost_pico
 
     def _request_finished(self, event: RequestFinished) -> None:
-        name = event.key, event.status
-        if (known := self._models.get(name)) is None:
-            known = self._models[name] = self._labelled(*name)
-        requests, seconds, given, got = known
-        requests.inc()
-        seconds.observe(event.latency_s)
+        models = self._counts.models
+        if (model := models.get(event.key)) is None:
+            model = models[event.key] = _Model()
+        model.statuses["none" if event.status is None else str(event.status)] += 1
+        model.seconds.note(event.latency_s)
         if event.usage is not None:
-            given.inc(event.usage.input_tokens)
-            got.inc(event.usage.output_tokens)
+            model.given += event.usage.input_tokens
+            model.got += event.usage.output_tokens
 
-    def _labelled(self, model: str, status: int | None) -> tuple[Any, Any, Any, Any]:
-        to, run = self._to, self._run
-        return (
-            to.requests.labels(run, model, "none" if status is None else str(status)),
-            to.request_s.labels(run, model),
-            to.tokens.labels(run, model, "input"),
-            to.tokens.labels(run, model, "output"),
-        )
+    def _cache_hit(self, event: CacheHit) -> None:
+        self._counts.hits[event.source] += 1
+
+    def _restarted(self, _: RowRestarted) -> None:
+        self._counts.restarts += 1
+
+    def _paused(self, event: Paused) -> None:
+        self._counts.pauses[event.key] += event.seconds  # type: ignore[assignment]  # a counter of seconds
+
+    def _limit_changed(self, event: LimitChanged) -> None:
+        self._counts.limits[event.key] = event.limit
 
     def _binding(self, event: Binding) -> None:
-        if self._bound:
-            self._to.bound.labels(self._run, self._bound).set(0)
-        self._bound = event.what
-        if event.what:
-            self._to.bound.labels(self._run, event.what).set(1)
+        bounds = self._counts.bounds
+        self._counts.bounds = {**dict.fromkeys(bounds, 0), **({event.what: 1} if event.what else {})}
 
     def _ended(self, _: RunEnded) -> None:
-        self._to.runs.labels(self._run).dec()
-        self._open = 0
+        counts = self._counts
+        counts.active = counts.open = 0
         self._binding(Binding("", ""))
+        self._runs.ends(self._run, counts)
+        self._counts = _Counts()

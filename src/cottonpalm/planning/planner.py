@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.chain import traits
 from cottonpalm.errors import ConfigError
 from cottonpalm.planning.base import base_of
 from cottonpalm.planning.census import LOOKED, census
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cottonpalm.stats import PromptUse
     from cottonpalm.types import Item, Outcome
 
+SHOWN: Final = 8  # steps that are named
 HISTORY: Final = 20  # an estimate from the run's history needs at least this many rows that are done
 
 
@@ -82,7 +84,7 @@ async def survey_of(
     with base_of(builder, ids=ids, configs=configs) as base:
         known = None if builder.settings.cache is None else base.known
         found = await census(rows, base.reader, max(LOOKED, sample), known)
-        notes = tuple(_asked_again(base))
+        notes = (*_asked_again(base), *_runs_again(builder))
     account = builder.planning_account()
     looks = await look_at(_some(found, LOOKED), builder.chain, account)
     return Survey(found, base.reader.stored, base.history, looks, account.prompts.summary(), notes)
@@ -99,6 +101,13 @@ def _asked_again(base: Base) -> Iterator[str]:
             f"the run holds {left:,} more rows that are not in this input: where they were only edited, they are among "
             f"the {new:,} new ones, and are asked and paid again (rows with ids keep their place)"
         )
+
+
+def _runs_again(builder: Builder) -> Iterator[str]:
+    """Say what of the user's own runs more than once for a row that goes through batches."""
+    if builder.settings.mode != "live" and (steps := traits.runs_again(builder.chain)):
+        shown = ", ".join(steps[:SHOWN]) + (f" and {len(steps) - SHOWN} more" if len(steps) > SHOWN else "")
+        yield f"in batches these run once in each round of a row, tools but once: {shown}"
 
 
 def _some(found: Census, count: int) -> list[Item]:

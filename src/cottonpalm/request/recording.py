@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextvars import ContextVar
 from hashlib import blake2b
 from itertools import islice, permutations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -18,11 +19,14 @@ from cottonpalm.providers.batches.choice import lane_for
 from cottonpalm.providers.batches.lanes import Lane, credentials_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.call import Call
 
+ANSWERED: Final[ContextVar[set[bytes] | None]] = ContextVar(
+    "cottonpalm_answered", default=None
+)  # within a tool
 SWAPS: Final = 12  # ways tried of giving equal questions their answers
 _SILENT: Final = frozenset(
     ("stream", "stream_options", "user", "metadata", "prompt_cache_key", "safety_identifier")
@@ -88,6 +92,7 @@ class Recording:
         closed: nothing more is recorded.
         withdrawn: the execution ended, as nothing of it is paid for and the row is cheaper elsewhere.
         credentials: of the lanes that it came to. For this process only.
+        journal: what tools answered in the row's other rounds; None: they run in each.
         seen: keys in the order in which they were asked, with their bodies.
     """
 
@@ -110,10 +115,20 @@ class Recording:
         self._withdraws = withdraws
         self.refused: str | None = None
         self.credentials: dict[Lane, dict[str, str]] = {}
+        self.journal: Any = None
         self._used: set[bytes] = set()
         self._times: Counter[bytes] = Counter()
         self._hosts, self._account, self._news = hosts, account, news
         self._lock = threading.Lock()
+
+    def skip(self, keys: Collection[bytes]) -> None:
+        """These questions were asked by something that does not run again: they count as asked and answered."""
+        with self._lock:
+            for digest in (key[:-_NUMBER] for key in keys):  # equal ones are interchangeable
+                self._times[digest] += 1
+                self._used.add(key_of(digest, self._times[digest]))
+        if (inside := ANSWERED.get()) is not None:
+            inside.update(keys)
 
     def look_up(self, call: Call) -> Result | Wanted | Out | None:  # noqa: PLR0911 - one for each case
         """Its answer; or how to ask for it in a batch; OUT: that was done; None: it is to be sent live."""
@@ -128,6 +143,8 @@ class Recording:
             self.seen.setdefault(key, call.body)
             if (found := self.known.get(key)) is not None:
                 self._used.add(key)
+                if (inside := ANSWERED.get()) is not None:
+                    inside.add(key)
                 return found
         if self.live:
             return OUT if self.withdrawn else None

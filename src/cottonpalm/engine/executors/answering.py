@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.engine.executors.journal import Journal, hook
 from cottonpalm.engine.executors.rounds import one_round
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.request.money.rules.prices import BATCH
@@ -48,6 +49,7 @@ class Terms:
         detach: leave once everything is submitted.
         deadline_s: seconds from now in which all rows are to be done.
         cheapest: batches only where their price is known to be lower, or not known.
+        tools: the chain has tools, which run once in all the rounds of a row; None: it has none.
         lazy: the rows are read as they are needed: nobody else holds them in memory.
     """
 
@@ -59,6 +61,7 @@ class Terms:
     deadline_s: float | None = None
     cheapest: bool = False
     lazy: bool = False
+    tools: Mapping[str, type] | None = None
 
     @property
     def flexes(self) -> bool:
@@ -99,6 +102,11 @@ class Answering:
         self.no_batches = "" if terms.sends else "that was asked for"
         self.sending = 0
         self._compared = self._comparing = self._diverged = 0
+        self._tools: dict[
+            int, dict[bytes, bytes]
+        ] = {}  # answers of tools that are not written down yet, by slot
+        if terms.tools is not None:
+            hook()
         self._judged = asyncio.Event()  # no row is being compared
 
     async def answer(self, item: Item) -> Any:
@@ -107,7 +115,10 @@ class Answering:
         self._rows.begun.add(slot)
         if self._rows.out(slot) and self._post.reachable:
             return self._waits(item)
-        return await (self._cancelled(item) if self._options.cancel else self._next_round(item))
+        try:
+            return await (self._cancelled(item) if self._options.cancel else self._next_round(item))
+        finally:
+            self._tools.pop(slot, None)
 
     async def _next_round(self, item: Item, *, flex: bool = True) -> Any:
         slot = item.slot
@@ -186,13 +197,19 @@ class Answering:
             recording.drop()
             self._rows.live.add(item.slot)
             return await self._finished_live(item)
+        await self._hand_in(item, recording)
+        return self._waits(item)  # where nothing of it is out by now, its next round begins at once
+
+    async def _hand_in(self, item: Item, recording: Recording) -> None:
+        """What its tools answered is durable before its requests are."""
+        if news := self._tools.pop(item.slot, None):
+            await asyncio.to_thread(self._book.keep_tools, item.slot, news)
         for key, asked in recording.asked.items():
             if why := self._post.add(item.slot, asked):
                 self._run.alerts.warn("too big", f"row {item.index} runs live: {why}")
                 self._rows.live.add(item.slot)
             else:
                 self._rows.sent(item.slot, key)
-        return self._waits(item)  # where nothing of it is out by now, its next round begins at once
 
     def _worth_it(self, recording: Recording) -> bool:
         """Whether its requests are cheaper in a batch, and may come back in time."""
@@ -272,10 +289,14 @@ class Answering:
         withdraws: bool = False,
         swap: int = 0,
     ) -> tuple[Recording, asyncio.Task[Any]]:
-        name = self._terms.name
+        name, types = self._terms.name, self._terms.tools
+        journal = None
+        if types is not None:
+            news = self._tools.setdefault(item.slot, {})
+            journal = Journal(await asyncio.to_thread(self._book.tools, item.slot), news, types)
 
         def record(news: Callable[[], None]) -> Recording:
-            return Recording(
+            recording = Recording(
                 known,
                 hosts=self._options.hosts,
                 account=lambda credentials: whose(credentials, name),
@@ -285,6 +306,8 @@ class Answering:
                 withdraws=withdraws,
                 swap=max(swap, 0),
             )
+            recording.journal = journal
+            return recording
 
         quiet_s = 0.0 if self._terms.linear else QUIET_S
         return await one_round(item, self._send, record, quiet_s, PATIENT_S if swap == PATIENTLY else 0.0)

@@ -157,7 +157,7 @@ def _path(line: Line, height: int, scale: float) -> Part:
 def axis(
     ticks: Sequence[Tick], end: float, last: str | None, *, zero: float = 0.0, near: float = NEAR
 ) -> Markup:
-    """The marks below a plot; the last one goes before those near to it."""
+    """The marks below a plot; the last one goes before those near to it, on a narrow page also before `close` ones."""
     width = end - zero
     parts: list[Part] = []
     if last is not None:
@@ -168,7 +168,8 @@ def axis(
             continue
         place = "" if share < 0.03 else " end" if share > 0.97 else " middle"
         odd = " odd" if number and number % 2 == 0 else ""
-        parts.append(text(percent_of(min(1.0, share)), 14, kept(mark.label), f"tick{place}{odd}"))
+        close = " close" if last is not None and 100 * share > 100 - 2 * near else ""
+        parts.append(text(percent_of(min(1.0, share)), 14, kept(mark.label), f"tick{place}{odd}{close}"))
     return tag("svg", *parts, class_="axis-x", width="100%", height=20, aria_hidden="true")
 
 

@@ -155,6 +155,12 @@ class Book(Protocol):
     def forget(self, rows: Iterable[int]) -> None:
         """Drop the results of rows that are done. Lines that are out stay."""
 
+    def tools(self, row: int) -> Mapping[bytes, bytes]:
+        """What tools answered in the row, by key."""
+
+    def keep_tools(self, row: int, answers: Mapping[bytes, bytes]) -> None:
+        """Store what tools answered, until the row is forgotten. The first answer stays."""
+
     def past(self, limit: int = 200) -> list[Batch]:
         """Batches that are over, of every run in this store, newest first: how long they took."""
 

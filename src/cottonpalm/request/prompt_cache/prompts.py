@@ -183,12 +183,8 @@ class _Key:
         }
         if terms is not None:
             found |= {"minimum": terms.minimum, "asked": terms.asked, "on": int(self._mode == "on")}
-        if rates is not None and rates.input:
-            found |= {
-                "read_rate": rates.cache_read / rates.input,
-                "write_rate": rates.cache_write / rates.input,
-            }
-            found["input_usd"] = rates.input / PICO
+        if rates is not None and found["prompt"]:
+            found |= _rates(rates, found["prompt"])
         return found
 
 

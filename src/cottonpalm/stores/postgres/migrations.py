@@ -62,7 +62,15 @@ def m001_all_tables(db: PgConnection) -> None:
         db.execute(sql)
 
 
-STEPS: Final[tuple[Callable[[PgConnection], None], ...]] = (m001_all_tables,)
+def m002_tools(db: PgConnection) -> None:
+    """Add what tools answered in rows that go through batches."""
+    db.execute(
+        "CREATE TABLE batch_tool (run bigint NOT NULL, row bigint NOT NULL, key bytea NOT NULL, body bytea NOT NULL,"
+        " PRIMARY KEY (run, row, key))"
+    )
+
+
+STEPS: Final[tuple[Callable[[PgConnection], None], ...]] = (m001_all_tables, m002_tools)
 
 
 def lock(db: PgConnection, what: int) -> None:

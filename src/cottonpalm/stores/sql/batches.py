@@ -37,6 +37,9 @@ _KEEP: Final = (
 _ANSWER: Final = (
     "INSERT INTO batch_answer (id, body) VALUES (?,?) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
 )
+_TOOL: Final = (
+    "INSERT INTO batch_tool (run, row, key, body) VALUES (?,?,?,?) ON CONFLICT (run, row, key) DO NOTHING"
+)
 _FORGET: Final = "FROM batch_line WHERE run = ? AND row = ? AND fate <> 1 AND fate >= 2"
 
 
@@ -107,6 +110,17 @@ class SqlBook:
         """See `stages.Book`."""
         values = [(self._run, row) for row in rows]
         self._write(lambda db: _forget(db, values))
+
+    def tools(self, row: int) -> Mapping[bytes, bytes]:
+        """See `stages.Book`."""
+        return dict(
+            self._rows("SELECT key, body FROM batch_tool WHERE run = ? AND row = ?", (self._run, row))
+        )
+
+    def keep_tools(self, row: int, answers: Mapping[bytes, bytes]) -> None:
+        """See `stages.Book`."""
+        values = [(self._run, row, key, body) for key, body in answers.items()]
+        self._write(lambda db: db.executemany(_TOOL, values))
 
     def past(self, limit: int = 200) -> list[Batch]:
         """See `stages.Book`."""
@@ -181,6 +195,7 @@ def _close(db: Connection, batch: Batch) -> int:
 
 def _forget(db: Connection, rows: Sequence[tuple[int, int]]) -> None:
     db.executemany(f"DELETE FROM batch_answer WHERE id IN (SELECT id {_FORGET})", rows)  # noqa: S608 - our own words
+    db.executemany("DELETE FROM batch_tool WHERE run = ? AND row = ?", rows)
     db.executemany(f"DELETE {_FORGET}", rows)
 
 

@@ -106,6 +106,14 @@ def m007_orders(db: sqlite3.Connection) -> None:
     db.execute("CREATE INDEX item_not_ok ON item (id, status) WHERE status <> 1")
 
 
+def m008_tools(db: sqlite3.Connection) -> None:
+    """What tools answered in rows that go through batches."""
+    db.execute(
+        "CREATE TABLE batch_tool (run INTEGER NOT NULL, row INTEGER NOT NULL, key BLOB NOT NULL, body BLOB NOT NULL,"
+        " PRIMARY KEY (run, row, key)) WITHOUT ROWID"
+    )
+
+
 STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m001_runs_items_leases,
     m002_spending,
@@ -114,6 +122,7 @@ STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m005_batches,
     m006_numbers_and_counts,
     m007_orders,
+    m008_tools,
 )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.stores.sql import batch_rows
 from cottonpalm.stores.sql.batches import SqlBook
-from cottonpalm.stores.sqlite.migrations import m005_batches
+from cottonpalm.stores.sqlite.migrations import m005_batches, m008_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +25,7 @@ class Unfiled:
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._db.close)
         m005_batches(self._db)
+        m008_tools(self._db)
 
     def book(self) -> SqlBook:
         """See `stages.KeepsBatches`."""
