@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,3 +96,37 @@ def test_a_changed_prompt_is_called_the_prompt(ask: Command, folder: Path) -> No
     assert 'the prompt changed: "say {text}" -> "shout {text}"' in said
     assert "RowPrompt" not in said
     assert "steps[" not in ask("in.jsonl", "-o", "out.jsonl", "--model-option", "temperature=1").one_line
+
+
+class NotAtTheRoot(http.server.BaseHTTPRequestHandler):
+    """A server whose API is below /v1, and that knows nothing else."""
+
+    def do_GET(self) -> None:
+        self._say(200 if self.path == "/v1/models" else 404)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self._say(404)
+
+    def _say(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_base_url_without_its_path_is_told_where_the_api_is(cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 1)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotAtTheRoot) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        asked = ("run", "in.jsonl", "-m", "openai:m", "-p", "{text}", "--retries", "0")
+        said = cottonpalm(*asked, "-o", "a.jsonl", "--base-url", url)
+        right = cottonpalm(*asked, "-o", "b.jsonl", "--base-url", f"{url}/v1")  # only the model is wrong
+        server.shutdown()
+    assert f"the server's API is at {url}/v1: say --base-url {url}/v1" in said.err
+    assert "--base-url" not in right.err

@@ -279,6 +279,18 @@ def test_a_dry_run_shows_the_request_that_is_then_sent(ask: Command, server: Loo
     assert f"user: {arrival.text}\n" in shown
 
 
+def test_a_dry_run_says_which_stored_rows_would_be_asked_again_and_why(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 3)
+    ask("in.jsonl", "-o", "out.jsonl", "--id-field", "n")
+    (folder / "in.jsonl").write_text(
+        '{"n": 0, "text": "row-0", "note": "new"}\n{"n": 1, "text": "edited"}\n{"n": 9, "text": "more"}\n'
+    )
+    said = ask("in.jsonl", "-o", "out.jsonl", "--id-field", "n", "--dry-run").err
+    assert "run out has done 1 of 3 rows; 2 would be asked" in said
+    assert "1 of the rows to ask were edited since the run asked them" in said
+    assert ask("in.jsonl", "-o", "out.jsonl", "--id-field", "n").code == 0  # the run is held by nobody
+
+
 def test_a_dry_run_of_a_chain_shows_its_input(cottonpalm: Command, folder: Path) -> None:
     rows(folder / "in.jsonl", 1)
     (folder / "cp_dry.py").write_text(

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
 from cottonpalm.cli.amounts import prices_of
 from cottonpalm.cli.checks import check_money
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.spec import RunSpec
+from tests.cli.conftest import rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
 
 JOB = RunSpec(input="in.jsonl", output="out.jsonl", folder="/")
 
@@ -52,3 +60,22 @@ def test_the_budget_has_all_that_was_said() -> None:
 def test_what_cannot_be_meant_says_what_to_mend(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(Problem, match=says):
         check_money(replace(JOB, **wrong))  # type: ignore[arg-type]
+
+
+def test_amounts_are_shown_in_another_currency_and_counted_in_dollars(
+    ask: Command, cottonpalm: Command, folder: Path
+) -> None:
+    rows(folder / "in.jsonl", 2)
+    priced = ("in.jsonl", "-o", "out.jsonl", "--price", "1000:1000", "--max-output-tokens", "50")
+    assert "CNY=7.1" in ask(*priced, "--budget", "5", "--currency", "CNY").one_line
+    yuan = ask(*priced, "--budget", "5", "--currency", "cny=10")
+    [cost] = [line.split()[1] for line in yuan.err.splitlines() if line.startswith("  cost")]
+    [told] = [orjson.loads(line)["cost_usd"] for line in cottonpalm("status", "--json").out.splitlines()]
+    assert cost.startswith("¥")
+    assert float(cost[1:].rstrip(",")) == pytest.approx(10 * told, abs=0.01)
+    assert "¥" in cottonpalm("status", "--currency", "CNY=7.1").out
+    assert "$" in cottonpalm("status").out
+    euros = ("in.jsonl", "-o", "other.jsonl", "--currency", "EUR=0.9", "-p", "{text}", "--dry-run")
+    assert cottonpalm("run", *euros, "--model", "openai:gpt-4o-mini").code == 0
+    planned = ("in.jsonl", "-m", "openai:gpt-4o-mini", "--base-url", "http://127.0.0.1:9/v1", "-p", "{text}")
+    assert "¥" in cottonpalm("plan", *planned, "--currency", "CNY=7.1", "--price", "1:1").out

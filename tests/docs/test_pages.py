@@ -10,13 +10,17 @@ import pytest
 
 from tests.docs import reading
 from tests.docs.options import options_of
-from tests.docs.pages import ROOT, anchors, blocks, code, links, name_of, pages
+from tests.docs.pages import ROOT, anchors, blocks, code, links, name_of, pages, prose
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CHINESE = ROOT / "README.zh-CN.md"
-RUN = [page for page in pages() if page != CHINESE]  # its code is that of README.md
+TWINS = {CHINESE: ROOT / "README.md"} | {
+    page: ROOT / "docs" / page.relative_to(ROOT / "docs" / "zh")
+    for page in (ROOT / "docs" / "zh").rglob("*.md")
+}
+RUN = [page for page in pages() if page not in TWINS]  # their code is that of the English pages
 
 
 @pytest.mark.timeout(600)  # a page types up to twenty commands, each a process of its own
@@ -33,8 +37,14 @@ def test_the_runner_sees_a_difference(tmp_path: Path) -> None:
         reading.compare("one\ntwo\n", "one\n", "here")
 
 
-def test_both_readmes_have_the_same_code() -> None:
-    assert code(CHINESE) == code(ROOT / "README.md")
+@pytest.mark.parametrize("page", TWINS, ids=name_of)
+def test_a_chinese_page_has_the_code_and_the_sections_of_the_english_one(page: Path) -> None:
+    english = TWINS[page]
+    assert code(page) == code(english)
+    levels = [re.findall(r"^(#+) ", prose(each), re.MULTILINE) for each in (page, english)]
+    assert levels[0] == levels[1]
+    tables = [len(re.findall(r"^\|", prose(each), re.MULTILINE)) for each in (page, english)]
+    assert tables[0] == tables[1], "a table has another number of rows"
 
 
 def test_the_chinese_readme_leads_to_every_page_that_the_english_one_leads_to() -> None:

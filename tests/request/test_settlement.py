@@ -92,7 +92,7 @@ def test_headers_that_cannot_be_read_keep_no_permit() -> None:
             raise LookupError("no such header")
 
     reply = answer()
-    reply.headers = Headers()
+    reply.headers = Headers({"x-ratelimit-limit-requests": "1"})
     hand = a_hand(reply)
     with pytest.raises(LookupError):
         hand.run()

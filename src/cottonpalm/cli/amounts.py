@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
 from cottonpalm.cli.problems import Problem
+from cottonpalm.observers.formatting import Currency, show_in
 
 SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _AMOUNT: Final = r"(\d+(?:\.\d+)?|\.\d+)"
@@ -48,3 +50,26 @@ def _price(text: str) -> tuple[str, tuple[float, float]]:
             "or gpt-4o-mini=0.15:0.60 for one model"
         )
     return found[1] or ANY_MODEL, (float(found[2]), float(found[3]))
+
+
+SIGNS: Final = {"CNY": "¥", "EUR": "€", "GBP": "£", "JPY": "¥"}
+
+
+def show_amounts_in(given: str | None) -> str | None:
+    """From now on, show amounts in the currency of `--currency CODE=RATE`; without one, in dollars.
+
+    Raises:
+        Problem: it does not say the rate.
+    """
+    if given is None:
+        show_in(Currency())
+        return None
+    code, _, rate = given.upper().partition("=")
+    try:
+        value = float(rate)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf or not code.isalpha():
+        raise Problem(f"--currency {given}: say how much of it is one dollar, as in --currency CNY=7.1")
+    show_in(Currency(SIGNS.get(code, f"{code} "), value))
+    return given

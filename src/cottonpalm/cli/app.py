@@ -54,7 +54,8 @@ def cottonpalm(
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
     "base_url no_hedge transport retries fallbacks max_failures budget_usd budget_per_hour_usd on_budget prices "
     "max_output_tokens prompt_cache mode detach deadline_s batch_hosts executor workers ray_address cache store run "
-    "fresh overwrite bom guard_formulas report events observer dashboard stream profile config progress quiet verbose"
+    "fresh overwrite bom guard_formulas report events observer dashboard stream currency profile config progress "
+    "quiet verbose"
 )
 def run(
     context: typer.Context,
@@ -69,6 +70,7 @@ def run(
     report: o.ReportFile = None,
     events: o.EventsFile = None,
     observer: o.Observers = [],  # noqa: B006 - typer copies it
+    currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
     dashboard: o.LivePage = None,
     stream: o.Streamed = False,
     temperature: o.Temperature = None,
@@ -102,11 +104,11 @@ def run(
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
     if taken:
         screen.say(f"note: {taken}")
+    name = run or run_name(job.input, job.output)
     if dry_run:
         from cottonpalm.cli.commands.dry_run import show_first_rows
 
-        return show_first_rows(job, screen)
-    name = run or run_name(job.input, job.output)
+        return show_first_rows(job, screen, store, name)
     if job.input == job.output == "-" and run is None:
         screen.say(f"this run's name is {name}")
 
@@ -133,7 +135,7 @@ def run(
     "model_options temperature max_tokens base_url id_field limit "
     "delimiter encoding input_format sample fallbacks prices "
     "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run "
-    "profile config quiet",
+    "currency profile config quiet",
     output=o.PlannedOutput,
 )
 def plan(
@@ -146,6 +148,7 @@ def plan(
     run: o.RunName = None,
     temperature: o.Temperature = None,
     max_tokens: o.MaxTokens = None,
+    currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
     profile: o.Profile = None,  # noqa: ARG001 - read before the other options, as the next
     config: o.ConfigFile = None,  # noqa: ARG001
     quiet: o.Quiet = False,
@@ -286,6 +289,7 @@ def status(
     store: o.StoreUrl = "cottonpalm.db",
     json: o.AsJson = False,
     watch: o.Watch = False,
+    currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
     verbose: o.ShowWhere = False,
 ) -> int:
     """Show the runs of a store: what is done, failed and left, what it cost, and who works on it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hint
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from cottonpalm.cli.amounts import show_amounts_in
 from cottonpalm.cli.panels import MONEY, ROWS, SEE, STATE, WHAT, Typed
 from cottonpalm.cli.spec import MODEL_OPTION, RunSpec
 from cottonpalm.cli.urls import absolute
@@ -178,7 +179,7 @@ DryRun = Annotated[
     ROWS(
         "--dry-run",
         metavar="",
-        help="Show the first rows' messages as they would be sent, and leave. No call, no store, no output.",
+        help="Show the first rows' messages as they would be sent, and how many would be asked. No call, no output.",
     ),
 ]
 StoreUrl = Annotated[
@@ -273,6 +274,16 @@ Streamed = Annotated[
         "--stream",
         metavar="",
         help="Let answers stream, and show the last words of a few of them as they come.",
+    ),
+]
+ShownIn = Annotated[
+    str | None,
+    SEE(
+        "--currency",
+        metavar="CODE=RATE",
+        callback=show_amounts_in,
+        help="Show amounts in this currency, at so much of it for a dollar, such as CNY=7.1. Options stay in dollars.",
+        show_default=False,
     ),
 ]
 Observers = Annotated[

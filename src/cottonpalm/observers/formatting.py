@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.types import PICO, pico
 
@@ -86,14 +86,40 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+class Currency(NamedTuple):
+    """In which currency amounts are shown. All is counted, kept and bounded in dollars.
+
+    Attributes:
+        sign: stands before an amount.
+        rate: so much of it is one dollar.
+    """
+
+    sign: str = "$"
+    rate: float = 1.0
+
+
+_shown_in = [Currency()]  # of this process
+
+
+def show_in(currency: Currency) -> None:
+    """From now on, show amounts in this currency."""
+    _shown_in[0] = currency
+
+
+def currency() -> Currency:
+    """In which currency amounts are shown."""
+    return _shown_in[0]
+
+
 def money(pico: int) -> str:
-    """Dollars with as many digits as say something: `$12.34`, `$0.0123`, `$0.000012`."""
-    dollars = pico / PICO
+    """An amount with as many digits as say something: `$12.34`, `$0.0123`, `$0.000012`."""
+    sign, rate = currency()
+    amount = pico / PICO * rate
     if pico == 0:
-        return "$0"
-    if dollars >= 1:
-        return f"${dollars:,.2f}"
-    return f"${dollars:.4f}" if dollars >= 0.001 else f"${dollars:.6f}"
+        return f"{sign}0"
+    if amount >= 1:
+        return f"{sign}{amount:,.2f}"
+    return f"{sign}{amount:.4f}" if amount >= 0.001 else f"{sign}{amount:.6f}"
 
 
 def duration(seconds: float) -> str:

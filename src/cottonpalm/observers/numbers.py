@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, floor, log10
 from typing import Final, NamedTuple
 
-from cottonpalm.observers.formatting import duration
+from cottonpalm.observers.formatting import currency, duration
 
 SHORT: Final = 3.5  # decades
 MARKS: Final = 6  # at most about so many on a long logarithmic axis
@@ -26,12 +26,14 @@ def percent(share: float) -> str:
 
 
 def money_usd(dollars: float) -> str:
-    """Dollars with two digits that count, and no zeros behind the cents: `$20.52`, `$0.41`, `$0.00043`, `$0`."""
-    if dollars <= 0 or dollars >= 1:
-        return f"${dollars:,.2f}" if dollars else "$0"
-    digits = max(4, 1 - floor(log10(dollars)))
-    whole, _, part = f"{dollars:.{digits}f}".partition(".")
-    return f"${whole}.{part.rstrip('0').ljust(2, '0')}"
+    """Two digits that count, and no zeros behind the cents: `$20.52`, `$0.41`, `$0.00043`, `$0`."""
+    sign, rate = currency()
+    shown = dollars * rate
+    if shown <= 0 or shown >= 1:
+        return f"{sign}{shown:,.2f}" if shown else f"{sign}0"
+    digits = max(4, 1 - floor(log10(shown)))
+    whole, _, part = f"{shown:.{digits}f}".partition(".")
+    return f"{sign}{whole}.{part.rstrip('0').ljust(2, '0')}"
 
 
 def roughly(seconds: float) -> str:

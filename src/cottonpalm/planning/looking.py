@@ -137,7 +137,7 @@ def _request(row: RowAccount, call: Call) -> Request:
         model=call.model,
         input_tokens=tokens_of(text),
         most_output=money.most_output,
-        rates=money.rates,
+        rates=money.tariff.rates,
         bound=money.bound,
         why_unbounded="" if money.bound is not None else money.why_unbounded(),
         cheaper=dict(_cheaper(row, call, money)),
@@ -150,7 +150,7 @@ def _cheaper(
     """Yield the tiers that cost less: rates, and what a budget would reserve there."""
     for tier in ("flex", BATCH):
         tariff = row.run.pricing.prices.tariff(call.model, call.url, tier)
-        if money.rates is None or tariff.rates is None or tariff.rates == money.rates:
+        if money.tariff.rates is None or tariff.rates is None or tariff.rates == money.tariff.rates:
             continue
         if tier != BATCH or _goes_in_a_batch(call):
             yield tier, (tariff.rates, None if isinstance(money.extent, str) else tariff.bound(money.extent))

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cottonpalm.engine.build import Builder
-    from cottonpalm.engine.input.reader import Rows
-    from cottonpalm.planning.base import Base
+    from cottonpalm.engine.input.reader import Reader, Rows
     from cottonpalm.planning.census import Census
     from cottonpalm.planning.looking import Look
     from cottonpalm.planning.plan import Basis, Plan
@@ -84,16 +83,21 @@ async def survey_of(
     with base_of(builder, ids=ids, configs=configs) as base:
         known = None if builder.settings.cache is None else base.known
         found = await census(rows, base.reader, max(LOOKED, sample), known)
-        notes = (*_asked_again(base), *_runs_again(builder))
+        notes = (*asked_again(base.reader, base.held), *_runs_again(builder))
     account = builder.planning_account()
     looks = await look_at(_some(found, LOOKED), builder.chain, account)
     return Survey(found, base.reader.stored, base.history, looks, account.prompts.summary(), notes)
 
 
-def _asked_again(base: Base) -> Iterator[str]:
-    """Say which rows would be asked although the store has held them."""
-    changed, new = base.reader.left_over()
-    left = base.held - base.reader.stored - changed
+def asked_again(reader: Reader, held: int) -> Iterator[str]:
+    """Say which rows would be asked although the store has held them.
+
+    Args:
+        reader: has read all rows.
+        held: how many rows the run has done.
+    """
+    changed, new = reader.left_over()
+    left = held - reader.stored - changed
     if changed:
         yield f"{changed:,} of the rows to ask were edited since the run asked them, in what the chain reads"
     if new and left > 0:

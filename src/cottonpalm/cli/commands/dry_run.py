@@ -6,18 +6,26 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.chain.questions import names_read, question_by
 from cottonpalm.cli.chains.build import form_of, prompt_of
 from cottonpalm.cli.chains.importing import load_chain
 from cottonpalm.cli.chains.messages import request_of, shown
+from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.readers.open_rows import rows_of
-from cottonpalm.cli.readers.rows import listed, request_column
+from cottonpalm.cli.readers.rows import RowFields, listed, request_column
 from cottonpalm.cli.screen import show_block
-from cottonpalm.engine.input.reader import Broken
+from cottonpalm.engine.input.known_by import part_of
+from cottonpalm.engine.input.reader import Broken, Reader
+from cottonpalm.errors import RunBusy
+from cottonpalm.planning.planner import asked_again
+from cottonpalm.protocols import RETRYABLE
+from cottonpalm.stores import database_of
 from cottonpalm.stores.codec.as_json import dumped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from collections.abc import Set as AbstractSet
 
     from cottonpalm.cli.readers.rows import InputRows, Row
     from cottonpalm.cli.screen import Screen
@@ -27,8 +35,8 @@ FIRST: Final = 3  # rows shown
 Part = tuple[str, str]  # a label and a text
 
 
-def show_first_rows(job: RunSpec, screen: Screen) -> Code:
-    """Show what the first rows would ask, on stdout.
+def show_first_rows(job: RunSpec, screen: Screen, store: str, run: str) -> Code:
+    """Show what the first rows would ask, on stdout; and where the store has the run, what of it would be asked again.
 
     Raises:
         Problem: the input, the prompt or the chain cannot be used.
@@ -42,8 +50,47 @@ def show_first_rows(job: RunSpec, screen: Screen) -> Code:
                 show_block(f"row {number + 1} would fail", [("", row.error.message)])
             else:
                 show_block(f"row {number + 1}", parts(row))
+    for said in _of_the_run(job, store, run):
+        screen.say(said)
     screen.say("nothing was called; without --dry-run the command does it")
     return Code.OK
+
+
+def _of_the_run(job: RunSpec, url: str, name: str) -> Iterator[str]:
+    """Say how many rows the run has done, how many would be asked, and why some of them again."""
+    database = database_of(url)
+    if job.read_once or database is None or not database.exists():
+        return
+    with existing_store(url) as store:
+        if store.info(name) is None:
+            return
+        try:
+            run = store.open_run(name, None)
+        except RunBusy:
+            yield f"note: another process works on run {name}, so what it holds was not looked at"
+            return
+        with closing(run), closing(rows_of(job)) as rows:
+            reader = Reader(
+                ids=RowFields(job.id_field).ids,
+                store=run,
+                keyed=True,
+                skip=True,
+                question=question_by(_reads(job, rows)),
+                read=part_of(run),
+            )
+            asked = sum(item is not None and item.broken is None for item in map(reader.item, rows))
+            held = sum(number for status, number in run.counts().items() if status != RETRYABLE)
+            yield f"run {name} has done {reader.stored:,} of {reader.read:,} rows; {asked:,} would be asked"
+            yield from (f"note: {why}" for why in asked_again(reader, held))
+
+
+def _reads(job: RunSpec, rows: InputRows) -> AbstractSet[str] | None:
+    """The names of a row that the chain reads; None: all."""
+    if job.chain is not None:
+        return names_read([load_chain(job.chain, job.folder)])
+    if job.requests:
+        return frozenset({request_column(rows.columns, job.source)})
+    return frozenset(prompt_of(job, rows).cottonpalm_reads)
 
 
 def _what(job: RunSpec) -> str:

@@ -13,6 +13,7 @@ from cottonpalm import clock
 from cottonpalm.chain.questions import question_of
 from cottonpalm.chain.traits import output_types
 from cottonpalm.cli import summary, wording
+from cottonpalm.cli.base_url import diagnosis
 from cottonpalm.cli.chains.build import build, fields_of
 from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.status import TROUBLE
@@ -352,6 +353,9 @@ class Session:
         code = self._code(stopped, signal, counts.failed)
         self._note(run, code)
         self._say_why(stopped, signal)
+        failure = self._tally.first_failed or str(stopped or "")
+        if not self._tally.answers and (said := diagnosis(self._job.base_url, failure)) is not None:
+            self._screen.error(said)
         detached = stopped is not None and stopped.reason in _AS_ASKED
         resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
         summed = self._summary(run, counts, resume, clock.now() - stats.started)
