@@ -33,7 +33,7 @@ class Hedge:
         self._timer: asyncio.TimerHandle | None = None
         self._copying: asyncio.Task[None] | None = None
         self._reply: Reply | None = None  # the copy's good reply
-        self._look: Callable[[], None] | None = None  # one bound method, so that `unwatch` finds the same object
+        self._look: Callable[[], None] | None = None  # one object, so that `unwatch` finds it
 
     def began(self, limit: asyncio.Timeout) -> None:
         """The original is sent now; `limit` can cut it off."""
