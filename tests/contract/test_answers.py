@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import threading
 from contextlib import closing
@@ -73,6 +74,7 @@ def test_a_question_is_asked_by_one_and_the_others_hear_its_answer(
     assert asked(one, b"k") is Turn.MINE, "its own claim"
     assert asked(other, b"k", claim=False) is Turn.MINE, "who does not claim does not wait"
     heard = watched(other, b"k")
+    other.present([])  # it has looked who asks
     other.release(key=b"k")  # which it does not have
     assert asked(other, b"k") is Turn.ELSEWHERE
     one.put(b"k", b"yes", clock.wall())
@@ -105,12 +107,15 @@ def test_a_question_that_is_given_back_is_the_next_ones(
 
 
 def test_what_is_closed_has_written_its_answers_and_asks_nothing_any_more(
-    opened: Callable[..., Answers],
+    opened: Callable[..., Answers], tmp_path: Path
 ) -> None:
     one, other = opened(), opened()
     assert (asked(one, b"a"), asked(one, b"b")) == (Turn.MINE, Turn.MINE)
     one.put(b"a", b"yes", clock.wall())
     one.close()
+    with closing(sqlite3.connect(tmp_path / "answers.db")) as db:
+        assert db.execute("SELECT count(*) FROM claim").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM lease").fetchone() == (1,), "that of the other"
     assert asked(other, b"a") == b"yes"
     assert asked(other, b"b") is Turn.MINE
     assert not [thread for thread in threading.enumerate() if thread.name == "cottonpalm-cache"][1:]
@@ -350,3 +355,25 @@ def test_a_row_that_is_cancelled_at_the_disk_leaves_its_question_to_who_waits_he
         assert await known(asks.admit(second)) is None
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("last", ["an answer", "a question"])
+def test_a_file_that_nobody_uses_any_more_is_closed_whatever_was_asked_last(
+    tmp_path: Path, eventually: Eventually, last: str
+) -> None:
+    before = set(threading.enumerate())
+
+    async def main() -> None:
+        asks = tier(Answers(database_of(str(tmp_path / "answers.db"))))
+        assert await asks.ask(b"q") is Turn.MINE
+        asks.put(b"q", KEPT)
+        if last == "a question":
+            assert await asks.ask(b"q") == KEPT
+
+    asyncio.run(main())
+
+    def closed() -> bool:
+        gc.collect()
+        return not [thread for thread in set(threading.enumerate()) - before if "cache" in thread.name]
+
+    eventually(closed)

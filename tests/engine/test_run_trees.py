@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import BaseTracer
+from langchain_core.tracers.context import tracing_v2_enabled
+from langchain_core.tracers.langchain import wait_for_all_tracers
+from langsmith import Client
 
 from cottonpalm import BatchProcessor, Cache
 from tests.differential.seen import plain as without_chance
@@ -107,3 +113,32 @@ def test_who_listens_changes_neither_the_answers_that_are_known_nor_a_call_of_on
     assert trees.roots == [], "all of it was known"
     processor.invoke({"text": "new"}, {"callbacks": [trees]})
     assert [ours(run) for run in trees.roots] == [{}]
+
+
+def test_langsmith_itself_is_sent_the_row_and_the_try_of_each_run() -> None:
+    sent: list[dict[str, Any]] = []
+
+    class Api(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent.append(orjson.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(202)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        client = Client(f"http://127.0.0.1:{server.server_port}", api_key="none", auto_batch_tracing=False)
+        with tracing_v2_enabled(client=client):
+            BatchProcessor(chain()).batch(ROWS[:2], ids=["a", "b"])
+        wait_for_all_tracers()
+        server.shutdown()
+    named = [(run["extra"]["metadata"], run["run_type"]) for run in sent]
+    assert len(named) == 2 * 4
+    for row, id_ in enumerate("ab"):
+        wanted = {"cottonpalm_row": row, "cottonpalm_id": id_, "cottonpalm_attempt": 1}
+        mine = [kind for about, kind in named if wanted.items() <= about.items()]
+        assert sorted(mine) == ["chain", "llm", "parser", "prompt"]

@@ -56,8 +56,8 @@ def _message(message: BaseMessage) -> Any:
 
 FORMS: Final[list[tuple[Any, Callable[[Any], Any]]]] = [
     (BaseMessage, _message),
-    (BaseModel, lambda model: model.model_dump(mode="json")),
     (Document, lambda document: {"page_content": document.page_content, "metadata": document.metadata}),
+    (BaseModel, lambda model: model.model_dump(mode="json")),  # a document is one, too
     (set | frozenset, lambda members: sorted(members, key=repr)),
     (tuple, list),
     (bytes, lambda data: base64.b64encode(data).decode()),

@@ -145,19 +145,26 @@ class _Worker:
             self._thread.join()
 
     def _work(self) -> None:
-        while (jobs := self._next()) is not None:
-            try:
-                replies = [] if self._off else self._done(jobs)
-            except Exception as exc:  # noqa: BLE001 - whatever it is: rows must not wait for it
-                self._give_up(exc)
-            if self._off:
-                replies = self._without_disk(jobs)
-            for reply, found in replies:
-                reply(found)
+        while self._turn():
+            pass
         with suppress(*self._database.errors):
             self._in_transaction(self._claimant.leave)
         self._claimant.lease.unlock()
         self._database.let_go(self._db)
+
+    def _turn(self) -> bool:
+        """Do what there is to do; False: nothing will come any more. While it waits, the thread keeps no job alive."""
+        if (jobs := self._next()) is None:
+            return False
+        try:
+            replies = [] if self._off else self._done(jobs)
+        except Exception as exc:  # noqa: BLE001 - whatever it is: rows must not wait for it
+            self._give_up(exc)
+        if self._off:
+            replies = self._without_disk(jobs)
+        for reply, found in replies:
+            reply(found)
+        return True
 
     def _next(self) -> list[Any] | None:
         """Return the queued jobs; an empty list if it is time to look at watched questions; None at the end."""

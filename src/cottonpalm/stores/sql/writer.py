@@ -131,13 +131,20 @@ class Writer:
             self._thread.join()
 
     def _work(self) -> None:
-        while (batch := self._next()) is not None:
-            self._show_life()
-            if isinstance(batch, _Job):
-                self._run_job(batch)
-            elif batch:
-                self._commit(batch)
+        while self._turn():
+            pass
         self._database.let_go(self._db)
+
+    def _turn(self) -> bool:
+        """Do what there is to do; False: nothing will come any more. While it waits, the thread keeps no job alive."""
+        if (batch := self._next()) is None:
+            return False
+        self._show_life()
+        if isinstance(batch, _Job):
+            self._run_job(batch)
+        elif batch:
+            self._commit(batch)
+        return True
 
     def _next(self) -> list[Group] | _Job | None:
         """Return the next job, or groups for one transaction (none: write a heartbeat now); None at the end."""
