@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import httpx2
 import pytest
 
+from cottonpalm.events import Paused, RequestFinished, Unreachable
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
-from cottonpalm.types import PICO, Usage
+from cottonpalm.request.settlement import verdict_of
+from cottonpalm.request.steps import Reply
+from cottonpalm.types import PICO, Fault, Kind, Usage, Verdict
 from tests.request.kit import in_flight
 from tests.request.test_attempts import GOOD, a_call, a_hand, answer
-
-if TYPE_CHECKING:
-    from cottonpalm.request.steps import Reply
 
 pytestmark = pytest.mark.core
 SILENT = {name: value for name, value in GOOD.items() if name != "usage"}
@@ -97,3 +98,91 @@ def test_headers_that_cannot_be_read_keep_no_permit() -> None:
     with pytest.raises(LookupError):
         hand.run()
     assert in_flight(hand.row.run) == 0
+
+
+# -- what is told of a try
+
+
+class Measured:
+    """What a run's measure is told."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, Any, Any, bool]] = []
+        self.retries = 0
+
+    def request(self, label: str, _: float, usage: Any, cost: Any, *, ok: bool) -> None:
+        self.requests.append((label, usage, cost, ok))
+
+    def retried(self) -> None:
+        self.retries += 1
+
+    def waited(self, *_: Any) -> None:
+        """Not looked at here."""
+
+
+def told(*replies: Reply, **settings: Any) -> tuple[Any, list[Any], Measured]:
+    """The hand after its run, the events, and what was measured."""
+    hand, events, measured = a_hand(*replies, **settings), list[Any](), Measured()
+    hand.row.run.alerts.emit, hand.row.run.measure = events.append, measured
+    hand.run()
+    return hand, events, measured
+
+
+def test_each_try_is_told_and_measured_once_and_the_second_is_a_retry() -> None:
+    prices = PriceBook({"gpt-4o-mini": (1.0, 2.0)})
+    hand, events, measured = told(answer(500, {}), answer(), prices=prices)
+    label, usage = hand.call.label, Usage(7, 2)
+    finished = [event for event in events if isinstance(event, RequestFinished)]
+    assert [(e.status, e.kind, e.usage) for e in finished] == [
+        (500, Kind.TRANSIENT, None),
+        (200, None, usage),
+    ]
+    assert measured.requests == [(label, None, None, False), (label, usage, 11_000_000, True)]
+    assert measured.retries == 1
+    assert hand.row.run.last_fault.kind is Kind.TRANSIENT
+    assert (hand.row.attempts, hand.row.on_wire, hand.row.got) == (2, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("reply", "told_s"),
+    [
+        (answer(429, {}, retry_after="0.5"), [0.5]),
+        (answer(429, {}, retry_after="7"), [7.0]),
+        (answer(429, {}), []),
+        (answer(500, {}, retry_after="0.5"), []),
+    ],
+    ids=["half a second", "seven", "no wait", "a fault of this request alone"],
+)
+def test_a_pause_is_told_where_the_provider_names_it_for_all(reply: Reply, told_s: list[float]) -> None:
+    _, events, measured = told(reply, answer())
+    said = [event.seconds for event in events if isinstance(event, Paused)]
+    assert len(said) == len(told_s)
+    assert all(least <= seconds <= 1.25 * least for seconds, least in zip(said, told_s, strict=True))
+    assert [ok for *_, ok in measured.requests] == [False, True]
+
+
+def test_a_server_that_cannot_be_reached_is_told_with_its_address_and_one_that_answers_is_reached() -> None:
+    refused = httpx2.ConnectError("refused")
+    refused.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    hand, events, _ = told(Reply(error=refused), answer(500, {}), answer())
+    [unreachable] = [event for event in events if isinstance(event, Unreachable)]
+    assert "api.openai.com" in unreachable.reason
+    assert hand.row.run.reach.trouble == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "verdict"),
+    [
+        (None, 200, Verdict.SUCCESS),
+        (Kind.THROTTLE, 429, Verdict.DROPPED),
+        (Kind.THROTTLE, 503, Verdict.OVERLOADED),
+        (Kind.THROTTLE, 529, Verdict.OVERLOADED),
+        (Kind.THROTTLE, None, Verdict.DROPPED),
+        (Kind.TRANSIENT, 503, Verdict.IGNORED),
+        (Kind.FAIL_ROW, 400, Verdict.IGNORED),
+    ],
+)
+def test_what_a_fault_says_of_the_providers_room(
+    fault: Kind | None, status: int | None, verdict: Verdict
+) -> None:
+    assert verdict_of(None if fault is None else Fault(fault, "E", "x"), status) is verdict

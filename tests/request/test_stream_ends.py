@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
+from cottonpalm.providers import BrokenAnswer, CutAnswer
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import ROW, RowAccount
@@ -212,3 +213,38 @@ def test_a_stream_that_is_cancelled_before_its_first_piece_keeps_no_permit() -> 
             await response.aclose()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("pieces", "breaks", "raised"),
+    [
+        ([WHOLE[0]], True, httpx2.ReadError),
+        ([WHOLE[0]], False, BrokenAnswer),
+        ([WHOLE[0].replace("null", '"length"'), *WHOLE[2:]], False, CutAnswer),
+    ],
+    ids=["breaks off", "ends too soon", "is cut"],
+)
+def test_a_sync_stream_that_is_no_whole_answer_raises_after_what_came_of_it(
+    pieces: list[str], breaks: bool, raised: type[Exception]
+) -> None:
+    class Ends(Body):
+        def __iter__(self) -> Any:
+            yield _sse(*pieces)
+            if breaks:
+                raise httpx2.ReadError("broke off")
+
+    run, read = a_paid_run(), list[bytes]()
+    row = RowAccount(run, 0)
+    token = ROW.set(row)
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Ends([])))
+    try:
+        with (
+            httpx2.Client(transport=transport) as client,
+            pytest.raises(raised),
+            client.stream("POST", URL, json=ASKED) as response,
+        ):
+            read.extend(response.iter_raw())
+        assert settled(run), "before the row is over"
+    finally:
+        ROW.reset(token)
+    assert b"".join(read).startswith(_sse(pieces[0])), "what came is shown"
