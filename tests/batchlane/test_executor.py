@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from cottonpalm import Cache
+from cottonpalm.providers.batches.made_up import TEXT
 from tests.batchlane.chains import PROMPT, two_steps
 from tests.batchlane.kit import anthropic, batched, lane, live, openai, rows, simple
 from tests.support.batch_provider import Faults
@@ -30,12 +32,12 @@ def lanes(server: BatchProvider) -> Counter[str]:
 def test_a_row_that_asks_something_else_than_before_runs_live_and_the_others_are_stopped_after_three(
     server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second question holds a number that is another one in each run; the rows compared are at the first."""
+    """The second question holds a number that is another one in each run, but for answers that are made up."""
     monkeypatch.setattr("cottonpalm.engine.executors.answering.PATIENT_S", 0.3)
     numbers = itertools.count()
 
     def ask_again(said: str) -> dict[str, str]:
-        return {"text": f"{said} {next(numbers)}"}
+        return {"text": said if said == TEXT else f"{said} {next(numbers)}"}
 
     chain = simple(server) | RunnableLambda(ask_again) | simple(server)
     answers = batched(chain, server, tmp_path).batch(rows(8))
@@ -55,6 +57,24 @@ def test_a_chain_that_asks_something_else_each_time_is_found_out_before_anything
     assert len(batched(chain, server, tmp_path).batch(rows(6))) == 6
     assert "rows run live" in caplog.text
     assert (lanes(server), server.jobs) == ({"live": 6}, {})
+
+
+@pytest.mark.parametrize("model", [openai, anthropic, partial(openai, use_responses_api=True)])
+def test_chance_between_two_calls_is_found_out_with_made_up_answers_before_anything_is_sent(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture, model: Any
+) -> None:
+    numbers, said = itertools.count(), list[Any]()
+
+    def ask_again(answer: str) -> dict[str, str]:
+        return {"text": f"{answer} {next(numbers)}"}
+
+    ask = PROMPT | model(server) | StrOutputParser()
+    chain = ask | RunnableLambda(ask_again) | ask | RunnableLambda(said.append)
+    batched(chain, server, tmp_path).batch(rows(3))
+    assert "rows run live" in caplog.text
+    assert (lanes(server), server.jobs) == ({"live": 6}, {})
+    assert len(said) == 3
+    assert not any(TEXT in answer for answer in said)  # no made-up answer comes to the chain's end
 
 
 def test_a_request_that_two_batches_brought_back_unanswered_is_asked_live(

@@ -14,7 +14,13 @@ from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable, RunnableBranch, RunnableLambda, RunnableSequence
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBinding,
+    RunnableBranch,
+    RunnableLambda,
+    RunnableSequence,
+)
 from langchain_core.runnables.base import RunnableBindingBase, RunnableEachBase, RunnableGenerator
 from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config
 from langchain_core.runnables.configurable import DynamicRunnable
@@ -230,6 +236,21 @@ def may_run_tools(chain: Any) -> bool:
         isinstance(part.runnable, BaseTool) or isinstance(getattr(part.runnable, "nodes", None), Mapping)
         for part in parts(chain)
     )
+
+
+def rehearsed(chain: Any) -> int:
+    """Return in how many rounds a row may get made-up answers without coming to the chain's end, or to a tool.
+
+    A step of the chain's sequence that asks a model takes a round at least, and the last of them is a model itself.
+    """
+    steps = list(chain.steps) if isinstance(chain, RunnableSequence) else []
+    asking = [
+        step for step in steps if any(isinstance(part.runnable, BaseLanguageModel) for part in parts(step))
+    ]
+    if not asking or may_run_tools(chain):
+        return 0
+    last = asking[-1].bound if isinstance(asking[-1], RunnableBinding) else asking[-1]
+    return len(asking) - 1 if isinstance(last, BaseLanguageModel) else 0
 
 
 def runs_again(chain: Any) -> list[str]:

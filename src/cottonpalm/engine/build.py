@@ -206,6 +206,7 @@ class Builder:
         job = Job(
             settings=settings,
             lane=settings.lane if batched else None,
+            rehearsed=min(map(traits.rehearsed, self.chains)) if batched else 0,
             tools=batched and any(traits.may_run_tools(chain) for chain in self.chains),
             linear=batched and all(traits.one_at_a_time(chain) for chain in self.chains),
             callers=[one_of(equal, account, self.judge, self.judge.out_of_money), *fallbacks],

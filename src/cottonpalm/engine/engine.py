@@ -309,6 +309,7 @@ class Engine:
             detach=job.settings.detach,
             deadline_s=job.settings.deadline_s,
             cheapest=job.settings.mode == "auto",
+            rehearsed=job.rehearsed,
             tools=job.types if job.tools else None,
             lazy=not isinstance(self.source, Sequence),
         )

@@ -93,7 +93,7 @@ class Recording:
         withdrawn: the execution ended, as nothing of it is paid for and the row is cheaper elsewhere.
         credentials: of the lanes that it came to. For this process only.
         journal: what tools answered in the row's other rounds; None: they run in each.
-        seen: keys in the order in which they were asked, with their bodies.
+        seen: keys in the order in which they were asked, with the address and the body of each.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Recording:
     ) -> None:
         self.known, self.live, self._probe = swapped(known, swap), live, probe
         self.asked: dict[bytes, Asked] = {}
-        self.seen: dict[bytes, dict[str, Any]] = {}
+        self.seen: dict[bytes, tuple[str, dict[str, Any]]] = {}
         self.waits = self.closed = self.withdrawn = False
         self._withdraws = withdraws
         self.refused: str | None = None
@@ -140,7 +140,7 @@ class Recording:
                 return error
             self._times[digest] += 1
             key = key_of(digest, self._times[digest])
-            self.seen.setdefault(key, call.body)
+            self.seen.setdefault(key, (call.url, call.body))
             if (found := self.known.get(key)) is not None:
                 self._used.add(key)
                 if (inside := ANSWERED.get()) is not None:

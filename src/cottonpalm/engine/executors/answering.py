@@ -10,6 +10,7 @@ from cottonpalm import clock
 from cottonpalm.engine.executors.journal import Journal, hook
 from cottonpalm.engine.executors.rounds import one_round
 from cottonpalm.providers.batches.lanes import whose
+from cottonpalm.providers.batches.made_up import made_up
 from cottonpalm.request.money.rules.prices import BATCH
 from cottonpalm.request.recording import SWAPS, Recording, can_swap
 from cottonpalm.request.row_account import RowAccount
@@ -49,6 +50,7 @@ class Terms:
         detach: leave once everything is submitted.
         deadline_s: seconds from now in which all rows are to be done.
         cheapest: batches only where their price is known to be lower, or not known.
+        rehearsed: in how many rounds made-up answers cannot bring the chain to its end.
         tools: the chain has tools, which run once in all the rounds of a row; None: it has none.
         lazy: the rows are read as they are needed: nobody else holds them in memory.
     """
@@ -61,6 +63,7 @@ class Terms:
     deadline_s: float | None = None
     cheapest: bool = False
     lazy: bool = False
+    rehearsed: int = 0
     tools: Mapping[str, type] | None = None
 
     @property
@@ -243,14 +246,30 @@ class Answering:
         self._judged.clear()
         try:
             again, _ = await self._round(item, known, probe=True)
+            if _differ(recording, again) or await self._differs_later(item, known, again):
+                self.no_batches = "the chain asks something else each time that it is run with the same row"
+                self._run.alerts.warn("unsteady", f"rows run live: {self.no_batches}")
         finally:
             self._comparing -= 1
             if not self._comparing:
                 self._judged.set()
-        one, other = recording.seen.keys(), again.seen.keys()
-        if again.closed and not (one <= other or other <= one):  # a slow branch may come late in either
-            self.no_batches = "the chain asks something else each time that it is run with the same row"
-            self._run.alerts.warn("unsteady", f"rows run live: {self.no_batches}")
+
+    async def _differs_later(
+        self, item: Item, known: Mapping[bytes, Result | None], asked: Recording
+    ) -> bool:
+        """Whether it asks different questions after the same answers, which are made up."""
+        for _ in range(self._terms.rehearsed):
+            answers = {key: made_up(*seen) for key, seen in asked.seen.items() if key not in known}
+            if not answers or None in answers.values():
+                return False
+            known = {**known, **answers}
+            one, _task = await self._round(item, known, probe=True)
+            asked, _task = await self._round(item, known, probe=True)
+            if _differ(one, asked):
+                return True
+            if not (one.needs and asked.needs):  # the chain does not take such an answer
+                return False
+        return False
 
     async def _finished_live(self, item: Item, *, withdraws: bool = False) -> Any:
         """What is known is used, and the rest is asked now; what is out is waited for first.
@@ -335,3 +354,8 @@ class Answering:
         if self._diverged >= DIVERGED and not self.no_batches:
             self.no_batches = f"{self._diverged} rows asked something else than they did before"
             self._run.alerts.warn("no batches", f"all other rows run live: {self.no_batches}")
+
+
+def _differ(one: Recording, other: Recording) -> bool:
+    """Whether two executions ask different things; a slow branch may come late in either."""
+    return other.closed and not (one.seen.keys() <= other.seen.keys() or other.seen.keys() <= one.seen.keys())
