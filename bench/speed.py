@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import subprocess
 import sys
 import tempfile
 from itertools import count
@@ -112,6 +114,16 @@ def works(
     }
 
 
+def rivals(python: str, url: str, rows: int, in_flight: int, repeats: int) -> dict[str, Any]:
+    """CPU per row of other libraries, in a process of another Python, or what went wrong there."""
+    words = [python, str(m.ROOT / "bench" / "rivals.py"), url, *map(str, (rows, in_flight, repeats))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 async def measured(given: argparse.Namespace, in_flight: int) -> list[list[Any]]:
     """The lines of one table: chain, way, CPU, ratio, goal."""
     rows = [{"text": f"review number {number}"} for number in range(given.rows)]
@@ -131,6 +143,13 @@ async def measured(given: argparse.Namespace, in_flight: int) -> list[list[Any]]
                 ratio, goal = m.times(values, cpu["chain.abatch"]), GOALS.get((name, way))
                 against = "" if goal is None else f"{'<=' if ratio <= goal else 'above'} {goal:.3f}"
                 lines.append([name, way, round(median(values)), round(ratio, 3), against])
+            if given.rivals and name == "text":
+                base = median(cpu["chain.abatch"])
+                for way, us in rivals(given.rivals, url, given.rows, in_flight, given.repeats).items():
+                    known = isinstance(us, float)
+                    lines.append(
+                        [name, way, round(us) if known else us, round(us / base, 3) if known else "", ""]
+                    )
     return lines
 
 
@@ -139,6 +158,9 @@ async def main() -> None:
     options.add_argument("--repeats", type=int, default=7)
     options.add_argument("--rows", type=int, default=300)
     options.add_argument("--in-flight", type=int, nargs="*", default=[64, 256])
+    options.add_argument(
+        "--rivals", metavar="PYTHON", help="a Python that has the libraries of bench/rivals.py"
+    )
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
     tables = {}

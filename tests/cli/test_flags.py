@@ -311,7 +311,7 @@ def test_a_dry_run_needs_no_key_and_finds_what_is_wrong(cottonpalm: Command, fol
     assert "row 2 would fail\n  in.jsonl line 2: no column 'text'" in said.out
     said = cottonpalm("run", "in.jsonl", "-o", "o.jsonl", *model, "--prompt", "{tekst}")
     assert said.code == 2
-    assert "names no column" in said.one_line
+    assert "names {tekst}, which is no column of in.jsonl; did you mean {text}?" in said.one_line
     said = cottonpalm(
         "run", "in.jsonl", "-o", "o.jsonl", "--model", "opnai:x", "--dry-run", "--prompt", "{text}"
     )

@@ -112,7 +112,7 @@ def test_a_sample_that_is_not_kept_says_so(plan: Command, folder: Path) -> None:
         (("none.jsonl", "--model", "openai:gpt-4o", "--prompt", "{text}"), "none.jsonl"),
         (("in.jsonl", "--model", "openai:gpt-4o", "--prompt", "{text}"), "export OPENAI_API_KEY"),
         (("in.jsonl", "--model", "nobody:x", "--prompt", "{text}"), "nobody"),
-        (("in.jsonl", "--model", "openai:gpt-4o", "--prompt", "{tekst}"), "names no column"),
+        (("in.jsonl", "--model", "openai:gpt-4o", "--prompt", "{tekst}"), "names {tekst}"),
         (("in.jsonl",), "--prompt"),
         (("in.jsonl", "--model", "openai:gpt-4o", "--prompt", "{text}", "--sample", "-1"), "--sample"),
     ],

@@ -44,6 +44,10 @@ def test_the_system_message_comes_first_and_is_filled_too() -> None:
 
 def test_a_prompt_without_a_column_is_refused_and_the_columns_are_named() -> None:
     with pytest.raises(Problem, match=r"names no column of rows\.csv.*\{text\}, \{id\}"):
+        row_prompt("Is it good?", None, ["text", "id"], "rows.csv")
+    with pytest.raises(
+        Problem, match=r"names \{txt\}, which is no column of rows\.csv; did you mean \{text\}\?"
+    ):
         row_prompt("Is {txt} good?", None, ["text", "id"], "rows.csv")
 
 

@@ -10,9 +10,11 @@ import pytest
 
 from cottonpalm import clock
 from cottonpalm.engine.gates.cache import OPT_OUT, CacheGate, SharedCache
+from cottonpalm.engine.gates.checkpoint import CheckpointGate
 from cottonpalm.engine.gates.entries import Answer, Shelf, answer_of, own
 from cottonpalm.engine.gates.singleflight import SingleFlight
 from cottonpalm.events import CacheHit
+from cottonpalm.stores.codec.records import pack
 from cottonpalm.testing import virtual_run
 from cottonpalm.types import PARKED, Item, Outcome, Usage
 
@@ -277,3 +279,16 @@ def test_rows_that_wait_on_another_loop_are_let_in_on_their_own() -> None:
         assert where == [threading.get_ident()]
 
     asyncio.run(main())
+
+
+# -- the gate of what is stored
+
+
+def test_a_stored_row_is_answered_as_it_was_and_holds_what_it_is_now() -> None:
+    gate = CheckpointGate({})
+    record = pack(Outcome(3, "ok", "yes", id="old", input="old", cost_pico=7), keep_input=True, types={})
+    outcome = gate.admit(Item(5, "new", id="now", stored=record))
+    assert isinstance(outcome, Outcome)
+    assert (outcome.index, outcome.status, outcome.output, outcome.cost_pico) == (5, "ok", "yes", 7)
+    assert (outcome.id, outcome.input, outcome.stored) == ("now", "new", True)
+    assert gate.admit(Item(5, "new")) is None

@@ -68,6 +68,7 @@ def test_every_other_difference_is_refused_and_shown_where_it_is() -> None:
     ]
     assert refused({"a": {"template": 1}}, {"a": {"template": "y"}}) == ['m: a.template changed: 1 -> "y"']
     assert refused("x", "y") == ['m changed: "x" -> "y"']
+    assert refused("é", {"b": 1, "a": 2}) == ['m changed: "é" -> {"a": 2, "b": 1}']
     assert compare({}, {"m": 1}).refuse == ["m was added"]
     assert compare({"m": 1}, {}).refuse == ["m is gone"]
 

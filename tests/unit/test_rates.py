@@ -48,6 +48,8 @@ def test_the_bound_takes_the_dearest_price_of_each_kind() -> None:
     assert RATES.bound(Extent(100, 10)) == 1_000_003 + 100 * 17 + 10 * 19
     assert RATES.bound(Extent(100, 10, media=True)) == 1_000_003 + 110 * 23
     assert RATES.bound(Extent(0, 0, searches=2)) == 1_000_003 + 2 * 31
+    bare = replace(RATES, file_search=None, web_search=None)
+    assert bare.bound(Extent(0, 0, searches=2)) == 1_000_003, "a search without a fee costs nothing"
     assert replace(RATES, file_search=None).bound(Extent(0, 0, searches=2)) == 1_000_003 + 2 * 29
     assert replace(RATES, web_search=None).bound(Extent(0, 0, searches=2)) == 1_000_003 + 2 * 31
 

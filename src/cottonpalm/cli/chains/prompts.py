@@ -90,14 +90,15 @@ def row_prompt(
     used = named(template, columns) + [
         c for c in named(system or "", columns) if c not in named(template, columns)
     ]
+    if columns and not literal:  # without columns, that is what to say
+        for text in (template, system or ""):
+            _check_names(text, columns, source)
     if not used:
         braced = ", ".join(f"{{{name}}}" for name in columns[:12]) or "its columns (the first row has none)"
         raise Problem(
             f"the prompt names no column of {source}, so every row would ask the same; name one of {braced}"
         )
     if not literal:
-        for text in (template, system or ""):
-            _check_names(text, columns, source)
         template, system = _meant(template, columns), None if system is None else _meant(system, columns)
     return RowPrompt(template=template, system=system, columns=tuple(used))
 

@@ -33,11 +33,11 @@ class Hedge:
         self._timer: asyncio.TimerHandle | None = None
         self._copying: asyncio.Task[None] | None = None
         self._reply: Reply | None = None  # the copy's good reply
-        self._look = self._arm  # keep one bound method, so that `unwatch` finds the same object
+        self._look: Callable[[], None] | None = None  # one object, so that `unwatch` finds it
 
     def began(self, limit: asyncio.Timeout) -> None:
         """The original is sent now; `limit` can cut it off."""
-        self._limit = limit
+        self._limit, self._look = limit, self._arm
         self._run.hedges.watch(self._key, self._look)
         self._arm()
 
@@ -92,8 +92,9 @@ class Hedge:
 
     async def over(self) -> None:
         """End the watch: cancel what is still under way, and wait until it has given everything back."""
-        self._run.hedges.unwatch(self._look)
-        self._limit = None
+        if self._look is not None:
+            self._run.hedges.unwatch(self._look)
+        self._limit = self._look = None  # else it would hold itself, and all of the row, until a collection
         if self._timer is not None:
             self._timer.cancel()
         if (copying := self._copying) is not None and not copying.done():
