@@ -58,6 +58,9 @@ class Verdict(Enum):
     OVERLOADED = (
         "overloaded"  # it is overloaded by all its users (503, 529): this tells nothing about our limits
     )
+    LOST = (
+        "lost"  # the connection broke, or no answer came: a full server may do that, and so may many others
+    )
     IGNORED = "ignored"  # our own fault or a cancel: tells nothing about the provider's capacity
 
 

@@ -39,6 +39,7 @@ ELSEWHERE: Final = (
     "Rows may be answered without a call",
     "`priorities` and `ids` are the processor's own keywords",
     "A row's callbacks may hold one of cottonpalm's",
+    "Run trees name their row",
     "A chain gets a copy of a row that is a dict or a list",
     "`invoke` and `stream` never touch the store",
     "A stream that has shown something is not tried again",

@@ -8,9 +8,8 @@ from bench.admission.scaled import BY_NAME
 
 
 @pytest.mark.parametrize(("name", "most"), [("cap-200", 40), ("rpm-headers", 500)])
-def test_a_provider_over_http_is_used_up_to_its_limit_and_not_stormed(name: str, most: int) -> None:
+def test_a_provider_over_http_is_used_and_hardly_rejects_anything(name: str, most: int) -> None:
     found = over_http(BY_NAME[name], "BatchProcessor", 1, horizon_s=3.0)
     assert found.accepted > 10
     assert found.accepted_peak <= most
-    # three seconds are mostly the start, which feels for a cap that rejects at once
-    assert found.rejected <= 2 * found.accepted + 5
+    assert found.rejected <= 0.25 * found.accepted + 5

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.request.affinity import KEPT, PIECE, SLACK, Affinity, pieces_of, warmer
+from cottonpalm.request.endpoints import Endpoint
 from cottonpalm.request.routing import EndpointState
 from tests.promptcache.kit import RULES, Done, asking, rows, run_replicas
+from tests.request.kit import a_run
 from tests.support.prompt_caching import OPENAI, VLLM
 from tests.unit.test_replicas import STANDINGS
 
@@ -75,6 +77,15 @@ def test_prompts_are_known_by_their_starts_and_take_bounded_memory() -> None:
         affinity.place(pieces_of(rng.randbytes(2 * PIECE)), 1, 2 * PIECE, None)
     assert affinity.loses(pieces_of(start), 1, 0) == 0, "forgotten"
     assert len(affinity._kept[1]) == KEPT
+
+
+def test_a_long_line_counts_as_long_before_the_first_answer_has_come() -> None:
+    flow = a_run(4).flow
+    short, long = Endpoint(0, flow), Endpoint(1, flow)
+    for endpoint, waiting in ((short, 1), (long, 30)):
+        endpoint.asks(flow.limiter(f"key {endpoint.number}"), "label")
+        endpoint.waiting = waiting
+    assert long.standing(0.0).wait_s > short.standing(0.0).wait_s
 
 
 # Runs

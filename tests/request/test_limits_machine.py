@@ -29,7 +29,14 @@ pytestmark = pytest.mark.core
 MOST_REQUESTS, MOST_TOKENS = 30.0, 3_000.0
 MOST_IN_FLIGHT = 12
 UNITS = ("requests", "tokens", "input tokens", "output tokens")
-VERDICTS = (Verdict.SUCCESS, Verdict.SUCCESS, Verdict.DROPPED, Verdict.OVERLOADED, Verdict.IGNORED)
+VERDICTS = (
+    Verdict.SUCCESS,
+    Verdict.SUCCESS,
+    Verdict.DROPPED,
+    Verdict.OVERLOADED,
+    Verdict.LOST,
+    Verdict.IGNORED,
+)
 
 
 class Waiting(NamedTuple):

@@ -325,7 +325,7 @@ class Limiter(WaitQueue[Permit]):
                 admission.alive(permit, used)
             else:
                 admission.accepted(now, permit, self.in_flight, work, used)
-        elif verdict is not Verdict.IGNORED:
+        elif verdict not in {Verdict.IGNORED, Verdict.LOST}:
             self._reject(now, permit, verdict, quotas)
         else:
             admission.failed(permit)
@@ -374,7 +374,7 @@ class Limiter(WaitQueue[Permit]):
         if not longer:
             self._alive = self.accepted > self._accepted_at_pause
             self._accepted_at_pause = self.accepted
-        if self._alive and verdict is not Verdict.IGNORED:
+        if self._alive and verdict not in {Verdict.IGNORED, Verdict.LOST}:
             self._ramp = self._ramp_in_flight = 0
             self.admission.paused(now, until)
         else:

@@ -210,7 +210,7 @@ class RunSpec:
         WHAT(
             "--base-url",
             metavar="URL",
-            help="Another server that speaks the provider's protocol, such as http://127.0.0.1:8000/v1. "
+            help="Another server that speaks the provider's protocol, such as http://host:8000/v1. "
             "Can be given several times: each row goes to one that has room.",
         ),
         Typed(list[str], _first),

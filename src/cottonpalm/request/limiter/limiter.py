@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BYTES_PER_TOKEN: Final = 4  # of a JSON body in English; what it is wrong by is seen in the answers' usage
+_UNREAD: Final = (Verdict.SUCCESS, Verdict.LOST, Verdict.IGNORED)  # a rejection's quotas are read with it
 _TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
 
 
@@ -319,15 +320,17 @@ class Limiter(WaitQueue[Permit]):
             admission.answered(now, permit, self.in_flight, output, used)
             if not (self._gated or quotas or pause_s) and admission.concurrency.limit == self._seen:
                 return  # nothing has changed
-        elif verdict is Verdict.IGNORED:
+        elif verdict is Verdict.LOST:
             admission.failed(now, permit, self.in_flight)
+        elif verdict is Verdict.IGNORED:
+            admission.ignored(permit)
         else:
             overload = verdict is Verdict.OVERLOADED
             admission.rejected(now, permit, quotas, named_s=pause_s, overload=overload)
-        if quotas and (verdict is Verdict.SUCCESS or verdict is Verdict.IGNORED):
+        if quotas and verdict in _UNREAD:
             admission.heard(permit, quotas)
         if pause_s > 0:
-            self._pause(now + pause_s, dead=verdict is Verdict.IGNORED)
+            self._pause(now + pause_s, dead=verdict is Verdict.LOST)
         self._see_limit()
 
     def _pause(self, until_s: float, *, dead: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm.request.limiter.rules.bucket import ENOUGH
 from cottonpalm.request.limiter.rules.causes import CHANCE, DOUBT, SURPRISE, Cause, explain
 from cottonpalm.request.limiter.rules.gates import HEAVY, Gates
-from cottonpalm.request.limiter.rules.recovery import State
+from cottonpalm.request.limiter.rules.recovery import BACKOFF, State
 from cottonpalm.request.limiter.rules.sent import NOTHING, Sent
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTHING", "Admission", "Sent"]
 
+EARLY: Final = 0.5  # times the time of an answer: what comes to nothing before was hardly begun
 LATE: Final = 1.0  # times the time of an answer: what comes to nothing after it was lost in a full server
 USUAL: Final = 100  # answers over which means are taken
 
@@ -97,15 +98,34 @@ class Admission(Gates):
         if self.recovery.state is not State.OPEN:
             self._held_back = True
 
+    def ignored(self, sent: Sent) -> None:
+        """It ended in a way that says nothing of the provider."""
+        self._settled(sent)
+
     def failed(self, now: float, sent: Sent, in_flight: int) -> None:
-        """It ended in a way that says nothing of the limits; where many came to nothing far too late, one is full."""
+        """It came to nothing: where many do far too late, or at once and above what is known to fit, it is full."""
         late = not self._answers or now - sent.at_s > LATE * self.trip_s
         if late and sent.known and sent.generation == self.generation:
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
                 self._late, self.generation = 0.0, self.generation + 1
                 self.concurrency.drowned((in_flight + 1) / 2)
+        early = not sent.known and now - sent.at_s < EARLY * self.answer_s(now)
         self._settled(sent)
+        if early and sent.generation == self.generation:
+            self._dropped(now, sent)
+
+    def _dropped(self, now: float, sent: Sent) -> None:
+        """It came to nothing long before an answer could: a full server may drop what it has no place for."""
+        self.refusals.took(now - sent.at_s)
+        off = self._off(now)
+        if sent.ordinal <= max(1, self.concurrency.known - off):
+            return
+        self._doubt.suspect = sent.ordinal - off
+        trial = self.concurrency.testing
+        if self._doubt.surprising(sent.asked, told=False, silent=False, trial=trial):
+            self._bad += sent.cost
+            self._found(now, sent, Cause.NUMBER, 0.0)
 
     def heard(self, sent: Sent, quotas: Sequence[Quota]) -> None:
         """An answer shows quotas."""
@@ -144,7 +164,7 @@ class Admission(Gates):
             self.heard(sent, quotas)
         if probe:
             self.recovery.refused += 1
-            self.recovery.hold(now, named_s, self.refusals.mean_s)
+            self.recovery.hold(now, named_s, self._least_s(now))
         elif sent.generation != self.generation:
             self._rejected_before(sent)
         else:
@@ -181,14 +201,19 @@ class Admission(Gates):
         empty = self.quotas.empty(sent, quotas) if quotas else []
         for shown in empty:
             shown.wrong()
-        return explain(
+        cause = explain(
             overload=overload,
             shown=any(shown.trusted for shown in empty),
             empty=bool(empty),
             surprising=surprising,
-            fast=(bucket.trial or not (bucket.rate or number.testing)) and not quotas,
+            fast=(bucket.trial or not (bucket.rate or number.testing))
+            and not (quotas and self.quotas.trusted),
             above=above and (number.testing or not bucket.extra),
         )
+        if cause is Cause.CHANGED:  # nothing explains it, so what is shown does not predict
+            for quota in quotas:
+                self.quotas.shown[quota.unit].wrong()
+        return cause
 
     def _found(self, now: float, sent: Sent, cause: Cause, named_s: float) -> None:
         number, bucket, recovery = self.concurrency, self.bucket, self.recovery
@@ -205,9 +230,8 @@ class Admission(Gates):
         known = False
         if cause in (Cause.RATE, Cause.BOTH):
             known = bucket.rate > 0
-            if (
-                cause is Cause.BOTH and not known
-            ):  # whether the number alone explains it is seen from the next ones
+            if cause is Cause.BOTH and not (known or bucket.blamed):
+                # whether the number alone explains it is seen from the next ones
                 bucket.learn(sent.at_s, mine)
             else:
                 bucket.empty(now, sent.at_s, mine, named_s, self.refusals.patience_s)
@@ -222,7 +246,11 @@ class Admission(Gates):
         if known and fresh and not named_s:  # a test has failed; what fits is known
             return
         recovery.begin(now, max(2.0, number.limit / 4))
-        recovery.hold(now, named_s, self.refusals.mean_s)
+        recovery.hold(now, named_s, self._least_s(now))
+
+    def _least_s(self, now: float) -> float:
+        """How long to be silent at least: before the first answer nobody knows when a place comes free."""
+        return max(self.refusals.mean_s, 0.0 if self._answers else BACKOFF * self.answer_s(now))
 
     def _restore(self) -> None:
         """Whatever the number was blamed for, it was not."""
@@ -247,9 +275,10 @@ class Admission(Gates):
         if self._saved is None:
             return
         (limit, wall, starting, _, sent, mine), self._saved = self._saved, None
-        if cause in (Cause.NUMBER, Cause.BOTH) and probe.ordinal >= sent.ordinal:
+        if cause in (Cause.NUMBER, Cause.BOTH) and probe.ordinal >= (number.wall or sent.ordinal):
             # As many in flight as were rejected before: it was time that helped.
             number.limit, number.wall, number.starting, number.known = limit, wall, starting, probe.ordinal
+            bucket.blamed = True
             if cause is Cause.NUMBER:
                 bucket.learn(sent.at_s, mine)
                 bucket.silent_s = silence_s

@@ -29,7 +29,8 @@ class Bucket:
 
     Attributes:
         rate: a second; 0 while it is off.
-        learning: it is blamed, and its rate not known yet.
+        learning: it is suspected, and its rate not known yet.
+        blamed: time alone helped after a rejection, so there is a rate.
         extra: share of the rate that is sent above it, on trial.
     """
 
@@ -48,6 +49,7 @@ class Bucket:
         "_since",
         "_stage",
         "_sure",
+        "blamed",
         "depth",
         "extra",
         "learning",
@@ -60,7 +62,7 @@ class Bucket:
 
     def __init__(self) -> None:
         self.rate = self.extra = 0.0
-        self.learning = self._depth_known = False
+        self.learning = self.blamed = self._depth_known = False
         self.depth, self.level = 1.0, 0.0
         self._at = self._next_s = 0.0
         self.mark_s = self.mark = 0.0  # when it was empty, and all that was admitted up to then
@@ -95,6 +97,7 @@ class Bucket:
     def take(self, now: float, cost: float) -> None:
         """So much goes."""
         if self.rate:
+            self._fill(now)  # a probe goes without asking
             self.level -= cost
             if self._bound:
                 self._bound = False
@@ -143,12 +146,7 @@ class Bucket:
         sample, admitted = self.sample(at_s, total, patience_s), total - self.mark
         if self.rate:
             self._fill(now)
-        if self.rate and self.extra:
-            rate = max(sample, self._proven * self.rate)
-        elif admitted >= ENOUGH or (sample and not self.rate) or 0 < sample < self.rate:
-            rate = sample
-        else:
-            rate = self.rate
+        rate = self._rate_by(sample, admitted)
         rate = max(rate, FALL * self.rate, 1 / LONGEST_S if rate else 0.0)
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
         self._sure = alike and self.extra > 0  # a trial that failed tells what one that was no trial cannot
@@ -165,6 +163,16 @@ class Bucket:
             self.set_mark(at_s, total)
         self.level, self._at, self._next_s = 0.0, now, now
         self.extra, self._since, self._stage, self._held, self._lost = 0.0, 0, 0, 0, 0
+
+    def _rate_by(self, sample: float, admitted: float) -> float:
+        """The rate that a sample of so many tells, beside what is known."""
+        if self.rate and self.extra:
+            return max(sample, self._proven * self.rate)
+        if admitted >= ENOUGH or (sample and not self.rate):
+            return sample
+        if 0 < sample < self.rate:  # few were admitted, so the old rate weighs more
+            return (ENOUGH + admitted) / (ENOUGH / self.rate + admitted / sample)
+        return self.rate
 
     def drained(self, now: float) -> None:
         """A rejection that may be chance: nothing is saved up, at any rate."""
@@ -201,7 +209,7 @@ class Bucket:
     def off(self) -> None:
         """It is not what stands in the way."""
         self.rate = self.extra = 0.0
-        self.learning = False
+        self.learning = self.blamed = False
 
     def _fill(self, now: float) -> None:
         passed, self._at = now - self._at, now

@@ -10,6 +10,9 @@ from typing import Final
 HOLD: Final = 16  # admitted before the first test of more; twice as many after each that failed, up to...
 BUDGET: Final = 0.005  # ...as many as make tests cost this share of them
 SURPRISE: Final = 5.0  # log-likelihood ratio from which rejections are no chance...
+GRAIN_S: Final = (
+    0.01  # a rejection that takes no time at all still needs some, or each would be found too late
+)
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
 MEMORY: Final = 8  # rejections of late that are looked at together
@@ -72,6 +75,7 @@ class Refusals:
     def took(self, seconds: float) -> None:
         """One more came back."""
         self.seen += 1
+        seconds = max(GRAIN_S, seconds)
         weight = max(1 / 8, 1 / self.seen)
         self._dev_s += weight * (abs(seconds - self.mean_s) - self._dev_s)
         self.mean_s += weight * (seconds - self.mean_s)
@@ -129,5 +133,6 @@ class Doubt:
         self._chance += 1
 
     def settled(self) -> None:
-        """The cause was found: from here on anew."""
+        """The cause was found, and what had been taken for chance before was none: from here on anew."""
+        self._chance = max(0, self._chance - max(0, len(self._recent) - 1))
         self._recent.clear()

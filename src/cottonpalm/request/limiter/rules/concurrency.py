@@ -117,9 +117,12 @@ class Concurrency:
         self._held = (
             min(int(1 / BUDGET), HOLD * ordinal, 2 * self._held) if alike else max(FEW, min(HOLD, ordinal))
         )
-        self.wall, self.starting = float(ordinal), False
-        self.set(ordinal - 1)
-        self.known = min(self.known, ordinal - 1)
+        self.starting = False
+        self.set(
+            min(ordinal - 1, int(self.limit))
+        )  # whoever went by force, above the limit, does not raise it
+        self.wall = self.limit + 1
+        self.known = min(self.known, self.limit)
         self.knee.found = False
         self.peak = 0
         self._step, self._hold = 0, int(self._held * (cost if alike else 1.0))

@@ -103,6 +103,10 @@ class Gates(ABC):
         self.binding = ""
         return 0.0
 
+    def answer_s(self, now: float) -> float:
+        """How long an answer takes; before there was one, at least as long as the first has taken so far."""
+        return self.trip_s or (0.0 if self._began_s is None else now - self._began_s)
+
     def _begin(self, now: float) -> None:
         self._began_s = now
         self.bucket.begin(now)

@@ -1,0 +1,96 @@
+"""What the limiter's rules make of rejections, one rule at a time: moments are passed in."""
+
+from __future__ import annotations
+
+import pytest
+
+from cottonpalm.request.limiter.rules.admission import Admission
+from cottonpalm.request.limiter.rules.bucket import Bucket
+from cottonpalm.request.limiter.rules.causes import GRAIN_S, Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.sent import Sent
+
+pytestmark = pytest.mark.core
+
+
+def test_rejections_that_take_no_time_leave_some_patience() -> None:
+    refusals = Refusals(0.1)
+    for _ in range(200):
+        refusals.took(0.0)
+    assert GRAIN_S <= refusals.patience_s < 2 * GRAIN_S
+
+
+def test_what_was_taken_for_chance_and_was_none_does_not_count_as_chance() -> None:
+    doubt = Doubt()
+    doubt.sent = 200
+    before = doubt.share
+    for which in range(1, 7):
+        assert not doubt.surprising(which * 40, told=False, silent=False, trial=False)
+        doubt.chance()
+    assert doubt.share > before
+    assert doubt.surprising(241, told=True, silent=False, trial=True)
+    doubt.settled()
+    assert doubt.share == before
+
+
+def test_a_probe_takes_what_had_come_back_and_not_more() -> None:
+    bucket = Bucket()
+    bucket.rate = 2.0
+    bucket.take(10.0, 1.0)  # nobody asked it for ten seconds: it was full
+    assert bucket.level == 0.0
+    assert bucket.wait_s(10.1, 1.0) == pytest.approx(0.5 - 0.1, rel=0.1)
+
+
+def test_few_admitted_move_a_known_rate_little_and_many_all_the_way() -> None:
+    few, many = Bucket(), Bucket()
+    for bucket in (few, many):
+        bucket.rate = 4.0
+        bucket.set_mark(0.0, 100.0)
+    few.empty(2.0, 2.0, 102.0, 0.0, 0.1)  # two in two seconds
+    many.empty(20.0, 20.0, 120.0, 0.0, 0.1)  # twenty in twenty
+    assert 2.0 < few.rate < 4.0
+    assert many.rate == pytest.approx(2.0)  # half of it is left by one rejection, at least
+
+
+def sends(admission: Admission, now: float, ordinal: int) -> Sent:
+    sent = Sent(now, ordinal)
+    admission.sent(sent)
+    return sent
+
+
+def test_a_rejection_where_time_alone_had_helped_before_gives_a_rate() -> None:
+    admission = Admission(Concurrency(10.0))
+    sends(admission, 0.0, 1)
+    two = sends(admission, 0.0, 2)
+    admission.rejected(0.1, two, named_s=1.0)
+    assert admission.cause is Cause.BOTH
+    assert admission.wait_s(1.2, 1, 0.0) == 0.0  # the probe, with the first still under way
+    sends(admission, 1.2, 2)
+    assert admission.wait_s(2.0, 2, 0.0) is not None  # it was not rejected in time
+    assert admission.bucket.blamed
+    assert admission.bucket.rate == 0.0
+    more = [sends(admission, 2.0 + 0.1 * n, 3 + n) for n in range(3)]
+    admission.rejected(2.5, more[-1], named_s=1.0)
+    assert 0 < admission.bucket.rate < 5
+
+
+def test_what_a_full_server_drops_at_once_is_a_wall_and_what_it_drops_late_is_not_by_itself() -> None:
+    def after(drop_s: float) -> Admission:
+        admission = Admission(Concurrency(10.0))
+        for n in range(8):  # the first answers: a second each
+            admission.answered(10.0 * n + 1.0, sends(admission, 10.0 * n, 1), 0, 0.0, None)
+        for n in range(4):
+            sent = sends(admission, 100.0 + n, 6)
+            admission.failed(100.0 + n + drop_s, sent, 5)
+        return admission
+
+    assert after(0.05).concurrency.wall == 6.0
+    assert after(0.9).concurrency.wall is None
+
+
+def test_a_rejected_request_that_went_by_force_does_not_raise_the_limit() -> None:
+    number = Concurrency(10.0)
+    number.rejected(4, 0.0, 1.0)
+    assert (number.limit, number.wall) == (3, 4.0)
+    number.rejected(9, 0.0, 1.0)
+    assert (number.limit, number.wall) == (3, 4.0)
