@@ -1,9 +1,10 @@
-"""Memory of many lazy rows that wait for batches all at once: `python bench/batch_rows.py --rows 10000 50000 250000`.
+"""Memory of many lazy rows that wait for batches: `python bench/batch_rows.py --rows 10000 50000 250000`.
 
 The whole executor: rows read lazily, recorded, packed into batches of at most 50,000 rows and 200 MB, written down in a
 store, submitted to the loopback provider in a process of its own, collected in random order, and run again with their
-answers. No batch comes back before all rows are out. The chain asks over HTTP without an SDK (`tests/support/lean.py`),
-else the SDK's own work would be most of the time. Each number of rows runs in a fresh process.
+answers. The provider ends a batch at its first look, so not all rows are out at once; the most that were is printed.
+The chain asks over HTTP without an SDK (`tests/support/lean.py`), else the SDK's own work would be most of the time.
+Each number of rows runs in a fresh process.
 """
 
 from __future__ import annotations
