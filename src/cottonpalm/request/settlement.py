@@ -227,5 +227,5 @@ def verdict_of(fault: Fault | None, status: int | None) -> Verdict:
     if fault is None:
         return Verdict.SUCCESS
     if fault.kind is not Kind.THROTTLE:
-        return Verdict.LOST if fault.kind is Kind.TRANSIENT else Verdict.IGNORED
+        return Verdict.LOST if fault.kind is Kind.TRANSIENT and status is None else Verdict.IGNORED
     return Verdict.OVERLOADED if status in OVERLOADED else Verdict.DROPPED

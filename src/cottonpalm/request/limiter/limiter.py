@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 BYTES_PER_TOKEN: Final = 4  # of a JSON body in English; what it is wrong by is seen in the answers' usage
 _UNREAD: Final = (Verdict.SUCCESS, Verdict.LOST, Verdict.IGNORED)  # a rejection's quotas are read with it
+_NO_ANSWER: Final = (Verdict.LOST, Verdict.IGNORED)
 _TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
 
 
@@ -330,7 +331,7 @@ class Limiter(WaitQueue[Permit]):
         if quotas and verdict in _UNREAD:
             admission.heard(permit, quotas)
         if pause_s > 0:
-            self._pause(now + pause_s, dead=verdict is Verdict.LOST)
+            self._pause(now + pause_s, dead=verdict in _NO_ANSWER)
         self._see_limit()
 
     def _pause(self, until_s: float, *, dead: bool = False) -> None:
