@@ -207,7 +207,7 @@ class Admission(Gates):
             empty=bool(empty),
             surprising=surprising,
             fast=(bucket.trial or not (bucket.rate or number.testing))
-            and not (quotas and self.quotas.trusted),
+            and (bucket.blamed or not (quotas and self.quotas.trusted)),
             above=above and (number.testing or not bucket.extra),
         )
         if cause is Cause.CHANGED:  # nothing explains it, so what is shown does not predict
