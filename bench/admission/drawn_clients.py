@@ -73,7 +73,9 @@ class Ours:
             return 0.0
         fault = _fault(status, told)
         then = tries.after(fault, self.run, limiter, probe=permit.at_s >= limiter.paused_until)
-        limiter.release(permit, verdict_of(fault, status if status > 0 else None), then.pause_s, quotas=told.quotas)
+        limiter.release(
+            permit, verdict_of(fault, status if status > 0 else None), then.pause_s, quotas=told.quotas
+        )
         return 1.0 if then.sleep_s is None else then.sleep_s
 
 

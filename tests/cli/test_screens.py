@@ -30,7 +30,7 @@ def test_a_retry_command_can_be_pasted_whatever_the_run_is_called() -> None:
 def test_an_error_without_a_message_is_its_type() -> None:
     tally = Tally()
     tally.add(Outcome(3, "failed", error=ErrorRecord(Kind.FAIL_ROW, "CancelledError", "")))
-    assert tally.first_failed == "row 3: CancelledError"
+    assert tally.first_failed == "row 4 (index 3): CancelledError"
 
 
 def test_the_library_speaks_the_words_of_the_command_line() -> None:
