@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
 BLIND: Final = (
-    8.0  # times as many at first are let go without an answer: a slow provider looks like a drowned one
+    4.0  # times as many at first are let go without an answer: a slow provider looks like a drowned one
 )
 GROWTH: Final = 3.0  # more for each answer at the start
 FAR: Final = 0.25  # of the limit; where so many more fit, nobody knows how many do
