@@ -37,7 +37,7 @@ Told: TypeAlias = Callable[[Mapping[str, tuple[int, float]]], None]
 _BINDINGS: Final = frozenset({"RunnableBinding", "_ChatModelBinding"})
 _OPENAI: Final = "langchain_openai.chat_models.base"
 _normalized: Any = chat_models._normalize_messages  # type: ignore[attr-defined]  # noqa: SLF001
-_metadata_of: Any = chat_models._gen_info_and_msg_metadata  # noqa: SLF001
+_metadata_of: Any = getattr(chat_models, "_gen_info_and_msg_metadata", None)  # LangChain's own affair
 _SAME: Final = ("ainvoke", "agenerate", "agenerate_prompt", "_agenerate_with_cache", "_convert_input")
 
 
@@ -190,7 +190,7 @@ class _Model:
             raise Heard
         if getattr(model, "streaming", False) or kwargs.get("stream"):
             raise Heard
-        self._whole = model.output_version == "v1"
+        self._whole = model.output_version == "v1" or _metadata_of is None
         told = ("ls_structured_output_format", "structured_output_format")
         self._model, self._stop = model, kwargs.get("stop")
         self._kwargs = {name: value for name, value in kwargs.items() if name not in (*told, "stop")}

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BYTES_PER_TOKEN: Final = 4  # of a JSON body in English; what it is wrong by is seen in the answers' usage
-_UNREAD: Final = (Verdict.SUCCESS, Verdict.LOST, Verdict.IGNORED)  # a rejection's quotas are read with it
-_NO_ANSWER: Final = (Verdict.LOST, Verdict.IGNORED)
+_REJECTED: Final = (Verdict.DROPPED, Verdict.OVERLOADED)
 _TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
 
 
@@ -328,10 +327,10 @@ class Limiter(WaitQueue[Permit]):
         else:
             overload = verdict is Verdict.OVERLOADED
             admission.rejected(now, permit, quotas, named_s=pause_s, overload=overload)
-        if quotas and verdict in _UNREAD:
+        if quotas and verdict not in _REJECTED:  # a rejection's are read with it
             admission.heard(permit, quotas)
         if pause_s > 0:
-            self._pause(now + pause_s, dead=verdict in _NO_ANSWER)
+            self._pause(now + pause_s, dead=verdict in {Verdict.LOST, Verdict.IGNORED})
         self._see_limit()
 
     def _pause(self, until_s: float, *, dead: bool = False) -> None:

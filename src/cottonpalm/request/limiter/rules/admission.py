@@ -206,14 +206,19 @@ class Admission(Gates):
             shown=any(shown.trusted for shown in empty),
             empty=bool(empty),
             surprising=surprising,
-            fast=(bucket.trial or not (bucket.rate or number.testing))
-            and (bucket.blamed or not (quotas and self.quotas.trusted)),
+            fast=self._may_be_fast(bool(quotas)),
             above=above and (number.testing or not bucket.extra),
         )
         if cause is Cause.CHANGED:  # nothing explains it, so what is shown does not predict
             for quota in quotas:
                 self.quotas.shown[quota.unit].wrong()
         return cause
+
+    def _may_be_fast(self, shows: bool) -> bool:
+        """Whether a rejection may be for the pace: hardly, where shown quotas predict, unless time had helped."""
+        bucket = self.bucket
+        tried = bucket.trial or not (bucket.rate or self.concurrency.testing)
+        return tried and (bucket.blamed or not (shows and self.quotas.trusted))
 
     def _found(self, now: float, sent: Sent, cause: Cause, named_s: float) -> None:
         number, bucket, recovery = self.concurrency, self.bucket, self.recovery
