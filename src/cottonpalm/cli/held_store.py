@@ -14,6 +14,7 @@ from cottonpalm.protocols import (
     FAILED,
     RETRYABLE,
     ComparesBlocks,
+    KeepsLimits,
     NumbersOutcomes,
     Orders,
     SharesLimits,
@@ -28,11 +29,16 @@ if TYPE_CHECKING:
 
     from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow, StoredRows
     from cottonpalm.providers.batches.stages import Batch, Book
+    from cottonpalm.types import Known
 
 
 @runtime_checkable
 class ShowsBatches(Protocol):
     """A store that keeps batches."""
+
+    def known_limits(self) -> list[Known]:
+        """What runs have found of the providers' limits; nothing where the store keeps none."""
+        return self._store.known_limits() if isinstance(self._store, KeepsLimits) else []
 
     def batches(self, name: str) -> list[Batch]:
         """Of a run, oldest first."""

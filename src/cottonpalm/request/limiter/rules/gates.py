@@ -121,16 +121,17 @@ class Gates(ABC):
         While nobody knows how long an answer takes, one more each while: the longer, the more have to be in flight.
         """
         recovery, number, more = self.recovery, self.concurrency, in_flight + 1
+        patience_s, wait_s = self.refusals.patience_s, math.inf
         blind = number.starting and not (self._answers or number.busy)
         if blind and more <= min(BLIND * number.first, number.maximum):
-            wait_s = self._calm_s + 2 * self.refusals.patience_s * more / number.first - now
+            wait_s = self._calm_s + 2 * patience_s * more / number.first - now
             if wait_s <= TINY_S:
                 number.set(more)
-            return wait_s if wait_s > TINY_S else 0.0
+                return 0.0
         if recovery.state is State.RAMP and self._unsure:
-            return max(1e-4, self._young[0].at_s + self.refusals.patience_s - now)
+            return min(wait_s, max(1e-4, self._young[0].at_s + patience_s - now))
         recovery.state = State.OPEN
-        return None
+        return None if wait_s == math.inf else wait_s
 
     def _begin(self, now: float) -> None:
         self._began_s = self._calm_s = now
