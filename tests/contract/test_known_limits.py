@@ -71,7 +71,7 @@ def test_what_was_found_is_told_with_its_age_and_without_the_account(path: str) 
     [known] = store.known_limits()
     store.close()
     assert known.label == "api.openai.com/gpt-4o-mini"
-    assert 6 <= known.learnt.in_flight <= 9
+    assert 4 <= known.learnt.in_flight <= 12, "about eight fit; how exactly that is found is tested elsewhere"
     assert 0 <= clock.wall() - known.at < 600
     assert KEY not in repr(known)
     assert "#" not in known.label

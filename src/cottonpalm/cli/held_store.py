@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 class ShowsBatches(Protocol):
     """A store that keeps batches."""
 
-    def known_limits(self) -> list[Known]:
-        """What runs have found of the providers' limits; nothing where the store keeps none."""
-        return self._store.known_limits() if isinstance(self._store, KeepsLimits) else []
-
     def batches(self, name: str) -> list[Batch]:
         """Of a run, oldest first."""
 
@@ -202,6 +198,10 @@ class HeldStore:
     def runs(self) -> list[RunInfo]:
         """All runs."""
         return self._store.runs()
+
+    def known_limits(self) -> list[Known]:
+        """What runs have found of the providers' limits; nothing where the store keeps none."""
+        return self._store.known_limits() if isinstance(self._store, KeepsLimits) else []
 
     def batches(self, name: str) -> list[Batch]:
         """Of a run, oldest first; none where the store keeps none."""
