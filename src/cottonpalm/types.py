@@ -184,6 +184,7 @@ class Item:
     arrived_s: float = 0.0  # the `clock.now()` at which it was read
     began_s: float = 0.0  # when it was last let in: `clock.now()`
     calls: int = 0  # how often the chain was called
+    called_s: float = 0.0  # when it was last called: `clock.now()`
     caller: Any = None  # calls the chain that is being tried: the run's own, or a fallback
     begun: bool = False  # True: the reader has pieces of an answer; they are void if the row is asked again
     shown: bool = False  # True: the pieces handed out are final, so the row cannot be asked again
