@@ -134,6 +134,11 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(add, self.counts(), other.counts()))
 
+    @property
+    def counted(self) -> bool:
+        """Whether the provider counted anything; where it says 0, or no number, what was used is not known."""
+        return bool(self.input_tokens or self.output_tokens)
+
     def counts(self) -> tuple[int, ...]:
         """Return all counts, in the order of the fields."""
         counts: tuple[int, ...] = _usage_counts(self)

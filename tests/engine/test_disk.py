@@ -57,7 +57,9 @@ def test_a_disk_that_fills_up_stops_the_run_with_the_answers_in_hand_and_the_res
         assert not seen & unstored, "only what is durable is shown"
         assert seen | unstored == asked, "each row that was asked is shown or handed back"
         assert sum(chain.calls.values()) == len(asked) < len(rows)
-        given_up = [outcome for outcome in outcomes if outcome.index not in seen]  # the stop came before their call
+        given_up = [
+            outcome for outcome in outcomes if outcome.index not in seen
+        ]  # the stop came before their call
         assert {outcome.status for outcome in given_up} <= {"skipped"}
         assert not {outcome.index for outcome in given_up} & asked
     done = seen
