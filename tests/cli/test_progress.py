@@ -283,7 +283,7 @@ def test_rows_that_are_left_or_unknown_are_said() -> None:
     assert summary(left=900)["night"] == "1,000 rows: 90 ok, 10 failed, 900 left"
     assert summary(left=None)["night"] == "100 rows: 90 ok, 10 failed, the input was not read to its end"
     assert summary(cost_whole=False)["cost"].startswith("at least $2.00, 1,000 tokens in")
-    assert summary(cost_pico=None)["cost"].startswith("no price known for this model; 1,000 tokens in")
+    assert summary(cost_pico=None)["cost"].startswith("no price known for this model: --price IN:OUT")
 
 
 def test_commands_can_be_pasted() -> None:

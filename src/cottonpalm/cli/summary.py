@@ -154,7 +154,7 @@ class Summary:
         if not tally.rows or not (tally.input_tokens or tally.output_tokens):
             return "" if not self.cost_pico else f"{least}{money(self.cost_pico)}"
         if self.cost_pico is None:
-            return f"no price known for this model; {tokens}"
+            return f"no price known for this model: --price IN:OUT says it; {tokens}"
         total = self.cost_total_pico
         whole = f" ({money(total)} for the whole run)" if total is not None and total > self.cost_pico else ""
         return f"{least}{money(self.cost_pico)}, {tokens}{whole}"
