@@ -233,6 +233,23 @@ def test_without_a_winner_it_rests_ever_longer_and_then_tries_the_other_side() -
     assert any(limits[at] > 10 for at in trials)
 
 
+def test_evidence_of_before_a_rest_does_not_count_after_it() -> None:
+    knee = Knee()
+    walk(knee, math.sqrt, 9, 10.0)
+    assert (knee._sum, knee._pairs, knee._up) == (0.0, 0, False), "four pairs without a winner"
+
+
+def test_what_the_winner_did_is_what_the_next_trial_is_compared_with() -> None:
+    knee = Knee()
+    knee.settle(10.0)
+    assert knee._around(Seen(10.0, 10.0, 400)) == 15.0
+    assert knee._around(Seen(15.0, 15.0, 400)) == pytest.approx(22.5), "it need not be measured again"
+    assert knee._around(Seen(22.5, 15.0, 400)) == 15.0, "no more than fifteen did"
+    assert (knee.level, knee._up) == (15.0, False)
+    assert knee._ratio == pytest.approx(math.sqrt(1.5))
+    assert knee._around(Seen(15.0, 15.0, 400)) == pytest.approx(15.0 / math.sqrt(1.5))
+
+
 def test_a_round_with_as_many_in_flight_as_before_was_no_trial() -> None:
     knee = Knee()
     knee.settle(10.0)

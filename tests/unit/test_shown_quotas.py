@@ -112,6 +112,7 @@ def test_one_that_gives_nothing_back_before_a_window_ends_is_waited_for_to_its_e
 def test_a_mirror_of_nothing_lets_all_go() -> None:
     assert Shown().wait_s(5.0, 1_000.0, 1.0) == 0.0
     assert not Shown().trusted
+    assert [Shown().rate, *Shown()._rates, *Shown()._errors] == [0.0] * 9
 
 
 def test_what_is_left_may_be_used_up_at_once_and_no_more() -> None:
