@@ -113,6 +113,7 @@ def run(
         screen.say(f"this run's name is {name}")
 
     from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.sharded import is_sharded, run_sharded
 
     where = Where(
         store,
@@ -126,6 +127,8 @@ def run(
         live=dashboard,
         stream=stream,
     )
+    if is_sharded(job.input):
+        return run_sharded(job, where, screen)
     return carry_out(job, where, screen)
 
 
@@ -188,11 +191,14 @@ def retry(
 ) -> int:
     """Do the failed rows of a run again, and update its output."""
     from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.sharded import is_sharded, run_sharded
     from cottonpalm.cli.commands.status import job_of
 
     job = job_of(store, run).with_options(model_option)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
     where = Where(store, run, again=True, argv=_argv(context), page=report, events=events, live=dashboard)
+    if is_sharded(job.input):
+        return run_sharded(job, where, screen)
     return carry_out(job, where, screen)
 
 
