@@ -97,7 +97,6 @@ def limits_actor() -> Any:
 
     It must not move: its file is here.
     """
-    here = ray.get_runtime_context().get_node_id()
     path = str(Path(tempfile.mkdtemp(prefix="cottonpalm-")) / "limits.db")
     made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(LimitsActor)
     return made.options(
@@ -106,13 +105,16 @@ def limits_actor() -> Any:
         lifetime="detached",
         get_if_exists=True,
         max_concurrency=10_000,
-        resources={f"node:{_ip(here)}": 0.001},
+        resources=on_this_node(),
     ).remote(path)
 
 
-def _ip(node: str) -> str:
+def on_this_node() -> dict[str, float]:
+    """Return what an actor asks for that must stay on this node."""
+    here = ray.get_runtime_context().get_node_id()
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return next(str(found["NodeManagerAddress"]) for found in nodes if found["NodeID"] == node)
+    ip = next(str(found["NodeManagerAddress"]) for found in nodes if found["NodeID"] == here)
+    return {f"node:{ip}": 0.001}
 
 
 class _Result:
