@@ -34,7 +34,7 @@ PRICES: Final = {
     "input_tokens": 150_000,
     "output_tokens": 600_000,
 }  # pico-dollars, of the model that is asked
-STEP: Final = 10**9  # pico-dollars by which the budget rises each time: some two hundred answers
+STEP: Final = 3 * 10**9  # pico-dollars by which the budget rises each time: some hundreds of answers
 SPENT: Final = 4
 
 

@@ -1,7 +1,7 @@
 """A million rows of sharded Parquet through Ray, and what the driver's memory was: `python bench/scale_million.py`.
 
 `command`: `cottonpalm run IN/ -o OUT/ --executor ray`, whose workers read, answer, store and write. `data`: Ray Data's
-`map_batches` with the same chain. The chain computes; peaks are of resident memory. A smaller run goes first, so that what
+`map_batches` with the same chain, which computes. A smaller run goes first, so that what
 depends on the number of rows is seen.
 """
 
