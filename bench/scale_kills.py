@@ -182,6 +182,12 @@ class Killing:
         if (charged := self._charged()) > self.budget:
             self.troubles.append(f"overspent: {charged} of {self.budget}")
 
+    def end(self) -> None:
+        """End the driver that is still there, if this was interrupted."""
+        if self._driver is not None:
+            self._driver.kill()
+            self._driver.wait()
+
     def check(self) -> None:
         """Whether all is as it was promised."""
         self._check_money()
@@ -246,6 +252,10 @@ def main() -> int:
             killing.run(given.kills)
             killing.check()
         finally:
+            killing.end()
+            import ray
+
+            ray.shutdown()
             cluster.shutdown()
     for trouble in killing.troubles:
         print(f"NOT AS PROMISED: {trouble}")

@@ -15,23 +15,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from langchain_core.runnables import RunnableLambda  # noqa: E402
-
-
-def _upper(row: dict[str, Any]) -> str:
-    return str(row["text"]).upper()
-
-
-async def _aupper(row: dict[str, Any]) -> str:
-    return _upper(row)
-
-
-chain = RunnableLambda(_upper, _aupper)
+from tests.scale.chains import upper  # noqa: E402
 
 
 def made(folder: Path, rows: int, files: int) -> None:
@@ -57,7 +45,7 @@ def command(folder: Path, workers: int) -> None:
         "-o",
         str(folder / "out"),
         "--chain",
-        f"{__file__}:chain",
+        "tests.scale.chains:upper",
         "--no-progress",
     ]
     words += ["--store", str(folder / "s.db"), "--run", "all", "--executor", "ray", "--workers", str(workers)]
@@ -73,7 +61,7 @@ def data(folder: Path, workers: int) -> None:
     from cottonpalm.ray_data import asking
 
     rows = ray.data.read_parquet(str(folder / "in"))
-    rows.map_batches(**asking(chain, name="all", workers=workers, batch_size=1024)).write_parquet(
+    rows.map_batches(**asking(upper, name="all", workers=workers, batch_size=1024)).write_parquet(
         str(folder / "out")
     )
 

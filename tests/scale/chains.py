@@ -55,3 +55,14 @@ def _where(_: Any) -> str:
 
 
 where = RunnableLambda(_where)  # the cluster in which a row is answered
+
+
+def _upper(row: dict[str, Any]) -> str:
+    return str(row["text"]).upper()
+
+
+async def _aupper(row: dict[str, Any]) -> str:
+    return _upper(row)
+
+
+upper = RunnableLambda(_upper, _aupper)
