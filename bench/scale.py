@@ -50,6 +50,7 @@ def cluster(cores: int) -> Iterator[None]:
 
     with tempfile.TemporaryDirectory(prefix="cp-ray-", dir="/tmp") as folder:
         ray.init(
+            "local",
             num_cpus=cores,
             include_dashboard=False,
             object_store_memory=100 * 1024 * 1024,

@@ -70,6 +70,7 @@ def begin_ray(folder: Path) -> None:
     import ray
 
     ray.init(
+        "local",
         num_cpus=4,
         include_dashboard=False,
         object_store_memory=150 * 1024 * 1024,
@@ -115,12 +116,13 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=1_000_000)
     options.add_argument("--files", type=int, default=20)
     options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--once", action="store_true", help="without the smaller run")
     options.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     given = options.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     if given.inside is None:
-        for rows in (given.rows // 50, given.rows):
+        for rows in [given.rows] if given.once else [given.rows // 50, given.rows]:
             one(given.how, rows, given.files, given.workers)
         return
     begin_ray(given.inside)
