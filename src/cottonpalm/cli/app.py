@@ -432,11 +432,18 @@ def _explain(error: Exception, state: dict[str, Any]) -> int:
         return Code.USAGE
     if hasattr(error, "format_message"):  # the parser's own error
         command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")
-        screen.error(f"{error.format_message()} ({command} --help shows what there is)")
+        screen.error(f"{_said_of(error.format_message())} ({command} --help shows what there is)")
         return Code.USAGE
     screen.error(f"unexpected {type(error).__name__}: {error}{'' if screen.verbose else ' (-v shows where)'}")
     screen.traceback(error)
     return Code.UNEXPECTED
+
+
+def _said_of(usage: str) -> str:
+    """What the parser says of wrong words; where an output is missing, also how one is named."""
+    if usage.startswith("Missing option '--output'"):
+        return "say where the answers go: -o answers.csv, or .jsonl, .xlsx, .parquet; -o - shows them"
+    return usage
 
 
 if __name__ == "__main__":
