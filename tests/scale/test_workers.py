@@ -28,7 +28,10 @@ def told(processor: Any) -> dict[str, Any]:
         "counts": (report.counts.ok, report.counts.failed, report.counts.requests, report.counts.retries),
         "usage": report.usage,
         "cost": report.cost_usd,
-        "cached": (report.counts.cached, report.counts.coalesced, report.counts.cache_misses),
+        "cached": (
+            report.counts.cached,
+            report.counts.cache_misses,
+        ),  # how many of them waited is a matter of time
         "reported": stats.reported_usd,
         "uncertain": stats.uncertain_usd,
         "models": [name.partition("/")[2] for name in sorted(report.by_model)],

@@ -86,6 +86,7 @@ class Builder:
         self.gates: list[Callable[[], Gate]] = []  # of each run, innermost
         self.purse: tuple[Ledger, Spending] | None = None  # of a worker: money that another process grants
         self.place: tuple[Database, int] | None = None  # of a worker: where its limits are shared
+        self.spare: int | None = None  # rows that each worker holds ready; None: those of the next moment
 
     @property
     def chains(self) -> list[Runnable[Any, Any]]:
@@ -257,7 +258,8 @@ class Builder:
         def made() -> tuple[Pool, Begin]:
             pool = pool_of(settings)
             where = pool.place(None if place is None else (place[0].url, place[1]))
-            return pool, Begin(chain, where, paid=settings.budget is not None, kwargs=dict(kwargs or {}))
+            paid = settings.budget is not None
+            return pool, Begin(chain, where, paid=paid, kwargs=dict(kwargs or {}), spare=self.spare)
 
         return made
 

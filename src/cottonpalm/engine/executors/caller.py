@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables.config import ensure_config, merge_configs
 
+from cottonpalm import clock
 from cottonpalm.chain.correcting import corrected
 from cottonpalm.chain.traits import anybody, has_listeners, has_old_models, speaks
 from cottonpalm.engine.executors.steps import StepTimes, in_sample
@@ -103,6 +104,7 @@ class Caller:
     def __call__(self, item: Item) -> Awaitable[Any]:
         """Return the chain's output for this row, or raise the chain's exception."""
         item.calls += 1
+        item.called_s = clock.now()
         if self._run.flow.grain in ("unknown", "row"):
             return self._permitted(item)
         item.account.entered()  # takes no permit here, but gives back the permits that outer rows hold
