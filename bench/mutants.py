@@ -104,9 +104,9 @@ class Runs:
         self._kept = kept
         self._tests: list[nearest.Test] = []
 
-    def look(self, until: float) -> int:
+    def look(self, levels: list[str], until: float) -> int:
         """Run the tests once without a change, and see what each enters; how many. Files after `until` are left out."""
-        files = [path for level in LEVELS for path in sorted((HERE / "tests" / level).glob("test_*.py"))]
+        files = [path for level in levels for path in sorted((HERE / "tests" / level).glob("test_*.py"))]
         names = [str(path.relative_to(HERE)) for path in files]
         for seen in self._pool.map(lambda name: self._look(name, until), names):
             self._tests += nearest.tests_in(seen)
@@ -187,6 +187,7 @@ def main() -> int:
     asked.add_argument("--seed", type=int, default=1)
     asked.add_argument("--rooms", default=",".join(ROOMS), help="comma between them")
     asked.add_argument("--without", default="", help="rooms to leave out, comma between them")
+    asked.add_argument("--levels", default=",".join(LEVELS), help="folders of tests, comma between them")
     asked.add_argument("--jobs", type=int, default=2)
     asked.add_argument("--minutes", type=float, default=45, help="begin no further mutant after so long")
     asked.add_argument(
@@ -204,7 +205,7 @@ def main() -> int:
         workers = [Worker(Path(folder) / str(number)) for number in range(options.jobs)]
         runs = Runs(workers, nearest.Kept(options.seen))
         try:
-            tests = runs.look(began + 60 * options.minutes * LOOKING)
+            tests = runs.look(options.levels.split(","), began + 60 * options.minutes * LOOKING)
             print(f"{tests:,} tests seen, in {(now() - began) / 60:.0f} min", flush=True)
             results = runs.all(mutants, began + 60 * options.minutes)
         finally:
