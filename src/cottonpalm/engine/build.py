@@ -400,6 +400,12 @@ class Builder:
                 self._limiters[cap, clock.era()] = found
             return found
 
+    def keep_sharing(self) -> Callable[[], None]:
+        """Of a worker: share its limits between its runs too; call what is returned at its end."""
+        if self.place is None:
+            return _nothing
+        return sharing.begin(self._limiters_for(None), *self.place, most=self.settings.cap)
+
     def start_at(self, concurrency: AdaptiveConcurrency, learnt_in: Learning) -> None:
         """Replace the learnt limits: the next run begins with these settings, and learns in `learnt_in`."""
         with _lock:
