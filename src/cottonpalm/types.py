@@ -197,6 +197,11 @@ class Item:
     broken: ErrorRecord | None = None  # the row could not be read, so it fails without a call
 
 
+def _plain(text: str) -> str:
+    """Text that moves no cursor and hides nothing: unprintable characters as their escapes."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 @dataclass(slots=True)
 class Outcome:
     """How one row ended. Usage and cost add up all its attempts, including the failed ones."""
@@ -221,9 +226,9 @@ class Outcome:
 
     def __repr__(self) -> str:
         """What became of the row, in short."""
-        name = "" if self.id is None else f" ({self.id})"
+        name = "" if self.id is None else f" ({_plain(str(self.id))})"
         if self.error is not None:
-            end = f"{self.error.type}: {self.error.message}"
+            end = _plain(f"{self.error.type}: {self.error.message}"[: 2 * SHORT])
         else:
             end = repr(getattr(self.output, "content", self.output))
         words = [self.status, end if len(end) <= SHORT else f"{end[:SHORT]}..."]
