@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 FEW = 1_000
 FORMATS = ("jsonl", "parquet")
 TEXT = "a review of some length, which says what it has to say and a little more, number "
-MB = 1024**2
+COLUMNS = (
+    "run, seconds",
+    "run, CPU µs/row",
+    "run, MB over a thousand rows",
+    "store, bytes/row",
+    "status, CPU s over a thousand",
+    "export, CPU µs/row",
+    "export, MB over a thousand rows",
+)
 
 
 class Answers(Runnable[Any, Any]):
@@ -118,38 +126,22 @@ def main() -> None:
         f"{given.rows:,} rows by the command line, with the store",
         f"<= 60 MB over {FEW:,} rows; status <= 1 s of CPU over that of {FEW:,} rows",
     )
-    lines = []
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         for kind in given.format or FORMATS:
             few, many = (measured(Path(name), kind, rows) for rows in (FEW, given.rows))
             run, status, export = many["run"], many["status"], many["export"]
-            lines.append(
-                [
-                    kind,
-                    run.wall_s,
-                    (run.cpu_s - few["run"].cpu_s) / given.rows * 1e6,
-                    run.peak_mb - few["run"].peak_mb,
-                    many["store"],
-                    status.cpu_s - few["status"].cpu_s,
-                    status.wall_s,
-                    (export.cpu_s - few["export"].cpu_s) / given.rows * 1e6,
-                    export.peak_mb - few["export"].peak_mb,
-                ]
-            )
-    m.table(
-        [
-            "file",
-            "run, s",
-            "CPU µs/row",
-            "MB over few",
-            "store, bytes/row",
-            "status, CPU s over few",
-            "s in all",
-            "export, CPU µs/row",
-            "MB over few",
-        ],
-        lines,
-    )
+            figures = [
+                run.wall_s,
+                (run.cpu_s - few["run"].cpu_s) / given.rows * 1e6,
+                run.peak_mb - few["run"].peak_mb,
+                many["store"],
+                status.cpu_s - few["status"].cpu_s,
+                (export.cpu_s - few["export"].cpu_s) / given.rows * 1e6,
+                export.peak_mb - few["export"].peak_mb,
+            ]
+            print(f"  {kind}")
+            for column, figure in zip(COLUMNS, figures, strict=True):
+                print(f"    {column:32} {figure:10.2f}", flush=True)
 
 
 if __name__ == "__main__":
