@@ -368,7 +368,7 @@ class BatchProcessor(ChainFace):
         with self._remember(Run(engine)) as run:
             collected.run = run
             while (outcome := collected.next_of(run)) is not None:
-                if return_exceptions or outcome.status == "ok":
+                if collected.shows(outcome, return_exceptions=return_exceptions):
                     yield outcome.index, collected.answer(outcome)
         yield from collected.rest(return_exceptions=return_exceptions)
 
@@ -399,7 +399,7 @@ class BatchProcessor(ChainFace):
         async with self._remember(AsyncRun(engine)) as run:
             collected.run = run
             while (outcome := await collected.anext_of(run)) is not None:
-                if return_exceptions or outcome.status == "ok":
+                if collected.shows(outcome, return_exceptions=return_exceptions):
                     yield outcome.index, collected.answer(outcome)
         for pair in collected.rest(return_exceptions=return_exceptions):
             yield pair

@@ -134,6 +134,11 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(add, self.counts(), other.counts()))
 
+    @property
+    def counted(self) -> bool:
+        """Whether the provider counted anything; where it says 0, or no number, what was used is not known."""
+        return bool(self.input_tokens or self.output_tokens)
+
     def counts(self) -> tuple[int, ...]:
         """Return all counts, in the order of the fields."""
         counts: tuple[int, ...] = _usage_counts(self)
@@ -184,6 +189,7 @@ class Item:
     arrived_s: float = 0.0  # the `clock.now()` at which it was read
     began_s: float = 0.0  # when it was last let in: `clock.now()`
     calls: int = 0  # how often the chain was called
+    called_s: float = 0.0  # when it was last called: `clock.now()`
     caller: Any = None  # calls the chain that is being tried: the run's own, or a fallback
     begun: bool = False  # True: the reader has pieces of an answer; they are void if the row is asked again
     shown: bool = False  # True: the pieces handed out are final, so the row cannot be asked again

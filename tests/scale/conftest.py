@@ -30,6 +30,7 @@ def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "60")
     ray.init(
+        "local",
         num_cpus=4,
         include_dashboard=False,
         object_store_memory=100 * 1024 * 1024,
