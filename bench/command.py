@@ -106,7 +106,17 @@ def measured(folder: Path, kind: str, rows: int) -> dict[str, Any]:
     out, again = folder / f"out{rows}.{kind}", folder / f"again{rows}.{kind}"
     kept = ("--store", store)
     run = command(
-        "run", source, "-o", out, "--chain", "bench.command:chain", "--id-field", "id", "--run", "scale", *kept
+        "run",
+        source,
+        "-o",
+        out,
+        "--chain",
+        "bench.command:chain",
+        "--id-field",
+        "id",
+        "--run",
+        "scale",
+        *kept,
     )
     bytes_ = sum(part.stat().st_size for part in folder.glob(f"{store.name}*"))
     status = command("status", *kept)
