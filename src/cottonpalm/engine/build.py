@@ -32,7 +32,7 @@ from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.run_account import RunAccount
-from cottonpalm.request.transport import hook
+from cottonpalm.request.transport import google_client, hook
 from cottonpalm.request.transport.fast import door
 from cottonpalm.settings import Settings, capped, travelling
 from cottonpalm.stores import open_store, shown
@@ -376,6 +376,7 @@ class Builder:
             return False
         if many or self._looked is None or clock.now() - self._looked[0] > LOOK_S:
             hook.install()
+            google_client.install()
             door.install()
             self._looked = (clock.now(), hook.reaches())
         return self._looked[1]
