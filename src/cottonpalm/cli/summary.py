@@ -135,7 +135,7 @@ class Summary:
         ]
         found += [("failed", self._failed()), ("results", self.results), ("report", self.report or "")]
         found += [("advice", said) for said in self.advice]
-        found += [("retry", self._retry()), ("resume", self.resume or "")]
+        found += [self._on_failed(), ("resume", self.resume or "")]
         return [(label, text) for label, text in found if text]
 
     def _rows(self) -> str:
@@ -192,11 +192,11 @@ class Summary:
         """Estimate what so many calls cost, at the mean price of the calls that were made."""
         return f", about {money(cost_pico * spared // asked)}" if cost_pico and asked > 0 else ""
 
-    def _retry(self) -> str:
-        """The command that asks failed rows again; where none was asked, what to mend."""
+    def _on_failed(self) -> tuple[str, str]:
+        """The command that asks failed rows again; where none of them could be read, what to mend."""
         if self.tally.unread and self.tally.unread == self.counts.failed:
-            return "mend the input, and give the same command again: only what is new in it is asked"
-        return self.retry or ""
+            return "mend", "the input, and give the same command again: it asks only what is new there"
+        return "retry", self.retry or ""
 
     def _failed(self) -> str:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.tally.kinds.items()))

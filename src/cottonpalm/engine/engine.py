@@ -374,6 +374,8 @@ class Engine:
         self._tally.add(outcome)
         if self._first is not None and item.broken is None:
             self._first.add(outcome, began_s=item.began_s)
+            if self._first.mixed:
+                self._first = None
         if self._observers and outcome.cost_pico:
             self._compare(outcome.index, outcome.cost_pico)
         if self.job.many:
