@@ -51,6 +51,7 @@ class Places(ast.NodeVisitor):
         self.text, self.found = text, list[tuple[str, int, int, str]]()
         self._scope: list[str] = []  # of the qualified name of where we are
         self._function = ""
+        self._table = False  # numbers of a table of data: a test could but repeat them
         lines = text.encode().splitlines(keepends=True)
         self._starts = [0]
         for line in lines:
@@ -180,10 +181,15 @@ class Places(ast.NodeVisitor):
         self._between(node.target, node.value, {"+=": "-=", "-=": "+=", "|=": "&=", "&=": "|="})
         self.generic_visit(node)
 
+    def visit_Dict(self, node: ast.Dict) -> None:
+        inside, self._table = self._table, self._table or not self._scope  # of a module
+        self.generic_visit(node)
+        self._table = inside
+
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, bool):
             self._replace(node, str(not node.value))
-        elif isinstance(node.value, int | float):
+        elif isinstance(node.value, int | float) and not self._table:
             self._replace(node, repr(node.value + 1 if abs(node.value) < 100 else node.value * 2))
 
     def visit_Call(self, node: ast.Call) -> None:

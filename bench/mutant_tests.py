@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).resolve().parents[1]
 QUICK_S: Final = 8.0  # the first tests of a mutant: most are caught by these
-ALL_S: Final = 60.0  # so long may the tests of one mutant take, by what they took without it
-LONGEST_S: Final = 20.0  # of one test
+ALL_S: Final = 80.0  # so long may the tests of one mutant take, by what they took without it
+LONGEST_S: Final = 40.0  # of one test: state machines are slow where the machine is busy
+NARROW: Final = 8  # modules: tests that enter about as few are ranked by their time
 MOST: Final = 250  # tests of one mutant: collecting them takes time, too
 
 
@@ -66,10 +67,21 @@ class Recorder:
             self._tests[report.nodeid]["passed"] = False
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        test = self._tests[nodeid]
+        test = self._tests.pop(nodeid)
         test["seconds"] = time.perf_counter() - test.pop("began")
         test["entered"] = sorted(self._entered)
-        self._out.write_text(json.dumps(self._tests))
+        with self._out.open("a") as out:
+            out.write(json.dumps([nodeid, test]) + "\n")
+
+
+class LastBegun:
+    """A plugin of pytest that keeps in a file which test was begun last: with `-x`, the one that failed or hangs."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._out.write_text(nodeid)
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------------
@@ -87,6 +99,11 @@ class Test(NamedTuple):
         """The file it stands in."""
         return self.node.partition("::")[0]
 
+    @property
+    def breadth(self) -> int:
+        """In how many modules it enters a function: who enters few looks at these."""
+        return len({name.partition(":")[0] for name in self.entered})
+
 
 def tests_in(seen: dict[str, dict[str, Any]]) -> Iterator[Test]:
     """The tests of one file that pass without a change, and soon."""
@@ -99,7 +116,8 @@ def of(mutant: Mutant, tests: Iterable[Test]) -> list[list[Test]]:
     """The nearest tests: those that enter the changed function; first the quick ones, then the rest.
 
     What runs as a module is imported (a constant, a default) is everyone's who enters the module at all. Tests of the
-    files that import the module themselves come first, and of many cases of one test function the first.
+    files that import the module themselves come first, then those that enter few others, and of many cases of one test
+    function the first.
     """
     inside = mutant.file.removeprefix("src/cottonpalm/") + ":"
     entering = [test for test in tests if inside + mutant.function in test.entered]
@@ -115,7 +133,7 @@ def _ranked(tests: list[Test], file: str) -> list[Test]:
     for test in sorted(tests, key=lambda test: test.seconds):
         function = test.node.partition("[")[0]
         afar = module not in imports_of(HERE / test.file)
-        ranks.append((cases[function] // 3, afar and test.seconds > 0.1, test.seconds, test))
+        ranks.append((cases[function] // 3, afar, test.breadth // NARROW, test.seconds, test))
         cases[function] += 1
     return [test for *_, test in sorted(ranks)]
 
@@ -166,6 +184,7 @@ class Kept:
         with self._lock:
             self._seen[file] = {"of": _digest(file), "tests": tests}
             if self._path is not None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._path.write_text(json.dumps(self._seen))
 
 

@@ -3,7 +3,8 @@
 Each mutant is one change at one place of the rooms that a run's money and rows depend on, drawn at random by the seed.
 All tests of the lower levels run once without a change, and are seen to enter which functions: a mutant is tried by
 those that enter its function, the quickest first, in a fork of a process that has loaded the libraries already, on a
-copy, so that subprocesses of the tests see the change too.
+copy, so that subprocesses of the tests see the change too. A test that fails counts if it then passes without the
+change: luck and a busy machine catch nothing. What was seen is kept for the next time (`--seen`).
 
 Weighed and not taken: mutmut (copies the tree, wraps every function, which changes generators and slots, and draws no
 sample by a seed), cosmic-ray (a process for each mutant, whose start is longer than most of these tests), mutatest (is
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).resolve().parents[1]
 PACKAGE: Final = "src/cottonpalm"
+SEEN: Final = HERE / "build" / "mutants-seen.json"
+LOOKING: Final = 0.5  # the share of the time that may go into seeing which test enters what
 GOALS: Final = {"rules": 90, "all": 85}
 
 
@@ -101,17 +104,20 @@ class Runs:
         self._kept = kept
         self._tests: list[nearest.Test] = []
 
-    def look(self) -> int:
-        """Run all tests once without a change, the longest files first, and see what each enters; how many."""
-        files = [path for level in LEVELS for path in (HERE / "tests" / level).glob("test_*.py")]
-        names = [str(path.relative_to(HERE)) for path in sorted(files, key=lambda path: -path.stat().st_size)]
-        for seen in self._pool.map(self._look, names):
+    def look(self, levels: list[str], until: float) -> int:
+        """Run the tests once without a change, and see what each enters; how many. Files after `until` are left out."""
+        files = [path for level in levels for path in sorted((HERE / "tests" / level).glob("test_*.py"))]
+        names = [str(path.relative_to(HERE)) for path in files]
+        for seen in self._pool.map(lambda name: self._look(name, until), names):
             self._tests += nearest.tests_in(seen)
         return len(self._tests)
 
-    def _look(self, file: str) -> dict[str, Any]:
+    def _look(self, file: str, until: float) -> dict[str, Any]:
         if (kept := self._kept.get(file)) is not None:
             return kept
+        if now() > until:
+            print(f"left out, there was no time to look at it: {file}", flush=True)
+            return {}
         with self._worker() as worker:
             seen = worker.see(file)
         if failed := [node for node, test in seen.items() if not (test["passed"] or test["skipped"])]:
@@ -181,10 +187,11 @@ def main() -> int:
     asked.add_argument("--seed", type=int, default=1)
     asked.add_argument("--rooms", default=",".join(ROOMS), help="comma between them")
     asked.add_argument("--without", default="", help="rooms to leave out, comma between them")
+    asked.add_argument("--levels", default=",".join(LEVELS), help="folders of tests, comma between them")
     asked.add_argument("--jobs", type=int, default=2)
-    asked.add_argument("--minutes", type=float, default=55, help="begin no further mutant after so long")
+    asked.add_argument("--minutes", type=float, default=45, help="begin no further mutant after so long")
     asked.add_argument(
-        "--seen", type=Path, help="a file that keeps which test enters what, for the next time"
+        "--seen", type=Path, default=SEEN, help="keeps which test enters what, for the next time"
     )
     asked.add_argument("--list", action="store_true", help="only say which would be made")
     options = asked.parse_args()
@@ -198,7 +205,8 @@ def main() -> int:
         workers = [Worker(Path(folder) / str(number)) for number in range(options.jobs)]
         runs = Runs(workers, nearest.Kept(options.seen))
         try:
-            print(f"{runs.look():,} tests seen, in {(now() - began) / 60:.0f} min", flush=True)
+            tests = runs.look(options.levels.split(","), began + 60 * options.minutes * LOOKING)
+            print(f"{tests:,} tests seen, in {(now() - began) / 60:.0f} min", flush=True)
             results = runs.all(mutants, began + 60 * options.minutes)
         finally:
             runs.close()

@@ -1,20 +1,31 @@
-"""What each observer costs a row: microseconds of CPU, for the events of one row. `python -m bench.observers`.
+"""What observers cost a row: microseconds of CPU. `python -m bench.observers`.
 
-Where OpenTelemetry's SDK does part of the work, what it takes for that is measured beside it.
+First each observer alone, for the events of one row; then all of them on and off in the same runs, of chat rows over
+loopback HTTP by both transports, and of a chain that asks nobody. Where OpenTelemetry's SDK does part of the work, what
+its API takes for that is measured beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import time
+from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from bench import measure as m
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_openai import ChatOpenAI
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
+from tests.support.loopback import LoopbackProcess
 
+from cottonpalm import BatchProcessor
 from cottonpalm.events import RequestFinished, RowFinished, RowStarted, RunStarted
 from cottonpalm.observers.event_lines import EventLines
 from cottonpalm.observers.metrics import PrometheusMetrics
@@ -22,12 +33,22 @@ from cottonpalm.observers.notes import Notes
 from cottonpalm.observers.otel_metrics import OpenTelemetryMetrics
 from cottonpalm.observers.progress import Progress
 from cottonpalm.observers.tracing import OpenTelemetrySpans
+from cottonpalm.testing import ScriptedChain
 from cottonpalm.types import Outcome, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEY = "api.openai.com/gpt-4o-mini"
+MOST_US, MOST_SHARE = 15.0, 0.02
+ALL: dict[str, Callable[[], Any]] = {
+    "what the live page tells of": Notes,
+    "the terminal": lambda: Progress(live=False, lines=False),
+    "events as lines": lambda: EventLines(Path(os.devnull).open("wb")),  # noqa: SIM115 - it closes the file
+    "Prometheus": lambda: PrometheusMetrics(CollectorRegistry()),
+    "OpenTelemetry metrics": lambda: OpenTelemetryMetrics(MeterProvider([InMemoryMetricReader()])),
+    "OpenTelemetry spans": lambda: OpenTelemetrySpans(TracerProvider()),
+}
 
 
 def events(rows: int) -> list[tuple[Any, Any, Any]]:
@@ -48,13 +69,15 @@ def cost_us(observer: Any, rows: list[tuple[Any, Any, Any]]) -> float:
             for event in row:
                 observer.see(event)
 
+    if not isinstance(observer, Progress):  # which would begin to draw
+        observer.see(RunStarted("bench", len(rows)))
     return best_us(see, len(rows))
 
 
 def best_us(work: Callable[[], None], rows: int) -> float:
-    """The best of three, as others use the machine too."""
+    """The best of five, as others use the machine too."""
     best = float("inf")
-    for _ in range(3):
+    for _ in range(5):
         began = time.process_time()
         work()
         best = min(best, (time.process_time() - began) / rows * 1e6)
@@ -82,33 +105,64 @@ def of_the_sdk(rows: int) -> dict[str, float]:
     return {"two spans by its tracer": best_us(spans, rows), "five measurements": best_us(measurements, rows)}
 
 
+def alone(rows: int) -> None:
+    """A line for each observer."""
+    told = events(rows)
+    costs = {name: cost_us(made(), told) for name, made in ALL.items()}
+    for name, spent in costs.items():
+        print(f"  {name:<36}{spent:8.2f} µs a row")
+    whole = sum(costs.values())
+    against = "at most" if whole <= MOST_US else "above"
+    print(f"  {'all of these':<36}{whole:8.2f} µs a row, {against} {MOST_US:g}\n  besides:")
+    some = OpenTelemetrySpans(TracerProvider(), share=0.1)
+    print(f"  {'OpenTelemetry spans, share=0.1':<36}{cost_us(some, told):8.2f} µs a row")
+    for name, spent in of_the_sdk(rows).items():
+        print(f"  {f'the SDK alone, {name}':<36}{spent:8.2f} µs a row")
+
+
+async def in_runs(rows: int, repeats: int) -> None:
+    """Whole runs with all on and all off, turn by turn."""
+    inputs = [{"text": f"review number {number}"} for number in range(rows)]
+    with LoopbackProcess(latency=0.02) as server:
+        model = ChatOpenAI(model="gpt-4o-mini", base_url=server.openai_url, api_key="not-a-key")  # type: ignore[arg-type]
+        chat = ChatPromptTemplate.from_template("Is this review positive? {text}") | model | StrOutputParser()
+        ways: dict[str, tuple[Any, dict[str, Any]]] = {
+            "chat row, stock": (chat, {"transport": "stock"}),
+            "chat row, fast": (chat, {"transport": "fast"}),
+            "no model asked": (ScriptedChain(then=lambda row: row["text"]), {}),
+        }
+
+        def run(chain: Any, more: dict[str, Any], on: bool) -> m.Work:
+            async def work() -> None:
+                seen = [made() for made in ALL.values()] if on else []
+                await BatchProcessor(chain, observers=seen, concurrency=100, **more).abatch(inputs)
+
+            return work
+
+        works = {(name, on): run(*way, on) for name, way in ways.items() for on in (False, True)}
+        taken = await m.interleaved({f"{name}, {on}": work for (name, on), work in works.items()}, repeats)
+    lines = []
+    for name in ways:
+        off, on = (m.per_row_us(taken[f"{name}, {on}"], rows) for on in (False, True))
+        more = m.over(on, off)
+        lines.append([name, median(off), median(on), more, f"{100 * more / median(off):.2f} %"])
+    m.table(["CPU µs a row", "off", "on", "more", "share"], lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=20_000)
-    rows = events(parser.parse_args().rows)
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        observers = {
-            "what the live page tells of": Notes(),
-            "the terminal": Progress(live=False, lines=False),
-            "events as lines": EventLines(nowhere),
-            "Prometheus": PrometheusMetrics(CollectorRegistry()),
-            "OpenTelemetry spans": OpenTelemetrySpans(TracerProvider()),
-        }
-        besides = {
-            "OpenTelemetry spans, share=0.1": OpenTelemetrySpans(TracerProvider(), share=0.1),
-            "OpenTelemetry metrics": OpenTelemetryMetrics(MeterProvider([InMemoryMetricReader()])),
-        }
-        whole = 0.0
-        for name, observer in (observers | besides).items():
-            if not isinstance(observer, Progress):  # which would begin to draw
-                observer.see(RunStarted("bench", len(rows)))
-            spent = cost_us(observer, rows)
-            whole += spent if name in observers else 0
-            print(f"{name:<36}{spent:8.2f} µs a row")
-            if name == [*observers][-1]:
-                print(f"{'all of these':<36}{whole:8.2f} µs a row\n\nbesides:")
-    for name, spent in of_the_sdk(len(rows)).items():
-        print(f"{f'the SDK alone, {name}':<36}{spent:8.2f} µs a row")
+    parser.add_argument(
+        "--rows", type=int, default=20_000, help="whose events each observer alone is told of"
+    )
+    parser.add_argument("--run-rows", type=int, default=500, help="of each whole run")
+    parser.add_argument("--repeats", type=int, default=5, help="of the whole runs")
+    given = parser.parse_args()
+    m.headline(
+        "What observers cost a row",
+        f"all on: at most {MOST_US:g} µs, and {MOST_SHARE:.0%} of a chat row; off: 0",
+    )
+    alone(given.rows)
+    asyncio.run(in_runs(given.run_rows, given.repeats))
 
 
 if __name__ == "__main__":

@@ -18,16 +18,24 @@ def _need(ok: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+START = 10
+
+
 @dataclass(frozen=True, slots=True)
 class AdaptiveConcurrency:
-    """How many requests may be in flight per model: the start, and the bounds between which it moves."""
+    """How many requests may be in flight per model: the start, and the bounds between which it moves.
 
-    initial: int = 10
+    The usual start gives way to the bounds: `AdaptiveConcurrency(maximum=8)` starts at eight.
+    """
+
+    initial: int = START
     minimum: int = 1
     maximum: int = 500
 
     def __post_init__(self) -> None:
         whole = all(_is_whole(bound) for bound in (self.minimum, self.initial, self.maximum))
+        if whole and self.initial == START and 1 <= self.minimum <= self.maximum:
+            object.__setattr__(self, "initial", min(max(START, self.minimum), self.maximum))
         _need(
             whole and 1 <= self.minimum <= self.initial <= self.maximum,
             f"AdaptiveConcurrency needs whole numbers, 1 <= minimum <= initial <= maximum, got {self}",

@@ -100,6 +100,10 @@ class Collected:
         if got.status == "ok" and not had_chunks and got.output is not None:
             yield got.output
 
+    def shows(self, outcome: Outcome, *, return_exceptions: bool) -> bool:
+        """Whether a row is yielded as it ends. `rest` yields those that were not tried, once the run's end is known."""
+        return outcome.status == "ok" or (return_exceptions and outcome.status != "skipped")
+
     def answer(self, outcome: Outcome) -> Any:
         """Return the row's output, or its exception in place of the output."""
         if outcome.status == "ok":

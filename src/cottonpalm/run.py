@@ -163,6 +163,21 @@ class BaseRun:
     def limit(self, most: int | None) -> None:
         self._engine.cap = most_rows(most)
 
+    @property
+    def workers(self) -> int | None:
+        """How many workers there are to be; None: the run has none. It may be set during the run, from any thread.
+
+        New ones are given rows as soon as they are there; one that is too many finishes what it has begun.
+
+        Raises:
+            ConfigError: the value is not a whole number from 1 on, or the run has no workers.
+        """
+        return self._engine.workers
+
+    @workers.setter
+    def workers(self, count: int) -> None:
+        self._engine.resize(count)
+
     def abort(self) -> None:
         """End the run now: store the answers that have arrived, cancel and settle the other rows in flight."""
         self._engine.abort()
@@ -281,10 +296,12 @@ class AsyncRun(BaseRun):
         return self
 
     async def __anext__(self) -> Outcome:
-        await self._begin()
+        if self._task is None:
+            await self._begin()
         if self.stream is not None and self.stream.waiting:
             return self.stream.waiting.popleft()  # type: ignore[return-value]  # as `start` says
-        got: Outcome = await self._engine.outbox.receive()
+        outbox = self._engine.outbox
+        got: Outcome = outbox.take() or await outbox.receive()
         return got if self.stream is None else self.stream.take(got)  # type: ignore[return-value]
 
     async def aclose(self) -> None:

@@ -134,6 +134,11 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(*map(add, self.counts(), other.counts()))
 
+    @property
+    def counted(self) -> bool:
+        """Whether the provider counted anything; where it says 0, or no number, what was used is not known."""
+        return bool(self.input_tokens or self.output_tokens)
+
     def counts(self) -> tuple[int, ...]:
         """Return all counts, in the order of the fields."""
         counts: tuple[int, ...] = _usage_counts(self)
@@ -184,11 +189,17 @@ class Item:
     arrived_s: float = 0.0  # the `clock.now()` at which it was read
     began_s: float = 0.0  # when it was last let in: `clock.now()`
     calls: int = 0  # how often the chain was called
+    called_s: float = 0.0  # when it was last called: `clock.now()`
     caller: Any = None  # calls the chain that is being tried: the run's own, or a fallback
     begun: bool = False  # True: the reader has pieces of an answer; they are void if the row is asked again
     shown: bool = False  # True: the pieces handed out are final, so the row cannot be asked again
     refused: BaseException | None = None  # why its last answer did not hold, while it is asked again
     broken: ErrorRecord | None = None  # the row could not be read, so it fails without a call
+
+
+def _plain(text: str) -> str:
+    """Text that moves no cursor and hides nothing: unprintable characters as their escapes."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 @dataclass(slots=True)
@@ -215,9 +226,9 @@ class Outcome:
 
     def __repr__(self) -> str:
         """What became of the row, in short."""
-        name = "" if self.id is None else f" ({self.id})"
+        name = "" if self.id is None else f" ({_plain(str(self.id))})"
         if self.error is not None:
-            end = f"{self.error.type}: {self.error.message}"
+            end = _plain(f"{self.error.type}: {self.error.message}"[: 2 * SHORT])
         else:
             end = repr(getattr(self.output, "content", self.output))
         words = [self.status, end if len(end) <= SHORT else f"{end[:SHORT]}..."]

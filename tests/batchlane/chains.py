@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.output_parsers import StrOutputParser
@@ -9,7 +10,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableBranch, RunnableLambda, RunnableParallel, RunnablePassthrough
 from pydantic import BaseModel
 
-from tests.batchlane.kit import anthropic, openai, simple
+from tests.batchlane.kit import anthropic, openai
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,52 +47,69 @@ def two_steps(model: Any) -> Any:
     return RunnablePassthrough.assign(first=ask) | then
 
 
-def three(server: BatchProvider) -> Any:
-    models = {"one": openai(server), "two": openai(server, "gpt-other"), "three": anthropic(server)}
-    return PROMPT | RunnableParallel(models)
-
-
-def branch(server: BatchProvider) -> Any:
-    return RunnableBranch(
-        (lambda row: int(row["text"].split()[-1]) % 2 == 0, simple(server)),
-        PROMPT | anthropic(server) | StrOutputParser(),
+def three(model: Any, other: Any) -> Any:
+    return PROMPT | RunnableParallel(
+        one=model(), two=model(model=OTHERS[model.func], temperature=0.5), three=other()
     )
 
 
-def falling_back(server: BatchProvider) -> Any:
+def branch(model: Any, other: Any) -> Any:
+    return RunnableBranch(
+        (lambda row: int(row["text"].split()[-1]) % 2 == 0, PROMPT | model() | StrOutputParser()),
+        PROMPT | other() | StrOutputParser(),
+    )
+
+
+def falling_back(model: Any, other: Any) -> Any:
     """The first model refuses every row."""
-    return PROMPT | openai(server, extra_body={"bogus": 1}).with_fallbacks([anthropic(server)])
+    bogus = {"extra_body": {"bogus": 1}}
+    return PROMPT | model(**(bogus if model.func is openai else {"model_kwargs": bogus})).with_fallbacks(
+        [other()]
+    )
 
 
-def equal_questions(server: BatchProvider) -> Any:
+def equal_questions(model: Any, _other: Any) -> Any:
     """The same question in two branches, and a follow-up of each."""
-    ask = PROMPT | openai(server) | StrOutputParser()
-    then = ChatPromptTemplate.from_template("{about} of {said}") | openai(server) | StrOutputParser()
+    ask = PROMPT | model() | StrOutputParser()
+    then = ChatPromptTemplate.from_template("{about} of {said}") | model() | StrOutputParser()
     return RunnableParallel(
         left=ask | (lambda said: {"about": "left", "said": said}) | then,
         right=ask | (lambda said: {"about": "right", "said": said}) | then,
     )
 
 
-CHAINS: dict[str, Callable[[BatchProvider], Any]] = {
-    "simple": simple,
-    "openai-message": lambda server: PROMPT | openai(server),
-    "openai-logprobs": lambda server: PROMPT | openai(server, logprobs=True),
-    "openai-responses": lambda server: PROMPT | openai(server, use_responses_api=True),
-    "openai-pydantic": lambda server: PROMPT | openai(server).with_structured_output(City),
-    "openai-schema": lambda server: PROMPT | openai(server).with_structured_output(SCHEMA),
-    "openai-raw": lambda server: PROMPT | openai(server).with_structured_output(City, include_raw=True),
-    "openai-tools": lambda server: PROMPT | openai(server).bind_tools([City], tool_choice="any"),
-    "openai-picture": lambda server: RunnableLambda(picture) | openai(server),
-    "openai-two-steps": lambda server: two_steps(openai(server)),
-    "anthropic": lambda server: PROMPT | anthropic(server),
-    "anthropic-pydantic": lambda server: PROMPT | anthropic(server).with_structured_output(City),
-    "anthropic-schema": lambda server: PROMPT | anthropic(server).with_structured_output(SCHEMA),
-    "anthropic-tools": lambda server: PROMPT | anthropic(server).bind_tools([City], tool_choice="any"),
-    "anthropic-picture": lambda server: RunnableLambda(picture) | anthropic(server),
-    "anthropic-two-steps": lambda server: two_steps(anthropic(server)),
+OTHERS: dict[Any, str] = {openai: "gpt-other", anthropic: "claude-other"}
+KINDS: dict[str, Callable[[Any, Any], Any]] = {  # of a model of one provider, and one of another
+    "parser": lambda model, _: PROMPT | model() | StrOutputParser(),
+    "message": lambda model, _: PROMPT | model(),
+    "pydantic": lambda model, _: PROMPT | model().with_structured_output(City),
+    "schema": lambda model, _: PROMPT | model().with_structured_output(SCHEMA),
+    "raw": lambda model, _: PROMPT | model().with_structured_output(City, include_raw=True),
+    "tools": lambda model, _: PROMPT | model().bind_tools([City], tool_choice="any"),
+    "picture": lambda model, _: RunnableLambda(picture) | model(),
+    "two-steps": lambda model, _: two_steps(model()),
     "three-models": three,
     "branch": branch,
     "fallbacks": falling_back,
     "equal-questions": equal_questions,
+}
+MODELS: dict[str, Any] = {"openai": openai, "anthropic": anthropic}
+
+
+def chain_of(server: BatchProvider, provider: str, kind: str) -> Any:
+    """A kind of chain whose (first) model is one of this provider's."""
+    model, other = (
+        partial(MODELS[name], server, max_tokens=99) for name in (provider, *sorted({*MODELS} - {provider}))
+    )
+    return KINDS[kind](model, other)
+
+
+CHAINS: dict[str, Callable[[BatchProvider], Any]] = {
+    **{
+        f"{provider}-{kind}": partial(chain_of, provider=provider, kind=kind)
+        for kind in KINDS
+        for provider in MODELS
+    },
+    "openai-logprobs": lambda server: PROMPT | openai(server, logprobs=True, max_tokens=99),
+    "openai-responses": lambda server: PROMPT | openai(server, use_responses_api=True, max_tokens=99),
 }

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
     from tests.support.batch_provider import BatchProvider
 
-PRICES = {"gpt-test": (2.0, 8.0), "gpt-other": (4.0, 16.0), "claude-test": (6.0, 30.0)}
+PRICES = {
+    "gpt-test": (2.0, 8.0),
+    "gpt-other": (4.0, 16.0),
+    "claude-test": (6.0, 30.0),
+    "claude-other": (0.5, 2.5),
+}
 
 
 def rows(count: int) -> list[dict[str, str]]:
@@ -28,17 +33,16 @@ def openai(server: BatchProvider, model: str = "gpt-test", **more: Any) -> Any:
     return model_class(model=model, base_url=server.openai_url, api_key="sk-test", max_retries=0, **more)
 
 
-def anthropic(server: BatchProvider, **more: Any) -> Any:
+def anthropic(server: BatchProvider, model: str = "claude-test", **more: Any) -> Any:
     from langchain_anthropic import ChatAnthropic
 
     model_class: Any = ChatAnthropic
     return model_class(
-        model="claude-test",
+        model=model,
         base_url=server.anthropic_url,
         api_key="sk-ant-x",
         max_retries=0,
-        max_tokens=99,
-        **more,
+        **{"max_tokens": 99, **more},
     )
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import contextlib
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from langchain_core.messages import BaseMessage
 from pydantic import BaseModel
 
+from cottonpalm import Budget
+from cottonpalm.types import PICO
 from tests.batchlane.chains import CHAINS
 from tests.batchlane.kit import PRICES, batched, live, rows
 
@@ -43,31 +48,47 @@ def seen(value: Any) -> Any:
     return [seen(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def outcomes(processor: BatchProcessor, count: int) -> list[Any]:
+def run_of(processor: BatchProcessor, count: int) -> Any:
+    """The run, its outcomes by index."""
     processor.batch(rows(count), return_exceptions=True)
     run = processor.last_run
     assert run is not None
-    return sorted(run.outcomes(), key=lambda outcome: outcome.index)
+    return run, sorted(run.outcomes(), key=lambda outcome: outcome.index)
 
 
-def check_equal(server: BatchProvider, folder: Path, name: str, count: int) -> None:
+def check_equal(server: BatchProvider, folder: Path, name: str, count: int) -> Equal:
     """So many rows of a chain, live and through batches: the same outcomes, and half the price to the token."""
-    chain = CHAINS[name](server)
-    asked_live = outcomes(live(chain, hedge=False), count)  # a copy of a late one would be paid too
+    chain, total = CHAINS[name](server), 1000.0
+    _, asked_live = run_of(live(chain, hedge=False), count)  # a copy of a late one would be paid too
     bills = sorted((bill.model, bill.text) for bill in server.bills)
     server.bills.clear()
-    in_batches = outcomes(batched(chain, server, folder), count)
+    run, in_batches = run_of(batched(chain, server, folder, budget=Budget(total)), count)
     for one, other in zip(asked_live, in_batches, strict=True):
         assert seen(other.output) == seen(one.output)
         for field in ("status", "usage", "attempts", "truncated", "error"):
             assert getattr(other, field) == getattr(one, field), field
-        if name != "three-models":  # which of them answers last is chance
+        if "three-models" not in name:  # which of them answers last is chance
             assert other.model == one.model
         assert (other.lane, other.cost_pico) == ("batch", (one.cost_pico or 0) // 2)
     assert sorted((bill.model, bill.text) for bill in server.bills) == bills
     assert {bill.lane for bill in server.bills} == {"batch"}
     charged = server.charged({name: (int(a * 1e6), int(b * 1e6)) for name, (a, b) in PRICES.items()})
     assert sum(outcome.cost_pico for outcome in in_batches) == charged
+    for dollars in (run.stats.cost_usd, run.stats.reported_usd, run.report.cost_usd):
+        assert round(dollars * PICO) == charged
+    assert round((total - run.stats.budget_left_usd) * PICO) == charged
+    before = sum(outcome.cost_pico or 0 for outcome in asked_live)
+    tokens = sum(bill.input_tokens + bill.output_tokens for bill in server.bills)
+    return Equal(len(server.jobs), len(server.bills), tokens, charged / before)
+
+
+class Equal(NamedTuple):
+    """What was equal: batches, answers and tokens that were paid for, and the price over that of live."""
+
+    batches: int
+    answers: int
+    tokens: int
+    price: float
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -75,3 +96,31 @@ def test_a_chain_gives_the_same_through_batches_as_live(
     server: BatchProvider, tmp_path: Path, name: str
 ) -> None:
     check_equal(server, tmp_path, name, ROWS)
+
+
+def test_a_budget_with_room_for_all_makes_no_more_batches_than_none(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """Money is leased from the store a little at a time: rows that wait for that are no reason to submit early."""
+    processor = batched(CHAINS["openai-parser"](server), server, tmp_path, budget=Budget(1e6))
+    over = threading.Event()
+    writer = threading.Thread(target=_writes_at_times, args=(tmp_path / "s.db", over))
+    writer.start()
+    try:
+        _, answered = run_of(processor, 150)
+    finally:
+        over.set()
+        writer.join()
+    assert (len(answered), len(server.jobs)) == (150, 1)
+
+
+def _writes_at_times(store: Path, over: threading.Event) -> None:
+    """Another program in the same file: whoever leases money has to wait for it."""
+    while not store.exists() and not over.wait(0.01):
+        pass
+    with contextlib.closing(sqlite3.connect(store, timeout=10, isolation_level=None)) as other:
+        while not over.wait(0.01):
+            with contextlib.suppress(sqlite3.OperationalError):
+                other.execute("BEGIN IMMEDIATE")
+                over.wait(0.2)
+                other.execute("ROLLBACK")

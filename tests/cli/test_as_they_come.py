@@ -110,6 +110,28 @@ def test_csv_comes_on_standard_input_row_by_row(folder: Path, server: Loopback) 
     assert [line["output"] for line in (first, second)] == ["answer to: say a", "answer to: say b"]
 
 
+@pytest.mark.parametrize(
+    "said", [b"id,text\n1,a\n", b"\xef\xbb\xbfid;text\n1;a\n", b"id\ttext\n1\ta\n", b'{"text": "a"}\n']
+)
+@pytest.mark.parametrize("piped", [True, False])
+def test_standard_input_is_taken_for_what_its_first_line_is(
+    folder: Path, server: Loopback, said: bytes, piped: bool
+) -> None:
+    (folder / "in").write_bytes(said)
+    words = (
+        f"run - -o out.jsonl --model openai:gpt-4o-mini --base-url {server.openai_url} --prompt {{text}} -q"
+    )
+    command = [sys.executable, "-m", "cottonpalm", *words.split()]
+    with (folder / "in").open("rb") as file:
+        done = (
+            subprocess.run(command, input=said, cwd=folder, check=False)
+            if piped
+            else subprocess.run(command, stdin=file, cwd=folder, check=False)
+        )
+    assert done.returncode == 0
+    assert lines(folder / "out.jsonl")[0]["output"] == "answer to: a"
+
+
 @pytest.mark.core
 def test_a_row_that_cannot_be_asked_keeps_what_could_be_read_of_it(ask: Command, folder: Path) -> None:
     (folder / "in.csv").write_text("id,text,more\n1,a,x\n2,b\n3,c,y,z\n")
@@ -142,12 +164,16 @@ def test_a_broken_row_from_standard_input_stays_failed_when_failed_rows_are_retr
 
 @pytest.mark.core
 @pytest.mark.parametrize("output", ["out.csv", "out.jsonl"])
-def test_a_later_limit_does_not_shrink_a_finished_output(ask: Command, folder: Path, output: str) -> None:
+def test_a_later_limit_does_not_shrink_a_finished_output(
+    ask: Command, cottonpalm: Command, folder: Path, output: str
+) -> None:
     rows(folder / "in.jsonl", 5)
     assert ask("in.jsonl", "-o", output).code == 0
     before = (folder / output).read_bytes()
     assert ask("in.jsonl", "-o", output, "--limit", "1").code == 0
     assert (folder / output).read_bytes() == before
+    assert "5 rows" in cottonpalm("export", "out", "-o", "other.jsonl").err
+    assert len(lines(folder / "other.jsonl")) == 5
 
 
 def test_results_have_the_folders_usual_permissions_and_a_replaced_file_keeps_its_own(

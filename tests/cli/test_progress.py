@@ -236,7 +236,7 @@ def summary(**changes: object) -> dict[str, str]:
             rows=100,
             input_tokens=1000,
             output_tokens=200,
-            kinds={"throttle": 10},
+            kinds={"the provider asked to wait (throttle)": 10},
             first_failed="row 3: E: x",
         ),
         seconds=10.0,
@@ -256,7 +256,7 @@ def test_the_summary_says_how_it_went_what_it_took_and_how_to_go_on() -> None:
         "time": "10 s for 100 rows, 10.0/s",
         "cost": "$2.00, 1,000 tokens in, 200 out ($4.00 for the whole run)",
         "repeats": "5 rows the same as an earlier one: --cache would have saved 5 calls, about $0.2000",
-        "failed": "10 throttle; the first, row 3: E: x",
+        "failed": "10 the provider asked to wait (throttle); the first, row 3: E: x",
         "results": "out.jsonl",
         "retry": "cottonpalm retry night",
     }
@@ -283,7 +283,7 @@ def test_rows_that_are_left_or_unknown_are_said() -> None:
     assert summary(left=900)["night"] == "1,000 rows: 90 ok, 10 failed, 900 left"
     assert summary(left=None)["night"] == "100 rows: 90 ok, 10 failed, the input was not read to its end"
     assert summary(cost_whole=False)["cost"].startswith("at least $2.00, 1,000 tokens in")
-    assert summary(cost_pico=None)["cost"].startswith("no price known for this model; 1,000 tokens in")
+    assert summary(cost_pico=None)["cost"].startswith("no price known for this model: --price IN:OUT")
 
 
 def test_commands_can_be_pasted() -> None:

@@ -72,6 +72,21 @@ def prose(page: Path) -> str:
     return BLOCK.sub("", page.read_text(encoding="utf-8"))
 
 
+def spans(page: Path) -> set[str]:
+    """What the page's prose says in code."""
+    return {" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose(page))}
+
+
+def numbers(page: Path) -> set[str]:
+    """The numbers of two figures and more in the page's prose."""
+    return set(re.findall(r"\d[\d,.]*\d", re.sub(r"`[^`\n]+`|\]\([^)]*\)", "", prose(page))))
+
+
+def paragraphs(page: Path) -> int:
+    """How many paragraphs and points of a list the page's prose has."""
+    return len(re.findall(r"(?:^|\n)(?:\n(?=\S)|- )(?!<!--)", prose(page)))
+
+
 def links(page: Path) -> list[str]:
     """The targets of the page's links."""
     return LINK.findall(prose(page))

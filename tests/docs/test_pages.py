@@ -10,7 +10,19 @@ import pytest
 
 from tests.docs import reading
 from tests.docs.options import options_of
-from tests.docs.pages import ROOT, anchors, blocks, code, links, name_of, pages, prose
+from tests.docs.pages import (
+    ROOT,
+    anchors,
+    blocks,
+    code,
+    links,
+    name_of,
+    numbers,
+    pages,
+    paragraphs,
+    prose,
+    spans,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,11 +57,35 @@ def test_a_chinese_page_has_the_code_and_the_sections_of_the_english_one(page: P
     assert levels[0] == levels[1]
     tables = [len(re.findall(r"^\|", prose(each), re.MULTILINE)) for each in (page, english)]
     assert tables[0] == tables[1], "a table has another number of rows"
+    assert paragraphs(page) == paragraphs(english), "a paragraph or a point is missing"
 
 
-def test_the_chinese_readme_leads_to_every_page_that_the_english_one_leads_to() -> None:
-    led = {link.partition("#")[0] for link in links(ROOT / "README.md") if link.startswith("docs/")}
-    assert led <= {link.partition("#")[0] for link in links(CHINESE)}
+@pytest.mark.parametrize("page", TWINS, ids=name_of)
+def test_a_chinese_page_names_what_the_english_one_names(page: Path) -> None:
+    english = TWINS[page]
+    assert spans(page) == spans(english)
+    assert numbers(english) <= numbers(page)  # 2026 年 11 月 has one more than November 2026
+    assert _led(page) == _led(english)
+
+
+def _led(page: Path) -> set[str]:
+    """Where a page leads; a page and its twin are one place, and the page itself is none."""
+    targets = [(link, *link.partition("#")[::2]) for link in links(page)]
+    places = {
+        (TWINS.get(to := (page.parent / path).resolve(), to), anchor) if path and "://" not in link else link
+        for link, path, anchor in targets
+    }
+    return {str(place) for place in places if place != (TWINS.get(page, page), "")}
+
+
+def test_every_technique_has_a_page_in_both_languages_that_lead_to_each_other() -> None:
+    english, chinese = ROOT / "docs" / "techniques", ROOT / "docs" / "zh" / "techniques"
+    names = {page.name for page in english.glob("*.md")}
+    assert len(names) == 10
+    assert names == {page.name for page in chinese.glob("*.md")}
+    for name in names:
+        assert f"../zh/techniques/{name}" in links(english / name)
+        assert f"../../techniques/{name}" in links(chinese / name)
 
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)

@@ -51,10 +51,17 @@ def test_a_disk_that_fills_up_stops_the_run_with_the_answers_in_hand_and_the_res
             outcomes, error = read(run)
         check_one_line(error, "store", "full", str(path))
         assert run.unstored, "answers that came are not lost"
-        seen = {outcome.index for outcome in outcomes}
+        seen = {outcome.index for outcome in outcomes if outcome.status == "ok"}
         unstored = {outcome.index for outcome in run.unstored}
+        asked = {rows.index(row) for row in chain.calls}
         assert not seen & unstored, "only what is durable is shown"
-        assert len(seen) + len(unstored) == sum(chain.calls.values()) < len(rows)
+        assert seen | unstored == asked, "each row that was asked is shown or handed back"
+        assert sum(chain.calls.values()) == len(asked) < len(rows)
+        given_up = [
+            outcome for outcome in outcomes if outcome.index not in seen
+        ]  # the stop came before their call
+        assert {outcome.status for outcome in given_up} <= {"skipped"}
+        assert not {outcome.index for outcome in given_up} & asked
     done = seen
     before = dict(chain.calls)
     with processor(chain, path).start(rows, skip_stored=True) as run:

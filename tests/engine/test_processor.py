@@ -319,6 +319,26 @@ def test_stop_finishes_what_is_in_flight_and_says_how_to_go_on() -> None:
     assert got == sum(chain.calls.values())
 
 
+def test_a_row_that_a_stop_left_out_comes_once_and_with_the_reason_as_completed() -> None:
+    with Loopback() as server:
+        processor = BatchProcessor(
+            text_chain(server, max_tokens=20), concurrency=4, budget=Budget(total=2e-4)
+        )
+        pairs = list(processor.batch_as_completed(rows(60), return_exceptions=True))
+
+        async def main() -> list[tuple[int, Any]]:
+            other = BatchProcessor(
+                text_chain(server, max_tokens=20), concurrency=4, budget=Budget(total=2e-4)
+            )
+            return [pair async for pair in other.abatch_as_completed(rows(60), return_exceptions=True)]
+
+        for found in (pairs, asyncio.run(main())):
+            assert sorted(index for index, _ in found) == list(range(60))
+            left_out = [value for _, value in found if isinstance(value, Exception)]
+            assert 0 < len(left_out) < 60
+            assert all(isinstance(one, RunStopped) and one.reason == "budget" for one in left_out)
+
+
 def test_stop_does_not_wait_for_rows_that_have_sent_nothing() -> None:
     with Loopback(latency=0.2) as server:
         with BatchProcessor(text_chain(server), concurrency=2).start(rows(500)) as run:

@@ -29,6 +29,8 @@ UNSENT = ("content-length", "accept-encoding", "connection", "cookie")  # the le
 class Ear(BaseCallbackHandler):
     """Hears all, as a tree: run ids become numbers in the order of their beginnings."""
 
+    run_inline = True  # else LangChain calls it on threads, and two steps at once are heard in any order
+
     def __init__(self) -> None:
         self.heard: list[Any] = []
         self._numbers: dict[UUID | None, int | None] = {None: None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,11 @@ def test_an_answer_that_was_refused_is_a_try_like_any_other() -> None:
 
 
 def test_calls_of_a_chain_whose_requests_are_not_seen_are_its_tries() -> None:
+    called_s = list[float]()
+
     async def fails(_: str) -> str:
+        called_s.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0.25)
         raise ConnectionError("broken off")
 
     async def main() -> Outcome:
@@ -82,8 +87,12 @@ def test_calls_of_a_chain_whose_requests_are_not_seen_are_its_tries() -> None:
 
     outcome = virtual_run(main())
     assert outcome.error is not None
-    assert [each.met for each in outcome.error.tries] == ["transient"] * 3
-    assert outcome.error.tries[1].at_s > 0.1, "it waited before the second one"
+    tries = outcome.error.tries
+    assert [each.met for each in tries] == ["transient"] * 3
+    assert [each.took_s for each in tries] == pytest.approx([0.25] * 3)
+    begun_s = [at - called_s[0] for at in called_s]  # the waits are drawn evenly from 0, so any may be short
+    assert [each.at_s for each in tries] == pytest.approx(begun_s, abs=0.001)
+    assert begun_s[2] - begun_s[1] > 0.25 < begun_s[1], "it waited between them"
 
 
 def test_of_many_tries_the_first_and_the_last_are_kept() -> None:

@@ -323,3 +323,32 @@ def test_the_responses_api_is_read_through_the_real_stack() -> None:
                 assert row.usage.output_tokens == whole.usage_metadata["output_tokens"]
 
     asyncio.run(main())
+
+
+def ollama(**counts: Any) -> dict[str, Any]:
+    return {"model": "o-1", "message": {"content": "some text"}, "done": True, **counts}
+
+
+USAGES: list[tuple[Any, Any, tuple[str, str]]] = [
+    (OPENAI_CHAT, lambda told: chat(usage=told), ("prompt_tokens", "completion_tokens")),
+    (RESPONSES, lambda told: response(usage=told), ("input_tokens", "output_tokens")),
+    (ANTHROPIC, lambda told: message(**told), ("input_tokens", "output_tokens")),
+    (GOOGLE, lambda told: gemini(usageMetadata=told), ("promptTokenCount", "candidatesTokenCount")),
+    (OLLAMA, lambda told: ollama(**told), ("prompt_eval_count", "eval_count")),
+]
+NONSENSE = [(-5, 7), (5, -7), (-5, -7), (0, 0), (2.5, 7), ("5", 7), (True, 7), (1 << 40, 7), (5, 1 << 62)]
+
+
+@pytest.mark.parametrize("told", NONSENSE, ids=str)
+@pytest.mark.parametrize(("family", "body", "names"), USAGES, ids=["chat", "responses", "claude", "g", "o"])
+def test_counts_that_no_request_can_have_are_no_usage(
+    family: Any, body: Any, names: tuple[str, str], told: tuple[Any, Any]
+) -> None:
+    content = json.dumps(body(dict(zip(names, told, strict=True)))).encode()
+    found = read_bytes(family, content)
+    assert found.usage is None or not found.usage.counted
+    assert found.text_wanted, "its cost is estimated by it"
+    [half, whole] = [read(family, body({names[0]: 5, names[1]: n})).usage for n in (0, 7)]
+    assert half is not None
+    assert whole is not None
+    assert (half.output_tokens, whole.output_tokens) == (0, 7)

@@ -187,3 +187,23 @@ def test_what_a_fault_says_of_the_providers_room(
     fault: Kind | None, status: int | None, verdict: Verdict
 ) -> None:
     assert verdict_of(None if fault is None else Fault(fault, "E", "x"), status) is verdict
+
+
+@pytest.mark.parametrize("counts", [(-7, 2), (7, -2), (0, 0), (7, 1 << 50), ("7", 2)], ids=str)
+@pytest.mark.parametrize("budget", [Ledger(PICO), None], ids=["budget", "no budget"])
+def test_an_answer_whose_usage_is_nonsense_is_booked_at_its_bound_and_shown_as_estimated(
+    counts: tuple[Any, Any], budget: Ledger | None
+) -> None:
+    prices, call = PriceBook({"gpt-4o-mini": (1.0, 2.0)}), a_call(max_tokens=10)
+    usage = dict(zip(("prompt_tokens", "completion_tokens"), counts, strict=True))
+    hands = []
+    for body in ({**GOOD, "usage": usage}, SILENT):
+        ledger = None if budget is None else Ledger(PICO)
+        hand = a_hand(answer(200, body), call=call, ledger=ledger, prices=prices)
+        hand.run()
+        hands.append(hand)
+    odd, silent = (hand.row for hand in hands)
+    assert odd.run.spending.uncertain == silent.run.spending.uncertain >= 20_000_000
+    assert odd.run.spending.reported == 0
+    assert (odd.cost_pico, odd.cost_source) == (silent.cost_pico, "estimated")
+    assert odd.cost_pico > 0

@@ -142,3 +142,16 @@ def test_an_even_pace_after_a_resume_goes_by_what_a_request_costs_now() -> None:
         return sum(isinstance(ledger.try_grant(Ask(100, 100), account=account), int) for _ in range(50))
 
     assert virtual_run(main()) == 50
+
+
+def test_why_there_is_no_money_is_said_with_its_figures() -> None:
+    prices = PriceBook({"gpt-4o-mini": (1.0, 1.0)})
+    hand = a_hand(call=a_call(max_tokens=10), ledger=Ledger(5 * PICO // 10**6), prices=prices)
+    pricing, bound = hand.row.run.pricing, 40 * PICO // 10**6
+    assert pricing.budget_left() == 5_000_000
+    said = pricing.why_no_money("gpt-4o-mini", lambda: bound)
+    assert "for another request to 'gpt-4o-mini', which can cost $0.000040; $0.000005 is left" in said
+    assert "which can cost" not in pricing.why_no_money("m", lambda: 5_000_000), "it was freed since"
+    hand.row.run.spending.failure = OSError("no space left on device")
+    assert "no space left on device" in pricing.why_no_money("m", lambda: bound)
+    assert a_hand(call=a_call()).row.run.pricing.budget_left() is None

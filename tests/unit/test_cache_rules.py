@@ -243,6 +243,24 @@ def test_the_counts_of_all_runs_add_up_while_they_go_and_afterwards() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_rows_of_a_run_that_is_over_are_neither_served_nor_let_in_by_those_of_another(answered: bool) -> None:
+    async def main() -> None:
+        memory, theirs, mine = SharedCache(9), list[Item](), list[Item]()
+        asks, leaves = gate(memory, mine), gate(memory, theirs)
+        first, waits, other = row(0), row(1), row(2)
+        assert asks.admit(first) is None
+        assert leaves.admit(waits) is PARKED
+        assert asks.admit(other) is PARKED
+        leaves.close()
+        asks.settle(first, Outcome(0, "ok", "yes") if answered else Outcome(0, "failed"))
+        assert theirs == []
+        assert waits.answer is None
+        assert mine == [other]
+
+    asyncio.run(main())
+
+
 def test_a_gate_that_shares_with_nobody_still_waits_for_its_own_rows() -> None:
     async def main() -> None:
         memory = SharedCache(9)

@@ -113,6 +113,7 @@ def run(
         screen.say(f"this run's name is {name}")
 
     from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.sharded import is_sharded, run_sharded
 
     where = Where(
         store,
@@ -126,6 +127,8 @@ def run(
         live=dashboard,
         stream=stream,
     )
+    if is_sharded(job.input):
+        return run_sharded(job, where, screen)
     return carry_out(job, where, screen)
 
 
@@ -188,11 +191,14 @@ def retry(
 ) -> int:
     """Do the failed rows of a run again, and update its output."""
     from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.sharded import is_sharded, run_sharded
     from cottonpalm.cli.commands.status import job_of
 
     job = job_of(store, run).with_options(model_option)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
     where = Where(store, run, again=True, argv=_argv(context), page=report, events=events, live=dashboard)
+    if is_sharded(job.input):
+        return run_sharded(job, where, screen)
     return carry_out(job, where, screen)
 
 
@@ -430,11 +436,18 @@ def _explain(error: Exception, state: dict[str, Any]) -> int:
         return Code.USAGE
     if hasattr(error, "format_message"):  # the parser's own error
         command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")
-        screen.error(f"{error.format_message()} ({command} --help shows what there is)")
+        screen.error(f"{_said_of(error.format_message())} ({command} --help shows what there is)")
         return Code.USAGE
     screen.error(f"unexpected {type(error).__name__}: {error}{'' if screen.verbose else ' (-v shows where)'}")
     screen.traceback(error)
     return Code.UNEXPECTED
+
+
+def _said_of(usage: str) -> str:
+    """What the parser says of wrong words; where an output is missing, also how one is named."""
+    if usage.startswith("Missing option '--output'"):
+        return "say where the answers go: -o answers.csv, or .jsonl, .xlsx, .parquet; -o - shows them"
+    return usage
 
 
 if __name__ == "__main__":

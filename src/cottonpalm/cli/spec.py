@@ -457,7 +457,9 @@ class RunSpec:
     input_format: Annotated[
         str | None,
         ROWS(
-            "--input-format", metavar="jsonl|csv|tsv", help="What comes on standard input: jsonl unless said."
+            "--input-format",
+            metavar="jsonl|csv|tsv",
+            help="What comes on standard input; else its first line tells.",
         ),
     ] = None
     bom: Bom = False

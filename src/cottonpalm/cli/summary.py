@@ -6,9 +6,11 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.cli.readers.rows import BadRow
 from cottonpalm.cli.wording import here
 from cottonpalm.engine.input.keys import Distinct, content_key
 from cottonpalm.observers.formatting import clean, count, duration, money, rate, told
+from cottonpalm.observers.kind_words import in_words
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores import without_password
 
@@ -31,6 +33,8 @@ class Tally:
         question: takes from a row the part that the chain reads, if that may be less than the row.
         asked: counts the questions that a model had answered before when it was asked again.
         answers: rows that a model answered.
+        kinds: rows by what befell them, in words with the stored name beside.
+        unread: rows that could not be read.
     """
 
     question: Callable[[Any], Any] | None = None
@@ -41,6 +45,7 @@ class Tally:
     input_tokens: int = 0
     output_tokens: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
+    unread: int = 0
     first_failed: str = ""
 
     def add(self, outcome: Outcome) -> None:
@@ -57,7 +62,10 @@ class Tally:
             self.input_tokens += outcome.usage.input_tokens
             self.output_tokens += outcome.usage.output_tokens
         if (error := outcome.error) is not None:
-            self.kinds[error.kind] = self.kinds.get(error.kind, 0) + 1
+            unread = error.type == BadRow.__name__
+            kind = f"{'could not be read' if unread else in_words(error.kind)} ({error.kind})"
+            self.kinds[kind] = self.kinds.get(kind, 0) + 1
+            self.unread += unread
             self.first_failed = (
                 self.first_failed or f"row {outcome.index + 1} (index {outcome.index}): {told(error)}"
             )
@@ -127,7 +135,7 @@ class Summary:
         ]
         found += [("failed", self._failed()), ("results", self.results), ("report", self.report or "")]
         found += [("advice", said) for said in self.advice]
-        found += [("retry", self.retry or ""), ("resume", self.resume or "")]
+        found += [self._on_failed(), ("resume", self.resume or "")]
         return [(label, text) for label, text in found if text]
 
     def _rows(self) -> str:
@@ -154,7 +162,7 @@ class Summary:
         if not tally.rows or not (tally.input_tokens or tally.output_tokens):
             return "" if not self.cost_pico else f"{least}{money(self.cost_pico)}"
         if self.cost_pico is None:
-            return f"no price known for this model; {tokens}"
+            return f"no price known for this model: --price IN:OUT says it; {tokens}"
         total = self.cost_total_pico
         whole = f" ({money(total)} for the whole run)" if total is not None and total > self.cost_pico else ""
         return f"{least}{money(self.cost_pico)}, {tokens}{whole}"
@@ -183,6 +191,12 @@ class Summary:
     def _worth(cost_pico: int | None, asked: int, spared: int) -> str:
         """Estimate what so many calls cost, at the mean price of the calls that were made."""
         return f", about {money(cost_pico * spared // asked)}" if cost_pico and asked > 0 else ""
+
+    def _on_failed(self) -> tuple[str, str]:
+        """The command that asks failed rows again; where none of them could be read, what to mend."""
+        if self.tally.unread and self.tally.unread == self.counts.failed:
+            return "mend", "the input, and give the same command again: it asks only what is new there"
+        return "retry", self.retry or ""
 
     def _failed(self) -> str:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.tally.kinds.items()))

@@ -32,7 +32,7 @@ from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.run_account import RunAccount
-from cottonpalm.request.transport import hook
+from cottonpalm.request.transport import google_client, hook
 from cottonpalm.request.transport.fast import door
 from cottonpalm.settings import Settings, capped, travelling
 from cottonpalm.stores import open_store, shown
@@ -86,6 +86,7 @@ class Builder:
         self.gates: list[Callable[[], Gate]] = []  # of each run, innermost
         self.purse: tuple[Ledger, Spending] | None = None  # of a worker: money that another process grants
         self.place: tuple[Database, int] | None = None  # of a worker: where its limits are shared
+        self.spare: int | None = None  # rows that each worker holds ready; None: those of the next moment
 
     @property
     def chains(self) -> list[Runnable[Any, Any]]:
@@ -257,7 +258,8 @@ class Builder:
         def made() -> tuple[Pool, Begin]:
             pool = pool_of(settings)
             where = pool.place(None if place is None else (place[0].url, place[1]))
-            return pool, Begin(chain, where, paid=settings.budget is not None, kwargs=dict(kwargs or {}))
+            paid = settings.budget is not None
+            return pool, Begin(chain, where, paid=paid, kwargs=dict(kwargs or {}), spare=self.spare)
 
         return made
 
@@ -374,6 +376,7 @@ class Builder:
             return False
         if many or self._looked is None or clock.now() - self._looked[0] > LOOK_S:
             hook.install()
+            google_client.install()
             door.install()
             self._looked = (clock.now(), hook.reaches())
         return self._looked[1]
@@ -396,6 +399,12 @@ class Builder:
                 )
                 self._limiters[cap, clock.era()] = found
             return found
+
+    def keep_sharing(self) -> Callable[[], None]:
+        """Of a worker: share its limits between its runs too; call what is returned at its end."""
+        if self.place is None:
+            return _nothing
+        return sharing.begin(self._limiters_for(None), *self.place, most=self.settings.cap)
 
     def start_at(self, concurrency: AdaptiveConcurrency, learnt_in: Learning) -> None:
         """Replace the learnt limits: the next run begins with these settings, and learns in `learnt_in`."""

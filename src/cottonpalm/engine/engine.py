@@ -30,7 +30,7 @@ from cottonpalm.engine.output.delivery import Delivery
 from cottonpalm.engine.output.outbox import Outbox, Pieces
 from cottonpalm.engine.scheduler import Scheduler
 from cottonpalm.engine.standing import standing
-from cottonpalm.errors import CannotStore, RunStopped, StoreError
+from cottonpalm.errors import CannotStore, ConfigError, RunStopped, StoreError
 from cottonpalm.events import CostSpike, Event, RowRestarted, RunEnded, RunStarted
 from cottonpalm.observers.notes import Notes
 from cottonpalm.observers.profiler import Look, Profiler
@@ -43,6 +43,7 @@ from cottonpalm.request.row_account import ROW
 from cottonpalm.request.transport import client_loops
 from cottonpalm.runtime.aside import aside
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP, Crew
+from cottonpalm.settings import workers_of
 from cottonpalm.stats import CacheCounts, FirstRows, Stats, Tally, goes_on
 from cottonpalm.stores.codec.records import pack, with_input
 from cottonpalm.stores.memory import MemoryRunStore
@@ -106,6 +107,7 @@ class Engine:
         self._started, self._finished = clock.now(), False
         self._rows: Scheduler | None = None
         self._workers: WorkersExecutor | None = None
+        self._count: int | None = None  # of workers, where it was said during the run
         self._chunks: Chunks | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -324,6 +326,8 @@ class Engine:
 
         made = self._workers = WorkersExecutor(*workers(), self.account, self._stopping)
         self._admission.workers = made.wants
+        if self._count is not None:
+            made.count = self._count
         return made
 
     def _local(self, send: Inner) -> LocalExecutor:
@@ -370,6 +374,8 @@ class Engine:
         self._tally.add(outcome)
         if self._first is not None and item.broken is None:
             self._first.add(outcome, began_s=item.began_s)
+            if self._first.mixed:
+                self._first = None
         if self._observers and outcome.cost_pico:
             self._compare(outcome.index, outcome.cost_pico)
         if self.job.many:
@@ -451,6 +457,19 @@ class Engine:
 
     def _set_cap(self, most: int | None) -> None:
         self.cap = most
+
+    @property
+    def workers(self) -> int | None:
+        """How many workers there are to be; None: there are none, or the run has not begun."""
+        return self._count if self._workers is None else self._workers.count
+
+    def resize(self, count: int) -> None:
+        """Have so many workers from now on. From any thread."""
+        if self.job.workers is None:
+            raise ConfigError('this run has no workers: they need executor="processes" or executor="ray"')
+        self._count = workers_of(count, "workers")
+        if self._workers is not None:
+            self._on_loop(partial(self._workers.resize, self._count))
 
     def _cancelled_elsewhere(self) -> None:
         self.stop("interrupted", CANCELLED)
@@ -624,7 +643,7 @@ class Engine:
             silent_s=self._watch.silent_s,
             trouble=self.account.reach.trouble,
             cost_usd=tally.cost_pico / PICO,
-            cost_known=tally.cost_known,
+            cost_known=tally.cost_known and not self.account.spending.unbounded,
             reported_usd=self.account.spending.reported / PICO,
             uncertain_usd=self.account.spending.uncertain / PICO,
             budget_left_usd=None if (left := self.account.pricing.budget_left()) is None else left / PICO,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from cottonpalm.engine.gates.cache import SharedCache
@@ -15,7 +16,10 @@ from cottonpalm.stores import database_of
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cottonpalm.config import Budget, Cache
+    from cottonpalm.request.money.spending import Spending
     from cottonpalm.stores.sql.answers import Answers
 
 _ledgers: WeakKeyDictionary[Budget, Ledger] = WeakKeyDictionary()
@@ -25,6 +29,21 @@ _caches: WeakKeyDictionary[Cache, tuple[int, SharedCache]] = WeakKeyDictionary()
 
 
 _lock = threading.Lock()
+
+
+class Lent(NamedTuple):
+    """What a worker lends to runs that its rows begin: its money, and the word that it is to stop.
+
+    Attributes:
+        purse: money that the worker's run grants it; None: there is no budget.
+        stops: called, each in the worker's loop, when nothing more is to begin.
+    """
+
+    purse: tuple[Ledger, Spending] | None
+    stops: set[Callable[[], None]]
+
+
+LENT: Final[ContextVar[Lent | None]] = ContextVar("cottonpalm_lent", default=None)
 
 
 def ledger_of(budget: Budget | None) -> Ledger | None:

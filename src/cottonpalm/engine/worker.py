@@ -13,6 +13,7 @@ from cottonpalm.engine.build import Builder
 from cottonpalm.engine.executors.links import Heard
 from cottonpalm.engine.executors.travel import unpacked
 from cottonpalm.engine.input.reader import Carried
+from cottonpalm.engine.shared import LENT, Lent
 from cottonpalm.errors import RunStopped
 from cottonpalm.events import RowFinished, RowStarted, RunEnded, RunStarted
 from cottonpalm.request.limiter.limiters import Limits
@@ -58,6 +59,9 @@ class Worker:
         if begin.paid:
             ledger, self._purse = purse_and_ledger(self._ring)
             builder.purse = (ledger, self._purse)
+        self._spare = begin.spare
+        self._lent = Lent(builder.purse, set())
+        LENT.set(self._lent)
         if begin.place is not None:
             url, run = begin.place
             builder.place = (_database(url), run)
@@ -77,6 +81,8 @@ class Worker:
         if order.stop:
             self._stop = True
             self._engine.stop()
+            for stop in tuple(self._lent.stops):
+                stop()
         if order.leave:
             self._stop = True
             self._engine.abort()
@@ -178,6 +184,8 @@ class Worker:
         span = max(now - self._recent[0][0], AHEAD_S)
         ahead = min(MOST_AHEAD, int(sum(count for _, count in self._recent) / span * AHEAD_S))
         limit = int(self._engine.account.flow.limit())
+        if self._spare is not None:
+            return limit + self._spare
         return limit + max(4, limit // 4) + ahead
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import fields
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import orjson
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 FLUSH_S: Final = 0.25  # events of single rows may wait so long
 LONGEST: Final = 500  # characters of a message
-_MANY: Final = (RowStarted, RequestFinished, RowFinished, CacheHit)  # told for each row
+_MANY: Final = frozenset({RowStarted, RequestFinished, RowFinished, CacheHit})  # told for each row
 
 
 class EventLines:
@@ -42,12 +43,11 @@ class EventLines:
         line = as_line(event, at)
         with self._lock:
             self._file.write(line)
-            if (
-                not 0 <= at - self._flushed_at < FLUSH_S or type(event) not in _MANY
-            ):  # that clock may be set back
+            # that clock may be set back
+            if not 0 <= at - self._flushed_at < FLUSH_S or type(event) not in _MANY:
                 self._file.flush()
                 self._flushed_at = at
-        if isinstance(event, RunEnded):
+        if type(event) is RunEnded:
             self.close()
 
     def close(self) -> None:
@@ -57,17 +57,16 @@ class EventLines:
 
 def as_line(event: Event, at: float) -> bytes:
     """An event as a line of JSON: its name, when it was told (Unix seconds), and its fields."""
-    kind = type(event)
+    kind, at = type(event), int(at * 1000) / 1000
     if kind is RowStarted:  # such lines are the quickest to write by hand
         return b'{"v":%d,"at":%.3f,"event":"RowStarted","index":%d}\n' % (VERSION, at, event.index)  # type: ignore[attr-defined]
-    told: dict[str, Any] = {"v": VERSION, "at": round(at, 3), "event": kind.__name__}
-    tell: Callable[[Any, dict[str, Any]], None] = _TOLD.get(kind, _fields)
-    tell(event, told)
-    return orjson.dumps(told, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    tell: Callable[[Any, float], dict[str, Any]] = _TOLD.get(kind, _fields)
+    return orjson.dumps(tell(event, at), default=str, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _fields(event: Event, found: dict[str, Any]) -> None:
+def _fields(event: Event, at: float) -> dict[str, Any]:
     kind: Any = type(event)
+    found: dict[str, Any] = {"v": VERSION, "at": at, "event": kind.__name__}
     for name in _names(kind):
         value = getattr(event, name)
         if value.__class__ is Usage:
@@ -75,6 +74,7 @@ def _fields(event: Event, found: dict[str, Any]) -> None:
         elif isinstance(value, str):
             value = _shown(value)
         found[name] = value
+    return found
 
 
 @cache
@@ -82,36 +82,46 @@ def _names(kind: type[Any]) -> tuple[str, ...]:
     return tuple(each.name for each in fields(kind))
 
 
-def _request(event: RequestFinished, found: dict[str, Any]) -> None:
-    found["index"] = event.index
-    found["key"] = _shown(event.key)
-    found["status"] = event.status
-    found["kind"] = event.kind
-    found["latency_s"] = event.latency_s
-    found["usage"] = None if event.usage is None else _usage(event.usage)
-    found["run_id"] = event.run_id
+def _request(event: RequestFinished, at: float) -> dict[str, Any]:
+    return {
+        "v": VERSION,
+        "at": at,
+        "event": "RequestFinished",
+        "index": event.index,
+        "key": _shown(event.key),
+        "status": event.status,
+        "kind": event.kind,
+        "latency_s": event.latency_s,
+        "usage": None if event.usage is None else _usage(event.usage),
+        "run_id": event.run_id,
+    }
 
 
-def _finished(event: RowFinished, found: dict[str, Any]) -> None:
+def _finished(event: RowFinished, at: float) -> dict[str, Any]:
     outcome = event.outcome
-    found["index"] = outcome.index
-    found["id"] = None if outcome.id is None else _shown(outcome.id)
-    found["status"] = outcome.status
-    found["attempts"] = outcome.attempts
-    found["latency_s"] = outcome.latency_s
-    found["usage"] = None if outcome.usage is None else _usage(outcome.usage)
-    found["cost_usd"] = outcome.cost_usd
-    found["cached"] = outcome.cached
-    found["stored"] = outcome.stored
-    found["model"] = outcome.model
-    found["truncated"] = outcome.truncated
-    found["error"] = None if outcome.error is None else _error(outcome.error)
+    return {
+        "v": VERSION,
+        "at": at,
+        "event": "RowFinished",
+        "index": outcome.index,
+        "id": None if outcome.id is None else _shown(outcome.id),
+        "status": outcome.status,
+        "attempts": outcome.attempts,
+        "latency_s": outcome.latency_s,
+        "usage": None if outcome.usage is None else _usage(outcome.usage),
+        "cost_usd": outcome.cost_usd,
+        "cached": outcome.cached,
+        "stored": outcome.stored,
+        "model": None if outcome.model is None else _shown(outcome.model),
+        "truncated": outcome.truncated,
+        "error": None if outcome.error is None else _error(outcome.error),
+    }
 
 
 def _error(error: ErrorRecord) -> dict[str, Any]:
     return {
         "kind": error.kind.value,
-        "type": error.type,
+        "type": _shown(error.type),
         "message": _shown(error.message),
         "retryable": error.retryable,
     }
@@ -121,14 +131,17 @@ def _usage(usage: Usage) -> dict[str, int]:
     """The first two counts, and those of the others that are not 0."""
     found, others = (
         {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
-        usage.counts()[2:],
+        _others(usage),
     )
-    if any(others):
-        found.update((name, count) for name, count in zip(_names(Usage)[2:], others, strict=True) if count)
+    if others != _NONE:
+        found.update((name, count) for name, count in zip(_OTHERS, others, strict=True) if count)
     return found
 
 
-_TOLD: Final[dict[type[Event], Callable[[Any, dict[str, Any]], None]]] = {
+_OTHERS: Final = tuple(each.name for each in fields(Usage))[2:]
+_NONE: Final = (0,) * len(_OTHERS)
+_others: Final[Callable[[Usage], tuple[int, ...]]] = attrgetter(*_OTHERS)
+_TOLD: Final[dict[type[Event], Callable[[Any, float], dict[str, Any]]]] = {
     RequestFinished: _request,
     RowFinished: _finished,
 }

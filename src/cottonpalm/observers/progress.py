@@ -9,7 +9,7 @@ import datetime as dt
 import sys
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -33,7 +33,7 @@ from cottonpalm.observers.coming import ComingRows
 from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import Faults, Numbers, line, panel
-from cottonpalm.types import Kind, pico
+from cottonpalm.types import pico
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +159,17 @@ class Progress:
         self._told: deque[str] = deque()
         self._stop, self._wake = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._sees: dict[type[Event], Callable[[Any], None]] = {
+            RunStarted: self._started,
+            RunEnded: lambda _: self.close(),
+            RequestFinished: self._request_finished,
+            RowFinished: self._row_finished,
+            Paused: self._paused,
+            EndpointRests: self._rests_now,
+            CostSpike: self._spike,
+            BudgetShare: lambda event: self.say(share_of_budget(event)),
+            Unreachable: lambda event: self.say(f"{clean(event.reason)}; it is asked again and again"),
+        }
 
     def watch(self, stats: Callable[[], Snapshot]) -> None:
         """Where the numbers come from: `lambda: run.stats`. Shows nothing before."""
@@ -171,48 +182,45 @@ class Progress:
 
     def see(self, event: Event) -> None:
         """Take note of one event."""
-        if isinstance(event, RowFinished) and (error := event.outcome.error) is not None:
-            self._faults.add(event.outcome.index, error.kind, told(error))
-        match event:
-            case RunStarted():
-                self._name = clean(event.name or "", 18)
-                self.start()
-            case RunEnded():
-                self.close()
-            case Paused() if self._verbose or event.seconds >= LONG_PAUSE_S:
-                self.say(f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}")
-            case BudgetShare() | CostSpike() | EndpointRests() | Unreachable():
-                self._warn(event)
-            case RequestFinished(kind=Kind()) if self._verbose:
-                self.say(self._request(event))
-            case RowFinished() if self._verbose and event.outcome.error is not None:
-                error = event.outcome.error
-                where = "" if error.where is None else f" (at {clean(error.where)})"
-                self.say(f"row {event.outcome.index} failed ({error.kind}): {clean(told(error))}{where}")
+        if (sees := self._sees.get(type(event))) is not None:
+            sees(event)
 
-    def _warn(self, event: BudgetShare | CostSpike | EndpointRests | Unreachable) -> None:
-        match event:
-            case Unreachable():
-                self.say(f"{clean(event.reason)}; it is asked again and again")
-            case BudgetShare():
-                self.say(share_of_budget(event))
-            case CostSpike():
-                cost, usual = money(pico(event.cost_usd)), money(pico(event.median_usd))
-                self.say(f"row {event.index} cost {cost}, where others cost {usual}")
-            case EndpointRests() if self._is_news(event):
-                lasts, why = duration(event.seconds), clean(event.message)
-                self.say(f"endpoint {clean(event.endpoint)} rests for {lasts}, the others go on: {why}")
+    def _started(self, event: RunStarted) -> None:
+        self._name = clean(event.name or "", 18)
+        self.start()
+
+    def _paused(self, event: Paused) -> None:
+        if self._verbose or event.seconds >= LONG_PAUSE_S:
+            self.say(f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}")
+
+    def _request_finished(self, event: RequestFinished) -> None:
+        if self._verbose and event.kind is not None:
+            status = "no answer" if event.status is None else f"HTTP {event.status}"
+            took = duration(event.latency_s)
+            self.say(f"row {event.index}: {status} from {clean(event.key)} after {took} ({event.kind})")
+
+    def _row_finished(self, event: RowFinished) -> None:
+        row = event.outcome
+        if (error := row.error) is None:
+            return
+        self._faults.add(row.index, error.kind, told(error))
+        if self._verbose:
+            where = "" if error.where is None else f" (at {clean(error.where)})"
+            self.say(f"row {row.index} failed ({error.kind}): {clean(told(error))}{where}")
+
+    def _spike(self, event: CostSpike) -> None:
+        cost, usual = money(pico(event.cost_usd)), money(pico(event.median_usd))
+        self.say(f"row {event.index} cost {cost}, where others cost {usual}")
+
+    def _rests_now(self, event: EndpointRests) -> None:
+        if self._is_news(event):
+            lasts, why = duration(event.seconds), clean(event.message)
+            self.say(f"endpoint {clean(event.endpoint)} rests for {lasts}, the others go on: {why}")
 
     def _is_news(self, rest: EndpointRests) -> bool:
         """Short rests are told to those who want it all, and so is a long one that is just like the one before."""
         before, self._rests[rest.endpoint] = self._rests.get(rest.endpoint), rest.seconds
         return self._verbose or LONG_REST_S <= rest.seconds != before
-
-    @staticmethod
-    def _request(event: RequestFinished) -> str:
-        status = "no answer" if event.status is None else f"HTTP {event.status}"
-        took = duration(event.latency_s)
-        return f"row {event.index}: {status} from {clean(event.key)} after {took} ({event.kind})"
 
     # -- the display, on a thread of its own ------------------------------------------------------------------------
 

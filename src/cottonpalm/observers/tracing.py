@@ -8,11 +8,12 @@ The spans of a row are made when it is over, with the times at which things happ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cottonpalm import clock
 from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted, RunEnded, RunStarted
 from cottonpalm.observers.conventions import asked_of, error_of, span_name
+from cottonpalm.observers.formatting import label
 
 try:
     from opentelemetry import trace
@@ -31,17 +32,6 @@ WHOLE: Final = 2**32
 _FINE: Final = Status()
 
 
-class _Spent(NamedTuple):
-    """A span that is over: what it is called, when it was, how it ended."""
-
-    name: str
-    kind: SpanKind
-    start: int
-    end: int
-    attributes: dict[str, Any]
-    status: Status = _FINE
-
-
 class _Row:
     """A row that is under way, from Unix nanoseconds on, and its requests so far."""
 
@@ -52,9 +42,18 @@ class _Row:
         self.requests: list[tuple[int, RequestFinished]] = []
 
 
-class _Writer(Protocol):
-    def __call__(self, spent: _Spent, parent: SpanContext) -> SpanContext:
-        """Write a span below another one; its own context."""
+class _Write(Protocol):
+    def __call__(
+        self,
+        name: str,
+        times: tuple[int, int],
+        attributes: dict[str, Any],
+        status: Status,
+        parent: SpanContext,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+    ) -> SpanContext:
+        """Write a span that is over, from when until when, below another one of the run; its own context."""
 
 
 class OpenTelemetrySpans:
@@ -75,7 +74,7 @@ class OpenTelemetrySpans:
         self._least = share * WHOLE
         self._run: Span | None = None
         self._context: SpanContext | None = None  # of the run, where anybody records it
-        self._write: _Writer = _writer(self._tracer)
+        self._write: _Write = _by_the_api(self._tracer)
         self._rows: dict[int, _Row] = {}
         self._sees: dict[type[Event], Callable[[Any], None]] = {
             RunStarted: self._started,
@@ -91,13 +90,14 @@ class OpenTelemetrySpans:
             sees(event)
 
     def _started(self, event: RunStarted) -> None:
-        attributes: dict[str, Any] = {"cottonpalm.run": event.name or ""}
+        name = label(event.name or "")
+        attributes: dict[str, Any] = {"cottonpalm.run": name}
         if event.total is not None:
             attributes["cottonpalm.rows"] = event.total
-        self._run = self._tracer.start_span(
-            f"run {event.name}" if event.name else "run", attributes=attributes
-        )
+        self._run = self._tracer.start_span(f"run {name}" if name else "run", attributes=attributes)
         self._context = self._run.get_span_context() if self._run.is_recording() else None
+        if self._context is not None:
+            self._write = _writer(self._tracer, self._context)
 
     def _row_started(self, event: RowStarted) -> None:
         if self._context is not None and event.index not in self._rows:
@@ -123,14 +123,14 @@ class OpenTelemetrySpans:
             "cottonpalm.row.attempts": outcome.attempts,
         }
         if outcome.id is not None:
-            attributes["cottonpalm.row.id"] = str(outcome.id)
+            attributes["cottonpalm.row.id"] = label(str(outcome.id))
         if outcome.cost_usd is not None:
             attributes["cottonpalm.row.cost_usd"] = outcome.cost_usd
         if outcome.cached:
             attributes["cottonpalm.row.cached"] = True
         status = _FINE
         if outcome.error is not None:
-            attributes["error.type"] = outcome.error.type
+            attributes["error.type"] = label(outcome.error.type)
             status = Status(StatusCode.ERROR, outcome.error.kind.value)
         self._write_row(row, attributes, status, context)
 
@@ -138,14 +138,13 @@ class OpenTelemetrySpans:
         return index * SPREAD % WHOLE < self._least
 
     def _write_row(self, row: _Row, attributes: dict[str, Any], status: Status, run: SpanContext) -> None:
-        inside = self._write(_Spent("row", SpanKind.INTERNAL, row.start, _now(), attributes, status), run)
+        write = self._write
+        inside = write("row", (row.start, _now()), attributes, status, run)
         for attempt, (end, event) in enumerate(row.requests, 1):
-            start = end - int(event.latency_s * NANO)
+            times = end - int(event.latency_s * NANO), end
             failed = _FINE if event.kind is None else Status(StatusCode.ERROR, event.kind.value)
-            spent = _Spent(
-                span_name(event.key), SpanKind.CLIENT, start, end, _described(event, attempt), failed
-            )
-            self._write(spent, inside)
+            described = _described(event, attempt)
+            write(span_name(event.key), times, described, failed, inside, kind=SpanKind.CLIENT)
 
     def _ended(self, event: RunEnded) -> None:
         for index, row in self._rows.items():
@@ -177,8 +176,8 @@ def _described(event: RequestFinished, attempt: int) -> dict[str, Any]:
     return found
 
 
-def _writer(tracer: Any) -> _Writer:
-    """How spans that are over are written: to the SDK's span processor, else by the API.
+def _writer(tracer: Any, run: SpanContext) -> _Write:
+    """How spans of a run that are over are written: to the SDK's span processor, else by the API.
 
     The SDK's tracer takes ten times as long, since its spans can still be changed. Where its sampler does not go by the
     parent it has to be asked for each span.
@@ -199,21 +198,30 @@ def _writer(tracer: Any) -> _Writer:
     except (ImportError, AttributeError):
         known = False
     if not known:
-        return lambda spent, parent: _by_the_api(tracer, spent, parent)
+        return _by_the_api(tracer)
+    trace_id, flags, state = run.trace_id, run.trace_flags, run.trace_state
 
-    def write(spent: _Spent, parent: SpanContext) -> SpanContext:
-        own = SpanContext(parent.trace_id, new_id(), False, parent.trace_flags, parent.trace_state)
+    def write(
+        name: str,
+        times: tuple[int, int],
+        attributes: dict[str, Any],
+        status: Status,
+        parent: SpanContext,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+    ) -> SpanContext:
+        own = SpanContext(trace_id, new_id(), False, flags, state)
         ended(
             ReadableSpan(
-                spent.name,
+                name,
                 own,
                 parent,
                 resource,
-                spent.attributes,
-                kind=spent.kind,
-                status=spent.status,
-                start_time=spent.start,
-                end_time=spent.end,
+                attributes,
+                kind=kind,
+                status=status,
+                start_time=times[0],
+                end_time=times[1],
                 instrumentation_scope=scope,
             )
         )
@@ -222,12 +230,21 @@ def _writer(tracer: Any) -> _Writer:
     return write
 
 
-def _by_the_api(tracer: Tracer, spent: _Spent, parent: SpanContext) -> SpanContext:
-    inside = trace.set_span_in_context(trace.NonRecordingSpan(parent))
-    span = tracer.start_span(
-        spent.name, inside, kind=spent.kind, attributes=spent.attributes, start_time=spent.start
-    )
-    if not spent.status.is_ok and not spent.status.is_unset:
-        span.set_status(spent.status)
-    span.end(spent.end)
-    return span.get_span_context()
+def _by_the_api(tracer: Tracer) -> _Write:
+    def write(
+        name: str,
+        times: tuple[int, int],
+        attributes: dict[str, Any],
+        status: Status,
+        parent: SpanContext,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+    ) -> SpanContext:
+        inside = trace.set_span_in_context(trace.NonRecordingSpan(parent))
+        span = tracer.start_span(name, inside, kind=kind, attributes=attributes, start_time=times[0])
+        if not status.is_ok and not status.is_unset:
+            span.set_status(status)
+        span.end(times[1])
+        return span.get_span_context()
+
+    return write

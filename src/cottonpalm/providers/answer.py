@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import orjson
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.types import Kind, Usage
 
+ABSURD: Final = 1 << 32  # tokens: no request has so many
 Stop: TypeAlias = Literal["cut", "filtered"]
 
 
@@ -33,6 +34,7 @@ class Answer:
         complete: False if the body or the stream broke off, or does not have the expected shape.
         stop: "cut" at a length limit, "filtered" by the provider or refused by the model, None otherwise.
         error: an error that came with a good status.
+        usage: all 0 where what is reported is no count (`Usage.counted`).
         text: the text so far; kept only if the answer was cut or filtered, or does not report its usage.
         tier: the tier of service, if the answer names it.
     """
@@ -48,7 +50,7 @@ class Answer:
     @property
     def text_wanted(self) -> bool:
         """Whether `text` is needed."""
-        return self.stop is not None or self.usage is None
+        return self.stop is not None or self.usage is None or not self.usage.counted
 
 
 class Stream(Protocol):
@@ -92,9 +94,10 @@ class Lines:
         return whole
 
 
-def read_bytes(family: Family, content: bytes) -> Answer:
-    """Read an answer from its whole content: a JSON object, or the lines of a stream."""
-    body = loads(content)
+def read_bytes(family: Family, content: bytes, body: Any = None) -> Answer:
+    """Read an answer from its whole content: a JSON object, or the lines of a stream. `body`: its JSON, where known."""
+    if body is None:
+        body = loads(content)
     if isinstance(body, list) and body and isinstance(body[0], dict):
         return replayed(
             family, [orjson.dumps(part) for part in body]
@@ -129,6 +132,12 @@ def data(line: bytes) -> dict[str, Any]:
 def count(value: object) -> int:
     """Return a token count; 0 if the value is not one."""
     return value if type(value) is int and value > 0 else 0  # not isinstance: True is not a count
+
+
+def counted(counts: Mapping[str, Any], *names: str) -> bool:
+    """Whether the counts under these names are such: whole numbers that a request can have, and not all of them 0."""
+    told = [value for name in names if (value := counts.get(name)) is not None]
+    return any(told) and all(type(value) is int and 0 <= value < ABSURD for value in told)
 
 
 def sub(value: object, *names: str) -> dict[str, Any]:

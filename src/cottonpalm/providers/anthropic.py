@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.providers.answer import MESSAGES, Answer, Complaint, Kept, Stop, count, data, sub, text_of
+from cottonpalm.providers.answer import (
+    MESSAGES,
+    Answer,
+    Complaint,
+    Kept,
+    Stop,
+    count,
+    counted,
+    data,
+    sub,
+    text_of,
+)
 from cottonpalm.types import Kind, Usage
 
 if TYPE_CHECKING:
@@ -138,10 +149,15 @@ class MessagesStream:
         return self._answer
 
 
+_COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
 def usage_of(counts: Mapping[str, Any]) -> Usage | None:
     """Read the usage. Anthropic counts cached input separately; here it is part of the input."""
     if not counts:
         return None
+    if not counted(counts, *_COUNTS):
+        return Usage()
     read, written = (
         count(counts.get("cache_read_input_tokens")),
         count(counts.get("cache_creation_input_tokens")),

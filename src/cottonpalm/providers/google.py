@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.providers.answer import GENERATE, Answer, Complaint, Kept, Stop, count, data, sub, text_of
+from cottonpalm.providers.answer import (
+    GENERATE,
+    Answer,
+    Complaint,
+    Kept,
+    Stop,
+    count,
+    counted,
+    data,
+    sub,
+    text_of,
+)
 from cottonpalm.types import Kind, Usage
 
 if TYPE_CHECKING:
@@ -109,10 +120,15 @@ class GenerateStream:
         return self._answer
 
 
+_COUNTS: Final = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount")
+
+
 def usage_of(counts: Mapping[str, Any]) -> Usage | None:
     """Read the usage. Google does not count thoughts as part of the candidates, nor tool prompts of the prompt."""
     if not counts:
         return None
+    if not counted(counts, *_COUNTS):
+        return Usage()
     thoughts = count(counts.get("thoughtsTokenCount"))
     return Usage(
         count(counts.get("promptTokenCount")) + count(counts.get("toolUsePromptTokenCount")),

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cottonpalm.providers.answer import OLLAMA, Answer, Complaint, Kept, Stop, count, data, sub, text_of
+from cottonpalm.providers.answer import (
+    OLLAMA,
+    Answer,
+    Complaint,
+    Kept,
+    Stop,
+    count,
+    counted,
+    data,
+    sub,
+    text_of,
+)
 from cottonpalm.types import Kind, Usage
 
 if TYPE_CHECKING:
@@ -26,10 +37,11 @@ class OllamaChat:
         if error := body.get("error"):
             return Answer(error=Complaint(200, frozenset(), text_of(error)))
         message, model = sub(body, "message"), text_of(body.get("model")) or None
-        counted = "eval_count" in body or "prompt_eval_count" in body
-        usage = (
-            Usage(count(body.get("prompt_eval_count")), count(body.get("eval_count"))) if counted else None
-        )
+        usage = None
+        if "eval_count" in body or "prompt_eval_count" in body:
+            sound = counted(body, "prompt_eval_count", "eval_count")
+            into, out = count(body.get("prompt_eval_count")), count(body.get("eval_count"))
+            usage = Usage(into, out) if sound else Usage()
         stop: Stop | None = "cut" if body.get("done_reason") == "length" else None
         complete = bool(message) and body.get("done") is not False
         answer = Answer(complete, usage, model, stop)

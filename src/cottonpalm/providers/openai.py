@@ -14,6 +14,7 @@ from cottonpalm.providers.answer import (
     Kept,
     Stop,
     count,
+    counted,
     data,
     loads,
     sub,
@@ -234,6 +235,8 @@ def chat_usage(usage: object) -> Usage | None:
     counts = sub(usage)
     if not counts:
         return None
+    if not counted(counts, "prompt_tokens", "completion_tokens"):
+        return Usage()
     into, out = sub(counts, "prompt_tokens_details"), sub(counts, "completion_tokens_details")
     return Usage(
         count(counts.get("prompt_tokens")),
@@ -253,6 +256,8 @@ def responses_usage(usage: object) -> Usage | None:
     counts = sub(usage)
     if not counts:
         return None
+    if not counted(counts, "input_tokens", "output_tokens"):
+        return Usage()
     into = sub(counts, "input_tokens_details")
     return Usage(
         count(counts.get("input_tokens")),

@@ -187,6 +187,8 @@ class Reservation:
 
         Return the cost to show in the row's outcome, or None if it is not known.
         """
+        if answer is not None and answer.usage is not None and not answer.usage.counted:
+            answer = replace(answer, usage=None)  # to take it at its word would make the answer free
         reported, uncertain = 0, self.reserved  # should anything fail, the bound stays booked
         try:
             reported, uncertain = self._used(answer, billed=billed)

@@ -114,7 +114,7 @@ def _check_names(text: str, columns: list[str], source: str) -> None:
         word = match[1]
         if word not in columns and not word.isdecimal():
             near = difflib.get_close_matches(word, columns, n=1, cutoff=0.6)
-            nearest = f"did you mean {{{near[0]}}}?" if near else f"its columns are {listed(columns)}"
+            nearest = f"did you mean {{{near[0]}}}?" if near else f"its columns are {listed(columns)}."
             raise Problem(
                 f"the prompt names {{{word}}}, which is no column of {source}; {nearest} "
                 f"If it is meant as it stands, write {{{{{word}}}}}, or say --literal-braces"

@@ -161,9 +161,11 @@ def _with_input(run: HeldRun, job: RunSpec | None, asked: Export) -> Stored | No
         slots = _slots_of(rows, run, job)
     if not len(slots) or max(slots) == NOWHERE:
         raise Problem(f"no row of {rows.name} is stored in run {asked.run}")
-    if asked.everything:
-        here = set(slots)
-        slots.extend(slot for slot in _all_slots(run) if slot not in here)
+    if (
+        asked.everything or limit is not None
+    ):  # a part of the input was read last; what was done before is no less done
+        here, past = set(slots), -1 if asked.everything else len(slots) - 1
+        slots.extend(slot for slot in _all_slots(run, past) if slot not in here)
     stored = Stored(run, slots, rows.columns, rows.schema)
     if not _inputs_kept(run):
         stored.again = _again(source, limit, how)
@@ -210,8 +212,7 @@ def _inputs_kept(run: HeldRun) -> bool:
     return first is None or stored_input(run.read([first])[first], {}) is not NOT_KEPT
 
 
-def _all_slots(run: HeldRun) -> Iterator[int]:
-    after = -1
+def _all_slots(run: HeldRun, after: int = -1) -> Iterator[int]:
     while page := run.scan(after, PAGE):
         yield from (row.slot for row in page)
         after = page[-1].slot

@@ -29,18 +29,21 @@ from cottonpalm.cli.streamed import outcomes_of
 from cottonpalm.cli.urls import without_secrets
 from cottonpalm.cli.writers.open_output import CsvForm, check_name, check_output, make_output
 from cottonpalm.cli.writers.output import AllSlots, RunSlots
+from cottonpalm.config import Budget
+from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
 from cottonpalm.observers.coming import ComingRows
 from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.processor import BatchProcessor
+from cottonpalm.settings import PLENTY
 from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores.codec.records import unpack
 from cottonpalm.types import pico
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cottonpalm.cli.chains.build import Built
     from cottonpalm.cli.held_store import HeldRun
@@ -78,6 +81,9 @@ class Where:
     cancel: bool = False  # only stop the batches that are out
     live: str | None = None  # the port of the live page, as it was typed
     stream: bool = False  # answers stream, and a few of them are shown as they come
+    shard: Callable[[Callable[[], None]], None] | None = (
+        None  # part of a larger run; gets what stops this one
+    )
 
     @property
     def named(self) -> bool:
@@ -228,6 +234,8 @@ class Session:
             ) as run,
         ):
             signals.over(run)
+            if self._where.shard is not None:
+                self._where.shard(run.stop)
             if progress is not None:
                 progress.watch(lambda: run.stats)
             try:
@@ -241,9 +249,19 @@ class Session:
                     progress.close()
 
     def _processor(self, built: Built, progress: Progress | None) -> BatchProcessor:
+        keywords = self._job.keywords(built, self._where.store)
+        lent = None if self._where.shard is None else LENT.get()
+        if lent is not None and lent.purse is not None:  # how much there is, is the business of the whole run
+            keywords["budget"] = Budget(total=PLENTY, max_output_tokens=self._job.max_output_tokens)
+        made = self._made(built, keywords, progress)
+        if lent is not None:
+            made._builder.purse = lent.purse  # noqa: SLF001 - no user has one
+        return made
+
+    def _made(self, built: Built, keywords: dict[str, Any], progress: Progress | None) -> BatchProcessor:
         return BatchProcessor(
             built.chain,
-            **self._job.keywords(built, self._where.store),
+            **keywords,
             store=self._store,
             run=self._where.run,
             mode=self._job.mode,  # type: ignore[arg-type]  # the processor checks it

@@ -14,6 +14,7 @@ try:
     import uvicorn
 
     from cottonpalm.cli.live.app import Live, application
+    from cottonpalm.cli.live.connections import Connection
     from cottonpalm.cli.live.guard import TOKEN, Guard
 except ImportError as missing:
     raise ImportError(f"the live page needs {missing.name}: pip install 'cottonpalm[dashboard]'") from missing
@@ -61,6 +62,7 @@ class Dashboard:
         guard = Guard(application(live), self._token, names, f"cottonpalm-{self.port}")
         config = uvicorn.Config(
             guard,
+            http=Connection,
             log_level="error",
             access_log=False,
             lifespan="off",

@@ -153,6 +153,12 @@ class Pipe:
             self._fill()
         return self._lines.popleft()
 
+    def first(self) -> bytes:
+        """Wait for the first line, and return it; it is still given to whoever reads. Nothing where there is none."""
+        while not self._lines and not self._over:
+            self._fill()
+        return self._lines[0] if self._lines else b""
+
     async def ready(self) -> bool:
         """Wait until the next line has come; False at the end of the input."""
         while not self._lines and not self._over:

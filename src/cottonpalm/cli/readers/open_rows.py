@@ -6,6 +6,7 @@ makes only that row fail (`Broken`), and the run goes on.
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import stat
@@ -42,7 +43,7 @@ class Reading(NamedTuple):
     Attributes:
         delimiter: between the cells of a CSV; None: found in its header.
         encoding: of text; None: UTF-8, or what a mark at its beginning says.
-        kind: of what comes on standard input; None: JSON lines.
+        kind: of what comes on standard input; None: JSON lines, or a CSV where it begins as one.
     """
 
     delimiter: str | None = None
@@ -178,30 +179,43 @@ def _closed_on_error(stream: io.IOBase) -> Iterator[None]:
 def _standard_input(how: Reading) -> InputRows:
     if sys.stdin is None:
         raise Problem("standard input is closed; name a file of rows, or pipe rows in")
-    kind = "csv" if how.kind == "tsv" else how.kind or "jsonl"
-    if kind not in ("csv", "jsonl"):
+    if how.kind not in (None, "csv", "jsonl", "tsv"):
         raise Problem(
             f"--input-format {how.kind}: standard input is read as jsonl, csv or tsv; name a file of others"
         )
-    make = _maker(kind, how._replace(delimiter="\t") if how.kind == "tsv" else how)
     try:
         fd = sys.stdin.fileno()
     except (OSError, ValueError):  # a test or an embedding program may set a stdin that is not a real file
-        return make(STDIN, sys.stdin.buffer)
+        return _make_of(how, b"")(STDIN, sys.stdin.buffer)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
-        return _piped(make, kind, how.encoding, Pipe(fd, STDIN))
+        return _piped(how, Pipe(fd, STDIN))
     stream = io.BufferedReader(io.FileIO(os.dup(fd)), BUFFER)
     with _closed_on_error(stream):
-        return _of_lines(
-            make, STDIN, stream, _size(stream), packing_of(_peek(stream, STDIN)), encoding=how.encoding
-        )
+        beginning = _peek(stream, STDIN)
+        packing = packing_of(beginning)
+        make = _make_of(how, b"" if packing else beginning)
+        return _of_lines(make, STDIN, stream, _size(stream), packing, encoding=how.encoding)
 
 
-def _piped(make: Make, kind: str, encoding: str | None, pipe: Pipe) -> InputRows:
-    if encoding not in (None, "utf-8"):
-        whole = io.BufferedReader(Recoded(lambda _: next(pipe, b""), encoding, STDIN), BUFFER)
-        return make(STDIN, whole)
-    return make(STDIN, pipe) if kind == "csv" else PipedLines(STDIN, pipe)
+def _piped(how: Reading, pipe: Pipe) -> InputRows:
+    if how.encoding not in (None, "utf-8"):
+        whole = io.BufferedReader(Recoded(lambda _: next(pipe, b""), how.encoding, STDIN), BUFFER)
+        return _make_of(how, b"")(STDIN, whole)
+    make = _make_of(how, b"" if how.kind else pipe.first())
+    return PipedLines(STDIN, pipe) if make is JsonLines else make(STDIN, pipe)
+
+
+def _make_of(how: Reading, beginning: bytes) -> Make:
+    """What reads standard input: what the user said; else JSON lines, unless it begins as only a CSV does."""
+    if how.kind == "jsonl" or (how.kind is None and not begins_csv(beginning)):
+        return JsonLines
+    return _maker("csv", how._replace(delimiter="\t") if how.kind == "tsv" else how)
+
+
+def begins_csv(beginning: bytes) -> bool:
+    """Whether the first line is a header of several columns rather than a JSON object."""
+    line = beginning.removeprefix(codecs.BOM_UTF8).lstrip().partition(b"\n")[0]
+    return not line.startswith((b"{", b"[")) and any(mark in line for mark in b",;\t|")
 
 
 def _size(stream: io.BufferedReader[Any]) -> int | None:

@@ -14,9 +14,9 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables.config import ensure_config, merge_configs
 
+from cottonpalm import clock
 from cottonpalm.chain.correcting import corrected
 from cottonpalm.chain.traits import anybody, has_listeners, has_old_models, speaks
 from cottonpalm.engine.executors.steps import StepTimes, in_sample
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Fault, Item
 
 _END: Final = object()  # marks the end of a stream
+_COPIED: Final = (dict, list)
 
 
 class Caller:
@@ -78,11 +79,16 @@ class Caller:
         self._sampled = False  # the steps of some rows are measured
         self._handler: Any = None
         self._lean: Unheard | None = None
+        self._answer: Callable[[Sequence[Any]], Any]  # of a row's chunks, in a streaming run
 
     def prepare(self, crew: Crew, pieces: Pieces | None) -> None:
         """Set the threads to use if threads are needed, and where to show chunks. Call it on the run's loop."""
         threads = self._how == "threads"
         self.crew, self.pieces = crew if threads else None, pieces
+        if pieces is not None:
+            from cottonpalm.chain import streamed  # noqa: PLC0415 - its imports cost time
+
+            self._answer = partial(streamed.answer_of, whole=streamed.whole_so_far(self.chain))
         # On a loop, if one handler is inline, LangChain tells only inline handlers that an old-style model starts.
         hides = not threads and has_old_models(self.chain)
         self._handler = None if hides else callback.handler(threads=threads)
@@ -103,6 +109,7 @@ class Caller:
     def __call__(self, item: Item) -> Awaitable[Any]:
         """Return the chain's output for this row, or raise the chain's exception."""
         item.calls += 1
+        item.called_s = clock.now()
         if self._run.flow.grain in ("unknown", "row"):
             return self._permitted(item)
         item.account.entered()  # takes no permit here, but gives back the permits that outer rows hold
@@ -130,15 +137,20 @@ class Caller:
     def _output(self, item: Item) -> Awaitable[Any]:
         if self.pieces is not None:
             return self._streamed(item, self.pieces)
-        chain = self._asked(item)
+        chain = self.chain if item.refused is None else self._asked(item)
         if self.crew is not None:
             on_thread = partial(self._on_thread, chain, item.row, self._config(item), item.account)
             return self.crew.run(on_thread)
         item.account.calling = True
-        if self._lean is not None and chain is self.chain and not speaks(item.config):
-            told = self._step_times_to(item)
-            return self._lean.ask(own(item.row)) if told is None else self._lean.timed(own(item.row), told)
-        return chain.ainvoke(own(item.row), self._config(item), **self._kwargs)
+        row, config = item.row, item.config
+        if type(row) in _COPIED:
+            row = row.copy()
+        if self._lean is not None and chain is self.chain and (config is None or not speaks(config)):
+            told = self._step_times_to(item) if in_sample(item.index) else None
+            return self._lean.ask(row) if told is None else self._lean.timed(row, told)
+        if self._heard or config is not None or self._run.flow.grain != "row" or in_sample(item.index):
+            config = self._config(item)
+        return chain.ainvoke(row, config, **self._kwargs)
 
     def _asked(self, item: Item) -> Runnable[Any, Any]:
         """The chain, which tells its model what was wrong where the row's last answer was refused."""
@@ -171,7 +183,7 @@ class Caller:
         return None if item.account.recording is not None else measure.stepped
 
     async def _streamed(self, item: Item, pieces: Pieces) -> Any:
-        """Show each chunk as it comes. Return the sum of the chunks, or the last one if they cannot be added."""
+        """Show each chunk as it comes. Return the answer that they make."""
         await pieces.begin(item)
         item.account.called()
         seen: list[Any] = []
@@ -179,7 +191,7 @@ class Caller:
             async for chunk in chunks:
                 await pieces.show(item, chunk)
                 seen.append(chunk)
-        return _added(seen)
+        return self._answer(seen)
 
     def _chunks(self, item: Item) -> AsyncGenerator[Any]:
         chain, config = self._asked(item), self._config(item)
@@ -228,24 +240,7 @@ def own(row: Any) -> Any:
 
     If the chain then edits its input, this changes neither what the store keeps nor what the next try asks.
     """
-    return row.copy() if type(row) in (dict, list) else row
-
-
-def _added(chunks: list[Any]) -> Any:
-    """Return the sum of the chunks, or the last one if they cannot be added.
-
-    It does not add them one by one, since each step would copy and parse the whole.
-    """
-    if chunks and all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
-        return chunks[0] + chunks[1:]
-    sums = chunks
-    try:
-        while len(sums) > 1:
-            pairs = [first + second for first, second in zip(sums[::2], sums[1::2], strict=False)]
-            sums = pairs + sums[2 * len(pairs) :]
-    except TypeError:
-        return chunks[-1]
-    return sums[0] if sums else None
+    return row.copy() if type(row) in _COPIED else row
 
 
 LOOK_S: Final = 0.5  # seconds between two looks at the endpoints' queues, while a row waits in one

@@ -26,12 +26,14 @@ class Begin:
         place: the address of the database where limits are shared, and the run's number there; None: they are not.
         paid: True: there is a budget, so each request needs money that the run grants.
         kwargs: keyword arguments for each call of the chain.
+        spare: rows that it holds ready besides those under way; None: those of the next moment.
     """
 
     chain: bytes
     place: tuple[str, int] | None
     paid: bool
     kwargs: dict[str, Any] = field(default_factory=dict)
+    spare: int | None = None
 
 
 class Row(NamedTuple):
@@ -109,10 +111,13 @@ class Pool(Protocol):
     """Where workers come from.
 
     Attributes:
-        count: how many there are to be.
+        count: how many there are to be; it may change during the run.
     """
 
     count: int
+
+    def look(self) -> None:
+        """Find out how many there are to be, if that follows the cluster. On any thread."""
 
     def place(self, given: tuple[str, int] | None) -> tuple[str, int] | None:
         """Return where the workers share limits: the database's address, and the run's number there.

@@ -66,6 +66,9 @@ class ProcessPool:
         self._folder: str | None = None
         self._links: list[ProcessLink] = []
 
+    def look(self) -> None:
+        """See `links.Pool`: it changes only when somebody says so."""
+
     def place(self, given: tuple[str, int] | None) -> tuple[str, int] | None:
         """See `links.Pool`: the store, or a file of their own, which lasts as long as the run."""
         if given is not None:

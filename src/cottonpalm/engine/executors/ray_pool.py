@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -89,6 +90,43 @@ class RayLink:
             raise WorkerLost(f"a worker's actor is gone: {str(exc).splitlines()[0]}") from exc
 
 
+def join(address: str | None) -> None:
+    """Connect to the cluster, or start one on this machine.
+
+    Raises:
+        ConfigError: there is no cluster at the address.
+    """
+    try:
+        ray.init(
+            address,
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,  # that it began is no news to the user
+            namespace="cottonpalm",
+        )
+    except (ConnectionError, RayError, RuntimeError, ValueError) as exc:
+        raise ConfigError(f"there is no Ray cluster at {address}: {exc}") from exc
+
+
+def check_joined(address: str | None) -> None:
+    """Check that this process, which is in a cluster already, is in the one at this address.
+
+    Raises:
+        ConfigError: it is in another one.
+    """
+    here = str(ray.get_runtime_context().gcs_address)
+    if address not in (None, "auto") and not _same_place(str(address), here):
+        raise ConfigError(
+            f"ray_address={address!r}: this process is in the Ray cluster at {here} already, and can be in one only; "
+            "call ray.shutdown() first, or leave ray_address out"
+        )
+
+
+def _same_place(address: str, here: str) -> bool:
+    (host, _, port), (mine, _, at) = address.rpartition(":"), here.rpartition(":")
+    return port == at and (host == mine or host in ("localhost", "127.0.0.1"))
+
+
 class RayPool:
     """So many actors. See `links.Pool`."""
 
@@ -98,19 +136,20 @@ class RayPool:
         Raises:
             ConfigError: there is no cluster at the address.
         """
-        if not ray.is_initialized():
-            try:
-                ray.init(
-                    address,
-                    include_dashboard=None if address else False,
-                    log_to_driver=False,
-                    namespace="cottonpalm",
-                )
-            except (ConnectionError, RayError, RuntimeError, ValueError) as exc:
-                raise ConfigError(f"there is no Ray cluster at {address}: {exc}") from exc
-        found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        self.count = count or max(1, int(found.get("CPU", 1)))
+        if ray.is_initialized():
+            check_joined(address)
+        else:
+            join(address)
+        self._follows = count is None
+        self.count = count or 1
+        self.look()
         self._links: list[RayLink] = []
+
+    def look(self) -> None:
+        """See `links.Pool`: one for each core of the cluster, unless the user said how many."""
+        if self._follows:
+            found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            self.count = max(1, int(found.get("CPU", 1)))
 
     def place(self, given: tuple[str, int] | None) -> tuple[str, int] | None:
         """See `links.Pool`: Postgres if the run's store is there, else one actor for the whole cluster."""

@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
+from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Item
 
 LEAVE_S: Final = 5.0  # a worker that was told to stop has so long to say its last
+LOOK_S: Final = 2.0  # between two looks at how many workers there are to be
 DEATHS: Final = 3  # workers that die one after the other without an answer: they will go on dying
 
 
@@ -91,9 +94,12 @@ class WorkersExecutor:
         self._mates: set[Mate] = set()
         self._again: deque[Item] = deque()  # rows that were let in, and wait for a worker
         self._numbers = 0
+        self._tasks: set[asyncio.Task[None]] = set()  # one for each worker
+        self._opening: set[asyncio.Task[None]] = set()  # those whose worker is not there yet
         self._asides: set[asyncio.Task[None]] = set()  # rows at a slow gate, and requests for money
         self._ended = asyncio.Event()
         self._leaving = False
+        self._begun = False  # there is a row for them
         self._deaths = 0
         self._loop = asyncio.get_running_loop()
         self._rows: RowSource
@@ -101,8 +107,17 @@ class WorkersExecutor:
     # -- what the run sees
 
     def wants(self) -> int:
-        """How many rows the workers want together."""
-        return sum(mate.wants for mate in self._mates if not mate.stopped)
+        """How many rows the workers want together; before they begin, the first row, which makes them begin."""
+        return sum(mate.wants for mate in self._mates if not mate.stopped) if self._begun else 1
+
+    @property
+    def count(self) -> int:
+        """How many workers there are to be."""
+        return self._pool.count
+
+    @count.setter
+    def count(self, count: int) -> None:
+        self._pool.count = count
 
     @property
     def limit(self) -> float:
@@ -118,50 +133,83 @@ class WorkersExecutor:
         """See `protocols.Executor`."""
         self._rows = rows
         rows.wake = self.fill
-        workers = [self._loop.create_task(self._worker()) for _ in range(self._pool.count)]
         ended = self._loop.create_task(self._ended.wait())
         try:
             self.fill()
-            await self._until(ended, workers)
+            await self._until(ended)
             self._tell_all_to_stop()
-            await asyncio.wait(workers, timeout=LEAVE_S)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=LEAVE_S)
         finally:
             rows.closing = self._leaving = True
             try:
-                await self._last_answers(workers)
+                await self._last_answers()
             finally:
                 try:
-                    await _cancelled([*workers, *self._asides, ended])
+                    await _cancelled([*self._tasks, *self._asides, ended])
                 finally:
                     self._settle_all()
                 self._pool.close()
 
-    async def _last_answers(self, workers: Sequence[asyncio.Task[None]]) -> None:
+    async def _last_answers(self) -> None:
         """Take what the workers have answers of already; nobody asks anything more."""
         if any(mate.out for mate in self._mates):
             for mate in self._mates:
                 mate.say(Order(leave=True))
-            await asyncio.wait(workers, timeout=3 * LAST_S)
+            await asyncio.wait(self._tasks, timeout=3 * LAST_S)
 
-    @staticmethod
-    async def _until(ended: asyncio.Task[Any], workers: Sequence[asyncio.Task[None]]) -> None:
+    async def _until(self, ended: asyncio.Task[Any]) -> None:
         """Wait until all rows are back; an error of a worker's task ends the run with it."""
-        running = set(workers)
-        while not ended.done():
-            done, _ = await asyncio.wait({ended, *running}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done & running:
-                task.result()
-            running -= done
-            if not running and not ended.done():
-                return
+        while not ended.done() and (self._tasks or not self._begun):
+            done, _ = await asyncio.wait(
+                {ended, *self._tasks}, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done & self._tasks:
+                self._tasks.discard(task)
+                if not task.cancelled():
+                    task.result()
+            if self._begun and not (ended.done() or self._leaving or self._rows.closing):
+                await asyncio.to_thread(self._pool.look)
+                self.resize()
+
+    def resize(self, count: int | None = None) -> None:
+        """Begin more workers, or let some finish what they have, until there are as many as there are to be.
+
+        Args:
+            count: how many; None: as many as the pool says.
+        """
+        if count is not None:
+            self._pool.count = count
+        if not self._begun:
+            return
+        draining = sum(mate.stopped for mate in self._mates)
+        there = [task for task in self._tasks if not task.cancelling()]
+        more = self._pool.count - len(there) + draining
+        for _ in range(more):
+            self._tasks.add(self._loop.create_task(self._worker()))
+        able = sorted((mate for mate in self._mates if not mate.stopped), key=lambda one: len(one.out))
+        ends: list[Callable[[], object]] = [task.cancel for task in there if task in self._opening]
+        ends += [partial(mate.say, Order(stop=True)) for mate in able]
+        for end in ends[: max(0, -more)]:
+            end()
 
     def fill(self) -> None:
-        """Hand out as many rows as the workers want. Called after every change; never awaits."""
-        for mate in sorted(self._mates, key=lambda one: one.room, reverse=True):
-            while mate.room > 0 and (item := self._next()) is not None:
-                self._numbers += 1
-                item.began_s = clock.now()
-                mate.give(self._numbers, item)
+        """Hand out as many rows as the workers want, evenly. Called after every change; never awaits."""
+        if not self._begun and (first := self._next()) is not None:
+            self._again.append(first)
+            self._begun = True
+            self.resize()
+        rooms = [(-mate.room, number, mate) for number, mate in enumerate(self._mates) if mate.room > 0]
+        heapify(rooms)
+        while rooms and (item := self._next()) is not None:
+            room, number, mate = rooms[0]
+            self._numbers += 1
+            item.began_s = clock.now()
+            mate.give(self._numbers, item)
+            if room < -1:
+                heapreplace(rooms, (room + 1, number, mate))
+            else:
+                heappop(rooms)
         self._rows.flush_if_idle()
         if self._leaving or self._rows.closing:
             self._drop_unsent()
@@ -238,12 +286,17 @@ class WorkersExecutor:
 
     async def _worker(self) -> None:
         """Keep one worker at work; begin another one in its place when it dies."""
+        task = asyncio.current_task()
+        assert task is not None
         while not (self._leaving or self._ended.is_set()):
+            self._opening.add(task)
             try:
                 link = await self._pool.open(self._begin)
             except WorkerLost as lost:
                 self._count_death(lost)
                 continue
+            finally:
+                self._opening.discard(task)
             mate = Mate(link, Lumps(self._account.ledger, self._account.spending, lambda: self._pool.count))
             self._mates.add(mate)
             sending = self._loop.create_task(mate.send())

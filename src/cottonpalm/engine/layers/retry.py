@@ -41,14 +41,13 @@ class RowRetry:
         """Return the row's answer; call the chain as often as needed and as the policy allows."""
         attempt = 0
         while True:
-            began_s = clock.now()
             try:
                 return await inner(item)
             except Exception as exc:
                 attempt += 1
                 fault = self._judge(exc)
                 if not item.account.attempts:  # none of its requests is seen
-                    item.account.tried(began_s, clock.now() - began_s, fault.kind.value)
+                    item.account.tried(item.called_s, clock.now() - item.called_s, fault.kind.value)
                 if not self._again(item, fault, attempt):
                     raise
             await self._sleep(self._wait_s(fault, attempt))

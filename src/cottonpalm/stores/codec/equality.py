@@ -10,16 +10,19 @@ from enum import Enum
 from typing import Any, Final
 
 from langchain_core.load.serializable import Serializable
+from langchain_core.runnables.utils import AddableDict
 from pydantic import BaseModel
 
 
 def same(a: Any, b: Any) -> bool:
     """Whether two values are equal in value and type, to the sign of a zero; a NaN equals another.
 
-    A subclass of `str` equals its text.
+    A subclass of `str` equals its text, and the dict of LangChain's that can be added equals a plain one.
     """
     if isinstance(a, str) and not isinstance(a, Enum):
         return type(b) is str and str.__eq__(a, b) is True
+    if type(a) is AddableDict:
+        a = dict(a)
     if type(a) is not type(b):
         return False
     if type(a).__module__ == "numpy" and hasattr(a, "tobytes"):

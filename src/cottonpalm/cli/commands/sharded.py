@@ -1,0 +1,233 @@
+"""`cottonpalm run FOLDER -o FOLDER`: each Parquet file is done by a worker; the rows do not pass through here."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from langchain_core.runnables import RunnableLambda
+
+from cottonpalm import clock
+from cottonpalm.chain import fingerprint
+from cottonpalm.cli import summary, wording
+from cottonpalm.cli.chains.build import build
+from cottonpalm.cli.commands.run import DEFAULT_STORE
+from cottonpalm.cli.commands.shards import SUFFIXES, ShardTask, is_sharded, run_of, shards_of, word_on
+from cottonpalm.cli.held_store import HeldStore
+from cottonpalm.cli.problems import Code, Problem, extra, os_problem, shown
+from cottonpalm.cli.readers.open_rows import rows_of
+from cottonpalm.cli.signals import Signals
+from cottonpalm.config import AdaptiveConcurrency
+from cottonpalm.errors import ChainChanged, RunStopped, StoreError
+from cottonpalm.observers.formatting import count, duration, money, told
+from cottonpalm.processor import BatchProcessor
+from cottonpalm.protocols import OK
+from cottonpalm.stores import open_store
+from cottonpalm.types import pico
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cottonpalm.cli.commands.run import Where
+    from cottonpalm.cli.held_store import HeldRun
+    from cottonpalm.cli.screen import Screen
+    from cottonpalm.cli.spec import RunSpec
+    from cottonpalm.observers.progress import Progress
+    from cottonpalm.protocols import RunInfo
+    from cottonpalm.run import Run
+
+ANY_TIME_S: Final = 1e9
+FIRST: Final = 5  # files whose failure is shown
+AT_ONCE: Final = AdaptiveConcurrency(
+    initial=2, minimum=2, maximum=2
+)  # files of a worker: one ends, another goes on
+__all__ = ["is_sharded", "run_sharded"]
+
+
+def run_sharded(job: RunSpec, where: Where, screen: Screen) -> Code:
+    """Do all files of a folder that are not done, and say how it went.
+
+    Raises:
+        Problem, ConfigError, StoreError: nothing was called yet; the message says what to mend.
+    """
+    _check(job, where)
+    shards = shards_of(job.input)
+    job = replace(job, input=str(Path(job.input).absolute()), output=str(Path(job.output).absolute()))
+    store_url = where.store if "://" in where.store else str(Path(where.store).absolute())
+    described = _described(replace(job, input=shards[0]), quiet=screen.quiet)
+    _make_folder(job.output)
+    with ExitStack() as stack:
+        store = HeldStore(open_store(store_url), store_url, fresh=where.fresh, again=where.again)
+        stack.callback(store.release)
+        whole = Whole(job, replace(where, store=store_url), store, screen, list(_rows(shards)))
+        try:
+            return whole.run(described)
+        except ChainChanged as changed:
+            raise Problem(wording.here(str(changed))) from changed
+
+
+def _check(job: RunSpec, where: Where) -> None:
+    """Refuse what cannot be done file by file."""
+    if job.executor == "local":
+        raise Problem(
+            f"{shown(job.input)} is more than one file: say --executor processes or --executor ray, whose workers"
+            " do one file after the other"
+        )
+    if job.output == "-" or Path(job.output).suffix.lower() in SUFFIXES or Path(job.output).is_file():
+        raise Problem(f"-o {shown(job.output)}: name a folder, which gets a file for each of the input's")
+    if Path(job.output).absolute() == Path(job.input).absolute():
+        raise Problem(f"-o {shown(job.output)} is the input's folder; name another one")
+    refused = {
+        "--limit": job.limit is not None,
+        "--mode": job.mode != "live",
+        "--stream": where.stream,
+        "--report": where.page is not None,
+        "--events": where.events is not None,
+        "--dashboard": where.live is not None,
+    }
+    for flag, given in refused.items():
+        if given:
+            raise Problem(
+                f"{flag} is for the rows of one file: leave it out, or name one file of {shown(job.input)}"
+            )
+    extra("pyarrow", "parquet", "a folder of Parquet files")
+
+
+def _described(first: RunSpec, *, quiet: bool) -> str:
+    """Build the chain for the first file, so that what is wrong is said before any call; return what it is."""
+    with closing(rows_of(first)) as rows:
+        built = build(first, rows, quiet=quiet)
+        parts = [fingerprint.describe(chain) for chain in (built.chain, *built.fallbacks)]
+    return hashlib.sha256(orjson.dumps(parts, default=str, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def _make_folder(path: str) -> None:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_problem("make the folder", path, error) from error
+
+
+def _rows(shards: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What a file is known by: one that has changed is looked at again."""
+    for shard in shards:
+        status = Path(shard).stat()
+        yield {"input": str(Path(shard).absolute()), "bytes": status.st_size, "changed": status.st_mtime_ns}
+
+
+class Whole:
+    """One command over several files."""
+
+    def __init__(
+        self, job: RunSpec, where: Where, store: HeldStore, screen: Screen, rows: list[dict[str, Any]]
+    ) -> None:
+        self._job, self._where, self._store, self._screen, self._rows = job, where, store, screen, rows
+        self._failed: list[str] = []
+
+    def run(self, described: str) -> Code:
+        """Do the files that are not done."""
+        begun, stopped = clock.now(), None
+        progress = self._screen.observer(
+            lambda: (len(self._rows), True), live=True, budget_usd=self._job.budget_usd
+        )
+        processor = self._processor(described, progress)
+        with (
+            Signals(self._screen.say if progress is None else progress.say) as signals,
+            processor.start(self._rows, ids=lambda row: Path(row["input"]).name, skip_stored=True) as run,
+        ):
+            signals.over(run)
+            self._kept.set_meta(**self._job.as_json())
+            if self._where.fresh:
+                self._forget()
+            if progress is not None:
+                progress.watch(lambda: run.stats)
+            try:
+                self._take(run)
+            except RunStopped as exc:
+                stopped = exc
+            finally:
+                if progress is not None:
+                    progress.close()
+            code = self._code(stopped, signals.code)
+            self._say_end(run, code, stopped, clock.now() - begun)
+        return code
+
+    def _processor(self, described: str, progress: Progress | None) -> BatchProcessor:
+        job, where = self._job, self._where
+        task = ShardTask(job, where.store, where.run, where.again, where.overwrite or where.fresh)
+        made = BatchProcessor(
+            RunnableLambda(task.__call__),
+            concurrency=AT_ONCE,
+            retry=0,
+            classify=word_on,
+            max_failures=1.0,
+            budget=job.budget(),
+            stall_timeout=ANY_TIME_S,  # each file's own run watches its requests
+            store=self._store,
+            run=where.run,
+            fingerprint=described,
+            executor=job.executor,  # type: ignore[arg-type]  # the processor checks it
+            workers=job.workers,
+            ray_address=job.ray_address,
+            observers=[] if progress is None else [progress],
+        )
+        made._builder.spare = 0  # noqa: SLF001 - a file that waits at one worker would be begun by no other
+        return made
+
+    @property
+    def _kept(self) -> HeldRun:
+        if self._store.run is None:
+            raise StoreError("the run was not opened")  # the processor opens it when it starts
+        return self._store.run
+
+    def _take(self, run: Run) -> None:
+        for outcome in run:
+            if outcome.error is not None:
+                name = Path(self._rows[outcome.index]["input"]).name
+                self._failed.append(f"{name}: {told(outcome.error)}")
+
+    def _forget(self) -> None:
+        """Forget what the files hold, once: a worker that takes over from a dead one must not."""
+        for part in self._parts():
+            self._store.remove(part.name)
+
+    def _parts(self) -> list[RunInfo]:
+        names = {run_of(self._where.run, row["input"]) for row in self._rows}
+        return [info for info in self._store.runs() if info.name in names]
+
+    def _code(self, stopped: RunStopped | None, signal: Code | None) -> Code:
+        if signal is not None:
+            return signal
+        if stopped is not None:
+            return Code.INTERRUPTED if stopped.reason == "interrupted" else Code.STOPPED
+        counts = self._kept.counts()
+        return Code.SOME_FAILED if sum(counts.values()) > counts.get(OK, 0) else Code.OK
+
+    def _say_end(self, run: Run, code: Code, stopped: RunStopped | None, seconds: float) -> None:
+        say, parts, files = self._screen.say, self._parts(), self._kept.counts()
+        for line in self._failed[:FIRST]:
+            self._screen.error(line)
+        if stopped is not None and stopped.reason != "interrupted":
+            self._screen.error(wording.why(stopped))
+        ok, failed = sum(part.ok for part in parts), sum(part.failed for part in parts)
+        cost, uncertain = sum(part.cost_pico for part in parts), run.stats.uncertain_usd
+        left = len(self._rows) - sum(files.values())
+        say(
+            f"{self._where.run}: {count(ok + failed, 'row')}: {ok:,} ok, {failed:,} failed;"
+            f" {count(len(self._rows), 'file')}: {files.get(OK, 0):,} done"
+            + (f", {left:,} left" if left else "")
+        )
+        say(f"  time     {duration(seconds)}")
+        if cost:
+            say(f"  cost     {money(cost)}")
+        if uncertain:
+            say(f"  uncertain {money(pico(uncertain))}: requests whose cost nobody reported")
+        say(f"  results  {shown(self._job.output)}")
+        if code is Code.SOME_FAILED:
+            self._screen.command(summary.retry_command(self._where.run, self._where.store, DEFAULT_STORE))
+        elif code is not Code.OK:
+            self._screen.command(summary.resume_command(list(self._where.argv)))

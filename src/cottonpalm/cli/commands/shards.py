@@ -1,0 +1,170 @@
+"""Runs over folders of Parquet files: which files there are, and how a worker does one of them.
+
+Each file is a row of one run, the whole's, and a run of its own in the same store, with a file of its own in the output
+folder. A worker reads it, asks, stores and writes; the process that began the run sees only how each file ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from socket import gethostname
+from typing import TYPE_CHECKING, Any, Final
+
+from cottonpalm import clock
+from cottonpalm.cli.commands.run import Where, carry_out
+from cottonpalm.cli.held_store import existing_store
+from cottonpalm.cli.problems import Code, Problem, shown
+from cottonpalm.cli.screen import Screen
+from cottonpalm.engine.shared import LENT
+from cottonpalm.errors import CottonpalmError, RunBusy
+from cottonpalm.stores.sql.lease import EXPIRES_S, machine
+from cottonpalm.types import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.cli.spec import RunSpec
+
+SUFFIXES: Final = (".parquet", ".pq")
+MAGIC: Final = frozenset("*?[")
+WAIT_S: Final = EXPIRES_S + 5  # for the lease of a worker whose machine vanished
+LOOK_S: Final = 1.0
+
+
+class ShardUnfinished(CottonpalmError):
+    """A file whose rows are not all done, or not all well; the same command does the rest."""
+
+
+class ShardFailed(CottonpalmError):
+    """A file some rows of which failed for good: `cottonpalm retry` does them again."""
+
+
+def is_sharded(path: str) -> bool:
+    """Whether an input is a folder, or a pattern for names of several files."""
+    return path != "-" and (Path(path).is_dir() or (bool(MAGIC & set(path)) and not Path(path).exists()))
+
+
+def shards_of(path: str) -> list[str]:
+    """Return the Parquet files of a folder or a pattern, by name.
+
+    Raises:
+        Problem: there is none, or two have the same name.
+    """
+    pattern = f"{glob.escape(path)}/*" if Path(path).is_dir() else path
+    found = sorted(name for name in glob.glob(pattern) if name.lower().endswith(SUFFIXES))  # noqa: PTH207 - a pattern may begin anywhere
+    if not found:
+        raise Problem(
+            f"{shown(path)}: no .parquet file is there; name a folder of them, or 'FOLDER/*.parquet'"
+        )
+    names = [Path(name).name for name in found]
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise Problem(f"{shown(path)}: two files are named {doubled}; each needs a name of its own")
+    return found
+
+
+def run_of(whole: str, shard: str) -> str:
+    """Return the name of a file's own run."""
+    return f"{whole}/{Path(shard).name}"
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Does one file after the other, as a chain whose rows are files. It travels to the workers.
+
+    Attributes:
+        job: the whole's; input and output are folders.
+        store: where the runs are.
+        run: the whole's name.
+        again: also what failed for good.
+        overwrite: files in the output folder that are not ours may be replaced.
+        machine: where the command runs: a store in a file is there, and nowhere else.
+    """
+
+    job: RunSpec
+    store: str
+    run: str
+    again: bool = False
+    overwrite: bool = False
+    machine: str = field(default_factory=machine)
+
+    async def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
+        """Do the file `shard["input"]`; return how its rows ended.
+
+        Raises:
+            ShardUnfinished: it was stopped, or has rows that can be tried again.
+            ShardFailed: it has rows that failed for good.
+            Problem: it cannot be read or written.
+        """
+        if self.machine != machine() and not self.store.startswith(("postgres://", "postgresql://")):
+            raise Problem(
+                f"a worker runs on another machine ({gethostname()}) than the store {self.store}, which is a file: say"
+                " --store postgresql://… for a cluster of several machines"
+            )
+        stopping = _Stop()
+        lent = LENT.get()
+        if lent is not None:
+            lent.stops.add(stopping)
+        try:
+            code = await asyncio.to_thread(self._carried_out, shard["input"], stopping)
+        finally:
+            if lent is not None:
+                lent.stops.discard(stopping)
+        return self._ended(shard["input"], code)
+
+    def _carried_out(self, shard: str, stopping: _Stop) -> Code:
+        name, file = run_of(self.run, shard), Path(shard).name
+        job = replace(self.job, input=shard, output=str(Path(self.job.output) / file), executor="local")
+        job = replace(job, workers=None, ray_address=None)
+        where = Where(
+            self.store, name, again=self.again, overwrite=self.overwrite, argv=("--run",), shard=stopping.over
+        )
+        given_up = clock.now() + WAIT_S
+        while True:
+            try:
+                return carry_out(job, where, Screen(quiet=True))
+            except RunBusy:
+                if stopping.said.is_set() or clock.now() > given_up:
+                    raise
+                stopping.said.wait(LOOK_S)
+
+    def _ended(self, shard: str, code: Code) -> dict[str, Any]:
+        name = run_of(self.run, shard)
+        with existing_store(self.store) as store:
+            info = store.known(name)
+        if code is Code.OK:
+            return {"ok": info.ok, "failed": info.failed}
+        said = f"{info.ok:,} rows ok, {info.failed:,} failed: cottonpalm status {name}"
+        if code is Code.SOME_FAILED and not info.retryable:
+            raise ShardFailed(said)
+        raise ShardUnfinished(said)
+
+
+def word_on(exc: BaseException) -> Kind | None:
+    """Say of a file that did not end well whether the same command does it again."""
+    if isinstance(exc, ShardFailed):
+        return Kind.FAIL_ROW
+    return Kind.TRANSIENT if isinstance(exc, ShardUnfinished | RunBusy) else None
+
+
+class _Stop:
+    """Passes on that nothing more is to begin, also to a run that is not there yet."""
+
+    def __init__(self) -> None:
+        self.said = threading.Event()
+        self._stop: Callable[[], None] | None = None
+
+    def over(self, stop: Callable[[], None]) -> None:
+        """Name what stops the run."""
+        self._stop = stop
+        if self.said.is_set():
+            stop()
+
+    def __call__(self) -> None:
+        self.said.set()
+        if self._stop is not None:
+            self._stop()

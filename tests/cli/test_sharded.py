@@ -1,0 +1,138 @@
+"""Folders of Parquet files, which workers do file by file."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from cottonpalm.stores import open_store
+from tests.support.loopback import Loopback
+from tests.support.replies import fails
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cli.conftest import Command
+    from tests.support.replies import Reply, Request
+
+WORKERS = ("--executor", "processes", "--workers", "2", "--no-progress")
+
+
+def shards(folder: Path, sizes: list[int]) -> list[str]:
+    """Write files of so many rows; return the texts of all rows."""
+    folder.mkdir()
+    texts = [f"text {number}" for number in range(sum(sizes))]
+    begin = 0
+    for number, size in enumerate(sizes):
+        part = texts[begin : begin + size]
+        parquet.write_table(pa.table({"text": part}), folder / f"part-{number}.parquet")
+        begin += size
+    return texts
+
+
+def answers(folder: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in sorted(folder.glob("*.parquet")):
+        for row in parquet.read_table(file).to_pylist():
+            assert row["text"] not in found
+            found[row["text"]] = row["output"]
+    return found
+
+
+@pytest.fixture
+def faults() -> set[str]:
+    """Texts whose requests are refused for now."""
+    return set()
+
+
+@pytest.fixture
+def server(faults: set[str]) -> Iterator[Loopback]:
+    def refused(request: Request) -> Reply | None:
+        return fails(400) if request.text in faults else None
+
+    with Loopback(refused) as running:
+        yield running
+
+
+@pytest.mark.timeout(300)  # three times two workers begin
+def test_each_file_is_answered_once_into_its_own_output_and_what_failed_can_be_retried(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback, faults: set[str]
+) -> None:
+    rng = random.Random()
+    texts = shards(folder / "in", [rng.randrange(1, 30) for _ in range(5)])
+    bad = rng.choice(texts)
+    faults.add(f"say {bad}")
+    said = ask("in", "-o", "out", "--concurrency", "4", *WORKERS)
+    assert said.code == 3, said.err
+    assert f"{len(texts):,} rows: {len(texts) - 1:,} ok, 1 failed; 5 files: 4 done" in said.err
+    assert server.peak <= 4
+    expected = {text: f"answer to: say {text}" for text in texts}
+    assert answers(folder / "out") == {**expected, bad: None}
+    faults.clear()
+    before = server.requests
+    said = cottonpalm("retry", "out", "--no-progress")
+    assert said.code == 0, said.err
+    assert server.requests == before + 1
+    assert answers(folder / "out") == expected
+    again = ask("in", "-o", "out", "--concurrency", "4", *WORKERS)
+    assert (again.code, server.requests) == (0, before + 1)
+
+
+@pytest.mark.timeout(300)
+def test_a_budget_holds_over_all_files_and_the_rest_is_done_with_a_higher_one(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    texts = shards(folder / "in", [20, 20, 20])
+    cap = 0.00025  # dollars: some eight of the bounds of one request
+    money = ("--max-output-tokens", "50", "--budget", str(cap), "--price", "0.15:0.6")
+    said = ask("in", "-o", "out", *money, *WORKERS)
+    assert said.code == 4, said.err
+    assert "budget" in said.err
+    billed = server.billed
+    spent = (billed.input_tokens * 0.15 + billed.output_tokens * 0.6) / 1e6
+    assert 0.5 * cap < spent <= cap
+    said = ask("in", "-o", "out", *money[:2], "--budget", "1", *money[4:], *WORKERS)
+    assert said.code == 0, said.err
+    assert server.requests == len(texts)
+    assert answers(folder / "out") == {text: f"answer to: say {text}" for text in texts}
+
+
+def test_what_cannot_be_done_file_by_file_is_said_in_one_line_before_any_call(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    shards(folder / "in", [1])
+    (folder / "empty").mkdir()
+    for words, why in (
+        (("in", "-o", "out"), "say --executor processes or --executor ray"),
+        (("in", "-o", "out.parquet", *WORKERS), "name a folder"),
+        (("in", "-o", "in", *WORKERS), "name another one"),
+        (("empty", "-o", "out", *WORKERS), "no .parquet file is there"),
+        (("nothing-*.parquet", "-o", "out", *WORKERS), "no .parquet file is there"),
+        (("in", "-o", "out", "--limit", "3", *WORKERS), "--limit is for the rows of one file"),
+    ):
+        said = ask(*words)
+        assert (said.code, why in said.one_line) == (2, True), said.err
+    said = ask("in", "-o", "out", *WORKERS, prompt="say {nothing}")
+    assert said.code == 2
+    assert server.requests == 0
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.timeout(300)
+def test_a_fresh_run_forgets_what_its_files_hold(ask: Command, folder: Path, server: Loopback) -> None:
+    texts = shards(folder / "in", [3, 4])
+    for more in ((), ("--fresh",)):
+        assert ask("in", "-o", "out", *more, *WORKERS).code == 0
+    assert server.counts == {f"say {text}": 2 for text in texts}
+    store = open_store(folder / "cottonpalm.db")
+    assert sorted((info.name, info.ok) for info in store.runs()) == [
+        ("out", 2),
+        ("out/part-0.parquet", 3),
+        ("out/part-1.parquet", 4),
+    ]
+    store.close()

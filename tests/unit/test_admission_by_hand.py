@@ -1,0 +1,417 @@
+"""What admission makes of what comes back, told request by request: means, causes, silences, and what is restored."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cottonpalm.request.limiter.rules.causes import Cause
+from cottonpalm.request.limiter.rules.recovery import State
+from cottonpalm.types import Quota
+from tests.unit.test_silence_and_number import Line
+
+if TYPE_CHECKING:
+    from cottonpalm.request.limiter.rules.sent import Sent
+
+
+def settled(first: float = 10.0, answers: int = 20, took_s: float = 1.0, most: float = 500.0) -> Line:
+    """A line that has seen so many answers, one at a time."""
+    line = Line(first, most)
+    for _ in range(answers):
+        line.send(ask=100.0)
+        line.now += took_s
+        line.answer(used=100.0)
+    return line
+
+
+def crowd(line: Line, number: int, gap_s: float = 0.01) -> list[Sent]:
+    """So many more are sent, and not heard of yet."""
+    sent = []
+    for _ in range(number):
+        line.now += gap_s
+        sent.append(line.send(ask=100.0))
+    return sent
+
+
+# -- means
+
+
+def test_the_time_of_an_answer_is_the_mean_of_all_and_then_of_about_the_last_hundred() -> None:
+    line = Line(10.0)
+    for seconds in (1.0, 2.0, 6.0):
+        sent = line.send()
+        line.now += seconds
+        line.answer(sent)
+    assert line.gates.trip_s == pytest.approx(3.0)
+    for _ in range(97):
+        sent = line.send()
+        line.now += 3.0
+        line.answer(sent)
+    assert line.gates.trip_s == pytest.approx(3.0)
+    sent = line.send()
+    line.now += 103.0
+    line.answer(sent)
+    assert line.gates.trip_s == pytest.approx(4.0), "a hundredth of what is new"
+    assert line.gates.answer_s(1e9) == line.gates.trip_s
+
+
+def test_before_the_first_answer_one_takes_as_long_as_the_first_is_under_way() -> None:
+    line = Line(10.0)
+    assert line.gates.answer_s(50.0) == 0.0
+    line.now = 5.0
+    line.send()
+    line.now = 12.0
+    assert line.gates.answer_s(line.now) == 7.0
+
+
+def test_the_output_counts_where_usage_is_known() -> None:
+    line = Line(10.0)
+    for used, output in ((100.0, 40.0), (None, 9_999.0), (100.0, 60.0)):
+        sent = line.send(ask=100.0)
+        line.now += 1.0
+        line.answer(sent, used=used, output=output)
+    assert line.gates.output_tokens(None) == int(40 + (60 - 40) / 3)
+
+
+def test_what_is_not_rejected_in_time_was_admitted_and_an_answer_says_so_at_once() -> None:
+    line = Line(10.0)
+    early, late = line.send(), line.send()
+    assert line.gates._unsure == 2
+    line.now = 0.05
+    line.answer(late)
+    assert (early.known, late.known, line.gates._unsure, line.gates._good) == (False, True, 1, 1)
+    line.now = 0.19
+    line.wait_s()
+    assert not early.known
+    line.now = 0.2
+    line.wait_s()
+    assert (early.known, line.gates._unsure, line.gates._good) == (True, 0, 2)
+    line.answer(early)
+    assert line.gates._good == 2, "once"
+
+
+def test_one_that_ended_without_a_word_is_no_news() -> None:
+    line = Line(10.0)
+    sent = line.send()
+    line.out.remove(sent)
+    line.gates.ignored(sent)
+    assert (line.gates._unsure, line.gates._good, line.gates.trip_s) == (0, 0, 0.0)
+
+
+# -- causes
+
+
+def test_more_in_flight_than_ever_fitted_and_the_same_pace_is_the_number() -> None:
+    line = settled()
+    gates = line.gates
+    gates.concurrency.starting = False
+    gates.concurrency.rejected(6, 0.0, 1.0)  # five fit
+    while not gates.concurrency.testing:
+        gates.concurrency.admitted(int(gates.concurrency.limit), 5.0, may_test=True)
+        assert gates.concurrency.limit < 50
+    gates.concurrency.limit, gates.concurrency._step = 6.0, 1
+    sent = crowd(line, 6)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=2.0)
+    assert gates.cause is Cause.NUMBER
+    assert (gates.concurrency.limit, gates.concurrency.wall) == (5, 6.0)
+    assert gates.bucket.rate == 0.0
+    assert gates.recovery.state is State.HELD
+    assert gates.recovery.until_s == pytest.approx(line.now + 2.0), "a wait that is named is kept"
+    line.now += 0.5
+    line.answer(sent[0])
+    assert gates.recovery.until_s > line.now, "even if a place comes free"
+
+
+def test_a_place_that_comes_free_ends_a_silence_for_the_number() -> None:
+    line = settled()
+    gates = line.gates
+    sent = crowd(line, 8)
+    for late in (sent[-1], sent[-2], sent[-3]):
+        line.now += 0.02
+        line.reject(late)
+    assert gates.cause in (Cause.BOTH, Cause.NUMBER)
+    assert gates.recovery.state is State.HELD
+    until_s = gates.recovery.until_s
+    gates.cause = Cause.NUMBER
+    line.now += 0.01
+    line.answer(sent[0])
+    assert gates.recovery.until_s == min(until_s, line.now)
+
+
+def test_all_of_a_burst_that_are_rejected_make_it_one_fewer_each() -> None:
+    line = settled(first=30.0)
+    sent = crowd(line, 20, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    assert line.gates.cause is Cause.BOTH
+    assert line.gates.concurrency.limit == 19
+    for nth, late in enumerate(sent[15:19], start=1):
+        line.reject(late, named_s=1.0)
+        assert line.gates.concurrency.limit == 19 - nth
+    assert line.gates.generation == 1, "one cause"
+    later = settled(first=30.0)
+    sent = crowd(later, 20, gap_s=0.001)
+    later.reject(sent[10], named_s=1.0)
+    assert later.gates.concurrency.limit == 10
+    later.reject(sent[15], named_s=1.0)
+    assert later.gates.concurrency.limit == 10, "that one was above it anyway"
+
+
+def test_one_that_is_rejected_all_alone_was_not_rejected_for_their_number() -> None:
+    line = settled(first=30.0)
+    gates = line.gates
+    before = gates.concurrency.limit
+    line.now += 5.0
+    alone = line.send(ask=100.0)
+    others = crowd(line, 5, gap_s=0.001)
+    line.reject(others[-1], named_s=1.0)
+    assert gates.concurrency.limit == 5
+    line.reject(alone, named_s=1.0)
+    assert gates.cause is Cause.CHANGED
+    assert gates.concurrency.limit == before, "what was blamed is restored"
+
+
+def test_a_rejection_below_all_that_is_known_to_fit_says_that_something_changed() -> None:
+    line = settled(first=30.0)
+    gates = line.gates
+    crowd(line, 12)
+    line.now += 5.0
+    line.wait_s()
+    while line.out:
+        line.answer()
+    gates.bucket.rate, gates.bucket.depth = 100.0, 100.0
+    before = gates.concurrency.limit
+    sent = crowd(line, 4, gap_s=0.2)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    assert gates.cause is Cause.CHANGED
+    assert gates.concurrency.limit == before, "nothing is cut"
+    assert gates.recovery.state is State.HELD
+    line.now += 1.0
+    assert line.wait_s() is not None
+    probe = line.send(ask=100.0)
+    line.now += 0.1
+    line.reject(probe)
+    line.now = gates.recovery.until_s
+    line.wait_s()
+    line.send(ask=100.0)
+    line.now += 1.0
+    line.wait_s()
+    assert gates.recovery.state is not State.HELD
+    assert gates.bucket.learning, "the rate is looked for again"
+    assert gates.concurrency.starting, "and so is the number"
+
+
+def test_where_the_probe_is_admitted_with_as_many_in_flight_it_was_time_that_helped() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    gates = line.gates
+    before = gates.concurrency.limit
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    assert gates.concurrency.limit == 8
+    line.now += 1.0
+    assert line.wait_s() == 0.0, "a probe goes, with eight still under way"
+    probe = line.send(ask=100.0)
+    assert probe.ordinal == 9
+    line.now += gates.refusals.patience_s
+    line.wait_s()
+    assert gates.concurrency.limit == before
+    assert gates.concurrency.known == 9
+    assert gates.bucket.blamed
+    assert gates.recovery.state is not State.PROBE
+
+
+def test_with_fewer_in_flight_the_probe_says_nothing_of_them() -> None:
+    line = settled(first=30.0)
+    gates = line.gates
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    while line.out:
+        line.now += 0.1
+        line.answer()
+    line.now += 1.0
+    line.wait_s()
+    line.send(ask=100.0)
+    line.now += gates.refusals.patience_s
+    line.wait_s()
+    assert gates.concurrency.limit == 8
+    assert not gates.bucket.blamed
+    assert gates.recovery.window == 3.0, "two without news, or a quarter of the number; and the one admitted"
+
+
+def test_a_failed_test_of_what_is_known_costs_no_silence() -> None:
+    line = settled(first=30.0, answers=40)
+    gates = line.gates
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    gates.recovery.state, gates._saved = State.OPEN, None
+    gates.cause = Cause.NUMBER
+    while line.out:
+        line.now += 0.5
+        line.answer()
+    for _ in range(6):  # eight fit, over and over
+        crowd(line, 8, gap_s=0.5)
+        line.now += 3.0
+        line.wait_s()
+        while line.out:
+            line.answer()
+    gates.concurrency.limit, gates.concurrency._step = 9.0, 1
+    gates.recovery.state = State.OPEN
+    gates.bucket.learning = False
+    sent = crowd(line, 9, gap_s=0.5)
+    line.now += 0.05
+    gates._speaks = False
+    gates._doubt.surprising(sent[-1].asked, told=True, silent=False, trial=True)
+    line.reject(sent[-1])
+    assert gates.cause in (Cause.NUMBER, Cause.BOTH)
+    assert gates.concurrency.limit == 8
+    assert gates.recovery.state is State.OPEN, "what fits is known: nobody has to wait"
+
+
+def test_a_rejection_that_comes_after_it_was_taken_for_admitted_takes_that_back() -> None:
+    line = settled(first=30.0)
+    gates = line.gates
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 5.0
+    line.wait_s()
+    assert gates.concurrency.known >= 9
+    line.reject(sent[-1], named_s=1.0)
+    assert gates.concurrency.known <= 8
+    assert gates.refusals.patience_s > 5.0, "rejections take that long here"
+
+
+def test_before_the_first_answer_a_silence_lasts_a_third_of_the_time_so_far() -> None:
+    line = Line(10.0)
+    crowd(line, 9)
+    line.now = 6.0
+    line.wait_s()
+    sent = line.send()
+    line.now = 6.1
+    line.reject(sent, named_s=0.01)
+    silence_s = line.gates.recovery.until_s - line.now
+    assert silence_s == pytest.approx(0.33 * 6.1, rel=0.05)
+    known = settled()
+    sent_ = crowd(known, 5)[-1]
+    known.now += 0.1
+    known.reject(sent_, named_s=0.01)
+    assert known.gates.recovery.until_s - known.now == pytest.approx(known.gates.refusals.mean_s)
+
+
+def test_a_wait_makes_the_next_test_rarer_by_what_could_have_been_sent_in_it() -> None:
+    def hold(named_s: float, took_s: float) -> int:
+        line = settled(first=30.0, took_s=took_s)
+        number = line.gates.concurrency
+        number.rejected(10, 0.0, 1.0)
+        sent = crowd(line, 10, gap_s=0.001)
+        line.now += 0.05
+        line.reject(sent[-1], named_s=named_s)
+        return number._hold
+
+    assert hold(0.01, 1.0) == pytest.approx(20, abs=3)
+    assert hold(3.0, 1.0) == pytest.approx(20 * (1 + 3.0 * 10 / 1.0), rel=0.05)
+    assert hold(3.0, 2.0) == pytest.approx(20 * (1 + 3.0 * 10 / 2.0), rel=0.05)
+
+
+# -- tokens
+
+
+@pytest.mark.parametrize(("ask", "per_rejection"), [(1_000.0, math.log(10)), (50.0, math.log(0.5))])
+def test_large_ones_that_are_rejected_speak_for_tokens_and_small_ones_against(
+    ask: float, per_rejection: float
+) -> None:
+    line = settled()
+    gates = line.gates
+    seen = [gates._heavy]
+    for _ in range(4):
+        line.now += 30.0
+        gates.recovery.state = State.OPEN
+        line.wait_s()
+        sent = line.send(ask=ask)
+        line.now += 0.05
+        line.reject(sent, named_s=1.0)
+        seen.append(gates._heavy)
+    assert seen[1] == pytest.approx(per_rejection, rel=0.02)
+    assert abs(seen[-1]) <= 4.0, "within bounds, so that it can change its mind"
+
+
+def test_an_overload_says_nothing_of_tokens() -> None:
+    line = settled()
+    sent = line.send(ask=10_000.0)
+    line.reject(sent, overload=True)
+    assert line.gates._heavy == 0.0
+    assert line.gates.cause is Cause.OVERLOAD
+
+
+# -- what comes to nothing
+
+
+def drown(line: Line, took_s: float, number: int) -> None:
+    sent = crowd(line, number, gap_s=0.001)
+    line.now += took_s
+    line.wait_s()
+    for one in sent:
+        if one.generation != line.gates.generation:
+            break
+        line.out.remove(one)
+        line.gates.failed(line.now, one, len(line.out))
+
+
+def test_many_that_fail_far_too_late_are_a_server_that_is_full() -> None:
+    line = settled(first=40.0, answers=50)
+    drown(line, 30.0, 20)
+    assert line.gates.concurrency.limit < 12
+    assert line.gates.concurrency.knee.found
+    assert line.gates.generation == 1
+
+
+def test_those_that_fail_in_the_time_of_an_answer_or_between_many_answers_are_not() -> None:
+    soon = settled(first=40.0, answers=50)
+    drown(soon, 0.9, 20)
+    assert soon.gates.generation == 0
+    few = settled(first=40.0, answers=50)
+    for _ in range(20):
+        drown(few, 30.0, 1)
+        for _ in range(10):
+            few.send(ask=100.0)
+            few.now += 1.0
+            few.answer(used=100.0)
+    assert few.gates.generation == 0, "each answer takes some of the doubt"
+
+
+def test_what_breaks_at_once_below_what_fits_is_no_wall() -> None:
+    line = settled(first=40.0, answers=50)
+    line.gates.concurrency.known = 10.0
+    for _ in range(30):
+        sent = crowd(line, 1)[0]
+        line.now += 0.02
+        line.out.remove(sent)
+        line.gates.failed(line.now, sent, len(line.out))
+    assert line.gates.generation == 0
+    assert line.gates.concurrency.limit >= 40.0
+
+
+# -- shown quotas
+
+
+def test_a_rejection_that_shows_an_empty_quota_is_for_that_and_cuts_no_number() -> None:
+    line = settled(first=30.0)
+    gates = line.gates
+    for nth in range(40):
+        sent = line.send(ask=100.0)
+        gates.heard(sent, [Quota("requests", 60.0, float(60 - nth % 50), 1.0 * (nth % 50))])
+        line.now += 1.0
+        line.answer(sent, used=100.0)
+    limit, margin = gates.concurrency.limit, gates.quotas.shown["requests"]._margin
+    sent = line.send(ask=100.0)
+    line.now += 0.05
+    line.out.remove(sent)
+    gates.rejected(line.now, sent, [Quota("requests", 60.0, 0.0, 30.0)])
+    assert gates.cause in (Cause.RATE, Cause.SHOWN), "one that shows a quota is never chance"
+    assert gates.concurrency.limit == limit
+    assert gates.quotas.shown["requests"]._margin > margin, "its mirror had let it go"

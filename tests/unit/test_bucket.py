@@ -1,0 +1,315 @@
+"""The learnt rate: worked examples of what it tells from rejections, how it paces, and how it tries for more."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cottonpalm.request.limiter.rules.bucket import Bucket
+
+SOON_S = 0.1
+
+
+def known(rate: float, *, depth: float = 1.0, now: float = 0.0) -> Bucket:
+    """One whose rate is known, and which is empty now."""
+    bucket = Bucket()
+    bucket.begin(now)
+    bucket.rate, bucket.depth, bucket._depth_known = rate, depth, True
+    bucket._at = bucket._next_s = now
+    bucket.set_mark(now, 100.0)
+    return bucket
+
+
+# -- pacing
+
+
+def test_without_a_rate_nobody_waits_and_nothing_is_counted() -> None:
+    bucket = Bucket()
+    bucket.begin(5.0)
+    bucket.take(6.0, 1.0)
+    assert bucket.wait_s(6.0, 1.0) == 0.0
+    assert (bucket.level, bucket.trial) == (0.0, False)
+
+
+def test_requests_go_at_98_of_100_of_the_rate() -> None:
+    bucket, now, went = known(10.0), 0.0, 0
+    while now < 100.0:
+        wait_s = bucket.wait_s(now, 1.0)
+        if wait_s <= 1e-6:
+            bucket.take(now, 1.0)
+            went += 1
+        else:
+            now += wait_s
+    assert went == pytest.approx(980, abs=2)
+
+
+def test_what_was_saved_up_is_spent_at_twice_the_rate_and_not_at_once() -> None:
+    bucket = known(10.0, depth=20.0)
+    now, times = 50.0, list[float]()
+    while len(times) < 20:
+        wait_s = bucket.wait_s(now, 1.0)
+        if wait_s <= 1e-6:
+            bucket.take(now, 1.0)
+            times.append(now)
+        else:
+            now += wait_s
+    assert times[-1] - times[0] == pytest.approx(19 / 20.0, rel=0.02)
+
+
+def test_it_saves_up_no_more_than_its_depth() -> None:
+    bucket = known(10.0, depth=5.0)
+    bucket.wait_s(1_000.0, 1.0)
+    assert bucket.level == 5.0
+
+
+def test_a_large_one_waits_until_so_much_came_back_and_the_largest_until_it_is_full() -> None:
+    bucket = known(10.0, depth=50.0)
+    assert bucket.wait_s(1.0, 30.0) == pytest.approx((30 - 9.8) / 10)
+    assert bucket.wait_s(1.0, 500.0) == pytest.approx((50 - 9.8) / 10)
+    shallow = known(10.0, depth=0.5)
+    assert shallow.wait_s(0.0, 5.0) == pytest.approx(0.1), "one at least goes in the end"
+
+
+def test_a_probe_that_goes_without_asking_is_counted() -> None:
+    bucket = known(10.0, depth=5.0)
+    bucket.take(0.0, 1.0)
+    assert bucket.level == -1.0
+    assert bucket.wait_s(0.0, 1.0) == pytest.approx(0.2)
+
+
+# -- what a rejection tells
+
+
+def test_the_rate_is_what_was_admitted_over_the_time_since_the_last_one() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    bucket.empty(20.0, 20.0, 200.0, 0.0, SOON_S)
+    assert bucket.rate == pytest.approx(10.0)
+    assert (bucket.level, bucket.learning, bucket.extra) == (0.0, False, 0.0)
+    bucket.empty(30.0, 30.0, 308.0, 0.0, SOON_S)
+    assert bucket.rate == pytest.approx(0.5 * (10.0 + 10.8)), "one like it: the mean of both"
+    bucket.empty(40.0, 40.0, 308.0 + 200.0, 0.0, SOON_S)
+    assert bucket.rate == pytest.approx(20.0), "another one"
+
+
+def test_a_silence_in_between_may_have_run_over_so_the_rate_lies_between_both_readings() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    bucket.silent_s = 15.0
+    assert bucket.sample(20.0, 100.0, SOON_S) == pytest.approx(math.sqrt(100 / 20 * 100 / 5))
+    bucket.silent_s = 19.9
+    assert bucket.sample(20.0, 100.0, SOON_S) == pytest.approx(math.sqrt(100 / 20 * 100 / 5)), (
+        "a quarter at least"
+    )
+    bucket._depth_known, bucket.depth, bucket.silent_s = True, 40.0, 15.0
+    assert bucket.sample(20.0, 100.0, SOON_S) == pytest.approx((100 - 40) / 5), "what was saved up is known"
+    bucket.depth = 90.0
+    assert bucket.sample(20.0, 100.0, SOON_S) == pytest.approx(100 / 20)
+
+
+@pytest.mark.parametrize(("at_s", "total"), [(0.05, 50.0), (20.0, 0.5), (20.0, 0.0)])
+def test_too_short_a_time_or_too_few_tell_nothing(at_s: float, total: float) -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    assert bucket.sample(at_s, total, SOON_S) == 0.0
+
+
+def test_one_rejection_leaves_half_of_a_known_rate_at_least() -> None:
+    bucket = known(10.0)
+    bucket.empty(100.0, 100.0, 120.0, 0.0, SOON_S)
+    assert bucket.rate == 5.0, "20 in 100 s would be a fiftieth"
+
+
+def test_few_admitted_weigh_little_against_what_is_known() -> None:
+    for admitted in (1.0, 2.0, 4.0, 7.0):
+        bucket = known(10.0)
+        bucket.empty(1.0, 1.0, 100.0 + admitted, 0.0, SOON_S)
+        told = (8 + admitted) / (8 / 10.0 + 1.0)
+        expected = 0.5 * (10.0 + told) if told > 7.5 else told
+        assert bucket.rate == pytest.approx(expected), admitted
+    more = known(10.0)
+    more.empty(0.2, 0.2, 104.0, 0.0, SOON_S)
+    assert more.rate == 10.0, "few that went faster than it say nothing"
+
+
+def test_a_rate_is_never_slower_than_one_in_the_longest_silence() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    bucket.empty(10_000.0, 10_000.0, 9.0, 0.0, SOON_S)
+    assert bucket.rate == pytest.approx(1 / 13.0)
+
+
+def test_the_first_burst_beyond_the_rate_is_the_depth() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    bucket.learn(1.0, 60.0)  # sixty at once, then rejected
+    bucket.empty(21.0, 21.0, 60.0 + 200.0, 0.0, SOON_S)
+    assert bucket.rate == pytest.approx(10.0)
+    assert bucket.depth == pytest.approx(60 - 10.0 * 1.0)
+
+
+def test_what_was_thought_to_be_left_at_a_rejection_was_not_there() -> None:
+    bucket = known(10.0, depth=30.0)
+    bucket.empty(100.0, 100.0, 100.0 + 8.0, 0.0, SOON_S)  # it was thought to be full
+    assert bucket.depth == 1.0
+    half = known(10.0, depth=30.0)
+    half.empty(1.0, 1.0, 108.0, 0.0, SOON_S)
+    assert half.depth == pytest.approx(30 - 9.8)
+
+
+def test_rejections_that_follow_each_other_with_few_between_are_told_from_one_mark() -> None:
+    bucket = known(10.0)
+    bucket._first = 1.0
+    bucket.empty(5.0, 5.0, 103.0, 0.0, SOON_S)
+    assert (bucket.mark_s, bucket.mark) == (0.0, 100.0)
+    bucket.empty(6.0, 6.0, 109.0, 0.0, SOON_S)
+    assert (bucket.mark_s, bucket.mark) == (6.0, 109.0)
+
+
+def test_a_rejection_by_chance_takes_what_was_saved_up_and_leaves_the_rate() -> None:
+    bucket = known(10.0, depth=20.0)
+    bucket.drained(1.0)
+    assert (bucket.level, bucket.rate) == (0.0, 10.0)
+    bucket.take(1.0, 3.0)
+    bucket.drained(1.0)
+    assert bucket.level == -3.0, "what is owed stays owed"
+    off = Bucket()
+    off.drained(5.0)
+    assert off.level == 0.0
+
+
+# -- trying for more
+
+
+def admit(bucket: Bucket, times: int, now: float, *, may_test: bool = True, chance: float = 0.01) -> float:
+    """So many go as soon as they may, all held back by it, and are admitted; the time after."""
+    for _ in range(times):
+        now += max(0.0, bucket.wait_s(now, 1.0))
+        bucket.take(now, 1.0)
+        bucket.admitted(SOON_S, chance, may_test=may_test)
+    return now
+
+
+def steps(bucket: Bucket, most: int, **how: bool) -> list[tuple[int, float]]:
+    """After how many admitted which share more was tried."""
+    seen, now, before = list[tuple[int, float]](), 0.0, bucket.extra
+    for nth in range(1, most + 1):
+        now = admit(bucket, 1, now, **how)
+        if bucket.extra != before:
+            seen.append((nth, round(bucket.extra, 6)))
+            before = bucket.extra
+        if not bucket.rate:
+            break
+    return seen
+
+
+def test_after_sixteen_admitted_a_little_more_is_tried_then_twice_as_much_until_it_is_let_go() -> None:
+    bucket = known(10.0)
+    found = steps(bucket, 200)
+    assert found == [(16, 0.12), (24, 0.24), (32, 0.48), (40, 0.96), (48, 1.92), (56, 0.0)]
+    assert bucket.rate == 0.0, "three times the rate fits: it was not what stood in the way"
+    assert not bucket.blamed
+
+
+def test_no_test_while_another_gate_is_tested() -> None:
+    bucket = known(10.0)
+    assert steps(bucket, 60, may_test=False) == []
+    bucket.extra = 0.12
+    admit(bucket, 8, 100.0, may_test=False)
+    assert bucket.extra == 0.24, "one that has begun goes on"
+
+
+def test_where_it_holds_nobody_back_a_trial_proves_nothing() -> None:
+    bucket = known(10.0)
+    bucket.extra = 0.12
+    for nth in range(40):
+        bucket.take(10.0 * nth, 1.0)  # far apart
+        bucket.admitted(SOON_S, 0.01, may_test=True)
+    assert bucket.extra == 0.0
+    assert bucket.rate == 10.0
+
+
+def test_a_failed_trial_tells_at_least_what_passed_before_it_and_the_next_comes_later() -> None:
+    bucket = known(10.0)
+    now = admit(bucket, 24, 0.0)
+    assert bucket.extra == pytest.approx(0.24)
+    proven = 0.98 + 0.12
+    bucket.empty(now, now, 100.0, 0.0, SOON_S)
+    assert bucket.rate == pytest.approx(10.0 * proven), "no fewer than the last trial that passed"
+    assert bucket.extra == 0.0
+    first = steps(bucket, 400)[0]
+    assert first == (32, 0.03), "twice as many before the next, of a rate that was told twice: a smaller one"
+
+
+def test_a_test_that_cost_a_wait_is_made_so_much_rarer() -> None:
+    def pause_before_next(named_s: float) -> int:
+        bucket = known(10.0)
+        now = admit(bucket, 24, 0.0)
+        bucket.empty(now, now, 100.0, named_s, SOON_S)
+        return steps(bucket, 3_000)[0][0]
+
+    assert pause_before_next(0.0) == 32
+    assert pause_before_next(5.0) == pytest.approx(32 * (1 + 11.0 * 5 - 1), rel=0.15)
+
+
+def test_tests_grow_rarer_up_to_one_in_two_hundred() -> None:
+    bucket = known(10.0)
+    gaps = []
+    for _ in range(8):
+        begun = steps_until_trial(bucket)
+        gaps.append(begun)
+        bucket.empty(bucket._at, bucket._at, bucket.mark + begun, 0.0, SOON_S)
+    assert gaps[0] == 16
+    assert gaps[1:] == sorted(gaps[1:])
+    assert gaps[-1] == 200
+
+
+def steps_until_trial(bucket: Bucket) -> int:
+    now, count = bucket._at, 0
+    while not bucket.extra:
+        now = admit(bucket, 1, now)
+        count += 1
+        assert count < 1_000
+    return count
+
+
+def test_many_that_are_thought_to_be_rejected_by_chance_at_one_pace_are_none() -> None:
+    bucket = known(10.0)
+    now = 0.0
+    for nth in range(40):
+        now = admit(bucket, 1, now, may_test=False)
+        if nth % 3 == 2:
+            bucket.drained(now)
+    assert bucket.rate < 8.5, "a quarter of all: the rest is the rate"
+    few = known(10.0)
+    now = 0.0
+    for nth in range(200):
+        now = admit(few, 1, now, may_test=False)
+        if nth % 20 == 19:
+            few.drained(now)
+    assert few.rate == 10.0, "one in twenty-one may be chance"
+
+
+def test_a_rate_that_is_in_nobodys_way_is_off() -> None:
+    bucket = known(10.0)
+    bucket.blamed = bucket.learning = True
+    bucket.extra = 0.5
+    assert bucket.trial
+    bucket.off()
+    assert (bucket.rate, bucket.extra, bucket.learning, bucket.blamed, bucket.trial) == (
+        0,
+        0,
+        False,
+        False,
+        False,
+    )
+
+
+def test_a_suspected_rate_is_on_trial_from_the_mark_on() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    bucket.silent_s = 3.0
+    bucket.learn(7.0, 40.0)
+    assert bucket.trial
+    assert (bucket.mark_s, bucket.mark, bucket.silent_s) == (7.0, 40.0, 0.0)

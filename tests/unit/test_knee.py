@@ -1,0 +1,305 @@
+"""Whether more in flight does more: worked examples of the evidence, and servers whose knee is known."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.knee import FEW, Knee, Round, Seen
+from cottonpalm.request.limiter.rules.sent import Sent
+
+
+def taught(*seconds: float) -> Knee:
+    """One that has heard of answers that took so long, one a second."""
+    knee = Knee()
+    for at, took_s in enumerate(seconds):
+        knee.took(float(at), took_s)
+    return knee
+
+
+# -- the evidence of two rounds
+
+
+def test_twice_as_much_from_twice_as_many_and_no_more_are_equally_strong_evidence() -> None:
+    knee = Knee()
+    same = knee._ratio_of(Seen(10, 5.0, 50), Seen(20, 5.0, 50))
+    twice = knee._ratio_of(Seen(10, 5.0, 50), Seen(20, 10.0, 50))
+    assert twice == pytest.approx(-same)
+    assert twice == pytest.approx(
+        math.log(2) ** 2 / 2 * 25
+    )  # over the noise of two rounds of fifty: 1/50 + 1/50
+    half = knee._ratio_of(Seen(10, 5.0, 50), Seen(20, 5.0 * math.sqrt(2), 50))
+    assert half == pytest.approx(0.0, abs=1e-9), "half of it speaks for neither"
+
+
+@given(st.integers(1, 100), st.floats(1.05, 4), st.floats(0.5, 4), st.integers(9, 500), st.integers(9, 500))
+def test_more_answers_are_more_evidence_of_the_same_sign(
+    crowd: int, times: float, gain: float, one: int, other: int
+) -> None:
+    knee = Knee()
+    before, after = Seen(crowd, 3.0, one), Seen(crowd * times, 3.0 * gain, other)
+    weak = knee._ratio_of(before, after)
+    strong = knee._ratio_of(before._replace(answers=2 * one), after._replace(answers=2 * other))
+    assert strong == pytest.approx(2 * weak)
+    expected = math.log(times) * (math.log(gain) - math.log(times) / 2)
+    assert weak == pytest.approx(expected / (1 / one + 1 / other), abs=1e-9)
+
+
+def test_answers_whose_times_differ_much_are_weaker_evidence() -> None:
+    even, odd = taught(*[2.0] * 200), taught(*[1.0, 3.0] * 100)
+    rounds = Seen(10, 5.0, 50), Seen(20, 10.0, 50)
+    assert even._ratio_of(*rounds) > 10 * odd._ratio_of(*rounds) > 0
+    assert odd._varies == pytest.approx(0.25, rel=0.35), "a mean of 2, and 1 off it: a quarter"
+    assert even._varies < 0.01
+    assert even._mean_s == 2.0
+
+
+def test_one_answer_that_took_a_hundred_times_as_long_counts_as_three_times_off() -> None:
+    knee = taught(*[1.0] * 500)
+    before = knee._varies
+    knee.took(501.0, 1_000.0)
+    assert knee._varies - before <= 4 / 16
+
+
+# -- late answers, while the limit grows
+
+
+def test_the_first_answers_say_what_is_usual_by_their_median() -> None:
+    knee = Knee()
+    for seconds in (9.0, 1.0, 2.0, 8.0, 3.0, 7.0, 4.0):
+        assert not knee.late(first=True, seconds=seconds)
+        assert knee.usual_s == 0.0
+    assert not knee.late(first=False, seconds=0.1), "it was not among the first"
+    assert knee.usual_s == 0.0
+    knee.late(first=True, seconds=5.0)
+    assert knee.usual_s == 9.0, "of twice as many that were sent first, those eight came first"
+
+
+def usual(knee: Knee, seconds: float = 1.0) -> Knee:
+    for _ in range(FEW):
+        knee.late(first=True, seconds=seconds)
+    return knee
+
+
+def test_an_answer_is_late_half_way_to_twice_the_usual_time() -> None:
+    knee = usual(Knee(), 2.0)
+    assert not knee.late(first=False, seconds=2.8)
+    assert knee.late(first=False, seconds=2.81)
+    assert knee.late(first=True, seconds=3.0), "also one of the first, once the usual time is known"
+
+
+def test_eight_more_late_answers_than_others_are_a_full_server() -> None:
+    knee = usual(Knee())
+    for _ in range(7):
+        knee.late(first=False, seconds=2.0)
+    assert not knee.full
+    for _ in range(3):
+        knee.late(first=False, seconds=1.0)
+    for nth in range(4):
+        assert not knee.full, nth
+        knee.late(first=False, seconds=2.0)
+    assert knee.full
+    other = usual(Knee())
+    for _ in range(100):
+        other.late(first=False, seconds=1.0)
+    for _ in range(8):
+        other.late(first=False, seconds=2.0)
+    assert other.full, "answers in time are no credit for later"
+
+
+def test_what_fits_is_the_most_that_was_answered_in_the_time_of_one() -> None:
+    knee = usual(Knee(), 1.0)
+    assert knee.fits == 1.0
+    for at in (0.0, 0.1, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 4.0, 4.1):
+        knee.took(at, 1.0)
+    assert knee.fits == 6.0
+    blind = Knee()
+    for at in range(30):
+        blind.took(float(at), 1.0)
+    assert blind.fits >= 29.0, "all of them, as long as nobody knows how long one takes"
+
+
+# -- rounds
+
+
+def test_a_round_begins_once_those_have_left_that_were_sent_with_another_number() -> None:
+    knee = taught(*[2.0] * 50)
+    knee.begin(100.0)
+    for at in (100.5, 101.0, 101.9):
+        assert knee.answered(at, 4, 4, 10.0, gated=False) is None
+    assert knee._round.answers == 0
+    knee.answered(102.0, 4, 4, 10.0, gated=False)
+    assert knee._round.answers == 1
+
+
+def test_while_more_are_in_flight_than_the_limit_it_drains_and_no_round_counts() -> None:
+    knee = taught(*[1.0] * 50)
+    for at in range(200, 230):
+        assert knee.answered(float(at), 30, 12, 10.0, gated=False) is None
+    assert knee._round.answers == 0
+    knee.answered(300.0, 11, 11, 10.0, gated=False)
+    assert knee._round.answers == 1, "one above is no draining"
+
+
+def test_a_round_has_nine_answers_and_lasts_as_long_as_one_takes() -> None:
+    def rounds(gap_s: float, answers: int) -> int:
+        knee, ended = taught(*[1.0] * 50), 0
+        for nth in range(answers):
+            before = knee._round
+            knee.answered(100.0 + nth * gap_s, 10, 10, 10.0, gated=False)
+            ended += knee._round is not before
+        return ended
+
+    assert rounds(0.5, 8) == 0
+    assert rounds(0.5, 9) == 1
+    assert rounds(0.01, 60) == 0, "too short: its pace would be chance"
+    assert rounds(0.01, 101) == 1
+
+
+def test_a_round_in_which_something_else_held_requests_back_says_nothing() -> None:
+    knee = taught(*[1.0] * 50)
+    knee.settle(10.0)
+    for nth in range(30):
+        assert knee.answered(100.0 + nth, 10, 10, 10.0, gated=nth % 7 == 0) is None
+    for nth in range(30):
+        limit = knee.answered(200.0 + nth, 10, 10, 10.0, gated=False)
+        if limit is not None:
+            assert limit == 15.0, "the first trial is half as many more"
+            return
+    pytest.fail("a round that nothing held back was no round")
+
+
+def test_a_round_tells_its_mean_crowd() -> None:
+    round_ = Round(3.0)
+    assert (round_.mean, round_.began_s) == (0.0, 3.0)
+    round_.answers, round_.crowd = 4, 30
+    assert round_.mean == 7.5
+
+
+# -- the search
+
+
+def walk(knee: Knee, pace: object, steps: int, level: float, answers: int = 400) -> list[float]:
+    """The limits that follow each other where so many in flight do `pace(number)` a second."""
+    knee.settle(level)
+    limits, now = [level], level
+    for _ in range(steps):
+        limit = knee._around(Seen(max(1.0, now), pace(max(1.0, now)), answers))  # type: ignore[operator]
+        now = now if limit is None else max(1.0, limit)
+        limits.append(now)
+    return limits
+
+
+@pytest.mark.parametrize("knee_at", [1, 2, 5, 17, 40, 160])
+@pytest.mark.parametrize("start", [0.2, 1.0, 6.0])
+def test_the_search_ends_round_the_knee_from_wherever_it_begins(knee_at: int, start: float) -> None:
+    limits = walk(Knee(), lambda number: min(number, knee_at) / 2.0, 80, max(1.0, start * knee_at))
+    last = limits[-30:]
+    assert 0.75 * knee_at <= sorted(last)[15] <= max(1.6 * knee_at, knee_at + 1)
+
+
+def test_where_more_does_more_each_trial_is_won_and_the_next_is_wider_again() -> None:
+    limits = walk(Knee(), lambda number: number, 6, 10.0)
+    assert limits[:3] == [10.0, 15.0, pytest.approx(22.5)]
+    assert all(two > one for one, two in pairwise(limits))
+
+
+def test_where_less_does_as_much_the_number_falls_by_ever_smaller_steps() -> None:
+    limits = walk(Knee(), lambda _: 5.0, 12, 90.0)
+    assert limits[1] == 135.0, "up first"
+    assert limits[2] == 90.0, "which was of no use"
+    assert min(limits) < 45
+    ratios = [before / after for before, after in pairwise(limits) if after < before < 90]
+    assert ratios
+    assert max(ratios) <= 1.5 + 1e-9
+
+
+def test_without_a_winner_it_rests_ever_longer_and_then_tries_the_other_side() -> None:
+    knee = Knee()
+    tie = math.sqrt  # it speaks for neither
+    limits = walk(knee, tie, 600, 10.0)
+    trials = [at for at, limit in enumerate(limits) if limit != 10.0]
+    assert {round(limits[at], 6) for at in trials} <= {15.0, 12.0, round(10 / 1.2, 6)}
+    rests = [b - a for a, b in pairwise(trials) if b - a > 2]
+    assert rests[:4] == [3, 4, 6, 10], "a pair of rounds, and 1, 2, 4, 8 ... rounds of rest"
+    assert max(rests) <= 66
+    assert any(limits[at] < 10 for at in trials)
+    assert any(limits[at] > 10 for at in trials)
+
+
+def test_evidence_of_before_a_rest_does_not_count_after_it() -> None:
+    knee = Knee()
+    walk(knee, math.sqrt, 9, 10.0)
+    assert (knee._sum, knee._pairs, knee._up) == (0.0, 0, False), "four pairs without a winner"
+
+
+def test_what_the_winner_did_is_what_the_next_trial_is_compared_with() -> None:
+    knee = Knee()
+    knee.settle(10.0)
+    assert knee._around(Seen(10.0, 10.0, 400)) == 15.0
+    assert knee._around(Seen(15.0, 15.0, 400)) == pytest.approx(22.5), "it need not be measured again"
+    assert knee._around(Seen(22.5, 15.0, 400)) == 15.0, "no more than fifteen did"
+    assert (knee.level, knee._up) == (15.0, False)
+    assert knee._ratio == pytest.approx(math.sqrt(1.5))
+    assert knee._around(Seen(15.0, 15.0, 400)) == pytest.approx(15.0 / math.sqrt(1.5))
+
+
+def test_a_round_with_as_many_in_flight_as_before_was_no_trial() -> None:
+    knee = Knee()
+    knee.settle(10.0)
+    assert knee._around(Seen(10.0, 5.0, 50)) == 15.0
+    assert knee._around(Seen(10.5, 9.0, 50)) == 10.0, "it never got there, so it proves nothing"
+    assert knee._sum == 0.0
+    assert knee._around(Seen(10.0, 5.0, 50)) == 15.0
+
+
+# -- with the limit round it
+
+
+class Server:
+    """Does `most` at once, each in a second; more share its speed."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.now, self.limit = most, 0.0, Concurrency(8.0, 1, 500)
+        self.out: list[tuple[float, int, Sent]] = []
+        self.nth = self.done = 0
+
+    def run(self, answers: int) -> float:
+        """Ask as many at once as it allows until so many are answered; how many a second, of the last half."""
+        half = self.done + answers // 2
+        end, since = self.done + answers, 0.0
+        while self.done < end:
+            while len(self.out) < int(self.limit.limit):
+                self.nth += 1
+                sent = Sent(self.now, len(self.out) + 1)
+                sent.first = self.nth <= 2 * FEW
+                slower = max(1.0, (len(self.out) + 1) / self.most)
+                heapq.heappush(self.out, (self.now + slower * (0.98 + 0.04 * (self.nth % 2)), self.nth, sent))
+            self.now, _, sent = heapq.heappop(self.out)
+            self.limit.answered(self.now, sent, len(self.out) + 1, gated=False)
+            self.done += 1
+            if self.done == half:
+                since = self.now
+        return (end - half) / (self.now - since)
+
+
+@pytest.mark.parametrize("most", [2, 4, 12, 30, 100, 300])
+def test_a_server_that_only_slows_down_is_used_fully_and_not_crowded(most: int) -> None:
+    server = Server(most)
+    pace = server.run(max(600, 25 * most))
+    assert pace >= 0.8 * most
+    assert server.limit.limit <= max(2.2 * most, most + 4)
+
+
+def test_a_limit_that_our_own_work_holds_back_learns_nothing() -> None:
+    server = Server(10)
+    server.limit.own_work(True)
+    server.run(200)
+    assert server.limit.limit == 8.0
+    assert not server.limit.knee.found

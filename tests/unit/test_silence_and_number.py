@@ -1,0 +1,667 @@
+"""The way back after a rejection, how many may be in flight, and the gates together: worked examples."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cottonpalm.request.limiter.rules.admission import Admission
+from cottonpalm.request.limiter.rules.causes import CHANCE, Doubt, Refusals
+from cottonpalm.request.limiter.rules.ceilings import Ceiling
+from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit, Streak
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.recovery import Recovery, State
+from cottonpalm.request.limiter.rules.sent import Sent
+from cottonpalm.types import Quota
+
+# -- a silence
+
+
+def held(named_s: float = 0.0, least_s: float = 0.2, now: float = 100.0) -> Recovery:
+    recovery = Recovery(8.0)
+    recovery.begin(now, 3.0)
+    recovery.hold(now, named_s, least_s)
+    return recovery
+
+
+def test_a_silence_is_as_long_as_is_named_or_a_third_of_itself_more_with_each_refused_probe() -> None:
+    recovery, ends = held(), []
+    now = 100.0
+    for _ in range(6):
+        ends.append(recovery.until_s - now)
+        now = recovery.until_s
+        recovery.refused += 1
+        recovery.hold(now, 0.0, 0.2)
+    assert ends[:2] == pytest.approx([0.2, 0.2])
+    lengths = [sum(ends[: n + 1]) for n in range(6)]
+    for before, after, wait in zip(lengths, lengths[1:], ends[1:], strict=False):
+        assert after - before == pytest.approx(max(0.2, 0.33 * before))
+        assert wait == pytest.approx(after - before)
+    assert held(named_s=7.0).until_s == 107.0
+    assert held(named_s=0.1).until_s == pytest.approx(100.2)
+    long = held()
+    long.hold(1_000.0, 0.0, 0.2)
+    assert long.until_s == 1_013.0, "never longer by itself than that"
+    long.hold(1_000.0, 60.0, 0.2)
+    assert long.until_s == 1_060.0, "but what is named is kept"
+    long.hold(1_001.0, 5.0, 0.2)
+    assert long.until_s == 1_060.0, "a shorter word does not end a longer one"
+
+
+def test_a_place_that_comes_free_ends_a_silence_of_our_own_and_none_that_was_named() -> None:
+    own, named = held(least_s=5.0), held(named_s=5.0)
+    for recovery in (own, named):
+        recovery.freed(101.0)
+    assert (own.until_s, named.until_s) == (101.0, 105.0)
+    own.freed(102.0)
+    assert own.until_s == 101.0, "it does not begin again"
+    open_ = Recovery(8.0, known=True)
+    open_.until_s = 50.0
+    open_.freed(20.0)
+    assert open_.until_s == 50.0
+
+
+def test_a_probe_that_is_admitted_tells_how_long_it_took_and_the_next_silence_begins_from_there() -> None:
+    recovery = held()
+    recovery.refused = 1
+    assert recovery.revive(112.0, 4.0) == 12.0
+    assert (recovery.state, recovery.window, recovery.probe) == (State.RAMP, 4.0, None)
+    recovery.begin(200.0, 9.0)
+    assert (recovery.before, recovery.refused, recovery.silent_s) == (4.0, 0, 200.0), "it ramped from four"
+    recovery.hold(200.0, 0.0, 0.2)
+    assert recovery.until_s == pytest.approx(200.0 + 0.33 * 12.0)
+    assert recovery.revive(203.0, 4.0) == 3.0
+    recovery.state = State.OPEN
+    recovery.begin(300.0, 9.0)
+    assert recovery.before == 9.0
+    recovery.hold(300.0, 0.0, 0.2)
+    assert recovery.until_s == pytest.approx(300.0 + 0.33 * 0.33 * 12.0), "the first probe was let in: less"
+    assert Recovery(8.0).revive(-5.0, 1.0) == 0.0
+
+
+def test_at_first_it_ramps_up_unless_the_number_is_known() -> None:
+    first, known = Recovery(8.0), Recovery(8.0, known=True)
+    assert (first.state, first.window, known.state) == (State.RAMP, 8.0, State.OPEN)
+    known.ramp(5.0)
+    assert (known.state, known.window) == (State.RAMP, 5.0)
+
+
+# -- how many in flight
+
+
+def test_blind_it_grows_to_four_times_the_first_number_by_two_for_each_that_was_admitted() -> None:
+    limit, seen = Concurrency(10.0), []
+    for _ in range(40):
+        limit.admitted(int(limit.limit), 1.0, may_test=True)
+        seen.append(limit.limit)
+    assert seen[0] == 12.0
+    assert max(seen) == 40.0
+    idle = Concurrency(10.0)
+    for _ in range(40):
+        idle.admitted(4, 1.0, may_test=True)
+    assert idle.limit == 10.0, "less than half of it is used"
+    idle.admitted(5, 1.0, may_test=True)
+    assert idle.limit == 12.0
+
+
+def test_the_kth_that_is_rejected_says_that_one_less_fits() -> None:
+    limit = Concurrency(50.0)
+    limit.known, limit.peak = 45.0, 45
+    limit.rejected(41, 0.0, 1.0)
+    assert (limit.limit, limit.wall, limit.known, limit.peak, limit.starting) == (40, 41.0, 40, 0, False)
+    limit.fewer()
+    assert (limit.limit, limit.wall, limit.known) == (39, 40.0, 39)
+    lowest = Concurrency(50.0, minimum=5)
+    lowest.rejected(1, 0.0, 1.0)
+    assert lowest.limit == 5
+
+
+def more_after(limit: Concurrency) -> int:
+    """After how many admitted it lets go more than fits."""
+    before = limit.limit
+    for count in range(1, 3_000):
+        limit.admitted(int(limit.limit), limit.limit, may_test=True)
+        if limit.limit > before:
+            return count
+    raise AssertionError("never")
+
+
+def test_one_more_is_tested_then_two_four_and_eight_and_with_a_quarter_more_it_is_looked_for_anew() -> None:
+    limit = Concurrency(200.0, 1, 500)
+    limit.rejected(101, 0.0, 1.0)
+    assert more_after(limit) == 16
+    seen = [limit.limit]
+    while not limit.starting:
+        limit.admitted(int(limit.limit), limit.limit, may_test=False)  # one that has begun goes on
+        if limit.limit != seen[-1]:
+            seen.append(limit.limit)
+    assert seen == [101, 103, 107, 115, 131, 163, 227]
+    assert limit.wall is None
+    assert not limit.testing
+
+
+def test_no_test_begins_while_another_gate_is_tested_nor_below_the_limit() -> None:
+    limit = Concurrency(50.0)
+    limit.rejected(41, 0.0, 1.0)
+    for _ in range(100):
+        limit.admitted(40, 40, may_test=False)
+        limit.admitted(39, 39, may_test=True)
+    assert limit.limit == 40
+    limit.admitted(40, 40, may_test=True)
+    assert limit.limit == 41
+
+
+def test_a_test_that_nobody_needs_is_taken_back() -> None:
+    limit = Concurrency(50.0)
+    limit.rejected(41, 0.0, 1.0)
+    more_after(limit)
+    count = 0
+    while limit.testing and count < 100:
+        limit.admitted(20, 20, may_test=True)
+        count += 1
+    assert limit.limit == 40
+    assert count == 17
+    assert more_after(limit) == 16
+
+
+def test_after_a_failed_test_the_next_comes_twice_as_late_and_much_later_where_it_cost_a_wait() -> None:
+    def next_test(cost: float, ordinal: int = 41) -> int:
+        limit = Concurrency(50.0)
+        limit.rejected(41, 0.0, 1.0)
+        more_after(limit)
+        limit.rejected(ordinal, 0.0, cost)
+        return more_after(limit)
+
+    assert next_test(1.0) == 32
+    assert next_test(5.0) == 160
+    assert next_test(1.0, ordinal=42) == 32, "within the step of the test: the same wall"
+    assert next_test(1.0, ordinal=30) == 16, "another wall: from the beginning"
+    small = Concurrency(50.0)
+    small.rejected(5, 0.0, 1.0)
+    assert more_after(small) == 5, "a small limit is tested soon"
+    tiny = Concurrency(50.0)
+    tiny.rejected(2, 0.0, 9.0)
+    assert more_after(tiny) == 2
+
+
+def test_what_the_providers_count_may_be_off_by_is_no_other_wall() -> None:
+    limit = Concurrency(50.0)
+    limit.rejected(41, 0.0, 1.0)
+    limit.rejected(36, 4.0, 1.0)
+    assert limit._held == 32
+    other = Concurrency(50.0)
+    other.rejected(41, 0.0, 1.0)
+    other.rejected(36, 3.0, 1.0)
+    assert other._held == 16
+
+
+def test_a_share_of_a_limit_that_others_gave_or_took() -> None:
+    limit = Concurrency(50.0, 2, 60)
+    limit.moved(20.0, firm=False)
+    assert (limit.limit, limit.wall, limit.starting) == (20.0, None, True)
+    limit.moved(1.0, firm=True)
+    assert (limit.limit, limit.wall, limit.starting) == (2, 3, False), "within the bounds"
+    assert more_after(limit) == 16
+    limit.moved(40.0, firm=True)
+    assert not limit.testing, "what was tested there says nothing here"
+    full = Concurrency(60.0, 1, 60)
+    assert not full.starting, "all that is allowed needs no looking for"
+
+
+def test_where_a_number_does_as_much_with_fewer_the_wall_is_forgotten() -> None:
+    limit = Concurrency(50.0)
+    limit.rejected(41, 0.0, 1.0)
+    limit.drowned(12.0)
+    assert (limit.limit, limit.wall, limit.starting, limit.knee.found) == (12.0, None, False, True)
+    limit.rejected(10, 0.0, 1.0)
+    assert (limit.limit, limit.knee.found) == (9, False), "a wall ends the search"
+    limit.restart(30.0)
+    assert (limit.limit, limit.wall, limit.starting, limit.testing) == (30.0, None, True, False)
+
+
+# -- likelihood of chance
+
+
+def test_the_share_of_chance_is_counted_within_bounds() -> None:
+    doubt = Doubt()
+    assert doubt.share == pytest.approx(0.01)
+    doubt.sent = 1_000
+    assert doubt.share == CHANCE[0]
+    for _ in range(30):
+        doubt.chance()
+    assert doubt.share == pytest.approx(30.5 / 1_050)
+    for _ in range(300):
+        doubt.chance()
+    assert doubt.share == CHANCE[1] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("gap", "trial", "surprising"), [(5, False, True), (6, False, False), (6, True, True)]
+)
+def test_two_rejections_are_no_chance_if_hardly_anybody_was_admitted_between(
+    gap: int, trial: bool, surprising: bool
+) -> None:
+    """Twice -ln(0.02) is 7.82: 0.66 less for each that was admitted between, against 5, or 3.8 in a trial."""
+    doubt = Doubt()
+    doubt.sent = 10_000
+    assert not doubt.surprising(100, told=False, silent=False, trial=False)
+    assert doubt.surprising(100 + gap, told=False, silent=False, trial=trial) is surprising
+
+
+def test_older_rejections_count_with_what_was_admitted_since_and_eight_are_remembered() -> None:
+    doubt = Doubt()
+    doubt.sent = 10_000
+    weight, found = -math.log(0.02), []
+    for nth in range(1, 12):
+        found.append(doubt.surprising(nth * 6, told=False, silent=False, trial=False))
+        if found[-1]:
+            break
+    ratios = [k * weight - 0.66 * 5 * (k - 1) for k in range(1, 12)]
+    assert found.index(True) == next(n for n, ratio in enumerate(ratios) if ratio > 5.0)
+    assert len(doubt._recent) <= 8
+
+
+def test_a_silent_one_where_others_speak_weighs_little_and_one_that_speaks_is_enough() -> None:
+    doubt = Doubt()
+    found = [doubt.surprising(nth, told=False, silent=True, trial=False) for nth in range(1, 12)]
+    assert found.index(True) == next(k for k in range(12) if (k + 1) * math.log(2) > 5.0)
+    assert Doubt().surprising(1, told=True, silent=False, trial=False)
+    late = Doubt()
+    late.surprising(1, told=True, silent=False, trial=False)
+    assert late.surprising(2, told=False, silent=True, trial=False), "right behind one that spoke"
+
+
+def test_how_long_a_rejection_takes_is_a_mean_and_four_deviations_of_the_last_eight_or_so() -> None:
+    refusals = Refusals(0.1)
+    assert (refusals.mean_s, refusals.patience_s, refusals.seen) == (0.1, 0.2, 0)
+    refusals.took(0.3)
+    assert refusals.mean_s == pytest.approx(0.3), "the first one counts whole"
+    assert refusals.patience_s == pytest.approx(0.3 + 4 * 0.2)
+    refusals.took(0.5)
+    assert refusals.mean_s == pytest.approx(0.4)
+    assert refusals.patience_s == pytest.approx(0.4 + 4 * (0.2 + 0.5 * (0.2 - 0.2)))
+    for _ in range(100):
+        refusals.took(0.5)
+    assert refusals.patience_s == pytest.approx(0.5, rel=0.01)
+    refusals.took(1.3)
+    assert refusals.mean_s == pytest.approx(0.6, rel=0.01), "an eighth of what is new"
+    assert refusals.seen == 103
+
+
+# -- ceilings
+
+
+def test_a_minute_is_used_evenly_but_for_a_fiftieth_of_it() -> None:
+    ceiling, now, went = Ceiling(600), 0.0, []
+    while now < 60.0:
+        wait_s = ceiling.wait_s(now, 1.0)
+        if wait_s <= 0:
+            ceiling.take(now, 1.0)
+            went.append(now)
+        now += max(wait_s, 1e-4)
+    assert sum(at < 0.01 for at in went) == 13, "12 are a fiftieth; and the one after them"
+    assert len([at for at in went if 10 <= at < 20]) == pytest.approx(100, abs=2)
+    assert len(went) <= 600
+    assert ceiling.used == len(went)
+    assert ceiling.used_at(200.0) == 0
+
+
+def test_a_full_minute_waits_until_enough_of_it_is_over() -> None:
+    ceiling = Ceiling(10.0)
+    for at in range(10):
+        ceiling.take(float(at), 1.0)
+    assert ceiling.wait_s(20.0, 1.0) == pytest.approx(40.0)
+    assert ceiling.wait_s(20.0, 3.0) == pytest.approx(42.0)
+    assert ceiling.wait_s(20.0, 99.0) == pytest.approx(49.0), "all of it, once nothing else is in it"
+    assert ceiling.wait_s(60.5, 1.0) <= 0
+    assert ceiling.used == 9.0
+
+
+def test_other_processes_leave_a_portion_of_it() -> None:
+    ceiling = Ceiling(100.0)
+    ceiling.portion = 10.0
+    for at in range(10):
+        ceiling.take(6.0 * at, 1.0)
+    assert ceiling.wait_s(55.0, 1.0) == pytest.approx(5.0)
+    ceiling.portion = 100.0
+    assert ceiling.wait_s(55.0, 1.0) == 0.0
+
+
+def test_what_is_corrected_counts_as_it_is_and_not_any_more_once_it_is_over() -> None:
+    ceiling = Ceiling(1_000.0)
+    entry = ceiling.take(0.0, 400.0)
+    ceiling.take(1.0, 100.0)
+    ceiling.settle(entry, 900.0)
+    assert ceiling.used == 1_000.0
+    assert ceiling.wait_s(2.0, 1.0) == pytest.approx(58.0)
+    assert ceiling.used_at(60.5) == 100.0
+    ceiling.settle(entry, 10.0)
+    assert ceiling.used == 100.0, "its minute is over"
+    late = Ceiling(10.0)
+    first = late.take(5.0, 1.0)
+    second = late.take(4.0, 1.0)  # a thread that was late
+    assert first[0] == second[0] == 5.0
+
+
+# -- a dead provider
+
+
+def test_a_streak_ends_with_an_answer_to_what_was_sent_after_it_began() -> None:
+    streak = Streak()
+    assert streak.failed(good=3, sent=10)
+    assert not streak.failed(good=10, sent=12)
+    assert not streak.over(10)
+    assert streak.over(11)
+    assert streak.failed(good=11, sent=20)
+    assert streak.failures == 1
+
+
+def test_a_provider_that_does_a_quarter_of_its_work_is_not_dead() -> None:
+    streak = Streak()
+    for _ in range(30):
+        streak.failed(good=0, sent=0)
+    assert streak.tells(40)
+    assert not streak.tells(41)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_it_opens_after_twenty_different_requests_and_probes_double_the_wait(first: bool) -> None:
+    circuit = Circuit()
+    opened = [circuit.after(0, 0, first=first, probe=False) for _ in range(OPENS_AT)]
+    assert opened == [False] * 19 + [first]
+    if not first:
+        return
+    waits = [circuit.wait_s]
+    for _ in range(12):
+        circuit.after(0, 0, first=False, probe=True)
+        waits.append(circuit.wait_s)
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0] + [30.0] * 8
+    circuit.after(0, 0, first=True, probe=False)
+    assert circuit.wait_s == 30.0
+    assert circuit.is_open(0)
+    assert not circuit.is_open(1), "an answer closes it"
+    assert not circuit.after(1, 5, first=True, probe=True)
+    assert (circuit.failed, circuit.probes, circuit.wait_s) == (1, 0, 1.0)
+
+
+# -- the gates together
+
+
+class Line:
+    """Requests that go through the gates of one key, with what comes back told by hand."""
+
+    def __init__(self, first: float = 10.0, most: float = 500.0, **more: object) -> None:
+        self.gates = Admission(Concurrency(first, 1, most), **more)  # type: ignore[arg-type]
+        self.now, self.out = 0.0, list[Sent]()
+
+    def wait_s(self, ask: float = 0.0) -> float | None:
+        self.gates.look()
+        return self.gates.wait_s(self.now, len(self.out), ask)
+
+    def send(self, ask: float = 0.0, *, forced: bool = False) -> Sent:
+        sent = Sent(self.now, len(self.out) + 1, ask)
+        self.gates.sent(sent, forced=forced)
+        self.out.append(sent)
+        return sent
+
+    def fill(self, seconds: float = 0.0, most: int = 10_000) -> int:
+        """Send as soon as it may for so long; how many went."""
+        end, went = self.now + seconds, 0
+        while went < most and (wait_s := self.wait_s()) is not None and self.now + wait_s <= end + 1e-9:
+            self.now += max(0.0, wait_s)
+            self.send()
+            went += 1
+        self.now = end
+        return went
+
+    def answer(self, sent: Sent | None = None, used: float | None = None, output: float = 0.0) -> None:
+        sent = sent or self.out[0]
+        self.out.remove(sent)
+        self.gates.answered(self.now, sent, len(self.out), output, used)
+
+    def reject(self, sent: Sent, **how: float) -> None:
+        self.out.remove(sent)
+        self.gates.rejected(self.now, sent, **how)  # type: ignore[arg-type]
+
+
+def test_at_first_as_many_go_as_the_first_number_evenly_within_a_refusal_time() -> None:
+    line = Line(10.0)
+    assert line.wait_s() == pytest.approx(0.0, abs=1e-6) or line.wait_s() < 0
+    went = line.fill(0.199)
+    assert went == 10, "in the time after which a request counts as admitted"
+    gaps = {round(b.at_s - a.at_s, 6) for a, b in zip(line.out, line.out[1:], strict=False)}
+    assert gaps == {0.02}
+    assert line.gates.binding == "in flight"
+
+
+def test_each_that_is_admitted_makes_room_for_one_more_without_news() -> None:
+    line = Line(10.0)
+    line.fill(0.199)
+    line.now = 0.2
+    line.wait_s()
+    assert line.gates.recovery.window == 11.0
+    assert line.gates.concurrency.limit == 10.0, "the first of ten was alone: that more fit is not known"
+    line.now = 0.39
+    line.wait_s()
+    assert line.gates.recovery.window == 20.0
+    assert line.gates.concurrency.limit == 22.0, "two more for each from the fifth on"
+
+
+def test_a_limit_in_flight_waits_for_one_that_comes_back() -> None:
+    line = Line(3.0, most=3.0)
+    assert line.fill(1.0) == 3
+    assert line.wait_s() is None
+    assert line.gates.binding == "in flight"
+    line.answer()
+    assert line.wait_s() == 0.0
+    assert line.gates.binding == ""
+
+
+def test_after_a_rejection_one_probe_goes_and_the_others_only_once_it_was_not_rejected_in_time() -> None:
+    line = Line(10.0)
+    line.fill(0.1)
+    line.now = 0.15
+    line.reject(line.out[-1], named_s=3.0)
+    assert line.wait_s() == pytest.approx(3.0)
+    assert line.gates.binding == "probe"
+    assert line.gates.free(line.now, 7) == 0
+    line.now = 3.15
+    assert line.wait_s() == 0.0
+    assert line.gates.free(line.now, 7) == 1
+    probe = line.send()
+    assert line.gates.free(line.now, 7) == 0
+    patience_s = line.gates.refusals.patience_s
+    assert line.wait_s() == pytest.approx(patience_s)
+    line.now += patience_s
+    assert line.wait_s() is not None
+    assert probe.known
+    assert line.gates.recovery.state is State.RAMP
+    assert line.gates.free(line.now, 7) == int(line.gates.recovery.window)
+
+
+def test_a_probe_that_is_rejected_makes_the_silence_longer() -> None:
+    line = Line(10.0)
+    line.fill(0.1)
+    line.reject(line.out[-1], named_s=1.0)
+    began = line.now
+    line.now += 1.0
+    assert line.wait_s() == 0.0
+    probe = line.send()
+    line.now += 0.1
+    line.reject(probe)
+    assert line.wait_s() == pytest.approx(max(0.33 * (line.now - began), line.gates.refusals.mean_s), rel=0.5)
+    assert line.gates.recovery.refused == 1
+
+
+def test_while_the_provider_seems_dead_the_probe_has_to_be_answered() -> None:
+    line = Line(10.0)
+    line.gates.paused(0.0, 5.0, dead=True)
+    assert line.wait_s() == pytest.approx(5.0)
+    line.now = 5.0
+    assert line.wait_s() == 0.0
+    probe = line.send()
+    line.now = 60.0
+    assert line.wait_s() is None, "however long it takes"
+    line.answer(probe)
+    assert line.wait_s() is not None
+    assert line.gates.recovery.state is State.RAMP
+
+
+def test_a_request_that_goes_by_force_is_no_probe() -> None:
+    line = Line(10.0)
+    line.gates.paused(0.0, 5.0)
+    line.now = 5.0
+    line.wait_s()
+    line.send(forced=True)
+    assert line.gates.recovery.probe is None
+    assert line.wait_s() == 0.0
+
+
+def test_a_shorter_pause_does_not_end_a_longer_one_and_a_longer_one_holds() -> None:
+    line = Line(10.0)
+    line.gates.paused(0.0, 10.0)
+    line.gates.paused(1.0, 4.0)
+    assert line.gates.recovery.until_s == 10.0
+    line.gates.paused(2.0, 20.0)
+    assert line.gates.recovery.until_s == 20.0
+    line.now = 9.0
+    assert line.wait_s() == pytest.approx(11.0)
+
+
+def test_a_probe_that_did_not_go_after_all_leaves_its_turn_to_the_next() -> None:
+    line = Line(10.0)
+    line.gates.paused(0.0, 1.0)
+    line.now = 1.0
+    line.wait_s()
+    probe = line.send()
+    assert line.gates.recovery.probe is probe
+    line.out.remove(probe)
+    line.gates.undone(probe)
+    assert line.gates.recovery.probe is None
+    assert line.wait_s() == 0.0
+
+
+def test_ceilings_hold_requests_and_tokens_and_say_which() -> None:
+    line = Line(100.0, most=100.0, ceilings=[("requests", 60.0), ("tokens", 6_000.0)])
+    went = 0
+    while (wait_s := line.wait_s(ask=10.0)) is not None and wait_s <= 0:
+        line.send(ask=10.0)
+        went += 1
+    assert went == 2, "a fiftieth of a minute's worth, and one"
+    assert line.gates.binding == "own requests"
+    line.now = 30.0
+    line.send(ask=5_000.0)
+    wait_s = line.wait_s(ask=2_000.0)
+    assert wait_s is not None
+    assert wait_s > 20
+    assert line.gates.binding == "own tokens"
+    line.answer(line.out[-1], used=100.0)
+    assert line.wait_s(ask=2_000.0) == pytest.approx(0.0, abs=1.5), "most of it was not used"
+
+
+def test_one_that_did_not_go_is_none_of_the_ceilings() -> None:
+    line = Line(100.0, most=100.0, ceilings=[("requests", 60.0), ("tokens", 6_000.0)])
+    sent = line.send(ask=5_000.0)
+    line.out.remove(sent)
+    line.gates.undone(sent)
+    assert [ceiling.used for _, ceiling in line.gates.ceilings] == [0.0, 0.0]
+
+
+def test_the_output_of_an_answer_is_taken_as_that_of_the_last_ones_and_never_above_its_bound() -> None:
+    line = Line(10.0)
+    assert line.gates.output_tokens(None) == 1_024
+    assert line.gates.output_tokens(50) == 50
+    for _ in range(20):
+        line.send()
+        line.now += 1.0
+        line.answer(used=300.0, output=200.0)
+    assert line.gates.output_tokens(None) == 200
+    assert line.gates.output_tokens(50) == 50
+    assert line.gates.output_tokens(5_000) == 200
+    assert line.gates.trip_s == pytest.approx(1.0)
+
+
+def test_where_large_requests_are_rejected_the_rate_counts_tokens() -> None:
+    line = Line(100.0, most=100.0)
+    for _ in range(50):
+        line.send(ask=100.0)
+        line.now += 1.0
+        line.answer(used=100.0)
+    gates = line.gates
+    assert gates._weigh(500.0) == 1.0
+    for _ in range(6):
+        line.now += 40.0
+        line.wait_s()
+        for _ in range(3):
+            line.send(ask=100.0)
+        sent = line.send(ask=1_000.0)
+        line.now += 0.05
+        line.reject(sent, named_s=1.0)
+        while line.out:
+            line.now += 0.5
+            line.answer(used=100.0)
+    assert gates._heavy > 2.0
+    assert gates._weigh(2 * gates._ask) == pytest.approx(2.0)
+    assert line.send(ask=3 * gates._ask).cost == pytest.approx(3.0)
+
+
+def test_an_overloaded_provider_is_left_alone_for_a_moment_and_nothing_is_cut() -> None:
+    line = Line(10.0, most=10.0)
+    line.fill(0.5)
+    before = line.gates.concurrency.limit
+    line.reject(line.out[-1], overload=True)
+    assert line.gates.concurrency.limit == before
+    assert line.gates.bucket.rate == 0.0
+    assert line.gates.recovery.state is State.HELD
+
+
+def test_one_rejection_without_a_word_is_chance_and_costs_nothing() -> None:
+    line = Line(20.0, most=20.0)
+    line.fill(0.5)
+    line.now = 1.0
+    line.reject(line.out[4])
+    assert line.gates.concurrency.limit == 20.0
+    assert line.gates.recovery.state is not State.HELD
+    assert line.wait_s() is not None
+
+
+def test_connections_that_break_at_once_above_what_fits_are_a_wall() -> None:
+    line = Line(40.0, most=40.0)
+    for _ in range(8):
+        line.send()
+        line.now += 1.0
+        line.answer()
+    line.gates.concurrency.known = 4.0
+    for _ in range(4):
+        line.send()
+    for _ in range(4):
+        line.now += 0.01
+        sent = line.send()
+        line.out.remove(sent)
+        line.now += 0.02
+        line.gates.failed(line.now, sent, len(line.out))
+    assert line.gates.concurrency.limit < 6
+
+
+def test_quotas_hold_the_gate_they_are_of() -> None:
+    line = Line(500.0, most=500.0)
+    level, at, rejected, held = 50.0, 0.0, 0, set[str]()
+    for _ in range(600):
+        while (wait_s := line.wait_s(ask=10.0)) is None or wait_s > 1e-6:
+            held.add(line.gates.binding)
+            line.now += wait_s or 0.01
+        sent = line.send(ask=10.0)
+        level, at = min(50.0, level + 5.0 * (line.now - at)), line.now
+        if level < 1:
+            rejected += 1
+            line.reject(sent, named_s=0.2)
+            continue
+        level -= 1
+        line.gates.heard(sent, [Quota("requests", 50.0, float(int(level)), (50 - level) / 5.0)])
+        line.now += 0.02
+        line.answer(sent, used=10.0)
+    assert line.gates.quotas.trusted
+    assert "requests" in held
+    assert rejected <= 6
+    assert 600 / line.now >= 0.8 * 5.0
