@@ -332,3 +332,35 @@ def test_a_run_remembers_what_it_learnt_and_starts_with_seven_tenths_of_it(
     for peer in (again, bounded):
         peer.die()
     store.close()
+
+
+def test_while_a_second_one_takes_over_its_part_of_a_minute_no_more_and_hardly_less_is_sent(
+    stage: Stage, path: Path
+) -> None:
+    most, step_s = 120, 0.25
+    one = Peer(stage, path, per_minute=most)
+    one.come(10)
+    peers, sent = [one], list[float]()
+    for turn in range(int(240 / step_s)):
+        if turn == 90 / step_s:  # the first one has used all of a minute
+            peers.append(Peer(stage, path, per_minute=most))
+            peers[-1].come(10)
+        stage.loop.now_s += step_s
+        stage.settle()
+        for peer in peers:
+            if turn % 4 == 0:
+                peer.renew()
+            went = peer.see()
+            sent += [stage.loop.now_s] * went
+            while peer.held:
+                peer.give_back()
+            peer.come(went)
+    begun = stage.loop.now_s - 240
+    assert (
+        max(sum(at <= other < at + 60 - step_s for other in sent) for at in sent) <= most
+    )  # seen a step later
+    for minute in range(90, 240, 30):
+        assert sum(begun + minute - 30 < at <= begun + minute + 30 for at in sent) >= 0.85 * most, minute
+    for peer in peers:
+        peer.go_idle()
+        peer.leave()
