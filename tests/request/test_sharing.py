@@ -10,13 +10,14 @@ import pytest
 
 from cottonpalm import clock
 from cottonpalm.config import AdaptiveConcurrency
+from cottonpalm.errors import StoreError
 from cottonpalm.providers.call import whose
 from cottonpalm.request.limiter import sharing
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.stores import open_store
 from cottonpalm.stores.rules.division import TTL_S
-from cottonpalm.stores.sqlite.database import prepare
+from cottonpalm.stores.sqlite.database import SqliteDatabase, prepare
 from cottonpalm.types import Verdict
 from tests.request.peers import KEY, Peer
 from tests.request.stage import Stage
@@ -364,3 +365,10 @@ def test_while_a_second_one_takes_over_its_part_of_a_minute_no_more_and_hardly_l
     for peer in peers:
         peer.go_idle()
         peer.leave()
+
+
+def test_who_must_share_and_cannot_is_refused(tmp_path: Path) -> None:
+    gone = SqliteDatabase(tmp_path / "no folder" / "s.db")
+    sharing.begin(Limiters(AdaptiveConcurrency()), gone, 1)()
+    with pytest.raises(StoreError):
+        sharing.begin(Limiters(AdaptiveConcurrency()), gone, 1, must=True)
