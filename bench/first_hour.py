@@ -73,7 +73,11 @@ def _wheel(scratch: Path) -> Path:
 
 def _environment(scratch: Path, by: str, name: str, wheel: Path) -> Made:
     folder, began = scratch / f"{by}-{name}", time.perf_counter()
-    what = [str(wheel)] if name == "bare" else [f"{wheel}[{EXTRAS}]", *BESIDE]
+    what = (
+        [str(wheel)]
+        if name == "bare"
+        else [f"{wheel}[{EXTRAS}]", str(ROOT / "examples" / "plugins"), *BESIDE]
+    )
     if by == "uv":
         uv = os.environ.get("UV") or shutil.which("uv") or sys.exit("uv is not on PATH; UV=… names it")
         subprocess.run([uv, "venv", "-q", "-p", sys.executable, folder], check=True)
@@ -98,7 +102,6 @@ def _story(story: Story, environment: Path, scratch: Path, server: LoopbackProce
         "OPENAI_API_KEY": "sk-x",
         "OPENAI_BASE_URL": server.openai_url,
         "SERVER": server.url,
-        "EXAMPLES": str(ROOT / "examples"),
     }
     return sum(not _step(step, folder, env) for step in story.steps)
 

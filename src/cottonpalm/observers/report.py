@@ -19,7 +19,7 @@ from cottonpalm.types import PICO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from cottonpalm.observers.advice import Advice
+    from cottonpalm.observers.one_advice import Advice
     from cottonpalm.observers.reported import Moment, Spread, TopRow
     from cottonpalm.types import Outcome
 
