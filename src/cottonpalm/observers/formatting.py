@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SILENCE_S: Final = 30.0  # without an answer, from where on it is told
 SHORT: Final = 200  # characters of a foreign text that are shown
+LABEL: Final = 300  # likewise of a name; those of files are shorter
 _UNSEEN: Final = frozenset(
     {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 )  # control, format (bidi, zero width), unpaired
@@ -66,6 +67,11 @@ def clean(text: str, most: int | None = SHORT) -> str:
     if text.isprintable():
         return text
     return "".join(map(_shown, text)).strip()
+
+
+def label(text: str) -> str:
+    """A name as metrics and traces take it: like `clean`, at most `LABEL` characters."""
+    return text if len(text) <= LABEL and text.isprintable() else clean(text, LABEL)
 
 
 def _shown(char: str) -> str:
