@@ -162,8 +162,8 @@ class Tally:
         self.attempts += outcome.attempts
         if outcome.cost_pico is not None:
             self.cost_pico += outcome.cost_pico
-        elif outcome.attempts:
-            self.cost_known = False
+        elif outcome.attempts and (outcome.status == "ok" or outcome.usage is not None):
+            self.cost_known = False  # a row that was refused costs nothing
 
     def too_many(self) -> str | None:
         """Return why the run should stop, or None."""

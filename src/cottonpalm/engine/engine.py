@@ -643,7 +643,7 @@ class Engine:
             silent_s=self._watch.silent_s,
             trouble=self.account.reach.trouble,
             cost_usd=tally.cost_pico / PICO,
-            cost_known=tally.cost_known,
+            cost_known=tally.cost_known and not self.account.spending.unbounded,
             reported_usd=self.account.spending.reported / PICO,
             uncertain_usd=self.account.spending.uncertain / PICO,
             budget_left_usd=None if (left := self.account.pricing.budget_left()) is None else left / PICO,
