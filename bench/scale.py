@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LATENCY_S = 2.0
 MINUTE_S = 60.0
 TURN_S = 0.02  # between two looks at the server
-SPARE_S = 0.02  # a request may be so long on its way that two minutes' worth seem to be nearer together
+SPARE_S = 0.1  # requests of a busy machine are so unevenly long on their way
 
 
 class Used(NamedTuple):

@@ -132,6 +132,9 @@ class Killing:
             self._driver.kill()
             self._driver.wait()
             self._driver = None
+        elif who == "node" and self._second is None:
+            self._second = self._node()
+            return
         elif who == "node":
             self._new_node()
         elif (pid := self._pid_of("WorkerActor" if who == "worker" else "LimitsActor")) is not None:
@@ -143,13 +146,15 @@ class Killing:
         self._note()
         print(f"{sum(self.killed.values()):3} {who:8} {self._done():5} rows done", flush=True)
 
+    def _node(self) -> Any:
+        return self._cluster.add_node(num_cpus=1, object_store_memory=80 * 1024 * 1024)
+
     def _new_node(self) -> None:
         """Kill the raylet of the second node, with all that runs there, and begin another one."""
-        if self._second is not None:
-            [raylet] = self._second.all_processes["raylet"]
-            os.kill(raylet.process.pid, signal.SIGKILL)
-            self._cluster.remove_node(self._second, allow_graceful=False)
-        self._second = self._cluster.add_node(num_cpus=1, object_store_memory=80 * 1024 * 1024)
+        [raylet] = self._second.all_processes["raylet"]
+        os.kill(raylet.process.pid, signal.SIGKILL)
+        self._cluster.remove_node(self._second, allow_graceful=False)
+        self._second = self._node()
 
     def _pid_of(self, kind: str) -> int | None:
         from ray._private.state import actors

@@ -55,6 +55,14 @@ def processes() -> Callable[..., Any]:
     return _making("processes")
 
 
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store where workers share limits: Postgres for processes; a file, so that Ray has its actor for them."""
+    if request.node.callspec.params["spread"] == "processes":
+        return str(request.getfixturevalue("postgres_url"))
+    return str(tmp_path / "there.db")
+
+
 def _making(executor: Any) -> Callable[..., Any]:
     def made(chain: Any, workers: int = 2, **settings: Any) -> Any:
         return BatchProcessor(chain, executor=executor, workers=workers, **settings)

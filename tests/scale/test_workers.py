@@ -45,15 +45,15 @@ def told(processor: Any) -> dict[str, Any]:
 
 @pytest.mark.timeout(400)  # a cluster may take its time to begin
 def test_the_same_job_gives_equal_outputs_ledger_and_report_as_on_one_process(
-    spread: Callable[..., Any], tmp_path: Path
+    spread: Callable[..., Any], tmp_path: Path, place: str
 ) -> None:
     asked = [*rows(80), *rows(20)]  # equal rows are asked once by all workers together
     told_by, peaks = [], []
-    for made, name in ((BatchProcessor, "here.db"), (spread, "there.db")):
+    for made, store in ((BatchProcessor, tmp_path / "here.db"), (spread, place)):
         with LoopbackProcess(latency=0.03) as server:
             processor = made(
                 asking(server.openai_url),
-                store=tmp_path / name,
+                store=store,
                 run="r",
                 budget=Budget(total=1.0),
                 cache=Cache(),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from cottonpalm.observers.formatting import label
+
 if TYPE_CHECKING:
     from cottonpalm.events import RequestFinished
 
@@ -24,7 +26,7 @@ KEYS: Final = 1000  # hosts and models that are remembered
 @lru_cache(KEYS)
 def asked_of(key: str) -> dict[str, Any]:
     """What is true of all requests to a host and model. Not to be changed."""
-    host, _, model = key.partition("/")
+    host, _, model = map(label, key.partition("/"))
     server, _, port = host.partition(":")
     found: dict[str, Any] = {
         "gen_ai.operation.name": OPERATION,
@@ -41,7 +43,7 @@ def asked_of(key: str) -> dict[str, Any]:
 @lru_cache(KEYS)
 def span_name(key: str) -> str:
     """`chat gpt-4o-mini`."""
-    model = key.partition("/")[2]
+    model = label(key.partition("/")[2])
     return f"{OPERATION} {model}" if model else OPERATION
 
 
