@@ -261,3 +261,31 @@ class Quota:
     limit: float
     remaining: float
     reset_s: float | None = None
+
+
+class Learnt(NamedTuple):
+    """What a limiter has found.
+
+    Attributes:
+        in_flight: requests that fitted at once.
+        firm: no more did.
+        pace: requests a second, where that is what binds; 0 where it is not.
+    """
+
+    in_flight: float
+    firm: bool
+    pace: float = 0.0
+
+
+class Known(NamedTuple):
+    """What the runs of a store have found of one host, model and account.
+
+    Attributes:
+        label: host and model; nothing of the account.
+        learnt: the newest.
+        at: wall clock, when.
+    """
+
+    label: str
+    learnt: Learnt
+    at: float
