@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cottonpalm.providers.batches.choice import ADAPTERS
 from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.packing import room_in
+from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Packed, Spool
 from cottonpalm.providers.batches.stages import Batch, KeepsBatches, Member, Stage, custom_id, number_of
 from cottonpalm.stores import open_store
@@ -60,7 +61,7 @@ def answers(packed: Packed, rng: Random) -> Iterator[bytes]:
 
 def packs(rows: int, size: int, folder: Path) -> Iterator[Packed]:
     adapter = ADAPTERS[LANE.provider]
-    spool = Spool(LANE, adapter, room_in(adapter.limits), folder)
+    spool = Spool(LANE, adapter, room_in(adapter.limits), Scratch(folder))
     for row in range(rows):
         asked = body(row, size)
         key = sha256(orjson.dumps(asked)).digest()
@@ -109,7 +110,7 @@ def main() -> None:
             pack = packed.pack
             assert limits.rows is not None
             assert pack.rows <= limits.rows
-            assert packed.path.stat().st_size == pack.size <= limits.file_bytes
+            assert sum(map(len, packed.blocks(b"\n"))) == pack.size <= limits.file_bytes
             at = time.process_time()
             match(book, packed, rng)
             matching_s += time.process_time() - at

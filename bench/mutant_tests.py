@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).resolve().parents[1]
 QUICK_S: Final = 8.0  # the first tests of a mutant: most are caught by these
-ALL_S: Final = 60.0  # so long may the tests of one mutant take, by what they took without it
-LONGEST_S: Final = 20.0  # of one test
+ALL_S: Final = 80.0  # so long may the tests of one mutant take, by what they took without it
+LONGEST_S: Final = 40.0  # of one test: state machines are slow where the machine is busy
+NARROW: Final = 8  # modules: tests that enter about as few are ranked by their time
 MOST: Final = 250  # tests of one mutant: collecting them takes time, too
 
 
@@ -98,6 +99,11 @@ class Test(NamedTuple):
         """The file it stands in."""
         return self.node.partition("::")[0]
 
+    @property
+    def breadth(self) -> int:
+        """In how many modules it enters a function: who enters few looks at these."""
+        return len({name.partition(":")[0] for name in self.entered})
+
 
 def tests_in(seen: dict[str, dict[str, Any]]) -> Iterator[Test]:
     """The tests of one file that pass without a change, and soon."""
@@ -110,7 +116,8 @@ def of(mutant: Mutant, tests: Iterable[Test]) -> list[list[Test]]:
     """The nearest tests: those that enter the changed function; first the quick ones, then the rest.
 
     What runs as a module is imported (a constant, a default) is everyone's who enters the module at all. Tests of the
-    files that import the module themselves come first, and of many cases of one test function the first.
+    files that import the module themselves come first, then those that enter few others, and of many cases of one test
+    function the first.
     """
     inside = mutant.file.removeprefix("src/cottonpalm/") + ":"
     entering = [test for test in tests if inside + mutant.function in test.entered]
@@ -126,7 +133,7 @@ def _ranked(tests: list[Test], file: str) -> list[Test]:
     for test in sorted(tests, key=lambda test: test.seconds):
         function = test.node.partition("[")[0]
         afar = module not in imports_of(HERE / test.file)
-        ranks.append((cases[function] // 3, afar and test.seconds > 0.1, test.seconds, test))
+        ranks.append((afar, cases[function] // 3, test.breadth // NARROW, test.seconds, test))
         cases[function] += 1
     return [test for *_, test in sorted(ranks)]
 

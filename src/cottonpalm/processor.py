@@ -21,7 +21,7 @@ from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.results import Collected, row_of
 from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
 from cottonpalm.runtime.bridge import bridge
-from cottonpalm.stores import MemoryStore
+from cottonpalm.stores import is_in_memory
 from cottonpalm.stores import shown as shown_store
 
 if TYPE_CHECKING:
@@ -701,7 +701,7 @@ class BatchProcessor(ChainFace):
     def _on_disk(self) -> bool:
         """Whether opening a run touches the disk."""
         store, cache = self._settings.store, self._settings.cache
-        in_memory = store is None or isinstance(store, MemoryStore)
+        in_memory = store is None or is_in_memory(store)
         return not in_memory or (cache is not None and cache.path is not None)
 
     def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from cottonpalm.events import Event
+    from cottonpalm.types import Known
 
 Inner: TypeAlias = Callable[[Item], Awaitable[Any]]
 Admitted: TypeAlias = Outcome | Parked | None  # a gate's answer to a row
@@ -346,6 +347,14 @@ class FindsRows(Protocol):
 
     def holding(self, slots: Sequence[int], text: str) -> list[int]:
         """Those whose record may hold a text, in order; a record that holds it in another case may be missing."""
+
+
+@runtime_checkable
+class KeepsLimits(Protocol):
+    """What a store may offer besides: what runs have found of providers' limits."""
+
+    def known_limits(self) -> list[Known]:
+        """Of each host, model and account, by their names; nothing tells the account."""
 
 
 class Store(Protocol):

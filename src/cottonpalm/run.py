@@ -296,10 +296,12 @@ class AsyncRun(BaseRun):
         return self
 
     async def __anext__(self) -> Outcome:
-        await self._begin()
+        if self._task is None:
+            await self._begin()
         if self.stream is not None and self.stream.waiting:
             return self.stream.waiting.popleft()  # type: ignore[return-value]  # as `start` says
-        got: Outcome = await self._engine.outbox.receive()
+        outbox = self._engine.outbox
+        got: Outcome = outbox.take() or await outbox.receive()
         return got if self.stream is None else self.stream.take(got)  # type: ignore[return-value]
 
     async def aclose(self) -> None:

@@ -12,7 +12,6 @@ from langchain_core.runnables.base import Runnable
 
 from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
 from cottonpalm.errors import ConfigError
-from cottonpalm.request.limiter.limiters import SHARED, Limits
 from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.types import Fault, Kind, Usage
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cottonpalm.protocols import Observer, Store
+    from cottonpalm.request.limiter.limiters import Limits
 
 Mode: TypeAlias = Literal["live", "batch", "auto"]
 PromptCache: TypeAlias = Literal["auto", "on", "off"]
@@ -81,6 +81,8 @@ def most_rows(given: int | None) -> int | None:
 
 def limits_of(given: Limits | None, what: str) -> Limits:
     """Return the limits to learn in: those of the whole process, unless others are given."""
+    from cottonpalm.request.limiter.limiters import SHARED, Limits  # noqa: PLC0415 - its imports cost time
+
     if given is None:
         return SHARED
     if isinstance(given, Limits):

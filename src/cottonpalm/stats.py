@@ -162,8 +162,8 @@ class Tally:
         self.attempts += outcome.attempts
         if outcome.cost_pico is not None:
             self.cost_pico += outcome.cost_pico
-        elif outcome.attempts:
-            self.cost_known = False
+        elif outcome.attempts and (outcome.status == "ok" or outcome.usage is not None):
+            self.cost_known = False  # a row that was refused costs nothing
 
     def too_many(self) -> str | None:
         """Return why the run should stop, or None."""
@@ -195,18 +195,18 @@ class FirstRows:
     _reason: tuple[str, str, str] | None = None
     _error: ErrorRecord | None = None
     _last_began_s: float = 0.0  # of the first rows that failed
-    _mixed: bool = False  # they did not all fail, or not for one reason
+    mixed: bool = False  # they did not all fail, or not for one reason
 
     def add(self, outcome: Outcome, *, began_s: float) -> None:
         """A row that was asked is over; it began then."""
-        if self._mixed or outcome.status == "skipped":
+        if self.mixed or outcome.status == "skipped":
             return
         error = outcome.error
         if outcome.status != "failed" or error is None or error.retryable:
-            self._mixed = True
+            self.mixed = True
             return
         reason = (error.kind, error.type, _NUMBERED.sub("#", error.message))
-        self._mixed = self._reason not in (None, reason)
+        self.mixed = self._reason not in (None, reason)
         self._reason, self._error = reason, error
         self._failed += 1
         if self._failed <= SAME:
@@ -214,7 +214,7 @@ class FirstRows:
 
     def all_alike(self, under_way: Iterable[float]) -> bool:
         """Whether that is so, as far as can be told; `under_way`: when each row began that is not over."""
-        if self._mixed or self._failed < SAME:
+        if self.mixed or self._failed < SAME:
             return False
         began = list(under_way)
         return len(began) <= self._failed or min(began) > self._last_began_s

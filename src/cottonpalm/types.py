@@ -197,6 +197,11 @@ class Item:
     broken: ErrorRecord | None = None  # the row could not be read, so it fails without a call
 
 
+def _plain(text: str) -> str:
+    """Text that moves no cursor and hides nothing: unprintable characters as their escapes."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 @dataclass(slots=True)
 class Outcome:
     """How one row ended. Usage and cost add up all its attempts, including the failed ones."""
@@ -221,9 +226,9 @@ class Outcome:
 
     def __repr__(self) -> str:
         """What became of the row, in short."""
-        name = "" if self.id is None else f" ({self.id})"
+        name = "" if self.id is None else f" ({_plain(str(self.id))})"
         if self.error is not None:
-            end = f"{self.error.type}: {self.error.message}"
+            end = _plain(f"{self.error.type}: {self.error.message}"[: 2 * SHORT])
         else:
             end = repr(getattr(self.output, "content", self.output))
         words = [self.status, end if len(end) <= SHORT else f"{end[:SHORT]}..."]
@@ -256,3 +261,31 @@ class Quota:
     limit: float
     remaining: float
     reset_s: float | None = None
+
+
+class Learnt(NamedTuple):
+    """What a limiter has found.
+
+    Attributes:
+        in_flight: requests that fitted at once.
+        firm: no more did.
+        pace: requests a second, where that is what binds; 0 where it is not.
+    """
+
+    in_flight: float
+    firm: bool
+    pace: float = 0.0
+
+
+class Known(NamedTuple):
+    """What the runs of a store have found of one host, model and account.
+
+    Attributes:
+        label: host and model; nothing of the account.
+        learnt: the newest.
+        at: wall clock, when.
+    """
+
+    label: str
+    learnt: Learnt
+    at: float

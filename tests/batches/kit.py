@@ -11,6 +11,7 @@ import httpx
 from cottonpalm.providers.batches.choice import adapter_of, lane_for
 from cottonpalm.providers.batches.lanes import Lane, credentials_of
 from cottonpalm.providers.batches.packing import room_in
+from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Packed, Spool
 from cottonpalm.providers.batches.stages import Batch, KeepsBatches, Member
 from cottonpalm.providers.batches.submission import Desk
@@ -62,7 +63,7 @@ def lane_at(server: BatchProvider, provider: str) -> Lane:
 def packed_of(lane: Lane, texts: Sequence[str], folder: Path, rows: Sequence[int] | None = None) -> Packed:
     """One batch with a row for each text."""
     adapter = adapter_of(lane)
-    spool = Spool(lane, adapter, room_in(adapter.limits), folder)
+    spool = Spool(lane, adapter, room_in(adapter.limits), Scratch(folder))
     for number, text in enumerate(texts):
         row = number if rows is None else rows[number]
         assert spool.add(body_of(lane.provider, text), Member(row, text.encode()), 10) is None

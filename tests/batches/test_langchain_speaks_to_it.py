@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from cottonpalm.providers.batches.choice import adapter_of, lane_for
 from cottonpalm.providers.batches.lanes import Lane, credentials_of
 from cottonpalm.providers.batches.packing import room_in
+from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool
 from cottonpalm.providers.batches.stages import Member, Stage
 from cottonpalm.providers.batches.submission import Desk
@@ -76,7 +77,7 @@ def test_the_live_request_of_a_chain_is_a_line_with_the_same_answer(
     headers = {key.lower(): value for key, value in seen.headers.items()}
     lane = lane_for(seen.url, headers, seen.body, hosts=server.hosts)
     assert isinstance(lane, Lane), lane
-    spool = Spool(lane, adapter_of(lane), room_in(adapter_of(lane).limits), tmp_path)
+    spool = Spool(lane, adapter_of(lane), room_in(adapter_of(lane).limits), Scratch(tmp_path))
     spool.add(seen.body, Member(0, b"k"), 10)
 
     async def main() -> None:

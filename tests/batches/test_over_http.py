@@ -49,7 +49,6 @@ def test_each_row_gets_the_answer_that_a_live_request_would_have_got(
             assert result.body == live
     lanes = [bill.lane for bill in server.bills]
     assert lanes == ["batch"] * 10 + ["live"] * 10
-    assert not list(tmp_path.glob("*.jsonl"))  # the file of lines is not left behind
 
 
 def test_shuffled_and_doubled_results_are_matched_by_their_custom_id_alone(
@@ -239,14 +238,31 @@ def test_a_cancelled_batch_keeps_what_was_done_and_the_rest_is_to_be_asked_again
 def test_a_batch_that_was_never_submitted_is_cancelled_for_nothing(
     server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
 ) -> None:
+    packed = packed_of(lane_at(server, provider), TEXTS, tmp_path)
+
     async def main() -> Batch:
         async with desk_at(disk.book) as desk:
-            batch = await desk.plan(packed_of(lane_at(server, provider), TEXTS, tmp_path))
-            return await desk.cancel(batch)
+            return await desk.cancel(await desk.plan(packed))
 
     assert asyncio.run(main()).stage is Stage.ABANDONED
     assert not server.jobs
-    assert not list(tmp_path.glob("*.jsonl"))
+    assert not list(packed.blocks(b"\n"))  # its lines are dropped
+
+
+def test_the_lines_are_dropped_once_the_provider_has_them(
+    server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
+) -> None:
+    packed = packed_of(lane_at(server, provider), TEXTS, tmp_path)
+    assert list(packed.blocks(b"\n"))
+
+    async def main() -> None:
+        async with desk_at(disk.book) as desk:
+            batch = await desk.plan(packed)
+            while batch.stage is not Stage.SUBMITTED:
+                batch = await desk.advance(batch)
+
+    asyncio.run(main())
+    assert not list(packed.blocks(b"\n"))
 
 
 def test_a_batch_of_another_account_is_not_taken_for_lost(

@@ -24,11 +24,13 @@ from cottonpalm.providers.batches.packing import (
     told_limit,
     too_big,
 )
-from cottonpalm.providers.batches.spool import Spool, TooBig
+from cottonpalm.providers.batches.scratch import BLOCK, Scratch
+from cottonpalm.providers.batches.spool import Packed, Spool, TooBig
 from cottonpalm.providers.batches.stages import Batch, Member, Stage, custom_id, number_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from random import Random
 
 LANE = Lane("openai", "https://api.openai.com", "/v1", "/v1/chat/completions", "gpt-5-mini")
 LINES = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 30)), min_size=1, max_size=60)
@@ -135,16 +137,17 @@ def body(text: str) -> dict[str, Any]:
 
 
 def test_lines_are_written_as_they_are_sent_and_each_member_stands_at_its_number(tmp_path: Path) -> None:
-    spool = Spool(LANE, ADAPTERS["openai"], Room(3, 10_000, None, None), tmp_path)
+    spool = Spool(LANE, ADAPTERS["openai"], Room(3, 10_000, None, None), Scratch(tmp_path))
     given_ = [(Member(row, b"k%d" % row), f"text {row}\u2028") for row in range(7)]
     done = [full for member, text in given_ if (full := spool.add(body(text), member, 1, 5))]
     rest = spool.close()
     assert rest is not None
     found = []
     for packed in [*done, rest]:
-        lines = packed.path.read_bytes().splitlines()
+        content = b"".join(packed.blocks(b"\n"))
+        lines = content.splitlines()
         assert packed.pack.rows == len(lines) == len(packed.members)
-        assert packed.pack.size == packed.path.stat().st_size
+        assert packed.pack.size == len(content)
         assert packed.pack.reserved == 5 * len(lines)
         for number, line in enumerate(lines):
             sent = orjson.loads(line)
@@ -155,18 +158,45 @@ def test_lines_are_written_as_they_are_sent_and_each_member_stands_at_its_number
     assert len({packed.tag for packed in [*done, rest]}) == 3
 
 
-def test_only_its_owner_may_read_the_file_of_lines(tmp_path: Path) -> None:
-    spool = Spool(LANE, ADAPTERS["openai"], room_in(ADAPTERS["openai"].limits), tmp_path)
+def test_the_file_of_lines_has_no_name_so_that_nothing_stays_behind_however_the_process_ends(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(LANE, ADAPTERS["openai"], room_in(ADAPTERS["openai"].limits), Scratch(tmp_path))
     spool.add(body("secret"), Member(0, b"k"), 1)
     packed = spool.close()
     assert packed is not None
-    assert packed.path.stat().st_mode & 0o777 == 0o600
-    packed.drop()
+    assert b"secret" in b"".join(packed.blocks(b"\n"))
     assert list(tmp_path.iterdir()) == []
 
 
+@given(st.lists(st.lists(st.integers(0, 3 * BLOCK // 2), max_size=4), min_size=1, max_size=6), st.randoms())
+def test_batches_share_one_file_and_each_gets_its_own_lines_back(sizes: list[list[int]], rng: Random) -> None:
+    """Written in any order, dropped in any order, so that blocks are used again."""
+    scratch = Scratch()
+    wanted: dict[int, bytes] = {}
+    packs = [Packed(str(number), LANE, scratch) for number in range(len(sizes))]
+    left = [(number, size) for number, many in enumerate(sizes) for size in many]
+    rng.shuffle(left)
+    for number, size in left:
+        line = bytes([65 + rng.randrange(26)]) * size + b"\n"
+        packs[number].write(line)
+        packs[number].pack.add(len(line), 1)
+        wanted[number] = wanted.get(number, b"") + line
+        if rng.random() < 0.2:  # it was sent, and another one begins
+            packs[number].close()
+            assert b"".join(packs[number].blocks(b"\n")) == wanted.pop(number)
+            packs[number].drop()
+            packs[number] = Packed("again", LANE, scratch)
+    for number, packed in enumerate(packs):
+        packed.close()
+        assert b"".join(packed.blocks(b"\n")) == wanted.get(number, b"")
+    for packed in packs:
+        packed.drop()
+    scratch.close()
+
+
 def test_a_spool_with_nothing_in_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    spool = Spool(LANE, ADAPTERS["openai"], Room(3, 400, None, None), tmp_path)
+    spool = Spool(LANE, ADAPTERS["openai"], Room(3, 400, None, None), Scratch(tmp_path))
     assert spool.close() is None
     with pytest.raises(TooBig, match="bytes"):
         spool.add(body("x" * 1_000), Member(0, b"k"), 1)
@@ -176,7 +206,7 @@ def test_a_spool_with_nothing_in_it_leaves_nothing_behind(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("joint", [b"\n", b","])
 def test_the_lines_go_out_joined_and_as_long_as_was_said(joint: bytes, tmp_path: Path) -> None:
-    spool = Spool(LANE, ADAPTERS["openai"], Room(None, 10_000_000, None, None), tmp_path)
+    spool = Spool(LANE, ADAPTERS["openai"], Room(None, 10_000_000, None, None), Scratch(tmp_path))
     for row in range(3_000):
         spool.add(body(f"{row}, " * 30), Member(row, b"k"), 1)
     packed = spool.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -93,3 +96,31 @@ def test_a_chain_gives_the_same_through_batches_as_live(
     server: BatchProvider, tmp_path: Path, name: str
 ) -> None:
     check_equal(server, tmp_path, name, ROWS)
+
+
+def test_a_budget_with_room_for_all_makes_no_more_batches_than_none(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """Money is leased from the store a little at a time: rows that wait for that are no reason to submit early."""
+    processor = batched(CHAINS["openai-parser"](server), server, tmp_path, budget=Budget(1e6))
+    over = threading.Event()
+    writer = threading.Thread(target=_writes_at_times, args=(tmp_path / "s.db", over))
+    writer.start()
+    try:
+        _, answered = run_of(processor, 150)
+    finally:
+        over.set()
+        writer.join()
+    assert (len(answered), len(server.jobs)) == (150, 1)
+
+
+def _writes_at_times(store: Path, over: threading.Event) -> None:
+    """Another program in the same file: whoever leases money has to wait for it."""
+    while not store.exists() and not over.wait(0.01):
+        pass
+    with contextlib.closing(sqlite3.connect(store, timeout=10, isolation_level=None)) as other:
+        while not over.wait(0.01):
+            with contextlib.suppress(sqlite3.OperationalError):
+                other.execute("BEGIN IMMEDIATE")
+                over.wait(0.2)
+                other.execute("ROLLBACK")

@@ -8,8 +8,12 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from cottonpalm import Cache
@@ -175,21 +179,62 @@ def gemini(server: BatchProvider) -> Any:
     )
 
 
-def test_gemini_goes_through_the_executor(server: BatchProvider, tmp_path: Path) -> None:
-    chain = gemini(server)
-    asked = RunnableLambda(lambda row: chain.invoke(row).content)
+@pytest.mark.parametrize("how", ["ainvoke", "invoke"])
+def test_gemini_goes_through_the_executor(server: BatchProvider, tmp_path: Path, how: str) -> None:
+    """Its SDK would send by aiohttp, which is installed here, what is asked by `ainvoke`."""
+    chain = gemini(server) | StrOutputParser()
+    asked = chain if how == "ainvoke" else RunnableLambda(chain.invoke)
+    wanted = live(asked, prices={"gemini-test": (1.0, 2.0)}).batch(rows(5))
+    assert lanes(server) == {"live": 5}
+    server.bills.clear()
     processor = batched(asked, server, tmp_path, prices={"gemini-test": (1.0, 2.0)})
-    assert processor.batch(rows(5)) == [f"answer to: About: row {number}" for number in range(5)]
+    assert processor.batch(rows(5)) == wanted == [f"answer to: About: row {number}" for number in range(5)]
     assert lanes(server) == {"batch": 5}
 
 
-@pytest.mark.filterwarnings("ignore:Inheritance class")  # of its own HTTP client
+def test_outside_a_row_and_with_a_session_of_its_own_googles_client_sends_as_it_would(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    chain = gemini(server)
+    batched(chain, server, tmp_path, prices={"gemini-test": (1.0, 2.0)}).batch(rows(1))  # it is patched now
+    client = chain.steps[-1].client._api_client
+    assert client._use_aiohttp()
+    client._http_options.aiohttp_client = object()
+    said = RunnableLambda(lambda _: client._use_aiohttp())
+    assert live(said).batch([1]) == [True]
+    client._http_options.aiohttp_client = None
+    assert live(said).batch([1]) == [False]
+
+
+class ByAiohttp(BaseChatModel):
+    """Sends by a client that we do not see."""
+
+    url: str
+
+    @property
+    def _llm_type(self) -> str:
+        return "by-aiohttp"
+
+    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    async def _agenerate(self, messages: Any, *args: Any, **kwargs: Any) -> ChatResult:
+        body = {"model": "m", "messages": [{"role": "user", "content": messages[-1].content}]}
+        async with (
+            aiohttp.ClientSession(headers={"authorization": "Bearer sk-test"}) as session,
+            session.post(f"{self.url}/chat/completions", json=body) as reply,
+        ):
+            said = (await reply.json())["choices"][0]["message"]["content"]
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(said))])
+
+
 def test_a_model_whose_client_we_do_not_see_runs_live_and_that_is_told(
     server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    processor = batched(gemini(server), server, tmp_path, prices={"gemini-test": (1.0, 2.0)})
-    assert len(processor.batch(rows(3))) == 3
+    chain = PROMPT | ByAiohttp(url=server.openai_url)
+    assert len(batched(chain, server, tmp_path).batch(rows(3))) == 3
     assert "through a client of its own" in caplog.text
+    assert lanes(server) == {"live": 3}
 
 
 def test_a_branch_that_is_late_to_its_answer_has_not_diverged(

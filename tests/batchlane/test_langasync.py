@@ -12,6 +12,7 @@ from langchain_core.output_parsers import StrOutputParser
 from cottonpalm import HybridBatchProcessor
 from cottonpalm.errors import CottonpalmError
 from cottonpalm.presets import by_langasync
+from cottonpalm.types import PICO
 from tests.batchlane.chains import PROMPT, two_steps
 from tests.batchlane.kit import anthropic, lane, live, openai, rows, simple
 from tests.support.batch_provider import Faults
@@ -52,6 +53,42 @@ def test_the_documents_listing_goes_through_langasync_and_gives_what_live_gives(
     assert processor.batch(rows(12), use_batch_api=True) == wanted
     assert (by_whom(server), Counter(bill.lane for bill in server.bills)) == ({"langasync"}, {"batch": 12})
     assert not list(cache.glob("hybrid-*"))
+
+
+def test_what_it_cost_is_told_to_the_token_whoever_carried_the_rows(server: BatchProvider) -> None:
+    """gpt-4o-mini costs 0.15 and 0.60 dollars a million tokens, half of that in a batch."""
+    prices = {"gpt-4o-mini": (150_000, 600_000)}
+    chain = PROMPT | openai(server, "gpt-4o-mini") | StrOutputParser()
+    server.script = lambda number, _: Faults(missing=frozenset({1, 4})) if not server.jobs else Faults()
+    processor = hybrid(chain, server)
+    processor.batch(rows(8), use_batch_api=True)
+    assert by_whom(server) == {"langasync", "ours"}
+    assert processor.cost_usd is not None
+    assert round(processor.cost_usd * PICO) == server.charged(prices)
+    server.bills.clear()
+    processor.batch(rows(3))
+    assert round(processor.cost_usd * PICO) == server.charged(prices)
+
+
+class Fails(StrOutputParser):
+    """Does not take the answer of row 2."""
+
+    def parse(self, text: str) -> str:
+        if "row 2" in text:
+            raise KeyError(text)
+        return text
+
+
+def test_an_answer_that_no_parser_takes_is_paid_once_and_raises_what_live_raises(
+    server: BatchProvider,
+) -> None:
+    chain = PROMPT | openai(server) | Fails()
+    for _ in range(2):
+        with pytest.raises(KeyError, match="row 2"):
+            hybrid(chain, server).batch(rows(4), use_batch_api=True)
+        assert (by_whom(server), server.paid_twice()) == ({"langasync"}, {})
+        server.jobs.clear()
+        server.bills.clear()
 
 
 @pytest.mark.parametrize(

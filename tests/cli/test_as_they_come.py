@@ -222,6 +222,15 @@ def test_status_speaks_json_and_watches_until_nobody_works(
     assert orjson.loads(cottonpalm("status", "out", "--json").out) == found
 
 
+def test_status_says_what_runs_have_found_of_limits(ask: Command, cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 3)
+    assert ask("in.jsonl", "-o", "out.jsonl").code == 0
+    said = cottonpalm("status", "--limits")
+    assert said.code == 0, said.err
+    assert " in flight fitted, perhaps more do; found " in said.out
+    assert "#" not in said.out
+
+
 def test_a_column_that_the_prompt_does_not_name_costs_nothing_and_stands_in_the_output(
     ask: Command, folder: Path, server: Loopback
 ) -> None:

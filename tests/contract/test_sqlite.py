@@ -190,7 +190,17 @@ def test_a_store_of_a_newer_version_is_refused(path: Path) -> None:
         open_store(path)
 
 
-SCHEMAS = ["b6c54ccc", "b4b6d4d5", "7570a5ec", "c035e6a3", "1a3b7cb4", "48dd1346", "738d9c3d", "eaa72a53"]
+SCHEMAS = [
+    "b6c54ccc",
+    "b4b6d4d5",
+    "7570a5ec",
+    "c035e6a3",
+    "1a3b7cb4",
+    "48dd1346",
+    "738d9c3d",
+    "eaa72a53",
+    "a9a93fa4",
+]
 
 
 def made_by(path: Path, version: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Limits
+from cottonpalm.stores import database_of
 from tests.engine.portions import Processes
 from tests.support import replies
 from tests.support.loopback import Loopback
@@ -29,22 +30,35 @@ def processes() -> Iterator[Processes]:
         yield processes
 
 
-def shares(path: Path, unit: str) -> list[float]:
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where they share their limits."""
+    if request.param == "sqlite":
+        return str(tmp_path / "s.db")
+    return str(request.getfixturevalue("postgres_url"))
+
+
+def shares(place: str, unit: str) -> list[float]:
     """What each process may use."""
-    with closing(sqlite3.connect(path)) as db:
+    database = database_of(place)
+    assert database is not None
+    if not database.exists():
+        return []
+    db = database.connect()
+    try:
         found = db.execute("SELECT amount FROM share WHERE unit = ? AND want > 0", (unit,))
         return sorted(amount for (amount,) in found)
+    finally:
+        database.let_go(db)
 
 
 def test_two_processes_keep_a_number_in_flight_together_and_a_killed_ones_share_comes_back(
-    tmp_path: Path, processes: Processes, eventually: Eventually
+    place: str, processes: Processes, eventually: Eventually
 ) -> None:
     with Loopback(latency=0.02) as server:
-        first, second = (
-            processes.start(tmp_path / "s.db", server.openai_url, name, 100_000, MOST) for name in "ab"
-        )
+        first, second = (processes.start(place, server.openai_url, name, 100_000, MOST) for name in "ab")
         server.wait(requests=1)
-        eventually(lambda: len(shares(tmp_path / "s.db", "in flight")) == 2)
+        eventually(lambda: len(shares(place, "in flight")) == 2)
         kept: list[str] = []  # those in flight are the last of them: the oldest is released first
 
         def keep(request: replies.Request) -> replies.Reply:
@@ -64,14 +78,12 @@ def test_two_processes_keep_a_number_in_flight_together_and_a_killed_ones_share_
 
 
 def test_two_processes_send_no_more_per_minute_than_one_may_and_no_less(
-    tmp_path: Path, processes: Processes, eventually: Eventually
+    place: str, processes: Processes, eventually: Eventually
 ) -> None:
     with Loopback(latency=0.02) as server:
-        children = [
-            processes.start(tmp_path / "s.db", server.openai_url, name, 1_000, "auto", 120) for name in "ab"
-        ]
+        children = [processes.start(place, server.openai_url, name, 1_000, "auto", 120) for name in "ab"]
         server.wait(requests=24)
-        eventually(lambda: len(shares(tmp_path / "s.db", "requests")) == 2)
+        eventually(lambda: len(shares(place, "requests")) == 2)
         times = [arrival.at_s for arrival in server.arrivals]
         for child in children:
             processes.kill(child)

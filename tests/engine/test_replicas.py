@@ -17,7 +17,7 @@ from langchain_openai import ChatOpenAI
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits, RunStopped
 from cottonpalm import clock as clocks
 from cottonpalm.events import EndpointRests
-from cottonpalm.request.limiter.rules.concurrency import BLIND
+from cottonpalm.request.limiter.rules.gates import BLIND
 from cottonpalm.testing import FlakyTransport, Flaw, ScriptedChain, cancel_at, virtual_run
 from cottonpalm.types import Kind
 from tests.engine.helpers import Watch

@@ -158,6 +158,39 @@ def other_story() -> Story:
     return replace(story, report=report, settings={**story.settings, "cache": "on"})
 
 
+def lasting(wall_s: float) -> Story:
+    """The long run in another time."""
+    story, by = long_story(), wall_s / WALL_S
+    report = story.report
+
+    def slower(spread: Spread) -> Spread:
+        bars = tuple((upper * by, number) for upper, number in spread.bars)
+        seconds = ("total", "mean", "p50", "p90", "p95", "p99", "max")
+        return replace(spread, bars=bars, **{name: getattr(spread, name) * by for name in seconds})
+
+    course = tuple(
+        replace(
+            m,
+            at_s=m.at_s * by,
+            rows_per_s=m.rows_per_s / by,
+            bound_s={state: seconds * by for state, seconds in m.bound_s.items()},
+        )
+        for m in report.over_time
+    )
+    report = replace(
+        report,
+        wall_s=wall_s,
+        active_s=report.active_s * by,
+        rows_per_s=report.rows_per_s / by,
+        over_time=course,
+        row_latency_s=slower(report.row_latency_s),
+        request_latency_s=slower(report.request_latency_s),
+        waits_s={name: slower(spread) for name, spread in report.waits_s.items()},
+        bound_s={state: seconds * by for state, seconds in report.bound_s.items()},
+    )
+    return replace(story, report=report, ended=(story.began or 0.0) + wall_s)
+
+
 def hostile_story() -> Story:
     """Names, models, errors, inputs and settings that want to do harm."""
     bad = HOSTILE[0]

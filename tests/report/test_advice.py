@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.observers.advice import Advice, advice_of, why_nothing
+from cottonpalm.observers.advice import advice_of, why_nothing
 from cottonpalm.observers.reported import BatchUse, Counts, ModelUse, Money, Repeats, SizeClass, Spread
 from tests.report.made import made, moments
 
 if TYPE_CHECKING:
+    from cottonpalm.observers.one_advice import Advice
     from cottonpalm.observers.report import Report
 
 pytestmark = pytest.mark.core

@@ -81,6 +81,45 @@ def test_nothing_scrolls_sideways_where_two_runs_are_compared(shown: Any) -> Non
         assert texts_outside(page) == [], width
 
 
+LENGTHS_S = (9.4, 47.0, 131.0, 299.0, 611.0, 1510.0, 4800.0, 5390.0, 13_700.0, 40_000.0, 95_000.0, 400_000.0)
+
+
+def meeting(page: Any) -> list[str]:
+    """Texts of one plot that lie over another, and values beside a plot that do not fit their column."""
+    found: list[str] = page.evaluate(
+        """() => {
+        const overlap = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 0.5
+            && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
+        const found = [];
+        for (const svg of document.querySelectorAll("svg.axis-x, svg.heads")) {
+            const texts = [...svg.querySelectorAll("text")]
+                .map(text => [text.textContent, text.getBoundingClientRect()]).filter(([, box]) => box.width);
+            texts.forEach(([one, a], n) => texts.slice(n + 1).forEach(([other, b]) => {
+                if (overlap(a, b)) found.push(`${one} on ${other}`);
+            }));
+        }
+        for (const cell of document.querySelectorAll(".values, .values span, .four span")) {
+            if (cell.scrollWidth > cell.clientWidth + 1 && getComputedStyle(cell).display !== "inline") {
+                found.push(`${cell.textContent} is too wide`);
+            }
+        }
+        return found;
+    }"""
+    )
+    return found
+
+
+@pytest.mark.parametrize("wall_s", LENGTHS_S)
+def test_no_mark_stands_on_another_and_each_value_fits_its_column(shown: Any, wall_s: float) -> None:
+    story = stories.lasting(wall_s)
+    one, two = (page_of(story), compare(story, stories.lasting(wall_s / 3)))
+    for text in (one, two):
+        page = shown(text).page
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert meeting(page) == [], width
+
+
 def test_a_page_asks_for_nothing_and_its_own_policy_has_nothing_to_complain_about(shown: Any) -> None:
     seen = shown(page_of(stories.long_story()))
     assert len(seen.asked) == 1

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from cottonpalm.request.money.bounds import IMAGE_TOKENS, MESSAGE_TOKENS, TOOLS_TOKENS, extent
+from cottonpalm.request.money.bounds import (
+    IMAGE_TOKENS,
+    MESSAGE_TOKENS,
+    TOOLS_TOKENS,
+    _seen,
+    extent,
+    text_input,
+)
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.rules.rates import Extent
 from tests.support.calls import recognise
@@ -128,3 +135,48 @@ def test_a_request_without_a_maximum_is_bounded_by_what_its_model_can_write() ->
     tariff = BOOK.tariff(call.model, call.url)
     assert tariff.most_output == 16_384
     assert isinstance(extent(call, tariff, tariff.most_output), Extent)
+
+
+ANSWER = {"role": "assistant", "content": "yes"}
+PLAIN: list[tuple[dict[str, Any], bool]] = [
+    ({}, True),
+    ({"messages": [*HI, ANSWER, *HI]}, True),
+    ({"system": "be brief"}, True),
+    ({"temperature": 0.1, "stop": ["x"], "stream": True, "user": "u"}, True),
+    ({"system": [{"type": "text", "text": "be brief"}]}, False),
+    ({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}, False),
+    ({"messages": [*HI, {"role": "user", "content": None}]}, False),
+    ({"messages": [{**HI[0], "name": "ann"}]}, False),
+    ({"messages": [{"content": "hi"}]}, False),
+    ({"messages": ["hi"]}, False),
+    ({"n": 3}, False),
+    ({"tools": []}, False),
+    ({"metadata": {"file_id": "f"}}, False),
+]
+
+
+@pytest.mark.parametrize(("body", "short"), PLAIN, ids=str)
+def test_the_short_way_is_for_plain_text_alone_and_gives_what_the_long_way_does(
+    body: dict[str, Any], short: bool
+) -> None:
+    whole = {"model": "gpt-4o-mini", "max_tokens": 10, "messages": HI, **body}
+    call = recognise("POST", ("https", "h", None, "/v1/chat/completions"), {}, json.dumps(whole).encode())
+    assert call is not None
+    found = text_input(call)
+    assert (found is not None) is short
+    if short:
+        messages = whole["messages"]
+        assert found == len(call.content) + MESSAGE_TOKENS * (len(messages) + 1) == _seen(call)
+
+
+def test_messages_of_another_shape_are_no_plain_text() -> None:
+    call = recognise(
+        "POST",
+        ("https", "h", None, "/v1/chat/completions"),
+        {},
+        json.dumps({"model": "m", "messages": HI}).encode(),
+    )
+    assert call is not None
+    for messages in ("hi", {"role": "user", "content": "hi"}, None):
+        call.body["messages"] = messages
+        assert text_input(call) is None

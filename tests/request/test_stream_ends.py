@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 
+from cottonpalm import clock
 from cottonpalm.providers import BrokenAnswer, CutAnswer
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.types import PICO
 from tests.request.kit import a_run, in_flight
-from tests.request.test_streams import WHOLE, _sse
+from tests.request.test_streams import WHOLE, _sse, through_a_stream
 
 if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
@@ -248,3 +250,23 @@ def test_a_sync_stream_that_is_no_whole_answer_raises_after_what_came_of_it(
     finally:
         ROW.reset(token)
     assert b"".join(read).startswith(_sse(pieces[0])), "what came is shown"
+
+
+@pytest.mark.parametrize(
+    ("error", "pauses"),
+    [
+        ({"code": "rate_limit_exceeded", "type": "requests", "message": "slow down"}, True),
+        ({"code": "server_error", "type": "server_error", "message": "try later"}, False),
+    ],
+    ids=["a throttle", "a fault"],
+)
+@pytest.mark.parametrize("retry_after", ["90", None])
+def test_an_error_in_a_stream_pauses_all_where_it_is_a_throttle_that_names_a_wait(
+    error: dict[str, str], pauses: bool, retry_after: str | None
+) -> None:
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    row, _ = through_a_stream([_sse(json.dumps({"error": error}))], headers)
+    [limiter] = list(row.run.flow.limiters)
+    assert (limiter.paused_until - clock.now() > 60) is (pauses and retry_after is not None)
+    assert limiter.accepted == 0
+    assert row.usage is None

@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_openai import ChatOpenAI
 
 MODEL = "gpt-4o-mini"
@@ -55,3 +55,18 @@ def _where(_: Any) -> str:
 
 
 where = RunnableLambda(_where)  # the cluster in which a row is answered
+
+
+class Upper(Runnable[dict[str, Any], str]):
+    """As little work a row as a chain can be."""
+
+    def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> str:
+        return str(input["text"]).upper()
+
+    async def ainvoke(
+        self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> str:
+        return str(input["text"]).upper()
+
+
+upper = Upper()

@@ -30,6 +30,7 @@ def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "60")
     ray.init(
+        "local",
         num_cpus=4,
         include_dashboard=False,
         object_store_memory=100 * 1024 * 1024,
@@ -52,6 +53,14 @@ def spread(request: pytest.FixtureRequest) -> Callable[..., Any]:
 def processes() -> Callable[..., Any]:
     """Make a processor with two worker processes, for what does not depend on who carries them."""
     return _making("processes")
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store where workers share limits: Postgres for processes; a file, so that Ray has its actor for them."""
+    if request.node.callspec.params["spread"] == "processes":
+        return str(request.getfixturevalue("postgres_url"))
+    return str(tmp_path / "there.db")
 
 
 def _making(executor: Any) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cottonpalm import BatchProcessor
+from cottonpalm import BatchProcessor, ConfigError
 from tests.scale.chains import where
 
 ROOT = Path(__file__).parents[2]
@@ -49,3 +49,5 @@ def test_rows_are_answered_in_the_cluster_at_the_address_by_the_library_and_the_
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [line["output"] for line in lines] == [address] * 2
     assert ray.is_initialized()
+    with pytest.raises(ConfigError, match=r"in the Ray cluster at .* already, and can be in one only"):
+        BatchProcessor(where, executor="ray", ray_address="127.0.0.1:1").batch([1])

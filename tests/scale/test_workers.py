@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
+from contextlib import suppress
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,7 +16,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import BatchProcessor, Budget, Cache, ConfigError, RateLimit
+from cottonpalm import BatchProcessor, Budget, Cache, ConfigError, RateLimit, RunStopped
 from tests.scale.chains import asking, computing, rows
 from tests.support.loopback import LoopbackProcess
 
@@ -41,15 +45,15 @@ def told(processor: Any) -> dict[str, Any]:
 
 @pytest.mark.timeout(400)  # a cluster may take its time to begin
 def test_the_same_job_gives_equal_outputs_ledger_and_report_as_on_one_process(
-    spread: Callable[..., Any], tmp_path: Path
+    spread: Callable[..., Any], tmp_path: Path, place: str
 ) -> None:
     asked = [*rows(80), *rows(20)]  # equal rows are asked once by all workers together
     told_by, peaks = [], []
-    for made, name in ((BatchProcessor, "here.db"), (spread, "there.db")):
+    for made, store in ((BatchProcessor, tmp_path / "here.db"), (spread, place)):
         with LoopbackProcess(latency=0.03) as server:
             processor = made(
                 asking(server.openai_url),
-                store=tmp_path / name,
+                store=store,
                 run="r",
                 budget=Budget(total=1.0),
                 cache=Cache(),
@@ -92,6 +96,82 @@ def test_a_key_set_in_code_a_client_of_ones_own_and_a_lock_are_named_before_any_
         with pytest.raises(ConfigError, match=why) as caught:
             BatchProcessor(chain, executor="processes", workers=1).batch(["x"])
         assert "sk-of-nobody" not in str(caught.value)
+
+
+@pytest.mark.timeout(200)
+def test_a_module_that_is_not_where_the_workers_run_is_named(
+    processes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ModuleType("only_in_the_driver")
+    exec("def shout(row): return row.upper()", here.__dict__)
+    monkeypatch.setitem(sys.modules, here.__name__, here)
+    with pytest.raises(
+        ConfigError, match=r"not there where the workers run \(No module named 'only_in_the_driver'"
+    ):
+        processes(RunnableLambda(here.shout)).batch(["x"])
+
+
+def until(holds: Callable[[], object]) -> None:
+    """A worker needs a while to begin, on a busy machine a long one."""
+    pause = threading.Event()
+    for _ in range(12_000):
+        if holds():
+            return
+        pause.wait(0.02)
+    raise AssertionError("it did not come about in four minutes")
+
+
+@pytest.mark.timeout(600)
+def test_workers_that_come_are_used_and_those_that_go_finish_what_they_have(
+    processes: Callable[..., Any],
+) -> None:
+    with LoopbackProcess(latency=0.05) as server:
+        processor = processes(asking(server.openai_url), workers=1, concurrency=6)
+        seen: list[int] = []
+        with processor.start(rows(10**6)) as run:
+
+            def go_on() -> None:
+                with suppress(RunStopped):
+                    seen.extend(outcome.index for outcome in run if outcome.status == "ok")
+
+            reader = threading.Thread(target=go_on)
+            reader.start()
+            until(lambda: run.stats.ok > 0)
+            run.workers = 3
+            mates = run._engine._workers._mates
+            until(lambda: sum(mate.answered for mate in mates) == 3)
+            run.workers = 1
+            until(lambda: len(mates) == 1)
+            done = run.stats.ok
+            until(lambda: run.stats.ok > done)
+            run.stop()
+            reader.join(30)
+        served = server.stats()
+    assert len(seen) == len(set(seen)) == served.requests == len(served.counts)
+    assert served.peak <= 6
+    with pytest.raises(ConfigError, match="workers=0: say how many"):
+        run.workers = 0
+
+
+def test_nothing_of_ray_or_psycopg_is_imported_without_them_and_what_is_missing_is_named() -> None:
+    script = """
+import pkgutil, sys
+sys.modules["ray"] = sys.modules["psycopg"] = None
+import cottonpalm, cottonpalm.ray_data
+from langchain_core.runnables import RunnableLambda
+print(cottonpalm.BatchProcessor(RunnableLambda(str), executor="local").batch([1]))
+for refused in (
+    lambda: cottonpalm.BatchProcessor(RunnableLambda(str), executor="ray").batch([1]),
+    lambda: cottonpalm.ray_data.asking(RunnableLambda(str), name="job"),
+    lambda: cottonpalm.open_store("postgresql://h/d"),
+):
+    try: refused()
+    except cottonpalm.ConfigError as exc: print(exc)
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
+    first, *others = done.stdout.splitlines()
+    assert first == "['1']"
+    assert [re.findall(r"cottonpalm\[(\w+)\]", line) for line in others] == [["ray"], ["ray"], ["postgres"]]
 
 
 def test_settings_that_do_not_go_together_are_refused() -> None:

@@ -61,3 +61,38 @@ def test_a_stored_row_may_hold_more_counts_words_and_kinds() -> None:
     later = unpack(orjson.dumps(stored), 0, {}).error
     assert later is not None
     assert later.kind is Kind.FAIL_ROW
+
+
+def test_a_record_that_says_only_its_output_has_the_defaults_of_all_the_rest() -> None:
+    assert unpack(b'{"o":"yes"}', 4, {}) == Outcome(4, "ok", "yes")
+    back = unpack(b'{"o":"yes"}', 4, {})
+    assert (back.attempts, back.latency_s, back.usage, back.cost_pico, back.model) == (
+        0,
+        0.0,
+        None,
+        None,
+        None,
+    )
+    assert (back.cached, back.truncated, back.lane, back.id, back.input) == (False, False, "live", None, None)
+
+
+def test_what_differs_from_the_defaults_comes_back_and_what_does_not_takes_no_space() -> None:
+    plain = Outcome(0, "ok", "yes", attempts=1, latency_s=0.5)
+    assert set(orjson.loads(pack(plain, keep_input=False, types={}))) == {"o", "a", "l"}
+    full = Outcome(
+        0,
+        "ok",
+        "yes",
+        id="row-1",
+        attempts=3,
+        usage=Usage(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12),
+        cost_pico=7,
+        cost_source="estimated",
+        latency_s=1.5,
+        cached=True,
+        lane="batch",
+        model="m-1",
+        truncated=True,
+        input={"x": 1},
+    )
+    assert unpack(pack(full, keep_input=True, types={}), 0, {}) == full

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.stats import SHARE_FROM, Tally
-from cottonpalm.types import ErrorRecord, Kind, Outcome
+from cottonpalm.types import ErrorRecord, Kind, Outcome, Usage
 
 pytestmark = pytest.mark.core
 FAILED = ErrorRecord(Kind.FAIL_ROW, "KeyError", "x")
@@ -21,8 +21,16 @@ def test_each_outcome_is_counted_where_it_belongs() -> None:
     assert (tally.ok, tally.failed, tally.skipped, tally.attempts, tally.cost_pico) == (1, 1, 1, 5, 12)
     assert tally.kinds == {"fail_row": 1}
     assert tally.cost_known, "a row that sent nothing cost nothing"
+    tally.add(Outcome(4, "failed", error=FAILED, attempts=1))
+    assert tally.cost_known, "nor one that was refused"
     tally.add(Outcome(3, "ok", attempts=1))
     assert not tally.cost_known, "a request whose price nobody knows"
+
+
+def test_a_failed_row_that_used_tokens_of_an_unknown_price_leaves_the_sum_unknown() -> None:
+    tally = Tally()
+    tally.add(Outcome(0, "failed", error=FAILED, attempts=1, usage=Usage(3, 4)))
+    assert not tally.cost_known
 
 
 @given(st.lists(st.booleans(), max_size=400), st.one_of(st.integers(1, 50), st.floats(0.01, 0.99), st.none()))

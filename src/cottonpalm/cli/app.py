@@ -295,13 +295,17 @@ def status(
     store: o.StoreUrl = "cottonpalm.db",
     json: o.AsJson = False,
     watch: o.Watch = False,
+    limits: o.TheLimits = False,
     currency: o.ShownIn = None,  # noqa: ARG001 - its callback does it
     verbose: o.ShowWhere = False,
 ) -> int:
     """Show the runs of a store: what is done, failed and left, what it cost, and who works on it."""
-    from cottonpalm.cli.commands.status import show_status
+    from cottonpalm.cli.commands.status import show_limits, show_status
     from cottonpalm.cli.commands.status_lines import show_json, watched
 
+    if limits:
+        show_limits(store)
+        return Code.OK
     for _ in watched(store, run) if watch else (None,):
         show_json(store, run) if json else show_status(store, run, verbose=verbose)
     return Code.OK

@@ -14,6 +14,7 @@ from cottonpalm.protocols import (
     FAILED,
     RETRYABLE,
     ComparesBlocks,
+    KeepsLimits,
     NumbersOutcomes,
     Orders,
     SharesLimits,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.protocols import RunInfo, RunStore, Slot, Spent, Store, StoredRow, StoredRows
     from cottonpalm.providers.batches.stages import Batch, Book
+    from cottonpalm.types import Known
 
 
 @runtime_checkable
@@ -196,6 +198,10 @@ class HeldStore:
     def runs(self) -> list[RunInfo]:
         """All runs."""
         return self._store.runs()
+
+    def known_limits(self) -> list[Known]:
+        """What runs have found of the providers' limits; nothing where the store keeps none."""
+        return self._store.known_limits() if isinstance(self._store, KeepsLimits) else []
 
     def batches(self, name: str) -> list[Batch]:
         """Of a run, oldest first; none where the store keeps none."""

@@ -369,6 +369,12 @@ AsJson = Annotated[
     bool,
     typer.Option("--json", metavar="", help="For programs: an object of JSON for each run, a line each."),
 ]
+TheLimits = Annotated[
+    bool,
+    typer.Option(
+        "--limits", metavar="", help="What runs have found of the providers' limits, and how long ago."
+    ),
+]
 Watch = Annotated[
     bool,
     typer.Option("--watch", metavar="", help="Show it again every two seconds, until nobody works on it."),

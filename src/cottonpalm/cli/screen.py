@@ -6,8 +6,8 @@ import datetime as dt
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -144,28 +144,30 @@ def _stdout() -> Console:
 
 
 TEXTS: Final = frozenset({"run", "output", "held by"})
+FOLDED: Final = 14  # columns of the terminal: how narrow a text may become before a column is left out
 LEAST: Final = 4  # so many columns of the table of runs are shown on every terminal
+GAP: Final = 2
 
 
 def show_runs(runs: Iterable[RunInfo]) -> None:
-    """Show all runs of a store as a table on stdout; on a narrow terminal, without the last columns."""
+    """Show all runs of a store as a table on stdout. Long texts are folded; where too narrow, the last columns go."""
     console, names = _stdout(), ["run", "ok", "failed", "left", "cost", "rate", "output", "held by"]
     rows = [_cells(info) for info in runs]
-    while True:
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        for name in names:
-            table.add_column(name, justify="left" if name in TEXTS else "right", overflow="fold")
-        for cells in rows:
-            table.add_row(*map(Text, cells[: len(names)]))
-        if len(names) <= LEAST or _width(console, table) <= console.width:
-            console.print(table)
-            return
+    widths = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
+    least = [
+        min(width, FOLDED) if name in TEXTS else width for name, width in zip(names, widths, strict=True)
+    ]
+    while len(names) > LEAST and sum(least[: len(names)]) + GAP * (len(names) - 1) > console.width:
         names.pop()
-
-
-def _width(console: Console, table: Table) -> int:
-    """Return the width that a table needs to be shown whole."""
-    return Measurement.get(console, console.options.update_width(UNBOUNDED), table).maximum
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for name, width in zip(names, least, strict=False):
+        text = name in TEXTS
+        table.add_column(
+            name, justify="left" if text else "right", overflow="fold", no_wrap=not text, min_width=width
+        )
+    for cells in rows:
+        table.add_row(*map(Text, cells[: len(names)]))
+    console.print(table)
 
 
 def _cells(info: RunInfo) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm.cli.readers.rows import BadRow
 from cottonpalm.cli.wording import here
 from cottonpalm.engine.input.keys import Distinct, content_key
-from cottonpalm.observers.formatting import clean, count, duration, money, rate, told
+from cottonpalm.observers.formatting import clean, count, duration, money, numbered, rate, told
 from cottonpalm.observers.kind_words import in_words
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores import without_password
@@ -66,9 +66,7 @@ class Tally:
             kind = f"{'could not be read' if unread else in_words(error.kind)} ({error.kind})"
             self.kinds[kind] = self.kinds.get(kind, 0) + 1
             self.unread += unread
-            self.first_failed = (
-                self.first_failed or f"row {outcome.index + 1} (index {outcome.index}): {told(error)}"
-            )
+            self.first_failed = self.first_failed or f"{numbered(outcome.index)}: {told(error)}"
 
 
 @dataclass(slots=True)
@@ -135,7 +133,7 @@ class Summary:
         ]
         found += [("failed", self._failed()), ("results", self.results), ("report", self.report or "")]
         found += [("advice", said) for said in self.advice]
-        found += [("retry", self._retry()), ("resume", self.resume or "")]
+        found += [self._on_failed(), ("resume", self.resume or "")]
         return [(label, text) for label, text in found if text]
 
     def _rows(self) -> str:
@@ -192,11 +190,11 @@ class Summary:
         """Estimate what so many calls cost, at the mean price of the calls that were made."""
         return f", about {money(cost_pico * spared // asked)}" if cost_pico and asked > 0 else ""
 
-    def _retry(self) -> str:
-        """The command that asks failed rows again; where none was asked, what to mend."""
+    def _on_failed(self) -> tuple[str, str]:
+        """The command that asks failed rows again; where none of them could be read, what to mend."""
         if self.tally.unread and self.tally.unread == self.counts.failed:
-            return "mend the input, and give the same command again: only what is new in it is asked"
-        return self.retry or ""
+            return "mend", "the input, and give the same command again: it asks only what is new there"
+        return "retry", self.retry or ""
 
     def _failed(self) -> str:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.tally.kinds.items()))

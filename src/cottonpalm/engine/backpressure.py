@@ -53,23 +53,22 @@ class Backpressure:
             return active < min(RECORDED, self.cap or RECORDED)
         if self.held or (self.cap is not None and active >= self.cap):
             return False
-        if self.workers is not None:
-            return active < self.workers()
-        return self._want(active, account)
+        return self._want(active, account) if self.workers is None else active < self.workers()
 
     def _want(self, active: int, account: RunAccount) -> bool:
         # While the retry allowance is used up, only one row at a time may start, to find out when that has ended.
         if active and account.allowance.spent:
             return False
-        limit = account.flow.limit()
-        if account.flow.grain == "unknown":
+        flow = account.flow
+        limit, grain = flow.limit(), flow.grain
+        if grain == "unknown" or (grain == "row" and active < limit):
             return active < limit
-        waiting, there = (account.flow.waiting, limit) if account.team is None else account.team.line()
-        spare = max(4.0, there / 4)
-        if account.flow.grain == "row":
+        waiting, there = (flow.waiting, limit) if account.team is None else account.team.line()
+        spare = there / 4 if there > 16 else 4.0
+        if grain == "row":
             return active < limit + spare
-        refused = account.flow.refused  # they wait behind new requests, so new rows may start
-        idle = refused + account.flow.held  # who waits for a shared prompt leaves permits to other prompts
+        refused = flow.refused  # they wait behind new requests, so new rows may start
+        idle = refused + flow.held  # who waits for a shared prompt leaves permits to other prompts
         return waiting - refused < spare and active - idle < AHEAD * limit + spare
 
     @property

@@ -32,7 +32,7 @@ from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
 from cottonpalm.request.run_account import RunAccount
-from cottonpalm.request.transport import hook
+from cottonpalm.request.transport import google_client, hook
 from cottonpalm.request.transport.fast import door
 from cottonpalm.settings import Settings, capped, travelling
 from cottonpalm.stores import open_store, shown
@@ -230,7 +230,10 @@ class Builder:
         release = _nothing if opened is None else opened.release
         place = run_store.place() if isinstance(run_store, SharesLimits) else self.place
         if place is not None:
-            release = _both(sharing.begin(account.flow.limiters, *place, most=settings.cap), release)
+            must = self.place is not None
+            release = _both(
+                sharing.begin(account.flow.limiters, *place, most=settings.cap, must=must), release
+            )
         return Engine(
             job,
             account,
@@ -376,6 +379,7 @@ class Builder:
             return False
         if many or self._looked is None or clock.now() - self._looked[0] > LOOK_S:
             hook.install()
+            google_client.install()
             door.install()
             self._looked = (clock.now(), hook.reaches())
         return self._looked[1]
@@ -398,6 +402,12 @@ class Builder:
                 )
                 self._limiters[cap, clock.era()] = found
             return found
+
+    def keep_sharing(self) -> Callable[[], None]:
+        """Of a worker: share its limits between its runs too; call what is returned at its end."""
+        if self.place is None:
+            return _nothing
+        return sharing.begin(self._limiters_for(None), *self.place, most=self.settings.cap, must=True)
 
     def start_at(self, concurrency: AdaptiveConcurrency, learnt_in: Learning) -> None:
         """Replace the learnt limits: the next run begins with these settings, and learns in `learnt_in`."""

@@ -374,6 +374,8 @@ class Engine:
         self._tally.add(outcome)
         if self._first is not None and item.broken is None:
             self._first.add(outcome, began_s=item.began_s)
+            if self._first.mixed:
+                self._first = None
         if self._observers and outcome.cost_pico:
             self._compare(outcome.index, outcome.cost_pico)
         if self.job.many:
@@ -641,7 +643,7 @@ class Engine:
             silent_s=self._watch.silent_s,
             trouble=self.account.reach.trouble,
             cost_usd=tally.cost_pico / PICO,
-            cost_known=tally.cost_known,
+            cost_known=tally.cost_known and not self.account.spending.unbounded,
             reported_usd=self.account.spending.reported / PICO,
             uncertain_usd=self.account.spending.uncertain / PICO,
             budget_left_usd=None if (left := self.account.pricing.budget_left()) is None else left / PICO,

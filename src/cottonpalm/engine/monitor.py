@@ -87,12 +87,12 @@ class Monitor:
         return Binding(*binding(self._rows(), account.flow.unpaid, found, busy=busy, hot=self._hot))
 
     def _look(self) -> None:
-        was_busy = self._busy >= SURE
+        was_busy = self._busy > 0
         loop, process = self._shares()
         self._busy = self._busy + 1 if loop >= BUSY else 0
         self._hot = process >= BUSY
-        if was_busy or self._busy >= SURE:
-            self._tell_limits(binds=self._busy >= SURE)
+        if was_busy or self._busy:  # at once: what grows meanwhile is not taken back
+            self._tell_limits(binds=self._busy > 0)
         self._settle(self._found())
         if self.emit is not None:
             self._tell_changes(self.emit)

@@ -103,9 +103,7 @@ class Scheduler:
             return None
         if self.parked >= PARKED and not self._back:
             return None
-        if not self.feed.done and len(window) * 2 <= window.capacity:
-            self.feed.more()
-        if self._whole and not self.feed.done:
+        if not self.feed.done and self._must_wait(window):
             return None
         if self._chunks is not None and not self._may_begin(self._chunks):
             return None
@@ -118,6 +116,12 @@ class Scheduler:
         if self._events is not None:
             self._events(RowStarted(item.index))
         return item
+
+    def _must_wait(self, window: Window) -> bool:
+        """Whether no row may start before all are read; read more of them."""
+        if window.size * 2 <= window.capacity:
+            self.feed.more()
+        return self._whole and not self.feed.done
 
     def _may_begin(self, chunks: Chunks) -> bool:
         return (first := self._window.first) is None or chunks.begin(first)
@@ -160,7 +164,7 @@ class Scheduler:
 
     def finish(self, item: Item, outcome: Outcome | Parked) -> None:
         """Take an admitted row back, exactly once: encode it, settle the gates in reverse, store it, hand it over."""
-        if item in self._asides:
+        if self._asides and item in self._asides:
             self._asides.discard(item)
         else:
             self.active -= 1
@@ -168,11 +172,12 @@ class Scheduler:
         record = None
         if isinstance(outcome, Outcome):
             outcome.id, outcome.input = item.id, item.row
-            record = self._record(item, outcome)
+            if self._pack is not None:
+                record = self._record(item, outcome, self._pack)
         while item.passed:
             item.passed -= 1
             self._gates[item.passed].settle(item, outcome)
-        if isinstance(outcome, Parked):
+        if not isinstance(outcome, Outcome):
             self.parked += 1
             self.let_in -= 1
             return
@@ -227,16 +232,16 @@ class Scheduler:
         if not self.active:
             self._delivery.flush()
 
-    def _record(self, item: Item, outcome: Outcome) -> StoredRow | None:
-        if self._pack is None or outcome.status == "skipped":
+    def _record(self, item: Item, outcome: Outcome, pack: Callable[[Outcome], bytes]) -> StoredRow | None:
+        if outcome.status == "skipped":
             return None
         if item.stored is not None:
             return self._as_it_is_now(item, outcome) if item.edited else None
         try:
-            record = self._pack(outcome)
+            record = pack(outcome)
         except CannotStore as exc:
             refuse(outcome, exc)
-            record = self._pack(outcome)
+            record = pack(outcome)
         assert item.key is not None
         assert item.content is not None
         return StoredRow(

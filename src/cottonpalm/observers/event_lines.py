@@ -112,7 +112,7 @@ def _finished(event: RowFinished, at: float) -> dict[str, Any]:
         "cost_usd": outcome.cost_usd,
         "cached": outcome.cached,
         "stored": outcome.stored,
-        "model": outcome.model,
+        "model": None if outcome.model is None else _shown(outcome.model),
         "truncated": outcome.truncated,
         "error": None if outcome.error is None else _error(outcome.error),
     }
@@ -121,7 +121,7 @@ def _finished(event: RowFinished, at: float) -> dict[str, Any]:
 def _error(error: ErrorRecord) -> dict[str, Any]:
     return {
         "kind": error.kind.value,
-        "type": error.type,
+        "type": _shown(error.type),
         "message": _shown(error.message),
         "retryable": error.retryable,
     }

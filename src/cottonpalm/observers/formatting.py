@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SILENCE_S: Final = 30.0  # without an answer, from where on it is told
 SHORT: Final = 200  # characters of a foreign text that are shown
+LABEL: Final = 300  # likewise of a name; those of files are shorter
 _UNSEEN: Final = frozenset(
     {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 )  # control, format (bidi, zero width), unpaired
@@ -68,6 +69,11 @@ def clean(text: str, most: int | None = SHORT) -> str:
     return "".join(map(_shown, text)).strip()
 
 
+def label(text: str) -> str:
+    """A name as metrics and traces take it: like `clean`, at most `LABEL` characters."""
+    return text if len(text) <= LABEL and text.isprintable() else clean(text, LABEL)
+
+
 def _shown(char: str) -> str:
     if char in "\n\r\t":
         return " "
@@ -79,6 +85,11 @@ def _shown(char: str) -> str:
 def told(error: ErrorRecord) -> str:
     """`ValueError: no such thing`, or the type alone where there is no message."""
     return f"{error.type}: {error.message}" if error.message else error.type
+
+
+def numbered(index: int) -> str:
+    """Name a row as people count, and as programs do: `row 2 (index 1)`."""
+    return f"row {index + 1:,} (index {index})"
 
 
 def count(number: int, noun: str) -> str:

@@ -28,6 +28,7 @@ from cottonpalm.events import (
     RunEnded,
     RunStarted,
 )
+from cottonpalm.observers.formatting import label
 from cottonpalm.types import PICO
 
 try:
@@ -258,7 +259,7 @@ class PrometheusMetrics:
             sees(event)
 
     def _started(self, event: RunStarted) -> None:
-        self._run, self._counts = event.name or UNNAMED, _Counts()
+        self._run, self._counts = label(event.name or UNNAMED), _Counts()
         self._counts.active = 1
         self._runs.begins(self._run, self._counts)
 
@@ -280,9 +281,9 @@ class PrometheusMetrics:
             counts.cost_pico += outcome.cost_pico
 
     def _request_finished(self, event: RequestFinished) -> None:
-        models = self._counts.models
-        if (model := models.get(event.key)) is None:
-            model = models[event.key] = _Model()
+        models, key = self._counts.models, label(event.key)
+        if (model := models.get(key)) is None:
+            model = models[key] = _Model()
         model.statuses["none" if event.status is None else str(event.status)] += 1
         model.seconds.note(event.latency_s)
         if event.usage is not None:
@@ -296,14 +297,14 @@ class PrometheusMetrics:
         self._counts.restarts += 1
 
     def _paused(self, event: Paused) -> None:
-        self._counts.pauses[event.key] += event.seconds  # type: ignore[assignment]  # a counter of seconds
+        self._counts.pauses[label(event.key)] += event.seconds  # type: ignore[assignment]  # a counter of seconds
 
     def _limit_changed(self, event: LimitChanged) -> None:
-        self._counts.limits[event.key] = event.limit
+        self._counts.limits[label(event.key)] = event.limit
 
     def _binding(self, event: Binding) -> None:
         bounds = self._counts.bounds
-        self._counts.bounds = {**dict.fromkeys(bounds, 0), **({event.what: 1} if event.what else {})}
+        self._counts.bounds = {**dict.fromkeys(bounds, 0), **({label(event.what): 1} if event.what else {})}
 
     def _ended(self, _: RunEnded) -> None:
         counts = self._counts

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.events import Event, RequestFinished, RowFinished, RunEnded, RunStarted
 from cottonpalm.observers.conventions import asked_of, error_of
+from cottonpalm.observers.formatting import label
 from cottonpalm.observers.otel_sdk import before_collections, measure_all
 from cottonpalm.types import PICO
 
@@ -78,7 +79,7 @@ class OpenTelemetryMetrics:
 
     def _started(self, event: RunStarted) -> None:
         self._hand_over()
-        self._run = {"cottonpalm.run": event.name or ""}
+        self._run = {"cottonpalm.run": label(event.name or "")}
 
     def _row_finished(self, event: RowFinished) -> None:
         outcome = event.outcome

@@ -33,6 +33,7 @@ REST: Final = "other"
 LOOK_EVERY_S: Final = 0.05
 IDLE: Final[tuple[Bottleneck, ...]] = ("held", "reader", "source")  # nobody's fault but those outside
 MANY: Final = 1024  # values are counted at the latest when so many have gathered
+GROUP: Final = 32  # so are rows: many at once are far cheaper
 
 
 class Values:
@@ -92,9 +93,10 @@ class Profiler:
         self._looked = self._began
         self._states_s: dict[Bottleneck, float] = {}
         self._course, self._sizes, self._repeats = Course(), Sizes(), RepeatedRows()
+        self._ended_rows: list[tuple[float, Item, Outcome]] = []  # when, of rows that are not counted yet
+        self._counts = threading.Lock()
         self._latency = Values()
         self._waits = {name: Values() for name in WAITS}
-        self._note_latency, self._note_queue = self._latency.note, self._waits["queue"].note
         self._errors: dict[str, dict[str, int]] = {}
         self._models: dict[str, _Model] = {}
         self._tokens = [0, 0, 0, 0, 0]
@@ -112,15 +114,29 @@ class Profiler:
 
     def row(self, item: Item, outcome: Outcome) -> None:
         """A row of this run has ended."""
+        now, ended = clock.now(), self._ended_rows
+        ended.append((now, item, outcome))
+        if len(ended) >= GROUP:
+            self._count()
+        if now - self._looked >= LOOK_EVERY_S:
+            self._look_at(now)
+
+    def _count(self) -> None:
+        """Count the rows that have ended since it was last called. From any thread."""
+        with self._counts:
+            now = len(self._ended_rows)  # others may be added meanwhile, at the end
+            for ended_s, item, outcome in self._ended_rows[:now]:
+                self._count_row(ended_s, item, outcome)
+            del self._ended_rows[:now]
+
+    def _count_row(self, ended_s: float, item: Item, outcome: Outcome) -> None:
         if outcome.status == "skipped":
             self._skipped += 1
             return
-        now, latency_s = clock.now(), outcome.latency_s
-        self._note_latency(latency_s)
-        self._note_queue(now - latency_s - item.arrived_s)
+        latency_s = outcome.latency_s
+        self._latency.note(latency_s)
+        self._waits["queue"].note(ended_s - latency_s - item.arrived_s)
         self._course.rows += 1
-        if now - self._looked >= LOOK_EVERY_S:
-            self._look_at(now)
         if outcome.status == "ok":
             self._ok += 1
             if outcome.cached:
@@ -183,6 +199,7 @@ class Profiler:
 
     def _look_at(self, now: float) -> None:
         seen = self._look()
+        self._count()
         with self._lock:  # whoever asks for the report may be on another thread
             before, self._looked = self._looked, now
             self._states_s[seen.state] = self._states_s.get(seen.state, 0.0) + now - before
@@ -268,6 +285,7 @@ class Profiler:
             prompts: what the prompts to each model had in common.
             has_batches: whether a model (host and name) has a Batch API; None: the run could not have gone through one.
         """
+        self._count()
         with self._lock:
             found = self._report(stored, saved_usd, budget_usd)
             batch = BatchUse() if has_batches is None else self._batch(has_batches)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from cottonpalm import clock
 from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted, RunEnded, RunStarted
 from cottonpalm.observers.conventions import asked_of, error_of, span_name
+from cottonpalm.observers.formatting import label
 
 try:
     from opentelemetry import trace
@@ -89,12 +90,11 @@ class OpenTelemetrySpans:
             sees(event)
 
     def _started(self, event: RunStarted) -> None:
-        attributes: dict[str, Any] = {"cottonpalm.run": event.name or ""}
+        name = label(event.name or "")
+        attributes: dict[str, Any] = {"cottonpalm.run": name}
         if event.total is not None:
             attributes["cottonpalm.rows"] = event.total
-        self._run = self._tracer.start_span(
-            f"run {event.name}" if event.name else "run", attributes=attributes
-        )
+        self._run = self._tracer.start_span(f"run {name}" if name else "run", attributes=attributes)
         self._context = self._run.get_span_context() if self._run.is_recording() else None
         if self._context is not None:
             self._write = _writer(self._tracer, self._context)
@@ -123,14 +123,14 @@ class OpenTelemetrySpans:
             "cottonpalm.row.attempts": outcome.attempts,
         }
         if outcome.id is not None:
-            attributes["cottonpalm.row.id"] = str(outcome.id)
+            attributes["cottonpalm.row.id"] = label(str(outcome.id))
         if outcome.cost_usd is not None:
             attributes["cottonpalm.row.cost_usd"] = outcome.cost_usd
         if outcome.cached:
             attributes["cottonpalm.row.cached"] = True
         status = _FINE
         if outcome.error is not None:
-            attributes["error.type"] = outcome.error.type
+            attributes["error.type"] = label(outcome.error.type)
             status = Status(StatusCode.ERROR, outcome.error.kind.value)
         self._write_row(row, attributes, status, context)
 

@@ -13,7 +13,7 @@ import json
 import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
 from langchain_core.output_parsers import BaseOutputParser
@@ -23,12 +23,16 @@ from langchain_core.runnables import RunnableBinding, RunnableSequence
 from cottonpalm import clock
 from cottonpalm.config import BatchLane
 from cottonpalm.errors import CottonpalmError
+from cottonpalm.providers.answer import sub
 from cottonpalm.providers.batches.choice import lane_for
 from cottonpalm.providers.batches.lanes import Lane
+from cottonpalm.providers.paths import OPENAI_CHAT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from cottonpalm.types import Usage
 
 log = logging.getLogger("cottonpalm")
 INSTALLED: Final = find_spec("langasync") is not None
@@ -55,9 +59,10 @@ MISSING: Final = Missing()
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A chain that langasync carries whole: its model's key and address, and how often to look."""
+    """A chain that langasync carries whole: its model's name, key and address, and how often to look."""
 
     chain: Any
+    model: str
     key: str
     base_url: str
     lane: BatchLane
@@ -89,7 +94,7 @@ def carried(chain: Any, options: Mapping[str, Any]) -> Carried | str:  # noqa: P
     base_url = str(model.root_async_client.base_url).rstrip("/")
     if not isinstance(lane_for(f"{base_url}/chat/completions", {}, {"model": "m"}, hosts=lane.hosts), Lane):
         return f"no Batch API is known at {base_url}"
-    return Carried(chain, model.openai_api_key.get_secret_value(), base_url, lane)
+    return Carried(chain, model.model_name, model.openai_api_key.get_secret_value(), base_url, lane)
 
 
 def _model(step: Any) -> Any:
@@ -101,8 +106,20 @@ def _model(step: Any) -> Any:
 _CHAT_OPENAI: Final = ("langchain_openai.chat_models.base", "ChatOpenAI")
 
 
-async def answers(what: Carried, rows: Sequence[Any], file: Path) -> list[Any] | str:
-    """Return each row's output or MISSING, in order; or why langasync cannot carry the rows: then nothing was sent.
+class Brought(NamedTuple):
+    """What came of the rows.
+
+    Attributes:
+        answers: each row's output, the exception of a parser, or MISSING, in order.
+        used: of each answer that the provider counted.
+    """
+
+    answers: list[Any]
+    used: list[Usage]
+
+
+async def answers(what: Carried, rows: Sequence[Any], file: Path) -> Brought | str:
+    """Return what came of the rows; or why langasync cannot carry them: then nothing was sent.
 
     Args:
         what: the chain.
@@ -239,9 +256,9 @@ def _cause(exc: BaseException | None) -> httpx.HTTPStatusError | httpx.RequestEr
     return exc
 
 
-async def _waited(job: Any, wrapper: Any, adapter: Any, lane: BatchLane) -> list[Any]:
+async def _waited(job: Any, wrapper: Any, adapter: Any, lane: BatchLane) -> Brought:
     from langasync.core.batch_handle import BatchJobHandle  # noqa: PLC0415
-    from langasync.exceptions import LangAsyncError  # noqa: PLC0415
+    from langasync.exceptions import FailedPostProcessingError, LangAsyncError  # noqa: PLC0415
     from langasync.providers.interface import FINISHED_STATUSES, Provider, ProviderJob  # noqa: PLC0415
 
     batch = ProviderJob(id=job.id, provider=Provider.OPENAI, created_at=job.created_at)
@@ -257,13 +274,26 @@ async def _waited(job: Any, wrapper: Any, adapter: Any, lane: BatchLane) -> list
             log.warning(
                 "batch %s is no longer kept, and may have been paid for: its rows are asked again", job.id
             )
-            return [MISSING] * job.rows
+            return Brought([MISSING] * job.rows, [])
         if found.status_info.status in FINISHED_STATUSES:
             break
         await asyncio.sleep(wait_s)
         wait_s = min(1.5 * wait_s, _LONGEST * lane.poll_s)
     results = found.results if found.results is not None else [MISSING] * job.rows
-    return [MISSING if isinstance(one, LangAsyncError) else one for one in results]
+    for row, one in enumerate(results):
+        if isinstance(one, FailedPostProcessingError):
+            results[row] = await _parsed(wrapper, adapter.good[str(row)].content)
+        elif isinstance(one, LangAsyncError):
+            results[row] = MISSING
+    return Brought(results, list(adapter.used.values()))
+
+
+async def _parsed(wrapper: Any, message: Any) -> Any:
+    """What the parser makes of an answer that is paid for, or its own exception: langasync keeps only its text."""
+    try:
+        return await wrapper.postprocessing_chain.ainvoke(message)
+    except Exception as exc:  # noqa: BLE001 - the row's, as it would be live
+        return exc
 
 
 def _adapter(settings: Any, rows: int) -> Any:
@@ -296,6 +326,7 @@ def _adapter(settings: Any, rows: int) -> Any:
         async def get_results(self, batch_api_job: Any) -> list[Any]:
             """See langasync. One for each row, in order; a good one goes before an error."""
             self.good: dict[str, Any] = {}
+            self.used: dict[str, Usage] = {}
             await super().get_results(batch_api_job)
             lost = {"message": "no good answer came back"}
             return [
@@ -305,7 +336,10 @@ def _adapter(settings: Any, rows: int) -> Any:
 
         def _parse_output_line(self, data: dict[str, Any]) -> Any:
             item = super()._parse_output_line({**data, "response": data.get("response") or {}})
-            if item.success and _whole(data["response"].get("body") or {}):
+            body = (data.get("response") or {}).get("body") or {}
+            if item.success and sub(body, "usage") and (usage := OPENAI_CHAT.read(body).usage) is not None:
+                self.used[item.custom_id] = usage
+            if item.success and body.get("choices"):
                 self.good[item.custom_id] = item
             return item
 
@@ -313,11 +347,3 @@ def _adapter(settings: Any, rows: int) -> Any:
 
 
 _ENDED: Final = ("completed", "expired", "cancelled")
-
-
-def _whole(body: Mapping[str, Any]) -> bool:
-    """Whether the answer is one: neither cut, filtered, refused nor empty."""
-    choice = (body.get("choices") or [{}])[0]
-    message = choice.get("message") or {}
-    said = message.get("content") is not None or bool(message.get("tool_calls"))
-    return said and not message.get("refusal") and choice.get("finish_reason") in ("stop", "tool_calls")

@@ -10,8 +10,10 @@ from cottonpalm.local.fetch import cache_folder
 from cottonpalm.presets import by_langasync
 from cottonpalm.presets.base import Preset, RowsProcessor, log
 from cottonpalm.presets.by_langasync import MISSING, Carried
+from cottonpalm.request.money.rules.prices import BATCH, PriceBook
 from cottonpalm.runtime.bridge import bridge
 from cottonpalm.stores import open_store
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from cottonpalm.presets.options import Options
+    from cottonpalm.types import Usage
 
 
 class HybridBatchProcessor(Preset):
@@ -33,6 +36,8 @@ class HybridBatchProcessor(Preset):
     Attributes:
         langasync_available: whether langasync is installed and carries this chain whole: then `use_batch_api=True` goes
             through it. Otherwise it goes through our own adapters, which carry any chain.
+        processor: the `BatchProcessor` that ran the latest batch, or what langasync left of it.
+        cost_usd: dollars that the latest batch cost, whoever carried it; None where a price is not known.
     """
 
     def __init__(self, chain: Runnable[Any, Any], **options: Unpack[Options]) -> None:
@@ -40,6 +45,7 @@ class HybridBatchProcessor(Preset):
         self._options: dict[str, Any] = {**options}
         self._carried = by_langasync.carried(chain, options)
         self.langasync_available = isinstance(self._carried, Carried)
+        self.cost_usd: float | None = 0.0
 
     def batch(
         self, inputs: Iterable[Any], use_batch_api: bool = False, max_concurrency: int | None = 10
@@ -59,13 +65,22 @@ class HybridBatchProcessor(Preset):
         rows = [*list_in(inputs)]
         if not use_batch_api:
             log.info("the rows run live")
-            collected = self.processor.collect(rows, max_concurrency=max_concurrency)
-            return collected.answers(return_exceptions=False)
+            return self._answered(self._live, rows, max_concurrency=max_concurrency)
         log.info("the rows go through the provider's Batch API, at half the price and within a day")
         if self._options.get("store") is not None:
-            processor = RowsProcessor(self.chain, **{"mode": "batch", **self._options})
-            return processor.collect(rows).answers(return_exceptions=False)
+            return self._answered(RowsProcessor(self.chain, **{"mode": "batch", **self._options}), rows)
         return self._kept_meanwhile(rows)
+
+    def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
+        super()._make(chain, **changed)
+        self._live = self.processor
+
+    def _answered(self, processor: RowsProcessor, rows: list[Any], **more: Any) -> list[Any]:
+        self.processor = processor
+        collected = processor.collect(rows, **more)
+        run = processor.last_run
+        self.cost_usd = 0.0 if run is None or not rows else run.report.cost_usd
+        return collected.answers(return_exceptions=False)
 
     def _kept_meanwhile(self, rows: list[Any]) -> list[Any]:
         """In a run named by the chain and the rows, so that the same call finds it; forgotten once it is answered."""
@@ -80,23 +95,34 @@ class HybridBatchProcessor(Preset):
         if isinstance(found, str):
             log.info("langasync does not carry these rows (%s): our own adapters do", found)
             return self._by_ours(rows, folder, run)
-        left = [row for row, answer in zip(rows, found, strict=True) if answer is MISSING]
+        left = [row for row, answer in zip(rows, found.answers, strict=True) if answer is MISSING]
+        cost = self._cost(self._carried, found.used)
         log.info(
-            "langasync brought %d of %d answers; what they cost is not counted",
+            "langasync brought %d of %d answers%s",
             len(rows) - len(left),
             len(rows),
+            "" if cost is None else f", which cost ${cost:.6f}",
         )
+        self.cost_usd = 0.0
         others = iter(self._by_ours(left, folder, run) if left else [])
-        answers = [next(others) if answer is MISSING else answer for answer in found]
+        self.cost_usd = None if cost is None or self.cost_usd is None else cost + self.cost_usd
+        answers = [next(others) if answer is MISSING else answer for answer in found.answers]
         file.unlink(missing_ok=True)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         return answers
+
+    def _cost(self, carried: Carried, used: Iterable[Usage]) -> float | None:
+        """Dollars, at the price of a batch."""
+        rates = PriceBook().rates(carried.model, carried.base_url, BATCH)
+        return None if rates is None else sum(rates.cost(usage) for usage in used) / PICO
 
     def _by_ours(self, rows: list[Any], folder: Path, run: str) -> list[Any]:
         store = open_store(folder / "batches.db")
         try:
             own = {"mode": "batch", "store": store, "run": run}
-            collected = RowsProcessor(self.chain, **{**self._options, **own}).collect(rows)
-            answers = collected.answers(return_exceptions=False)
+            answers = self._answered(RowsProcessor(self.chain, **{**self._options, **own}), rows)
             store.remove(run)
         finally:
             store.close()

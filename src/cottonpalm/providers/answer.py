@@ -94,9 +94,10 @@ class Lines:
         return whole
 
 
-def read_bytes(family: Family, content: bytes) -> Answer:
-    """Read an answer from its whole content: a JSON object, or the lines of a stream."""
-    body = loads(content)
+def read_bytes(family: Family, content: bytes, body: Any = None) -> Answer:
+    """Read an answer from its whole content: a JSON object, or the lines of a stream. `body`: its JSON, where known."""
+    if body is None:
+        body = loads(content)
     if isinstance(body, list) and body and isinstance(body[0], dict):
         return replayed(
             family, [orjson.dumps(part) for part in body]

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.endpoints import Stay
     from cottonpalm.request.flex import Flex
+    from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.prompt_cache.asking import Asking
     from cottonpalm.request.recording import Recording
     from cottonpalm.request.row_account import RowAccount
@@ -96,7 +97,7 @@ def attempts(row: RowAccount, call: Call) -> Generator[Step, Result, Done]:
     row.begin()
     done: Done | float = 0.0
     try:
-        if (old := (yield from _otherwise(row, call))) is not None:
+        if row.knows and (old := (yield from _otherwise(row, call))) is not None:
             return old
         limiter, stay = row.run.flow.limiter(call.key), row.stay
         if stay is not None:
@@ -157,7 +158,9 @@ def _recorded(row: RowAccount, call: Call, recording: Recording) -> Generator[St
     if isinstance(found, Known):
         return _replayed(row, call, found)
     if isinstance(found, Wanted):
-        money = yield from _reserve(row, replace(call, batched=True), whole=True)
+        money = Reservation(row, replace(call, batched=True), whole=True)
+        if row.run.ledger is not None:
+            yield from _reserve(row, call, money, row.run.ledger)
         recording.ask(found, money)
     try:
         yield Sleep(FOREVER_S)
@@ -247,9 +250,13 @@ def _ready(
     row: RowAccount, call: Call, tries: Tries, stay: Stay | None
 ) -> Generator[Step, Result, tuple[Reservation, Permit, Asking | None]]:
     """Wait for all that a try needs, in this order: its turn in the prompt cache, money, a permit."""
-    asking = yield from _in_turn(row, call, stay)
+    run = row.run
+    if (asking := run.prompts.asking(call, run.pricing.listed)) is not None:
+        yield from _in_turn(row, asking, stay)
     try:
-        money = yield from _reserve(row, call, whole=tries.whole)
+        money = Reservation(row, call, whole=tries.whole)
+        if run.ledger is not None:
+            yield from _reserve(row, call, money, run.ledger)
         if asking is not None:
             money.instead = asking.body
         elif call.asked_as is not None:
@@ -261,15 +268,12 @@ def _ready(
         raise
 
 
-def _in_turn(row: RowAccount, call: Call, stay: Stay | None) -> Generator[Step, Result, Asking | None]:
+def _in_turn(row: RowAccount, asking: Asking, stay: Stay | None) -> Generator[Step, Result, None]:
     """Wait until the prefix that the prompt shares is in the provider's cache, if another request is writing it now.
 
-    Nothing is held meanwhile. None: the request has no part in the cache.
+    Nothing is held meanwhile.
     """
-    run = row.run
-    if (asking := run.prompts.asking(call, run.pricing.listed)) is None:
-        return None
-    while (wait := asking.go(run.allowance.requests)) is not None:
+    while (wait := asking.go(row.run.allowance.requests)) is not None:
         in_time = yield Hold(*wait)
         row.check_open()
         if stay is not None:
@@ -277,7 +281,6 @@ def _in_turn(row: RowAccount, call: Call, stay: Stay | None) -> Generator[Step, 
         if not in_time:
             asking.go_alone()
             break
-    return asking
 
 
 def _copier(row: RowAccount, call: Call, money: Reservation, copies: int = COPIES) -> Copier | None:
@@ -380,28 +383,25 @@ def _among_all(row: RowAccount, ending: Settlement) -> Generator[Step, Result, N
         ending.among_all = permit
 
 
-def _reserve(row: RowAccount, call: Call, *, whole: bool) -> Generator[Step, Result, Reservation]:
-    money, ledger = Reservation(row, call, whole=whole), row.run.ledger
-    if ledger is None:
-        return money
+def _reserve(
+    row: RowAccount, call: Call, money: Reservation, ledger: Ledger
+) -> Generator[Step, Result, None]:
+    """Wait until the budget has what the request may cost."""
     bound = money.work_out()
-    if bound is None and not row.run.refuses_unbounded:
-        return money
-    if bound is None:
+    if bound is None and row.run.refuses_unbounded:
         raise _stop(row, f"a budget is set, but {money.why_unbounded()}")
     if not bound:  # a request that costs nothing needs no money
-        return money
+        return
     if ledger.take(bound, row.run.spending):
         amount = money.reserved = bound
         if not row.run.max_output_tokens:  # as in most runs: there is no maximum to add to the request
-            return money
+            return
     else:
         granted = yield AskMoney(money.ask())
         assert isinstance(granted, int)
         if not (amount := granted):
             raise _stop(row, row.run.pricing.why_no_money(call.model, money.least))
     money.granted(amount)
-    return money
 
 
 def _stop(row: RowAccount, message: str) -> BudgetReached:
@@ -431,7 +431,7 @@ def _judge(run: RunAccount, call: Call, reply: Reply) -> Judged:
         if run.classify is not None and reply.as_error is not None:
             fault = run.judged(fault, reply.as_error())
         return Judged(fault, billed=reply.status in MAYBE_BILLED)
-    answer = read_bytes(call.family, content)
+    answer = read_bytes(call.family, content, reply.json)
     return Judged(broken(call, reply.headers, answer), answer)
 
 

@@ -52,10 +52,13 @@ class Flow:
         self.on_change: Callable[[], None] = _nothing
         self._waits_since = self._longest_wait_s = 0.0
         self._seen: dict[str, Limiter] = {}
+        self._only: Limiter | None = None  # the only one there, where no limit holds for all together
         self._lock = threading.Lock()
 
     def limit(self) -> float:
         """Return how many requests may be in flight: the limits of all keys seen, or one start limit if none was."""
+        if (only := self._only) is not None:
+            return only.limit or float(self.limiters.initial)
         total = 0.0
         for limiter in tuple(self._seen.values()):  # a copy: another thread may add a key
             total += limiter.limit
@@ -98,6 +101,7 @@ class Flow:
         self.models_below.add(model)
         with self._lock:
             self._seen.pop(model, None)
+            self._look()
 
     def limiter(self, key: str) -> Limiter:
         """Return the limiter of this key; from now on it counts towards this run's limit."""
@@ -108,6 +112,7 @@ class Flow:
             limiter = self.limiters.of(key)
             with self._lock:
                 self._seen[key] = limiter
+                self._look()
             if key not in self.rows_keys:
                 self.refine("model")
             self.on_change()
@@ -122,7 +127,12 @@ class Flow:
             if grain in ("model", "request"):
                 for key in self.rows_keys:
                     self._seen.pop(key, None)
+                self._look()
         self.on_change()
+
+    def _look(self) -> None:
+        alone = len(self._seen) == 1 and self.limiters.total is None
+        self._only = next(iter(self._seen.values())) if alone else None
 
     def seen(self) -> tuple[Limiter, ...]:
         """Return the limiters that this run uses. From any thread."""

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cottonpalm.runtime.due import Due
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import asyncio
 
 LEARNT_AFTER: Final = 100  # the time of an answer is learnt from so many answers
 SHARE: Final = 0.02  # copies may be at most this share of a run's requests...
 _SIGMAS: Final = 3.0  # ...and, where requests really hang, so many standard deviations of that share more
 _TIMES_SLOWEST: Final = 2.0
 _LEAST_S: Final = 5.0  # never earlier: a slow moment of this machine must not look like a provider that hangs
+
+
+class Late(Protocol):
+    """A request that may be late: of which key, and since when it is under way, by its loop's time."""
+
+    key: str
+    since_s: float
+
+    def late(self) -> None:
+        """It is."""
 
 
 @dataclass(slots=True)
@@ -76,7 +87,7 @@ class Hedges:
         self.wanted = wanted
         self.sent = self.overtook = 0
         self._by_key: dict[str, Pace] = {}
-        self._watched: dict[Callable[[], None], tuple[str, asyncio.AbstractEventLoop]] = {}
+        self._watched: dict[asyncio.AbstractEventLoop, Due[Late]] = {}
         self._lock = threading.Lock()
 
     def late_s(self, key: str) -> float | None:
@@ -90,7 +101,7 @@ class Hedges:
         if pace is None:
             pace = self._by_key.setdefault(key, Pace())
         if pace.after(seconds):
-            self._tell(key)
+            self._tell()
 
     def take(self, requests: int) -> bool:
         """Take one copy, if the number of requests that the run has sent allows one more."""
@@ -110,18 +121,26 @@ class Hedges:
         with self._lock:
             self.overtook += 1
 
-    def watch(self, key: str, look: Callable[[], None]) -> None:
-        """Call `look` on this loop once it is known how long the answers of this key take."""
-        with self._lock:
-            self._watched[look] = (key, asyncio.get_running_loop())
+    def watched(self, loop: asyncio.AbstractEventLoop) -> Due[Late]:
+        """The requests under way on this loop, which runs: each is told once when it is late."""
+        watched = self._watched.get(loop)
+        if watched is None:
+            with self._lock:
+                watched = self._watched[loop] = Due(loop, self._due, _told)
+        return watched
 
-    def unwatch(self, look: Callable[[], None]) -> None:
-        """The request has ended."""
-        with self._lock:
-            self._watched.pop(look, None)
+    def _due(self, one: Late) -> float | None:
+        late_s = self.late_s(one.key)
+        return None if late_s is None else one.since_s + late_s
 
-    def _tell(self, key: str) -> None:
-        for look, (of, loop) in list(self._watched.items()):
-            if of == key:
-                with contextlib.suppress(RuntimeError):  # that loop is closed and has no request under way
-                    loop.call_soon_threadsafe(look)
+    def _tell(self) -> None:
+        """It is known of one more key how long its answers take."""
+        with self._lock:
+            watched = list(self._watched.items())
+        for loop, due in watched:
+            with contextlib.suppress(RuntimeError):  # that loop is closed and has no request under way
+                loop.call_soon_threadsafe(due.look)
+
+
+def _told(one: Late) -> None:
+    one.late()

@@ -200,8 +200,14 @@ class RowAccount:
 
     def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
         """The row is done with its chain: give its own permit back, if it still holds one."""
-        if self._permit is not None and self.hand_over(verdict, pause_s) and self.run.flow.grain == "unknown":
-            self.run.flow.refine("row")
+        if self._permit is None:
+            return
+        with self._lock:
+            permit, self._permit = self._permit, None
+        if permit is not None:
+            permit.limiter.release(permit, verdict, pause_s)
+            if self.run.flow.grain == "unknown":
+                self.run.flow.refine("row")
 
     def tried(self, began_s: float, took_s: float, met: str) -> None:
         """Note a try that is over, in case the row fails."""
@@ -334,6 +340,9 @@ class RowAccount:
         began = clock.now()
         paused = limiter.paused_until > began
         try:
+            if stay is None and not (self.spare or paused):  # as in most runs
+                yield None
+                return
             with (
                 nullcontext() if stay is None else stay.lining_up() as on_wait,
                 self.run.failover.lining_up(self, limiter, on_wait)
@@ -437,6 +446,11 @@ class RowAccount:
             streams = [thing for thing in self._held or () if hasattr(thing, "drain")]
         for stream in streams:
             stream.drain()
+
+    @property
+    def knows(self) -> bool:
+        """Whether one of its requests may be answered otherwise than by sending it as it is."""
+        return bool(self._failures) or self.recording is not None or self.run.flex is not None
 
     def remembered(self, call: Call) -> Any:
         """Return how an equal request finally failed before, in this try of the row; or None."""

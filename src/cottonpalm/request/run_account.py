@@ -39,27 +39,27 @@ class Allowance:
     """Limits the retries of a whole run to a share of its requests, plus a fixed number. It stops retry storms.
 
     If no retry is left, every retry waits the longest backoff, and no new row should start.
+
+    Attributes:
+        requests: how many were made.
+        spent: whether no retry is left.
     """
 
     def __init__(self, share: float, floor: int) -> None:
         self._share, self._floor = share, floor
-        self._requests = self._retries = 0
+        self.requests = self._retries = 0
+        self.spent = self._is_spent()
         self._lock = threading.Lock()
 
-    @property
-    def requests(self) -> int:
-        """How many were made."""
-        return self._requests
-
-    @property
-    def spent(self) -> bool:
-        """Whether no retry is left."""
-        return self._retries >= self._floor + self._share * self._requests
+    def _is_spent(self) -> bool:
+        return self._retries >= self._floor + self._share * self.requests
 
     def request(self) -> None:
         """One more request was made."""
         with self._lock:
-            self._requests += 1
+            self.requests += 1
+            if self.spent:
+                self.spent = self._is_spent()
 
     def take(self) -> bool:
         """Take one retry; return False if none is left."""
@@ -67,6 +67,7 @@ class Allowance:
             if self.spent:
                 return False
             self._retries += 1
+            self.spent = self._is_spent()
             return True
 
 

@@ -66,6 +66,7 @@ class Reply:
         as_error: makes the HTTP library's exception for this status, to be given to the user's own `classify`.
         copy: settles the copy, if this is the copy's answer.
         instead_of: the original's reply, if this is the copy's answer; None: the original was cut off.
+        json: what the content says, where the driver has read it already.
     """
 
     status: int = 0
@@ -76,6 +77,7 @@ class Reply:
     as_error: Callable[[], Exception] | None = None
     copy: Settlement | None = None
     instead_of: Reply | None = None
+    json: Any = None
 
     @property
     def open_stream(self) -> bool:

@@ -7,18 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from cottonpalm.errors import ConfigError
-from cottonpalm.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from cottonpalm.protocols import Store
+    from cottonpalm.stores.memory import MemoryStore
     from cottonpalm.stores.sql.database import Database
 
-__all__ = ["MemoryStore", "database_of", "open_store", "shown", "without_password"]
+__all__ = ["MemoryStore", "database_of", "is_in_memory", "open_store", "shown", "without_password"]
 _POSTGRES: Final = ("postgresql://", "postgres://")
 _PASSWORD: Final = re.compile(
     r"(?P<first>postgres(?:ql)?://[^\s/:@?]*):\S*(?=@)|(?:(?<=[?&])(?:ssl)?password=[^\s&]*&?)",
     re.IGNORECASE,
 )
+
+
+def __getattr__(name: str) -> Any:
+    """Import the store in memory when somebody asks for it: to import a processor should cost little."""
+    if name != "MemoryStore":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cottonpalm.stores.memory import MemoryStore  # noqa: PLC0415 - see above
+
+    return MemoryStore
 
 
 def open_store(url: str | Path | Store) -> Store:
@@ -33,10 +42,19 @@ def open_store(url: str | Path | Store) -> Store:
     if not isinstance(url, str | Path):
         return _checked(url)
     if (database := database_of(url)) is None:
+        from cottonpalm.stores.memory import MemoryStore  # noqa: PLC0415 - only needed here
+
         return MemoryStore()
     from cottonpalm.stores.sql.store import SqlStore  # noqa: PLC0415 - only needed here
 
     return SqlStore(database)
+
+
+def is_in_memory(store: object) -> bool:
+    """Whether it is a store in memory."""
+    from cottonpalm.stores.memory import MemoryStore  # noqa: PLC0415 - only needed here
+
+    return isinstance(store, MemoryStore)
 
 
 def database_of(url: str | Path) -> Database | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import glob
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
@@ -20,7 +21,7 @@ from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.screen import Screen
 from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import CottonpalmError, RunBusy
-from cottonpalm.stores.sql.lease import EXPIRES_S
+from cottonpalm.stores.sql.lease import EXPIRES_S, machine
 from cottonpalm.types import Kind
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class ShardTask:
         run: the whole's name.
         again: also what failed for good.
         overwrite: files in the output folder that are not ours may be replaced.
+        machine: where the command runs: a store in a file is there, and nowhere else.
     """
 
     job: RunSpec
@@ -88,6 +90,7 @@ class ShardTask:
     run: str
     again: bool = False
     overwrite: bool = False
+    machine: str = field(default_factory=machine)
 
     async def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
         """Do the file `shard["input"]`; return how its rows ended.
@@ -97,6 +100,11 @@ class ShardTask:
             ShardFailed: it has rows that failed for good.
             Problem: it cannot be read or written.
         """
+        if self.machine != machine() and not self.store.startswith(("postgres://", "postgresql://")):
+            raise Problem(
+                f"a worker runs on another machine ({gethostname()}) than the store {self.store}, which is a file: say"
+                " --store postgresql://… for a cluster of several machines"
+            )
         stopping = _Stop()
         lent = LENT.get()
         if lent is not None:

@@ -11,7 +11,7 @@ from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
-from cottonpalm.observers.formatting import clean, money, rate
+from cottonpalm.observers.formatting import clean, duration, money, numbered, rate
 from cottonpalm.observers.kind_words import in_words
 from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows
 from cottonpalm.stores.codec.glances import glances
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.protocols import RunInfo, StoredRows
     from cottonpalm.providers.batches.stages import Batch
+    from cottonpalm.types import Known
 
 PAGE: Final = 4096
 MOST: Final = (
@@ -67,6 +68,27 @@ def show_status(url: str, name: str | None, *, verbose: bool = False) -> None:
                 screen.show_details(_out(batch, past) for batch in out)
         else:
             screen.show_runs(store.runs())
+
+
+def show_limits(url: str) -> None:
+    """What runs have found of the providers' limits, in words, one line each on stdout."""
+    with existing_store(url) as store:
+        known, now = store.known_limits(), clock.wall()
+    screen.show_details((one.label, limit_in_words(one, now)) for one in known)
+    if not known:
+        screen.show_details([("limits", "no run of this store has found any yet")])
+
+
+def limit_in_words(known: Known, now: float) -> str:
+    """What was found, and when."""
+    learnt, number = known.learnt, int(known.learnt.in_flight)
+    said = (
+        f"{number:,} in flight fit, no more"
+        if learnt.firm
+        else f"{number:,} in flight fitted, perhaps more do"
+    )
+    said += f"; about {rate(learnt.pace)} are taken" if learnt.pace else ""
+    return f"{said}; found {duration(max(0.0, now - known.at))} ago"
 
 
 def _out(batch: Batch, past: list[Batch]) -> tuple[str, str]:
@@ -160,7 +182,7 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
 def _failures(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, str]]:
     among = f" of the first {MOST:,} failed" if info.failed > MOST else ""
     for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
-        first = f"the first, row {reason.first + 1} (index {reason.first}): {clean(reason.said)}"
+        first = f"the first, {numbered(reason.first)}: {clean(reason.said)}"
         yield f"  {kind}", f"{reason.rows:,}{among} ({in_words(kind)}); {first}"
         if reason.where is not None:
             yield "    at", clean(reason.where)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 EVERY_S: Final = 1.0
 STREAMS: Final = 64  # at once; a browser opens one a tab
 BODY: Final = 4096  # bytes of an order
+BODY_S: Final = 10.0  # seconds in which it must have come
 LONGEST: Final = 200  # characters that are searched for
 CAPS: Final = range(1, 100_001)
 
@@ -240,10 +241,14 @@ def _query(request: Request) -> Query:
 
 async def _form(request: Request) -> dict[str, str]:
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY:
-            raise Problem("an order is shorter than that")
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY:
+                    raise Problem("an order is shorter than that")
+    except TimeoutError:
+        raise Problem(f"the order did not come whole within {BODY_S:g} s") from None
     return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
 
 

@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from cottonpalm.observers.formatting import label
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -52,7 +54,7 @@ class _Runs:
             "cottonpalm_model_tokens", "Tokens in the run's last life.", labels=["run", "model", "direction"]
         )
         for each in self._standings:
-            run = [each.info.name]
+            run = [label(each.info.name)]
             going.add_metric(run, float(each.going))
             if each.total is not None:
                 total.add_metric(run, each.total)
@@ -62,7 +64,8 @@ class _Runs:
             if each.said is not None:
                 flying.add_metric(run, each.said["requests"])
                 limit.add_metric(run, each.said["limit"])
-            for model, used in (each.life.report.by_model if each.life is not None else {}).items():
+            for name, used in (each.life.report.by_model if each.life is not None else {}).items():
+                model = label(name)
                 asked.add_metric([*run, model], used.requests)
                 tokens.add_metric([*run, model, "input"], used.input_tokens)
                 tokens.add_metric([*run, model, "output"], used.output_tokens)

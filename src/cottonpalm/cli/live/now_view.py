@@ -255,7 +255,9 @@ def _kinds(each: Standing, report: Reported) -> Markup:
         for kind, number in sorted(found.items(), key=lambda pair: -pair[1])
     ]
     link = tag("a", "Show them", href=place("rows", run, status="failed"))
-    return section("Failed rows", f"{each.failed:,}", table(columns, rows) if rows else None, link)
+    told = sum(found.values())  # by the report, which is of this life, and a moment older than the count
+    note = f"{each.failed:,}" + (f", the kind of {told:,} as reported" if told != each.failed else "")
+    return section("Failed rows", note, table(columns, rows) if rows else None, link)
 
 
 def _notes(each: Standing) -> Markup | None:

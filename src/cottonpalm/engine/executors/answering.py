@@ -152,8 +152,8 @@ class Answering:
         if item.account is not None and item.account.attempts and not recording.seen:
             self._run.alerts.warn(
                 "unseen",
-                f"requests of row {item.index} cannot be held back, as its model sends them through a client of its own"
-                " (Google's does where aiohttp is installed): they run live, at the full price",
+                f"requests of row {item.index} cannot be held back, as its model sends them through a client of its"
+                " own: they run live, at the full price",
             )
 
     async def introduce(self, item: Item) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httpx
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Item, Parked
 
 log = logging.getLogger("cottonpalm")
+_LEASE_S: Final = 0.02  # between looks while a lease of money is written down
 
 
 class BatchExecutor:
@@ -76,6 +77,7 @@ class BatchExecutor:
         self._post: Post
         self._rows: RowSource
         self._wake: Callable[[], None] = lambda: None
+        self._later: asyncio.TimerHandle | None = None  # a look that is due soon
 
     # -- the executor's seam
 
@@ -254,7 +256,7 @@ class BatchExecutor:
         if not self._alive or self._rows.closing:
             return
         unpaid, busy = self._run.flow.unpaid, self._active - self._answering.sending
-        if self._post.unspooled and ((busy <= 0 and self.dry) or 0 < busy <= unpaid):
+        if self._post.unspooled and ((busy <= 0 and self.dry) or (0 < busy <= unpaid and self._is_short())):
             self._post.flush()
         if self._terms.detach and not self._active and self.dry and self._out.waiting and self._post.settled:
             out = sum(batch.rows for batch in self._post.open.values())
@@ -270,6 +272,15 @@ class BatchExecutor:
                     " looked at: its rows run live, and what it has done is paid. Look for it at the provider",
                 )
                 self._give_up(batch)
+
+    def _is_short(self) -> bool:
+        """Whether only batches that end can bring money: a lease that is being written down comes by itself."""
+        if not self._run.spending.leasing:
+            return True
+        loop = asyncio.get_running_loop()
+        if self._later is None or self._later.when() <= loop.time():
+            self._later = loop.call_later(_LEASE_S, self._look)
+        return False
 
     def _look_cancelled(self) -> None:
         """Leave once all batches are over, or nobody can say who pays for them."""

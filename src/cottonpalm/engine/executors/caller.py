@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Fault, Item
 
 _END: Final = object()  # marks the end of a stream
+_COPIED: Final = (dict, list)
 
 
 class Caller:
@@ -136,15 +137,20 @@ class Caller:
     def _output(self, item: Item) -> Awaitable[Any]:
         if self.pieces is not None:
             return self._streamed(item, self.pieces)
-        chain = self._asked(item)
+        chain = self.chain if item.refused is None else self._asked(item)
         if self.crew is not None:
             on_thread = partial(self._on_thread, chain, item.row, self._config(item), item.account)
             return self.crew.run(on_thread)
         item.account.calling = True
-        if self._lean is not None and chain is self.chain and not speaks(item.config):
-            told = self._step_times_to(item)
-            return self._lean.ask(own(item.row)) if told is None else self._lean.timed(own(item.row), told)
-        return chain.ainvoke(own(item.row), self._config(item), **self._kwargs)
+        row, config = item.row, item.config
+        if type(row) in _COPIED:
+            row = row.copy()
+        if self._lean is not None and chain is self.chain and (config is None or not speaks(config)):
+            told = self._step_times_to(item) if in_sample(item.index) else None
+            return self._lean.ask(row) if told is None else self._lean.timed(row, told)
+        if self._heard or config is not None or self._run.flow.grain != "row" or in_sample(item.index):
+            config = self._config(item)
+        return chain.ainvoke(row, config, **self._kwargs)
 
     def _asked(self, item: Item) -> Runnable[Any, Any]:
         """The chain, which tells its model what was wrong where the row's last answer was refused."""
@@ -234,7 +240,7 @@ def own(row: Any) -> Any:
 
     If the chain then edits its input, this changes neither what the store keeps nor what the next try asks.
     """
-    return row.copy() if type(row) in (dict, list) else row
+    return row.copy() if type(row) in _COPIED else row
 
 
 LOOK_S: Final = 0.5  # seconds between two looks at the endpoints' queues, while a row waits in one

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.engine.layers.order import FirstTry
 from cottonpalm.errors import RowTimeout
 from cottonpalm.protocols import known
 from cottonpalm.request.row_account import ROW, RowAccount
@@ -18,7 +19,7 @@ from cottonpalm.types import Item, Outcome, Parked
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Collection, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 
     from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.request.run_account import RunAccount
@@ -158,7 +159,11 @@ class LocalExecutor:
         context: contextvars.Context,
         item_timeout_s: float | None,
     ) -> None:
-        self._run, self._send, self._failed, self._context = run, send, failed, context
+        self._run, self._failed, self._context = run, failed, context
+        self._send = send
+        self._after: Callable[[Item, Exception], Awaitable[Any]] = _raises
+        if isinstance(send, FirstTry):
+            self._send, self._after = send.send, send.after
         self._lost = lost
         self._leaving = False  # True: we have cancelled the rows
         self._stopping = False  # no further call is to begin
@@ -320,30 +325,48 @@ class LocalExecutor:
             answer = self._rows.admit(item)
             if answer is not None and (outcome := await known(answer)) is not None:
                 return
-            item.account = account = RowAccount(self._run, item.index, item.priority, self._parent)
-            account.on_aside = partial(self._rows.aside, item)
-            if self._deadlines is not None:
-                account.on_short = partial(self._deadlines.stand_still, task)
-            ROW.set(account)
-            outcome = _answered(item, account, await self._send(item))
-        except BaseException as exc:
-            if not self._ours(item, task):
-                outcome = self._late(exc, item) if self._is_late(task) else self._failed(item, exc)
-            elif isinstance(exc, asyncio.CancelledError):
-                raise
+            account = self._begun(item, task)
+            failure: Exception | None = None
+            try:  # here, not in a layer round each row: one coroutine less to resume at each await
+                output = await self._send(item)
+            except Exception as exc:  # noqa: BLE001 - raised again, but for what the layers know better
+                failure = exc
+            if failure is not None:
+                again, failure = self._after(item, failure), None
+                output = await again
+            outcome = _answered(item, account, output)
+        except BaseException as exc:  # noqa: BLE001 - raised again if it is not the row's
+            outcome = self._raised(exc, item, task)
         finally:
-            if self._deadlines is not None:
-                self._deadlines.end(task)
-            self._settle(item, outcome or Outcome(item.index, "skipped"), started)
+            self._settle(item, outcome or Outcome(item.index, "skipped"), started, task)
 
-    def _settle(self, item: Item, outcome: Outcome | Parked, started: float) -> None:
-        if item.account is not None:
-            item.account.close()
-            if isinstance(outcome, Outcome):
+    def _begun(self, item: Item, task: asyncio.Task[Any]) -> RowAccount:
+        item.account = account = RowAccount(self._run, item.index, item.priority, self._parent)
+        account.on_aside = partial(self._rows.aside, item)
+        if self._deadlines is not None:
+            account.on_short = partial(self._deadlines.stand_still, task)
+        ROW.set(account)
+        return account
+
+    def _raised(self, exc: BaseException, item: Item, task: asyncio.Task[Any]) -> Outcome | None:
+        """The outcome of a row that raised; None: it is skipped. A cancel of ours goes on."""
+        if not self._ours(item, task):
+            return self._late(exc, item) if self._is_late(task) else self._failed(item, exc)
+        if isinstance(exc, asyncio.CancelledError):
+            raise exc
+        return None
+
+    def _settle(self, item: Item, outcome: Outcome | Parked, started: float, task: asyncio.Task[Any]) -> None:
+        if self._deadlines is not None:
+            self._deadlines.end(task)
+        if (account := item.account) is not None:
+            account.close()
+        if isinstance(outcome, Outcome):
+            if account is not None:
                 note(outcome, item)
-            item.account = None
-        if isinstance(outcome, Outcome) and item.stored is None:
-            outcome.latency_s = clock.now() - started
+            if item.stored is None:
+                outcome.latency_s = clock.now() - started
+        item.account = None
         self._rows.finish(item, outcome)
 
     def _ours(self, item: Item, task: asyncio.Task[Any]) -> bool:
@@ -369,6 +392,10 @@ class LocalExecutor:
         return self._failed(item, late)
 
 
+async def _raises(_: Item, failure: Exception) -> Any:
+    raise failure
+
+
 def _answered(item: Item, account: RowAccount, output: Any) -> Outcome:
     if account.refused:  # the run was left, and the chain has made something up in an answer's place
         return Outcome(item.index, "skipped")
@@ -380,8 +407,10 @@ def note(outcome: Outcome, item: Item) -> None:
     account = item.account
     calls = 0 if outcome.status == "skipped" or account.known else item.calls
     outcome.attempts = account.attempts or calls
-    outcome.usage, outcome.model, outcome.lane = account.usage, account.model, account.lane
+    outcome.usage, outcome.model = account.usage, account.model
     outcome.cost_pico, outcome.cost_source = account.cost_pico, account.cost_source
+    if account.replays or account.flexed:
+        outcome.lane = account.lane
     if outcome.error is not None and account.tries:
         tries = tuple(each._replace(at_s=each.at_s - item.began_s) for each in account.tries)
         outcome.error = replace(outcome.error, tries=tries)

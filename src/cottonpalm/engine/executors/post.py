@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.packing import may_wait, room_in
+from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool, TooBig
 from cottonpalm.providers.batches.stages import Batch, Member, Stage
 from cottonpalm.providers.call import Call
@@ -17,7 +18,6 @@ from cottonpalm.providers.paths import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from cottonpalm.config import BatchLane
     from cottonpalm.providers.batches.lanes import Lane
@@ -73,10 +73,10 @@ class Post:
         over: Callable[[Batch, list[Member], list[Member]], None],
         failed: Callable[[BaseException], None],
         rescue: Hurry | None = None,
-        folder: Path | None = None,
     ) -> None:
         self._book, self._desk, self._run, self._options = book, desk, run, options
-        self._over, self._failed, self._rescue, self._folder = over, failed, rescue, folder
+        self._over, self._failed, self._rescue = over, failed, rescue
+        self._scratch = Scratch()
         self._spools: dict[Lane, Spool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._mine: set[str] = set()  # tags of batches that this process made
@@ -145,7 +145,7 @@ class Post:
         lane, wanted = asked.wanted.lane, asked.wanted
         spool = self._spools.get(lane)
         if spool is None:
-            spool = self._spools[lane] = Spool(lane, adapter_of(lane), self._room(lane), self._folder)
+            spool = self._spools[lane] = Spool(lane, adapter_of(lane), self._room(lane), self._scratch)
         tokens = len(wanted.call.content) // BYTES_PER_TOKEN
         try:
             full = spool.add(asked.body, Member(row, wanted.key), tokens, asked.money.reserved)
@@ -339,6 +339,7 @@ class Post:
         for spool in self._spools.values():
             if (packed := spool.close()) is not None:
                 packed.drop()
+        self._scratch.close()
         if (ledger := self._run.ledger) is not None:
             for amount in (*self._held.values(), *(one for many in self._amounts.values() for one in many)):
                 ledger.settle(amount, 0, 0, self._run.spending)

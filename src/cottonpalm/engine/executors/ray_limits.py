@@ -1,7 +1,7 @@
 """Limits shared over a Ray cluster: the tables of `stores.sql.shares`, in one named actor that all drivers use.
 
-The actor keeps them in a file on its node, so it may die and begin again without forgetting who holds what. Its calls
-are the statements of a transaction: about ten each second for each worker, whatever the worker's rate.
+The actor keeps them in a file on its node, so it may die and begin again without forgetting who holds what. A call
+brings all statements up to the next one whose rows are needed: about five a second for each worker, whatever its rate.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 LIMITS: Final = "ray:limits"  # the address of these tables
 NAME: Final = "cottonpalm limits"
 NAMESPACE: Final = "cottonpalm"
+BEGIN: Final = "BEGIN IMMEDIATE"
 TURN_S: Final = 3.0  # a transaction that takes longer is undone: its worker is gone
 ANSWER_S: Final = 10.0
-IDLE_S: Final = 60.0  # nobody shares limits any more: the actor ends
+IDLE_S: Final = 600.0  # nobody shares limits any more: the actor ends; workers may take long to begin
 
 
 class LimitsActor:
@@ -48,29 +49,40 @@ class LimitsActor:
         self._called = clock.now()
         self._tidying: asyncio.Task[None] | None = None
 
-    async def begin(self, whose: str) -> None:
-        """Wait for the turn, and begin a transaction."""
-        if self._tidying is None:
-            self._tidying = asyncio.create_task(self._end_when_idle())
-        await self._turn.acquire()
-        self._db.execute("BEGIN IMMEDIATE")
-        self._whose, self._called = whose, clock.now()
-        self._late = asyncio.get_running_loop().call_later(TURN_S, self._end, whose, "ROLLBACK")
-
-    async def execute(self, whose: str, sql: str, values: Sequence[Any]) -> tuple[list[Any], int]:
-        """Run a statement; return its rows, and how many it wrote.
+    async def run(self, whose: str, statements: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Run statements, BEGIN and COMMIT among them; return the rows of the last one.
 
         Raises:
             RuntimeError: the transaction took too long, and was undone.
         """
-        if sql in ("COMMIT", "ROLLBACK"):
-            if not self._end(whose, sql) and sql == "COMMIT":
-                raise RuntimeError("the transaction took too long")
-            return [], 0
-        if whose != self._whose and not sql.startswith(("SELECT", "DELETE FROM lease")):
+        if self._tidying is None:
+            self._tidying = asyncio.create_task(self._end_when_idle())
+        rows: list[Any] = []
+        for sql, values in statements:
+            if sql == BEGIN:
+                await self._begin(whose)
+            elif sql in ("COMMIT", "ROLLBACK"):
+                if not self._end(whose, sql) and sql == "COMMIT":
+                    raise RuntimeError("the transaction took too long")
+            else:
+                rows = self._one(whose, sql, values)
+        return rows
+
+    async def _begin(self, whose: str) -> None:
+        """Wait for the turn, and begin a transaction."""
+        await self._turn.acquire()
+        self._db.execute(BEGIN)
+        self._whose, self._called = whose, clock.now()
+        self._late = asyncio.get_running_loop().call_later(TURN_S, self._end, whose, "ROLLBACK")
+
+    def _one(self, whose: str, sql: str, values: Sequence[Any]) -> list[Any]:
+        if whose != self._whose and not sql.startswith("SELECT"):
             raise RuntimeError("the transaction took too long")
-        done = self._db.execute(sql, tuple(values))
-        return done.fetchall(), done.rowcount
+        try:
+            return self._db.execute(sql, tuple(values)).fetchall()
+        except sqlite3.Error:
+            self._end(whose, "ROLLBACK")
+            raise
 
     async def pid(self) -> int:
         """Return the process, for tests."""
@@ -97,7 +109,6 @@ def limits_actor() -> Any:
 
     It must not move: its file is here.
     """
-    here = ray.get_runtime_context().get_node_id()
     path = str(Path(tempfile.mkdtemp(prefix="cottonpalm-")) / "limits.db")
     made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(LimitsActor)
     return made.options(
@@ -106,20 +117,25 @@ def limits_actor() -> Any:
         lifetime="detached",
         get_if_exists=True,
         max_concurrency=10_000,
-        resources={f"node:{_ip(here)}": 0.001},
+        resources=on_this_node(),
     ).remote(path)
 
 
-def _ip(node: str) -> str:
+def on_this_node() -> dict[str, float]:
+    """Return what an actor asks for that must stay on this node."""
+    here = ray.get_runtime_context().get_node_id()
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return next(str(found["NodeManagerAddress"]) for found in nodes if found["NodeID"] == node)
+    ip = next(str(found["NodeManagerAddress"]) for found in nodes if found["NodeID"] == here)
+    return {f"node:{ip}": 0.001}
 
 
 class _Result:
     """See `sql.connection.Cursor`."""
 
-    def __init__(self, rows: list[Any], rowcount: int) -> None:
-        self._rows, self.rowcount = rows, rowcount
+    rowcount = -1
+
+    def __init__(self, rows: list[Any]) -> None:
+        self._rows = rows
 
     def fetchone(self) -> Any:
         return self._rows.pop(0) if self._rows else None
@@ -132,17 +148,19 @@ class _Result:
 
 
 class _ActorConnection:
-    """See `sql.connection.Connection`: each statement is a call."""
+    """See `sql.connection.Connection`: what needs no answer goes with the next statement that does."""
 
     def __init__(self) -> None:
-        self._actor = ray.get_actor(NAME, namespace=NAMESPACE)
+        self._actor = limits_actor()  # the one that there is, mostly
         self._whose = uuid4().hex
-
-    def begin(self) -> None:
-        ray.get(self._actor.begin.remote(self._whose), timeout=ANSWER_S)
+        self._waiting: list[tuple[str, Sequence[Any]]] = []
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> _Result:
-        return _Result(*ray.get(self._actor.execute.remote(self._whose, sql, list(values)), timeout=ANSWER_S))
+        self._waiting.append((sql, list(values)))
+        if not sql.startswith(("SELECT", "COMMIT", "ROLLBACK")):
+            return _Result([])
+        statements, self._waiting = self._waiting, []
+        return _Result(ray.get(self._actor.run.remote(self._whose, statements), timeout=ANSWER_S))
 
     def executemany(self, sql: str, rows: Sequence[Any]) -> None:
         for row in rows:
@@ -191,7 +209,7 @@ class ActorDatabase:
 
     def begin(self, db: _ActorConnection, turnwise: Turnwise = Turnwise.NONE) -> None:  # noqa: ARG002
         """See `sql.database.Database`."""
-        db.begin()
+        db.execute(BEGIN)
 
     def let_go(self, db: _ActorConnection) -> None:
         """See `sql.database.Database`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -100,6 +101,7 @@ def join(address: str | None) -> None:
             address,
             include_dashboard=None if address else False,
             log_to_driver=False,
+            logging_level=logging.ERROR,  # that it began is no news to the user
             namespace="cottonpalm",
         )
     except (ConnectionError, RayError, RuntimeError, ValueError) as exc:

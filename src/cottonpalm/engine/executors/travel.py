@@ -49,8 +49,18 @@ def packed(thing: Any) -> bytes:
 
 
 def unpacked(data: bytes) -> Any:
-    """Return what `packed` has packed in this run's own process."""
-    return pickle.loads(data)  # noqa: S301 - it came from our own process, by a channel of our own
+    """Return what `packed` has packed in this run's own process.
+
+    Raises:
+        ConfigError: something that it names is not here.
+    """
+    try:
+        return pickle.loads(data)  # noqa: S301 - it came from our own process, by a channel of our own
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(
+            f"the chain names what is not there where the workers run ({exc}): install that module there, or define"
+            " what the chain uses in the script itself, whose functions travel along"
+        ) from exc
 
 
 def _pickler() -> type[Any]:

@@ -171,7 +171,7 @@ class Reader:
             if given >= most or (given and clock.now() > until):
                 return False
             try:
-                if not self._block and self._skip_block(rows):
+                if self._matcher is not None and not self._block and self._skip_block(rows):
                     continue
                 try:
                     row = self._block.popleft() if self._block else next(rows)

@@ -21,16 +21,20 @@ class Window:
         ordered: False keeps input order; True starts the highest priority first, and equal ones in input order. An
             item's rank is fixed when it arrives, so in the end a low one goes before new ones of high priority.
         chunk_size: with priorities, rows of an earlier chunk go before rows of a later one; None: no chunks.
+
+    Attributes:
+        size: how many rows it holds.
     """
 
     def __init__(self, capacity: int, *, ordered: bool, chunk_size: int | None = None) -> None:
         self.capacity = capacity
+        self.size = 0
         self._chunk_size = chunk_size or sys.maxsize
         self._line: deque[Item] = deque()
         self._heap: list[tuple[int, float, int, Item]] | None = [] if ordered else None
 
     def __len__(self) -> int:
-        return len(self._line) + (len(self._heap) if self._heap else 0)
+        return self.size
 
     @property
     def ordered(self) -> bool:
@@ -40,10 +44,11 @@ class Window:
     @property
     def room(self) -> int:
         """How many more rows the feed should read now."""
-        return max(0, self.capacity - len(self))
+        return max(0, self.capacity - self.size)
 
     def push(self, item: Item, arrival_s: float) -> None:
         """Add a row that was just read."""
+        self.size += 1
         if self._heap is None:
             self._line.append(item)
         else:
@@ -52,6 +57,7 @@ class Window:
 
     def push_back(self, item: Item) -> None:
         """Put back a row that had started and was parked."""
+        self.size += 1
         self._line.appendleft(item)
 
     @property
@@ -63,6 +69,10 @@ class Window:
 
     def pop(self) -> Item | None:
         """Remove and return the row to start next, or None."""
+        if not self.size:
+            return None
+        self.size -= 1
         if self._line:
             return self._line.popleft()
-        return heappop(self._heap)[3] if self._heap else None
+        assert self._heap is not None
+        return heappop(self._heap)[3]

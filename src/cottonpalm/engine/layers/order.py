@@ -75,14 +75,26 @@ def stack_on_failure(layers: Sequence[Layer], send: Inner) -> Inner:
     if not layers:
         return send
 
-    async def first(item: Item) -> Any:
+    return FirstTry(layers, send)
+
+
+class FirstTry:
+    """Calls a chain with layers that act only on exceptions. Whoever is in a hurry calls `send`, then `after`."""
+
+    def __init__(self, layers: Sequence[Layer], send: Inner) -> None:
+        self._layers, self.send = layers, send
+
+    async def __call__(self, item: Item) -> Any:
+        """Return the answer of the first call, or what the layers make of its failure."""
         try:
-            return await send(item)
+            return await self.send(item)
         except Exception as exc:  # noqa: BLE001 - raised again as the layers' first call
             failure = exc
-        return await stack(layers, _Begun(failure, send))(item)
+        return await self.after(item, failure)
 
-    return first
+    def after(self, item: Item, failure: Exception) -> Awaitable[Any]:
+        """What the layers make of it that `send` has raised this."""
+        return stack(self._layers, _Begun(failure, self.send))(item)
 
 
 class _Begun:

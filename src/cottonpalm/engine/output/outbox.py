@@ -57,7 +57,7 @@ class Outbox:
     def put_one(self, outcome: Any) -> None:
         """Hand one outcome over, on the run's loop."""
         self._queue.append(outcome)
-        if self._asleep or self._future is not None:
+        if len(self._queue) == 1:  # else the reader has been told
             self._ring()
 
     def close(self, error: BaseException | None = None) -> None:
@@ -107,6 +107,9 @@ class Outbox:
             self._space = None
 
     def _took(self, taken: Any) -> None:
+        if self._space is None and self._queue and self.taken + 1 - self._told < self.room // 4:
+            self.taken += type(taken) is not Piece  # in most cases that is all
+            return
         if type(taken) is Piece:
             if self._space is not None and len(self._queue) <= self.room // 2:
                 self._credit()
@@ -135,6 +138,12 @@ class Outbox:
                 await self._future
             finally:
                 self._future = None
+        return self.take()
+
+    def take(self) -> Any:
+        """Return the next outcome, on the run's loop; None: it is not there yet, `receive` waits for it."""
+        if not self._queue:
+            return None
         outcome = self._queue.popleft()
         if self._took_it is not None and not self._took_it.done():
             self._took_it.set_result(None)

@@ -265,7 +265,7 @@ def _rates(a: Story, b: Story) -> Markup:
     drawn = chart(
         HEIGHT, label, [Line(lines[0], "line", area=True), Line(lines[1], "other")], top, pad=24, over=named
     )
-    marks = axis(times(end_s, 5), end_s, kept(duration(end_s)), near=22)
+    marks = axis(times(end_s, 5), end_s, kept(duration(end_s)))
     return section("Rows done", "a second, from each run's start", drawn, marks)
 
 

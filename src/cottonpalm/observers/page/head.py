@@ -14,7 +14,7 @@ from cottonpalm.observers.page.plots import percent_of, share_bar
 from cottonpalm.observers.page.spread import FEW
 
 if TYPE_CHECKING:
-    from cottonpalm.observers.advice import Advice
+    from cottonpalm.observers.one_advice import Advice
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
 

@@ -61,7 +61,7 @@ def _spent(report: Reported) -> Markup:
         "Money",
         note,
         drawn,
-        axis(times(report.wall_s, 5), report.wall_s, last, near=22),
+        axis(times(report.wall_s, 5), report.wall_s, last),
         unfold(_as_table(report)),
     )
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from cottonpalm.observers.page.markup import Part
 
 X: Final = 1000.0  # units across, of the inner svg
-NEAR: Final = 12.0  # per cent of the width: a mark nearer to the last one is left out
+LETTER: Final = 7.0  # pixels of one, in a wide font
+GAP: Final = 8.0  # pixels between two marks
+ROOMS: Final = (520, 300, 180, 100)  # pixels across, as the stylesheet tells plots apart; see `apart`
 
 
 class Span(NamedTuple):
@@ -154,23 +156,61 @@ def _path(line: Line, height: int, scale: float) -> Part:
     return join((tag("path", d=under, class_=f"{line.class_} area"), outline))
 
 
-def axis(
-    ticks: Sequence[Tick], end: float, last: str | None, *, zero: float = 0.0, near: float = NEAR
-) -> Markup:
-    """The marks below a plot; the last one goes before those near to it, on a narrow page also before `close` ones."""
+class _Label(NamedTuple):
+    """Words at a share of the width, and how they stand there: from it, around it, or up to it."""
+
+    share: float
+    letters: int
+    before: float
+
+    def box(self, width: float) -> tuple[float, float]:
+        """From where to where it goes, in pixels."""
+        own = LETTER * self.letters
+        left = self.share * width - own * self.before
+        return left, left + own + GAP
+
+
+def label(share: float, said: str, place: str = "middle") -> _Label:
+    """What `apart` asks for. `place`: "", "middle" or "end"."""
+    return _Label(share, len(said), {"": 0.0, "middle": 0.5, "end": 1.0}[place])
+
+
+def apart(labels: Sequence[_Label], taken: Sequence[_Label] = ()) -> list[str | None]:
+    """The class of each label, so that none lies over another in any width; None: it is left out.
+
+    Args:
+        labels: those that matter most first.
+        taken: those that stand there in any case.
+    """
+    left, found = set(range(len(labels))), dict[int, str]()
+    for wider, room in zip((None, *ROOMS), ROOMS, strict=False):
+        boxes = [each.box(room) for each in taken]
+        for number in sorted(left):
+            start, end = labels[number].box(room)
+            if any(start < other_end and end > other_start for other_start, other_end in boxes):
+                left.discard(number)
+                found[number] = "" if wider is None else f" from-{wider}"
+            else:
+                boxes.append((start, end))
+    return [None if found.get(number) == "" else found.get(number, "") for number in range(len(labels))]
+
+
+def axis(ticks: Sequence[Tick], end: float, last: str | None, *, zero: float = 0.0) -> Markup:
+    """The marks below a plot, as many as there is room for; the last one, and those with a unit, go before others."""
     width = end - zero
     parts: list[Part] = []
     if last is not None:
         parts.append(text("100%", 14, last, "tick end"))
-    for number, mark in enumerate(ticks):
-        share = (mark.value - zero) / width if width else 0.0
-        if last is not None and 100 * share > 100 - near:
-            continue
-        place = "" if share < 0.03 else " end" if share > 0.97 else " middle"
-        odd = " odd" if number and number % 2 == 0 else ""
-        close = " close" if last is not None and 100 * share > 100 - 2 * near else ""
-        parts.append(text(percent_of(min(1.0, share)), 14, kept(mark.label), f"tick{place}{odd}{close}"))
-    return tag("svg", *parts, class_="axis-x", width="100%", height=20, aria_hidden="true")
+    marks = [(min(1.0, (mark.value - zero) / width if width else 0.0), mark.label) for mark in ticks]
+    marks.sort(key=lambda mark: not any(map(str.isalpha, mark[1])))
+    places = ["" if share < 0.03 else "end" if share > 0.97 else "middle" for share, _ in marks]
+    labels = [label(share, said, place) for (share, said), place in zip(marks, places, strict=True)]
+    classes = apart(labels, [] if last is None else [label(1.0, last, "end")])
+    for (share, said), place, class_ in zip(marks, places, classes, strict=True):
+        if class_ is not None:
+            parts.append(text(percent_of(share), 14, kept(said), f"tick {place}".strip() + class_))
+    drawn = tag("svg", *parts, class_="axis-x", width="100%", height=20, aria_hidden="true")
+    return tag("div", drawn, class_="axis-box")
 
 
 def lane(spans: Iterable[Span], family: str, label: str) -> Markup:

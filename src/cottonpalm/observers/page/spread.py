@@ -9,7 +9,7 @@ from cottonpalm.observers.formatting import duration
 from cottonpalm.observers.numbers import logarithmic, two
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
-from cottonpalm.observers.page.plots import axis, percent_of, plot, text
+from cottonpalm.observers.page.plots import apart, axis, label, percent_of, plot, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,20 +90,17 @@ def _at(value: float, low: float, high: float) -> float:
 
 def _heads(spread: Spread, low: float, high: float) -> Markup:
     """The names of the three ticks above those of the first row, as far as they do not meet."""
-    parts: list[Part] = []
-    last = -1.0
+    named = []
     if spread.count >= FEW:
-        for name, value in (("p50", spread.p50), ("p99", spread.p99), ("p90", spread.p90)):
-            at = _at(value, low, high)
-            if (name != "p90" and at - last > 0.06) or (name == "p90" and _between(spread, low, high)):
-                parts.append(text(percent_of(at), 14, name, "tick middle"))
-            last = at
+        quantiles = (("p50", spread.p50), ("p99", spread.p99), ("p90", spread.p90))
+        named = [(_at(value, low, high), name) for name, value in quantiles]
+    classes = apart([label(at, name) for at, name in named])
+    parts = [
+        text(percent_of(at), 14, name, f"tick middle{class_}")
+        for (at, name), class_ in zip(named, classes, strict=True)
+        if class_ is not None
+    ]
     return tag("svg", *parts, class_="heads", width="100%", height=18, aria_hidden="true")
-
-
-def _between(spread: Spread, low: float, high: float) -> bool:
-    p50, p90, p99 = (_at(value, low, high) for value in (spread.p50, spread.p90, spread.p99))
-    return p90 - p50 > 0.06 and p99 - p90 > 0.06
 
 
 def _row(names: tuple[str, str], spread: Spread, low: float, high: float, *, first: bool) -> Markup:

@@ -118,6 +118,7 @@ class Limiter(WaitQueue[Permit]):
             now = clock.now()
             tokens = ask if type(ask) is int else self._tokens(ask)
             if not self._gated:
+                self._blocked_until = None
                 return self._admit(now, tokens) if self.in_flight < self._slots else None
             blocked_until = self._blocked_until
             may_go = self._has_room(now, tokens)

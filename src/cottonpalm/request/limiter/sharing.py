@@ -19,6 +19,8 @@ from cottonpalm import clock
 from cottonpalm.errors import StoreError
 from cottonpalm.providers.call import whose
 from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row, division, portion, wanted
+from cottonpalm.stores.rules.known import HALF_S, aged
+from cottonpalm.types import Learnt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,9 +116,9 @@ class Given(Gate):
         mine = Row(holder, 0.0, least, want, self._total, True, now + TTL_S)
         amount, fair = portion(rows, mine, now)
         if amount < self._amount:
-            self._set(amount)
+            self._set(amount, fair)
         held = max(amount, used)
-        then = partial(self._limiter.adjust, partial(self._set, amount))
+        then = partial(self._limiter.adjust, partial(self._set, amount, fair))
         return Renewed((mine._replace(amount=held),), then, soon=amount < fair or held > amount)
 
     def _leave(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:  # noqa: ARG002 - the same for all
@@ -140,10 +142,10 @@ class Given(Gate):
             return float(self._limiter.in_flight)
         return self._ceiling.used_at(clock.now())
 
-    def _set(self, amount: float) -> None:
+    def _set(self, amount: float, fair: float = 0.0) -> None:
         self._amount = amount
-        if self._ceiling is not None:
-            self._ceiling.portion = amount
+        if self._ceiling is not None:  # what others still free is taken at the pace at which it comes
+            self._ceiling.portion, self._ceiling.even = amount, max(amount, fair)
         else:
             self._limiter.shares[self.unit] = int(amount)
 
@@ -165,13 +167,25 @@ class InFlight(Gate):
         self._owed = 0.0  # ceded, and still in use
         self._none = False  # others have all of it
 
-    def learnt(self) -> tuple[float, bool] | None:
+    def learnt(self) -> Learnt | None:
         """See `Leased.learnt`."""
         return self._limiter.adjust(self._learnt)
 
-    def _learnt(self) -> tuple[float, bool] | None:
-        known = max(self._total, self._see())
-        return None if known < 1 or not self._limiter.accepted else (known, self._firm)
+    def _learnt(self) -> Learnt | None:
+        known, pace = max(self._total, self._see()), self._limiter.admission.bucket.rate
+        return None if known < 1 or not self._limiter.accepted else Learnt(known, self._firm, pace)
+
+    def recall(self, learnt: Learnt, age_s: float) -> float | None:
+        """See `Leased.recall`; the limit, or None where it stays."""
+        return self._limiter.adjust(partial(self._recall, learnt, age_s))
+
+    def _recall(self, learnt: Learnt, age_s: float) -> float | None:
+        limiter = self._limiter
+        if limiter.accepted or limiter.in_flight:
+            return None
+        if learnt.pace and age_s < HALF_S:
+            limiter.admission.bucket.rate = learnt.pace
+        return self._resume(aged(learnt.in_flight, limiter.limit / RESUMED, age_s), learnt.firm)
 
     def resume(self, known: float, firm: bool) -> float | None:
         """Begin with a part of what was known, unless this limiter knows better; the limit, or None."""
@@ -261,6 +275,7 @@ class Leased:
     """All of one limiter that is divided.
 
     Attributes:
+        label: host and model.
         whose: what equal keys of all processes have in common; see `shapes.whose`.
         runs: those that use it, by their numbers in the store: what is learnt is stored with them.
         gates: its limits.
@@ -269,23 +284,34 @@ class Leased:
     def __init__(self, limiter: Limiter, whose: bytes, most: int | None, runs: Sequence[int]) -> None:
         """Divide what is learnt, the ceilings, and the `most` in flight, where the user named it."""
         self.whose, self.runs = whose, runs
-        self._label = limiter.key.partition("#")[0]
+        self.label = limiter.key.partition("#")[0]
         self._in_flight = InFlight(limiter)
         ceilings = [Given(limiter, unit, gate.most, gate) for unit, gate in limiter.admission.ceilings]
         permits = [] if most is None else [Given(limiter, IN_FLIGHT, float(most))]
         self.gates: tuple[Gate, ...] = (*permits, *ceilings, self._in_flight)
 
-    def learnt(self) -> tuple[float, bool] | None:
-        """How many fitted in flight, and whether no more did; None while nothing is known."""
+    def learnt(self) -> Learnt | None:
+        """How many fitted in flight, whether no more did, and at which pace; None while nothing is known."""
         return self._in_flight.learnt()
+
+    def recall(self, learnt: Learnt, age_s: float) -> None:
+        """Begin with what runs before have found, less of it the longer that is ago; the first requests check it."""
+        found = self._in_flight.recall(learnt, age_s)
+        if found is not None:
+            log.info(
+                "%s starts with %d in flight: %.0f fitted in a run before",
+                self.label,
+                found,
+                learnt.in_flight,
+            )
 
     def resume(self, limit: float, firm: bool) -> None:
         """Begin with a part of what an earlier process has learnt, unless more is known by now."""
         if (start := self._in_flight.resume(limit, firm)) is not None:
-            log.info("%s starts with %d in flight: %.0f fitted before", self._label, start, limit)
+            log.info("%s starts with %d in flight: %.0f fitted before", self.label, start, limit)
 
     def __repr__(self) -> str:
-        return f"<Leased {self._label}>"
+        return f"<Leased {self.label}>"
 
 
 _lock = threading.Lock()
@@ -331,7 +357,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def begin(limiters: Limiters, place: Database, run: int, most: int | None = None) -> Callable[[], None]:
+def begin(
+    limiters: Limiters, place: Database, run: int, most: int | None = None, *, must: bool = False
+) -> Callable[[], None]:
     """Let these limiters share their limits through this database while a run lasts; call what is returned at its end.
 
     Limiters that serve runs of several stores share through the first one's.
@@ -341,11 +369,15 @@ def begin(limiters: Limiters, place: Database, run: int, most: int | None = None
         place: the store's database.
         run: its number there.
         most: requests in flight, where the user named a number.
+        must: True: without shares, this process would use limits that others have.
+
+    Raises:
+        StoreError: the shares that must be there are not.
     """
     with _lock:
         attached = _attached.get(limiters)
         if attached is None:
-            if (attached := _open(place, most)) is None:
+            if (attached := _open(place, most, must=must)) is None:
                 return _nothing
             attached.runs.append(run)
             _attached[limiters] = attached
@@ -358,12 +390,14 @@ def begin(limiters: Limiters, place: Database, run: int, most: int | None = None
     return partial(_end, limiters, attached, run)
 
 
-def _open(place: Database, most: int | None) -> _Attached | None:
+def _open(place: Database, most: int | None, *, must: bool) -> _Attached | None:
     from cottonpalm.stores.sql.shares import Shares  # noqa: PLC0415 - only needed here
 
     try:
         return _Attached(Shares(place), place, most)
     except StoreError as exc:
+        if must:
+            raise
         log.warning("limits are not shared with other processes: %s", exc)
         return None
 

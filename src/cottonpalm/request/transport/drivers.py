@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.limiter import Limiter, Permit
     from cottonpalm.request.money.ledger import Ledger
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.request.steps import Done, Reply, Result, Step
+    from cottonpalm.request.steps import Reply, Result, Step
     from cottonpalm.request.transport.sender import Sender
 
 T = TypeVar("T")
@@ -35,15 +35,12 @@ class Sends(Protocol):
         self,
         timeout_s: float,
         body: bytes | None = None,
-        began: Callable[[asyncio.Timeout], None] | None = None,
+        began: Callable[[Callable[[], None]], None] | None = None,
     ) -> Reply:
         """Send once."""
 
-    def response(self, done: Done, gap_s: float) -> Any:
-        """Return what the caller gets."""
 
-
-async def drive(row: RowAccount, call: Call, sender: Sends) -> Any:
+async def drive(row: RowAccount, call: Call, sender: Sender) -> Any:
     """Get the answer to a request of this row, as a task; return the response."""
     done = await walk(row, call, sender, attempts(row, call))
     return sender.response(done, row.run.timeout_s)
@@ -55,7 +52,12 @@ async def walk(row: RowAccount, call: Call, sender: Sends, steps: Generator[Step
         step = next(steps)
         while True:
             try:
-                result = await _await(row, call, sender, step)
+                if type(step) is AskPermit:  # these two make a request, mostly: a coroutine less for each
+                    result: Result = _free_permit(row, call, step) or await _permit(row, call, step)
+                elif type(step) is Send:
+                    result = await _send(row, call, sender, step)
+                else:
+                    result = await _await(row, step)
             except BaseException as error:  # noqa: BLE001 - the generator raises it again, or knows better
                 step = steps.throw(error)
             else:
@@ -66,13 +68,9 @@ async def walk(row: RowAccount, call: Call, sender: Sends, steps: Generator[Step
         steps.close()
 
 
-async def _await(row: RowAccount, call: Call, sender: Sends, step: Step) -> Result:
-    """Wait for one step as a task."""
+async def _await(row: RowAccount, step: Step) -> Result:
+    """Wait for one of the rarer steps as a task."""
     match step:
-        case Send():
-            return await _send(row, call, sender, step)
-        case AskPermit():
-            return _free_permit(row, call, step) or await _permit(row, call, step)
         case AskMoney():
             return await _money(row, step.ask)
         case Hold():
@@ -81,7 +79,7 @@ async def _await(row: RowAccount, call: Call, sender: Sends, step: Step) -> Resu
             with row.idling():
                 await asyncio.sleep(step.seconds)
             _slept(row, step)
-            return None
+    return None
 
 
 async def _send(row: RowAccount, call: Call, sender: Sends, step: Send) -> Reply:

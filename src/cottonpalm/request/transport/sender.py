@@ -40,7 +40,7 @@ class Sender:
         self,
         timeout_s: float,
         body: bytes | None = None,
-        began: Callable[[asyncio.Timeout], None] | None = None,
+        began: Callable[[Callable[[], None]], None] | None = None,
     ) -> Reply:
         """Send once, as a task; an exception becomes part of the reply.
 
@@ -55,7 +55,7 @@ class Sender:
         try:
             async with asyncio.timeout(timeout_s) as limit:
                 if began is not None:
-                    began(limit)
+                    began(lambda: limit.reschedule(loop.time()))
                 response = await self.send(request)
                 if self.stream and response.status_code >= 400:
                     await response.aread()

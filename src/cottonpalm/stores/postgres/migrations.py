@@ -70,7 +70,15 @@ def m002_tools(db: PgConnection) -> None:
     )
 
 
-STEPS: Final[tuple[Callable[[PgConnection], None], ...]] = (m001_all_tables, m002_tools)
+def m003_known_limits(db: PgConnection) -> None:
+    """What runs have found of each host, model and account: the next run of any name begins with it."""
+    db.execute(
+        "CREATE TABLE known_limit (key bytea PRIMARY KEY, label text NOT NULL, in_flight float8 NOT NULL,"
+        " firm boolean NOT NULL, pace float8 NOT NULL, at float8 NOT NULL)"
+    )
+
+
+STEPS: Final[tuple[Callable[[PgConnection], None], ...]] = (m001_all_tables, m002_tools, m003_known_limits)
 
 
 def lock(db: PgConnection, what: int) -> None:

@@ -87,11 +87,7 @@ class Answers:
         Raises:
             StoreError: the file cannot be read.
         """
-        written = threading.Event()
-        self.ask(
-            b"", lambda _: None, lambda _: written.set(), claim=False
-        )  # its reply comes after those of all earlier jobs
-        written.wait()
+        self.settle()
         database = self._database
         try:
             db = database.connect()
@@ -101,6 +97,14 @@ class Answers:
                 database.let_go(db)
         except database.errors as exc:
             raise database.explained(exc) from exc
+
+    def settle(self) -> None:
+        """Wait until all that was put before this call is written, or cannot be."""
+        written = threading.Event()
+        self.ask(
+            b"", lambda _: None, lambda _: written.set(), claim=False
+        )  # its reply comes after those of all earlier jobs
+        written.wait()
 
     def close(self) -> None:
         """Write what is queued, give all claims back, close the file."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import secrets
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.stores.rules.division import KEPT_S, TTL_S, Row
+from cottonpalm.types import Known, Learnt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from cottonpalm.stores.sql.connection import Connection
 
@@ -27,6 +28,12 @@ _LEARN: Final = (
     "INSERT INTO learnt (run, key, in_flight, firm) SELECT id, ?, ?, ? FROM run WHERE id = ?"
     " ON CONFLICT (run, key) DO UPDATE SET in_flight = excluded.in_flight, firm = excluded.firm"
 )
+_KNOW: Final = (
+    "INSERT INTO known_limit (key, label, in_flight, firm, pace, at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key)"
+    " DO UPDATE SET label = excluded.label, in_flight = excluded.in_flight, firm = excluded.firm,"
+    " pace = excluded.pace, at = excluded.at"
+)
+_KNOWN: Final = "SELECT label, in_flight, firm, pace, at FROM known_limit"
 
 
 def secret_of(db: Connection) -> bytes:
@@ -79,9 +86,9 @@ def put(db: Connection, key: bytes, unit: str, renewed: Iterable[Row], now: floa
             db.execute("DELETE FROM share WHERE key = ? AND unit = ? AND holder = ?", (key, unit, row.holder))
 
 
-def learn(db: Connection, run: int, key: bytes, limit: float, firm: bool) -> None:
+def learn(db: Connection, run: int, key: bytes, learnt: Learnt) -> None:
     """Store with a run what it has learnt, if the run still exists."""
-    db.execute(_LEARN, (key, limit, firm, run))
+    db.execute(_LEARN, (key, learnt.in_flight, learnt.firm, run))
 
 
 def learnt(db: Connection, run: int, key: bytes) -> tuple[float, bool] | None:
@@ -89,6 +96,27 @@ def learnt(db: Connection, run: int, key: bytes) -> tuple[float, bool] | None:
     sql = "SELECT in_flight, firm FROM learnt WHERE run = ? AND key = ?"
     found = db.execute(sql, (run, key)).fetchone()
     return None if found is None else (found[0], bool(found[1]))
+
+
+def know(db: Connection, key: bytes, label: str, learnt: Learnt, now: float) -> None:
+    """Store what is known of a host, model and account, for runs of any name."""
+    db.execute(_KNOW, (key, label, learnt.in_flight, learnt.firm, learnt.pace, now))
+
+
+def known(db: Connection, key: bytes) -> Known | None:
+    """Return what runs have found of a host, model and account."""
+    found = db.execute(f"{_KNOWN} WHERE key = ?", (key,)).fetchone()
+    return None if found is None else _known(found)
+
+
+def all_known(rows: Callable[[str], Iterable[tuple[Any, ...]]]) -> list[Known]:
+    """Return what is known of all of them, by their names."""
+    return [_known(row) for row in rows(f"{_KNOWN} ORDER BY label, at")]
+
+
+def _known(row: tuple[Any, ...]) -> Known:
+    label, in_flight, firm, pace, at = row
+    return Known(label, Learnt(in_flight, bool(firm), pace), at)
 
 
 def forget(db: Connection, run: int) -> None:

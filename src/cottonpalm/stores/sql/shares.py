@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.stores.rules.division import Row
     from cottonpalm.stores.sql.database import Database
+    from cottonpalm.types import Learnt
 
 T = TypeVar("T")
 
@@ -74,17 +75,21 @@ class Member(Protocol):
     """See `request.limiter.sharing`: all limits of one key that one holder shares."""
 
     whose: bytes
+    label: str
     runs: Sequence[int]
 
     @property
     def gates(self) -> Sequence[Gate]:
         """The limits of this member."""
 
-    def learnt(self) -> tuple[float, bool] | None:
-        """What to store with its runs."""
+    def learnt(self) -> Learnt | None:
+        """What to store with its runs, and for all others."""
 
     def resume(self, limit: float, firm: bool) -> None:
         """Begin with what was stored with one of its runs."""
+
+    def recall(self, learnt: Learnt, age_s: float) -> None:
+        """Begin with what other runs have found, so long ago."""
 
 
 class Shares:
@@ -192,7 +197,9 @@ class Shares:
         for run in member.runs:
             if (known := share_rows.learnt(self._db, run, key)) is not None:
                 member.resume(*known)
-                break
+                return []
+        if (found := share_rows.known(self._db, key)) is not None:
+            member.recall(found.learnt, self._database.now(self._db) - found.at)
         return []
 
     def _leave(self, member: Member, name: bytes) -> list[Callable[[], None]]:
@@ -210,7 +217,8 @@ class Shares:
         if (learnt := member.learnt()) is not None:
             key = share_rows.key_of(member.whose, self._secret)
             for run in member.runs:
-                share_rows.learn(self._db, run, key, *learnt)
+                share_rows.learn(self._db, run, key, learnt)
+            share_rows.know(self._db, key, member.label, learnt, self._database.now(self._db))
 
     # These make the transaction. Called with the lock.
 

@@ -17,6 +17,7 @@ from cottonpalm.stores.sql import batch_rows, order_rows, run_rows, share_rows, 
 from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
 from cottonpalm.stores.sql.lease import busy, holder_of, is_leaving
 from cottonpalm.stores.sql.reader import Reader
+from cottonpalm.stores.sql.share_rows import all_known
 from cottonpalm.stores.sql.stored_rows import SqlRows
 from cottonpalm.stores.sql.writer import Group, Writer
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from cottonpalm.stores.sql.connection import Connection
     from cottonpalm.stores.sql.database import Database, Home
     from cottonpalm.stores.sql.lease import Holder, Lease
+    from cottonpalm.types import Known
 
 _LEASE_TRIES = 10  # the `status` command may hold the lock for a moment, to see if it is free
 
@@ -131,6 +133,11 @@ class SqlStore:
         return RunInfo(
             name, created, ok, retryable + final, retryable, cost, orjson.loads(meta), shown, uncertain
         )
+
+    def known_limits(self) -> list[Known]:
+        """What runs have found of each host, model and account, by their names."""
+        self._home.check()
+        return all_known(self._reader.rows)
 
     def look(self, name: str) -> StoredRows | None:
         """See `protocols.Store`."""

@@ -114,6 +114,14 @@ def m008_tools(db: sqlite3.Connection) -> None:
     )
 
 
+def m009_known_limits(db: sqlite3.Connection) -> None:
+    """What runs have found of each host, model and account: the next run of any name begins with it."""
+    db.execute(
+        "CREATE TABLE known_limit (key BLOB PRIMARY KEY, label TEXT NOT NULL, in_flight REAL NOT NULL,"
+        " firm INTEGER NOT NULL, pace REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID"
+    )
+
+
 STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m001_runs_items_leases,
     m002_spending,
@@ -123,6 +131,7 @@ STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
     m006_numbers_and_counts,
     m007_orders,
     m008_tools,
+    m009_known_limits,
 )
 
 

@@ -227,7 +227,7 @@ class Admission(Gates):
             self._doubt.chance()
             bucket.drained(now)
             return
-        self.cause, self.generation = cause, self.generation + 1
+        self.cause, self.generation, self._calm_s = cause, self.generation + 1, now
         if cause is Cause.SHOWN:
             return
         self._doubt.settled()
@@ -247,7 +247,7 @@ class Admission(Gates):
         if cause not in (Cause.NUMBER, Cause.OVERLOAD) and self._ask and sent.ask:
             heavy = self._heavy + math.log(sent.ask / self._ask)
             self._heavy = max(-2 * HEAVY, min(2 * HEAVY, heavy))
-        fresh, self._good_then = self._good - self._good_then >= ENOUGH, self._good
+        fresh, self._good_then = self._good - self._good_then >= min(ENOUGH, number.limit), self._good
         if known and fresh and not named_s:  # a test has failed; what fits is known
             return
         recovery.begin(now, max(2.0, number.limit / 4))
@@ -288,8 +288,8 @@ class Admission(Gates):
                 bucket.learn(sent.at_s, mine)
                 bucket.silent_s = silence_s
         elif cause is Cause.CHANGED:
+            number.known = min(number.known, probe.ordinal)
             if recovery.refused:
-                number.known = 0
                 number.restart(probe.ordinal)
             bucket.learn(sent.at_s, mine)
             bucket.silent_s = max(0.0, probe.at_s - sent.at_s)

@@ -10,6 +10,7 @@ from typing import Final
 HOLD: Final = 16  # admitted before the first test of more; twice as many after each that failed, up to...
 BUDGET: Final = 0.005  # ...as many as make tests cost this share of them
 SURPRISE: Final = 5.0  # log-likelihood ratio from which rejections are no chance...
+PATIENCE: Final = 4.0  # deviations of the time of a rejection, after which one was admitted
 GRAIN_S: Final = (
     0.01  # a rejection that takes no time at all still needs some, or each would be found too late
 )
@@ -79,7 +80,7 @@ class Refusals:
         weight = max(1 / 8, 1 / self.seen)
         self._dev_s += weight * (abs(seconds - self.mean_s) - self._dev_s)
         self.mean_s += weight * (seconds - self.mean_s)
-        self.patience_s = self.mean_s + 4 * self._dev_s
+        self.patience_s = self.mean_s + PATIENCE * self._dev_s
 
 
 class Doubt:

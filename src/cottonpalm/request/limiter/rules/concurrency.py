@@ -10,9 +10,7 @@ from cottonpalm.request.limiter.rules.knee import Knee
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
-BLIND: Final = (
-    4.0  # times as many at first are let go without an answer: a slow provider looks like a drowned one
-)
+SOON: Final = 4.0  # times as many as at first are let go at once: a slow provider looks like a drowned one
 GROWTH: Final = 3.0  # more for each answer at the start
 FAR: Final = 0.25  # of the limit; where so many more fit, nobody knows how many do
 FEW: Final = 2  # admitted before the first test of a small limit
@@ -29,6 +27,7 @@ class Concurrency:
     After so many admitted one more is tested, then 2, 4, 8 more for as long as they are admitted.
 
     Attributes:
+        first: what the limit began with.
         limit: a fraction counts from the next whole number on.
         minimum: it never falls below.
         maximum: it never rises above.
@@ -40,12 +39,12 @@ class Concurrency:
     """
 
     __slots__ = (
-        "_first", "_held", "_hold", "_step", "busy", "knee", "known", "limit", "maximum", "minimum", "peak", "starting",
+        "_held", "_hold", "_step", "busy", "first", "knee", "known", "limit", "maximum", "minimum", "peak", "starting",
         "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
-        self.limit = self._first = float(limit)
+        self.limit = self.first = float(limit)
         self.minimum, self.maximum = minimum, maximum
         self.wall: float | None = None
         self.known = 0.0
@@ -53,6 +52,11 @@ class Concurrency:
         self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
         self.knee = Knee()
         self._step, self._hold, self._held = 0, 0, HOLD
+
+    @property
+    def proven(self) -> int:
+        """Without those that are being tested."""
+        return int(self.limit) - self._step
 
     @property
     def testing(self) -> bool:
@@ -63,7 +67,7 @@ class Concurrency:
         """A request was admitted, as the `ordinal`-th in flight; with a `crowd` that was not rejected."""
         self.known = max(self.known, crowd)
         if self.wall is None:
-            begins = self.starting and not self.busy and self.limit < BLIND * self._first
+            begins = self.starting and not self.busy and self.limit < SOON * self.first
             if begins and 2 * ordinal >= self.limit:
                 self.set(self.limit + 2)
             return
@@ -72,11 +76,11 @@ class Concurrency:
             self.set(self.limit - self._step)
             self._step, self._hold = 0, self._held
         elif self._hold <= 0 and ordinal >= int(self.limit) and (may_test or self._step):
-            self._step = max(1, 2 * self._step)
-            self._hold = 0
-            self.set(self.limit + self._step)
-            if self._step > FAR * self.limit:
+            if self._step > max(1.0, FAR * self.limit):  # so many more were admitted
                 self.restart(self.limit)
+                return
+            self._step, self._hold = max(1, 2 * self._step), 0
+            self.set(self.limit + self._step)
 
     def answered(self, now: float, sent: Sent, in_flight: int, *, gated: bool) -> None:
         """An answer came.
@@ -90,22 +94,24 @@ class Concurrency:
         knee = self.knee
         if self.busy:
             return
-        knee.took(now, now - sent.at_s)
+        knee.took(now, now - sent.at_s, sent.ordinal)
         if self.starting:
             if not knee.late(sent.first, now - sent.at_s) and 2 * in_flight >= self.limit:
                 self.set(self.limit + GROWTH)
             if knee.full:
-                self._settle(knee.fits)
+                self._settle(knee.fits, self.limit)
         elif knee.found:
             idle = in_flight < USED * int(self.limit)
-            limit = knee.answered(now, sent.ordinal, in_flight, self.limit, gated=gated or idle)
-            if limit is not None:
+            limit = knee.answered(now, sent, in_flight, self.limit, gated=gated or idle)
+            if limit is not None and not knee.found:
+                self.restart(limit)
+            elif limit is not None:
                 self.wall = None
                 self.set(limit)
 
-    def _settle(self, fits: float) -> None:
+    def _settle(self, fits: float, crowd: float = 0.0) -> None:
         self.starting, self.wall = False, None
-        self.knee.settle(fits)
+        self.knee.settle(fits, crowd)
         self.set(fits)
 
     def rejected(self, ordinal: int, off: float, cost: float) -> None:
@@ -133,8 +139,8 @@ class Concurrency:
         self.wall, self.known = self.limit + 1, min(self.known, self.limit)
 
     def drowned(self, fits: float) -> None:
-        """The server is full: so many fit at most."""
-        self._settle(fits)
+        """The server is full: so many fit at most; as many as at first, where no answer was quick enough to tell."""
+        self._settle(fits if self.knee.usual_s else min(fits, self.first))
 
     def restart(self, limit: float) -> None:
         """So many fit now, and nobody knows how many more: grow fast again from here."""

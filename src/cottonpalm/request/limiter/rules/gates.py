@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FIRST_REFUSAL_S: Final = 0.1  # until a rejection was seen: the one second here
 FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
 HEAVY: Final = 2.0  # log-likelihood ratio from which the learnt rate counts tokens
+NUMBERS: Final = (Cause.NUMBER, Cause.BOTH)
+BLIND: Final = 16.0  # times as many as at first are let go without an answer at most
 TINY_S: Final = 1e-6
 
 
@@ -59,6 +61,7 @@ class Gates(ABC):
         self._young: deque[Sent] = deque()  # sent of late, in order; some may still be rejected
         self._unsure = 0  # of them
         self._began_s: float | None = None
+        self._calm_s = 0.0  # since the last cause was found
         self._sent_s = -math.inf  # when the last one went
         self._total = self._bad = 0.0
         self._good = self._good_then = self._answers = 0
@@ -74,7 +77,12 @@ class Gates(ABC):
     def look(self) -> None:
         """See whether anything but the number in flight has to be asked."""
         self.gated = bool(
-            self.recovery.state is not State.OPEN or self.bucket.rate or self.quotas.shown or self.ceilings
+            self.recovery.state is not State.OPEN
+            or self.bucket.rate
+            or self.quotas.shown
+            or self.ceilings
+            or self.concurrency.testing
+            or (self.concurrency.starting and not self._answers)
         )
 
     # Asking and sending
@@ -85,18 +93,18 @@ class Gates(ABC):
             self._begin(now)
         if self._young:
             self._news(now)
-        recovery = self.recovery
+        recovery, number = self.recovery, self.concurrency
         if recovery.state is State.HELD and now >= recovery.until_s:
             recovery.state = State.PROBE
         if recovery.state in (State.HELD, State.PROBE):
             return self._silence_s(now, in_flight, ask)
-        if in_flight >= int(self.concurrency.limit):
+        if in_flight >= int(number.limit) and (full_s := self._full_s(now, in_flight)) != 0.0:
             self.binding = "in flight"
-            if recovery.state is State.RAMP and self._unsure:
-                return max(1e-4, self._young[0].at_s + self.refusals.patience_s - now)
-            recovery.state = State.OPEN
-            return None
+            return full_s
         wait_s = self._ramp_s(now, self._gates_s(now, ask))
+        if number.testing and in_flight >= number.proven:
+            # Not in one breath with another: else it could be the pace that is tested.
+            wait_s = max(wait_s, self._sent_s + self.trip_s / (2 * number.limit) - now)
         if wait_s > TINY_S:
             self._held_back = True
             return wait_s
@@ -107,8 +115,26 @@ class Gates(ABC):
         """How long an answer takes; before there was one, at least as long as the first has taken so far."""
         return self.trip_s or (0.0 if self._began_s is None else now - self._began_s)
 
+    def _full_s(self, now: float, in_flight: int) -> float | None:
+        """Seconds until one more may be in flight than the limit says; None for never, 0 for now.
+
+        While nobody knows how long an answer takes, one more each while: the longer, the more have to be in flight.
+        """
+        recovery, number, more = self.recovery, self.concurrency, in_flight + 1
+        patience_s, wait_s = self.refusals.patience_s, math.inf
+        blind = number.starting and not (self._answers or number.busy)
+        if blind and more <= min(BLIND * number.first, number.maximum):
+            wait_s = self._calm_s + 2 * patience_s * more / number.first - now
+            if wait_s <= TINY_S:
+                number.set(more)
+                return 0.0
+        if recovery.state is State.RAMP and self._unsure:
+            return min(wait_s, max(1e-4, self._young[0].at_s + patience_s - now))
+        recovery.state = State.OPEN
+        return None if wait_s == math.inf else wait_s
+
     def _begin(self, now: float) -> None:
-        self._began_s = now
+        self._began_s = self._calm_s = now
         self.bucket.begin(now)
 
     def _silence_s(self, now: float, in_flight: int, ask: float) -> float | None:
@@ -118,8 +144,10 @@ class Gates(ABC):
             return recovery.until_s - now
         if recovery.probe is not None:
             return None if recovery.dead else max(1e-4, recovery.probe.at_s + self.refusals.patience_s - now)
-        if in_flight >= self.concurrency.maximum:
-            return None
+        number = self.concurrency
+        full = recovery.refused and number.wall is not None and self.cause in NUMBERS
+        if in_flight >= (number.limit if full else number.maximum):
+            return None  # time did not help: one that leaves may
         return self._ceilings_s(now, ask, 0.0)
 
     def _gates_s(self, now: float, ask: float) -> float:
@@ -160,7 +188,7 @@ class Gates(ABC):
         sent.generation, sent.refusals = self.generation, self.refusals.seen
         doubt = self._doubt
         doubt.sent += 1
-        sent.first = doubt.sent <= 2 * FEW
+        sent.first = doubt.sent - self.refusals.seen <= 2 * FEW
         if sent.ordinal >= doubt.suspect:
             doubt.asked += 1
         sent.asked = doubt.asked

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from cottonpalm.request.limiter.rules.sent import Sent
 
 FEW: Final = 8  # answers of a round at least
 SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
@@ -27,10 +30,11 @@ class Seen(NamedTuple):
 class Round:
     """Answers that came while the number in flight stayed the same."""
 
-    __slots__ = ("answers", "began_s", "crowd", "gated")
+    __slots__ = ("answers", "began_s", "crowd", "gated", "logs")
 
     def __init__(self, began_s: float) -> None:
         self.began_s, self.answers, self.crowd, self.gated = began_s, 0, 0, False
+        self.logs = 0.0
 
     @property
     def mean(self) -> float:
@@ -61,6 +65,10 @@ class Knee:
         self._mean_s = 0.0  # of the answers' times...
         self._varies = 1.0  # ...and their squared deviation, over it
         self._round = Round(0.0)
+        self._suspect: tuple[float, float] | None = (
+            None  # in flight when it looked full, and after, until checked
+        )
+        self._logs: dict[int, tuple[int, float]] = {}  # answers' times by the number in flight, in octaves
         self._open_s = 0.0  # answers before were of another number in flight
         self._begin_search(1.0)
 
@@ -92,9 +100,10 @@ class Knee:
         """More in flight only took longer."""
         return self._lates >= FEW
 
-    def settle(self, limit: float) -> None:
-        """The server is full with so many: look round there."""
+    def settle(self, limit: float, crowd: float) -> None:
+        """The server is full with so many: look round there. Where a crowd only took longer, that is checked."""
         self.found = True
+        self._suspect = (crowd, limit) if crowd else None
         self._begin_search(limit)
         self.begin(0.0)
 
@@ -102,9 +111,12 @@ class Knee:
         """A round begins, once those have left that were in flight with another number."""
         self._round, self._open_s = Round(now), now + self._mean_s
 
-    def took(self, now: float, seconds: float) -> None:
-        """An answer took so long."""
+    def took(self, now: float, seconds: float, ordinal: int) -> None:
+        """An answer took so long, with so many in flight."""
         self._answers += 1
+        octave = ordinal.bit_length()
+        answers, logs = self._logs.get(octave, (0, 0.0))
+        self._logs[octave] = answers + 1, logs + math.log(max(1e-9, seconds))
         weight = max(LEARN, 1 / self._answers)
         self._count += 1
         if now >= self._until_s:
@@ -114,12 +126,25 @@ class Knee:
         off = seconds / self._mean_s - 1 if self._mean_s else 0.0
         self._varies += weight * (min(4.0, off * off) - self._varies)
 
-    def answered(self, now: float, crowd: int, in_flight: int, limit: float, *, gated: bool) -> float | None:
-        """A new limit, or None.
+    def _refuted(self, log: float) -> float:
+        """In flight when it seemed full, where answers take no less time among so many fewer; 0 where they do."""
+        assert self._suspect is not None
+        (crowd, fits), self._suspect = self._suspect, None
+        answers, logs = self._logs.get(int(crowd).bit_length(), (0, 0.0))
+        more, others = self._logs.get(int(crowd / 2).bit_length(), (0, 0.0))
+        gain = (logs + others) / max(1, answers + more) - log
+        if gain > math.log(crowd / fits) / 2:
+            return 0.0
+        self.found, self.usual_s = False, max(self.usual_s, math.exp(log))
+        self._lates = self._count = self._most = 0
+        return crowd
+
+    def answered(self, now: float, sent: Sent, in_flight: int, limit: float, *, gated: bool) -> float | None:
+        """A new limit, or None. Where it was not full after all, nothing is `found` any more.
 
         Args:
             now: when it was answered.
-            crowd: in flight when it was sent.
+            sent: what was answered.
             in_flight: now, with it.
             limit: on them.
             gated: something else held requests back.
@@ -133,13 +158,16 @@ class Knee:
         if not this.answers:
             this.began_s = now
         this.answers += 1
-        this.crowd += crowd
+        this.crowd += sent.ordinal
+        this.logs += math.log(max(1e-9, now - sent.at_s))
         this.gated = this.gated or gated
         if this.answers <= FEW or now - this.began_s < self._mean_s:
             return None
         self.begin(now)
         if this.gated:
             return None
+        if self._suspect is not None and (crowd := self._refuted(this.logs / this.answers)):
+            return crowd
         pace = (this.answers - 1) / max(1e-9, now - this.began_s)
         return self._around(Seen(this.mean, pace, this.answers - 1))
 

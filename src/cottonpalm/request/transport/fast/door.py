@@ -14,11 +14,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
+from cottonpalm.request.attempts import attempts
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.transport.client_loops import has_run
-from cottonpalm.request.transport.drivers import drive
+from cottonpalm.request.transport.drivers import walk
 from cottonpalm.request.transport.fast.lanes import (
     MOST_KINDS,
     MOST_SHAPES,
@@ -172,7 +171,8 @@ class _Call:
             row.run.clients.add(client)
         row.run.transports.fast += 1
         try:
-            done = await drive(row, like.call(payload, body), FastSender(like, body))
+            call = like.call(payload, body)
+            done = await walk(row, call, FastSender(like, body), attempts(row, call))
         except Exception as error:  # noqa: BLE001 - the SDK raises it as it would have
             return await self._replayed(_raising(error))
         raw = done.raw
@@ -189,7 +189,7 @@ class _Call:
     def _lean(self, kind: Kind, payload: dict[str, Any], raw: Answered) -> tuple[Any, Any]:
         """Return our result and the outline of the answer; None for what cannot be made."""
         try:
-            body = orjson.loads(raw.content)
+            body = raw.json  # what is no JSON has no outline
             outline = self._speaker.outline(body)
         except Exception:  # noqa: BLE001 - whatever it is, the SDK knows what to say
             return None, None

@@ -31,18 +31,15 @@ class FastSender:
         self,
         timeout_s: float,
         body: bytes | None = None,
-        began: Callable[[asyncio.Timeout], None] | None = None,
+        began: Callable[[Callable[[], None]], None] | None = None,
     ) -> Reply:
         """Send once; an exception becomes part of the reply. See `Sender.once`."""
-        like, loop, at = self._like, asyncio.get_running_loop(), clock.now()
+        like, pool, at = self._like, pool_of(asyncio.get_running_loop()), clock.now()
         body = self._body if body is None else body
         read_s = None if like.read_s is None or like.read_s >= timeout_s else like.read_s
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                if began is not None:
-                    began(limit)
-                answered = await pool_of(loop).send(like.origin, like.head(body), body, read_s)
-                content = answered.content
+            answered = await pool.send(like.origin, like.head(body), body, read_s, timeout_s, began)
+            content = answered.content
         except TimeoutError as exc:
             return Reply(error=self.timed_out(round(clock.now() - at, 3), exc))
         except Unreachable:  # nothing was sent: the SDK's own client may know another way
@@ -51,14 +48,11 @@ class FastSender:
             return Reply(error=self._error(exc))
         if 300 <= (status := answered.status) < 400:
             return await self._stock(timeout_s, body)  # which follows it
-        return Reply(status, answered.headers, content, answered, as_error=self._as_error(answered))
-
-    def _as_error(self, answered: Answered) -> Callable[[], Exception] | None:
-        return None if answered.status < 400 else lambda: self._status_error(answered)
-
-    def response(self, done: Done, gap_s: float) -> Done:  # noqa: ARG002 - as `Sender.response`, which reads streams
-        """Return how it ended; no stream is left open."""
-        return done
+        if status < 300:
+            return Reply(status, answered.headers, content, answered, json=answered.json)
+        return Reply(
+            status, answered.headers, content, answered, as_error=lambda: self._status_error(answered)
+        )
 
     def timed_out(self, seconds: float, cause: BaseException | None = None) -> Exception:
         """Return the library's own exception for an answer that took too long."""

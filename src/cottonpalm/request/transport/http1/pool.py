@@ -6,13 +6,15 @@ import asyncio
 import socket
 from collections import deque
 from contextvars import Context
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cottonpalm.request.transport.http1.reader import Answered, Malformed, Reader
+from cottonpalm.runtime.due import Due
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
 
 class Unreachable(Exception):
@@ -48,9 +50,9 @@ class Origin(NamedTuple):
 
 
 class Connection(asyncio.Protocol):
-    """One connection: one request at a time."""
+    """One connection: one request at a time. Its answer has to be there `until` a moment of the loop's time."""
 
-    __slots__ = ("_answer", "_loop", "_reader", "_touched", "_watch", "closed", "idle_since", "wire")
+    __slots__ = ("_answer", "_loop", "_reader", "_touched", "_watch", "closed", "idle_since", "until", "wire")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -59,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._touched = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self.closed = False
-        self.idle_since = 0.0
+        self.idle_since = self.until = 0.0
         self.wire: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -132,6 +134,13 @@ class Connection(asyncio.Protocol):
         self.wire.write(head + body)
         return answer
 
+    def cut(self) -> None:
+        """End the request that is under way, if there is one, with a TimeoutError like that of `asyncio.timeout`."""
+        if self._answer is not None:
+            error = TimeoutError()
+            error.__cause__ = asyncio.CancelledError()
+            self._fail(error)
+
     def _look(self, read_s: float) -> None:
         """Whether bytes still come."""
         left = self._touched + read_s - self._loop.time()
@@ -155,12 +164,21 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._idle: dict[Origin, deque[Connection]] = {}
+        self._due: Due[Connection] = Due(loop, attrgetter("until"), Connection.cut)
         # Another loop (uvloop) may not know how to try two addresses of a host at once.
         self._more: dict[str, Any] = (
             {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
         )
 
-    async def send(self, origin: Origin, head: bytes, body: bytes, read_s: float | None = None) -> Answered:
+    async def send(  # noqa: PLR0917
+        self,
+        origin: Origin,
+        head: bytes,
+        body: bytes,
+        read_s: float | None = None,
+        timeout_s: float | None = None,
+        began: Callable[[Callable[[], None]], None] | None = None,
+    ) -> Answered:
         """Send a request and return its answer, read whole. Cancelled, it closes the connection.
 
         Args:
@@ -168,16 +186,32 @@ class Pool:
             head: the request line and all headers, with the empty line.
             body: the body.
             read_s: seconds without a byte after which the answer counts as lost; None: any.
+            timeout_s: seconds that all of it may take; None: any.
+            began: told what cuts it off, as it goes out: it then ends with a TimeoutError.
 
         Raises:
+            TimeoutError: it took longer than `timeout_s`, or was cut off.
             Unreachable: no connection could be made.
             TooSlow: the connection or the answer took too long.
             Malformed: the answer broke off, or is not HTTP.
             OSError: the connection was reset.
         """
-        connection = self._free(origin) or await self._connect(origin)
+        until = None if timeout_s is None else self._loop.time() + timeout_s
+        if (connection := self._free(origin)) is None:
+            connection = await self._connected_by(until, origin, began)
+        answer = connection.ask(head, body, read_s)
+        if began is not None:
+            began(connection.cut)
         try:
-            answered = await connection.ask(head, body, read_s)
+            if until is None:
+                answered = await answer
+            else:
+                connection.until = until
+                self._due.add(connection)
+                try:
+                    answered = await answer
+                finally:
+                    self._due.discard(connection)
         except BaseException:
             connection.close()
             raise
@@ -198,6 +232,14 @@ class Pool:
             if not (connection := idle.pop()).closed:
                 return connection
         return None
+
+    async def _connected_by(
+        self, until: float | None, origin: Origin, began: Callable[[Callable[[], None]], None] | None
+    ) -> Connection:
+        async with asyncio.timeout_at(until) as limit:
+            if began is not None:
+                began(lambda: limit.reschedule(self._loop.time()))
+            return await self._connect(origin)
 
     def _connect(self, origin: Origin) -> Awaitable[Connection]:
         """Connect in a context of its own: a connection outlives the row, whose context it would keep."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
+
+import orjson
 
 LONGEST_HEAD: Final = 100 * 1024
 CRLF: Final = b"\r\n"
@@ -30,7 +33,7 @@ class Answered:
         changed: True: somebody added to `headers` since.
     """
 
-    __slots__ = ("_content", "body", "headers", "raw", "reason", "status", "version")
+    __slots__ = ("_content", "_json", "body", "headers", "raw", "reason", "status", "version")
 
     def __init__(
         self, version: bytes, status: int, reason: bytes, raw: list[tuple[str, str]], body: bytes
@@ -38,6 +41,15 @@ class Answered:
         self.version, self.status, self.reason, self.raw, self.body = version, status, reason, raw, body
         self.headers = joined(raw)
         self._content: bytes | None = None
+        self._json: Any = None
+
+    @property
+    def json(self) -> Any:
+        """What the body says, read once; None if that is no JSON."""
+        if self._json is None:
+            with suppress(orjson.JSONDecodeError):
+                self._json = orjson.loads(self.content)
+        return self._json
 
     @property
     def packed(self) -> str:

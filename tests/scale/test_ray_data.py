@@ -1,0 +1,56 @@
+"""A chain in Ray Data's `map_batches`: one limit, one budget, one store of answers for all its actors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from langchain_core.runnables import RunnableLambda
+from pyarrow import parquet
+
+from cottonpalm import ConfigError
+from cottonpalm.ray_data import asking, spent
+from cottonpalm.types import pico
+from tests.scale.chains import asking as chain_at
+from tests.support.loopback import LoopbackProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def answered(folder: Path, chain: Any, **more: Any) -> dict[str, str]:
+    """The answers of two actors to what is in the folder, by row."""
+    import ray.data
+
+    dataset = ray.data.read_parquet(str(folder))
+    found = dataset.map_batches(**asking(chain, name="job", workers=2, batch_size=16, **more)).take_all()
+    return {row["x"]: row["answer"] for row in found}
+
+
+@pytest.mark.timeout(500)  # a cluster may take its time to begin
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.filterwarnings("ignore")  # Ray Data's own
+def test_actors_of_ray_data_keep_one_limit_and_one_budget_and_pay_no_answer_twice(tmp_path: Path) -> None:
+    texts = [f"row {number}" for number in range(150)]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(3):
+        table = pa.table({"x": texts[number * 50 : number * 50 + 50]})
+        parquet.write_table(table, folder / f"{number}.parquet")
+    kept: dict[str, Any] = {"store": tmp_path / "s.db", "budget": 1.0, "concurrency": 5}
+    with LoopbackProcess(latency=0.02) as server:
+        chain = chain_at(server.openai_url)
+        for _ in range(2):
+            assert answered(folder, chain, **kept) == {text: f"answer to: {text}" for text in texts}
+        served = server.stats()
+    assert (served.requests, served.peak <= 5) == (150, True)
+    reported, uncertain = spent("job", tmp_path / "s.db")
+    charged = served.billed["input_tokens"] * 150_000 + served.billed["output_tokens"] * 600_000
+    assert (pico(reported), pico(uncertain)) == (charged, 0)
+
+
+def test_what_cannot_work_there_is_said_before_anything_begins() -> None:
+    chain = RunnableLambda(str)
+    with pytest.raises(ConfigError, match=r"executor=\.\.\. is not for map_batches"):
+        asking(chain, name="job", executor="ray")
