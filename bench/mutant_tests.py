@@ -133,7 +133,7 @@ def _ranked(tests: list[Test], file: str) -> list[Test]:
     for test in sorted(tests, key=lambda test: test.seconds):
         function = test.node.partition("[")[0]
         afar = module not in imports_of(HERE / test.file)
-        ranks.append((cases[function] // 3, afar, test.breadth // NARROW, test.seconds, test))
+        ranks.append((afar, cases[function] // 3, test.breadth // NARROW, test.seconds, test))
         cases[function] += 1
     return [test for *_, test in sorted(ranks)]
 

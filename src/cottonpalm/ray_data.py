@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import Runnable
 
+    from cottonpalm.request.money.ledger import Amounts
+
 __all__ = ["Ask", "asking", "spent"]
 
 BATCH: Final = 256  # rows of a block that travel and are answered together
@@ -85,7 +87,7 @@ def asking(
         "name": name,
         "store": kept,
         "output": output,
-        "paid": checked.budget is not None,
+        "limits": None if checked.budget is None else limits_of(checked.budget),
     }
     _begin(name, kept, checked)
     return {
@@ -134,8 +136,10 @@ def _is_postgres(store: str | None) -> bool:
 class Ask:
     """What answers batches in an actor of Ray Data; made by `asking`."""
 
-    def __init__(self, chain: bytes, name: str, store: str | None, output: str | None, *, paid: bool) -> None:
-        self._chain, self._name, self._store, self._output, self._paid = chain, name, store, output, paid
+    def __init__(
+        self, chain: bytes, name: str, store: str | None, output: str | None, *, limits: Amounts | None
+    ) -> None:
+        self._chain, self._name, self._store, self._output, self._limits = chain, name, store, output, limits
         self._processor: BatchProcessor | None = None
         self._cache: Cache | None = None
         self._drawing: Any = None
@@ -166,10 +170,11 @@ class Ask:
             self._cache = Cache(max_entries=KEPT, path=self._store)
         made = self._processor = BatchProcessor(chain, **{**given, "cache": self._cache})
         builder = made._builder  # noqa: SLF001 - no user has shared limits or a purse
-        if self._paid:
+        if self._limits is not None:
+            assert self._store is not None
             from cottonpalm.engine.executors.ray_money import Drawing  # noqa: PLC0415 - an extra
 
-            self._drawing = Drawing(self._name, lambda: not self._busy)
+            self._drawing = Drawing(self._store, self._name, self._limits, lambda: not self._busy)
             builder.purse = (self._drawing.ledger, self._drawing.purse)
         builder.place = (_limits_at(self._store), 0)
         builder.keep_sharing()

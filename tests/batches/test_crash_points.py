@@ -218,6 +218,29 @@ def test_what_only_looks_like_the_lost_batch_is_told_by_its_results_and_not_mist
     assert not server.paid_twice()
 
 
+def test_what_only_looks_like_ours_is_not_cancelled_when_ours_is(
+    server: BatchProvider, disk: Disk, tmp_path: Path
+) -> None:
+    stranger = packed_of(lane_at(server, "anthropic"), [f"theirs {n}" for n in range(ROWS)], tmp_path)
+    others = Disk(tmp_path / "others.db")
+    server.script = lambda number, rows: Faults(lose="before" if attempts(server) == 2 else None, looks=4)
+
+    async def main() -> Batch:
+        async with desk_at(others.book) as theirs, desk_at(disk.book) as ours:
+            batch = await ours.plan(packed_of(lane_at(server, "anthropic"), TEXTS, tmp_path))
+            other = await theirs.plan(stranger)
+            while other.stage is not Stage.SUBMITTED:
+                other = await theirs.advance(other)
+            while batch.stage is not Stage.SUBMITTED:
+                batch = await ours.advance(batch)
+            return await bring(ours, await ours.cancel(batch))
+
+    batch = asyncio.run(main())
+    others.close()
+    assert (batch.stage, len(batch.strangers)) == (Stage.ABANDONED, 1)
+    assert [job.end for job in server.jobs.values()] == ["done"]
+
+
 def test_a_lost_submission_is_not_repeated_with_another_key_which_cannot_see_the_first(
     server: BatchProvider, disk: Disk, provider: str, tmp_path: Path
 ) -> None:

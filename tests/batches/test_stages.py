@@ -90,33 +90,47 @@ def listed(**more: object) -> BatchState:
 
 def test_a_batch_with_our_tag_is_ours_whatever_its_age_and_count() -> None:
     state = listed(tag=CREATING.tag, rows=None, created_at=None)
-    found = search(CREATING, [listed(tag="other"), state], known={"b1"})
+    found = search(CREATING, [listed(tag="other"), state], known={"b1": True})
     assert (found.found, found.proven) == (state, True)
 
 
 def test_a_batch_made_of_our_file_is_ours() -> None:
     batch = replace(CREATING, input_file_id="file-1")
-    assert search(batch, [listed(input_file_id="file-1")], ()) == (listed(input_file_id="file-1"), True)
+    assert search(batch, [listed(input_file_id="file-1")], {}) == (listed(input_file_id="file-1"), True)
 
 
 def test_where_there_is_a_file_nothing_is_found_by_time_and_count() -> None:
     batch = replace(CREATING, input_file_id="file-1")
-    assert search(batch, [listed(input_file_id="file-2"), listed()], ()).found is None
+    assert search(batch, [listed(input_file_id="file-2"), listed()], {}).found is None
 
 
 def test_without_tag_and_file_time_count_and_what_is_known_tell_and_prove_nothing() -> None:
-    assert search(CREATING, [listed()], ()) == (listed(), False)
-    assert search(CREATING, [listed(rows=11)], ()).found is None
-    assert search(CREATING, [listed(created_at=SENT_AT - CLOCKS_DIFFER_S - 1)], ()).found is None
-    assert search(CREATING, [listed()], known={"b1"}).found is None
-    assert search(replace(CREATING, strangers=("b1",)), [listed()], ()).found is None
-    assert search(CREATING, [listed(tag="of another program")], ()).found is None
+    assert search(CREATING, [listed()], {}) == (listed(), False)
+    assert search(CREATING, [listed(rows=11)], {}).found is None
+    assert search(CREATING, [listed(created_at=SENT_AT - CLOCKS_DIFFER_S - 1)], {}).found is None
+    assert search(CREATING, [listed()], known={"b1": True}).found is None
+    assert search(CREATING, [listed(), listed(batch_id="b2")], known={"b1": False}).found == listed(
+        batch_id="b2"
+    )
+    assert search(CREATING, [listed()], known={"b1": False}) == (
+        listed(),
+        False,
+    )  # taken by a guess, perhaps wrongly
+    assert search(replace(CREATING, strangers=("b1",)), [listed()], {}).found is None
+    assert search(CREATING, [listed(tag="of another program")], {}).found is None
 
 
 def test_of_several_that_look_alike_the_oldest_is_tried_first() -> None:
     old, new = listed(batch_id="b1"), listed(batch_id="b2", created_at=SENT_AT + 9)
-    assert search(CREATING, [new, old], ()).found == old
-    assert search(replace(CREATING, strangers=("b1",)), [new, old], ()).found == new
+    assert search(CREATING, [new, old], {}).found == old
+    assert search(CREATING, [listed(), listed(batch_id="b2")], known={"b1": False}).found == listed(
+        batch_id="b2"
+    )
+    assert search(CREATING, [listed()], known={"b1": False}) == (
+        listed(),
+        False,
+    )  # taken by a guess, perhaps wrongly
+    assert search(replace(CREATING, strangers=("b1",)), [new, old], {}).found == new
 
 
 def test_a_second_batch_of_the_same_submission_is_seen() -> None:

@@ -91,7 +91,10 @@ class Came:
 def run(world: World, policy: Policy = "ours") -> Came:  # noqa: C901 - a world in one piece
     rng, came = Random(world.seed), Came()
     live, believed = world.live, world.believed or world.live
-    step_s = max(1.0, world.deadline_s / 2000)
+    looks_s = (
+        rules.TAIL * live.row_s + world.reserve_s
+    ) / 4  # as fine as what is in reserve; a run looks every 5 s
+    step_s = max(1.0, min(world.deadline_s / 2000, looks_s))
     todo, queue, done, now = world.rows, 0.0, 0.0, 0.0  # not sent yet; waiting for live; done live
     sends = policy != "live" and (
         policy != "ours"

@@ -49,8 +49,9 @@ def test_a_named_server_has_its_own_address_and_key(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_langchain_knows_besides_names_the_package_to_install(folder: Path) -> None:
-    with pytest.raises(Problem, match=r"pip install langchain-cohere"):
+    with pytest.raises(Problem, match=r"pip install langchain-cohere") as caught:
         build_model("cohere:command-r", {}, None)
+    assert "None" not in str(caught.value)
     with pytest.raises(Problem, match=r"did you mean mistral\?"):
         build_model("mistrall:small", {}, None)
 

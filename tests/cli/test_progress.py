@@ -147,8 +147,8 @@ EVENTS = (
 def test_verbose_tells_of_pauses_retries_and_failures_and_lets_no_text_touch_the_terminal() -> None:
     assert told(*EVENTS, verbose=True) == [
         "pause: host m asks to wait 5.0 s",
-        "row 3: HTTP 429 from host m after 0.5 s (throttle)",
-        "row 3 failed (throttle): RateLimit: [bold]slow\\x1b[31m down",
+        "row 4 (index 3): HTTP 429 from host m after 0.5 s (throttle)",
+        "row 4 (index 3) failed (throttle): RateLimit: [bold]slow\\x1b[31m down",
     ]
 
 
@@ -276,7 +276,7 @@ def test_shares_of_the_budget_and_dear_rows_are_said_above_the_progress() -> Non
     progress.start()
     progress.close()
     assert re.findall(r"budget: (\d+)% reached", shown(console)) == ["50", "80", "100"]
-    assert "row 7 cost $0.6000, where others cost $0.0100" in shown(console)
+    assert "row 8 (index 7) cost $0.6000, where others cost $0.0100" in shown(console)
 
 
 def test_rows_that_are_left_or_unknown_are_said() -> None:

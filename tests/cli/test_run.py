@@ -237,8 +237,8 @@ def test_verbose_tells_of_retries_and_failed_rows(ask: Command, folder: Path, se
     rows(folder / "in.jsonl", 2)
     server.script(fail_for("say row-1"))
     said = ask("in.jsonl", "-o", "out.jsonl", "-v")
-    assert "row 1: HTTP 400 from 127.0.0.1" in said.err
-    assert "row 1 failed (degrade): " in said.err
+    assert "row 2 (index 1): HTTP 400 from 127.0.0.1" in said.err
+    assert "row 2 (index 1) failed (degrade): " in said.err
     assert "\nrows       1 ok, 1 failed" in said.err, "where the time went"
     assert "bound by" not in ask("in.jsonl", "-o", "out.jsonl").err
 

@@ -44,6 +44,8 @@ def test_the_library_speaks_the_words_of_the_command_line() -> None:
 def test_prices_and_maxima_are_asked_for_by_their_flags() -> None:
     said = "no price is known for 'm': pass prices={'m': (in, out)}, dollars per million tokens (--price m=IN:OUT)"
     assert here(said) == "no price is known for 'm': say --price m=IN:OUT, dollars per million tokens"
+    told = "so what it costs is not counted; prices={'m': (in, out)} (--price m=IN:OUT) says it"
+    assert here(told) == "so what it costs is not counted; --price m=IN:OUT says it"
     assert here("m: pass prices= (--price m=IN:OUT)") == "m: say --price m=IN:OUT, dollars per million tokens"
     assert here("set max_tokens on the model") == "say --model-option max_tokens=N"
 

@@ -304,7 +304,7 @@ def test_what_is_asked_again_is_said_before(tmp_path: Path, caplog: pytest.LogCa
     assert again(rows) == []
     assert not caplog.records
     [note] = again([{**row, "answer": 1} for row in rows])
-    assert "3 more rows that are not in this input" in note
+    assert "3 more rows not in this input" in note
     assert "3 of 3 rows are not among those that run 'night' holds" in caplog.text
     assert "the new column 'answer'" in caplog.text
     caplog.clear()

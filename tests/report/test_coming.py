@@ -25,11 +25,11 @@ def lines(*coming: Coming, width: int = 80, unicode: bool = True) -> list[str]:
 def test_each_row_has_a_line_with_its_last_words() -> None:
     said = "It is a fair price for what it does, though the manual could be much better than it is"
     assert lines(Coming(3, "Yes"), Coming(24_311, said), Coming(9, "")) == [
-        "  row 3      Yes",
-        "  row 24,311 …or what it does, though the manual could be much better than it is",
-        "  row 9      begins again",
+        "  row 4      Yes",
+        "  row 24,312 …or what it does, though the manual could be much better than it is",
+        "  row 10     begins again",
     ]
-    assert lines(Coming(3, "Yes")) == ["  row 3  Yes"]
+    assert lines(Coming(3, "Yes")) == ["  row 4  Yes"]
 
 
 @pytest.mark.parametrize("unicode", [True, False])

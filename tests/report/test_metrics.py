@@ -17,12 +17,20 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler, TraceIdRatioBased
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
+from opentelemetry.semconv._incubating.attributes.gen_ai_attributes import (
+    GenAiProviderNameValues as Providers,
+)
+from opentelemetry.semconv._incubating.metrics.gen_ai_metrics import (
+    GEN_AI_CLIENT_OPERATION_DURATION,
+    GEN_AI_CLIENT_TOKEN_USAGE,
+)
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cottonpalm import BatchProcessor
 from cottonpalm.events import Binding, LimitChanged, RequestFinished, RunEnded, RunStarted
-from cottonpalm.observers.conventions import provider_of
+from cottonpalm.observers.conventions import asked_of, provider_of
 from cottonpalm.observers.metrics import PrometheusMetrics
 from cottonpalm.observers.otel_metrics import OpenTelemetryMetrics
 from cottonpalm.observers.tracing import OpenTelemetrySpans
@@ -258,9 +266,59 @@ def test_requests_are_measured_by_the_conventions() -> None:
     assert found["cottonpalm.cost"][1][0].value > 0
 
 
+HOSTS = {
+    "api.openai.com": Providers.OPENAI,
+    "api.anthropic.com": Providers.ANTHROPIC,
+    "generativelanguage.googleapis.com": Providers.GCP_GEMINI,
+    "europe-west4-aiplatform.googleapis.com": Providers.GCP_VERTEX_AI,
+    "aiplatform.googleapis.com": Providers.GCP_VERTEX_AI,
+    "bedrock-runtime.eu-west-1.amazonaws.com": Providers.AWS_BEDROCK,
+    "mine.openai.azure.com": Providers.AZURE_AI_OPENAI,
+    "mine.services.ai.azure.com": Providers.AZURE_AI_INFERENCE,
+    "api.mistral.ai": Providers.MISTRAL_AI,
+    "api.groq.com": Providers.GROQ,
+    "api.deepseek.com": Providers.DEEPSEEK,
+    "api.x.ai": Providers.X_AI,
+    "api.cohere.com": Providers.COHERE,
+    "api.perplexity.ai": Providers.PERPLEXITY,
+    "us-south.ml.cloud.ibm.com": Providers.IBM_WATSONX_AI,
+}
+
+
 def test_providers_are_named_as_the_conventions_name_them() -> None:
-    hosts = ("api.anthropic.com", "generativelanguage.googleapis.com", "127.0.0.1", "evilopenai.com")
-    assert [provider_of(host) for host in hosts] == ["anthropic", "gcp.gemini", "127.0.0.1", "evilopenai.com"]
+    assert {host: provider_of(host) for host in HOSTS} == {host: name.value for host, name in HOSTS.items()}
+    for host in ("127.0.0.1", "evilopenai.com", "openai.com.evil.example", "max.ai", ""):
+        assert provider_of(host) == host
+
+
+def test_all_names_are_those_that_the_conventions_know() -> None:
+    assert set(asked_of("[::1]:8000/m")) | {"error.type", "gen_ai.token.type"} <= {
+        *(value for value in vars(gen_ai_attributes).values() if isinstance(value, str)),
+        *("server.address", "server.port", "error.type"),
+    }
+    assert (GEN_AI_CLIENT_OPERATION_DURATION, GEN_AI_CLIENT_TOKEN_USAGE) == (
+        "gen_ai.client.operation.duration",
+        "gen_ai.client.token.usage",
+    )
+    assert asked_of("h/m")["gen_ai.operation.name"] == gen_ai_attributes.GenAiOperationNameValues.CHAT.value
+
+
+@pytest.mark.parametrize(
+    ("key", "address", "port"),
+    [
+        ("api.x.ai/grok", "api.x.ai", None),
+        ("localhost:8000/m", "localhost", 8000),
+        ("[::1]:8000/m", "::1", 8000),
+        ("[::1]/m", "::1", None),
+        ("host:x/m", "host:x", None),
+        ("", "", None),
+    ],
+)
+def test_the_server_of_a_request_is_its_address_and_its_port(
+    key: str, address: str, port: int | None
+) -> None:
+    asked = asked_of(key)
+    assert (asked["server.address"], asked.get("server.port")) == (address, port)
 
 
 def test_what_is_off_is_not_even_imported() -> None:

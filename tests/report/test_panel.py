@@ -56,8 +56,8 @@ def test_seven_lines_say_all_of_it() -> None:
         "  left   33 min (31 to 38 min), ready about 14:22",
         "  money  $10.42 of $25.00 ━━━━━━─────────  about $20.57 at the end",
         "  failed 203: 142 reask, 61 fail_row",
-        "         row 24,288 reask: at label: 'mixed' is not one of ['positive', 'negati…",
-        "         row 7 fail_row: filtered (3 like it)",
+        "         row 24,289 reask: at label: 'mixed' is not one of ['positive', 'negati…",
+        "         row 8 fail_row: filtered (3 like it)",
     ]
 
 
@@ -167,7 +167,7 @@ def test_the_display_takes_its_errors_from_the_events_and_its_numbers_from_the_r
     assert numbers.left.seconds == pytest.approx(879 / 2)
     assert re.fullmatch(r"\d\d:\d\d", numbers.ready)
     lines = text(numbers)
-    assert lines[-1] == "         row 7 reask: InvalidAnswer: no such label"
+    assert lines[-1] == "         row 8 reask: InvalidAnswer: no such label"
     assert "$0.10 of $2.00" in lines[3]
 
 

@@ -100,3 +100,23 @@ def test_a_transport_of_the_users_own_cannot_be_twinned_so_the_client_itself_is_
 
 def test_outside_of_any_loop_nobody_is_on_a_bridge() -> None:
     assert not client_loops.on_a_bridge()
+
+
+def test_a_loop_of_ours_is_known_by_its_mark_and_no_other_is() -> None:
+    plain, ours = asyncio.new_event_loop(), asyncio.new_event_loop()
+    ours.lasting = True  # type: ignore[attr-defined]
+    assert (client_loops.is_lasting(plain), client_loops.is_lasting(ours)) == (False, True)
+
+    async def here() -> bool:
+        return client_loops.on_a_bridge()
+
+    assert [loop.run_until_complete(here()) for loop in (plain, ours)] == [False, True]
+    client = httpx2.AsyncClient(trust_env=False)
+
+    async def uses() -> bool:
+        return client_loops.at_home(httpx2, client) is client
+
+    assert not ours.run_until_complete(uses()), "a bridge makes no client its own"
+    assert plain.run_until_complete(uses())
+    for loop in (plain, ours):
+        loop.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.output_parsers import StrOutputParser
@@ -14,11 +15,15 @@ from cottonpalm import BatchProcessor, Budget, Limits
 from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.money.spending import Spending
+from cottonpalm.stores import open_store
 from cottonpalm.types import PICO
 from tests.request.test_attempts import GOOD, a_call, answer
 from tests.request.test_tightening import LIKELY, near_the_ceiling
 from tests.support.loopback import Loopback
 from tests.support.replies import Request, fails
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.core
 
@@ -105,3 +110,22 @@ def test_a_row_that_a_fallback_answers_is_priced_by_the_fallbacks_model(fails_wi
         assert outcome.cost_usd == pytest.approx((used.input_tokens + used.output_tokens) / 10**6)
 
     asyncio.run(main())
+
+
+def test_a_lease_that_the_store_refuses_at_once_is_told_to_whoever_waits_for_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "runs.db")
+    run = store.open_run("night", None)
+    account = Spending(run)
+    told = list[str]()
+    done = threading.Event()
+    account.lease(1_000, None, done.set)
+    assert done.wait(20), "durable"
+    assert account.covers(1_000)
+    assert account.failure is None
+    run.close()
+    store.close()
+    account.lease(10**12, None, lambda: told.append("told"))
+    assert told == ["told"], "the store is closed: nobody waits for ever"
+    assert account.failure is not None
+    assert not account.covers(10**12)
+    assert not account.wants_lease(5, None), "none is asked for again"

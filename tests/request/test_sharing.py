@@ -10,13 +10,14 @@ import pytest
 
 from cottonpalm import clock
 from cottonpalm.config import AdaptiveConcurrency
+from cottonpalm.errors import StoreError
 from cottonpalm.providers.call import whose
 from cottonpalm.request.limiter import sharing
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.stores import open_store
 from cottonpalm.stores.rules.division import TTL_S
-from cottonpalm.stores.sqlite.database import prepare
+from cottonpalm.stores.sqlite.database import SqliteDatabase, prepare
 from cottonpalm.types import Verdict
 from tests.request.peers import KEY, Peer
 from tests.request.stage import Stage
@@ -332,3 +333,42 @@ def test_a_run_remembers_what_it_learnt_and_starts_with_seven_tenths_of_it(
     for peer in (again, bounded):
         peer.die()
     store.close()
+
+
+def test_while_a_second_one_takes_over_its_part_of_a_minute_no_more_and_hardly_less_is_sent(
+    stage: Stage, path: Path
+) -> None:
+    most, step_s = 120, 0.25
+    one = Peer(stage, path, per_minute=most)
+    one.come(10)
+    peers, sent = [one], list[float]()
+    for turn in range(int(240 / step_s)):
+        if turn == 90 / step_s:  # the first one has used all of a minute
+            peers.append(Peer(stage, path, per_minute=most))
+            peers[-1].come(10)
+        stage.loop.now_s += step_s
+        stage.settle()
+        for peer in peers:
+            if turn % 4 == 0:
+                peer.renew()
+            went = peer.see()
+            sent += [stage.loop.now_s] * went
+            while peer.held:
+                peer.give_back()
+            peer.come(went)
+    begun = stage.loop.now_s - 240
+    assert (
+        max(sum(at <= other < at + 60 - step_s for other in sent) for at in sent) <= most
+    )  # seen a step later
+    for minute in range(90, 240, 30):
+        assert sum(begun + minute - 30 < at <= begun + minute + 30 for at in sent) >= 0.85 * most, minute
+    for peer in peers:
+        peer.go_idle()
+        peer.leave()
+
+
+def test_who_must_share_and_cannot_is_refused(tmp_path: Path) -> None:
+    gone = SqliteDatabase(tmp_path / "no folder" / "s.db")
+    sharing.begin(Limiters(AdaptiveConcurrency()), gone, 1)()
+    with pytest.raises(StoreError):
+        sharing.begin(Limiters(AdaptiveConcurrency()), gone, 1, must=True)

@@ -155,3 +155,17 @@ def test_why_there_is_no_money_is_said_with_its_figures() -> None:
     hand.row.run.spending.failure = OSError("no space left on device")
     assert "no space left on device" in pricing.why_no_money("m", lambda: bound)
     assert a_hand(call=a_call()).row.run.pricing.budget_left() is None
+
+
+def test_a_model_without_a_price_is_told_once_with_what_says_it(caplog: pytest.LogCaptureFixture) -> None:
+    run = a_hand(call=a_call(), prices=PriceBook({"priced": (1.0, 2.0)})).row.run
+    unknown, known = a_call(model="nobody-knows"), a_call(model="priced")
+    for _ in range(3):
+        assert run.pricing.rates(unknown, None, None) is None
+        assert run.pricing.rates(unknown, "another-nobody-knows", None) is None
+        assert run.pricing.rates(known, None, None) is not None
+        assert run.pricing.rates(unknown, "priced", None) is not None, "by the model that answered"
+    said = [record.getMessage() for record in caplog.records if "no price is known" in record.getMessage()]
+    assert len(said) == 1
+    assert "'nobody-knows'" in said[0]
+    assert "--price nobody-knows=IN:OUT" in said[0]

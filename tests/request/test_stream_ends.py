@@ -260,13 +260,13 @@ def test_a_sync_stream_that_is_no_whole_answer_raises_after_what_came_of_it(
     ],
     ids=["a throttle", "a fault"],
 )
-@pytest.mark.parametrize("retry_after", ["7", None])
+@pytest.mark.parametrize("retry_after", ["90", None])
 def test_an_error_in_a_stream_pauses_all_where_it_is_a_throttle_that_names_a_wait(
     error: dict[str, str], pauses: bool, retry_after: str | None
 ) -> None:
     headers = {} if retry_after is None else {"retry-after": retry_after}
     row, _ = through_a_stream([_sse(json.dumps({"error": error}))], headers)
     [limiter] = list(row.run.flow.limiters)
-    assert (limiter.paused_until - clock.now() > 5) is (pauses and retry_after is not None)
+    assert (limiter.paused_until - clock.now() > 60) is (pauses and retry_after is not None)
     assert limiter.accepted == 0
     assert row.usage is None

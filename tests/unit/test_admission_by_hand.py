@@ -415,3 +415,27 @@ def test_a_rejection_that_shows_an_empty_quota_is_for_that_and_cuts_no_number() 
     assert gates.cause in (Cause.RATE, Cause.SHOWN), "one that shows a quota is never chance"
     assert gates.concurrency.limit == limit
     assert gates.quotas.shown["requests"]._margin > margin, "its mirror had let it go"
+
+
+def test_a_rate_that_is_let_go_is_followed_by_a_ramp_and_not_by_a_burst() -> None:
+    line = settled(first=200.0, most=500.0)
+    gates = line.gates
+    bucket = gates.bucket
+    bucket.rate, bucket.depth, bucket._depth_known, bucket.extra = 20.0, 1.0, True, 1.9
+    gates.recovery.state = State.OPEN
+    for _ in range(200):
+        wait_s = line.wait_s(ask=100.0)
+        assert wait_s is not None
+        line.now += max(0.0, wait_s)
+        line.send(ask=100.0)
+        if not bucket.rate:
+            break
+    assert bucket.rate == 0.0, "three times as much fitted"
+    assert gates.recovery.state is State.RAMP
+    pace = 20.0 * (1 + 1.9)
+    assert gates.recovery.window >= max(2.0, pace * gates.refusals.patience_s)
+    before_s = line.now
+    wait_s = line.wait_s(ask=100.0)
+    assert wait_s is not None
+    assert wait_s > 0, "evenly spaced"
+    assert line.now == before_s

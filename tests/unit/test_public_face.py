@@ -6,6 +6,8 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +95,20 @@ def test_a_processor_and_an_outcome_say_what_they_are_in_one_line() -> None:
 
 if __name__ == "__main__":
     FACE.write_text(face(), encoding="utf-8")
+
+
+WITHOUT = """
+import sys
+for extra in ("uvicorn", "starlette", "prometheus_client", "opentelemetry", "pandas", "polars", "pyarrow", "openpyxl"):
+    sys.modules[extra] = None
+from cottonpalm import *
+try:
+    Dashboard("x.db")
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_every_name_can_be_imported_without_any_extra() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True)
+    assert "pip install 'cottonpalm[dashboard]'" in done.stdout

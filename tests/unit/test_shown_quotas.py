@@ -137,8 +137,9 @@ def test_a_large_request_waits_longer_than_a_small_one() -> None:
 def test_a_rejection_that_it_let_go_leaves_a_margin_and_five_of_them_all_belief() -> None:
     provider = Provider(100.0, 10.0)
     shown = watched(provider, honest, 40.0)
-    before = free(shown, provider)
+    before, margin = free(shown, provider), shown._margin
     shown.wrong()
+    assert shown._margin == pytest.approx(margin + 0.4)
     assert free(shown, provider) < before, "some are left untouched from now on"
     for _ in range(5):
         shown.wrong()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm.cli.readers.rows import BadRow
 from cottonpalm.cli.wording import here
 from cottonpalm.engine.input.keys import Distinct, content_key
-from cottonpalm.observers.formatting import clean, count, duration, money, rate, told
+from cottonpalm.observers.formatting import clean, count, duration, money, numbered, rate, told
 from cottonpalm.observers.kind_words import in_words
 from cottonpalm.stores import shown as store_shown
 from cottonpalm.stores import without_password
@@ -66,9 +66,7 @@ class Tally:
             kind = f"{'could not be read' if unread else in_words(error.kind)} ({error.kind})"
             self.kinds[kind] = self.kinds.get(kind, 0) + 1
             self.unread += unread
-            self.first_failed = (
-                self.first_failed or f"row {outcome.index + 1} (index {outcome.index}): {told(error)}"
-            )
+            self.first_failed = self.first_failed or f"{numbered(outcome.index)}: {told(error)}"
 
 
 @dataclass(slots=True)

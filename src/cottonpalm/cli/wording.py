@@ -36,6 +36,7 @@ SAID: Final = [
             r"smaller --max-output-tokens, lets it go on"
         ),
     ),
+    (r"prices=\{(.+?): \(in, out\)\} \(--price (.+?)\) says it", r"--price \2 says it"),
     (r"pass prices= \(--price (.+?)\)", r"say --price \1, dollars per million tokens"),
     (
         r"pass prices=\{(.+?): \(in, out\)\}, dollars per million tokens \(--price (.+?)\)",

@@ -230,7 +230,10 @@ class Builder:
         release = _nothing if opened is None else opened.release
         place = run_store.place() if isinstance(run_store, SharesLimits) else self.place
         if place is not None:
-            release = _both(sharing.begin(account.flow.limiters, *place, most=settings.cap), release)
+            must = self.place is not None
+            release = _both(
+                sharing.begin(account.flow.limiters, *place, most=settings.cap, must=must), release
+            )
         return Engine(
             job,
             account,
@@ -404,7 +407,7 @@ class Builder:
         """Of a worker: share its limits between its runs too; call what is returned at its end."""
         if self.place is None:
             return _nothing
-        return sharing.begin(self._limiters_for(None), *self.place, most=self.settings.cap)
+        return sharing.begin(self._limiters_for(None), *self.place, most=self.settings.cap, must=True)
 
     def start_at(self, concurrency: AdaptiveConcurrency, learnt_in: Learning) -> None:
         """Replace the learnt limits: the next run begins with these settings, and learns in `learnt_in`."""

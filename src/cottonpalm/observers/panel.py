@@ -246,7 +246,7 @@ def _failed(numbers: Numbers, width: int, *, unicode: bool) -> Iterator[Text]:
 
 
 def _fault(fault: Fault, width: int, *, unicode: bool) -> Text:
-    line = Text(" " * LABEL).append(f"row {fault.row:,} ", "dim").append(f"{fault.kind}: ")
+    line = Text(" " * LABEL).append(f"row {fault.row + 1:,} ", "dim").append(f"{fault.kind}: ")
     like = f" ({fault.like_it:,} like it)" if fault.like_it else ""
     said = Text(fault.said if unicode else fault.said.encode("ascii", "backslashreplace").decode())
     room = max(8, width - line.cell_len - len(like))
@@ -259,7 +259,7 @@ def _fault(fault: Fault, width: int, *, unicode: bool) -> Text:
 
 def _coming(rows: Sequence[Coming], width: int, *, unicode: bool) -> Iterator[Text]:
     """The last words of a few answers as they come, one line each."""
-    labels = [f"row {coming.row:,} " for coming in rows]
+    labels = [f"row {coming.row + 1:,} " for coming in rows]
     wide = max([LABEL - 2, *map(len, labels)])
     for label, coming in zip(labels, rows, strict=True):
         line = _line(label.ljust(wide))

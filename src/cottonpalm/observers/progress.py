@@ -30,7 +30,7 @@ from cottonpalm.events import (
     Unreachable,
 )
 from cottonpalm.observers.coming import ComingRows
-from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
+from cottonpalm.observers.formatting import binds, clean, duration, money, numbered, share_of_budget, told
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import Faults, Numbers, line, panel
 from cottonpalm.types import pico
@@ -197,7 +197,7 @@ class Progress:
         if self._verbose and event.kind is not None:
             status = "no answer" if event.status is None else f"HTTP {event.status}"
             took = duration(event.latency_s)
-            self.say(f"row {event.index}: {status} from {clean(event.key)} after {took} ({event.kind})")
+            self.say(f"{numbered(event.index)}: {status} from {clean(event.key)} after {took} ({event.kind})")
 
     def _row_finished(self, event: RowFinished) -> None:
         row = event.outcome
@@ -206,11 +206,11 @@ class Progress:
         self._faults.add(row.index, error.kind, told(error))
         if self._verbose:
             where = "" if error.where is None else f" (at {clean(error.where)})"
-            self.say(f"row {row.index} failed ({error.kind}): {clean(told(error))}{where}")
+            self.say(f"{numbered(row.index)} failed ({error.kind}): {clean(told(error))}{where}")
 
     def _spike(self, event: CostSpike) -> None:
         cost, usual = money(pico(event.cost_usd)), money(pico(event.median_usd))
-        self.say(f"row {event.index} cost {cost}, where others cost {usual}")
+        self.say(f"{numbered(event.index)} cost {cost}, where others cost {usual}")
 
     def _rests_now(self, event: EndpointRests) -> None:
         if self._is_news(event):

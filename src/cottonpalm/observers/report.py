@@ -206,7 +206,7 @@ def _steps(report: Reported) -> Iterator[str]:
 
 def _top(label: str, rows: Sequence[TopRow], shown: Callable[[float], str]) -> Iterator[str]:
     if rows:
-        names = (f"row {row.index}{f' ({clean(row.id, 30)})' if row.id else ''}" for row in rows[:_SHOWN])
+        names = (f"row {row.index + 1}{f' ({clean(row.id, 30)})' if row.id else ''}" for row in rows[:_SHOWN])
         said = (f"{name} {shown(row.value)}" for name, row in zip(names, rows, strict=False))
         yield from _wrapped(label, ", ".join(said))
 

@@ -101,9 +101,10 @@ def asked_again(reader: Reader, held: int) -> Iterator[str]:
     if changed:
         yield f"{changed:,} of the rows to ask were edited since the run asked them, in what the chain reads"
     if new and left > 0:
+        rows = "row" if left == 1 else "rows"
         yield (
-            f"the run holds {left:,} more rows that are not in this input: where they were only edited, they are among "
-            f"the {new:,} new ones, and are asked and paid again (rows with ids keep their place)"
+            f"the run holds {left:,} more {rows} not in this input, and {new:,} are new in it: a row that was only "
+            "edited is both, and is asked and paid again (rows with ids keep their place)"
         )
 
 

@@ -83,8 +83,9 @@ def build_model(
         return _by_langchain(provider, wish)
     except ImportError as error:
         package = BY_LANGCHAIN.get(provider) or f"'cottonpalm[{_extra(provider)}]'"
+        missing = f" ({error.name})" if error.name else ""
         raise Problem(
-            f"{flag} {spec} needs a package that is not installed ({error.name}): pip install {package}"
+            f"{flag} {spec} needs a package that is not installed{missing}: pip install {package}"
         ) from error
     except (ValueError, TypeError) as error:
         raise Problem(f"{flag} {spec}: {_first_line(error)}") from error

@@ -11,7 +11,7 @@ from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
-from cottonpalm.observers.formatting import clean, duration, money, rate
+from cottonpalm.observers.formatting import clean, duration, money, numbered, rate
 from cottonpalm.observers.kind_words import in_words
 from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows
 from cottonpalm.stores.codec.glances import glances
@@ -182,7 +182,7 @@ def _details(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, A
 def _failures(info: RunInfo, reasons: dict[str, Reason]) -> Iterator[tuple[str, str]]:
     among = f" of the first {MOST:,} failed" if info.failed > MOST else ""
     for kind, reason in sorted(reasons.items(), key=lambda found: -found[1].rows):
-        first = f"the first, row {reason.first + 1} (index {reason.first}): {clean(reason.said)}"
+        first = f"the first, {numbered(reason.first)}: {clean(reason.said)}"
         yield f"  {kind}", f"{reason.rows:,}{among} ({in_words(kind)}); {first}"
         if reason.where is not None:
             yield "    at", clean(reason.where)

@@ -10,14 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-try:
-    import uvicorn
-
-    from cottonpalm.cli.live.app import Live, application
-    from cottonpalm.cli.live.connections import Connection
-    from cottonpalm.cli.live.guard import TOKEN, Guard
-except ImportError as missing:
-    raise ImportError(f"the live page needs {missing.name}: pip install 'cottonpalm[dashboard]'") from missing
 from cottonpalm.cli.live.reading import Reading
 from cottonpalm.cli.live.rules import host_name
 from cottonpalm.cli.problems import Problem
@@ -47,6 +39,16 @@ class Dashboard:
     """
 
     def __init__(self, store: str | Path, port: int | None = None, *, host: str = LOOPBACK) -> None:
+        try:  # here, as the name alone can be had without the extra: `from cottonpalm import *`
+            import uvicorn
+
+            from cottonpalm.cli.live.app import Live, application
+            from cottonpalm.cli.live.connections import Connection
+            from cottonpalm.cli.live.guard import TOKEN, Guard
+        except ImportError as missing:
+            raise ImportError(
+                f"the live page needs {missing.name}: pip install 'cottonpalm[dashboard]'"
+            ) from missing
         database = database_of(store)
         if database is None or not database.exists():
             raise Problem(f"there is no store {shown(store)} here for a page to show; the page reads a store")

@@ -34,7 +34,7 @@ NAMESPACE: Final = "cottonpalm"
 BEGIN: Final = "BEGIN IMMEDIATE"
 TURN_S: Final = 3.0  # a transaction that takes longer is undone: its worker is gone
 ANSWER_S: Final = 10.0
-IDLE_S: Final = 60.0  # nobody shares limits any more: the actor ends
+IDLE_S: Final = 600.0  # nobody shares limits any more: the actor ends; workers may take long to begin
 
 
 class LimitsActor:
@@ -109,6 +109,8 @@ def limits_actor() -> Any:
 
     It must not move: its file is here.
     """
+    with suppress(ValueError):
+        return ray.get_actor(NAME, namespace=NAMESPACE)
     path = str(Path(tempfile.mkdtemp(prefix="cottonpalm-")) / "limits.db")
     made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(LimitsActor)
     return made.options(
@@ -151,7 +153,7 @@ class _ActorConnection:
     """See `sql.connection.Connection`: what needs no answer goes with the next statement that does."""
 
     def __init__(self) -> None:
-        self._actor = ray.get_actor(NAME, namespace=NAMESPACE)
+        self._actor = limits_actor()  # the one that there is, mostly
         self._whose = uuid4().hex
         self._waiting: list[tuple[str, Sequence[Any]]] = []
 

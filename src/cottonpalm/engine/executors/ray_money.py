@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 
 from cottonpalm import clock
 from cottonpalm.engine.executors.ray_limits import IDLE_S, NAMESPACE, on_this_node
@@ -123,9 +123,10 @@ class Drawing:
         ledger, purse: what its runs draw on.
     """
 
-    def __init__(self, name: str, idle: Callable[[], bool]) -> None:
-        """Draw on the budget of this name; `idle` says that nothing is under way here."""
-        self._name, self._idle, self._holder = name, idle, uuid4().hex
+    def __init__(self, store: str, name: str, limits: Amounts, idle: Callable[[], bool]) -> None:
+        """Draw on the budget of this name, as of `money_actor`; `idle` says that nothing is under way here."""
+        self._store, self._name, self._limits = store, name, limits
+        self._idle, self._holder = idle, uuid4().hex
         self._actor: Any = None
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -155,10 +156,12 @@ class Drawing:
             while True:
                 try:
                     if self._actor is None:
-                        self._actor = ray.get_actor(_named(self._name), namespace=NAMESPACE)
+                        self._actor = await asyncio.to_thread(
+                            money_actor, self._store, self._name, self._limits
+                        )
                     amount = await self._actor.tell.remote(self._holder, told)
                     break
-                except (RayActorError, RayError, ValueError) as exc:
+                except (RayError, ValueError) as exc:
                     # It may have booked this already; then it counts twice, which keeps to the budget.
                     log.info("the budget %r does not answer (%s)", self._name, type(exc).__name__)
                     self._actor = None

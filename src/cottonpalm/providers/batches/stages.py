@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlia
 from cottonpalm.providers.batches.lines import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cottonpalm.providers.batches.lanes import Lane
     from cottonpalm.providers.batches.lines import BatchState, Lost, Result
@@ -164,8 +164,8 @@ class Book(Protocol):
     def past(self, limit: int = 200) -> list[Batch]:
         """Batches that are over, of every run in this store, newest first: how long they took."""
 
-    def known(self) -> Collection[str]:
-        """The provider's ids of all batches in this store, of every run."""
+    def known(self) -> Mapping[str, bool]:
+        """The provider's ids of all batches in this store, of every run; False: found by time and count alone."""
 
 
 @runtime_checkable
@@ -210,20 +210,21 @@ class Search(NamedTuple):
     proven: bool = False
 
 
-def search(batch: Batch, listed: Iterable[BatchState], known: Collection[str]) -> Search:
+def search(batch: Batch, listed: Iterable[BatchState], known: Mapping[str, bool]) -> Search:
     """Look for `batch` in a listing.
 
     By tag or input file where the provider keeps them. Where it keeps neither: created since we sent it, with as many
-    rows, and not known to be another one. The oldest such comes first.
+    rows, and not known to be another one. The oldest such comes first, but behind all of them those that another batch
+    of ours took for itself by the same signs: it may have been wrong, which only the results will tell.
     """
     listed = list(listed)
     if marked := ours(batch, listed):
         return Search(marked[0], proven=True)
     if batch.input_file_id is not None:
         return Search()
-    passed = {*known, *batch.strangers}
+    passed = {*(batch_id for batch_id, proven in known.items() if proven), *batch.strangers}
     like = [state for state in listed if state.batch_id not in passed and _alike(batch, state)]
-    return Search(min(like, key=_born)) if like else Search()
+    return Search(min(like, key=lambda state: (state.batch_id in known, _born(state)))) if like else Search()
 
 
 def ours(batch: Batch, listed: Iterable[BatchState]) -> list[BatchState]:

@@ -209,7 +209,7 @@ class Desk:
     async def _find(self, batch: Batch, client: BatchClient) -> Batch:
         sent_at, asked_at = batch.sent_at or batch.planned_at, clock.wall()
         listed = await client.listing(sent_at - CLOCKS_DIFFER_S)
-        known = set(await asyncio.to_thread(self._book.known))
+        known = await asyncio.to_thread(self._book.known)
         found, proven = search(batch, listed, known)
         if found is not None:
             return await self._submitted(replace(with_state(batch, found), proven=proven))
@@ -238,7 +238,8 @@ class Desk:
             if trouble.what != "gone":
                 raise
             return await self._vanished(batch, trouble)
-        if batch.cancelling and not state.ended and state.phase is not Phase.CANCELLING:
+        stops = batch.cancelling and batch.proven  # else it may be somebody else's
+        if stops and not state.ended and state.phase is not Phase.CANCELLING:
             await client.cancel(batch.batch_id)
         if state == batch.state or self._results_late(state):
             return batch

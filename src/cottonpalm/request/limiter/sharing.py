@@ -116,9 +116,9 @@ class Given(Gate):
         mine = Row(holder, 0.0, least, want, self._total, True, now + TTL_S)
         amount, fair = portion(rows, mine, now)
         if amount < self._amount:
-            self._set(amount)
+            self._set(amount, fair)
         held = max(amount, used)
-        then = partial(self._limiter.adjust, partial(self._set, amount))
+        then = partial(self._limiter.adjust, partial(self._set, amount, fair))
         return Renewed((mine._replace(amount=held),), then, soon=amount < fair or held > amount)
 
     def _leave(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:  # noqa: ARG002 - the same for all
@@ -142,10 +142,10 @@ class Given(Gate):
             return float(self._limiter.in_flight)
         return self._ceiling.used_at(clock.now())
 
-    def _set(self, amount: float) -> None:
+    def _set(self, amount: float, fair: float = 0.0) -> None:
         self._amount = amount
-        if self._ceiling is not None:
-            self._ceiling.portion = amount
+        if self._ceiling is not None:  # what others still free is taken at the pace at which it comes
+            self._ceiling.portion, self._ceiling.even = amount, max(amount, fair)
         else:
             self._limiter.shares[self.unit] = int(amount)
 
@@ -357,7 +357,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def begin(limiters: Limiters, place: Database, run: int, most: int | None = None) -> Callable[[], None]:
+def begin(
+    limiters: Limiters, place: Database, run: int, most: int | None = None, *, must: bool = False
+) -> Callable[[], None]:
     """Let these limiters share their limits through this database while a run lasts; call what is returned at its end.
 
     Limiters that serve runs of several stores share through the first one's.
@@ -367,11 +369,15 @@ def begin(limiters: Limiters, place: Database, run: int, most: int | None = None
         place: the store's database.
         run: its number there.
         most: requests in flight, where the user named a number.
+        must: True: without shares, this process would use limits that others have.
+
+    Raises:
+        StoreError: the shares that must be there are not.
     """
     with _lock:
         attached = _attached.get(limiters)
         if attached is None:
-            if (attached := _open(place, most)) is None:
+            if (attached := _open(place, most, must=must)) is None:
                 return _nothing
             attached.runs.append(run)
             _attached[limiters] = attached
@@ -384,12 +390,14 @@ def begin(limiters: Limiters, place: Database, run: int, most: int | None = None
     return partial(_end, limiters, attached, run)
 
 
-def _open(place: Database, most: int | None) -> _Attached | None:
+def _open(place: Database, most: int | None, *, must: bool) -> _Attached | None:
     from cottonpalm.stores.sql.shares import Shares  # noqa: PLC0415 - only needed here
 
     try:
         return _Attached(Shares(place), place, most)
     except StoreError as exc:
+        if must:
+            raise
         log.warning("limits are not shared with other processes: %s", exc)
         return None
 

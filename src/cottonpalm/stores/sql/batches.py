@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -127,10 +127,13 @@ class SqlBook:
         found = self._rows("SELECT body FROM batch ORDER BY id DESC LIMIT ?", (2 * limit,))
         return [batch for (body,) in found if (batch := decoded(body)).over][:limit]
 
-    def known(self) -> Collection[str]:
+    def known(self) -> dict[str, bool]:
         """See `stages.Book`."""
-        found = self._rows("SELECT batch_id FROM batch WHERE batch_id IS NOT NULL")
-        return {batch_id for (batch_id,) in found}
+        found = self._rows("SELECT batch_id, body FROM batch WHERE batch_id IS NOT NULL ORDER BY id")
+        known: dict[str, bool] = {}
+        for batch_id, body in found:
+            known[batch_id] = known.get(batch_id, False) or decoded(body).proven
+        return known
 
     def _bounds(self, tag: str) -> tuple[int, int]:
         found = self._rows("SELECT id FROM batch WHERE run = ? AND tag = ?", (self._run, tag))

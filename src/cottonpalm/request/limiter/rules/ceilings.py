@@ -18,13 +18,14 @@ class Ceiling:
     Attributes:
         most: requests or tokens.
         portion: of them, what other processes leave to this one; `most` where there are none.
+        even: its part of each minute once all have their fair ones, by which it goes evenly.
         used: in the last minute.
     """
 
-    __slots__ = ("_at", "_backlog", "_sent", "most", "portion", "used")
+    __slots__ = ("_at", "_backlog", "_sent", "even", "most", "portion", "used")
 
     def __init__(self, most: float) -> None:
-        self.most = self.portion = most
+        self.most = self.portion = self.even = most
         self.used = 0.0
         self._backlog = self._at = 0.0  # sent sooner than evenly, as of when
         self._sent: deque[list[float]] = deque()  # [moment, amount], in order
@@ -34,7 +35,7 @@ class Ceiling:
         self._forget(now)
         over = self.used + min(amount, self.most) - self.portion
         if over <= 0:
-            return max(0.0, self._backlog / max(LEAST, self.portion) - SLACK) * MINUTE_S
+            return max(0.0, self._backlog / max(LEAST, self.even) - SLACK) * MINUTE_S
         for moment, sent in self._sent:
             over -= sent
             if over <= 0:
@@ -45,7 +46,7 @@ class Ceiling:
         """So much is sent now. Returns the entry, for `settle`."""
         self.used += amount
         self._drain(now)
-        self._backlog += min(amount, self.portion)
+        self._backlog += min(amount, self.even)
         if self._sent and now - self._sent[-1][0] < 0.0:
             now = self._sent[-1][0]
         entry = [now, amount]
@@ -61,12 +62,12 @@ class Ceiling:
         """It was less, or more, than what was taken."""
         if self._sent and entry[0] >= self._sent[0][0]:
             self.used += amount - entry[1]
-            self._backlog = max(0.0, self._backlog + min(amount, self.portion) - min(entry[1], self.portion))
+            self._backlog = max(0.0, self._backlog + min(amount, self.even) - min(entry[1], self.even))
             entry[1] = amount
 
     def _drain(self, now: float) -> None:
         passed, self._at = now - self._at, now
-        self._backlog = max(0.0, self._backlog - max(0.0, passed) * self.portion / MINUTE_S)
+        self._backlog = max(0.0, self._backlog - max(0.0, passed) * self.even / MINUTE_S)
 
     def _forget(self, now: float) -> None:
         self._drain(now)

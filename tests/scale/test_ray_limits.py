@@ -1,0 +1,31 @@
+"""The actor that keeps a cluster's limits: it is there again for whoever needs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cottonpalm.stores.sql import share_rows
+from cottonpalm.stores.sql.database import Turnwise, in_transaction
+
+if TYPE_CHECKING:
+    from cottonpalm.engine.executors.ray_limits import ActorDatabase
+
+
+def secret(database: ActorDatabase, db: Any) -> bytes:
+    return in_transaction(database, db, lambda: share_rows.secret_of(db), Turnwise.SHARES)
+
+
+@pytest.mark.timeout(400)  # a cluster may take its time to begin
+@pytest.mark.usefixtures("cluster")
+def test_a_worker_that_begins_after_the_actor_has_ended_finds_one() -> None:
+    import ray
+
+    from cottonpalm.engine.executors.ray_limits import ActorDatabase, limits_actor
+
+    database = ActorDatabase()
+    first = secret(database, database.connect())
+    assert secret(database, database.connect()) == first
+    ray.kill(limits_actor())
+    assert secret(database, database.connect()) != first
