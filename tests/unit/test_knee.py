@@ -19,7 +19,7 @@ def taught(*seconds: float) -> Knee:
     """One that has heard of answers that took so long, one a second."""
     knee = Knee()
     for at, took_s in enumerate(seconds):
-        knee.took(float(at), took_s)
+        knee.took(float(at), took_s, 1)
     return knee
 
 
@@ -63,7 +63,7 @@ def test_answers_whose_times_differ_much_are_weaker_evidence() -> None:
 def test_one_answer_that_took_a_hundred_times_as_long_counts_as_three_times_off() -> None:
     knee = taught(*[1.0] * 500)
     before = knee._varies
-    knee.took(501.0, 1_000.0)
+    knee.took(501.0, 1_000.0, 1)
     assert knee._varies - before <= 4 / 16
 
 
@@ -117,11 +117,11 @@ def test_what_fits_is_the_most_that_was_answered_in_the_time_of_one() -> None:
     knee = usual(Knee(), 1.0)
     assert knee.fits == 1.0
     for at in (0.0, 0.1, 1.5, 1.6, 1.7, 1.8, 1.9, 2.0, 4.0, 4.1):
-        knee.took(at, 1.0)
+        knee.took(at, 1.0, 1)
     assert knee.fits == 6.0
     blind = Knee()
     for at in range(30):
-        blind.took(float(at), 1.0)
+        blind.took(float(at), 1.0, 1)
     assert blind.fits >= 29.0, "all of them, as long as nobody knows how long one takes"
 
 
@@ -132,18 +132,18 @@ def test_a_round_begins_once_those_have_left_that_were_sent_with_another_number(
     knee = taught(*[2.0] * 50)
     knee.begin(100.0)
     for at in (100.5, 101.0, 101.9):
-        assert knee.answered(at, 4, 4, 10.0, gated=False) is None
+        assert knee.answered(at, Sent(at, 4), 4, 10.0, gated=False) is None
     assert knee._round.answers == 0
-    knee.answered(102.0, 4, 4, 10.0, gated=False)
+    knee.answered(102.0, Sent(102.0, 4), 4, 10.0, gated=False)
     assert knee._round.answers == 1
 
 
 def test_while_more_are_in_flight_than_the_limit_it_drains_and_no_round_counts() -> None:
     knee = taught(*[1.0] * 50)
     for at in range(200, 230):
-        assert knee.answered(float(at), 30, 12, 10.0, gated=False) is None
+        assert knee.answered(float(at), Sent(float(at), 30), 12, 10.0, gated=False) is None
     assert knee._round.answers == 0
-    knee.answered(300.0, 11, 11, 10.0, gated=False)
+    knee.answered(300.0, Sent(300.0, 11), 11, 10.0, gated=False)
     assert knee._round.answers == 1, "one above is no draining"
 
 
@@ -152,7 +152,7 @@ def test_a_round_has_nine_answers_and_lasts_as_long_as_one_takes() -> None:
         knee, ended = taught(*[1.0] * 50), 0
         for nth in range(answers):
             before = knee._round
-            knee.answered(100.0 + nth * gap_s, 10, 10, 10.0, gated=False)
+            knee.answered(100.0 + nth * gap_s, Sent(100.0 + nth * gap_s, 10), 10, 10.0, gated=False)
             ended += knee._round is not before
         return ended
 
@@ -164,11 +164,11 @@ def test_a_round_has_nine_answers_and_lasts_as_long_as_one_takes() -> None:
 
 def test_a_round_in_which_something_else_held_requests_back_says_nothing() -> None:
     knee = taught(*[1.0] * 50)
-    knee.settle(10.0)
+    knee.settle(10.0, 0.0)
     for nth in range(30):
-        assert knee.answered(100.0 + nth, 10, 10, 10.0, gated=nth % 7 == 0) is None
+        assert knee.answered(100.0 + nth, Sent(100.0 + nth, 10), 10, 10.0, gated=nth % 7 == 0) is None
     for nth in range(30):
-        limit = knee.answered(200.0 + nth, 10, 10, 10.0, gated=False)
+        limit = knee.answered(200.0 + nth, Sent(200.0 + nth, 10), 10, 10.0, gated=False)
         if limit is not None:
             assert limit == 15.0, "the first trial is half as many more"
             return
@@ -187,7 +187,7 @@ def test_a_round_tells_its_mean_crowd() -> None:
 
 def walk(knee: Knee, pace: object, steps: int, level: float, answers: int = 400) -> list[float]:
     """The limits that follow each other where so many in flight do `pace(number)` a second."""
-    knee.settle(level)
+    knee.settle(level, 0.0)
     limits, now = [level], level
     for _ in range(steps):
         limit = knee._around(Seen(max(1.0, now), pace(max(1.0, now)), answers))  # type: ignore[operator]
@@ -241,7 +241,7 @@ def test_evidence_of_before_a_rest_does_not_count_after_it() -> None:
 
 def test_what_the_winner_did_is_what_the_next_trial_is_compared_with() -> None:
     knee = Knee()
-    knee.settle(10.0)
+    knee.settle(10.0, 0.0)
     assert knee._around(Seen(10.0, 10.0, 400)) == 15.0
     assert knee._around(Seen(15.0, 15.0, 400)) == pytest.approx(22.5), "it need not be measured again"
     assert knee._around(Seen(22.5, 15.0, 400)) == 15.0, "no more than fifteen did"
@@ -252,7 +252,7 @@ def test_what_the_winner_did_is_what_the_next_trial_is_compared_with() -> None:
 
 def test_a_round_with_as_many_in_flight_as_before_was_no_trial() -> None:
     knee = Knee()
-    knee.settle(10.0)
+    knee.settle(10.0, 0.0)
     assert knee._around(Seen(10.0, 5.0, 50)) == 15.0
     assert knee._around(Seen(10.5, 9.0, 50)) == 10.0, "it never got there, so it proves nothing"
     assert knee._sum == 0.0
