@@ -66,7 +66,7 @@ def test_a_batch_is_there_as_it_was_written_after_the_store_was_opened_anew(reop
     found = book_of(again.open_run("r", None))
     assert found.batches() == [full]
     assert found.members(BATCH.tag) == MEMBERS
-    assert found.known() == {"batch_1": True}
+    assert found.known() == {"batch_1": False}
 
 
 def test_a_request_that_is_out_is_in_no_second_batch_and_nothing_of_that_one_is_kept(book: Book) -> None:

@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
+from langchain_anthropic import ChatAnthropic
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_openai import ChatOpenAI
 
-from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Cache, RetryPolicy, RunStopped
+from cottonpalm import (
+    AdaptiveConcurrency,
+    BatchProcessor,
+    Budget,
+    Cache,
+    RetryPolicy,
+    RowFinished,
+    RunStopped,
+)
 from cottonpalm.engine.shared import ledger_of
 from cottonpalm.testing import virtual_run
 from tests.engine.helpers import aread, read
 from tests.support.loopback import Loopback
-from tests.support.replies import Reply, cut_by_length, fails, hangs, too_many
+from tests.support.replies import Reply, cut_by_length, fails, hangs, malformed, too_many
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -289,3 +298,22 @@ def test_a_chain_with_only_a_sync_form_streams_too() -> None:
     pieces = asyncio.run(texts_of(BatchProcessor(chain), ["ab", "cde"]))
     assert pieces == {0: list("ab"), 1: list("cde")}
     assert list(BatchProcessor(chain).stream("xyz")) == list("xyz")
+
+
+@pytest.mark.parametrize("transport", ["fast", "stock"])
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_an_event_that_the_line_broke_is_no_answer_of_the_models(provider: str, transport: Any) -> None:
+    def model(server: Loopback) -> Any:
+        if provider == "openai":
+            return ChatOpenAI(base_url=server.openai_url, api_key="sk-test-0123456789", model="gpt-4o-mini")
+        return ChatAnthropic(base_url=server.url, api_key="sk-ant-test", model_name="claude-haiku-4-5")
+
+    async def main(server: Loopback) -> Any:
+        chain = ChatPromptTemplate.from_template("{x}") | model(server) | StrOutputParser()
+        processor = BatchProcessor(chain, retry=QUICK, transport=transport)
+        async with processor.astart([{"x": "a row"}], stream=True) as run:
+            return [event.outcome.output async for event in run if isinstance(event, RowFinished)]
+
+    with Loopback([malformed(), malformed()]) as server:
+        assert asyncio.run(main(server)) == ["answer to: a row"]
+        assert server.counts == {"a row": 3}, "the prompt is not changed by what the line did"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core import exceptions as core
@@ -31,6 +32,13 @@ _OPENAI: Final = (
     ("LengthFinishReasonError", Kind.DEGRADE),
     ("ContentFilterFinishReasonError", Kind.FAIL_ROW),
 )
+_STREAMS: Final = (  # in the names of modules that read a provider's events
+    "_streaming",
+    "httpx_sse",
+    "eventstream",
+    "ollama._client",
+    "google.genai._api_client",
+)
 _REASK: Final = (core.OutputParserException, ValidationError, json.JSONDecodeError)
 
 
@@ -45,12 +53,23 @@ def is_model_error(exc: BaseException) -> bool:
 
 
 def kind(exc: BaseException) -> Kind | None:
-    """Judge LangChain's model errors, answers that do not parse, and botocore's codes; None for anything else."""
+    """Judge LangChain's model errors, answers that do not parse or broke off, botocore; None for all else."""
     if (known := _first(core, _MODEL_ERRORS, exc)) is not None:
         return known
+    if isinstance(exc, json.JSONDecodeError) and _of_a_stream(exc):
+        return Kind.TRANSIENT
     if isinstance(exc, _REASK) or (type(exc) is ValueError and _no_parsed_field(str(exc))):
         return Kind.REASK
     return _bedrock(exc)
+
+
+def _of_a_stream(exc: BaseException) -> bool:
+    """Whether an SDK raised it as it read an event of its stream: the line broke it, and the model is not to blame."""
+    return any(
+        word in frame.f_globals.get("__name__", "")
+        for frame, _ in walk_tb(exc.__traceback__)
+        for word in _STREAMS
+    )
 
 
 def _no_parsed_field(message: str) -> bool:

@@ -109,6 +109,8 @@ def limits_actor() -> Any:
 
     It must not move: its file is here.
     """
+    with suppress(ValueError):
+        return ray.get_actor(NAME, namespace=NAMESPACE)
     path = str(Path(tempfile.mkdtemp(prefix="cottonpalm-")) / "limits.db")
     made = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(LimitsActor)
     return made.options(

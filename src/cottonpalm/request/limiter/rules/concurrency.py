@@ -96,7 +96,11 @@ class Concurrency:
             return
         knee.took(now, now - sent.at_s, sent.ordinal)
         if self.starting:
-            if not knee.late(sent.first, now - sent.at_s) and 2 * in_flight >= self.limit:
+            late = knee.late(sent.first, now - sent.at_s)
+            told = (
+                knee.usual_s or self.limit < SOON * self.first
+            )  # what answers take among few is known, or few are
+            if told and not late and 2 * in_flight >= self.limit:
                 self.set(self.limit + GROWTH)
             if knee.full:
                 self._settle(knee.fits, self.limit)

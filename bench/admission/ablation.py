@@ -1,0 +1,95 @@
+"""What each constant of the limiter is worth: `python -m bench.admission.ablation 70000 70059`, from the root.
+
+Every constant is halved and doubled, one at a time, on the same drawn worlds. A line says by how much the mean score
+and the mean of what was rejected per accepted change, and the standard error of the first. A change that is within two
+errors is none that these worlds can show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Final
+
+from bench.admission.drawn import Seen, one
+from bench.admission.family import draw
+from bench.admission.virtual import ideal
+
+from cottonpalm.request.limiter import rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import ModuleType
+
+    from bench.admission.family import World
+
+APART: Final = ("binding", "circuit", "ceilings", "division", "__init__")  # no part of what is learnt
+
+
+def modules() -> list[ModuleType]:
+    """Of the rules, those that learn."""
+    folder = Path(rules.__file__ or "").parent
+    names = sorted(path.stem for path in folder.glob("*.py") if path.stem not in APART)
+    return [importlib.import_module(f"{rules.__name__}.{name}") for name in names]
+
+
+def constants() -> dict[str, float]:
+    """Every number with a name, by `module.NAME`: where it was defined."""
+    found: dict[str, float] = {}
+    for module in modules():
+        source = Path(module.__file__ or "").read_text()
+        for name, value in vars(module).items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if name.isupper() and number and f"\n{name}: Final" in source:
+                found[f"{module.__name__.rpartition('.')[2]}.{name}"] = value
+    return found
+
+
+def changed(name: str, value: float) -> Iterator[None]:
+    """With another value in all modules that took it over."""
+    home, _, constant = name.partition(".")
+    was = next(vars(module)[constant] for module in modules() if module.__name__.endswith(f".{home}"))
+    holders = [module for module in modules() if vars(module).get(constant) is was]
+    for module in holders:
+        setattr(module, constant, value)
+    yield
+    for module in holders:
+        setattr(module, constant, was)
+
+
+def scores(worlds: Sequence[tuple[World, float]]) -> list[Seen]:
+    return [one("ours", world, ideal_s) for world, ideal_s in worlds]
+
+
+def line(name: str, before: Sequence[Seen], after: Sequence[Seen]) -> str:
+    """How the mean has changed, pair by pair."""
+    apart = [b.score - a.score for a, b in zip(before, after, strict=True)]
+    error = math.sqrt(sum((each - mean(apart)) ** 2 for each in apart) / max(1, len(apart) - 1) / len(apart))
+    rejected = mean(b.rejected for b in after) - mean(a.rejected for a in before)
+    return f"{name:28s} {mean(apart):+.4f} ± {error:.4f}  rejected {rejected:+.2%}"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(prog="python -m bench.admission.ablation", description=__doc__)
+    options.add_argument("first", type=int)
+    options.add_argument("last", type=int)
+    options.add_argument("--only", action="append", help="module.NAME, or module.NAME=VALUE; may be repeated")
+    options.add_argument("--most-rows", type=int, default=4_000, help="cut longer runs short")
+    given = options.parse_args()
+    drawn = [draw(seed, most_rows=given.most_rows) for seed in range(given.first, given.last + 1)]
+    worlds = [(world, ideal(world).wall_s) for world in drawn]
+    known, before = constants(), scores(worlds)
+    print(f"{len(known)} constants; as it is: {mean(seen.score for seen in before):.4f}", flush=True)
+    for wanted in given.only or known:
+        name, _, value = wanted.partition("=")
+        for other in [float(value)] if value else [known[name] / 2, known[name] * 2]:
+            new = type(known[name])(other)
+            for _ in changed(name, new):
+                print(line(f"{name} {known[name]} -> {new}", before, scores(worlds)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
