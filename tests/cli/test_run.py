@@ -78,7 +78,8 @@ def test_failed_rows_end_with_3_again_and_retry_takes_just_those(
     assert said.code == 3
     assert "6 rows: 4 ok, 2 failed" in said.err
     assert re.search(
-        r"2 degrade; the first, row (2 \(index 1\)|5 \(index 4\)): ", said.err
+        r"2 the answer was cut, or the input is too long \(degrade\); the first, row (2 \(index 1\)|5 \(index 4\)): ",
+        said.err,
     )  # as `status` says it
     assert "retry    cottonpalm retry out\n" in said.err
     assert ask("in.jsonl", "-o", "out.jsonl").code == 3  # nothing that may work by itself
