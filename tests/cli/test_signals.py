@@ -120,7 +120,7 @@ def test_the_second_signal_leaves_at_once(start: Start, tmp_path: Path, server: 
     assert len(lines(tmp_path / "out.jsonl")) == 2
 
 
-def test_standard_input_to_standard_output_gets_a_name_and_can_be_retried(
+def test_standard_input_to_standard_output_gets_a_name_and_says_what_to_mend(
     start: Start, server: Loopback
 ) -> None:
     server.script(lambda request: held())
@@ -140,7 +140,8 @@ def test_standard_input_to_standard_output_gets_a_name_and_can_be_retried(
         "ok",
         "failed",
     ]
-    assert f"cottonpalm retry {name}" in rest
+    assert f"{name}: 3 rows: 2 ok, 1 failed" in rest
+    assert "mend     the input, and give the same command again" in rest, "its row could not be read"
 
 
 def _finish(process: subprocess.Popen[str], server: Loopback) -> tuple[str, str]:

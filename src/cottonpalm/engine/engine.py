@@ -210,7 +210,7 @@ class Engine:
             waited=partial(self._profiler.waited, "store"),
         )
         gates: list[Gate] = []
-        rows = self._rows = Scheduler(
+        rows = Scheduler(
             window,
             gates,
             delivery,
@@ -227,6 +227,7 @@ class Engine:
         gates.extend(self._gates(rows))
         self._window = window
         rows.feed = feed(self._source, self.reader, window, lambda: rows.wake())  # noqa: PLW0108 - the executor sets `wake`
+        self._rows = rows  # whole: other threads look at it
         if chunks is not None:
             self.reader.notes, rows.feed.on_arrival = chunks.notes, chunks.arrived
         self._crew = Crew(loop=loop)

@@ -44,8 +44,12 @@ class ShardFailed(CottonpalmError):
 
 
 def is_sharded(path: str) -> bool:
-    """Whether an input is a folder, or a pattern for names of several files."""
-    return path != "-" and (Path(path).is_dir() or (bool(MAGIC & set(path)) and not Path(path).exists()))
+    """Whether an input is a folder of Parquet files, or a pattern for their names; an address never is."""
+    if "://" in path:
+        return False
+    if Path(path).is_dir():
+        return any(name.suffix.lower() in SUFFIXES for name in Path(path).iterdir())
+    return path.lower().endswith(SUFFIXES) and bool(MAGIC & set(path)) and not Path(path).exists()
 
 
 def shards_of(path: str) -> list[str]:

@@ -53,6 +53,11 @@ class Mate:
         """How many more rows it wants."""
         return 0 if self.stopped else self.wants - len(self.out)
 
+    @property
+    def filled(self) -> float:
+        """The part of the rows it wants that it has: one that has just come is served before one with more room."""
+        return len(self.out) / self.wants
+
     def give(self, number: int, item: Item) -> None:
         """Send it a row, together with those of the same moment."""
         self.out[number] = item
@@ -199,17 +204,17 @@ class WorkersExecutor:
             self._again.append(first)
             self._begun = True
             self.resize()
-        rooms = [(-mate.room, number, mate) for number, mate in enumerate(self._mates) if mate.room > 0]
-        heapify(rooms)
-        while rooms and (item := self._next()) is not None:
-            room, number, mate = rooms[0]
+        emptiest = [(mate.filled, number, mate) for number, mate in enumerate(self._mates) if mate.room > 0]
+        heapify(emptiest)
+        while emptiest and (item := self._next()) is not None:
+            _, number, mate = emptiest[0]
             self._numbers += 1
             item.began_s = clock.now()
             mate.give(self._numbers, item)
-            if room < -1:
-                heapreplace(rooms, (room + 1, number, mate))
+            if mate.room > 0:
+                heapreplace(emptiest, (mate.filled, number, mate))
             else:
-                heappop(rooms)
+                heappop(emptiest)
         self._rows.flush_if_idle()
         if self._leaving or self._rows.closing:
             self._drop_unsent()
