@@ -9,7 +9,7 @@ from langchain_core.output_parsers import StrOutputParser
 
 from tests.batchlane.chains import PROMPT, City, two_steps
 from tests.batchlane.kit import batched, live, rows
-from tests.batchlane.test_equal_to_live import outcomes, seen
+from tests.batchlane.test_equal_to_live import run_of, seen
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def test_azure_openai_goes_through_the_executor_and_gives_the_same_as_live_at_ha
         "schema": PROMPT | model.with_structured_output(City),
         "two steps": two_steps(model),
     }[kind]
-    wanted = outcomes(live(chain, prices=PRICES), 6)
+    _, wanted = run_of(live(chain, prices=PRICES), 6)
     server.bills.clear()
     server.faults = Faults(shuffle=3, broken=frozenset({2}))
-    found = outcomes(batched(chain, server, tmp_path, prices=PRICES), 6)
+    _, found = run_of(batched(chain, server, tmp_path, prices=PRICES), 6)
     for one, other in zip(wanted, found, strict=True):
         assert seen(other.output) == seen(one.output)
         assert (other.usage, other.lane) == (one.usage, "batch")

@@ -71,12 +71,18 @@ def start_chain(tmp_path: Path) -> Iterator[StartChain]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                preexec_fn=heeding_interrupts,  # noqa: PLW1509 - the child does nothing else before it begins
             )
             stack.enter_context(process)
             stack.callback(process.kill)
             return process
 
         yield command
+
+
+def heeding_interrupts() -> None:
+    """Undo what a shell does to its jobs in the background, whose processes would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def stderr_line(process: subprocess.Popen[str]) -> str:

@@ -47,8 +47,8 @@ def is_sharded(path: str) -> bool:
     """Whether an input is a folder of Parquet files, or a pattern for their names; an address never is."""
     if "://" in path:
         return False
-    if Path(path).is_dir():
-        return any(name.suffix.lower() in SUFFIXES for name in Path(path).iterdir())
+    if (folder := Path(path)).is_dir():  # one that is named as a file, and holds none of these, is a mistake
+        return not folder.suffix or any(name.suffix.lower() in SUFFIXES for name in folder.iterdir())
     return path.lower().endswith(SUFFIXES) and bool(MAGIC & set(path)) and not Path(path).exists()
 
 
