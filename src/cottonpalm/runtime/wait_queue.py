@@ -228,9 +228,13 @@ class WaitQueue(ABC, Generic[T]):
 
     def _goes_before_all(self, priority: float) -> bool:
         """Whether a newcomer would be the first in line. Call with the lock."""
+        return self._first_ask() is None or ageing_key(clock.now(), priority) < self._heap[0][0]
+
+    def _first_ask(self) -> Any:
+        """What the first in line wants; None: nobody waits. Call with the lock."""
         while self._heap and self._heap[0][2].state is not State.WAITING:
             heappop(self._heap)
-        return not self._heap or ageing_key(clock.now(), priority) < self._heap[0][0]
+        return self._heap[0][2].ask if self._heap else None
 
     def _wake(self, served: Iterable[Place]) -> None:
         """Wake the granted places; what a vanished holder was granted goes to the next. Call without the lock."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Item, Parked
 
 log = logging.getLogger("cottonpalm")
-_LEASE_S: Final = 0.02  # between looks while a lease of money is written down
+_LEASE_S: Final = 0.02  # between looks while requests wait for money that comes by itself
 
 
 class BatchExecutor:
@@ -274,8 +274,8 @@ class BatchExecutor:
                 self._give_up(batch)
 
     def _is_short(self) -> bool:
-        """Whether only batches that end can bring money: a lease that is being written down comes by itself."""
-        if not self._run.spending.leasing:
+        """Whether only batches that end can bring money; else those that wait go on by themselves."""
+        if self._run.ledger is not None and self._run.ledger.full:
             return True
         loop = asyncio.get_running_loop()
         if self._later is None or self._later.when() <= loop.time():

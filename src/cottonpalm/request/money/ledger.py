@@ -257,6 +257,16 @@ class Ledger(WaitQueue[int]):
         with self._lock:
             return self._room().now
 
+    @property
+    def full(self) -> bool:
+        """Whether the first in line waits for money that is reserved; a lease being written down comes by itself."""
+        with self._lock:
+            ask = self._first_ask()
+            again_s = self._again_s
+            short = ask is not None and self._decide(ask) is Grant.WAIT
+            self._again_s = again_s
+        return short
+
     def __repr__(self) -> str:
         total = self._limits.total
         of = "no ceiling" if total is None else f"${total / PICO:.6f}"

@@ -97,11 +97,6 @@ class Spending:
         self.reserved += amount
         self._granted += amount
 
-    @property
-    def leasing(self) -> bool:
-        """Whether a lease is being written down: requests that wait for it go on soon."""
-        return bool(self._asked)
-
     def release(self, amount: int) -> None:
         """Release the amount of a request that was not sent."""
         self.reserved -= amount
