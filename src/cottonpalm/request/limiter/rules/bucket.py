@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from cottonpalm.request.limiter.rules.causes import BUDGET, HOLD
+from cottonpalm.request.limiter.rules.causes import BUDGET, HOLD, TRIAL, unlikely
 from cottonpalm.request.limiter.rules.recovery import LONGEST_S
 
 UNDER: Final = 0.98  # of the learnt rate: what is left over fills the provider's bucket again
@@ -14,7 +14,6 @@ ENOUGH: Final = 8  # requests from which a rate may be told
 ACTIVE: Final = 0.25  # of the time since the last rejection is taken for no silence, at least
 FALL: Final = 0.5  # of a learnt rate is left by one rejection, at least
 APART: Final = 0.25  # a rate that differs by more is another one; else samples are averaged
-NONE_BY_CHANCE: Final = 0.15  # of all that are sent
 FIRST_TEST: Final = 0.1  # of a rate that was told but once
 
 
@@ -116,10 +115,9 @@ class Bucket:
         bound, lost = 2 * self._held >= admitted, self._lost
         self._stage, self._held, self._lost = self._since, 0, 0
         share = lost / (lost + admitted)
-        over = max(self.extra / (2 + 2 * self.extra), 2 * chance) if self.extra else NONE_BY_CHANCE
         if not bound:  # something else was in the way, and a trial proves nothing
             self.extra = 0.0
-        elif lost > 1 and share > over:
+        elif lost > 1 and unlikely(lost, admitted, chance) > TRIAL:
             self._too_fast(share)
         elif self.extra:
             self._proven = UNDER + self.extra

@@ -24,6 +24,9 @@ CHANCE: Final = (
 )  # the share of rejections by chance that is thought possible, at least and at most
 
 
+MOST: Final = 0.3
+
+
 class Cause(Enum):
     """What stood in the way."""
 
@@ -57,6 +60,14 @@ def explain(*, overload: bool, shown: bool, empty: bool, surprising: bool, fast:
         (above, Cause.NUMBER),
     )
     return next((cause for fits, cause in table if fits), Cause.CHANGED)
+
+
+def unlikely(rejected: int, admitted: int, chance: float) -> float:
+    """How much better any other share explains so many rejections than chance does: a log-likelihood ratio."""
+    share = rejected / (rejected + admitted)
+    if share <= chance:
+        return 0.0
+    return rejected * math.log(share / chance) + (admitted * math.log((1 - share) / (1 - chance)) if admitted else 0.0)
 
 
 class Refusals:
@@ -94,20 +105,21 @@ class Doubt:
         asked: requests sent that asked as much.
     """
 
-    __slots__ = ("_chance", "_recent", "asked", "sent", "suspect")
+    __slots__ = ("_chance", "_recent", "_untold", "asked", "sent", "suspect")
 
     def __init__(self) -> None:
         self._recent: list[
             tuple[int, float]
         ] = []  # rejections of late: which that asked as much, and its weight
-        self._chance = self.sent = self.asked = 0
+        self._chance = self._untold = self.sent = self.asked = 0
         self.suspect = 0.0
 
     @property
     def share(self) -> float:
         """Of all requests, rejected by chance."""
         least, most = CHANCE
-        return min(most, max(least, (0.5 + self._chance) / (50 + self.sent)))
+        likely = min(most, max(least, (0.5 + self._chance) / (50 + self.sent)))
+        return max(likely, min(MOST, self._untold / (50 + self.sent)))
 
     def surprising(self, asked: int, *, told: bool, silent: bool, trial: bool) -> bool:
         """Whether chance does not explain the newest rejections any more.
@@ -119,6 +131,7 @@ class Doubt:
             trial: more than is known to fit was being tried, so that it was to be expected.
         """
         weight = SURPRISE + DOUBT if told else -math.log(2 * (SILENT if silent else self.share))
+        self._untold += not (told or trial)
         recent, bar = self._recent, TRIAL if trial else SURPRISE
         insort(recent, (asked, weight))
         del recent[: -MEMORY or None]
