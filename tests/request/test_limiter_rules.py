@@ -6,7 +6,7 @@ import pytest
 
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import GRAIN_S, Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.causes import CHANCE, GRAIN_S, Cause, Doubt, Refusals
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.sent import Sent
 
@@ -20,17 +20,27 @@ def test_rejections_that_take_no_time_leave_some_patience() -> None:
     assert GRAIN_S <= refusals.patience_s < 2 * GRAIN_S
 
 
-def test_what_was_taken_for_chance_and_was_none_does_not_count_as_chance() -> None:
+def test_what_goes_on_being_rejected_is_chance_and_what_ends_was_none() -> None:
     doubt = Doubt()
-    doubt.sent = 200
-    before = doubt.share
     for which in range(1, 7):
-        assert not doubt.surprising(which * 40, told=False, silent=False, trial=False)
-        doubt.chance()
-    assert doubt.share > before
-    assert doubt.surprising(241, told=True, silent=False, trial=True)
-    doubt.settled()
-    assert doubt.share == before
+        doubt.sent += 10
+        doubt.surprising(which * 10, told=False, silent=False, trial=False)
+        doubt.settled()  # whatever cause was found for it
+    at_once = doubt.share
+    assert at_once == pytest.approx(6.5 / 110)
+    doubt.sent += 1_000  # none more: the limit that was found holds
+    assert doubt.share == CHANCE[0] < at_once
+
+
+def test_a_rejection_that_was_to_be_expected_is_half_a_sign_of_chance_and_one_that_explains_itself_none() -> (
+    None
+):
+    tried, told = Doubt(), Doubt()
+    for which in range(1, 11):
+        tried.surprising(which * 100, told=False, silent=False, trial=True)
+        told.surprising(which * 100, told=True, silent=False, trial=False)
+    assert tried.share == pytest.approx(5.5 / 50)
+    assert told.share == CHANCE[0]
 
 
 def test_a_probe_takes_what_had_come_back_and_not_more() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import mean
 
+import pytest
 from bench.admission.drawn import one
 from bench.admission.family import draw
 from bench.admission.virtual import ideal
@@ -19,6 +21,17 @@ def test_the_limiter_comes_near_an_oracle_on_drawn_worlds() -> None:
     assert all(each.ended for each in seen)
     assert mean(each.score for each in seen) >= 0.75
     assert mean(each.rejected for each in seen) <= 0.12
+
+
+@pytest.mark.parametrize(("share", "score"), [(0.05, 0.85), (0.1, 0.8), (0.15, 0.65)])
+def test_rejections_at_random_are_not_taken_for_a_limit(share: float, score: float) -> None:
+    """The same worlds, where so many are rejected whatever is sent."""
+    seen = []
+    for seed in SEEDS:
+        world = replace(draw(seed, most_rows=1_500), chance_429=share)
+        seen.append(one("ours", world, ideal(world).wall_s))
+    assert mean(each.score for each in seen) >= score
+    assert mean(each.rejected for each in seen) <= 2 * share + 0.1
 
 
 def test_a_world_is_the_same_on_every_machine() -> None:

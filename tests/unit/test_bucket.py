@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
@@ -289,6 +290,24 @@ def test_many_that_are_thought_to_be_rejected_by_chance_at_one_pace_are_none() -
         if nth % 20 == 19:
             few.drained(now)
     assert few.rate == 10.0, "one in twenty-one may be chance"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_pace_at_which_no_more_is_rejected_than_ever_is_kept(seed: int) -> None:
+    """One in eight is rejected whatever is sent. Few at a time, it would at times look like a rate."""
+    bucket, now, rng = known(10.0), 0.0, random.Random(seed)
+    for _ in range(400):
+        now = admit(bucket, 1, now, may_test=False, chance=0.12)
+        if rng.random() < 1 / 7:
+            bucket.drained(now)
+    assert bucket.rate > 5.0
+    thrice = known(10.0)
+    now = 0.0
+    for _ in range(400):
+        now = admit(thrice, 1, now, may_test=False, chance=0.12)
+        if rng.random() < 1 / 2:
+            thrice.drained(now)
+    assert thrice.rate < 5.0, "three times as many as that"
 
 
 def test_a_rate_that_is_in_nobodys_way_is_off() -> None:

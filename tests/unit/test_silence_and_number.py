@@ -228,12 +228,12 @@ def test_the_share_of_chance_is_counted_within_bounds() -> None:
     assert doubt.share == pytest.approx(0.01)
     doubt.sent = 1_000
     assert doubt.share == CHANCE[0]
-    for _ in range(30):
-        doubt.chance()
+    for which in range(30):
+        doubt.surprising(which, told=False, silent=False, trial=False)
     assert doubt.share == pytest.approx(30.5 / 1_050)
-    for _ in range(300):
-        doubt.chance()
-    assert doubt.share == CHANCE[1] == 0.05
+    for which in range(300):
+        doubt.surprising(which, told=False, silent=False, trial=False)
+    assert doubt.share == CHANCE[1] == 0.15
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,6 @@ class Admission(Gates):
         number, bucket, recovery = self.concurrency, self.bucket, self.recovery
         mine = sent.total - self._bad
         if cause is Cause.CHANCE:
-            self._doubt.chance()
             bucket.drained(now)
             return
         self.cause, self.generation, self._calm_s = cause, self.generation + 1, now

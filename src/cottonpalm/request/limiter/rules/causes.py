@@ -18,13 +18,7 @@ TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
 MEMORY: Final = 8  # rejections of late that are looked at together
 SILENT: Final = 0.25  # that share is thought to be chance where others named a wait and this one did not
-CHANCE: Final = (
-    0.01,
-    0.05,
-)  # the share of rejections by chance that is thought possible, at least and at most
-
-
-MOST: Final = 0.3
+CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
 
 
 class Cause(Enum):
@@ -67,7 +61,9 @@ def unlikely(rejected: int, admitted: int, chance: float) -> float:
     share = rejected / (rejected + admitted)
     if share <= chance:
         return 0.0
-    return rejected * math.log(share / chance) + (admitted * math.log((1 - share) / (1 - chance)) if admitted else 0.0)
+    if not admitted:
+        return rejected * math.log(1 / chance)
+    return rejected * math.log(share / chance) + admitted * math.log((1 - share) / (1 - chance))
 
 
 class Refusals:
@@ -105,21 +101,25 @@ class Doubt:
         asked: requests sent that asked as much.
     """
 
-    __slots__ = ("_chance", "_recent", "_untold", "asked", "sent", "suspect")
+    __slots__ = ("_recent", "_untold", "asked", "sent", "suspect")
 
     def __init__(self) -> None:
         self._recent: list[
             tuple[int, float]
         ] = []  # rejections of late: which that asked as much, and its weight
-        self._chance = self._untold = self.sent = self.asked = 0
-        self.suspect = 0.0
+        self.sent = self.asked = 0
+        self._untold = self.suspect = (
+            0.0  # rejections that nobody explained; half of those that a trial was to meet
+        )
 
     @property
     def share(self) -> float:
-        """Of all requests, rejected by chance."""
+        """Of all requests, rejected by chance: what is rejected however little is asked.
+
+        A limit that was found is kept to, so it soon rejects few. What goes on being rejected is chance.
+        """
         least, most = CHANCE
-        likely = min(most, max(least, (0.5 + self._chance) / (50 + self.sent)))
-        return max(likely, min(MOST, self._untold / (50 + self.sent)))
+        return min(most, max(least, (0.5 + self._untold) / (50 + self.sent)))
 
     def surprising(self, asked: int, *, told: bool, silent: bool, trial: bool) -> bool:
         """Whether chance does not explain the newest rejections any more.
@@ -131,7 +131,7 @@ class Doubt:
             trial: more than is known to fit was being tried, so that it was to be expected.
         """
         weight = SURPRISE + DOUBT if told else -math.log(2 * (SILENT if silent else self.share))
-        self._untold += not (told or trial)
+        self._untold += 0.0 if told else 0.5 if trial else 1.0
         recent, bar = self._recent, TRIAL if trial else SURPRISE
         insort(recent, (asked, weight))
         del recent[: -MEMORY or None]
@@ -142,11 +142,6 @@ class Doubt:
                 return True
         return False
 
-    def chance(self) -> None:
-        """It was chance."""
-        self._chance += 1
-
     def settled(self) -> None:
-        """The cause was found, and what had been taken for chance before was none: from here on anew."""
-        self._chance = max(0, self._chance - max(0, len(self._recent) - 1))
+        """The cause was found: from here on anew."""
         self._recent.clear()
