@@ -7,7 +7,6 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI
@@ -146,7 +145,6 @@ def less(whole: Usage, part: Usage) -> Usage:
     return Usage(whole.input_tokens - part.input_tokens, whole.output_tokens - part.output_tokens)
 
 
-@pytest.mark.timeout(600)  # one request in seven is rejected at random: at times that is taken for a rate
 def test_everything_at_once_and_again_after_a_stop(tmp_path: Path) -> None:
     met = troubles([f"row {n}" for n in range(DISTINCT)], seed=5)
     with Loopback(script_of(met), latency=0.002) as server, Loopback(by_the_other) as other:

@@ -16,6 +16,7 @@ GRAIN_S: Final = (
 )
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
+WRONG: Final = 1 / 3  # of the rejections for which a cause was found are surely none by chance
 MEMORY: Final = 8  # rejections of late that are looked at together
 SILENT: Final = 0.25  # that share is thought to be chance where others named a wait and this one did not
 CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
@@ -143,5 +144,6 @@ class Doubt:
         return False
 
     def settled(self) -> None:
-        """The cause was found: from here on anew."""
+        """A cause was found: from here on anew. It may be the wrong one, so most of them still count as chance."""
+        self._untold = max(0.0, self._untold - WRONG * len(self._recent))
         self._recent.clear()
