@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from cottonpalm.errors import ConfigError
 
@@ -18,7 +18,7 @@ def _need(ok: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-START = 10
+START: Final = 10  # requests in flight
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,9 @@ from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.testing import virtual_run
 from tests.request.kit import a_run
 from tests.request.test_attempts import a_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.core
 GOOD, BAD = 200, 500
@@ -37,8 +40,9 @@ class Sent:
         *copies: tuple[float, int] | None,
         slowest_s: float = 2.0,
         requests: int = 1_000,
+        line_s: float = 0.0,
     ) -> None:
-        self.original, self.copies = original, list(copies)
+        self.original, self.copies, self.line_s = original, list(copies), line_s
         self.row = RowAccount(a_run(), 0)
         self.run = self.row.run
         self.run.measure = self.measured = Measured()  # type: ignore[assignment]
@@ -55,7 +59,7 @@ class Sent:
         for _ in range(requests):
             self.run.allowance.request()
 
-    async def copy(self) -> Reply | None:
+    async def copy(self, went: Callable[[], None]) -> Reply | None:
         self.asked_s.append(asyncio.get_running_loop().time())
         if not self.copies:
             raise LookupError("no money")
@@ -64,6 +68,8 @@ class Sent:
             return None
         seconds, status = told
         try:
+            await asyncio.sleep(self.line_s)
+            went()
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -135,6 +141,14 @@ def test_a_bad_original_waits_for_its_copy_and_is_handed_on_with_it() -> None:
     assert reply.instead_of is not None
     assert reply.instead_of.status == BAD
     assert sent.measured.overtook == 1
+
+
+def test_a_bad_original_does_not_wait_for_a_copy_that_is_still_in_line() -> None:
+    """It holds one of the places that the copy waits for: with one place, both would wait for ever."""
+    sent = Sent((7.0, BAD), (30.0, GOOD), line_s=1e9)
+    reply = sent.see()
+    assert (reply.content, sent.ended_s, sent.cancelled) == (b"original", 7.0, 1)
+    assert sent.run.hedges.overtook == 0
 
 
 def test_where_both_fail_the_originals_reply_counts() -> None:

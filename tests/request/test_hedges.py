@@ -54,7 +54,12 @@ class Scripted(httpx2.AsyncBaseTransport):
 def a_learnt_run(**settings: Any) -> RunAccount:
     """It has seen many answers of one second, and sent enough that copies are allowed."""
     ledger = Ledger(settings.pop("budget", PICO))
-    run = a_run(4, ledger=ledger, prices=PriceBook({"m": (1.0, 1.0)}), **{"timeout_s": 600.0, **settings})
+    run = a_run(
+        settings.pop("places", 4),
+        ledger=ledger,
+        prices=PriceBook({"m": (1.0, 1.0)}),
+        **{"timeout_s": 600.0, **settings},
+    )
     ledger.attach(run.spending)
     return run
 
@@ -287,6 +292,31 @@ def test_what_hung_before_anything_was_known_gets_its_copy_once_it_is() -> None:
             return loop.time()
 
     assert virtual_run(main()) == pytest.approx(LEARNT_AFTER + 2, abs=2.0)
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_with_all_places_taken_by_requests_that_fail_late_nobody_waits_for_ever(places: int) -> None:
+    """Their copies wait in line for places that only the originals can free."""
+    run = a_learnt_run(timeout_s=20.0, places=places)
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        transport = Scripted()
+        async with httpx2.AsyncClient(transport=transport, timeout=None) as client:
+            body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
+
+            async def one(index: int) -> None:
+                ROW.set(RowAccount(run, index))
+                await client.post(URL, json=body)
+
+            for index in range(150):
+                await asyncio.create_task(one(index))
+            transport.seconds = [1e9] * places  # they come to nothing: the timeout ends them
+            at = loop.time()
+            await asyncio.gather(*(asyncio.create_task(one(150 + index)) for index in range(places + 3)))
+            return loop.time() - at
+
+    assert virtual_run(asyncio.wait_for(main(), 10_000.0)) < 60.0
 
 
 def test_a_row_that_is_cancelled_while_its_copy_is_under_way_gives_all_back() -> None:

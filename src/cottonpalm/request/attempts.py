@@ -52,7 +52,7 @@ from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Fault, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, MutableMapping
+    from collections.abc import Callable, Generator, MutableMapping
 
     from cottonpalm.request.endpoints import Stay
     from cottonpalm.request.flex import Flex
@@ -286,15 +286,16 @@ def _in_turn(row: RowAccount, asking: Asking, stay: Stay | None) -> Generator[St
 def _copier(row: RowAccount, call: Call, money: Reservation, copies: int = COPIES) -> Copier | None:
     if not copies or call.streams or call.signed or call.tier == FLEX or not row.run.hedges.wanted:
         return None
-    return lambda: _copy(row, call, money, copies - 1)
+    return lambda went: _copy(row, call, money, copies - 1, went)
 
 
 def _copy(
-    row: RowAccount, call: Call, money: Reservation, copies: int
+    row: RowAccount, call: Call, money: Reservation, copies: int, went: Callable[[], None]
 ) -> Generator[Step, Result, Reply | None]:
     """One more try of a request that is late, beside the first: settled, and a good answer marked as `copy`.
 
-    It is sent where its money need not be waited for, and a second answer is as good as the first; else None.
+    It is sent where its money need not be waited for, and a second answer is as good as the first; else None. `went` is
+    called when it goes.
     """
     run, ending, counts = row.run, None, False
     row.begin()
@@ -312,6 +313,7 @@ def _copy(
         row.check_open()
         ending.begin()
         counts = True
+        went()
         reply = yield Send(run.timeout_s, second.body, _copier(row, call, second, copies))
         assert isinstance(reply, Reply)
         if reply.copy is not None:

@@ -33,7 +33,8 @@ class Send(NamedTuple):
     Attributes:
         timeout_s: seconds it may take.
         body: the body to send in place of the request's own; None: its own.
-        copy: makes the steps of one more try if the request is late; None if it must not be sent twice.
+        copy: makes the steps of one more try if the request is late, and is told what to call when it goes; None if it
+            must not be sent twice.
     """
 
     timeout_s: float
@@ -110,5 +111,5 @@ class Done:
 
 
 Step: TypeAlias = AskMoney | AskPermit | Hold | Send | Sleep
-Copier: TypeAlias = "Callable[[], Generator[Step, Result, Reply | None]]"
+Copier: TypeAlias = "Callable[[Callable[[], None]], Generator[Step, Result, Reply | None]]"
 Result: TypeAlias = "int | Permit | Reply | None"

@@ -85,7 +85,7 @@ async def _await(row: RowAccount, step: Step) -> Result:
 async def _send(row: RowAccount, call: Call, sender: Sends, step: Send) -> Reply:
     if (copy := step.copy) is None:
         return await sender.once(step.timeout_s, step.body)
-    hedge = Hedge(row, call, lambda: walk(row, call, sender, copy()))
+    hedge = Hedge(row, call, lambda went: walk(row, call, sender, copy(went)))
     try:
         reply = await sender.once(step.timeout_s, step.body, hedge.began)
         return await hedge.best(reply)

@@ -23,17 +23,22 @@ class Hedge:
     Args:
         row: the row that the request belongs to.
         call: the request.
-        copy: sends it once more, with its own permit and money. It is settled if its answer is good; None: not sent.
+        copy: sends it once more, with its own permit and money, and calls what it is given when it goes. It is settled
+            if its answer is good; None: not sent.
     """
 
     def __init__(
-        self, row: RowAccount, call: Call, copy: Callable[[], Coroutine[Any, Any, Reply | None]]
+        self,
+        row: RowAccount,
+        call: Call,
+        copy: Callable[[Callable[[], None]], Coroutine[Any, Any, Reply | None]],
     ) -> None:
         self._run, self._copy = row.run, copy
         self._watching: Due[Late] | None = None
         self._cut: Callable[[], None] | None = None  # cuts the original off, while it is under way
         self._timer: asyncio.TimerHandle | None = None
         self._copying: asyncio.Task[None] | None = None
+        self._gone = False  # the copy has left the line
         self._reply: Reply | None = None  # the copy's good reply
         self._loop, self._context = asyncio.get_running_loop(), copy_context()
         self.key, self.since_s = call.key, self._loop.time()
@@ -50,6 +55,7 @@ class Hedge:
         self._timer = None
         if self._run.hedges.take(self._run.allowance.requests):
             # In the row's context, whoever's was the timer.
+            self._gone = False
             self._copying = self._loop.create_task(self._ask(), context=self._context)
         else:  # too many requests are late, so no further copy may be sent now
             self._again()
@@ -58,10 +64,13 @@ class Hedge:
         late_s = self._run.hedges.late_s(self.key) or 0.0
         self._timer = self._loop.call_later(late_s / 4, self.late)
 
+    def _went(self) -> None:
+        self._gone = True
+
     async def _ask(self) -> None:
         reply: Reply | None = None
         with suppress(Exception):  # there is no money or the row has ended; a copy may fail silently
-            reply = await self._copy()
+            reply = await self._copy(self._went)
         if reply is None:
             return
         if reply.copy is not None:
@@ -74,9 +83,12 @@ class Hedge:
             self._again()
 
     async def best(self, reply: Reply) -> Reply:
-        """Return the reply that counts, after the original ended with `reply` or was cut off for its copy's reply."""
+        """Return the reply that counts, after the original ended with `reply` or was cut off for its copy's reply.
+
+        A copy that still waits in line is not waited for: the original holds a place of that line.
+        """
         self._cut, cut_off = None, self._reply is not None and not reply.good
-        if self._reply is None and not reply.good and self._copying is not None:
+        if self._reply is None and not reply.good and self._copying is not None and self._gone:
             await asyncio.wait([self._copying])
         if self._reply is None:
             return reply
