@@ -613,7 +613,8 @@ class Engine:
         return partial(has_batches, hosts=self.job.settings.lane.hosts)
 
     def _look(self) -> Look:
-        return Look(self._watch.now, self._limit(), self._requests())
+        binds = self._watch.now
+        return Look(binds.what, self._limit(), self._requests(), binds.why)
 
     def _limit(self) -> float:
         return self.account.flow.limit() if self._workers is None else self._workers.limit
