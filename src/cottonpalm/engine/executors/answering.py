@@ -141,7 +141,11 @@ class Answering:
             if self._source.closing:
                 break
             if not (recording.unused and recording.asked):
-                return await self._submitted(item, known, recording, flex=flex)
+                try:
+                    return await self._submitted(item, known, recording, flex=flex)
+                except BaseException:  # a cancel: what was not handed in goes nowhere
+                    recording.drop()
+                    raise
             recording.drop()
             if self._terms.linear and swap == ways - 1:
                 break  # it has no branch that could be late
@@ -207,12 +211,13 @@ class Answering:
         """What its tools answered is durable before its requests are."""
         if news := self._tools.pop(item.slot, None):
             await asyncio.to_thread(self._book.keep_tools, item.slot, news)
-        for key, asked in recording.asked.items():
+        for key, asked in list(recording.asked.items()):
             if why := self._post.add(item.slot, asked):
                 self._run.alerts.warn("too big", f"row {item.index} runs live: {why}")
                 self._rows.live.add(item.slot)
             else:
                 self._rows.sent(item.slot, key)
+            del recording.asked[key]
 
     def _worth_it(self, recording: Recording) -> bool:
         """Whether its requests are cheaper in a batch, and may come back in time."""
