@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.engine.output.outbox import Piece
 from cottonpalm.errors import RowFailed, RunStopped
-from cottonpalm.types import Outcome
+from cottonpalm.types import Outcome, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from cottonpalm.run import AsyncRun, BaseRun, Run
 
-NOTE: Final = "cottonpalm: row "  # the note on a raised exception begins with this
+NOTE: Final = "cottonpalm: "  # the note on a raised exception begins with this
 
 
 class Collected:
@@ -159,8 +159,9 @@ class Collected:
             raise exc
 
     def _told(self, lowest: int) -> str:
-        others = f" and {self._failed - 1} other" if self._failed > 1 else ""
-        note = f"{NOTE}{lowest}{others} of {self._ended} rows failed"
+        rest = self._failed - 1
+        others = f" and {rest:,} other{'s'[: rest != 1]}" if rest else ""
+        note = f"{NOTE}{numbered(lowest)}{others} of {self._ended} rows failed"
         if self.kept:
             note += (
                 "; the answers of the others are in processor.last_run.outcomes(), and processor.retry() does the "

@@ -11,6 +11,7 @@ from cottonpalm.processor import BatchProcessor
 from cottonpalm.request.limiter.limiters import Limits
 from cottonpalm.results import Collected
 from cottonpalm.runtime.bridge import bridge
+from cottonpalm.types import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -126,8 +127,8 @@ def answers_or_none(collected: Collected) -> list[Any]:
     failed = [outcome for outcome in collected.outcomes if outcome.status != "ok"]
     if failed and (error := failed[0].error) is not None:
         log.warning(
-            "%d of %d rows failed and are None, first row %d (%s: %s); processor.last_run.outcomes() has all reasons",
-            *(len(failed), len(answers), failed[0].index, error.type, error.message),
+            "%d of %d rows failed and are None, first %s (%s: %s); processor.last_run.outcomes() has all reasons",
+            *(len(failed), len(answers), numbered(failed[0].index), error.type, error.message),
         )
     return answers
 
