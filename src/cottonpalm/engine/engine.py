@@ -615,7 +615,8 @@ class Engine:
         return partial(has_batches, hosts=self.job.settings.lane.hosts)
 
     def _look(self) -> Look:
-        return Look(self._watch.now, self._limit(), self._requests())
+        binds = self._watch.now
+        return Look(binds.what, self._limit(), self._requests(), binds.why)
 
     def _limit(self) -> float:
         return self.account.flow.limit() if self._workers is None else self._workers.limit
@@ -645,6 +646,7 @@ class Engine:
             pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,
             trouble=self.account.reach.trouble,
+            allowed_per_s=self.account.flow.allowed_per_s(),
             cost_usd=tally.cost_pico / PICO,
             cost_known=tally.cost_known and not self.account.spending.unbounded,
             reported_usd=self.account.spending.reported / PICO,

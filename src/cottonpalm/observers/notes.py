@@ -52,7 +52,8 @@ def _finished(event: RowFinished) -> str:
 
 def _bound(event: Binding) -> str:
     said = binds(event.what, 0.0)
-    return f"bound by: {said}" if said and event.what != "tail" else ""
+    why = f" ({clean(event.why)})" if event.why else ""
+    return f"bound by: {said}{why}" if said and event.what != "tail" else ""
 
 
 def _spike(event: CostSpike) -> str:
