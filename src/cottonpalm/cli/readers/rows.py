@@ -91,9 +91,9 @@ class InputRows:
     def __iter__(self) -> Iterator[Row | Broken]:
         self.read = 1
         yield self._first
-        for found in self._ahead:
+        for ahead in self._ahead:
             self.read += 1
-            yield found
+            yield ahead
         if self._trouble is not None:
             raise self._trouble
         while not self._full and (found := self._guarded(self._next)) is not None:
