@@ -10,7 +10,6 @@ from cottonpalm.errors import ConfigError
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.request.limiter.limiters import Limits
 from cottonpalm.results import Collected
-from cottonpalm.runtime.bridge import bridge
 from cottonpalm.types import numbered
 
 if TYPE_CHECKING:
@@ -50,9 +49,8 @@ class RowsProcessor(BatchProcessor):
         collected = Collected(list_in(inputs), seen)
         config = _config(max_concurrency)
         if collected.inputs:
-            bridge().wait(
-                self._collect(collected, config, priorities=priorities, kwargs={}, retry_failed=retry_failed),
-                stop=collected.stop,
+            collected.wait(
+                self._collect(collected, config, priorities=priorities, kwargs={}, retry_failed=retry_failed)
             )
         return collected
 
