@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from cottonpalm import clock
-from cottonpalm.request.attempts import COPIES, FOREVER_S, attempts
+from cottonpalm.request.attempts import attempts
+from cottonpalm.request.copies import COPIES
 from cottonpalm.request.money.ledger import Ledger
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.row_account import RowAccount
-from cottonpalm.request.steps import AskMoney, AskPermit, Done, Reply, Send, Sleep
+from cottonpalm.request.steps import FOREVER_S, AskMoney, AskPermit, Done, Reply, Send, Sleep
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import PICO, Usage
 from tests.request.kit import a_run, in_flight
@@ -48,7 +50,11 @@ class Pair:
         self.first, sent = self.begin(attempts(self.row, self.call))
         assert sent.copy is not None
         assert self.run.hedges.take(1_000)
-        self.copier = sent.copy
+        self.gone = 0  # copies that were sent
+        self.copier = partial(sent.copy, self.went)
+
+    def went(self) -> None:
+        self.gone += 1
 
     def begin(self, steps: Any) -> tuple[Any, Send]:
         """Drive it until it is sent."""
@@ -91,7 +97,13 @@ class Pair:
 def test_a_copy_has_a_permit_and_money_of_its_own_and_its_answer_counts_for_both() -> None:
     pair = Pair()
     bound = pair.bound
+    steps = pair.copier()
+    assert isinstance(steps.send(None), AskPermit)
+    assert pair.gone == 0, "it is in line"
+    steps.close()
+    assert pair.run.hedges.take(1_000)
     copy, sent = pair.begin(pair.copier())
+    assert pair.gone == 1
     assert in_flight(pair.run) == 2
     assert pair.bound == 2 * bound
     assert pair.row.attempts == 2
@@ -220,7 +232,7 @@ def test_the_copy_of_a_copy_may_be_late_too_and_no_request_is_sent_more_often_th
     while copier is not None:
         steps, sent = pair.begin(copier())
         copies.append(steps)
-        copier = sent.copy
+        copier = sent.copy and partial(sent.copy, pair.went)
     assert len(copies) == COPIES == 3
     reply = pair.end(copies.pop(), answer())
     while copies:  # each hands on what the one after it came to
@@ -246,7 +258,7 @@ def test_what_must_not_be_sent_twice_gets_no_copy(body: dict[str, Any]) -> None:
     assert isinstance(sent, Send)
     assert sent.copy is not None
     with pytest.raises(StopIteration) as stopped:
-        sent.copy().send(None)
+        sent.copy(lambda: None).send(None)
     assert stopped.value.value is None
     assert row.run.hedges.sent == -1, "one that had been taken is given back"
     steps.close()

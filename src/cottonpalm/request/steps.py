@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, MutableMapping
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from cottonpalm.request.money.rules.grants import Ask
     from cottonpalm.request.prompt_cache.asking import Asking
     from cottonpalm.request.settlement import Settlement
+
+
+FOREVER_S: Final = 1e9  # a sleep this long ends only when the row is closed
 
 
 class AskMoney(NamedTuple):

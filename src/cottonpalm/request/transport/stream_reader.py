@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.providers import BrokenAnswer, dressed
 from cottonpalm.providers.answer import Answer, Lines, read_bytes
-from cottonpalm.request.attempts import broken, cut
+from cottonpalm.request.judging import broken, cut
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import Fault, Kind
 
