@@ -94,6 +94,8 @@ class Stats:
 
     `requests` are in flight, `binding` is what keeps the run from being faster, `pause_s` the seconds
     for which a provider wants to be left alone, the longest of them, `silent_s` those for which none has answered.
+    `allowed_per_s` are the requests a second that the user's own ceilings allow, as large as the answered ones are;
+    None without ceilings, or before an answer.
     `trouble` says why the latest request reached nobody ("connection refused at 127.0.0.1:4999"); "" where it did.
 
     `started` is a `clock.now()` stamp. In dollars: `cost_usd` is what finished rows cost (`cost_known` is False once a
@@ -129,6 +131,7 @@ class Stats:
     out: int = 0
     cache: CacheCounts = field(default_factory=CacheCounts)
     trouble: str = ""
+    allowed_per_s: float | None = None
 
 
 @dataclass(slots=True)

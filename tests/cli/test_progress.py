@@ -25,7 +25,6 @@ from cottonpalm.events import (
     RunStarted,
 )
 from cottonpalm.observers.formatting import clean, count, duration, money, rate, share_of_budget
-from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import line
 from cottonpalm.observers.progress import PLAIN_EVERY_S, Progress
 from cottonpalm.observers.reported import BatchUse, Repeats
@@ -47,6 +46,8 @@ class Numbers:
     pause_s: float = 0.0
     silent_s: float = 0.0
     trouble: str = ""
+    attempts: int = 0
+    allowed_per_s: float | None = None
     cost_usd: float = 0
     cost_known: bool = True
     chunks: int | None = None
@@ -73,28 +74,36 @@ def test_chunks_are_counted_where_rows_come_in_chunks() -> None:
     assert "chunk" not in line(progress.numbers(Numbers(total=100, ok=30)), 120)
 
 
-def test_with_a_ceiling_of_requests_the_time_that_is_left_is_reckoned_by_it() -> None:
-    """A minute's requests go out at once, and then none for the rest of it."""
+def test_while_the_users_own_ceiling_binds_the_time_that_is_left_is_reckoned_by_it() -> None:
+    """Rows that come forty seconds apart leave no trace in half a minute."""
+    now = 0.0
+    clock.replace(lambda: now)
+    own = Binding("own tokens", "host/model")
+    try:
+        progress, left = Progress(console=screen(terminal=False)), []
+        for second in range(200):
+            now, done = float(second), 1 + second // 40
+            seen = Numbers(total=11, ok=done, attempts=2 * done, allowed_per_s=0.05, binding=own)
+            found = progress.numbers(seen).left
+            assert found is not None
+            left.append(found.seconds)
+    finally:
+        clock.replace()
+    assert left == [40.0 * (10 - second // 40) for second in range(200)]
+
+
+def test_a_ceiling_that_does_not_bind_says_nothing_of_the_time_that_is_left() -> None:
     now = 0.0
     clock.replace(lambda: now)
     try:
-        progress, left, done = Progress(console=screen(terminal=False), rpm=60), [], 0
-        for second in range(200):
-            now = float(second)
-            done = min(600, 60 * (second // 60 + 1)) if second % 60 else done
-            found = progress.numbers(Numbers(total=600, ok=done)).left
-            left.append(None if found is None else found.seconds)
+        progress = Progress(console=screen(terminal=False))
+        progress.numbers(Numbers(total=1000, ok=0, allowed_per_s=1.0))
+        now = 10.0
+        left = progress.numbers(Numbers(total=1000, ok=500, attempts=5, allowed_per_s=1.0)).left
     finally:
         clock.replace()
-    assert left[1:60] == [540.0] * 59  # 60 are done: nine more minutes, and not some seconds
-    assert all(part is not None and 360 <= part <= 600 for part in left[61:])
-
-
-def test_rows_that_need_no_request_of_their_own_are_not_held_to_the_ceiling_for_long() -> None:
-    pace = Pace(rpm=60)
-    for second in range(120):
-        seen = pace.note(float(second), 100 * second)
-    assert pace.expected(seen) == 100.0
+    assert left is not None
+    assert left.seconds == pytest.approx(10.0), "rows that the cache answers need no request"
 
 
 def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds() -> None:

@@ -75,7 +75,6 @@ class Screen:
         total: Callable[[], tuple[int, bool] | None],
         *,
         live: bool,
-        rpm: float | None = None,
         budget_usd: float | None = None,
     ) -> Progress | None:
         """Return the progress display, or None when quiet.
@@ -83,7 +82,6 @@ class Screen:
         Args:
             total: returns how many rows the input holds, as far as known.
             live: True: the display may redraw in place (standard output is not the same terminal).
-            rpm: requests per minute at most, where the user said so.
             budget_usd: what may be spent.
         """
         if self.quiet:
@@ -94,7 +92,6 @@ class Screen:
             total=total,
             live=None if live else False,
             lines=self._progress,
-            rpm=rpm,
             budget_usd=budget_usd,
         )
 

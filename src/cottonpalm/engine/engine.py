@@ -643,6 +643,7 @@ class Engine:
             pause_s=self.account.flow.pause_s(),
             silent_s=self._watch.silent_s,
             trouble=self.account.reach.trouble,
+            allowed_per_s=self.account.flow.allowed_per_s(),
             cost_usd=tally.cost_pico / PICO,
             cost_known=tally.cost_known and not self.account.spending.unbounded,
             reported_usd=self.account.spending.reported / PICO,

@@ -7,7 +7,6 @@ from math import sqrt
 from typing import Final, NamedTuple
 
 WINDOW_S: Final = 30.0  # over which the rate is measured
-MINUTE_S: Final = 60.0
 SLOT_S: Final = 3.0  # a bar of the sparkline
 SLOTS: Final = 20
 LATELY: Final = 10  # slots by which the range is judged
@@ -26,18 +25,12 @@ class Left(NamedTuple):
 class Pace:
     """Rows per second over the last half minute.
 
-    Args:
-        rpm: requests per minute at most, or None. A minute's share may go out at once: what is looked at is a minute
-            then, and until it is over, no more is expected of a row's one request.
-
     Attributes:
         per_s: rows a second lately; None until two samples lie apart.
         before: the rate when something last moved; 0 before anything did.
     """
 
-    def __init__(self, rpm: float | None = None) -> None:
-        self._window_s = WINDOW_S if rpm is None else MINUTE_S
-        self._most_per_s = None if rpm is None else rpm / MINUTE_S
+    def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
         self._began = 0.0
         self._slots: deque[float] = deque(maxlen=SLOTS)  # rows in each slot that is over
@@ -53,7 +46,7 @@ class Pace:
             then_s, then = self._seen[-1]
             self._spread(then_s - self._began, now_s - self._began, done - then)
         self._seen.append((now_s, done))
-        while len(self._seen) > 2 and self._seen[1][0] <= now_s - self._window_s:
+        while len(self._seen) > 2 and self._seen[1][0] <= now_s - WINDOW_S:
             self._seen.popleft()
         first_s, first = self._seen[0]
         self.per_s = None if now_s <= first_s else (done - first) / (now_s - first_s)
@@ -76,18 +69,20 @@ class Pace:
         """Rows a second in each slot that is over, the oldest first."""
         return [rows / SLOT_S for rows in self._slots]
 
-    def expected(self, per_s: float | None) -> float | None:
-        """What to reckon with from here on, where `per_s` was seen."""
-        whole = self._most_per_s is None or self._seen[-1][0] - self._seen[0][0] >= self._window_s
-        return per_s if per_s is None or whole else min(per_s, self._most_per_s or per_s)
+    def left(self, rows: int, allowed: float | None = None) -> Left | None:
+        """How long so many rows take at this pace; None while nothing moves.
 
-    def left(self, rows: int) -> Left | None:
-        """How long so many rows take at this pace; None while nothing moves."""
-        rate = self.expected(self.per_s)
+        Args:
+            rows: that are left.
+            allowed: rows a second by the user's own ceiling, where that is what binds: it goes on as it says.
+        """
+        if allowed is not None:
+            return Left(rows / allowed)
+        rate = self.per_s
         if not rate:
             return None
         recent = self.bars[-LATELY:]
-        if len(recent) < SURE or self._most_per_s is not None:
+        if len(recent) < SURE:
             return Left(rows / rate)
         mean = sum(recent) / len(recent)
         error = sqrt(sum((bar - mean) ** 2 for bar in recent) / (len(recent) - 1) / len(recent))

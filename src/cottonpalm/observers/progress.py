@@ -45,6 +45,7 @@ PLAIN_EVERY_S: Final = 10.0  # between lines where there is no terminal
 READY_S: Final = 120.0  # left, from where on the time of day is told
 DAY_S: Final = 86_400.0
 FAILS: Final = ("pause", "down", "probe")  # the provider's doing, which passes
+OWN: Final = ("own requests", "own tokens")  # the user's ceilings
 LONG_REST_S: Final = 8.0  # rests of an endpoint from here on are told to everybody
 LONG_PAUSE_S: Final = 60.0  # pauses from here on are told to everybody
 
@@ -93,6 +94,14 @@ class Snapshot(Protocol):
         """Why the latest request reached nobody; "" where it did."""
 
     @property
+    def attempts(self) -> int:
+        """Requests of the rows that are done."""
+
+    @property
+    def allowed_per_s(self) -> float | None:
+        """Requests a second by the user's own ceilings; None where there are none, or nobody knows."""
+
+    @property
     def cost_usd(self) -> float:
         """Spent by this process."""
 
@@ -122,7 +131,6 @@ class Progress:
         total: how many rows the source holds and whether that is exact; None while nobody knows.
         live: redraw in place; by default where the console is a terminal.
         lines: show the numbers at all; False leaves only what `verbose` and `say` tell.
-        rpm: requests per minute at most, where the user said so.
         budget_usd: what may be spent; None without a bound.
 
     Attributes:
@@ -139,7 +147,6 @@ class Progress:
         total: Callable[[], tuple[int, bool] | None] = lambda: None,
         live: bool | None = None,
         lines: bool = True,
-        rpm: float | None = None,
         budget_usd: float | None = None,
     ) -> None:
         self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -153,7 +160,7 @@ class Progress:
         self._stats: Callable[[], Snapshot] | None = None
         self._name = ""
         self._rests: dict[str, float] = {}  # the latest of each endpoint
-        self._pace, self._faults, self._budget_usd = Pace(rpm), Faults(), budget_usd
+        self._pace, self._faults, self._budget_usd = Pace(), Faults(), budget_usd
         self.coming = ComingRows()
         self._next_plain_s = 0.0
         self._told: deque[str] = deque()
@@ -280,7 +287,7 @@ class Progress:
             total = None  # nothing was read yet
         done, per_s = done_here + stats.stored, self._pace.note(clock.now(), done_here)
         rows = None if total is None else max(0, total - done)
-        left = None if rows is None else self._pace.left(rows)
+        left = None if rows is None else self._pace.left(rows, _allowed(stats, done_here))
         return Numbers(
             name=self._name,
             done=done,
@@ -311,6 +318,13 @@ class Progress:
         console = self._console
         unicode = console.encoding.startswith("utf")
         return Group(*panel(numbers, console.width, unicode=unicode))
+
+
+def _allowed(stats: Snapshot, done: int) -> float | None:
+    """Rows a second by the user's own ceiling, where that binds."""
+    if stats.allowed_per_s is None or stats.binding.what not in OWN:
+        return None
+    return stats.allowed_per_s / (max(1.0, stats.attempts / done) if done else 1.0)
 
 
 def _ready(left: Left | None) -> str:

@@ -151,6 +151,12 @@ class Flow:
         """Return how many requests are in flight at the limiters that this run uses."""
         return sum(limiter.in_flight for limiter in tuple(self._seen.values()))
 
+    def allowed_per_s(self) -> float | None:
+        """Return how many requests a second the user's own ceilings allow; None where they do not, or nobody knows."""
+        allowed = [limiter.admission.allowed_per_s for limiter in self.seen()]
+        known = [each for each in allowed if each is not None]
+        return sum(known) if known and len(known) == len(allowed) else None
+
     def queue(self, change: int, *, unpaid: int = 0, refused: int = 0) -> None:
         """Add `change` to the requests in line, and likewise to those that wait for money, or were refused once."""
         with self._lock:

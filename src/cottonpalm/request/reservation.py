@@ -279,9 +279,8 @@ class Reservation:
             return None, "reported"
         if answer.usage is not None:
             return reported, "reported"
-        read, written = len(self._call.content), len(answer.text.encode())
         try:
-            cost = self.rates.cost(Usage(read // BYTES_PER_TOKEN, -(-written // BYTES_PER_TOKEN)))
+            cost = self.rates.cost(estimated(self._call, answer))
         except Exception as exc:  # noqa: BLE001 - as in `_price`
             self._note_failed_price(exc)
             return None, "estimated"
@@ -320,6 +319,12 @@ class Reservation:
         if self._run.ledger is not None and self.reserved:
             self._run.ledger.settle(self.reserved, 0, 0, self._run.spending)
             self.reserved = 0
+
+
+def estimated(call: Call, answer: Answer) -> Usage:
+    """What a request used, by its size and that of its answer, where the provider does not say."""
+    written = len(answer.text.encode())
+    return Usage(len(call.content) // BYTES_PER_TOKEN, -(-written // BYTES_PER_TOKEN))
 
 
 def may_be_repeated(call: Call) -> bool:

@@ -31,8 +31,8 @@ MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", defa
 class ModelCall:
     """One call of a chat model that holds a permit, which the callback took."""
 
-    def __init__(self, row: RowAccount, name: str, permit: Permit) -> None:
-        self.row, self.name = row, name
+    def __init__(self, row: RowAccount, name: str, permit: Permit, input_tokens: int = 0) -> None:
+        self.row, self.name, self.input_tokens = row, name, input_tokens
         self._permit: Permit | None = permit
         self._counts = False  # among what the row has under way
 
@@ -49,19 +49,19 @@ class ModelCall:
             self.release(Verdict.IGNORED)
             raise
 
-    def release(self, verdict: Verdict, pause_s: float = 0.0) -> bool:
-        """Give the permit back; return whether the call still held it."""
+    def release(self, verdict: Verdict, pause_s: float = 0.0, usage: Usage | None = None) -> bool:
+        """Give the permit back, with the tokens used where that is known; return whether the call still held it."""
         permit, self._permit = self._permit, None
         self.row.let_go(self)
         if permit is not None:
-            permit.limiter.release(permit, verdict, pause_s)
+            permit.limiter.release(permit, verdict, pause_s, usage=usage)
             if self._counts:
                 self.row.answered(verdict)
         return permit is not None
 
     def hand_over(self) -> None:
         """Give the permit back, since the hook sees this call's requests: these take the permits from now on."""
-        if self.release(Verdict.IGNORED):
+        if self.release(Verdict.IGNORED, usage=Usage()):
             self.row.run.flow.hooked_below(self.name)
 
     def drop(self) -> None:

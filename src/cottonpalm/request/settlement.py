@@ -9,7 +9,8 @@ from cottonpalm import clock
 from cottonpalm.events import Paused, RequestFinished, Unreachable
 from cottonpalm.providers.langchain import run_here
 from cottonpalm.providers.quotas import read_quotas
-from cottonpalm.types import Fault, Kind, Verdict
+from cottonpalm.request.reservation import estimated
+from cottonpalm.types import Fault, Kind, Usage, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.prompt_cache.asking import Asking
     from cottonpalm.request.reservation import Reservation
     from cottonpalm.request.row_account import RowAccount
-    from cottonpalm.types import Quota, Usage
+    from cottonpalm.types import Quota
 
 OVERLOADED: Final = frozenset({503, 529})  # the provider as a whole is overloaded
 
@@ -122,7 +123,7 @@ class Settlement:
             quotas = read_quotas(headers) if headers is not None else ()
         finally:  # whatever fails, the permit goes back
             verdict = Verdict.IGNORED if alone else verdict_of(fault, status)
-            self._release(verdict, pause_s, quotas, answer.usage if answer else None)
+            self._release(verdict, pause_s, quotas, _used(self.call, answer, billed=billed))
             if self._asking is not None:
                 used = answer.usage if answer else None
                 self._asking.over(self._permit.limiter, used, answered=fault is None)
@@ -214,6 +215,15 @@ class Settlement:
                 self.row.end()
         if limiter.limit != before:
             self.row.run.flow.on_change()
+
+
+def _used(call: Call, answer: Answer | None, *, billed: bool) -> Usage | None:
+    """The tokens of a try, as reported or by its size; None where nobody can tell what became of it."""
+    if answer is None:
+        return None if billed else Usage()
+    if answer.usage is not None and answer.usage.counted:
+        return answer.usage
+    return estimated(call, answer) if answer.complete else None
 
 
 def _met(fault: Fault | None, status: int | None) -> str:

@@ -215,7 +215,7 @@ class Session:
             )
         to_terminal = self._job.output == "-" and os.isatty(1)
         progress = self._screen.observer(
-            self._rows.total, live=not to_terminal, rpm=self._job.rpm, budget_usd=self._job.budget_usd
+            self._rows.total, live=not to_terminal, budget_usd=self._job.budget_usd
         )
         processor = self._processor(built, progress)
         self._tally = summary.Tally(question_of([built.chain, *built.fallbacks]))

@@ -180,7 +180,7 @@ class Limiter(WaitQueue[Permit]):
             verdict: IGNORED teaches nothing.
             pause_s: the wait the provider named, in seconds from now; 0 for none. Kept whatever the verdict.
             quotas: what the answer shows of the provider's quotas.
-            usage: tokens that were really used, where that is known.
+            usage: tokens that were really used, where that is known; none of them for what was refused.
         """
         served: Sequence[Place] = ()
         told: Sequence[Place] = ()
@@ -321,18 +321,27 @@ class Limiter(WaitQueue[Permit]):
             admission.answered(now, permit, self.in_flight, output, used)
             if not (self._gated or quotas or pause_s) and admission.concurrency.limit == self._seen:
                 return  # nothing has changed
-        elif verdict is Verdict.LOST:
+        else:
+            if usage is not None:
+                admission.used(permit, usage.input_tokens + usage.output_tokens)
+            self._learn_of_failure(now, permit, verdict, pause_s, quotas)
+        if quotas and verdict not in _REJECTED:  # a rejection's are read with it
+            admission.heard(permit, quotas)
+        if pause_s > 0:
+            self._pause(now + pause_s, dead=verdict in {Verdict.LOST, Verdict.IGNORED})
+        self._see_limit()
+
+    def _learn_of_failure(
+        self, now: float, permit: Permit, verdict: Verdict, pause_s: float, quotas: tuple[Quota, ...]
+    ) -> None:
+        admission = self.admission
+        if verdict is Verdict.LOST:
             admission.failed(now, permit, self.in_flight)
         elif verdict is Verdict.IGNORED:
             admission.ignored(permit)
         else:
             overload = verdict is Verdict.OVERLOADED
             admission.rejected(now, permit, quotas, named_s=pause_s, overload=overload)
-        if quotas and verdict not in _REJECTED:  # a rejection's are read with it
-            admission.heard(permit, quotas)
-        if pause_s > 0:
-            self._pause(now + pause_s, dead=verdict in {Verdict.LOST, Verdict.IGNORED})
-        self._see_limit()
 
     def _pause(self, until_s: float, *, dead: bool = False) -> None:
         self.paused_until = max(self.paused_until, until_s)

@@ -14,10 +14,12 @@ from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from cottonpalm.providers import classify, dressed
 from cottonpalm.providers.answer import count, sub
 from cottonpalm.providers.raised import BudgetReached
+from cottonpalm.request.limiter.limiter import BYTES_PER_TOKEN, Tokens
 from cottonpalm.request.row_account import MODEL, ROW, ModelCall, RowAccount
 from cottonpalm.types import Fault, Kind, Usage, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from uuid import UUID
 
     from langchain_core.outputs import LLMResult
@@ -51,9 +53,9 @@ class _Calls:
         name = _name(serialized, about.get("metadata") or {})
         return None if name in row.run.flow.models_below else (row, name)
 
-    def began(self, row: RowAccount, name: str, permit: Permit, run_id: UUID) -> None:
+    def began(self, row: RowAccount, name: str, permit: Permit, run_id: UUID, ask: Tokens) -> None:
         """The call has its permit."""
-        call = ModelCall(row, name, permit)
+        call = ModelCall(row, name, permit, ask.input_tokens)
         call.begin()
         self._calls[run_id] = call
         row.hold(call)
@@ -64,11 +66,11 @@ class _Calls:
         call = self._calls.pop(run_id, None)
         if _was_known(response):
             if call is not None:
-                call.release(Verdict.IGNORED)
+                call.release(Verdict.IGNORED, usage=Usage())
             if (row := ROW.get() if call is None else call.row) is not None:
                 row.knew()
             return
-        if call is not None and call.release(Verdict.SUCCESS):
+        if call is not None and call.release(Verdict.SUCCESS, usage=_used(call, response)):
             call.row.run.flow.models_gated = True
             call.row.counted()
             _book(call, response)
@@ -105,7 +107,7 @@ class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
     async def on_chat_model_start(
         self,
         serialized: dict[str, Any],
-        messages: list[list[Any]],  # noqa: ARG002 - LangChain's signature
+        messages: list[list[Any]],
         *,
         run_id: UUID,
         **about: Any,
@@ -120,11 +122,12 @@ class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
         row, name = wanted
         row.hand_over()
         limiter = row.run.flow.limiter(name)
-        permit = limiter.try_acquire(row.priority)
+        ask = Tokens(_size(message for each in messages for message in each))
+        permit = limiter.try_acquire(row.priority, ask)
         if permit is None:
             with row.in_line(limiter) as on_wait:
-                permit = await limiter.aacquire(row.priority, on_wait=on_wait)
-        self._calls.began(row, name, permit, run_id)
+                permit = await limiter.aacquire(row.priority, ask, on_wait)
+        self._calls.began(row, name, permit, run_id, ask)
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002
         """Give it back."""
@@ -147,7 +150,7 @@ class SyncModelGate(_ModelsOnly, BaseCallbackHandler):
     def on_chat_model_start(
         self,
         serialized: dict[str, Any],
-        messages: list[list[Any]],  # noqa: ARG002 - LangChain's signature
+        messages: list[list[Any]],
         *,
         run_id: UUID,
         **about: Any,
@@ -158,11 +161,12 @@ class SyncModelGate(_ModelsOnly, BaseCallbackHandler):
         row, name = wanted
         row.hand_over()
         limiter = row.run.flow.limiter(name)
-        permit = limiter.try_acquire(row.priority)
+        ask = Tokens(_size(message for each in messages for message in each))
+        permit = limiter.try_acquire(row.priority, ask)
         if permit is None:
             with row.in_line(limiter) as also, row.parking(also) as on_wait:
-                permit = limiter.acquire(row.priority, on_wait=on_wait)
-        self._calls.began(row, name, permit, run_id)
+                permit = limiter.acquire(row.priority, on_wait, ask)
+        self._calls.began(row, name, permit, run_id, ask)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002
         """Give it back."""
@@ -184,6 +188,19 @@ _TIERS: Final = ("flex", "priority")
 
 def _messages(response: LLMResult) -> list[Any]:
     return [getattr(generations[0], "message", None) for generations in response.generations if generations]
+
+
+def _size(messages: Iterable[Any]) -> int:
+    """About how many tokens they have."""
+    return -(-sum(len(str(getattr(message, "content", ""))) for message in messages) // BYTES_PER_TOKEN)
+
+
+def _used(call: ModelCall, response: LLMResult) -> Usage:
+    """The tokens of an answer, as LangChain says; else by its size and that of its prompt."""
+    messages = _messages(response)
+    told = [usage_of(usage) for message in messages if (usage := getattr(message, "usage_metadata", None))]
+    used = sum(told, Usage())
+    return used if used.counted else Usage(call.input_tokens, _size(messages))
 
 
 def _was_known(response: LLMResult) -> bool:

@@ -83,7 +83,8 @@ class Admission(Gates):
         if used is not None:
             self._output += (output - self._output) * weight
             if sent.entries:
-                self._settle(sent, 1.0, used)
+                self.used(sent, used)
+                self._size += (used - self._size) * weight
         self._late = max(0.0, self._late - DOUBT)
         if self.gated:
             self._gate_answered(now)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
 from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals
-from cottonpalm.request.limiter.rules.ceilings import Ceiling
+from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
 from cottonpalm.request.limiter.rules.knee import FEW
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
@@ -66,6 +66,7 @@ class Gates(ABC):
         self._total = self._bad = 0.0
         self._good = self._good_then = self._answers = 0
         self._output = self._ask = 0.0  # tokens of a usual answer; of a usual request with it
+        self._size = 0.0  # tokens that requests really used, where the user has a ceiling
         self._heavy = (
             0.0  # log-likelihood ratio: requests are rejected for their tokens, not for being requests
         )
@@ -221,7 +222,8 @@ class Gates(ABC):
 
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
-        expected = int(self._output) or FIRST_OUTPUT
+        known = self._output or self._size  # else an answer of nothing but a call of a tool were none
+        expected = max(1, int(self._output)) if known else FIRST_OUTPUT
         return expected if bound is None else min(expected, bound)
 
     def _weigh(self, ask: float) -> float:
@@ -265,6 +267,20 @@ class Gates(ABC):
             self._unsure -= 1
         if sent is self.recovery.probe:
             self.recovery.probe = None
+
+    def used(self, sent: Sent, tokens: float) -> None:
+        """It used so many tokens, however it ended."""
+        self._settle(sent, 1.0, tokens)
+
+    @property
+    def allowed_per_s(self) -> float | None:
+        """Requests a second that the user's own ceilings allow, as large as answered ones are; None: not known."""
+        most = [
+            ceiling.even / MINUTE_S / size
+            for unit, ceiling in self.ceilings
+            if (size := 1.0 if unit == "requests" else self._size)
+        ]
+        return min(most, default=None)
 
     def _settle(self, sent: Sent, requests: float, tokens: float) -> None:
         for (unit, gate), entry in zip(self.ceilings, sent.entries, strict=False):
