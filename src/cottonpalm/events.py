@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -151,10 +151,12 @@ class Binding(Event):
     Attributes:
         what: see `Bottleneck`; "" for nothing.
         key: host and model if it is a provider's limit, else "".
+        why: why that is believed, in words, where it is one: "requests per second: about 40, found from 3 rejections".
     """
 
     what: Bottleneck
     key: str
+    why: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,29 @@ def test_while_the_users_own_ceiling_binds_the_time_that_is_left_is_reckoned_by_
     assert left == [40.0 * (10 - second // 40) for second in range(200)]
 
 
+def test_why_it_binds_is_told_beside_the_line_once_and_below_the_numbers_on_a_terminal() -> None:
+    now = 0.0
+    clock.replace(lambda: now)
+    try:
+        console = screen(terminal=False)
+        progress = Progress(console=console)
+        why = "requests per second: about 40, found from 3 rejections"
+        progress.watch(lambda: Numbers(total=10, ok=5, binding=Binding("pace", "host/m", why)))
+        for second in range(25):
+            now = float(second)
+            progress._tick()
+    finally:
+        clock.replace()
+    assert shown(console).count(f"  request rate: {why}\n") == 1
+    terminal = screen(terminal=True)
+    progress = Progress(console=terminal)
+    progress.watch(lambda: Numbers(total=10, ok=5, binding=Binding("pace", "host/m", why)))
+    progress.see(RunStarted("night", None))
+    progress._tick()
+    progress.see(RunEnded(None))
+    assert why in shown(terminal)
+
+
 def test_a_ceiling_that_does_not_bind_says_nothing_of_the_time_that_is_left() -> None:
     now = 0.0
     clock.replace(lambda: now)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from random import Random
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+import pytest
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, Budget, Limits, RateLimit, clock
@@ -101,6 +104,8 @@ def test_a_limit_on_requests_in_flight_is_told_as_it_is_found() -> None:
     assert (stats.binding.what, stats.pause_s) == ("concurrency", 0.0)
     assert 20 <= stats.requests <= 25
     assert "limit on requests in flight" in report.bound_by[0]
+    assert re.search(r"requests in flight: 2\d fit, found from \d+ rejections?\)\.$", report.bound_by[0])
+    assert re.fullmatch(r"requests in flight: 2\d fit, found from \d+ rejections?", stats.binding.why)
     assert report.bound_s["concurrency"] > 0.5 * report.wall_s
 
 
@@ -109,12 +114,14 @@ def test_ones_own_ceiling_is_told_from_a_limit_of_the_provider() -> None:
     assert ("own requests", MODEL) in bound(watch)
     assert stats.binding.what == "own requests"
     assert "Your own ceiling of requests" in report.bound_by[0]
+    assert report.bound_by[0].endswith("(your ceiling: 120 requests a minute).")
 
 
 def test_a_provider_with_rate_limit_headers_is_seen_to_bind_by_its_quota() -> None:
     quota = Quota(300)
     _, stats, report = seen(Provider(quota), 500, at_s=30)
     assert stats.binding == Binding("requests", MODEL)
+    assert re.match(r"requests per second: about [45]\.\d, as the headers show", stats.binding.why)
     assert report.bound_s["requests"] > 0.5 * report.wall_s
     assert quota.rejected <= 12, "what is shown is kept to, once it is seen to predict"
 
@@ -129,6 +136,35 @@ def test_headers_that_predict_nothing_hold_nobody_back() -> None:
 
     _, _, report = seen(Provider(says), 100, at_s=1)
     assert report.wall_s < 15
+
+
+def a_bucket(per_s: float, headers: dict[str, str]) -> Callable[[int], Any]:
+    """It takes so many a second, twice as many at once, and names a wait; and it says something else."""
+    level, at_s, most = 2 * per_s, 0.0, 2 * per_s
+
+    def says(_: int) -> Any:
+        nonlocal level, at_s
+        level, at_s = min(most, level + per_s * (clock.now() - at_s)), clock.now()
+        if level < 1:
+            return (429, {**headers, "retry-after-ms": f"{1000 * (1 - level) / per_s:.0f}"})
+        level -= 1
+        return (200, headers)
+
+    return says
+
+
+@pytest.mark.parametrize("per_s", [4.0, 8.0, 30.0])
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_rate_that_is_found_is_told_with_what_it_was_found_from(per_s: float, shown: bool) -> None:
+    """Headers that say something else are told to be of no use."""
+    headers = {f"x-ratelimit-{name}-requests": "60" for name in ("limit", "remaining")} if shown else {}
+    watch, _, report = seen(Provider(a_bucket(per_s, headers)), int(60 * per_s), at_s=1.0)
+    words = r"requests per second: about ([\d.]+), found from \d+ rejections?"
+    told = [event.why for event in watch.of(Binding) if event.what == "pace" and re.match(words, event.why)]
+    assert told
+    assert ("; the headers do not fit: not used" in " ".join(report.bound_by)) is shown
+    assert median(float(re.match(words, why)[1]) for why in told) == pytest.approx(per_s, rel=0.25)  # type: ignore[index]
+    assert re.search(rf"The rate at which .* \({words}", " ".join(report.bound_by))
 
 
 def test_a_pause_is_told_with_the_seconds_that_are_left() -> None:

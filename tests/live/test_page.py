@@ -205,7 +205,7 @@ def test_a_search_that_takes_long_stops_and_goes_on_where_it_stopped(tmp_path: P
 def test_one_row_shows_its_error_its_attempts_and_its_input(client: httpx.Client) -> None:
     text = client.get("/row?run=plain&at=13").text
     for said in (
-        "Row 13",
+        "Row 14 <small>index 13</small>",
         "ValueError: row 13 is bad",
         "question 13",
         "fail_row",

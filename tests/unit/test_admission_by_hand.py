@@ -327,7 +327,7 @@ def test_large_ones_that_are_rejected_speak_for_tokens_and_small_ones_against(
 ) -> None:
     line = settled()
     gates = line.gates
-    seen = [gates._heavy]
+    seen = [gates.heavy]
     for _ in range(4):
         line.now += 30.0
         gates.recovery.state = State.OPEN
@@ -335,7 +335,7 @@ def test_large_ones_that_are_rejected_speak_for_tokens_and_small_ones_against(
         sent = line.send(ask=ask)
         line.now += 0.05
         line.reject(sent, named_s=1.0)
-        seen.append(gates._heavy)
+        seen.append(gates.heavy)
     assert seen[1] == pytest.approx(per_rejection, rel=0.02)
     assert abs(seen[-1]) <= 4.0, "within bounds, so that it can change its mind"
 
@@ -344,7 +344,7 @@ def test_an_overload_says_nothing_of_tokens() -> None:
     line = settled()
     sent = line.send(ask=10_000.0)
     line.reject(sent, overload=True)
-    assert line.gates._heavy == 0.0
+    assert line.gates.heavy == 0.0
     assert line.gates.cause is Cause.OVERLOAD
 
 

@@ -601,9 +601,9 @@ def test_where_large_requests_are_rejected_the_rate_counts_tokens() -> None:
         while line.out:
             line.now += 0.5
             line.answer(used=100.0)
-    assert gates._heavy > 2.0
-    assert gates._weigh(2 * gates._ask) == pytest.approx(2.0)
-    assert line.send(ask=3 * gates._ask).cost == pytest.approx(3.0)
+    assert gates.heavy > 2.0
+    assert gates._weigh(2 * gates.usual_ask) == pytest.approx(2.0)
+    assert line.send(ask=3 * gates.usual_ask).cost == pytest.approx(3.0)
 
 
 def test_an_overloaded_provider_is_left_alone_for_a_moment_and_nothing_is_cut() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cottonpalm import clock
 from cottonpalm.events import Binding, LimitChanged
 from cottonpalm.request.limiter.rules.binding import BUSY, Snapshot, binding
+from cottonpalm.request.limiter.rules.reasons import why
 from cottonpalm.request.reach import DEAD_S
 
 if TYPE_CHECKING:
@@ -67,13 +68,13 @@ class Monitor:
     @property
     def binding(self) -> Binding:
         """Return what has limited the run for the last looks; a pause counts from its first look. From any thread."""
-        found = self._found()
-        return found if _is_fact(found) or _is_fact(self._settled) else self._settled
+        found, settled = self._found(), self._settled
+        return found if found == settled or _is_fact(found) or _is_fact(settled) else settled
 
     @property
-    def now(self) -> Bottleneck:
+    def now(self) -> Binding:
         """Return what limits the run at this moment. From any thread."""
-        return self._found().what
+        return self._found()
 
     @property
     def silent_s(self) -> float:
@@ -84,7 +85,8 @@ class Monitor:
         account = self._account
         found = standings(account)
         busy = self._busy >= SURE
-        return Binding(*binding(self._rows(), account.flow.unpaid, found, busy=busy, hot=self._hot))
+        what, key = binding(self._rows(), account.flow.unpaid, found, busy=busy, hot=self._hot)
+        return Binding(what, key, next((each.why for each in found if each.key == key and key), ""))
 
     def _look(self) -> None:
         was_busy = self._busy > 0
@@ -216,6 +218,7 @@ def standings(run: RunAccount) -> list[Snapshot]:
             pause_s=max(0.0, limiter.paused_until - now),
             down=limiter.circuit.is_open(limiter.good),
             held_by=limiter.held_by,
+            why=why(limiter.admission, limiter.held_by) if limiter.waiting else "",
         )
         for limiter in run.flow.seen()
     ]

@@ -24,6 +24,7 @@ def standing(stats: Stats, *, held: bool, cap: int | None, stopping: bool) -> di
         "limit": stats.limit,
         "binding": stats.binding.what,
         "key": stats.binding.key,
+        "why": stats.binding.why,
         "pause_s": stats.pause_s,
         "silent_s": stats.silent_s,
         "trouble": stats.trouble,

@@ -13,6 +13,7 @@ WORTH_SAYING: Final = 0.1  # of the run
 BUSY: Final = 0.85  # of one core, from where on our own work is what binds
 MEASURABLE_S: Final = 0.5  # a shorter run is mostly its own beginning and end, which tells nothing
 
+NO_REASONS: Final[Mapping[Bottleneck, str]] = {}
 _SAID: Final[Mapping[Bottleneck, str]] = {
     "concurrency": "The limit on requests in flight ({limit:.0f} at the end) bound {share:.0%} of the run.",
     "maximum": "The most requests in flight that your settings allow bound {share:.0%} of the run; more may be faster.",
@@ -36,7 +37,11 @@ _SAID: Final[Mapping[Bottleneck, str]] = {
 
 
 def bound_by(
-    states_s: Mapping[Bottleneck, float], wall_s: float, cpu_s: float, limit: float
+    states_s: Mapping[Bottleneck, float],
+    wall_s: float,
+    cpu_s: float,
+    limit: float,
+    whys: Mapping[Bottleneck, str] = NO_REASONS,
 ) -> tuple[str, ...]:
     """At most two sentences, what took the longest first.
 
@@ -45,6 +50,7 @@ def bound_by(
         wall_s: how long the run took.
         cpu_s: how much CPU time this process used meanwhile.
         limit: requests that may be in flight at the end.
+        whys: why that was believed, at last, where it is a limit of a provider or of the user.
     """
     if wall_s <= 0:
         return ()
@@ -54,5 +60,7 @@ def bound_by(
     said: list[str] = []
     for state, share in sorted(shares.items(), key=lambda pair: -pair[1]):
         if state and share >= WORTH_SAYING:
-            said.append(_SAID[state].format(share=share, limit=limit))
+            sentence = _SAID[state].format(share=share, limit=limit)
+            why = whys.get(state)
+            said.append(f"{sentence.removesuffix('.')} ({why})." if why else sentence)
     return tuple(said[:2]) or ("Nothing held the run back for long.",)

@@ -78,6 +78,7 @@ class Numbers:
     more: str = ""  # chunks
     coming: Sequence[Coming] = ()  # answers that stream: those that are shown...
     streams: int = 0  # ...of so many
+    why: str = ""  # why it is believed that this binds
 
 
 def line(numbers: Numbers, width: int = 80) -> str:
@@ -115,6 +116,7 @@ def panel(numbers: Numbers, width: int, *, unicode: bool = True) -> list[Text]:
         unicode: the terminal can show more than ASCII.
     """
     lines = [_head(numbers, width, unicode=unicode), _now(numbers, width, unicode=unicode)]
+    lines += [_line("why").append(numbers.why, "dim")] if numbers.why else []
     lines += [line for line in (_left(numbers, width), _money(numbers, width, unicode=unicode)) if line]
     lines += _failed(numbers, width, unicode=unicode)
     lines += _coming(numbers.coming, width, unicode=unicode)

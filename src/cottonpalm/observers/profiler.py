@@ -61,11 +61,12 @@ class Values:
 
 
 class Look(NamedTuple):
-    """One look at the run: what holds more rows back, and how many requests may be and are in flight."""
+    """One look at the run: what holds more rows back and why, how many requests may be and are in flight."""
 
     state: Bottleneck
     limit: float
     in_flight: int
+    why: str = ""
 
 
 class _Model:
@@ -92,6 +93,7 @@ class Profiler:
         self._ended: float | None = None
         self._looked = self._began
         self._states_s: dict[Bottleneck, float] = {}
+        self._whys: dict[Bottleneck, str] = {}  # the latest of each
         self._course, self._sizes, self._repeats = Course(), Sizes(), RepeatedRows()
         self._ended_rows: list[tuple[float, Item, Outcome]] = []  # when, of rows that are not counted yet
         self._counts = threading.Lock()
@@ -203,6 +205,8 @@ class Profiler:
         with self._lock:  # whoever asks for the report may be on another thread
             before, self._looked = self._looked, now
             self._states_s[seen.state] = self._states_s.get(seen.state, 0.0) + now - before
+            if seen.why:
+                self._whys[seen.state] = seen.why
             began = self._began
             self._course.look(before - began, now - began, seen.state, seen.limit, seen.in_flight)
         for values in (self._latency, *self._waits.values()):
@@ -339,7 +343,9 @@ class Profiler:
             by_model={name: _used(used) for name, used in sorted(self._models.items())},
             slowest=_top(self._slowest, 1.0),
             dearest=_top(self._dearest, 1 / PICO),
-            bound_by=bound_by(states_s, wall_s, clock.cpu() - self._cpu, self._look().limit),
+            bound_by=bound_by(
+                states_s, wall_s, clock.cpu() - self._cpu, self._look().limit, dict(self._whys)
+            ),
             bound_s={state: seconds for state, seconds in sorted(states_s.items()) if state},
             sizes=self._sizes.classes(),
             repeats=self._repeats.counted(),

@@ -30,10 +30,10 @@ from cottonpalm.events import (
     Unreachable,
 )
 from cottonpalm.observers.coming import ComingRows
-from cottonpalm.observers.formatting import binds, clean, duration, money, numbered, share_of_budget, told
+from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import Faults, Numbers, line, panel
-from cottonpalm.types import pico
+from cottonpalm.types import numbered, pico
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,6 +163,7 @@ class Progress:
         self._pace, self._faults, self._budget_usd = Pace(), Faults(), budget_usd
         self.coming = ComingRows()
         self._next_plain_s = 0.0
+        self._why = ""  # the last one that was told where lines are not redrawn
         self._told: deque[str] = deque()
         self._stop, self._wake = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -269,6 +270,9 @@ class Progress:
         elif clock.now() >= self._next_plain_s:
             self._next_plain_s = clock.now() + PLAIN_EVERY_S
             self._print(line(numbers))
+            if numbers.why and numbers.why != self._why:
+                self._why = numbers.why
+                self._print(f"  {numbers.binds}: {numbers.why}")
 
     def _tell(self) -> None:
         while self._told:
@@ -311,6 +315,7 @@ class Progress:
             more=_chunks(stats.chunks, stats.chunks_total) or (f"{stats.out:,} out" if stats.out else ""),
             coming=self.coming.shown,
             streams=len(self.coming),
+            why=clean(stats.binding.why),
         )
 
     def picture(self, numbers: Numbers) -> Group:

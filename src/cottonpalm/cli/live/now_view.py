@@ -122,6 +122,8 @@ def _why(each: Standing, story: Story, name: str) -> str:
     if name == "stopping":
         return "No more rows start; what is in flight is finished and kept. The same command again goes on."
     bound = binds_now(each.said)
+    if bound and each.said.get("why"):  # an older process says none
+        bound += f" ({each.said['why']})"
     return f"What binds now: {bound}." if bound else "Nothing holds it back just now."
 
 

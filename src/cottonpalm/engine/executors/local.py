@@ -15,7 +15,7 @@ from cottonpalm.errors import RowTimeout
 from cottonpalm.protocols import known
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.runtime import loop_shutdown
-from cottonpalm.types import Item, Outcome, Parked
+from cottonpalm.types import Item, Outcome, Parked, numbered
 
 if TYPE_CHECKING:
     import contextvars
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MOMENT_S: Final = 0.02  # a run that is left takes the answers that come, until none came in so long...
 LAST_S: Final = 1.0  # ...or so long; and a row that has its answers may take as long to its end
+AT_ONCE: Final = 16  # rows that start before the loop turns, so that they show whether they must wait in line
 
 
 class InContext:
@@ -167,6 +168,7 @@ class LocalExecutor:
         self._lost = lost
         self._leaving = False  # True: we have cancelled the rows
         self._stopping = False  # no further call is to begin
+        self._going_on = False  # more rows start in the next turn of the loop
         self._parent = context.get(ROW)
         self._loop = asyncio.get_running_loop()
         self._deadlines = None if item_timeout_s is None else Deadlines(item_timeout_s, self._loop)
@@ -255,13 +257,25 @@ class LocalExecutor:
         """Start as many rows as may start now. Called after every change; never awaits."""
         if self._stopping:
             self._drop_untouched()
-        while (item := self._rows.next()) is not None:
-            worker = self._loop.create_task(self._work(item), context=self._context)
-            self._workers[worker] = item
-            worker.add_done_callback(self._gone)
+        if not self._going_on:
+            self._start_some()
         self._rows.flush_if_idle()
         if not self._workers and self._rows.ended and not self._ended.done():
             self._ended.set_result(None)
+
+    def _start_some(self) -> None:
+        for _ in range(AT_ONCE):
+            if (item := self._rows.next()) is None:
+                return
+            worker = self._loop.create_task(self._work(item), context=self._context)
+            self._workers[worker] = item
+            worker.add_done_callback(self._gone)
+        self._going_on = True
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._going_on = False
+        self.fill()
 
     def let_go(self) -> None:
         """The run is stopping: rows that have called nothing yet, or sleep between two calls, need not be finished."""
@@ -387,7 +401,9 @@ class LocalExecutor:
         return self._deadlines is not None and self._deadlines.late(task)
 
     def _late(self, exc: BaseException, item: Item) -> Outcome:
-        late = RowTimeout(f"row {item.index} took longer than item_timeout={self._item_timeout_s:g} seconds")
+        late = RowTimeout(
+            f"{numbered(item.index)} took longer than item_timeout={self._item_timeout_s:g} seconds"
+        )
         late.__cause__ = exc
         return self._failed(item, late)
 

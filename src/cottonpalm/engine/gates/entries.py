@@ -11,6 +11,7 @@ from cottonpalm import clock
 from cottonpalm.types import PICO, Outcome, Usage
 
 _IMMUTABLE: Final = frozenset((str, bytes, int, float, bool, type(None)))
+_TEXT_SIZE: Final = str.__basicsize__
 
 
 class Answer(NamedTuple):
@@ -52,10 +53,7 @@ class Answer(NamedTuple):
 
 def answer_of(outcome: Outcome, born: float) -> Answer:
     """Return what the cache keeps of a row that was answered at `born`."""
-    output = outcome.output
-    if type(output) not in _IMMUTABLE:
-        output = own(output)
-    kept = (output, born, outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
+    kept = (own(outcome.output), born, outcome.usage, outcome.cost_pico, outcome.model, outcome.truncated)
     return tuple.__new__(Answer, kept)  # twice as fast as calling the class; every new answer passes here
 
 
@@ -107,9 +105,14 @@ class Shelf:
 
 def own(output: Any) -> Any:
     """Return a separate copy for a row: if one reader changes its answer, no other reader may see that."""
-    if type(output) in _IMMUTABLE:
+    if type(output) in _IMMUTABLE or _is_bare_text(output):
         return output
     try:
         return copy.deepcopy(output)
     except Exception:  # noqa: BLE001 - an output that cannot be copied is shared, as without a cache
         return output
+
+
+def _is_bare_text(output: Any) -> bool:
+    """Whether it is a text of a class that adds nothing to `str` that could be changed, as LangChain's texts are."""
+    return isinstance(output, str) and type(output).__basicsize__ == _TEXT_SIZE

@@ -81,7 +81,8 @@ class Purse(Spending):
             ahead = self._ahead()
             self._dones.append(done)
             self._wants = Asked(amount, amount + ahead)
-            self._asked, self._granted, self._since = 1, 0, clock.now()
+            self._asked = 1
+            self._measure_anew()
         self._wake()
 
     def grant(self, amount: int) -> None:

@@ -55,7 +55,7 @@ class Spending:
         self.failure: BaseException | None = None
         self._leased = self.earlier.total
         self._asked = 0  # the lease that is being written; 0: none
-        self._granted = 0  # the amount reserved since the last lease
+        self._granted = 0  # the amount reserved since `_since`
         self._since = clock.now()
         self._lock = threading.RLock()  # re-entrant: a finalizer may run on the thread that holds it
 
@@ -134,7 +134,8 @@ class Spending:
             target = max(self._leased, wanted, wanted + self._ahead())
             if most is not None:
                 target = max(self._leased, min(target, max(most, wanted)))
-            self._asked, self._granted, self._since = target, 0, clock.now()
+            self._asked = target
+            self._measure_anew()
             record = self._record(target)
 
         def written(error: BaseException | None) -> None:
@@ -154,6 +155,11 @@ class Spending:
         """Estimate what will be reserved in the next moments, from the present rate."""
         seconds = max(clock.now() - self._since, AHEAD_S)
         return int(self._granted * AHEAD_S / seconds)
+
+    def _measure_anew(self) -> None:
+        """Measure the rate from now on, unless that began a moment ago: leases may follow each other faster."""
+        if (now := clock.now()) - self._since >= AHEAD_S:
+            self._granted, self._since = 0, now
 
     def record(self) -> Spent:
         """Return what the store should hold now; it is written together with finished rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -46,7 +47,8 @@ def pack(outcome: Outcome, *, keep_input: bool, types: Types) -> bytes:
         CannotStore: the output would not come back equal; `.text` is its repr.
     """
     output = outcome.output
-    text = type(output) is str
+    if text := isinstance(output, str) and not isinstance(output, Enum):
+        output = str.__str__(output)  # LangChain's parsers return subclasses of str; we store the text
     record: dict[str, Any] = {
         OUTPUT: output if text else check(output, types),
         ATTEMPTS: outcome.attempts,

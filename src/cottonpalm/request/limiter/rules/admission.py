@@ -79,12 +79,12 @@ class Admission(Gates):
         weight = 1 / answers if answers < USUAL else 1 / USUAL
         took_s = now - sent.at_s
         self.trip_s += (took_s - self.trip_s) * weight
-        self._ask += (sent.ask - self._ask) * weight
+        self.usual_ask += (sent.ask - self.usual_ask) * weight
         if used is not None:
             self._output += (output - self._output) * weight
             if sent.entries:
                 self.used(sent, used)
-                self._size += (used - self._size) * weight
+                self.usual_size += (used - self.usual_size) * weight
         self._late = max(0.0, self._late - DOUBT)
         if self.gated:
             self._gate_answered(now)
@@ -244,9 +244,9 @@ class Admission(Gates):
             known = known or number.wall is not None
             lost = named_s * sent.ordinal / self.trip_s if self.trip_s else 0.0
             number.rejected(sent.ordinal, self._off(now), 1 + lost)
-        if cause not in (Cause.NUMBER, Cause.OVERLOAD) and self._ask and sent.ask:
-            heavy = self._heavy + math.log(sent.ask / self._ask)
-            self._heavy = max(-2 * HEAVY, min(2 * HEAVY, heavy))
+        if cause not in (Cause.NUMBER, Cause.OVERLOAD) and self.usual_ask and sent.ask:
+            heavy = self.heavy + math.log(sent.ask / self.usual_ask)
+            self.heavy = max(-2 * HEAVY, min(2 * HEAVY, heavy))
         fresh, self._good_then = self._good - self._good_then >= min(ENOUGH, number.limit), self._good
         if known and fresh and not named_s:  # a test has failed; what fits is known
             return

@@ -25,6 +25,7 @@ class Snapshot(NamedTuple):
         down: it counts as dead, and the pause is ours.
         held_by: what held the last one in line back: "in flight", "probe", "pace", "requests", "tokens", "input
             tokens", "output tokens", "own requests" or "own tokens"; "" for nothing.
+        why: why that is believed, in words.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Snapshot(NamedTuple):
     pause_s: float
     down: bool
     held_by: str
+    why: str = ""
 
 
 _HELD_BY: Final[Mapping[str, Bottleneck]] = {

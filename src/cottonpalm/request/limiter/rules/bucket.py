@@ -31,6 +31,7 @@ class Bucket:
         learning: it is suspected, and its rate not known yet.
         blamed: time alone helped after a rejection, so there is a rate.
         extra: share of the rate that is sent above it, on trial.
+        rejections: from which the rate was found.
     """
 
     __slots__ = (
@@ -56,11 +57,13 @@ class Bucket:
         "mark",
         "mark_s",
         "rate",
+        "rejections",
         "silent_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.rate = self.extra = 0.0
+        self.rejections = 0
         self.learning = self.blamed = self._depth_known = False
         self.depth, self.level = 1.0, 0.0
         self._at = self._next_s = 0.0
@@ -134,6 +137,7 @@ class Bucket:
         self._sure = tried and abs(rate / self.rate - 1) < APART
         self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else HOLD
         self.rate, self.extra, self._since, self._stage = rate, 0.0, 0, 0
+        self.rejections += 1
 
     def empty(self, now: float, at_s: float, total: float, named_s: float, patience_s: float) -> None:
         """A rejection for it: it was empty when that request came, sent at `at_s` as the last of `total`.
@@ -141,6 +145,7 @@ class Bucket:
         What was admitted since the last one is no more than what it refilled. Where more was tried meanwhile, it is at
         least what passed the last trial.
         """
+        self.rejections += 1
         sample, admitted = self.sample(at_s, total, patience_s), total - self.mark
         if self.rate:
             self._fill(now)
@@ -207,6 +212,7 @@ class Bucket:
     def off(self) -> None:
         """It is not what stands in the way."""
         self.rate = self.extra = 0.0
+        self.rejections = 0
         self.learning = self.blamed = False
 
     def _fill(self, now: float) -> None:

@@ -34,13 +34,14 @@ class Concurrency:
         wall: a number that was rejected; None for none.
         known: so many were admitted since something changed.
         peak: the most in flight since a rejection.
+        rejections: from which the wall was found.
         starting: nobody knows how many fit.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
     """
 
     __slots__ = (
-        "_held", "_hold", "_step", "busy", "first", "knee", "known", "limit", "maximum", "minimum", "peak", "starting",
-        "wall",
+        "_held", "_hold", "_step", "busy", "first", "knee", "known", "limit", "maximum", "minimum", "peak",
+        "rejections", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
@@ -48,7 +49,7 @@ class Concurrency:
         self.minimum, self.maximum = minimum, maximum
         self.wall: float | None = None
         self.known = 0.0
-        self.peak = 0
+        self.peak = self.rejections = 0
         self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
         self.knee = Knee()
         self._step, self._hold, self._held = 0, 0, HOLD
@@ -128,6 +129,7 @@ class Concurrency:
             min(int(1 / BUDGET), HOLD * ordinal, 2 * self._held) if alike else max(FEW, min(HOLD, ordinal))
         )
         self.starting = False
+        self.rejections += 1
         self.set(
             min(ordinal - 1, int(self.limit))
         )  # whoever went by force, above the limit, does not raise it
@@ -139,6 +141,7 @@ class Concurrency:
 
     def fewer(self) -> None:
         """Another one of the same burst was rejected: it was none of those that fit."""
+        self.rejections += 1
         self.set(self.limit - 1)
         self.wall, self.known = self.limit + 1, min(self.known, self.limit)
 
@@ -148,7 +151,7 @@ class Concurrency:
 
     def restart(self, limit: float) -> None:
         """So many fit now, and nobody knows how many more: grow fast again from here."""
-        self.starting, self.wall, self._step = True, None, 0
+        self.starting, self.wall, self._step, self.rejections = True, None, 0, 0
         self.set(limit)
 
     def moved(self, limit: float, *, firm: bool) -> None:

@@ -44,6 +44,9 @@ class Gates(ABC):
         binding: what held the last request back: "in flight", "probe", "pace", a unit of a quota, "own requests" or
             "own tokens"; "" for nothing.
         trip_s: how long an answer takes, in the mean.
+        usual_ask: tokens of a usual request, with its answer, as it was estimated.
+        usual_size: the same as it was used; known where the user has a ceiling.
+        heavy: log-likelihood ratio: requests are rejected for their tokens, not for being requests.
     """
 
     def __init__(self, concurrency: Concurrency, ceilings: Iterable[tuple[Unit, float]] = ()) -> None:
@@ -65,11 +68,7 @@ class Gates(ABC):
         self._sent_s = -math.inf  # when the last one went
         self._total = self._bad = 0.0
         self._good = self._good_then = self._answers = 0
-        self._output = self._ask = 0.0  # tokens of a usual answer; of a usual request with it
-        self._size = 0.0  # tokens that requests really used, where the user has a ceiling
-        self._heavy = (
-            0.0  # log-likelihood ratio: requests are rejected for their tokens, not for being requests
-        )
+        self._output = self.usual_ask = self.usual_size = self.heavy = 0.0
         self._late = 0.0
         self._held_back = False  # something else than the number in flight did, since the last answer
         self._saved: tuple[float, float | None, bool, float, Sent, float] | None = None
@@ -184,7 +183,7 @@ class Gates(ABC):
         """It goes; by force it goes whatever the gates say, and is no probe."""
         if self._began_s is None:
             self._begin(sent.at_s)
-        sent.cost = cost = 1.0 if self._heavy <= HEAVY else self._weigh(sent.ask)
+        sent.cost = cost = 1.0 if self.heavy <= HEAVY else self._weigh(sent.ask)
         self._total = sent.total = self._total + cost
         sent.generation, sent.refusals = self.generation, self.refusals.seen
         doubt = self._doubt
@@ -222,12 +221,12 @@ class Gates(ABC):
 
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
-        known = self._output or self._size  # else an answer of nothing but a call of a tool were none
+        known = self._output or self.usual_size  # else an answer of nothing but a call of a tool were none
         expected = max(1, int(self._output)) if known else FIRST_OUTPUT
         return expected if bound is None else min(expected, bound)
 
     def _weigh(self, ask: float) -> float:
-        return ask / self._ask if self._heavy > HEAVY and self._ask else 1.0
+        return ask / self.usual_ask if self.heavy > HEAVY and self.usual_ask else 1.0
 
     def _use(self, ask: float) -> Use:
         return Use(1.0, ask, min(ask, self._output))
@@ -278,7 +277,7 @@ class Gates(ABC):
         most = [
             ceiling.even / MINUTE_S / size
             for unit, ceiling in self.ceilings
-            if (size := 1.0 if unit == "requests" else self._size)
+            if (size := 1.0 if unit == "requests" else self.usual_size)
         ]
         return min(most, default=None)
 

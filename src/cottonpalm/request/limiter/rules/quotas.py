@@ -37,6 +37,11 @@ class Quotas:
         """Any of them predicts."""
         return any(shown.trusted for shown in self.shown.values())
 
+    @property
+    def misleading(self) -> bool:
+        """Quotas are shown, and none of them predicts."""
+        return any(shown.misleads for shown in self.shown.values()) and not self.trusted
+
     def wait_s(self, now: float, use: Use) -> tuple[float, Unit | None]:
         """Seconds until so much may be sent, and the unit that says so."""
         longest_s, binding = 0.0, None

@@ -64,6 +64,16 @@ class Shown:
         self._ends_s = self._limit = 0.0
 
     @property
+    def misleads(self) -> bool:
+        """It was looked at, and does not predict."""
+        return self._judged > 0 and not self.trusted
+
+    @property
+    def limit(self) -> float:
+        """The quota as it is named."""
+        return self._limit
+
+    @property
     def rate(self) -> float:
         """What comes back in a second."""
         return self._rates[self.way]

@@ -165,7 +165,7 @@ class Pool:
         self._loop = loop
         self._idle: dict[Origin, deque[Connection]] = {}
         self._due: Due[Connection] = Due(loop, attrgetter("until"), Connection.cut)
-        # Another loop (uvloop) may not know how to try two addresses of a host at once.
+        # For a host of several addresses. Another loop (uvloop) may not know how to try two at once.
         self._more: dict[str, Any] = (
             {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
         )
@@ -254,7 +254,7 @@ class Pool:
                     origin.port,
                     ssl=origin.context,
                     server_hostname=origin.name,
-                    **self._more,
+                    **({} if _is_address(origin.host) else self._more),
                 )
         except TimeoutError as error:
             raise TooSlow("connect") from error
@@ -295,6 +295,17 @@ def hang_up(loop: asyncio.AbstractEventLoop) -> None:
     pool = _pools.pop(loop, None)
     if pool is not None and not loop.is_closed():
         pool.close()
+
+
+def _is_address(host: str) -> bool:
+    """Whether the host is one address, not a name that may have several."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def _set(sock: Any, options: Iterable[Any]) -> None:
