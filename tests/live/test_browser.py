@@ -123,7 +123,7 @@ def test_a_person_follows_pauses_caps_and_cancels_a_run_of_another_process(
 
     tab.get_by_role("link", name="Show them").click()
     assert tab.locator("h1").inner_text() == "3 failed rows of 30"
-    tab.get_by_role("link", name="13", exact=True).click()
+    tab.get_by_role("link", name="14", exact=True).click()
     drawer = tab.locator("#drawer")
     drawer.get_by_role("heading", name="Row 14 index 13").wait_for()  # it is fetched
     assert "<script>harm()</script> row 13 is \\x1b[31mbad\\x1b[0m \\u202e!" in drawer.inner_text()

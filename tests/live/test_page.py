@@ -15,6 +15,7 @@ from cottonpalm.cli.live.reading import Query, Reading
 from cottonpalm.cli.live.server import Dashboard
 from cottonpalm.cli.problems import Problem
 from cottonpalm.stores import open_store
+from tests.support.prometheus_text import faults, promtool_says
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,6 +258,8 @@ def test_prometheus_reads_the_runs_of_the_store(
     bearer = stranger.get("/metrics", headers={"authorization": f"Bearer {token}"})
     assert bearer.headers["content-type"].startswith("text/plain")
     assert stranger.get("/metrics", params={"token": token}).status_code == 200
+    assert faults(bearer.text) == []
+    assert promtool_says(bearer.text) == ""
     found = {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(bearer.text)

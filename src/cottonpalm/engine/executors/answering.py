@@ -186,7 +186,17 @@ class Answering:
     async def _submitted(
         self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool
     ) -> Any:
-        """Hand its requests in; the same requests must come of the same row."""
+        """Hand its requests in, or finish it live; after a cancel, what was not handed in goes nowhere."""
+        try:
+            return await self._judged_first(item, known, recording, flex=flex)
+        except BaseException:
+            recording.drop()
+            raise
+
+    async def _judged_first(
+        self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool
+    ) -> Any:
+        """The same requests must come of the same row before any is handed in."""
         if recording.asked and self._compared < COMPARED:
             await self._compare(item, known, recording)
         while self._comparing:  # nothing is sent before it is known that the chain is steady
@@ -208,12 +218,13 @@ class Answering:
         """What its tools answered is durable before its requests are."""
         if news := self._tools.pop(item.slot, None):
             await asyncio.to_thread(self._book.keep_tools, item.slot, news)
-        for key, asked in recording.asked.items():
+        for key, asked in list(recording.asked.items()):
             if why := self._post.add(item.slot, asked):
                 self._run.alerts.warn("too big", f"{numbered(item.index)} runs live: {why}")
                 self._rows.live.add(item.slot)
             else:
                 self._rows.sent(item.slot, key)
+            del recording.asked[key]
 
     def _worth_it(self, recording: Recording) -> bool:
         """Whether its requests are cheaper in a batch, and may come back in time."""
