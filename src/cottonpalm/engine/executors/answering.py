@@ -142,11 +142,7 @@ class Answering:
             if self._source.closing:
                 break
             if not (recording.unused and recording.asked):
-                try:
-                    return await self._submitted(item, known, recording, flex=flex)
-                except BaseException:  # a cancel: what was not handed in goes nowhere
-                    recording.drop()
-                    raise
+                return await self._submitted(item, known, recording, flex=flex)
             recording.drop()
             if self._terms.linear and swap == ways - 1:
                 break  # it has no branch that could be late
@@ -190,7 +186,17 @@ class Answering:
     async def _submitted(
         self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool
     ) -> Any:
-        """Hand its requests in; the same requests must come of the same row."""
+        """Hand its requests in, or finish it live; after a cancel, what was not handed in goes nowhere."""
+        try:
+            return await self._judged_first(item, known, recording, flex=flex)
+        except BaseException:
+            recording.drop()
+            raise
+
+    async def _judged_first(
+        self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool
+    ) -> Any:
+        """The same requests must come of the same row before any is handed in."""
         if recording.asked and self._compared < COMPARED:
             await self._compare(item, known, recording)
         while self._comparing:  # nothing is sent before it is known that the chain is steady
