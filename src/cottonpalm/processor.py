@@ -286,10 +286,7 @@ class BatchProcessor(ChainFace):
         collected = Collected(list_in(inputs))
         if not len(collected.inputs):
             return []
-        bridge().wait(
-            self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs),
-            stop=collected.stop,
-        )
+        collected.wait(self._collect(collected, config, priorities=priorities, ids=ids, kwargs=kwargs))
         return collected.answers(return_exceptions=return_exceptions)
 
     async def abatch(
@@ -336,7 +333,8 @@ class BatchProcessor(ChainFace):
         collected.kept = True
         collected.begun(run)
         async with run:
-            await collected.fill(run)
+            with collected.telling():
+                await collected.fill(run)
 
     def batch_as_completed(
         self,
@@ -516,7 +514,7 @@ class BatchProcessor(ChainFace):
         collected = self._columns_in(table, output)
         if len(collected.inputs):
             asked = self._collect(collected, config, ids=ids, kwargs={})
-            bridge().wait(asked, stop=collected.stop)
+            collected.wait(asked)
         return self._with_answers(table, output, collected)
 
     async def amap_table(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.engine.output.outbox import Piece
 from cottonpalm.errors import RowFailed, RunStopped
-from cottonpalm.types import Outcome
+from cottonpalm.runtime.bridge import bridge
+from cottonpalm.types import Outcome, numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from cottonpalm.run import AsyncRun, BaseRun, Run
 
-NOTE: Final = "cottonpalm: row "  # the note on a raised exception begins with this
+NOTE: Final = "cottonpalm: "  # the note on a raised exception begins with this
 
 
 class Collected:
@@ -45,6 +48,22 @@ class Collected:
         self.run = run
         if self._interrupted:
             run.stop()
+
+    def wait(self, reading: Coroutine[Any, Any, None]) -> None:
+        """Wait for what reads the run. A Ctrl-C, or an interrupted cell, stops it and is raised with a note."""
+        with self.telling():
+            bridge().wait(reading, stop=self.stop)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Note on what interrupts this how far the run came, and how it goes on."""
+        try:
+            yield
+        except (KeyboardInterrupt, CancelledError) as interrupt:
+            if self.run is not None:
+                come = f"interrupted after {self._ended:,} of {len(self.inputs):,} rows"
+                _note(interrupt, f"{NOTE}{come}. {self.run._engine.job.go_on}")  # noqa: SLF001 - no user asks a run for it
+            raise
 
     # -- reading a run
 
@@ -159,8 +178,9 @@ class Collected:
             raise exc
 
     def _told(self, lowest: int) -> str:
-        others = f" and {self._failed - 1} other" if self._failed > 1 else ""
-        note = f"{NOTE}{lowest}{others} of {self._ended} rows failed"
+        rest = self._failed - 1
+        others = f" and {rest:,} other{'s'[: rest != 1]}" if rest else ""
+        note = f"{NOTE}{numbered(lowest)}{others} of {self._ended} rows failed"
         if self.kept:
             note += (
                 "; the answers of the others are in processor.last_run.outcomes(), and processor.retry() does the "

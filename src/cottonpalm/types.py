@@ -64,6 +64,11 @@ class Verdict(Enum):
     IGNORED = "ignored"  # our own fault or a cancel: tells nothing about the provider's capacity
 
 
+def numbered(index: int) -> str:
+    """Name a row as people count, and as programs do: `row 2 (index 1)`."""
+    return f"row {index + 1:,} (index {index})"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A classified exception. `retry_after_s` is the provider's own wait, if it named one."""
@@ -236,7 +241,7 @@ class Outcome:
         words += [f"{self.attempts} attempts"] * (self.attempts > 1)
         if self.cost_pico:
             words.append(f"${self.cost_pico / PICO:.6f}")
-        return f"<Outcome of row {self.index}{name}: {', '.join(words)}>"
+        return f"<Outcome of {numbered(self.index)}{name}: {', '.join(words)}>"
 
     @property
     def cost_usd(self) -> float | None:

@@ -46,6 +46,12 @@ def refused(said: object, *parts: str) -> None:
         ("in.jsonl", b"{}\n", "name one of its columns (the first row has none)"),
         ("in.csv", b"id~text\n1~a\n", "did you mean {id~text}?"),
         ("in.xls", b"PK", "save it as one of these, or use - for JSONL"),
+        ("in.json", b"[]", "jq -c '.[]' rows.json > rows.jsonl"),
+        ("in.jsonl", b'[\n{"text": "a"}]', "the JSON goes on over several lines; write one object a line"),
+        ("in.jsonl", b'[{"text": "a"}]', "this is an array; write one object a line"),
+        ("in.jsonl", b"id,text\n", "looks like the header of a CSV: name the file .csv"),
+        ("in.csv", b'{"text": "a"}\n{"text": "b"}\n', "holds lines of JSON, no CSV: name it .jsonl"),
+        ("in.csv", b"# from a tool\nid,text\n", "line 1, '# from a tool', is taken for the header"),
         ("in.xlsx", b"PK", "in.xlsx is no Excel file that can be read"),
     ],
 )
@@ -62,7 +68,11 @@ def test_a_bad_beginning_of_the_input_is_refused(
 def test_an_input_that_is_not_there_or_a_folder_is_refused(ask: Command, folder: Path) -> None:
     refused(ask("no.jsonl", "-o", "out.jsonl"), "cannot read no.jsonl: No such file or directory")
     (folder / "dir.jsonl").mkdir()
-    refused(ask("dir.jsonl", "-o", "out.jsonl"), "cannot read dir.jsonl: Is a directory")
+    refused(ask("dir.jsonl", "-o", "out.jsonl"), "cannot read dir.jsonl: Is a directory; name a file in it")
+    (folder / "reviews.jsonl").write_text("{}")
+    refused(ask("reveiws.jsonl", "-o", "out.jsonl"), "did you mean reviews.jsonl?")
+    refused(ask("reviews.jsn", "-o", "out.jsonl"), "No such file or directory; did you mean reviews.jsonl?")
+    refused(ask("data/reviews.jsonl", "-o", "out.jsonl"), "there is no folder data")
 
 
 def test_a_foreign_output_is_refused_and_overwrite_replaces_it(
@@ -207,3 +217,54 @@ def test_a_row_of_megabytes_braces_and_control_characters_arrives_unharmed(
     (folder / "in.jsonl").write_bytes(orjson.dumps({"text": text}) + b"\n")
     assert ask("in.jsonl", "-o", "out.jsonl", "-q").code == 0
     assert lines(folder / "out.jsonl")[0]["output"] == f"answer to: say {text}"
+
+
+def test_a_wrong_word_about_a_csv_is_refused_and_excels_own_is_taken(ask: Command, folder: Path) -> None:
+    (folder / "in.csv").write_text("id;text\n1;a\n")
+    refused(
+        ask("in.csv", "-o", "out.csv", "--delimiter", ","), "does not hold it, but ';'; leave --delimiter out"
+    )
+    refused(
+        ask("in.csv", "-o", "out.csv", "--encoding", "utf-16"),
+        "in.csv is not utf-16",
+        "say another --encoding",
+    )
+    (folder / "excel.csv").write_text("sep=|\r\nid|text, here\r\n1|a\r\n2\r\n")
+    said = ask("excel.csv", "-o", "out.csv", prompt="{text, here}")
+    assert said.code == 3
+    assert "excel.csv line 4: 1 cell, the header names 2 (a cell is missing" in said.err
+    assert (folder / "out.csv").read_text().splitlines()[1].startswith("1|a|answer to: a|ok")
+
+
+def test_what_is_asked_again_of_a_file_is_told_before(
+    ask: Command, folder: Path, server: Loopback, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "in.csv").write_text("id,text\n1,a\n2,b\n3,c\n")
+    assert ask("in.csv", "-o", "out.csv").code == 0
+    assert ask("in.csv", "-o", "out.csv", "--id-field", "id").code == 0
+    assert "3 of 3 rows were answered in run 'out' under another id, or under none" in caplog.text
+    caplog.clear()
+    (folder / "in.csv").write_text("id,text\n1,a\n2,B\n3,c\n4,d\n")
+    assert ask("in.csv", "-o", "out.csv", "--id-field", "id").code == 0
+    assert "1 of 4 rows were edited since run 'out' asked them" in caplog.text
+    assert server.requests == 8
+    caplog.clear()
+    assert ask("in.csv", "-o", "out.csv", "--id-field", "id").code == 0
+    assert "again" not in caplog.text
+
+
+@pytest.mark.parametrize("rows", [1, 2, 255, 256, 257, 700])
+def test_rows_that_were_looked_at_before_the_run_are_each_given_once(
+    ask: Command, folder: Path, rows: int
+) -> None:
+    made = [f"{n},text {n}" for n in range(rows)]
+    (folder / "in.csv").write_text(
+        "\n".join(["id,text", *made[:-1], ""]) if rows > 1 else "id,text\n0,text 0\n"
+    )
+    assert ask("in.csv", "-o", "out.csv", "--limit", "1").code == 0
+    bad = ["only one cell"]
+    (folder / "in.csv").write_text("\n".join(["id,text", *made, *bad, ""]))
+    assert ask("in.csv", "-o", "out.csv").code == 3
+    written = (folder / "out.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in written] == [*map(str, range(rows)), *bad]
+    assert written[-1].startswith(f'only one cell,,,failed,"fail_row: BadRow: in.csv line {rows + 2}: 1 cell')

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm.cli.chains.importing import load_chain
-from cottonpalm.cli.chains.models import build_model
+from cottonpalm.cli.chains.models import build_model, check_model
 from cottonpalm.cli.chains.prompts import row_prompt
 from cottonpalm.cli.model_options import check_urls, keepable, parse_options
 from cottonpalm.cli.problems import Problem
@@ -140,8 +140,11 @@ def test_a_server_of_ones_own_needs_no_key() -> None:
 @pytest.mark.parametrize(
     ("spec", "options", "said"),
     [
-        ("gpt-4o-mini", {}, "cottonpalm knows local, openai, anthropic, google, ollama, "),
-        ("gpt-4o-mini", {}, "; write PROVIDER:NAME, for instance openai:gpt-4o-mini"),
+        ("my-model", {}, "cottonpalm knows local, openai, anthropic, google, ollama, "),
+        ("my-model", {}, "; write PROVIDER:NAME, for instance openai:gpt-4o-mini"),
+        ("opnai", {}, "did you mean openai?"),
+        ("OpenAI:gpt-4o", {}, "did you mean openai?"),
+        ("openai/gpt-4o", {}, "write openai:gpt-4o"),
         ("openai", {}, "name the model too, for instance openai:gpt-4o-mini"),
         ("openai:x", {"temprature": 0}, "no option 'temprature'; did you mean temperature?"),
         ("openai:x", {"temperature": "hot"}, "temperature"),
@@ -198,3 +201,32 @@ def test_what_is_no_chain_is_said_in_one_line(folder: Path) -> None:
     assert "cp_broken.py:3, in <module>: boom = 1 / 0" in chain_refusal("cp_broken:chain", folder)
     assert "No module named 'no_such_package_at_all'" in chain_refusal("cp_needs:chain", folder)
     assert "ends the program" in chain_refusal("cp_exits:chain", folder)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{ text }", "names { text }, which is no column of rows.csv; did you mean {text}?"),
+        ("{TEXT}", "names {TEXT}, which is no column of rows.csv; did you mean {text}?"),
+        ("{{text}}", "says {{text}}: write {text} for what stands in that column"),
+        ("@ask.txt", "A prompt in a file: --prompt-file ask.txt"),
+        ("ask.md", "A prompt in a file: --prompt-file ask.md"),
+    ],
+)
+def test_a_column_in_the_words_of_others_is_refused_with_what_to_write(template: str, said: str) -> None:
+    with pytest.raises(Problem) as caught:
+        row_prompt(template, None, ["id", "text"], "rows.csv")
+    assert said in str(caught.value)
+
+
+def test_braces_that_are_no_column_at_all_stay() -> None:
+    row = {"id": "7", "text": "a"}
+    for template in ("{ 1, 2 } {text}", "{ foo } {text}", '{"text": {text}}', "{{text}} of {text}"):
+        wanted = template.replace("{text}", "a")
+        assert row_prompt(template, None, row, "rows.csv").invoke(row)[0].content == wanted
+
+
+def test_a_well_known_model_needs_no_provider() -> None:
+    for name, maker in (("gpt-4o-mini", "openai"), ("o3", "openai"), ("claude-haiku-4-5", "anthropic")):
+        assert check_model(name) == (maker, name)
+    assert check_model("gemini-2.5-flash")[0] == "google"

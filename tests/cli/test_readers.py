@@ -206,7 +206,7 @@ def test_a_file_that_is_not_there_a_folder_and_a_strange_suffix_are_one_line_eac
         refusal(str(tmp_path / "no.csv")) == f"cannot read {tmp_path / 'no.csv'}: No such file or directory"
     )
     (tmp_path / "folder.csv").mkdir()
-    assert "Is a directory" in refusal(str(tmp_path / "folder.csv"))
+    assert "Is a directory; name a file in it" in refusal(str(tmp_path / "folder.csv"))
     assert ".jsonl, .ndjson, .csv" in refusal(write(tmp_path, "a.xls", b"x"))
 
 

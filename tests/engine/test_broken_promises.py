@@ -368,14 +368,14 @@ def test_a_cap_in_a_config_that_cannot_be_is_refused_by_its_name(wrong: Any) -> 
 
 @pytest.mark.parametrize("wrong", [math.nan, "high", 10**400])
 def test_a_priority_that_is_no_number_is_refused_with_its_row(wrong: object) -> None:
-    with pytest.raises(ConfigError, match="row 1 has the priority"):
+    with pytest.raises(ConfigError, match=r"row 2 \(index 1\) has the priority"):
         BatchProcessor(RunnableLambda(echo)).batch([1, 2, 3], priorities=[1, wrong, 3])
 
 
 def test_a_single_failure_is_told_without_others() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         BatchProcessor(RunnableLambda(lambda row: 1 / row)).batch([1, 0, 2])
-    assert "row 1 of 3 rows failed;" in caught.value.__notes__[0]
+    assert "row 2 (index 1) of 3 rows failed;" in caught.value.__notes__[0]
 
 
 def test_a_run_that_was_stopped_names_no_outcomes_that_are_not_there() -> None:

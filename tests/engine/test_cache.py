@@ -89,7 +89,7 @@ def test_an_equal_row_is_asked_after_the_one_it_waited_for_was_cancelled() -> No
     chain = Hangs()
     processor = BatchProcessor(chain, cache=Cache(), item_timeout=5.0, retry=ONE_TRY)
     first, *others = virtual_run(processor.abatch(["a"] * 4, return_exceptions=True))
-    assert "row 0 took longer than item_timeout=5" in str(first)
+    assert "row 1 (index 0) took longer than item_timeout=5" in str(first)
     assert others == [("answer", "a")] * 3
     assert chain.calls == {"a": 2}
 

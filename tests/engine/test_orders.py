@@ -128,7 +128,9 @@ def test_a_run_shows_how_it_stands_while_somebody_looks_and_only_then(tmp_path: 
         outside.order("r", watched=clock.wall() + 60)
         shown = orjson.loads(until(lambda: outside.shown("r")))
         assert (shown["ok"], shown["failed"], shown["held"], shown["cap"]) == (20, 1, False, 4)
-        assert any("failed row 3: " in said and "row three is bad" in said for _, said in shown["notes"])
+        assert any(
+            "failed row 4 (index 3): " in said and "row three is bad" in said for _, said in shown["notes"]
+        )
         life = kept.read(shown["report"])
         assert life is not None
         assert (life.report.counts.ok, life.report.errors) == (20, {"fail_row": {"ValueError": 1}})

@@ -54,7 +54,7 @@ def test_a_row_that_cancels_its_own_task_stops_the_run_and_is_left_to_be_done() 
                 task.cancel()
             return await super().ainvoke(input, config)
 
-    with pytest.raises(RunStopped, match="row 3 was cancelled") as caught:
+    with pytest.raises(RunStopped, match=r"row 4 \(index 3\) was cancelled") as caught:
         BatchProcessor(Cancels(delay_s=0), concurrency=1).batch(list(range(6)))
     assert [outcome.status for outcome in caught.value.outcomes[:4]] == ["ok", "ok", "ok", "skipped"]
 

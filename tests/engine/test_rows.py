@@ -278,7 +278,7 @@ def test_item_timeout_ends_a_row_exactly_then_even_if_the_chain_swallows_the_can
     answers = virtual_run(processor.abatch(["quick", "slow", "stubborn", "quick"], return_exceptions=True))
     assert answers[0] == answers[3] == ("answer", "quick")
     assert isinstance(answers[1], RowTimeout)
-    assert "row 1 took longer than item_timeout=5" in str(answers[1])
+    assert "row 2 (index 1) took longer than item_timeout=5" in str(answers[1])
     assert ends["slow"] == 5.0
     assert answers[2] == "swallowed"
 

@@ -363,7 +363,7 @@ def test_a_function_of_the_row_that_raises_an_iterators_end_does_not_end_the_row
     endings.append(virtual_run(main()))
     for outcomes, raised in endings:
         assert isinstance(raised, RuntimeError)
-        assert f"row 5: the function given for {what} raised {stop.__name__}" in str(raised)
+        assert f"row 6 (index 5): the function given for {what} raised {stop.__name__}" in str(raised)
         assert isinstance(raised.__cause__, stop)
         assert sorted(outcome.index for outcome in outcomes) == list(range(5))
 
@@ -373,7 +373,7 @@ def test_batch_raises_where_a_priority_raises_an_iterators_end(return_exceptions
     def priority(row: int) -> int:
         return next(iter([] if row == 3 else [row]))
 
-    with pytest.raises(RuntimeError, match="row 3: the function given for priorities raised StopIteration"):
+    with pytest.raises(RuntimeError, match=r"row 4 \(index 3\): the function given .* raised StopIteration"):
         BatchProcessor(Probe(delay_s=0), priority=priority).batch(
             list(range(10)), return_exceptions=return_exceptions
         )

@@ -123,13 +123,13 @@ def test_a_person_follows_pauses_caps_and_cancels_a_run_of_another_process(
 
     tab.get_by_role("link", name="Show them").click()
     assert tab.locator("h1").inner_text() == "3 failed rows of 30"
-    tab.get_by_role("link", name="13", exact=True).click()
+    tab.get_by_role("link", name="14", exact=True).click()
     drawer = tab.locator("#drawer")
-    drawer.get_by_role("heading", name="Row 13").wait_for()  # it is fetched
+    drawer.get_by_role("heading", name="Row 14 index 13").wait_for()  # it is fetched
     assert "<script>harm()</script> row 13 is \\x1b[31mbad\\x1b[0m \\u202e!" in drawer.inner_text()
     assert "question 13" in drawer.inner_text()
     tab.keyboard.press("j")
-    drawer.get_by_role("heading", name="Row 23").wait_for()
+    drawer.get_by_role("heading", name="Row 24 index 23").wait_for()
     tab.keyboard.press("Escape")
     assert drawer.is_hidden()
     assert tab.evaluate("document.activeElement.dataset.row") == "23"
@@ -137,7 +137,7 @@ def test_a_person_follows_pauses_caps_and_cancels_a_run_of_another_process(
     tab.keyboard.type("row 3 is")
     tab.keyboard.press("Enter")
     tab.get_by_text("searched for").wait_for()
-    assert tab.locator("a[data-row]").all_inner_texts() == ["3"]
+    assert tab.locator("a[data-row]").all_inner_texts() == ["4"]
 
     tab.get_by_role("link", name="Now").click()
     tab.get_by_text("Cancel\u2026").click()

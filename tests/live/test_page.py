@@ -15,6 +15,7 @@ from cottonpalm.cli.live.reading import Query, Reading
 from cottonpalm.cli.live.server import Dashboard
 from cottonpalm.cli.problems import Problem
 from cottonpalm.stores import open_store
+from tests.support.prometheus_text import faults, promtool_says
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,7 +206,7 @@ def test_a_search_that_takes_long_stops_and_goes_on_where_it_stopped(tmp_path: P
 def test_one_row_shows_its_error_its_attempts_and_its_input(client: httpx.Client) -> None:
     text = client.get("/row?run=plain&at=13").text
     for said in (
-        "Row 13",
+        "Row 14 <small>index 13</small>",
         "ValueError: row 13 is bad",
         "question 13",
         "fail_row",
@@ -257,6 +258,8 @@ def test_prometheus_reads_the_runs_of_the_store(
     bearer = stranger.get("/metrics", headers={"authorization": f"Bearer {token}"})
     assert bearer.headers["content-type"].startswith("text/plain")
     assert stranger.get("/metrics", params={"token": token}).status_code == 200
+    assert faults(bearer.text) == []
+    assert promtool_says(bearer.text) == ""
     found = {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(bearer.text)

@@ -35,6 +35,7 @@ from cottonpalm.observers.metrics import PrometheusMetrics
 from cottonpalm.observers.otel_metrics import OpenTelemetryMetrics
 from cottonpalm.observers.tracing import OpenTelemetrySpans
 from cottonpalm.testing import FlakyTransport
+from tests.support.prometheus_text import faults, promtool_says
 
 pytestmark = pytest.mark.core
 MODEL = "gpt-4o-mini"
@@ -66,6 +67,37 @@ def samples(registry: CollectorRegistry) -> dict[tuple[Any, ...], float]:
         for sample in family.samples:
             found[sample.name, *sorted(sample.labels.values())] = sample.value
     return found
+
+
+@pytest.mark.parametrize("run", ["night", 'a "b" \\ \n{c}=,é\x1b[31m\u202e', "x" * 5_000])
+def test_a_scrape_is_as_prometheus_wants_it(run: str) -> None:
+    registry = CollectorRegistry()
+    observer = PrometheusMetrics(registry)
+    assert faults(generate_latest(registry).decode()) == []
+    batch(observer, 400, 503, store="memory:", run=run)
+    batch(observer, 429, store="memory:", run=f"{run}2")
+    text = generate_latest(registry).decode()
+    assert "cottonpalm_rows_total" in text
+    assert faults(text) == []
+    assert promtool_says(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("# TYPE a gauge\na 1\n", "a has no HELP"),
+        ("# HELP a b\n# TYPE a counter\na 1\n", "a is a counter"),
+        ('# HELP a b\n# TYPE a gauge\na{x="1"} 1\na{x="1"} 2\n', "twice"),
+        ('# HELP a b\n# TYPE a gauge\na{x="1"y} 1\n', "labels cannot be read"),
+        (
+            '# HELP a b\n# TYPE a histogram\na_bucket{le="1"} 3\na_bucket{le="+Inf"} 2\na_sum 1\na_count 2\n',
+            "buckets",
+        ),
+        ("# HELP a b\n# TYPE a gauge\nb 1\n", "b stands under a"),
+    ],
+)
+def test_what_is_wrong_with_a_scrape_is_seen(text: str, fault: str) -> None:
+    assert fault in " ".join(faults(text))
 
 
 def test_what_is_counted_is_what_happened() -> None:

@@ -88,9 +88,9 @@ def test_a_processor_and_an_outcome_say_what_they_are_in_one_line() -> None:
     assert "asks | reads, run 'night-1' in postgresql://me" in repr(processor)
     assert "secret" not in repr(processor)
     good = Outcome(3, "ok", "x" * 500, id="a1", attempts=2, cost_pico=120 * 10**6)
-    assert repr(good) == f"<Outcome of row 3 (a1): ok, '{'x' * 79}..., 2 attempts, $0.000120>"
+    assert repr(good) == f"<Outcome of row 4 (index 3) (a1): ok, '{'x' * 79}..., 2 attempts, $0.000120>"
     bad = Outcome(4, "failed", error=ErrorRecord(Kind.FAIL_ROW, "BadRequestError", "no"), attempts=1)
-    assert repr(bad) == "<Outcome of row 4: failed, BadRequestError: no>"
+    assert repr(bad) == "<Outcome of row 5 (index 4): failed, BadRequestError: no>"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 from cottonpalm.cli.urls import without_secrets
@@ -38,9 +40,25 @@ def shown(path: str) -> str:
 
 
 def os_problem(action: str, path: str, error: OSError, code: Code = Code.USAGE) -> Problem:
-    """Describe a system error: `cannot read reviews.csv: Permission denied`."""
+    """Describe a system error: `cannot read reviews.csv: Permission denied`; name the nearest to what is not there."""
     reason = os.strerror(error.errno) if error.errno else str(error)
+    if isinstance(error, IsADirectoryError):
+        reason += "; name a file in it"
+    elif isinstance(error, FileNotFoundError) and action == "read":
+        reason += _nearest(Path(path))
     return Problem(f"cannot {action} {shown(path)}: {reason}", code)
+
+
+def _nearest(path: Path) -> str:
+    """Name the file that may have been meant, or the folder that is not there."""
+    if not path.parent.is_dir():
+        return f" (there is no folder {shown(str(path.parent))})"
+    try:
+        names = {entry.name.lower(): entry.name for entry in path.parent.iterdir() if entry.is_file()}
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name.lower(), names, n=1, cutoff=0.7)
+    return f"; did you mean {shown(str(path.parent / names[near[0]]))}?" if near else ""
 
 
 def extra(module: str, name: str, need: str) -> Any:

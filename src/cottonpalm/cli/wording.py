@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 SPENT: Final = "the budget does not allow for another request"
 SAID: Final = [
     (r"the prompt changed \(steps\[\d+\] RowPrompt\)", "the prompt changed"),
+    (
+        r"steps\[\d+\] RowPrompt: columns(\[\d+\])? changed: .*?(?:; |(?=\. (?:Give run)))",
+        "",
+    ),  # follow the prompt's
     (r"steps\[\d+\] RowPrompt: (\w+)", r"the prompt: its \1"),
     (r"steps\[\d+\] Chat\w+: model(?:_name)? changed", "the model changed"),
     (r"steps\[\d+\] (Chat\w+): (\w+)", r"the model: its \2"),
     # (a pattern for the words in Python, the words on the command line)
     (
-        r"Start afresh, or use a new run name\.",
+        r"Give run= another name, or forget this run first: cottonpalm rm\.",
         r"Say --fresh to begin anew and pay again, or --run NAME for a run of its own.",
     ),
     (

@@ -37,6 +37,7 @@ from cottonpalm.request.transport.fast import door
 from cottonpalm.settings import Settings, capped, travelling
 from cottonpalm.stores import open_store, shown
 from cottonpalm.stores.codec.records import has_input, unpack
+from cottonpalm.types import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -315,8 +316,8 @@ class Builder:
                     )
                 if row_keys(part, kept.input)[1] != failed[slot].content:
                     raise ConfigError(
-                        f"row {slot} of run {run.name!r} was asked with a config or keywords that the store does not "
-                        "keep: give retry the rows, with the same config and keywords"
+                        f"{numbered(slot)} of run {run.name!r} was asked with a config or keywords that the store "
+                        "does not keep: give retry the rows, with the same config and keywords"
                     )
                 yield Again(failed[slot], kept.input, kept.id)
 

@@ -47,7 +47,7 @@ from cottonpalm.settings import workers_of
 from cottonpalm.stats import CacheCounts, FirstRows, Stats, Tally, goes_on
 from cottonpalm.stores.codec.records import pack, with_input
 from cottonpalm.stores.memory import MemoryRunStore
-from cottonpalm.types import PICO, ErrorRecord, Fault, Item, Kind, Outcome
+from cottonpalm.types import PICO, ErrorRecord, Fault, Item, Kind, Outcome, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -423,7 +423,9 @@ class Engine:
 
     def _lost(self, item: Item) -> None:
         """Note a row whose task was cancelled, but not by us: it must be done again, so the run is not complete."""
-        why = f"the task of row {item.index} was cancelled, by the row's own code or with its event loop"
+        why = (
+            f"the task of {numbered(item.index)} was cancelled, by the row's own code or with its event loop"
+        )
         self._stopping("interrupted", why)
 
     def _pack(self, outcome: Outcome) -> bytes:
@@ -432,7 +434,7 @@ class Engine:
         except CannotStore as exc:
             # Probably no answer can be stored, so stop before the user pays for more of them.
             if self._tally.ok + self._tally.failed < FIRST:
-                self._stopping("store", f"row {outcome.index}: {exc}", exc)
+                self._stopping("store", f"{numbered(outcome.index)}: {exc}", exc)
             raise
 
     # -- stopping

@@ -87,11 +87,6 @@ def told(error: ErrorRecord) -> str:
     return f"{error.type}: {error.message}" if error.message else error.type
 
 
-def numbered(index: int) -> str:
-    """Name a row as people count, and as programs do: `row 2 (index 1)`."""
-    return f"row {index + 1:,} (index {index})"
-
-
 def count(number: int, noun: str) -> str:
     """`1 row`, `1,200 rows`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

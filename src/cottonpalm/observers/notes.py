@@ -19,7 +19,7 @@ from cottonpalm.events import (
     Unreachable,
 )
 from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
-from cottonpalm.types import pico
+from cottonpalm.types import numbered, pico
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ def _finished(event: RowFinished) -> str:
     outcome = event.outcome
     if outcome.error is None or outcome.stored:
         return ""
-    return f"failed row {outcome.index}: {clean(told(outcome.error))}"
+    return f"failed {numbered(outcome.index)}: {clean(told(outcome.error))}"
 
 
 def _bound(event: Binding) -> str:
@@ -57,12 +57,13 @@ def _bound(event: Binding) -> str:
 
 
 def _spike(event: CostSpike) -> str:
-    return f"row {event.index} cost {money(pico(event.cost_usd))}, where others cost {money(pico(event.median_usd))}"
+    cost, usual = money(pico(event.cost_usd)), money(pico(event.median_usd))
+    return f"{numbered(event.index)} cost {cost}, where others cost {usual}"
 
 
 _WORDS: Final[dict[type[Event], Callable[..., str]]] = {
     RowFinished: _finished,
-    RowRestarted: lambda event: f"row {event.index} broke off while it streamed and began again",
+    RowRestarted: lambda event: f"{numbered(event.index)} broke off while it streamed and began again",
     Paused: lambda event: f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}",
     Unreachable: lambda event: f"no server: {clean(event.reason)}",
     EndpointRests: lambda event: (

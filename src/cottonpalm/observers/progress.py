@@ -30,10 +30,10 @@ from cottonpalm.events import (
     Unreachable,
 )
 from cottonpalm.observers.coming import ComingRows
-from cottonpalm.observers.formatting import binds, clean, duration, money, numbered, share_of_budget, told
+from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import Faults, Numbers, line, panel
-from cottonpalm.types import pico
+from cottonpalm.types import numbered, pico
 
 if TYPE_CHECKING:
     from collections.abc import Callable

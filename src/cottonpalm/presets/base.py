@@ -10,7 +10,7 @@ from cottonpalm.errors import ConfigError
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.request.limiter.limiters import Limits
 from cottonpalm.results import Collected
-from cottonpalm.runtime.bridge import bridge
+from cottonpalm.types import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,9 +49,8 @@ class RowsProcessor(BatchProcessor):
         collected = Collected(list_in(inputs), seen)
         config = _config(max_concurrency)
         if collected.inputs:
-            bridge().wait(
-                self._collect(collected, config, priorities=priorities, kwargs={}, retry_failed=retry_failed),
-                stop=collected.stop,
+            collected.wait(
+                self._collect(collected, config, priorities=priorities, kwargs={}, retry_failed=retry_failed)
             )
         return collected
 
@@ -126,8 +125,8 @@ def answers_or_none(collected: Collected) -> list[Any]:
     failed = [outcome for outcome in collected.outcomes if outcome.status != "ok"]
     if failed and (error := failed[0].error) is not None:
         log.warning(
-            "%d of %d rows failed and are None, first row %d (%s: %s); processor.last_run.outcomes() has all reasons",
-            *(len(failed), len(answers), failed[0].index, error.type, error.message),
+            "%d of %d rows failed and are None, first %s (%s: %s); processor.last_run.outcomes() has all reasons",
+            *(len(failed), len(answers), numbered(failed[0].index), error.type, error.message),
         )
     return answers
 

@@ -38,7 +38,8 @@ def decide(
             f"; and {len(changes.refuse) - 3} more" if changes.refuse[3:] else ""
         )
         raise ChainChanged(
-            f"run {name!r} began with another chain: {listed}. Start afresh, or use a new run name.",
+            f"run {name!r} began with another chain: {listed}. "
+            "Give run= another name, or forget this run first: cottonpalm rm.",
             changes.refuse,
         )
     for change in changes.warn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 ENGINE: Final = frozenset({"threads", "slots", "n_ctx", "grammar"})  # settings of the embedded engine
+
+MAKERS: Final = {  # whose a model is that is named alone
+    "openai": r"gpt-|o\d|chatgpt",
+    "anthropic": r"claude",
+    "google": r"gemini",
+    "deepseek": r"deepseek-(chat|reasoner)",
+    "xai": r"grok",
+    "mistral": r"(open-)?mistral|mixtral|codestral|ministral|magistral",
+    "cohere": r"command",
+    "perplexity": r"sonar",
+}
 
 
 class Wish(NamedTuple):
@@ -92,7 +104,7 @@ def build_model(
 
 
 def check_model(spec: str, flag: str = "--model") -> tuple[str, str]:
-    """Split `PROVIDER:NAME` into provider and name.
+    """Split `PROVIDER:NAME` into provider and name; a well-known name alone has its provider, as in `init_chat_model`.
 
     Raises:
         Problem: no such provider, or no name.
@@ -100,16 +112,28 @@ def check_model(spec: str, flag: str = "--model") -> tuple[str, str]:
     provider, colon, name = spec.partition(":")
     known = [*PROVIDERS, *BY_LANGCHAIN]
     if provider not in known and provider not in plugins("providers"):
-        near = difflib.get_close_matches(provider, known, n=1)
-        form = "" if colon else "; write PROVIDER:NAME, for instance openai:gpt-4o-mini"
-        meant = f"did you mean {near[0]}? " if near and colon else ""
-        raise Problem(
-            f"{flag} {spec}: unknown provider {provider!r}; {meant}cottonpalm knows {', '.join(known)}{form}"
-        )
+        if not colon and (maker := maker_of(spec)):
+            return maker, spec
+        raise Problem(f"{flag} {spec}: {_unknown(provider, name, known)}")
     if not name and provider != "local":
         example = PROVIDERS[provider].example if provider in PROVIDERS else f"{provider}:NAME"
         raise Problem(f"{flag} {spec}: name the model too, for instance {example}")
     return provider, name
+
+
+def maker_of(name: str) -> str | None:
+    """Return the provider of a well-known model's name; None: it is not known."""
+    return next((maker for maker, start in MAKERS.items() if re.match(start, name)), None)
+
+
+def _unknown(provider: str, name: str, known: list[str]) -> str:
+    """Say what is wrong with a spec whose provider is not known, first what to write."""
+    before, slash, after = f"{provider}{name and ':'}{name}".partition("/")
+    if slash and before.lower() in known:
+        return f"write {before.lower()}:{after}"
+    near = difflib.get_close_matches(provider.lower(), known, n=1)
+    lead = f"did you mean {near[0]}? " if near else "write PROVIDER:NAME, for instance openai:gpt-4o-mini; "
+    return f"unknown provider {provider!r}; {lead}cottonpalm knows {', '.join(known)}"
 
 
 def _extra(provider: str) -> str:

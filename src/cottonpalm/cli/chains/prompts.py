@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-LIKE_A_COLUMN: Final = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
+LIKE_A_COLUMN: Final = re.compile(r"(?<!\{)\{([^\S\n]*)(\w+)([^\S\n]*)\}(?!\})")
 DOUBLED: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -93,10 +94,12 @@ def row_prompt(
     if columns and not literal:  # without columns, that is what to say
         for text in (template, system or ""):
             _check_names(text, columns, source)
+        _check_doubled([template, system or ""], columns)
     if not used:
         braced = ", ".join(f"{{{name}}}" for name in columns[:12]) or "its columns (the first row has none)"
         raise Problem(
             f"the prompt names no column of {source}, so every row would ask the same; name one of {braced}"
+            f"{_a_file(template)}"
         )
     if not literal:
         template, system = _meant(template, columns), None if system is None else _meant(system, columns)
@@ -108,17 +111,44 @@ def named(text: str, columns: Iterable[str]) -> list[str]:
     return [name for name in columns if f"{{{name}}}" in text]
 
 
+def _a_file(template: str) -> str:
+    """A hint, if the prompt is the name of a file."""
+    name = template.strip().removeprefix("@")
+    is_file = len(name) < 256 and "\n" not in name and Path(name).is_file()
+    named_so = template.startswith("@") or re.fullmatch(r"\S+\.(txt|md|prompt)", name)
+    return f". A prompt in a file: --prompt-file {name}" if is_file or named_so else ""
+
+
 def _check_names(text: str, columns: list[str], source: str) -> None:
     """Refuse a brace that looks like a column and is none: it is a typo more often than it is meant."""
     for match in LIKE_A_COLUMN.finditer(text):
-        word = match[1]
-        if word not in columns and not word.isdecimal():
-            near = difflib.get_close_matches(word, columns, n=1, cutoff=0.6)
+        word, spaced = match[2], match[1] + match[3]
+        if (spaced and match[0][1:-1] not in columns) or (word not in columns and not word.isdecimal()):
+            near = _near(word, columns)
+            if spaced and not near:  # a set, or code
+                continue
             nearest = f"did you mean {{{near[0]}}}?" if near else f"its columns are {listed(columns)}."
             raise Problem(
-                f"the prompt names {{{word}}}, which is no column of {source}; {nearest} "
-                f"If it is meant as it stands, write {{{{{word}}}}}, or say --literal-braces"
+                f"the prompt names {match[0]}, which is no column of {source}; {nearest} "
+                f"If it is meant as it stands, {'' if spaced else f'write {{{match[0]}}}, or '}say --literal-braces"
             )
+
+
+def _check_doubled(texts: list[str], columns: list[str]) -> None:
+    """Refuse columns that are only named in double braces, as other template languages have it."""
+    singly = {name for text in texts for name in re.findall(r"(?<!\{)\{(\w+)\}(?!\})", text)}
+    doubled = [match for text in texts for match in DOUBLED.finditer(text) if match[1] in columns]
+    if doubled and not singly & set(columns):
+        raise Problem(
+            f"the prompt says {doubled[0][0]}: write {{{doubled[0][1]}}} for what stands in that column. Where the "
+            "value is meant in braces, say --literal-braces"
+        )
+
+
+def _near(word: str, columns: list[str]) -> list[str]:
+    """The column that a misspelt word may mean, whatever its case; at most one."""
+    lower = {name.strip().lower(): name for name in columns}
+    return [lower[name] for name in difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)]
 
 
 def _meant(text: str, columns: list[str]) -> str:

@@ -54,8 +54,8 @@ def run_sharded(job: RunSpec, where: Where, screen: Screen) -> Code:
     Raises:
         Problem, ConfigError, StoreError: nothing was called yet; the message says what to mend.
     """
-    _check(job, where)
     shards = shards_of(job.input)
+    _check(job, where)
     job = replace(job, input=str(Path(job.input).absolute()), output=str(Path(job.output).absolute()))
     store_url = where.store if "://" in where.store else str(Path(where.store).absolute())
     described = _described(replace(job, input=shards[0]), quiet=screen.quiet)

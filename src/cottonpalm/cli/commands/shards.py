@@ -62,7 +62,8 @@ def shards_of(path: str) -> list[str]:
     found = sorted(name for name in glob.glob(pattern) if name.lower().endswith(SUFFIXES))  # noqa: PTH207 - a pattern may begin anywhere
     if not found:
         raise Problem(
-            f"{shown(path)}: no .parquet file is there; name a folder of them, or 'FOLDER/*.parquet'"
+            f"{shown(path)}: no .parquet file is there; name one file, a folder of .parquet files, or "
+            "'FOLDER/*.parquet'"
         )
     names = [Path(name).name for name in found]
     if len(set(names)) < len(names):

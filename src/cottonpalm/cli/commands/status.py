@@ -11,11 +11,12 @@ from cottonpalm.cli import screen
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import shown
 from cottonpalm.cli.spec import META, RunSpec
-from cottonpalm.observers.formatting import clean, duration, money, numbered, rate
+from cottonpalm.observers.formatting import clean, duration, money, rate
 from cottonpalm.observers.kind_words import in_words
 from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows
 from cottonpalm.stores.codec.glances import glances
 from cottonpalm.stores.codec.records import unpack
+from cottonpalm.types import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cottonpalm.cli.plugins import plugins
-from cottonpalm.cli.problems import Problem, shown
-from cottonpalm.cli.urls import file_name
+from cottonpalm.cli.problems import Problem, os_problem, shown
+from cottonpalm.cli.urls import file_name, is_url
 
 Kind: TypeAlias = Literal["jsonl", "csv", "parquet", "xlsx", "plugin"]  # plugin: another package's
 Packing: TypeAlias = Literal["", "gz", "zst"]
@@ -20,6 +22,13 @@ KINDS: Final[dict[str, Kind]] = {
     "parquet": "parquet",
     "pq": "parquet",
     "xlsx": "xlsx",
+}
+ONE_A_LINE: Final = "write one object a line: jq -c '.[]' rows.json > rows.jsonl"
+INSTEAD: Final = {  # what is often given, and what to do with it
+    "json": f"of a list, {ONE_A_LINE}",
+    "xls": "from Excel, as .xlsx or CSV",
+    "ods": "as .xlsx or CSV",
+    "txt": "if it holds columns, name it .csv; if each line is a text, put a line 'text' above them and name it .tsv",
 }
 PACKINGS: Final[dict[str, Packing]] = {"gz": "gz", "zst": "zst"}
 
@@ -54,15 +63,24 @@ def format_of(path: str, role: str) -> Format:
     if kind is None and suffix_of(path) in plugins("readers" if role == "input" else "writers"):
         return Format("plugin", "")
     if kind is None:
-        raise Problem(
-            f"{role} {shown(path)}: cottonpalm knows .jsonl, .ndjson, .csv, .tsv (each also with .gz or .zst), "
-            ".parquet and .xlsx; save it as one of these, or use - for JSONL"
-        )
+        raise _unknown(path, role, last)
     if kind == "parquet" and packing:
         raise Problem(f"{role} {shown(path)}: Parquet packs its own columns; leave .{packing} out")
     if kind == "xlsx" and packing:
         raise Problem(f"{role} {shown(path)}: an Excel file is packed already; leave .{packing} out")
     return Format(kind, packing)
+
+
+def _unknown(path: str, role: str, suffix: str) -> Problem:
+    if role == "input" and not is_url(path) and not Path(path).exists():
+        return os_problem("read", path, FileNotFoundError(errno.ENOENT, ""))
+    said = (
+        f"{role} {shown(path)}: cottonpalm knows .jsonl, .ndjson, .csv, .tsv (each also with .gz or .zst), .parquet "
+        "and .xlsx"
+    )
+    do = "save it as" if role == "input" else "end its name in"
+    how = f" ({INSTEAD[suffix]})" if role == "input" and suffix in INSTEAD else ""
+    return Problem(f"{said}; {do} one of these, or use - for JSONL{how}")
 
 
 def suffix_of(path: str) -> str:

@@ -97,7 +97,7 @@ def _line(run: str, query: Query, row: Outcome) -> list[Part]:
     said = text_of(row.output) if row.error is None else told(row.error)
     why = f"{row.error.kind}: {said}" if row.error is not None else said
     return [
-        tag("a", f"{row.index:,}", href=link, data_row=str(row.index)),
+        tag("a", f"{row.index + 1:,}", href=link, data_row=str(row.index)),
         state("ok" if row.error is None else "failed"),
         foreign(excerpt(row.input, row.id), name="div"),
         foreign(why, name="div"),
@@ -107,9 +107,9 @@ def _line(run: str, query: Query, row: Outcome) -> list[Part]:
 
 def _pager(run: str, query: Query, found: Page) -> Markup:
     rows = found.rows
-    said = f"rows {rows[0].index:,} to {rows[-1].index:,}" if rows else ""
+    said = f"rows {rows[0].index + 1:,} to {rows[-1].index + 1:,}" if rows else ""
     if found.through is not None:
-        said = f"Looked at the rows {'from' if query.before is not None else 'up to'} {found.through:,}."
+        said = f"Looked at the rows {'from' if query.before is not None else 'up to'} {found.through + 1:,}."
     links: list[Part] = []
     filters = {"status": query.status, "text": query.text}
     if found.earlier:
@@ -134,6 +134,10 @@ def _pager(run: str, query: Query, found: Page) -> Markup:
 # -- one row
 
 
+def _name(row: Outcome) -> Markup:
+    return tag("h2", f"Row {row.index + 1:,} ", tag("small", f"index {row.index}"))
+
+
 def row_view(each: Standing, row: Outcome, query: Query, *, whole: bool) -> Markup:
     """All that is stored of one row."""
     run = each.info.name
@@ -147,7 +151,7 @@ def row_view(each: Standing, row: Outcome, query: Query, *, whole: bool) -> Mark
     )
     return tag(
         "article",
-        tag("div", tag("h2", f"Row {row.index:,}"), close, class_="row-head"),
+        tag("div", _name(row), close, class_="row-head"),
         tag(
             "p",
             state("ok" if row.error is None else "failed"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.encodings import HINT
@@ -19,6 +22,7 @@ CHUNK: Final = 1 << 20
 CHECKED: Final = 1 << 28  # bytes: read in a fraction of a second
 QUOTE: Final = b'"'
 SEPARATORS: Final = (",", ";", "\t", "|")  # in doubt, the first
+SAID: Final = re.compile(rb'"?sep=([,;\t|])"?\s*')
 MORE: Final = "cottonpalm_more"  # the field for the cells of a row beyond those that the header names
 
 
@@ -33,16 +37,22 @@ class Csv(LineRows):
     """
 
     def __init__(self, *about: Any, delimiter: str | None = None) -> None:
-        self.delimiter = delimiter
+        self.delimiter = self._named_separator = delimiter
+        self._first_line = b""
         super().__init__(*about)
 
     def _begin(self) -> None:
         csv.field_size_limit(CELL_MAX)
         lines = self._lines()
-        if self.delimiter is None:
-            seen = list(_up_to_text(lines))
-            self.delimiter, self.line = separator_in(seen[-1] if seen else b""), 0
-            lines = self._once_more(seen, lines)
+        seen = list(_up_to_text(lines))
+        if seen and (said := SAID.fullmatch(seen[-1])) is not None:  # Excel's own way to name it
+            self.delimiter = self.delimiter or said[1].decode()
+            skipped, seen = len(seen), list(_up_to_text(lines))
+        else:
+            skipped = 0
+        self._first_line = seen[-1] if seen else b""
+        self.delimiter, self.line = self.delimiter or separator_in(self._first_line), skipped
+        lines = self._once_more(seen, lines)
         self._reader = csv.reader(self._decoded(lines), delimiter=self.delimiter, strict=True)
         self._undecodable: str | None = None
         self._quotes = self._opened = 0  # quotes in this row so far; the line where the open cell began
@@ -62,13 +72,20 @@ class Csv(LineRows):
 
     def _row(self, cells: list[str]) -> Row:
         if len(cells) != len(self._header):
-            named = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-            raise self.bad(
-                f"{len(cells)} cells, the header names {len(self._header)} "
-                f"(a {named.get(self.delimiter or ',', 'separator')} in an unquoted cell?)",
-                _as_far(self._header, cells),
-            )
+            raise self.bad(self._ragged(len(cells)), _as_far(self._header, cells))
         return dict(zip(self._header, cells, strict=True))
+
+    def _ragged(self, cells: int) -> str:
+        named = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+        names = len(self._header)
+        if names == 1:
+            header = f"line {self._header_line}, {_short(self._header[0])}, is taken for the header"
+            hint = f"{header}; delete it if it is none"
+        elif cells < names:
+            hint = "a cell is missing, or a line end stands in an unquoted cell?"
+        else:
+            hint = f"a {named.get(self.delimiter or ',', 'separator')} in an unquoted cell?"
+        return f"{cells} cell{'s'[: cells != 1]}, the header names {names} ({hint})"
 
     def _cells(self) -> list[str] | None:
         self.begins, self._undecodable, self._quotes = self.line + 1, None, 0
@@ -103,6 +120,10 @@ class Csv(LineRows):
             raise Problem(str(bad)) from None
         if not header:
             raise Problem(f"{self.name} is empty: its first line must name the columns")
+        self._header_line = self.begins
+        if header[0].lstrip().startswith("{") and _is_json(self._first_line):
+            raise Problem(f"{self.name} holds lines of JSON, no CSV: name it .jsonl")
+        self._check_separator(header)
         seen = set[str]()
         for name in header:
             if name in seen:
@@ -111,6 +132,17 @@ class Csv(LineRows):
                 )
             seen.add(name)
         return header
+
+    def _check_separator(self, header: list[str]) -> None:
+        """Refuse a separator that was named and that the header does not hold, where it holds another one."""
+        if self._named_separator is None or len(header) > 1:
+            return
+        found = separator_in(self._first_line)
+        if found.encode() in self._first_line:
+            raise Problem(
+                f"--delimiter {self._named_separator}: the header of {self.name} does not hold it, but {found!r}; "
+                "leave --delimiter out to have it found"
+            )
 
     def _decoded(self, lines: Iterator[bytes]) -> Iterator[str]:
         for line in lines:
@@ -133,6 +165,18 @@ def _as_far(header: list[str], cells: list[str]) -> Row:
     """What could be read of a row with too few cells, or too many."""
     row: Row = dict(zip(header, cells, strict=False))
     return row if len(cells) <= len(header) else {**row, MORE: cells[len(header) :]}
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _short(text: str) -> str:
+    """Show what a header of one name says, in short."""
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 
 def _up_to_text(lines: Iterator[bytes]) -> Iterator[bytes]:

@@ -90,5 +90,7 @@ class Recoded(io.RawIOBase):
             raise Problem(
                 f"{self._name}: byte {place + 1:,} (0x{wrong}) is not {self._encoding}; say another --encoding"
             ) from None
+        except UnicodeError as error:  # UTF-16 and UTF-32 without their mark
+            raise Problem(f"{self._name} is not {self._encoding} ({error}); say another --encoding") from None
         self._at += len(chunk)
         return text

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from cottonpalm.cli.files.compression import MAGIC, Unpacker, packing_of
+from cottonpalm.cli.files.formats import ONE_A_LINE
 from cottonpalm.cli.problems import os_problem
 from cottonpalm.cli.readers.encodings import HINT
 from cottonpalm.cli.readers.line_rows import LineRows
@@ -58,16 +59,19 @@ class JsonLines(LineRows):
             raise self.bad(self._why(line, error), _as_text(line)) from None
         if not isinstance(row, dict):
             raise self.bad(
-                f'a row is a JSON object such as {{"text": "…"}}, this is {_kind(row)}', _as_text(line)
+                f'a row is a JSON object such as {{"text": "…"}}, this is {_kind(row)}'
+                f"{f'; {ONE_A_LINE}' if isinstance(row, list) and self.line == 1 else ''}",
+                _as_text(line),
             )
         return row
 
-    @staticmethod
-    def _why(line: bytes, error: ValueError) -> str:
+    def _why(self, line: bytes, error: ValueError) -> str:
         try:
             line.decode()
         except UnicodeDecodeError as undecodable:
             return f"byte {undecodable.start + 1} is not UTF-8; {HINT}"
+        if self.line == 1 and (instead := _no_lines(line)):
+            return instead
         reason = re.sub(r": line 1 column (\d+) \(char \d+\)$", r" (column \1)", str(error))
         return f"not a JSON object: {reason}"
 
@@ -99,6 +103,15 @@ class PipedLines(JsonLines):
             return await self._pipe.ready()
         except OSError as error:
             raise os_problem("read", self.name, error) from error
+
+
+def _no_lines(line: bytes) -> str | None:
+    """Say what a first line is that is no row; None: a row with a mistake in it."""
+    if line.startswith((b"[", b"{")) and len(line) < 3:
+        return f"the JSON goes on over several lines; {ONE_A_LINE}"
+    if not line.startswith((b"[", b"{")) and any(mark in line for mark in b",;\t"):
+        return "not a JSON object, but it looks like the header of a CSV: name the file .csv"
+    return None
 
 
 def _as_text(line: bytes) -> Row:

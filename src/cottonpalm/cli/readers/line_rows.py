@@ -65,7 +65,8 @@ class LineRows(InputRows):
         at = self._position()
         if self._size is None or not at:
             return None
-        return max(self.read, round(self.read * self._size / at)), False
+        read = max(self.read, 1 + len(self._ahead))
+        return max(read, round(read * self._size / at)), False
 
     def _lines(self) -> Iterator[bytes]:
         try:

@@ -64,7 +64,7 @@ def open_rows(path: str, limit: int | None = None, how: Reading | None = None) -
     """
     how = how or Reading()
     rows = _standard_input(how) if path == "-" else _file(path, format_of(path, "input"), how)
-    rows.limit = limit
+    rows.limit, rows.looks_ahead = limit, path != "-"
     return rows
 
 

@@ -15,9 +15,11 @@ from cottonpalm.engine.input.reader import Broken
 from cottonpalm.types import ErrorRecord, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Row: TypeAlias = dict[str, Any]
+HEAD: Final = 255  # rows read ahead, besides the first
+HEAD_CHARACTERS: Final = 1 << 22
 BAD_ROW: Final = "BadRow"  # the name of its error in records
 
 
@@ -38,6 +40,7 @@ class InputRows:
         read: how many rows were read so far, including broken ones.
         ended: True: the end of the input was reached.
         schema: the input's own Arrow schema, or None.
+        looks_ahead: whether `head` may read on: not from a pipe, whose next row may be hours away.
         limit: at most this many rows are read; None: all.
     """
 
@@ -54,6 +57,9 @@ class InputRows:
         self._needs: tuple[str, ...] = ()
         self._fields: RowFields | None = None
         self._known: set[str] = set()
+        self.looks_ahead = False
+        self._ahead: list[Row | Broken] = []  # read by `head`, after the first row
+        self._trouble: Exception | None = None  # what ended that
         self._begin()
         self._first = self._read_first()
 
@@ -85,9 +91,30 @@ class InputRows:
     def __iter__(self) -> Iterator[Row | Broken]:
         self.read = 1
         yield self._first
+        for ahead in self._ahead:
+            self.read += 1
+            yield ahead
+        if self._trouble is not None:
+            raise self._trouble
         while not self._full and (found := self._guarded(self._next)) is not None:
             yield found
         self.ended = True
+
+    @property
+    def head(self) -> Sequence[Row | Broken]:
+        """The first rows, to be looked at before the run; iterating gives them again."""
+        if self.looks_ahead and not self._ahead and self._trouble is None:
+            self.read, size = 1, 0
+            try:
+                while len(self._ahead) < HEAD and size < HEAD_CHARACTERS and not self._full:
+                    if (found := self._guarded(self._next)) is None:
+                        break
+                    self._ahead.append(found)
+                    size += _characters(found)
+            except Exception as trouble:  # noqa: BLE001 - raised when these rows have been given
+                self._trouble = trouble
+            self.read = 0
+        return [self._first, *self._ahead]
 
     @property
     def _full(self) -> bool:
@@ -147,6 +174,14 @@ class InputRows:
     def bad(self, what: str, row: Row | None = None) -> BadRow:
         """Return an error that names the file and the line on which the row begins, with what was read of it."""
         return BadRow(f"{self.name} {self.unit} {self.begins}: {what}", row)
+
+
+def _characters(found: Row | Broken) -> int:
+    return (
+        sum(len(value) for value in found.values() if isinstance(value, str))
+        if isinstance(found, dict)
+        else 0
+    )
 
 
 def listed(names: Any) -> str:

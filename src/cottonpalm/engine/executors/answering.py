@@ -14,6 +14,7 @@ from cottonpalm.providers.batches.made_up import made_up
 from cottonpalm.request.money.rules.prices import BATCH
 from cottonpalm.request.recording import SWAPS, Recording, can_swap
 from cottonpalm.request.row_account import RowAccount
+from cottonpalm.types import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -152,8 +153,8 @@ class Answering:
         if item.account is not None and item.account.attempts and not recording.seen:
             self._run.alerts.warn(
                 "unseen",
-                f"requests of row {item.index} cannot be held back, as its model sends them through a client of its"
-                " own: they run live, at the full price",
+                f"requests of {numbered(item.index)} cannot be held back, as its model sends them through a client of "
+                "its own: they run live, at the full price",
             )
 
     async def introduce(self, item: Item) -> None:
@@ -185,7 +186,17 @@ class Answering:
     async def _submitted(
         self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool
     ) -> Any:
-        """Hand its requests in; the same requests must come of the same row."""
+        """Hand its requests in, or finish it live; after a cancel, what was not handed in goes nowhere."""
+        try:
+            return await self._judged_first(item, known, recording, flex=flex)
+        except BaseException:
+            recording.drop()
+            raise
+
+    async def _judged_first(
+        self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool
+    ) -> Any:
+        """The same requests must come of the same row before any is handed in."""
         if recording.asked and self._compared < COMPARED:
             await self._compare(item, known, recording)
         while self._comparing:  # nothing is sent before it is known that the chain is steady
@@ -207,12 +218,13 @@ class Answering:
         """What its tools answered is durable before its requests are."""
         if news := self._tools.pop(item.slot, None):
             await asyncio.to_thread(self._book.keep_tools, item.slot, news)
-        for key, asked in recording.asked.items():
+        for key, asked in list(recording.asked.items()):
             if why := self._post.add(item.slot, asked):
-                self._run.alerts.warn("too big", f"row {item.index} runs live: {why}")
+                self._run.alerts.warn("too big", f"{numbered(item.index)} runs live: {why}")
                 self._rows.live.add(item.slot)
             else:
                 self._rows.sent(item.slot, key)
+            del recording.asked[key]
 
     def _worth_it(self, recording: Recording) -> bool:
         """Whether its requests are cheaper in a batch, and may come back in time."""
@@ -348,8 +360,9 @@ class Answering:
         self._diverged += 1
         self._run.alerts.warn(
             "diverged",
-            f"row {item.index} asks something else than it did before, so {len(recording.unused)} answers that were"
-            " paid for are of no use: it runs live. A chain that reads the clock or chance cannot go through batches",
+            f"{numbered(item.index)} asks something else than it did before, so {len(recording.unused)} answers that "
+            "were paid for are of no use: it runs live. A chain that reads the clock or chance cannot go through "
+            "batches",
         )
         if self._diverged >= DIVERGED and not self.no_batches:
             self.no_batches = f"{self._diverged} rows asked something else than they did before"

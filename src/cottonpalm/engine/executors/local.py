@@ -15,7 +15,7 @@ from cottonpalm.errors import RowTimeout
 from cottonpalm.protocols import known
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.runtime import loop_shutdown
-from cottonpalm.types import Item, Outcome, Parked
+from cottonpalm.types import Item, Outcome, Parked, numbered
 
 if TYPE_CHECKING:
     import contextvars
@@ -401,7 +401,9 @@ class LocalExecutor:
         return self._deadlines is not None and self._deadlines.late(task)
 
     def _late(self, exc: BaseException, item: Item) -> Outcome:
-        late = RowTimeout(f"row {item.index} took longer than item_timeout={self._item_timeout_s:g} seconds")
+        late = RowTimeout(
+            f"{numbered(item.index)} took longer than item_timeout={self._item_timeout_s:g} seconds"
+        )
         late.__cause__ = exc
         return self._failed(item, late)
 

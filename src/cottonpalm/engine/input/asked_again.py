@@ -5,13 +5,14 @@ A run looks at the first rows of its input; a plan knows all of them.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from cottonpalm.engine.input.keys import same_question
+from cottonpalm.engine.input.keys import HALF, same_question
 from cottonpalm.engine.input.known_by import part_of
+from cottonpalm.protocols import OK
 from cottonpalm.stores.codec.records import unpack
 
 if TYPE_CHECKING:
@@ -44,12 +45,17 @@ def told(rows: Sequence[Any], keys: Keys, run: RunStore) -> str | None:
     for at, row in enumerate(rows):
         key, content = keys.known(at, row)
         wanted[key].append(content)
-    changed, left = _look(run, wanted, len(rows))
+    changed, left, renamed = _look(run, wanted, len(rows))
     seen = f"the first {len(rows):,}" if len(rows) == FIRST else f"{len(rows):,}"
     if changed:
         return (
             f"{changed:,} of {seen} rows were edited since run {run.name!r} asked them, in what the chain reads: "
             f"{'they are' if changed > 1 else 'it is'} asked and paid again"
+        )
+    if renamed:
+        return (
+            f"{renamed:,} of {seen} rows were answered in run {run.name!r} under another id, or under none, and are "
+            "asked and paid again: give the ids as they were then (ids=..., --id-field) to have them known again"
         )
     why = _other_columns(rows[0], run) if left * 2 > len(rows) else None
     if why is None:
@@ -60,8 +66,8 @@ def told(rows: Sequence[Any], keys: Keys, run: RunStore) -> str | None:
     )
 
 
-def _look(run: RunStore, wanted: dict[bytes, list[bytes]], rows: int) -> tuple[int, int]:
-    """Return how many of the wanted rows were another question when the run asked them, and how many it does not hold.
+def _look(run: RunStore, wanted: dict[bytes, list[bytes]], rows: int) -> tuple[int, int, int]:
+    """Count the wanted rows that were edited, that the run does not hold, and that it has answered by another key.
 
     Args:
         run: the run.
@@ -69,15 +75,20 @@ def _look(run: RunStore, wanted: dict[bytes, list[bytes]], rows: int) -> tuple[i
         rows: how many these are.
     """
     after, changed, left = -1, 0, rows
+    questions = {content[:HALF] for contents in wanted.values() for content in contents}
+    answered = Counter[bytes]()
     while left and (page := run.scan(after, PAGE)):
         after = page[-1].slot
         for slot in page:
             if contents := wanted.get(slot.key):
                 changed += not same_question(slot.content, contents.pop(0))
                 left -= 1
+            elif slot.status == OK and slot.content[:HALF] in questions:
+                answered[slot.content[:HALF]] += 1
         if left * 2 <= rows:  # most of them are here: the others are new
             break
-    return changed, left
+    missing = Counter(content[:HALF] for contents in wanted.values() for content in contents)
+    return changed, left, (missing & answered).total()
 
 
 def _other_columns(row: Any, run: RunStore) -> str | None:

@@ -18,7 +18,7 @@ from cottonpalm.engine.input.identity import Matcher
 from cottonpalm.engine.input.keys import KEY_BYTES, content_key, id_key, is_told, joined_key
 from cottonpalm.errors import ConfigError
 from cottonpalm.protocols import FAILED, OK, RETRYABLE
-from cottonpalm.types import ErrorRecord, Item
+from cottonpalm.types import ErrorRecord, Item, numbered
 
 if TYPE_CHECKING:
     from cottonpalm.protocols import RunStore, Slot
@@ -82,10 +82,10 @@ class PerRow:
                 return given(row)
             except (StopIteration, StopAsyncIteration) as stop:  # must not pass for the end of the rows
                 raise RuntimeError(
-                    f"row {index}: the function given for {self._what} raised {type(stop).__name__}"
+                    f"{numbered(index)}: the function given for {self._what} raised {type(stop).__name__}"
                 ) from stop
         if index >= len(given):
-            raise ConfigError(f"row {index} has no value in {self._what}: only {len(given)} were given")
+            raise ConfigError(f"{numbered(index)} has no value in {self._what}: only {len(given)} were given")
         return given[index]
 
 
@@ -355,4 +355,6 @@ def _priority_of(value: Any, index: int) -> float:
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         if not math.isnan(number := float(value)):
             return number
-    raise ConfigError(f"row {index} has the priority {value!r}, which is no number; give one, or None for 0")
+    raise ConfigError(
+        f"{numbered(index)} has the priority {value!r}, which is no number; give one, or None for 0"
+    )

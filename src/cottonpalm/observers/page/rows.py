@@ -65,7 +65,9 @@ def _kind(name: str, kind: KindSeen, most: int, rows: RowsSeen) -> list[Part | C
     if tries := rows.tries.get(example.at):
         met = f"What its {count(example.tries, 'try').replace('trys', 'tries')} met"
         said = join((said, unfold(timeline(tries, example.tries), met)))
-    where = join((f"row {example.at:,}", tag("small", count(example.tries, "try").replace("trys", "tries"))))
+    where = join(
+        (f"row {example.at + 1:,}", tag("small", count(example.tries, "try").replace("trys", "tries")))
+    )
     return [
         Cell(join((tag("code", name), tag("small", KINDS.get(name, "")))), name),
         Cell(f"{kind.rows:,}", kind.rows),
@@ -191,7 +193,7 @@ def _line(story: Story, row: Glance, by: str, most: float, *, known: bool) -> li
     value = _value(row, by)
     said = duration(value) if by == TIMES else money_usd(value)
     cells: list[Part | Cell] = [
-        Cell(f"{row.at:,}", row.at),
+        Cell(f"{row.at + 1:,}", row.at),
         Cell(kept(said), value),
         cell_bar(value / most),
     ]
