@@ -1,6 +1,7 @@
-"""What each constant of the limiter is worth: `python -m bench.admission.ablation 70000 70059`, from the root.
+"""What each part and constant of the limiter is worth: `python -m bench.admission.ablation 70000 70059`, from the root.
 
-Every constant is halved and doubled, one at a time, on the same drawn worlds. A line says by how much the mean score
+With `--parts` each part is left out, one at a time; without, every constant is halved and doubled. On the same drawn
+worlds. A line says by how much the mean score
 and the mean of what was rejected per accepted change, and the standard error of the first. A change that is within two
 errors is none that these worlds can show.
 """
@@ -12,13 +13,21 @@ import importlib
 import math
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bench.admission.drawn import Seen, one
 from bench.admission.family import draw
 from bench.admission.virtual import ideal
 
 from cottonpalm.request.limiter import rules
+from cottonpalm.request.limiter.rules import admission, bucket, causes, concurrency, gates, shown
+from cottonpalm.request.limiter.rules.admission import Admission
+from cottonpalm.request.limiter.rules.bucket import Bucket
+from cottonpalm.request.limiter.rules.causes import Doubt
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.rules.gates import Gates
+from cottonpalm.request.limiter.rules.knee import Knee
+from cottonpalm.request.limiter.rules.quotas import Quotas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +35,14 @@ if TYPE_CHECKING:
 
     from bench.admission.family import World
 
-APART: Final = ("binding", "circuit", "ceilings", "division", "__init__")  # no part of what is learnt
+APART: Final = (
+    "binding",
+    "circuit",
+    "ceilings",
+    "division",
+    "reasons",
+    "__init__",
+)  # no part of what is learnt
 
 
 def modules() -> list[ModuleType]:
@@ -60,6 +76,45 @@ def changed(name: str, value: float) -> Iterator[None]:
         setattr(module, constant, was)
 
 
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+def _never(*_: Any, **__: Any) -> bool:
+    return False
+
+
+# The part, and what stands in for it: (where, its name, what it is instead).
+PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
+    "the learnt rate": ((Bucket, "empty", _nothing), (Bucket, "learn", _nothing)),
+    "tests of more than the learnt rate": ((causes, "HOLD", 10**9), (bucket, "HOLD", 10**9)),
+    "a wall in flight": ((Concurrency, "rejected", _nothing), (Concurrency, "fewer", _nothing)),
+    "tests of more in flight": ((concurrency, "HOLD", 10**9),),
+    "quotas that are shown": (
+        (Quotas, "wait_s", lambda *_: (0.0, None)),
+        (Quotas, "empty", lambda *_: []),
+    ),
+    "only headers that predict are believed": ((shown, "TRUSTED", 2.0),),
+    "a server that slows down": ((Knee, "late", _never),),
+    "two numbers in turn on a full server": ((Knee, "_around", _nothing),),
+    "likelihood of chance": ((Doubt, "surprising", lambda *_, **__: True),),
+    "tokens weighed": ((admission, "SURE", 1e-9), (gates, "SURE", 1e9)),
+    "the ramp after a silence": ((Gates, "_ramp_s", lambda _self, _now, wait_s: wait_s),),
+    "connections that break count": ((Admission, "_dropped", _nothing),),
+    "growth before the first answer": ((gates, "SOON", 0.0),),
+}
+
+
+def without(part: str) -> Iterator[None]:
+    """With that part left out."""
+    was = [(where, name, getattr(where, name)) for where, name, _ in PARTS[part]]
+    for where, name, instead in PARTS[part]:
+        setattr(where, name, instead)
+    yield
+    for where, name, before in was:
+        setattr(where, name, before)
+
+
 def scores(worlds: Sequence[tuple[World, float]]) -> list[Seen]:
     return [one("ours", world, ideal_s) for world, ideal_s in worlds]
 
@@ -69,21 +124,27 @@ def line(name: str, before: Sequence[Seen], after: Sequence[Seen]) -> str:
     apart = [b.score - a.score for a, b in zip(before, after, strict=True)]
     error = math.sqrt(sum((each - mean(apart)) ** 2 for each in apart) / max(1, len(apart) - 1) / len(apart))
     rejected = mean(b.rejected for b in after) - mean(a.rejected for a in before)
-    return f"{name:28s} {mean(apart):+.4f} ± {error:.4f}  rejected {rejected:+.2%}"
+    return f"{name:40s} {mean(apart):+.4f} ± {error:.4f}  rejected {rejected:+.2%}"
 
 
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m bench.admission.ablation", description=__doc__)
     options.add_argument("first", type=int)
     options.add_argument("last", type=int)
-    options.add_argument("--only", action="append", help="module.NAME, or module.NAME=VALUE; may be repeated")
+    options.add_argument(
+        "--only", action="append", help="this part, module.NAME or module.NAME=VALUE; may be repeated"
+    )
     options.add_argument("--most-rows", type=int, default=4_000, help="cut longer runs short")
+    options.add_argument("--parts", action="store_true", help="leave out each part instead")
     given = options.parse_args()
     drawn = [draw(seed, most_rows=given.most_rows) for seed in range(given.first, given.last + 1)]
     worlds = [(world, ideal(world).wall_s) for world in drawn]
     known, before = constants(), scores(worlds)
     print(f"{len(known)} constants; as it is: {mean(seen.score for seen in before):.4f}", flush=True)
-    for wanted in given.only or known:
+    for part in (given.only or PARTS) if given.parts else ():
+        for _ in without(part):
+            print(line(part, before, scores(worlds)), flush=True)
+    for wanted in () if given.parts else given.only or known:
         name, _, value = wanted.partition("=")
         for other in [float(value)] if value else [known[name] / 2, known[name] * 2]:
             new = type(known[name])(other)

@@ -103,6 +103,11 @@ class Process:
         _, said = self._process.communicate()
         raise RuntimeError(f"it ended: {said}")
 
+    @property
+    def runs(self) -> bool:
+        """It has not ended yet."""
+        return self._process.poll() is None
+
     def __enter__(self) -> Self:
         return self
 

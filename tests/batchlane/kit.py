@@ -19,6 +19,10 @@ PRICES = {
     "gpt-other": (4.0, 16.0),
     "claude-test": (6.0, 30.0),
     "claude-other": (0.5, 2.5),
+    "gemini-test": (1.0, 4.0),
+    "gemini-other": (3.0, 12.0),
+    "mistral-test": (2.0, 6.0),
+    "mistral-other": (0.5, 1.5),
 }
 
 
@@ -43,6 +47,24 @@ def anthropic(server: BatchProvider, model: str = "claude-test", **more: Any) ->
         api_key="sk-ant-x",
         max_retries=0,
         **{"max_tokens": 99, **more},
+    )
+
+
+def mistral(server: BatchProvider, model: str = "mistral-test", **more: Any) -> Any:
+    from langchain_openai import ChatOpenAI
+
+    model_class: Any = ChatOpenAI
+    return model_class(
+        model=model, base_url=server.mistral_url, api_key="key-of-mistral", max_retries=0, **more
+    )
+
+
+def gemini(server: BatchProvider, model: str = "gemini-test", **more: Any) -> Any:
+    from langchain_google_genai import ChatGoogleGenerativeAI
+
+    model_class: Any = ChatGoogleGenerativeAI
+    return model_class(
+        model=model, base_url=server.gemini_url, google_api_key="AIza-test", max_retries=1, **more
     )
 
 

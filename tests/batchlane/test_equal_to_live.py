@@ -8,13 +8,12 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from langchain_core.messages import BaseMessage
-from pydantic import BaseModel
 
 from cottonpalm import Budget
 from cottonpalm.types import PICO
 from tests.batchlane.chains import CHAINS
 from tests.batchlane.kit import PRICES, batched, live, rows
+from tests.batchlane.seen import seen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,29 +22,6 @@ if TYPE_CHECKING:
     from tests.support.batch_provider import BatchProvider
 
 ROWS = 40
-OTHERWISE = frozenset(  # equal but for these
-    (
-        "id",
-        "created",
-        "created_at",
-        "completed_at",
-        "headers",
-        "service_tier",
-        "request_id",
-        "system_fingerprint",
-    )
-)
-
-
-def seen(value: Any) -> Any:
-    """What has to be equal of an output."""
-    if isinstance(value, BaseMessage):
-        return type(value).__name__, seen(value.model_dump())
-    if isinstance(value, BaseModel):
-        return type(value).__name__, seen(value.model_dump())
-    if isinstance(value, dict):
-        return {name: seen(part) for name, part in value.items() if name not in OTHERWISE}
-    return [seen(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def run_of(processor: BatchProcessor, count: int) -> Any:

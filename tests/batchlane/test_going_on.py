@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 
 from cottonpalm import Budget, ConfigError, RunStopped
+from cottonpalm.stores import open_store
 from cottonpalm.types import pico
 from tests.batchlane.chains import two_steps
 from tests.batchlane.kit import PRICES, batched, live, openai, rows, simple
@@ -155,6 +158,59 @@ def test_money_for_a_batch_that_is_out_is_set_aside_and_settled_to_the_token(
     run = processor.last_run
     assert run is not None
     assert (pico(run.stats.reported_usd), pico(run.stats.uncertain_usd)) == (charged(server), 0)
+    assert pico(run.stats.budget_left_usd) == 5 * 10**12 - charged(server)
+
+
+class _Through:
+    """Passes everything on to what it stands before."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+class _SlowStore(_Through):
+    """A store that has written down the end of a batch, and is slow to say so."""
+
+    def __init__(self, real: Any) -> None:
+        super().__init__(real)
+        self.written, self.says_so = threading.Event(), threading.Event()
+
+    def open_run(self, *args: Any, **more: Any) -> Any:
+        run, book = _Through(self.real.open_run(*args, **more)), _Through(None)
+
+        def close(batch: Any) -> int:
+            left: int = book.real.close(batch)
+            self.written.set()
+            assert self.says_so.wait(10)
+            return left
+
+        def made() -> Any:
+            book.real = run.real.book()
+            return book
+
+        book.close, run.book = close, made  # type: ignore[attr-defined]
+        return run
+
+
+def test_a_batch_that_was_written_down_as_over_when_the_run_was_left_is_paid_for_in_its_sums(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    chain = simple(server)
+    with contextlib.closing(open_store(tmp_path / "s.db")) as real:
+        store = _SlowStore(real)
+        budget = Budget(total=5.0, max_output_tokens=100)
+        with batched(chain, server, tmp_path, store=store, budget=budget).start(rows(8)):
+            assert store.written.wait(10)
+            threading.Timer(0.2, store.says_so.set).start()
+        assert [batch.stage for batch in real.batches("r")] == ["collected"]
+    processor = batched(chain, server, tmp_path, budget=Budget(total=5.0, max_output_tokens=100))
+    assert len(processor.batch(rows(8))) == 8
+    run = processor.last_run
+    assert run is not None
+    assert (len(server.jobs), len(server.bills)) == (1, 8)
     assert pico(run.stats.budget_left_usd) == 5 * 10**12 - charged(server)
 
 

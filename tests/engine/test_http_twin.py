@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+from bench.admission.drawn_http import CLIENTS
+from bench.admission.drawn_http import over_http as drawn_over_http
 from bench.admission.driven import over_http
 from bench.admission.scaled import BY_NAME
+from bench.admission.small_worlds import fits, small
+from bench.admission.virtual import ideal
 
 
 @pytest.mark.parametrize(("name", "most"), [("cap-200", 40), ("rpm-headers", 500)])
@@ -13,3 +19,13 @@ def test_a_provider_over_http_is_used_and_hardly_rejects_anything(name: str, mos
     assert found.accepted > 10
     assert found.accepted_peak <= most
     assert found.rejected <= 0.25 * found.accepted + 5
+
+
+@pytest.mark.parametrize("client", list(CLIENTS))
+def test_a_drawn_world_is_met_over_http_as_in_the_simulator(client: str) -> None:
+    """Its score is left to the bench: here others may have the CPU."""
+    seed = next(filter(fits, itertools.count(91_140)))
+    world = small(seed)
+    met = drawn_over_http(seed, client, ideal(world).wall_s)
+    assert met.good == world.rows
+    assert met.score > 0.1

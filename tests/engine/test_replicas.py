@@ -17,7 +17,7 @@ from langchain_openai import ChatOpenAI
 from cottonpalm import AdaptiveConcurrency, BatchProcessor, ConfigError, Limits, RunStopped
 from cottonpalm import clock as clocks
 from cottonpalm.events import EndpointRests
-from cottonpalm.request.limiter.rules.gates import BLIND
+from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.testing import FlakyTransport, Flaw, ScriptedChain, cancel_at, virtual_run
 from cottonpalm.types import Kind
 from tests.engine.helpers import Watch
@@ -154,7 +154,7 @@ def test_a_hung_endpoint_holds_up_no_row_but_those_that_it_swallowed() -> None:
     outcomes, stopped, seconds = go([hung, alive], 500, on=chain_on, timeout=15)
     assert stopped is None
     assert all_ok(outcomes, 500)
-    assert len(hung.requests) <= BLIND * 10 + 4, (
+    assert len(hung.requests) <= SOON * SOON * 10 + 4, (
         "what is let go before the first answer, and a few that ask again"
     )
     assert seconds < 45

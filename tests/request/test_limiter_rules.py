@@ -6,7 +6,7 @@ import pytest
 
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import CHANCE, GRAIN_S, WRONG, Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.causes import CHANCE, WRONG, Cause, Doubt, Refusals
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.sent import Sent
 
@@ -17,7 +17,7 @@ def test_rejections_that_take_no_time_leave_some_patience() -> None:
     refusals = Refusals(0.1)
     for _ in range(200):
         refusals.took(0.0)
-    assert GRAIN_S <= refusals.patience_s < 2 * GRAIN_S
+    assert 0.01 <= refusals.patience_s < 0.02
 
 
 def test_what_goes_on_being_rejected_is_chance_and_what_ends_was_none() -> None:

@@ -1,4 +1,4 @@
-"""The Batch APIs of OpenAI, Azure, Anthropic and Gemini on 127.0.0.1, each on a port of its own, with live endpoints.
+"""The Batch APIs of OpenAI, Azure, Mistral, Anthropic and Gemini on 127.0.0.1, each on its own port.
 
 Strict as documented: unknown fields, wrong endpoints, custom_ids twice, too many rows or bytes are refused. Equal
 requests get equal answers, live or in a batch. What was billed, and at which price, is in `bills`.
@@ -31,6 +31,7 @@ from tests.support.batch_apis.anthropic import AnthropicApi
 from tests.support.batch_apis.core import Core
 from tests.support.batch_apis.faults import Faults, Weather, by_chance
 from tests.support.batch_apis.gemini import GeminiApi
+from tests.support.batch_apis.mistral import MistralApi
 from tests.support.batch_apis.openai import AzureApi, OpenAIApi
 
 __all__ = ["BatchProvider", "Faults", "Weather", "by_chance"]
@@ -63,6 +64,7 @@ class BatchProvider(Core):
         for name, api in (
             ("openai", OpenAIApi),
             ("azure", AzureApi),
+            ("mistral", MistralApi),
             ("anthropic", AnthropicApi),
             ("gemini", GeminiApi),
         ):
@@ -83,6 +85,10 @@ class BatchProvider(Core):
     @property
     def openai_url(self) -> str:
         return self.url("openai") + "/v1"
+
+    @property
+    def mistral_url(self) -> str:
+        return self.url("mistral") + "/v1"
 
     @property
     def anthropic_url(self) -> str:

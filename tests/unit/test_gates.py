@@ -22,14 +22,13 @@ from cottonpalm.types import Quota
 
 pytestmark = pytest.mark.core
 
-NO = {"overload": False, "shown": False, "empty": False, "surprising": True, "fast": False, "above": False}
+NO = {"overload": False, "empty": False, "surprising": True, "fast": False, "above": False}
 
 
 @pytest.mark.parametrize(
     ("told", "cause"),
     [
-        ({"overload": True, "shown": True}, Cause.OVERLOAD),
-        ({"shown": True, "surprising": False}, Cause.SHOWN),
+        ({"overload": True, "empty": True}, Cause.OVERLOAD),
         ({"empty": True, "surprising": False}, Cause.RATE),
         ({"surprising": False, "fast": True, "above": True}, Cause.CHANCE),
         ({"fast": True, "above": True}, Cause.BOTH),

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cottonpalm.request.limiter.rules.causes import ENOUGH
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.request.limiter.rules.knee import FEW, Knee, Round, Seen
+from cottonpalm.request.limiter.rules.knee import Knee, Round, Seen
 from cottonpalm.request.limiter.rules.sent import Sent
 
 
@@ -82,15 +83,15 @@ def test_the_first_answers_say_what_is_usual_by_their_median() -> None:
 
 
 def usual(knee: Knee, seconds: float = 1.0) -> Knee:
-    for _ in range(FEW):
+    for _ in range(ENOUGH):
         knee.late(first=True, seconds=seconds)
     return knee
 
 
 def test_an_answer_is_late_half_way_to_twice_the_usual_time() -> None:
     knee = usual(Knee(), 2.0)
-    assert not knee.late(first=False, seconds=2.8)
-    assert knee.late(first=False, seconds=2.81)
+    assert not knee.late(first=False, seconds=2.82)
+    assert knee.late(first=False, seconds=2.83)
     assert knee.late(first=True, seconds=3.0), "also one of the first, once the usual time is known"
 
 
@@ -225,18 +226,18 @@ def test_without_a_winner_it_rests_ever_longer_and_then_tries_the_other_side() -
     tie = math.sqrt  # it speaks for neither
     limits = walk(knee, tie, 600, 10.0)
     trials = [at for at, limit in enumerate(limits) if limit != 10.0]
-    assert {round(limits[at], 6) for at in trials} <= {15.0, 12.0, round(10 / 1.2, 6)}
+    assert {round(limits[at], 6) for at in trials} <= {15.0, *(round(10 * 1.5**by, 6) for by in (0.5, -0.5))}
     rests = [b - a for a, b in pairwise(trials) if b - a > 2]
     assert rests[:4] == [3, 4, 6, 10], "a pair of rounds, and 1, 2, 4, 8 ... rounds of rest"
-    assert max(rests) <= 66
+    assert max(rests) <= 18
     assert any(limits[at] < 10 for at in trials)
     assert any(limits[at] > 10 for at in trials)
 
 
 def test_evidence_of_before_a_rest_does_not_count_after_it() -> None:
     knee = Knee()
-    walk(knee, math.sqrt, 9, 10.0)
-    assert (knee._sum, knee._pairs, knee._up) == (0.0, 0, False), "four pairs without a winner"
+    walk(knee, math.sqrt, 17, 10.0)
+    assert (knee._sum, knee._pairs, knee._up) == (0.0, 0, False), "eight pairs without a winner"
 
 
 def test_what_the_winner_did_is_what_the_next_trial_is_compared_with() -> None:
@@ -278,7 +279,7 @@ class Server:
             while len(self.out) < int(self.limit.limit):
                 self.nth += 1
                 sent = Sent(self.now, len(self.out) + 1)
-                sent.first = self.nth <= 2 * FEW
+                sent.first = self.nth <= 2 * ENOUGH
                 slower = max(1.0, (len(self.out) + 1) / self.most)
                 heapq.heappush(self.out, (self.now + slower * (0.98 + 0.04 * (self.nth % 2)), self.nth, sent))
             self.now, _, sent = heapq.heappop(self.out)

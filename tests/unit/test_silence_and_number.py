@@ -265,7 +265,7 @@ def test_older_rejections_count_with_what_was_admitted_since_and_eight_are_remem
 def test_a_silent_one_where_others_speak_weighs_little_and_one_that_speaks_is_enough() -> None:
     doubt = Doubt()
     found = [doubt.surprising(nth, told=False, silent=True, trial=False) for nth in range(1, 12)]
-    assert found.index(True) == next(k for k in range(12) if (k + 1) * math.log(2) > 5.0)
+    assert found.index(True) == next(k for k in range(12) if -(k + 1) * math.log(2 * CHANCE[1]) > 5.0)
     assert Doubt().surprising(1, told=True, silent=False, trial=False)
     late = Doubt()
     late.surprising(1, told=True, silent=False, trial=False)

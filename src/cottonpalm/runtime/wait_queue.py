@@ -287,6 +287,8 @@ class WaitQueue(ABC, Generic[T]):
         with self._lock:
             served = self._serve()
             again_s = self._look_again_s() if self.waiting else None
+            if again_s is None or clock.now() + again_s > self._timed_until:
+                self._timed_until = 0.0  # whoever looks now does not look again by then
         self._wake(served)
         return again_s
 

@@ -217,6 +217,22 @@ def _openai_line(line: bytes, endpoint: str, number: int) -> Row:
     return Row(found["custom_id"], found["body"])
 
 
+def mistral_rows(content: bytes, model: str, most_rows: int) -> list[Row]:
+    """The lines of an input file of a job for one model, which lines need not name."""
+    lines = [orjson.loads(line) for line in content.splitlines()]
+    if not 1 <= len(lines) <= most_rows:
+        raise Wrong(f"the file has {len(lines)} lines, not 1 to {most_rows}")
+    for number, line in enumerate(lines, 1):
+        only(line, "custom_id", "body", where=f"line {number}: ")
+        if line["body"].get("stream"):
+            raise Wrong("streams have no place in a batch", line=number)
+        if line["body"].setdefault("model", model) != model:
+            raise Wrong("a line names another model", line=number)
+    if len({line["custom_id"] for line in lines}) < len(lines):
+        raise Wrong("custom_id must be unique")
+    return [Row(line["custom_id"], line["body"]) for line in lines]
+
+
 def anthropic_rows(body: Any, most_rows: int) -> list[Row]:
     """The requests of a message batch."""
     requests = only(body, "requests").get("requests")

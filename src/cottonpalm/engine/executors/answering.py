@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
 
-QUIET_S: Final = 0.25  # in which parallel branches of a row come to their requests
-PATIENT_S: Final = (
-    10.0  # in which a slow branch comes to a question that is answered, before the row has diverged
-)
 PATIENTLY: Final = -1  # in place of the number of a swap: the order in which they were asked, with patience
 COMPARED: Final = 2  # rows that are recorded twice before anything is sent
 DIVERGED: Final = 3  # rows whose answers did not fit: from so many on, nothing more goes into batches
@@ -186,7 +182,17 @@ class Answering:
     async def _submitted(
         self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool
     ) -> Any:
-        """Hand its requests in; the same requests must come of the same row."""
+        """Hand its requests in, or finish it live; after a cancel, what was not handed in goes nowhere."""
+        try:
+            return await self._judged_first(item, known, recording, flex=flex)
+        except BaseException:
+            recording.drop()
+            raise
+
+    async def _judged_first(
+        self, item: Item, known: Mapping[bytes, Result | None], recording: Recording, *, flex: bool
+    ) -> Any:
+        """The same requests must come of the same row before any is handed in."""
         if recording.asked and self._compared < COMPARED:
             await self._compare(item, known, recording)
         while self._comparing:  # nothing is sent before it is known that the chain is steady
@@ -208,12 +214,13 @@ class Answering:
         """What its tools answered is durable before its requests are."""
         if news := self._tools.pop(item.slot, None):
             await asyncio.to_thread(self._book.keep_tools, item.slot, news)
-        for key, asked in recording.asked.items():
+        for key, asked in list(recording.asked.items()):
             if why := self._post.add(item.slot, asked):
                 self._run.alerts.warn("too big", f"{numbered(item.index)} runs live: {why}")
                 self._rows.live.add(item.slot)
             else:
                 self._rows.sent(item.slot, key)
+            del recording.asked[key]
 
     def _worth_it(self, recording: Recording) -> bool:
         """Whether its requests are cheaper in a batch, and may come back in time."""
@@ -329,8 +336,9 @@ class Answering:
             recording.journal = journal
             return recording
 
-        quiet_s = 0.0 if self._terms.linear else QUIET_S
-        return await one_round(item, self._send, record, quiet_s, PATIENT_S if swap == PATIENTLY else 0.0)
+        quiet_s = 0.0 if self._terms.linear else self._options.quiet_s
+        patient_s = self._options.patient_s if swap == PATIENTLY else 0.0
+        return await one_round(item, self._send, record, quiet_s, patient_s)
 
     async def _known(self, slot: int) -> dict[bytes, Result | None]:
         """What the row has asked. A request is None in it only as long as it is out."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MOMENT_S: Final = 0.02  # a run that is left takes the answers that come, until none came in so long...
 LAST_S: Final = 1.0  # ...or so long; and a row that has its answers may take as long to its end
-AT_ONCE: Final = 16  # rows that start before the loop turns, so that they show whether they must wait in line
+AT_ONCE: Final = 64  # rows that start before the loop turns, so that they show whether they must wait in line
 
 
 class InContext:

@@ -8,11 +8,13 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from cottonpalm.errors import StoreError
 from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.packing import may_wait, room_in
 from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool, TooBig
 from cottonpalm.providers.batches.stages import Batch, Member, Stage
+from cottonpalm.providers.batches.submission import through
 from cottonpalm.providers.call import Call
 from cottonpalm.providers.paths import family_of
 
@@ -248,7 +250,7 @@ class Post:
                 self._stir()
             if not batch.over:
                 await self._pause(batch)
-        members = await asyncio.to_thread(self._settle, batch)
+        members = await through(self._settle, batch)
         lost = [member for member, _ in await asyncio.to_thread(self._book.lost, batch.tag)]
         del self.open[batch.tag]
         self._over(batch, members, lost)  # first: who looks now finds its rows at work
@@ -327,6 +329,12 @@ class Post:
             run.spending.book(reported, uncertain)
         return members
 
+    def _settle_ended(self) -> None:
+        """Book batches that were written down as over when this run ended: no other looks at them again."""
+        for batch in self._book.batches():
+            if batch.over and batch.tag in self._held:
+                self._settle(batch)
+
     # -- the end
 
     async def close(self) -> None:
@@ -336,6 +344,8 @@ class Post:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+            with contextlib.suppress(StoreError):  # which has ended the run, and is told there
+                await asyncio.to_thread(self._settle_ended)
         for spool in self._spools.values():
             if (packed := spool.close()) is not None:
                 packed.drop()

@@ -51,9 +51,14 @@ async def one_round(
     try:
         if await _fell_quiet(task, recording, news, quiet_s, patient_s):
             recording.close()
+    except BaseException:  # a cancel: nobody hears of what was set aside
+        recording.drop()
+        raise
     finally:
         if not task.done():
             await _taken_down(task, account)
+        if not task.cancelled():
+            task.exception()  # looked at, also where nobody asks what came of this round
     return recording, task
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cottonpalm import clock
 from cottonpalm.providers.batches.client import BatchClient
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.spool import Packed
     from cottonpalm.providers.batches.stages import Book
 
+T = TypeVar("T")
 LISTING_WAIT_S: Final = 300.0  # a batch that a listing does not show so long after it was sent is not there
 _GROWTH: Final = 1.5
 _LONGEST: Final = 20.0  # times the shortest wait
@@ -301,7 +302,7 @@ class Desk:
 
     async def _close(self, batch: Batch) -> Batch:
         self._latest[batch.tag] = batch
-        await asyncio.to_thread(self._book.close, batch)
+        await through(self._book.close, batch)
         self._drop_file(batch)
         return batch
 
@@ -324,6 +325,16 @@ class Desk:
     def _longer(self, batch: Batch, at_least: float = 0.0) -> None:
         wait = self._waits.get(batch.tag, self._poll_s / _GROWTH) * _GROWTH
         self._waits[batch.tag] = max(min(wait, self._poll_s * _LONGEST), at_least)
+
+
+async def through(write: Callable[..., T], *args: Any) -> T:
+    """Call it on a thread. A cancel waits until it is through: whoever leaves has to know what was written."""
+    task = asyncio.ensure_future(asyncio.to_thread(write, *args))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _another_key(batch: Batch) -> BatchDenied:

@@ -284,8 +284,10 @@ class Limiter(WaitQueue[Permit]):
             return False
         if not self._gated:
             return self.in_flight < self._slots
-        wait_s = self.admission.wait_s(now, self.in_flight, ask)
-        self._see_limit()
+        admission = self.admission
+        wait_s = admission.wait_s(now, self.in_flight, ask)
+        if admission.concurrency.limit != self._seen:
+            self._see_limit()
         if wait_s:
             self._blocked_until = now + wait_s
         return wait_s == 0.0
@@ -294,7 +296,8 @@ class Limiter(WaitQueue[Permit]):
         self.in_flight = in_flight = self.in_flight + 1
         self.granted += 1
         concurrency = self.admission.concurrency
-        concurrency.peak = max(concurrency.peak, in_flight)
+        if in_flight > concurrency.peak:  # noqa: PLR1730 - for every request: quicker than max()
+            concurrency.peak = in_flight
         permit = Permit(self, now, ask, forced)
         self.admission.sent(permit, forced=forced)
         return permit
@@ -314,7 +317,8 @@ class Limiter(WaitQueue[Permit]):
         if verdict is Verdict.SUCCESS:
             self.accepted += 1
             self.last_accepted = now
-            self.good = max(self.good, permit.number)
+            if permit.number > self.good:  # noqa: PLR1730 - likewise
+                self.good = permit.number
             output, used = 0.0, None
             if usage is not None:
                 output, used = float(usage.output_tokens), float(usage.input_tokens + usage.output_tokens)

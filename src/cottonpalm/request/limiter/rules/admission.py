@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.request.limiter.rules.bucket import ENOUGH
-from cottonpalm.request.limiter.rules.causes import CHANCE, DOUBT, SURPRISE, Cause, explain
-from cottonpalm.request.limiter.rules.gates import HEAVY, Gates
+from cottonpalm.request.limiter.rules.causes import CHANCE, DOUBT, ENOUGH, SURPRISE, Cause, explain
+from cottonpalm.request.limiter.rules.gates import Gates
+from cottonpalm.request.limiter.rules.knee import SURE
 from cottonpalm.request.limiter.rules.recovery import BACKOFF, State
 from cottonpalm.request.limiter.rules.sent import NOTHING, Sent
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTHING", "Admission", "Sent"]
 
-EARLY: Final = 0.5  # times the time of an answer: what comes to nothing before was hardly begun
-LATE: Final = 1.0  # times the time of an answer: what comes to nothing after it was lost in a full server
 USUAL: Final = 100  # answers over which means are taken
 
 
@@ -105,13 +103,13 @@ class Admission(Gates):
 
     def failed(self, now: float, sent: Sent, in_flight: int) -> None:
         """It came to nothing: where many do far too late, or at once and above what is known to fit, it is full."""
-        late = not self._answers or now - sent.at_s > LATE * self.trip_s
+        late = not self._answers or now - sent.at_s > self.trip_s
         if late and sent.known and sent.generation == self.generation:
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
                 self._late, self.generation = 0.0, self.generation + 1
                 self.concurrency.drowned((in_flight + 1) / 2)
-        early = not sent.known and now - sent.at_s < EARLY * self.answer_s(now)
+        early = not sent.known and 2 * (now - sent.at_s) < self.answer_s(now)  # else it was under way
         self._settled(sent)
         if early and sent.generation == self.generation:
             self._dropped(now, sent)
@@ -204,7 +202,6 @@ class Admission(Gates):
             shown.wrong()
         cause = explain(
             overload=overload,
-            shown=any(shown.trusted for shown in empty),
             empty=bool(empty),
             surprising=surprising,
             fast=self._may_be_fast(bool(quotas)),
@@ -228,8 +225,6 @@ class Admission(Gates):
             bucket.drained(now)
             return
         self.cause, self.generation, self._calm_s = cause, self.generation + 1, now
-        if cause is Cause.SHOWN:
-            return
         self._doubt.settled()
         self._saved = (number.limit, number.wall, number.starting, number.known, sent, mine)
         known = False
@@ -246,7 +241,7 @@ class Admission(Gates):
             number.rejected(sent.ordinal, self._off(now), 1 + lost)
         if cause not in (Cause.NUMBER, Cause.OVERLOAD) and self.usual_ask and sent.ask:
             heavy = self.heavy + math.log(sent.ask / self.usual_ask)
-            self.heavy = max(-2 * HEAVY, min(2 * HEAVY, heavy))
+            self.heavy = max(-2 * SURE, min(2 * SURE, heavy))
         fresh, self._good_then = self._good - self._good_then >= min(ENOUGH, number.limit), self._good
         if known and fresh and not named_s:  # a test has failed; what fits is known
             return

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from cottonpalm.request.limiter.rules.causes import BUDGET, HOLD, TRIAL, unlikely
+from cottonpalm.request.limiter.rules.causes import APART, BUDGET, ENOUGH, HOLD, TRIAL, unlikely
 from cottonpalm.request.limiter.rules.recovery import LONGEST_S
 
 UNDER: Final = 0.98  # of the learnt rate: what is left over fills the provider's bucket again
-CATCH_UP: Final = 2.0  # times the learnt rate, when what was saved up in a silence is spent
-ENOUGH: Final = 8  # requests from which a rate may be told
-ACTIVE: Final = 0.25  # of the time since the last rejection is taken for no silence, at least
 FALL: Final = 0.5  # of a learnt rate is left by one rejection, at least
-APART: Final = 0.25  # a rate that differs by more is another one; else samples are averaged
+CATCH_UP: Final = 2.0  # times the learnt rate, when what was saved up in a silence is spent
 FIRST_TEST: Final = 0.1  # of a rate that was told but once
 
 
@@ -193,7 +190,7 @@ class Bucket:
         passed, admitted = at_s - self.mark_s, total - self.mark
         if passed < patience_s or admitted < 1:
             return 0.0
-        active_s = max(ACTIVE * passed, passed - self.silent_s)
+        active_s = max(APART * passed, passed - self.silent_s)
         if self._depth_known:
             return max(admitted / passed, (admitted - self.depth) / active_s)
         return math.sqrt(admitted / passed * admitted / active_s)

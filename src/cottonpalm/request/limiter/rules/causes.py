@@ -7,18 +7,15 @@ from bisect import insort
 from enum import Enum
 from typing import Final
 
+ENOUGH: Final = 8  # of anything, from which it says something
+APART: Final = 0.25  # a rate or a number that differs by more is another one
 HOLD: Final = 16  # admitted before the first test of more; twice as many after each that failed, up to...
 BUDGET: Final = 0.005  # ...as many as make tests cost this share of them
 SURPRISE: Final = 5.0  # log-likelihood ratio from which rejections are no chance...
 PATIENCE: Final = 4.0  # deviations of the time of a rejection, after which one was admitted
-GRAIN_S: Final = (
-    0.01  # a rejection that takes no time at all still needs some, or each would be found too late
-)
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
 WRONG: Final = 1 / 3  # of the rejections for which a cause was found are surely none by chance
-MEMORY: Final = 8  # rejections of late that are looked at together
-SILENT: Final = 0.25  # that share is thought to be chance where others named a wait and this one did not
 CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
 
 
@@ -26,7 +23,6 @@ class Cause(Enum):
     """What stood in the way."""
 
     OVERLOAD = "overload"
-    SHOWN = "quota"
     CHANCE = "chance"
     BOTH = "rate or in flight"
     RATE = "rate"
@@ -34,20 +30,18 @@ class Cause(Enum):
     CHANGED = "something changed"
 
 
-def explain(*, overload: bool, shown: bool, empty: bool, surprising: bool, fast: bool, above: bool) -> Cause:
+def explain(*, overload: bool, empty: bool, surprising: bool, fast: bool, above: bool) -> Cause:
     """What a rejection was for: the first line that fits.
 
     Args:
         overload: the provider says so (503, 529): no word about our own limits.
-        shown: a quota that is mirrored is used up.
-        empty: one is used up whose headers are not understood.
+        empty: a quota that it shows is used up.
         surprising: together with those before it, it is more than chance explains.
         fast: the pace was higher than any that is known to fit.
         above: more were in flight than are known to fit.
     """
     table = (
         (overload, Cause.OVERLOAD),
-        (shown, Cause.SHOWN),
         (empty, Cause.RATE),
         (not surprising, Cause.CHANCE),
         (fast and above, Cause.BOTH),
@@ -75,17 +69,18 @@ class Refusals:
         seen: rejections so far.
     """
 
-    __slots__ = ("_dev_s", "mean_s", "patience_s", "seen")
+    __slots__ = ("_dev_s", "_least_s", "mean_s", "patience_s", "seen")
 
     def __init__(self, first_s: float) -> None:
         self.mean_s, self._dev_s, self.seen = first_s, first_s / 4, 0
+        self._least_s = first_s / 10  # one that takes no time at all would be found too late
         self.patience_s = 2 * first_s
 
     def took(self, seconds: float) -> None:
         """One more came back."""
         self.seen += 1
-        seconds = max(GRAIN_S, seconds)
-        weight = max(1 / 8, 1 / self.seen)
+        seconds = max(self._least_s, seconds)
+        weight = max(1 / ENOUGH, 1 / self.seen)
         self._dev_s += weight * (abs(seconds - self.mean_s) - self._dev_s)
         self.mean_s += weight * (seconds - self.mean_s)
         self.patience_s = self.mean_s + PATIENCE * self._dev_s
@@ -131,11 +126,11 @@ class Doubt:
             silent: others did, and this one did not: it is hardly for a limit.
             trial: more than is known to fit was being tried, so that it was to be expected.
         """
-        weight = SURPRISE + DOUBT if told else -math.log(2 * (SILENT if silent else self.share))
+        weight = SURPRISE + DOUBT if told else -math.log(2 * (CHANCE[1] if silent else self.share))
         self._untold += 0.0 if told else 0.5 if trial else 1.0
         recent, bar = self._recent, TRIAL if trial else SURPRISE
         insort(recent, (asked, weight))
-        del recent[: -MEMORY or None]
+        del recent[:-HOLD]
         newest, ratio = recent[-1][0], 0.0
         for rejected, (which, weight) in enumerate(reversed(recent), start=1):
             ratio += weight

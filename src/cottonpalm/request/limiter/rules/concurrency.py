@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.request.limiter.rules.causes import BUDGET, HOLD
+from cottonpalm.request.limiter.rules.causes import APART, BUDGET, HOLD
 from cottonpalm.request.limiter.rules.knee import Knee
 
 if TYPE_CHECKING:
@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
 SOON: Final = 4.0  # times as many as at first are let go at once: a slow provider looks like a drowned one
 GROWTH: Final = 3.0  # more for each answer at the start
-FAR: Final = 0.25  # of the limit; where so many more fit, nobody knows how many do
-FEW: Final = 2  # admitted before the first test of a small limit
-USED: Final = 0.8  # of the limit has to be in flight for what comes of it to say anything of the limit
 
 
 class Concurrency:
@@ -66,7 +63,8 @@ class Concurrency:
 
     def admitted(self, ordinal: int, crowd: float, *, may_test: bool) -> None:
         """A request was admitted, as the `ordinal`-th in flight; with a `crowd` that was not rejected."""
-        self.known = max(self.known, crowd)
+        if crowd > self.known:  # noqa: PLR1730 - for every request: quicker than max()
+            self.known = crowd
         if self.wall is None:
             begins = self.starting and not self.busy and self.limit < SOON * self.first
             if begins and 2 * ordinal >= self.limit:
@@ -77,7 +75,7 @@ class Concurrency:
             self.set(self.limit - self._step)
             self._step, self._hold = 0, self._held
         elif self._hold <= 0 and ordinal >= int(self.limit) and (may_test or self._step):
-            if self._step > max(1.0, FAR * self.limit):  # so many more were admitted
+            if self._step > max(1.0, APART * self.limit):  # so many more fit that nobody knows how many do
                 self.restart(self.limit)
                 return
             self._step, self._hold = max(1, 2 * self._step), 0
@@ -106,7 +104,7 @@ class Concurrency:
             if knee.full:
                 self._settle(knee.fits, self.limit)
         elif knee.found:
-            idle = in_flight < USED * int(self.limit)
+            idle = 2 * in_flight < self.limit
             limit = knee.answered(now, sent, in_flight, self.limit, gated=gated or idle)
             if limit is not None and not knee.found:
                 self.restart(limit)
@@ -125,9 +123,7 @@ class Concurrency:
         It costs so many requests: itself, and those that could have been sent in a wait that it names.
         """
         alike = self.wall is not None and abs(ordinal - self.wall) <= 1 + off + self._step
-        self._held = (
-            min(int(1 / BUDGET), HOLD * ordinal, 2 * self._held) if alike else max(FEW, min(HOLD, ordinal))
-        )
+        self._held = min(int(1 / BUDGET), HOLD * ordinal, 2 * self._held) if alike else min(HOLD, ordinal)
         self.starting = False
         self.rejections += 1
         self.set(

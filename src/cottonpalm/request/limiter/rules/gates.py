@@ -8,9 +8,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause, Doubt, Refusals
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
-from cottonpalm.request.limiter.rules.knee import FEW
+from cottonpalm.request.limiter.rules.concurrency import SOON
+from cottonpalm.request.limiter.rules.knee import SURE
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
 from cottonpalm.request.limiter.rules.sent import Sent, Use
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 FIRST_REFUSAL_S: Final = 0.1  # until a rejection was seen: the one second here
 FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
-HEAVY: Final = 2.0  # log-likelihood ratio from which the learnt rate counts tokens
 NUMBERS: Final = (Cause.NUMBER, Cause.BOTH)
-BLIND: Final = 16.0  # times as many as at first are let go without an answer at most
 TINY_S: Final = 1e-6
 
 
@@ -123,7 +122,7 @@ class Gates(ABC):
         recovery, number, more = self.recovery, self.concurrency, in_flight + 1
         patience_s, wait_s = self.refusals.patience_s, math.inf
         blind = number.starting and not (self._answers or number.busy)
-        if blind and more <= min(BLIND * number.first, number.maximum):
+        if blind and more <= min(SOON * SOON * number.first, number.maximum):
             wait_s = self._calm_s + 2 * patience_s * more / number.first - now
             if wait_s <= TINY_S:
                 number.set(more)
@@ -183,12 +182,12 @@ class Gates(ABC):
         """It goes; by force it goes whatever the gates say, and is no probe."""
         if self._began_s is None:
             self._begin(sent.at_s)
-        sent.cost = cost = 1.0 if self.heavy <= HEAVY else self._weigh(sent.ask)
+        sent.cost = cost = 1.0 if self.heavy <= SURE else self._weigh(sent.ask)
         self._total = sent.total = self._total + cost
         sent.generation, sent.refusals = self.generation, self.refusals.seen
         doubt = self._doubt
         doubt.sent += 1
-        sent.first = doubt.sent - self.refusals.seen <= 2 * FEW
+        sent.first = doubt.sent - self.refusals.seen <= 2 * ENOUGH
         if sent.ordinal >= doubt.suspect:
             doubt.asked += 1
         sent.asked = doubt.asked
@@ -226,7 +225,7 @@ class Gates(ABC):
         return expected if bound is None else min(expected, bound)
 
     def _weigh(self, ask: float) -> float:
-        return ask / self.usual_ask if self.heavy > HEAVY and self.usual_ask else 1.0
+        return ask / self.usual_ask if self.heavy > SURE and self.usual_ask else 1.0
 
     def _use(self, ask: float) -> Use:
         return Use(1.0, ask, min(ask, self._output))

@@ -6,17 +6,13 @@ import math
 from bisect import insort
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cottonpalm.request.limiter.rules.causes import ENOUGH, HOLD
+
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
-FEW: Final = 8  # answers of a round at least
 SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
-WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is...
-NARROW: Final = 1.2  # ...and once it is known about
-PAIRS: Final = 4  # comparisons without a winner after which the knee is where we are
-LEARN: Final = 1 / 16  # weight of the newest answer in means
-RARE: Final = 64  # rounds of rest at most
-LATE: Final = 1.4  # times what the first answers took: half way to that twice as many take twice as long
+WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
 
 
 class Seen(NamedTuple):
@@ -83,10 +79,10 @@ class Knee:
         if not self.usual_s:
             if first:
                 insort(self._first, seconds)
-                if len(self._first) == FEW:  # of twice as many: the median
+                if len(self._first) == ENOUGH:  # of twice as many: the median
                     self.usual_s, self._until_s = self._first[-1], 0.0
             return False
-        late = seconds > LATE * self.usual_s
+        late = seconds > math.sqrt(2) * self.usual_s  # half way to that twice as many take twice as long
         self._lates = self._lates + 1 if late else max(0, self._lates - 1)
         return late
 
@@ -98,7 +94,7 @@ class Knee:
     @property
     def full(self) -> bool:
         """More in flight only took longer."""
-        return self._lates >= FEW
+        return self._lates >= ENOUGH
 
     def settle(self, limit: float, crowd: float) -> None:
         """The server is full with so many: look round there. Where a crowd only took longer, that is checked."""
@@ -117,7 +113,7 @@ class Knee:
         octave = ordinal.bit_length()
         answers, logs = self._logs.get(octave, (0, 0.0))
         self._logs[octave] = answers + 1, logs + math.log(max(1e-9, seconds))
-        weight = max(LEARN, 1 / self._answers)
+        weight = max(1 / HOLD, 1 / self._answers)
         self._count += 1
         if now >= self._until_s:
             self._most, self._count = max(self._most, self._count), 0
@@ -161,7 +157,7 @@ class Knee:
         this.crowd += sent.ordinal
         this.logs += math.log(max(1e-9, now - sent.at_s))
         this.gated = this.gated or gated
-        if this.answers <= FEW or now - this.began_s < self._mean_s:
+        if this.answers <= ENOUGH or now - this.began_s < self._mean_s:
             return None
         self.begin(now)
         if this.gated:
@@ -189,24 +185,24 @@ class Knee:
             return other
         assert here is not None
         self._there = False
-        if abs(math.log(seen.crowd / here.crowd)) < 0.5 * math.log(
-            NARROW
+        if abs(math.log(seen.crowd / here.crowd)) < 0.25 * math.log(
+            WIDE
         ):  # as many as before: no trial at all
             self._up = True
             return self.level
         self._sum += self._ratio_of(here, seen) if self._up else self._ratio_of(seen, here)
         self._pairs += 1
         if abs(self._sum) < SURE:
-            if self._pairs >= PAIRS:  # the knee is here
-                self._quiet, self._rest = self._rest, min(RARE, 2 * self._rest)
-                self._ratio, self._sum, self._pairs, self._up = NARROW, 0.0, 0, not self._up
+            if self._pairs >= ENOUGH:  # the knee is here
+                self._quiet, self._rest = self._rest, min(HOLD, 2 * self._rest)
+                self._ratio, self._sum, self._pairs, self._up = math.sqrt(WIDE), 0.0, 0, not self._up
             return self.level
         if (self._sum > 0) is self._up:
             self.level, self._here, self._there = other, seen, True
             self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
             other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
         else:
-            self._up, self._ratio = not self._up, max(NARROW, math.sqrt(self._ratio))
+            self._up, self._ratio = not self._up, math.sqrt(max(WIDE, self._ratio))
             other = self.level
         self._sum, self._pairs = 0.0, 0
         return other

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from cottonpalm.request.limiter.rules.causes import HOLD
 from cottonpalm.request.limiter.rules.sent import Use
 from cottonpalm.request.limiter.rules.shown import Shown
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.limiter.rules.sent import Sent
     from cottonpalm.types import Quota, Unit
-
-REMEMBERED: Final = 64  # rejections that may be of requests sent after an older one that is answered now
 
 
 class Quotas:
@@ -30,7 +29,9 @@ class Quotas:
         self.shown: dict[Unit, Shown] = {}
         self.sent = self._bad = Use(0.0, 0.0, 0.0)
         self._usual = Use(1.0, 0.0, 0.0)
-        self._rejected: deque[tuple[Use, Use]] = deque(maxlen=REMEMBERED)
+        self._rejected: deque[tuple[Use, Use]] = deque(
+            maxlen=HOLD
+        )  # of later requests than one that is answered now
 
     @property
     def trusted(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S
-from cottonpalm.request.limiter.rules.gates import HEAVY
+from cottonpalm.request.limiter.rules.knee import SURE
 from cottonpalm.request.limiter.rules.shown import WINDOW
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _pace(gates: Gates) -> str:
         seen = gates.refusals.seen
         after = f"after {_rejections(seen)}" if seen else "as nobody knows yet how many fit"
         return f"ever more go, evenly spaced, {after}"
-    tokens = gates.heavy > HEAVY
+    tokens = gates.heavy > SURE
     rate = bucket.rate * (gates.usual_ask if tokens else 1.0)
     unit = "tokens" if tokens else "requests"
     return f"{_per(unit, rate)}, {_found(bucket.rejections, 'found in an earlier run')}"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cottonpalm.request.limiter.rules.causes import ENOUGH
+
 if TYPE_CHECKING:
     from cottonpalm.types import Quota
 
 TRUSTED: Final = 0.2  # of what was used between two answers: a mirror that is further off is not believed
-SPAN: Final = 4.0  # requests between two answers that judge a mirror, at least
-WRONG: Final = 0.2  # and of a request that was rejected although a mirror let it go
-MARGIN: Final = 2.0  # requests that are left untouched at most
-LEARN: Final = 0.25  # weight of the newest judgement
-TELLING: Final = 0.05  # of a quota must be used before its reset says how fast it refills
 
 RESET, MINUTE, SEEN, WINDOW = range(4)  # the ways
 
@@ -45,7 +42,6 @@ class Shown:
         "_judged",
         "_last",
         "_limit",
-        "_margin",
         "_most",
         "_rates",
         "trusted",
@@ -60,7 +56,6 @@ class Shown:
         self._rates = [0.0, 0.0, 0.0, 0.0]
         self._errors = [0.0, 0.0, 0.0, 0.0]
         self._judged = 0
-        self._margin = 0.0  # requests that are left untouched
         self._ends_s = self._limit = 0.0
 
     @property
@@ -83,7 +78,7 @@ class Shown:
         last = self._last
         if last is None:
             return 0.0
-        short = (1 + self._margin) * cost - self._left(self.way, last, now, total - last.total)
+        short = cost - self._left(self.way, last, now, total - last.total)
         if short <= 0:
             return 0.0
         ends_s = self._ends_s - now  # all is back by then, as said
@@ -108,11 +103,11 @@ class Shown:
         base = self._base
         if base is None:
             self._base = told
-        elif total - base.total >= SPAN * cost:
+        elif total - base.total >= ENOUGH * cost:
             self._judge(base, told, cost)
             self._base = told
         self._limit, self._rates[MINUTE] = limit, limit / 60
-        if reset_s and limit - left >= max(2 * cost, TELLING * limit):
+        if reset_s and limit - left >= 2 * cost:
             self._rates[RESET] = (limit - left) / reset_s
         if reset_s is not None:
             self._ends_s = at_s + reset_s
@@ -120,21 +115,21 @@ class Shown:
 
     def wrong(self) -> None:
         """A request was rejected for it that it let go."""
-        self._errors[self.way] += WRONG * (1 - self._errors[self.way])
-        self._margin = min(MARGIN, self._margin + 2 * WRONG)
+        self._errors[self.way] += TRUSTED * (1 - self._errors[self.way])
         self.trusted = self.trusted and self._errors[self.way] < TRUSTED
 
     def _judge(self, base: _Told, told: _Told, cost: float) -> None:
         used = told.total - base.total
         for way in range(4):
             off = max(0.0, abs(self._left(way, base, told.at_s, used) - told.left) - cost) / used
-            self._errors[way] += max(LEARN, 1 / (self._judged + 1)) * (min(1.0, off) - self._errors[way])
+            self._errors[way] += max(1 / ENOUGH, 1 / (self._judged + 1)) * (min(1.0, off) - self._errors[way])
         self._judged += 1
-        self._margin *= 1 - WRONG / 2
         if told.left < self._most - cost or base.left < self._most - cost:  # else some may have run over
             seen = (used + told.left - base.left) / (told.at_s - base.at_s)
-            self._rates[SEEN] += (LEARN if self._rates[SEEN] else 1.0) * (max(0.0, seen) - self._rates[SEEN])
-        near = min(self._errors) + LEARN * TRUSTED
+            self._rates[SEEN] += (1 / ENOUGH if self._rates[SEEN] else 1.0) * (
+                max(0.0, seen) - self._rates[SEEN]
+            )
+        near = min(self._errors) + TRUSTED / ENOUGH
         fit = [
             way for way in range(4) if self._errors[way] <= near and (self._rates[way] > 0 or way == WINDOW)
         ]

@@ -1,0 +1,172 @@
+"""Drawn worlds over real HTTP beside the simulator: `python -m bench.admission.drawn_http 91000`, from the root.
+
+From that seed on, the first worlds that are small enough (`small_worlds.py`), one after the other: a server process
+enforces the world in real time, a client process meets it with the real `ChatOpenAI` in a `BatchProcessor`, or with the
+command line, and no knobs but the world's timeout. A score is the oracle's wall time over the client's, from the
+first request to the last good answer, seen by the server; starting Python is not counted. A run in which others had the
+CPU for a tenth of the time is done again, and marked where it was disturbed each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, median
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import orjson
+from bench.admission.drawn import one
+from bench.admission.driven import STARVED, Cpu, Process
+from bench.admission.small_worlds import fits, small
+from bench.admission.virtual import ideal
+
+if TYPE_CHECKING:
+    from bench.admission.drawn import Seen
+    from bench.admission.family import World
+
+LONGEST: Final = 4.0  # times the oracle's time, and a start, until it is ended
+STARTS_S: Final = 10.0
+LOOK_S: Final = 0.25
+NEAR: Final = 5.0  # points
+SIMULATIONS: Final = 5
+
+
+class Met(NamedTuple):
+    """What became of a run over HTTP."""
+
+    score: float
+    rejected: float
+    waited: float  # for a core, of the time
+    good: int
+
+
+def rows_of(world: World) -> list[str]:
+    """A number, and words for as many tokens as the call has."""
+    from bench.admission.virtual import Run
+
+    calls = iter(Run(world, None)._fresh, None)
+    return [f"{call.number} " + "word" * call.tokens_in for call in calls]
+
+
+def processor(url: str, world: World, _: Path) -> None:
+    """In this process: `BatchProcessor`."""
+    from langchain_openai import ChatOpenAI
+
+    from cottonpalm import BatchProcessor
+
+    model = ChatOpenAI(model="small", base_url=url, api_key="not-a-key")  # type: ignore[arg-type]
+    BatchProcessor(model, timeout=world.timeout_s).batch(rows_of(world), return_exceptions=True)
+
+
+def command(url: str, world: World, folder: Path) -> None:
+    """Becomes the command line's process."""
+    table = folder / "rows.jsonl"
+    table.write_bytes(b"".join(orjson.dumps({"text": row}) + b"\n" for row in rows_of(world)))
+    os.chdir(folder)
+    os.environ["OPENAI_API_KEY"] = "not-a-key"
+    given = ["--model", "openai:small", "--base-url", url, "--prompt", "{text}", "--timeout"]
+    words = ["-m", "cottonpalm.cli.app", "run", str(table), "-o", "out.jsonl", *given, str(world.timeout_s)]
+    os.execv(sys.executable, [sys.executable, *words])
+
+
+CLIENTS: Final = {"BatchProcessor": processor, "cottonpalm run": command}
+
+
+def over_http(seed: int, client: str, ideal_s: float) -> Met:
+    """One client in one world."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Process("bench.admission.drawn_served", str(seed)) as server,
+    ):
+        url = f"http://127.0.0.1:{server.line()}/v1"
+        given = ("--as-client", client, "--url", url, "--folder", folder, str(seed))
+        with Process("bench.admission.drawn_http", *given, output=subprocess.DEVNULL) as process:
+            waited = _until_over((server, process), LONGEST * ideal_s + STARTS_S)
+        with urllib.request.urlopen(url) as response:
+            seen = orjson.loads(response.read())
+    world = small(seed)
+    score = min(1.0, ideal_s / max(1e-9, seen["ended_s"])) * seen["good"] / world.rows
+    return Met(min(1.0, score), seen["rejected"] / max(1, seen["good"]), waited, seen["good"])
+
+
+def _until_over(processes: tuple[Process, Process], longest_s: float) -> float:
+    """Until the client has ended; the share of the time in which one of them waited for a core."""
+    began = time.monotonic()
+    waited = [0.0, 0.0]
+    while processes[1].runs and time.monotonic() - began < longest_s:
+        for number, process in enumerate(processes):
+            try:
+                waited[number] = Cpu.of(process.pid).waited_s
+            except OSError:
+                break
+        time.sleep(LOOK_S)
+    return max(waited) / (time.monotonic() - began)
+
+
+def simulated(world: World, ideal_s: float) -> list[Seen]:
+    """What the simulator says, each time with a line that is a millisecond longer: so far it differs from itself."""
+    return [one("ours", replace(world, net_s=world.net_s + ms / 1000), ideal_s) for ms in range(SIMULATIONS)]
+
+
+def line(seed: int, client: str, times: int) -> tuple[str, float, float]:
+    """One world: the simulator, HTTP, the points between, and those to the nearest of the simulations."""
+    world = small(seed)
+    ideal_s = ideal(world).wall_s
+    says = simulated(world, ideal_s)
+    scores = [each.score for each in says]
+    for _ in range(times):
+        met = over_http(seed, client, ideal_s)
+        if met.waited < STARVED:
+            break
+    apart = 100 * (met.score - mean(scores))
+    outside = 100 * (met.score - min(max(met.score, min(scores)), max(scores)))
+    disturbed = " others had the CPU" if met.waited >= STARVED else ""
+    text = (
+        f"{seed} {client:14s} {world.rows:5d} {ideal_s:6.1f} {mean(scores):6.3f} {min(scores):6.3f}-{max(scores):.3f} "
+        f"{met.score:6.3f} {apart:+6.1f} {outside:+6.1f} "
+        f"{mean(each.rejected for each in says):6.1%} {met.rejected:6.1%} "
+        f"{met.waited:4.0%}  {' '.join(world.features)}{disturbed}"
+    )
+    return text, apart, outside
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(prog="python -m bench.admission.drawn_http", description=__doc__)
+    options.add_argument("first", type=int)
+    options.add_argument("--worlds", type=int, default=20)
+    options.add_argument("--client", choices=list(CLIENTS), default="BatchProcessor")
+    options.add_argument("--times", type=int, default=2, help="of one that is disturbed")
+    options.add_argument("--as-client", choices=list(CLIENTS), help=argparse.SUPPRESS)
+    options.add_argument("--url", help=argparse.SUPPRESS)
+    options.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.as_client:
+        CLIENTS[given.as_client](given.url, small(given.first), given.folder)
+        return
+    print(
+        "seed  client          rows  ideal   sim.     from-to   HTTP points; to the nearest simulation; rejected: sim.,"
+        " HTTP; waited for a core; features"
+    )
+    aparts, outsides = list[float](), list[float]()
+    for seed in itertools.islice(filter(fits, itertools.count(given.first)), given.worlds):
+        text, apart, outside = line(seed, given.client, given.times)
+        print(text, flush=True)
+        aparts.append(apart)
+        outsides.append(outside)
+    near, nearest = (sum(abs(each) <= NEAR for each in those) for those in (aparts, outsides))
+    print(
+        f"within {NEAR:.0f} points of the simulations' mean: {near} of {len(aparts)}, of the nearest one: {nearest}; "
+        f"mean {mean(aparts):+.1f}, median {median(aparts):+.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Everything of the batch lane drawn at random; `python -m bench.batch_combined` draws as many as one likes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.runnables import RunnableLambda, RunnableParallel
+
+from cottonpalm import Budget, RunStopped
+from cottonpalm.engine.shared import ledger_of
+from tests.batchlane.combined import check
+from tests.batchlane.drawn import drawn
+from tests.batchlane.kit import batched, rows, simple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.batch_provider import BatchProvider
+
+
+@pytest.mark.parametrize("seed", [103, 107, 109, 111])
+def test_whatever_is_on_each_row_has_its_answer_nothing_is_paid_twice_and_the_sums_are_right(
+    seed: int, tmp_path: Path
+) -> None:
+    check(drawn(seed), tmp_path)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_run_that_is_left_while_rows_are_recorded_gives_the_money_of_their_requests_back(
+    server: BatchProvider, tmp_path: Path, count: int
+) -> None:
+    """One branch has asked, the other is on its way: money is set aside, and nothing is handed in."""
+
+    async def main() -> None:
+        arrived = 0
+
+        async def never(_: Any) -> Any:
+            nonlocal arrived
+            arrived += 1
+            await asyncio.Event().wait()
+
+        budget = Budget(1.0, max_output_tokens=100)
+        chain = RunnableParallel(quick=simple(server), slow=RunnableLambda(never))
+        async with batched(chain, server, tmp_path, budget=budget).astart(rows(count)):
+            while not (arrived and (ledger := ledger_of(budget)) and ledger.reserved):
+                await asyncio.sleep(0.001)
+        assert (ledger.reserved, server.jobs) == (0, {})
+
+    asyncio.run(main())
+
+
+def test_a_run_that_is_left_while_rows_are_compared_gives_the_money_of_their_requests_back(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """The second execution of the first row never comes to its question."""
+
+    async def main() -> None:
+        executions, again = 0, asyncio.Event()
+
+        async def first_only(row: dict[str, str]) -> dict[str, str]:
+            nonlocal executions
+            executions += 1
+            if executions > 1:
+                again.set()
+                await asyncio.Event().wait()
+            return row
+
+        budget = Budget(1.0, max_output_tokens=100)
+        chain = RunnableLambda(first_only) | simple(server)
+        async with batched(chain, server, tmp_path, budget=budget).astart(rows(1)):
+            await again.wait()
+        ledger = ledger_of(budget)
+        assert ledger is not None
+        assert (ledger.reserved, server.jobs) == (0, {})
+
+    asyncio.run(main())
+
+
+def test_rows_that_a_spent_budget_ends_leave_no_complaint_of_asyncio(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What came of a round that is not the row's last is nobody's to ask for."""
+    budget = Budget(total=0.0008, max_output_tokens=100)
+    with pytest.raises(RunStopped):
+        batched(simple(server), server, tmp_path, budget=budget).batch(rows(40))
+    gc.collect()
+    assert "never retrieved" not in caplog.text
