@@ -55,6 +55,10 @@ class BatchLane:
         listing_wait_s: after how long a batch that the provider does not list was surely never made.
         cancel_s: how long a provider may take to stop a batch. With a deadline, this is kept in reserve; after it, the
             rows of such a batch run live all the same, and may be paid twice.
+        quiet_s: so long after a row's last question nothing more is expected of it in this round. A branch that takes
+            longer to come to its own has it travel in a later batch. A chain without branches does not wait.
+        patient_s: so long an answer that came back may stay unread, in a chain with branches, before the row is said to
+            ask something else than it did.
         cancel: ask nothing: stop all batches of the run that are out, keep what they have done by then, and end with
             `RunStopped` of reason "cancelled".
     """
@@ -65,6 +69,8 @@ class BatchLane:
     poll_s: float = 15.0
     listing_wait_s: float = 300.0
     cancel_s: float = 600.0
+    quiet_s: float = 0.25
+    patient_s: float = 10.0
     cancel: bool = False
 
     def __post_init__(self) -> None:
@@ -74,7 +80,7 @@ class BatchLane:
         for name in ("rows", "queued_tokens"):
             value = getattr(self, name)
             _need(value is None or (_is_whole(value) and value >= 1), f"{name}={value!r}: a number from 1 on")
-        for name in ("poll_s", "listing_wait_s", "cancel_s"):
+        for name in ("poll_s", "listing_wait_s", "cancel_s", "quiet_s", "patient_s"):
             value = getattr(self, name)
             _need(_is_number(value) and 0 < value < math.inf, f"{name}={value!r} must be seconds, above 0")
 

@@ -66,5 +66,5 @@ def test_left_by_the_user_a_run_says_what_is_out_and_how_to_go_on(
         run.stop()
         with pytest.raises(RunStopped):
             list(run)
-    assert "5 requests are out in 1 batches" in caplog.text
+    assert "5 requests are out in 1 batch" in caplog.text
     assert "cottonpalm collect" in caplog.text

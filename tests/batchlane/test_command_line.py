@@ -46,7 +46,7 @@ def test_a_detached_command_is_shown_by_status_and_collected_later(
     server.faults = Faults(looks=10**6)
     said = cottonpalm(*asked(server, "--mode", "batch", "--detach", "--model-option", "temperature=0"))
     assert said.code == 0, said.err
-    assert "6 requests are out in 1 batches" in said.err
+    assert "6 requests are out in 1 batch" in said.err
     [job] = server.jobs.values()
     said = cottonpalm("status", "out")
     assert job.id in said.out
@@ -111,6 +111,7 @@ def test_the_command_cancels_and_status_shows_when_a_batch_is_expected(
     assert "batch batch_" not in cottonpalm("status", "out").out
     said = cottonpalm("cancel", "out", "--model-option", "top_p=1", "--no-progress", "--verbose")
     assert "no batch is out any more" in said.err
+    assert "cottonpalm collect out" in said.err  # the same command again would only cancel once more
     server.faults = Faults()
     assert cottonpalm("collect", "out", "--no-progress", "--model-option", "top_p=1").code == 0
     assert len([json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]) == 6

@@ -34,17 +34,16 @@ def lanes(server: BatchProvider) -> Counter[str]:
 
 @pytest.mark.core
 def test_a_row_that_asks_something_else_than_before_runs_live_and_the_others_are_stopped_after_three(
-    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The second question holds a number that is another one in each run, but for answers that are made up."""
-    monkeypatch.setattr("cottonpalm.engine.executors.answering.PATIENT_S", 0.3)
     numbers = itertools.count()
 
     def ask_again(said: str) -> dict[str, str]:
         return {"text": said if said == TEXT else f"{said} {next(numbers)}"}
 
     chain = simple(server) | RunnableLambda(ask_again) | simple(server)
-    answers = batched(chain, server, tmp_path).batch(rows(8))
+    answers = batched(chain, server, tmp_path, lane=lane(server, patient_s=0.3)).batch(rows(8))
     for number, answer in enumerate(answers):
         assert answer.startswith(f"answer to: About: answer to: About: row {number} ")
     assert "asks something else than it did before" in caplog.text
@@ -92,17 +91,14 @@ def test_a_request_that_two_batches_brought_back_unanswered_is_asked_live(
 
 
 def test_a_line_that_no_batch_can_hold_runs_live(
-    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("cottonpalm.providers.batches.spool.too_big", _over_2000)
-    given = [*rows(3), {"text": "long " * 1000}]
-    assert len(batched(simple(server), server, tmp_path).batch(given)) == 4
+    """Anthropic takes no line above 32 MB."""
+    chain = PROMPT | anthropic(server) | StrOutputParser()
+    given = [*rows(3), {"text": "long" * 8_000_000}]
+    assert len(batched(chain, server, tmp_path, accept_truncated=True).batch(given)) == 4
     assert lanes(server) == {"batch": 3, "live": 1}
-    assert "row 3 runs live" in caplog.text
-
-
-def _over_2000(_room: Any, size: int) -> str | None:
-    return "it is too long" if size > 2000 else None
+    assert "row 4 (index 3) runs live" in caplog.text
 
 
 def test_a_chain_with_a_step_that_only_runs_on_threads_goes_through_batches(
@@ -238,11 +234,9 @@ def test_a_model_whose_client_we_do_not_see_runs_live_and_that_is_told(
 
 
 def test_a_branch_that_is_late_to_its_answer_has_not_diverged(
-    server: BatchProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In its second round the slow branch comes to its known answer only after the quick one has asked anew."""
-    monkeypatch.setattr("cottonpalm.engine.executors.answering.QUIET_S", 0.02)
-    monkeypatch.setattr("cottonpalm.engine.executors.answering.PATIENT_S", 1.5)
     runs = itertools.count()
     asked = asyncio.Event()
 
@@ -258,7 +252,7 @@ def test_a_branch_that_is_late_to_its_answer_has_not_diverged(
 
     quick = simple(server) | RunnableLambda(on, afunc=_awaited(on)) | simple(server)
     chain = RunnableParallel(quick=quick, slow=RunnableLambda(slow) | simple(server))
-    batched(chain, server, tmp_path).batch(rows(1))
+    batched(chain, server, tmp_path, lane=lane(server, quiet_s=0.02, patient_s=1.5)).batch(rows(1))
     assert "asks something else" not in caplog.text
     assert lanes(server) == {"batch": 3}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cottonpalm
 from cottonpalm.cli.screen import holder_of
-from cottonpalm.cli.summary import Tally, retry_command
+from cottonpalm.cli.summary import Tally, command_on
 from cottonpalm.cli.wording import SAID, here
 from cottonpalm.protocols import RunInfo
 from cottonpalm.stores.rules.changes import compare
@@ -22,9 +22,9 @@ def test_who_holds_a_run_is_said_in_words() -> None:
 
 
 def test_a_retry_command_can_be_pasted_whatever_the_run_is_called() -> None:
-    assert retry_command("two words", "s.db", "s.db") == "cottonpalm retry 'two words'"
-    assert retry_command("r", "t.db", "s.db") == "cottonpalm retry r --store t.db"
-    assert retry_command("-r", "t.db", "s.db") == "cottonpalm retry --store t.db -- -r"
+    assert command_on("retry", "two words", "s.db", "s.db") == "cottonpalm retry 'two words'"
+    assert command_on("retry", "r", "t.db", "s.db") == "cottonpalm retry r --store t.db"
+    assert command_on("retry", "-r", "t.db", "s.db") == "cottonpalm retry --store t.db -- -r"
 
 
 def test_an_error_without_a_message_is_its_type() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm.cli.problems import Code, shown
 from cottonpalm.cli.spec import META
-from cottonpalm.cli.summary import retry_command
+from cottonpalm.cli.summary import command_on
 from cottonpalm.observers import kept
 from cottonpalm.observers.formatting import count
 from cottonpalm.observers.page.story import Story
@@ -80,7 +80,7 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
         facts.get("total") if facts.get("exact") else None,
         rows,
         dict(_settings(info, life, url)),
-        retry_command(name, url, DEFAULT_STORE) if rows.failed else "",
+        command_on("retry", name, url, DEFAULT_STORE) if rows.failed else "",
     )
 
 

@@ -67,7 +67,8 @@ class Tally:
             kind = f"{'could not be read' if unread else in_words(error.kind)} ({error.kind})"
             self.kinds[kind] = self.kinds.get(kind, 0) + 1
             self.unread += unread
-            self.first_failed = self.first_failed or f"{numbered(outcome.index)}: {told(error)}"
+            where = "" if error.where is None else f" (at {error.where})"
+            self.first_failed = self.first_failed or f"{numbered(outcome.index)}: {told(error)}{where}"
 
 
 @dataclass(slots=True)
@@ -208,11 +209,11 @@ def advice_in(report: Report) -> tuple[str, ...]:
     return tuple(here(each.text()) for each in found[:ADVICE])
 
 
-def retry_command(name: str, store: str, default_store: str) -> str:
-    """Return the command that does the failed rows again."""
+def command_on(verb: str, name: str, store: str, default_store: str) -> str:
+    """Return the command that does this to a stored run, such as `retry`."""
     where = [] if store == default_store else ["--store", store_shown(store)]
     named = [*where, "--", name] if name.startswith("-") else [name, *where]
-    return shlex.join(["cottonpalm", "retry", *named])
+    return shlex.join(["cottonpalm", verb, *named])
 
 
 def resume_command(argv: Sequence[str]) -> str:

@@ -449,7 +449,9 @@ class Session:
             saved_pico=pico(stats.cache.saved_usd) if stats.cache.saved_known else None,
             uncertain_pico=info.uncertain_pico if info else 0,
             results=self._results(),
-            retry=summary.retry_command(where.run, where.store, DEFAULT_STORE) if counts.failed else None,
+            retry=summary.command_on("retry", where.run, where.store, DEFAULT_STORE)
+            if counts.failed
+            else None,
             resume=resume,
             prompt=on_prompts(run.report),
             trouble=stats.trouble,
@@ -462,6 +464,8 @@ class Session:
         return shown(self._job.output)
 
     def _resume(self, stopped: RunStopped | None) -> str:
+        if self._where.cancel:  # to be asked once more would only stop what goes on
+            return summary.command_on("collect", self._where.run, self._where.store, DEFAULT_STORE)
         said = (without_secrets(word) if word == self._job.input else word for word in self._where.argv)
         command = summary.resume_command(list(said))
         if self._job.input == "-" and self._job.output == "-" and not self._where.named:

@@ -228,6 +228,8 @@ class Whole:
             say(f"  uncertain {money(pico(uncertain))}: requests whose cost nobody reported")
         say(f"  results  {shown(self._job.output)}")
         if code is Code.SOME_FAILED:
-            self._screen.command(summary.retry_command(self._where.run, self._where.store, DEFAULT_STORE))
+            self._screen.command(
+                summary.command_on("retry", self._where.run, self._where.store, DEFAULT_STORE)
+            )
         elif code is not Code.OK:
             self._screen.command(summary.resume_command(list(self._where.argv)))

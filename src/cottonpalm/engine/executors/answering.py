@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
 
-QUIET_S: Final = 0.25  # in which parallel branches of a row come to their requests
-PATIENT_S: Final = (
-    10.0  # in which a slow branch comes to a question that is answered, before the row has diverged
-)
 PATIENTLY: Final = -1  # in place of the number of a swap: the order in which they were asked, with patience
 COMPARED: Final = 2  # rows that are recorded twice before anything is sent
 DIVERGED: Final = 3  # rows whose answers did not fit: from so many on, nothing more goes into batches
@@ -340,8 +336,9 @@ class Answering:
             recording.journal = journal
             return recording
 
-        quiet_s = 0.0 if self._terms.linear else QUIET_S
-        return await one_round(item, self._send, record, quiet_s, PATIENT_S if swap == PATIENTLY else 0.0)
+        quiet_s = 0.0 if self._terms.linear else self._options.quiet_s
+        patient_s = self._options.patient_s if swap == PATIENTLY else 0.0
+        return await one_round(item, self._send, record, quiet_s, patient_s)
 
     async def _known(self, slot: int) -> dict[bytes, Result | None]:
         """What the row has asked. A request is None in it only as long as it is out."""

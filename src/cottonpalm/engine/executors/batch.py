@@ -260,7 +260,7 @@ class BatchExecutor:
             self._post.flush()
         if self._terms.detach and not self._active and self.dry and self._out.waiting and self._post.settled:
             out = sum(batch.rows for batch in self._post.open.values())
-            self._stop("detached", f"{out} requests are out in {len(self._post.open)} batches", None)
+            self._stop("detached", _out(out, len(self._post.open)), None)
 
         if self._options.cancel and not self._active:
             self._look_cancelled()
@@ -359,8 +359,8 @@ class BatchExecutor:
         elif self._post.open and (out := [batch for batch in self._book.batches() if batch.out]):
             self._run.alerts.warn(
                 "out",
-                f"{sum(batch.rows for batch in out):,} requests are out in {len(out)} batches, and are paid for: the"
-                " same call again (`cottonpalm collect RUN`) goes on, `cottonpalm cancel RUN` stops them",
+                f"{_out(sum(batch.rows for batch in out), len(out))}, and paid for: the same call again (`cottonpalm"
+                " collect RUN`) goes on, `cottonpalm cancel RUN` stops what is out",
             )
 
     def _failed(self, error: BaseException) -> None:
@@ -369,3 +369,9 @@ class BatchExecutor:
         if not isinstance(error, CottonpalmError):
             log.error("the batch lane failed", exc_info=error)
         self._stop(reason, str(error), error)
+
+
+def _out(requests: int, batches: int) -> str:
+    """Say how much is at providers."""
+    are = "request is" if requests == 1 else "requests are"
+    return f"{requests:,} {are} out in {batches:,} {'batch' if batches == 1 else 'batches'}"

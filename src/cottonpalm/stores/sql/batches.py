@@ -13,6 +13,7 @@ from cottonpalm.providers.batches.lanes import Lane
 from cottonpalm.providers.batches.lines import BatchFault, BatchState, Phase, Result
 from cottonpalm.providers.batches.stages import Batch, Member, Stage, lost_by
 from cottonpalm.stores.sql.batch_rows import LINE_BITS
+from cottonpalm.types import numbered
 
 if TYPE_CHECKING:
     from cottonpalm.stores.sql.connection import Connection
@@ -151,8 +152,8 @@ def _plan(db: Connection, run: int, batch: Batch, members: Sequence[Member]) -> 
     for member in members:
         if member in taken:
             raise StoreError(
-                f"row {member.row} is in a batch already, or has its answer: it was not submitted again. Two programs"
-                " may be working on the same run"
+                f"{numbered(member.row)} is in a batch already, or has its answer: it was not submitted again. Two"
+                " programs may be working on the same run"
             )
     db.executemany(
         _LINE, [(first + number, run, member.row, member.key) for number, member in enumerate(members)]
