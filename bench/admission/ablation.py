@@ -90,7 +90,10 @@ PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
     "tests of more than the learnt rate": ((causes, "HOLD", 10**9), (bucket, "HOLD", 10**9)),
     "a wall in flight": ((Concurrency, "rejected", _nothing), (Concurrency, "fewer", _nothing)),
     "tests of more in flight": ((concurrency, "HOLD", 10**9),),
-    "quotas that are shown": ((Quotas, "heard", _nothing),),
+    "quotas that are shown": (
+        (Quotas, "wait_s", lambda *_: (0.0, None)),
+        (Quotas, "empty", lambda *_: []),
+    ),
     "only headers that predict are believed": ((shown, "TRUSTED", 2.0),),
     "a server that slows down": ((Knee, "late", _never),),
     "two numbers in turn on a full server": ((Knee, "_around", _nothing),),

@@ -49,6 +49,8 @@ def test_the_failed_rows_last_own_line_is_shown(cottonpalm: Command, chains: str
     said = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", "--chain", f"{chains}:chain", "-v")
     assert said.code == 3
     assert f'(at {chains}.py:6, in parse: return int(row["text"])' in said.err
+    quiet = cottonpalm("run", "in.jsonl", "-o", "out.jsonl", "--chain", f"{chains}:chain", "--fresh")
+    assert f"(at {chains}.py:6, in parse: return" in quiet.err
     assert cottonpalm("status", "out", "-v").out.count(f"{chains}.py:6, in parse") == 1
 
 

@@ -67,7 +67,8 @@ class Tally:
             kind = f"{'could not be read' if unread else in_words(error.kind)} ({error.kind})"
             self.kinds[kind] = self.kinds.get(kind, 0) + 1
             self.unread += unread
-            self.first_failed = self.first_failed or f"{numbered(outcome.index)}: {told(error)}"
+            where = "" if error.where is None else f" (at {error.where})"
+            self.first_failed = self.first_failed or f"{numbered(outcome.index)}: {told(error)}{where}"
 
 
 @dataclass(slots=True)

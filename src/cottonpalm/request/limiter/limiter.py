@@ -284,8 +284,10 @@ class Limiter(WaitQueue[Permit]):
             return False
         if not self._gated:
             return self.in_flight < self._slots
-        wait_s = self.admission.wait_s(now, self.in_flight, ask)
-        self._see_limit()
+        admission = self.admission
+        wait_s = admission.wait_s(now, self.in_flight, ask)
+        if admission.concurrency.limit != self._seen:
+            self._see_limit()
         if wait_s:
             self._blocked_until = now + wait_s
         return wait_s == 0.0
