@@ -97,6 +97,9 @@ def test_options_come_from_a_file_and_the_command_line_goes_before_it(
     (folder / "other.toml").write_text('[run]\npromt = "{text}"\n')
     said = cottonpalm("run", "in.jsonl", "-o", "x.jsonl", "--config", "other.toml").one_line
     assert "other.toml: no option 'promt'; did you mean prompt?" in said
+    (folder / "loose.toml").write_text('model = "openai:gpt-4o-mini"\n')
+    said = cottonpalm("run", "in.jsonl", "-o", "x.jsonl", "--config", "loose.toml").one_line
+    assert "loose.toml: 'model' stands outside of [run] and [profile.NAME]; put it below [run]" in said
     assert (
         "'trial'"
         in cottonpalm("plan", "in.jsonl", "--profile", "tryal", "--config", "cottonpalm.toml").one_line

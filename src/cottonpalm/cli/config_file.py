@@ -47,6 +47,8 @@ def options_of(file: str | None, profile: str | None, command: Any) -> dict[str,
             raise Problem(f"--profile {profile}: there is no {NAME} here; `cottonpalm init` writes one")
         return {}
     data = _read(path)
+    if loose := [key for key in data if key not in ("run", "profile")]:
+        raise Problem(f"{path}: {loose[0]!r} stands outside of [run] and [profile.NAME]; put it below [run]")
     profiles = data.get("profile", {})
     if profile is not None and profile not in profiles:
         raise Problem(f"--profile {profile}: {path} has {', '.join(map(repr, profiles)) or 'no profile'}")

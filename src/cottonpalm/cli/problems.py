@@ -54,11 +54,11 @@ def _nearest(path: Path) -> str:
     if not path.parent.is_dir():
         return f" (there is no folder {shown(str(path.parent))})"
     try:
-        names = {entry.name.lower(): entry.name for entry in path.parent.iterdir() if entry.is_file()}
+        stems = {entry.stem.lower(): entry for entry in path.parent.iterdir() if entry.is_file()}
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name.lower(), names, n=1, cutoff=0.7)
-    return f"; did you mean {shown(str(path.parent / names[near[0]]))}?" if near else ""
+    near = difflib.get_close_matches(path.stem.lower(), stems, n=1)  # of endings, many are alike
+    return f"; did you mean {shown(str(stems[near[0]]))}?" if near else ""
 
 
 def extra(module: str, name: str, need: str) -> Any:
