@@ -52,6 +52,33 @@ def test_a_run_that_is_left_while_rows_are_recorded_gives_the_money_of_their_req
     asyncio.run(main())
 
 
+def test_a_run_that_is_left_while_a_round_is_taken_down_gives_the_money_of_its_requests_back(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """The round has fallen quiet, and a branch of it tidies up for a while before it ends."""
+
+    async def main() -> None:
+        tidying = asyncio.Event()
+
+        async def tidies(_: Any) -> Any:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                tidying.set()
+                await asyncio.sleep(0.2)
+
+        budget = Budget(1.0, max_output_tokens=100)
+        chain = RunnableParallel(quick=simple(server), slow=RunnableLambda(tidies))
+        async with batched(chain, server, tmp_path, budget=budget).astart(rows(1)):
+            await tidying.wait()
+            ledger = ledger_of(budget)
+            assert ledger is not None
+            assert ledger.reserved
+        assert (ledger.reserved, server.jobs) == (0, {})
+
+    asyncio.run(main())
+
+
 def test_a_run_that_is_left_while_rows_are_compared_gives_the_money_of_their_requests_back(
     server: BatchProvider, tmp_path: Path
 ) -> None:

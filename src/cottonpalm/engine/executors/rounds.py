@@ -49,16 +49,17 @@ async def one_round(
     context.run(ROW.set, account)
     task = loop.create_task(_sent(send, item), context=context)
     try:
-        if await _fell_quiet(task, recording, news, quiet_s, patient_s):
-            recording.close()
-    except BaseException:  # a cancel: nobody hears of what was set aside
+        try:
+            if await _fell_quiet(task, recording, news, quiet_s, patient_s):
+                recording.close()
+        finally:
+            if not task.done():
+                await _taken_down(task, account)
+            if not task.cancelled():
+                task.exception()  # looked at, also where nobody asks what came of this round
+    except BaseException:  # a cancel, at any moment: nobody hears of what was set aside
         recording.drop()
         raise
-    finally:
-        if not task.done():
-            await _taken_down(task, account)
-        if not task.cancelled():
-            task.exception()  # looked at, also where nobody asks what came of this round
     return recording, task
 
 
