@@ -72,7 +72,7 @@ def test_a_batch_is_there_as_it_was_written_after_the_store_was_opened_anew(reop
 def test_a_request_that_is_out_is_in_no_second_batch_and_nothing_of_that_one_is_kept(book: Book) -> None:
     book.plan(BATCH, MEMBERS)
     second = replace(BATCH, tag="b" * 12)
-    with pytest.raises(StoreError, match="row 0 is in a batch already"):
+    with pytest.raises(StoreError, match=r"row 1 \(index 0\) is in a batch already"):
         book.plan(second, [Member(5, b"x"), Member(0, b"b")])
     assert book.batches() == [BATCH]
     assert not book.asked(5)
