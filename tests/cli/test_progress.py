@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from cottonpalm import clock
-from cottonpalm.cli.summary import Counts, Summary, Tally, advice_in, resume_command, retry_command
+from cottonpalm.cli.summary import Counts, Summary, Tally, advice_in, command_on, resume_command
 from cottonpalm.engine.input.keys import Distinct
 from cottonpalm.events import (
     Binding,
@@ -319,8 +319,8 @@ def test_rows_that_are_left_or_unknown_are_said() -> None:
 
 
 def test_commands_can_be_pasted() -> None:
-    assert retry_command("my run", "cottonpalm.db", "cottonpalm.db") == "cottonpalm retry 'my run'"
-    assert retry_command("r", "other.db", "cottonpalm.db") == "cottonpalm retry r --store other.db"
+    assert command_on("retry", "my run", "cottonpalm.db", "cottonpalm.db") == "cottonpalm retry 'my run'"
+    assert command_on("cancel", "r", "other.db", "cottonpalm.db") == "cottonpalm cancel r --store other.db"
     argv = ["run", "in.csv", "--fresh", "--overwrite", "-p", "Is {text} good?"]
     assert resume_command(argv) == "cottonpalm run in.csv -p 'Is {text} good?'"
 

@@ -299,7 +299,7 @@ def test_failed_rows_are_those_that_failed_with_what_their_tries_met(seed: int) 
     most = max(map(len, kinds.values()))
     assert bars == pytest.approx([len(kinds[row[0].split()[0]]) / most for row in cells], abs=0.001)
     for row, tr in zip(cells, table.all("tr")[1:], strict=True):
-        example = int(row[4].split()[1].replace(",", ""))
+        example = int(row[4].split()[1].replace(",", "")) - 1
         assert example in kinds[row[0].split()[0]]
         row_began = run.ended_at[example] - next(o.latency_s for o in run.outcomes if o.index == example)
         met = [each for each in run.server.seen if each.text.split()[2] == str(example)]
@@ -323,7 +323,7 @@ def test_the_slowest_and_the_dearest_rows_are_those_of_a_full_sort(seed: int) ->
         ("Dearest rows", lambda outcome: outcome.cost_usd or 0.0),
     ):
         table = run.page.section(title).all("table")[0]
-        shown = [[int(row[0].replace(",", "")), row] for row in rows_of(table)]
+        shown = [[int(row[0].replace(",", "")) - 1, row] for row in rows_of(table)]
         truth = sorted(map(value, run.outcomes), reverse=True)[: len(shown)]
         by_row = {outcome.index: outcome for outcome in run.outcomes}
         assert [value(by_row[row]) for row, _ in shown] == pytest.approx(truth)

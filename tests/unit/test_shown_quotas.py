@@ -134,30 +134,18 @@ def test_a_large_request_waits_longer_than_a_small_one() -> None:
     assert large - small == pytest.approx(19 / 10, rel=0.3)
 
 
-def test_a_rejection_that_it_let_go_leaves_a_margin_and_five_of_them_all_belief() -> None:
+def test_rejections_that_it_let_go_take_its_belief_until_it_predicts_again() -> None:
     provider = Provider(100.0, 10.0)
     shown = watched(provider, honest, 40.0)
-    before, margin = free(shown, provider), shown._margin
-    shown.wrong()
-    assert shown._margin == pytest.approx(margin + 0.4)
-    assert free(shown, provider) < before, "some are left untouched from now on"
-    for _ in range(5):
+    assert shown.trusted
+    for _ in range(6):
         shown.wrong()
     assert not shown.trusted
-    assert shown._margin == 2.0
-    while provider.now < 120.0:  # and it wins it back by predicting
+    while provider.now < 120.0:
         provider.passes(0.1)
         if provider.take():
             shown.told(provider.now, provider.total, 1.0, honest(provider))
     assert shown.trusted
-    assert shown._margin < 0.5
-
-
-def free(shown: Shown, provider: Provider) -> int:
-    used = 0
-    while shown.wait_s(provider.now, provider.total + used, 1.0) <= 0:
-        used += 1
-    return used
 
 
 def test_an_older_answer_that_comes_later_changes_nothing() -> None:
