@@ -12,7 +12,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from bench.admission.served import written
+from bench.admission.served import connection, written
 from bench.admission.small_worlds import small
 from bench.admission.virtual import INSIDE, REPLY, RESET, Run
 
@@ -34,6 +34,17 @@ class Served(Run):
         self._waits: dict[tuple[int, int], asyncio.Future[tuple[int, Told]]] = {}
         self.good = self.rejected = 0
         self.ended_s = 0.0
+
+    def seen(self) -> dict[str, Any]:
+        """What the client has seen."""
+        return {"good": self.good, "rejected": self.rejected, "ended_s": self.ended_s}
+
+    async def reply(self, body: bytes) -> bytes | None:
+        """See `Serves`."""
+        call, status, told = await self.answer(body)
+        if status == RESET:
+            return None
+        return written(200 if status == INSIDE else status, headers_of(self.world, told), said(call, status))
 
     async def answer(self, body: bytes) -> tuple[Call, int, Told]:
         """Take one request all the way."""
@@ -105,28 +116,6 @@ def said(call: Call, status: int) -> dict[str, Any]:
         "id": f"chatcmpl-{call.number}", "object": "chat.completion", "created": 1_700_000_000, "model": "small",
         "choices": [{"index": 0, "finish_reason": "stop", "message": message}], "usage": usage,
     }  # fmt: skip
-
-
-async def connection(served: Served, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """HTTP/1.1, one request after the other; a client that goes away takes what waits with it."""
-    try:
-        while True:
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-            body = await reader.readexactly(int(length or 0))
-            if head.startswith(b"get "):
-                seen = {"good": served.good, "rejected": served.rejected, "ended_s": served.ended_s}
-                writer.write(written(200, {}, seen))
-            else:
-                call, status, told = await served.answer(body)
-                if status == RESET:
-                    break
-                shown = 200 if status == INSIDE else status
-                writer.write(written(shown, headers_of(served.world, told), said(call, status)))
-            await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass  # the client has gone
-    writer.close()
 
 
 async def serve(seed: int) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from bench.admission.calls import NET_S, Reply
@@ -60,6 +61,11 @@ class Served:
         finally:
             self.in_flight -= 1
 
+    async def reply(self, body: bytes) -> bytes:
+        """See `Serves`."""
+        call, reply = await self.answer(body)
+        return written(reply.status, reply.headers, said(call, reply.status))
+
     async def _taken(self, call: Call) -> Reply:
         await asyncio.sleep(NET_S)
         now = self._now()
@@ -94,21 +100,31 @@ class Served:
             ended.set_result(None)
 
 
-async def connection(served: Served, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """HTTP/1.1, one request after the other."""
-    try:
+class Serves(Protocol):
+    """What answers at a connection."""
+
+    def seen(self) -> dict[str, Any]:
+        """What the client has seen, for whoever asks with GET."""
+
+    async def reply(self, body: bytes) -> bytes | None:
+        """A whole response to a request; None: the connection breaks."""
+
+
+async def connection(served: Serves, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """HTTP/1.1, one request after the other; a client that goes away takes what waits with it."""
+    with suppress(asyncio.IncompleteReadError, ConnectionError):  # the client has gone
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
             body = await reader.readexactly(int(length or 0))
             if head.startswith(b"get "):
                 writer.write(written(200, {}, served.seen()))
+            elif (reply := await served.reply(body)) is not None:
+                writer.write(reply)
             else:
-                call, reply = await served.answer(body)
-                writer.write(written(reply.status, reply.headers, said(call, reply.status)))
+                break
             await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()  # the client has gone
+    writer.close()
 
 
 def said(call: Call, status: int) -> dict[str, Any]:

@@ -28,82 +28,68 @@ def test_whatever_is_on_each_row_has_its_answer_nothing_is_paid_twice_and_the_su
     check(drawn(seed), tmp_path)
 
 
-@pytest.mark.parametrize("count", [1, 5])
-def test_a_run_that_is_left_while_rows_are_recorded_gives_the_money_of_their_requests_back(
-    server: BatchProvider, tmp_path: Path, count: int
-) -> None:
-    """One branch has asked, the other is on its way: money is set aside, and nothing is handed in."""
+def check_left(server: BatchProvider, folder: Path, chain: Any, count: int, moment: asyncio.Event) -> None:
+    """Leave a run at a moment at which money is set aside and nothing is handed in: all of it comes back."""
 
     async def main() -> None:
-        arrived = 0
-
-        async def never(_: Any) -> Any:
-            nonlocal arrived
-            arrived += 1
-            await asyncio.Event().wait()
-
         budget = Budget(1.0, max_output_tokens=100)
-        chain = RunnableParallel(quick=simple(server), slow=RunnableLambda(never))
-        async with batched(chain, server, tmp_path, budget=budget).astart(rows(count)):
-            while not (arrived and (ledger := ledger_of(budget)) and ledger.reserved):
+        async with batched(chain, server, folder, budget=budget).astart(rows(count)):
+            await moment.wait()
+            while not ((ledger := ledger_of(budget)) and ledger.reserved):
                 await asyncio.sleep(0.001)
         assert (ledger.reserved, server.jobs) == (0, {})
 
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_run_that_is_left_while_rows_are_recorded_gives_the_money_of_their_requests_back(
+    server: BatchProvider, tmp_path: Path, count: int
+) -> None:
+    """One branch has asked, the other is on its way."""
+    arrived = asyncio.Event()
+
+    async def never(_: Any) -> Any:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    chain = RunnableParallel(quick=simple(server), slow=RunnableLambda(never))
+    check_left(server, tmp_path, chain, count, arrived)
+
+
 def test_a_run_that_is_left_while_a_round_is_taken_down_gives_the_money_of_its_requests_back(
     server: BatchProvider, tmp_path: Path
 ) -> None:
     """The round has fallen quiet, and a branch of it tidies up for a while before it ends."""
+    tidying = asyncio.Event()
 
-    async def main() -> None:
-        tidying = asyncio.Event()
+    async def tidies(_: Any) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            tidying.set()
+            await asyncio.sleep(0.2)
 
-        async def tidies(_: Any) -> Any:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                tidying.set()
-                await asyncio.sleep(0.2)
-
-        budget = Budget(1.0, max_output_tokens=100)
-        chain = RunnableParallel(quick=simple(server), slow=RunnableLambda(tidies))
-        async with batched(chain, server, tmp_path, budget=budget).astart(rows(1)):
-            await tidying.wait()
-            ledger = ledger_of(budget)
-            assert ledger is not None
-            assert ledger.reserved
-        assert (ledger.reserved, server.jobs) == (0, {})
-
-    asyncio.run(main())
+    check_left(
+        server, tmp_path, RunnableParallel(quick=simple(server), slow=RunnableLambda(tidies)), 1, tidying
+    )
 
 
 def test_a_run_that_is_left_while_rows_are_compared_gives_the_money_of_their_requests_back(
     server: BatchProvider, tmp_path: Path
 ) -> None:
     """The second execution of the first row never comes to its question."""
+    executions, again = 0, asyncio.Event()
 
-    async def main() -> None:
-        executions, again = 0, asyncio.Event()
+    async def first_only(row: dict[str, str]) -> dict[str, str]:
+        nonlocal executions
+        executions += 1
+        if executions > 1:
+            again.set()
+            await asyncio.Event().wait()
+        return row
 
-        async def first_only(row: dict[str, str]) -> dict[str, str]:
-            nonlocal executions
-            executions += 1
-            if executions > 1:
-                again.set()
-                await asyncio.Event().wait()
-            return row
-
-        budget = Budget(1.0, max_output_tokens=100)
-        chain = RunnableLambda(first_only) | simple(server)
-        async with batched(chain, server, tmp_path, budget=budget).astart(rows(1)):
-            await again.wait()
-        ledger = ledger_of(budget)
-        assert ledger is not None
-        assert (ledger.reserved, server.jobs) == (0, {})
-
-    asyncio.run(main())
+    check_left(server, tmp_path, RunnableLambda(first_only) | simple(server), 1, again)
 
 
 def test_rows_that_a_spent_budget_ends_leave_no_complaint_of_asyncio(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Limits, RateLimit
+from cottonpalm.testing import virtual_run
 from tests.support.loopback import Loopback
 from tests.support.replies import Reply, fails, no_usage, too_many
 
@@ -53,18 +55,22 @@ def test_three_rows_of_ten_tokens_take_seconds_under_six_hundred_a_minute(said: 
     assert sum(outcome.status == "ok" for outcome in outcomes) == (2 if "for good" in said else 3)
 
 
-@pytest.mark.parametrize("words", ["yes", "yes " * 300])
-def test_a_model_that_speaks_no_http_is_held_to_the_tokens_of_its_answers(words: str) -> None:
-    began = time.monotonic()
-    with BatchProcessor(
+@pytest.mark.parametrize(("words", "size", "seconds"), [("yes", 5, 0.0), ("yes " * 300, 305, 120.0)])
+def test_a_model_that_speaks_no_http_is_held_to_the_tokens_of_its_answers(
+    words: str, size: int, seconds: float
+) -> None:
+    """Of six hundred a minute, small ones go at once; of three hundred and five, one in each minute."""
+    processor = BatchProcessor(
         FakeListChatModel(responses=[words]), rate_limit=RateLimit(tokens_per_minute=600), limits=Limits()
-    ).start(ROWS) as run:
-        while time.monotonic() - began < 5.0 and run.stats.ok < len(ROWS):
-            time.sleep(0.05)
-        answered = run.stats.ok
-        run.stop()
-        assert run.stats.allowed_per_s == pytest.approx(10 / (1 + -(-len(words) // 4)))
-    assert answered == (3 if words == "yes" else 1), "three hundred tokens each: one in half a minute"
+    )
+
+    async def main() -> float:
+        await processor.abatch(ROWS)
+        return asyncio.get_running_loop().time()
+
+    assert virtual_run(main()) == pytest.approx(seconds, abs=0.5)
+    assert processor.last_run is not None
+    assert processor.last_run.stats.allowed_per_s == pytest.approx(10 / size)
 
 
 def run(model: Any, rate_limit: RateLimit) -> list[Any]:

@@ -31,7 +31,7 @@ MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", defa
 class ModelCall:
     """One call of a chat model that holds a permit, which the callback took."""
 
-    def __init__(self, row: RowAccount, name: str, permit: Permit, input_tokens: int = 0) -> None:
+    def __init__(self, row: RowAccount, name: str, permit: Permit, input_tokens: int | None = None) -> None:
         self.row, self.name, self.input_tokens = row, name, input_tokens
         self._permit: Permit | None = permit
         self._counts = False  # among what the row has under way

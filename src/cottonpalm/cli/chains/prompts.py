@@ -136,7 +136,7 @@ def _check_names(text: str, columns: list[str], source: str) -> None:
 
 def _check_doubled(texts: list[str], columns: list[str]) -> None:
     """Refuse columns that are only named in double braces, as other template languages have it."""
-    singly = {name for text in texts for name in re.findall(r"(?<!\{)\{(\w+)\}(?!\})", text)}
+    singly = {match[0][1:-1] for text in texts for match in LIKE_A_COLUMN.finditer(text)}
     doubled = [match for text in texts for match in DOUBLED.finditer(text) if match[1] in columns]
     if doubled and not singly & set(columns):
         raise Problem(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Item, Parked
 
 log = logging.getLogger("cottonpalm")
-_LEASE_S: Final = 0.02  # between looks while requests wait for money that comes by itself
+_LOOK_S: Final = 0.02  # between looks while requests wait for money that comes by itself
 
 
 class BatchExecutor:
@@ -279,7 +279,7 @@ class BatchExecutor:
             return True
         loop = asyncio.get_running_loop()
         if self._later is None or self._later.when() <= loop.time():
-            self._later = loop.call_later(_LEASE_S, self._look)
+            self._later = loop.call_later(_LOOK_S, self._look)
         return False
 
     def _look_cancelled(self) -> None:

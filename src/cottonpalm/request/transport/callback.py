@@ -10,11 +10,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.messages.utils import count_tokens_approximately
 
 from cottonpalm.providers import classify, dressed
 from cottonpalm.providers.answer import count, sub
 from cottonpalm.providers.raised import BudgetReached
-from cottonpalm.request.limiter.limiter import BYTES_PER_TOKEN, Tokens
+from cottonpalm.request.limiter.limiter import Tokens
 from cottonpalm.request.row_account import MODEL, ROW, ModelCall, RowAccount
 from cottonpalm.types import Fault, Kind, Usage, Verdict
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from langchain_core.outputs import LLMResult
 
-    from cottonpalm.request.limiter.limiter import Permit
+    from cottonpalm.request.limiter.limiter import Limiter, Permit
 
 
 def handler(*, threads: bool = False) -> BaseCallbackHandler:
@@ -53,9 +54,9 @@ class _Calls:
         name = _name(serialized, about.get("metadata") or {})
         return None if name in row.run.flow.models_below else (row, name)
 
-    def began(self, row: RowAccount, name: str, permit: Permit, run_id: UUID, ask: Tokens) -> None:
+    def began(self, row: RowAccount, name: str, permit: Permit, run_id: UUID, ask: Tokens | None) -> None:
         """The call has its permit."""
-        call = ModelCall(row, name, permit, ask.input_tokens)
+        call = ModelCall(row, name, permit, None if ask is None else ask.input_tokens)
         call.begin()
         self._calls[run_id] = call
         row.hold(call)
@@ -122,11 +123,11 @@ class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
         row, name = wanted
         row.hand_over()
         limiter = row.run.flow.limiter(name)
-        ask = Tokens(_size(message for each in messages for message in each))
-        permit = limiter.try_acquire(row.priority, ask)
+        ask = _asked(limiter, messages)
+        permit = limiter.try_acquire(row.priority, ask or 0)
         if permit is None:
             with row.in_line(limiter) as on_wait:
-                permit = await limiter.aacquire(row.priority, ask, on_wait)
+                permit = await limiter.aacquire(row.priority, ask or 0, on_wait)
         self._calls.began(row, name, permit, run_id, ask)
 
     async def on_llm_end(self, response: LLMResult, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002
@@ -161,11 +162,11 @@ class SyncModelGate(_ModelsOnly, BaseCallbackHandler):
         row, name = wanted
         row.hand_over()
         limiter = row.run.flow.limiter(name)
-        ask = Tokens(_size(message for each in messages for message in each))
-        permit = limiter.try_acquire(row.priority, ask)
+        ask = _asked(limiter, messages)
+        permit = limiter.try_acquire(row.priority, ask or 0)
         if permit is None:
             with row.in_line(limiter) as also, row.parking(also) as on_wait:
-                permit = limiter.acquire(row.priority, on_wait, ask)
+                permit = limiter.acquire(row.priority, on_wait, ask or 0)
         self._calls.began(row, name, permit, run_id, ask)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **about: Any) -> None:  # noqa: ARG002
@@ -190,17 +191,28 @@ def _messages(response: LLMResult) -> list[Any]:
     return [getattr(generations[0], "message", None) for generations in response.generations if generations]
 
 
+def _asked(limiter: Limiter, messages: list[list[Any]]) -> Tokens | None:
+    """The tokens of a prompt, where a ceiling of the user counts them."""
+    if not limiter.admission.ceilings:
+        return None
+    return Tokens(_size(message for each in messages for message in each))
+
+
 def _size(messages: Iterable[Any]) -> int:
     """About how many tokens they have."""
-    return -(-sum(len(str(getattr(message, "content", ""))) for message in messages) // BYTES_PER_TOKEN)
+    return count_tokens_approximately(messages, extra_tokens_per_message=0)
 
 
-def _used(call: ModelCall, response: LLMResult) -> Usage:
-    """The tokens of an answer, as LangChain says; else by its size and that of its prompt."""
+def _used(call: ModelCall, response: LLMResult) -> Usage | None:
+    """The tokens of an answer, as LangChain says; else by its size and that of its prompt. None: nobody counts them."""
+    if call.input_tokens is None:
+        return None
     messages = _messages(response)
     told = [usage_of(usage) for message in messages if (usage := getattr(message, "usage_metadata", None))]
     used = sum(told, Usage())
-    return used if used.counted else Usage(call.input_tokens, _size(messages))
+    if used.counted:
+        return used
+    return Usage(call.input_tokens, _size(message for message in messages if message is not None))
 
 
 def _was_known(response: LLMResult) -> bool:

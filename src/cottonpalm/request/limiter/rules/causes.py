@@ -52,12 +52,16 @@ def explain(*, overload: bool, empty: bool, surprising: bool, fast: bool, above:
 
 
 def unlikely(rejected: int, admitted: int, chance: float) -> float:
-    """How much better any other share explains so many rejections than chance does: a log-likelihood ratio."""
+    """How much better their own share explains so many rejections than chance does: a log-likelihood ratio.
+
+    Args:
+        rejected: of those that were sent.
+        admitted: the others; some.
+        chance: the share that chance rejects.
+    """
     share = rejected / (rejected + admitted)
     if share <= chance:
         return 0.0
-    if not admitted:
-        return rejected * math.log(1 / chance)
     return rejected * math.log(share / chance) + admitted * math.log((1 - share) / (1 - chance))
 
 
@@ -100,13 +104,11 @@ class Doubt:
     __slots__ = ("_recent", "_untold", "asked", "sent", "suspect")
 
     def __init__(self) -> None:
-        self._recent: list[
-            tuple[int, float]
-        ] = []  # rejections of late: which that asked as much, and its weight
+        # Rejections of late: which that asked as much, and its weight.
+        self._recent: list[tuple[int, float]] = []
+        self._untold = 0.0  # rejections that nobody explained; of those that a trial was to meet, half
         self.sent = self.asked = 0
-        self._untold = self.suspect = (
-            0.0  # rejections that nobody explained; half of those that a trial was to meet
-        )
+        self.suspect = 0.0
 
     @property
     def share(self) -> float:

@@ -202,7 +202,7 @@ class Knee:
             self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
             other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
         else:
-            self._up, self._ratio = not self._up, math.sqrt(max(WIDE, self._ratio))
+            self._up, self._ratio = not self._up, math.sqrt(WIDE)
             other = self.level
         self._sum, self._pairs = 0.0, 0
         return other

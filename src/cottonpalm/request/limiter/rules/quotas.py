@@ -29,9 +29,8 @@ class Quotas:
         self.shown: dict[Unit, Shown] = {}
         self.sent = self._bad = Use(0.0, 0.0, 0.0)
         self._usual = Use(1.0, 0.0, 0.0)
-        self._rejected: deque[tuple[Use, Use]] = deque(
-            maxlen=HOLD
-        )  # of later requests than one that is answered now
+        # Of later requests than one that is answered now.
+        self._rejected: deque[tuple[Use, Use]] = deque(maxlen=HOLD)
 
     @property
     def trusted(self) -> bool:
