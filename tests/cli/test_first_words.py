@@ -121,6 +121,16 @@ class NotAtTheRoot(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def test_https_to_a_server_without_tls_is_told_in_words(
+    cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    url = server.openai_url.removeprefix("http://")
+    asked = ("run", "in.jsonl", "-o", "a.jsonl", "-m", "openai:m", "-p", "{text}", "--retries", "0")
+    said = cottonpalm(*asked, "--base-url", f"https://{url}").err
+    assert f"speaks plain HTTP, no TLS: say --base-url http://{url}" in said
+
+
 def test_a_base_url_without_its_path_is_told_where_the_api_is(cottonpalm: Command, folder: Path) -> None:
     rows(folder / "in.jsonl", 1)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotAtTheRoot) as server:

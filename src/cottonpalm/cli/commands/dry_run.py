@@ -87,6 +87,7 @@ def _of_the_run(job: RunSpec, url: str, name: str) -> Iterator[str]:
 def _reads(job: RunSpec, rows: InputRows) -> AbstractSet[str] | None:
     """The names of a row that the chain reads; None: all."""
     if job.chain is not None:
+        rows.fill()
         return names_read([load_chain(job.chain, job.folder)])
     if job.requests:
         return frozenset({request_column(rows.columns, job.source)})
@@ -105,6 +106,7 @@ def _what(job: RunSpec) -> str:
 def _parts_of(job: RunSpec, rows: InputRows) -> Callable[[Row], list[Part]]:
     """What is shown of a row: its messages; for a chain of the user's, the input it gets."""
     if job.chain is not None:
+        rows.fill()
         prompts = prompts_of(load_chain(job.chain, job.folder))
         return lambda row: list(_formatted(prompts, row)) or [("input", dumped(row).decode())]
     if job.requests:
