@@ -137,6 +137,7 @@ def test_an_empty_cell_is_asked_as_empty_text_whatever_the_file(
         answer.rpartition(": ")[2] for answer in pq.read_table(folder / "out.parquet")["output"].to_pylist()
     ]
     assert found == ["a|1.5", "|", "c|"]
+    assert cottonpalm("export", "out", "-o", "again.csv").code == 0, "the rows are known again"
     if name.endswith("parquet"):
         assert pq.read_schema(folder / "out.parquet").field("stars").type == pa.float64()
 

@@ -206,7 +206,7 @@ def test_two_outputs_of_one_name_in_two_folders_are_not_one_run(
 
 @pytest.mark.core
 def test_another_input_does_not_take_the_place_of_answers_in_a_file_without_a_word(
-    ask: Command, folder: Path, server: Loopback
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
 ) -> None:
     rows(folder / "a.jsonl", 3)
     (folder / "b.jsonl").write_text('{"text": "b"}\n')
@@ -220,6 +220,7 @@ def test_another_input_does_not_take_the_place_of_answers_in_a_file_without_a_wo
         "replace the file (the store keeps the answers)"
     )
     assert (folder / "out.csv").read_bytes() == before
+    assert "holds 3 answers" in ask("b.jsonl", "-o", "out.csv", "--dry-run").err
     (folder / "a.jsonl").rename(folder / "renamed.jsonl")
     assert ask("renamed.jsonl", "-o", "out.csv", "--run", "out").code == 0
     assert (server.requests, (folder / "out.csv").read_bytes()) == (3, before)
@@ -227,6 +228,8 @@ def test_another_input_does_not_take_the_place_of_answers_in_a_file_without_a_wo
     assert said.code == 0
     assert "3 answers of run out belong to rows that b.jsonl does not hold as they were asked" in said.err
     assert (folder / "out.csv").read_text().count("\n") == 2
+    assert cottonpalm("export", "out", "--all", "-o", "all.csv").code == 0
+    assert (folder / "all.csv").read_text().count("\n") == 5
 
 
 def test_rows_that_left_the_input_leave_the_file_and_that_is_said_once(ask: Command, folder: Path) -> None:

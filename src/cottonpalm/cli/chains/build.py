@@ -55,7 +55,6 @@ def build(job: RunSpec, rows: InputRows | StoredRows, *, quiet: bool = False) ->
     if job.chain is not None:
         from cottonpalm.cli.chains.importing import load_chain
 
-        rows.fill()
         return Built(_often(job, load_chain(job.chain, job.folder)), [], None, [])
     form = form_of(job)
     wanted = _Wanted(job, None if job.requests else prompt_of(job, rows), rows, form, quiet)

@@ -402,7 +402,7 @@ class Session:
             )
             self._screen.say(
                 f"note: {count(self._left_out, 'answer')} of run {self._where.run} {belong} that {source} does not "
-                f"hold as {was} asked; the store keeps {them} ({export} -o FILE)"
+                f"hold as {was} asked; the store keeps {them} ({export} --all -o FILE)"
             )
 
     def _page(self) -> str | None:

@@ -73,7 +73,7 @@ class InputRows:
         self._needs = columns
 
     def fill(self) -> None:
-        """From now on, give empty text for a missing cell of a table, for a chain that may write None into a prompt."""
+        """From now on, give empty text for a missing cell of a table."""
         self._fills = self.has_gaps
         self._first = self._filled(self._first)
 

@@ -51,9 +51,6 @@ class StoredRows:
     def need(self, columns: tuple[str, ...]) -> None:
         """Do nothing: the rows were checked when they were first read."""
 
-    def fill(self) -> None:
-        """Do nothing: the rows are stored as they were asked."""
-
     def total(self) -> tuple[int, bool]:
         """Return how many rows there are, which is exact."""
         return self._total, True
