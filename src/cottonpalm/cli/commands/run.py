@@ -379,6 +379,10 @@ class Session:
         failure = self._tally.first_failed or str(stopped or "")
         if not self._tally.answers and (said := diagnosis(self._job.base_url, failure)) is not None:
             self._screen.error(said)
+        elif not self._tally.answers and stats.trouble.startswith("connection refused"):
+            self._screen.error(
+                "nobody listens there: start the server, or name the one that runs with --base-url"
+            )
         detached = stopped is not None and stopped.reason in _AS_ASKED
         resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
         summed = self._summary(run, counts, resume, clock.now() - stats.started)
@@ -482,6 +486,8 @@ class Session:
         )
 
     def _results(self) -> str:
+        if self._broken is not None:
+            return f"in {store_shown(self._where.store)} alone"
         if self._job.output == "-":
             return f"standard output, and in {store_shown(self._where.store)}"
         return shown(self._job.output)
