@@ -91,3 +91,18 @@ def test_headers_that_predict_are_the_reason_and_others_are_told_to_be_of_no_use
 def test_a_report_says_what_bound_and_why() -> None:
     found = bound_by({"pace": 80.0}, 100.0, 1.0, 40.0, {"pace": "requests per second: about 40"})
     assert found[0].endswith("bound 80% of the run (requests per second: about 40).")
+
+
+def test_a_first_pace_is_told_as_one_that_grows() -> None:
+    known = limits()
+    assert why(known, "pace") == "ever more go, evenly spaced, as nobody knows yet how many fit"
+    known.refusals.took(0.1)
+    assert why(known, "pace") == "ever more go, evenly spaced, after 1 rejection"
+    assert why(known, "probe") == "one request asks whether more are taken, after 1 rejection"
+    assert why(known, "") == ""
+
+
+def test_one_in_a_second_is_told_by_the_second() -> None:
+    known = limits()
+    known.bucket.rate, known.bucket.rejections = 1.0, 2
+    assert why(known, "pace") == "requests per second: about 1.0, found from 2 rejections"

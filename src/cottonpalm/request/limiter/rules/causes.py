@@ -97,7 +97,7 @@ class Doubt:
     rejected was admitted, or its rejection will be counted when it comes.
 
     Attributes:
-        suspect: as many have to be in flight to ask as much.
+        suspect: as many have to be in flight to ask as much; below any number: everybody does.
         asked: requests sent that asked as much.
     """
 
@@ -108,7 +108,7 @@ class Doubt:
         self._recent: list[tuple[int, float]] = []
         self._untold = 0.0  # rejections that nobody explained; of those that a trial was to meet, half
         self.sent = self.asked = 0
-        self.suspect = 0.0
+        self.suspect = -math.inf
 
     @property
     def share(self) -> float:
