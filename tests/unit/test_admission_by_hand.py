@@ -219,6 +219,7 @@ def test_where_the_probe_is_admitted_with_as_many_in_flight_it_was_time_that_hel
     assert gates.concurrency.limit == before
     assert gates.concurrency.known == 9
     assert gates.bucket.blamed
+    assert (gates.bucket.learning, gates.bucket.mark_s) == (True, sent[-1].at_s), "since when it was empty"
     assert gates.recovery.state is not State.PROBE
 
 
@@ -578,6 +579,7 @@ def test_who_was_dropped_is_not_counted_among_those_that_were_admitted() -> None
         line.gates.failed(line.now, sent, len(line.out))
         dropped += 1
     assert dropped > 1
+    assert line.gates.recovery.until_s - line.now < 0.5, "nobody named a wait"
     assert line.gates._saved is not None
     admitted = line.gates._saved[5]
     assert admitted == pytest.approx(8 + dropped, abs=1), (
@@ -646,7 +648,7 @@ def test_who_asks_nearly_as_much_as_one_that_was_rejected_counts_by_as_much_as_c
         line.send()
         line.now += 0.01
         line.answer()  # a hundred a second, and a rejection takes a tenth: ten are on their way
-    line.gates.concurrency.known = 5.0
+    line.gates.concurrency.known = 45.0
     sent = [line.send() for _ in range(41)]
     line.gates.rejected(line.now + 0.1, sent[-1])
     line.out.remove(sent[-1])
@@ -686,3 +688,128 @@ def test_a_share_above_chance_is_evidence_in_proportion_to_how_many_there_are() 
     few = unlikely(2, 8, 0.1)
     assert few == pytest.approx(2 * math.log(2) + 8 * math.log(8 / 9))
     assert unlikely(20, 80, 0.1) == pytest.approx(10 * few)
+
+
+def test_where_the_number_alone_was_blamed_and_time_helped_a_rate_is_looked_for() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    gates = line.gates
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    gates.cause = Cause.NUMBER
+    gates.bucket.off()
+    line.now += 1.0
+    line.wait_s()
+    probe = line.send(ask=100.0)
+    line.now += gates.refusals.patience_s
+    line.wait_s()
+    assert gates.bucket.blamed
+    assert (gates.bucket.learning, gates.bucket.mark_s) == (True, sent[-1].at_s)
+    assert gates.bucket.silent_s == pytest.approx(probe.at_s - gates.recovery.silent_s)
+
+
+def test_after_a_wall_a_quarter_of_what_fits_goes_first() -> None:
+    line = settled(first=60.0)
+    gates = line.gates
+    sent = crowd(line, 41, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    while line.out:
+        line.now += 0.01
+        line.answer()
+    line.now += 1.0
+    line.wait_s()
+    line.send(ask=100.0)
+    line.now += gates.refusals.patience_s
+    line.wait_s()
+    assert (gates.concurrency.limit, gates.recovery.window) == (40, 10.0 + 1)
+
+
+def test_a_chance_rejection_that_comes_too_late_takes_back_that_it_was_admitted() -> None:
+    line = settled(first=30.0, most=30.0)
+    line.gates._doubt.sent = 10_000
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 5.0
+    line.wait_s()
+    assert line.gates.concurrency.known >= 9
+    line.reject(sent[-1])
+    assert line.gates.cause is Cause.CHANCE
+    assert line.gates.concurrency.known == 8
+
+
+def test_another_one_that_was_sent_with_as_many_in_flight_is_one_fewer_as_well() -> None:
+    line = settled(first=30.0)
+    sent = crowd(line, 20, gap_s=0.001)
+    line.out.remove(sent[0])
+    line.gates.ignored(sent[0])
+    twin = crowd(line, 1, gap_s=0.001)[0]
+    assert twin.ordinal == sent[-1].ordinal == 20
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    assert line.gates.concurrency.limit == 19
+    line.reject(twin, named_s=1.0)
+    assert line.gates.concurrency.limit == 18
+
+
+def test_what_breaks_at_once_with_no_more_in_flight_than_fit_is_no_wall() -> None:
+    line = settled(first=40.0, answers=50)
+    line.gates.concurrency.known = 10.0
+    crowd(line, 4)
+    for _ in range(30):
+        sent = crowd(line, 1)[0]
+        line.now += 0.002
+        line.out.remove(sent)
+        line.gates.failed(line.now, sent, len(line.out))
+    assert line.gates.generation == 0
+
+
+def test_the_first_sixteen_that_are_not_rejected_are_the_first() -> None:
+    line = Line(100.0)
+    assert [line.send().first for _ in range(20)] == [True] * 16 + [False] * 4
+    other = Line(100.0)
+    for _ in range(3):
+        other.send()
+        other.reject(other.out[-1])
+    assert [other.send().first for _ in range(20)] == [True] * 16 + [False] * 4
+
+
+def test_a_rejection_that_nothing_explains_takes_the_belief_in_what_was_shown() -> None:
+    line = settled(first=30.0)
+    gates = line.gates
+    for nth in range(40):
+        sent = line.send(ask=100.0)
+        gates.heard(sent, [Quota("requests", 600.0, 500.0, 10.0)])
+        line.now += 0.1
+        line.answer(sent, used=100.0)
+        assert gates.concurrency.known > 0, nth
+    assert gates.quotas.trusted
+    gates.concurrency.known = 20.0
+    sent = line.send(ask=100.0)
+    line.now += 0.05
+    line.out.remove(sent)
+    gates.rejected(line.now, sent, [Quota("requests", 600.0, 500.0, 10.0)])
+    assert gates.cause is Cause.CHANGED
+    assert not gates.quotas.trusted
+
+
+def test_of_a_pace_and_a_quota_the_one_that_waits_longer_counts() -> None:
+    def waits(rate: float, left: float) -> tuple[float | None, str]:
+        line = settled(first=30.0)
+        gates = line.gates
+        for _ in range(43):
+            sent = line.send(ask=100.0)
+            gates.heard(sent, [Quota("requests", 600.0, 500.0, 10.0)])
+            line.now += 0.1
+            line.answer(sent, used=100.0)
+        sent = line.send(ask=100.0)
+        gates.heard(sent, [Quota("requests", 600.0, left, 60.0)])
+        gates.recovery.state = State.OPEN
+        gates.bucket.rate, gates.bucket._at = rate, line.now
+        return line.wait_s(), gates.binding
+
+    pace_s, pace = waits(0.1, 0.0)
+    assert (pace_s, pace) == (pytest.approx(10.0, rel=0.1), "pace")
+    quota_s, quota = waits(1000.0, 0.0)
+    assert quota == "requests"
+    assert quota_s is not None
+    assert 0.05 < quota_s < 1.0

@@ -397,3 +397,42 @@ def test_one_that_may_go_at_the_very_moment_was_not_held_back() -> None:
         bucket.take(100.0 * nth, 5.0)
         bucket.admitted(SOON_S, 0.01, may_test=True)
     assert bucket.extra == 0.0
+
+
+def test_what_one_stage_lost_or_held_back_does_not_count_in_the_next() -> None:
+    bucket, now = known(10.0), 0.0
+    for _ in range(5):
+        bucket.drained(now)
+        now = admit(bucket, 8, now, may_test=False)
+    assert bucket.rate == 10.0, "one of nine, again and again"
+    bucket.extra = 0.12
+    now = admit(bucket, 8, now)
+    assert bucket.extra == 0.24
+    for nth in range(8):
+        now = now + 100.0 if nth >= 3 else now + max(0.0, bucket.wait_s(now, 1.0))
+        bucket.take(now, 1.0)
+        bucket.admitted(SOON_S, 0.01, may_test=True)
+    assert bucket.extra == 0.0, "three of eight were held back"
+
+
+def test_the_depth_is_told_once_and_eight_admitted_move_the_mark() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    bucket.learn(1.0, 60.0)
+    bucket.empty(21.0, 21.0, 260.0, 0.0, SOON_S)
+    assert bucket.depth == pytest.approx(50.0)
+    bucket.empty(22.0, 22.0, 267.0, 0.0, SOON_S)
+    assert (bucket.mark_s, bucket.mark) == (21.0, 260.0), "seven are too few"
+    bucket.empty(22.0, 22.0, 268.0, 0.0, SOON_S)
+    assert (bucket.mark_s, bucket.mark) == (22.0, 268.0)
+    bucket.take(42.0, 60.0)  # more than was saved up
+    bucket.empty(42.0, 42.0, 268.0 + 100.0, 0.0, SOON_S)
+    assert bucket.depth == pytest.approx(40.2), (
+        "another rate does not tell another depth, only what was not there"
+    )
+
+
+def test_one_that_was_admitted_in_just_the_time_of_a_rejection_tells_something() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    assert bucket.sample(SOON_S, 1.0, SOON_S) == pytest.approx(1 / SOON_S)

@@ -11,6 +11,7 @@ from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.reasons import why
 from cottonpalm.request.limiter.rules.sent import Sent
+from cottonpalm.request.limiter.rules.shown import WINDOW
 from cottonpalm.types import Quota
 
 pytestmark = pytest.mark.core
@@ -106,3 +107,16 @@ def test_one_in_a_second_is_told_by_the_second() -> None:
     known = limits()
     known.bucket.rate, known.bucket.rejections = 1.0, 2
     assert why(known, "pace") == "requests per second: about 1.0, found from 2 rejections"
+
+
+def test_a_quota_that_comes_back_all_at_once_is_told_as_a_window() -> None:
+    known = limits()
+    shows(known, 60.0, 0.0)
+    known.quotas.shown["requests"].way = WINDOW
+    assert why(known, "requests") == "requests: 60 until a window ends, as the headers show"
+
+
+def test_ten_and_more_are_told_without_a_fraction_and_a_doubt_about_tokens_is_none_yet() -> None:
+    known = limits()
+    known.bucket.rate, known.bucket.rejections, known.heavy, known.usual_ask = 10.4, 2, 2.0, 500.0
+    assert why(known, "pace") == "requests per second: about 10, found from 2 rejections"

@@ -343,3 +343,12 @@ def test_a_mirror_is_judged_after_eight_usual_requests_or_one_as_large_as_those(
         judged.append([quotas.shown[unit]._judged for unit in ("requests", "tokens")])  # type: ignore[index]
     assert [requests for requests, _ in judged] == [nth // 8 for nth in range(101)]
     assert judged[100][1] == judged[99][1] + 1
+
+
+def test_where_nothing_has_to_be_waited_for_no_quota_is_named() -> None:
+    account = Account(600.0, 1e9, 100.0)
+    for _ in range(40):
+        account.ask()
+        account.step(0.03)
+    assert account.quotas.trusted
+    assert account.quotas.wait_s(account.now, Use(1.0, 100.0, 0.0)) == (0.0, None)

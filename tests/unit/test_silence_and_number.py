@@ -340,6 +340,9 @@ def test_what_is_corrected_counts_as_it_is_and_not_any_more_once_it_is_over() ->
     assert ceiling.used_at(60.5) == 100.0
     ceiling.settle(entry, 10.0)
     assert ceiling.used == 100.0, "its minute is over"
+    small = Ceiling(10.0)
+    small.settle(small.take(0.0, 1.0), 0.0)
+    assert small.wait_s(0.0, 1.0) == 0.0, "as if it had not gone"
     late = Ceiling(10.0)
     first = late.take(5.0, 1.0)
     second = late.take(4.0, 1.0)  # a thread that was late

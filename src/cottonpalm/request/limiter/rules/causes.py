@@ -76,7 +76,7 @@ class Refusals:
     __slots__ = ("_dev_s", "_least_s", "mean_s", "patience_s", "seen")
 
     def __init__(self, first_s: float) -> None:
-        self.mean_s, self._dev_s, self.seen = first_s, first_s / 4, 0
+        self.mean_s, self._dev_s, self.seen = first_s, first_s, 0
         self._least_s = first_s / 10  # one that takes no time at all would be found too late
         self.patience_s = 2 * first_s
 

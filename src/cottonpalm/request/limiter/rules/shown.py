@@ -86,7 +86,7 @@ class Shown:
         ends_s = self._ends_s - now  # all is back by then, as said
         if self.way == WINDOW:
             return ends_s
-        return min(short / self._rates[self.way], ends_s) if ends_s > 0 else 0.0
+        return max(0.0, min(short / self._rates[self.way], ends_s))
 
     def told(self, at_s: float, total: float, cost: float, quota: Quota) -> None:
         """An answer shows it.
