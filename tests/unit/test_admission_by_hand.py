@@ -431,7 +431,7 @@ def test_a_rate_that_is_let_go_is_followed_by_a_ramp_and_not_by_a_burst() -> Non
     assert bucket.rate == 0.0, "three times as much fitted"
     assert gates.recovery.state is State.RAMP
     pace = 20.0 * (1 + 1.9)
-    assert gates.recovery.window >= max(2.0, pace * gates.refusals.patience_s)
+    assert gates.recovery.window == pytest.approx(pace * gates.refusals.patience_s + 1)
     before_s = line.now
     wait_s = line.wait_s(ask=100.0)
     assert wait_s is not None
@@ -813,3 +813,53 @@ def test_of_a_pace_and_a_quota_the_one_that_waits_longer_counts() -> None:
     assert quota == "requests"
     assert quota_s is not None
     assert 0.05 < quota_s < 1.0
+
+
+def test_after_a_probe_was_refused_for_the_number_one_that_leaves_is_waited_for() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    line.now += 1.0
+    assert line.wait_s() == 0.0, "time may help"
+    probe = line.send(ask=100.0)
+    line.now += 0.05
+    line.reject(probe)
+    line.now = line.gates.recovery.until_s
+    assert line.wait_s() is None, "it did not"
+    line.out.remove(sent[0])
+    line.gates.ignored(sent[0])
+    assert line.wait_s() == 0.0
+
+
+def test_time_helped_where_as_many_fit_as_the_last_one_of_the_burst_that_was_rejected() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    sent = crowd(line, 20, gap_s=0.001)
+    line.now += 0.05
+    for late in reversed(sent[-3:]):
+        line.reject(late, named_s=1.0)
+    assert line.gates.concurrency.wall == 18
+    line.now += 1.0
+    assert line.wait_s() == 0.0
+    probe = line.send(ask=100.0)
+    assert probe.ordinal == 18
+    line.now += line.gates.refusals.patience_s
+    line.wait_s()
+    assert line.gates.bucket.blamed
+
+
+def test_what_breaks_at_once_may_be_a_wall_where_the_counts_may_differ_by_as_much() -> None:
+    line = Line(100.0, most=200.0)
+    for _ in range(200):
+        line.send()
+        line.now += 0.01
+        line.answer()
+    line.gates.trip_s, line.gates.concurrency.known = 1.0, 30.0
+    for _ in range(24):
+        line.send()
+    for _ in range(12):
+        sent = line.send()
+        assert sent.ordinal == 25
+        line.out.remove(sent)
+        line.gates.failed(line.now + 0.1, sent, len(line.out))
+    assert line.gates.generation > 0

@@ -158,6 +158,10 @@ def test_what_was_thought_to_be_left_at_a_rejection_was_not_there() -> None:
     bucket = known(10.0, depth=30.0)
     bucket.empty(100.0, 100.0, 100.0 + 8.0, 0.0, SOON_S)  # it was thought to be full
     assert bucket.depth == 1.0
+    little, none = known(10.0, depth=30.0), known(10.0, depth=30.0)
+    little.empty(0.15, 0.15, 101.0, 0.0, SOON_S)
+    none.empty(0.1, 0.1, 101.0, 0.0, SOON_S)
+    assert (little.depth, none.depth) == (pytest.approx(30 - 1.47), 30.0), "one at least, else it is nothing"
     half = known(10.0, depth=30.0)
     half.empty(1.0, 1.0, 108.0, 0.0, SOON_S)
     assert half.depth == pytest.approx(30 - 9.8)
@@ -325,9 +329,10 @@ def test_a_pace_at_which_no_more_is_rejected_than_ever_is_kept(seed: int) -> Non
 def test_a_rate_that_is_in_nobodys_way_is_off() -> None:
     bucket = known(10.0)
     bucket.blamed = bucket.learning = True
-    bucket.extra = 0.5
+    bucket.extra, bucket.rejections = 0.5, 3
     assert bucket.trial
     bucket.off()
+    assert bucket.rejections == 0
     assert (bucket.rate, bucket.extra, bucket.learning, bucket.blamed, bucket.trial) == (
         0,
         0,

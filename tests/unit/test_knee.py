@@ -331,6 +331,10 @@ def test_where_answers_take_as_long_among_a_quarter_as_many_it_was_not_full_afte
     assert not knee.found
     assert knee.usual_s == pytest.approx(4.0), "so long do answers take, among few as well"
     assert (knee.full, knee.fits) == (False, 1.0), "what was counted is forgotten"
+    for nth in range(8):
+        assert not knee.full, nth
+        knee.late(first=False, seconds=9.0)
+    assert knee.full
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.01])
