@@ -131,7 +131,9 @@ def compare(rows: int, size: int) -> None:
         "the lean line takes at most half of the general path",
     )
     command = ("batch_rows.py", "--alone", "--rows", rows, "--text-bytes", size, "--way")
-    turns = [{way: m.fresh(*command, way)["row_us"] for way in m.rotated(list(WAYS), turn)} for turn in range(3)]
+    turns = [
+        {way: m.fresh(*command, way)["row_us"] for way in m.rotated(list(WAYS), turn)} for turn in range(3)
+    ]
     found = {way: [turn[way] for turn in turns] for way in WAYS}
     general = found["batch, general path"]
     table = [[way, median(us), m.times(us, general)] for way, us in found.items()]
