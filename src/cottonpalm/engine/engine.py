@@ -93,7 +93,12 @@ class Engine:
         self._whole = job.ordered and job.total is not None
         recorded = job.lane is not None
         self._admission = Backpressure(
-            account, job.cap, ordered=job.ordered, whole=self._whole, recorded=recorded
+            account,
+            job.cap,
+            ordered=job.ordered,
+            whole=self._whole,
+            recorded=recorded,
+            kept=job.settings.cap,
         )
         self._tally = Tally(job.settings.max_failures)
         self._first = None if goes_on(job.settings.max_failures) else FirstRows()
