@@ -8,7 +8,7 @@ import pytest
 
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.causes import CHANCE, Doubt, Refusals
-from cottonpalm.request.limiter.rules.ceilings import Ceiling
+from cottonpalm.request.limiter.rules.ceilings import WINDOW_S, Ceiling
 from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit, Streak
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
@@ -313,9 +313,9 @@ def test_a_full_minute_waits_until_enough_of_it_is_over() -> None:
     ceiling = Ceiling(10.0)
     for at in range(10):
         ceiling.take(float(at), 1.0)
-    assert ceiling.wait_s(20.0, 1.0) == pytest.approx(40.0)
-    assert ceiling.wait_s(20.0, 3.0) == pytest.approx(42.0)
-    assert ceiling.wait_s(20.0, 99.0) == pytest.approx(49.0), "all of it, once nothing else is in it"
+    assert ceiling.wait_s(20.0, 1.0) == pytest.approx(WINDOW_S - 20)
+    assert ceiling.wait_s(20.0, 3.0) == pytest.approx(WINDOW_S - 18)
+    assert ceiling.wait_s(20.0, 99.0) == pytest.approx(WINDOW_S - 11), "all of it, once nothing else is in it"
     assert ceiling.wait_s(60.5, 1.0) <= 0
     assert ceiling.used == 9.0
 
@@ -325,7 +325,7 @@ def test_other_processes_leave_a_portion_of_it() -> None:
     ceiling.portion = 10.0
     for at in range(10):
         ceiling.take(6.0 * at, 1.0)
-    assert ceiling.wait_s(55.0, 1.0) == pytest.approx(5.0)
+    assert ceiling.wait_s(55.0, 1.0) == pytest.approx(WINDOW_S - 55)
     ceiling.portion = 100.0
     assert ceiling.wait_s(55.0, 1.0) == 0.0
 
@@ -336,7 +336,7 @@ def test_what_is_corrected_counts_as_it_is_and_not_any_more_once_it_is_over() ->
     ceiling.take(1.0, 100.0)
     ceiling.settle(entry, 900.0)
     assert ceiling.used == 1_000.0
-    assert ceiling.wait_s(2.0, 1.0) == pytest.approx(58.0)
+    assert ceiling.wait_s(2.0, 1.0) == pytest.approx(WINDOW_S - 2)
     assert ceiling.used_at(60.5) == 100.0
     ceiling.settle(entry, 10.0)
     assert ceiling.used == 100.0, "its minute is over"
