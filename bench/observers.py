@@ -1,8 +1,8 @@
 """What observers cost a row: microseconds of CPU. `python -m bench.observers`.
 
-First each observer alone, for the events of one row; then all of them on and off in the same runs, of chat rows over
-loopback HTTP by both transports, and of a chain that asks nobody. Where OpenTelemetry's SDK does part of the work, what
-its API takes for that is measured beside it.
+First each observer alone, for the events of one row, told in groups as a run tells them. Then all of them on and off
+in the same runs, of chat rows over loopback HTTP by both transports, and of a chain that asks nobody. Where the SDK of
+OpenTelemetry does part of the work, what its API takes for that is measured beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from prometheus_client import CollectorRegistry
 from tests.support.loopback import LoopbackProcess
 
 from cottonpalm import BatchProcessor
-from cottonpalm.events import RequestFinished, RowFinished, RowStarted, RunStarted
+from cottonpalm.engine.output.telling import GROUP
+from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted, RunStarted
 from cottonpalm.observers.event_lines import EventLines
 from cottonpalm.observers.metrics import PrometheusMetrics
 from cottonpalm.observers.notes import Notes
@@ -52,27 +53,25 @@ ALL: dict[str, Callable[[], Any]] = {
 }
 
 
-def events(rows: int) -> list[tuple[Any, Any, Any]]:
-    usage = Usage(400, 30)
-    return [
-        (
-            RowStarted(n),
-            RequestFinished(n, KEY, 200, None, 0.7, usage),
-            RowFinished(Outcome(n, "ok", "x", attempts=1, usage=usage, cost_pico=9_000_000, latency_s=0.8)),
-        )
-        for n in range(rows)
-    ]
+def events(rows: int) -> list[list[tuple[float, Event]]]:
+    """The events of so many rows, in groups."""
+    usage, at = Usage(400, 30), 1_750_000_000.0
+    told: list[tuple[float, Event]] = []
+    for n in range(rows):
+        outcome = Outcome(n, "ok", "x", attempts=1, usage=usage, cost_pico=9_000_000, latency_s=0.8)
+        row = RowStarted(n), RequestFinished(n, KEY, 200, None, 0.7, usage), RowFinished(outcome)
+        told += [(at, event) for event in row]
+    return [told[first : first + GROUP] for first in range(0, len(told), GROUP)]
 
 
-def cost_us(observer: Any, rows: list[tuple[Any, Any, Any]]) -> float:
+def cost_us(observer: Any, groups: list[list[tuple[float, Event]]], rows: int) -> float:
     def see() -> None:
-        for row in rows:
-            for event in row:
-                observer.see(event)
+        for group in groups:
+            observer.see_all(group)
 
     if not isinstance(observer, Progress):  # which would begin to draw
-        observer.see(RunStarted("bench", len(rows)))
-    return best_us(see, len(rows))
+        observer.see(RunStarted("bench", rows))
+    return best_us(see, rows)
 
 
 def best_us(work: Callable[[], None], rows: int) -> float:
@@ -109,14 +108,14 @@ def of_the_sdk(rows: int) -> dict[str, float]:
 def alone(rows: int) -> None:
     """A line for each observer."""
     told = events(rows)
-    costs = {name: cost_us(made(), told) for name, made in ALL.items()}
+    costs = {name: cost_us(made(), told, rows) for name, made in ALL.items()}
     for name, spent in costs.items():
         print(f"  {name:<36}{spent:8.2f} µs a row")
     whole = sum(costs.values())
     against = "at most" if whole <= MOST_US else "above"
     print(f"  {'all of these':<36}{whole:8.2f} µs a row, {against} {MOST_US:g}\n  besides:")
     some = OpenTelemetrySpans(TracerProvider(), share=0.1)
-    print(f"  {'OpenTelemetry spans, share=0.1':<36}{cost_us(some, told):8.2f} µs a row")
+    print(f"  {'OpenTelemetry spans, share=0.1':<36}{cost_us(some, told, rows):8.2f} µs a row")
     for name, spent in of_the_sdk(rows).items():
         print(f"  {f'the SDK alone, {name}':<36}{spent:8.2f} µs a row")
 

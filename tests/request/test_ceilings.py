@@ -11,6 +11,7 @@ from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.errors import ConfigError
 from cottonpalm.request.limiter.limiter import Tokens
 from cottonpalm.request.limiter.limiters import Limiters
+from cottonpalm.request.limiter.rules.ceilings import WINDOW_S
 from cottonpalm.testing import ScriptedChain
 from cottonpalm.types import Usage, Verdict
 from tests.request.stage import Stage
@@ -60,7 +61,7 @@ def test_a_request_above_the_whole_ceiling_goes_alone() -> None:
         limiter = Limiters(AdaptiveConcurrency(), RateLimit(tokens_per_minute=100)).of("k")
         assert limiter.try_acquire(ask=5_000) is not None
         assert limiter.try_acquire(ask=1) is None
-        stage.loop.now_s += 60
+        stage.loop.now_s += WINDOW_S
         assert limiter.try_acquire(ask=1) is not None
 
 
@@ -79,7 +80,7 @@ def test_who_waits_for_the_ceiling_goes_when_it_is_its_turn() -> None:
         done = []
         for _ in range(4):
             done.append(sum(task.done() for task in tasks))
-            stage.advance(30.0)
+            stage.advance(WINDOW_S / 2)
         assert done == [1, 2, 3, 4]
 
 

@@ -11,6 +11,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Limits, RateLimit
+from cottonpalm.request.limiter.rules.ceilings import WINDOW_S
 from cottonpalm.testing import virtual_run
 from tests.support.loopback import Loopback
 from tests.support.replies import Reply, fails, no_usage, too_many
@@ -55,7 +56,7 @@ def test_three_rows_of_ten_tokens_take_seconds_under_six_hundred_a_minute(said: 
     assert sum(outcome.status == "ok" for outcome in outcomes) == (2 if "for good" in said else 3)
 
 
-@pytest.mark.parametrize(("words", "size", "seconds"), [("yes", 5, 0.0), ("yes " * 300, 305, 120.0)])
+@pytest.mark.parametrize(("words", "size", "seconds"), [("yes", 5, 0.0), ("yes " * 300, 305, 2 * WINDOW_S)])
 def test_a_model_that_speaks_no_http_is_held_to_the_tokens_of_its_answers(
     words: str, size: int, seconds: float
 ) -> None:

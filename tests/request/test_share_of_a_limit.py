@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cottonpalm import clock
-from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.limiter import Limiter, Permit
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.sharing import IN_FLIGHT, Given, InFlight, Leased
 from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row
@@ -45,7 +45,7 @@ class Process:
             return Given(self.limiter, unit, total, ceiling)
         return Given(self.limiter, IN_FLIGHT, total)
 
-    def use(self, number: int) -> list[object]:
+    def use(self, number: int) -> list[Permit]:
         """So many are in flight."""
         return [self.limiter.force() for _ in range(number)]
 
@@ -103,6 +103,23 @@ def test_it_wants_a_quarter_more_than_it_uses_and_all_where_requests_wait_and_it
     done.then()
     assert process.limiter.waiting > 0
     assert (row.least, row.want) == (1.0, 10.0)
+
+
+def test_requests_that_have_just_ended_together_are_no_want_of_less(stage: Stage) -> None:
+    process = Process(stage)
+    gate = process.given(10.0)
+    row, done = renewed(gate)
+    done.then()
+    sent = process.use(4)
+    row, done = renewed(gate, row)
+    done.then()
+    for permit in sent:
+        process.limiter.release(permit, Verdict.SUCCESS)
+    row, done = renewed(gate, row)
+    done.then()
+    assert (row.least, row.want) == (1.0, 1.25 * 4 + 1), "the next ones are on their way"
+    row, done = renewed(gate, row)
+    assert (row.least, row.want) == (0.0, 0.0), "but none came"
 
 
 def test_a_newcomer_takes_only_what_is_free_and_uses_it_when_it_is_written(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -47,7 +48,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
             server.run(f"ALTER SYSTEM SET {setting}")
         server.run("SELECT pg_reload_conf()")
         yield server
-        os.kill(server.pid, signal.SIGQUIT)  # at once: nobody needs what is in there
+        with suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGQUIT)  # at once: nobody needs what is in there
     finally:
         started.cleanup()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,9 @@ ROOM: Final = 512  # outcomes that may be owed to the reader: two groups of the 
 OUT_ROOM: Final = (
     500_000  # rows that may wait for batches: ten of the largest batches, below 1 kB for each row
 )
+READY: Final = (
+    2  # rows at workers for each that may run there: a row's way to them takes longer than a short answer
+)
 AHEAD: Final = 4  # rows that may be read ahead, owed, or active, for each request that may be in flight
 
 
@@ -31,6 +35,7 @@ class Backpressure:
         ordered: rows start by priority.
         whole: the source is a list that must be read to its end before a row starts.
         recorded: requests go out in batches: rows wait for their answers without being active.
+        kept: the cap that the run's workers keep themselves, each to its share of it.
 
     Attributes:
         cap: the same; may be set during the run.
@@ -39,9 +44,16 @@ class Backpressure:
     """
 
     def __init__(
-        self, account: RunAccount, cap: int | None, *, ordered: bool, whole: bool, recorded: bool = False
+        self,
+        account: RunAccount,
+        cap: int | None,
+        *,
+        ordered: bool,
+        whole: bool,
+        recorded: bool = False,
+        kept: int | None = None,
     ) -> None:
-        self.cap, self.held = cap, False
+        self.cap, self.held, self._kept = cap, False, kept
         self.workers: Callable[[], int] | None = None
         self._account, self._whole, self._recorded = account, whole, recorded
         self._times = 2 * (AHEAD + 1) if ordered else AHEAD
@@ -51,9 +63,17 @@ class Backpressure:
         account = self._account
         if self._recorded and not self.held:
             return active < min(RECORDED, self.cap or RECORDED)
+        if self.workers is not None:
+            return not self.held and active < min(self.workers(), self._most_out())
         if self.held or (self.cap is not None and active >= self.cap):
             return False
-        return self._want(active, account) if self.workers is None else active < self.workers()
+        return self._want(active, account)
+
+    def _most_out(self) -> float:
+        """Rows at workers; under a cap that they keep themselves, as many again lie ready there and have not begun."""
+        if self.cap is None:
+            return math.inf
+        return READY * self.cap if self.cap == self._kept else self.cap
 
     def _want(self, active: int, account: RunAccount) -> bool:
         # While the retry allowance is used up, only one row at a time may start, to find out when that has ended.

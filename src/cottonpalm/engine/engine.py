@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from cottonpalm.engine.layers.order import layered
 from cottonpalm.engine.monitor import Monitor, StallWatch
 from cottonpalm.engine.output.delivery import Delivery
 from cottonpalm.engine.output.outbox import Outbox, Pieces
+from cottonpalm.engine.output.telling import Telling
 from cottonpalm.engine.scheduler import Scheduler
 from cottonpalm.engine.standing import standing
 from cottonpalm.errors import CannotStore, ConfigError, RunStopped, StoreError
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Bottleneck
 
-log = logging.getLogger("cottonpalm")
 FIRST: Final = (
     10  # if one of so many first answers cannot be stored, the run stops; later, only that row fails
 )
@@ -89,11 +88,17 @@ class Engine:
         self._why = ""  # it stopped
         self.unstored: list[Outcome] = []  # answers that arrived, but that the store could not make durable
         self._source, self._judge, self._release = source, judge, release
-        self._observers: list[Observer] = list(job.settings.observers)
+        self._telling = Telling(job.settings.observers)
+        self._emit = self._telling.emit
         self._whole = job.ordered and job.total is not None
         recorded = job.lane is not None
         self._admission = Backpressure(
-            account, job.cap, ordered=job.ordered, whole=self._whole, recorded=recorded
+            account,
+            job.cap,
+            ordered=job.ordered,
+            whole=self._whole,
+            recorded=recorded,
+            kept=job.settings.cap,
         )
         self._tally = Tally(job.settings.max_failures)
         self._first = None if goes_on(job.settings.max_failures) else FirstRows()
@@ -122,7 +127,7 @@ class Engine:
 
     def add_observer(self, observer: Observer) -> None:
         """Add an observer; only before the run begins."""
-        self._observers.append(observer)
+        self._telling.add(observer)
 
     # -- the run
 
@@ -178,6 +183,7 @@ class Engine:
     def _tell_end(self, error: BaseException | None) -> None:
         try:
             self._emit(RunEnded(None if error is None else str(error)))
+            self._telling.close()
         finally:  # whatever else goes wrong, no reader waits for ever
             self.outbox.close(error)
 
@@ -196,8 +202,9 @@ class Engine:
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._observers and self.job.many:  # events are made anyway
-            self._observers.append(self._notes)
+        if self._telling and self.job.many:  # events are made anyway
+            self._telling.add(self._notes)
+        self._telling.open(loop)
         held_apart = self.job.chunk_size if self.job.settings.chunk_pause_s else None
         window = Window(self._admission.read_ahead, ordered=self.job.ordered, chunk_size=held_apart)
         chunks = self._chunks = self._chunked(loop)
@@ -219,7 +226,7 @@ class Engine:
             renew=lambda record, row: with_input(record, row, self.job.types),
             want=self._admission.want,
             on_finish=self._on_finish,
-            events=self._emit if self._observers else None,
+            events=self._emit if self._telling else None,
             whole=self._whole,
             chunks=chunks,
             slept=partial(self._profiler.waited, "backoff"),
@@ -238,8 +245,8 @@ class Engine:
         self.account.alerts.on_stop = self._request_stopped
         if self.job.many and self.account.measure is None:  # a worker's is there already
             self.account.measure = self._profiler
-        self.account.alerts.emit = self._emit_from_anywhere if self._observers else None
-        self._watch.emit = self._emit if self._observers else None
+        self.account.alerts.emit = self._emit_from_anywhere if self._telling else None
+        self._watch.emit = self._emit if self._telling else None
         if self.job.many:
             self._watch.open(loop)
         if self.job.many and isinstance(self.store, TakesOrders):
@@ -287,7 +294,7 @@ class Engine:
         shared = not (job.streaming or ROW.get() or BLOCKS_A_LOOP.get())
         if memory.disk is not None and job.lasting is not None:
             disk = DiskTier(memory.disk, job.lasting, job.types, claims=shared)
-        tell = self._emit if self._observers else None
+        tell = self._emit if self._telling else None
         gate = CacheGate(memory, job.digest, rows.unpark, shared=shared, disk=disk, tell=tell)
         self._cached = gate.counts
         return gate
@@ -377,7 +384,7 @@ class Engine:
             self._first.add(outcome, began_s=item.began_s)
             if self._first.mixed:
                 self._first = None
-        if self._observers and outcome.cost_pico:
+        if outcome.cost_pico and self._telling:
             self._compare(outcome.index, outcome.cost_pico)
         if self.job.many:
             self._profiler.row(item, outcome)
@@ -569,16 +576,6 @@ class Engine:
         self._rows.wake()
 
     # -- what users and observers can see
-
-    def _emit(self, event: Event) -> None:
-        for observer in tuple(self._observers):
-            try:
-                observer.see(event)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # even SystemExit: an observer must not end a run
-                self._observers.remove(observer)
-                log.exception("observer %r failed and is now switched off", observer)
 
     def _emit_from_anywhere(self, event: Event) -> None:
         self._on_loop(partial(self._emit, event))

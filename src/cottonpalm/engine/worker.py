@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BEAT_S: Final = 0.5  # says something at least this often
 GATHER_S: Final = 0.01  # outcomes of so long travel together...
 AT_ONCE: Final = 256  # ...or so many
+SOON_S: Final = 0.05  # likewise, while it does not know its share
 AHEAD_S: Final = 0.25  # wants the rows of so long besides those under way
 MOST_AHEAD: Final = 2048
 _ROWS: Final = (RowStarted, RowFinished, RunStarted, RunEnded)  # the run makes these itself
@@ -54,6 +55,7 @@ class Worker:
         self._received, self._answered = 0, 0
         self._recent: deque[tuple[float, int]] = deque()
         settings = Settings.of(chain, {**given, "limits": Limits(), "observers": [self], "max_failures": 1.0})
+        self._cap = settings.cap
         builder = Builder(chain, settings)
         self._purse = None
         if begin.paid:
@@ -67,6 +69,7 @@ class Worker:
             builder.place = (_database(url), run)
         self._engine = builder.engine(self._source(), kwargs=begin.kwargs)
         self._engine.account.measure = Forward(self._measures)
+        self._keep_to_share()
         self._main = self._loop.create_task(self._engine.main())
         self._reading = self._loop.create_task(self._read())
 
@@ -92,7 +95,7 @@ class Worker:
         """Wait until there is something to say, or a moment has passed; return it."""
         if not (self._wake.is_set() or self._over):
             try:
-                async with asyncio.timeout(BEAT_S):
+                async with asyncio.timeout(BEAT_S if self._share() else SOON_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -155,6 +158,7 @@ class Worker:
         events, self._events = self._events, []
         measures = self._measures.copy()
         self._measures.clear()
+        self._keep_to_share()
         flow = self._engine.account.flow
         return Heard(
             done,
@@ -174,6 +178,15 @@ class Worker:
         reported, spending.reported = spending.reported, 0
         uncertain, spending.uncertain = spending.uncertain, 0
         return Told(reported, uncertain)
+
+    def _share(self) -> int:
+        """How many requests it may have in flight; 0 before its first one, and while others have all there are."""
+        return int(sum(limiter.limit for limiter in self._engine.account.flow.seen()))
+
+    def _keep_to_share(self) -> None:
+        """Of a cap on the rows of all workers, run as many at once as its share; others lie ready."""
+        if self._cap is not None and (cap := max(1, min(self._cap, self._share()))) != self._engine.cap:
+            self._engine.cap = cap
 
     def _wants(self, done: int) -> int:
         """The rows that may be under way, and those of the next moment at the present rate."""

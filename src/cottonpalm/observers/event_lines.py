@@ -15,7 +15,7 @@ from cottonpalm.events import CacheHit, Event, RequestFinished, RowFinished, Row
 from cottonpalm.types import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cottonpalm.types import ErrorRecord
 
@@ -39,15 +39,19 @@ class EventLines:
 
     def see(self, event: Event) -> None:
         """Write one event."""
-        at = clock.wall()
-        line = as_line(event, at)
+        self.see_all([(clock.wall(), event)])
+
+    def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
+        """Write several."""
+        lines = [as_line(event, at) for at, event in events]
+        at, last = events[-1]
         with self._lock:
-            self._file.write(line)
+            self._file.writelines(lines)
             # that clock may be set back
-            if not 0 <= at - self._flushed_at < FLUSH_S or type(event) not in _MANY:
+            if not 0 <= at - self._flushed_at < FLUSH_S or type(last) not in _MANY:
                 self._file.flush()
                 self._flushed_at = at
-        if type(event) is RunEnded:
+        if type(last) is RunEnded:
             self.close()
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ except ImportError as missing:
     raise ImportError("metrics need prometheus_client: pip install 'cottonpalm[metrics]'") from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
@@ -255,8 +255,13 @@ class PrometheusMetrics:
 
     def see(self, event: Event) -> None:
         """Count one event."""
-        if (sees := self._sees.get(type(event))) is not None:
-            sees(event)
+        self.see_all([(0.0, event)])
+
+    def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
+        """The same of several."""
+        for _, event in events:
+            if (sees := self._sees.get(type(event))) is not None:
+                sees(event)
 
     def _started(self, event: RunStarted) -> None:
         self._run, self._counts = label(event.name or UNNAMED), _Counts()

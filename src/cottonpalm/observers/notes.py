@@ -22,7 +22,7 @@ from cottonpalm.observers.formatting import binds, clean, duration, money, share
 from cottonpalm.types import numbered, pico
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 KEPT: Final = 30
 
@@ -35,8 +35,13 @@ class Notes:
 
     def see(self, event: Event) -> None:
         """Note one event, unless it is one of the many."""
-        if (words := _WORDS.get(type(event))) is not None and (said := words(event)):
-            self._lines.append((round(clock.wall(), 1), said))
+        self.see_all([(clock.wall(), event)])
+
+    def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
+        """The same of several."""
+        for at, event in events:
+            if (words := _WORDS.get(type(event))) is not None and (said := words(event)):
+                self._lines.append((round(at, 1), said))
 
     def lines(self) -> list[tuple[float, str]]:
         """When (Unix seconds) and what, the newest first; from any thread."""

@@ -21,7 +21,7 @@ except ImportError as missing:
     raise ImportError("metrics need opentelemetry-api: pip install 'cottonpalm[metrics]'") from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.metrics import MeterProvider
 
@@ -69,55 +69,59 @@ class OpenTelemetryMetrics:
             RequestFinished: self._request,
             RowFinished: self._row_finished,
             RunStarted: self._started,
-            RunEnded: lambda _: self._hand_over(),
         }
 
     def see(self, event: Event) -> None:
         """Measure one event."""
-        if (sees := self._sees.get(type(event))) is not None:
-            sees(event)
+        self.see_all([(0.0, event)])
+
+    def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
+        """Measure several."""
+        with self._lock:
+            for _, event in events:
+                if (sees := self._sees.get(type(event))) is not None:
+                    sees(event)
+                    self._kept += 1
+            hands_over = self._kept >= self._most or type(events[-1][1]) is RunEnded
+        if hands_over:
+            self._hand_over()
 
     def _started(self, event: RunStarted) -> None:
-        self._hand_over()
+        self._measure()
         self._run = {"cottonpalm.run": label(event.name or "")}
 
     def _row_finished(self, event: RowFinished) -> None:
         outcome = event.outcome
         if outcome.stored:
             return
-        with self._lock:
-            self._ended[outcome.status] += 1
-            if outcome.cost_pico:
-                self._spent_pico += outcome.cost_pico
-            self._kept += 1
-        if self._kept >= self._most:
-            self._hand_over()
+        self._ended[outcome.status] += 1
+        if outcome.cost_pico:
+            self._spent_pico += outcome.cost_pico
 
     def _request(self, event: RequestFinished) -> None:
-        with self._lock:
-            if (requests := self._requests.get(event.key)) is None:
-                requests = self._requests[event.key] = _Requests(
-                    self._seconds.record, self._tokens.record, asked_of(event.key)
-                )
-            requests.keep(event)
-            self._kept += 1
-        if self._kept >= self._most:
-            self._hand_over()
+        if (requests := self._requests.get(event.key)) is None:
+            requests = self._requests[event.key] = _Requests(
+                self._seconds.record, self._tokens.record, asked_of(event.key)
+            )
+        requests.keep(event)
 
     def _hand_over(self) -> None:
         """Measure what is kept, from any thread; several events at a time if a collection is known to wait for that."""
         with self._lock:
-            self._kept = 0
-            for requests in self._requests.values():
-                requests.hand_over()
-            for status, rows in self._ended.items():
-                self._rows.add(rows, {**self._run, "cottonpalm.row.status": status})
-            self._ended.clear()
-            if self._spent_pico:
-                self._cost.add(self._spent_pico / PICO, self._run)
-                self._spent_pico = 0
+            self._measure()
         if self._most == 1 and before_collections(self._rows.add, self._hand_over):
             self._most = MOST
+
+    def _measure(self) -> None:
+        self._kept = 0
+        for requests in self._requests.values():
+            requests.hand_over()
+        for status, rows in self._ended.items():
+            self._rows.add(rows, {**self._run, "cottonpalm.row.status": status})
+        self._ended.clear()
+        if self._spent_pico:
+            self._cost.add(self._spent_pico / PICO, self._run)
+            self._spent_pico = 0
 
 
 class _Requests:

@@ -36,7 +36,7 @@ from cottonpalm.observers.panel import Faults, Numbers, line, panel
 from cottonpalm.types import numbered, pico
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cottonpalm.observers.pace import Left
 
@@ -190,8 +190,13 @@ class Progress:
 
     def see(self, event: Event) -> None:
         """Take note of one event."""
-        if (sees := self._sees.get(type(event))) is not None:
-            sees(event)
+        self.see_all([(0.0, event)])
+
+    def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
+        """The same of several."""
+        for _, event in events:
+            if (sees := self._sees.get(type(event))) is not None:
+                sees(event)
 
     def _started(self, event: RunStarted) -> None:
         self._name = clean(event.name or "", 18)

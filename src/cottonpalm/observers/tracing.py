@@ -22,7 +22,7 @@ except ImportError as missing:
     raise ImportError("traces need opentelemetry-api: pip install 'cottonpalm[metrics]'") from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.trace import Tracer, TracerProvider
 
@@ -76,7 +76,7 @@ class OpenTelemetrySpans:
         self._context: SpanContext | None = None  # of the run, where anybody records it
         self._write: _Write = _by_the_api(self._tracer)
         self._rows: dict[int, _Row] = {}
-        self._sees: dict[type[Event], Callable[[Any], None]] = {
+        self._sees: dict[type[Event], Callable[[Any, int], None]] = {
             RunStarted: self._started,
             RowStarted: self._row_started,
             RequestFinished: self._request,
@@ -86,28 +86,35 @@ class OpenTelemetrySpans:
 
     def see(self, event: Event) -> None:
         """Take note of one event; at the end of a row, write its spans."""
-        if (sees := self._sees.get(type(event))) is not None:
-            sees(event)
+        self.see_all([(clock.wall(), event)])
 
-    def _started(self, event: RunStarted) -> None:
+    def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
+        """Take note of several."""
+        for at, event in events:
+            if (sees := self._sees.get(type(event))) is not None:
+                sees(event, int(at * NANO))
+
+    def _started(self, event: RunStarted, at: int) -> None:
         name = label(event.name or "")
         attributes: dict[str, Any] = {"cottonpalm.run": name}
         if event.total is not None:
             attributes["cottonpalm.rows"] = event.total
-        self._run = self._tracer.start_span(f"run {name}" if name else "run", attributes=attributes)
+        self._run = self._tracer.start_span(
+            f"run {name}" if name else "run", attributes=attributes, start_time=at
+        )
         self._context = self._run.get_span_context() if self._run.is_recording() else None
         if self._context is not None:
             self._write = _writer(self._tracer, self._context)
 
-    def _row_started(self, event: RowStarted) -> None:
+    def _row_started(self, event: RowStarted, at: int) -> None:
         if self._context is not None and event.index not in self._rows:
-            self._rows[event.index] = _Row(_now())
+            self._rows[event.index] = _Row(at)
 
-    def _request(self, event: RequestFinished) -> None:
+    def _request(self, event: RequestFinished, at: int) -> None:
         if (row := self._rows.get(event.index)) is not None:
-            row.requests.append((_now(), event))
+            row.requests.append((at, event))
 
-    def _row_finished(self, event: RowFinished) -> None:
+    def _row_finished(self, event: RowFinished, at: int) -> None:
         outcome, context = event.outcome, self._context
         row = self._rows.pop(outcome.index, None)
         if outcome.stored or context is None:
@@ -116,7 +123,7 @@ class OpenTelemetrySpans:
         if outcome.error is None and not tried_again and not self._chosen(outcome.index):
             return
         if row is None:  # it was answered at a gate
-            row = _Row(_now() - int(outcome.latency_s * NANO))
+            row = _Row(at - int(outcome.latency_s * NANO))
         attributes: dict[str, Any] = {
             "cottonpalm.row.index": outcome.index,
             "cottonpalm.row.status": outcome.status,
@@ -132,33 +139,31 @@ class OpenTelemetrySpans:
         if outcome.error is not None:
             attributes["error.type"] = label(outcome.error.type)
             status = Status(StatusCode.ERROR, outcome.error.kind.value)
-        self._write_row(row, attributes, status, context)
+        self._write_row(row, at, attributes, status, context)
 
     def _chosen(self, index: int) -> bool:
         return index * SPREAD % WHOLE < self._least
 
-    def _write_row(self, row: _Row, attributes: dict[str, Any], status: Status, run: SpanContext) -> None:
+    def _write_row(
+        self, row: _Row, end: int, attributes: dict[str, Any], status: Status, run: SpanContext
+    ) -> None:
         write = self._write
-        inside = write("row", (row.start, _now()), attributes, status, run)
-        for attempt, (end, event) in enumerate(row.requests, 1):
-            times = end - int(event.latency_s * NANO), end
+        inside = write("row", (row.start, end), attributes, status, run)
+        for attempt, (answered, event) in enumerate(row.requests, 1):
+            times = answered - int(event.latency_s * NANO), answered
             failed = _FINE if event.kind is None else Status(StatusCode.ERROR, event.kind.value)
             described = _described(event, attempt)
             write(span_name(event.key), times, described, failed, inside, kind=SpanKind.CLIENT)
 
-    def _ended(self, event: RunEnded) -> None:
+    def _ended(self, event: RunEnded, at: int) -> None:
         for index, row in self._rows.items():
             if self._context is not None:
-                self._write_row(row, {"cottonpalm.row.index": index}, _FINE, self._context)
+                self._write_row(row, at, {"cottonpalm.row.index": index}, _FINE, self._context)
         self._rows.clear()
         if self._run is not None:
             if event.reason is not None:
                 self._run.set_status(Status(StatusCode.ERROR))
-            self._run.end()
-
-
-def _now() -> int:
-    return int(clock.wall() * NANO)
+            self._run.end(at)
 
 
 def _described(event: RequestFinished, attempt: int) -> dict[str, Any]:

@@ -107,12 +107,14 @@ class Given(Gate):
         self.unit, self.kept_s = unit, 0.0 if ceiling is None else KEPT_S
         self._total, self._ceiling = total, ceiling
         self._amount = total
+        self._before = 0.0  # used at the last renewal: requests that end together are no want of less
 
     def _renew(self, rows: Sequence[Row], holder: bytes, now: float) -> Renewed:
         used, waits = self._used(), self._limiter.waiting > 0 or self._new
         asks = self._limiter.next_ask() if self.unit == "tokens" else 1
         amount = 0.0 if self._new else self._amount
-        least, want = wanted(used, max(1, asks), amount, self._total, waits=waits)
+        least, want = wanted(max(used, self._before), max(1, asks), amount, self._total, waits=waits)
+        self._before = used
         mine = Row(holder, 0.0, least, want, self._total, True, now + TTL_S)
         amount, fair = portion(rows, mine, now)
         if amount < self._amount:

@@ -6,6 +6,9 @@ from collections import deque
 from typing import Final
 
 MINUTE_S: Final = 60.0
+WINDOW_S: Final = (
+    60.3  # a minute, and what one request may be longer on its way than another: the provider counts too
+)
 SLACK: Final = 0.02  # of a minute's worth may go at once, after a time in which less went
 LEAST: Final = 1e-9
 
@@ -35,12 +38,12 @@ class Ceiling:
         self._forget(now)
         over = self.used + min(amount, self.most) - self.portion
         if over <= 0:
-            return max(0.0, self._backlog / max(LEAST, self.even) - SLACK) * MINUTE_S
+            return max(0.0, self._backlog / max(LEAST, self.even) - SLACK) * WINDOW_S
         for moment, sent in self._sent:
             over -= sent
             if over <= 0:
-                return max(0.001, moment + MINUTE_S - now)
-        return MINUTE_S
+                return max(0.001, moment + WINDOW_S - now)
+        return WINDOW_S
 
     def take(self, now: float, amount: float) -> list[float]:
         """So much is sent now. Returns the entry, for `settle`."""
@@ -67,12 +70,12 @@ class Ceiling:
 
     def _drain(self, now: float) -> None:
         passed, self._at = now - self._at, now
-        self._backlog = max(0.0, self._backlog - max(0.0, passed) * self.even / MINUTE_S)
+        self._backlog = max(0.0, self._backlog - max(0.0, passed) * self.even / WINDOW_S)
 
     def _forget(self, now: float) -> None:
         self._drain(now)
         sent = self._sent
-        while sent and sent[0][0] <= now - MINUTE_S:
+        while sent and sent[0][0] <= now - WINDOW_S:
             self.used -= sent.popleft()[1]
         if not sent:
             self.used = 0.0

@@ -14,6 +14,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
+from cottonpalm.providers.answer import loads
 from cottonpalm.request.attempts import attempts
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.transport.client_loops import has_run
@@ -27,7 +30,7 @@ from cottonpalm.request.transport.fast.lanes import (
     lane_of,
     same,
 )
-from cottonpalm.request.transport.fast.models import Anthropic, OpenAI, told_elsewhere
+from cottonpalm.request.transport.fast.models import Anthropic, NotLean, OpenAI, told_elsewhere
 from cottonpalm.request.transport.fast.sender import FastSender, again
 from cottonpalm.request.transport.http1.reader import Answered
 from cottonpalm.request.transport.replay import LOOK, REPLAY, Look, Looked
@@ -36,6 +39,7 @@ from cottonpalm.request.transport.sender import INSIDE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from cottonpalm.request.steps import Done
     from cottonpalm.request.transport.fast.lanes import Lane
     from cottonpalm.request.transport.fast.models import Speaker
 
@@ -89,13 +93,7 @@ def _wrapped(original: Callable[..., Awaitable[Any]], speaker: Speaker) -> Calla
 def _elsewhere(row: RowAccount) -> bool:
     """Whether this row's requests are not to be sent now, or cannot be sent from here."""
     run = row.run
-    return (
-        run.look is not None
-        or row.recording is not None
-        or not run.flow.hooked
-        or INSIDE.get()
-        or not has_run()
-    )
+    return run.look is not None or not run.flow.hooked or INSIDE.get() or not has_run()
 
 
 class _Call:
@@ -172,13 +170,12 @@ class _Call:
         row.run.transports.fast += 1
         try:
             call = like.call(payload, body)
+            if row.recording is not None:  # it is known by, and goes out as, what the SDK would have sent
+                call.request, call.body = like.request, orjson.loads(body)
             done = await walk(row, call, FastSender(like, body), attempts(row, call))
         except Exception as error:  # noqa: BLE001 - the SDK raises it as it would have
             return await self._replayed(_raising(error))
-        raw = done.raw
-        if not isinstance(raw, Answered) or raw.status != 200 or told_elsewhere(raw):
-            return await self._replayed(again(done))
-        result, outline = self._lean(kind, payload, raw)
+        result, outline = self._lean(kind, payload, done)
         if result is not None and kind.equal.get(outline):
             return result
         stock = await self._replayed(again(done))
@@ -186,10 +183,10 @@ class _Call:
             kind.equal[outline] = result is not None and same(result, stock)
         return stock
 
-    def _lean(self, kind: Kind, payload: dict[str, Any], raw: Answered) -> tuple[Any, Any]:
+    def _lean(self, kind: Kind, payload: dict[str, Any], done: Done) -> tuple[Any, Any]:
         """Return our result and the outline of the answer; None for what cannot be made."""
         try:
-            body = raw.json  # what is no JSON has no outline
+            body = _said(done)  # what is no JSON has no outline
             outline = self._speaker.outline(body)
         except Exception:  # noqa: BLE001 - whatever it is, the SDK knows what to say
             return None, None
@@ -207,6 +204,20 @@ class _Call:
             return await self._stock()
         finally:
             REPLAY.reset(token)
+
+
+def _said(done: Done) -> Any:
+    """What a plain answer says, off the wire or out of a batch.
+
+    Raises:
+        NotLean: the SDK has to look at it.
+    """
+    raw, kept = done.raw, done.kept
+    if kept is not None and kept.status == 200:
+        return loads(kept.content)
+    if isinstance(raw, Answered) and raw.status == 200 and not told_elsewhere(raw):
+        return raw.json
+    raise NotLean
 
 
 def _raising(error: Exception) -> Callable[[Any, Any], Any]:

@@ -1,0 +1,93 @@
+"""How a run's events reach its observers: one by one, or in groups."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from cottonpalm import BatchProcessor, clock
+from cottonpalm.engine.output.telling import GROUP, LATEST_S, Telling
+from cottonpalm.events import Event, Paused, RowFinished, RowStarted, RunEnded, RunStarted
+from cottonpalm.testing import virtual_run
+from tests.engine.helpers import Probe, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Groups(Watch):
+    """An observer that keeps the groups it is told of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: list[list[tuple[float, Event]]] = []
+        self.told: list[float] = []
+
+    def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
+        self.groups.append(list(events))
+        self.told.append(clock.wall())
+        self.events += [event for _, event in events]
+
+
+def test_an_observer_of_groups_is_told_the_same_in_the_same_order_as_one_of_single_events() -> None:
+    one, many = Watch(), Groups()
+    virtual_run(BatchProcessor(Probe(0.0), observers=[one, many]).abatch(list(range(300))))
+    assert many.events == one.events
+    assert max(map(len, many.groups)) == GROUP
+    assert len(many.groups) < len(many.events) / 10
+
+
+def test_an_event_waits_for_others_a_tenth_of_a_second_at_most_and_keeps_its_own_time() -> None:
+    many = Groups()
+    virtual_run(BatchProcessor(Probe(10.0), observers=[many], concurrency=1).abatch([1, 2, 3]))
+    waited = [told - at for told, group in zip(many.told, many.groups, strict=True) for at, _ in group]
+    assert max(waited) <= LATEST_S + 1e-6
+    began = [at for group in many.groups for at, event in group if isinstance(event, RowStarted)]
+    assert [round(later - at) for at, later in pairwise(began)] == [10, 10]
+
+
+def test_what_is_rare_is_told_at_once_and_brings_along_what_waited() -> None:
+    many = Groups()
+
+    async def main() -> None:
+        telling = Telling([many])
+        telling.open(asyncio.get_running_loop())
+        telling.emit(RowStarted(0))
+        assert many.events == []
+        telling.emit(Paused("h/m", 7.0))
+        assert many.events == [RowStarted(0), Paused("h/m", 7.0)]
+        telling.close()
+
+    virtual_run(main())
+
+
+def test_an_observer_of_groups_that_raises_is_switched_off_and_the_others_hear_all() -> None:
+    class Broken(Groups):
+        def see_all(self, events: Sequence[tuple[float, Any]]) -> None:
+            super().see_all(events)
+            raise SystemExit(3)
+
+    broken, after = Broken(), Groups()
+    answers = virtual_run(BatchProcessor(Probe(), observers=[broken, after]).abatch([1, 2, 3]))
+    assert len(answers) == 3
+    assert len(broken.groups) == 1
+    assert len(after.of(RowFinished)) == 3
+
+
+def test_a_run_that_is_cancelled_leaves_no_event_untold() -> None:
+    many = Groups()
+
+    async def main() -> None:
+        task = asyncio.ensure_future(BatchProcessor(Probe(100.0), observers=[many]).abatch([1, 2]))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        assert [len(many.of(kind)) for kind in (RunStarted, RowStarted, RowFinished, RunEnded)] == [
+            1,
+            2,
+            2,
+            1,
+        ]
+
+    virtual_run(main())
