@@ -25,6 +25,8 @@ PRICES = {
     "mistral-other": (0.5, 1.5),
 }
 
+PICO_PRICES = {name: (int(into * 1e6), int(out * 1e6)) for name, (into, out) in PRICES.items()}
+
 
 def rows(count: int) -> list[dict[str, str]]:
     return [{"text": f"row {number}"} for number in range(count)]

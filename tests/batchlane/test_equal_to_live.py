@@ -12,7 +12,7 @@ import pytest
 from cottonpalm import Budget
 from cottonpalm.types import PICO
 from tests.batchlane.chains import CHAINS
-from tests.batchlane.kit import PRICES, batched, live, rows
+from tests.batchlane.kit import PICO_PRICES, batched, live, rows
 from tests.batchlane.seen import seen
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def check_equal(server: BatchProvider, folder: Path, name: str, count: int) -> E
         assert (other.lane, other.cost_pico) == ("batch", (one.cost_pico or 0) // 2)
     assert sorted((bill.model, bill.text) for bill in server.bills) == bills
     assert {bill.lane for bill in server.bills} == {"batch"}
-    charged = server.charged({name: (int(a * 1e6), int(b * 1e6)) for name, (a, b) in PRICES.items()})
+    charged = server.charged(PICO_PRICES)
     assert sum(outcome.cost_pico for outcome in in_batches) == charged
     for dollars in (run.stats.cost_usd, run.stats.reported_usd, run.report.cost_usd):
         assert round(dollars * PICO) == charged

@@ -19,7 +19,7 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 from cottonpalm import Cache
 from cottonpalm.providers.batches.made_up import TEXT
 from tests.batchlane.chains import PROMPT, two_steps
-from tests.batchlane.kit import anthropic, batched, lane, live, openai, rows, simple
+from tests.batchlane.kit import PICO_PRICES, anthropic, batched, lane, live, openai, rows, simple
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -60,6 +60,33 @@ def test_a_chain_that_asks_something_else_each_time_is_found_out_before_anything
     assert len(batched(chain, server, tmp_path).batch(rows(6))) == 6
     assert "rows run live" in caplog.text
     assert (lanes(server), server.jobs) == ({"live": 6}, {})
+
+
+def test_a_row_that_fails_before_it_has_read_an_answer_that_was_paid_says_its_cost(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """Both branches ask in the first round; in the second, one fails before the other comes to its question."""
+
+    async def fails(said: str) -> str:
+        raise ValueError(said)
+
+    async def is_late(row: dict[str, str]) -> dict[str, str]:
+        for _ in range(2_000):
+            await asyncio.sleep(0)
+        return {"text": f"late {row['text']}"}
+
+    chain = RunnableParallel(
+        fails=simple(server) | RunnableLambda(fails), late=RunnableLambda(is_late) | simple(server)
+    )
+    processor = batched(chain, server, tmp_path, max_failures=1.0)
+    processor.batch(rows(3), return_exceptions=True)
+    assert processor.last_run is not None
+    outcomes = processor.last_run.outcomes()
+    assert [(outcome.status, outcome.lane, outcome.attempts) for outcome in outcomes] == [
+        ("failed", "batch", 2)
+    ] * 3
+    assert sum(outcome.cost_pico for outcome in outcomes) == server.charged(PICO_PRICES)
+    assert len(server.bills) == 6
 
 
 @pytest.mark.parametrize("model", [openai, anthropic, partial(openai, use_responses_api=True)])

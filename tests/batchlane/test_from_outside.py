@@ -13,7 +13,7 @@ from langchain_core.output_parsers import StrOutputParser
 from cottonpalm import Budget
 from cottonpalm.types import PICO
 from tests.batchlane.chains import MODELS, PROMPT, two_steps
-from tests.batchlane.kit import PRICES, batched, lane, live, rows
+from tests.batchlane.kit import PICO_PRICES, batched, lane, live, rows
 from tests.support.batch_provider import Faults, by_chance
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tests.support.batch_provider import BatchProvider
 
 KEY = "sk-only-the-header-may-hold-this"
-PICO_PRICES = {name: (int(a * 1e6), int(b * 1e6)) for name, (a, b) in PRICES.items()}
 
 
 def bad_luck(rng: Random, count: int) -> Faults:

@@ -14,7 +14,7 @@ from cottonpalm import Budget, ConfigError, RunStopped
 from cottonpalm.stores import open_store
 from cottonpalm.types import pico
 from tests.batchlane.chains import two_steps
-from tests.batchlane.kit import PRICES, batched, live, openai, rows, simple
+from tests.batchlane.kit import PICO_PRICES, batched, live, openai, rows, simple
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def charged(server: BatchProvider) -> int:
-    return server.charged({name: (int(a * 1e6), int(b * 1e6)) for name, (a, b) in PRICES.items()})
+    return server.charged(PICO_PRICES)
 
 
 def detached(chain: Any, server: BatchProvider, folder: Path, count: int) -> RunStopped:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cottonpalm.types import pico
-from tests.batchlane.kit import PRICES, batched, live, rows, simple
+from tests.batchlane.kit import PICO_PRICES, batched, live, rows, simple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def test_the_cost_is_the_batch_price_in_outcomes_and_ledger(server: BatchProvide
     processor.batch(rows(12))
     run = processor.last_run
     assert run is not None
-    charged = server.charged({name: (int(a * 1e6), int(b * 1e6)) for name, (a, b) in PRICES.items()})
+    charged = server.charged(PICO_PRICES)
     outcomes = list(run.outcomes())
     assert {outcome.lane for outcome in outcomes} == {"batch"}
     assert sum(outcome.cost_pico or 0 for outcome in outcomes) == charged

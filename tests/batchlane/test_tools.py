@@ -10,7 +10,7 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 
 from tests.batchlane.chains import two_steps
-from tests.batchlane.kit import batched, live, openai, rows, simple
+from tests.batchlane.kit import PICO_PRICES, batched, live, openai, rows, simple
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -69,12 +69,17 @@ def test_a_question_that_a_tool_asks_a_model_is_paid_once_and_fits_when_the_tool
     wanted = live(both).batch(rows(3))
     server.bills.clear()
     calls.clear()
-    found = batched(both, server, tmp_path).batch(rows(3))
+    processor = batched(both, server, tmp_path)
+    found = processor.batch(rows(3))
     assert [(one["tool"].content, one["beside"]) for one in found] == [
         (one["tool"].content, one["beside"]) for one in wanted
     ]
     assert "asks something else" not in caplog.text
     assert Counter(bill.lane for bill in server.bills) == {"batch": 3 * 4}
+    assert processor.last_run is not None
+    outcomes = processor.last_run.outcomes()
+    assert {outcome.attempts for outcome in outcomes} == {4}
+    assert sum(outcome.cost_pico for outcome in outcomes) == server.charged(PICO_PRICES)
     assert max(calls.values()) <= 3  # it runs until its own question is answered
 
 

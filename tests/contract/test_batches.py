@@ -92,6 +92,14 @@ def test_results_are_kept_by_line_and_what_has_none_is_still_out(book: Book) -> 
     assert book.asked(2) == {}
 
 
+def test_it_is_known_in_which_lane_a_request_was_asked(book: Book) -> None:
+    other = replace(LANE, model="gpt-5", headers=())
+    book.plan(BATCH, MEMBERS)
+    book.plan(replace(BATCH, tag="0af3b1c2d4e6", lane=other, rows=1), [Member(0, b"c")])
+    assert book.lanes(0) == {b"a": LANE, b"b": LANE, b"c": other}
+    assert book.lanes(2) == {}
+
+
 def test_a_final_result_stays_and_a_good_one_wins_over_a_refusal(book: Book) -> None:
     book.plan(BATCH, MEMBERS)
     book.keep(

@@ -100,7 +100,7 @@ def test_limits_are_told_in_words(learnt: Learnt, said: str) -> None:
 
 def test_half_of_what_was_found_is_believed_after_a_day_and_hardly_anything_after_a_week() -> None:
     assert aged(90, 10, 0) == 90
-    assert aged(90, 10, HALF_S) == 50
+    assert aged(90, 10, HALF_S) == aged(90, 10, 24 * 3_600) == 50
     assert aged(2, 10, HALF_S) == 6
     assert 10 < aged(90, 10, 7 * HALF_S) < 11
     assert aged(90, 10, -HALF_S) == 90, "a clock that was set back makes nothing greater"

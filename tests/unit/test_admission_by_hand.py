@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.request.limiter.rules.causes import Cause
+from cottonpalm.request.limiter.rules.causes import Cause, unlikely
 from cottonpalm.request.limiter.rules.recovery import State
+from cottonpalm.request.limiter.rules.sent import Sent
 from cottonpalm.types import Quota
 from tests.unit.test_silence_and_number import Line
-
-if TYPE_CHECKING:
-    from cottonpalm.request.limiter.rules.sent import Sent
 
 
 def settled(first: float = 10.0, answers: int = 20, took_s: float = 1.0, most: float = 500.0) -> Line:
@@ -222,6 +219,7 @@ def test_where_the_probe_is_admitted_with_as_many_in_flight_it_was_time_that_hel
     assert gates.concurrency.limit == before
     assert gates.concurrency.known == 9
     assert gates.bucket.blamed
+    assert (gates.bucket.learning, gates.bucket.mark_s) == (True, sent[-1].at_s), "since when it was empty"
     assert gates.recovery.state is not State.PROBE
 
 
@@ -433,9 +431,435 @@ def test_a_rate_that_is_let_go_is_followed_by_a_ramp_and_not_by_a_burst() -> Non
     assert bucket.rate == 0.0, "three times as much fitted"
     assert gates.recovery.state is State.RAMP
     pace = 20.0 * (1 + 1.9)
-    assert gates.recovery.window >= max(2.0, pace * gates.refusals.patience_s)
+    assert gates.recovery.window == pytest.approx(pace * gates.refusals.patience_s + 1)
     before_s = line.now
     wait_s = line.wait_s(ask=100.0)
     assert wait_s is not None
     assert wait_s > 0, "evenly spaced"
     assert line.now == before_s
+
+
+# -- while nobody knows how long an answer takes
+
+
+def go(line: Line, until_s: float) -> int:
+    """Send whenever it may until then, and look again after each wait; how many are in flight."""
+    while (wait_s := line.wait_s()) is not None and line.now + max(0.0, wait_s) <= until_s:
+        if wait_s <= 1e-6:
+            line.send()
+        line.now += max(0.0, wait_s)
+    line.now = until_s
+    return len(line.out)
+
+
+def test_the_longer_nobody_answers_the_more_go_up_to_sixteen_times_the_first_number() -> None:
+    """A first number in twice the time of a rejection: slow answers need many in flight."""
+    line = Line(10.0)
+    assert [go(line, until_s) for until_s in (3.0, 5.0, 6.5, 60.0)] == [75, 125, 160, 160]
+    assert go(Line(10.0, most=50.0), 60.0) == 50, "never more than are allowed"
+    known = settled(first=100.0)
+    assert go(known, known.now + 60.0) <= 400, (
+        "once it is known how long one takes, only answers make it more"
+    )
+
+
+# -- one more than is known to fit
+
+
+def tried(line: Line, fit: int) -> Line:
+    """So many are known to fit, and one more is being tried."""
+    number = line.gates.concurrency
+    number.rejected(fit + 1, 0.0, 1.0)
+    while not number.testing:
+        number.admitted(int(number.limit), float(fit), may_test=True)
+    line.gates.recovery.state = State.OPEN
+    return line
+
+
+def test_one_more_than_fits_does_not_go_in_one_breath_with_another() -> None:
+    line = tried(settled(), 5)
+    line.now += 5.0
+    for _ in range(5):
+        assert line.wait_s() == 0.0, "as many as are known to fit go at once"
+        line.send(ask=100.0)
+    assert line.wait_s() == pytest.approx(1.0 / 12), "half of the time in which one of six answers comes"
+    line.now += 1.0 / 12
+    assert line.wait_s() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_held_requests_back_besides_their_number_says_nothing_of_the_number() -> None:
+    def moves(**ceiling: float) -> bool:
+        line = Line(10.0, ceilings=list(ceiling.items()))
+        line.gates.concurrency.drowned(10.0)
+        line.gates.recovery.state = State.OPEN
+        limits = set()
+        for _ in range(400):
+            wait_s = line.wait_s()
+            if wait_s is None or wait_s > 1e-6:
+                line.now += 0.05
+                line.answer() if line.out else None
+            else:
+                line.send()
+            limits.add(line.gates.concurrency.limit)
+        return len(limits) > 1
+
+    assert moves()
+    assert not moves(requests=600.0)
+
+
+# -- growing at the start
+
+
+@pytest.mark.parametrize(("others", "limit"), [(3, 10.0), (4, 13.0)])
+def test_an_answer_makes_room_for_three_more_where_half_of_the_limit_was_used(
+    others: int, limit: float
+) -> None:
+    line = Line(10.0)
+    sent = line.send()
+    for _ in range(others):
+        line.send()
+    line.gates.concurrency.busy = True  # until they are admitted
+    line.now += 1.0
+    line.wait_s()
+    line.gates.concurrency.busy = False
+    line.answer(sent)
+    assert line.gates.concurrency.limit == limit
+
+
+# -- failures, to the last one
+
+
+def test_nine_that_fail_too_late_are_a_full_server_of_which_half_as_many_fit() -> None:
+    line = settled(first=40.0, answers=50)
+    sent = crowd(line, 20, gap_s=0.001)
+    line.now += 30.0
+    line.wait_s()
+    for one in sent[:8]:
+        line.out.remove(one)
+        line.gates.failed(line.now, one, len(line.out))
+    assert line.gates.generation == 0
+    line.out.remove(sent[8])
+    line.gates.failed(line.now, sent[8], len(line.out))
+    assert line.gates.generation == 1
+    assert line.gates.concurrency.limit == (11 + 1) / 2
+
+
+def test_who_fails_in_just_the_time_of_an_answer_is_not_late_and_in_just_half_of_it_not_early() -> None:
+    line = settled(first=40.0, answers=50)
+    sent = [line.send(ask=100.0) for _ in range(20)]
+    line.now += 1.0
+    line.wait_s()
+    for one in sent:
+        line.out.remove(one)
+        line.gates.failed(line.now, one, len(line.out))
+    assert line.gates.generation == 0
+    seen = line.gates.refusals.seen
+    line.gates.refusals.patience_s = 2.0  # nobody is known to be admitted yet
+    for early_s, more in ((0.5, 0), (0.49, 1)):
+        one = line.send(ask=100.0)
+        line.now += early_s
+        line.out.remove(one)
+        line.gates.failed(line.now, one, len(line.out))
+        assert line.gates.refusals.seen == seen + more
+
+
+def test_who_was_dropped_is_not_counted_among_those_that_were_admitted() -> None:
+    line = Line(40.0, most=40.0)
+    for _ in range(8):
+        line.send()
+        line.now += 1.0
+        line.answer()
+    line.gates.concurrency.known = 1.0
+    dropped = 0
+    while not line.gates.generation:
+        crowd(line, 1)
+        sent = crowd(line, 1)[0]
+        line.now += 0.02
+        line.out.remove(sent)
+        line.gates.failed(line.now, sent, len(line.out))
+        dropped += 1
+    assert dropped > 1
+    assert line.gates.recovery.until_s - line.now < 0.5, "nobody named a wait"
+    assert line.gates._saved is not None
+    admitted = line.gates._saved[5]
+    assert admitted == pytest.approx(8 + dropped, abs=1), (
+        "what went up to the last one, without what was dropped"
+    )
+
+
+# -- a dead provider, a pause
+
+
+def test_an_answer_to_somebody_else_does_not_raise_a_dead_provider() -> None:
+    line = Line(10.0)
+    old = line.send()
+    line.gates.paused(0.0, 5.0, dead=True)
+    line.now = 5.0
+    line.wait_s()
+    probe = line.send()
+    line.now = 6.0
+    line.answer(old)
+    assert line.gates.recovery.dead
+    assert line.wait_s() is None
+    line.answer(probe)
+    assert not line.gates.recovery.dead
+
+
+def test_a_pause_within_another_changes_nothing_of_it() -> None:
+    line = Line(10.0)
+    line.gates.paused(0.0, 10.0)
+    line.gates.paused(9.0, 9.5)
+    assert line.gates.recovery.until_s == 10.0
+
+
+def test_a_probe_waits_until_there_is_a_place_for_it() -> None:
+    line = Line(3.0, most=3.0)
+    line.fill(0.5)
+    line.gates.paused(line.now, line.now + 1.0)
+    line.now += 1.0
+    assert line.wait_s() is None
+    line.answer()
+    assert line.wait_s() == 0.0
+
+
+# -- rejections that follow each other
+
+
+def test_right_after_a_rejection_another_one_is_no_failed_test_and_all_wait_again() -> None:
+    line = settled(first=30.0, answers=40)
+    gates = line.gates
+    gates.concurrency.rejected(9, 0.0, 1.0)  # it is known that eight fit
+    states = []
+    for _ in range(2):
+        gates.recovery.state = State.OPEN
+        gates.concurrency.limit, gates.bucket.learning = 9.0, False
+        sent = crowd(line, 9, gap_s=0.3)
+        gates._doubt.surprising(sent[-1].asked, told=True, silent=False, trial=True)
+        line.reject(sent[-1])
+        states.append(gates.recovery.state)
+        line.out.clear()
+        gates._young.clear()
+    assert states == [State.OPEN, State.HELD]
+
+
+def test_who_asks_nearly_as_much_as_one_that_was_rejected_counts_by_as_much_as_counts_may_differ() -> None:
+    line = Line(100.0, most=200.0)
+    for _ in range(200):
+        line.send()
+        line.now += 0.01
+        line.answer()  # a hundred a second, and a rejection takes a tenth: ten are on their way
+    line.gates.concurrency.known = 45.0
+    sent = [line.send() for _ in range(41)]
+    line.gates.rejected(line.now + 0.1, sent[-1])
+    line.out.remove(sent[-1])
+    before = line.gates._doubt.asked
+    counted = []
+    for ordinal in (29, 33, 41):
+        other = Sent(line.now, ordinal)
+        line.gates.sent(other)
+        counted.append(other.asked - before)
+    assert counted == [0, 1, 2]
+
+
+# -- what it takes
+
+
+def test_of_a_small_request_no_more_output_is_expected_than_it_asks_for() -> None:
+    line = Line(10.0)
+    for nth in range(3):
+        sent = line.send(ask=300.0)
+        line.gates.heard(sent, [Quota("tokens", 60_000.0, 50_000.0 - nth, 60.0)])
+        line.now += 1.0
+        line.answer(sent, used=300.0, output=200.0)
+    line.wait_s()
+    assert [line.send(ask=ask).use.output_tokens for ask in (10.0, 300.0)] == [10.0, pytest.approx(200.0)]
+    before, sent = line.gates.quotas.sent, line.send(ask=500.0)
+    line.out.remove(sent)
+    line.gates.undone(sent)
+    assert line.gates.quotas.sent == pytest.approx(before), "one that did not go took nothing"
+
+
+@pytest.mark.parametrize(("rejected", "admitted", "chance"), [(1, 99, 0.05), (1, 99, 0.01), (5, 95, 0.05)])
+def test_a_share_that_chance_explains_is_no_evidence(rejected: int, admitted: int, chance: float) -> None:
+    assert unlikely(rejected, admitted, chance) == 0.0
+
+
+def test_a_share_above_chance_is_evidence_in_proportion_to_how_many_there_are() -> None:
+    few = unlikely(2, 8, 0.1)
+    assert few == pytest.approx(2 * math.log(2) + 8 * math.log(8 / 9))
+    assert unlikely(20, 80, 0.1) == pytest.approx(10 * few)
+
+
+def test_where_the_number_alone_was_blamed_and_time_helped_a_rate_is_looked_for() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    gates = line.gates
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    gates.cause = Cause.NUMBER
+    gates.bucket.off()
+    line.now += 1.0
+    line.wait_s()
+    probe = line.send(ask=100.0)
+    line.now += gates.refusals.patience_s
+    line.wait_s()
+    assert gates.bucket.blamed
+    assert (gates.bucket.learning, gates.bucket.mark_s) == (True, sent[-1].at_s)
+    assert gates.bucket.silent_s == pytest.approx(probe.at_s - gates.recovery.silent_s)
+
+
+def test_after_a_wall_a_quarter_of_what_fits_goes_first() -> None:
+    line = settled(first=60.0)
+    gates = line.gates
+    sent = crowd(line, 41, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    while line.out:
+        line.now += 0.01
+        line.answer()
+    line.now += 1.0
+    line.wait_s()
+    line.send(ask=100.0)
+    line.now += gates.refusals.patience_s
+    line.wait_s()
+    assert (gates.concurrency.limit, gates.recovery.window) == (40, 10.0 + 1)
+
+
+def test_a_chance_rejection_that_comes_too_late_takes_back_that_it_was_admitted() -> None:
+    line = settled(first=30.0, most=30.0)
+    line.gates._doubt.sent = 10_000
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 5.0
+    line.wait_s()
+    assert line.gates.concurrency.known >= 9
+    line.reject(sent[-1])
+    assert line.gates.cause is Cause.CHANCE
+    assert line.gates.concurrency.known == 8
+
+
+def test_another_one_that_was_sent_with_as_many_in_flight_is_one_fewer_as_well() -> None:
+    line = settled(first=30.0)
+    sent = crowd(line, 20, gap_s=0.001)
+    line.out.remove(sent[0])
+    line.gates.ignored(sent[0])
+    twin = crowd(line, 1, gap_s=0.001)[0]
+    assert twin.ordinal == sent[-1].ordinal == 20
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    assert line.gates.concurrency.limit == 19
+    line.reject(twin, named_s=1.0)
+    assert line.gates.concurrency.limit == 18
+
+
+def test_what_breaks_at_once_with_no_more_in_flight_than_fit_is_no_wall() -> None:
+    line = settled(first=40.0, answers=50)
+    line.gates.concurrency.known = 10.0
+    crowd(line, 4)
+    for _ in range(30):
+        sent = crowd(line, 1)[0]
+        line.now += 0.002
+        line.out.remove(sent)
+        line.gates.failed(line.now, sent, len(line.out))
+    assert line.gates.generation == 0
+
+
+def test_the_first_sixteen_that_are_not_rejected_are_the_first() -> None:
+    line = Line(100.0)
+    assert [line.send().first for _ in range(20)] == [True] * 16 + [False] * 4
+    other = Line(100.0)
+    for _ in range(3):
+        other.send()
+        other.reject(other.out[-1])
+    assert [other.send().first for _ in range(20)] == [True] * 16 + [False] * 4
+
+
+def test_a_rejection_that_nothing_explains_takes_the_belief_in_what_was_shown() -> None:
+    line = settled(first=30.0)
+    gates = line.gates
+    for nth in range(40):
+        sent = line.send(ask=100.0)
+        gates.heard(sent, [Quota("requests", 600.0, 500.0, 10.0)])
+        line.now += 0.1
+        line.answer(sent, used=100.0)
+        assert gates.concurrency.known > 0, nth
+    assert gates.quotas.trusted
+    gates.concurrency.known = 20.0
+    sent = line.send(ask=100.0)
+    line.now += 0.05
+    line.out.remove(sent)
+    gates.rejected(line.now, sent, [Quota("requests", 600.0, 500.0, 10.0)])
+    assert gates.cause is Cause.CHANGED
+    assert not gates.quotas.trusted
+
+
+def test_of_a_pace_and_a_quota_the_one_that_waits_longer_counts() -> None:
+    def waits(rate: float, left: float) -> tuple[float | None, str]:
+        line = settled(first=30.0)
+        gates = line.gates
+        for _ in range(43):
+            sent = line.send(ask=100.0)
+            gates.heard(sent, [Quota("requests", 600.0, 500.0, 10.0)])
+            line.now += 0.1
+            line.answer(sent, used=100.0)
+        sent = line.send(ask=100.0)
+        gates.heard(sent, [Quota("requests", 600.0, left, 60.0)])
+        gates.recovery.state = State.OPEN
+        gates.bucket.rate, gates.bucket._at = rate, line.now
+        return line.wait_s(), gates.binding
+
+    pace_s, pace = waits(0.1, 0.0)
+    assert (pace_s, pace) == (pytest.approx(10.0, rel=0.1), "pace")
+    quota_s, quota = waits(1000.0, 0.0)
+    assert quota == "requests"
+    assert quota_s is not None
+    assert 0.05 < quota_s < 1.0
+
+
+def test_after_a_probe_was_refused_for_the_number_one_that_leaves_is_waited_for() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[-1], named_s=1.0)
+    line.now += 1.0
+    assert line.wait_s() == 0.0, "time may help"
+    probe = line.send(ask=100.0)
+    line.now += 0.05
+    line.reject(probe)
+    line.now = line.gates.recovery.until_s
+    assert line.wait_s() is None, "it did not"
+    line.out.remove(sent[0])
+    line.gates.ignored(sent[0])
+    assert line.wait_s() == 0.0
+
+
+def test_time_helped_where_as_many_fit_as_the_last_one_of_the_burst_that_was_rejected() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    sent = crowd(line, 20, gap_s=0.001)
+    line.now += 0.05
+    for late in reversed(sent[-3:]):
+        line.reject(late, named_s=1.0)
+    assert line.gates.concurrency.wall == 18
+    line.now += 1.0
+    assert line.wait_s() == 0.0
+    probe = line.send(ask=100.0)
+    assert probe.ordinal == 18
+    line.now += line.gates.refusals.patience_s
+    line.wait_s()
+    assert line.gates.bucket.blamed
+
+
+def test_what_breaks_at_once_may_be_a_wall_where_the_counts_may_differ_by_as_much() -> None:
+    line = Line(100.0, most=200.0)
+    for _ in range(200):
+        line.send()
+        line.now += 0.01
+        line.answer()
+    line.gates.trip_s, line.gates.concurrency.known = 1.0, 30.0
+    for _ in range(24):
+        line.send()
+    for _ in range(12):
+        sent = line.send()
+        assert sent.ordinal == 25
+        line.out.remove(sent)
+        line.gates.failed(line.now + 0.1, sent, len(line.out))
+    assert line.gates.generation > 0

@@ -92,6 +92,7 @@ def test_the_rate_is_what_was_admitted_over_the_time_since_the_last_one() -> Non
     assert bucket.rate == pytest.approx(0.5 * (10.0 + 10.8)), "one like it: the mean of both"
     bucket.empty(40.0, 40.0, 308.0 + 200.0, 0.0, SOON_S)
     assert bucket.rate == pytest.approx(20.0), "another one"
+    assert bucket.rejections == 3
 
 
 def test_a_silence_in_between_may_have_run_over_so_the_rate_lies_between_both_readings() -> None:
@@ -129,6 +130,9 @@ def test_few_admitted_weigh_little_against_what_is_known() -> None:
         told = (8 + admitted) / (8 / 10.0 + 1.0)
         expected = 0.5 * (10.0 + told) if told > 7.5 else told
         assert bucket.rate == pytest.approx(expected), admitted
+    enough = known(10.0)
+    enough.empty(1.0, 1.0, 108.0, 0.0, SOON_S)
+    assert enough.rate == 0.5 * (10.0 + 8.0), "eight say it by themselves"
     more = known(10.0)
     more.empty(0.2, 0.2, 104.0, 0.0, SOON_S)
     assert more.rate == 10.0, "few that went faster than it say nothing"
@@ -154,6 +158,10 @@ def test_what_was_thought_to_be_left_at_a_rejection_was_not_there() -> None:
     bucket = known(10.0, depth=30.0)
     bucket.empty(100.0, 100.0, 100.0 + 8.0, 0.0, SOON_S)  # it was thought to be full
     assert bucket.depth == 1.0
+    little, none = known(10.0, depth=30.0), known(10.0, depth=30.0)
+    little.empty(0.15, 0.15, 101.0, 0.0, SOON_S)
+    none.empty(0.1, 0.1, 101.0, 0.0, SOON_S)
+    assert (little.depth, none.depth) == (pytest.approx(30 - 1.47), 30.0), "one at least, else it is nothing"
     half = known(10.0, depth=30.0)
     half.empty(1.0, 1.0, 108.0, 0.0, SOON_S)
     assert half.depth == pytest.approx(30 - 9.8)
@@ -243,6 +251,14 @@ def test_a_failed_trial_tells_at_least_what_passed_before_it_and_the_next_comes_
     assert first == (32, 0.03), "twice as many before the next, of a rate that was told twice: a smaller one"
 
 
+def test_a_first_trial_that_fails_has_proven_nothing() -> None:
+    bucket = known(10.0)
+    now = admit(bucket, 16, 0.0)
+    assert bucket.extra == pytest.approx(0.12)
+    bucket.empty(now, now, bucket.mark + 7.0 * now, 0.0, SOON_S)
+    assert bucket.rate == pytest.approx(7.0)
+
+
 def test_a_test_that_cost_a_wait_is_made_so_much_rarer() -> None:
     def pause_before_next(named_s: float) -> int:
         bucket = known(10.0)
@@ -313,9 +329,10 @@ def test_a_pace_at_which_no_more_is_rejected_than_ever_is_kept(seed: int) -> Non
 def test_a_rate_that_is_in_nobodys_way_is_off() -> None:
     bucket = known(10.0)
     bucket.blamed = bucket.learning = True
-    bucket.extra = 0.5
+    bucket.extra, bucket.rejections = 0.5, 3
     assert bucket.trial
     bucket.off()
+    assert bucket.rejections == 0
     assert (bucket.rate, bucket.extra, bucket.learning, bucket.blamed, bucket.trial) == (
         0,
         0,
@@ -332,3 +349,95 @@ def test_a_suspected_rate_is_on_trial_from_the_mark_on() -> None:
     bucket.learn(7.0, 40.0)
     assert bucket.trial
     assert (bucket.mark_s, bucket.mark, bucket.silent_s) == (7.0, 40.0, 0.0)
+
+
+def test_a_trial_that_loses_a_fifth_tells_the_rate_and_the_next_comes_ever_later_up_to_two_hundred() -> None:
+    """None of them is known to be for the pace: they look like chance, and are too many for it."""
+    bucket, gaps = known(10.0), list[int]()
+    for _ in range(6):
+        gaps.append(steps_until_trial(bucket))
+        tried, now = bucket.rate * (0.98 + bucket.extra), bucket._at
+        for nth in range(8):
+            now = admit(bucket, 1, now)
+            if nth < 2 and bucket.extra:
+                bucket.drained(now)
+        assert bucket.rate == pytest.approx(tried * 8 / 10)
+        assert bucket.extra == 0.0
+        bucket.rate = 10.0
+    assert gaps == [16, 32, 64, 128, 200, 200]
+
+
+def test_a_stage_after_a_rejection_knows_nothing_of_the_one_before() -> None:
+    bucket = known(10.0)
+    now = admit(bucket, 6, 0.0)
+    bucket.drained(now)
+    bucket.drained(now)
+    bucket.empty(now, now, 110.0, 0.0, SOON_S)
+    rate = bucket.rate
+    now = admit(bucket, 4, now)
+    bucket.drained(now)
+    admit(bucket, 4, now)
+    assert bucket.rate == rate, "one in nine may be chance"
+
+
+def test_a_trial_goes_on_where_half_of_its_requests_were_held_back_and_not_with_fewer() -> None:
+    def after(held: int) -> float:
+        bucket = known(10.0)
+        bucket.empty(50.0, 50.0, 600.0, 0.0, SOON_S)
+        bucket.extra, now = 0.12, 50.0
+        for nth in range(8):
+            now = now + 100.0 if nth >= held else now + max(0.0, bucket.wait_s(now, 1.0))
+            bucket.take(now, 1.0)
+            bucket.admitted(SOON_S, 0.01, may_test=True)
+        return bucket.extra
+
+    assert [after(held) for held in (3, 4)] == [0.0, 0.24]
+
+
+def test_one_that_may_go_at_the_very_moment_was_not_held_back() -> None:
+    bucket = known(10.0, depth=5.0)
+    bucket.extra = 0.12
+    for nth in range(1, 9):
+        assert bucket.wait_s(100.0 * nth, 5.0) == 0.0
+        bucket.take(100.0 * nth, 5.0)
+        bucket.admitted(SOON_S, 0.01, may_test=True)
+    assert bucket.extra == 0.0
+
+
+def test_what_one_stage_lost_or_held_back_does_not_count_in_the_next() -> None:
+    bucket, now = known(10.0), 0.0
+    for _ in range(5):
+        bucket.drained(now)
+        now = admit(bucket, 8, now, may_test=False)
+    assert bucket.rate == 10.0, "one of nine, again and again"
+    bucket.extra = 0.12
+    now = admit(bucket, 8, now)
+    assert bucket.extra == 0.24
+    for nth in range(8):
+        now = now + 100.0 if nth >= 3 else now + max(0.0, bucket.wait_s(now, 1.0))
+        bucket.take(now, 1.0)
+        bucket.admitted(SOON_S, 0.01, may_test=True)
+    assert bucket.extra == 0.0, "three of eight were held back"
+
+
+def test_the_depth_is_told_once_and_eight_admitted_move_the_mark() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    bucket.learn(1.0, 60.0)
+    bucket.empty(21.0, 21.0, 260.0, 0.0, SOON_S)
+    assert bucket.depth == pytest.approx(50.0)
+    bucket.empty(22.0, 22.0, 267.0, 0.0, SOON_S)
+    assert (bucket.mark_s, bucket.mark) == (21.0, 260.0), "seven are too few"
+    bucket.empty(22.0, 22.0, 268.0, 0.0, SOON_S)
+    assert (bucket.mark_s, bucket.mark) == (22.0, 268.0)
+    bucket.take(42.0, 60.0)  # more than was saved up
+    bucket.empty(42.0, 42.0, 268.0 + 100.0, 0.0, SOON_S)
+    assert bucket.depth == pytest.approx(40.2), (
+        "another rate does not tell another depth, only what was not there"
+    )
+
+
+def test_one_that_was_admitted_in_just_the_time_of_a_rejection_tells_something() -> None:
+    bucket = Bucket()
+    bucket.begin(0.0)
+    assert bucket.sample(SOON_S, 1.0, SOON_S) == pytest.approx(1 / SOON_S)

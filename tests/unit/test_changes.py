@@ -82,6 +82,16 @@ def test_long_texts_are_shown_from_shortly_before_the_first_difference() -> None
     assert said == f'm changed: …{"a" * 20}a" -> …{"a" * 20}"'
 
 
+def test_a_difference_is_shown_from_where_the_shorter_text_ends_or_else_from_the_beginning() -> None:
+    assert compare({"m": {"a": 1}}, {"m": {"a": 12}}).refuse == ["m: a changed: 1 -> 12"]
+    [said] = compare({"m": 10**70}, {"m": 10**71}).refuse
+    assert said == f"m changed: …{'0' * 20} -> …{'0' * 21}"
+    [said] = compare({"m": "a" * 40}, {"m": "a" * 40 + "b" * 60}).refuse
+    assert said == f'm changed: …{"a" * 20}" -> …{"a" * 20}{"b" * 40}…', "one long text is enough"
+    [said] = compare({"m": "x" + "a" * 99}, {"m": "y" + "a" * 99}).refuse
+    assert said == f'm changed: "x{"a" * 58}… -> "y{"a" * 58}…'
+
+
 def test_only_a_version_above_ours_is_newer_and_what_is_no_number_counts_as_one() -> None:
     assert [is_newer({"version": found}, 2) for found in (1, 2, 3, "2", None)] == [
         False,

@@ -177,8 +177,8 @@ def test_a_round_in_which_something_else_held_requests_back_says_nothing() -> No
 
 
 def test_a_round_tells_its_mean_crowd() -> None:
-    round_ = Round(3.0)
-    assert (round_.mean, round_.began_s) == (0.0, 3.0)
+    round_ = Round()
+    assert round_.mean == 0.0
     round_.answers, round_.crowd = 4, 30
     assert round_.mean == 7.5
 
@@ -304,3 +304,57 @@ def test_a_limit_that_our_own_work_holds_back_learns_nothing() -> None:
     server.run(200)
     assert server.limit.limit == 8.0
     assert not server.limit.knee.found
+
+
+def fills(knee: Knee, took_s: float, limit: float = 10.0) -> float | None:
+    """Answers that took so long, at this limit, until there is a new one."""
+    for nth in range(40):
+        at = 1_000.0 + nth
+        new = knee.answered(at, Sent(at - took_s, int(limit)), int(limit), limit, gated=False)
+        if new is not None:
+            return new
+    return None
+
+
+def crowded(crowd: int = 40, took_s: float = 4.0) -> Knee:
+    """One that looked full with so many in flight, whose answers took so long, and where ten are to be enough."""
+    knee = Knee()
+    for nth in range(40):
+        knee.took(float(nth), took_s, crowd if nth % 2 else crowd // 2)
+    knee.settle(10.0, float(crowd))
+    return knee
+
+
+def test_where_answers_take_as_long_among_a_quarter_as_many_it_was_not_full_after_all() -> None:
+    knee = crowded()
+    assert fills(knee, 4.0) == 40.0, "back to the crowd"
+    assert not knee.found
+    assert knee.usual_s == pytest.approx(4.0), "so long do answers take, among few as well"
+    assert (knee.full, knee.fits) == (False, 1.0), "what was counted is forgotten"
+    for nth in range(8):
+        assert not knee.full, nth
+        knee.late(first=False, seconds=9.0)
+    assert knee.full
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+@pytest.mark.parametrize(("took_s", "full"), [(1.0, True), (1.9, True), (2.1, False), (4.0, False)])
+def test_half_of_the_gain_that_a_full_server_would_give_is_enough_to_believe_it(
+    took_s: float, full: bool, scale: float
+) -> None:
+    """A quarter as many take a quarter of the time where it is full: half of that, in logarithms, is half the time."""
+    knee = crowded(took_s=4.0 * scale)
+    assert fills(knee, took_s * scale) == (15.0 if full else 40.0)
+    assert knee.found is full
+
+
+def test_the_limit_goes_back_to_the_crowd_and_looks_for_more_from_there() -> None:
+    limit = Concurrency(10.0, 1, 500)
+    limit.knee = crowded()
+    limit.starting = False
+    for nth in range(40):
+        at = 1_000.0 + nth
+        limit.answered(at, Sent(at - 4.0, 10), 10, gated=False)
+        if limit.starting:
+            break
+    assert (limit.limit, limit.starting, limit.wall) == (40.0, True, None)

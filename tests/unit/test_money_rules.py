@@ -180,6 +180,11 @@ def test_the_first_median_is_of_all_twenty_rows_and_not_of_the_first() -> None:
     assert seen(1, *[10] * 19).median_if_spike(490) is None
 
 
+def test_the_twentieth_row_is_one_of_them() -> None:
+    assert seen(*[10] * 10, *[1] * 10).median_if_spike(51) == 1
+    assert seen(*[10] * 11, *[1] * 9).median_if_spike(51) is None
+
+
 def test_a_median_is_worked_out_again_after_exactly_twenty_rows() -> None:
     spikes = seen(*[1] * 9, *[10] * 11, *[1] * 19)
     assert spikes.median_if_spike(501) == 10, "the fortieth row: still that of the first twenty"

@@ -33,6 +33,16 @@ def test_an_answer_that_was_thought_about_has_its_own_price() -> None:
     assert dollars("qwen-plus", thought) == pytest.approx(1_000 * 0.115e-6 + 2_000 * 1.147e-6)
 
 
+def test_one_token_of_thought_is_enough_and_a_bound_takes_the_step_that_is_reached() -> None:
+    assert dollars("qwen-plus", Usage(0, 2_000, reasoning_tokens=1)) == pytest.approx(2_000 * 1.147e-6)
+    tariff = PriceBook().tariff("qwen-plus", BEIJING)
+    assert tariff.bound(Extent(128_000, 0)) == 128_000 * 144_000, "it may be written to the cache"
+    assert tariff.bound(Extent(128_001, 0)) == 128_001 * 431_000
+    assert tariff.bound(Extent(1_000, 10, media=True)) == 1_010 * 1_147_000
+    assert tariff.rates is not None
+    assert tariff.rates.output == 9_175_000, "what is said of the model is its dearest step, with thought"
+
+
 def test_what_the_cache_had_is_cheaper() -> None:
     read = Usage(40_000, 0, cache_read_tokens=39_000)
     got = dollars("doubao-seed-2-0-lite-260428", read, ARK)

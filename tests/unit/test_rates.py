@@ -104,6 +104,7 @@ def test_prices_by_a_function_are_its_results_and_the_bound_is_its_dearest() -> 
     assert rates.cost(Usage(10, 1, web_searches=1)) == 28_000_000 + 500_000_000_000
     assert rates.bound(Extent(10, 1)) == 48_000_000
     assert rates.bound(Extent(10, 1, searches=2)) == 48_000_000 + 10**12
+    assert (rates.web_search, rates.file_search) == (0, 0), "a search has no price beside what it returns"
     half = halved(rates)
     assert half.cost(Usage(10, 1)) == 14_000_000
     assert asked(lambda *_: 1e-18, "m").input == 1, "a fraction is rounded up"
@@ -139,7 +140,9 @@ def test_rates_of_text_are_those_of_the_tier_that_is_dearest_in_all_three() -> N
     assert text(RATES, dearer) == text(dearer, RATES) == (1_000_003, 18, 20)
     assert text(replace(RATES, dearest_input=18), replace(RATES, dearest_output=20)) is None
     assert text() is None
+    dear = asked(lambda _, usage: float(usage.input_tokens + usage.output_tokens), "mine")
     assert text(RATES, asked(told, "mine")) is None
+    assert text(flat(1, 1), dear) is None, "a function need not charge by the token"
 
 
 def test_the_most_exact_of_the_users_prices_counts() -> None:

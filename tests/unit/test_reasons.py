@@ -11,6 +11,7 @@ from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.reasons import why
 from cottonpalm.request.limiter.rules.sent import Sent
+from cottonpalm.request.limiter.rules.shown import WINDOW
 from cottonpalm.types import Quota
 
 pytestmark = pytest.mark.core
@@ -91,3 +92,31 @@ def test_headers_that_predict_are_the_reason_and_others_are_told_to_be_of_no_use
 def test_a_report_says_what_bound_and_why() -> None:
     found = bound_by({"pace": 80.0}, 100.0, 1.0, 40.0, {"pace": "requests per second: about 40"})
     assert found[0].endswith("bound 80% of the run (requests per second: about 40).")
+
+
+def test_a_first_pace_is_told_as_one_that_grows() -> None:
+    known = limits()
+    assert why(known, "pace") == "ever more go, evenly spaced, as nobody knows yet how many fit"
+    known.refusals.took(0.1)
+    assert why(known, "pace") == "ever more go, evenly spaced, after 1 rejection"
+    assert why(known, "probe") == "one request asks whether more are taken, after 1 rejection"
+    assert why(known, "") == ""
+
+
+def test_one_in_a_second_is_told_by_the_second() -> None:
+    known = limits()
+    known.bucket.rate, known.bucket.rejections = 1.0, 2
+    assert why(known, "pace") == "requests per second: about 1.0, found from 2 rejections"
+
+
+def test_a_quota_that_comes_back_all_at_once_is_told_as_a_window() -> None:
+    known = limits()
+    shows(known, 60.0, 0.0)
+    known.quotas.shown["requests"].way = WINDOW
+    assert why(known, "requests") == "requests: 60 until a window ends, as the headers show"
+
+
+def test_ten_and_more_are_told_without_a_fraction_and_a_doubt_about_tokens_is_none_yet() -> None:
+    known = limits()
+    known.bucket.rate, known.bucket.rejections, known.heavy, known.usual_ask = 10.4, 2, 2.0, 500.0
+    assert why(known, "pace") == "requests per second: about 10, found from 2 rejections"

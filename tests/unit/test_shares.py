@@ -237,5 +237,35 @@ def test_a_part_grows_only_to_what_is_wanted_and_the_rest_is_the_others() -> Non
     assert fair([(b"a", 0, 9), (b"b", 0, 9), (b"c", 0, 9)], 2) == {b"a": 1, b"b": 1, b"c": 0}
 
 
+def test_of_a_learnt_limit_too_what_cannot_be_divided_is_anothers_every_ten_seconds() -> None:
+    pool = Row(POOL, 1, 0, 0, 0, True, NOW)
+    a, b = row("a", 0, 9)._replace(expires=NOW + 99), row("b", 0, 9)
+    mine = [division([a, pool], b, 0, NOW + second, new=True).amount for second in (0, 9.9, 10, 19.9, 20)]
+    assert mine in ([0, 0, 1, 1, 0], [1, 1, 0, 0, 1])
+
+
+def test_what_is_not_divided_counts_with_what_the_others_hold() -> None:
+    mine, other = row("me", 10, 500, firm=False), row("a", 40, 500, firm=False)
+    assert division([other], mine, 0, NOW, new=False) == (10, 0, 50, False, False)
+
+
+def test_of_a_large_pool_only_the_fair_part_is_taken() -> None:
+    mine, other, pool = row("me", 10, 500), row("a", 10, 500), Row(POOL, 80, 0, 0, 0, True, NOW)
+    assert division([other, pool], mine, 0, NOW, new=False)[:3] == (50, 40, 100)
+
+
+def test_who_needs_less_than_it_holds_keeps_it_while_nobody_lacks_any() -> None:
+    mine, content = row("me", 60, 30), row("a", 40, 40)
+    assert division([content], mine, 0, NOW, new=False).amount == 60
+    assert division([content._replace(want=41.0)], mine, 0, NOW, new=False).amount < 60
+
+
+def test_a_fraction_is_ceded_only_by_who_has_no_part_at_all() -> None:
+    first, last = row("a", 0.7, 9)._replace(expires=NOW + 99), row("me", 0.6, 9)
+    held = [division([first], last, 0, NOW + turn, new=False).amount for turn in (0, 10)]
+    assert sorted(held) == [0, 0.6], "one in all: in its turn it keeps what it has, else it has none"
+    assert division([row("a", 0.8, 9)], row("me", 1.5, 9), 0, NOW, new=False).amount == 1.5
+
+
 def test_a_holder_may_miss_five_renewals_and_what_it_sent_counts_for_its_minute() -> None:
     assert (TTL_S, KEPT_S) == (5.0, 60.0)

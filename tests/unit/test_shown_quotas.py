@@ -286,3 +286,69 @@ def test_what_a_rejected_request_wanted_and_the_quota_did_not_hold() -> None:
     shows = [Quota("requests", 100.0, 1.0, 1.0), Quota("tokens", 9_000.0, 499.0, 1.0)]
     quotas.heard(request, shows)
     assert quotas.empty(request, shows) == [quotas.shown["tokens"]], "as much as it wants is enough"
+
+
+def tells(shown: Shown, lefts: list[float], *, limit: float = 600.0, each_s: float = 1.0) -> list[bool]:
+    """One answer each second, ten requests apart, without a reset; whether the mirror is believed after each."""
+    seen = []
+    for left in lefts:
+        before = shown._last
+        at_s, total = (0.0, 0.0) if before is None else (before.at_s + each_s, before.total + 10)
+        shown.told(at_s, total, 1.0, Quota("requests", limit, left, None))
+        seen.append(shown.trusted)
+    return seen
+
+
+def test_a_mirror_is_believed_from_its_first_good_prediction_on_and_one_surprise_costs_little_of_that() -> (
+    None
+):
+    shown = Shown()
+    assert not shown.misleads, "it was not looked at yet"
+    assert tells(shown, [500.0] * 20) == [False] + [True] * 19
+    assert tells(shown, [100.0]) == [True], "however far off it was"
+    assert tells(shown, [500.0]) == [False], "two in a row are too many"
+    assert shown.misleads
+
+
+def test_a_first_prediction_that_fails_counts_whole_and_the_mean_of_all_is_what_counts_then() -> None:
+    assert tells(Shown(), [500.0, 100.0, *[100.0] * 5]) == [False] * 6 + [True]
+
+
+def test_what_comes_back_is_the_first_that_is_seen_and_then_a_mean_and_never_below_nothing() -> None:
+    shown, seen = Shown(), []
+    tells(shown, [600.0, 600.0], limit=60_000.0)
+    assert shown._rates[SEEN] == 0.0, "some may have run over"
+    for left in (595.0, 598.0, 548.0):
+        tells(shown, [left], limit=60_000.0)
+        seen.append(shown._rates[SEEN])
+    assert seen == [5.0, 5.0 + (13 - 5) / 8, 6.0 - 6 / 8], "others may use it, too"
+    tells(shown, [548.0], each_s=2.0)
+    assert shown._rates[SEEN] == 5.25 + (5 - 5.25) / 8
+
+
+def test_even_a_part_of_a_request_that_is_missing_is_waited_for() -> None:
+    shown = Shown()
+    shown.told(0.0, 0.0, 1.0, Quota("requests", 100.0, 10.0, 60.0))
+    assert shown.wait_s(0.0, 9.0, 1.0) == 0.0
+    assert shown.wait_s(0.0, 9.5, 1.0) == pytest.approx(0.5 / 1.5), "ninety come back in sixty seconds"
+    assert shown.wait_s(59.9, 500.0, 1.0) == pytest.approx(0.1), "all is back by then"
+
+
+def test_a_mirror_is_judged_after_eight_usual_requests_or_one_as_large_as_those() -> None:
+    quotas, left, judged = Quotas(), 50_000.0, []
+    for nth, size in enumerate([10.0] * 100 + [1_000.0]):
+        left -= size
+        shows = [Quota("requests", 600.0, 500.0 - nth, 60.0), Quota("tokens", 60_000.0, left, 60.0)]
+        quotas.heard(sent(quotas, float(nth), size), shows)  # type: ignore[arg-type]
+        judged.append([quotas.shown[unit]._judged for unit in ("requests", "tokens")])  # type: ignore[index]
+    assert [requests for requests, _ in judged] == [nth // 8 for nth in range(101)]
+    assert judged[100][1] == judged[99][1] + 1
+
+
+def test_where_nothing_has_to_be_waited_for_no_quota_is_named() -> None:
+    account = Account(600.0, 1e9, 100.0)
+    for _ in range(40):
+        account.ask()
+        account.step(0.03)
+    assert account.quotas.trusted
+    assert account.quotas.wait_s(account.now, Use(1.0, 100.0, 0.0)) == (0.0, None)

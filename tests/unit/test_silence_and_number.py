@@ -20,7 +20,7 @@ from cottonpalm.types import Quota
 
 def held(named_s: float = 0.0, least_s: float = 0.2, now: float = 100.0) -> Recovery:
     recovery = Recovery(8.0)
-    recovery.begin(now, 3.0)
+    recovery.begin(now)
     recovery.hold(now, named_s, least_s)
     return recovery
 
@@ -56,6 +56,9 @@ def test_a_place_that_comes_free_ends_a_silence_of_our_own_and_none_that_was_nam
     assert (own.until_s, named.until_s) == (101.0, 105.0)
     own.freed(102.0)
     assert own.until_s == 101.0, "it does not begin again"
+    named.hold(102.0, 0.0, 0.2)
+    named.freed(103.0)
+    assert named.until_s == 105.0, "whatever is found meanwhile"
     open_ = Recovery(8.0, known=True)
     open_.until_s = 50.0
     open_.freed(20.0)
@@ -67,14 +70,13 @@ def test_a_probe_that_is_admitted_tells_how_long_it_took_and_the_next_silence_be
     recovery.refused = 1
     assert recovery.revive(112.0, 4.0) == 12.0
     assert (recovery.state, recovery.window, recovery.probe) == (State.RAMP, 4.0, None)
-    recovery.begin(200.0, 9.0)
-    assert (recovery.before, recovery.refused, recovery.silent_s) == (4.0, 0, 200.0), "it ramped from four"
+    recovery.begin(200.0)
+    assert (recovery.refused, recovery.silent_s) == (0, 200.0)
     recovery.hold(200.0, 0.0, 0.2)
     assert recovery.until_s == pytest.approx(200.0 + 0.33 * 12.0)
     assert recovery.revive(203.0, 4.0) == 3.0
     recovery.state = State.OPEN
-    recovery.begin(300.0, 9.0)
-    assert recovery.before == 9.0
+    recovery.begin(300.0)
     recovery.hold(300.0, 0.0, 0.2)
     assert recovery.until_s == pytest.approx(300.0 + 0.33 * 0.33 * 12.0), "the first probe was let in: less"
     assert Recovery(8.0).revive(-5.0, 1.0) == 0.0
@@ -338,6 +340,9 @@ def test_what_is_corrected_counts_as_it_is_and_not_any_more_once_it_is_over() ->
     assert ceiling.used_at(60.5) == 100.0
     ceiling.settle(entry, 10.0)
     assert ceiling.used == 100.0, "its minute is over"
+    small = Ceiling(10.0)
+    small.settle(small.take(0.0, 1.0), 0.0)
+    assert small.wait_s(0.0, 1.0) == 0.0, "as if it had not gone"
     late = Ceiling(10.0)
     first = late.take(5.0, 1.0)
     second = late.take(4.0, 1.0)  # a thread that was late

@@ -117,6 +117,7 @@ class Recording:
         self.credentials: dict[Lane, dict[str, str]] = {}
         self.journal: Any = None
         self._used: set[bytes] = set()
+        self._read: set[bytes] = set()
         self._times: Counter[bytes] = Counter()
         self._hosts, self._account, self._news = hosts, account, news
         self._lock = threading.Lock()
@@ -143,6 +144,7 @@ class Recording:
             self.seen.setdefault(key, (call.url, call.body))
             if (found := self.known.get(key)) is not None:
                 self._used.add(key)
+                self._read.add(key)
                 if (inside := ANSWERED.get()) is not None:
                     inside.add(key)
                 return found
@@ -190,6 +192,18 @@ class Recording:
     def unused(self) -> set[bytes]:
         """Answers that nothing was asked for this time."""
         return {key for key, result in self.known.items() if result is not None} - self._used
+
+    @property
+    def unread(self) -> dict[bytes, Result]:
+        """Answers that were paid for and that nobody was given this time.
+
+        Another branch failed before, or the tool that asked for them does not run again.
+        """
+        return {
+            key: result
+            for key, result in self.known.items()
+            if result is not None and result.good and key not in self._read
+        }
 
     def drop(self) -> None:
         """Nothing of it goes out."""

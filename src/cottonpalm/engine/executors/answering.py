@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.engine.executors.journal import Journal, hook
 from cottonpalm.engine.executors.rounds import one_round
+from cottonpalm.providers.batches.choice import call_in
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.providers.batches.made_up import made_up
 from cottonpalm.request.money.rules.prices import BATCH
 from cottonpalm.request.recording import SWAPS, Recording, can_swap
+from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.row_account import RowAccount
 from cottonpalm.types import numbered
 
@@ -134,6 +136,7 @@ class Answering:
             if not (recording.closed and recording.needs):
                 recording.drop()
                 self._warn_unseen(item, recording)
+                await self._count_unread(item, recording)
                 return task.result()
             if self._source.closing:
                 break
@@ -152,6 +155,18 @@ class Answering:
                 f"requests of {numbered(item.index)} cannot be held back, as its model sends them through a client of "
                 "its own: they run live, at the full price",
             )
+
+    async def _count_unread(self, item: Item, recording: Recording) -> None:
+        """What was paid for the row and not read in its last round is part of its cost all the same."""
+        if not (unread := recording.unread):
+            return
+        account, lanes = item.account, await asyncio.to_thread(self._book.lanes, item.slot)
+        last = account.model
+        for key, result in unread.items():
+            call = call_in(lanes[key])
+            account.replayed()
+            Reservation(account, call).show(call.family.read(result.body or {}))
+        account.model = last or account.model
 
     async def introduce(self, item: Item) -> None:
         """Run a row up to its first request, which goes nowhere: it says who pays for what is out."""
@@ -299,6 +314,7 @@ class Answering:
         try:
             recording, task = await self._round(item, known, live=True, withdraws=withdraws)
             if not recording.withdrawn:
+                await self._count_unread(item, recording)
                 return task.result()
         finally:
             self.sending -= 1

@@ -152,6 +152,9 @@ class Book(Protocol):
     def asked(self, row: int) -> Mapping[bytes, Result | None]:
         """The requests of a row by key: its final result, or None while it is out; not there: to be asked (again)."""
 
+    def lanes(self, row: int) -> Mapping[bytes, Lane]:
+        """In which lane each request of a row was asked, by key."""
+
     def forget(self, rows: Iterable[int]) -> None:
         """Drop the results of rows that are done. Lines that are out stay."""
 

@@ -157,8 +157,6 @@ def division(rows: Sequence[Row], mine: Row, owed: float, now: float, *, new: bo
     if not firm or total < 1 or (new and not others):
         return Division(held, 0.0, held + theirs, firm=False, divided=False)
     part = fair(_needs([*others, mine]), int(total), int(now / TURN_S))[mine.holder]
-    if part > held:
-        more = max(0.0, min(part - held, mine.want - held, pool))
-        return Division(held + more, pool - more, total, firm, divided=True)
+    more = max(0.0, min(part - held, mine.want - held, pool))
     cedes = (held - part > 1 or part < 1) and any(row.want > row.amount for row in others)
-    return Division(float(part) if cedes else held, pool, total, firm, divided=True)
+    return Division(float(part) if cedes else held + more, pool - more, total, firm, divided=True)

@@ -30,6 +30,10 @@ _ASKED: Final = (
     "SELECT key, fate, status, body FROM batch_line LEFT JOIN batch_answer USING (id)"
     " WHERE run = ? AND row = ? AND fate <> 1"
 )
+_LANES: Final = (
+    "SELECT key, batch.body FROM batch_line JOIN batch ON batch.id = batch_line.id >> ?"
+    " WHERE batch_line.run = ? AND row = ? ORDER BY batch.id"
+)
 _KEEP: Final = (
     "UPDATE batch_line SET fate = ?, status = ?, lost = ?, why = ? WHERE id = ? AND fate < ? AND NOT (fate = 1 AND"
     " EXISTS (SELECT 1 FROM batch_line AS other WHERE other.run = batch_line.run AND other.row = batch_line.row"
@@ -106,6 +110,10 @@ class SqlBook:
             key: None if fate == OUT else _result("", status, body)
             for key, fate, status, body in self._rows(_ASKED, (self._run, row))
         }
+
+    def lanes(self, row: int) -> Mapping[bytes, Lane]:
+        """See `stages.Book`."""
+        return {key: decoded(body).lane for key, body in self._rows(_LANES, (LINE_BITS, self._run, row))}
 
     def forget(self, rows: Iterable[int]) -> None:
         """See `stages.Book`."""

@@ -196,7 +196,7 @@ class Admission(Gates):
         )
         off = self._off(now)
         above = sent.ordinal > max(1, number.known - off)
-        doubt.suspect = sent.ordinal - off if above else 0
+        doubt.suspect = sent.ordinal - off if above else -math.inf
         empty = self.quotas.empty(sent, quotas) if quotas else []
         for shown in empty:
             shown.wrong()
@@ -245,7 +245,7 @@ class Admission(Gates):
         fresh, self._good_then = self._good - self._good_then >= min(ENOUGH, number.limit), self._good
         if known and fresh and not named_s:  # a test has failed; what fits is known
             return
-        recovery.begin(now, max(2.0, number.limit / 4))
+        recovery.begin(now)
         recovery.hold(now, named_s, self._least_s(now))
 
     def _least_s(self, now: float) -> float:

@@ -117,7 +117,7 @@ class Bucket:
         share = lost / (lost + admitted)
         if not bound:  # something else was in the way, and a trial proves nothing
             self.extra = 0.0
-        elif lost > 1 and unlikely(lost, admitted, chance) > TRIAL:
+        elif unlikely(lost, admitted, chance) > TRIAL:
             self._too_fast(share)
         elif self.extra:
             self._proven = UNDER + self.extra

@@ -76,7 +76,7 @@ class Refusals:
     __slots__ = ("_dev_s", "_least_s", "mean_s", "patience_s", "seen")
 
     def __init__(self, first_s: float) -> None:
-        self.mean_s, self._dev_s, self.seen = first_s, first_s / 4, 0
+        self.mean_s, self._dev_s, self.seen = first_s, first_s, 0
         self._least_s = first_s / 10  # one that takes no time at all would be found too late
         self.patience_s = 2 * first_s
 
@@ -97,7 +97,7 @@ class Doubt:
     rejected was admitted, or its rejection will be counted when it comes.
 
     Attributes:
-        suspect: as many have to be in flight to ask as much.
+        suspect: as many have to be in flight to ask as much; below any number: everybody does.
         asked: requests sent that asked as much.
     """
 
@@ -108,7 +108,7 @@ class Doubt:
         self._recent: list[tuple[int, float]] = []
         self._untold = 0.0  # rejections that nobody explained; of those that a trial was to meet, half
         self.sent = self.asked = 0
-        self.suspect = 0.0
+        self.suspect = -math.inf
 
     @property
     def share(self) -> float:

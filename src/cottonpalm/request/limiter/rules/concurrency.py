@@ -49,7 +49,7 @@ class Concurrency:
         self.peak = self.rejections = 0
         self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
         self.knee = Knee()
-        self._step, self._hold, self._held = 0, 0, HOLD
+        self._step, self._hold, self._held = 0, HOLD, HOLD
 
     @property
     def proven(self) -> int:

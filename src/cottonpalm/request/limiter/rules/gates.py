@@ -247,7 +247,7 @@ class Gates(ABC):
         if recovery.state is State.HELD and recovery.until_s >= until_s:
             return
         if recovery.state is not State.HELD and recovery.state is not State.PROBE:
-            recovery.begin(now, max(2.0, self.concurrency.limit / 4))
+            recovery.begin(now)
             self._saved = None
         recovery.hold(now, until_s - now, 0.0)
 

@@ -28,8 +28,10 @@ class Round:
 
     __slots__ = ("answers", "began_s", "crowd", "gated", "logs")
 
-    def __init__(self, began_s: float) -> None:
-        self.began_s, self.answers, self.crowd, self.gated = began_s, 0, 0, False
+    began_s: float
+
+    def __init__(self) -> None:
+        self.answers, self.crowd, self.gated = 0, 0, False
         self.logs = 0.0
 
     @property
@@ -60,7 +62,7 @@ class Knee:
         self._count, self._most, self._until_s = 0, 0, 0.0  # answers in the time that one takes among few
         self._mean_s = 0.0  # of the answers' times...
         self._varies = 1.0  # ...and their squared deviation, over it
-        self._round = Round(0.0)
+        self._round = Round()
         self._suspect: tuple[float, float] | None = (
             None  # in flight when it looked full, and after, until checked
         )
@@ -105,7 +107,7 @@ class Knee:
 
     def begin(self, now: float) -> None:
         """A round begins, once those have left that were in flight with another number."""
-        self._round, self._open_s = Round(now), now + self._mean_s
+        self._round, self._open_s = Round(), now + self._mean_s
 
     def took(self, now: float, seconds: float, ordinal: int) -> None:
         """An answer took so long, with so many in flight."""

@@ -38,7 +38,6 @@ class Recovery:
 
     __slots__ = (
         "_needed_s",
-        "before",
         "dead",
         "named_until_s",
         "probe",
@@ -51,16 +50,15 @@ class Recovery:
 
     def __init__(self, first: float, *, known: bool = False) -> None:
         self.state = State.OPEN if known else State.RAMP  # a number that is known is used at once
-        self.window = self.before = first
+        self.window = first
         self.probe: Sent | None = None
         self.refused, self.dead = 0, False
         self.silent_s = self.until_s = self.named_until_s = 0.0
         self._needed_s = 0.0  # the silence after which a probe was admitted, the last time that it took one
 
-    def begin(self, now: float, window: float) -> None:
+    def begin(self, now: float) -> None:
         """A silence begins."""
         self.silent_s, self.refused = now, 0
-        self.before = self.window if self.state is State.RAMP else window
 
     def hold(self, now: float, named_s: float, least_s: float) -> None:
         """Nobody goes for the time named, or a third of the silence so far; then one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.request.limiter.rules.causes import ENOUGH
@@ -48,15 +49,16 @@ class Shown:
         "way",
     )
 
+    _limit: float
+
     def __init__(self) -> None:
         self.trusted, self.way = False, 0
         self._base: _Told | None = None  # of the last judgement
         self._last: _Told | None = None  # the newest that is known
-        self._most = 0.0  # that was ever left
+        self._most = self._ends_s = -math.inf  # that was ever left; when all is back, as said
         self._rates = [0.0, 0.0, 0.0, 0.0]
         self._errors = [0.0, 0.0, 0.0, 0.0]
         self._judged = 0
-        self._ends_s = self._limit = 0.0
 
     @property
     def misleads(self) -> bool:
@@ -84,7 +86,7 @@ class Shown:
         ends_s = self._ends_s - now  # all is back by then, as said
         if self.way == WINDOW:
             return ends_s
-        return min(short / self._rates[self.way], ends_s) if ends_s > 0 else 0.0
+        return max(0.0, min(short / self._rates[self.way], ends_s))
 
     def told(self, at_s: float, total: float, cost: float, quota: Quota) -> None:
         """An answer shows it.

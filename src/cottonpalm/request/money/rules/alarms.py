@@ -34,17 +34,13 @@ class Spikes:
 
     def __init__(self) -> None:
         self._costs: deque[int] = deque(maxlen=SEEN)
-        self._median = 0
-        self._fresh = 0
+        self._median = 0  # until there is one, no cost is a multiple of it
+        self._left = ENOUGH  # costs until it is computed, for the first time or again
 
     def median_if_spike(self, cost: int) -> int | None:
         """Take note of one row's cost. Return the median if the row costs many times as much, else None."""
-        median = self._of_before()
+        if not self._left:
+            self._median, self._left = median_low(self._costs), ENOUGH
+        self._left -= 1
         self._costs.append(cost)
-        self._fresh += 1
-        return median if len(self._costs) > ENOUGH and cost > SPIKE * median > 0 else None
-
-    def _of_before(self) -> int:
-        if self._fresh >= ENOUGH:
-            self._median, self._fresh = median_low(self._costs), 0
-        return self._median
+        return self._median if cost > SPIKE * self._median > 0 else None

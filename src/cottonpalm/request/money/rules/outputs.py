@@ -16,22 +16,20 @@ class Outputs:
 
     def __init__(self) -> None:
         self._lengths: deque[int] = deque(maxlen=SEEN)
-        self._fresh = 0  # answers since `_likely` was computed
+        self._left = ENOUGH  # answers until `_likely` is computed, for the first time or again
         self._likely: int | None = None
         self.reasons = False  # True: some answers contained reasoning
 
     def note(self, tokens: int, reasoning: int) -> None:
         """Take note of one more whole answer."""
         self._lengths.append(tokens)
-        self._fresh += 1
+        self._left -= 1
         self.reasons = self.reasons or reasoning > 0
 
     def likely(self) -> int | None:
         """Return a length that about 99 of 100 answers stay well below; None while too few were seen."""
-        if len(self._lengths) < ENOUGH:
-            return None
-        if self._likely is None or self._fresh >= EVERY:
+        if self._left <= 0:
             ordered = sorted(self._lengths)
             self._likely = int(MARGIN * ordered[99 * len(ordered) // 100])
-            self._fresh = 0
+            self._left = EVERY
         return self._likely

@@ -145,7 +145,7 @@ def _rates(
     kinds = [key for key in prices if key.endswith("_mtok")]
 
     def most(*keys: str) -> int:
-        return max((_dearest(which.get(key)) for which in (prices, *others) for key in keys), default=0)
+        return max(_dearest(which.get(key)) for which in (prices, *others) for key in keys)
 
     def kept(key: str, otherwise: int) -> int:
         return most(key) if key in prices else otherwise
