@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import random
@@ -117,8 +118,6 @@ def test_an_end_mark_inside_the_text_of_an_answer_is_only_text() -> None:
 
 
 def test_a_server_that_waits_after_a_quoted_end_mark_is_waited_for() -> None:
-    import asyncio
-
     said = '{"choices":[{"index":0,"delta":{"content":"data: [DONE]"},"finish_reason":null}]}'
 
     class Body(httpx2.AsyncByteStream):
@@ -345,3 +344,18 @@ def test_whoever_has_begun_knows_better_than_what_was_found_before() -> None:
     small = Limiter("k", Concurrency(20, 1, 100))
     assert InFlight(small).recall(Learnt(20.0, False, 0.0), 0.0) is None, "nobody said that no more fit"
     assert InFlight(small).recall(Learnt(20.0, True, 0.0), 0.0) == 14.0
+
+
+def test_who_waits_for_money_looks_again_as_soon_as_the_pace_allows_once_that_is_what_is_missing() -> None:
+    async def main() -> float:
+        ledger = Ledger(Amounts(per_hour=3_600 * 1_000, wait=True))
+        everything = ledger.try_grant(Ask(3_600_000, 3_600_000))
+        waiting = asyncio.create_task(ledger.agrant(Ask(100, 100)))
+        await asyncio.sleep(0)
+        assert isinstance(everything, int)
+        ledger.settle(everything, 61_000)
+        began = clock.now()
+        assert await waiting == 100
+        return clock.now() - began
+
+    assert virtual_run(main()) == pytest.approx(1.0, abs=0.01)
