@@ -2,14 +2,16 @@
 
 `limits`: N in flight and M a minute, counted at the server, with 2 and 4 workers (8 with `--long`), and with 0: one
 process without Ray, on the same machine at the same time. "used" is the part of the limit that was in flight, or was
-sent in the minutes, once all workers had begun. `cpu`: CPU time a row of a chain that computes, with one and with two
-workers. A cluster of its own is begun, small, and ended.
+sent in the minutes, once all workers had begun. `drivers`: two runs of two processes, on one cluster or in one
+Postgres, and each one's part. `cpu`: CPU time a row of a chain that computes, with one and with two workers. A cluster
+of its own is begun, small, and ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -21,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from langchain_core.runnables import RunnableLambda
 from tests.scale.chains import asking
-from tests.support.loopback import Loopback
+from tests.support.loopback import ROOT, Loopback
 
 from cottonpalm import BatchProcessor, RateLimit, RunStopped, clock
 
@@ -196,6 +198,69 @@ def limits(given: argparse.Namespace) -> int:
     return broken
 
 
+# -- two drivers
+
+
+def drive(given: argparse.Namespace) -> int:
+    """Be one of two drivers: endless rows that begin with this name, until the input ends."""
+    name, url, address, most, store = given.drive
+    own: dict[str, Any] = {"executor": "ray", "workers": 2, "ray_address": address}
+    if store:
+        own = {"store": store, "run": name}
+    processor = BatchProcessor(asking(url), concurrency=int(most), **own)
+    with processor.start({"x": f"{name} {number}"} for number in range(10**9)) as run:
+        threading.Thread(target=taken_from, args=[run], daemon=True).start()
+        sys.stdin.read()
+        run.close()
+    return 0
+
+
+@contextmanager
+def driver(name: str, server: Loopback, most: int, store: str | None) -> Iterator[None]:
+    """One driver in a process of its own, from its first answer on."""
+    import ray
+
+    address = "" if store else ray.get_runtime_context().gcs_address
+    words = [sys.executable, __file__, "drivers", "--drive", name, server.openai_url, address, str(most)]
+    with subprocess.Popen([*words, store or ""], stdin=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdin is not None
+        try:
+            until(lambda: any(name in arrival.text for arrival in server.arrivals), 300)
+            yield
+        finally:
+            process.stdin.close()
+            process.wait(60)
+
+
+def drivers(given: argparse.Namespace) -> int:
+    """Two runs share a number in flight: kept, used, and each one's part; then what the one that stays has alone."""
+    if given.drive:
+        return drive(given)
+    with ExitStack() as stack:
+        if given.store == "postgres":
+            place = stack.enter_context(postgres())
+        else:
+            stack.enter_context(cluster(4))
+            place = None
+        server = stack.enter_context(Loopback(latency=LATENCY_S))
+        with driver("first", server, given.in_flight, place):
+            with driver("second", server, given.in_flight, place):
+                rest(10)
+                begun_s = len(server.arrivals)
+                both = sampled(lambda: server.in_flight, given.seconds)
+                sent = list(server.arrivals)[begun_s:]
+            rest(5)
+            alone = sampled(lambda: server.in_flight, given.seconds / 2)
+        peak = server.peak
+    part = sum("second" in arrival.text for arrival in sent) / len(sent)
+    used, later = (sum(looks) / len(looks) / given.in_flight for looks in (both, alone))
+    print(
+        f"two drivers: at most {peak} of {given.in_flight} in flight, {used:.1%} used, {part:.1%} by the second"
+    )
+    print(f"the second has ended: {later:.1%} used by the first alone")
+    return int(peak > given.in_flight or min(used, later) < 0.95 or not 0.4 < part < 0.6)
+
+
 # -- CPU
 
 
@@ -263,6 +328,12 @@ def main() -> int:
     one.add_argument(
         "--store", choices=("actor", "postgres"), default="actor", help="where limits are shared"
     )
+    one = each.add_parser("drivers")
+    one.set_defaults(do=drivers)
+    one.add_argument("--in-flight", type=int, default=16)
+    one.add_argument("--seconds", type=float, default=30)
+    one.add_argument("--store", choices=("actor", "postgres"), default="actor")
+    one.add_argument("--drive", nargs=5, help=argparse.SUPPRESS)
     one = each.add_parser("cpu")
     one.set_defaults(do=cpu)
     one.add_argument("--rows", type=int, default=2000)
