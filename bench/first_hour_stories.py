@@ -322,7 +322,7 @@ STORIES: Final = (
         (
             Step(
                 f"{CSV}; timeout -s INT 15 {ASK} --prompt 'Godo? {{text}}' --base-url http://127.0.0.1:9/v1; true",
-                ("interrupted",),
+                ("connection refused",),
             ),
             Step(f"{ASK} --prompt 'Good? {{text}}'", ("2 ok",)),
             Step(

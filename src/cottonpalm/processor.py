@@ -17,6 +17,7 @@ from cottonpalm.chain.face import ChainFace, chain_name
 from cottonpalm.engine.input.frames import list_in, rows_in
 from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once, one_each, same_for_all
 from cottonpalm.errors import ConfigError
+from cottonpalm.keywords import names_nearest
 from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.results import Collected, row_of
 from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
@@ -114,6 +115,7 @@ class BatchProcessor(ChainFace):
         ConfigError: a setting that cannot work (it is a ValueError).
     """
 
+    @names_nearest
     def __init__(
         self,
         chain: Runnable[Any, Any],

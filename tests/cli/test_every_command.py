@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cottonpalm.cli.writers.csv_table import guarded
 from tests.cli.conftest import lines, rows
 from tests.support.replies import Reply, fails
 
@@ -110,6 +111,19 @@ def test_an_export_guards_formulas_when_it_is_asked_to(
     assert cottonpalm("export", "out", "-o", "guarded.csv", "--guard-formulas").code == 0
     assert ",'=1+1" in "," + (folder / "guarded.csv").read_text().replace("\n", ",")
     assert "'=1+1" not in (folder / "bare.csv").read_text()
+
+
+@pytest.mark.parametrize("sign", [*"=+-@\uff1d\uff0b\uff0d\uff20"])
+@pytest.mark.parametrize(
+    "begin", ["", " ", "\t", "\r", "\n", "\0", "\ufeff", "\u200b", "\xa0", "\u3000 ", "\x1f\u2060", "\u202e"]
+)
+def test_whatever_stands_unseen_before_a_sign_it_is_a_formula(begin: str, sign: str) -> None:
+    assert guarded(f"{begin}{sign}A1") == f"'{begin}{sign}A1"
+
+
+@pytest.mark.parametrize("text", ["", "a=b", " a", "-1", "+2.5e3", " -5 ", "5-3", "'=1", "x\t=1"])
+def test_what_is_no_formula_stays_as_it_is(text: str) -> None:
+    assert guarded(text) == text
 
 
 def test_a_retry_tells_more_and_draws_nothing_when_it_is_asked_to(

@@ -121,6 +121,32 @@ class NotAtTheRoot(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.core
+def test_a_word_that_is_no_text_is_refused_before_anything_is_made(ask: Command, folder: Path) -> None:
+    name = b"caf\xe9.csv".decode(errors="surrogateescape")
+    (folder / name).write_text("text\na\n")
+    said = ask(name, "-o", "out.csv")
+    assert (said.code, r"'caf\udce9.csv' is no text in utf-8: rename the file" in said.one_line) == (2, True)
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_where_nobody_listens_the_next_step_is_said(cottonpalm: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 1)
+    words = ("run", "in.jsonl", "-o", "out.jsonl", "-m", "ollama:llama3.2", "-p", "{text}", "--retries", "0")
+    said = cottonpalm(*words, "--base-url", "http://127.0.0.1:9/v1").err
+    assert "nobody listens there: start the server, or name the one that runs with --base-url" in said
+
+
+def test_https_to_a_server_without_tls_is_told_in_words(
+    cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "in.jsonl", 1)
+    url = server.openai_url.removeprefix("http://")
+    asked = ("run", "in.jsonl", "-o", "a.jsonl", "-m", "openai:m", "-p", "{text}", "--retries", "0")
+    said = cottonpalm(*asked, "--base-url", f"https://{url}").err
+    assert f"speaks plain HTTP, no TLS: say --base-url http://{url}" in said
+
+
 def test_a_base_url_without_its_path_is_told_where_the_api_is(cottonpalm: Command, folder: Path) -> None:
     rows(folder / "in.jsonl", 1)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotAtTheRoot) as server:

@@ -31,7 +31,7 @@ def test_known_columns_are_replaced_and_every_other_brace_stays() -> None:
 
 def test_values_that_are_no_text_are_put_in_as_json() -> None:
     row = {"a": None, "b": [1, "ü"], "c": True, "d": 2**70}
-    assert texts("{a} {b} {c} {d}", row) == [f'null [1,"ü"] true {2**70}']
+    assert texts("{a}|{b} {c} {d}", row) == [f'|[1,"ü"] true {2**70}'], "nothing is no word"
 
 
 def test_column_names_may_hold_anything() -> None:

@@ -167,6 +167,7 @@ def test_a_reader_that_goes_away_stops_the_run_cleanly(
     said = rest_of(process)
     assert process.returncode == 4, said
     assert "cannot write to standard output: Broken pipe; the results are safe in cottonpalm.db" in said
+    assert "results  in cottonpalm.db alone" in said
     assert "Traceback" not in said
 
 

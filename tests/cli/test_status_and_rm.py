@@ -204,6 +204,46 @@ def test_two_outputs_of_one_name_in_two_folders_are_not_one_run(
     ]
 
 
+@pytest.mark.core
+def test_another_input_does_not_take_the_place_of_answers_in_a_file_without_a_word(
+    ask: Command, cottonpalm: Command, folder: Path, server: Loopback
+) -> None:
+    rows(folder / "a.jsonl", 3)
+    (folder / "b.jsonl").write_text('{"text": "b"}\n')
+    assert ask("a.jsonl", "-o", "out.csv").code == 0
+    before = (folder / "out.csv").read_bytes()
+    said = ask("b.jsonl", "-o", "out.csv")
+    assert (said.code, server.requests) == (2, 3)
+    assert said.one_line == (
+        "cottonpalm: out.csv holds 3 answers to the rows of a.jsonl, which would leave it for those of b.jsonl: "
+        "choose another -o, or say --run out where this is the same input under another name, or --overwrite to "
+        "replace the file (the store keeps the answers)"
+    )
+    assert (folder / "out.csv").read_bytes() == before
+    assert "holds 3 answers" in ask("b.jsonl", "-o", "out.csv", "--dry-run").err
+    (folder / "a.jsonl").rename(folder / "renamed.jsonl")
+    assert ask("renamed.jsonl", "-o", "out.csv", "--run", "out").code == 0
+    assert (server.requests, (folder / "out.csv").read_bytes()) == (3, before)
+    said = ask("b.jsonl", "-o", "out.csv", "--overwrite")
+    assert said.code == 0
+    assert "3 answers of run out belong to rows that b.jsonl does not hold as they were asked" in said.err
+    assert (folder / "out.csv").read_text().count("\n") == 2
+    assert cottonpalm("export", "out", "--all", "-o", "all.csv").code == 0
+    assert (folder / "all.csv").read_text().count("\n") == 5
+
+
+def test_rows_that_left_the_input_leave_the_file_and_that_is_said_once(ask: Command, folder: Path) -> None:
+    rows(folder / "in.jsonl", 3)
+    ask("in.jsonl", "-o", "out.jsonl")
+    rows(folder / "in.jsonl", 2)
+    word = (
+        "1 answer of run out belongs to a row that in.jsonl does not hold as it was asked; the store keeps it"
+    )
+    assert word in ask("in.jsonl", "-o", "out.jsonl").err
+    assert word not in ask("in.jsonl", "-o", "out.jsonl").err
+    assert "belong" not in ask("in.jsonl", "-o", "out.jsonl", "--limit", "1").err
+
+
 def test_two_inputs_of_one_name_whose_answers_go_to_standard_output_are_not_one_run(
     ask: Command, folder: Path
 ) -> None:

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from langchain_core.messages import AIMessage
-from langchain_core.prompts import PromptTemplate
+from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel
 
@@ -210,7 +210,7 @@ def test_a_failed_row_has_no_answer_in_the_table_and_says_why() -> None:
     assert found["answer_error"][1] == "ValueError: not this one"
 
 
-def test_cells_become_python_values_and_missing_ones_none() -> None:
+def test_cells_become_python_values_and_missing_ones_empty_text_as_in_a_csv() -> None:
     when = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
     table = pd.DataFrame(
         {
@@ -237,7 +237,30 @@ def test_cells_become_python_values_and_missing_ones_none() -> None:
         list,
         str,
     ]
-    assert second == {"i": None, "f": None, "t": None, "d": None, "c": None, "a": None, "text": "a"}
+    assert second == {"i": "", "f": "", "t": "", "d": "", "c": "", "a": "", "text": "a"}
+    with rows.start(table.assign(text="a")) as again:
+        assert again.to_pandas()["f"].isna().tolist() == [False, True], "a column of numbers stays one"
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame({"text": ["a", None, np.nan, pd.NA]}),
+        pd.DataFrame({"text": ["a", None, None, None]}, dtype="string"),
+        pl.DataFrame({"text": ["a", None, None, None]}),
+        pa.table({"text": ["a", None, None, None]}),
+    ],
+    ids=lambda table: type(table).__module__.partition(".")[0],
+)
+def test_no_missing_cell_of_a_table_is_asked_as_a_word(table: Any) -> None:
+    chain = ChatPromptTemplate.from_template("say {text}") | RunnableLambda(lambda made: made.to_string())
+    processor = BatchProcessor(chain)
+    wanted = ["Human: say a", *["Human: say "] * 3]
+    assert processor.batch(table) == wanted
+    assert list(map(str, processor.map_table(table)["answer"])) == wanted
+    own = BatchProcessor(RunnableLambda(lambda text: f"Human: say {text}"))
+    assert own.batch(table["text"]) == wanted
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
+import zlib
 from typing import Any
 
 import httpx2
 import pytest
 
-from cottonpalm.config import RetryPolicy
+from cottonpalm import Limits, clock
+from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
 from cottonpalm.protocols import Spent
+from cottonpalm.providers.answer import read_bytes
 from cottonpalm.providers.paths import family_of, model_in
+from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
+from cottonpalm.request.limiter.sharing import InFlight
 from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
+from cottonpalm.request.settlement import _used
 from cottonpalm.request.transport.hook import _call
+from cottonpalm.request.transport.stream_reader import _unpacker
+from cottonpalm.stores.memory import MemoryStore
+from cottonpalm.stores.rules.known import HALF_S
 from cottonpalm.testing import virtual_run
-from cottonpalm.types import PICO
-from tests.request.test_attempts import a_call, a_hand, answer
+from cottonpalm.types import PICO, Learnt, Verdict
+from tests.request.test_attempts import GOOD, a_call, a_hand, answer
 from tests.request.test_streams import WHOLE, _sse, through_a_stream
 
 pytestmark = pytest.mark.core
@@ -169,3 +181,167 @@ def test_a_model_without_a_price_is_told_once_with_what_says_it(caplog: pytest.L
     assert len(said) == 1
     assert "'nobody-knows'" in said[0]
     assert "--price nobody-knows=IN:OUT" in said[0]
+
+
+def test_a_request_that_costs_nothing_goes_when_all_money_is_spent_and_reserves_none() -> None:
+    hand = a_hand(answer(), call=a_call(model="local:small"), ledger=Ledger(0))
+    hand.run()
+    ledger = hand.row.run.ledger
+    assert hand.steps == ["permit", "send"]
+    assert (ledger.reserved, ledger.spent, ledger.in_flight) == (0, 0, 0)
+
+
+def test_a_processor_that_comes_later_keeps_the_wait_that_another_one_was_named() -> None:
+    async def main() -> None:
+        limits = Limits()
+        early = limits.limiters(AdaptiveConcurrency(4, 1, 8))
+        until_s = clock.now() + 30.0
+        early.of("k").keep_pause(until_s)
+        early.of("other").keep_pause(until_s + 5)
+        late, apart = limits.limiters(AdaptiveConcurrency(5, 1, 9)), Limits().limiters(AdaptiveConcurrency())
+        assert late is not early
+        assert late.of("k").paused_until == until_s
+        assert late.of("k").try_acquire() is None
+        assert apart.of("k").paused_until == 0.0
+
+    virtual_run(main())
+
+
+def test_a_wait_that_is_named_to_one_holds_for_all_who_ask_the_same() -> None:
+    async def main() -> None:
+        limits = Limits()
+        one, two = (limits.limiters(AdaptiveConcurrency(first, 1, 8)) for first in (4, 5))
+        for key in ("k", "other"):
+            one.of(key), two.of(key)
+        one.announced("k", 20.0)
+        assert two.of("k").paused_until == clock.now() + 20.0
+        assert (two.of("other").paused_until, one.of("k").paused_until) == (0.0, 0.0)
+        two.of("k").keep_pause(clock.now() + 10.0)
+        assert two.of("k").paused_until == clock.now() + 20.0, "a shorter one ends no longer one"
+
+    virtual_run(main())
+
+
+@pytest.mark.parametrize(("billed", "tokens"), [(False, 0.0), (True, 1_000.0)])
+def test_what_was_refused_took_no_tokens_of_the_minute_and_what_may_have_been_billed_did(
+    billed: bool, tokens: float
+) -> None:
+    """A ceiling of tokens holds what a try was expected to use until it is known."""
+    limiter = Limiter("k", Concurrency(4, 1, 4), [("tokens", 10_000.0)])
+    permit = limiter.force(1_000)
+    usage = _used(a_call(), None, billed=billed)
+    limiter.release(permit, Verdict.IGNORED, usage=usage)
+    [(_, ceiling)] = limiter.admission.ceilings
+    assert ceiling.used_at(clock.now()) == tokens
+
+
+def test_an_answer_without_usage_takes_about_its_size_of_the_minute() -> None:
+    whole = read_bytes(a_call().family, json.dumps({**GOOD, "usage": None}).encode())
+    used = _used(a_call(), whole, billed=True)
+    assert used is not None
+    assert used.output_tokens >= 1
+    told = read_bytes(a_call().family, json.dumps(GOOD).encode())
+    assert _used(a_call(), told, billed=True) == told.usage
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "x-gzip", "br", "identity"])
+def test_a_stream_is_read_whatever_its_encoding_says_of_it(encoding: str) -> None:
+    """What cannot be read along is shown as it came, and teaches nothing."""
+    whole = _sse(*WHOLE)
+    pack = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}.get(encoding)
+    reads = _unpacker(encoding)
+    if pack is not None:
+        packed = pack(whole)
+        assert b"".join(map(reads, (packed[:9], packed[9:]))) == whole
+        assert _unpacker(encoding)(whole) == b"", "it is not what it says"
+    else:
+        assert reads(whole) == (whole if encoding == "identity" else b"")
+
+
+def test_more_is_leased_than_is_asked_by_what_was_reserved_of_late() -> None:
+    async def main() -> None:
+        spending = Spending(MemoryStore().open_run("one", None))
+        spending.lease(100, None, lambda: None)
+        assert (spending.covers(100), spending.covers(101)) == (True, False), "nothing was reserved yet"
+        spending.reserve(100)
+        assert not spending.covers(1)
+        spending.lease(50, None, lambda: None)
+        assert (spending.covers(150), spending.covers(151)) == (True, False), (
+            "as much again for the next moment"
+        )
+
+    virtual_run(main())
+
+
+def test_money_goes_the_short_way_while_there_is_room_for_a_thousand_such_requests() -> None:
+    assert Ledger(10_000).take(10, Spending())
+    assert not Ledger(9_999).take(10, Spending())
+
+
+@pytest.mark.parametrize(("spent", "told"), [(49, False), (50, True), (51, True)])
+def test_an_alarm_is_told_from_just_its_share_on(spent: int, told: bool) -> None:
+    ledger, account = Ledger(100), Spending()
+    ledger.set_alarm(account, 0.5)
+    amount = ledger.try_grant(Ask(spent, spent), account=account)
+    assert isinstance(amount, int)
+    assert ledger.settle(amount, spent, account=account) is told
+
+
+@pytest.mark.parametrize("early_s", [0.25, 2.5])
+def test_who_is_early_for_the_pace_of_an_hour_waits_just_so_long(early_s: float) -> None:
+    async def main() -> float:
+        ledger = Ledger(Amounts(per_hour=3_600 * 1_000, wait=True))
+        ledger.settle(0, int((60 + early_s) * 1_000))
+        began = clock.now()
+        assert await ledger.agrant(Ask(100, 100)) == 100
+        return clock.now() - began
+
+    assert virtual_run(main()) == pytest.approx(early_s, abs=0.01)
+
+
+def test_of_an_old_lease_what_is_in_no_sum_may_have_been_spent_at_the_end() -> None:
+    store = MemoryStore()
+    run = store.open_run("one", None)
+    run.write([], lambda _: None, Spent("one", 30, 20, 100))
+    for out, lost in ((0, 50), (10, 40), (60, 0)):
+        earlier = Spending(run, out=out).earlier
+        assert (earlier.reported, earlier.uncertain) == (30, 20 + lost), out
+        assert sum(pico for _, pico in earlier.steps) == lost
+
+
+def test_no_more_is_leased_than_the_budget_has_nor_after_it_has_failed() -> None:
+    run = MemoryStore().open_run("one", None)
+    spending = Spending(run)
+    assert spending.wants_lease(1, 100)
+    spending.lease(100, 100, lambda: None)
+    assert not spending.wants_lease(100, 100), "it is covered"
+    spending.reserve(100)
+    assert not spending.wants_lease(0, 100), "there is no more to have"
+    assert spending.wants_lease(0, 1_000)
+    assert spending.wants_lease(1, 100), "but whoever waits may ask"
+    run.close()
+    failed: list[bool] = []
+    spending.lease(1, None, lambda: failed.append(spending.failure is not None))
+    assert failed == [True]
+    assert not spending.wants_lease(1, None)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "limit", "pace"), [(0.0, 28.0, 2.5), (HALF_S / 2, 20.0, 2.5), (HALF_S, 16.0, 0.0)]
+)
+def test_seven_tenths_of_what_was_found_is_what_one_begins_with_less_the_longer_ago(
+    age_s: float, limit: float, pace: float
+) -> None:
+    limiter = Limiter("k", Concurrency(4, 1, 100))
+    assert InFlight(limiter).recall(Learnt(40.0, True, 2.5), age_s) == limit
+    assert (limiter.limit, limiter.admission.bucket.rate) == (limit, pace)
+
+
+def test_whoever_has_begun_knows_better_than_what_was_found_before() -> None:
+    limiter = Limiter("k", Concurrency(4, 1, 100))
+    limiter.force()
+    assert InFlight(limiter).recall(Learnt(40.0, True, 2.5), 0.0) is None
+    assert (limiter.limit, limiter.admission.bucket.rate) == (4, 0.0)
+    small = Limiter("k", Concurrency(20, 1, 100))
+    assert InFlight(small).recall(Learnt(20.0, False, 0.0), 0.0) is None, "nobody said that no more fit"
+    assert InFlight(small).recall(Learnt(20.0, True, 0.0), 0.0) == 14.0

@@ -19,6 +19,20 @@ from cottonpalm.testing import virtual_run
 from cottonpalm.types import PARKED, Item, Outcome, Usage
 
 pytestmark = pytest.mark.core
+
+
+class Text(str):
+    """A text that adds nothing, as LangChain's texts do not."""
+
+    __slots__ = ()
+
+
+class Noted(str):
+    """A text that can be changed after all."""
+
+    notes: list[str]
+
+
 ANSWER = Answer("yes", 0.0, Usage(3, 4), 500, "m", truncated=True)
 
 
@@ -70,6 +84,12 @@ def test_each_row_gets_a_copy_of_its_own_where_there_can_be_one() -> None:
     assert (given.index, given.status, given.cost_pico, given.cached) == (3, "ok", 0, True)
     assert (given.model, given.truncated) == ("m", True)
     assert own(alone) is alone
+    text = Text("yes")
+    assert own(text) is text, "nothing of it can be changed"
+    assert own(Noted("yes")) is not None
+    noted = Noted("yes")
+    noted.notes = ["a"]
+    assert own(noted).notes is not noted.notes
     plain = Answer("yes", 0.0)
     assert (plain.truncated, plain.cost_usd, ANSWER.cost_usd) == (False, None, 5e-10)
 

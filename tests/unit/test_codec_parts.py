@@ -174,3 +174,11 @@ def test_the_classes_in_a_value_are_those_that_its_reader_must_know() -> None:
         deep = [deep]
     assert classes_in(deep) == {Point}
     assert classes_in([deep]) == set(), "nobody nests so deep, but a value in itself"
+
+
+def test_what_holds_itself_is_looked_through_to_an_end() -> None:
+    ring: list[Any] = [Decimal(1)]
+    ring.append(ring)
+    circle: dict[str, Any] = {"a": 1}
+    circle["b"] = circle
+    assert classes_in(ring) == classes_in(circle) == set()

@@ -15,7 +15,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 
 import cottonpalm
-from cottonpalm import BatchProcessor, Budget, ConfigError, Outcome, SmartRetryBatch
+from cottonpalm import BatchProcessor, Budget, ConfigError, CostAwareBatchProcessor, Outcome, SmartRetryBatch
 from cottonpalm.presets.options import ChunkedOptions, Options
 from cottonpalm.types import ErrorRecord, Kind
 
@@ -73,6 +73,25 @@ def test_a_plain_number_is_a_budget_in_all() -> None:
     assert (BatchProcessor(CHAIN, budget=5)._settings.budget or Budget(1)).total == Budget(5).total == 5
     with pytest.raises(ConfigError, match="a number of dollars or a Budget"):
         BatchProcessor(CHAIN, budget="5")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "said"),
+    [
+        (
+            BatchProcessor,
+            {"retires": 3},
+            r"BatchProcessor\(\) takes no keyword 'retires'; did you mean 'retry'\?",
+        ),
+        (BatchProcessor, {"Budget": 3}, r"'Budget'; did you mean 'budget'\?"),
+        (BatchProcessor, {"zzzz": 3}, r"'zzzz'; it takes concurrency, rate_limit, "),
+        (SmartRetryBatch, {"max_retires": 3}, r"SmartRetryBatch\(\) takes no .*did you mean 'max_retries'\?"),
+        (CostAwareBatchProcessor, {"time_out": 3}, r"CostAware.*'time_out'; did you mean 'timeout'\?"),
+    ],
+)
+def test_a_misspelt_keyword_names_the_nearest(cls: Any, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        cls(CHAIN, **given)
 
 
 @pytest.mark.parametrize("made", [BatchProcessor(CHAIN), SmartRetryBatch(CHAIN)])

@@ -108,7 +108,7 @@ def run(
     if dry_run:
         from cottonpalm.cli.commands.dry_run import show_first_rows
 
-        return show_first_rows(job, screen, store, name)
+        return show_first_rows(job, screen, store, name, named=bool(run) or fresh or overwrite)
     if job.input == job.output == "-" and run is None:
         screen.say(f"this run's name is {name}")
 
@@ -402,6 +402,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     state: dict[str, Any] = {"argv": words}
     try:
+        _check_text(words)
         code = app(args=words, prog_name="cottonpalm", standalone_mode=False, obj=state)
     except KeyboardInterrupt:
         return _interrupted()
@@ -412,6 +413,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own: Ctrl-C outside a run
         return _interrupted()
     return int(code or 0)
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Refuse a word that is no text: neither the store nor a request could hold it.
+
+    Raises:
+        Problem: a word holds bytes that are no text in this locale.
+    """
+    for word in words:
+        if any("\ud800" <= char <= "\udfff" for char in word):
+            raise Problem(
+                f"{word!r} is no text in {sys.getfilesystemencoding()}: rename the file, or write the word so that it "
+                "is; where all file names look so, say LC_ALL=C.UTF-8 before the command"
+            )
 
 
 def _interrupted() -> int:

@@ -46,6 +46,8 @@ def os_problem(action: str, path: str, error: OSError, code: Code = Code.USAGE) 
         reason += "; name a file in it"
     elif isinstance(error, FileNotFoundError) and action == "read":
         reason += _nearest(Path(path))
+    elif isinstance(error, PermissionError) and action == "write":
+        reason += "; name a file in a folder where you may write"
     return Problem(f"cannot {action} {shown(path)}: {reason}", code)
 
 

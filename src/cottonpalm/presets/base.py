@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.engine.input.frames import list_in
 from cottonpalm.errors import ConfigError
+from cottonpalm.keywords import check_keywords, keywords_of
 from cottonpalm.processor import BatchProcessor
 from cottonpalm.request.limiter.limiters import Limits
 from cottonpalm.results import Collected
@@ -87,6 +88,10 @@ class Preset:
     """
 
     def __init__(self, chain: Runnable[Any, Any], options: Mapping[str, Any]) -> None:
+        own = type(self)
+        check_keywords(
+            own.__name__, options, [*keywords_of(own.__init__), *keywords_of(BatchProcessor.__init__)]
+        )
         self._made_of: tuple[Runnable[Any, Any], dict[str, Any]] = chain, dict(options)
         self._make(chain)
 

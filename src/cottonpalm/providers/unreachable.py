@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ def why_unreachable(error: BaseException | None) -> str | None:
     for link in _behind(error, _DEPTH):
         if isinstance(link, socket.gaierror):
             return "unknown host"
+        if isinstance(link, ssl.SSLError) and link.reason == "WRONG_VERSION_NUMBER":
+            return "no TLS (http:// in place of https://?)"
+        if type(link).__name__ == "ConnectTimeout":  # of either HTTP library
+            return "no connection in time (with https://: does the server speak TLS?)"
         if isinstance(link, OSError) and (words := _WORDS.get(link.errno or 0)) is not None:
             return words
     return None

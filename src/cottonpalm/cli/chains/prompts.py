@@ -13,6 +13,7 @@ from pydantic import PrivateAttr
 
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.rows import listed
+from cottonpalm.engine.input.frames import cell
 from cottonpalm.stores.codec.as_json import text_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class RowPrompt(RunnableSerializable[dict[str, Any], list[BaseMessage]]):
     template: str
     system: str | None = None
     columns: tuple[str, ...]
-    cottonpalm_form: ClassVar[int] = 1  # raised by hand when the same fields make other messages
+    cottonpalm_form: ClassVar[int] = 2  # raised by hand when the same fields make other messages
     _places: re.Pattern[str] = PrivateAttr()
 
     @property
@@ -69,7 +70,7 @@ class RowPrompt(RunnableSerializable[dict[str, Any], list[BaseMessage]]):
         return self.invoke(input, config, **kwargs)
 
     def _filled(self, text: str, row: Mapping[str, Any]) -> str:
-        return self._places.sub(lambda place: _shown(row[place[1]]), text)
+        return self._places.sub(lambda place: text_of(cell(row[place[1]])), text)
 
 
 def row_prompt(
@@ -154,7 +155,3 @@ def _near(word: str, columns: list[str]) -> list[str]:
 def _meant(text: str, columns: list[str]) -> str:
     """Make `{word}` of each `{{word}}` that is no column."""
     return DOUBLED.sub(lambda match: match[0] if match[1] in columns else f"{{{match[1]}}}", text)
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else text_of(value)

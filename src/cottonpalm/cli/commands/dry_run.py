@@ -15,6 +15,7 @@ from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.rows import RowFields, listed, request_column
 from cottonpalm.cli.screen import show_block
+from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Broken, Reader
 from cottonpalm.errors import RunBusy
@@ -35,11 +36,11 @@ FIRST: Final = 3  # rows shown
 Part = tuple[str, str]  # a label and a text
 
 
-def show_first_rows(job: RunSpec, screen: Screen, store: str, run: str) -> Code:
+def show_first_rows(job: RunSpec, screen: Screen, store: str, run: str, *, named: bool) -> Code:
     """Show what the first rows would ask, on stdout; and where the store has the run, what of it would be asked again.
 
     Raises:
-        Problem: the input, the prompt or the chain cannot be used.
+        Problem: the input, the prompt or the chain cannot be used, or the run is another file's.
     """
     form = form_of(job)
     with closing(rows_of(job)) as rows:
@@ -50,20 +51,22 @@ def show_first_rows(job: RunSpec, screen: Screen, store: str, run: str) -> Code:
                 show_block(f"row {number + 1} would fail", [("", row.error.message)])
             else:
                 show_block(f"row {number + 1}", parts(row))
-    for said in _of_the_run(job, store, run):
+    for said in _of_the_run(job, store, run, named=named):
         screen.say(said)
     screen.say("nothing was called; without --dry-run the command does it")
     return Code.OK
 
 
-def _of_the_run(job: RunSpec, url: str, name: str) -> Iterator[str]:
+def _of_the_run(job: RunSpec, url: str, name: str, *, named: bool) -> Iterator[str]:
     """Say how many rows the run has done, how many would be asked, and why some of them again."""
     database = database_of(url)
     if job.read_once or database is None or not database.exists():
         return
     with existing_store(url) as store:
-        if store.info(name) is None:
+        if (info := store.info(name)) is None:
             return
+        if not named:
+            check_name(info, job.input, job.output)
         try:
             run = store.open_run(name, None)
         except RunBusy:

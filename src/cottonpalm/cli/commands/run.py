@@ -34,8 +34,10 @@ from cottonpalm.engine.shared import LENT
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.events import Unreachable
 from cottonpalm.observers.coming import ComingRows
+from cottonpalm.observers.formatting import count
 from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.processor import BatchProcessor
+from cottonpalm.protocols import OK
 from cottonpalm.settings import PLENTY
 from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores import shown as store_shown
@@ -113,7 +115,7 @@ def carry_out(job: RunSpec, where: Where, screen: Screen) -> Code:
             store = _held(where, stack)
         info = store.info(where.run)
         if info is not None and not where.named:
-            check_name(info, job.input, job.output)
+            check_name(info, job.input, job.output, replace=where.fresh or where.overwrite)
         _check_output(job, where, info.meta if info else {})
         stack.enter_context(beside(where.store, where.live, screen))
         code = _run_or_begin_anew(Session(job, where, screen, rows, store), built, store, screen)
@@ -196,6 +198,7 @@ class Session:
         self._broken: Problem | None = None  # the output cannot be written any more
         self._unread: Problem | None = None  # the input cannot be read any more
         self._facts_due_s = 0.0
+        self._left_out = 0  # answers of the run that are of no row of the input
         self._fields: list[str] | None = None  # of answers that are objects
 
     @property
@@ -343,6 +346,7 @@ class Session:
         done = stats.ok + stats.failed
         facts: dict[str, Any] = {"total": total, "exact": exact, "columns": self._rows.columns, "code": code}
         facts["fields"], facts["priced"] = self._fields, stats.cost_known
+        facts["left_out"] = self._left_out
         if done:
             facts["rate"] = round(done / seconds, 3)
             run.keep_report()
@@ -369,11 +373,16 @@ class Session:
         mine = RunSlots(run).marked(self._kept.last_slot())
         counts = summary.counts_of(self._kept, mine)
         code = self._code(stopped, signal, counts.failed)
+        self._say_left_out(counts)
         self._note(run, code)
         self._say_why(stopped, signal)
         failure = self._tally.first_failed or str(stopped or "")
         if not self._tally.answers and (said := diagnosis(self._job.base_url, failure)) is not None:
             self._screen.error(said)
+        elif not self._tally.answers and stats.trouble.startswith("connection refused"):
+            self._screen.error(
+                "nobody listens there: start the server, or name the one that runs with --base-url"
+            )
         detached = stopped is not None and stopped.reason in _AS_ASKED
         resume = None if not detached and code in (Code.OK, Code.SOME_FAILED) else self._resume(stopped)
         summed = self._summary(run, counts, resume, clock.now() - stats.started)
@@ -381,6 +390,24 @@ class Session:
         if self._screen.verbose:
             self._screen.report(run.report.text())
         return code
+
+    def _say_left_out(self, counts: summary.Counts) -> None:
+        """Say, once, that the store holds answers that the file does not: their rows left the input, or changed."""
+        told = self._left_out = self._kept.meta().get(FACTS, {}).get("left_out", 0)
+        if self._job.limit is not None or not self._rows.ended or output_file.is_stream(self._job.output):
+            return
+        self._left_out = self._kept.counts().get(OK, 0) - counts.ok
+        if self._left_out > told and self._broken is None:
+            source = "standard input" if self._job.input == "-" else shown(self._job.input)
+            export = summary.command_on("export", self._where.run, self._where.store, DEFAULT_STORE)
+            one = self._left_out == 1
+            belong, was, them = (
+                ("belongs to a row", "it was", "it") if one else ("belong to rows", "they were", "them")
+            )
+            self._screen.say(
+                f"note: {count(self._left_out, 'answer')} of run {self._where.run} {belong} that {source} does not "
+                f"hold as {was} asked; the store keeps {them} ({export} --all -o FILE)"
+            )
 
     def _page(self) -> str | None:
         """Write the report, where one is asked for; its name."""
@@ -459,6 +486,8 @@ class Session:
         )
 
     def _results(self) -> str:
+        if self._broken is not None:
+            return f"in {store_shown(self._where.store)} alone"
         if self._job.output == "-":
             return f"standard output, and in {store_shown(self._where.store)}"
         return shown(self._job.output)

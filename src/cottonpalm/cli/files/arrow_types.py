@@ -56,18 +56,27 @@ def _without_nanos_of_its_own(kind: Any, *, text: bool) -> Any:
 
 
 def to_arrow(values: list[Any], kind: Any) -> Any:
-    """Return values as an array of a type. It also takes the values that `in_python` made of this type.
+    """Return values as an array of a type. It takes what `in_python` made, and empty text for no value.
 
     Raises:
         pyarrow.ArrowInvalid, pyarrow.ArrowTypeError: this type cannot hold one of the values.
     """
     import pyarrow as pa
 
+    if not _is_text(kind):
+        values = [None if isinstance(value, str) and not value else value for value in values]
     try:
         return pa.array(values, type=kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
         parts = [_one(value, kind) for value in values]
         return pa.concat_arrays(parts) if parts else pa.array([], type=kind)
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    inner = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_string(inner) or types.is_large_string(inner) or types.is_string_view(inner))
 
 
 def _one(value: Any, kind: Any) -> Any:

@@ -44,11 +44,13 @@ class Reading(NamedTuple):
         delimiter: between the cells of a CSV; None: found in its header.
         encoding: of text; None: UTF-8, or what a mark at its beginning says.
         kind: of what comes on standard input; None: JSON lines, or a CSV where it begins as one.
+        fills: a chain of the user's own reads it, which may write None into a prompt: so missing cells are empty text.
     """
 
     delimiter: str | None = None
     encoding: str | None = None
     kind: str | None = None
+    fills: bool = False
 
 
 def open_rows(path: str, limit: int | None = None, how: Reading | None = None) -> InputRows:
@@ -65,6 +67,8 @@ def open_rows(path: str, limit: int | None = None, how: Reading | None = None) -
     how = how or Reading()
     rows = _standard_input(how) if path == "-" else _file(path, format_of(path, "input"), how)
     rows.limit, rows.looks_ahead = limit, path != "-"
+    if how.fills:
+        rows.fill()
     return rows
 
 
@@ -73,7 +77,8 @@ def reading_of(job: RunSpec) -> Reading:
     delimiter = {"tab": "\t", "\\t": "\t"}.get(job.delimiter or "", job.delimiter)
     if delimiter is not None and len(delimiter) != 1:
         raise Problem(f"--delimiter {job.delimiter}: say one character, such as ';' or tab")
-    return Reading(delimiter, job.encoding and check_encoding(job.encoding), job.input_format)
+    encoding = job.encoding and check_encoding(job.encoding)
+    return Reading(delimiter, encoding, job.input_format, fills=job.chain is not None)
 
 
 def rows_of(job: RunSpec) -> InputRows:

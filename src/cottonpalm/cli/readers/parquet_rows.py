@@ -30,6 +30,7 @@ class Parquet(InputRows):
     """
 
     unit: ClassVar[str] = "row"
+    has_gaps: ClassVar[bool] = True
 
     def __init__(self, name: str, file: io.BufferedReader[Any]) -> None:
         self._file = file

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.readers.first_places import FirstPlaces
+from cottonpalm.engine.input.frames import cell
 from cottonpalm.engine.input.reader import Broken
 from cottonpalm.types import ErrorRecord, Kind
 
@@ -45,6 +46,9 @@ class InputRows:
     """
 
     unit: ClassVar[str] = "line"  # messages give a row's place in this unit
+    has_gaps: ClassVar[bool] = (
+        False  # a cell may be missing, which is no text and no null that somebody wrote
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -57,6 +61,7 @@ class InputRows:
         self._needs: tuple[str, ...] = ()
         self._fields: RowFields | None = None
         self._known: set[str] = set()
+        self._fills = False
         self.looks_ahead = False
         self._ahead: list[Row | Broken] = []  # read by `head`, after the first row
         self._trouble: Exception | None = None  # what ended that
@@ -66,6 +71,11 @@ class InputRows:
     def need(self, columns: tuple[str, ...]) -> None:
         """From now on, treat a row that lacks one of these columns as broken."""
         self._needs = columns
+
+    def fill(self) -> None:
+        """From now on, give empty text for a missing cell of a table."""
+        self._fills = self.has_gaps
+        self._first = self._filled(self._first)
 
     def use(self, fields: RowFields) -> None:
         """From now on, treat a row whose id or priority cannot be used as broken.
@@ -127,7 +137,7 @@ class InputRows:
             row = step()
             if row is None:
                 return None
-            found = self._checked(row)
+            found = self._filled(self._checked(row))
         except BadRow as bad:
             found = Broken(ErrorRecord(Kind.FAIL_ROW, BAD_ROW, str(bad)), bad.row)
         self.read += 1
@@ -145,6 +155,9 @@ class InputRows:
     def _guess(self) -> tuple[int, bool] | None:
         """Guess how many rows there are, and say whether that is exact."""
         return None
+
+    def _filled(self, row: Row) -> Row:
+        return {name: cell(value) for name, value in row.items()} if self._fills else row
 
     # -- one row ------------------------------------------------------------------------------------------------------
 

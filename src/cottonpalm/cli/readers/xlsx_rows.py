@@ -21,6 +21,7 @@ class Xlsx(InputRows):
     """
 
     unit = "row"
+    has_gaps = True
 
     def __init__(self, name: str, stream: io.BufferedIOBase) -> None:
         self._stream = stream

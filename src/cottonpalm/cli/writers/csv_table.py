@@ -13,7 +13,10 @@ from cottonpalm.stores.codec.as_json import text_of
 if TYPE_CHECKING:
     from cottonpalm.cli.writers.tables import Table
 
-RISKY: Final = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
+BREAKS: Final = ("\t", "\r", "\n")  # OWASP names these and the signs, also those of full width
+SIGN: Final = re.compile(
+    r"[\s\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*+[=+\-@\uff1d\uff0b\uff0d\uff20]"
+)
 NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -76,8 +79,10 @@ def dollars(cost: float | None) -> str:
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet would take this text for a formula; a plain number is not one."""
-    return text.startswith(RISKY) and NUMBER.fullmatch(text) is None
+    """Whether a spreadsheet would take this text for a formula, after what it drops; a plain number is not one."""
+    return text.startswith(BREAKS) or (
+        SIGN.match(text) is not None and NUMBER.fullmatch(text.strip()) is None
+    )
 
 
 def guarded(text: str) -> str:

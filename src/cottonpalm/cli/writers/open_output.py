@@ -24,6 +24,7 @@ from cottonpalm.cli.writers.output import Output, StreamOutput, Unpack
 from cottonpalm.cli.writers.parquet_table import write_parquet
 from cottonpalm.cli.writers.tables import write_jsonl
 from cottonpalm.cli.writers.xlsx_table import write_xlsx
+from cottonpalm.observers.formatting import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,11 +69,17 @@ def _named_by(source: str, target: str) -> str:
     return target if target != "-" else source
 
 
-def check_name(info: RunInfo, source: str, target: str) -> None:
-    """Refuse a run that only got its name from another file of the same name.
+def check_name(info: RunInfo, source: str, target: str, *, replace: bool = False) -> None:
+    """Refuse a run that only got its name from a file, where that name stands for other rows.
+
+    Args:
+        info: the run that the store has under this name.
+        source: the input.
+        target: the output.
+        replace: the user said that what is there may go.
 
     Raises:
-        Problem: the run stands for a file in another place.
+        Problem: the run stands for a file in another place, or holds the answers to another input's rows.
     """
     job = info.meta.get(META)
     if job is None:  # made from Python
@@ -84,6 +91,17 @@ def check_name(info: RunInfo, source: str, target: str) -> None:
             f"run {info.name} of this store {what} {shown(other)}, not {shown(mine)}: "
             f"say --run NAME for a run of its own, or --run {info.name} to go on with that one"
         )
+    asked, now = without_secrets(job["input"]), without_secrets(source)
+    if asked != now and job["output"] == target != "-" and info.ok and not replace:
+        raise Problem(
+            f"{shown(job['output'])} holds {count(info.ok, 'answer')} to the rows of {_source(asked)}, which would "
+            f"leave it for those of {_source(now)}: choose another -o, or say --run {info.name} where this is the same "
+            f"input under another name, or --overwrite to replace the file (the store keeps the answers)"
+        )
+
+
+def _source(path: str) -> str:
+    return "standard input" if path == "-" else shown(path)
 
 
 def _folder(path: str) -> str:

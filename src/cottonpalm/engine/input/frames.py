@@ -1,6 +1,7 @@
 """Tables as rows: pandas and polars frames, Arrow tables, columns of them, arrays. None of these is imported here.
 
-A row is a dict of Python values, with None for what is missing; a column or an array of one dimension gives its values.
+A row is a dict of Python values; a column or an array of one dimension gives its values. What is missing in either
+(NaN, None, NA, NaT, null) is empty text, as in a CSV: a prompt filled with None or nan would ask about that word.
 Data that looks like rows and is none (one text, one dict, a path) is refused before anything is asked.
 """
 
@@ -19,22 +20,25 @@ if TYPE_CHECKING:
 
 Kind = Literal["pandas", "polars", "arrow", "dataset", ""]
 BLOCK: Final = 1024  # rows of a frame that are turned into Python values at once
+FEW: Final = 32  # of a dataset, whose cells may be images that are only then unpacked
 _ATOMS: Final = frozenset({str, int, bool, type(None), bytes, dt.datetime, dt.date, dt.time, dt.timedelta})
 
 
 class FrameRows(Sequence[Any]):
     """The rows of a frame, made a block at a time while they are read. Each pass makes them anew, and equal."""
 
-    def __init__(self, count: int, block: Callable[[int, int], list[Any]], labels: Any = None) -> None:
-        self._count, self._block = count, block
+    def __init__(
+        self, count: int, block: Callable[[int, int], list[Any]], labels: Any = None, *, at_once: int = BLOCK
+    ) -> None:
+        self._count, self._block, self._at_once = count, block, at_once
         self.labels = labels  # of a pandas frame: its index
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Any]:
-        for first in range(0, self._count, BLOCK):
-            yield from self._block(first, min(first + BLOCK, self._count))
+        for first in range(0, self._count, self._at_once):
+            yield from self._block(first, min(first + self._at_once, self._count))
 
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, slice):
@@ -73,12 +77,15 @@ def rows_in(given: Any, *, without: frozenset[str] = frozenset()) -> Any:
         return _of_pandas(given, without)
     if _is(given, "polars", "DataFrame"):
         frame = given.drop([name for name in given.columns if name in without])
-        return FrameRows(frame.height, lambda first, end: frame.slice(first, end - first).to_dicts())
+        return FrameRows(frame.height, lambda first, end: _filled(frame.slice(first, end - first).to_dicts()))
     if _is(given, "pyarrow", "Table", "RecordBatch"):
         return _of_arrow(given, without)
     if _is(given, "pyarrow", "RecordBatchReader"):
         return (row for batch in given for row in _of_arrow(batch, without))
-    return values_in(given)
+    if kind_of(given) == "dataset":
+        return _of_dataset(given, without)
+    values = values_in(given)
+    return values if values is given else list(map(cell, values))
 
 
 def values_in(given: Any) -> Any:
@@ -132,6 +139,15 @@ def plain(value: Any) -> Any:
     return value
 
 
+def cell(value: Any) -> Any:
+    """Return the Python value of a cell as a chain is asked it: empty text for what is missing."""
+    return "" if (found := plain(value)) is None else found
+
+
+def _filled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: cell(value) for name, value in row.items()} for row in rows]
+
+
 def _of_pandas(frame: Any, without: frozenset[str]) -> FrameRows:
     names = list(map(str, frame.columns))
     if len(set(names)) < len(names):
@@ -141,7 +157,7 @@ def _of_pandas(frame: Any, without: frozenset[str]) -> FrameRows:
 
     def block(first: int, end: int) -> list[dict[str, Any]]:
         part = frame.iloc[first:end]
-        columns = [map(plain, part.iloc[:, place].tolist()) for place, _ in places]
+        columns = [map(cell, part.iloc[:, place].tolist()) for place, _ in places]
         kept = [name for _, name in places]
         return [dict(zip(kept, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
@@ -155,13 +171,19 @@ def _of_arrow(table: Any, without: frozenset[str]) -> FrameRows:
         raise ConfigError(f"the table has the column {doubled!r} twice; rename one")
     kept = table.select([name for name in names if name not in without])
 
-    def block(first: int, end: int) -> list[dict[str, Any]]:
-        return [
-            {name: plain(value) for name, value in row.items()}
-            for row in kept.slice(first, end - first).to_pylist()
-        ]
+    return FrameRows(table.num_rows, lambda first, end: _filled(kept.slice(first, end - first).to_pylist()))
 
-    return FrameRows(table.num_rows, block)
+
+def _of_dataset(dataset: Any, without: frozenset[str]) -> FrameRows:
+    names = [name for name in dataset.column_names if name not in without]
+
+    def block(first: int, end: int) -> list[dict[str, Any]]:
+        part = dataset[first:end]
+        return _filled(
+            [dict(zip(names, cells, strict=True)) for cells in zip(*map(part.get, names), strict=True)]
+        )
+
+    return FrameRows(len(dataset), block, at_once=FEW)
 
 
 def _is(value: Any, library: str, *names: str) -> bool:

@@ -85,7 +85,16 @@ def columns_of(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
         for row, outcome in zip(rows, outcomes, strict=True)
     ]
     names = names_of([str(name) for name in columns], fields)
-    return {name: [line[place] for line in lines] for place, name in enumerate(names)}
+    found = {name: [line[place] for line in lines] for place, name in enumerate(names)}
+    return found | {name: _with_gaps(found[name]) for name in names[: len(columns)]}
+
+
+def _with_gaps(cells: list[Any]) -> list[Any]:
+    """Return a column of the input with None where a cell was missing: empty text among what is no text."""
+    others = [value for value in cells if value is not None and value != ""]
+    if not others or any(isinstance(value, str) for value in others):
+        return cells
+    return [None if isinstance(value, str) else value for value in cells]
 
 
 def to_pandas(outcomes: Sequence[Outcome], index: Any = None) -> Any:

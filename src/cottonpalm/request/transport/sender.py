@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # True below the original `send`: a transport may itself use a client, and we must leave its requests alone.
 INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
+CONNECT_S: Final = (
+    10.0  # a connection takes no longer, TLS included: a server that is there answers within seconds
+)
 _OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
@@ -50,6 +53,8 @@ class Sender:
             began: told what cuts it off, as it goes out.
         """
         request = self._with(body)
+        kept = request.extensions
+        request.extensions = {**kept, "timeout": connecting_soon(kept.get("timeout"))}
         token = INSIDE.set(True)
         at, loop = clock.now(), asyncio.get_running_loop()
         try:
@@ -67,13 +72,14 @@ class Sender:
             return Reply(error=exc)  # `attempts` judges it, and raises it when the tries are used up
         finally:
             INSIDE.reset(token)
+            request.extensions = kept
         return self._reply(response)
 
     def once_sync(self, timeout_s: float, body: bytes | None = None) -> Reply:
         """Send once, and block this thread. The timeout limits each socket operation."""
         request = self._with(body)
         kept = request.extensions
-        request.extensions = {**kept, "timeout": _lowered(kept.get("timeout"), timeout_s)}
+        request.extensions = {**kept, "timeout": _lowered(connecting_soon(kept.get("timeout")), timeout_s)}
         token = INSIDE.set(True)
         try:
             response = self.send(request)
@@ -149,6 +155,15 @@ class Sender:
             f"HTTP {response.status_code}", request=self.request, response=response
         )
         return error
+
+
+def connecting_soon(timeouts: dict[str, float | None] | None) -> dict[str, float | None]:
+    """Bound the time for a connection, unless the client has one of its own beside the time for an answer."""
+    told = timeouts or {}
+    connect_s, answer_s = told.get("connect"), told.get("read")
+    if connect_s is not None and connect_s != answer_s:
+        return told
+    return {**told, "connect": CONNECT_S if connect_s is None else min(connect_s, CONNECT_S)}
 
 
 def _lowered(timeouts: dict[str, float | None] | None, timeout_s: float) -> dict[str, float]:

@@ -11,6 +11,7 @@ from cottonpalm import clock
 from cottonpalm.providers.call import WHOSE, Call, call_of
 from cottonpalm.providers.paths import family_of
 from cottonpalm.request.transport.http1.pool import Origin
+from cottonpalm.request.transport.sender import connecting_soon
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -182,7 +183,7 @@ def _origin(http: Any, client: Any, request: Any) -> Origin:
         url.host if url.scheme == "https" else None,
         tuple(getattr(pool, "_socket_options", None) or ()),
         _FOREVER_S if idle_s is None else idle_s,
-        waits.get("connect"),
+        connecting_soon(waits)["connect"],
     )
 
 

@@ -1,0 +1,231 @@
+"""Money that a worker is lent by the process that has the budget: what is asked, lent, spent, given back and lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cottonpalm.request.money.ledger import Ledger
+from cottonpalm.request.money.remote import KEPT_S, Asked, Lumps, NoMoreMoney, Purse, Told, purse_and_ledger
+from cottonpalm.request.money.rules.grants import Ask, Grant
+from cottonpalm.request.money.spending import Spending
+from cottonpalm.testing import virtual_run
+
+pytestmark = pytest.mark.core
+ALL = Ask(500, 500)
+
+
+class Worker:
+    """A worker's own ledger, and how often it had something to say."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+        self.ledger, self.purse = purse_and_ledger(self._wake)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def ask(self, amount: int) -> int | Grant:
+        return self.ledger.try_grant(Ask(amount, amount), account=self.purse)
+
+    async def lent(self, amount: int, asked: int) -> None:
+        """A request of this size waits until so much is lent, and is on its way then."""
+        waiting = asyncio.create_task(self.ledger.agrant(Ask(asked, asked), account=self.purse))
+        await asyncio.sleep(0)
+        assert self.purse.told(idle=False).asked == Asked(asked, asked)
+        self.purse.grant(amount)
+        assert await waiting == asked
+
+
+def test_a_request_waits_for_what_it_asks_and_gets_it_from_what_is_lent() -> None:
+    async def main() -> None:
+        worker = Worker()
+        waiting = asyncio.create_task(worker.ledger.agrant(Ask(100, 100), account=worker.purse))
+        await asyncio.sleep(0)
+        assert (worker.woken, worker.purse.asks, waiting.done()) == (1, True, False)
+        assert worker.purse.told(idle=False) == Told(asked=Asked(100, 100))
+        assert not worker.purse.asks, "it is said once"
+        assert worker.purse.told(idle=False) == Told()
+        worker.purse.grant(250)
+        assert await waiting == 100
+        assert worker.ask(150) == 150, "the rest is there for the next"
+        assert (worker.purse.committed, worker.purse.covers(0), worker.purse.covers(1)) == (250, True, False)
+
+    virtual_run(main())
+
+
+def test_what_comes_next_is_asked_for_before_it_is_needed_and_nobody_waits_for_it() -> None:
+    async def main() -> None:
+        worker = Worker()
+        await worker.lent(1_000, 100)
+        assert worker.ask(700) == 700
+        assert not worker.purse.asks
+        assert worker.ask(150) == 150, "950 of 1,000: at this rate that will not last"
+        said = worker.purse.told(idle=False)
+        assert said.asked is not None
+        assert said.asked.least == 0
+        assert said.asked.most > 0
+        assert said.back == 0, "what is left is soon needed"
+        assert not worker.purse.wants_lease(500, None), "one question at a time"
+
+    virtual_run(main())
+
+
+def test_what_was_spent_is_said_once_and_what_an_idle_worker_holds_goes_back() -> None:
+    async def main() -> None:
+        worker = Worker()
+        await worker.lent(250, 100)
+        worker.ledger.settle(100, 60, 7, worker.purse)
+        assert worker.purse.told(idle=False) == Told(60, 7, 0), "it is kept for the next requests"
+        assert worker.purse.told(idle=True) == Told(0, 0, 250 - 67)
+        assert not worker.purse.covers(1)
+        assert worker.purse.told(idle=True) == Told()
+        worker.purse.grant(50)
+        worker.ledger.settle(worker.ask(10), 10, 0, worker.purse)  # type: ignore[arg-type]
+        assert worker.purse.told(idle=True) == Told(10, 0, 40)
+
+    virtual_run(main())
+
+
+@pytest.mark.parametrize(("passed_s", "back"), [(KEPT_S, 0), (KEPT_S + 0.01, 150)])
+def test_money_for_the_next_requests_is_kept_for_a_second(passed_s: float, back: int) -> None:
+    async def main() -> int:
+        worker = Worker()
+        await worker.lent(550, 400)
+        await asyncio.sleep(passed_s)
+        return worker.purse.told(idle=False).back
+
+    assert virtual_run(main()) == back
+
+
+def test_more_than_twice_what_is_soon_needed_goes_back_at_once() -> None:
+    async def main() -> int:
+        worker = Worker()
+        await worker.lent(1_000, 100)
+        return worker.purse.told(idle=False).back
+
+    assert virtual_run(main()) == 1_000 - 100 - 2 * 100
+
+
+def test_while_a_request_waits_what_is_too_little_for_it_is_for_others() -> None:
+    async def main() -> None:
+        worker = Worker()
+        await worker.lent(250, 100)
+        waiting = asyncio.create_task(worker.ledger.agrant(ALL, account=worker.purse))
+        await asyncio.sleep(0)
+        said = worker.purse.told(idle=False)
+        assert said.asked is not None
+        assert (said.asked.least, said.back) == (500, 150)
+        worker.purse.grant(600)
+        assert await waiting == 500
+        assert worker.purse.told(idle=False).back == 0, "nobody waits any more"
+
+    virtual_run(main())
+
+
+def test_a_worker_that_is_lent_nothing_asks_no_more_and_keeps_nothing() -> None:
+    async def main() -> None:
+        worker = Worker()
+        await worker.lent(250, 100)
+        waiting = asyncio.create_task(worker.ledger.agrant(ALL, account=worker.purse))
+        await asyncio.sleep(0)
+        worker.purse.told(idle=False)
+        worker.purse.grant(0)
+        assert await waiting == 0
+        assert isinstance(worker.purse.failure, NoMoreMoney)
+        woken = worker.woken
+        assert worker.ask(500) is Grant.STOP
+        assert (worker.woken, worker.purse.asks) == (woken, False)
+        worker.ledger.settle(100, 0, 0, worker.purse)
+        assert worker.purse.told(idle=False).back == 100, "whatever comes free later"
+
+    virtual_run(main())
+
+
+def test_a_new_purse_is_empty_and_its_ledger_limits_nothing() -> None:
+    worker = Worker()
+    assert isinstance(worker.purse, Purse)
+    assert not worker.purse.covers(1)
+    assert worker.ledger.share() < 1e-9
+    assert worker.ledger.left() == 1 << 62
+
+
+# -- the process with the budget
+
+
+def lumps(budget: int | None = 1_000, workers: int = 1) -> tuple[Lumps, Ledger | None, Spending]:
+    spending = Spending()
+    ledger = None if budget is None else Ledger(budget)
+    return Lumps(ledger, spending, lambda: workers), ledger, spending
+
+
+def test_a_lump_is_what_is_asked_and_near_the_limit_half_of_a_workers_part() -> None:
+    async def main() -> None:
+        ours, ledger, _ = lumps()
+        assert ledger is not None
+        assert await ours.grant(Asked(100, 300)) == 300
+        assert await ours.grant(Asked(100, 900)) == 350, "700 are left for twice as many lumps as workers"
+        assert (ours.held, ledger.reserved) == (650, 650)
+        two, _, _ = lumps(workers=2)
+        assert await two.grant(Asked(100, 900)) == 250
+        assert await two.grant(Asked(400, 900)) == 400, "at least what its request needs"
+        assert await two.grant(Asked(0, 0)) == 1, "no more than nothing would be a refusal"
+
+    virtual_run(main())
+
+
+def test_a_lump_waits_for_what_may_come_back_and_is_refused_what_never_will() -> None:
+    async def main() -> None:
+        ours, ledger, _ = lumps(500)
+        other = Lumps(ledger, Spending(), lambda: 1)
+        await ours.grant(Asked(400, 400))
+        waiting = asyncio.create_task(other.grant(Asked(300, 300)))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        ours.book(Told(back=300))
+        assert await waiting == 300
+        assert await ours.grant(Asked(501, 501)) == 0
+        assert ours.held == 100
+
+    virtual_run(main())
+
+
+def test_what_a_worker_spent_is_booked_out_of_its_lump_and_what_it_gives_back_is_free() -> None:
+    async def main() -> None:
+        ours, ledger, spending = lumps()
+        assert ledger is not None
+        await ours.grant(Asked(300, 300))
+        ours.book(Told(70, 20, 30))
+        assert (ours.held, ledger.reserved, ledger.spent, ledger.overshoot) == (180, 180, 90, 0)
+        assert (spending.reported, spending.uncertain) == (70, 20)
+        ours.book(Told(back=1_000))
+        assert (ours.held, ledger.reserved, ledger.spent) == (0, 0, 90), "no more than it held"
+        await ours.grant(Asked(100, 100))
+        ours.book(Told(150, 0))
+        assert (ours.held, ledger.reserved, ledger.spent, ledger.overshoot) == (0, 0, 240, 50)
+        ours.book(Told())
+        assert (ours.held, ledger.reserved, ledger.spent) == (0, 0, 240)
+
+    virtual_run(main())
+
+
+def test_what_a_dead_worker_held_counts_as_spent_and_one_that_held_nothing_took_nothing() -> None:
+    async def main() -> None:
+        ours, ledger, spending = lumps()
+        assert ledger is not None
+        ours.lost()
+        assert (ledger.spent, ledger.in_flight) == (0, 0)
+        await ours.grant(Asked(300, 300))
+        ours.lost()
+        assert (ours.held, ledger.reserved, ledger.spent) == (0, 0, 300)
+        assert (spending.reported, spending.uncertain) == (0, 300)
+
+    virtual_run(main())
+
+
+def test_without_a_budget_what_was_spent_is_counted_all_the_same() -> None:
+    ours, _, spending = lumps(None)
+    ours.book(Told(70, 20))
+    ours.lost()
+    assert (spending.reported, spending.uncertain) == (70, 20)
