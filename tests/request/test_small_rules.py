@@ -394,3 +394,14 @@ def test_who_counts_more_than_a_bound_is_bounded_by_as_much_more_from_then_on(
         assert after == pytest.approx(counted * 10**6, rel=0.01)
     else:
         assert after == before
+
+
+def test_under_a_limit_by_the_hour_each_end_of_a_request_is_told() -> None:
+    ledger, account = Ledger(Amounts(per_hour=1_000)), Spending()
+    ledger.set_alarm(account, 0.5)
+    assert ledger.settle(0, 0, account=account), "the hour moves on without anybody's spending"
+    both = Ledger(Amounts(total=100, per_hour=1_000))
+    both.set_alarm(account, 0.5)
+    assert both.settle(0, 0, account=account)
+    free = Ledger(None)
+    assert (free.share(), both.share()) == (0.0, 0.0)
