@@ -405,3 +405,19 @@ def test_under_a_limit_by_the_hour_each_end_of_a_request_is_told() -> None:
     assert both.settle(0, 0, account=account)
     free = Ledger(None)
     assert (free.share(), both.share()) == (0.0, 0.0)
+
+
+def test_what_is_in_flight_counts_for_the_pace_of_an_hour_at_the_mean_of_what_was_paid() -> None:
+    async def main() -> float:
+        ledger = Ledger(Amounts(per_hour=3_600 * 1_000, wait=True))
+        for cost in (30_000, 10_000):
+            ledger.settle(0, cost)
+        for _ in range(2):
+            assert ledger.try_grant(Ask(100, 100)) == 100
+        began = clock.now()
+        assert await ledger.agrant(Ask(100, 100)) == 100
+        return clock.now() - began
+
+    assert virtual_run(main()) == pytest.approx(20.0, abs=0.01), (
+        "40 and twice 20 seconds ahead, of which 60 are free"
+    )
