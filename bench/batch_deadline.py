@@ -1,6 +1,6 @@
 """What a deadline costs: price over the live price, by the policy of `mode="auto"` and by two simpler ones.
 
-python -m bench.batch_deadline [RUNS]: the policy's own decisions in a world with a clock of its own
+python -m bench.batch_deadline [RUNS] [FIRST SEED]: the policy's own decisions in a world with a clock of its own
 (`tests/batchlane/scenario.py`): 10,000 rows, three hours, two rows a second live, log-normal turnarounds. "All at once"
 pulls all batches back when what they have not done would be late; "alongside" lets live and batches work on the same
 rows. Then worlds at random in which live plus the provider's cancel time could meet the deadline, in some of which
@@ -24,12 +24,12 @@ POLICIES: tuple[scenario.Policy, ...] = ("ours", "all at once", "alongside", "li
 MEDIANS_MIN = (30.0, 90.0, 240.0, math.inf)
 
 
-def prices(runs: int) -> None:
+def prices(seeds: range) -> None:
     print("price over live price (rows paid twice), by the median turnaround")
     print(f"{'':14}" + "".join(f"{policy:>20}" for policy in POLICIES) + f"{'late':>8}{'came back':>12}")
     for minutes in MEDIANS_MIN:
         came = {
-            policy: [scenario.run(World(median_s=60 * minutes, seed=seed), policy) for seed in range(runs)]
+            policy: [scenario.run(World(median_s=60 * minutes, seed=seed), policy) for seed in seeds]
             for policy in POLICIES
         }
         shown = "".join(
@@ -42,31 +42,31 @@ def prices(runs: int) -> None:
         print(f"{minutes:>10.0f} min{shown}{late:>8}{share:>12}")
 
 
-def met(runs: int) -> int:
+def met(seeds: range) -> int:
     missed, twice, rows, batch = [], 0, 0, 0
-    for seed in range(runs):
+    for seed in seeds:
         world = world_of(seed)
         came = scenario.run(world)
         twice, rows, batch = twice + came.twice, rows + world.rows, batch + came.batch
         if came.at_s > world.deadline_s:
             missed.append(seed)
     print(
-        f"{runs} worlds: {len(missed)} deadlines missed {missed or ''}; {batch / rows:.0%} of all rows by batch,"
+        f"{len(seeds)} worlds: {len(missed)} deadlines missed {missed or ''}; {batch / rows:.0%} of all rows by batch,"
     )
     print(f"{twice / rows:.1%} paid twice, all of them in worlds where cancels hang")
-    calm = [replace(world_of(seed), hangs=0.0) for seed in range(min(runs, 100))]
+    calm = [replace(world_of(seed), hangs=0.0) for seed in seeds[:100]]
     print(f"without hanging cancels: {sum(scenario.run(world).twice for world in calm)} rows paid twice")
     return len(missed)
 
 
 def main() -> int:
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    runs, first = (int(given) for given in (*sys.argv[1:], *("20", "0")[len(sys.argv) - 1 :]))
     print(
         f"reserve for all rows of the first table: {rules.reserve_s(10_000, World().live, 600.0) / 60:.0f} min\n"
     )
-    prices(runs)
+    prices(range(first, first + runs))
     print()
-    return int(met(10 * runs) > 0)
+    return int(met(range(first, first + 10 * runs)) > 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """How often rows are lost, doubled or paid twice in the batch lane, over random faults and kill -9.
 
 python -m bench.batch_faults [RUNS] [ROWS] [FIRST SEED]: a program for each life of a run, killed at random moments;
-the loopback provider expires, refuses, shuffles, loses and hides. Runs with OpenAI's and Anthropic's Batch API in turn.
+the loopback provider expires, refuses, shuffles, loses and hides. Runs with OpenAI's, Anthropic's and
+Gemini's Batch API in turn.
 Prints a line for each run, and at the end how many were right; the exit code is 1 where one was not.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from tests.batchlane import trouble
 from tests.support.batch_provider import BatchProvider
 
-PROVIDERS = ("openai", "anthropic")
+PROVIDERS = ("openai", "anthropic", "gemini")
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
     kills = failed = batches = lost = 0
     wrong: list[int] = []
     for seed in range(first, first + runs):
-        began, provider = time.monotonic(), PROVIDERS[seed % 2]
+        began, provider = time.monotonic(), PROVIDERS[seed % len(PROVIDERS)]
         try:
             with BatchProvider() as server, tempfile.TemporaryDirectory() as folder:
                 found = trouble.until_answered(server, Path(folder), seed, rows, provider)

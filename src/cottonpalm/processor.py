@@ -567,7 +567,7 @@ class BatchProcessor(ChainFace):
             rows: any iterable; an iterator is used up.
             ids: as for `start`.
             config: for every row.
-            sample: so many rows, drawn at random, are really run; a store, if there is one, keeps their answers.
+            sample: so many rows, drawn at random, are really run, live; a store, if there is one, keeps their answers.
 
         Raises:
             ConfigError: `sample` is negative.
@@ -597,7 +597,7 @@ class BatchProcessor(ChainFace):
         if not drawn:
             return [], None
         ids = [item.id for item in drawn] if any(item.id is not None for item in drawn) else None
-        engine = await self._aengine([item.row for item in drawn], ids=ids, configs=configs)
+        engine = await self._aengine([item.row for item in drawn], ids=ids, configs=configs, sampled=True)
         async with self._remember(AsyncRun(engine)) as run:
             outcomes = [outcome async for outcome in run]
             return [outcome for outcome in outcomes if outcome.status != "skipped"], run.stats.limit

@@ -70,9 +70,9 @@ def gemini(server: BatchProvider, model: str = "gemini-test", **more: Any) -> An
     )
 
 
-def simple(server: BatchProvider) -> Any:
+def simple(server: BatchProvider, **more: Any) -> Any:
     """prompt | ChatOpenAI | parser."""
-    return ChatPromptTemplate.from_template("About: {text}") | openai(server) | StrOutputParser()
+    return ChatPromptTemplate.from_template("About: {text}") | openai(server, **more) | StrOutputParser()
 
 
 def lane(server: BatchProvider, **more: Any) -> BatchLane:

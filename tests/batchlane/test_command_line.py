@@ -62,6 +62,28 @@ def test_a_detached_command_is_shown_by_status_and_collected_later(
     assert (len(server.jobs), len(server.bills), {bill.lane for bill in server.bills}) == (1, 6, {"batch"})
 
 
+def test_plan_takes_the_options_of_the_lane_that_run_takes(
+    server: BatchProvider, cottonpalm: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    (folder / "in.jsonl").write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(6)))
+    host = next(host for host, name in server.hosts.items() if name == "openai")
+    _, source, output, name, *options = asked(server, "--price", "gpt-test=2:8", "--max-tokens", "9")
+    named = cottonpalm("plan", source, output, name, *options, "--mode", "batch", "--detach")
+    assert named.code == 0, named.err
+    assert "batch" in named.out
+    nameless = cottonpalm("plan", source, *options, "--mode", "batch")
+    assert (nameless.code, nameless.out) == (0, named.out)
+    soon = cottonpalm("plan", source, *options, "--mode", "auto", "--deadline", "3600")
+    assert (soon.code, soon.out) == (0, named.out)
+    elsewhere = cottonpalm("plan", source, *options[:-6], "--batch-host", f"{host}=anthropic", *options[-4:])
+    assert elsewhere.code == 0
+    assert "batch" not in elsewhere.out
+    unknown = cottonpalm("plan", source, *options, "--deadline", "3600")
+    assert unknown.code == 2
+    assert server.asked == 0
+
+
 def test_a_run_that_is_not_there_cannot_be_collected(cottonpalm: Command) -> None:
     said = cottonpalm("collect", "out", "--store", "none.db", "--model-option", "top_p=1")
     assert (said.code, said.out) == (2, "")

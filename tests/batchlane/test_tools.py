@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
+from langchain_core.chat_history import InMemoryChatMessageHistory
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel
+from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
 
+from tests.batchlane.agent import CALLS, agent, main
 from tests.batchlane.chains import two_steps
 from tests.batchlane.kit import PICO_PRICES, batched, live, openai, rows, simple
+from tests.batchlane.seen import seen
+from tests.batchlane.trouble import programs
 from tests.support.batch_provider import Faults
 
 if TYPE_CHECKING:
@@ -83,39 +91,79 @@ def test_a_question_that_a_tool_asks_a_model_is_paid_once_and_fits_when_the_tool
     assert max(calls.values()) <= 3  # it runs until its own question is answered
 
 
-def test_an_agents_tools_run_once_each(server: BatchProvider, tmp_path: Path) -> None:
-    pytest.importorskip("langgraph")
-    from langchain_core.messages import AIMessage
-    from langgraph.graph import END, START, MessagesState, StateGraph
-    from langgraph.prebuilt import ToolNode
-
+def test_a_compiled_graphs_tools_run_once_each_in_all_its_rounds(
+    server: BatchProvider, tmp_path: Path
+) -> None:
     calls = Counter[str]()
-    look_up = counting(calls)
-    model = openai(server)
-
-    async def think(state: Any) -> dict[str, Any]:
-        said = await model.ainvoke(
-            [("human", f"step {len(state['messages'])}: {state['messages'][0].content}")]
-        )
-        call = {"name": "look_up", "args": {"text": said.content}, "id": f"call-{len(state['messages'])}"}
-        asks = [] if len(state["messages"]) > 4 else [call]
-        return {"messages": [AIMessage(said.content, tool_calls=asks)]}
-
-    def on(state: Any) -> str:
-        return "tools" if state["messages"][-1].tool_calls else END
-
-    graph = StateGraph(MessagesState)
-    graph.add_node("think", think)
-    graph.add_node("tools", ToolNode([look_up]))
-    graph.add_edge(START, "think")
-    graph.add_conditional_edges("think", on)
-    graph.add_edge("tools", "think")
-    chain = RunnableLambda(lambda row: {"messages": [("human", row["text"])]}) | graph.compile()
-    found = batched(chain, server, tmp_path).batch(rows(2))
-    assert [len(one["messages"]) for one in found] == [6, 6]
+    found = batched(agent(server, lambda text: calls.update([text])), server, tmp_path).batch(rows(2))
+    wanted = live(agent(server, bool)).batch(rows(2))
+    assert [seen(one["messages"]) for one in found] == [seen(one["messages"]) for one in wanted]
     assert [one["messages"][2].tool_call_id for one in found] == ["call-1", "call-1"]
-    assert len(calls) == 4
+    assert len(calls) == 2 * (CALLS - 1)
     assert set(calls.values()) == {1}
+    assert Counter(bill.lane for bill in server.bills) == {"batch": 2 * CALLS, "live": 2 * CALLS}
+
+
+def test_nor_do_they_run_again_where_each_round_is_another_process(
+    server: BatchProvider, tmp_path: Path
+) -> None:
+    """Each program submits a round and leaves; the next one collects it."""
+    fork, count = programs(), 2
+    server.faults = Faults(looks=10**6)
+    for number in range(1, CALLS + 2):
+        process = fork.Process(target=main, args=(tmp_path, server.openai_url, server.hosts, count))
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        assert len(server.jobs) == min(number, CALLS)
+        for job in server.jobs.values():
+            job.faults = Faults(looks=1)
+    said = orjson.loads((tmp_path / "answers.json").read_bytes())
+    wanted = live(agent(server, bool)).batch(rows(count))
+    assert said == [[message.content for message in one["messages"]] for one in wanted]
+    calls = Counter((tmp_path / "tool.txt").read_text().splitlines())
+    assert len(calls) == count * (CALLS - 1)
+    assert set(calls.values()) == {1}
+    assert server.paid_twice() == {
+        (bill.model, bill.text): 2 for bill in server.bills
+    }  # in batches, and live here
+
+
+def test_a_graph_with_a_checkpointer_of_its_own_runs_live_and_each_row_once(
+    server: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It keeps what a row did by its thread: a second round would begin where the first one was taken down."""
+
+    def chain() -> Any:
+        return agent(server, bool, checkpointer=InMemorySaver())
+
+    threads: Any = [{"configurable": {"thread_id": str(number)}} for number in range(2)]
+    wanted = live(chain()).batch(rows(2), config=threads)
+    server.bills.clear()
+    found = batched(chain(), server, tmp_path).batch(rows(2), config=threads)
+    assert [one["messages"][-1].content for one in found] == [one["messages"][-1].content for one in wanted]
+    assert "rows run live: the chain keeps what a row did (a checkpointer" in caplog.text
+    assert Counter(bill.lane for bill in server.bills) == {"live": 2 * CALLS}
+
+
+@pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")
+@pytest.mark.filterwarnings("ignore:The class `InMemoryChatMessageHistory` was deprecated")
+def test_a_history_of_messages_is_written_once_for_each_row(server: BatchProvider, tmp_path: Path) -> None:
+    histories: dict[str, InMemoryChatMessageHistory] = defaultdict(InMemoryChatMessageHistory)
+    asked = ChatPromptTemplate.from_messages([("placeholder", "{before}"), ("user", "{text}")])
+    remembers = RunnableWithMessageHistory(
+        asked | openai(server),
+        lambda session_id: histories[session_id],
+        input_messages_key="text",
+        history_messages_key="before",
+    )
+    chain = remembers | (lambda said: {"text": said.content}) | simple(server)
+    sessions: Any = [{"configurable": {"session_id": str(number)}} for number in range(2)]
+    found = batched(chain, server, tmp_path).batch(rows(2), config=sessions)
+    assert found == [f"answer to: About: answer to: row {number}" for number in range(2)]
+    assert [[message.content for message in histories[str(number)].messages] for number in range(2)] == [
+        [f"row {number}", f"answer to: row {number}"] for number in range(2)
+    ]
 
 
 def test_a_tool_whose_answer_cannot_be_kept_runs_in_each_round(server: BatchProvider, tmp_path: Path) -> None:

@@ -52,11 +52,7 @@ def until_answered(
     rng, killed, fork = Random(seed), 0, programs()
     in_flight: set[int] = set()
     server.script = lambda _, rows: by_chance(rng, rows, Faults(turnaround_s=rng.choice((0.0, 0.05, 0.3))))
-    addresses = {
-        "openai": server.openai_url,
-        "anthropic": server.anthropic_url,
-        "hosts": server.hosts,
-    }
+    addresses = {name: getattr(server, f"{name}_url") for name in worker.MODELS} | {"hosts": server.hosts}
     output = folder / "answers.json"
     for number in range(MOST):
         mortal = number < MOST // 2

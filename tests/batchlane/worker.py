@@ -14,17 +14,18 @@ import orjson
 
 from cottonpalm import BatchLane, BatchProcessor, RunStopped
 from tests.batchlane.chains import two_steps
-from tests.batchlane.kit import PRICES, anthropic, openai, rows
+from tests.batchlane.kit import PRICES, anthropic, gemini, openai, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODELS: dict[str, Any] = {"openai": openai, "anthropic": anthropic}
+MODELS: dict[str, Any] = {"openai": openai, "anthropic": anthropic, "gemini": gemini}
 
 
 def warm() -> None:
     """Import what the first row would, once for all programs that are forked."""
-    nowhere: Any = SimpleNamespace(openai_url="http://127.0.0.1:9/v1", anthropic_url="http://127.0.0.1:9")
+    url = "http://127.0.0.1:9"
+    nowhere: Any = SimpleNamespace(openai_url=f"{url}/v1", anthropic_url=url, gemini_url=url)
     for model in MODELS.values():
         two_steps(model(nowhere))
     for name in ("engine.build", "engine.executors.batch", "stores.sql.store", "stores.sql.batches"):
@@ -37,7 +38,7 @@ def warm() -> None:
 def main(
     store: Path, output: Path, count: int, provider: str, addresses: dict[str, Any], detach: bool
 ) -> None:
-    server: Any = SimpleNamespace(openai_url=addresses["openai"], anthropic_url=addresses["anthropic"])
+    server: Any = SimpleNamespace(**{f"{name}_url": addresses[name] for name in MODELS})
     lane = BatchLane(hosts=addresses["hosts"], rows=7, poll_s=0.01, listing_wait_s=0.3)
     processor = BatchProcessor(
         two_steps(MODELS[provider](server)),

@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
 
 from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.readers.csv_rows import CHECKED
 from cottonpalm.cli.readers.encodings import HINT
 from cottonpalm.cli.readers.open_rows import open_rows
 from cottonpalm.engine.input.reader import Broken
@@ -120,9 +122,9 @@ def test_a_quote_that_is_never_closed_ends_the_reading_where_nobody_could_know(t
 def test_a_big_csv_is_not_read_to_its_end_before_its_first_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cottonpalm.cli.readers.csv_rows.CHECKED", 1_000_000)
     path, read = tmp_path / "a.csv", list[int]()
-    path.write_bytes(b"a,b\n" + b"1,2\n" * 500_000 + b'3,"never closed\n4,5\n')
+    path.write_bytes(b"a,b\n" + b"1,2\n" * 100_000 + b'3,"never closed\n4,5\n')
+    os.truncate(path, CHECKED + 1)  # the rest is nothing but zeros, which take no room
 
     class Counted(io.FileIO):
         def readinto(self, buffer: Any) -> Any:
@@ -134,10 +136,7 @@ def test_a_big_csv_is_not_read_to_its_end_before_its_first_row(
         given = iter(rows)
         assert next(given) == {"a": "1", "b": "2"}
         assert sum(read) <= 2 << 18
-        with pytest.raises(Problem, match=r"a\.csv line 500002: a quoted cell begins here and never ends"):
-            for _ in given:
-                pass
-        assert rows.read == 500_000
+        assert sum(1 for _ in islice(given, 99_999)) == 99_999, "up to the quote that is never closed"
 
 
 def test_a_stray_quote_that_meets_another_is_a_failed_row_that_says_how_far_it_goes(tmp_path: Path) -> None:

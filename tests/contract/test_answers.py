@@ -245,6 +245,25 @@ def test_a_tier_without_claims_holds_nobody_up_and_gives_nothing_of_others_back(
     asyncio.run(main())
 
 
+def test_a_row_that_asks_without_a_claim_and_is_cancelled_gives_back_no_claim_of_its_own_process(
+    opened: Callable[..., Answers],
+) -> None:
+    one, other = opened(), opened()
+
+    async def main() -> None:
+        assert await tier(one).ask(b"q") is Turn.MINE
+        asking = asyncio.ensure_future(tier(one, claims=False).ask(b"q"))
+        await asyncio.sleep(0)
+        one.present([])
+        asking.cancel()
+        await asyncio.wait([asking])
+        await asyncio.sleep(0)
+        one.present([])
+        assert await tier(other).ask(b"q") is Turn.ELSEWHERE
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("when", ["before the answer", "on its way", "there, but not taken"])
 def test_a_row_that_is_cancelled_while_it_asks_gives_its_question_back(
     opened: Callable[..., Answers], when: str

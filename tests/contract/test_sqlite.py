@@ -20,6 +20,7 @@ import pytest
 
 from cottonpalm import clock
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
+from cottonpalm.protocols import Spent
 from cottonpalm.stores import MemoryStore, open_store
 from cottonpalm.stores.sql.lease import BEAT_S, machine
 from cottonpalm.stores.sql.store import SqlRunStore
@@ -259,6 +260,23 @@ def test_no_step_of_the_schema_that_was_shipped_is_ever_edited() -> None:
         made.append(hashlib.sha256(repr(tables).encode()).hexdigest()[:8])
     db.close()
     assert made == SCHEMAS  # a new step adds one; what differs before cannot read the files of its users
+
+
+def test_when_money_was_spent_is_kept_for_two_hours(store: SqliteStore) -> None:
+    run, hours = store.open_run("r", None), 2 * 3_600.0
+    for steps, kept in (
+        (((1_000.0, 5), (1_005.0, 6)), [(1_000.0, 5), (1_005.0, 6)]),
+        (((1_000.0 + hours, 7),), [(1_000.0, 5), (1_005.0, 6), (1_000.0 + hours, 7)]),
+        ((), [(1_000.0, 5), (1_005.0, 6), (1_000.0 + hours, 7)]),
+        (
+            ((1_005.0 + hours, 8), (1_000.0 + hours, 1)),
+            [(1_005.0, 6), (1_000.0 + hours, 8), (1_005.0 + hours, 8)],
+        ),
+    ):
+        over = threading.Event()
+        run.write([], lambda _, over=over: over.set(), Spent("a", 9, 0, 9, steps))  # type: ignore[misc]
+        assert over.wait(30)
+        assert list(run.spent().steps) == kept
 
 
 def test_what_is_durable_survives_a_power_cut_too(store: SqliteStore) -> None:

@@ -22,7 +22,9 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
 from cottonpalm import BatchProcessor, ChainChanged, ConfigError, RetryPolicy, RunBusy, RunStopped, StoreError
+from cottonpalm.engine.input.feeds import MANY
 from cottonpalm.events import RowFinished
+from cottonpalm.protocols import StoredRow
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import unpack
 from cottonpalm.stores.sql.store import SqlRunStore, SqlStore
@@ -564,11 +566,27 @@ def test_a_store_that_is_slow_to_close_does_not_hold_up_the_callers_loop(
     store.close()
 
 
+def make_many(path: Path, run: str, rows: int) -> None:
+    """Add so many other rows to a run that one of its own is no longer found in no time."""
+    store = open_store(path)
+    opened = store.open_run(run, None)
+    others = [
+        StoredRow(slot, key := slot.to_bytes(16, "little"), key, 1, b"{}", 0)
+        for slot in range(rows, rows + MANY)
+    ]
+    written = threading.Event()
+    opened.write(others, lambda _: written.set())
+    assert written.wait(60)
+    opened.close()
+    store.close()
+
+
 @pytest.fixture(scope="module")
 def many_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with 4,800 rows."""
+    """A store with many rows, 4,800 of them real."""
     path = tmp_path_factory.mktemp("many") / "s.db"
     BatchProcessor(Probe(0), store=path, run="night", fingerprint="1").batch(range(4_800))
+    make_many(path, "night", 4_800)
     return path
 
 
@@ -577,7 +595,6 @@ def test_rows_that_have_to_be_looked_up_among_many_do_not_hold_up_the_callers_lo
     kind: str, many_rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first look-up reads all keys of the run."""
-    monkeypatch.setattr("cottonpalm.engine.input.feeds.MANY", 50)
     threads: set[int] = set()
 
     def find(self: SqlRunStore, key: bytes, real: Any = SqlRunStore.find) -> Any:
@@ -611,12 +628,12 @@ def test_rows_that_have_to_be_looked_up_among_many_do_not_hold_up_the_callers_lo
 
 
 def test_an_async_iterator_that_fails_or_is_left_among_many_stored_rows_loses_none_that_it_gave(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("cottonpalm.engine.input.feeds.MANY", 50)
     chain = Probe(0)
     runs = Runs(tmp_path / "s.db")
     runs.do(chain, range(100))
+    make_many(tmp_path / "s.db", "night", 100)
     closed = []
 
     async def later(fails: bool) -> AsyncIterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,3 +131,11 @@ def test_who_waits_out_a_pause_is_not_woken_before_its_end() -> None:
         return loop.steps - began  # type: ignore[attr-defined, no-any-return]
 
     assert virtual_run(main()) < 20
+
+
+def test_a_limiter_that_nobody_answers_keeps_no_permit_that_was_given_back() -> None:
+    limiter = fixed(3)
+    for _ in range(50):
+        limiter.release(taken(limiter), IGNORED)
+    kept = [one for one in gc.get_objects() if type(one) is Permit and one.limiter is limiter]
+    assert len(kept) <= 1

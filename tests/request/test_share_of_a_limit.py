@@ -236,6 +236,22 @@ def test_a_portion_of_a_minute_is_held_by_what_it_used_and_by_nothing_else(stage
     assert process.limiter.shares == {}, "it is no number in flight"
 
 
+def test_of_tokens_it_needs_at_least_what_the_next_one_in_line_asks_for(stage: Stage) -> None:
+    limiter = Limiter("host/model#account", Concurrency(50, 1, 50), [("tokens", 1_000.0)])
+    [(unit, ceiling)] = limiter.admission.ceilings
+    gate = Given(limiter, unit, 1_000.0, ceiling)
+    row, done = renewed(gate)
+    done.then()
+    assert row.least == 1.0, "nobody waits"
+    limiter.force(900)
+    waiting = stage.start(limiter.aacquire(0, 400))
+    row, done = renewed(gate, row)
+    done.then()
+    assert limiter.waiting == 1
+    assert (row.least, row.want) == (400.0, 1_000.0)
+    del waiting
+
+
 # -- the number in flight that is learnt
 
 

@@ -275,3 +275,13 @@ def test_a_likely_length_is_above_nearly_all_that_were_seen() -> None:
         outputs.note(length, 0)
     assert outputs.likely() == int(MARGIN * 100)
     assert not outputs.reasons
+
+
+def test_a_body_that_asks_for_the_prompt_cache_goes_out_with_and_without_a_maximum_of_ours() -> None:
+    money = Reservation(near_the_ceiling(answer()).row, a_call())
+    assert money.body is None, "the chain's own"
+    money.instead = {"model": "m", "messages": [], "prompt_cache_key": "k"}
+    assert money.body is not None
+    assert json.loads(money.body) == money.instead
+    money.sent = 77
+    assert json.loads(money.body) == {**money.instead, "max_completion_tokens": 77}

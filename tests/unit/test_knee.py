@@ -135,8 +135,9 @@ def test_a_round_begins_once_those_have_left_that_were_sent_with_another_number(
     for at in (100.5, 101.0, 101.9):
         assert knee.answered(at, Sent(at, 4), 4, 10.0, gated=False) is None
     assert knee._round.answers == 0
-    knee.answered(102.0, Sent(102.0, 4), 4, 10.0, gated=False)
-    assert knee._round.answers == 1
+    for at in (102.0, 102.1, 102.2):
+        knee.answered(at, Sent(at, 4), 4, 10.0, gated=False)
+    assert (knee._round.answers, knee._round.mean) == (3, 4.0)
 
 
 def test_while_more_are_in_flight_than_the_limit_it_drains_and_no_round_counts() -> None:

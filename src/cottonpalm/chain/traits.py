@@ -232,10 +232,31 @@ def one_at_a_time(chain: Any) -> bool:
 
 def may_run_tools(chain: Any) -> bool:
     """Whether a tool stands in the chain, or a graph, whose nodes may run some."""
+    return any(isinstance(part.runnable, BaseTool) or _is_graph(part.runnable) for part in parts(chain))
+
+
+def keeps_state(chain: Any) -> bool:
+    """Whether it keeps what a row did, so that the row cannot run again from its start.
+
+    A graph with a checkpointer of its own does, and a history of messages.
+    """
     return any(
-        isinstance(part.runnable, BaseTool) or isinstance(getattr(part.runnable, "nodes", None), Mapping)
+        _has_history(part.runnable)
+        or (
+            _is_graph(part.runnable)
+            and getattr(part.runnable, "checkpointer", None) not in (None, False, True)
+        )
         for part in parts(chain)
     )
+
+
+def _has_history(step: Any) -> bool:
+    """Whether it is LangChain's own for that, whose module takes long to import."""
+    return any(kind.__name__ == "RunnableWithMessageHistory" for kind in type(step).__mro__)
+
+
+def _is_graph(step: Any) -> bool:
+    return isinstance(getattr(step, "nodes", None), Mapping)
 
 
 def rehearsed(chain: Any) -> int:
@@ -254,7 +275,9 @@ def rehearsed(chain: Any) -> int:
 
 
 def runs_again(chain: Any) -> list[str]:
-    """Return the steps with code of the user's that run in every round of a row in batches: functions and retrievers.
+    """Return the steps with code of the user's that run in every round of a row in batches.
+
+    Functions, nodes of graphs that are functions, and retrievers.
 
     By their paths, as in "steps[0] RunnableLambda (clean)".
     """
@@ -263,11 +286,16 @@ def runs_again(chain: Any) -> list[str]:
         names = [
             getattr(function, "__name__", "") for _, function in functions(step) if not is_library(function)
         ]
-        if isinstance(step, RunnableLambda | RunnableGenerator) and names:
+        if names and (isinstance(step, RunnableLambda | RunnableGenerator) or _is_node(step)):
             found.append(f"{path} ({names[0].strip('<>')})")
         elif isinstance(step, BaseRetriever):
             found.append(path)
     return found
+
+
+def _is_node(step: Any) -> bool:
+    """Whether it is what LangGraph makes of a function."""
+    return type(step).__name__ == "RunnableCallable"
 
 
 _TOLD: Final = frozenset({"tags", "metadata", "run_name"})  # what a config says to listeners alone

@@ -23,6 +23,7 @@ from cottonpalm.chain.installed import is_library
 from cottonpalm.chain.reads import attributes, closed_over, read_by
 
 _NESTED = 6  # inside one attribute, look for Runnables in containers up to this depth
+_PLAIN = frozenset({type(None), bool, bytes, float, int, str})
 _FUNCTIONS = ("func", "afunc", "_transform", "_atransform")
 
 
@@ -123,6 +124,8 @@ _INSIDE: list[tuple[type, Any]] = [
 
 def _nested(label: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
     """Yield the Runnables in an attribute: itself, in containers, or behind an object's `bound` (a graph's node)."""
+    if type(value) in _PLAIN:  # nearly all of them, and the checks below are slow
+        return
     if isinstance(value, Runnable):
         yield label, value
     elif isinstance(bound := getattr(value, "bound", None), Runnable):

@@ -137,8 +137,8 @@ def run(
     "input chain model prompt prompt_file system literal_braces messages images requests times vote schema "
     "model_options temperature max_tokens base_url id_field limit "
     "delimiter encoding input_format sample fallbacks prices "
-    "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache concurrency cache store output run "
-    "currency profile config quiet",
+    "budget_usd budget_per_hour_usd on_budget max_output_tokens prompt_cache mode detach deadline_s batch_hosts "
+    "concurrency cache store output run currency profile config quiet",
     output=o.PlannedOutput,
 )
 def plan(
@@ -306,8 +306,12 @@ def status(
     if limits:
         show_limits(store)
         return Code.OK
-    for _ in watched(store, run) if watch else (None,):
-        show_json(store, run) if json else show_status(store, run, verbose=verbose)
+    try:
+        for _ in watched(store, run) if watch else (None,):
+            show_json(store, run) if json else show_status(store, run, verbose=verbose)
+    except KeyboardInterrupt:  # so one leaves what one watches
+        if not watch:
+            raise
     return Code.OK
 
 

@@ -173,9 +173,15 @@ class Builder:
         streaming: bool = False,
         many: bool = True,
         awaited: bool = False,
+        sampled: bool = False,
     ) -> Engine:
-        """Make an engine for these rows. It belongs to the loop on which its `main` runs."""
+        """Make an engine for these rows. It belongs to the loop on which its `main` runs.
+
+        Rows that are `sampled` for a plan run live: somebody waits for them.
+        """
         settings = self.settings
+        if sampled:
+            settings = replace(settings, mode="live", detach=False, deadline_s=None)
         priorities = priorities if priorities is not None else settings.priority
         run_store = None if opened is None else opened.run
         cache = memory_of(settings.cache)
@@ -210,6 +216,7 @@ class Builder:
             lane=settings.lane if batched else None,
             rehearsed=min(map(traits.rehearsed, self.chains)) if batched else 0,
             tools=batched and any(traits.may_run_tools(chain) for chain in self.chains),
+            keeps_state=batched and any(map(traits.keeps_state, self.chains)),
             linear=batched and all(traits.one_at_a_time(chain) for chain in self.chains),
             callers=[one_of(equal, account, self.judge, self.judge.out_of_money), *fallbacks],
             streaming=streaming,

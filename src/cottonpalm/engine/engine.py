@@ -315,6 +315,7 @@ class Engine:
             lane=self.job.lane,
             name=job.name or "",
             linear=job.linear,
+            keeps_state=job.keeps_state,
             sends=job.settings.mode != "live",
             detach=job.settings.detach,
             deadline_s=job.settings.deadline_s,

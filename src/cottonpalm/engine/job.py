@@ -27,6 +27,7 @@ class Job:
     none_is_no_answer: bool = False
     lane: BatchLane | None = None  # how requests go through a Batch API; None: they do not
     linear: bool = False  # the chain makes one request at a time
+    keeps_state: bool = False  # a row goes on where the chain was when it ran before
     rehearsed: int = 0  # in how many rounds made-up answers cannot bring the chain to its end
     tools: bool = False  # the chain may run tools
     workers: Callable[[], tuple[Pool, Begin]] | None = (

@@ -6,8 +6,10 @@ A `Report` holds no inputs, outputs or error messages, only counts and names of 
 from __future__ import annotations
 
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from cottonpalm.observers.advice import advice_of
 from cottonpalm.observers.formatting import clean, count, duration, money, rate
@@ -30,7 +32,8 @@ class Report(Reported):
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values that JSON can hold."""
-        return asdict(self)
+        plain: dict[str, Any] = orjson.loads(orjson.dumps(self))
+        return plain
 
     def text(self) -> str:
         """The same for people, in lines of at most 80 columns."""

@@ -80,25 +80,34 @@ class Look:
     error: BaseException | None = None  # what the chain raised before any request
 
 
-async def look_at(items: Sequence[Item], chain: Any, run: RunAccount) -> list[Look]:
-    """Run the chain for each row up to its first requests, one row after the other. Nothing is sent."""
+async def look_at(items: Sequence[Item], chain: Any, run: RunAccount, hosts: Mapping[str, str]) -> list[Look]:
+    """Run the chain for each row up to its first requests, one row after the other. Nothing is sent.
+
+    Args:
+        items: the rows.
+        chain: the user's.
+        run: an account without money.
+        hosts: providers of Batch APIs at addresses that are not their own.
+    """
     threads = traits.how_to_call(chain) == "threads"
     looks, loop = [Look() for _ in items], asyncio.get_running_loop()
     client_loops.enter(loop)
     try:
         for number, item in enumerate(items):
-            await _look(item, chain, RowAccount(run, number), looks[number], threads=threads)
+            await _look(item, chain, RowAccount(run, number), looks[number], hosts, threads=threads)
     finally:
         await client_loops.leave(loop)
     return looks
 
 
-async def _look(item: Item, chain: Any, account: RowAccount, look: Look, *, threads: bool) -> None:
+async def _look(
+    item: Item, chain: Any, account: RowAccount, look: Look, hosts: Mapping[str, str], *, threads: bool
+) -> None:
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
 
     def note(call: Call) -> None:
         account.run.prompts.asking(call, account.run.pricing.listed)
-        look.requests.append(_request(account, call))
+        look.requests.append(_request(account, call, hosts))
         loop.call_soon_threadsafe(seen.set)
 
     account.run.look = note
@@ -130,7 +139,7 @@ def _context(account: RowAccount) -> contextvars.Context:
     return context
 
 
-def _request(row: RowAccount, call: Call) -> Request:
+def _request(row: RowAccount, call: Call, hosts: Mapping[str, str]) -> Request:
     money = Reservation(row, call)
     text = "\n".join(_texts(call.body))
     return Request(
@@ -140,27 +149,27 @@ def _request(row: RowAccount, call: Call) -> Request:
         rates=money.tariff.rates,
         bound=money.bound,
         why_unbounded="" if money.bound is not None else money.why_unbounded(),
-        cheaper=dict(_cheaper(row, call, money)),
+        cheaper=dict(_cheaper(row, call, money, hosts)),
     )
 
 
 def _cheaper(
-    row: RowAccount, call: Call, money: Reservation
+    row: RowAccount, call: Call, money: Reservation, hosts: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[Rates, int | None]]]:
     """Yield the tiers that cost less: rates, and what a budget would reserve there."""
     for tier in ("flex", BATCH):
         tariff = row.run.pricing.prices.tariff(call.model, call.url, tier)
         if money.tariff.rates is None or tariff.rates is None or tariff.rates == money.tariff.rates:
             continue
-        if tier != BATCH or _goes_in_a_batch(call):
+        if tier != BATCH or _goes_in_a_batch(call, hosts):
             yield tier, (tariff.rates, None if isinstance(money.extent, str) else tariff.bound(money.extent))
 
 
-def _goes_in_a_batch(call: Call) -> bool:
+def _goes_in_a_batch(call: Call, hosts: Mapping[str, str]) -> bool:
     if call.request is None:
         return False
     headers = {name.lower(): value for name, value in call.request.headers.items()}
-    return isinstance(lane_for(str(call.request.url), headers, call.body), Lane)
+    return isinstance(lane_for(str(call.request.url), headers, call.body, hosts=hosts), Lane)
 
 
 def _texts(part: Any, name: str = "") -> list[str]:

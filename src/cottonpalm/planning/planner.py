@@ -85,7 +85,7 @@ async def survey_of(
         found = await census(rows, base.reader, max(LOOKED, sample), known)
         notes = (*asked_again(base.reader, base.held), *_runs_again(builder))
     account = builder.planning_account()
-    looks = await look_at(_some(found, LOOKED), builder.chain, account)
+    looks = await look_at(_some(found, LOOKED), builder.chain, account, builder.settings.lane.hosts)
     return Survey(found, base.reader.stored, base.history, looks, account.prompts.summary(), notes)
 
 

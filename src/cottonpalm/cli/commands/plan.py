@@ -51,8 +51,12 @@ def show_plan(job: RunSpec, at: At, sample: int, screen: Screen) -> Code:
         processor = BatchProcessor(
             built.chain,
             **job.keywords(built, at.store),
-            store=at.store if at.run else None,
-            run=at.run,
+            mode=job.mode,  # type: ignore[arg-type]  # the processor checks it, as the next
+            detach=job.detach,
+            deadline=job.deadline_s,
+            lane=job.lane(),
+            store=at.store if at.run else None if job.mode == "live" else "memory:",  # batches need one
+            run=at.run or (None if job.mode == "live" else "plan"),
         )
         plan = processor.plan(rows, ids=RowFields(job.id_field).ids, sample=sample)
     show_details(lines(shown(job.input), plan, cached=job.cache))

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 PATIENTLY: Final = -1  # in place of the number of a swap: the order in which they were asked, with patience
 COMPARED: Final = 2  # rows that are recorded twice before anything is sent
+KEEPS_STATE: Final = (
+    "the chain keeps what a row did (a checkpointer, a history): it cannot run again from its start"
+)
 DIVERGED: Final = 3  # rows whose answers did not fit: from so many on, nothing more goes into batches
 
 
@@ -45,6 +48,7 @@ class Terms:
         lane: the user's own bounds.
         name: of the run.
         linear: the chain makes one request at a time.
+        keeps_state: the chain keeps what a row did when it ran before, so that no row may run twice.
         sends: False makes no new batches: answers of earlier ones are used, and the rest is asked live.
         detach: leave once everything is submitted.
         deadline_s: seconds from now in which all rows are to be done.
@@ -57,6 +61,7 @@ class Terms:
     lane: BatchLane
     name: str
     linear: bool = False
+    keeps_state: bool = False
     sends: bool = True
     detach: bool = False
     deadline_s: float | None = None
@@ -102,6 +107,9 @@ class Answering:
         self._book, self._rows, self._post, self._source = book, rows, post, source
         self._rescue = rescue
         self.no_batches = "" if terms.sends else "that was asked for"
+        if terms.sends and terms.keeps_state:
+            self.no_batches = KEEPS_STATE
+            run.alerts.warn("keeps state", f"rows run live: {KEEPS_STATE}")
         self.sending = 0
         self._compared = self._comparing = self._diverged = 0
         self._tools: dict[

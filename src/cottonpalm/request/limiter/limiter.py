@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 BYTES_PER_TOKEN: Final = 4  # of a JSON body in English; what it is wrong by is seen in the answers' usage
 _REJECTED: Final = (Verdict.DROPPED, Verdict.OVERLOADED)
+_USUAL: Final = (Verdict.SUCCESS, Verdict.IGNORED)
 _TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
 
 
@@ -315,25 +316,29 @@ class Limiter(WaitQueue[Permit]):
     ) -> None:
         admission = self.admission
         if verdict is Verdict.SUCCESS:
-            self.accepted += 1
-            self.last_accepted = now
-            if permit.number > self.good:  # noqa: PLR1730 - likewise
-                self.good = permit.number
-            output, used = 0.0, None
-            if usage is not None:
-                output, used = float(usage.output_tokens), float(usage.input_tokens + usage.output_tokens)
-            admission.answered(now, permit, self.in_flight, output, used)
-            if not (self._gated or quotas or pause_s) and admission.concurrency.limit == self._seen:
-                return  # nothing has changed
+            self._learn_of_answer(now, permit, usage)
         else:
             if usage is not None:
                 admission.used(permit, usage.input_tokens + usage.output_tokens)
             self._learn_of_failure(now, permit, verdict, pause_s, quotas)
+        quiet = verdict in _USUAL and not (self._gated or quotas or pause_s)
+        if quiet and admission.concurrency.limit == self._seen:
+            return  # nothing has changed
         if quotas and verdict not in _REJECTED:  # a rejection's are read with it
             admission.heard(permit, quotas)
         if pause_s > 0:
             self._pause(now + pause_s, dead=verdict in {Verdict.LOST, Verdict.IGNORED})
         self._see_limit()
+
+    def _learn_of_answer(self, now: float, permit: Permit, usage: Usage | None) -> None:
+        self.accepted += 1
+        self.last_accepted = now
+        if permit.number > self.good:  # noqa: PLR1730 - for every request: quicker than max()
+            self.good = permit.number
+        output, used = 0.0, None
+        if usage is not None:
+            output, used = float(usage.output_tokens), float(usage.input_tokens + usage.output_tokens)
+        self.admission.answered(now, permit, self.in_flight, output, used)
 
     def _learn_of_failure(
         self, now: float, permit: Permit, verdict: Verdict, pause_s: float, quotas: tuple[Quota, ...]

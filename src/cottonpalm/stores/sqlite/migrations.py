@@ -135,20 +135,33 @@ STEPS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (
 )
 
 
+def _program(db: sqlite3.Connection) -> int:
+    """Which program the file says it belongs to; 0: it does not say."""
+    [(application_id,)] = db.execute("PRAGMA application_id").fetchall()
+    return int(application_id)
+
+
+def _version(db: sqlite3.Connection) -> int:
+    """How many of the steps have run."""
+    [(version,)] = db.execute("PRAGMA user_version").fetchall()
+    return int(version)
+
+
 def check_ours(db: sqlite3.Connection, path: str) -> None:
     """Refuse a database of another program, or of a newer cottonpalm, before anything is changed in it.
 
     Raises:
         StoreError: it is one of the two; the error says which.
     """
-    # Read in this order: another process that makes the file right now commits both at once.
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    (application_id,) = db.execute("PRAGMA application_id").fetchone()
-    if application_id != APPLICATION_ID and (application_id or tables):
-        raise StoreError(
-            f"{path} is a database of another program: give cottonpalm a file of its own (--store)"
-        )
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if _program(db) != APPLICATION_ID:
+        # Read in this order: another process that makes the file right now commits both at once.
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        program = _program(db)
+        if program != APPLICATION_ID and (program or tables):
+            raise StoreError(
+                f"{path} is a database of another program: give cottonpalm a file of its own (--store)"
+            )
+    version = _version(db)
     if version > len(STEPS):
         raise StoreError(
             f"{path} was made by a newer cottonpalm (schema {version}, this one knows {len(STEPS)}): update cottonpalm"
@@ -157,11 +170,11 @@ def check_ours(db: sqlite3.Connection, path: str) -> None:
 
 def migrate(db: sqlite3.Connection, path: str) -> None:
     """Run the steps that have not run yet, each in one transaction together with its version number."""
-    while True:
+    while _version(db) != len(STEPS):
         db.execute("BEGIN IMMEDIATE")
         try:
             check_ours(db, path)
-            (version,) = db.execute("PRAGMA user_version").fetchone()
+            version = _version(db)
             if version == len(STEPS):
                 break
             STEPS[version](db)

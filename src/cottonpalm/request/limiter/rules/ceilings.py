@@ -70,7 +70,8 @@ class Ceiling:
 
     def _drain(self, now: float) -> None:
         passed, self._at = now - self._at, now
-        self._backlog = max(0.0, self._backlog - max(0.0, passed) * self.even / WINDOW_S)
+        if passed > 0:
+            self._backlog = max(0.0, self._backlog - passed * self.even / WINDOW_S)
 
     def _forget(self, now: float) -> None:
         self._drain(now)

@@ -191,7 +191,12 @@ class Gates(ABC):
         if sent.ordinal >= doubt.suspect:
             doubt.asked += 1
         sent.asked = doubt.asked
-        self._young.append(sent)
+        young = self._young
+        while (
+            young and young[0].known
+        ):  # where nobody has to be asked, and nobody answers, this alone empties it
+            young.popleft()
+        young.append(sent)
         self._unsure += 1
         self._sent_s = sent.at_s
         if self.gated:
