@@ -199,12 +199,12 @@ class BaseRun:
 
         Answers that are objects become a column for each field; other answers are the column `output`. The rows are in
         input order, under the labels of the frame that was given, if it was one. Of a run made by `start`, all that
-        was not read yet is read to its end.
+        was not read yet is read to its end, and kept for another table.
 
         Raises:
             ConfigError: pandas is not installed.
             RunStopped: at its end, if the run stopped early.
-            RuntimeError: an async run made by `astart`, which only its reader can read.
+            RuntimeError: an async run made by `astart`, which only its reader can read; or all were read already.
         """
         from cottonpalm.engine.output.table import to_pandas  # noqa: PLC0415 - only for a table
 
@@ -239,6 +239,7 @@ class Run(BaseRun):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self._call: Call[None] | None = None
+        self._handed_out = False  # the reader has had an outcome
 
     def __enter__(self) -> Self:
         self._begin()
@@ -260,10 +261,19 @@ class Run(BaseRun):
         if self.stream is not None and self.stream.waiting:
             return self.stream.waiting.popleft()  # type: ignore[return-value]  # as `start` says
         got: Outcome = self._engine.outbox.receive_sync()
+        self._handed_out = True
         return got if self.stream is None else self.stream.take(got)  # type: ignore[return-value]
 
     def _read_all(self) -> list[Outcome]:
-        return sorted(self, key=lambda outcome: outcome.index)
+        if self._kept is None:
+            before, found = self._handed_out, sorted(self, key=lambda outcome: outcome.index)
+            if before and not found:
+                raise RuntimeError(
+                    "all outcomes were read already, and a run made by start hands each out once: make the table in "
+                    "place of the loop, or of the outcomes of batch"
+                )
+            self._kept = found  # for a second table
+        return self._kept
 
     def close(self) -> None:
         """Leave the run. When this returns, everything is settled; it takes at most five seconds."""

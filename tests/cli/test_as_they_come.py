@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -268,6 +269,26 @@ def test_status_speaks_json_and_watches_until_nobody_works(
     assert found["cost_usd"] > 0
     assert found["held_by"] is None
     assert orjson.loads(cottonpalm("status", "out", "--json").out) == found
+
+
+def test_who_watches_leaves_by_an_interrupt_without_a_word_of_it(folder: Path) -> None:
+    store = open_store("cottonpalm.db")
+    held = store.open_run("night", None)
+    with subprocess.Popen(
+        [sys.executable, "-m", "cottonpalm", "status", "night", "--watch"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - as in a terminal
+    ) as watching:
+        assert watching.stdout is not None
+        while b"failed" not in watching.stdout.readline():
+            pass
+        watching.send_signal(signal.SIGINT)
+        _, said = watching.communicate(timeout=60)
+    held.close()
+    store.close()
+    assert (watching.returncode, said) == (0, b"")
 
 
 def test_status_says_what_runs_have_found_of_limits(ask: Command, cottonpalm: Command, folder: Path) -> None:

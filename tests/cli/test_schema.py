@@ -92,6 +92,11 @@ def test_every_provider_is_asked_for_the_form_and_its_answer_is_an_object(
     assert asked[model.partition(":")[0]]
 
 
+def test_a_schema_in_place_of_its_file_is_said(ask: Command) -> None:
+    said = ask("--schema", '{"type": "object"}').one_line
+    assert "--schema takes a file, not the schema itself: save it, and say --schema answer.json" in said
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
     "wrong", [{"label": "so-so"}, {"why": "no label"}, ["a list"], {"label": "good", "why": 3}], ids=str

@@ -84,6 +84,19 @@ def test_each_file_is_answered_once_into_its_own_output_and_what_failed_can_be_r
 
 
 @pytest.mark.timeout(300)
+def test_files_of_another_folder_do_not_take_the_place_of_answers_without_a_word(
+    ask: Command, folder: Path, server: Loopback
+) -> None:
+    shards(folder / "in", [2])
+    shards(folder / "other", [1])
+    assert ask("in", "-o", "out", *WORKERS).code == 0
+    before = answers(folder / "out")
+    said = ask("other", "-o", "out", *WORKERS)
+    assert "out holds answers to the rows of in, which would leave it for those of other" in said.one_line
+    assert (said.code, server.requests, answers(folder / "out")) == (2, 2, before)
+    assert ask("in", "-o", "out", *WORKERS).code == 0
+
+
 def test_a_budget_holds_over_all_files_and_the_rest_is_done_with_a_higher_one(
     ask: Command, folder: Path, server: Loopback
 ) -> None:

@@ -155,6 +155,18 @@ def _finish(process: subprocess.Popen[str], server: Loopback) -> tuple[str, str]
     return process.communicate('{"text": "second"}\n{"txt": 2}\n', timeout=60)
 
 
+def test_an_interrupt_while_the_command_is_loaded_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "cottonpalm", "--version"],
+        env=environment() | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "cottonpalm: interrupted before anything was done\n")
+
+
 def test_a_reader_that_goes_away_stops_the_run_cleanly(
     start: Start, tmp_path: Path, server: Loopback
 ) -> None:

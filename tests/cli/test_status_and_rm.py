@@ -215,12 +215,12 @@ def test_another_input_does_not_take_the_place_of_answers_in_a_file_without_a_wo
     said = ask("b.jsonl", "-o", "out.csv")
     assert (said.code, server.requests) == (2, 3)
     assert said.one_line == (
-        "cottonpalm: out.csv holds 3 answers to the rows of a.jsonl, which would leave it for those of b.jsonl: "
+        "cottonpalm: out.csv holds answers to the rows of a.jsonl, which would leave it for those of b.jsonl: "
         "choose another -o, or say --run out where this is the same input under another name, or --overwrite to "
         "replace the file (the store keeps the answers)"
     )
     assert (folder / "out.csv").read_bytes() == before
-    assert "holds 3 answers" in ask("b.jsonl", "-o", "out.csv", "--dry-run").err
+    assert "holds answers" in ask("b.jsonl", "-o", "out.csv", "--dry-run").err
     (folder / "a.jsonl").rename(folder / "renamed.jsonl")
     assert ask("renamed.jsonl", "-o", "out.csv", "--run", "out").code == 0
     assert (server.requests, (folder / "out.csv").read_bytes()) == (3, before)

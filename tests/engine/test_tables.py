@@ -190,6 +190,16 @@ class Review(BaseModel):
     words: list[str]
 
 
+def test_a_second_table_of_a_run_holds_the_same_rows_and_one_of_rows_that_were_read_is_refused() -> None:
+    asked = Asked()
+    with asked.processor().start(frame()) as run:
+        assert len(run.to_pandas()) == run.to_polars().height == run.to_arrow().num_rows == 3
+    with asked.processor().start(frame()) as run:
+        assert len(list(run)) == 3
+        with pytest.raises(RuntimeError, match="all outcomes were read already"):
+            run.to_pandas()
+
+
 @pytest.mark.parametrize("made", [lambda review: review, lambda review: review.model_dump()])
 def test_answers_that_are_objects_become_columns(made: Any) -> None:
     asked = Asked(lambda text: made(Review(stars=ord(text), words=[text])))

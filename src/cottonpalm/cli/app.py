@@ -306,8 +306,12 @@ def status(
     if limits:
         show_limits(store)
         return Code.OK
-    for _ in watched(store, run) if watch else (None,):
-        show_json(store, run) if json else show_status(store, run, verbose=verbose)
+    try:
+        for _ in watched(store, run) if watch else (None,):
+            show_json(store, run) if json else show_status(store, run, verbose=verbose)
+    except KeyboardInterrupt:  # so one leaves what one watches
+        if not watch:
+            raise
     return Code.OK
 
 

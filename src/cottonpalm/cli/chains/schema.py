@@ -54,6 +54,8 @@ def load_form(spec: str, folder: str) -> Form:
     Raises:
         Problem: it cannot be read or found, or it is not the form of an object.
     """
+    if spec.lstrip().startswith("{"):
+        raise Problem("--schema takes a file, not the schema itself: save it, and say --schema answer.json")
     path = Path(folder) / Path(spec).expanduser()
     if path.suffix.lower() == ".json" or path.is_file():
         return _from_file(path)

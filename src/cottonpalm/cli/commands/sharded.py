@@ -21,6 +21,7 @@ from cottonpalm.cli.held_store import HeldStore
 from cottonpalm.cli.problems import Code, Problem, extra, os_problem, shown
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.signals import Signals
+from cottonpalm.cli.writers.open_output import check_name
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.errors import ChainChanged, RunStopped, StoreError
 from cottonpalm.observers.formatting import count, duration, money, told
@@ -63,6 +64,9 @@ def run_sharded(job: RunSpec, where: Where, screen: Screen) -> Code:
     with ExitStack() as stack:
         store = HeldStore(open_store(store_url), store_url, fresh=where.fresh, again=where.again)
         stack.callback(store.release)
+        info = store.info(where.run)
+        if info is not None and not where.named:
+            check_name(info, job.input, job.output, replace=where.fresh or where.overwrite)
         whole = Whole(job, replace(where, store=store_url), store, screen, list(_rows(shards)))
         try:
             return whole.run(described)

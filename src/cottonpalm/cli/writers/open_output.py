@@ -24,7 +24,6 @@ from cottonpalm.cli.writers.output import Output, StreamOutput, Unpack
 from cottonpalm.cli.writers.parquet_table import write_parquet
 from cottonpalm.cli.writers.tables import write_jsonl
 from cottonpalm.cli.writers.xlsx_table import write_xlsx
-from cottonpalm.observers.formatting import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +93,7 @@ def check_name(info: RunInfo, source: str, target: str, *, replace: bool = False
     asked, now = without_secrets(job["input"]), without_secrets(source)
     if asked != now and job["output"] == target != "-" and info.ok and not replace:
         raise Problem(
-            f"{shown(job['output'])} holds {count(info.ok, 'answer')} to the rows of {_source(asked)}, which would "
+            f"{shown(job['output'])} holds answers to the rows of {_source(asked)}, which would "
             f"leave it for those of {_source(now)}: choose another -o, or say --run {info.name} where this is the same "
             f"input under another name, or --overwrite to replace the file (the store keeps the answers)"
         )
