@@ -3,7 +3,7 @@
 `limits`: N in flight and M a minute, counted at the server, with 2 and 4 workers (8 with `--long`), and with 0: one
 process without Ray, on the same machine at the same time. "used" is the part of the limit that was in flight, or was
 sent in the minutes, once all workers had begun. `drivers`: two runs of two processes, on one cluster or in one
-Postgres, and each one's part. `cpu`: CPU time a row of a chain that computes, with one and with two workers. A cluster
+Postgres, and each one's part. `cpu`: CPU time a row, with one and with two workers, on Ray or as processes. A cluster
 of its own is begun, small, and ended.
 """
 
@@ -17,15 +17,16 @@ import tempfile
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from langchain_core.runnables import RunnableLambda
 from tests.scale.chains import asking
-from tests.support.loopback import ROOT, Loopback
+from tests.support.loopback import ROOT, Loopback, LoopbackProcess
 
-from cottonpalm import BatchProcessor, RateLimit, RunStopped, clock
+from cottonpalm import AdaptiveConcurrency, BatchProcessor, RateLimit, RunStopped, clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -276,43 +277,56 @@ def computed(number: int) -> float:
 
 
 def cpu(given: argparse.Namespace) -> int:
-    """Compare what a row takes of CPU, all processes of the workers together, beside what its chain takes."""
-    taken: dict[int, list[float]] = {1: [], 2: []}
-    with cluster(2):
+    """Compare what a row takes of CPU, all processes of the workers together."""
+    counts = (1, 2) if given.executor == "ray" else (0, 1, 2)
+    taken: dict[int, list[float]] = {count: [] for count in counts}
+    with ExitStack() as stack:
+        if given.executor == "ray":
+            stack.enter_context(cluster(2))
+        chain, rows = RunnableLambda(computed), given.rows
+        if given.chat:
+            chain = asking(stack.enter_context(LoopbackProcess(latency=0.0)).openai_url)
         for turn in range(given.turns):
-            for workers in (1, 2) if turn % 2 else (2, 1):
-                taken[workers].append(cpu_per_row(workers, given.rows))
-    one, two = (sorted(taken[workers])[given.turns // 2] for workers in (1, 2))
-    for workers, value in ((1, one), (2, two)):
-        print(f"{workers} worker{'s'[: workers - 1]}: {value * 1e3:.2f} ms of CPU a row")
-    print(f"two workers take {two / one:.2f} times what one takes (goal: at most 1.15)")
-    return int(two / one > 1.15)
+            for count in counts if turn % 2 else counts[::-1]:
+                inputs = ({"x": f"row {n}"} for n in range(10**9)) if given.chat else iter(range(1, 10**9))
+                taken[count].append(cpu_per_row(chain, inputs, count, given.executor, rows))
+    middle = {count: median(found) for count, found in taken.items()}
+    for count, value in middle.items():
+        name = "one process" if not count else f"{count} worker{'s'[: count - 1]}"
+        print(f"{name}: {value * 1e3:.3f} ms of CPU a row")
+    if 0 in middle:
+        print(f"two workers take {middle[2] / middle[0]:.2f} times what one process without workers takes")
+    print(f"two workers take {middle[2] / middle[1]:.2f} times what one takes (goal: at most 1.15)")
+    return int(middle[2] / middle[1] > 1.15)
 
 
-def cpu_per_row(workers: int, rows: int) -> float:
-    """CPU seconds a row, of the driver and of the workers from their first answers on."""
+def cpu_per_row(chain: Any, rows: Iterator[Any], workers: int, executor: str, count: int) -> float:
+    """CPU seconds a row, of the driver and of the workers, from their first answers on."""
     import psutil
 
-    processor = BatchProcessor(
-        RunnableLambda(computed), executor="ray", workers=workers, concurrency=4 * workers
-    )
-    with processor.start(range(1, 10**9)) as run:
+    spread: dict[str, Any] = {"executor": executor, "workers": workers} if workers else {}
+    processor = BatchProcessor(chain, **spread, concurrency=AdaptiveConcurrency(32, 32, 32))
+    with processor.start(rows) as run:
         taking = iter(run)
         while sum(mate.answered for mate in mates_of(run)) < workers:
             next(taking)
-        import ray
-
-        pids = [
-            os.getpid(),
-            *ray.get([mate.link.actor.pid.remote() for mate in mates_of(run)]),
-        ]
+        pids = [os.getpid(), *(pid_of(mate.link) for mate in mates_of(run))]
         spent = lambda: sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)  # noqa: E731
-        for _ in range(rows // 4):
+        for _ in range(count // 4):
             next(taking)
         before = spent()
-        for _ in range(rows):
+        for _ in range(count):
             next(taking)
-        return (spent() - before) / rows
+        return (spent() - before) / count
+
+
+def pid_of(link: Any) -> int:
+    """The worker's process."""
+    if hasattr(link, "process"):
+        return int(link.process.pid)
+    import ray
+
+    return int(ray.get(link.actor.pid.remote()))
 
 
 def main() -> int:
@@ -338,6 +352,8 @@ def main() -> int:
     one.set_defaults(do=cpu)
     one.add_argument("--rows", type=int, default=2000)
     one.add_argument("--turns", type=int, default=3)
+    one.add_argument("--executor", choices=("ray", "processes"), default="ray")
+    one.add_argument("--chat", action="store_true", help="rows ask a model over HTTP, instead of computing")
     given = options.parse_args()
     return int(given.do(given))
 

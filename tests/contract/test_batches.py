@@ -211,3 +211,10 @@ def test_what_tools_answered_is_kept_with_its_row_until_the_row_is_done(store: S
     run.close()
     store.remove("r")
     assert book_of(store.open_run("r", None)).tools(1) == {}
+
+
+def test_a_batch_that_nobody_planned_or_that_was_removed_meanwhile_is_not_written(book: Book) -> None:
+    book.plan(BATCH, MEMBERS)
+    with pytest.raises(StoreError, match=r"batch cccccccccccc was removed by another process"):
+        book.put(replace(BATCH, tag="c" * 12, stage=Stage.ENDED))
+    assert book.batches() == [BATCH]

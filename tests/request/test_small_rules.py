@@ -24,6 +24,7 @@ from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.money.rules.prices import PriceBook
 from cottonpalm.request.money.spending import Spending
+from cottonpalm.request.reservation import Reservation
 from cottonpalm.request.settlement import _used
 from cottonpalm.request.transport.hook import _call
 from cottonpalm.request.transport.stream_reader import _unpacker
@@ -359,3 +360,64 @@ def test_who_waits_for_money_looks_again_as_soon_as_the_pace_allows_once_that_is
         return clock.now() - began
 
     assert virtual_run(main()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_how_fast_money_goes_is_measured_anew_after_a_quarter_of_a_second() -> None:
+    async def main() -> None:
+        spending = Spending(MemoryStore().open_run("one", None))
+        spending.lease(100, None, lambda: None)
+        spending.reserve(100)
+        await asyncio.sleep(0.25)
+        spending.lease(1, None, lambda: None)
+        assert (spending.covers(101), spending.covers(102)) == (True, False), "a hundred in that time"
+        spending.lease(300, None, lambda: None)
+        assert (spending.covers(300), spending.covers(301)) == (True, False), "and none since then"
+
+    virtual_run(main())
+
+
+@pytest.mark.parametrize(("counted", "times"), [(50, 1.0), (20_000, None)])
+def test_who_counts_more_than_a_bound_is_bounded_by_as_much_more_from_then_on(
+    counted: int, times: float | None
+) -> None:
+    body = {**GOOD, "usage": {"prompt_tokens": counted, "completion_tokens": 2}}
+    call = a_call("word " * 200, max_tokens=10)
+    prices = PriceBook({"gpt-4o-mini": (1.0, 0.0)})
+    hand = a_hand(answer(200, body), call=call, ledger=Ledger(PICO), prices=prices)
+    before = Reservation(hand.row, call).bound
+    assert before is not None
+    hand.run()
+    after = Reservation(hand.row, call).bound
+    assert after is not None
+    if times is None:
+        assert after >= counted * 10**6, "the same count would be within it"
+        assert after == pytest.approx(counted * 10**6, rel=0.01)
+    else:
+        assert after == before
+
+
+def test_under_a_limit_by_the_hour_each_end_of_a_request_is_told() -> None:
+    ledger, account = Ledger(Amounts(per_hour=1_000)), Spending()
+    ledger.set_alarm(account, 0.5)
+    assert ledger.settle(0, 0, account=account), "the hour moves on without anybody's spending"
+    both = Ledger(Amounts(total=100, per_hour=1_000))
+    both.set_alarm(account, 0.5)
+    assert both.settle(0, 0, account=account)
+    free = Ledger(None)
+    assert (free.share(), both.share()) == (0.0, 0.0)
+
+
+def test_what_is_in_flight_counts_for_the_pace_of_an_hour_at_the_mean_of_what_was_paid() -> None:
+    async def main() -> float:
+        ledger = Ledger(Amounts(per_hour=3_600 * 1_000, wait=True))
+        for cost in (30_000, 10_000):
+            ledger.settle(0, cost)
+        for _ in range(2):
+            assert ledger.try_grant(Ask(100, 100)) == 100
+        began = clock.now()
+        assert await ledger.agrant(Ask(100, 100)) == 100
+        return clock.now() - began
+
+    assert virtual_run(main()) == pytest.approx(20.0, abs=0.01), (
+        "40 and twice 20 seconds ahead, of which 60 are free"
+    )

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
+from cottonpalm.errors import CannotStore
 from cottonpalm.stores.codec.as_json import dumped, text_of
 from cottonpalm.stores.codec.equality import classes_in, same
 from cottonpalm.stores.codec.glances import about, glances, tries
 from cottonpalm.stores.codec.records import has_input, pack, unpack
+from cottonpalm.stores.codec.values import check, decode, types_of
 from cottonpalm.types import ErrorRecord, Kind, Outcome, Try, Usage
 
 pytestmark = pytest.mark.core
@@ -182,3 +184,22 @@ def test_what_holds_itself_is_looked_through_to_an_end() -> None:
     circle: dict[str, Any] = {"a": 1}
     circle["b"] = circle
     assert classes_in(ring) == classes_in(circle) == set()
+
+
+class Named(BaseModel):
+    """A model whose field has another name outside."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    count: int = Field(alias="theCount")
+
+
+def test_a_model_is_stored_under_its_fields_own_names_and_without_a_word(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    types = types_of(Named)
+    stored = check(Named(theCount=3), types)
+    assert stored["v"] == {"count": 3}
+    assert decode(stored, types) == Named(theCount=3)
+    with pytest.raises(CannotStore):
+        check(Named.model_construct(count="no number"), types)
+    assert [str(each.message) for each in recwarn] == []

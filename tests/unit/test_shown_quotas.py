@@ -305,6 +305,7 @@ def test_a_mirror_is_believed_from_its_first_good_prediction_on_and_one_surprise
     shown = Shown()
     assert not shown.misleads, "it was not looked at yet"
     assert tells(shown, [500.0] * 20) == [False] + [True] * 19
+    assert shown._rates[MINUTE] == 10.0, "a limit is named by the minute"
     assert tells(shown, [100.0]) == [True], "however far off it was"
     assert tells(shown, [500.0]) == [False], "two in a row are too many"
     assert shown.misleads
