@@ -115,4 +115,5 @@ def own(output: Any) -> Any:
 
 def _is_bare_text(output: Any) -> bool:
     """Whether it is a text of a class that adds nothing to `str` that could be changed, as LangChain's texts are."""
-    return isinstance(output, str) and type(output).__basicsize__ == _TEXT_SIZE
+    kind = type(output)  # its size alone does not show attributes of any name, from Python 3.12 on
+    return isinstance(output, str) and kind.__basicsize__ == _TEXT_SIZE and not kind.__dictoffset__
