@@ -49,6 +49,16 @@ def test_a_silence_is_as_long_as_is_named_or_a_third_of_itself_more_with_each_re
     assert long.until_s == 1_060.0, "a shorter word does not end a longer one"
 
 
+def test_a_wait_named_within_a_longer_silence_of_our_own_is_kept_when_a_place_comes_free() -> None:
+    known = Admission(Concurrency(4, 1, 12), ())
+    known.recovery.begin(100.0)
+    known.recovery.hold(100.0, 0.0, 5.0)
+    known.paused(100.0, 102.0)
+    assert known.recovery.until_s == 105.0
+    known.recovery.freed(101.0)
+    assert known.recovery.until_s == 102.0
+
+
 def test_a_place_that_comes_free_ends_a_silence_of_our_own_and_none_that_was_named() -> None:
     own, named = held(least_s=5.0), held(named_s=5.0)
     for recovery in (own, named):
