@@ -125,12 +125,12 @@ def test_an_empty_cell_is_asked_as_empty_text_whatever_the_file(
         book.active.cell(1, 3, "more")
         book.save(folder / name)
     if own:
-        (folder / "own.py").write_text(
+        (folder / "with_stars.py").write_text(
             "from langchain_core.prompts import ChatPromptTemplate\n"
             "from langchain_core.runnables import RunnableLambda\n"
             "chain = ChatPromptTemplate.from_template('{text}|{stars}') | RunnableLambda(lambda x: x.to_string())\n"
         )
-        said = cottonpalm("run", name, "-o", "out.parquet", "--chain", "own:chain")
+        said = cottonpalm("run", name, "-o", "out.parquet", "--chain", "with_stars:chain")
     else:
         said = ask(name, "-o", "out.parquet", prompt="{text}|{stars}")
     assert said.code == 0, said.err

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.engine.executors.journal import Journal, hook
+from cottonpalm.engine.executors.post import call_in
 from cottonpalm.engine.executors.rounds import one_round
-from cottonpalm.providers.batches.choice import call_in
 from cottonpalm.providers.batches.lanes import whose
 from cottonpalm.providers.batches.made_up import made_up
 from cottonpalm.request.money.rules.prices import BATCH

@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cottonpalm.errors import StoreError
-from cottonpalm.providers.batches.choice import adapter_of, call_in
+from cottonpalm.providers.batches.choice import adapter_of
 from cottonpalm.providers.batches.packing import may_wait, room_in
 from cottonpalm.providers.batches.scratch import Scratch
 from cottonpalm.providers.batches.spool import Spool, TooBig
 from cottonpalm.providers.batches.stages import Batch, Member, Stage
 from cottonpalm.providers.batches.submission import through
+from cottonpalm.providers.call import Call
+from cottonpalm.providers.paths import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -355,3 +357,11 @@ class Post:
 
 def _same(one: Lane, other: Lane) -> bool:
     return (one.provider, one.origin, one.root) == (other.provider, other.origin, other.root)
+
+
+def call_in(lane: Lane) -> Call:
+    """As much of a request in this lane as its price depends on."""
+    family = family_of(lane.endpoint) or family_of(f":{lane.endpoint}")
+    assert family is not None, lane
+    label = f"{lane.origin.partition('://')[2]}/{lane.model}"
+    return Call("", label, family, lane.model, lane.origin, b"", {}, signed=False, born=0.0, batched=True)

@@ -12,8 +12,6 @@ from cottonpalm.providers.batches.gemini import GeminiBatches
 from cottonpalm.providers.batches.lanes import CREDENTIALS, Lane, NoLane
 from cottonpalm.providers.batches.mistral import MistralBatches
 from cottonpalm.providers.batches.openai import AZURE, GROQ, TOGETHER, OpenAIBatches
-from cottonpalm.providers.call import Call
-from cottonpalm.providers.paths import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,14 +86,6 @@ def lane_for(
         return NoLane(why)
     kept = tuple((name, _sorted(headers[name])) for name in adapter.headers if headers.get(name))
     return Lane(adapter.name, f"{parts.scheme}://{parts.netloc}", *place, kept, account)
-
-
-def call_in(lane: Lane) -> Call:
-    """As much of a request in this lane as its price depends on."""
-    family = family_of(lane.endpoint) or family_of(f":{lane.endpoint}")
-    assert family is not None, lane
-    label = f"{lane.origin.partition('://')[2]}/{lane.model}"
-    return Call("", label, family, lane.model, lane.origin, b"", {}, signed=False, born=0.0, batched=True)
 
 
 def has_batches(model: str, hosts: Mapping[str, str] | None = None) -> bool:
