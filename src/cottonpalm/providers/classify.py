@@ -40,7 +40,6 @@ OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.BudgetReached, Kind.STOP_RUN),
     (raised.ProviderDown, Kind.TRANSIENT),
     (raised.SignatureExpired, Kind.TRANSIENT),
-    (raised.BrokenAnswer, Kind.TRANSIENT),
 )
 _SDKS: Final = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "together")
 _HTTP: Final = ("httpx", "httpx2")
@@ -123,6 +122,8 @@ def _tell(exc: BaseException) -> Fault | None:
     """Say what this one exception means without its causes; None if it does not tell."""
     if isinstance(exc, RowFailed):
         return Fault(exc.record.kind, exc.record.type, exc.record.message)
+    if isinstance(exc, raised.BrokenAnswer):
+        return _of(exc.kind, exc)
     ours = next((kind for known, kind in OURS if isinstance(exc, known)), None)
     kind = ours or _by_langchain_code(exc)
     if kind is not None:

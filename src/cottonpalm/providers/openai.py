@@ -36,9 +36,20 @@ NO_MONEY: Final = frozenset(
         "billing_hard_limit_reached",
         "billing_not_active",
         "account_deactivated",
+        "exceeded_current_quota_error",  # Moonshot
+        "Arrearage",  # Alibaba
+        "AllocationQuota.FreeTierOnly",
+        "AccountOverdueError",  # Volcengine
+        "1113",  # Zhipu
     }
 )
-TOO_LONG: Final = frozenset({"context_length_exceeded", "string_above_max_length"})
+TOO_LONG: Final = frozenset(
+    {
+        "context_length_exceeded",
+        "string_above_max_length",
+        "exceed_context_size_error",
+    }  # the last is llama.cpp's
+)
 REFUSED: Final = frozenset({"invalid_prompt", "content_policy_violation", "content_filter"})
 REFUSED_TO_ALL: Final = frozenset(  # by a key, a model or a place that no row can change
     {
@@ -100,6 +111,7 @@ def _in_words(complaint: Complaint) -> Kind | None:
         "maximum context length",
         "exceeds the context window",
         "context_length_exceeded",
+        "longer than the maximum model length",  # vLLM
         "max_new_tokens",
         "token count",
     )
