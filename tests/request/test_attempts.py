@@ -257,7 +257,8 @@ def test_an_error_under_a_good_status_is_judged_by_its_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [("insufficient_quota", Kind.STOP_RUN), ("content_filter", Kind.FAIL_ROW)]
+    ("code", "kind"),
+    [("insufficient_quota", Kind.STOP_RUN), ("content_filter", Kind.FAIL_ROW), ("402", Kind.STOP_RUN)],
 )
 def test_an_error_under_a_good_status_means_the_same_to_its_row(code: str, kind: Kind) -> None:
     hand = a_hand(answer(200, {"error": {"code": code, "message": "no"}}))

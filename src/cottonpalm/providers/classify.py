@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cottonpalm.errors import RowFailed
 from cottonpalm.providers import hints, langchain, raised
-from cottonpalm.providers.answer import Complaint, Family, loads, sub, text_of
+from cottonpalm.providers.answer import Complaint, Family, loads, status_of, sub, text_of
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
 from cottonpalm.types import Fault, Kind
 
@@ -175,7 +175,7 @@ def _status(exc: BaseException, response: object) -> int:
         getattr(response, "status_code", None),
         getattr(exc, "code", None),
     )
-    return next((status for status in found if isinstance(status, int)), 200)
+    return next((status for one in found if (status := status_of(one)) is not None), 200)
 
 
 def _family(exc: BaseException) -> Family | None:

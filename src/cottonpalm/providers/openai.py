@@ -17,6 +17,7 @@ from cottonpalm.providers.answer import (
     counted,
     data,
     loads,
+    status_of,
     sub,
     text_of,
 )
@@ -333,7 +334,7 @@ def _error(body: Mapping[str, Any]) -> Complaint | None:
     if not error:
         return None
     fields = error if isinstance(error, dict) else {"message": error}
-    status = fields.get("code") if isinstance(fields.get("code"), int) else 200
+    status = status_of(fields.get("code"))
     codes = frozenset(code for code in (fields.get("code"), fields.get("type")) if isinstance(code, str))
     return Complaint(status or 200, codes, text_of(fields.get("message")))
 
