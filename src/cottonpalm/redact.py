@@ -17,7 +17,9 @@ _KEYS: Final = r"""
     | xox [a-z] [-.] [a-z0-9.\-]{8,} | xapp - [a-z0-9\-]{8,}                 # Slack
     | (?<= hooks.slack.com/services/ ) [a-z0-9/]{8,}
     | (?-i: AIza ) [a-z0-9_\-]{10,} | ya29 \. [a-z0-9_\-.]{8,} | GOCSPX - [a-z0-9_\-]{8,}
-    | (?: hf | r8 | npm | api_org | key_live ) _ [a-z0-9]{16,}               # Hugging Face, Replicate, npm
+    | (?: hf | r8 | npm | api_org | key_live | fw | vck | whsec ) _ [a-z0-9]{16,}  # Hugging Face, Replicate, npm
+    | (?-i: ABSK [A-Za-z0-9+/=]{16,} | AQ\. [A-Za-z0-9_\-]{16,} )              # Bedrock, Google
+    | sess - [a-z0-9]{16,} | dckr_pat_ [a-z0-9_\-]{16,}
     | pypi - [a-z0-9_\-]{32,}
     | (?: lsv2 | dop | doo | tgp | shpat | glsa ) _ [a-z0-9_]{16,}            # LangSmith, DigitalOcean, Together
     | (?: pplx | nvapi | tvly | dapi | jina ) [-_] [a-z0-9_\-]{12,}
@@ -60,19 +62,22 @@ def public_url(text: str) -> str:
 _SECRETS: Final = re.compile(
     rf"""(?ix)
     \b (?: {_KEYS} )
-    | (?<= bearer\ ) [a-z0-9._\-~+/=]{{6,}}
+    | (?: (?<= bearer [ +] ) | (?<= bearer%20 ) ) [a-z0-9._\-~+/=]{{6,}}
     | (?<= basic\ ) [a-z0-9+/=]{{8,}}
-    | (?<= ://) [^/\s:@]+ : [^/\s]+ (?= @ )                                 # user:password in an address, @ included
+    | (?<= ://) [^/\s:@]* : [^/\s]+ (?= @ )                                 # user:password in an address, @ included
+    | (?<= ://) [^/\s:@?\#]{{16,}} (?= @ )                                   # a token in place of both
     | (?<= -----) BEGIN [A-Z ]* PRIVATE\ KEY -----.*?(?: -----END [A-Z ]* PRIVATE\ KEY (?= -----) | \Z )
     """,
     re.DOTALL,
 )
 _NAMED: Final = re.compile(
     r"""(?ix)
-    ( (?: api[-_ ]?key | (?: secret | shared )? [-_]? (?: access | account ) [-_]? key (?: [-_]? id )? | private[-_]key
+    ( (?: api[-_ ]?key (?: \ provided )?
+        | (?: secret | shared )? [-_]? (?: access | account ) [-_]? key (?: [-_]? id )? | private[-_]key
         | subscription-key | authorization | (?: access | refresh | id | auth | session | security ) [-_]? token
-        | password | passwd | pwd | secret | (?: set- )? cookie | (?<= [?&;] ) sig | signature
-      ) ['"]? \s* [:=] \s* ['"]? )
+        | password | passwd | pwd | secret | (?: set- )? cookie | signature
+        | (?<= [?&;] ) (?: sig | key | token )
+      ) \\* ['"]? \s* [:=] \s* \\* ['"]? (?: (?: token | api-?key ) \ + )? )
     (?! bearer\b | basic\b ) (?: \[redacted\] [^\s'",;&)}\]]* | [^\s'",;&)}\]]{4,} )
     """
 )

@@ -156,3 +156,26 @@ def test_langasync_available_is_false_where_it_cannot_carry_the_chain(
 def test_nor_where_the_processor_was_told_what_it_knows_nothing_of(server: BatchProvider) -> None:
     assert not HybridBatchProcessor(simple(server), lane=lane(server), retry=2).langasync_available
     assert not HybridBatchProcessor(simple(server)).langasync_available  # no Batch API is known there
+
+
+class Loud(StrOutputParser):
+    """Answers in capitals."""
+
+    def parse(self, text: str) -> str:
+        return text.upper()
+
+
+def test_another_chain_in_place_of_the_first_is_the_one_that_answers(server: BatchProvider) -> None:
+    processor, other = hybrid(simple(server), server), PROMPT | openai(server) | Loud()
+    processor.chain = other
+    assert processor.batch(rows(3), use_batch_api=True) == live(other).batch(rows(3))
+    assert by_whom(server) == {"langasync"}
+    processor.chain = openai(server)
+    assert not processor.langasync_available
+
+
+def test_langasync_is_left_out_where_it_is_said_to_be_unavailable(server: BatchProvider) -> None:
+    processor = hybrid(simple(server), server)
+    processor.langasync_available = False
+    assert len(processor.batch(rows(3), use_batch_api=True)) == 3
+    assert by_whom(server) == {"ours"}

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.output_parsers import PydanticOutputParser
+from pydantic import BaseModel
 
 from cottonpalm import (
     CachedBatchProcessor,
     ChunkedBatchProcessor,
     ConfigError,
     CostAwareBatchProcessor,
+    ResumableBatchProcessor,
+    RunStopped,
     SmartRetryBatch,
 )
 from cottonpalm.testing import ScriptedChain
@@ -141,3 +145,32 @@ def test_each_failed_row_has_its_why_in_words() -> None:
     assert processor.errors == {1: "ValueError: no such column"}
     processor.batch(rows_of(1))
     assert processor.errors == {}
+
+
+def test_another_tracker_in_place_of_the_first_counts_from_nothing() -> None:
+    processor = CostAwareBatchProcessor(saying("a"), budget_per_hour=1.0)
+    processor.batch(rows_of(2))
+    fresh = {"total_cost": 0.0, "start_time": 0.0, "request_count": 0}
+    processor.cost_tracker = fresh
+    processor.batch(rows_of(2))
+    assert processor.cost_tracker is fresh
+    assert fresh["total_cost"] > 0
+    assert fresh["request_count"] == 2
+    fresh["total_cost"] = 2.0
+    with pytest.raises(RunStopped, match="over budget"):
+        processor.check_budget()
+
+
+class Word(BaseModel):
+    """An answer of a class of its own."""
+
+    text: str
+
+
+def test_a_checkpoint_reads_the_answers_of_a_chain_that_was_put_in_later(tmp_path: Path) -> None:
+    typed = ScriptedChain(Word(text="one"), ValueError("not today")) | PydanticOutputParser(
+        pydantic_object=Word
+    )
+    processor = ResumableBatchProcessor(saying("a"), tmp_path / "checkpoint")
+    processor.chain = typed
+    assert set(processor._checkpoint.types) == set(processor.processor.types) != set()

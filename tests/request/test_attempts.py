@@ -11,7 +11,7 @@ import pytest
 from cottonpalm import clock
 from cottonpalm.config import RetryPolicy
 from cottonpalm.events import Paused
-from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, SignatureExpired
+from cottonpalm.providers import BrokenAnswer, CutAnswer, FilteredAnswer, SignatureExpired, classify
 from cottonpalm.providers.call import SIGNATURE_LIFE_S, Call
 from cottonpalm.request.attempts import attempts
 from cottonpalm.request.row_account import RowAccount
@@ -254,6 +254,17 @@ def test_an_error_under_a_good_status_is_judged_by_its_code() -> None:
     hand = a_hand(answer(200, overloaded), answer())
     hand.run()
     assert hand.steps == ["permit", "send", "permit", "send"], "a throttle"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("insufficient_quota", Kind.STOP_RUN), ("content_filter", Kind.FAIL_ROW), ("402", Kind.STOP_RUN)],
+)
+def test_an_error_under_a_good_status_means_the_same_to_its_row(code: str, kind: Kind) -> None:
+    hand = a_hand(answer(200, {"error": {"code": code, "message": "no"}}))
+    with pytest.raises(BrokenAnswer) as raised:
+        hand.run()
+    assert classify(raised.value).kind is kind
 
 
 def test_a_body_that_stays_broken_is_raised_as_transient() -> None:

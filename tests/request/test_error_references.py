@@ -29,6 +29,11 @@ TOGETHER = "docs.together.ai/docs/error-codes"
 BEDROCK = "docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html"
 OLLAMAS = "docs.ollama.com/api/errors"
 VLLM = "docs.vllm.ai/en/latest/serving/openai_compatible_server"
+LLAMA = "github.com/ggml-org/llama.cpp (server)"
+ALIBABA = "alibabacloud.com/help/en/model-studio/error-code"
+VOLCENGINE = "volcengine.com/docs/82379/1299023"
+MOONSHOT = "platform.moonshot.cn/docs/api/chat (error responses)"
+ZHIPU = "docs.bigmodel.cn/cn/api/api-code"
 
 
 class Line(NamedTuple):
@@ -82,6 +87,14 @@ LINES = [
     ),
     Line(AZURE, OPENAI_CHAT, 429, chat("429", "Requests have exceeded the call rate limit"), H),
     Line(CLAUDE, ANTHROPIC, 400, claude("invalid_request_error"), F),
+    Line(
+        CLAUDE,
+        ANTHROPIC,
+        400,
+        claude("invalid_request_error", "You have reached your specified workspace API usage limits."),
+        S,
+    ),
+    Line(CLAUDE, ANTHROPIC, 400, claude("invalid_request_error", "This organization has been disabled."), S),
     Line(
         CLAUDE,
         ANTHROPIC,
@@ -225,6 +238,20 @@ LINES = [
         D,
     ),
     Line(VLLM, OPENAI_CHAT, 401, {"error": "Unauthorized"}, S),
+    Line(
+        VLLM,
+        OPENAI_CHAT,
+        400,
+        {"message": "The decoder prompt (length 9000) is longer than the maximum model length of 8192."},
+        D,
+    ),
+    Line(LLAMA, OPENAI_CHAT, 400, chat(None, "too long", type="exceed_context_size_error"), D),
+    Line(LLAMA, OPENAI_CHAT, 500, chat(None, "too long", type="exceed_context_size_error"), D),
+    Line(ALIBABA, OPENAI_CHAT, 400, chat("Arrearage", "make sure your account is in good standing"), S),
+    Line(ALIBABA, OPENAI_CHAT, 403, chat("AllocationQuota.FreeTierOnly"), S),
+    Line(VOLCENGINE, OPENAI_CHAT, 403, {"code": "AccountOverdueError", "type": "Forbidden"}, S),
+    Line(MOONSHOT, OPENAI_CHAT, 429, chat(None, "suspended", type="exceeded_current_quota_error"), S),
+    Line(ZHIPU, OPENAI_CHAT, 429, chat("1113"), S),
 ]
 
 

@@ -31,6 +31,14 @@ SECRETS = [
     ("token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl expired", "c2lnbmF0dXJl"),
     ("password = correct-horse", "correct-horse"),
     ("api_key=sk-0123456789!and-more", "and-more"),
+    ("Incorrect API key provided: hunter2hunter2.", "hunter2"),
+    ('{\\"api_key\\": \\"hunter2hunter2\\"}', "hunter2"),
+    ("authorization: Token hunter2hunter2", "hunter2"),
+    ("GET https://host/v1?key=hunter2hunter2&alt=json", "hunter2"),
+    ("GET https://host/v1?alt=json&token=hunter2hunter2", "hunter2"),
+    ("GET https://host/v1?authorization=Bearer%20hunter2hunter2", "hunter2"),
+    ("cannot reach redis://:hunter2@cache.example:6379", "hunter2"),
+    ("cannot reach https://hunter2hunter2hunter2@proxy.example/v1", "hunter2"),
 ]
 
 
@@ -104,6 +112,10 @@ KEYS = {
     "Perplexity": _key("pp", "lx-", "0123456789abcdef"),
     "NVIDIA": _key("nv", "api-", "AbC123dEf456GhI789"),
     "SendGrid": _key("S", "G.", "ngeVfQFYQlKU0ufo8x5d1A.TwL2iGABf9DHoTf-09kqeF8tAmbihYzrnopKc-1s5cr"),
+    "Fireworks": _key("f", "w_", "AbCdEfGhIjKlMnOpQrStUv"),
+    "Bedrock": _key("AB", "SK", "QmVkcm9ja0FQSUtleS1hYmNk"),
+    "Google, new": _key("A", "Q.", "Ab8RN6JAbCdEfGhIjKlMnOp"),
+    "Docker": _key("dckr", "_pat_", "AbCdEfGhIjKlMnOpQrStUv"),
     "a web token": _key("ey", "JhbGciOiJIUzI1NiJ9.", "eyJzdWIiOiIxIn0.c2lnbmF0dXJl"),
 }
 

@@ -72,13 +72,9 @@ class CostAwareBatchProcessor(Preset):
         self._budget: Budget = given or Budget(per_hour=budget_per_hour)
         self._budget.per_hour = budget_per_hour
         self._strict = given is not None
-        self.cost_tracker: dict[str, Any] = {
-            "total_cost": 0.0,
-            "start_time": clock.wall(),
-            "request_count": 0,
-        }
         self.estimated_cost = 0.0
-        self._hour = Hour(self.cost_tracker, lambda: self.budget_per_hour)
+        tracker = {"total_cost": 0.0, "start_time": clock.wall(), "request_count": 0}
+        self._hour = Hour(tracker, lambda: self.budget_per_hour)
         self._answer_usd: float | None = None  # the most that an answer without a price was estimated at
         self._priced = False  # every row so far had a price: the request level keeps the ceiling
         self._lock = threading.Lock()
@@ -99,6 +95,15 @@ class CostAwareBatchProcessor(Preset):
     @budget_per_hour.setter
     def budget_per_hour(self, dollars: float) -> None:
         self._budget.per_hour = dollars
+
+    @property
+    def cost_tracker(self) -> dict[str, Any]:
+        """What was spent so far, and asked; another dictionary may be put in its place."""
+        return self._hour.tracker
+
+    @cost_tracker.setter
+    def cost_tracker(self, tracker: dict[str, Any]) -> None:
+        self._hour.tracker = tracker
 
     def estimate_cost(self, input_text: str, output_text: str) -> float:
         """US dollars for these texts at the document's rates, by their words: a guess."""
@@ -159,7 +164,7 @@ class CostAwareBatchProcessor(Preset):
         self._hour.add(dollars)
         with self._lock:
             self.estimated_cost += estimated
-            before = self.cost_tracker["request_count"]
+            before = self.cost_tracker.get("request_count", 0)
             self.cost_tracker["request_count"] = count = before + outcome.attempts
         if count // SAID_EVERY > before // SAID_EVERY:
             log.info("%d requests so far, $%.6f in all", count, self.cost_tracker["total_cost"])

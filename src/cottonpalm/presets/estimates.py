@@ -32,7 +32,7 @@ class _Waiting:
 class Hour:
     """The dollars spent in the last hour, and those reserved by rows under way. Thread-safe.
 
-    The user may set `tracker["total_cost"]`: the difference counts as spent now, or as given back.
+    The user may set `tracker["total_cost"]`, or another tracker: the difference counts as spent now, or as given back.
 
     Args:
         tracker: its `total_cost` gets what is spent.
@@ -40,7 +40,7 @@ class Hour:
     """
 
     def __init__(self, tracker: dict[str, Any], budget: Callable[[], float]) -> None:
-        self._tracker, self._budget = tracker, budget
+        self.tracker, self._budget = tracker, budget
         self._entries: deque[tuple[float, float]] = deque()  # (when, dollars)
         self._sum = 0.0  # of the entries
         self._counted = float(tracker[TOTAL])
@@ -57,7 +57,7 @@ class Hour:
         """So much was spent now."""
         with self._lock:
             self._see_tracker()
-            self._tracker[TOTAL] = self._counted = self._counted + dollars
+            self.tracker[TOTAL] = self._counted = self._counted + dollars
             self._enter(dollars)
 
     def free_after_s(self) -> float:
@@ -134,7 +134,7 @@ class Hour:
         return self._sum
 
     def _see_tracker(self) -> None:
-        moved = float(self._tracker.get(TOTAL, 0.0)) - self._counted
+        moved = float(self.tracker.get(TOTAL, 0.0)) - self._counted
         self._counted += moved
         self._enter(moved)
         while moved < 0 and self._entries:  # money is given back: reduce the oldest entries first

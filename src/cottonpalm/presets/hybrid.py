@@ -35,7 +35,8 @@ class HybridBatchProcessor(Preset):
 
     Attributes:
         langasync_available: whether langasync is installed and carries this chain whole: then `use_batch_api=True` goes
-            through it. Otherwise it goes through our own adapters, which carry any chain.
+            through it. Otherwise, also where it is set to False, it goes through our own adapters, which carry any
+            chain.
         processor: the `BatchProcessor` that ran the latest batch, or what langasync left of it.
         cost_usd: dollars that the latest batch cost, whoever carried it; None where a price is not known.
     """
@@ -43,8 +44,6 @@ class HybridBatchProcessor(Preset):
     def __init__(self, chain: Runnable[Any, Any], **options: Unpack[Options]) -> None:
         super().__init__(chain, options)
         self._options: dict[str, Any] = {**options}
-        self._carried = by_langasync.carried(chain, options)
-        self.langasync_available = isinstance(self._carried, Carried)
         self.cost_usd: float | None = 0.0
 
     def batch(
@@ -74,6 +73,8 @@ class HybridBatchProcessor(Preset):
     def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
         super()._make(chain, **changed)
         self._live = self.processor
+        self._carried = by_langasync.carried(chain, self._made_of[1])
+        self.langasync_available = isinstance(self._carried, Carried)
 
     def _answered(self, processor: RowsProcessor, rows: list[Any], **more: Any) -> list[Any]:
         self.processor = processor
@@ -88,7 +89,7 @@ class HybridBatchProcessor(Preset):
         folder.mkdir(parents=True, exist_ok=True)
         described = repr((sorted(self.processor.description.items(), key=repr), rows))
         run = f"hybrid-{hashlib.blake2b(described.encode(), digest_size=8).hexdigest()}"
-        if not isinstance(self._carried, Carried) or not rows:
+        if not isinstance(self._carried, Carried) or not self.langasync_available or not rows:
             return self._by_ours(rows, folder, run)
         file = folder / f"{run}.json"
         found = bridge().wait(by_langasync.answers(self._carried, rows, file))

@@ -52,6 +52,9 @@ class ResumableBatchProcessor(Preset):
         self._checkpoint = Checkpoint(checkpoint_file, {})
         self._lock = threading.Lock()
         super().__init__(chain, {**options, "store": self._checkpoint, "run": self._run})
+
+    def _make(self, chain: Runnable[Any, Any], **changed: Any) -> None:
+        super()._make(chain, **changed)
         self._checkpoint.types = self.processor.types
 
     @property

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Kind, Usage
 
 ABSURD: Final = 1 << 32  # tokens: no request has so many
+_STATUS_DIGITS: Final = 3
 Stop: TypeAlias = Literal["cut", "filtered"]
 
 
@@ -145,6 +146,13 @@ def sub(value: object, *names: str) -> dict[str, Any]:
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
+
+
+def status_of(code: object) -> int | None:
+    """Return a code that is an HTTP status, also one written as a text; None for any other."""
+    if isinstance(code, str) and len(code) == _STATUS_DIGITS and code.isascii() and code.isdigit():
+        code = int(code)
+    return code if isinstance(code, int) and not isinstance(code, bool) else None
 
 
 def text_of(value: object) -> str:

@@ -61,6 +61,11 @@ BEDROCK: Final[dict[str, Kind]] = {
     "FTUFormNotFilled": Kind.STOP_RUN,
     "ValidationException": Kind.FAIL_ROW,
 }
+_OF_THE_ACCOUNT: Final = (
+    "credit balance is too low",
+    "API usage limits",  # its own, or a workspace's
+    "organization has been disabled",
+)
 _TELLS: Final = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop|error)"')
 
 
@@ -78,9 +83,7 @@ def kind(complaint: Complaint) -> Kind | None:
 def _in_words(complaint: Complaint) -> Kind | None:
     if complaint.status != 400:
         return None
-    if any(
-        words in complaint.message for words in ("credit balance is too low", "specified API usage limits")
-    ):
+    if any(words in complaint.message for words in _OF_THE_ACCOUNT):
         return Kind.STOP_RUN
     long = ("prompt is too long", "exceed context limit", "Input is too long")  # the last is Bedrock's
     return Kind.DEGRADE if any(words in complaint.message for words in long) else None

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cottonpalm.errors import RowFailed
 from cottonpalm.providers import hints, langchain, raised
-from cottonpalm.providers.answer import Complaint, Family, loads, sub, text_of
+from cottonpalm.providers.answer import Complaint, Family, loads, status_of, sub, text_of
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
 from cottonpalm.types import Fault, Kind
 
@@ -40,7 +40,6 @@ OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.BudgetReached, Kind.STOP_RUN),
     (raised.ProviderDown, Kind.TRANSIENT),
     (raised.SignatureExpired, Kind.TRANSIENT),
-    (raised.BrokenAnswer, Kind.TRANSIENT),
 )
 _SDKS: Final = ("openai", "anthropic", "groq", "cerebras.cloud.sdk", "together")
 _HTTP: Final = ("httpx", "httpx2")
@@ -123,6 +122,8 @@ def _tell(exc: BaseException) -> Fault | None:
     """Say what this one exception means without its causes; None if it does not tell."""
     if isinstance(exc, RowFailed):
         return Fault(exc.record.kind, exc.record.type, exc.record.message)
+    if isinstance(exc, raised.BrokenAnswer):
+        return _of(exc.kind, exc)
     ours = next((kind for known, kind in OURS if isinstance(exc, known)), None)
     kind = ours or _by_langchain_code(exc)
     if kind is not None:
@@ -174,7 +175,7 @@ def _status(exc: BaseException, response: object) -> int:
         getattr(response, "status_code", None),
         getattr(exc, "code", None),
     )
-    return next((status for status in found if isinstance(status, int)), 200)
+    return next((status for one in found if (status := status_of(one)) is not None), 200)
 
 
 def _family(exc: BaseException) -> Family | None:

@@ -17,6 +17,7 @@ from cottonpalm.providers.answer import (
     counted,
     data,
     loads,
+    status_of,
     sub,
     text_of,
 )
@@ -36,9 +37,20 @@ NO_MONEY: Final = frozenset(
         "billing_hard_limit_reached",
         "billing_not_active",
         "account_deactivated",
+        "exceeded_current_quota_error",  # Moonshot
+        "Arrearage",  # Alibaba
+        "AllocationQuota.FreeTierOnly",
+        "AccountOverdueError",  # Volcengine
+        "1113",  # Zhipu
     }
 )
-TOO_LONG: Final = frozenset({"context_length_exceeded", "string_above_max_length"})
+TOO_LONG: Final = frozenset(
+    {
+        "context_length_exceeded",
+        "string_above_max_length",
+        "exceed_context_size_error",
+    }  # the last is llama.cpp's
+)
 REFUSED: Final = frozenset({"invalid_prompt", "content_policy_violation", "content_filter"})
 REFUSED_TO_ALL: Final = frozenset(  # by a key, a model or a place that no row can change
     {
@@ -100,6 +112,7 @@ def _in_words(complaint: Complaint) -> Kind | None:
         "maximum context length",
         "exceeds the context window",
         "context_length_exceeded",
+        "longer than the maximum model length",  # vLLM
         "max_new_tokens",
         "token count",
     )
@@ -321,7 +334,7 @@ def _error(body: Mapping[str, Any]) -> Complaint | None:
     if not error:
         return None
     fields = error if isinstance(error, dict) else {"message": error}
-    status = fields.get("code") if isinstance(fields.get("code"), int) else 200
+    status = status_of(fields.get("code"))
     codes = frozenset(code for code in (fields.get("code"), fields.get("type")) if isinstance(code, str))
     return Complaint(status or 200, codes, text_of(fields.get("message")))
 

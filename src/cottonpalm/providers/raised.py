@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from cottonpalm.errors import CottonpalmError
+from cottonpalm.types import Kind
 
 _ROOTS: Final = (("openai", "OpenAIError"), ("anthropic", "AnthropicError"), ("groq", "GroqError"))
 E = TypeVar("E", bound=CottonpalmError)
@@ -41,7 +42,13 @@ class SignatureExpired(CottonpalmError):
 
 
 class BrokenAnswer(CottonpalmError):
-    """The answer broke off, or is not what this kind of answer looks like."""
+    """The answer broke off, or is not what this kind of answer looks like.
+
+    Attributes:
+        kind: another one where an error came under a good status, and says what it means.
+    """
+
+    kind: Kind = Kind.TRANSIENT
 
 
 def dressed(plain: type[E], message: str, **attributes: Any) -> E:

@@ -207,7 +207,7 @@ def _fail(row: RowAccount, call: Call, reply: Reply, fault: Fault) -> Done:
         row.stop_run(fault)
     error = reply.error
     if error is None and reply.status < 400:
-        error = dressed(BrokenAnswer, fault.message)
+        error = dressed(BrokenAnswer, fault.message, kind=fault.kind)
     if error is not None:
         row.remember(call, Kept(error), fault)
         raise error
