@@ -74,8 +74,8 @@ _lock = RLock()  # re-entrant: while we number an object, another may die and ca
 
 def digest(chains: Sequence[Any], *others: Any) -> bytes:
     """Return a digest that is equal, in this process, for the same chains with the same other functions and values."""
-    own = [_mark(found) for chain in chains for found in own_objects(chain)]
-    beside = [_mark(found) for other in others for found in _own(other, _DEPTH, set())]
+    own = [mark for chain in chains for found in own_objects(chain) for mark in _marks(found)]
+    beside = [mark for other in others for found in _own(other, _DEPTH, set()) for mark in _marks(found)]
     plain = [repr(other) for other in others if isinstance(other, bool | int | float | str | None)]
     return fingerprint.digest({**form_of(chains), "own": own, "beside": beside, "plain": plain})
 
@@ -182,8 +182,15 @@ def _inside(value: Any) -> Iterable[Any] | None:
     return None if callable(value) else [attributes(value)]
 
 
-def _mark(found: Any) -> str | int:
-    return found if isinstance(found, str) else _number(found)
+def _marks(found: Any) -> Iterator[str | int]:
+    """The object's own number, and those of the objects that its code reads by name; a text is itself."""
+    if isinstance(found, str):
+        yield found
+        return
+    yield _number(found)
+    for read in uses(found):
+        if release_of(type(read.value).__module__) is None and type(read.value).__weakrefoffset__:
+            yield _number(read.value)
 
 
 def _number(found: Any) -> int:
@@ -255,7 +262,7 @@ class _Telling:
             told = [self.told(one) for one in inside]
             return sorted(told, key=canonical) if isinstance(part, AbstractSet) else told
         if isinstance(part, FunctionType | BuiltinFunctionType | MethodType | partial):
-            return [self._function(part), self.told(getattr(part, "__self__", None))]
+            return [self._function(part), self.told(_object_of(part))]
         if isinstance(part, Runnable) and is_library(part):
             return [fingerprint.describe(part), [self.told(found) for found in own_objects(part)]]
         return _named(part) or self._class(part)
@@ -271,7 +278,7 @@ class _Telling:
         """What a function reads. What code among it reads comes beside it."""
         if isinstance(value, FunctionType | partial):
             self._seen.add(id(value))
-            return _text_of(value)
+            return [_text_of(value), self.told(_object_of(value))]
         if isinstance(value, Runnable) and own_form(type(value)) is not None:
             return fingerprint.describe(value)
         return self.told(value)
@@ -283,6 +290,13 @@ class _Telling:
             return None
         self._seen.add(id(cls))
         return [described(cls), text, *([read.name, self._read(read.value)] for read in uses(cls))]
+
+
+def _object_of(function: Any) -> Any:
+    """The object whose method it is, or that is called, also inside of a `partial`; None for a plain function."""
+    while isinstance(function, partial):
+        function = function.func
+    return None if isinstance(function, FunctionType | type) else getattr(function, "__self__", function)
 
 
 def _contents(part: Any) -> Iterable[Any] | None:

@@ -269,7 +269,8 @@ def _data(value: Any, depth: int) -> Any:
 def _fields(value: Any, depth: int) -> dict[str, Any]:
     found = {"class": class_path(type(value)), CODE: class_code(type(value))}
     for name, part in attributes(value).items():
-        if name not in _NOT_ANSWER_SHAPING and not is_secret(name, part) and not isinstance(part, Runnable):
+        is_part = isinstance(part, Runnable) and not _is_template(part)
+        if name not in _NOT_ANSWER_SHAPING and not is_secret(name, part) and not is_part:
             found[name] = _data(part, depth - 1)
     return found
 
