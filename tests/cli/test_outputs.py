@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import sqlite3
 import stat
@@ -243,6 +244,24 @@ def test_a_newer_outcome_supersedes_the_older_line(bench: Bench) -> None:
     output.finish(Order(range(2)), complete=True)
     output.close()
     assert [(line["index"], line["output"]) for line in bench.lines()] == [(1, "a"), (0, "better")]
+
+
+def test_a_line_with_half_a_character_stays_where_others_are_superseded_or_the_file_is_read_again(
+    bench: Bench,
+) -> None:
+    output = bench.jsonl()
+    for n, text in enumerate(["cut here \ud83d", "a", "a"]):
+        output.write(bench.put(n, bench.outcome(n, text)), n)
+    output._set_mark()
+    output.write(bench.put(1, bench.outcome(1, "better")), 1)
+    os.close(output._fd)  # a crash
+    bench.jsonl().close()
+    found = [json.loads(line) for line in bench.path.read_bytes().splitlines()]
+    assert [(line["index"], line["output"]) for line in found] == [
+        (0, "cut here \ud83d"),
+        (2, "a"),
+        (1, "better"),
+    ]
 
 
 def test_superseded_lines_are_dropped_at_the_next_start_if_the_process_was_killed(bench: Bench) -> None:
