@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -214,6 +215,8 @@ def code_form(code: Any, beside: frozenset[int] = frozenset()) -> dict[str, Any]
 def _used(read: Read) -> str | None:
     """Return the form of a value that code reads; None if the value does not count."""
     value = read.value
+    if value is os.environ:  # most of it is of no concern to a chain, and differs in every shell
+        return None
     if isinstance(value, str | bytes) and _may_be_private(read.name, value):
         return None
     if (known := _code_read(value)) is not None:
