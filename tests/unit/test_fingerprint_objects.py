@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from operator import itemgetter, methodcaller
 from typing import Any
 
 import pytest
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableLambda, RunnablePick
 
-from cottonpalm.chain.cache_key import lasting_digest
+from cottonpalm.chain.cache_key import Untold, digest, lasting_digest
 from cottonpalm.chain.fingerprint import describe
 from cottonpalm.stores.rules.changes import compare
 
@@ -133,3 +134,33 @@ def test_a_prompt_that_a_class_or_a_table_holds_counts(
     monkeypatch.setitem(PROMPTS, "first", other)
     assert compare(before, describe(chain)).warn
     assert lasting_digest([chain], None) != key
+
+
+TAKEN = [
+    lambda name: RunnableLambda(itemgetter(name)),
+    lambda name: RunnableLambda(itemgetter(name, "c")),
+    lambda name: RunnableLambda(methodcaller("get", name)),
+    lambda name: RunnableLambda(methodcaller("replace", "x", new=name)),
+    RunnablePick,
+]
+
+
+@pytest.mark.parametrize("made", TAKEN)
+def test_what_is_taken_of_a_row_is_part_of_the_chain_and_refuses_and_equal_ones_are_one(made: Any) -> None:
+    before, key, lasting = describe(made("a")), digest([made("a")]), lasting_digest([made("a")], None)
+    assert compare(before, describe(made("a"))) == ([], [])
+    assert (digest([made("a")]), lasting_digest([made("a")], None)) == (key, lasting)
+    assert compare(before, describe(made("b"))).refuse
+    assert digest([made("b")]) != key
+    assert lasting_digest([made("b")], None) != lasting
+
+
+def test_a_getter_of_something_that_is_not_written_down_leaves_no_lasting_key() -> None:
+    with pytest.raises(Untold, match="itemgetter"):
+        lasting_digest([RunnableLambda(itemgetter(slice(0, 2)))], None)
+
+
+def test_two_getters_with_the_same_words_are_two() -> None:
+    first, second = RunnableLambda(itemgetter("get", "a")), RunnableLambda(methodcaller("get", "a"))
+    assert digest([first]) != digest([second])
+    assert lasting_digest([first], None) != lasting_digest([second], None)

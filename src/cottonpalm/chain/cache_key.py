@@ -30,7 +30,7 @@ from cottonpalm.chain import fingerprint
 from cottonpalm.chain.code import class_code, code_of, own_form
 from cottonpalm.chain.describe import canonical, class_path, code_form, described
 from cottonpalm.chain.installed import is_library, module_of, release_of
-from cottonpalm.chain.reads import Imported, attributes, closed_over, looks_up_by_text
+from cottonpalm.chain.reads import GETTERS, Imported, asked_of, attributes, closed_over, looks_up_by_text
 from cottonpalm.chain.uses import uses
 from cottonpalm.chain.walk import children, functions, parts
 from cottonpalm.redact import is_secret, looks_secret
@@ -169,12 +169,12 @@ def _own_of_named(named: Mapping[Any, Any], depth: int, seen: set[int], *, unsai
 
 def _inside(value: Any) -> Iterable[Any] | None:
     """Return the parts that define a value, if they define it completely; else None."""
-    if isinstance(value, Mapping):
-        return value
-    if isinstance(value, list | tuple | AbstractSet):
+    if isinstance(value, Mapping | list | tuple | AbstractSet):
         return value
     if isinstance(value, MethodType):  # Python makes a new method object at each access
         return (value.__self__, value.__func__)
+    if isinstance(value, GETTERS) and all(isinstance(part, str | int) for part in asked_of(value)):
+        return ()  # the description names them
     if not is_library(value):
         return None
     if isinstance(value, FunctionType | partial):

@@ -22,7 +22,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from cottonpalm.chain.code import class_code, code_of, hash_of, module_code
 from cottonpalm.chain.installed import is_library, module_of, release_of
-from cottonpalm.chain.reads import Imported, Read, attributes
+from cottonpalm.chain.reads import GETTERS, Imported, Read, asked_of, attributes
 from cottonpalm.chain.uses import is_code, uses
 from cottonpalm.chain.walk import parts
 from cottonpalm.redact import is_secret, looks_secret, public_url
@@ -293,6 +293,7 @@ _DATA: list[
     (Runnable, lambda value, depth: [_fields(part.runnable, depth) for part in parts(value)]),
     (BaseModel, _fields),
     (Mapping, _named),
+    (GETTERS, lambda value, depth: [type(value).__name__, _data(asked_of(value), depth - 1)]),
     (list | tuple | deque, lambda value, depth: [_data(part, depth - 1) for part in value]),
     (AbstractSet, _members),
     (re.Pattern, lambda value, _: [described(value.pattern), value.flags]),

@@ -9,6 +9,7 @@ from functools import partial
 from importlib.util import resolve_name
 from itertools import chain as joined
 from itertools import takewhile
+from operator import attrgetter, itemgetter, methodcaller
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,7 @@ _CLOSED: Final = frozenset(("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_
 _ATTRIBUTE: Final = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
 _STORED: Final = frozenset(("STORE_GLOBAL", "STORE_DEREF"))
 _BY_TEXT: Final = frozenset(("globals", "eval", "exec", "vars", "__import__"))
+GETTERS: Final = (itemgetter, attrgetter, methodcaller)
 _ABSENT: Final = object()
 _MAKING: Final = frozenset(("__init__", "__post_init__"))  # what they assign need not change later
 
@@ -58,6 +60,10 @@ def read_by(function: Any) -> Iterator[Read]:
         yield from (Read(f"argument {place}", part) for place, part in enumerate(function.args))
         yield from (Read(name, part) for name, part in function.keywords.items())
         return
+    if isinstance(function, GETTERS):
+        of = type(function).__name__
+        yield from (Read(f"{of} {place}", part) for place, part in enumerate(asked_of(function)))
+        return
     if isinstance(function, BuiltinFunctionType) and not isinstance(
         function.__self__, ModuleType | type | None
     ):
@@ -70,6 +76,14 @@ def read_by(function: Any) -> Iterator[Read]:
         yield from _looked_up(function)
     elif not isinstance(function, type | BuiltinFunctionType):
         yield from _of_object(function)  # that is called as a function
+
+
+def asked_of(getter: Any) -> tuple[Any, ...]:
+    """What an `itemgetter` or its like was made with."""
+    made, given = getter.__reduce__()
+    if isinstance(made, partial):
+        return (*made.args, *joined.from_iterable(made.keywords.items()), *given)
+    return tuple(given)
 
 
 def _of_object(owner: Any) -> Iterator[Read]:
@@ -199,6 +213,8 @@ def closed_over(function: Any, depth: int = _CLOSURES) -> list[tuple[str, Any]]:
     """What a function closes over, by name; functions it closes over are opened in their turn."""
     if isinstance(function, partial):
         return [*((read.name, read.value) for read in read_by(function)), *closed_over(function.func, depth)]
+    if isinstance(function, GETTERS):
+        return [(read.name, read.value) for read in read_by(function)]
     function = getattr(function, "__func__", function)
     if not isinstance(function, FunctionType) or not depth:
         return []
