@@ -618,6 +618,19 @@ def test_csv_keeps_the_columns_and_the_order_of_the_input(bench: Bench) -> None:
     ]
 
 
+def test_csv_keeps_the_answers_of_rows_that_a_stopped_second_pass_did_not_read(bench: Bench) -> None:
+    for n in range(4):
+        bench.put(n, bench.outcome(n, failed=n % 2 == 0))
+    bench.csv().finish(Order(range(4)), complete=True)
+    bench.put(0, bench.outcome(0, "better"))
+    bench.csv().finish(Order(range(1)), complete=False)
+    with bench.csv_path.open(newline="", encoding="utf-8") as file:
+        assert [row["output"] for row in csv.DictReader(file)] == ["better", "a", "", "a"]
+    bench.csv().finish(Order(range(3)), complete=True)
+    with bench.csv_path.open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 3, "a row that left the input leaves the file"
+
+
 def test_csv_result_columns_do_not_hide_the_inputs_own(bench: Bench) -> None:
     bench.put(0, bench.outcome(0, row={"n": 1, "status": "mine"}))
     output = bench.csv(columns=("n", "status"))
