@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import sqlite3
 import stat
@@ -243,6 +244,24 @@ def test_a_newer_outcome_supersedes_the_older_line(bench: Bench) -> None:
     output.finish(Order(range(2)), complete=True)
     output.close()
     assert [(line["index"], line["output"]) for line in bench.lines()] == [(1, "a"), (0, "better")]
+
+
+def test_a_line_with_half_a_character_stays_where_others_are_superseded_or_the_file_is_read_again(
+    bench: Bench,
+) -> None:
+    output = bench.jsonl()
+    for n, text in enumerate(["cut here \ud83d", "a", "a"]):
+        output.write(bench.put(n, bench.outcome(n, text)), n)
+    output._set_mark()
+    output.write(bench.put(1, bench.outcome(1, "better")), 1)
+    os.close(output._fd)  # a crash
+    bench.jsonl().close()
+    found = [json.loads(line) for line in bench.path.read_bytes().splitlines()]
+    assert [(line["index"], line["output"]) for line in found] == [
+        (0, "cut here \ud83d"),
+        (2, "a"),
+        (1, "better"),
+    ]
 
 
 def test_superseded_lines_are_dropped_at_the_next_start_if_the_process_was_killed(bench: Bench) -> None:
@@ -597,6 +616,19 @@ def test_csv_keeps_the_columns_and_the_order_of_the_input(bench: Bench) -> None:
         ["0", "", "failed", "fail_row: Oops: no good", ""],
         ["1", 'b,\n"c"', "ok", "", ""],
     ]
+
+
+def test_csv_keeps_the_answers_of_rows_that_a_stopped_second_pass_did_not_read(bench: Bench) -> None:
+    for n in range(4):
+        bench.put(n, bench.outcome(n, failed=n % 2 == 0))
+    bench.csv().finish(Order(range(4)), complete=True)
+    bench.put(0, bench.outcome(0, "better"))
+    bench.csv().finish(Order(range(1)), complete=False)
+    with bench.csv_path.open(newline="", encoding="utf-8") as file:
+        assert [row["output"] for row in csv.DictReader(file)] == ["better", "a", "", "a"]
+    bench.csv().finish(Order(range(3)), complete=True)
+    with bench.csv_path.open(newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 3, "a row that left the input leaves the file"
 
 
 def test_csv_result_columns_do_not_hide_the_inputs_own(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -164,3 +165,61 @@ def test_an_answer_that_may_be_cut_does_not_stand_for_one_under_a_larger_maximum
             accept_truncated=accepting,
         ).batch(["x"])
     assert len(calls) == 3, "what may not be cut is the same under any maximum"
+
+
+class Asker:
+    """A user's own object, whose answer is its style."""
+
+    style = ""
+
+    def __init__(self, style: str) -> None:
+        self.style = style
+
+    def __call__(self, row: Any) -> str:
+        return f"{self.style} {row}"
+
+
+class Holder:
+    asker = Asker("plain")
+
+
+ASKER = Asker("plain")
+
+
+def by_global(row: Any) -> str:
+    return ASKER(row)
+
+
+def by_class(row: Any) -> str:
+    return Holder.asker(row)
+
+
+@pytest.mark.parametrize("function", [by_global, by_class])
+def test_another_object_under_the_name_that_a_function_reads_is_another_chain(
+    function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, chain = Cache(), RunnableLambda(function)
+    assert BatchProcessor(chain, cache=cache).batch(["x"]) == ["plain x"]
+    monkeypatch.setitem(globals(), "ASKER", Asker("rude"))
+    monkeypatch.setattr(Holder, "asker", Asker("rude"))
+    assert BatchProcessor(chain, cache=cache).batch(["x"]) == ["rude x"]
+
+
+def calling(function: Any) -> Any:
+    def call(row: Any) -> Any:
+        return function(row)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "made", [partial, lambda asker: partial(asker.__call__), lambda asker: calling(partial(partial(asker)))]
+)
+def test_a_partial_of_an_objects_method_leaves_no_lasting_key(made: Any) -> None:
+    with pytest.raises(Untold, match="Asker"):
+        lasting_digest([RunnableLambda(made(Asker("plain")))], None)
+
+
+def test_an_object_that_a_class_holds_leaves_no_lasting_key() -> None:
+    with pytest.raises(Untold, match="Asker"):
+        lasting_digest([RunnableLambda(by_class)], None)

@@ -16,7 +16,7 @@ from cottonpalm.providers.answer import Answer, read_bytes
 from cottonpalm.providers.paths import ANTHROPIC, GOOGLE, OPENAI_CHAT, family_of
 from cottonpalm.types import Usage
 from tests.request.forms import Label
-from tests.request.kit import a_run, anthropic, one, openai
+from tests.request.kit import a_run, anthropic, in_flight, one, openai
 from tests.support import replies
 from tests.support.loopback import Loopback
 
@@ -321,6 +321,24 @@ def test_the_responses_api_is_read_through_the_real_stack() -> None:
                 whole, row = await one(a_run(), 0, lambda: model.ainvoke("hi"))
                 assert whole.text == "answer to: hi"
                 assert row.usage.output_tokens == whole.usage_metadata["output_tokens"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}])
+def test_an_answer_that_ends_within_a_character_is_one_and_costs_what_it_says(usage: Any) -> None:
+    body = json.dumps(
+        {"id": "c", "object": "chat.completion", "created": 1, **chat(usage=usage, content="\ud83d")}
+    )
+
+    async def main() -> None:
+        with Loopback(lambda _: replies.Reply(raw=body)) as server:
+            async with openai(server) as model:
+                limits = a_run()
+                result, row = await one(limits, 0, lambda: model.ainvoke("hi"))
+                assert result.content == "\ud83d"
+                assert (server.requests, in_flight(limits)) == (1, 0)
+                assert row.usage == (Usage(5, 7) if usage else row.usage)
 
     asyncio.run(main())
 

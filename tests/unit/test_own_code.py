@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import json
+import os
 import re
 import sys
 from threading import Event, Thread
@@ -194,6 +195,18 @@ def test_what_a_function_counts_is_its_state_and_a_key_it_reads_is_not_written(
     (line,) = changes(lambda: RunnableLambda(counting), monkeypatch, "CALLS", 7)
     assert "the state of CALLS" in line
     assert "API_KEY" not in json.dumps(before)
+
+
+def in_the_environment(text: str) -> str:
+    return f"{os.environ.get('WORD')} {text}"
+
+
+def test_a_variable_of_the_shell_that_a_chain_may_not_read_is_no_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = describe(RunnableLambda(in_the_environment))
+    monkeypatch.setenv("SHLVL", "7")
+    assert compare(before, describe(RunnableLambda(in_the_environment))) == ([], [])
 
 
 def test_a_memory_in_this_process_goes_by_what_is_read_and_not_by_state(

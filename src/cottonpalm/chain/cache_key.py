@@ -30,7 +30,7 @@ from cottonpalm.chain import fingerprint
 from cottonpalm.chain.code import class_code, code_of, own_form
 from cottonpalm.chain.describe import canonical, class_path, code_form, described
 from cottonpalm.chain.installed import is_library, module_of, release_of
-from cottonpalm.chain.reads import Imported, attributes, closed_over, looks_up_by_text
+from cottonpalm.chain.reads import GETTERS, Imported, asked_of, attributes, closed_over, looks_up_by_text
 from cottonpalm.chain.uses import uses
 from cottonpalm.chain.walk import children, functions, parts
 from cottonpalm.redact import is_secret, looks_secret
@@ -74,8 +74,8 @@ _lock = RLock()  # re-entrant: while we number an object, another may die and ca
 
 def digest(chains: Sequence[Any], *others: Any) -> bytes:
     """Return a digest that is equal, in this process, for the same chains with the same other functions and values."""
-    own = [_mark(found) for chain in chains for found in own_objects(chain)]
-    beside = [_mark(found) for other in others for found in _own(other, _DEPTH, set())]
+    own = [mark for chain in chains for found in own_objects(chain) for mark in _marks(found)]
+    beside = [mark for other in others for found in _own(other, _DEPTH, set()) for mark in _marks(found)]
     plain = [repr(other) for other in others if isinstance(other, bool | int | float | str | None)]
     return fingerprint.digest({**form_of(chains), "own": own, "beside": beside, "plain": plain})
 
@@ -169,12 +169,12 @@ def _own_of_named(named: Mapping[Any, Any], depth: int, seen: set[int], *, unsai
 
 def _inside(value: Any) -> Iterable[Any] | None:
     """Return the parts that define a value, if they define it completely; else None."""
-    if isinstance(value, Mapping):
-        return value
-    if isinstance(value, list | tuple | AbstractSet):
+    if isinstance(value, Mapping | list | tuple | AbstractSet):
         return value
     if isinstance(value, MethodType):  # Python makes a new method object at each access
         return (value.__self__, value.__func__)
+    if isinstance(value, GETTERS) and all(isinstance(part, str | int) for part in asked_of(value)):
+        return ()  # the description names them
     if not is_library(value):
         return None
     if isinstance(value, FunctionType | partial):
@@ -182,8 +182,15 @@ def _inside(value: Any) -> Iterable[Any] | None:
     return None if callable(value) else [attributes(value)]
 
 
-def _mark(found: Any) -> str | int:
-    return found if isinstance(found, str) else _number(found)
+def _marks(found: Any) -> Iterator[str | int]:
+    """The object's own number, and those of the objects that its code reads by name; a text is itself."""
+    if isinstance(found, str):
+        yield found
+        return
+    yield _number(found)
+    for read in uses(found):
+        if release_of(type(read.value).__module__) is None and type(read.value).__weakrefoffset__:
+            yield _number(read.value)
 
 
 def _number(found: Any) -> int:
@@ -255,7 +262,7 @@ class _Telling:
             told = [self.told(one) for one in inside]
             return sorted(told, key=canonical) if isinstance(part, AbstractSet) else told
         if isinstance(part, FunctionType | BuiltinFunctionType | MethodType | partial):
-            return [self._function(part), self.told(getattr(part, "__self__", None))]
+            return [self._function(part), self.told(_object_of(part))]
         if isinstance(part, Runnable) and is_library(part):
             return [fingerprint.describe(part), [self.told(found) for found in own_objects(part)]]
         return _named(part) or self._class(part)
@@ -271,7 +278,7 @@ class _Telling:
         """What a function reads. What code among it reads comes beside it."""
         if isinstance(value, FunctionType | partial):
             self._seen.add(id(value))
-            return _text_of(value)
+            return [_text_of(value), self.told(_object_of(value))]
         if isinstance(value, Runnable) and own_form(type(value)) is not None:
             return fingerprint.describe(value)
         return self.told(value)
@@ -283,6 +290,13 @@ class _Telling:
             return None
         self._seen.add(id(cls))
         return [described(cls), text, *([read.name, self._read(read.value)] for read in uses(cls))]
+
+
+def _object_of(function: Any) -> Any:
+    """The object whose method it is, or that is called, also inside of a `partial`; None for a plain function."""
+    while isinstance(function, partial):
+        function = function.func
+    return None if isinstance(function, FunctionType | type) else getattr(function, "__self__", function)
 
 
 def _contents(part: Any) -> Iterable[Any] | None:

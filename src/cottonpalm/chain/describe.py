@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from cottonpalm.chain.code import class_code, code_of, hash_of, module_code
 from cottonpalm.chain.installed import is_library, module_of, release_of
-from cottonpalm.chain.reads import Imported, Read, attributes
+from cottonpalm.chain.reads import GETTERS, Imported, Read, asked_of, attributes
 from cottonpalm.chain.uses import is_code, uses
 from cottonpalm.chain.walk import parts
 from cottonpalm.redact import is_secret, looks_secret, public_url
@@ -214,6 +215,8 @@ def code_form(code: Any, beside: frozenset[int] = frozenset()) -> dict[str, Any]
 def _used(read: Read) -> str | None:
     """Return the form of a value that code reads; None if the value does not count."""
     value = read.value
+    if value is os.environ:  # most of it is of no concern to a chain, and differs in every shell
+        return None
     if isinstance(value, str | bytes) and _may_be_private(read.name, value):
         return None
     if (known := _code_read(value)) is not None:
@@ -269,7 +272,8 @@ def _data(value: Any, depth: int) -> Any:
 def _fields(value: Any, depth: int) -> dict[str, Any]:
     found = {"class": class_path(type(value)), CODE: class_code(type(value))}
     for name, part in attributes(value).items():
-        if name not in _NOT_ANSWER_SHAPING and not is_secret(name, part) and not isinstance(part, Runnable):
+        is_part = isinstance(part, Runnable) and not _is_template(part)
+        if name not in _NOT_ANSWER_SHAPING and not is_secret(name, part) and not is_part:
             found[name] = _data(part, depth - 1)
     return found
 
@@ -289,6 +293,7 @@ _DATA: list[
     (Runnable, lambda value, depth: [_fields(part.runnable, depth) for part in parts(value)]),
     (BaseModel, _fields),
     (Mapping, _named),
+    (GETTERS, lambda value, depth: [type(value).__name__, _data(asked_of(value), depth - 1)]),
     (list | tuple | deque, lambda value, depth: [_data(part, depth - 1) for part in value]),
     (AbstractSet, _members),
     (re.Pattern, lambda value, _: [described(value.pattern), value.flags]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough, RunnablePick
 from langchain_core.runnables.base import RunnableBindingBase, RunnableGenerator
 from langchain_core.runnables.configurable import RunnableConfigurableAlternatives
 from langchain_core.runnables.fallbacks import RunnableWithFallbacks
@@ -116,4 +116,8 @@ _FORMS: list[tuple[Any, Callable[[Any], dict[str, Any]]]] = [
     (RunnableLambda | RunnableGenerator | RunnablePassthrough, _functions),
     (RunnableWithFallbacks, _fallbacks),
     (RunnableConfigurableAlternatives, _alternatives),
+    (
+        RunnablePick,
+        lambda runnable: {"picked": described(runnable.keys)},
+    ),  # a field that is named like a secret
 ]

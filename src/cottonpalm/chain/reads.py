@@ -9,6 +9,7 @@ from functools import partial
 from importlib.util import resolve_name
 from itertools import chain as joined
 from itertools import takewhile
+from operator import attrgetter, itemgetter, methodcaller
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -22,8 +23,9 @@ _CLOSED: Final = frozenset(("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_
 _ATTRIBUTE: Final = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
 _STORED: Final = frozenset(("STORE_GLOBAL", "STORE_DEREF"))
 _BY_TEXT: Final = frozenset(("globals", "eval", "exec", "vars", "__import__"))
+GETTERS: Final = (itemgetter, attrgetter, methodcaller)
 _ABSENT: Final = object()
-_DATA: Final = (str, bytes, int, float, list, tuple, dict, set, frozenset)
+_MAKING: Final = frozenset(("__init__", "__post_init__"))  # what they assign need not change later
 
 
 class Read(NamedTuple):
@@ -58,35 +60,68 @@ def read_by(function: Any) -> Iterator[Read]:
         yield from (Read(f"argument {place}", part) for place, part in enumerate(function.args))
         yield from (Read(name, part) for name, part in function.keywords.items())
         return
+    if isinstance(function, GETTERS):
+        of = type(function).__name__
+        yield from (Read(f"{of} {place}", part) for place, part in enumerate(asked_of(function)))
+        return
     if isinstance(function, BuiltinFunctionType) and not isinstance(
         function.__self__, ModuleType | type | None
     ):
         yield Read("object", function.__self__)  # the table of a `{...}.get`
     if isinstance(function, MethodType):
-        yield from _of_its_object(function)
+        yield from _of_object(function.__self__)
         function = function.__func__
     if isinstance(function, FunctionType):
         yield from _defaults(function)
         yield from _looked_up(function)
+    elif not isinstance(function, type | BuiltinFunctionType):
+        yield from _of_object(function)  # that is called as a function
 
 
-def _of_its_object(method: MethodType) -> Iterator[Read]:
-    """What a bound method reads of the user's own object; a Runnable is a part of the chain itself."""
-    owner, code = method.__self__, getattr(method.__func__, "__code__", None)
-    if code is None or isinstance(owner, Runnable | type) or release_of(module_of(owner)) is not None:
+def asked_of(getter: Any) -> tuple[Any, ...]:
+    """What an `itemgetter` or its like was made with."""
+    made, given = getter.__reduce__()
+    if isinstance(made, partial):
+        return (*made.args, *joined.from_iterable(made.keywords.items()), *given)
+    return tuple(given)
+
+
+def _of_object(owner: Any) -> Iterator[Read]:
+    """What the methods of the user's own object read of it; a Runnable is a part of the chain itself."""
+    if isinstance(owner, type):
+        yield from data_of(owner)
+    if isinstance(owner, Runnable | type) or release_of(module_of(owner)) is not None:
         return
-    assigned = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_ATTR"}
+    codes = {name: function.__code__ for name, function in methods_of(type(owner))}
+    read = {name for code in codes.values() for name in code.co_names}
+    assigned = {
+        step.argval
+        for method, code in codes.items()
+        for step in dis.get_instructions(code)
+        if step.opname == "STORE_ATTR" and method not in _MAKING
+    }
     for name, value in sorted(getattr(owner, "__dict__", {}).items()):
-        if name in code.co_names:
+        if name in read:
             yield Read(f"self.{name}", value, name in assigned)
 
 
+def methods_of(cls: type) -> Iterator[tuple[str, FunctionType]]:
+    """The functions of the user's own class and of its own bases, by name; a property's too."""
+    for base in cls.__mro__:
+        if release_of(module_of(base)) is None:
+            for name, part in vars(base).items():
+                for one in (getattr(part, "__func__", part), getattr(part, "fget", None)):
+                    if isinstance(one, FunctionType):
+                        yield name, one
+
+
 def data_of(cls: type) -> Iterator[Read]:
-    """The plain data that the user's own class holds: its text need not say it, as in `PROMPT = file.read()`."""
+    """What the user's own class holds beside its methods: its text need not say it, as in `PROMPT = file.read()`."""
     for base in cls.__mro__:
         if release_of(module_of(base)) is None:
             for name, value in vars(base).items():
-                if isinstance(value, _DATA) and not name.startswith("__"):
+                is_made_by_python = name.startswith("__") or name == "_abc_impl"
+                if not (is_made_by_python or hasattr(type(value), "__get__")):
                     yield Read(name, value)
 
 
@@ -178,6 +213,8 @@ def closed_over(function: Any, depth: int = _CLOSURES) -> list[tuple[str, Any]]:
     """What a function closes over, by name; functions it closes over are opened in their turn."""
     if isinstance(function, partial):
         return [*((read.name, read.value) for read in read_by(function)), *closed_over(function.func, depth)]
+    if isinstance(function, GETTERS):
+        return [(read.name, read.value) for read in read_by(function)]
     function = getattr(function, "__func__", function)
     if not isinstance(function, FunctionType) or not depth:
         return []

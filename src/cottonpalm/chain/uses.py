@@ -14,7 +14,7 @@ from typing import Any, Final
 from langchain_core.runnables import Runnable
 
 from cottonpalm.chain.installed import module_of, release_of
-from cottonpalm.chain.reads import Read, data_of, read_by
+from cottonpalm.chain.reads import Read, data_of, methods_of, read_by
 from cottonpalm.chain.walk import functions, parts
 
 _NESTED: Final = 6  # containers looked into for functions
@@ -31,18 +31,23 @@ def uses(code: Any) -> list[Read]:
 def _uses(code: Any, path: str, seen: set[int]) -> Iterator[Read]:
     if isinstance(code, type) and not issubclass(code, Enum) and id(code) not in seen:
         seen.add(id(code))
-        yield from (read._replace(name=f"{path}.{read.name}".strip(".")) for read in data_of(code))
+        for read in data_of(code):
+            yield from _followed(read, f"{path}.{read.name}".strip("."), seen)
     for label, function in _functions_in(code):
         if id(function) in seen:
             continue
         seen.add(id(function))
         for read in read_by(function):
-            at = ".".join(part for part in (path, label, read.name) if part)
-            yield read._replace(name=at)
-            for inner, held in _code_in(at, read.value, _NESTED):
-                if inner != at:
-                    yield Read(inner, held)
-                yield from _uses(held, inner, seen)
+            yield from _followed(read, ".".join(part for part in (path, label, read.name) if part), seen)
+
+
+def _followed(read: Read, at: str, seen: set[int]) -> Iterator[Read]:
+    """What is read, under its path, and what the code in it reads in turn."""
+    yield read._replace(name=at)
+    for inner, held in _code_in(at, read.value, _NESTED):
+        if inner != at:
+            yield Read(inner, held)
+        yield from _uses(held, inner, seen)
 
 
 def _functions_in(code: Any) -> Iterator[tuple[str, Any]]:
@@ -54,22 +59,14 @@ def _functions_in(code: Any) -> Iterator[tuple[str, Any]]:
         yield "", code
         yield from _functions_in(code.func)
     elif isinstance(code, type):
-        yield from _methods(code)
+        yield from methods_of(code)
     elif isinstance(code, FunctionType | BuiltinFunctionType):
         yield "", code
-    elif callable(code) and not isinstance(code, Runnable):
-        yield from _methods(type(code))
+    elif not isinstance(code, Runnable):
+        yield "", code  # an object: what its methods read of it
+        yield from methods_of(type(code))
     if isinstance(wrapped := getattr(code, "__wrapped__", None), FunctionType):
         yield "", wrapped  # `lru_cache` holds the function where we cannot see it
-
-
-def _methods(cls: type) -> Iterator[tuple[str, Any]]:
-    for base in cls.__mro__:
-        if release_of(module_of(base)) is None:
-            for name, part in vars(base).items():
-                for one in (getattr(part, "__func__", part), getattr(part, "fget", None)):
-                    if isinstance(one, FunctionType):
-                        yield name, one
 
 
 def _code_in(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
@@ -85,10 +82,8 @@ def _code_in(path: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
     elif is_code(value) and not (isinstance(value, type) and release_of(module_of(value)) is not None):
         yield path, value
     elif release_of(type(value).__module__) is None and not isinstance(value, ModuleType):
-        yield (
-            f"{path}.{type(value).__qualname__}",
-            type(value),
-        )  # an object of the user's own does what its class says
+        yield f"{path}.{type(value).__qualname__}", type(value)  # it does what its class says
+        yield path, value
 
 
 def _inside(value: Mapping[Any, Any] | Sequence[Any]) -> Iterable[tuple[Any, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
@@ -101,7 +102,7 @@ def read_bytes(family: Family, content: bytes, body: Any = None) -> Answer:
         body = loads(content)
     if isinstance(body, list) and body and isinstance(body[0], dict):
         return replayed(
-            family, [orjson.dumps(part) for part in body]
+            family, [json.dumps(part).encode() for part in body]
         )  # Gemini's stream without SSE is one JSON array
     if isinstance(body, dict):
         return family.read(body)
@@ -117,10 +118,14 @@ def replayed(family: Family, lines: list[bytes]) -> Answer:
 
 
 def loads(content: bytes | str) -> Any:
-    """Return the JSON value, or None if the content is not JSON."""
+    """Return the JSON value as the SDKs would, half a pair of surrogates too; None if the content is not JSON."""
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(content)  # a model that is cut within an emoji writes "\\ud83d"
+    except (ValueError, RecursionError):
         return None
 
 

@@ -323,7 +323,7 @@ class Reservation:
 
 def estimated(call: Call, answer: Answer) -> Usage:
     """What a request used, by its size and that of its answer, where the provider does not say."""
-    written = len(answer.text.encode())
+    written = len(answer.text.encode("utf-8", "surrogatepass"))
     return Usage(len(call.content) // BYTES_PER_TOKEN, -(-written // BYTES_PER_TOKEN))
 
 

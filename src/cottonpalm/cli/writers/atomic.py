@@ -14,7 +14,7 @@ from cottonpalm.cli.files.output_file import Mark
 from cottonpalm.cli.files.remote import size_of, upload
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.urls import is_url
-from cottonpalm.cli.writers.output import layout_of, records
+from cottonpalm.cli.writers.output import AllSlots, layout_of, records
 from cottonpalm.cli.writers.tables import Table
 
 if TYPE_CHECKING:
@@ -76,8 +76,10 @@ class WholeOutput:
         """Do nothing, since the store has the outcome already."""
         self._store.owed.settle(slot)
 
-    def finish(self, slots: Slots, *, complete: bool) -> None:  # noqa: ARG002 - as far as the input was read
-        """Write the file again if anything differs."""
+    def finish(self, slots: Slots, *, complete: bool) -> None:
+        """Write the file again if anything differs; rows behind those that were read keep their answers."""
+        if not complete and not isinstance(slots, AllSlots):
+            slots = AllSlots(slots, self._store)
         order = layout_of(slots)
         if self._changed or order != self._mark.layout or self._store.last_seq() > self._mark.seq:
             outcomes = partial(records, self._store, self._unpack, slots)

@@ -7,6 +7,7 @@ newer outcomes.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -257,6 +258,14 @@ def _index(line: bytes) -> int | None:
     try:
         fields: Any = orjson.loads(line)
     except ValueError:
-        return None
+        fields = _exactly(line)
     index = fields.get("index") if isinstance(fields, dict) else None
     return index if isinstance(index, int) else None
+
+
+def _exactly(line: bytes) -> Any:
+    """Read what `orjson` refuses, and `dumped` writes all the same: half a pair of surrogates."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -81,7 +81,7 @@ class RunSlots:
 
 
 class AllSlots:
-    """The rows of an input that was read in part (`--limit`), and behind them what an earlier run did beyond them."""
+    """The rows of an input that was read in part, and behind them what an earlier run did beyond them."""
 
     def __init__(self, slots: Slots, store: RunStore) -> None:
         self._slots, here = slots, {slots.of(index) for index in range(len(slots))}
