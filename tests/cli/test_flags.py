@@ -388,7 +388,7 @@ def test_a_run_whose_first_twenty_rows_fail_alike_ends_with_4_unless_all_may_fai
     server.script(lambda _: fails(400))
     said = ask("in.jsonl", "-o", "out.jsonl", "--concurrency", "4")
     assert said.code == 4
-    assert "the first 20 rows all failed alike: " in said.err
+    assert "the first 20 rows that were over all failed alike: " in said.err
     assert "400 Bad Request" in said.err
     assert "say --max-failures 100%" in said.err
     assert 20 <= server.requests < 30
