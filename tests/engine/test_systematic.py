@@ -40,7 +40,8 @@ def test_when_the_first_twenty_rows_fail_alike_the_run_stops_and_says_why() -> N
 
     stopped = virtual_run(main())
     assert stopped.reason == "fatal"
-    assert "the first 20 rows that were over all failed alike: ValueError: temperature is not supported" in str(stopped)
+    words = "the first 20 rows that were over all failed alike: ValueError: temperature is not supported"
+    assert words in str(stopped)
     assert "max_failures=1.0" in str(stopped)
     assert isinstance(stopped.__cause__, ValueError)
     assert 20 <= len(calls) < 20 + 2 * 4
