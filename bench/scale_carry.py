@@ -24,8 +24,8 @@ from tests.contract.rows import row, write
 
 from cottonpalm import BatchProcessor
 from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.portions import Leased
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.request.limiter.sharing import Leased
 from cottonpalm.stores import database_of, open_store
 from cottonpalm.stores.rules.division import TTL_S, Row
 from cottonpalm.stores.sql import share_rows

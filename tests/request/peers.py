@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.portions import Leased
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.request.limiter.sharing import Leased
 from cottonpalm.stores.sql.shares import Shares
 from cottonpalm.stores.sqlite.database import SqliteDatabase, let_go
 from cottonpalm.types import Verdict

@@ -8,8 +8,8 @@ import pytest
 
 from cottonpalm import clock
 from cottonpalm.request.limiter.limiter import Limiter, Permit
+from cottonpalm.request.limiter.portions import IN_FLIGHT, Given, InFlight, Leased
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.request.limiter.sharing import IN_FLIGHT, Given, InFlight, Leased
 from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row
 from cottonpalm.types import Verdict
 from tests.request.stage import Stage
@@ -17,7 +17,7 @@ from tests.request.stage import Stage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cottonpalm.request.limiter.sharing import Gate, Renewed
+    from cottonpalm.request.limiter.portions import Gate, Renewed
 
 pytestmark = pytest.mark.core
 ME, OTHER, NOW = b"me", b"other", 1_000_000.0

@@ -18,8 +18,8 @@ from cottonpalm.protocols import Spent
 from cottonpalm.providers.answer import read_bytes
 from cottonpalm.providers.paths import family_of, model_in
 from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.portions import InFlight
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.request.limiter.sharing import InFlight
 from cottonpalm.request.money.ledger import Amounts, Ledger
 from cottonpalm.request.money.rules.grants import Ask
 from cottonpalm.request.money.rules.prices import PriceBook

@@ -32,6 +32,16 @@ def crowd(line: Line, number: int, gap_s: float = 0.01) -> list[Sent]:
     return sent
 
 
+def admitted_probe(line: Line) -> Sent:
+    """After a wait of a second one goes, and is not rejected."""
+    line.now += 1.0
+    line.wait_s()
+    probe = line.send(ask=100.0)
+    line.now += line.gates.refusals.patience_s
+    line.wait_s()
+    return probe
+
+
 # -- means
 
 
@@ -232,11 +242,7 @@ def test_with_fewer_in_flight_the_probe_says_nothing_of_them() -> None:
     while line.out:
         line.now += 0.1
         line.answer()
-    line.now += 1.0
-    line.wait_s()
-    line.send(ask=100.0)
-    line.now += gates.refusals.patience_s
-    line.wait_s()
+    admitted_probe(line)
     assert gates.concurrency.limit == 8
     assert not gates.bucket.blamed
     assert gates.recovery.window == 3.0, "two without news, or a quarter of the number; and the one admitted"
@@ -698,11 +704,7 @@ def test_where_the_number_alone_was_blamed_and_time_helped_a_rate_is_looked_for(
     line.reject(sent[-1], named_s=1.0)
     gates.cause = Cause.NUMBER
     gates.bucket.off()
-    line.now += 1.0
-    line.wait_s()
-    probe = line.send(ask=100.0)
-    line.now += gates.refusals.patience_s
-    line.wait_s()
+    probe = admitted_probe(line)
     assert gates.bucket.blamed
     assert (gates.bucket.learning, gates.bucket.mark_s) == (True, sent[-1].at_s)
     assert gates.bucket.silent_s == pytest.approx(probe.at_s - gates.recovery.silent_s)
@@ -717,11 +719,7 @@ def test_after_a_wall_a_quarter_of_what_fits_goes_first() -> None:
     while line.out:
         line.now += 0.01
         line.answer()
-    line.now += 1.0
-    line.wait_s()
-    line.send(ask=100.0)
-    line.now += gates.refusals.patience_s
-    line.wait_s()
+    admitted_probe(line)
     assert (gates.concurrency.limit, gates.recovery.window) == (40, 10.0 + 1)
 
 

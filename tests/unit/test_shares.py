@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.portions import IN_FLIGHT, Given
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
-from cottonpalm.request.limiter.sharing import IN_FLIGHT, Given
 from cottonpalm.stores.rules.division import KEPT_S, POOL, TTL_S, Row, division, fair, portion, wanted
 
 pytestmark = pytest.mark.core

@@ -116,8 +116,6 @@ _FORMS: list[tuple[Any, Callable[[Any], dict[str, Any]]]] = [
     (RunnableLambda | RunnableGenerator | RunnablePassthrough, _functions),
     (RunnableWithFallbacks, _fallbacks),
     (RunnableConfigurableAlternatives, _alternatives),
-    (
-        RunnablePick,
-        lambda runnable: {"picked": described(runnable.keys)},
-    ),  # a field that is named like a secret
+    # Its field is named like a secret.
+    (RunnablePick, lambda runnable: {"picked": described(runnable.keys)}),
 ]

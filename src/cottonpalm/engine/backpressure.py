@@ -20,9 +20,7 @@ ROOM: Final = 512  # outcomes that may be owed to the reader: two groups of the 
 OUT_ROOM: Final = (
     500_000  # rows that may wait for batches: ten of the largest batches, below 1 kB for each row
 )
-READY: Final = (
-    2  # rows at workers for each that may run there: a row's way to them takes longer than a short answer
-)
+READY: Final = 2  # rows at workers for each that may run there: their way takes longer than a short answer
 AHEAD: Final = 4  # rows that may be read ahead, owed, or active, for each request that may be in flight
 
 

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from cottonpalm.engine.executors.links import Begin, Order, Row
     from cottonpalm.events import Event
 
-BEAT_S: Final = 0.5  # says something at least this often
+BEAT_S: Final = 0.5  # says something at least this often...
+SOON_S: Final = 0.05  # ...and while rows wait for its first share of a cap
 GATHER_S: Final = 0.01  # outcomes of so long travel together...
 AT_ONCE: Final = 256  # ...or so many
-SOON_S: Final = 0.05  # likewise, while it does not know its share
 AHEAD_S: Final = 0.25  # wants the rows of so long besides those under way
 MOST_AHEAD: Final = 2048
 _ROWS: Final = (RowStarted, RowFinished, RunStarted, RunEnded)  # the run makes these itself
@@ -90,12 +90,14 @@ class Worker:
             self._stop = True
             self._engine.abort()
         self._more.set()
+        if self._lacks_share():
+            self._wake.set()
 
     async def hear(self) -> Heard:
         """Wait until there is something to say, or a moment has passed; return it."""
         if not (self._wake.is_set() or self._over):
             try:
-                async with asyncio.timeout(BEAT_S if self._share() else SOON_S):
+                async with asyncio.timeout(SOON_S if self._lacks_share() else BEAT_S):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -182,6 +184,10 @@ class Worker:
     def _share(self) -> int:
         """How many requests it may have in flight; 0 before its first one, and while others have all there are."""
         return int(sum(limiter.limit for limiter in self._engine.account.flow.seen()))
+
+    def _lacks_share(self) -> bool:
+        """Whether it has rows, and no share of the cap yet."""
+        return self._cap is not None and self._received > self._answered and not self._share()
 
     def _keep_to_share(self) -> None:
         """Of a cap on the rows of all workers, run as many at once as its share; others lie ready."""

@@ -48,8 +48,8 @@ TOO_LONG: Final = frozenset(
     {
         "context_length_exceeded",
         "string_above_max_length",
-        "exceed_context_size_error",
-    }  # the last is llama.cpp's
+        "exceed_context_size_error",  # llama.cpp
+    }
 )
 REFUSED: Final = frozenset({"invalid_prompt", "content_policy_violation", "content_filter"})
 REFUSED_TO_ALL: Final = frozenset(  # by a key, a model or a place that no row can change

@@ -46,9 +46,7 @@ class InputRows:
     """
 
     unit: ClassVar[str] = "line"  # messages give a row's place in this unit
-    has_gaps: ClassVar[bool] = (
-        False  # a cell may be missing, which is no text and no null that somebody wrote
-    )
+    has_gaps: ClassVar[bool] = False  # a cell may be missing: no text, and no null that somebody wrote
 
     def __init__(self, name: str) -> None:
         self.name = name

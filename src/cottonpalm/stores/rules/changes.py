@@ -45,8 +45,8 @@ def _leaves(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
                 old.get(name, _ABSENT), new.get(name, _ABSENT), f"{path}.{name}" if path else name
             )
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, was in enumerate(old):
-            yield from _leaves(was, new[index], f"{path}[{index}]")
+        for index, (was, now) in enumerate(zip(old, new, strict=True)):
+            yield from _leaves(was, now, f"{path}[{index}]")
     elif type(old) is not type(new) or old != new:
         yield path, old, new
 

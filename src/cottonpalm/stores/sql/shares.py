@@ -37,7 +37,7 @@ BUSY_S: Final = 0.5  # seconds to wait for the file's write lock; a renewal that
 
 
 class Renewed(Protocol):
-    """See `request.limiter.sharing`: the result of a renewal."""
+    """See `request.limiter.portions`: the result of a renewal."""
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -53,7 +53,7 @@ class Renewed(Protocol):
 
 
 class Gate(Protocol):
-    """See `request.limiter.sharing`: one limit that processes share."""
+    """See `request.limiter.portions`: one limit that processes share."""
 
     unit: str
     kept_s: float
@@ -72,7 +72,7 @@ class Gate(Protocol):
 
 
 class Member(Protocol):
-    """See `request.limiter.sharing`: all limits of one key that one holder shares."""
+    """See `request.limiter.portions`: all limits of one key that one holder shares."""
 
     whose: bytes
     label: str

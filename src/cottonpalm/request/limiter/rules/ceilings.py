@@ -6,9 +6,7 @@ from collections import deque
 from typing import Final
 
 MINUTE_S: Final = 60.0
-WINDOW_S: Final = (
-    60.3  # a minute, and what one request may be longer on its way than another: the provider counts too
-)
+WINDOW_S: Final = 60.3  # a minute at the provider: one request is longer on its way than another
 SLACK: Final = 0.02  # of a minute's worth may go at once, after a time in which less went
 LEAST: Final = 1e-9
 

@@ -192,9 +192,7 @@ class Gates(ABC):
             doubt.asked += 1
         sent.asked = doubt.asked
         young = self._young
-        while (
-            young and young[0].known
-        ):  # where nobody has to be asked, and nobody answers, this alone empties it
+        while young and young[0].known:  # nothing else empties it where no gate is ever asked
             young.popleft()
         young.append(sent)
         self._unsure += 1
