@@ -31,7 +31,7 @@ class Round:
     began_s: float
 
     def __init__(self) -> None:
-        self.answers, self.crowd, self.gated = 0, 0, False
+        self.answers = self.crowd = self.gated = 0
         self.logs = 0.0
 
     @property
@@ -158,11 +158,11 @@ class Knee:
         this.answers += 1
         this.crowd += sent.ordinal
         this.logs += math.log(max(1e-9, now - sent.at_s))
-        this.gated = this.gated or gated
+        this.gated += gated
         if this.answers <= ENOUGH or now - this.began_s < self._mean_s:
             return None
         self.begin(now)
-        if this.gated:
+        if 2 * this.gated > this.answers:  # something else held most of them back
             return None
         if self._suspect is not None and (crowd := self._refuted(this.logs / this.answers)):
             return crowd
