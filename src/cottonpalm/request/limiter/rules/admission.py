@@ -54,7 +54,9 @@ class Admission(Gates):
         if recovery.state is State.RAMP:
             recovery.window += 1
         crowd = sent.ordinal - self.refusals.seen + sent.refusals
-        self.concurrency.admitted(sent.ordinal, crowd, may_test=not bucket.extra)
+        self.concurrency.admitted(
+            sent.ordinal, crowd, may_test=not bucket.extra, total=sent.total, newest=self._total
+        )
 
     def answered(self, now: float, sent: Sent, in_flight: int, output: float, used: float | None) -> None:
         """It was answered.
@@ -87,7 +89,7 @@ class Admission(Gates):
         if self.gated:
             self._gate_answered(now)
         number = self.concurrency
-        if number.starting or number.knee.found:
+        if number.watching:
             number.answered(now, sent, in_flight + 1, gated=self._held_back)
         self._held_back = False
 

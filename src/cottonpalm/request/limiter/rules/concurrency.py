@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.causes import APART, BUDGET, HOLD
@@ -37,7 +38,7 @@ class Concurrency:
     """
 
     __slots__ = (
-        "_held", "_hold", "_step", "busy", "first", "knee", "known", "limit", "maximum", "minimum", "peak",
+        "_after", "_held", "_hold", "_step", "busy", "first", "knee", "known", "limit", "maximum", "minimum", "peak",
         "rejections", "starting", "wall",
     )  # fmt: skip
 
@@ -50,6 +51,7 @@ class Concurrency:
         self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
         self.knee = Knee()
         self._step, self._hold, self._held = 0, HOLD, HOLD
+        self._after = 0.0  # sent before the test began, which tell nothing of it
 
     @property
     def proven(self) -> int:
@@ -57,12 +59,27 @@ class Concurrency:
         return int(self.limit) - self._step
 
     @property
+    def watching(self) -> bool:
+        """What an answer took is looked at: the limit may depend on it."""
+        return self.starting or self.knee.found or not self.knee.usual_s
+
+    @property
     def testing(self) -> bool:
         """More are let go than are known to fit."""
         return self._step > 0 and self.wall is not None
 
-    def admitted(self, ordinal: int, crowd: float, *, may_test: bool) -> None:
-        """A request was admitted, as the `ordinal`-th in flight; with a `crowd` that was not rejected."""
+    def admitted(  # noqa: PLR0913 - one call for every request
+        self, ordinal: int, crowd: float, *, may_test: bool, total: float = math.inf, newest: float = 0.0
+    ) -> None:
+        """A request was admitted.
+
+        Args:
+            ordinal: in flight when it was sent, itself included.
+            crowd: of them, that were not rejected.
+            may_test: nothing else is being tested.
+            total: of all that were sent, up to this one...
+            newest: ...and up to the newest: who was sent before a test began tells nothing of it.
+        """
         if crowd > self.known:  # noqa: PLR1730 - for every request: quicker than max()
             self.known = crowd
         if self.wall is None:
@@ -70,7 +87,8 @@ class Concurrency:
             if begins and 2 * ordinal >= self.limit:
                 self.set(self.limit + 2)
             return
-        self._hold -= 1
+        if not self._step or total > self._after:
+            self._hold -= 1
         if self._step and self._hold < -HOLD and ordinal < int(self.limit):  # a test that nobody needs
             self.set(self.limit - self._step)
             self._step, self._hold = 0, self._held
@@ -78,7 +96,7 @@ class Concurrency:
             if self._step > max(1.0, APART * self.limit):  # so many more fit that nobody knows how many do
                 self.restart(self.limit)
                 return
-            self._step, self._hold = max(1, 2 * self._step), 0
+            self._step, self._hold, self._after = max(1, 2 * self._step), 0, newest
             self.set(self.limit + self._step)
 
     def answered(self, now: float, sent: Sent, in_flight: int, *, gated: bool) -> None:
@@ -93,9 +111,9 @@ class Concurrency:
         knee = self.knee
         if self.busy:
             return
-        knee.took(now, now - sent.at_s, sent.ordinal)
+        knee.took(now, now - sent.at_s, sent.ordinal, in_flight, first=sent.first)
         if self.starting:
-            late = knee.late(sent.first, now - sent.at_s)
+            late = knee.late(now - sent.at_s)
             told = (
                 knee.usual_s or self.limit < SOON * self.first
             )  # what answers take among few is known, or few are

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
 SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
+QUICKEST: Final = 1.7  # deviations below the median, the quickest of twice `ENOUGH` (its mean, by order statistics)
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
 
 
@@ -57,9 +58,11 @@ class Knee:
         self.found = False
         self.usual_s = 0.0  # an answer took at first, when few were in flight
         self._first: list[float] = []
+        self._skew = 1.0  # their mean over their median, as where their logarithms spread evenly
         self._lates = 0  # answers that took longer, less those that did not
         self._answers = 0
         self._count, self._most, self._until_s = 0, 0, 0.0  # answers in the time that one takes among few
+        self._crowd = self._took_s = 0.0  # of late: in flight, and what an answer took
         self._mean_s = 0.0  # of the answers' times...
         self._varies = 1.0  # ...and their squared deviation, over it
         self._round = Round()
@@ -76,13 +79,9 @@ class Knee:
         self._here: Seen | None = None
         self._sum, self._pairs, self._quiet, self._rest = 0.0, 0, 0, 1
 
-    def late(self, first: bool, seconds: float) -> bool:
+    def late(self, seconds: float) -> bool:
         """Whether an answer took clearly longer than the first ones did, when few were in flight."""
         if not self.usual_s:
-            if first:
-                insort(self._first, seconds)
-                if len(self._first) == ENOUGH:  # of twice as many: the median
-                    self.usual_s, self._until_s = self._first[-1], 0.0
             return False
         late = seconds > math.sqrt(2) * self.usual_s  # half way to that twice as many take twice as long
         self._lates = self._lates + 1 if late else max(0, self._lates - 1)
@@ -90,8 +89,12 @@ class Knee:
 
     @property
     def fits(self) -> float:
-        """So many in flight do as much as any number did: the most that was done in the time of an answer among few."""
-        return float(max(1, self._most, self._count))
+        """So many in flight do as much as any number did: the most that was done in the time of an answer among few.
+
+        Little's law: as many are in flight as are answered in the mean time of an answer.
+        """
+        by_now = self._crowd / self._took_s * self.usual_s * self._skew if self._took_s else 0.0
+        return max(1.0, self._most, self._count, by_now)
 
     @property
     def full(self) -> bool:
@@ -109,8 +112,17 @@ class Knee:
         """A round begins, once those have left that were in flight with another number."""
         self._round, self._open_s = Round(), now + self._mean_s
 
-    def took(self, now: float, seconds: float, ordinal: int) -> None:
-        """An answer took so long, with so many in flight."""
+    def took(self, now: float, seconds: float, ordinal: int, in_flight: int, *, first: bool) -> None:
+        """An answer took so long, with so many in flight when it was sent, and now; it may be one of the first."""
+        weight = 1 / ENOUGH if self._took_s else 1.0
+        self._crowd += weight * ((ordinal + in_flight) / 2 - self._crowd)
+        self._took_s += weight * (seconds - self._took_s)
+        if first and not self.usual_s:
+            insort(self._first, seconds)
+            if len(self._first) == ENOUGH:  # of twice as many: the median
+                self.usual_s, self._until_s = self._first[-1], 0.0
+                deviation = math.log(self.usual_s / max(1e-9, self._first[0])) / QUICKEST
+                self._skew = math.exp(deviation**2 / 2)
         self._answers += 1
         octave = ordinal.bit_length()
         answers, logs = self._logs.get(octave, (0, 0.0))
@@ -119,7 +131,7 @@ class Knee:
         self._count += 1
         if now >= self._until_s:
             self._most, self._count = max(self._most, self._count), 0
-            self._until_s = now + self.usual_s if self.usual_s else math.inf
+            self._until_s = now + self.usual_s * self._skew if self.usual_s else math.inf
         self._mean_s += weight * (seconds - self._mean_s)
         off = seconds / self._mean_s - 1 if self._mean_s else 0.0
         self._varies += weight * (min(4.0, off * off) - self._varies)
