@@ -110,7 +110,7 @@ class Admission(Gates):
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
                 self._late, self.generation = 0.0, self.generation + 1
-                self.concurrency.drowned((in_flight + 1) / 2)
+                self.concurrency.drowned(now, (in_flight + 1) / 2)
         early = not sent.known and 2 * (now - sent.at_s) < self.answer_s(now)  # else it was under way
         self._settled(sent)
         if early and sent.generation == self.generation:

@@ -120,7 +120,7 @@ class Concurrency:
             if told and not late and 2 * in_flight >= self.limit:
                 self.set(self.limit + GROWTH)
             if knee.full:
-                self._settle(knee.fits, self.limit)
+                self._settle(now, knee.fits, self.limit)
         elif knee.found:
             idle = 2 * in_flight < self.limit
             limit = knee.answered(now, sent, in_flight, self.limit, gated=gated or idle)
@@ -130,9 +130,9 @@ class Concurrency:
                 self.wall = None
                 self.set(limit)
 
-    def _settle(self, fits: float, crowd: float = 0.0) -> None:
+    def _settle(self, now: float, fits: float, crowd: float = 0.0) -> None:
         self.starting, self.wall = False, None
-        self.knee.settle(fits, crowd)
+        self.knee.settle(now, fits, crowd)
         self.set(fits)
 
     def rejected(self, ordinal: int, off: float, cost: float) -> None:
@@ -159,9 +159,9 @@ class Concurrency:
         self.set(self.limit - 1)
         self.wall, self.known = self.limit + 1, min(self.known, self.limit)
 
-    def drowned(self, fits: float) -> None:
+    def drowned(self, now: float, fits: float) -> None:
         """The server is full: so many fit at most; as many as at first, where no answer was quick enough to tell."""
-        self._settle(fits if self.knee.usual_s else min(fits, self.first))
+        self._settle(now, fits if self.knee.usual_s else min(fits, self.first))
 
     def restart(self, limit: float) -> None:
         """So many fit now, and nobody knows how many more: grow fast again from here."""

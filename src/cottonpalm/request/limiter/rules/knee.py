@@ -66,10 +66,11 @@ class Knee:
         self._mean_s = 0.0  # of the answers' times...
         self._varies = 1.0  # ...and their squared deviation, over it
         self._round = Round()
-        self._suspect: tuple[float, float] | None = (
-            None  # in flight when it looked full, and after, until checked
-        )
-        self._logs: dict[int, tuple[int, float]] = {}  # answers' times by the number in flight, in octaves
+        self._suspect = 0.0  # in flight when it looked full, until that is checked
+        # Of answers that were asked before it looked full, by the number in flight then, in octaves: how many,
+        # and the logarithms of their times and of the number in flight meanwhile.
+        self._logs: dict[int, tuple[int, float, float]] = {}
+        self._settled_s = math.inf  # when it looked full, until that is checked
         self._open_s = 0.0  # answers before were of another number in flight
         self._begin_search(1.0)
 
@@ -101,10 +102,10 @@ class Knee:
         """More in flight only took longer."""
         return self._lates >= ENOUGH
 
-    def settle(self, limit: float, crowd: float) -> None:
+    def settle(self, now: float, limit: float, crowd: float) -> None:
         """The server is full with so many: look round there. Where a crowd only took longer, that is checked."""
         self.found = True
-        self._suspect = (crowd, limit) if crowd else None
+        self._suspect, self._settled_s = crowd, now if crowd else math.inf
         self._begin_search(limit)
         self.begin(0.0)
 
@@ -124,9 +125,11 @@ class Knee:
                 deviation = math.log(self.usual_s / max(1e-9, self._first[0])) / QUICKEST
                 self._skew = math.exp(deviation**2 / 2)
         self._answers += 1
-        octave = ordinal.bit_length()
-        answers, logs = self._logs.get(octave, (0, 0.0))
-        self._logs[octave] = answers + 1, logs + math.log(max(1e-9, seconds))
+        if now - seconds < self._settled_s:
+            octave = ordinal.bit_length()
+            answers, logs, crowds = self._logs.get(octave, (0, 0.0, 0.0))
+            crowd = math.log((ordinal + in_flight) / 2)
+            self._logs[octave] = answers + 1, logs + math.log(max(1e-9, seconds)), crowds + crowd
         weight = max(1 / HOLD, 1 / self._answers)
         self._count += 1
         if now >= self._until_s:
@@ -136,18 +139,24 @@ class Knee:
         off = seconds / self._mean_s - 1 if self._mean_s else 0.0
         self._varies += weight * (min(4.0, off * off) - self._varies)
 
-    def _refuted(self, log: float) -> float:
-        """In flight when it seemed full, where answers take no less time among so many fewer; 0 where they do."""
-        assert self._suspect is not None
-        (crowd, fits), self._suspect = self._suspect, None
-        answers, logs = self._logs.get(int(crowd).bit_length(), (0, 0.0))
-        more, others = self._logs.get(int(crowd / 2).bit_length(), (0, 0.0))
-        gain = (logs + others) / max(1, answers + more) - log
-        if gain > math.log(crowd / fits) / 2:
+    def _refuted(self, log: float, among: int, here: float) -> float:
+        """In flight when it seemed full, where answers surely take no less time among so many fewer; 0 else."""
+        crowd, self._suspect = self._suspect, 0.0
+        octave, none = int(crowd).bit_length(), (0, 0.0, 0.0)
+        answers, logs, crowds = map(sum, zip(*(self._logs.get(o, none) for o in (octave, octave - 1)), strict=True))
+        self._settled_s = math.inf
+        if not answers:
+            return 0.0
+        apart, gain = crowds / answers - math.log(here), logs / answers - log
+        if apart * (apart / 2 - gain) < SURE * self._noise(answers, among):
             return 0.0
         self.found, self.usual_s = False, max(self.usual_s, math.exp(log))
         self._lates = self._count = self._most = 0
         return crowd
+
+    def _noise(self, some: int, others: int) -> float:
+        """Squared deviation of the difference between what so many answers tell, and so many others."""
+        return max(0.01, self._varies) * (1 / some + 1 / others)
 
     def answered(self, now: float, sent: Sent, in_flight: int, limit: float, *, gated: bool) -> float | None:
         """A new limit, or None. Where it was not full after all, nothing is `found` any more.
@@ -176,7 +185,7 @@ class Knee:
         self.begin(now)
         if 2 * this.gated > this.answers:  # something else held most of them back
             return None
-        if self._suspect is not None and (crowd := self._refuted(this.logs / this.answers)):
+        if self._suspect and (crowd := self._refuted(this.logs / this.answers, this.answers, this.mean)):
             return crowd
         pace = (this.answers - 1) / max(1e-9, now - this.began_s)
         return self._around(Seen(this.mean, pace, this.answers - 1))
@@ -184,8 +193,7 @@ class Knee:
     def _ratio_of(self, less: Seen, more: Seen) -> float:
         """Log-likelihood ratio: that more in flight did as much more, over that they did no more."""
         apart, gain = math.log(more.crowd / less.crowd), math.log(more.pace / less.pace)
-        noise = max(0.01, self._varies) * (1 / less.answers + 1 / more.answers)
-        return apart * (gain - apart / 2) / noise
+        return apart * (gain - apart / 2) / self._noise(less.answers, more.answers)
 
     def _around(self, seen: Seen) -> float | None:
         """What follows a round: the other number, or where it was better."""
