@@ -47,7 +47,7 @@ class Admission(Gates):
         if bucket.rate:
             pace = bucket.rate * (1 + bucket.extra)
             bucket.admitted(
-                self.refusals.patience_s, self._doubt.share, may_test=not self.concurrency.testing
+                sent.at_s, self.refusals.patience_s, self._doubt.share, may_test=not self.concurrency.testing
             )
             if not bucket.rate:  # it was not to blame
                 recovery.ramp(max(2.0, pace * self.refusals.patience_s))
@@ -86,18 +86,11 @@ class Admission(Gates):
                 self.used(sent, used)
                 self.usual_size += (used - self.usual_size) * weight
         self._late = max(0.0, self._late - DOUBT)
-        if self.gated:
-            self._gate_answered(now)
-        number = self.concurrency
-        if number.watching:
-            number.answered(now, sent, in_flight + 1, gated=self._held_back)
-        self._held_back = False
-
-    def _gate_answered(self, now: float) -> None:
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)
-        if self.recovery.state is not State.OPEN:
-            self._held_back = True
+        number = self.concurrency
+        if number.watching:
+            number.answered(now, sent, in_flight + 1)
 
     def ignored(self, sent: Sent) -> None:
         """It ended in a way that says nothing of the provider."""

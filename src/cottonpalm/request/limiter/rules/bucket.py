@@ -45,6 +45,7 @@ class Bucket:
         "_proven",
         "_since",
         "_stage",
+        "_stage_s",
         "_sure",
         "blamed",
         "depth",
@@ -67,7 +68,7 @@ class Bucket:
         self.mark_s = self.mark = 0.0  # when it was empty, and all that was admitted up to then
         self._first = self._first_s = 0.0
         self.silent_s = 0.0  # since the mark, in which nobody was let go
-        self._since = self._stage = 0
+        self._since, self._stage, self._stage_s = 0, 0, 0.0
         self._proven = 0.0
         self._bound, self._held = False, 0  # whether it held the next one back; how many in this stage
         self._lost = 0  # in this stage, rejected as if by chance
@@ -103,19 +104,27 @@ class Bucket:
                 self._held += 1
             self._next_s = now + cost / (CATCH_UP * self.rate * (1 + self.extra))
 
-    def admitted(self, patience_s: float, chance: float, *, may_test: bool) -> None:
-        """One more was admitted: after enough of them a little more is tried, and twice as much if even that fits.
+    def admitted(self, at_s: float, patience_s: float, chance: float, *, may_test: bool) -> None:
+        """One more was admitted, sent at `at_s`: after enough of them a little more is tried, and twice as much if
+        even that fits.
 
-        Of those that were thought to be rejected by chance, as many as that at once are none.
+        Who was sent before the trial began tells nothing of it. Of those that were thought to be rejected by chance, as
+        many as that at once are none.
         """
         self._since += 1
-        admitted = self._since - self._stage
+        if at_s < self._stage_s:
+            return
+        self._stage += 1
+        admitted = self._stage
         if not self.rate or admitted < max(ENOUGH, self.rate * patience_s):
             return
-        bound, lost = 2 * self._held >= admitted, self._lost
-        self._stage, self._held, self._lost = self._since, 0, 0
+        fast = admitted >= (1 - APART / 2) * self.rate * (UNDER + self.extra) * (at_s - self._stage_s)
+        bound, lost = 2 * self._held >= admitted and fast, self._lost
+        self._begin_stage(self._at)
         share = lost / (lost + admitted)
-        if not bound:  # something else was in the way, and a trial proves nothing
+        if not bound:  # something else was in the way, and a trial proves nothing; the last one did
+            if self.extra:
+                self.rate *= max(1.0, self._proven)
             self.extra = 0.0
         elif unlikely(lost, admitted, chance) > TRIAL:
             self._too_fast(share)
@@ -133,7 +142,7 @@ class Bucket:
         rate = self.rate * (UNDER + self.extra) * (1 - share)
         self._sure = tried and abs(rate / self.rate - 1) < APART
         self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else HOLD
-        self.rate, self.extra, self._since, self._stage = rate, 0.0, 0, 0
+        self.rate, self.extra, self._since = rate, 0.0, 0
         self.rejections += 1
 
     def empty(self, now: float, at_s: float, total: float, named_s: float, patience_s: float) -> None:
@@ -162,7 +171,11 @@ class Bucket:
         if admitted >= ENOUGH or self.extra or not self._first:
             self.set_mark(at_s, total)
         self.level, self._at, self._next_s = 0.0, now, now
-        self.extra, self._since, self._stage, self._held, self._lost = 0.0, 0, 0, 0, 0
+        self.extra, self._since = 0.0, 0
+        self._begin_stage(now)
+
+    def _begin_stage(self, now: float) -> None:
+        self._stage, self._stage_s, self._held, self._lost = 0, now, 0, 0
 
     def _rate_by(self, sample: float, admitted: float) -> float:
         """The rate that a sample of so many tells, beside what is known."""

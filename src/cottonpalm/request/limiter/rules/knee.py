@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
 SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
-QUICKEST: Final = 1.7  # deviations below the median, the quickest of twice `ENOUGH` (its mean, by order statistics)
+QUICKEST: Final = (
+    1.7  # deviations below the median, the quickest of twice `ENOUGH` (its mean, by order statistics)
+)
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
 
 
@@ -143,7 +145,9 @@ class Knee:
         """In flight when it seemed full, where answers surely take no less time among so many fewer; 0 else."""
         crowd, self._suspect = self._suspect, 0.0
         octave, none = int(crowd).bit_length(), (0, 0.0, 0.0)
-        answers, logs, crowds = map(sum, zip(*(self._logs.get(o, none) for o in (octave, octave - 1)), strict=True))
+        answers, logs, crowds = map(
+            sum, zip(*(self._logs.get(o, none) for o in (octave, octave - 1)), strict=True)
+        )
         self._settled_s = math.inf
         if not answers:
             return 0.0
