@@ -121,7 +121,7 @@ class Gates(ABC):
         patience_s, wait_s = self.refusals.patience_s, math.inf
         blind = number.starting and not (self._answers or number.busy)
         if blind and more <= min(SOON * SOON * number.first, number.maximum):
-            wait_s = self._calm_s + 2 * patience_s * more / number.first - now
+            wait_s = self._calm_s + patience_s * more / number.first - now
             if wait_s <= TINY_S:
                 number.set(more)
                 return 0.0
