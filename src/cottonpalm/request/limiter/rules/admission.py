@@ -88,9 +88,7 @@ class Admission(Gates):
         self._late = max(0.0, self._late - DOUBT)
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)
-        number = self.concurrency
-        if number.watching:
-            number.answered(now, sent, in_flight + 1)
+        self.concurrency.answered(now, sent, in_flight + 1)
 
     def ignored(self, sent: Sent) -> None:
         """It ended in a way that says nothing of the provider."""

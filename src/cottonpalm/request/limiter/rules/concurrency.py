@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.causes import APART, BUDGET, HOLD
-from cottonpalm.request.limiter.rules.knee import Knee
+from cottonpalm.request.limiter.rules.knee import WIDE, Knee
 
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
@@ -57,11 +57,6 @@ class Concurrency:
     def proven(self) -> int:
         """Without those that are being tested."""
         return int(self.limit) - self._step
-
-    @property
-    def watching(self) -> bool:
-        """What an answer took is looked at: the limit may depend on it."""
-        return self.starting or self.knee.found or not self.knee.usual_s
 
     @property
     def testing(self) -> bool:
@@ -120,7 +115,11 @@ class Concurrency:
                 self.set(self.limit + GROWTH)
             if knee.full:
                 self._settle(now, knee.fits, self.limit)
-        elif knee.found:
+        elif not knee.found:
+            knee.late(now - sent.at_s)
+            if knee.full and WIDE * knee.fits < self.limit:
+                self._settle(now, knee.fits, self.limit)
+        else:
             idle = 2 * in_flight < self.limit
             limit = knee.answered(now, sent, in_flight, self.limit, gated=idle)
             if limit is not None and not knee.found:
