@@ -225,7 +225,7 @@ class Knee:
             return self.level
         if (self._sum > 0) is self._up:
             self.level, self._here, self._there = other, seen, True
-            self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
+            self._ratio, self._rest = min(WIDE**3, self._ratio**1.5), 1
             other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
         else:
             self._up, self._ratio = not self._up, math.sqrt(WIDE)
