@@ -84,8 +84,7 @@ class Admission(Gates):
             if sent.entries:
                 self.used(sent, used)
                 self.usual_size += (used - self.usual_size) * weight
-        if self._late:
-            self._late = max(0.0, self._late - DOUBT)
+        self._late = self._late - DOUBT if self._late > DOUBT else 0.0
         if self.gated:
             self._gate_answered(now)
         number = self.concurrency

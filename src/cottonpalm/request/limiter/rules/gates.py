@@ -102,9 +102,7 @@ class Gates(ABC):
         if in_flight >= int(number.limit) and (full_s := self._full_s(now, in_flight)) != 0.0:
             self.binding = "in flight"
             return full_s
-        wait_s = self._gates_s(now, ask)
-        if recovery.state is State.RAMP:
-            wait_s = self._ramp_s(now, wait_s)
+        wait_s = self._ramp_s(now, self._gates_s(now, ask))
         if number.testing and in_flight >= number.proven:
             # Not in one breath with another: else it could be the pace that is tested.
             wait_s = max(wait_s, self._sent_s + self.trip_s / (2 * number.limit) - now)
@@ -173,6 +171,8 @@ class Gates(ABC):
     def _ramp_s(self, now: float, wait_s: float) -> float:
         """So many without news, evenly spaced: a rejection stops what was not sent yet."""
         recovery = self.recovery
+        if recovery.state is not State.RAMP:
+            return wait_s
         if wait_s > 0:  # another gate is the narrower one now
             recovery.state = State.OPEN if self.bucket.rate else State.RAMP
             return wait_s
@@ -228,10 +228,8 @@ class Gates(ABC):
 
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
-        if self._output:
-            expected = int(self._output) or 1
-        else:  # an answer may be nothing but a call of a tool
-            expected = 1 if self.usual_size else FIRST_OUTPUT
+        known = self._output or self.usual_size  # else an answer of nothing but a call of a tool were none
+        expected = (int(self._output) or 1) if known else FIRST_OUTPUT
         return expected if bound is None or expected < bound else bound
 
     def _weigh(self, ask: float) -> float:
