@@ -13,6 +13,7 @@ from cottonpalm import BatchProcessor, Budget, Cache, RateLimit
 from cottonpalm.cli import options as o
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.spec import META, RunSpec
+from cottonpalm.cli.takes import takes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +91,7 @@ def spec_of(*words: str, names: str = " ".join(OPTIONS), **instead: object) -> R
     app, got = typer.Typer(), list[RunSpec]()
 
     @app.command()
-    @o.takes(names, **instead)
+    @takes(names, **instead)
     def command(context: typer.Context, job: RunSpec) -> int:
         got.append(job)
         return 0
@@ -179,7 +180,7 @@ def test_options_stand_in_the_order_in_which_the_command_names_them_between_its_
     app = typer.Typer(add_completion=False)
 
     @app.command()
-    @o.takes("input limit quiet retries output store")
+    @takes("input limit quiet retries output store")
     def command(
         context: typer.Context, job: RunSpec, *, store: o.StoreUrl = "x.db", quiet: o.Quiet = False
     ) -> int:

@@ -10,10 +10,11 @@ import typer
 
 from cottonpalm import __version__
 from cottonpalm.cli import options as o
-from cottonpalm.cli.options import Command, Group
 from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.signals import hold_standard_streams
 from cottonpalm.cli.spec import Bom, GuardFormulas, RunSpec  # noqa: TC001 - typer reads the annotations
+from cottonpalm.cli.takes import takes
+from cottonpalm.cli.typer_classes import Command, Group
 from cottonpalm.errors import CottonpalmError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def cottonpalm(
 
 
 @app.command(cls=Command)
-@o.takes(
+@takes(
     "input output chain model prompt prompt_file system literal_braces messages images requests times vote "
     "columns schema model_options temperature max_tokens accept_truncated id_field "
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
@@ -133,7 +134,7 @@ def run(
 
 
 @app.command(cls=Command)
-@o.takes(
+@takes(
     "input chain model prompt prompt_file system literal_braces messages images requests times vote schema "
     "model_options temperature max_tokens base_url id_field limit "
     "delimiter encoding input_format sample fallbacks prices "
