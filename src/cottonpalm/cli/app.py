@@ -10,12 +10,12 @@ import typer
 
 from cottonpalm import __version__
 from cottonpalm.cli import options as o
+from cottonpalm.cli.explained import check_text, explain, interrupted
 from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.signals import hold_standard_streams
 from cottonpalm.cli.spec import Bom, GuardFormulas, RunSpec  # noqa: TC001 - typer reads the annotations
 from cottonpalm.cli.takes import takes
 from cottonpalm.cli.typer_classes import Command, Group
-from cottonpalm.errors import CottonpalmError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -407,67 +407,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     state: dict[str, Any] = {"argv": words}
     try:
-        _check_text(words)
+        check_text(words)
         code = app(args=words, prog_name="cottonpalm", standalone_mode=False, obj=state)
     except KeyboardInterrupt:
-        return _interrupted()
+        return interrupted()
     except Exception as error:  # noqa: BLE001 - the last place: everything becomes one line and a code
-        return _explain(error, state)
+        return explain(error, state)
     finally:
         gc.enable()
     if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own: Ctrl-C outside a run
-        return _interrupted()
+        return interrupted()
     return int(code or 0)
-
-
-def _check_text(words: Sequence[str]) -> None:
-    """Refuse a word that is no text: neither the store nor a request could hold it.
-
-    Raises:
-        Problem: a word holds bytes that are no text in this locale.
-    """
-    for word in words:
-        if any("\ud800" <= char <= "\udfff" for char in word):
-            raise Problem(
-                f"{word!r} is no text in {sys.getfilesystemencoding()}: rename the file, or write the word so that it "
-                "is; where all file names look so, say LC_ALL=C.UTF-8 before the command"
-            )
-
-
-def _interrupted() -> int:
-    from cottonpalm.cli.screen import Screen
-
-    Screen().error("interrupted; what is done is kept, and the same command again goes on")
-    return Code.INTERRUPTED
-
-
-def _explain(error: Exception, state: dict[str, Any]) -> int:
-    from cottonpalm.cli.screen import Screen
-
-    screen: Screen = state.get("screen") or Screen()
-    if isinstance(error, Problem):
-        screen.error(str(error))
-        return error.code
-    if isinstance(error, CottonpalmError):  # a setting or a store cannot work; nothing was called yet
-        screen.error(str(error))
-        return Code.USAGE
-    if type(error).__name__ == "NoArgsIsHelpError":  # no command; typer keeps the class to itself
-        typer.echo(str(error), err=True)
-        return Code.USAGE
-    if hasattr(error, "format_message"):  # the parser's own error
-        command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")
-        screen.error(f"{_said_of(error.format_message())} ({command} --help shows what there is)")
-        return Code.USAGE
-    screen.error(f"unexpected {type(error).__name__}: {error}{'' if screen.verbose else ' (-v shows where)'}")
-    screen.traceback(error)
-    return Code.UNEXPECTED
-
-
-def _said_of(usage: str) -> str:
-    """What the parser says of wrong words; where an output is missing, also how one is named."""
-    if usage.startswith("Missing option '--output'"):
-        return "say where the answers go: -o answers.csv, or .jsonl, .xlsx, .parquet; -o - shows them"
-    return usage
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from cottonpalm.cli.commands.dashboard import beside, port_of
 from cottonpalm.cli.commands.status import TROUBLE
 from cottonpalm.cli.files import output_file
 from cottonpalm.cli.held_store import HeldStore
+from cottonpalm.cli.keywords import keywords_of, lane_of
 from cottonpalm.cli.plugins import observers_of
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.readers.open_rows import reading_of, rows_of
@@ -252,7 +253,7 @@ class Session:
                     progress.close()
 
     def _processor(self, built: Built, progress: Progress | None) -> BatchProcessor:
-        keywords = self._job.keywords(built, self._where.store)
+        keywords = keywords_of(self._job, built, self._where.store)
         lent = None if self._where.shard is None else LENT.get()
         if lent is not None and lent.purse is not None:  # how much there is, is the business of the whole run
             keywords["budget"] = Budget(total=PLENTY, max_output_tokens=self._job.max_output_tokens)
@@ -273,7 +274,7 @@ class Session:
             workers=self._job.workers,
             ray_address=self._job.ray_address,
             deadline=self._job.deadline_s,
-            lane=replace(self._job.lane(), cancel=self._where.cancel),
+            lane=replace(lane_of(self._job), cancel=self._where.cancel),
             observers=[
                 self,
                 *(seen for seen in (progress, self._events()) if seen is not None),
