@@ -113,8 +113,9 @@ def run(
     if job.input == job.output == "-" and run is None:
         screen.say(f"this run's name is {name}")
 
-    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.run import carry_out
     from cottonpalm.cli.commands.sharded import is_sharded, run_sharded
+    from cottonpalm.cli.commands.where import Where
 
     where = Where(
         store,
@@ -191,9 +192,10 @@ def retry(
     verbose: o.Verbose = False,
 ) -> int:
     """Do the failed rows of a run again, and update its output."""
-    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.run import carry_out
     from cottonpalm.cli.commands.sharded import is_sharded, run_sharded
     from cottonpalm.cli.commands.status import job_of
+    from cottonpalm.cli.commands.where import Where
 
     job = job_of(store, run).with_options(model_option)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
@@ -217,8 +219,9 @@ def collect(
     """Go on with a run whose batches are out: wait for them, and answer what is left."""
     from dataclasses import replace
 
-    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.run import carry_out
     from cottonpalm.cli.commands.status import job_of
+    from cottonpalm.cli.commands.where import Where
 
     job = replace(job_of(store, run).with_options(model_option), detach=False)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
@@ -239,8 +242,9 @@ def cancel(
     """Stop the batches of a run that are out. What they have done by then is kept, and paid."""
     from dataclasses import replace
 
-    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.run import carry_out
     from cottonpalm.cli.commands.status import job_of
+    from cottonpalm.cli.commands.where import Where
 
     job = replace(job_of(store, run).with_options(model_option), detach=False, deadline_s=None)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
