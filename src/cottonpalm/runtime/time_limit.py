@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from cottonpalm.runtime.due import Due
 
@@ -33,7 +33,7 @@ class TimeLimit:
         self._over = False
         self._task: asyncio.Task[object] | None = None  # while it is in the block
 
-    def __enter__(self) -> TimeLimit:
+    def __enter__(self) -> Self:
         self._loop = loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
