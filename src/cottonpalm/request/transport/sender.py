@@ -25,7 +25,7 @@ CONNECT_S: Final = (
 _OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Sender:
     """Sends one request.
 
