@@ -78,7 +78,7 @@ def test_a_row_that_fails_before_it_has_read_an_answer_that_was_paid_says_its_co
     chain = RunnableParallel(
         fails=simple(server) | RunnableLambda(fails), late=RunnableLambda(is_late) | simple(server)
     )
-    processor = batched(chain, server, tmp_path, max_failures=1.0)
+    processor = batched(chain, server, tmp_path, max_failures=1.0, lane=lane(server, quiet_s=1.0))
     processor.batch(rows(3), return_exceptions=True)
     assert processor.last_run is not None
     outcomes = processor.last_run.outcomes()
