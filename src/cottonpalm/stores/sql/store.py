@@ -71,6 +71,7 @@ class SqlStore:
     def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
         """See `protocols.Store`."""
         self._home.check()
+        self.database.check()
         run, created = self._writer.call(lambda db: _ensure_run(db, name))
         lease = self._lease(run, name)
         self._enter(lease, lambda db: _enter(db, lease, fingerprint, fresh=fresh))

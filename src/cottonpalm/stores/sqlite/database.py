@@ -76,7 +76,8 @@ def prepare(path: Path, *, busy_s: float) -> sqlite3.Connection:
         _create(path)
         db = connect(path, busy_s=busy_s)
         try:
-            migrate(db, str(path))
+            if migrate(db, str(path)):
+                db.execute("PRAGMA wal_checkpoint")  # so that the file by itself is a store from now on
         except BaseException:
             db.close()
             raise
