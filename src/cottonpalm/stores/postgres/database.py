@@ -25,6 +25,8 @@ from cottonpalm.stores.postgres.migrations import lock, migrate, version_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cottonpalm.protocols import StoredRow
+
 _DEFAULTS: Final = {
     "connect_timeout": "10",
     "tcp_user_timeout": "30000",  # milliseconds; without it, a server that is gone is believed for a quarter of an hour
@@ -164,12 +166,14 @@ class PostgresDatabase:
         """See `sql.database.Database`."""
         return f"string_agg({column}, ''::bytea ORDER BY id)"
 
-    def insert(
-        self, db: PgConnection, items: Sequence[tuple[Any, ...]], records: Sequence[tuple[Any, ...]]
-    ) -> None:
+    def insert(self, db: PgConnection, first_id: int, rows: Sequence[StoredRow], first_seq: int) -> None:
         """See `sql.database.Database`: one statement for each table."""
+        items, records = list[tuple[Any, ...]](), dict[int, bytes]()
+        for seq, (slot, key, content, status, record, cost) in enumerate(rows, first_seq):
+            items.append((first_id + slot, key, None if content == key else content, status, cost, seq))
+            records[first_id + slot] = record
         db.execute(_ITEMS, tuple(map(list, zip(*_once(items), strict=True))))
-        db.execute(_RECORDS, tuple(map(list, zip(*dict(records).items(), strict=True))))
+        db.execute(_RECORDS, tuple(map(list, zip(*records.items(), strict=True))))
 
     def statuses(self, db: PgConnection, ids: Sequence[int]) -> list[int]:
         """See `sql.database.Database`."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from cottonpalm.protocols import StoredRow
+
 OPENING_BUSY_S: Final = 5.0  # the same when opening: nothing is paid yet, and a person waits for a message
 _PAGE_BYTES: Final = 8192  # twice SQLite's default: a group fills many pages, and this writes it faster
 _WAL_BYTES: Final = 64 << 20  # SQLite cuts the log back to this size after a checkpoint
@@ -39,8 +41,8 @@ _TROUBLES: Final = {
     ),
 }
 _SIZES: Final = tuple(
-    2**n for n in reversed(range(9))
-)  # rows per statement: nine statements, each prepared once
+    2**n for n in reversed(range(7))
+)  # rows per statement: seven statements, each prepared once; larger ones only take longer to prepare
 _inherited: list[
     Any
 ] = []  # connections of the parent process: if a forked child closed them, this would cut the parent's log
@@ -218,18 +220,21 @@ class SqliteDatabase:
         return f"CAST(group_concat({column}, '') AS BLOB)"
 
     def insert(
-        self, db: sqlite3.Connection, items: Sequence[tuple[Any, ...]], records: Sequence[tuple[Any, ...]]
+        self, db: sqlite3.Connection, first_id: int, rows: Sequence[StoredRow], first_seq: int
     ) -> None:
         """See `sql.database.Database`: few statements, each of which inserts a power of two of rows."""
         at = 0
         for size in _SIZES:
-            while len(items) - at >= size:
-                db.execute(_item_sql(size), [value for item in items[at : at + size] for value in item])
-                db.execute(_record_sql(size), [value for item in records[at : at + size] for value in item])
+            while len(rows) - at >= size:
+                items, records = _values(first_id, rows[at : at + size], first_seq + at)
+                db.execute(_item_sql(size), items)
+                db.execute(_record_sql(size), records)
                 at += size
 
     def statuses(self, db: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
-        """See `sql.database.Database`."""
+        """See `sql.database.Database`: most rows are new, and lie behind all that is stored before the last of them."""
+        [(last,)] = db.execute("SELECT max(id) FROM item WHERE id <= ?", (max(ids),))
+        ids = [] if last is None else [id_ for id_ in ids if id_ <= last]
         at, found = 0, list[int]()
         for size in _SIZES:
             while len(ids) - at >= size:
@@ -254,9 +259,23 @@ def _status_sql(rows: int) -> str:
     return f"SELECT status FROM item WHERE id IN ({','.join('?' * rows)})"  # noqa: S608 - question marks
 
 
+def _values(first_id: int, rows: Sequence[StoredRow], first_seq: int) -> tuple[list[Any], list[Any]]:
+    """Return what the two statements insert.
+
+    Python's module asks for an adapter for each `bytes` and each None, which takes longer than to store them; it asks
+    for none for a `bytearray` or a number.
+    """
+    items, records = list[Any](), list[Any]()
+    for seq, (slot, key, content, status, record, cost) in enumerate(rows, first_seq):
+        own = 0 if content == key else bytearray(content)
+        items += (first_id + slot, bytearray(key), own, status, cost, seq)
+        records += (first_id + slot, bytearray(record))
+    return items, records
+
+
 @cache
 def _item_sql(rows: int) -> str:
-    values = ",".join(["(?,?,?,?,?,?)"] * rows)
+    values = ",".join(["(?,?,NULLIF(?,0),?,?,?)"] * rows)
     return (
         f"INSERT INTO item (id, key, content, status, cost_pico, seq) VALUES {values}"  # noqa: S608 - question marks
         " ON CONFLICT (id) DO UPDATE SET key = excluded.key, content = excluded.content, status = excluded.status,"
