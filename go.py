@@ -160,38 +160,41 @@ def test() -> int:
 
     In CI the tests of pages have to run too; elsewhere a missing Chromium is named.
     """
-    looks = browser()
     python = find_python(OLDEST) or any_python()
     newest = find_python(NEWEST) if version_of(python) != NEWEST else None
-    with ThreadPoolExecutor(2) as both:  # pip keeps one core busy for minutes
-        made = both.submit(set_up, ".venv", python, "dev.txt")
-        other = both.submit(set_up, ".venv-3.13", newest, "dev.txt").result() if newest else None
-        inner = made.result()
+    with ThreadPoolExecutor(1) as aside:
+        looked = aside.submit(browser)
+        inner = set_up(".venv", python, "dev.txt")
+        looks = looked.result()
     tools = inner.parent
-    # files in the order of their names: the unit tests, which are short, come last and keep both workers busy
-    pytest = ["-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     static: list[tuple[str, list[str | Path]]] = [
         ("ruff check", [tools / "ruff", "check", "."]),
         ("ruff format", [tools / "ruff", "format", "--check", "."]),
         ("mypy", [tools / "mypy"]),
         ("import contracts", [tools / "lint-imports"]),
     ]
-    checks: list[tuple[str, list[str | Path]]] = []
-    if other:
-        checks.append(("pytest, core suite, Python 3.13", [other, *pytest, "-m", "core", *CORE]))
-    checks.append((f"pytest, Python {'.'.join(map(str, version_of(str(inner)) or ()))}", [inner, *pytest]))
-    # mypy keeps one core busy for a minute: the tests need not wait for it
-    with ThreadPoolExecutor(1) as beside:
-        begun = beside.map(lambda named: quietly(*named), static)
-        results = [check(name, command) for name, command in checks]
-        results = [*begun, *results]
+    # tests wait a good half of their time, so three workers keep two cores busy. Files in the order of their names:
+    # the unit tests, which are short, come last and let all workers end together
+    spread = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
+    version = ".".join(map(str, version_of(str(inner)) or ()))
+    with ThreadPoolExecutor(1) as aside:
+        begun = aside.map(lambda named: quietly(*named), static)
+        core = aside.submit(core_suite, newest) if newest else None
+        everything = check(f"pytest, Python {version}", [inner, "-m", "pytest", *spread])
+        results = [*begun, *([core.result()] if core else []), everything]
     say("\n== summary\n" + "\n".join(line for _, line in results))
-    if not other:
+    if not newest:
         say("no second Python: the core suite was not run on 3.13 beside the full one")
     if not looks:
         say("no Chromium: the tests that look at pages did not run (on Debian: apt-get install chromium)")
     unseen = not looks and os.environ.get("CI") == "true"
     return 0 if all(passed for passed, _ in results) and not unseen else 1
+
+
+def core_suite(python: str) -> tuple[bool, str]:
+    """The tests of the core with this Python, in an environment of its own."""
+    inner = set_up(".venv-3.13", python, "dev.txt")
+    return quietly("pytest, core suite, Python 3.13", [inner, "-m", "pytest", "-m", "core", *CORE])
 
 
 def quietly(name: str, command: list[str | Path]) -> tuple[bool, str]:

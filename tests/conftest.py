@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from inspect import unwrap
 
 import pytest
 from hypothesis import settings
@@ -26,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if wanted := config.getoption("--transport"):
-        BatchProcessor.__init__.__kwdefaults__["transport"] = wanted
+        unwrap(BatchProcessor.__init__).__kwdefaults__["transport"] = wanted
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bench.admission.family import World
 
 LONGEST: Final = 4.0  # times the oracle's time, and a start, until it is ended
-STARTS_S: Final = 10.0
+STARTS_S: Final = 60.0  # a process that has to wait for a core needs long to begin
 LOOK_S: Final = 0.25
 NEAR: Final = 5.0  # points
 SIMULATIONS: Final = 5

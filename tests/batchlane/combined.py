@@ -23,8 +23,8 @@ from cottonpalm.stores import open_store
 from cottonpalm.types import PICO
 from tests.batchlane import kit
 from tests.batchlane.seen import seen
-from tests.batchlane.trouble import programs
 from tests.support.batch_provider import BatchProvider, Faults, by_chance
+from tests.support.programs import programs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -174,6 +174,7 @@ def options_of(told: Drawn, folder: Path, ending: str, hosts: dict[str, str], to
             queued_tokens=told.queued_tokens,
             poll_s=0.01,
             listing_wait_s=0.4,
+            quiet_s=0.1,
             cancel_s=0.3,
             cancel=ending == "cancel",
         ),

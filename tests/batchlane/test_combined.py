@@ -13,7 +13,7 @@ from cottonpalm import Budget, RunStopped
 from cottonpalm.engine.shared import ledger_of
 from tests.batchlane.combined import check
 from tests.batchlane.drawn import drawn
-from tests.batchlane.kit import batched, rows, simple
+from tests.batchlane.kit import batched, lane, rows, simple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,12 +28,15 @@ def test_whatever_is_on_each_row_has_its_answer_nothing_is_paid_twice_and_the_su
     check(drawn(seed), tmp_path)
 
 
-def check_left(server: BatchProvider, folder: Path, chain: Any, count: int, moment: asyncio.Event) -> None:
+def check_left(
+    server: BatchProvider, folder: Path, chain: Any, count: int, moment: asyncio.Event, **more: Any
+) -> None:
     """Leave a run at a moment at which money is set aside and nothing is handed in: all of it comes back."""
 
     async def main() -> None:
         budget = Budget(1.0, max_output_tokens=100)
-        async with batched(chain, server, folder, budget=budget).astart(rows(count)):
+        processor = batched(chain, server, folder, budget=budget, lane=lane(server, **more))
+        async with processor.astart(rows(count)):
             await moment.wait()
             while not ((ledger := ledger_of(budget)) and ledger.reserved):
                 await asyncio.sleep(0.001)
@@ -54,7 +57,7 @@ def test_a_run_that_is_left_while_rows_are_recorded_gives_the_money_of_their_req
         await asyncio.Event().wait()
 
     chain = RunnableParallel(quick=simple(server), slow=RunnableLambda(never))
-    check_left(server, tmp_path, chain, count, arrived)
+    check_left(server, tmp_path, chain, count, arrived, quiet_s=60.0)
 
 
 def test_a_run_that_is_left_while_a_round_is_taken_down_gives_the_money_of_its_requests_back(

@@ -43,7 +43,7 @@ def test_money_that_runs_out_while_batches_are_out_is_never_exceeded_and_more_of
     total, found = 0.0, list[Any]()
     for _ in range(12):
         total += whole * rng.uniform(0.1, 1.0)
-        more = {"budget": Budget(total), "lane": lane(server, rows=rng.choice((5, 9, 50)))}
+        more = {"budget": Budget(total), "lane": lane(server, rows=rng.choice((5, 9, 50)), quiet_s=0.1)}
         found = batched(chain, server, tmp_path, **more).batch(rows(count), return_exceptions=True)
         assert server.charged(PICO_PRICES) <= total * PICO
         if not any(type(one).__name__ in ("RunStopped", "BudgetReached") for one in found):

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.batchlane.chains import CHAINS, PROMPT
-from tests.batchlane.kit import batched, openai, rows
+from tests.batchlane.kit import batched, lane, openai, rows
 from tests.fast.cases import Case, all_cases
 from tests.fast.equal import plain
 
@@ -63,9 +63,8 @@ def run_by(
 ) -> tuple[Any, list[tuple[str, bytes]], dict[str, int]]:
     """What the rows came to, the lines of all batches, and by which transport the calls went."""
     server.jobs.clear()
-    processor = batched(
-        chain, server, folder, run=transport, transport=transport, retry=0, max_failures=1.0, concurrency=1
-    )
+    how = {"transport": transport, "retry": 0, "max_failures": 1.0, "concurrency": 1}
+    processor = batched(chain, server, folder, run=transport, lane=lane(server, quiet_s=0.1), **how)
     processor.batch(given, return_exceptions=True)
     run = processor.last_run
     assert run is not None

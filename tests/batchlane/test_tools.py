@@ -18,8 +18,8 @@ from tests.batchlane.agent import CALLS, agent, main
 from tests.batchlane.chains import two_steps
 from tests.batchlane.kit import PICO_PRICES, batched, live, openai, rows, simple
 from tests.batchlane.seen import seen
-from tests.batchlane.trouble import programs
 from tests.support.batch_provider import Faults
+from tests.support.programs import programs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import time
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -14,6 +13,7 @@ from cottonpalm.stores import open_store
 from tests.batchlane import worker
 from tests.batchlane.chains import two_steps
 from tests.support.batch_provider import Faults, by_chance
+from tests.support.programs import programs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,13 +36,6 @@ class Answered(NamedTuple):
     answers: list[str]
     kills: int
     in_flight: set[int]
-
-
-def programs() -> Any:
-    """What makes programs: a server, itself single-threaded, that has imported everything and forks."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.batchlane.warm"])
-    return context
 
 
 def until_answered(

@@ -39,7 +39,7 @@ def main(
     store: Path, output: Path, count: int, provider: str, addresses: dict[str, Any], detach: bool
 ) -> None:
     server: Any = SimpleNamespace(**{f"{name}_url": addresses[name] for name in MODELS})
-    lane = BatchLane(hosts=addresses["hosts"], rows=7, poll_s=0.01, listing_wait_s=0.3)
+    lane = BatchLane(hosts=addresses["hosts"], rows=7, poll_s=0.01, listing_wait_s=0.3, quiet_s=0.1)
     processor = BatchProcessor(
         two_steps(MODELS[provider](server)),
         mode="batch",

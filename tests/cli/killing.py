@@ -6,17 +6,19 @@ import csv
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
+from threading import Thread
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 from zlib import crc32
 
 import orjson
 
 from cottonpalm.stores import open_store
 from tests.support.loopback import ROOT, LoopbackProcess
+from tests.support.programs import Cottonpalm, run
 from tests.support.replies import Reply, Request, cut_by_length, fails, resets, too_many
 
 if TYPE_CHECKING:
@@ -126,16 +128,15 @@ class Killed:
         with LoopbackProcess(latency=latency_s, latency_sigma=SIGMA, seed=seed, **script) as server:
             if self._again:
                 first = self._command(server.openai_url)
-                assert subprocess.run(first, cwd=self._folder, env=environment(), check=False).returncode == 3
+                assert run(first, cwd=self._folder, env=environment()).returncode == 3
                 self._stored()
             stored_texts: list[tuple[int, set[str]]] = []  # requests seen so far, texts stored by then
             for _ in range(self._kills):
                 if not self._kill_once(server):
                     break
                 stored_texts.append((server.stats(log=False).requests, self._stored()))
-            self.report.code = subprocess.run(
-                self._killed(server.openai_url), cwd=self._folder, env=environment(), check=False
-            ).returncode
+            last = self._killed(server.openai_url)
+            self.report.code = run(last, cwd=self._folder, env=environment()).returncode
             self._count(server, stored_texts)
         return self.report
 
@@ -144,14 +145,14 @@ class Killed:
         before = server.stats(log=False).requests
         most = self._most()
         more = self._rng.randint(1, most)
-        process = subprocess.Popen(
+        waiting = f"{server.url}/_wait?requests={before + more}&in_flight=1"
+        waiter = Thread(target=_answered, args=(waiting,), daemon=True)
+        process = Cottonpalm(
             self._killed(server.openai_url), cwd=self._folder, env=environment(), start_new_session=True
         )
-        waiter = subprocess.Popen(  # the server says when so many requests came; the run may end before
-            [sys.executable, "-c", _WAIT, f"{server.url}/_wait?requests={before + more}&in_flight=1"]
-        )
+        waiter.start()  # the server says when so many requests came; the run may end before
         try:
-            while waiter.poll() is None and process.poll() is None:
+            while waiter.is_alive() and process.poll() is None:
                 _nap(self._rng.uniform(0.001, 0.02))
             while self._again and process.poll() is None and self._ok() < self.report.stored_at_kill[-1] + 5:
                 _nap(0.01)  # some of the second pass is stored
@@ -162,8 +163,6 @@ class Killed:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         finally:
-            waiter.kill()
-            waiter.wait()
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -186,10 +185,10 @@ class Killed:
         """The command that is killed, and at last is not."""
         if not self._again:
             return self._command(url)
-        return [sys.executable, "-m", "cottonpalm.cli.app", "retry", self._output.stem, "-q"]
+        return ["retry", self._output.stem, "-q"]
 
     def _command(self, url: str) -> list[str]:
-        run = [
+        words = [
             "run",
             self._input.name,
             "-o",
@@ -200,7 +199,7 @@ class Killed:
             url,
         ]
         more = EVERYTHING if self._everything else ()
-        return [sys.executable, "-m", "cottonpalm.cli.app", *run, "--prompt", "say {text}", "-q", *more]
+        return [*words, "--prompt", "say {text}", "-q", *more]
 
     def _stored(self) -> set[str]:
         """The texts of which all rows are durable; found as any later process would find them."""
@@ -245,7 +244,9 @@ class Killed:
             yield row["index"], row["input"]["text"], row["output"]
 
 
-_WAIT = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=120).read()"
+def _answered(url: str) -> None:
+    with suppress(OSError, HTTPException):  # the server ends
+        urlopen(url, timeout=120).read()
 
 
 def environment() -> dict[str, str]:

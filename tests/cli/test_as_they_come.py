@@ -8,7 +8,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import openpyxl
@@ -19,6 +18,7 @@ import pytest
 
 from cottonpalm.stores import open_store
 from tests.cli.conftest import lines, rows
+from tests.support.programs import Cottonpalm, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,8 +145,8 @@ def test_an_empty_cell_is_asked_as_empty_text_whatever_the_file(
 
 def test_csv_comes_on_standard_input_row_by_row(folder: Path, server: Loopback) -> None:
     words = ["run", "-", "-o", "-", "--input-format", "csv", "--model", "openai:gpt-4o-mini", "--base-url"]
-    command = [sys.executable, "-m", "cottonpalm", *words, server.openai_url, "--prompt", "say {text}", "-q"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder) as running:
+    words += [server.openai_url, "--prompt", "say {text}", "-q"]
+    with Cottonpalm(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder) as running:
         assert running.stdin is not None
         assert running.stdout is not None
         running.stdin.write(b"id;text\n1;a\n")
@@ -170,13 +170,9 @@ def test_standard_input_is_taken_for_what_its_first_line_is(
     words = (
         f"run - -o out.jsonl --model openai:gpt-4o-mini --base-url {server.openai_url} --prompt {{text}} -q"
     )
-    command = [sys.executable, "-m", "cottonpalm", *words.split()]
     with (folder / "in").open("rb") as file:
-        done = (
-            subprocess.run(command, input=said, cwd=folder, check=False)
-            if piped
-            else subprocess.run(command, stdin=file, cwd=folder, check=False)
-        )
+        how = {"given": said} if piped else {"stdin": file}
+        done = run(words.split(), cwd=folder, **how)
     assert done.returncode == 0
     assert lines(folder / "out.jsonl")[0]["output"] == "answer to: a"
 
@@ -203,9 +199,9 @@ def test_a_broken_row_from_standard_input_stays_failed_when_failed_rows_are_retr
     folder: Path, cottonpalm: Command, server: Loopback
 ) -> None:
     words = ["run", "-", "-o", "out.jsonl", "--run", "r", "--model", "openai:gpt-4o-mini", "--base-url"]
-    command = [sys.executable, "-m", "cottonpalm", *words, server.openai_url, "--prompt", "say {text}", "-q"]
+    words += [server.openai_url, "--prompt", "say {text}", "-q"]
     given = b'{"text": "a"}\n{"txt": "b"}\n'
-    assert subprocess.run(command, input=given, cwd=folder, check=False).returncode == 3
+    assert run(words, given=given, cwd=folder).returncode == 3
     assert cottonpalm("retry", "r").code == 3
     assert server.requests == 1
     assert lines(folder / "out.jsonl")[1]["input"] == {"txt": "b"}
@@ -274,13 +270,8 @@ def test_status_speaks_json_and_watches_until_nobody_works(
 def test_who_watches_leaves_by_an_interrupt_without_a_word_of_it(folder: Path) -> None:
     store = open_store("cottonpalm.db")
     held = store.open_run("night", None)
-    with subprocess.Popen(
-        [sys.executable, "-m", "cottonpalm", "status", "night", "--watch"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - as in a terminal
-    ) as watching:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with Cottonpalm(["status", "night", "--watch"], cwd=folder, **pipes) as watching:
         assert watching.stdout is not None
         while b"failed" not in watching.stdout.readline():
             pass

@@ -7,8 +7,6 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ import typer
 
 from cottonpalm.cli.app import app
 from tests.cli.conftest import rows
+from tests.support.programs import Cottonpalm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,8 +54,8 @@ def on_a_terminal(words: list[str], folder: Path, columns: int) -> list[str]:
     inside, outside = pty.openpty()
     fcntl.ioctl(outside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    done = subprocess.Popen(
-        [sys.executable, "-m", "cottonpalm", *words],
+    done = Cottonpalm(
+        words,
         cwd=folder,
         env={**env, "TERM": "xterm", "OPENAI_API_KEY": "sk-x"},
         stdin=outside,
@@ -91,7 +90,6 @@ def filled(folder: Path, server: Loopback) -> list[str]:
 CHANGING = re.compile(r"[\d.]+ ?(?:ms|s|min|/s|/min|/h)\b|\d\d:\d\d(?::\d\d)?")
 
 
-@pytest.mark.timeout(600)  # a dozen commands, each a process on a terminal of its own
 def test_what_a_run_and_its_status_say_is_whole(folder: Path, filled: list[str]) -> None:
     output, name = LONG.replace(".csv", "-labelled.csv"), "reviews-of-november-with-labels-2026-labelled"
     typo = "{txet} of a review that is longer than a line of a terminal is wide, as this one"

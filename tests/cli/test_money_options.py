@@ -10,6 +10,7 @@ import pytest
 
 from cottonpalm.cli.amounts import prices_of
 from cottonpalm.cli.checks import check_money
+from cottonpalm.cli.keywords import budget_of
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.spec import RunSpec
 from tests.cli.conftest import rows
@@ -40,10 +41,10 @@ def test_a_price_that_is_none_says_how_to_write_one(text: str) -> None:
 def test_the_budget_has_all_that_was_said() -> None:
     job = replace(JOB, budget_usd=20.0, budget_per_hour_usd=5.0, on_budget="wait", max_output_tokens=300)
     check_money(job)
-    budget = job.budget()
+    budget = budget_of(job)
     assert budget is not None
     assert (budget.total, budget.per_hour, budget.on_exceed, budget.max_output_tokens) == (20, 5, "wait", 300)
-    assert JOB.budget() is None
+    assert budget_of(JOB) is None
 
 
 @pytest.mark.parametrize(

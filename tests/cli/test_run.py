@@ -14,6 +14,7 @@ import pytest
 
 from cottonpalm.stores import open_store
 from tests.cli.conftest import lines, rows
+from tests.support.programs import run as as_a_process
 from tests.support.replies import bad_key, context_too_long, fails, ok
 
 if TYPE_CHECKING:
@@ -398,15 +399,10 @@ def test_a_changed_global_is_named_though_all_is_done_and_quiet_was_asked_for(
 ) -> None:
     def run(word: str) -> str:
         (folder / "cp_global.py").write_text(OWN_CODE.format(word=word))
-        command = ("run", "in.jsonl", "-o", "a.jsonl", "--chain", "cp_global:chain", "-q")
-        done = subprocess.run(
-            [sys.executable, "-m", "cottonpalm.cli.app", *command],
-            cwd=folder,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return done.stderr
+        words = ("run", "in.jsonl", "-o", "a.jsonl", "--chain", "cp_global:chain", "-q")
+        done = as_a_process(words, cwd=folder, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0
+        return str(done.stderr)
 
     (folder / "in.jsonl").write_text('{"text": "a"}\n')
     assert run("Good? ") == ""

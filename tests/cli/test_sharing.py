@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from cottonpalm.cli.held_store import HeldStore
@@ -13,6 +12,7 @@ from cottonpalm.protocols import SharesLimits
 from cottonpalm.stores import open_store
 from tests.cli.conftest import rows
 from tests.cli.killing import environment
+from tests.support.programs import Cottonpalm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ MORE = 4  # requests of both together that are watched after the first minute
 MINUTE_S = 55.0  # as far apart as so many requests must be, seen from the server
 
 
-def start(folder: Path, server: Loopback, name: str, *more: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, server: Loopback, name: str, *more: str) -> Cottonpalm:
     rows(folder / f"{name}.jsonl", 2 * RPM)
     model = ["--model", "openai:gpt-4o-mini", "--base-url", server.openai_url]
     words = [
@@ -38,8 +38,7 @@ def start(folder: Path, server: Loopback, name: str, *more: str) -> subprocess.P
         str(RPM),
         *more,
     ]
-    command = [sys.executable, "-m", "cottonpalm.cli.app", "run", *words, "-q"]
-    return subprocess.Popen(command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL)
+    return Cottonpalm(["run", *words, "-q"], cwd=folder, env=environment(), stdin=subprocess.DEVNULL)
 
 
 def sharing(folder: Path) -> int:

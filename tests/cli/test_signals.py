@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,6 +19,7 @@ import pytest
 
 from tests.cli.conftest import Command, lines, rows
 from tests.cli.killing import environment
+from tests.support.programs import Cottonpalm, run
 from tests.support.replies import context_too_long, held
 
 if TYPE_CHECKING:
@@ -35,9 +37,9 @@ def start(tmp_path: Path, server: Loopback) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def command(*words: str, **options: Any) -> subprocess.Popen[str]:
-            run = [sys.executable, "-m", "cottonpalm.cli.app", "run", *words, "--model", "openai:gpt-4o-mini"]
-            process = subprocess.Popen(
-                [*run, "--base-url", server.openai_url, "--prompt", "say {text}"],
+            model = ["--model", "openai:gpt-4o-mini"]
+            process = Cottonpalm(
+                ["run", *words, *model, "--base-url", server.openai_url, "--prompt", "say {text}"],
                 cwd=tmp_path,
                 env=environment(),
                 stderr=subprocess.PIPE,
@@ -63,26 +65,19 @@ def start_chain(tmp_path: Path) -> Iterator[StartChain]:
             head = "from langchain_core.runnables import RunnableLambda"
             (tmp_path / "app.py").write_text("\n".join([head, *code, "chain = RunnableLambda(block)", ""]))
             rows(tmp_path / "in.jsonl", 1)
-            words = ["run", "in.jsonl", "-o", "-", "--chain", "app:chain"]
-            process = subprocess.Popen(
-                [sys.executable, "-m", "cottonpalm.cli.app", *words],
+            process = Cottonpalm(
+                ["run", "in.jsonl", "-o", "-", "--chain", "app:chain"],
                 cwd=tmp_path,
                 env=environment(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                preexec_fn=heeding_interrupts,  # noqa: PLW1509 - the child does nothing else before it begins
             )
             stack.enter_context(process)
             stack.callback(process.kill)
             return process
 
         yield command
-
-
-def heeding_interrupts() -> None:
-    """Undo what a shell does to its jobs in the background, whose processes would ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def stderr_line(process: subprocess.Popen[str]) -> str:
@@ -207,14 +202,13 @@ def test_a_run_from_standard_input_is_retried_from_the_store(
     said = process.communicate('{"text": "a"}\n{oops\n{"text": "b"}\n{"text": "c"}\n', timeout=60)[1]
     assert process.returncode == 3, said
     server.script(None)
-    again = subprocess.run(
-        [sys.executable, "-m", "cottonpalm.cli.app", "retry", "out"],
+    again = run(
+        ["retry", "out"],
         cwd=tmp_path,
         env=environment(),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
     assert again.returncode == 3, again.stderr  # the broken line stays one
     found = lines(tmp_path / "out.jsonl")
@@ -246,6 +240,11 @@ def test_an_input_that_breaks_off_keeps_what_was_done_and_ends_with_2(
     assert len(lines(tmp_path / "out.jsonl")) == 1
 
 
+def small_disk() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
+
+
 @pytest.mark.parametrize("output", ["/dev/null", "out.jsonl"])
 def test_a_store_that_cannot_grow_stops_the_run_with_4(
     start: Start, tmp_path: Path, server: Loopback, output: str
@@ -253,11 +252,6 @@ def test_a_store_that_cannot_grow_stops_the_run_with_4(
     (tmp_path / "in.jsonl").write_bytes(
         b"".join(b'{"text": "%d %s"}\n' % (n, b"x" * 2000) for n in range(500))
     )
-
-    def small_disk() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
-
     process = start("in.jsonl", "-o", output, "--run", "r", preexec_fn=small_disk)
     said = rest_of(process)
     assert process.returncode == 4, said
@@ -302,7 +296,7 @@ def test_a_standard_stream_that_is_closed_is_said_in_one_line(
     start: Start, tmp_path: Path, words: tuple[str, ...], closed: int, said: str
 ) -> None:
     rows(tmp_path / "in.jsonl", 1)
-    process = start(*words, preexec_fn=lambda: os.close(closed))
+    process = start(*words, preexec_fn=partial(os.close, closed))
     lines_said = rest_of(process).splitlines()
     assert process.returncode == 2
     assert lines_said[-1].startswith(said)
@@ -311,7 +305,7 @@ def test_a_standard_stream_that_is_closed_is_said_in_one_line(
 
 def test_a_closed_standard_error_harms_nothing(start: Start, tmp_path: Path) -> None:
     rows(tmp_path / "in.jsonl", 3)
-    process = start("in.jsonl", "-o", "-", stdout=subprocess.PIPE, preexec_fn=lambda: os.close(2))
+    process = start("in.jsonl", "-o", "-", stdout=subprocess.PIPE, preexec_fn=partial(os.close, 2))
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert len(out.splitlines()) == 3
@@ -334,8 +328,8 @@ def test_a_server_that_is_not_there_is_named_at_once_in_status_and_after_ctrl_c(
         reason = f"connection refused at 127.0.0.1:{nobody.getsockname()[1]}"
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
         words = ["--model", "openai:m", "--base-url", url, "--prompt", "say {text}"]
-        with subprocess.Popen(
-            [sys.executable, "-m", "cottonpalm.cli.app", "run", "in.jsonl", "-o", "out.jsonl", *words],
+        with Cottonpalm(
+            ["run", "in.jsonl", "-o", "out.jsonl", *words],
             cwd=tmp_path,
             env=environment(),
             stderr=subprocess.PIPE,

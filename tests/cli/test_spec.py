@@ -11,8 +11,10 @@ import typer
 
 from cottonpalm import BatchProcessor, Budget, Cache, RateLimit
 from cottonpalm.cli import options as o
+from cottonpalm.cli.keywords import keywords_of
 from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.spec import META, RunSpec
+from cottonpalm.cli.takes import takes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +92,7 @@ def spec_of(*words: str, names: str = " ".join(OPTIONS), **instead: object) -> R
     app, got = typer.Typer(), list[RunSpec]()
 
     @app.command()
-    @o.takes(names, **instead)
+    @takes(names, **instead)
     def command(context: typer.Context, job: RunSpec) -> int:
         got.append(job)
         return 0
@@ -179,7 +181,7 @@ def test_options_stand_in_the_order_in_which_the_command_names_them_between_its_
     app = typer.Typer(add_completion=False)
 
     @app.command()
-    @o.takes("input limit quiet retries output store")
+    @takes("input limit quiet retries output store")
     def command(
         context: typer.Context, job: RunSpec, *, store: o.StoreUrl = "x.db", quiet: o.Quiet = False
     ) -> int:
@@ -205,7 +207,7 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
         cache=True,
         accept_truncated=True,
     )
-    told = job.keywords(NoChains(), "kept.db")
+    told = keywords_of(job, NoChains(), "kept.db")
     assert set(told) < set(inspect.signature(BatchProcessor).parameters)
     budget, cache = told.pop("budget"), told.pop("cache")
     assert isinstance(budget, Budget)
@@ -227,17 +229,17 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
         "transport": "fast",
         "accept_truncated": True,
     }
-    assert RunSpec(input="-", output="-").keywords(NoChains(), "kept.db")["cache"] is None
+    assert keywords_of(RunSpec(input="-", output="-"), NoChains(), "kept.db")["cache"] is None
 
 
 def test_no_hedge_is_told_to_the_processor() -> None:
-    assert RunSpec(input="-", output="-").keywords(NoChains(), "kept.db")["hedge"] is True
-    assert RunSpec(input="-", output="-", no_hedge=True).keywords(NoChains(), "kept.db")["hedge"] is False
+    assert keywords_of(RunSpec(input="-", output="-"), NoChains(), "kept.db")["hedge"] is True
+    assert keywords_of(RunSpec(input="-", output="-", no_hedge=True), NoChains(), "kept.db")["hedge"] is False
 
 
 def test_a_prompt_of_ours_asks_for_the_prompt_cache_and_a_chain_only_when_told_to() -> None:
     def told(**options: Any) -> Any:
-        return RunSpec(input="-", output="-", **options).keywords(NoChains(), "kept.db")["prompt_cache"]
+        return keywords_of(RunSpec(input="-", output="-", **options), NoChains(), "kept.db")["prompt_cache"]
 
     assert told() == "on"
     assert told(chain="app:chain") == "auto"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.conftest import lines, rows
+from tests.support.programs import Cottonpalm
 from tests.support.replies import Reply, Request
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ def test_what_cannot_stream_is_refused_before_any_call(ask: Command, folder: Pat
 def test_a_terminal_shows_the_last_words_of_answers_while_they_come(folder: Path, server: Loopback) -> None:
     server.script(lambda _: Reply(text="one two three " * 30, chunks=60, chunk_gap_s=0.02))
     rows(folder / "in.jsonl", 6)
-    command = [sys.executable, "-m", "cottonpalm", "run", "in.jsonl", "-o", "out.jsonl", "--stream"]
-    command += ["--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--prompt", "say {text}"]
+    words = ["run", "in.jsonl", "-o", "out.jsonl", "--stream"]
+    words += ["--model", "openai:gpt-4o-mini", "--base-url", server.openai_url, "--prompt", "say {text}"]
     outside, inside = pty.openpty()
-    with subprocess.Popen(
-        command, cwd=folder, stdin=inside, stdout=inside, stderr=inside, env={**os.environ, "COLUMNS": "80"}
+    with Cottonpalm(
+        words, cwd=folder, stdin=inside, stdout=inside, stderr=inside, env={**os.environ, "COLUMNS": "80"}
     ) as process:
         os.close(inside)
         shown = _all_of(outside)

@@ -6,12 +6,14 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.docs.pages import ROOT, Block, blocks, name_of
+from tests.support import programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,18 +82,25 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 def type_in(command: str, folder: Path) -> str:
     """What a shell shows after this command, both streams as they come."""
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env={**os.environ, "PATH": tools, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=COMMAND_S,
-        check=False,
-    )
-    return done.stdout
+    options: dict[str, Any] = {
+        "cwd": folder,
+        "env": {**os.environ, "PATH": tools, "PYTHONPATH": str(ROOT)},
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
+    if words := _words(command):
+        return str(programs.run(words, **options).stdout)
+    return subprocess.run(["bash", "-c", command], timeout=COMMAND_S, check=False, **options).stdout
+
+
+def _words(command: str) -> list[str]:
+    """What follows `cottonpalm`, where that is all of the command and needs no shell to be understood."""
+    command = command.replace("\\\n", " ")
+    unquoted = re.sub(r"""'[^']*'|"[^"$`\\]*\"""", "", command)
+    program, *words = shlex.split(command)
+    return words if program == "cottonpalm" and not re.search(r"""["'|&;<>$`*?~#]""", unquoted) else []
 
 
 def compare(said: str, expected: str, where: str) -> None:

@@ -10,11 +10,12 @@ import typer
 
 from cottonpalm import __version__
 from cottonpalm.cli import options as o
-from cottonpalm.cli.options import Command, Group
+from cottonpalm.cli.explained import check_text, explain, interrupted
 from cottonpalm.cli.problems import Code, Problem
 from cottonpalm.cli.signals import hold_standard_streams
 from cottonpalm.cli.spec import Bom, GuardFormulas, RunSpec  # noqa: TC001 - typer reads the annotations
-from cottonpalm.errors import CottonpalmError
+from cottonpalm.cli.takes import takes
+from cottonpalm.cli.typer_classes import Command, Group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ def cottonpalm(
 
 
 @app.command(cls=Command)
-@o.takes(
+@takes(
     "input output chain model prompt prompt_file system literal_braces messages images requests times vote "
     "columns schema model_options temperature max_tokens accept_truncated id_field "
     "priority_field limit delimiter encoding input_format dry_run concurrency max_concurrency rpm tpm timeout_s "
@@ -112,8 +113,9 @@ def run(
     if job.input == job.output == "-" and run is None:
         screen.say(f"this run's name is {name}")
 
-    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.run import carry_out
     from cottonpalm.cli.commands.sharded import is_sharded, run_sharded
+    from cottonpalm.cli.commands.where import Where
 
     where = Where(
         store,
@@ -133,7 +135,7 @@ def run(
 
 
 @app.command(cls=Command)
-@o.takes(
+@takes(
     "input chain model prompt prompt_file system literal_braces messages images requests times vote schema "
     "model_options temperature max_tokens base_url id_field limit "
     "delimiter encoding input_format sample fallbacks prices "
@@ -190,9 +192,10 @@ def retry(
     verbose: o.Verbose = False,
 ) -> int:
     """Do the failed rows of a run again, and update its output."""
-    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.run import carry_out
     from cottonpalm.cli.commands.sharded import is_sharded, run_sharded
     from cottonpalm.cli.commands.status import job_of
+    from cottonpalm.cli.commands.where import Where
 
     job = job_of(store, run).with_options(model_option)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
@@ -216,8 +219,9 @@ def collect(
     """Go on with a run whose batches are out: wait for them, and answer what is left."""
     from dataclasses import replace
 
-    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.run import carry_out
     from cottonpalm.cli.commands.status import job_of
+    from cottonpalm.cli.commands.where import Where
 
     job = replace(job_of(store, run).with_options(model_option), detach=False)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
@@ -238,8 +242,9 @@ def cancel(
     """Stop the batches of a run that are out. What they have done by then is kept, and paid."""
     from dataclasses import replace
 
-    from cottonpalm.cli.commands.run import Where, carry_out
+    from cottonpalm.cli.commands.run import carry_out
     from cottonpalm.cli.commands.status import job_of
+    from cottonpalm.cli.commands.where import Where
 
     job = replace(job_of(store, run).with_options(model_option), detach=False, deadline_s=None)
     screen = _screen(context, quiet=quiet, verbose=verbose, progress=progress)
@@ -406,67 +411,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     state: dict[str, Any] = {"argv": words}
     try:
-        _check_text(words)
+        check_text(words)
         code = app(args=words, prog_name="cottonpalm", standalone_mode=False, obj=state)
     except KeyboardInterrupt:
-        return _interrupted()
+        return interrupted()
     except Exception as error:  # noqa: BLE001 - the last place: everything becomes one line and a code
-        return _explain(error, state)
+        return explain(error, state)
     finally:
         gc.enable()
     if code == Code.INTERRUPTED and not isinstance(code, Code):  # typer's own: Ctrl-C outside a run
-        return _interrupted()
+        return interrupted()
     return int(code or 0)
-
-
-def _check_text(words: Sequence[str]) -> None:
-    """Refuse a word that is no text: neither the store nor a request could hold it.
-
-    Raises:
-        Problem: a word holds bytes that are no text in this locale.
-    """
-    for word in words:
-        if any("\ud800" <= char <= "\udfff" for char in word):
-            raise Problem(
-                f"{word!r} is no text in {sys.getfilesystemencoding()}: rename the file, or write the word so that it "
-                "is; where all file names look so, say LC_ALL=C.UTF-8 before the command"
-            )
-
-
-def _interrupted() -> int:
-    from cottonpalm.cli.screen import Screen
-
-    Screen().error("interrupted; what is done is kept, and the same command again goes on")
-    return Code.INTERRUPTED
-
-
-def _explain(error: Exception, state: dict[str, Any]) -> int:
-    from cottonpalm.cli.screen import Screen
-
-    screen: Screen = state.get("screen") or Screen()
-    if isinstance(error, Problem):
-        screen.error(str(error))
-        return error.code
-    if isinstance(error, CottonpalmError):  # a setting or a store cannot work; nothing was called yet
-        screen.error(str(error))
-        return Code.USAGE
-    if type(error).__name__ == "NoArgsIsHelpError":  # no command; typer keeps the class to itself
-        typer.echo(str(error), err=True)
-        return Code.USAGE
-    if hasattr(error, "format_message"):  # the parser's own error
-        command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")
-        screen.error(f"{_said_of(error.format_message())} ({command} --help shows what there is)")
-        return Code.USAGE
-    screen.error(f"unexpected {type(error).__name__}: {error}{'' if screen.verbose else ' (-v shows where)'}")
-    screen.traceback(error)
-    return Code.UNEXPECTED
-
-
-def _said_of(usage: str) -> str:
-    """What the parser says of wrong words; where an output is missing, also how one is named."""
-    if usage.startswith("Missing option '--output'"):
-        return "say where the answers go: -o answers.csv, or .jsonl, .xlsx, .parquet; -o - shows them"
-    return usage
 
 
 if __name__ == "__main__":

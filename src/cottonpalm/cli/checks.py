@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm.cli.amounts import prices_of
 from cottonpalm.cli.chains.models import PROVIDERS, check_model, keys_set
+from cottonpalm.cli.keywords import budget_of, limits_of
 from cottonpalm.cli.model_options import check_urls
 from cottonpalm.cli.problems import Problem, os_problem
 
@@ -56,7 +57,7 @@ def check_what(job: RunSpec) -> None:
         )
     for spec in job.fallbacks:
         check_model(spec, "--fallback")
-    job.limits()
+    limits_of(job)
     check_urls([job.base_url, *job.replica_urls] if job.base_url else [])
 
 
@@ -142,7 +143,7 @@ def check_money(job: RunSpec) -> None:
         raise Problem(f"--on-budget {job.on_budget}: say stop or wait")
     if job.on_budget == "wait" and job.budget_per_hour_usd is None:
         raise Problem("--on-budget wait is for --budget-per-hour: more of a --budget never comes")
-    if job.max_output_tokens is not None and job.budget() is None:
+    if job.max_output_tokens is not None and budget_of(job) is None:
         raise Problem(
             "--max-output-tokens belongs to a --budget; the model's own maximum is --model-option max_tokens=N"
         )

@@ -1,103 +1,20 @@
-"""Makes commands from a run's spec; shapes their help and the completion of words."""
+"""The options that no run keeps: of the commands, beside the fields of `RunSpec`."""
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import MISSING, fields
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from cottonpalm.cli.amounts import show_amounts_in
 from cottonpalm.cli.panels import MONEY, ROWS, SEE, STATE, WHAT, Typed
-from cottonpalm.cli.spec import MODEL_OPTION, RunSpec
+from cottonpalm.cli.spec import MODEL_OPTION
+from cottonpalm.cli.typer_classes import PORT
 from cottonpalm.cli.urls import absolute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-HINTS: Final[Mapping[str, Any]] = get_type_hints(RunSpec, include_extras=True)
-DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in fields(RunSpec)}
-
-
-PORT: Final = "--dashboard"  # its value may be left out, which the parser does not know
-
-
-class Command(TyperCommand):
-    """A command whose help does not show the types of its flags."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in the port of `--dashboard` where it was left out."""
-        return super().parse_args(ctx, with_port(args))
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Its options and arguments."""
-        return [_unread(option) for option in super().get_params(ctx)]
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """`--help`, without `<bool>`."""
-        return _plain(super().get_help_option(ctx))
-
-
-class Group(TyperGroup):
-    """The program, whose help does not show them either; it lists commands in the order in which they are made.
-
-    Its own help is plain text, as it is asked for most: loading what draws panels takes longer than all else of it.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**{**settings, "rich_markup_mode": None})
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the commands, each with the whole first paragraph of its help."""
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            formatter.write_dl(
-                [(name, (command.help or "").partition("\n\n")[0]) for name, command in commands if command]
-            )
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """`--help`, without `<bool>`."""
-        return _plain(super().get_help_option(ctx))
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Its options, those for completion without `<bool>`."""
-        return [_unread(_plain(option)) for option in super().get_params(ctx)]
-
-
-def with_port(args: list[str]) -> list[str]:
-    """`--dashboard` without a number after it means any port."""
-    return [
-        f"{PORT}=auto" if word == PORT and not "".join(args[at : at + 1]).isdecimal() else word
-        for at, word in enumerate(args, 1)
-    ]
-
-
-def _plain(option: Any) -> Any:
-    if option is not None and option.param_type_name == "option":
-        option.metavar = ""
-    return option
-
-
-def _unread(option: Any) -> Any:
-    """Read only what was typed: for each value that it reads, typer has pydantic make a reader."""
-    if "process_value" not in vars(option):
-        read = option.process_value
-        option.process_value = lambda ctx, value: (
-            value if ctx.resilient_parsing or _is_default(option, ctx, value) else read(ctx, value)
-        )
-    return option
-
-
-def _is_default(option: Any, ctx: Any, value: object) -> bool:
-    """Whether this is a default that stands as it is."""
-    if option.callback is not None or option.required or option.multiple or option.nargs != 1:
-        return False
-    plain = value is None or type(value) in (str, int, float, bool)
-    return plain and ctx.get_parameter_source(option.name).name == "DEFAULT"
+    from collections.abc import Sequence
 
 
 def runs_like(context: typer.Context, incomplete: str) -> list[str]:
@@ -111,62 +28,6 @@ def runs_like(context: typer.Context, incomplete: str) -> list[str]:
     except CottonpalmError:
         return []
     return [name for name in names if name.startswith(incomplete)]
-
-
-def takes(names: str, **instead: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Make a command from a function (context, spec, and the command's own parameters), with options in this order.
-
-    Args:
-        names: fields of `RunSpec`, which the function gets as one spec, and the function's own parameters.
-        instead: replaces the declarations of some of these fields; such an option may be left out, and is then None.
-    """
-    hints = {**HINTS, **instead}
-    defaults = {**DEFAULTS, **dict.fromkeys(instead)}
-
-    def command_of(function: Callable[..., int]) -> Callable[..., int]:
-        own = inspect.signature(function, eval_str=True).parameters
-
-        @wraps(function)
-        def command(context: typer.Context, **typed: Any) -> int:
-            given = {name: typed.pop(name) for name in list(typed) if name not in own}
-            return function(context, RunSpec(**_kept(given, hints)), **typed)
-
-        shown = [own[name] if name in own else _option(name, hints, defaults) for name in names.split()]
-        signature = inspect.Signature([own["context"], *shown])
-        command.__signature__ = signature  # type: ignore[attr-defined]
-        command.__annotations__ = {name: one.annotation for name, one in signature.parameters.items()}
-        return command
-
-    return command_of
-
-
-def _option(name: str, hints: Mapping[str, Any], defaults: Mapping[str, Any]) -> inspect.Parameter:
-    """Return a field as typer needs it: its type, its help, its default (an empty list for a repeatable option)."""
-    kept, shown, *_ = get_args(hints[name])
-    how = _typed(hints[name])
-    kind = kept if how is None else how.type
-    default = [] if kind == list[str] else defaults[name]
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=inspect.Parameter.empty if default is MISSING else default,
-        annotation=Annotated[kind, shown],
-    )
-
-
-def _kept(given: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a spec, converted from what the user typed."""
-    found: dict[str, Any] = {}
-    for name, hint in hints.items():
-        how = _typed(hint)
-        option = name if how is None else how.option or name
-        if option in given:
-            found[name] = given[option] if how is None else how.kept(given[option])
-    return found
-
-
-def _typed(hint: Any) -> Typed | None:
-    return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Typed)), None)
 
 
 def _named(output: str | None) -> str:

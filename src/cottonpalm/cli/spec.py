@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from cottonpalm.cli.amounts import prices_of, share_or_number
+from cottonpalm.cli.amounts import share_or_number
 from cottonpalm.cli.model_options import absolute_model, absolute_models, keepable, parse_options
 from cottonpalm.cli.panels import CACHE, FAULTS, MONEY, ROWS, SPEED, STATE, WHAT, Typed
 from cottonpalm.cli.problems import Problem
@@ -16,31 +16,11 @@ from cottonpalm.cli.urls import absolute, file_name, without_secrets
 from cottonpalm.request.transports import DEFAULT_TRANSPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from langchain_core.runnables import Runnable
-
-    from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, RateLimit
 
 META: Final = "job"
 FORM: Final = 1  # of a stored job
-CACHED: Final = 10_000  # so many answers --cache keeps in memory; the store keeps all of them
-
-
-class Chains(Protocol):
-    """What `RunSpec.keywords` must know about the chains that were built."""
-
-    @property
-    def fallbacks(self) -> Sequence[Runnable[Any, Any]]:
-        """The chains that answer rows when the chain cannot."""
-
-    @property
-    def replicas(self) -> Sequence[Runnable[Any, Any]]:
-        """Chains like the chain, on other servers."""
-
-    @property
-    def validate(self) -> Callable[[Any], object] | None:
-        """The function that refuses an invalid answer."""
 
 
 def _here() -> str:
@@ -517,103 +497,3 @@ class RunSpec:
                 f"say it again: --model-option {missing[0]}=…"
             )
         return replace(self, model_options=options)
-
-    @property
-    def slots(self) -> int | None:
-        """Return how many requests the embedded engine answers at once; None for every other model."""
-        if self.chain is not None or (self.model or "local").partition(":")[0] != "local":
-            return None
-        from cottonpalm.local.server import SLOTS
-
-        return int(self.model_options.get("slots", SLOTS))
-
-    def rate_limit(self) -> RateLimit | None:
-        """Return the user's own limits per minute."""
-        from cottonpalm.config import RateLimit
-
-        return RateLimit(self.rpm, self.tpm) if self.rpm or self.tpm else None
-
-    def prompt_cache_of(self) -> str:
-        """Return what to do about the providers' prompt caches: a prompt of ours may ask for them unless told not to.
-
-        Raises:
-            Problem: it is none of the three words.
-        """
-        given = self.prompt_cache
-        if given not in ("auto", "on", "off"):
-            raise Problem(f"--prompt-cache {given}: say auto, on or off")
-        return "on" if given == "auto" and self.chain is None else given
-
-    def limits(self) -> AdaptiveConcurrency | int:
-        """Return the concurrency: a number, or `auto` with its bounds, which for the embedded engine are its slots.
-
-        Raises:
-            Problem: it is neither, or the number is above the maximum.
-        """
-        from cottonpalm.config import AdaptiveConcurrency
-
-        given, most = self.concurrency, self.max_concurrency
-        if given == "auto":
-            top = most or self.slots or AdaptiveConcurrency().maximum
-            return AdaptiveConcurrency(initial=min(AdaptiveConcurrency().initial, top), maximum=top)
-        if not given.isdecimal() or int(given) < 1:
-            raise Problem(f"--concurrency {given}: say auto, or a number from 1 on")
-        if most is not None and int(given) > most:
-            raise Problem(f"--concurrency {given} is above --max-concurrency {most}; leave one of them out")
-        return int(given)
-
-    def budget(self) -> Budget | None:
-        """Return the budget of the command, if it has one."""
-        from cottonpalm.config import Budget
-
-        if self.budget_usd is None and self.budget_per_hour_usd is None:
-            return None
-        return Budget(
-            total=self.budget_usd,
-            per_hour=self.budget_per_hour_usd,
-            on_exceed="wait" if self.on_budget == "wait" else "stop",
-            max_output_tokens=self.max_output_tokens,
-        )
-
-    def lane(self) -> BatchLane:
-        """How requests go through a Batch API.
-
-        Raises:
-            Problem: an address is not said as HOST=PROVIDER.
-        """
-        from cottonpalm.config import BatchLane
-
-        pairs = [given.rpartition("=") for given in self.batch_hosts]
-        if wrong := [given for given, (host, _, _) in zip(self.batch_hosts, pairs, strict=True) if not host]:
-            raise Problem(f"--batch-host {wrong[0]}: say HOST=PROVIDER, such as proxy:8080=openai")
-        return BatchLane(hosts={host: provider for host, _, provider in pairs})
-
-    def keywords(self, built: Chains, store: str) -> dict[str, Any]:
-        """Return the keywords of a `BatchProcessor`, for `run` and `plan`: all but its chain, run and observers.
-
-        Args:
-            built: the chains of this spec.
-            store: the file in which `--cache` keeps answers.
-
-        Raises:
-            Problem: an option makes no sense.
-        """
-        from cottonpalm.config import Cache
-
-        return {
-            "concurrency": self.limits(),
-            "rate_limit": self.rate_limit(),
-            "retry": self.retries,
-            "fallbacks": built.fallbacks,
-            "replicas": built.replicas,
-            "validate": built.validate,
-            "max_failures": self.max_failures,
-            "budget": self.budget(),
-            "prices": prices_of(self.prices),
-            "cache": Cache(max_entries=CACHED, path=store) if self.cache else None,
-            "timeout": self.timeout_s,
-            "hedge": not self.no_hedge,
-            "prompt_cache": self.prompt_cache_of(),
-            "accept_truncated": self.accept_truncated,
-            "transport": self.transport,
-        }

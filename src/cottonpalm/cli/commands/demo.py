@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from rich.text import Text
 
-from cottonpalm.cli.commands.run import Where, carry_out
+from cottonpalm.cli.commands.run import carry_out
+from cottonpalm.cli.commands.where import Where
 from cottonpalm.cli.files.output_file import replacing
 from cottonpalm.cli.problems import Code
 from cottonpalm.cli.screen import show

@@ -10,6 +10,7 @@ from cottonpalm import BatchProcessor
 from cottonpalm.cli import wording
 from cottonpalm.cli.chains.build import build
 from cottonpalm.cli.held_store import existing_store
+from cottonpalm.cli.keywords import keywords_of, lane_of
 from cottonpalm.cli.problems import Code, shown
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.readers.rows import RowFields
@@ -50,11 +51,11 @@ def show_plan(job: RunSpec, at: At, sample: int, screen: Screen) -> Code:
         built = build(job, rows, quiet=screen.quiet)
         processor = BatchProcessor(
             built.chain,
-            **job.keywords(built, at.store),
+            **keywords_of(job, built, at.store),
             mode=job.mode,  # type: ignore[arg-type]  # the processor checks it, as the next
             detach=job.detach,
             deadline=job.deadline_s,
-            lane=job.lane(),
+            lane=lane_of(job),
             store=at.store if at.run else None if job.mode == "live" else "memory:",  # batches need one
             run=at.run or (None if job.mode == "live" else "plan"),
         )

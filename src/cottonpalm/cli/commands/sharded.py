@@ -15,9 +15,10 @@ from cottonpalm import clock
 from cottonpalm.chain import fingerprint
 from cottonpalm.cli import summary, wording
 from cottonpalm.cli.chains.build import build
-from cottonpalm.cli.commands.run import DEFAULT_STORE
 from cottonpalm.cli.commands.shards import SUFFIXES, ShardTask, is_sharded, run_of, shards_of, word_on
+from cottonpalm.cli.commands.where import DEFAULT_STORE
 from cottonpalm.cli.held_store import HeldStore
+from cottonpalm.cli.keywords import budget_of
 from cottonpalm.cli.problems import Code, Problem, extra, os_problem, shown
 from cottonpalm.cli.readers.open_rows import rows_of
 from cottonpalm.cli.signals import Signals
@@ -33,7 +34,7 @@ from cottonpalm.types import pico
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cottonpalm.cli.commands.run import Where
+    from cottonpalm.cli.commands.where import Where
     from cottonpalm.cli.held_store import HeldRun
     from cottonpalm.cli.screen import Screen
     from cottonpalm.cli.spec import RunSpec
@@ -169,7 +170,7 @@ class Whole:
             retry=0,
             classify=word_on,
             max_failures=1.0,
-            budget=job.budget(),
+            budget=budget_of(job),
             stall_timeout=ANY_TIME_S,  # each file's own run watches its requests
             store=self._store,
             run=where.run,

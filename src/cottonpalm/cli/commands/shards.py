@@ -15,7 +15,8 @@ from socket import gethostname
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.cli.commands.run import Where, carry_out
+from cottonpalm.cli.commands.run import carry_out
+from cottonpalm.cli.commands.where import Where
 from cottonpalm.cli.held_store import existing_store
 from cottonpalm.cli.problems import Code, Problem, shown
 from cottonpalm.cli.screen import Screen

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 BYTES_PER_TOKEN: Final = 4  # of a JSON body in English; what it is wrong by is seen in the answers' usage
 _REJECTED: Final = (Verdict.DROPPED, Verdict.OVERLOADED)
-_USUAL: Final = (Verdict.SUCCESS, Verdict.IGNORED)
+_SUCCESS: Final = Verdict.SUCCESS
 _TICK_S: Final = 1e-5  # a timer that is set for less may find that no time has passed
 
 
@@ -116,11 +116,13 @@ class Limiter(WaitQueue[Permit]):
         with self._lock:
             if self.waiting and not self._goes_before_all(priority):
                 return None
-            now = clock.now()
-            tokens = ask if type(ask) is int else self._tokens(ask)
             if not self._gated:
                 self._blocked_until = None
-                return self._admit(now, tokens) if self.in_flight < self._slots else None
+                if self.in_flight >= self._slots:
+                    return None
+                return self._admit(clock.now(), ask if type(ask) is int else self._tokens(ask))
+            now = clock.now()
+            tokens = ask if type(ask) is int else self._tokens(ask)
             blocked_until = self._blocked_until
             may_go = self._has_room(now, tokens)
             if self.waiting:  # a newcomer's ask says nothing of when the first in line may go
@@ -191,7 +193,12 @@ class Limiter(WaitQueue[Permit]):
             now = clock.now()
             permit.held = False
             self.in_flight -= 1
-            self._learn(now, permit, verdict, pause_s, quotas, usage)
+            if verdict is _SUCCESS and not (self._gated or quotas or pause_s):  # as for most
+                self._learn_of_answer(now, permit, usage)
+                if self.admission.concurrency.limit != self._seen:
+                    self._see_limit()
+            else:
+                self._learn(now, permit, verdict, pause_s, quotas, usage)
             if self.waiting or self._lost:
                 served = self._serve()
                 told = self._who_must_know()
@@ -258,9 +265,10 @@ class Limiter(WaitQueue[Permit]):
 
     def _tokens(self, ask: int | Tokens) -> int:
         """Four bytes of the body each, and as many as answers had of late."""
-        if isinstance(ask, Tokens):
-            return ask.input_tokens + self.admission.output_tokens(ask.most_output)
-        return ask
+        if type(ask) is Tokens:
+            input_tokens, most_output = ask
+            return input_tokens + self.admission.output_tokens(most_output)
+        return ask  # type: ignore[return-value]
 
     # Granting
 
@@ -296,11 +304,12 @@ class Limiter(WaitQueue[Permit]):
     def _admit(self, now: float, ask: int, forced: bool = False) -> Permit:
         self.in_flight = in_flight = self.in_flight + 1
         self.granted += 1
-        concurrency = self.admission.concurrency
+        admission = self.admission
+        concurrency = admission.concurrency
         if in_flight > concurrency.peak:  # noqa: PLR1730 - for every request: quicker than max()
             concurrency.peak = in_flight
         permit = Permit(self, now, ask, forced)
-        self.admission.sent(permit, forced=forced)
+        admission.sent(permit, forced=forced)
         return permit
 
     # Learning
@@ -315,15 +324,12 @@ class Limiter(WaitQueue[Permit]):
         usage: Usage | None,
     ) -> None:
         admission = self.admission
-        if verdict is Verdict.SUCCESS:
+        if verdict is _SUCCESS:
             self._learn_of_answer(now, permit, usage)
         else:
             if usage is not None:
                 admission.used(permit, usage.input_tokens + usage.output_tokens)
             self._learn_of_failure(now, permit, verdict, pause_s, quotas)
-        quiet = verdict in _USUAL and not (self._gated or quotas or pause_s)
-        if quiet and admission.concurrency.limit == self._seen:
-            return  # nothing has changed
         if quotas and verdict not in _REJECTED:  # a rejection's are read with it
             admission.heard(permit, quotas)
         if pause_s > 0:
@@ -335,10 +341,12 @@ class Limiter(WaitQueue[Permit]):
         self.last_accepted = now
         if permit.number > self.good:  # noqa: PLR1730 - for every request: quicker than max()
             self.good = permit.number
-        output, used = 0.0, None
-        if usage is not None:
-            output, used = float(usage.output_tokens), float(usage.input_tokens + usage.output_tokens)
-        self.admission.answered(now, permit, self.in_flight, output, used)
+        if usage is None:
+            self.admission.answered(now, permit, self.in_flight, 0.0, None)
+        else:
+            output = usage.output_tokens
+            used = float(usage.input_tokens + output)
+            self.admission.answered(now, permit, self.in_flight, float(output), used)
 
     def _learn_of_failure(
         self, now: float, permit: Permit, verdict: Verdict, pause_s: float, quotas: tuple[Quota, ...]

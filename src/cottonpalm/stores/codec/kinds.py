@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from inspect import signature
+from operator import is_
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -51,6 +52,8 @@ def is_unicode(text: str) -> bool:
 
 def encode_kind(value: Any, encode: Encode) -> Any:
     """Return the tagged form of a value that is not plain JSON; `encode` converts its parts."""
+    if is_data(type(value)):  # first, since most are
+        return _lc(value, encode)
     if isinstance(value, Enum):  # checked before `str` and `int`, which may be among its base classes
         return _enum(value, encode)
     if (array := _array(value)) is not None:
@@ -125,15 +128,25 @@ def _array(value: Any) -> Stored | None:
     return {TAG: "numpy", "c": value.dtype.str, "s": None if value.shape == () else [*value.shape], "v": flat}
 
 
-def _lc(value: Serializable, encode: Encode) -> Stored | None:
+def _lc(value: Serializable, encode: Encode) -> Stored:
     """Encode a message, document or the like by its class's name and the fields that differ from their defaults."""
     cls = type(value)
-    if data_classes().get(cls.__name__) is not cls:
-        return None
     held = value.__dict__
     found = {name: held[name] for name, default in _defaults(cls) if held[name] != default}
     found |= value.__pydantic_extra__ or {}
     return {TAG: "lc", "c": cls.__name__, "v": {name: encode(part) for name, part in found.items()}}
+
+
+def makes_an_equal_one(value: Any, stored: Stored) -> bool:
+    """Whether a message or the like is stored by its own parts, unchanged, and these make an equal one.
+
+    Such parts are plain JSON, which comes back equal; so this needs no text. False: it is not known.
+    """
+    cls = type(value)
+    if not is_data(cls):
+        return False
+    held, parts = value.__dict__, stored["v"]
+    return all(map(is_, parts.values(), map(held.get, parts))) and bool(cls(**parts) == value)
 
 
 @cache
@@ -149,6 +162,11 @@ def _defaults(cls: type[Serializable]) -> list[tuple[str, Any]]:
         )
         for name, field in cls.model_fields.items()
     ]
+
+
+def is_data(cls: type) -> bool:
+    """Whether this is one of LangChain's classes that only hold data."""
+    return data_classes().get(cls.__name__) is cls
 
 
 @cache
@@ -186,7 +204,6 @@ _ENCODERS: Final[dict[type, Callable[[Any, Encode], Any]]] = {
     tuple: _tuple,
     set: _set,
     frozenset: _set,
-    Serializable: _lc,
     BaseModel: _model,
     int: _exact(int, "int", str),
     float: _exact(float, "float", repr),

@@ -16,7 +16,7 @@ from cottonpalm.stores.codec import kinds
 from cottonpalm.stores.codec.equality import classes_in, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from cottonpalm.stores.codec.kinds import Types
 
@@ -64,6 +64,8 @@ def check(value: Any, types: Types) -> Any:
         return value
     try:
         stored = _encode(value, _DEPTH)
+        if kinds.makes_an_equal_one(value, stored):
+            return stored
         back = decode(orjson.loads(orjson.dumps(stored)), types)
     except CannotStore as exc:
         raise CannotStore(str(exc), text=text_of(value)) from None
@@ -84,16 +86,22 @@ def text_of(value: Any) -> str:
 
 def _plain(value: Any, depth: int) -> bool:
     """Whether JSON can hold `value` without loss: exact types, finite numbers, valid text, none of our tags."""
-    if (atom := _ATOMS.get(type(value))) is not None:
-        return atom(value)
-    if depth and type(value) is list:
-        return all(_plain(part, depth - 1) for part in value)
-    if depth and type(value) is dict:
-        return TAG not in value and all(
-            type(name) is str and kinds.is_unicode(name) and _plain(part, depth - 1)
-            for name, part in value.items()
-        )
-    return False
+    kind = type(value)
+    if kind is dict:
+        return depth > 0 and TAG not in value and _all_plain(value, 0) and _all_plain(value.values(), depth)
+    if kind is list:
+        return depth > 0 and _all_plain(value, depth)
+    return (atom := _ATOMS.get(kind)) is not None and atom(value)
+
+
+def _all_plain(parts: Iterable[Any], depth: int) -> bool:
+    """Whether all parts of a container are plain; 0: they are the names of a dict, which must be text."""
+    for part in parts:
+        if type(part) is str and part.isascii():  # most are, and a call would take longer than all else
+            continue
+        if not (_plain(part, depth - 1) if depth else type(part) is str and kinds.is_unicode(part)):
+            return False
+    return True
 
 
 def _encode(value: Any, depth: int) -> Any:

@@ -25,6 +25,8 @@ from cottonpalm.stores.postgres.migrations import lock, migrate, version_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cottonpalm.protocols import StoredRow
+
 _DEFAULTS: Final = {
     "connect_timeout": "10",
     "tcp_user_timeout": "30000",  # milliseconds; without it, a server that is gone is believed for a quarter of an hour
@@ -93,16 +95,22 @@ class PostgresDatabase:
     def __repr__(self) -> str:
         return f"<PostgresDatabase {self._shown}>"
 
-    def prepare(self, busy_s: float = BUSY_S) -> None:  # noqa: ARG002 - the server waits as long as it is told
+    def prepare(self, busy_s: float = BUSY_S) -> None:
+        """See `sql.database.Database`."""
+        self.let_go(self.open(busy_s))
+
+    def open(self, busy_s: float = BUSY_S) -> PgConnection:  # noqa: ARG002 - the server waits as long as it is told
         """See `sql.database.Database`."""
         try:
             db = PgConnection(self._conninfo)
             try:
                 migrate(db, self._shown)
-            finally:
+            except BaseException:
                 db.close()
+                raise
         except psycopg.Error as exc:
             raise self.explained(exc) from None
+        return db
 
     def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> PgConnection:  # noqa: ARG002
         """See `sql.database.Database`."""
@@ -164,12 +172,14 @@ class PostgresDatabase:
         """See `sql.database.Database`."""
         return f"string_agg({column}, ''::bytea ORDER BY id)"
 
-    def insert(
-        self, db: PgConnection, items: Sequence[tuple[Any, ...]], records: Sequence[tuple[Any, ...]]
-    ) -> None:
+    def insert(self, db: PgConnection, first_id: int, rows: Sequence[StoredRow], first_seq: int) -> None:
         """See `sql.database.Database`: one statement for each table."""
+        items, records = list[tuple[Any, ...]](), dict[int, bytes]()
+        for seq, (slot, key, content, status, record, cost) in enumerate(rows, first_seq):
+            items.append((first_id + slot, key, None if content == key else content, status, cost, seq))
+            records[first_id + slot] = record
         db.execute(_ITEMS, tuple(map(list, zip(*_once(items), strict=True))))
-        db.execute(_RECORDS, tuple(map(list, zip(*dict(records).items(), strict=True))))
+        db.execute(_RECORDS, tuple(map(list, zip(*records.items(), strict=True))))
 
     def statuses(self, db: PgConnection, ids: Sequence[int]) -> list[int]:
         """See `sql.database.Database`."""

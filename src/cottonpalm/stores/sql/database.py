@@ -16,6 +16,7 @@ from cottonpalm.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cottonpalm.protocols import StoredRow
     from cottonpalm.stores.sql.lease import Holder, Lease
 
 T = TypeVar("T")
@@ -54,6 +55,9 @@ class Database(Protocol):
             StoreError: it cannot be made or used; the error says what to do.
         """
 
+    def open(self, busy_s: float = ...) -> Any:
+        """Do what `prepare` does, and return the connection by which it was done."""
+
     def connect(self, busy_s: float = ..., *, durable: bool = True) -> Any:
         """Return a connection. Not `durable`: a power cut may take the last transactions, a crash takes none."""
 
@@ -84,8 +88,15 @@ class Database(Protocol):
     def joined(self, column: str) -> str:
         """Return the expression that joins this column of all rows, in the order of `id`."""
 
-    def insert(self, db: Any, items: Sequence[tuple[Any, ...]], records: Sequence[tuple[Any, ...]]) -> None:
-        """Write rows of `item` and `record`; newer ones replace older ones, and the costs of both add up."""
+    def insert(self, db: Any, first_id: int, rows: Sequence[StoredRow], first_seq: int) -> None:
+        """Write rows of `item` and `record`; newer ones replace older ones, and the costs of both add up.
+
+        Args:
+            db: the connection.
+            first_id: that of the run's slot 0.
+            rows: the outcomes.
+            first_seq: the number of the first of them.
+        """
 
     def statuses(self, db: Any, ids: Sequence[int]) -> list[int]:
         """Return the statuses of those of these rows that are stored."""

@@ -248,8 +248,4 @@ def _insert(database: Database, db: Any, group: Group) -> None:
         return
     before = database.statuses(db, [first + row.slot for row in rows])
     run_rows.count(db, lease.run, rows, before=before, last_seq=group.seq + len(rows) - 1)
-    items, records = list[Any](), list[Any]()
-    for seq, (slot, key, content, status, record, cost) in enumerate(rows, group.seq):
-        items.append((first + slot, key, None if content == key else content, status, cost, seq))
-        records.append((first + slot, record))
-    database.insert(db, items, records)
+    database.insert(db, first, rows, group.seq)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from cottonpalm.protocols import StoredRow
+
 OPENING_BUSY_S: Final = 5.0  # the same when opening: nothing is paid yet, and a person waits for a message
 _PAGE_BYTES: Final = 8192  # twice SQLite's default: a group fills many pages, and this writes it faster
 _WAL_BYTES: Final = 64 << 20  # SQLite cuts the log back to this size after a checkpoint
@@ -39,8 +41,8 @@ _TROUBLES: Final = {
     ),
 }
 _SIZES: Final = tuple(
-    2**n for n in reversed(range(9))
-)  # rows per statement: nine statements, each prepared once
+    2**n for n in reversed(range(7))
+)  # rows per statement: seven statements, each prepared once; larger ones only take longer to prepare
 _inherited: list[
     Any
 ] = []  # connections of the parent process: if a forked child closed them, this would cut the parent's log
@@ -64,8 +66,8 @@ def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
     return db
 
 
-def prepare(path: Path, *, busy_s: float) -> None:
-    """Make the file if need be, and bring its schema up to date.
+def prepare(path: Path, *, busy_s: float) -> sqlite3.Connection:
+    """Make the file if need be, and bring its schema up to date; return the connection by which that was done.
 
     Raises:
         StoreError: it cannot be made or used; the error says what to do.
@@ -74,11 +76,14 @@ def prepare(path: Path, *, busy_s: float) -> None:
         _create(path)
         db = connect(path, busy_s=busy_s)
         try:
-            migrate(db, str(path))
-        finally:
+            if migrate(db, str(path)):
+                db.execute("PRAGMA wal_checkpoint")  # so that the file by itself is a store from now on
+        except BaseException:
             db.close()
+            raise
     except (OSError, sqlite3.Error) as exc:
         raise explained(exc, path) from exc
+    return db
 
 
 def file_at(path: Path) -> tuple[int, int] | None:
@@ -168,8 +173,14 @@ class SqliteDatabase:
 
     def prepare(self, busy_s: float = OPENING_BUSY_S) -> None:
         """See `sql.database.Database`."""
-        prepare(self.path, busy_s=min(busy_s, OPENING_BUSY_S))
+        self.let_go(self.open(busy_s))
+
+    def open(self, busy_s: float = BUSY_S) -> sqlite3.Connection:
+        """See `sql.database.Database`."""
+        db = keep(prepare(self.path, busy_s=min(busy_s, OPENING_BUSY_S)))
+        db.execute(f"PRAGMA busy_timeout = {round(1000 * busy_s)}")
         self._file = file_at(self.path)
+        return db
 
     def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> sqlite3.Connection:
         """See `sql.database.Database`."""
@@ -218,18 +229,21 @@ class SqliteDatabase:
         return f"CAST(group_concat({column}, '') AS BLOB)"
 
     def insert(
-        self, db: sqlite3.Connection, items: Sequence[tuple[Any, ...]], records: Sequence[tuple[Any, ...]]
+        self, db: sqlite3.Connection, first_id: int, rows: Sequence[StoredRow], first_seq: int
     ) -> None:
         """See `sql.database.Database`: few statements, each of which inserts a power of two of rows."""
         at = 0
         for size in _SIZES:
-            while len(items) - at >= size:
-                db.execute(_item_sql(size), [value for item in items[at : at + size] for value in item])
-                db.execute(_record_sql(size), [value for item in records[at : at + size] for value in item])
+            while len(rows) - at >= size:
+                items, records = _values(first_id, rows[at : at + size], first_seq + at)
+                db.execute(_item_sql(size), items)
+                db.execute(_record_sql(size), records)
                 at += size
 
     def statuses(self, db: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
-        """See `sql.database.Database`."""
+        """See `sql.database.Database`: most rows are new, and lie behind all that is stored before the last of them."""
+        [(last,)] = db.execute("SELECT max(id) FROM item WHERE id <= ?", (max(ids),))
+        ids = [] if last is None else [id_ for id_ in ids if id_ <= last]
         at, found = 0, list[int]()
         for size in _SIZES:
             while len(ids) - at >= size:
@@ -254,9 +268,23 @@ def _status_sql(rows: int) -> str:
     return f"SELECT status FROM item WHERE id IN ({','.join('?' * rows)})"  # noqa: S608 - question marks
 
 
+def _values(first_id: int, rows: Sequence[StoredRow], first_seq: int) -> tuple[list[Any], list[Any]]:
+    """Return what the two statements insert.
+
+    Python's module asks for an adapter for each `bytes` and each None, which takes longer than to store them; it asks
+    for none for a `bytearray` or a number.
+    """
+    items, records = list[Any](), list[Any]()
+    for seq, (slot, key, content, status, record, cost) in enumerate(rows, first_seq):
+        own = 0 if content == key else bytearray(content)
+        items += (first_id + slot, bytearray(key), own, status, cost, seq)
+        records += (first_id + slot, bytearray(record))
+    return items, records
+
+
 @cache
 def _item_sql(rows: int) -> str:
-    values = ",".join(["(?,?,?,?,?,?)"] * rows)
+    values = ",".join(["(?,?,NULLIF(?,0),?,?,?)"] * rows)
     return (
         f"INSERT INTO item (id, key, content, status, cost_pico, seq) VALUES {values}"  # noqa: S608 - question marks
         " ON CONFLICT (id) DO UPDATE SET key = excluded.key, content = excluded.content, status = excluded.status,"

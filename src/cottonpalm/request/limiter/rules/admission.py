@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["NOTHING", "Admission", "Sent"]
 
 USUAL: Final = 100  # answers over which means are taken
+_LEAST_WEIGHT: Final = 1 / USUAL
 
 
 class Admission(Gates):
@@ -72,11 +73,11 @@ class Admission(Gates):
             self._admitted(sent)
         if self._young:
             self._news(now)
-        if self.recovery.dead and sent is self.recovery.probe:
+        if sent is self.recovery.probe and self.recovery.dead:
             self.recovery.dead = False
             self._revive(sent)
         self._answers = answers = self._answers + 1
-        weight = 1 / answers if answers < USUAL else 1 / USUAL
+        weight = 1 / answers if answers < USUAL else _LEAST_WEIGHT
         took_s = now - sent.at_s
         self.trip_s += (took_s - self.trip_s) * weight
         self.usual_ask += (sent.ask - self.usual_ask) * weight
@@ -85,7 +86,7 @@ class Admission(Gates):
             if sent.entries:
                 self.used(sent, used)
                 self.usual_size += (used - self.usual_size) * weight
-        self._late = max(0.0, self._late - DOUBT)
+        self._late = self._late - DOUBT if self._late > DOUBT else 0.0
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)
         self.concurrency.answered(now, sent, in_flight + 1)

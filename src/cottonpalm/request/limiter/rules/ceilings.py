@@ -33,9 +33,12 @@ class Ceiling:
 
     def wait_s(self, now: float, amount: float) -> float:
         """Seconds until so much may be sent; 0 for now."""
-        self._forget(now)
-        over = self.used + min(amount, self.most) - self.portion
+        if self._at < now:
+            self._forget(now)
+        over = self.used + (amount if amount < self.most else self.most) - self.portion
         if over <= 0:
+            if self._backlog <= SLACK * self.even:
+                return 0.0
             return max(0.0, self._backlog / max(LEAST, self.even) - SLACK) * WINDOW_S
         for moment, sent in self._sent:
             over -= sent
@@ -46,12 +49,14 @@ class Ceiling:
     def take(self, now: float, amount: float) -> list[float]:
         """So much is sent now. Returns the entry, for `settle`."""
         self.used += amount
-        self._drain(now)
-        self._backlog += min(amount, self.even)
-        if self._sent and now - self._sent[-1][0] < 0.0:
-            now = self._sent[-1][0]
+        if self._at < now:
+            self._drain(now)
+        self._backlog += amount if amount < self.even else self.even
+        sent = self._sent
+        if sent and now < sent[-1][0]:
+            now = sent[-1][0]
         entry = [now, amount]
-        self._sent.append(entry)
+        sent.append(entry)
         return entry
 
     def used_at(self, now: float) -> float:
@@ -61,14 +66,15 @@ class Ceiling:
 
     def settle(self, entry: list[float], amount: float) -> None:
         """It was less, or more, than what was taken."""
-        if self._sent and entry[0] >= self._sent[0][0]:
-            self.used += amount - entry[1]
-            self._backlog = max(0.0, self._backlog + min(amount, self.even) - min(entry[1], self.even))
+        before = entry[1]
+        if amount != before and self._sent and entry[0] >= self._sent[0][0]:
+            self.used += amount - before
+            self._backlog = max(0.0, self._backlog + min(amount, self.even) - min(before, self.even))
             entry[1] = amount
 
     def _drain(self, now: float) -> None:
         passed, self._at = now - self._at, now
-        if passed > 0:
+        if passed > 0 and self._backlog:
             self._backlog = max(0.0, self._backlog - passed * self.even / WINDOW_S)
 
     def _forget(self, now: float) -> None:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 FIRST_REFUSAL_S: Final = 0.1  # until a rejection was seen: the one second here
 FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
+FEW: Final = 2 * ENOUGH  # requests at the start, among which an answer takes as long as it usually does
 NUMBERS: Final = (Cause.NUMBER, Cause.BOTH)
+_SILENT: Final = (State.HELD, State.PROBE)
 TINY_S: Final = 1e-6
 
 
@@ -75,10 +77,10 @@ class Gates(ABC):
     def look(self) -> None:
         """See whether anything but the number in flight has to be asked."""
         self.gated = bool(
-            self.recovery.state is not State.OPEN
-            or self.bucket.rate
+            self.ceilings  # what never changes, or hardly, is asked first
             or self.quotas.shown
-            or self.ceilings
+            or self.bucket.rate
+            or self.recovery.state is not State.OPEN
             or self.concurrency.testing
             or (self.concurrency.starting and not self._answers)
         )
@@ -92,9 +94,9 @@ class Gates(ABC):
         if self._young:
             self._news(now)
         recovery, number = self.recovery, self.concurrency
-        if recovery.state is State.HELD and now >= recovery.until_s:
-            recovery.state = State.PROBE
-        if recovery.state in (State.HELD, State.PROBE):
+        if recovery.state in _SILENT:
+            if recovery.state is State.HELD and now >= recovery.until_s:
+                recovery.state = State.PROBE
             return self._silence_s(now, in_flight, ask)
         if in_flight >= int(number.limit) and (full_s := self._full_s(now, in_flight)) != 0.0:
             self.binding = "in flight"
@@ -148,7 +150,9 @@ class Gates(ABC):
         return self._ceilings_s(now, ask, 0.0)
 
     def _gates_s(self, now: float, ask: float) -> float:
-        wait_s, self.binding = self.bucket.wait_s(now, self._weigh(ask)), "pace"
+        wait_s, self.binding = 0.0, "pace"
+        if self.bucket.rate:
+            wait_s = self.bucket.wait_s(now, self._weigh(ask))
         if self.quotas.shown:
             shown_s, unit = self.quotas.wait_s(now, self._use(ask))
             if unit is not None and shown_s > wait_s:
@@ -182,10 +186,10 @@ class Gates(ABC):
             self._begin(sent.at_s)
         sent.cost = cost = 1.0 if self.heavy <= SURE else self._weigh(sent.ask)
         self._total = sent.total = self._total + cost
-        sent.generation, sent.refusals = self.generation, self.refusals.seen
+        sent.generation, sent.refusals = self.generation, (refusals := self.refusals.seen)
         doubt = self._doubt
-        doubt.sent += 1
-        sent.first = doubt.sent - self.refusals.seen <= 2 * ENOUGH
+        doubt.sent = number = doubt.sent + 1
+        sent.first = number - refusals <= FEW
         if sent.ordinal >= doubt.suspect:
             doubt.asked += 1
         sent.asked = doubt.asked
@@ -200,16 +204,17 @@ class Gates(ABC):
 
     def _book(self, sent: Sent, forced: bool) -> None:
         now = sent.at_s
-        self.bucket.take(now, sent.cost)
+        if self.bucket.rate:
+            self.bucket.take(now, sent.cost)
         if self.quotas.shown:
             sent.use = self._use(sent.ask)
             sent.sent = self.quotas.take(sent.use)
         if self.recovery.state is State.PROBE and not forced:
             self.recovery.probe = sent
         if self.ceilings:
-            sent.entries = tuple(
+            sent.entries = [
                 gate.take(now, 1.0 if unit == "requests" else sent.ask) for unit, gate in self.ceilings
-            )
+            ]
 
     def undone(self, sent: Sent) -> None:
         """It did not go after all."""
@@ -222,8 +227,8 @@ class Gates(ABC):
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
         known = self._output or self.usual_size  # else an answer of nothing but a call of a tool were none
-        expected = max(1, int(self._output)) if known else FIRST_OUTPUT
-        return expected if bound is None else min(expected, bound)
+        expected = (int(self._output) or 1) if known else FIRST_OUTPUT
+        return expected if bound is None or expected < bound else bound
 
     def _weigh(self, ask: float) -> float:
         return ask / self.usual_ask if self.heavy > SURE and self.usual_ask else 1.0
@@ -289,8 +294,8 @@ class Gates(ABC):
     def _news(self, now: float) -> None:
         """Who was not rejected by now was admitted."""
         young, before = self._young, now - self.refusals.patience_s
-        while young and (young[0].known or young[0].at_s <= before):
-            sent = young.popleft()
+        while young and ((sent := young[0]).known or sent.at_s <= before):
+            young.popleft()
             if not sent.known:
                 self._admitted(sent)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.causes import HOLD
 from cottonpalm.request.limiter.rules.sent import Use
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.limiter.rules.sent import Sent
     from cottonpalm.types import Quota, Unit
+
+
+WEIGHT: Final = 1 / 16  # of one more answer in what is usual
+LEAST: Final = 1e-9
+PLACES: Final[dict[Unit, int]] = {"requests": 0, "tokens": 1, "output tokens": 2, "input tokens": 3}
 
 
 class Quotas:
@@ -45,16 +50,20 @@ class Quotas:
     def wait_s(self, now: float, use: Use) -> tuple[float, Unit | None]:
         """Seconds until so much may be sent, and the unit that says so."""
         longest_s, binding = 0.0, None
+        sent, bad, costs = by_unit(self.sent), by_unit(self._bad), by_unit(use)
         for unit, shown in self.shown.items():
-            if shown.trusted:
-                total = self.sent.of(unit) - self._bad.of(unit)
-                if (wait_s := shown.wait_s(now, total, use.of(unit))) > longest_s:
-                    longest_s, binding = wait_s, unit
+            if not shown.trusted:
+                continue
+            which = PLACES[unit]
+            total, cost = sent[which] - bad[which], costs[which]
+            if total + cost > shown.enough and (wait_s := shown.wait_s(now, total, cost)) > longest_s:
+                longest_s, binding = wait_s, unit
         return longest_s, binding
 
     def take(self, use: Use) -> Use:
         """So much is sent; all that was sent with it."""
-        self.sent = sent = _plus(self.sent, use)
+        requests, tokens, output = self.sent
+        self.sent = sent = Use(requests + use[0], tokens + use[1], output + use[2])
         return sent
 
     def undo(self, use: Use) -> None:
@@ -68,22 +77,35 @@ class Quotas:
 
     def heard(self, request: Sent, quotas: Sequence[Quota]) -> None:
         """An answer to this request shows quotas."""
-        self._usual = _plus(self._usual, _plus(request.use, self._usual, -1.0), 1 / 16)
+        use, (requests, tokens, output) = request.use, self._usual
+        self._usual = usual = Use(
+            requests + WEIGHT * (use[0] - requests),
+            tokens + WEIGHT * (use[1] - tokens),
+            output + WEIGHT * (use[2] - output),
+        )
         bad = self._bad
-        for sent, use in reversed(self._rejected):
+        for sent, rejected in reversed(self._rejected):
             if sent.requests > request.sent.requests:
-                bad = _plus(bad, use, -1.0)
+                bad = _plus(bad, rejected, -1.0)
+        totals, taken, costs = by_unit(request.sent), by_unit(bad), by_unit(usual)
+        at_s, mirrors = request.at_s, self.shown
         for quota in quotas:
             unit = quota.unit
-            if (shown := self.shown.get(unit)) is None:
-                shown = self.shown[unit] = Shown()
-            total = request.sent.of(unit) - bad.of(unit)
-            cost = max(1e-9, self._usual.of(unit) or request.use.of(unit))
-            shown.told(request.at_s, total, cost, quota)
+            if (shown := mirrors.get(unit)) is None:
+                shown = mirrors[unit] = Shown()
+            which = PLACES[unit]
+            cost = costs[which] or by_unit(use)[which]
+            shown.told(at_s, totals[which] - taken[which], cost if cost > LEAST else LEAST, quota)
 
     def empty(self, request: Sent, quotas: Sequence[Quota]) -> list[Shown]:
         """Those that do not hold what a rejected request wanted."""
         return [self.shown[quota.unit] for quota in quotas if quota.remaining < request.use.of(quota.unit)]
+
+
+def by_unit(use: Use) -> tuple[float, float, float, float]:
+    """The part of each unit, at its place."""
+    requests, tokens, output = use
+    return requests, tokens, output, tokens - output
 
 
 def _plus(one: Use, other: Use, times: float = 1.0) -> Use:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cottonpalm.types import Unit
 
 
@@ -62,4 +64,4 @@ class Sent:
         self.at_s, self.ordinal, self.ask = at_s, ordinal, ask
         self.known = False
         self.use = self.sent = NOTHING
-        self.entries: tuple[list[float], ...] = ()
+        self.entries: Sequence[list[float]] = ()

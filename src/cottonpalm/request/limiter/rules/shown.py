@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 TRUSTED: Final = 0.2  # of what was used between two answers: a mirror that is further off is not believed
 
 RESET, MINUTE, SEEN, WINDOW = range(4)  # the ways
+FLOWING: Final = (RESET, MINUTE, SEEN)  # what is used comes back little by little
+WAYS: Final = (*FLOWING, WINDOW)
 
 
 class _Told(NamedTuple):
@@ -34,6 +36,8 @@ class Shown:
     Attributes:
         trusted: it predicts.
         way: which of the ways counts.
+        enough: as long as no more than this was sent in all, what was left at the newest answer is enough, whatever
+            came back.
     """
 
     __slots__ = (
@@ -45,6 +49,7 @@ class Shown:
         "_limit",
         "_most",
         "_rates",
+        "enough",
         "trusted",
         "way",
     )
@@ -56,6 +61,7 @@ class Shown:
         self._base: _Told | None = None  # of the last judgement
         self._last: _Told | None = None  # the newest that is known
         self._most = self._ends_s = -math.inf  # that was ever left; when all is back, as said
+        self.enough = math.inf
         self._rates = [0.0, 0.0, 0.0, 0.0]
         self._errors = [0.0, 0.0, 0.0, 0.0]
         self._judged = 0
@@ -97,15 +103,17 @@ class Shown:
             cost: of a usual request.
             quota: what it says.
         """
-        if self._last is not None and at_s <= self._last.at_s:
+        if self._last is not None and at_s <= self._last[0]:
             return
         limit, left, reset_s = quota.limit, quota.remaining, quota.reset_s
-        told = _Told(at_s, total, left)
-        self._most = max(self._most, left)
+        self._last = told = _Told(at_s, total, left)
+        self.enough = total + (left if left < limit else limit)
+        if left > self._most:  # noqa: PLR1730 - for every answer: quicker than max()
+            self._most = left
         base = self._base
         if base is None:
             self._base = told
-        elif total - base.total >= ENOUGH * cost:
+        elif total - base[1] >= ENOUGH * cost:
             self._judge(base, told, cost)
             self._base = told
         self._limit, self._rates[MINUTE] = limit, limit / 60
@@ -113,7 +121,6 @@ class Shown:
             self._rates[RESET] = (limit - left) / reset_s
         if reset_s is not None:
             self._ends_s = at_s + reset_s
-        self._last = told
 
     def wrong(self) -> None:
         """A request was rejected for it that it let go."""
@@ -121,24 +128,23 @@ class Shown:
         self.trusted = self.trusted and self._errors[self.way] < TRUSTED
 
     def _judge(self, base: _Told, told: _Told, cost: float) -> None:
-        used = told.total - base.total
-        for way in range(4):
-            off = max(0.0, abs(self._left(way, base, told.at_s, used) - told.left) - cost) / used
-            self._errors[way] += max(1 / ENOUGH, 1 / (self._judged + 1)) * (min(1.0, off) - self._errors[way])
-        self._judged += 1
-        if told.left < self._most - cost or base.left < self._most - cost:  # else some may have run over
-            seen = (used + told.left - base.left) / (told.at_s - base.at_s)
-            self._rates[SEEN] += (1 / ENOUGH if self._rates[SEEN] else 1.0) * (
-                max(0.0, seen) - self._rates[SEEN]
-            )
-        near = min(self._errors) + TRUSTED / ENOUGH
-        fit = [
-            way for way in range(4) if self._errors[way] <= near and (self._rates[way] > 0 or way == WINDOW)
-        ]
-        self.way = min(
-            fit or [WINDOW], key=self._rates.__getitem__
-        )  # of those that predict alike, the most careful
-        self.trusted = self._errors[self.way] < TRUSTED and (self._rates[self.way] > 0 or self.way == WINDOW)
+        rates, errors = self._rates, self._errors
+        used, (at_s, _, left) = told.total - base.total, told
+        self._judged = judged = self._judged + 1
+        weight = 1 / judged if judged < ENOUGH else 1 / ENOUGH
+        for way in WAYS:
+            off = abs(self._left(way, base, at_s, used) - left) - cost
+            if off > 0 or errors[way]:
+                errors[way] += weight * (min(1.0, max(0.0, off) / used) - errors[way])
+        if left < self._most - cost or base.left < self._most - cost:  # else some may have run over
+            seen = max(0.0, (used + left - base.left) / (at_s - base.at_s))
+            rates[SEEN] += (1 / ENOUGH if rates[SEEN] else 1.0) * (seen - rates[SEEN])
+        near = min(errors) + TRUSTED / ENOUGH
+        self.way = WINDOW  # of those that predict alike, the most careful
+        if errors[WINDOW] > near:
+            fit = [way for way in FLOWING if errors[way] <= near and rates[way] > 0]
+            self.way = min(fit, key=rates.__getitem__, default=WINDOW)
+        self.trusted = errors[self.way] < TRUSTED
 
     def _left(self, way: int, since: _Told, now: float, used: float) -> float:
         """What is left where so much was used since then."""

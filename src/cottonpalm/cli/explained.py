@@ -1,0 +1,66 @@
+"""What is said where a command cannot go on: each error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cottonpalm.cli.problems import Code, Problem
+from cottonpalm.errors import CottonpalmError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def check_text(words: Sequence[str]) -> None:
+    """Refuse a word that is no text: neither the store nor a request could hold it.
+
+    Raises:
+        Problem: a word holds bytes that are no text in this locale.
+    """
+    for word in words:
+        if any("\ud800" <= char <= "\udfff" for char in word):
+            raise Problem(
+                f"{word!r} is no text in {sys.getfilesystemencoding()}: rename the file, or write the word so that it "
+                "is; where all file names look so, say LC_ALL=C.UTF-8 before the command"
+            )
+
+
+def interrupted() -> int:
+    """Say so."""
+    from cottonpalm.cli.screen import Screen
+
+    Screen().error("interrupted; what is done is kept, and the same command again goes on")
+    return Code.INTERRUPTED
+
+
+def explain(error: Exception, state: Mapping[str, Any]) -> int:
+    """Say what is wrong; `state` may hold the screen of the command."""
+    from cottonpalm.cli.screen import Screen
+
+    screen: Screen = state.get("screen") or Screen()
+    if isinstance(error, Problem):
+        screen.error(str(error))
+        return error.code
+    if isinstance(error, CottonpalmError):  # a setting or a store cannot work; nothing was called yet
+        screen.error(str(error))
+        return Code.USAGE
+    if type(error).__name__ == "NoArgsIsHelpError":  # no command; typer keeps the class to itself
+        typer.echo(str(error), err=True)
+        return Code.USAGE
+    if hasattr(error, "format_message"):  # the parser's own error
+        command = getattr(getattr(error, "ctx", None), "command_path", "cottonpalm")
+        screen.error(f"{_said_of(error.format_message())} ({command} --help shows what there is)")
+        return Code.USAGE
+    screen.error(f"unexpected {type(error).__name__}: {error}{'' if screen.verbose else ' (-v shows where)'}")
+    screen.traceback(error)
+    return Code.UNEXPECTED
+
+
+def _said_of(usage: str) -> str:
+    """What the parser says of wrong words; where an output is missing, also how one is named."""
+    if usage.startswith("Missing option '--output'"):
+        return "say where the answers go: -o answers.csv, or .jsonl, .xlsx, .parquet; -o - shows them"
+    return usage
