@@ -83,7 +83,7 @@ def throughput_stands_still(limit: Concurrency, answers: int) -> None:
         in_flight = int(limit.limit)
         sent = Sent(now - 0.01 * in_flight, in_flight)
         sent.first = True
-        limit.answered(now, sent, in_flight, gated=False)
+        limit.answered(now, sent, in_flight)
 
 
 def test_a_server_that_only_gets_slower_is_found_and_our_own_cpu_is_not_taken_for_one() -> None:

@@ -66,17 +66,17 @@ def test_it_saves_up_no_more_than_its_depth() -> None:
 
 def test_a_large_one_waits_until_so_much_came_back_and_the_largest_until_it_is_full() -> None:
     bucket = known(10.0, depth=50.0)
-    assert bucket.wait_s(1.0, 30.0) == pytest.approx((30 - 9.8) / 10)
-    assert bucket.wait_s(1.0, 500.0) == pytest.approx((50 - 9.8) / 10)
+    assert bucket.wait_s(1.0, 30.0) == pytest.approx((30 - 9.8) / 9.8)
+    assert bucket.wait_s(1.0, 500.0) == pytest.approx((50 - 9.8) / 9.8)
     shallow = known(10.0, depth=0.5)
-    assert shallow.wait_s(0.0, 5.0) == pytest.approx(0.1), "one at least goes in the end"
+    assert shallow.wait_s(0.0, 5.0) == pytest.approx(1 / 9.8), "one at least goes in the end"
 
 
 def test_a_probe_that_goes_without_asking_is_counted() -> None:
     bucket = known(10.0, depth=5.0)
     bucket.take(0.0, 1.0)
     assert bucket.level == -1.0
-    assert bucket.wait_s(0.0, 1.0) == pytest.approx(0.2)
+    assert bucket.wait_s(0.0, 1.0) == pytest.approx(2 / 9.8)
 
 
 # -- what a rejection tells
@@ -196,7 +196,7 @@ def admit(bucket: Bucket, times: int, now: float, *, may_test: bool = True, chan
     for _ in range(times):
         now += max(0.0, bucket.wait_s(now, 1.0))
         bucket.take(now, 1.0)
-        bucket.admitted(SOON_S, chance, may_test=may_test)
+        bucket.admitted(now, SOON_S, chance, may_test=may_test)
     return now
 
 
@@ -225,8 +225,45 @@ def test_no_test_while_another_gate_is_tested() -> None:
     bucket = known(10.0)
     assert steps(bucket, 60, may_test=False) == []
     bucket.extra = 0.12
+    bucket._begin_stage(100.0)
     admit(bucket, 8, 100.0, may_test=False)
     assert bucket.extra == 0.24, "one that has begun goes on"
+
+
+def test_who_was_sent_before_a_trial_tells_nothing_of_it() -> None:
+    bucket = known(10.0)
+    now = admit(bucket, 16, 0.0)
+    assert bucket.extra == pytest.approx(0.12)
+    for _ in range(50):
+        bucket.admitted(now - 0.1, SOON_S, 0.01, may_test=True)  # news of older ones
+    assert bucket.extra == pytest.approx(0.12)
+    admit(bucket, 8, now)
+    assert bucket.extra == pytest.approx(0.24)
+
+
+def test_a_trial_whose_pace_was_not_reached_proves_nothing_but_what_passed_before_it() -> None:
+    """Something else holds requests back as well: each waits for the rate, and then for that."""
+    bucket = known(10.0)
+    now = admit(bucket, 24, 0.0)
+    assert bucket.extra == pytest.approx(0.24)
+    for _ in range(8):
+        now += max(0.0, bucket.wait_s(now, 1.0)) + 0.03
+        bucket.wait_s(now - 0.001, 1.0)
+        bucket.take(now, 1.0)
+        bucket.admitted(now, SOON_S, 0.01, may_test=True)
+    assert bucket.extra == 0.0
+    assert bucket.rate == pytest.approx(10.0 * 1.1), "that much was sent, and none of it rejected"
+
+
+@pytest.mark.parametrize("extra", [0.0, 0.12, 0.96])
+def test_what_a_trial_lets_go_is_really_more(extra: float) -> None:
+    bucket = known(10.0)
+    bucket.extra = extra
+    now = 0.0
+    for _ in range(50):
+        now += max(0.0, bucket.wait_s(now, 1.0))
+        bucket.take(now, 1.0)
+    assert 50 / now == pytest.approx(10.0 * (0.98 + extra), rel=0.03)
 
 
 def test_where_it_holds_nobody_back_a_trial_proves_nothing() -> None:
@@ -234,7 +271,7 @@ def test_where_it_holds_nobody_back_a_trial_proves_nothing() -> None:
     bucket.extra = 0.12
     for nth in range(40):
         bucket.take(10.0 * nth, 1.0)  # far apart
-        bucket.admitted(SOON_S, 0.01, may_test=True)
+        bucket.admitted(10.0 * nth, SOON_S, 0.01, may_test=True)
     assert bucket.extra == 0.0
     assert bucket.rate == 10.0
 
@@ -386,9 +423,9 @@ def test_a_trial_goes_on_where_half_of_its_requests_were_held_back_and_not_with_
         bucket.empty(50.0, 50.0, 600.0, 0.0, SOON_S)
         bucket.extra, now = 0.12, 50.0
         for nth in range(8):
-            now = now + 100.0 if nth >= held else now + max(0.0, bucket.wait_s(now, 1.0))
+            now += max(0.0, bucket.wait_s(now, 1.0)) if nth < held else 0.05
             bucket.take(now, 1.0)
-            bucket.admitted(SOON_S, 0.01, may_test=True)
+            bucket.admitted(now, SOON_S, 0.01, may_test=True)
         return bucket.extra
 
     assert [after(held) for held in (3, 4)] == [0.0, 0.24]
@@ -400,7 +437,7 @@ def test_one_that_may_go_at_the_very_moment_was_not_held_back() -> None:
     for nth in range(1, 9):
         assert bucket.wait_s(100.0 * nth, 5.0) == 0.0
         bucket.take(100.0 * nth, 5.0)
-        bucket.admitted(SOON_S, 0.01, may_test=True)
+        bucket.admitted(100.0 * nth, SOON_S, 0.01, may_test=True)
     assert bucket.extra == 0.0
 
 
@@ -414,9 +451,9 @@ def test_what_one_stage_lost_or_held_back_does_not_count_in_the_next() -> None:
     now = admit(bucket, 8, now)
     assert bucket.extra == 0.24
     for nth in range(8):
-        now = now + 100.0 if nth >= 3 else now + max(0.0, bucket.wait_s(now, 1.0))
+        now += max(0.0, bucket.wait_s(now, 1.0)) if nth < 3 else 0.05
         bucket.take(now, 1.0)
-        bucket.admitted(SOON_S, 0.01, may_test=True)
+        bucket.admitted(now, SOON_S, 0.01, may_test=True)
     assert bucket.extra == 0.0, "three of eight were held back"
 
 

@@ -145,7 +145,7 @@ def test_a_limit_stays_within_its_bounds(steps: list, minimum: int, more: int, m
             limit.admitted(in_flight, in_flight, may_test=True)
             sent = Sent(now - passed, in_flight)
             sent.first = passed < 1
-            limit.answered(now, sent, in_flight, gated=False)
+            limit.answered(now, sent, in_flight)
         else:
             limit.rejected(in_flight, 0.0, 1.0)
         assert limit.minimum <= limit.limit <= limit.maximum

@@ -52,7 +52,7 @@ def test_a_number_in_flight_is_told_with_its_rejections_or_as_one_that_grows() -
     assert why(known, "in flight") == "requests in flight: 7 fit, found from 2 rejections"
     known.concurrency.restart(7.0)
     assert "rejection" not in why(known, "in flight")
-    known.concurrency.drowned(5.0)
+    known.concurrency.drowned(0.0, 5.0)
     assert why(known, "in flight") == "requests in flight: 5, as more only take longer"
     shared = limits()
     shared.moved(6.0, firm=True)

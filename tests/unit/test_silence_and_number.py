@@ -224,7 +224,7 @@ def test_a_share_of_a_limit_that_others_gave_or_took() -> None:
 def test_where_a_number_does_as_much_with_fewer_the_wall_is_forgotten() -> None:
     limit = Concurrency(50.0)
     limit.rejected(41, 0.0, 1.0)
-    limit.drowned(12.0)
+    limit.drowned(0.0, 12.0)
     assert (limit.limit, limit.wall, limit.starting, limit.knee.found) == (12.0, None, False, True)
     limit.rejected(10, 0.0, 1.0)
     assert (limit.limit, limit.knee.found) == (9, False), "a wall ends the search"

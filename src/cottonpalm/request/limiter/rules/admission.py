@@ -89,7 +89,8 @@ class Admission(Gates):
         self._late = self._late - DOUBT if self._late > DOUBT else 0.0
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)
-        self.concurrency.answered(now, sent, in_flight + 1)
+        self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back)
+        self._held_back = False
 
     def ignored(self, sent: Sent) -> None:
         """It ended in a way that says nothing of the provider."""

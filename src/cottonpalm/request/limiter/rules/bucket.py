@@ -89,7 +89,8 @@ class Bucket:
         if not self.rate:
             return 0.0
         self._fill(now)
-        wait_s = max((min(cost, max(1.0, self.depth)) - self.level) / self.rate, self._next_s - now)
+        short = min(cost, max(1.0, self.depth)) - self.level
+        wait_s = max(short / (self.rate * (UNDER + self.extra)), self._next_s - now)
         if wait_s > 0:
             self._bound = True
         return wait_s

@@ -94,13 +94,14 @@ class Concurrency:
             self._step, self._hold, self._after = max(1, 2 * self._step), 0, newest
             self.set(self.limit + self._step)
 
-    def answered(self, now: float, sent: Sent, in_flight: int) -> None:
+    def answered(self, now: float, sent: Sent, in_flight: int, *, gated: bool = False) -> None:
         """An answer came.
 
         Args:
             now: when.
             sent: the request.
             in_flight: with it.
+            gated: a quota or a ceiling held the next one back.
         """
         knee = self.knee
         if self.busy:
@@ -121,7 +122,7 @@ class Concurrency:
                 self._settle(now, knee.fits, self.limit)
         else:
             idle = 2 * in_flight < self.limit
-            limit = knee.answered(now, sent, in_flight, self.limit, gated=idle)
+            limit = knee.answered(now, sent, in_flight, self.limit, gated=gated or idle)
             if limit is not None and not knee.found:
                 self.restart(limit)
             elif limit is not None:

@@ -71,6 +71,7 @@ class Gates(ABC):
         self._good = self._good_then = self._answers = 0
         self._output = self.usual_ask = self.usual_size = self.heavy = 0.0
         self._late = 0.0
+        self._held_back = False  # a quota or a ceiling did, since the last answer
         self._saved: tuple[float, float | None, bool, float, Sent, float] | None = None
         self._speaks = False  # some rejection named a wait, or some answer showed a quota
 
@@ -106,6 +107,7 @@ class Gates(ABC):
             # Not in one breath with another: else it could be the pace that is tested.
             wait_s = max(wait_s, self._sent_s + self.trip_s / (2 * number.limit) - now)
         if wait_s > TINY_S:
+            self._held_back = self.binding != "pace"  # which may be learnt because of the number
             return wait_s
         self.binding = ""
         return 0.0

@@ -34,7 +34,7 @@ class Round:
     began_s: float
 
     def __init__(self) -> None:
-        self.answers = self.crowd = self.gated = 0
+        self.answers, self.crowd, self.gated = 0, 0, False
         self.logs = 0.0
 
     @property
@@ -151,7 +151,7 @@ class Knee:
         self._settled_s = math.inf
         if not answers:
             return 0.0
-        apart, gain = crowds / answers - math.log(here), logs / answers - log
+        apart, gain = max(0.0, crowds / answers - math.log(here)), logs / answers - log
         if apart * (apart / 2 - gain) < SURE * self._noise(answers, among):
             return 0.0
         self.found, self.usual_s = False, max(self.usual_s, math.exp(log))
@@ -183,11 +183,11 @@ class Knee:
         this.answers += 1
         this.crowd += sent.ordinal
         this.logs += math.log(max(1e-9, now - sent.at_s))
-        this.gated += gated
+        this.gated = this.gated or gated
         if this.answers <= ENOUGH or now - this.began_s < self._mean_s:
             return None
         self.begin(now)
-        if 2 * this.gated > this.answers:  # something else held most of them back
+        if this.gated:
             return None
         if self._suspect and (crowd := self._refuted(this.logs / this.answers, this.answers, this.mean)):
             return crowd
@@ -225,7 +225,7 @@ class Knee:
             return self.level
         if (self._sum > 0) is self._up:
             self.level, self._here, self._there = other, seen, True
-            self._ratio, self._rest = min(WIDE**3, self._ratio**1.5), 1
+            self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
             other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
         else:
             self._up, self._ratio = not self._up, math.sqrt(WIDE)
