@@ -33,6 +33,7 @@ from cottonpalm.observers.metrics import PrometheusMetrics
 from cottonpalm.observers.notes import Notes
 from cottonpalm.observers.otel_metrics import OpenTelemetryMetrics
 from cottonpalm.observers.progress import Progress
+from cottonpalm.observers.told import Told
 from cottonpalm.observers.tracing import OpenTelemetrySpans
 from cottonpalm.testing import ScriptedChain
 from cottonpalm.types import Outcome, Usage
@@ -65,7 +66,7 @@ def events(rows: int) -> list[list[tuple[float, Event]]]:
     return [told[first : first + GROUP] for first in range(0, len(told), GROUP)]
 
 
-def cost_us(observer: Any, groups: list[list[tuple[float, Event]]], rows: int) -> float:
+def cost_us(observer: Any, groups: Sequence[Told], rows: int) -> float:
     def see() -> None:
         for group in groups:
             observer.see_all(group)
@@ -108,8 +109,9 @@ def of_the_sdk(rows: int) -> dict[str, float]:
 
 def alone(rows: int) -> None:
     """A line for each observer."""
-    told = events(rows)
-    costs = {name: cost_us(made(), told, rows) for name, made in ALL.items()}
+    told = [Told(group) for group in events(rows)]
+    costs = {"sorted by kind, once for all": best_us(lambda: [Told(group).kinds for group in told], rows)}
+    costs |= {name: cost_us(made(), told, rows) for name, made in ALL.items()}
     for name, spent in costs.items():
         print(f"  {name:<36}{spent:8.2f} µs a row")
     whole = sum(costs.values())
@@ -149,8 +151,10 @@ async def in_runs(rows: int, repeats: int) -> None:
     for name in ways:
         off, on = (m.per_row_us(taken[f"{name}, {on}"], rows) for on in (False, True))
         more = m.over(on, off)
-        lines.append([name, median(off), median(on), more, f"{100 * more / median(off):.2f} %"])
-    m.table(["CPU µs a row", "off", "on", "more", "share"], lines)
+        low, high = m.sure(on, off)
+        share = f"{100 * more / median(off):.2f} %"
+        lines.append([name, median(off), median(on), more, f"{low:.0f} to {high:.0f}", share])
+    m.table(["CPU µs a row", "off", "on", "more", "95 % sure", "share"], lines)
 
 
 class Alternating:

@@ -1,4 +1,7 @@
-"""The events of a run that observers see, one class for each kind."""
+"""The events of a run that observers see, one class for each kind.
+
+They are not frozen, as those take four times as long to make, and each row has three of them.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ if TYPE_CHECKING:
     from cottonpalm.types import Bottleneck, Kind, Outcome, Usage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Event:
     """Something that happened in a run. Observers see events and change nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RunStarted(Event):
     """The run began. `total` is None for a source of unknown length."""
 
@@ -24,28 +27,28 @@ class RunStarted(Event):
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RowStarted(Event):
     """A row started."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RowFinished(Event):
     """A row's outcome is durable and about to be handed to the reader."""
 
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RowRestarted(Event):
     """A streamed row broke off or was refused, and is asked again. Its pieces so far are void."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ChunkFinished(Event):
     """All rows of a chunk have ended. It comes after their `RowFinished`, and never for a chunk with skipped rows.
 
@@ -66,7 +69,7 @@ class ChunkFinished(Event):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class CacheHit(Event):
     """A row was answered from the cache, and cost nothing.
 
@@ -82,7 +85,7 @@ class CacheHit(Event):
     saved_usd: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RequestFinished(Event):
     """One try of one model request has ended. `status` is None if no answer came.
 
@@ -99,7 +102,7 @@ class RequestFinished(Event):
     run_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Paused(Event):
     """The provider named a wait; all requests of this key wait so long."""
 
@@ -107,7 +110,7 @@ class Paused(Event):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Unreachable(Event):
     """A request reached no server. It comes once for each reason.
 
@@ -118,7 +121,7 @@ class Unreachable(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class EndpointRests(Event):
     """One of several endpoints fails and is not asked for so many seconds; its rows go on at the others.
 
@@ -135,7 +138,7 @@ class EndpointRests(Event):
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class LimitChanged(Event):
     """The number of requests that may be in flight at a key has changed. It comes at most twice a second."""
 
@@ -144,7 +147,7 @@ class LimitChanged(Event):
     in_flight: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Binding(Event):
     """Something else limits the speed of the run now. It comes once this has lasted for a moment.
 
@@ -159,7 +162,7 @@ class Binding(Event):
     why: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class BudgetShare(Event):
     """A share of the budget is spent. It comes once for each of 0.5, 0.8 and 1 (spent, or too little is left)."""
 
@@ -168,7 +171,7 @@ class BudgetShare(Event):
     budget_usd: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class CostSpike(Event):
     """A row cost many times the median cost of the rows before it."""
 
@@ -177,7 +180,7 @@ class CostSpike(Event):
     median_usd: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RunEnded(Event):
     """The run has ended; `reason` is None for a normal end."""
 

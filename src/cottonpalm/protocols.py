@@ -113,7 +113,10 @@ class SeesGroups(Observer, Protocol):
     """An observer that is told of many events at once, a tenth of a second late at most: that is far cheaper."""
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
-        """Take note of events, each with the time at which it happened, in Unix seconds; called in place of `see`."""
+        """Take note of events, each with the time at which it happened, in Unix seconds; called in place of `see`.
+
+        At most the last of them is another one than the start, a request or the end of a row.
+        """
 
 
 class Measure(Protocol):

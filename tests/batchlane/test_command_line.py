@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from cottonpalm.cli.spec import RunSpec
+from cottonpalm import config
 from tests.cli.conftest import *  # noqa: F403 - its fixtures
 from tests.support.batch_provider import BatchProvider, Faults
 
@@ -28,8 +28,7 @@ def server() -> Iterator[BatchProvider]:
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command has no option for how often it looks at a batch, which is too seldom for a test."""
-    lane = RunSpec.lane
-    monkeypatch.setattr(RunSpec, "lane", lambda spec: replace(lane(spec), poll_s=0.05))
+    monkeypatch.setattr(config, "BatchLane", partial(config.BatchLane, poll_s=0.05))
 
 
 def asked(server: BatchProvider, *more: str) -> list[str]:

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from cottonpalm import BatchProcessor, clock
 from cottonpalm.engine.output.telling import GROUP, LATEST_S, Telling
-from cottonpalm.events import Event, Paused, RowFinished, RowStarted, RunEnded, RunStarted
+from cottonpalm.events import (
+    ChunkFinished,
+    Event,
+    Paused,
+    RequestFinished,
+    RowFinished,
+    RowStarted,
+    RunEnded,
+    RunStarted,
+)
+from cottonpalm.observers.told import Told
 from cottonpalm.testing import virtual_run
+from cottonpalm.types import ErrorRecord, Kind, Outcome
 from tests.engine.helpers import Probe, Watch
 
 if TYPE_CHECKING:
@@ -32,7 +43,8 @@ class Groups(Watch):
 
 def test_an_observer_of_groups_is_told_the_same_in_the_same_order_as_one_of_single_events() -> None:
     one, many = Watch(), Groups()
-    virtual_run(BatchProcessor(Probe(0.0), observers=[one, many]).abatch(list(range(300))))
+    processor = BatchProcessor(Probe(0.0), observers=[one, many], concurrency=1000)
+    virtual_run(processor.abatch(list(range(1000))))
     assert many.events == one.events
     assert max(map(len, many.groups)) == GROUP
     assert len(many.groups) < len(many.events) / 10
@@ -91,3 +103,36 @@ def test_a_run_that_is_cancelled_leaves_no_event_untold() -> None:
         ]
 
     virtual_run(main())
+
+
+def test_only_the_last_event_of_a_group_can_be_another_one_than_those_that_each_row_has() -> None:
+    many = Groups()
+    virtual_run(BatchProcessor(Probe(0.01), observers=[many], chunk_size=7).abatch(list(range(100))))
+    each = RowStarted, RequestFinished, RowFinished
+    assert all(isinstance(event, each) for group in many.groups for _, event in group[:-1])
+    assert len(many.of(ChunkFinished)) == 15
+
+
+def test_told_events_are_sorted_by_kind_in_order_and_a_group_stays_itself() -> None:
+    fine, failed = (
+        Outcome(0, "ok"),
+        Outcome(1, "failed", error=ErrorRecord(Kind.FAIL_ROW, "ValueError", "no")),
+    )
+    asked = RequestFinished(0, "h/m", 200, None, 0.5, None)
+    events: list[Event] = [
+        RowStarted(0),
+        RowStarted(1),
+        asked,
+        RowFinished(fine),
+        RowFinished(failed),
+        Paused("h/m", 1),
+    ]
+    told = Told.of(enumerate(events))
+    assert told.kinds == (
+        [(0, RowStarted(0)), (1, RowStarted(1))],
+        [(2, asked)],
+        [(3, RowFinished(fine)), (4, RowFinished(failed))],
+        [(4, RowFinished(failed))],
+        [(5, Paused("h/m", 1))],
+    )
+    assert Told.of(told) is told

@@ -287,7 +287,7 @@ def test_neither_the_credential_nor_an_unkeyed_digest_of_it_is_stored(tmp_path: 
     keys = []
     for name in ("one.db", "two.db"):
         path = tmp_path / name
-        prepare(path, busy_s=5)
+        prepare(path, busy_s=5).close()
         store = open_store(path)
         run = store.open_run("r", None)
         limiters = Limiters(AdaptiveConcurrency())
@@ -315,7 +315,7 @@ def test_neither_the_credential_nor_an_unkeyed_digest_of_it_is_stored(tmp_path: 
 def test_a_run_remembers_what_it_learnt_and_starts_with_seven_tenths_of_it(
     stage: Stage, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepare(path, busy_s=5)
+    prepare(path, busy_s=5).close()
     store = open_store(path)
     store.open_run("a run", None).close()
     first = Peer(stage, path, limit=learnt(100))

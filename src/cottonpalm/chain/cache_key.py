@@ -20,7 +20,7 @@ from functools import partial
 from itertools import count
 from threading import RLock
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableGenerator
@@ -72,19 +72,24 @@ _next = count(1)
 _lock = RLock()  # re-entrant: while we number an object, another may die and call us
 
 
-def digest(chains: Sequence[Any], *others: Any) -> bytes:
+Described: TypeAlias = (
+    "Sequence[dict[str, Any]] | None"  # what `fingerprint.describe` says of each chain, if known
+)
+
+
+def digest(chains: Sequence[Any], *others: Any, described: Described = None) -> bytes:
     """Return a digest that is equal, in this process, for the same chains with the same other functions and values."""
     own = [mark for chain in chains for found in own_objects(chain) for mark in _marks(found)]
     beside = [mark for other in others for found in _own(other, _DEPTH, set()) for mark in _marks(found)]
     plain = [repr(other) for other in others if isinstance(other, bool | int | float | str | None)]
-    return fingerprint.digest({**form_of(chains), "own": own, "beside": beside, "plain": plain})
+    return fingerprint.digest({**form_of(chains, described), "own": own, "beside": beside, "plain": plain})
 
 
-def form_of(chains: Sequence[Any]) -> dict[str, Any]:
+def form_of(chains: Sequence[Any], described: Described = None) -> dict[str, Any]:
     """Return the chains' descriptions, and how their parts are put together."""
-    form: dict[str, Any] = {
-        f"chain {place}": _steady(fingerprint.describe(chain)) for place, chain in enumerate(chains)
-    }
+    if described is None:
+        described = [fingerprint.describe(chain) for chain in chains]
+    form: dict[str, Any] = {f"chain {place}": _steady(each) for place, each in enumerate(described)}
     return form | {"shape": [_shape(chain, {}) for chain in chains]}
 
 
@@ -222,18 +227,21 @@ class Untold(Exception):
     """A part of a chain cannot be written down; the message names it."""
 
 
-def lasting_digest(chains: Sequence[Any], version: str | None, *others: Any) -> bytes:
+def lasting_digest(
+    chains: Sequence[Any], version: str | None, *others: Any, described: Described = None
+) -> bytes:
     """Return a digest that is equal, in every process, for the same chains with the same other functions and values.
 
     Args:
         chains: the chain and its fallbacks.
         version: the user's own version string; it stands for everything that cannot be written down.
         others: other things that shape an answer.
+        described: see `Described`.
 
     Raises:
         Untold: a part cannot be written down, and there is no version string.
     """
-    form = form_of(chains)
+    form = form_of(chains, described)
     own = [*(found for chain in chains for found in own_objects(chain)), *others]
     if version is None:
         telling = _Telling()

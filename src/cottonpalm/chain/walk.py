@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import (
@@ -53,8 +55,29 @@ def _walk(runnable: Any, path: str, seen: set[int]) -> Iterator[Part]:
         yield from _walk(child, f"{path}{inner}", seen)
 
 
-def children(runnable: Any) -> list[tuple[str, Any]]:
+_met: ContextVar[dict[int, tuple[Any, list[tuple[str, Any]]]] | None] = ContextVar("met", default=None)
+
+
+@contextmanager
+def at_rest() -> Iterator[None]:
+    """While this lasts, no chain changes: what is inside a Runnable is looked for once."""
+    token = _met.set({})
+    try:
+        yield
+    finally:
+        _met.reset(token)
+
+
+def children(runnable: Any) -> Sequence[tuple[str, Any]]:
     """Return the Runnables directly inside this one, with their labels."""
+    if (met := _met.get()) is None:
+        return _children(runnable)
+    if (found := met.get(id(runnable))) is None:
+        found = met[id(runnable)] = runnable, _children(runnable)  # held, so that no other one gets its id
+    return found[1]
+
+
+def _children(runnable: Any) -> list[tuple[str, Any]]:
     for cls, inside in _INSIDE:
         if isinstance(runnable, cls):
             return [(label, child) for label, child in inside(runnable) if child is not None]

@@ -15,6 +15,7 @@ from langchain_core.globals import get_llm_cache
 from cottonpalm import clock
 from cottonpalm.chain import cache_key, fingerprint, traits
 from cottonpalm.chain.questions import names_read, question_by
+from cottonpalm.chain.walk import at_rest
 from cottonpalm.engine.classifier import Classifier
 from cottonpalm.engine.engine import Engine
 from cottonpalm.engine.executors.caller import Caller, one_of
@@ -99,12 +100,15 @@ class Builder:
         """Describe what the answers depend on, part by part, without secrets; or use the user's version string."""
         if self.settings.fingerprint is not None:
             return {"fingerprint": self.settings.fingerprint}
-        parts = fingerprint.describe(self.chain)
-        for number, chain in enumerate(self.settings.fallbacks, 1):
-            parts.update(
-                {f"fallback {number}: {path}": part for path, part in fingerprint.describe(chain).items()}
-            )
+        parts = dict(self._described[0])
+        for number, described in enumerate(self._described[1:], 1):
+            parts.update({f"fallback {number}: {path}": part for path, part in described.items()})
         return parts
+
+    @cached_property
+    def _described(self) -> list[dict[str, Any]]:
+        """The chain and its fallbacks, part by part."""
+        return [fingerprint.describe(chain) for chain in self.chains]
 
     @cached_property
     def types(self) -> Mapping[str, type]:
@@ -127,7 +131,7 @@ class Builder:
     @cached_property
     def digest(self) -> bytes:
         """A 16-byte digest of everything besides the row that shapes an answer, for the cache in memory."""
-        return cache_key.digest(self.chains, *self._besides)
+        return cache_key.digest(self.chains, *self._besides, described=self._described)
 
     @property
     def _besides(self) -> tuple[Any, ...]:
@@ -142,7 +146,9 @@ class Builder:
         """A digest that is the same in every process; None, with a warning, if no such digest can be made."""
         settings = self.settings
         try:
-            return cache_key.lasting_digest(self.chains, settings.fingerprint, *self._besides)
+            return cache_key.lasting_digest(
+                self.chains, settings.fingerprint, *self._besides, described=self._described
+            )
         except cache_key.Untold as untold:
             log.warning(
                 "answers are not kept in the cache on disk: %s may answer differently in another process, and "
@@ -157,6 +163,7 @@ class Builder:
 
     # -- engines
 
+    @at_rest()
     def engine(
         self,
         rows: Any,

@@ -103,7 +103,7 @@ class Engine:
         self._tally = Tally(job.settings.max_failures)
         self._first = None if goes_on(job.settings.max_failures) else FirstRows()
         self._cached = CacheCounts()
-        self._spikes = Spikes()
+        self._spikes: Spikes | None = None  # nobody would hear of them
         self._profiler = Profiler(self._look, cached=job.cache is not None)
         self._watch = Monitor(account, self._holding_back, self._profiler.look)
         self._kept = KeptReport(store, self.report) if store is not None and job.many else None
@@ -202,9 +202,7 @@ class Engine:
 
     async def _execute(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._telling and self.job.many:  # events are made anyway
-            self._telling.add(self._notes)
-        self._telling.open(loop)
+        self._begin_telling(loop)
         held_apart = self.job.chunk_size if self.job.settings.chunk_pause_s else None
         window = Window(self._admission.read_ahead, ordered=self.job.ordered, chunk_size=held_apart)
         chunks = self._chunks = self._chunked(loop)
@@ -270,6 +268,13 @@ class Engine:
                 self._crew.close()
                 if chunks is not None:
                     chunks.close()
+
+    def _begin_telling(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._telling:
+            self._spikes = Spikes()
+            if self.job.many:  # events are made anyway
+                self._telling.add(self._notes)
+        self._telling.open(loop)
 
     def _chunked(self, loop: asyncio.AbstractEventLoop) -> Chunks | None:
         job = self.job
@@ -385,8 +390,8 @@ class Engine:
             self._first.add(outcome, began_s=item.began_s)
             if self._first.mixed:
                 self._first = None
-        if outcome.cost_pico and self._telling:
-            self._compare(outcome.index, outcome.cost_pico)
+        if self._spikes is not None and outcome.cost_pico:
+            self._compare(self._spikes, outcome.index, outcome.cost_pico)
         if self.job.many:
             self._profiler.row(item, outcome)
         if outcome.error is not None and self.stopped is None:
@@ -410,9 +415,9 @@ class Engine:
         self._first = None  # an earlier call had answers
         return False
 
-    def _compare(self, index: int, cost_pico: int) -> None:
+    def _compare(self, spikes: Spikes, index: int, cost_pico: int) -> None:
         """Warn of a row that costs many times what others cost: it may be a mistake, and the user can still stop."""
-        if (median := self._spikes.median_if_spike(cost_pico)) is not None:
+        if (median := spikes.median_if_spike(cost_pico)) is not None:
             self._emit(CostSpike(index, cost_pico / PICO, median / PICO))
 
     def _failed(self, item: Item, exc: BaseException) -> Outcome:
@@ -579,7 +584,10 @@ class Engine:
     # -- what users and observers can see
 
     def _emit_from_anywhere(self, event: Event) -> None:
-        self._on_loop(partial(self._emit, event))
+        if threading.get_ident() == self._thread:
+            self._emit(event)
+        else:
+            self._on_loop(partial(self._emit, event))
 
     @property
     def _reason(self) -> str:

@@ -181,10 +181,12 @@ class Scheduler:
             self.parked += 1
             self.let_in -= 1
             return
-        if record is None and not self._told:
-            self._outbox.put_one(outcome)
-        else:
+        if record is not None:
             self._delivery.put(outcome, record)
+        else:
+            if self._told:
+                self._tell((outcome,))
+            self._outbox.put_one(outcome)
         self._on_finish(item, outcome)
 
     def unpark(self, item: Item) -> None:
@@ -220,12 +222,16 @@ class Scheduler:
 
     def emitted(self, outcomes: list[Outcome]) -> None:
         """Tell the observers, then the reader, about outcomes that are now durable."""
+        if self._told:
+            self._tell(outcomes)
+        self._outbox.put(outcomes)
+
+    def _tell(self, outcomes: Sequence[Outcome]) -> None:
         if self._events is not None:
             for outcome in outcomes:
                 self._events(RowFinished(outcome))
         if self._chunks is not None:
             self._chunks.ended(outcomes)
-        self._outbox.put(outcomes)
 
     def flush_if_idle(self) -> None:
         """Write the finished rows at once if nothing runs, since no further row will fill their group."""

@@ -22,13 +22,12 @@ from cottonpalm.events import (
     LimitChanged,
     Paused,
     RequestFinished,
-    RowFinished,
     RowRestarted,
-    RowStarted,
     RunEnded,
     RunStarted,
 )
 from cottonpalm.observers.formatting import label
+from cottonpalm.observers.told import Told
 from cottonpalm.types import PICO
 
 try:
@@ -44,6 +43,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
+
+    from cottonpalm.types import Outcome
 
 SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 600.0)
 STATUSES: Final = ("ok", "failed", "skipped")
@@ -79,7 +80,7 @@ class _Model:
     __slots__ = ("given", "got", "seconds", "statuses")
 
     def __init__(self) -> None:
-        self.statuses: Counter[str] = Counter()
+        self.statuses: Counter[int | None] = Counter()  # None: no answer came
         self.seconds = _Spread()
         self.given = self.got = 0
 
@@ -110,7 +111,7 @@ class _Counts:
         self.hits.update(other.hits.copy())
         self.pauses.update(other.pauses.copy())
         for name, model in other.models.copy().items():
-            self.models.setdefault(name, _Model()).add(model)
+            self.models.setdefault(label(name), _Model()).add(model)
         self.limits.update(other.limits.copy())
         self.bounds.update(other.bounds.copy())
         self.row_s.add(other.row_s)
@@ -193,7 +194,9 @@ def _rows(runs: Mapping[str, _Counts]) -> Iterator[Metric]:
 def _requests(runs: Mapping[str, _Counts]) -> Iterator[Metric]:
     each = [(run, name, model) for run, counts in runs.items() for name, model in counts.models.items()]
     tries = (
-        ((run, name, status), number) for run, name, used in each for status, number in used.statuses.items()
+        ((run, name, "none" if status is None else str(status)), number)
+        for run, name, used in each
+        for status, number in used.statuses.items()
     )
     yield _counter("requests", "Tries of model requests.", "run model status", tries)
     spreads = (((run, name), model.seconds) for run, name, model in each)
@@ -241,9 +244,6 @@ class PrometheusMetrics:
         self._runs = runs
         self._run, self._counts = UNNAMED, _Counts()
         self._sees: dict[type[Event], Callable[[Any], None]] = {
-            RowStarted: self._row_started,
-            RowFinished: self._row_finished,
-            RequestFinished: self._request_finished,
             CacheHit: self._cache_hit,
             RowRestarted: self._restarted,
             Paused: self._paused,
@@ -259,7 +259,13 @@ class PrometheusMetrics:
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
         """The same of several."""
-        for _, event in events:
+        started, requests, finished, _, rest = Told.of(events).kinds
+        self._counts.open += len(started)
+        for _, request in requests:
+            self._request_finished(request)
+        for _, row in finished:
+            self._row_finished(row.outcome)
+        for _, event in rest:
             if (sees := self._sees.get(type(event))) is not None:
                 sees(event)
 
@@ -268,11 +274,8 @@ class PrometheusMetrics:
         self._counts.active = 1
         self._runs.begins(self._run, self._counts)
 
-    def _row_started(self, _: RowStarted) -> None:
-        self._counts.open += 1
-
-    def _row_finished(self, event: RowFinished) -> None:
-        outcome, counts = event.outcome, self._counts
+    def _row_finished(self, outcome: Outcome) -> None:
+        counts = self._counts
         if outcome.stored:
             return
         if counts.open and not outcome.cached:  # a row that was answered at a gate has not started
@@ -286,10 +289,10 @@ class PrometheusMetrics:
             counts.cost_pico += outcome.cost_pico
 
     def _request_finished(self, event: RequestFinished) -> None:
-        models, key = self._counts.models, label(event.key)
-        if (model := models.get(key)) is None:
-            model = models[key] = _Model()
-        model.statuses["none" if event.status is None else str(event.status)] += 1
+        models = self._counts.models
+        if (model := models.get(event.key)) is None:
+            model = models[event.key] = _Model()
+        model.statuses[event.status] += 1
         model.seconds.note(event.latency_s)
         if event.usage is not None:
             model.given += event.usage.input_tokens

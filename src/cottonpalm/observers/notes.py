@@ -19,6 +19,7 @@ from cottonpalm.events import (
     Unreachable,
 )
 from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
+from cottonpalm.observers.told import Told
 from cottonpalm.types import numbered, pico
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Notes:
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
         """The same of several."""
-        for at, event in events:
+        kinds = Told.of(events).kinds
+        for at, event in (*kinds.failed, *kinds.rest):
             if (words := _WORDS.get(type(event))) is not None and (said := words(event)):
                 self._lines.append((round(at, 1), said))
 

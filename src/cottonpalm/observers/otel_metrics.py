@@ -9,10 +9,11 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.events import Event, RequestFinished, RowFinished, RunEnded, RunStarted
+from cottonpalm.events import Event, RequestFinished, RunEnded, RunStarted
 from cottonpalm.observers.conventions import asked_of, error_of
 from cottonpalm.observers.formatting import label
 from cottonpalm.observers.otel_sdk import before_collections, measure_all
+from cottonpalm.observers.told import Told
 from cottonpalm.types import PICO
 
 try:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opentelemetry.metrics import MeterProvider
+
+    from cottonpalm.types import Outcome
 
 # The bounds that the conventions ask for.
 TOKENS: Final = tuple(4**power for power in range(14))
@@ -65,11 +68,6 @@ class OpenTelemetryMetrics:
         self._ended: Counter[str] = Counter()  # rows by their status
         self._spent_pico = 0
         self._kept, self._most = 0, 1
-        self._sees: dict[type[Event], Callable[[Any], None]] = {
-            RequestFinished: self._request,
-            RowFinished: self._row_finished,
-            RunStarted: self._started,
-        }
 
     def see(self, event: Event) -> None:
         """Measure one event."""
@@ -77,11 +75,16 @@ class OpenTelemetryMetrics:
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
         """Measure several."""
+        _, requests, finished, _, rest = Told.of(events).kinds
         with self._lock:
-            for _, event in events:
-                if (sees := self._sees.get(type(event))) is not None:
-                    sees(event)
-                    self._kept += 1
+            for _, request in requests:
+                self._request(request)
+            for _, row in finished:
+                self._row_finished(row.outcome)
+            for _, event in rest:
+                if type(event) is RunStarted:
+                    self._started(event)
+            self._kept += len(requests) + len(finished)
             hands_over = self._kept >= self._most or type(events[-1][1]) is RunEnded
         if hands_over:
             self._hand_over()
@@ -90,8 +93,7 @@ class OpenTelemetryMetrics:
         self._measure()
         self._run = {"cottonpalm.run": label(event.name or "")}
 
-    def _row_finished(self, event: RowFinished) -> None:
-        outcome = event.outcome
+    def _row_finished(self, outcome: Outcome) -> None:
         if outcome.stored:
             return
         self._ended[outcome.status] += 1

@@ -33,6 +33,7 @@ from cottonpalm.observers.coming import ComingRows
 from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import Faults, Numbers, line, panel
+from cottonpalm.observers.told import Told
 from cottonpalm.types import numbered, pico
 
 if TYPE_CHECKING:
@@ -170,7 +171,6 @@ class Progress:
         self._sees: dict[type[Event], Callable[[Any], None]] = {
             RunStarted: self._started,
             RunEnded: lambda _: self.close(),
-            RequestFinished: self._request_finished,
             RowFinished: self._row_finished,
             Paused: self._paused,
             EndpointRests: self._rests_now,
@@ -194,7 +194,10 @@ class Progress:
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
         """The same of several."""
-        for _, event in events:
+        kinds = Told.of(events).kinds
+        for _, request in kinds.requests if self._verbose else ():
+            self._request_finished(request)
+        for _, event in (*kinds.failed, *kinds.rest):
             if (sees := self._sees.get(type(event))) is not None:
                 sees(event)
 
@@ -207,7 +210,7 @@ class Progress:
             self.say(f"pause: {clean(event.key)} asks to wait {duration(event.seconds)}")
 
     def _request_finished(self, event: RequestFinished) -> None:
-        if self._verbose and event.kind is not None:
+        if event.kind is not None:
             status = "no answer" if event.status is None else f"HTTP {event.status}"
             took = duration(event.latency_s)
             self.say(f"{numbered(event.index)}: {status} from {clean(event.key)} after {took} ({event.kind})")

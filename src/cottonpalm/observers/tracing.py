@@ -8,12 +8,13 @@ The spans of a row are made when it is over, with the times at which things happ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from cottonpalm import clock
-from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted, RunEnded, RunStarted
+from cottonpalm.events import Event, RequestFinished, RowStarted, RunEnded, RunStarted
 from cottonpalm.observers.conventions import asked_of, error_of, span_name
 from cottonpalm.observers.formatting import label
+from cottonpalm.observers.told import Told
 
 try:
     from opentelemetry import trace
@@ -22,9 +23,11 @@ except ImportError as missing:
     raise ImportError("traces need opentelemetry-api: pip install 'cottonpalm[metrics]'") from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from opentelemetry.trace import Tracer, TracerProvider
+
+    from cottonpalm.types import Outcome
 
 NANO: Final = 10**9
 SPREAD: Final = 0x9E3779B1  # odd: rows one after the other fall all over 32 bits
@@ -32,14 +35,9 @@ WHOLE: Final = 2**32
 _FINE: Final = Status()
 
 
-class _Row:
-    """A row that is under way, from Unix nanoseconds on, and its requests so far."""
-
-    __slots__ = ("requests", "start")
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-        self.requests: list[tuple[int, RequestFinished]] = []
+_Row: TypeAlias = (
+    "list[tuple[float, Any]]"  # what has happened of a row that is under way, and when: its start first
+)
 
 
 class _Write(Protocol):
@@ -76,13 +74,6 @@ class OpenTelemetrySpans:
         self._context: SpanContext | None = None  # of the run, where anybody records it
         self._write: _Write = _by_the_api(self._tracer)
         self._rows: dict[int, _Row] = {}
-        self._sees: dict[type[Event], Callable[[Any, int], None]] = {
-            RunStarted: self._started,
-            RowStarted: self._row_started,
-            RequestFinished: self._request,
-            RowFinished: self._row_finished,
-            RunEnded: self._ended,
-        }
 
     def see(self, event: Event) -> None:
         """Take note of one event; at the end of a row, write its spans."""
@@ -90,9 +81,20 @@ class OpenTelemetrySpans:
 
     def see_all(self, events: Sequence[tuple[float, Event]]) -> None:
         """Take note of several."""
-        for at, event in events:
-            if (sees := self._sees.get(type(event))) is not None:
-                sees(event, int(at * NANO))
+        started, requests, finished, _, rest = Told.of(events).kinds
+        rows = self._rows
+        for began in started if self._context is not None else ():
+            rows.setdefault(began[1].index, [began])
+        for asked in requests:
+            if (row := rows.get(asked[1].index)) is not None:
+                row.append(asked)
+        for at, ended in finished:
+            self._row_finished(ended.outcome, at)
+        for at, event in rest:
+            if type(event) is RunStarted:
+                self._started(event, int(at * NANO))
+            elif type(event) is RunEnded:
+                self._ended(event, at)
 
     def _started(self, event: RunStarted, at: int) -> None:
         name = label(event.name or "")
@@ -106,56 +108,33 @@ class OpenTelemetrySpans:
         if self._context is not None:
             self._write = _writer(self._tracer, self._context)
 
-    def _row_started(self, event: RowStarted, at: int) -> None:
-        if self._context is not None and event.index not in self._rows:
-            self._rows[event.index] = _Row(at)
-
-    def _request(self, event: RequestFinished, at: int) -> None:
-        if (row := self._rows.get(event.index)) is not None:
-            row.requests.append((at, event))
-
-    def _row_finished(self, event: RowFinished, at: int) -> None:
-        outcome, context = event.outcome, self._context
-        row = self._rows.pop(outcome.index, None)
-        if outcome.stored or context is None:
-            return
-        tried_again = outcome.attempts > 1 or (row is not None and len(row.requests) > 1)
-        if outcome.error is None and not tried_again and not self._chosen(outcome.index):
+    def _row_finished(self, outcome: Outcome, at: float) -> None:
+        row, run = self._rows.pop(outcome.index, None), self._context
+        if outcome.stored or run is None:
             return
         if row is None:  # it was answered at a gate
-            row = _Row(at - int(outcome.latency_s * NANO))
-        attributes: dict[str, Any] = {
-            "cottonpalm.row.index": outcome.index,
-            "cottonpalm.row.status": outcome.status,
-            "cottonpalm.row.attempts": outcome.attempts,
-        }
-        if outcome.id is not None:
-            attributes["cottonpalm.row.id"] = label(str(outcome.id))
-        if outcome.cost_usd is not None:
-            attributes["cottonpalm.row.cost_usd"] = outcome.cost_usd
-        if outcome.cached:
-            attributes["cottonpalm.row.cached"] = True
-        status = _FINE
-        if outcome.error is not None:
-            attributes["error.type"] = label(outcome.error.type)
-            status = Status(StatusCode.ERROR, outcome.error.kind.value)
-        self._write_row(row, at, attributes, status, context)
+            row = [(at - outcome.latency_s, RowStarted(outcome.index))]
+        tried_again = outcome.attempts > 1 or len(row) > 2
+        if tried_again or outcome.error is not None or self._chosen(outcome.index):
+            self._write_row(row, at, _told(outcome), _status(outcome), run)
 
     def _chosen(self, index: int) -> bool:
         return index * SPREAD % WHOLE < self._least
 
     def _write_row(
-        self, row: _Row, end: int, attributes: dict[str, Any], status: Status, run: SpanContext
+        self, row: _Row, end: float, attributes: dict[str, Any], status: Status, run: SpanContext
     ) -> None:
-        write = self._write
-        inside = write("row", (row.start, end), attributes, status, run)
-        for attempt, (answered, event) in enumerate(row.requests, 1):
+        write, start = self._write, row[0][0]
+        inside = write("row", (int(start * NANO), int(end * NANO)), attributes, status, run)
+        for attempt in range(1, len(row)):
+            at, event = row[attempt]
+            answered = int(at * NANO)
             times = answered - int(event.latency_s * NANO), answered
             failed = _FINE if event.kind is None else Status(StatusCode.ERROR, event.kind.value)
             described = _described(event, attempt)
             write(span_name(event.key), times, described, failed, inside, kind=SpanKind.CLIENT)
 
-    def _ended(self, event: RunEnded, at: int) -> None:
+    def _ended(self, event: RunEnded, at: float) -> None:
         for index, row in self._rows.items():
             if self._context is not None:
                 self._write_row(row, at, {"cottonpalm.row.index": index}, _FINE, self._context)
@@ -163,7 +142,28 @@ class OpenTelemetrySpans:
         if self._run is not None:
             if event.reason is not None:
                 self._run.set_status(Status(StatusCode.ERROR))
-            self._run.end(at)
+            self._run.end(int(at * NANO))
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "cottonpalm.row.index": outcome.index,
+        "cottonpalm.row.status": outcome.status,
+        "cottonpalm.row.attempts": outcome.attempts,
+    }
+    if outcome.id is not None:
+        found["cottonpalm.row.id"] = label(str(outcome.id))
+    if outcome.cost_pico is not None:
+        found["cottonpalm.row.cost_usd"] = outcome.cost_usd
+    if outcome.cached:
+        found["cottonpalm.row.cached"] = True
+    if outcome.error is not None:
+        found["error.type"] = label(outcome.error.type)
+    return found
+
+
+def _status(outcome: Outcome) -> Status:
+    return _FINE if outcome.error is None else Status(StatusCode.ERROR, outcome.error.kind.value)
 
 
 def _described(event: RequestFinished, attempt: int) -> dict[str, Any]:

@@ -142,14 +142,23 @@ def count(value: object) -> int:
 
 def counted(counts: Mapping[str, Any], *names: str) -> bool:
     """Whether the counts under these names are such: whole numbers that a request can have, and not all of them 0."""
-    told = [value for name in names if (value := counts.get(name)) is not None]
-    return any(told) and all(type(value) is int and 0 <= value < ABSURD for value in told)
+    some = False
+    for name in names:
+        value = counts.get(name)
+        if value is None:
+            continue
+        if type(value) is not int or not 0 <= value < ABSURD:
+            return False
+        some = some or value > 0
+    return some
 
 
 def sub(value: object, *names: str) -> dict[str, Any]:
     """Return the object under these nested names (without names, the value itself); empty if there is none."""
     for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            return {}
+        value = value.get(name)
     return value if isinstance(value, dict) else {}
 
 

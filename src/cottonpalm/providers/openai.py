@@ -252,8 +252,8 @@ def chat_usage(usage: object) -> Usage | None:
         return Usage()
     into, out = sub(counts, "prompt_tokens_details"), sub(counts, "completion_tokens_details")
     return Usage(
-        count(counts.get("prompt_tokens")),
-        count(counts.get("completion_tokens")),
+        counts.get("prompt_tokens") or 0,
+        counts.get("completion_tokens") or 0,
         count(into.get("cached_tokens"))
         or count(counts.get("prompt_cache_hit_tokens"))  # DeepSeek
         or count(counts.get("cached_tokens")),  # Together

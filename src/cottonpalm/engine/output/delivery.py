@@ -60,11 +60,8 @@ class Delivery:
         self.flush()
         await self._idle.wait()
 
-    def put(self, outcome: Outcome, row: StoredRow | None) -> None:
-        """Take the outcome of a finished row. `row` is None if there is nothing to store."""
-        if row is None:
-            self._emit([outcome])
-            return
+    def put(self, outcome: Outcome, row: StoredRow) -> None:
+        """Take the outcome of a finished row, and what the store is to keep of it."""
         rows = self._rows
         rows.append(row)
         self._outcomes.append(outcome)

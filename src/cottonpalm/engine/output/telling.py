@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
 from cottonpalm.events import Event, RequestFinished, RowFinished, RowStarted
+from cottonpalm.observers.told import Told
 from cottonpalm.protocols import SeesGroups
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import Observer
 
 log = logging.getLogger("cottonpalm")
-GROUP: Final = 48  # events; of more, the first ones would have left the caches
+GROUP: Final = 480  # events: of 48, most of the time went into fetching the observers' code
 LATEST_S: Final = 0.1  # an event waits at most this long for others
 _MANY: Final = frozenset({RowStarted, RequestFinished, RowFinished})  # told for each row
 
@@ -31,7 +32,7 @@ class Telling:
     def __init__(self, observers: Iterable[Observer]) -> None:
         self._one_by_one: list[Observer] = []
         self._in_groups: list[SeesGroups] = []
-        self._gathered: list[tuple[float, Event]] = []
+        self._gathered = Told()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         for observer in observers:
@@ -60,12 +61,14 @@ class Telling:
 
     def emit(self, event: Event) -> None:
         """Tell all observers of an event."""
-        for observer in tuple(self._one_by_one):
-            _tell(self._one_by_one, observer, observer.see, event)
-        if not self._in_groups:
-            return
-        self._gathered.append((clock.wall(), event))
-        if self._loop is None or len(self._gathered) >= GROUP or type(event) not in _MANY:
+        if self._one_by_one:
+            for observer in tuple(self._one_by_one):
+                _tell(self._one_by_one, observer, observer.see, event)
+            if not self._in_groups:
+                return
+        gathered = self._gathered
+        gathered.append((clock.wall(), event))
+        if len(gathered) >= GROUP or type(event) not in _MANY or self._loop is None:
             self._hand_over()
         elif self._timer is None:
             self._timer = self._loop.call_later(LATEST_S, self._in_time)
@@ -75,7 +78,7 @@ class Telling:
         self._hand_over()
 
     def _hand_over(self) -> None:
-        events, self._gathered = self._gathered, []
+        events, self._gathered = self._gathered, Told()
         for observer in tuple(self._in_groups) if events else ():
             _tell(self._in_groups, observer, observer.see_all, events)
 

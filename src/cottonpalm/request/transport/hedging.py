@@ -98,13 +98,21 @@ class Hedge:
         self._reply.instead_of = None if cut_off else reply
         return self._reply
 
-    async def over(self) -> None:
-        """End the watch: cancel what is still under way, and wait until it has given everything back."""
+    @property
+    def alone(self) -> bool:
+        """No copy was begun."""
+        return self._copying is None
+
+    def end(self) -> None:
+        """End the watch: no further copy begins."""
         if self._watching is not None:
             self._watching.discard(self)
         self._cut = None  # else it would hold itself, and all of the row, until a collection
         if self._timer is not None:
             self._timer.cancel()
+
+    async def over(self) -> None:
+        """Cancel the copy that is still under way, and wait until it has given everything back."""
         if (copying := self._copying) is not None and not copying.done():
             copying.cancel()
             await asyncio.wait([copying])

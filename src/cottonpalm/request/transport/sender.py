@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.request.steps import Done, Kept, Reply
 from cottonpalm.request.transport.stream_reader import AsyncTap, Reading, SyncTap, tap_class
+from cottonpalm.runtime.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ CONNECT_S: Final = (
 _OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Sender:
     """Sends one request.
 
@@ -58,9 +59,9 @@ class Sender:
         token = INSIDE.set(True)
         at, loop = clock.now(), asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(timeout_s) as limit:
+            with TimeLimit(timeout_s) as limit:
                 if began is not None:
-                    began(lambda: limit.reschedule(loop.time()))
+                    began(limit.cut)
                 response = await self.send(request)
                 if self.stream and response.status_code >= 400:
                     await response.aread()

@@ -95,16 +95,22 @@ class PostgresDatabase:
     def __repr__(self) -> str:
         return f"<PostgresDatabase {self._shown}>"
 
-    def prepare(self, busy_s: float = BUSY_S) -> None:  # noqa: ARG002 - the server waits as long as it is told
+    def prepare(self, busy_s: float = BUSY_S) -> None:
+        """See `sql.database.Database`."""
+        self.let_go(self.open(busy_s))
+
+    def open(self, busy_s: float = BUSY_S) -> PgConnection:  # noqa: ARG002 - the server waits as long as it is told
         """See `sql.database.Database`."""
         try:
             db = PgConnection(self._conninfo)
             try:
                 migrate(db, self._shown)
-            finally:
+            except BaseException:
                 db.close()
+                raise
         except psycopg.Error as exc:
             raise self.explained(exc) from None
+        return db
 
     def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> PgConnection:  # noqa: ARG002
         """See `sql.database.Database`."""

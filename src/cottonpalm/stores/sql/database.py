@@ -55,6 +55,9 @@ class Database(Protocol):
             StoreError: it cannot be made or used; the error says what to do.
         """
 
+    def open(self, busy_s: float = ...) -> Any:
+        """Do what `prepare` does, and return the connection by which it was done."""
+
     def connect(self, busy_s: float = ..., *, durable: bool = True) -> Any:
         """Return a connection. Not `durable`: a power cut may take the last transactions, a crash takes none."""
 

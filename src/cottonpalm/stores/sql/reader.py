@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
+    from cottonpalm.stores.sql.connection import Connection
     from cottonpalm.stores.sql.database import Database
 
 _SLOT_MASK: Final = (1 << SLOT_BITS) - 1
@@ -27,10 +28,10 @@ _SLOT: Final = f"id & {_SLOT_MASK}, key, coalesce(content, key), status"
 class Reader:
     """Reads what is stored. All methods may be called from any thread."""
 
-    def __init__(self, database: Database, busy_s: float) -> None:
+    def __init__(self, database: Database, db: Connection) -> None:
         self._database, self.like = database, database.like
         self._lock = threading.Lock()
-        self._db: Any = database.connect(busy_s)  # None: closed
+        self._db: Connection | None = db  # None: closed
         self._indexes: dict[int, KeyIndex] = {}  # run -> its index, made when `find` is first called
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -39,7 +40,7 @@ class Reader:
             if self._db is None:
                 raise StoreError(f"the store {self._database} is closed")
             try:
-                return self._db.execute(sql, tuple(values)).fetchall()  # type: ignore[no-any-return]
+                return self._db.execute(sql, tuple(values)).fetchall()
             except self._database.errors as exc:
                 raise self._database.explained(exc) from exc
 

@@ -56,16 +56,14 @@ class SqlStore:
             StoreError: it is foreign, newer than this version, locked, read-only, or cannot be made.
         """
         self.database, self._home = database, database.home
-        database.prepare(busy_s)
+        self._reader = Reader(database, database.open(busy_s))
         try:
-            self._reader = Reader(database, busy_s)
-            try:
-                self._writer = Writer(database, busy_s)
-            except BaseException:
-                self._reader.close()
-                raise
-        except database.errors as exc:
-            raise database.explained(exc) from exc
+            self._writer = Writer(database, busy_s)
+        except BaseException as exc:
+            self._reader.close()
+            if isinstance(exc, database.errors):
+                raise database.explained(exc) from exc
+            raise
         self._parts = Parts(self._home, self._writer, self._reader)
         self._open: weakref.WeakSet[SqlRunStore] = weakref.WeakSet()
         self._finish = weakref.finalize(self, _shut, self._home, self._writer, self._reader)
@@ -73,6 +71,7 @@ class SqlStore:
     def open_run(self, name: str, fingerprint: dict[str, Any] | None, *, fresh: bool = False) -> RunStore:
         """See `protocols.Store`."""
         self._home.check()
+        self.database.check()
         run, created = self._writer.call(lambda db: _ensure_run(db, name))
         lease = self._lease(run, name)
         self._enter(lease, lambda db: _enter(db, lease, fingerprint, fresh=fresh))

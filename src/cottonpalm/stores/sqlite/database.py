@@ -66,8 +66,8 @@ def connect(path: Path, *, busy_s: float) -> sqlite3.Connection:
     return db
 
 
-def prepare(path: Path, *, busy_s: float) -> None:
-    """Make the file if need be, and bring its schema up to date.
+def prepare(path: Path, *, busy_s: float) -> sqlite3.Connection:
+    """Make the file if need be, and bring its schema up to date; return the connection by which that was done.
 
     Raises:
         StoreError: it cannot be made or used; the error says what to do.
@@ -76,11 +76,14 @@ def prepare(path: Path, *, busy_s: float) -> None:
         _create(path)
         db = connect(path, busy_s=busy_s)
         try:
-            migrate(db, str(path))
-        finally:
+            if migrate(db, str(path)):
+                db.execute("PRAGMA wal_checkpoint")  # so that the file by itself is a store from now on
+        except BaseException:
             db.close()
+            raise
     except (OSError, sqlite3.Error) as exc:
         raise explained(exc, path) from exc
+    return db
 
 
 def file_at(path: Path) -> tuple[int, int] | None:
@@ -170,8 +173,14 @@ class SqliteDatabase:
 
     def prepare(self, busy_s: float = OPENING_BUSY_S) -> None:
         """See `sql.database.Database`."""
-        prepare(self.path, busy_s=min(busy_s, OPENING_BUSY_S))
+        self.let_go(self.open(busy_s))
+
+    def open(self, busy_s: float = BUSY_S) -> sqlite3.Connection:
+        """See `sql.database.Database`."""
+        db = keep(prepare(self.path, busy_s=min(busy_s, OPENING_BUSY_S)))
+        db.execute(f"PRAGMA busy_timeout = {round(1000 * busy_s)}")
         self._file = file_at(self.path)
+        return db
 
     def connect(self, busy_s: float = BUSY_S, *, durable: bool = True) -> sqlite3.Connection:
         """See `sql.database.Database`."""

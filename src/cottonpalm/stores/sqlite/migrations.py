@@ -168,8 +168,9 @@ def check_ours(db: sqlite3.Connection, path: str) -> None:
         )
 
 
-def migrate(db: sqlite3.Connection, path: str) -> None:
-    """Run the steps that have not run yet, each in one transaction together with its version number."""
+def migrate(db: sqlite3.Connection, path: str) -> bool:
+    """Run the steps that have not run yet, each in one transaction together with its version number; False: none."""
+    ran = False
     while _version(db) != len(STEPS):
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -181,6 +182,8 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {version + 1}")
             db.execute("COMMIT")
+            ran = True
         finally:
             if db.in_transaction:
                 db.execute("ROLLBACK")
+    return ran
