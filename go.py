@@ -162,39 +162,35 @@ def test() -> int:
     """
     python = find_python(OLDEST) or any_python()
     newest = find_python(NEWEST) if version_of(python) != NEWEST else None
-    with ThreadPoolExecutor(1) as aside:
-        looked = aside.submit(browser)
+    with ThreadPoolExecutor(3) as setting_up:  # pip keeps one core busy for a minute
+        looks = setting_up.submit(browser)
+        other = setting_up.submit(set_up, ".venv-3.13", newest, "dev.txt") if newest else None
         inner = set_up(".venv", python, "dev.txt")
-        looks = looked.result()
+    newer = other.result() if other else None
     tools = inner.parent
-    static: list[tuple[str, list[str | Path]]] = [
+    beside: list[tuple[str, list[str | Path]]] = [
         ("ruff check", [tools / "ruff", "check", "."]),
         ("ruff format", [tools / "ruff", "format", "--check", "."]),
         ("mypy", [tools / "mypy"]),
         ("import contracts", [tools / "lint-imports"]),
     ]
+    if newer:
+        beside.append(("pytest, core suite, Python 3.13", [newer, "-m", "pytest", "-m", "core", *CORE]))
     # tests wait a good half of their time, so three workers keep two cores busy. Files in the order of their names:
     # the unit tests, which are short, come last and let all workers end together
     spread = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
     version = ".".join(map(str, version_of(str(inner)) or ()))
     with ThreadPoolExecutor(1) as aside:
-        begun = aside.map(lambda named: quietly(*named), static)
-        core = aside.submit(core_suite, newest) if newest else None
+        begun = aside.map(lambda named: quietly(*named), beside)
         everything = check(f"pytest, Python {version}", [inner, "-m", "pytest", *spread])
-        results = [*begun, *([core.result()] if core else []), everything]
+        results = [*begun, everything]
     say("\n== summary\n" + "\n".join(line for _, line in results))
     if not newest:
         say("no second Python: the core suite was not run on 3.13 beside the full one")
-    if not looks:
+    if not looks.result():
         say("no Chromium: the tests that look at pages did not run (on Debian: apt-get install chromium)")
-    unseen = not looks and os.environ.get("CI") == "true"
+    unseen = not looks.result() and os.environ.get("CI") == "true"
     return 0 if all(passed for passed, _ in results) and not unseen else 1
-
-
-def core_suite(python: str) -> tuple[bool, str]:
-    """The tests of the core with this Python, in an environment of its own."""
-    inner = set_up(".venv-3.13", python, "dev.txt")
-    return quietly("pytest, core suite, Python 3.13", [inner, "-m", "pytest", "-m", "core", *CORE])
 
 
 def quietly(name: str, command: list[str | Path]) -> tuple[bool, str]:

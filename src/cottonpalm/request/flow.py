@@ -52,13 +52,16 @@ class Flow:
         self.on_change: Callable[[], None] = _nothing
         self._waits_since = self._longest_wait_s = 0.0
         self._seen: dict[str, Limiter] = {}
-        self._only: Limiter | None = None  # the only one there, where no limit holds for all together
+        self._only: Limiter | None = None  # the only one there
         self._lock = threading.Lock()
 
     def limit(self) -> float:
         """Return how many requests may be in flight: the limits of all keys seen, or one start limit if none was."""
-        if (only := self._only) is not None:
-            return only.limit or float(self.limiters.initial)
+        if (only := self._only) is not None:  # for every row
+            limit, all_together = only.limit, self.limiters.total
+            if all_together is not None and all_together.limit < limit:
+                limit = all_together.limit
+            return limit or float(self.limiters.initial)
         total = 0.0
         for limiter in tuple(self._seen.values()):  # a copy: another thread may add a key
             total += limiter.limit
@@ -131,8 +134,7 @@ class Flow:
         self.on_change()
 
     def _look(self) -> None:
-        alone = len(self._seen) == 1 and self.limiters.total is None
-        self._only = next(iter(self._seen.values())) if alone else None
+        self._only = next(iter(self._seen.values())) if len(self._seen) == 1 else None
 
     def seen(self) -> tuple[Limiter, ...]:
         """Return the limiters that this run uses. From any thread."""

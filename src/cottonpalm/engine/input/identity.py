@@ -35,6 +35,7 @@ class Matcher:
         matched: rows found, including the changed ones.
         changed: rows found by their id that now ask another question: they keep the slot, but not the stored answer.
         added: rows for which nothing was stored.
+        over: every stored row is taken, so all further rows are new: `new_slot` gives each its slot.
     """
 
     def __init__(self, run: RunStore, *, look_ahead: int = 4096) -> None:
@@ -52,7 +53,7 @@ class Matcher:
         self._next = 0  # the position of the next row
         self._moved = False  # True: some row was not at its position
         self._dropped = False  # True: `_skipped` lost some stored rows, and only a look-up finds them now
-        self._over = False  # True: every stored row is taken, so all further rows are new
+        self.over = False
         self._looked_up = _NOWHERE  # the slot of the last row that only a look-up found
 
     @property
@@ -82,11 +83,18 @@ class Matcher:
         try:
             stored = self._page[self._at]
         except IndexError:
-            return self._new(key, content) if self._over else self._search(key, content)
+            return self._search(key, content)
         if stored[1] != key or key in self._skipped or self._used[stored[0]]:
             return self._search(key, content)
         self._at += 1
         return self._take(stored, content)
+
+    def new_slot(self) -> int:
+        """Return the slot of the next row, where all further rows are new."""
+        self.added += 1
+        slot = self._free
+        self._free += 1
+        return slot
 
     def all_done(
         self, keys: Sequence[bytes], contents: Sequence[bytes], statuses: AbstractSet[int] = DONE
@@ -137,19 +145,19 @@ class Matcher:
         stored = self._from_skipped(key) or self._from_ahead(key)
         if stored is None:
             if self._is_complete():
-                self._over = not self._skipped and (self._moved or self._next > self._last)
+                self.over = not self._skipped and (self._moved or self._next > self._last)
             elif not self._is_gap():
                 stored = self._from_anywhere(key)
         return self._new(key, content) if stored is None else self._take(stored, content)
 
     def _new(self, key: bytes, content: bytes) -> Slot:
-        self.added += 1
-        if not self._over and self._is_gap():
+        if not self.over and self._is_gap():
+            self.added += 1
             slot = self._next
             self._used[slot] = 1
             self._next += 1
         else:
-            slot, self._free = self._free, self._free + 1
+            slot = self.new_slot()
             self._moved = True
         return Slot(slot, key, content, NEW)
 

@@ -283,9 +283,13 @@ class Reader:
             item.key = id_key(item.id)
         if self._asks:
             item.question = self._asked(row, configurable, whole)
-        if self._matcher is None:
+        if (matcher := self._matcher) is None:
             return item
-        found = self._matcher.match(item.key, item.content)
+        if matcher.over:  # as in every new run
+            item.slot = slot = matcher.new_slot()
+            self._note_slots(slot, 1)
+            return item
+        found = matcher.match(item.key, item.content)
         item.slot = found.slot
         self._note_slots(found.slot, 1)
         if found.status == 0 or found.status in self._redo:
