@@ -50,7 +50,7 @@ class Untested(Concurrency):
 
     __slots__ = ()
 
-    def admitted(self, ordinal: int, crowd: float, *, may_test: bool) -> None:
+    def admitted(self, *_: object, **__: object) -> None:
         """Nothing follows."""
 
 

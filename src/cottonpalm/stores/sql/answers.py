@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from cottonpalm import clock
+from cottonpalm.runtime import process_end
 from cottonpalm.stores.sql import claims
 from cottonpalm.stores.sql.claims import Claimant, Kept, Question
 from cottonpalm.stores.sql.database import BUSY_S, Turnwise, in_transaction
@@ -54,7 +55,7 @@ class Answers:
             self._worker = _Worker(database, ttl_s, busy_s)
         except database.errors as exc:
             raise database.explained(exc) from exc
-        self._finish = weakref.finalize(self, _close, database.home, self._worker)
+        self._finish = weakref.finalize(self, _end, database.home, self._worker)
 
     def ask(
         self, key: bytes, read: Callable[[Kept], Any], reply: Callable[[Any], None], *, claim: bool
@@ -109,11 +110,15 @@ class Answers:
     def close(self) -> None:
         """Write what is queued, give all claims back, close the file."""
         self._finish()
+        if self._database.home.here:
+            self._worker.join()
 
 
-def _close(home: Home, worker: _Worker) -> None:
+def _end(home: Home, worker: _Worker) -> None:
     if home.here:
-        worker.close()
+        worker.end()
+        if process_end.is_here():
+            worker.join()
 
 
 class _Worker:
@@ -141,10 +146,14 @@ class _Worker:
             self._jobs.append(job)
             self._wake.notify()
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """Tell the thread that nothing more will come. It waits for nobody, as a finalizer must not."""
         with self._wake:
             self._closing = True
             self._wake.notify()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
         if threading.current_thread() is not self._thread:
             self._thread.join()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from _thread import start_new_thread
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +13,7 @@ import orjson
 from cottonpalm import clock
 from cottonpalm.errors import RunBusy, StoreError
 from cottonpalm.protocols import Orders, RunInfo, RunStore, Slot, Spent, StoredRow, StoredRows
+from cottonpalm.runtime import process_end
 from cottonpalm.stores.opening import Decision, decide
 from cottonpalm.stores.sql import batch_rows, order_rows, run_rows, share_rows, spending_rows
 from cottonpalm.stores.sql.database import BUSY_S, SLOT_BITS
@@ -189,6 +191,8 @@ class SqlStore:
         """Close the open runs, write what is queued, close files and end threads."""
         if self._home.here:
             with ExitStack() as stack:  # the last one first, and each whatever the others raise
+                stack.callback(self._reader.close)
+                stack.callback(self._writer.join)
                 stack.callback(self._finish)
                 for run in tuple(self._open):
                     stack.callback(run.close)
@@ -196,10 +200,10 @@ class SqlStore:
 
 def _shut(home: Home, writer: Writer, reader: Reader) -> None:
     if home.here:
-        try:
-            writer.close()
-        finally:
-            reader.close()
+        writer.end()
+        if process_end.is_here():
+            writer.join()
+        reader.close()
 
 
 def _ensure_run(db: Connection, name: str) -> tuple[int, bool]:
@@ -400,7 +404,7 @@ def _abandon(home: Home, writer: Writer, lease: Lease) -> None:
         if not writer.post(
             lambda db: _leave(db, lease)
         ):  # its thread is over, and no lock may be waited for here
-            threading.Thread(target=lease.unlock, daemon=True).start()
+            start_new_thread(lease.unlock, ())  # `Thread.start` would wait for it
 
 
 def _leave(db: Connection, lease: Lease) -> None:

@@ -122,11 +122,14 @@ class Writer:
         """Stop this lease's heartbeat."""
         self._leases.discard(lease)
 
-    def close(self) -> None:
-        """Write what is queued, then end the thread."""
+    def end(self) -> None:
+        """Tell the thread to end once it has written what is queued. It waits for nobody, as a finalizer must not."""
         with self._wake:
             self._closing = True
             self._wake.notify()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
         if threading.current_thread() is not self._thread:
             self._thread.join()
 

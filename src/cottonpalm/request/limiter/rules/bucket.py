@@ -90,7 +90,7 @@ class Bucket:
             return 0.0
         self._fill(now)
         short = min(cost, max(1.0, self.depth)) - self.level
-        wait_s = max(short / (self.rate * (UNDER + self.extra)), self._next_s - now)
+        wait_s = max(short / self._pace, self._next_s - now)
         if wait_s > 0:
             self._bound = True
         return wait_s
@@ -105,9 +105,13 @@ class Bucket:
                 self._held += 1
             self._next_s = now + cost / (CATCH_UP * self.rate * (1 + self.extra))
 
+    @property
+    def _pace(self) -> float:
+        """What is let go: a little less than the rate, or a trial's more."""
+        return self.rate * (UNDER + self.extra)
+
     def admitted(self, at_s: float, patience_s: float, chance: float, *, may_test: bool) -> None:
-        """One more was admitted, sent at `at_s`: after enough of them a little more is tried, and twice as much if
-        even that fits.
+        """One more was admitted, sent at `at_s`; after enough of them a little more is tried, or twice as much more.
 
         Who was sent before the trial began tells nothing of it. Of those that were thought to be rejected by chance, as
         many as that at once are none.
@@ -116,19 +120,21 @@ class Bucket:
         if at_s < self._stage_s:
             return
         self._stage += 1
-        admitted = self._stage
-        if not self.rate or admitted < max(ENOUGH, self.rate * patience_s):
-            return
-        fast = admitted >= (1 - APART / 2) * self.rate * (UNDER + self.extra) * (at_s - self._stage_s)
-        bound, lost = 2 * self._held >= admitted and fast, self._lost
-        self._begin_stage(self._at)
-        share = lost / (lost + admitted)
-        if not bound:  # something else was in the way, and a trial proves nothing; the last one did
-            if self.extra:
-                self.rate *= max(1.0, self._proven)
+        if self.rate and self._stage >= max(ENOUGH, self.rate * patience_s):
+            admitted, lost = self._stage, self._lost
+            fast = admitted >= (1 - APART / 2) * self._pace * (at_s - self._stage_s)
+            bound = fast and 2 * self._held >= admitted
+            self._begin_stage(self._at)
+            if bound and unlikely(lost, admitted, chance) > TRIAL:
+                self._too_fast(lost / (lost + admitted))
+            else:
+                self._try_more(bound, may_test)
+
+    def _try_more(self, bound: bool, may_test: bool) -> None:
+        """A stage is over, and nothing was rejected; it was `bound` where nothing but this rate held requests back."""
+        if not bound:  # this trial proves nothing; the one before it did
+            self.rate *= max(1.0, self._proven) if self.extra else 1.0
             self.extra = 0.0
-        elif unlikely(lost, admitted, chance) > TRIAL:
-            self._too_fast(share)
         elif self.extra:
             self._proven = UNDER + self.extra
             self.extra *= 2
@@ -140,7 +146,7 @@ class Bucket:
     def _too_fast(self, share: float) -> None:
         """So many were rejected that the rest is the rate."""
         tried = self.extra > 0
-        rate = self.rate * (UNDER + self.extra) * (1 - share)
+        rate = self._pace * (1 - share)
         self._sure = tried and abs(rate / self.rate - 1) < APART
         self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else HOLD
         self.rate, self.extra, self._since = rate, 0.0, 0
@@ -228,4 +234,4 @@ class Bucket:
 
     def _fill(self, now: float) -> None:
         passed, self._at = now - self._at, now
-        self.level = min(self.depth, self.level + self.rate * (UNDER + self.extra) * passed)
+        self.level = min(self.depth, self.level + self._pace * passed)

@@ -63,7 +63,7 @@ class Concurrency:
         """More are let go than are known to fit."""
         return self._step > 0 and self.wall is not None
 
-    def admitted(  # noqa: PLR0913 - one call for every request
+    def admitted(
         self, ordinal: int, crowd: float, *, may_test: bool, total: float = math.inf, newest: float = 0.0
     ) -> None:
         """A request was admitted.
@@ -106,28 +106,28 @@ class Concurrency:
         knee = self.knee
         if self.busy:
             return
-        knee.took(now, now - sent.at_s, sent.ordinal, in_flight, first=sent.first)
-        if self.starting:
-            late = knee.late(now - sent.at_s)
-            told = (
-                knee.usual_s or self.limit < SOON * self.first
-            )  # what answers take among few is known, or few are
-            if told and not late and 2 * in_flight >= self.limit:
+        took_s = now - sent.at_s
+        knee.took(now, took_s, sent.ordinal, in_flight, first=sent.first)
+        if knee.found:
+            self._search(now, sent, in_flight, gated)
+            return
+        late = knee.late(took_s)
+        if self.starting and not late and 2 * in_flight >= self.limit:
+            few = self.limit < SOON * self.first
+            if few or knee.usual_s:  # else what answers take among few is not known
                 self.set(self.limit + GROWTH)
-            if knee.full:
-                self._settle(now, knee.fits, self.limit)
-        elif not knee.found:
-            knee.late(now - sent.at_s)
-            if knee.full and WIDE * knee.fits < self.limit:
-                self._settle(now, knee.fits, self.limit)
-        else:
-            idle = 2 * in_flight < self.limit
-            limit = knee.answered(now, sent, in_flight, self.limit, gated=gated or idle)
-            if limit is not None and not knee.found:
-                self.restart(limit)
-            elif limit is not None:
-                self.wall = None
-                self.set(limit)
+        if knee.full and (self.starting or WIDE * knee.fits < self.limit):
+            self._settle(now, knee.fits, self.limit)
+
+    def _search(self, now: float, sent: Sent, in_flight: int, gated: bool) -> None:
+        """Where the knee is, by how much is done at two numbers in turn."""
+        idle = 2 * in_flight < self.limit
+        limit = self.knee.answered(now, sent, in_flight, self.limit, gated=gated or idle)
+        if limit is not None and not self.knee.found:
+            self.restart(limit)
+        elif limit is not None:
+            self.wall = None
+            self.set(limit)
 
     def _settle(self, now: float, fits: float, crowd: float = 0.0) -> None:
         self.starting, self.wall = False, None

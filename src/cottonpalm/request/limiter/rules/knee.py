@@ -124,7 +124,8 @@ class Knee:
             insort(self._first, seconds)
             if len(self._first) == ENOUGH:  # of twice as many: the median
                 self.usual_s, self._until_s = self._first[-1], 0.0
-                deviation = math.log(self.usual_s / max(1e-9, self._first[0])) / QUICKEST
+                quickest_s = max(1e-9, self._first[0])
+                deviation = math.log(max(quickest_s, self.usual_s) / quickest_s) / QUICKEST
                 self._skew = math.exp(deviation**2 / 2)
         self._answers += 1
         if now - seconds < self._settled_s:
