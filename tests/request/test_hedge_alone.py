@@ -89,6 +89,7 @@ class Sent:
                 pass
             return await hedge.best(reply)
         finally:
+            hedge.end()
             await hedge.over()
             self.ended_s = asyncio.get_running_loop().time()
 
