@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sqlite3
+import threading
 import subprocess
 import sys
 from contextlib import closing
@@ -257,6 +258,7 @@ def test_a_file_that_breaks_in_the_middle_of_a_run_costs_no_row(
 
 @core
 def test_what_a_dead_process_left_is_swept_away(path: Path) -> None:
+    before = set(threading.enumerate())
     memory = memory_of(Cache(path=path))
     assert memory is not None
     with closing(sqlite3.connect(path)) as db:
@@ -268,6 +270,8 @@ def test_what_a_dead_process_left_is_swept_away(path: Path) -> None:
         assert db.execute("SELECT count(*) FROM claim").fetchone() == (0,)
         assert db.execute("SELECT count(*) FROM lease").fetchone() == (2,)
         del memory, other
+        for thread in set(threading.enumerate()) - before:
+            thread.join(60)  # a cache that is collected tells its thread to end
         assert db.execute("SELECT count(*) FROM lease").fetchone() == (0,)
 
 
