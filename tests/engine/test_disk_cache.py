@@ -9,9 +9,9 @@ import logging
 import os
 import signal
 import sqlite3
-import threading
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from random import Random
 from typing import TYPE_CHECKING, Any
