@@ -365,3 +365,35 @@ def test_the_limit_goes_back_to_the_crowd_and_looks_for_more_from_there() -> Non
         if limit.starting:
             break
     assert (limit.limit, limit.starting, limit.wall) == (40.0, True, None)
+
+
+def test_a_number_that_was_given_is_kept_however_long_answers_take() -> None:
+    limit = Concurrency(50.0, 1, 50)
+    now = 0.0
+    for nth in range(400):
+        now += 1.0
+        sent = Sent(now - (1.0 if nth < 16 else 200.0), 50)
+        sent.first = nth < 16
+        limit.answered(now, sent, 50)
+    assert (limit.limit, limit.knee.found) == (50.0, False)
+
+
+def test_a_server_that_fills_up_below_a_number_that_it_rejected_is_seen() -> None:
+    limit = Concurrency(10.0, 1, 500)
+    for nth in range(16):
+        sent = Sent(float(nth) - 1.0, 4)
+        sent.first = True
+        limit.answered(float(nth), sent, 4)
+    limit.set(60.0)
+    limit.rejected(61, 0.0, 1.0)
+    assert not limit.starting
+    now = 100.0
+    for _ in range(40):
+        now += 0.1
+        sent = Sent(now - 6.0, 60)
+        sent.first = False
+        limit.answered(now, sent, 60)
+        if limit.knee.found:
+            break
+    assert limit.knee.found
+    assert limit.limit == pytest.approx(10.0, rel=0.2), "sixty that take six times as long do as much as ten"

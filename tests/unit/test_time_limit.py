@@ -34,7 +34,7 @@ async def ends(inside: float, seen: list[Any]) -> str:
 
 
 async def seen_of(way: Any, seconds: float, inside: float, cancel_at: float | None) -> tuple[Any, ...]:
-    """How it ended: what was raised and for what, when, and what the task counts of its cancels."""
+    """How it ended: what was raised, when, and what the task counts of its cancels."""
     loop, seen = asyncio.get_running_loop(), list[Any]()
     task = loop.create_task(way(seconds, inside, seen))
     if cancel_at is not None:
@@ -42,7 +42,7 @@ async def seen_of(way: Any, seconds: float, inside: float, cancel_at: float | No
     try:
         ended: Any = await asyncio.wait_for(asyncio.shield(task), 100)
     except BaseException as error:
-        ended = (type(error), type(error.__cause__))
+        ended = type(error)
     return ended, seen, task.cancelling(), round(loop.time(), 6)
 
 

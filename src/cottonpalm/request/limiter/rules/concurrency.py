@@ -116,7 +116,8 @@ class Concurrency:
             few = self.limit < SOON * self.first
             if few or knee.usual_s:  # else what answers take among few is not known
                 self.set(self.limit + GROWTH)
-        if knee.full and (self.starting or WIDE * knee.fits < self.limit):
+        below_wall = self.wall is not None and WIDE * knee.fits < self.limit
+        if knee.full and (self.starting or below_wall):  # a number that was given is kept
             self._settle(now, knee.fits, self.limit)
 
     def _search(self, now: float, sent: Sent, in_flight: int, gated: bool) -> None:
