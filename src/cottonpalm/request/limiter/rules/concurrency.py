@@ -104,7 +104,7 @@ class Concurrency:
             gated: a quota or a ceiling held the next one back.
         """
         knee = self.knee
-        if self.busy:
+        if self.busy or not (self.starting or knee.found or self.wall):  # a number that was given is kept
             return
         took_s = now - sent.at_s
         knee.took(now, took_s, sent.ordinal, in_flight, first=sent.first)
@@ -117,7 +117,7 @@ class Concurrency:
             if few or knee.usual_s:  # else what answers take among few is not known
                 self.set(self.limit + GROWTH)
         below_wall = self.wall is not None and WIDE * knee.fits < self.limit
-        if knee.full and (self.starting or below_wall):  # a number that was given is kept
+        if knee.full and (self.starting or below_wall):
             self._settle(now, knee.fits, self.limit)
 
     def _search(self, now: float, sent: Sent, in_flight: int, gated: bool) -> None:
