@@ -44,6 +44,9 @@ SEEN_AT_SEND: Final = frozenset(  # providers whose integrations send through cl
 )
 SETTLE_TURNS: Final = 20  # parallel branches get this many turns of the loop to reach their requests...
 SETTLE_S: Final = 0.001  # ...and where the branches are threads, each turn takes this many seconds
+FIRST_S: Final = (
+    0.01  # ...or this many, for the first row: an SDK asks a thread for the platform in its first requests
+)
 _NOT_TEXT: Final = frozenset(("role", "type", "model", "id", "object"))
 
 
@@ -94,14 +97,23 @@ async def look_at(items: Sequence[Item], chain: Any, run: RunAccount, hosts: Map
     client_loops.enter(loop)
     try:
         for number, item in enumerate(items):
-            await _look(item, chain, RowAccount(run, number), looks[number], hosts, threads=threads)
+            turn_s = FIRST_S if number == 0 else SETTLE_S if threads else 0.0
+            account = RowAccount(run, number)
+            await _look(item, chain, account, looks[number], hosts, threads=threads, turn_s=turn_s)
     finally:
         await client_loops.leave(loop)
     return looks
 
 
 async def _look(
-    item: Item, chain: Any, account: RowAccount, look: Look, hosts: Mapping[str, str], *, threads: bool
+    item: Item,
+    chain: Any,
+    account: RowAccount,
+    look: Look,
+    hosts: Mapping[str, str],
+    *,
+    threads: bool,
+    turn_s: float,
 ) -> None:
     loop, seen = asyncio.get_running_loop(), asyncio.Event()
 
@@ -115,7 +127,7 @@ async def _look(
     waiting = loop.create_task(seen.wait())
     await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
     for _ in range(0 if task.done() else SETTLE_TURNS):
-        await asyncio.sleep(SETTLE_S if threads else 0)
+        await asyncio.sleep(turn_s)
     account.close()  # releases the threads that hold a request back
     waiting.cancel()
     task.cancel()
