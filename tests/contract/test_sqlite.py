@@ -23,7 +23,7 @@ from cottonpalm.errors import ConfigError, RunBusy, StoreError
 from cottonpalm.protocols import Spent
 from cottonpalm.stores import MemoryStore, open_store
 from cottonpalm.stores.sql.lease import BEAT_S, machine
-from cottonpalm.stores.sql.store import SqlRunStore
+from cottonpalm.stores.sql.run_store import SqlRunStore
 from cottonpalm.stores.sqlite.migrations import APPLICATION_ID, STEPS
 from cottonpalm.stores.sqlite.store import SqliteStore
 from tests.contract.rows import row, write

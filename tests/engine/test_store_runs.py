@@ -27,7 +27,8 @@ from cottonpalm.events import RowFinished
 from cottonpalm.protocols import StoredRow
 from cottonpalm.stores import open_store
 from cottonpalm.stores.codec.records import unpack
-from cottonpalm.stores.sql.store import SqlRunStore, SqlStore
+from cottonpalm.stores.sql.run_store import SqlRunStore
+from cottonpalm.stores.sql.store import SqlStore
 from cottonpalm.types import Kind
 from tests.engine.helpers import Probe, aread, read
 from tests.engine.killed import rows as texts

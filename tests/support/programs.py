@@ -19,11 +19,8 @@ from tests.support.loopback import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-WARM = (
-    "tests.batchlane.warm",
-    "tests.batchlane.agent",
-    "tests.cli.warm",
-)  # what the server imports before it forks
+# What the server imports before it forks.
+WARM = ("tests.batchlane.warm", "tests.batchlane.agent", "tests.cli.warm")
 
 
 def programs() -> Any:

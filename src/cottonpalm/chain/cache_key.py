@@ -72,9 +72,7 @@ _next = count(1)
 _lock = RLock()  # re-entrant: while we number an object, another may die and call us
 
 
-Described: TypeAlias = (
-    "Sequence[dict[str, Any]] | None"  # what `fingerprint.describe` says of each chain, if known
-)
+Described: TypeAlias = "Sequence[dict[str, Any]] | None"  # `fingerprint.describe` of each chain, if known
 
 
 def digest(chains: Sequence[Any], *others: Any, described: Described = None) -> bytes:

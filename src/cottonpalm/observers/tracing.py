@@ -35,9 +35,7 @@ WHOLE: Final = 2**32
 _FINE: Final = Status()
 
 
-_Row: TypeAlias = (
-    "list[tuple[float, Any]]"  # what has happened of a row that is under way, and when: its start first
-)
+_Row: TypeAlias = "list[tuple[float, Any]]"  # what has happened of a row, and when: its start first
 
 
 class _Write(Protocol):

@@ -19,7 +19,5 @@ def is_here() -> bool:
     return _HERE.is_set()
 
 
-weakref.finalize(
-    _HERE, int
-)  # now weakref's own hook is registered: what is registered later is called before it
+weakref.finalize(_HERE, int)  # registers weakref's own hook: what is registered later is called before it
 atexit.register(_HERE.set)

@@ -40,9 +40,8 @@ _TROUBLES: Final = {
         "cannot be written ({text}): check the permissions of the file and of {folder}"
     ),
 }
-_SIZES: Final = tuple(
-    2**n for n in reversed(range(7))
-)  # rows per statement: seven statements, each prepared once; larger ones only take longer to prepare
+# Rows per statement: seven statements, each prepared once; larger ones only take longer to prepare.
+_SIZES: Final = tuple(2**n for n in reversed(range(7)))
 _inherited: list[
     Any
 ] = []  # connections of the parent process: if a forked child closed them, this would cut the parent's log

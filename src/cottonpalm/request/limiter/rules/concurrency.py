@@ -18,9 +18,9 @@ GROWTH: Final = 3.0  # more for each answer at the start
 class Concurrency:
     """A limit on requests in flight. No clock: moments are passed in.
 
-    At the start it grows by one for each that is admitted, then by two for each answer, as long as more do more
-    (`knee.py`). The k-th in flight that is rejected is a wall: k - 1 fit, less one for each other of the same burst
-    that is rejected later.
+    At the start it grows by two for each that is admitted, then by `GROWTH` for each answer, as long as answers take
+    no longer (`knee.py`). The k-th in flight that is rejected is a wall: k - 1 fit, less one for each other of the same
+    burst that is rejected later.
 
     After so many admitted one more is tested, then 2, 4, 8 more for as long as they are admitted.
 
@@ -116,8 +116,7 @@ class Concurrency:
             few = self.limit < SOON * self.first
             if few or knee.usual_s:  # else what answers take among few is not known
                 self.set(self.limit + GROWTH)
-        below_wall = self.wall is not None and WIDE * knee.fits < self.limit
-        if knee.full and (self.starting or below_wall):
+        if knee.full and (self.starting or WIDE * knee.fits < self.limit):
             self._settle(now, knee.fits, self.limit)
 
     def _search(self, now: float, sent: Sent, in_flight: int, gated: bool) -> None:

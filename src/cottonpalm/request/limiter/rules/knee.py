@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
 SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
-QUICKEST: Final = (
-    1.7  # deviations below the median, the quickest of twice `ENOUGH` (its mean, by order statistics)
-)
+QUICKEST: Final = 1.7  # deviations below the median is the quickest of twice `ENOUGH`, in the mean
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
 
 
