@@ -117,7 +117,7 @@ class Concurrency:
             if few or knee.usual_s:  # else what answers take among few is not known
                 self.set(self.limit + GROWTH)
         if knee.full and (self.starting or WIDE * knee.fits < self.limit):
-            self._settle(now, knee.fits, self.limit)
+            self._settle(now, min(knee.fits, self.limit), self.limit)
 
     def _search(self, now: float, sent: Sent, in_flight: int, gated: bool) -> None:
         """Where the knee is, by how much is done at two numbers in turn."""

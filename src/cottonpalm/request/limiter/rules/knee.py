@@ -62,7 +62,7 @@ class Knee:
         self._lates = 0  # answers that took longer, less those that did not
         self._answers = 0
         self._count, self._most, self._until_s = 0, 0, 0.0  # answers in the time that one takes among few
-        self._crowd = self._took_s = 0.0  # of late: in flight, and what an answer took
+        self._crowd = self._log = 0.0  # of late: in flight, and what an answer took
         self._mean_s = 0.0  # of the answers' times...
         self._varies = 1.0  # ...and their squared deviation, over it
         self._round = Round()
@@ -94,7 +94,7 @@ class Knee:
 
         Little's law: as many are in flight as are answered in the mean time of an answer.
         """
-        by_now = self._crowd / self._took_s * self.usual_s * self._skew if self._took_s else 0.0
+        by_now = self._crowd / math.exp(self._log) * self.usual_s if self._crowd else 0.0
         return max(1.0, self._most, self._count, by_now)
 
     @property
@@ -115,9 +115,9 @@ class Knee:
 
     def took(self, now: float, seconds: float, ordinal: int, in_flight: int, *, first: bool) -> None:
         """An answer took so long, with so many in flight when it was sent, and now; it may be one of the first."""
-        weight = 1 / ENOUGH if self._took_s else 1.0
+        weight = 1 / ENOUGH if self._crowd else 1.0
         self._crowd += weight * ((ordinal + in_flight) / 2 - self._crowd)
-        self._took_s += weight * (seconds - self._took_s)
+        self._log += weight * (math.log(max(1e-9, seconds)) - self._log)
         if first and not self.usual_s:
             insort(self._first, seconds)
             if len(self._first) == ENOUGH:  # of twice as many: the median
