@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cottonpalm.request.limiter.rules.causes import ENOUGH, HOLD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cottonpalm.request.limiter.rules.sent import Sent
 
+FEW: Final = 2 * ENOUGH  # requests of one number in flight: half of them tell what an answer takes then
 SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
 QUICKEST: Final = 1.7  # deviations below the median is the quickest of twice `ENOUGH`, in the mean
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
@@ -39,6 +42,12 @@ class Round:
     def mean(self) -> float:
         """In flight."""
         return self.crowd / self.answers if self.answers else 0.0
+
+
+def _variance(times: Sequence[float]) -> float:
+    """Of the logarithms of all, where these are the quicker half of `FEW`, the quickest first."""
+    quickest_s = max(1e-9, times[0])
+    return (math.log(max(quickest_s, times[-1]) / quickest_s) / QUICKEST) ** 2
 
 
 class Knee:
@@ -72,6 +81,9 @@ class Knee:
         self._logs: dict[int, tuple[int, float, float]] = {}
         self._settled_s = math.inf  # when it looked full, until that is checked
         self._open_s = 0.0  # answers before were of another number in flight
+        self._down, self._from = False, math.inf
+        self._times: list[float] = []
+        self._among, self._amongs = math.inf, 0.0
         self._begin_search(1.0)
 
     def _begin_search(self, limit: float) -> None:
@@ -108,6 +120,7 @@ class Knee:
         self._suspect, self._settled_s = crowd, now if crowd else math.inf
         self._begin_search(limit)
         self.begin(0.0)
+        self._down, self._from = self._crowd > limit, math.inf
 
     def begin(self, now: float) -> None:
         """A round begins, once those have left that were in flight with another number."""
@@ -120,11 +133,10 @@ class Knee:
         self._log += weight * (math.log(max(1e-9, seconds)) - self._log)
         if first and not self.usual_s:
             insort(self._first, seconds)
+            self._amongs += in_flight
             if len(self._first) == ENOUGH:  # of twice as many: the median
-                self.usual_s, self._until_s = self._first[-1], 0.0
-                quickest_s = max(1e-9, self._first[0])
-                deviation = math.log(max(quickest_s, self.usual_s) / quickest_s) / QUICKEST
-                self._skew = math.exp(deviation**2 / 2)
+                self.usual_s, self._until_s, self._among = self._first[-1], 0.0, self._amongs / ENOUGH
+                self._skew = math.exp(_variance(self._first) / 2)
         self._answers += 1
         if now - seconds < self._settled_s:
             octave = ordinal.bit_length()
@@ -161,7 +173,7 @@ class Knee:
         """Squared deviation of the difference between what so many answers tell, and so many others."""
         return max(0.01, self._varies) * (1 / some + 1 / others)
 
-    def answered(self, now: float, sent: Sent, in_flight: int, limit: float, *, gated: bool) -> float | None:
+    def answered(self, now: float, sent: Sent, in_flight: int, limit: float, *, gated: bool, newest: int) -> float | None:
         """A new limit, or None. Where it was not full after all, nothing is `found` any more.
 
         Args:
@@ -170,7 +182,10 @@ class Knee:
             in_flight: now, with it.
             limit: on them.
             gated: something else held requests back.
+            newest: the number of the one that was sent last.
         """
+        if self._down:
+            return self._fewer(now, sent, in_flight, limit, gated, newest)
         if now < self._open_s:
             return None
         if in_flight > limit + 1:  # it drains
@@ -193,6 +208,42 @@ class Knee:
         pace = (this.answers - 1) / max(1e-9, now - this.began_s)
         return self._around(Seen(this.mean, pace, this.answers - 1))
 
+    def _fewer(
+        self, now: float, sent: Sent, in_flight: int, limit: float, gated: bool, newest: int
+    ) -> float | None:
+        """Half of them again, as long as no less is done: a full server loses nothing by that."""
+        if in_flight > limit + 1 or gated or self._from == math.inf:
+            self._from, self._times = newest, []
+            return None
+        if not self._from < sent.number <= self._from + FEW:
+            return None
+        insort(self._times, now - sent.at_s)
+        if len(self._times) < ENOUGH:
+            return None
+        took_s, best = max(1e-9, self._times[-1]), self._here
+        if self._suspect and (crowd := self._refuted(math.log(took_s), ENOUGH, limit)):
+            self._down = False
+            return crowd
+        here, self._from = Seen(limit, limit / took_s, ENOUGH), math.inf
+        self._mean_s, self._varies = took_s, _variance(self._times)
+        if best is not None and self._ratio_of(here, best) > SURE:
+            return self._look_round(now, min(best.crowd, here.crowd * best.pace / here.pace))
+        few = Seen(self._among, self._among / (self.usual_s or took_s), ENOUGH)
+        self.usual_s = min(self.usual_s or took_s, took_s)
+        if limit <= 1 or (here.crowd > few.crowd and self._ratio_of(few, here) > 0):
+            return self._look_round(now, limit)
+        self._among = min(limit, self._among)
+        if best is None or here.pace > best.pace:
+            self._here = here
+        self.level = max(1.0, limit / 2)
+        return self.level
+
+    def _look_round(self, now: float, limit: float) -> float:
+        self._down = False
+        self._begin_search(limit)
+        self.begin(now)
+        return limit
+
     def _ratio_of(self, less: Seen, more: Seen) -> float:
         """Log-likelihood ratio: that more in flight did as much more, over that they did no more."""
         apart, gain = math.log(more.crowd / less.crowd), math.log(more.pace / less.pace)
@@ -203,7 +254,7 @@ class Knee:
         if self._quiet > 0:
             self._quiet -= 1
             return None
-        other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
+        other = max(self.level + 1, self.level * self._ratio) if self._up else max(1.0, self.level / self._ratio)
         here = self._here
         if not self._there:
             self._here, self._there = seen, True
@@ -225,7 +276,7 @@ class Knee:
         if (self._sum > 0) is self._up:
             self.level, self._here, self._there = other, seen, True
             self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
-            other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
+            other = max(self.level + 1, self.level * self._ratio) if self._up else max(1.0, self.level / self._ratio)
         else:
             self._up, self._ratio = not self._up, math.sqrt(WIDE)
             other = self.level
