@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
 from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.request.limiter.rules.knee import SURE

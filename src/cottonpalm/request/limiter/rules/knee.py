@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.limiter.rules.sent import Sent
 
-FEW: Final = 2 * ENOUGH  # requests of one number in flight: half of them tell what an answer takes then
+FEW: Final = 2 * ENOUGH  # requests of one number in flight: the quicker half tells what an answer takes
 SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
 QUICKEST: Final = 1.7  # deviations below the median is the quickest of twice `ENOUGH`, in the mean
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
@@ -54,8 +54,10 @@ class Knee:
     """A server that does not reject but shares its speed: more in flight only take longer.
 
     Two hypotheses about twice as many in flight: they do twice as much, or no more. Each answer is evidence, weighed by
-    how much answers' times differ. While the limit grows, the first that is believed to do no more ends that. Then two
-    numbers are compared in turn, a higher and a lower one, and both move to where the better one was.
+    how much answers' times differ. While the limit grows, the first that is believed to do no more ends that. A full
+    server loses nothing by fewer in flight, so they are halved from there for as long as no less is done: what looked
+    usual may have been measured on a full server. Then two numbers are compared in turn, a higher and a lower one, and
+    both move to where the better one was.
 
     Attributes:
         found: the server is full at the limit, or was.
@@ -81,9 +83,13 @@ class Knee:
         self._logs: dict[int, tuple[int, float, float]] = {}
         self._settled_s = math.inf  # when it looked full, until that is checked
         self._open_s = 0.0  # answers before were of another number in flight
-        self._down, self._from = False, math.inf
-        self._times: list[float] = []
-        self._among, self._amongs = math.inf, 0.0
+        self._halving = False
+        self._from = (
+            math.inf
+        )  # the newest request when the number was reached that is looked at now; none yet
+        self._times: list[float] = []  # of answers to the `FEW` after it
+        self._among = math.inf  # so many were in flight when an answer took `usual_s`
+        self._amongs = 0.0
         self._begin_search(1.0)
 
     def _begin_search(self, limit: float) -> None:
@@ -120,7 +126,7 @@ class Knee:
         self._suspect, self._settled_s = crowd, now if crowd else math.inf
         self._begin_search(limit)
         self.begin(0.0)
-        self._down, self._from = self._crowd > limit, math.inf
+        self._halving, self._from = self._crowd > limit, math.inf
 
     def begin(self, now: float) -> None:
         """A round begins, once those have left that were in flight with another number."""
@@ -173,7 +179,9 @@ class Knee:
         """Squared deviation of the difference between what so many answers tell, and so many others."""
         return max(0.01, self._varies) * (1 / some + 1 / others)
 
-    def answered(self, now: float, sent: Sent, in_flight: int, limit: float, *, gated: bool, newest: int) -> float | None:
+    def answered(
+        self, now: float, sent: Sent, in_flight: int, limit: float, *, gated: bool, newest: int = 0
+    ) -> float | None:
         """A new limit, or None. Where it was not full after all, nothing is `found` any more.
 
         Args:
@@ -184,12 +192,12 @@ class Knee:
             gated: something else held requests back.
             newest: the number of the one that was sent last.
         """
-        if self._down:
-            return self._fewer(now, sent, in_flight, limit, gated, newest)
-        if now < self._open_s:
-            return None
-        if in_flight > limit + 1:  # it drains
+        drains = in_flight > limit + 1
+        if self._halving:
+            return self._halved(now, limit) if self._heard(now, sent, newest, again=drains or gated) else None
+        if drains and now >= self._open_s:
             self.begin(now)
+        if drains or now < self._open_s:
             return None
         this = self._round
         if not this.answers:
@@ -208,38 +216,35 @@ class Knee:
         pace = (this.answers - 1) / max(1e-9, now - this.began_s)
         return self._around(Seen(this.mean, pace, this.answers - 1))
 
-    def _fewer(
-        self, now: float, sent: Sent, in_flight: int, limit: float, gated: bool, newest: int
-    ) -> float | None:
-        """Half of them again, as long as no less is done: a full server loses nothing by that."""
-        if in_flight > limit + 1 or gated or self._from == math.inf:
+    def _heard(self, now: float, sent: Sent, newest: int, *, again: bool) -> bool:
+        """Whether it is known what an answer takes with this number, by those that were sent since it was reached."""
+        if again or self._from == math.inf:
             self._from, self._times = newest, []
-            return None
-        if not self._from < sent.number <= self._from + FEW:
-            return None
-        insort(self._times, now - sent.at_s)
-        if len(self._times) < ENOUGH:
-            return None
-        took_s, best = max(1e-9, self._times[-1]), self._here
+        elif self._from < sent.number <= self._from + FEW:
+            insort(self._times, now - sent.at_s)
+        return len(self._times) == ENOUGH
+
+    def _halved(self, now: float, limit: float) -> float:
+        """Half as many again, as long as no less is done."""
+        took_s = max(1e-9, self._times[-1])
         if self._suspect and (crowd := self._refuted(math.log(took_s), ENOUGH, limit)):
-            self._down = False
             return crowd
-        here, self._from = Seen(limit, limit / took_s, ENOUGH), math.inf
+        here, best = Seen(limit, limit / took_s, ENOUGH), self._here
         self._mean_s, self._varies = took_s, _variance(self._times)
-        if best is not None and self._ratio_of(here, best) > SURE:
+        self._from, self._times = math.inf, []
+        if best is not None and self._ratio_of(here, best) > SURE:  # as many as are answered in that time
             return self._look_round(now, min(best.crowd, here.crowd * best.pace / here.pace))
-        few = Seen(self._among, self._among / (self.usual_s or took_s), ENOUGH)
-        self.usual_s = min(self.usual_s or took_s, took_s)
-        if limit <= 1 or (here.crowd > few.crowd and self._ratio_of(few, here) > 0):
+        usual_s, among = self.usual_s or took_s, self._among
+        self.usual_s, self._among = min(usual_s, took_s), min(among, limit)
+        if limit <= 1 or (limit > among and self._ratio_of(Seen(among, among / usual_s, ENOUGH), here) > 0):
             return self._look_round(now, limit)
-        self._among = min(limit, self._among)
-        if best is None or here.pace > best.pace:
-            self._here = here
+        if best is None or self._ratio_of(here, best) <= 0:  # it did as much
+            self._here = here if best is None else here._replace(pace=max(here.pace, best.pace))
         self.level = max(1.0, limit / 2)
         return self.level
 
     def _look_round(self, now: float, limit: float) -> float:
-        self._down = False
+        self._halving = False
         self._begin_search(limit)
         self.begin(now)
         return limit
@@ -254,7 +259,9 @@ class Knee:
         if self._quiet > 0:
             self._quiet -= 1
             return None
-        other = max(self.level + 1, self.level * self._ratio) if self._up else max(1.0, self.level / self._ratio)
+        other = (
+            max(self.level + 1, self.level * self._ratio) if self._up else max(1.0, self.level / self._ratio)
+        )
         here = self._here
         if not self._there:
             self._here, self._there = seen, True
@@ -276,7 +283,11 @@ class Knee:
         if (self._sum > 0) is self._up:
             self.level, self._here, self._there = other, seen, True
             self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
-            other = max(self.level + 1, self.level * self._ratio) if self._up else max(1.0, self.level / self._ratio)
+            other = (
+                max(self.level + 1, self.level * self._ratio)
+                if self._up
+                else max(1.0, self.level / self._ratio)
+            )
         else:
             self._up, self._ratio = not self._up, math.sqrt(WIDE)
             other = self.level
