@@ -339,7 +339,7 @@ class Engine:
         from cottonpalm.engine.executors.workers import WorkersExecutor  # noqa: PLC0415 - few runs have them
 
         made = self._workers = WorkersExecutor(*workers(), self.account, self._stopping)
-        self._admission.workers = made.wants
+        self._admission.workers, self._watch.workers = made.wants, made
         if self._count is not None:
             made.count = self._count
         return made

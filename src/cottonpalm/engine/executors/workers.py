@@ -7,7 +7,7 @@ another one; what the dead one may have spent counts as spent, and its share of 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
@@ -18,6 +18,7 @@ from cottonpalm import clock
 from cottonpalm.engine.executors.links import Order, Row, WorkerLost
 from cottonpalm.engine.executors.local import LAST_S
 from cottonpalm.errors import ConfigError
+from cottonpalm.events import Binding, LimitChanged, Unreachable
 from cottonpalm.request.money.remote import Lumps
 from cottonpalm.types import Outcome
 
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cottonpalm.engine.executors.links import Begin, Heard, Link, Pool
+    from cottonpalm.events import Event
     from cottonpalm.protocols import Later, RowSource
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
 
 LEAVE_S: Final = 5.0  # a worker that was told to stop has so long to say its last
 LOOK_S: Final = 2.0  # between two looks at how many workers there are to be
+OWN: Final = frozenset({"source", "reader", "tail", ""})  # what binds a worker, and not the run
 DEATHS: Final = 3  # workers that die one after the other without an answer: they will go on dying
 
 
@@ -42,6 +45,8 @@ class Mate:
         self.out: dict[int, Item] = {}
         self.wants = self.requests = 0
         self.limit = 0.0
+        self.limits: dict[str, LimitChanged] = {}  # by host and model
+        self.binding = Binding("", "")
         self.answered = self.stopped = False
         self.granting: asyncio.Task[None] | None = None  # it waits for money
         self._rows: list[Row] = []
@@ -58,10 +63,10 @@ class Mate:
         """The part of the rows it wants that it has: one that has just come is served before one with more room."""
         return len(self.out) / self.wants
 
-    def give(self, number: int, item: Item) -> None:
+    def give(self, item: Item) -> None:
         """Send it a row, together with those of the same moment."""
-        self.out[number] = item
-        self._rows.append(Row(number, item.row, item.id, item.priority, item.config))
+        self.out[item.index] = item
+        self._rows.append(Row(item.index, item.row, item.id, item.priority, item.config))
         self._wake.set()
 
     def say(self, order: Order) -> None:
@@ -98,13 +103,14 @@ class WorkersExecutor:
         self._pool, self._begin, self._account, self._stop = pool, begin, account, stop
         self._mates: set[Mate] = set()
         self._again: deque[Item] = deque()  # rows that were let in, and wait for a worker
-        self._numbers = 0
         self._tasks: set[asyncio.Task[None]] = set()  # one for each worker
         self._opening: set[asyncio.Task[None]] = set()  # those whose worker is not there yet
         self._asides: set[asyncio.Task[None]] = set()  # rows at a slow gate, and requests for money
         self._ended = asyncio.Event()
         self._leaving = False
         self._begun = False  # there is a row for them
+        self._limit = 0.0  # of all workers, as long as rows went to them
+        self._unreachable: set[str] = set()  # reasons that were told
         self._deaths = 0
         self._loop = asyncio.get_running_loop()
         self._rows: RowSource
@@ -127,12 +133,30 @@ class WorkersExecutor:
     @property
     def limit(self) -> float:
         """How many requests may be in flight at all workers."""
-        return sum(mate.limit for mate in self._mates)
+        return self._limit
 
     @property
     def requests(self) -> int:
         """How many requests are in flight at all workers."""
-        return sum(mate.requests for mate in self._mates)
+        return sum(mate.requests for mate in tuple(self._mates))
+
+    def limits(self) -> list[LimitChanged]:
+        """How many requests may be, and are, in flight at all workers, by host and model."""
+        found: dict[str, LimitChanged] = {}
+        for mate in self._mates:
+            for key, one in mate.limits.items():
+                before = found.get(key, LimitChanged(key, 0, 0))
+                found[key] = LimitChanged(key, before.limit + one.limit, before.in_flight + one.in_flight)
+        return list(found.values())
+
+    def binding(self, here: Binding) -> Binding:
+        """See `monitor.Standing`: what most workers say, where rows wait for them."""
+        if here.what not in ("concurrency", "cap", ""):
+            return here
+        said = Counter(mate.binding for mate in tuple(self._mates) if mate.binding.what not in OWN)
+        if said:
+            return said.most_common(1)[0][0]
+        return here if self._limit else Binding("", "")  # before they begin, nothing is known
 
     async def run(self, rows: RowSource) -> None:
         """See `protocols.Executor`."""
@@ -208,9 +232,8 @@ class WorkersExecutor:
         heapify(emptiest)
         while emptiest and (item := self._next()) is not None:
             _, number, mate = emptiest[0]
-            self._numbers += 1
             item.began_s = clock.now()
-            mate.give(self._numbers, item)
+            mate.give(item)
             if mate.room > 0:
                 heapreplace(emptiest, (mate.filled, number, mate))
             else:
@@ -302,7 +325,7 @@ class WorkersExecutor:
                 continue
             finally:
                 self._opening.discard(task)
-            mate = Mate(link, Lumps(self._account.ledger, self._account.spending, lambda: self._pool.count))
+            mate = Mate(link, self._lumps())
             self._mates.add(mate)
             sending = self._loop.create_task(mate.send())
             try:
@@ -315,6 +338,10 @@ class WorkersExecutor:
                 return
             finally:
                 await _cancelled([sending])
+
+    def _lumps(self) -> Lumps:
+        account = self._account
+        return Lumps(account.ledger, account.spending, lambda: self._pool.count, account.alerts.spent_more)
 
     def _count_death(self, lost: WorkerLost) -> None:
         self._deaths += 1
@@ -345,7 +372,9 @@ class WorkersExecutor:
         for name, values, more in heard.measures if measure is not None else ():
             getattr(measure, name)(*values, **more)
         for event in heard.events:
-            self._account.alerts.tell(event)
+            self._hear(mate, event)
+        if not (self._leaving or self._ended.is_set()):
+            self._limit = sum(each.limit for each in self._mates)
         for outcome in heard.done:
             if (item := mate.out.pop(outcome.index, None)) is None:
                 continue
@@ -353,9 +382,19 @@ class WorkersExecutor:
             if outcome.status == "skipped" and not self._rows.closing:
                 self._again.append(item)  # its worker stopped before it began
                 continue
-            outcome.index = item.index
             self._rows.finish(item, outcome)
         self.fill()
+
+    def _hear(self, mate: Mate, event: Event) -> None:
+        """Pass on what a worker's requests met with; how it stands is told of all workers together."""
+        if isinstance(event, Binding):
+            mate.binding = event
+        elif isinstance(event, LimitChanged):
+            mate.limits[event.key] = event
+        elif not isinstance(event, Unreachable) or event.reason not in self._unreachable:
+            self._account.alerts.tell(event)
+        if isinstance(event, Unreachable):
+            self._unreachable.add(event.reason)
 
     async def _grant(self, mate: Mate, heard: Heard) -> None:
         """Answer a request for money; where there will be none, the run stops."""
