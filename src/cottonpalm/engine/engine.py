@@ -609,8 +609,13 @@ class Engine:
             self.account.prompts.summary(),
             self._has_batches(),
         )
-        transports = self.account.transports.counts()
-        return replace(report, transports=transports) if transports else report
+        return replace(
+            report,
+            transports=self.account.transports.counts(),
+            total=self.job.total if self.job.total is not None else self._total_if_read(),
+            over=self._finished,
+            stopped=self._reason if self.stopped is not None or self.reader.error is not None else None,
+        )
 
     def _has_batches(self) -> Callable[[str], bool] | None:
         """Which models' requests a batch could have held; None for a run that streams, or that goes through batches."""
