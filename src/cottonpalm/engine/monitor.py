@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from cottonpalm import clock
 from cottonpalm.events import Binding, LimitChanged
-from cottonpalm.request.limiter.rules.binding import BUSY, Snapshot, binding
+from cottonpalm.request.limiter.rules.binding import BUSY, SEVERAL, Snapshot, binding
 from cottonpalm.request.limiter.rules.reasons import why
 from cottonpalm.request.reach import DEAD_S
 
@@ -56,7 +56,7 @@ class Monitor:
         self.workers: Standing | None = None
         self._account, self._rows, self._looked = account, rows, looked
         self._busy = 0  # so many looks in a row found that the loop had no time left
-        self._hot = False  # True: this process uses a whole core, even if the loop has time left
+        self._hot = False  # True: this process uses one core, even if the loop has time left
         self._settled = self._seen = Binding("", "")
         self._times = 0
         self._limits: dict[str, int] = {}
@@ -105,7 +105,7 @@ class Monitor:
         was_busy = self._busy > 0
         loop, process = self._shares()
         self._busy = self._busy + 1 if loop >= BUSY else 0
-        self._hot = process >= BUSY
+        self._hot = BUSY <= process < SEVERAL
         if was_busy or self._busy:  # at once: what grows meanwhile is not taken back
             self._tell_limits(binds=self._busy > 0)
         self._settle(self._found())

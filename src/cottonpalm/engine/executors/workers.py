@@ -7,7 +7,7 @@ another one; what the dead one may have spent counts as spent, and its share of 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
@@ -15,8 +15,9 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.engine.executors.links import Order, Row, WorkerLost
+from cottonpalm.engine.executors.links import Order, WorkerLost
 from cottonpalm.engine.executors.local import LAST_S
+from cottonpalm.engine.executors.mate import Mate, limits_of, most_say
 from cottonpalm.errors import ConfigError
 from cottonpalm.events import Binding, LimitChanged, Unreachable
 from cottonpalm.request.money.remote import Lumps
@@ -25,7 +26,7 @@ from cottonpalm.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.engine.executors.links import Begin, Heard, Link, Pool
+    from cottonpalm.engine.executors.links import Begin, Heard, Pool
     from cottonpalm.events import Event
     from cottonpalm.protocols import Later, RowSource
     from cottonpalm.request.run_account import RunAccount
@@ -33,58 +34,7 @@ if TYPE_CHECKING:
 
 LEAVE_S: Final = 5.0  # a worker that was told to stop has so long to say its last
 LOOK_S: Final = 2.0  # between two looks at how many workers there are to be
-OWN: Final = frozenset({"source", "reader", "tail", ""})  # what binds a worker, and not the run
 DEATHS: Final = 3  # workers that die one after the other without an answer: they will go on dying
-
-
-class Mate:
-    """One worker, as its run sees it."""
-
-    def __init__(self, link: Link, lumps: Lumps) -> None:
-        self.link, self.lumps = link, lumps
-        self.out: dict[int, Item] = {}
-        self.wants = self.requests = 0
-        self.limit = 0.0
-        self.limits: dict[str, LimitChanged] = {}  # by host and model
-        self.binding = Binding("", "")
-        self.answered = self.stopped = False
-        self.granting: asyncio.Task[None] | None = None  # it waits for money
-        self._rows: list[Row] = []
-        self._orders: deque[Order] = deque()
-        self._wake = asyncio.Event()
-
-    @property
-    def room(self) -> int:
-        """How many more rows it wants."""
-        return 0 if self.stopped else self.wants - len(self.out)
-
-    @property
-    def filled(self) -> float:
-        """The part of the rows it wants that it has: one that has just come is served before one with more room."""
-        return len(self.out) / self.wants
-
-    def give(self, item: Item) -> None:
-        """Send it a row, together with those of the same moment."""
-        self.out[item.index] = item
-        self._rows.append(Row(item.index, item.row, item.id, item.priority, item.config))
-        self._wake.set()
-
-    def say(self, order: Order) -> None:
-        """Tell it something."""
-        self.stopped = self.stopped or order.stop
-        self._orders.append(order)
-        self._wake.set()
-
-    async def send(self) -> None:
-        """Send what there is to send, in order, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            rows, self._rows = self._rows, []
-            if rows:
-                await self.link.tell(Order(rows))
-            while self._orders:
-                await self.link.tell(self._orders.popleft())
 
 
 class WorkersExecutor:
@@ -141,21 +91,15 @@ class WorkersExecutor:
         return sum(mate.requests for mate in tuple(self._mates))
 
     def limits(self) -> list[LimitChanged]:
-        """How many requests may be, and are, in flight at all workers, by host and model."""
-        found: dict[str, LimitChanged] = {}
-        for mate in self._mates:
-            for key, one in mate.limits.items():
-                before = found.get(key, LimitChanged(key, 0, 0))
-                found[key] = LimitChanged(key, before.limit + one.limit, before.in_flight + one.in_flight)
-        return list(found.values())
+        """See `monitor.Standing`."""
+        return limits_of(self._mates)
 
     def binding(self, here: Binding) -> Binding:
         """See `monitor.Standing`: what most workers say, where rows wait for them."""
         if here.what not in ("concurrency", "cap", ""):
             return here
-        said = Counter(mate.binding for mate in tuple(self._mates) if mate.binding.what not in OWN)
-        if said:
-            return said.most_common(1)[0][0]
+        if (said := most_say(tuple(self._mates))) is not None:
+            return said
         return here if self._limit else Binding("", "")  # before they begin, nothing is known
 
     async def run(self, rows: RowSource) -> None:
