@@ -15,7 +15,15 @@ from cottonpalm.engine.executors.travel import unpacked
 from cottonpalm.engine.input.reader import Carried
 from cottonpalm.engine.shared import LENT, Lent
 from cottonpalm.errors import RunStopped
-from cottonpalm.events import BudgetShare, CostSpike, RowFinished, RowStarted, RunEnded, RunStarted
+from cottonpalm.events import (
+    BudgetShare,
+    CostSpike,
+    LimitChanged,
+    RowFinished,
+    RowStarted,
+    RunEnded,
+    RunStarted,
+)
 from cottonpalm.request.limiter.limiters import Limits
 from cottonpalm.request.money.remote import Told, purse_and_ledger
 from cottonpalm.settings import Settings
@@ -41,6 +49,7 @@ _OWN: Final = (  # the run makes these itself
     RunEnded,
     BudgetShare,
     CostSpike,
+    LimitChanged,
 )
 
 
@@ -58,6 +67,7 @@ class Worker:
         self._done: list[Outcome] = []
         self._events: list[Event] = []
         self._measures: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self._warnings: list[tuple[str, str]] = []
         self._over: tuple[str, str] | None = None
         self._received, self._answered = 0, 0
         self._recent: deque[tuple[float, int]] = deque()
@@ -76,6 +86,7 @@ class Worker:
             builder.accounts.place = (_database(url), run)
         self._engine = builder.engine(self._source(), kwargs=begin.kwargs)
         self._engine.account.measure = Forward(self._measures)
+        self._engine.account.alerts.on_warn = lambda topic, text: self._warnings.append((topic, text))
         self._keep_to_share()
         self._main = self._loop.create_task(self._engine.main())
         self._reading = self._loop.create_task(self._read())
@@ -166,6 +177,7 @@ class Worker:
         events, self._events = self._events, []
         measures = self._measures.copy()
         self._measures.clear()
+        warnings, self._warnings = self._warnings, []
         self._keep_to_share()
         flow = self._engine.account.flow
         return Heard(
@@ -176,7 +188,9 @@ class Worker:
             measures,
             flow.limit(),
             flow.in_flight(),
+            [LimitChanged(flow.shown(each.key), int(each.limit), each.in_flight) for each in flow.seen()],
             self._over,
+            warnings,
         )
 
     def _money(self) -> Told:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.events import Event
+    from cottonpalm.events import Event, LimitChanged
     from cottonpalm.request.money.remote import Told
     from cottonpalm.types import Outcome
 
@@ -73,7 +73,9 @@ class Heard(NamedTuple):
         measures: the calls of `Measure` to make, as (name, arguments).
         limit: how many requests may be in flight there.
         requests: how many are.
+        limits: the same by host and model.
         over: its run has ended there, with (reason, why) where it was stopped.
+        warnings: (topic, text) that its run logs once, whoever found them.
     """
 
     done: Sequence[Outcome]
@@ -83,7 +85,9 @@ class Heard(NamedTuple):
     measures: Sequence[tuple[str, tuple[Any, ...], dict[str, Any]]] = ()
     limit: float = 0.0
     requests: int = 0
+    limits: Sequence[LimitChanged] = ()
     over: tuple[str, str] | None = None
+    warnings: Sequence[tuple[str, str]] = ()
 
 
 class Link(Protocol):

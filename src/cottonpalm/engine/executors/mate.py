@@ -10,7 +10,7 @@ from cottonpalm.engine.executors.links import Order, Row
 from cottonpalm.events import Binding, LimitChanged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from cottonpalm.engine.executors.links import Link
     from cottonpalm.request.money.remote import Lumps
@@ -28,7 +28,7 @@ class Mate:
         self.out: dict[int, Item] = {}
         self.wants = self.requests = 0
         self.limit = 0.0
-        self.limits: dict[str, LimitChanged] = {}  # by host and model
+        self.limits: Sequence[LimitChanged] = ()  # by host and model
         self.binding = Binding("", "")
         self.answered = self.stopped = False
         self.granting: asyncio.Task[None] | None = None  # it waits for money
@@ -74,9 +74,9 @@ def limits_of(mates: Iterable[Mate]) -> list[LimitChanged]:
     """How many requests may be, and are, in flight at all workers, by host and model."""
     found: dict[str, LimitChanged] = {}
     for mate in mates:
-        for key, one in mate.limits.items():
-            before = found.get(key, LimitChanged(key, 0, 0))
-            found[key] = LimitChanged(key, before.limit + one.limit, before.in_flight + one.in_flight)
+        for one in mate.limits:
+            before = found.get(one.key, LimitChanged(one.key, 0, 0))
+            found[one.key] = LimitChanged(one.key, before.limit + one.limit, before.in_flight + one.in_flight)
     return list(found.values())
 
 

@@ -91,8 +91,8 @@ class WorkersExecutor:
         return sum(mate.requests for mate in tuple(self._mates))
 
     def limits(self) -> list[LimitChanged]:
-        """See `monitor.Standing`."""
-        return limits_of(self._mates)
+        """See `monitor.Standing`: while rows go to them; at the end they leave one by one."""
+        return [] if self._leaving or self._ended.is_set() else limits_of(self._mates)
 
     def binding(self, here: Binding) -> Binding:
         """See `monitor.Standing`: what most workers say, where rows wait for them."""
@@ -311,14 +311,15 @@ class WorkersExecutor:
         mate.lumps.book(heard.money)
         if heard.money.asked is not None:
             mate.granting = self._aside(self._grant(mate, heard))
-        mate.wants, mate.limit, mate.requests = heard.wants, heard.limit, heard.requests
-        measure = self._account.measure
-        for name, values, more in heard.measures if measure is not None else ():
-            getattr(measure, name)(*values, **more)
-        for event in heard.events:
-            self._hear(mate, event)
+        mate.wants, mate.limit, mate.requests, mate.limits = (
+            heard.wants,
+            heard.limit,
+            heard.requests,
+            heard.limits,
+        )
         if not (self._leaving or self._ended.is_set()):
             self._limit = sum(each.limit for each in self._mates)
+        self._pass_on(mate, heard)
         for outcome in heard.done:
             if (item := mate.out.pop(outcome.index, None)) is None:
                 continue
@@ -329,12 +330,20 @@ class WorkersExecutor:
             self._rows.finish(item, outcome)
         self.fill()
 
+    def _pass_on(self, mate: Mate, heard: Heard) -> None:
+        """Tell what a worker has measured and met with."""
+        measure = self._account.measure
+        for name, values, more in heard.measures if measure is not None else ():
+            getattr(measure, name)(*values, **more)
+        for topic, text in heard.warnings:
+            self._account.alerts.warn(topic, text)
+        for event in heard.events:
+            self._hear(mate, event)
+
     def _hear(self, mate: Mate, event: Event) -> None:
         """Pass on what a worker's requests met with; how it stands is told of all workers together."""
         if isinstance(event, Binding):
             mate.binding = event
-        elif isinstance(event, LimitChanged):
-            mate.limits[event.key] = event
         elif not isinstance(event, Unreachable) or event.reason not in self._unreachable:
             self._account.alerts.tell(event)
         if isinstance(event, Unreachable):
