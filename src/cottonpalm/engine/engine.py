@@ -33,7 +33,7 @@ from cottonpalm.request.row_account import ROW
 from cottonpalm.request.transport import client_loops
 from cottonpalm.runtime.aside import aside
 from cottonpalm.runtime.threads import BLOCKS_A_LOOP
-from cottonpalm.settings import workers_of
+from cottonpalm.setting_checks import workers_of
 from cottonpalm.stores.codec.records import with_input
 from cottonpalm.stores.memory import MemoryRunStore
 

@@ -60,13 +60,13 @@ class Worker:
         self._purse = None
         if begin.paid:
             ledger, self._purse = purse_and_ledger(self._ring)
-            builder.purse = (ledger, self._purse)
+            builder.accounts.purse = (ledger, self._purse)
         self._spare = begin.spare
-        self._lent = Lent(builder.purse, set())
+        self._lent = Lent(builder.accounts.purse, set())
         LENT.set(self._lent)
         if begin.place is not None:
             url, run = begin.place
-            builder.place = (_database(url), run)
+            builder.accounts.place = (_database(url), run)
         self._engine = builder.engine(self._source(), kwargs=begin.kwargs)
         self._engine.account.measure = Forward(self._measures)
         self._keep_to_share()

@@ -15,8 +15,9 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.engine.executors.links import Order, Row, WorkerLost
+from cottonpalm.engine.executors.links import Order, WorkerLost
 from cottonpalm.engine.executors.local import LAST_S
+from cottonpalm.engine.executors.mate import Mate
 from cottonpalm.errors import ConfigError
 from cottonpalm.request.money.remote import Lumps
 from cottonpalm.types import Outcome
@@ -24,7 +25,7 @@ from cottonpalm.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.engine.executors.links import Begin, Heard, Link, Pool
+    from cottonpalm.engine.executors.links import Begin, Heard, Pool
     from cottonpalm.protocols import Later, RowSource
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
@@ -32,54 +33,6 @@ if TYPE_CHECKING:
 LEAVE_S: Final = 5.0  # a worker that was told to stop has so long to say its last
 LOOK_S: Final = 2.0  # between two looks at how many workers there are to be
 DEATHS: Final = 3  # workers that die one after the other without an answer: they will go on dying
-
-
-class Mate:
-    """One worker, as its run sees it."""
-
-    def __init__(self, link: Link, lumps: Lumps) -> None:
-        self.link, self.lumps = link, lumps
-        self.out: dict[int, Item] = {}
-        self.wants = self.requests = 0
-        self.limit = 0.0
-        self.answered = self.stopped = False
-        self.granting: asyncio.Task[None] | None = None  # it waits for money
-        self._rows: list[Row] = []
-        self._orders: deque[Order] = deque()
-        self._wake = asyncio.Event()
-
-    @property
-    def room(self) -> int:
-        """How many more rows it wants."""
-        return 0 if self.stopped else self.wants - len(self.out)
-
-    @property
-    def filled(self) -> float:
-        """The part of the rows it wants that it has: one that has just come is served before one with more room."""
-        return len(self.out) / self.wants
-
-    def give(self, number: int, item: Item) -> None:
-        """Send it a row, together with those of the same moment."""
-        self.out[number] = item
-        self._rows.append(Row(number, item.row, item.id, item.priority, item.config))
-        self._wake.set()
-
-    def say(self, order: Order) -> None:
-        """Tell it something."""
-        self.stopped = self.stopped or order.stop
-        self._orders.append(order)
-        self._wake.set()
-
-    async def send(self) -> None:
-        """Send what there is to send, in order, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            rows, self._rows = self._rows, []
-            if rows:
-                await self.link.tell(Order(rows))
-            while self._orders:
-                await self.link.tell(self._orders.popleft())
 
 
 class WorkersExecutor:
