@@ -90,7 +90,7 @@ class View:
         workers: WorkersExecutor | None,
     ) -> None:
         """The run begins: these are its parts."""
-        self._executor, self._workers = executor, workers
+        self._executor, self._workers, self._monitor.workers = executor, workers, workers
         self._rows = rows  # last: other threads look at it
         if not self._job.many:
             return
@@ -132,8 +132,19 @@ class View:
             self._account.prompts.summary(),
             self._has_batches(),
         )
-        transports = self._account.transports.counts()
-        return replace(report, transports=transports) if transports else report
+        return replace(
+            report,
+            transports=self._account.transports.counts(),
+            total=self._total(),
+            over=self._loop.finished,
+            stopped=self._stopped(),
+        )
+
+    def _stopped(self) -> str | None:
+        """Why the run ends before its rows do; None: it does not."""
+        if (stopped := self._stopping.stopped) is not None:
+            return stopped.reason
+        return None if self._reader.error is None else "error"
 
     def _has_batches(self) -> Callable[[str], bool] | None:
         """Which models' requests a batch could have held; None for a run that streams, or that goes through batches."""
@@ -158,7 +169,7 @@ class View:
         tally, rows, account = self._stopping.tally, self._rows, self._account
         finished = self._loop.finished
         return Stats(
-            total=self._job.total if self._job.total is not None else self._total_if_read(),
+            total=self._total(),
             stored=self._reader.stored,
             ok=tally.ok,
             failed=tally.failed,
@@ -187,5 +198,8 @@ class View:
             cache=replace(self.cached),
         )
 
-    def _total_if_read(self) -> int | None:
+    def _total(self) -> int | None:
+        """How many rows there are; None: nobody knows yet."""
+        if self._job.total is not None:
+            return self._job.total
         return self._reader.read if self._rows is not None and self._rows.feed.done else None

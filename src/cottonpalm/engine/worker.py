@@ -15,7 +15,7 @@ from cottonpalm.engine.executors.travel import unpacked
 from cottonpalm.engine.input.reader import Carried
 from cottonpalm.engine.shared import LENT, Lent
 from cottonpalm.errors import RunStopped
-from cottonpalm.events import RowFinished, RowStarted, RunEnded, RunStarted
+from cottonpalm.events import BudgetShare, CostSpike, RowFinished, RowStarted, RunEnded, RunStarted
 from cottonpalm.request.limiter.limiters import Limits
 from cottonpalm.request.money.remote import Told, purse_and_ledger
 from cottonpalm.settings import Settings
@@ -34,7 +34,14 @@ GATHER_S: Final = 0.01  # outcomes of so long travel together...
 AT_ONCE: Final = 256  # ...or so many
 AHEAD_S: Final = 0.25  # wants the rows of so long besides those under way
 MOST_AHEAD: Final = 2048
-_ROWS: Final = (RowStarted, RowFinished, RunStarted, RunEnded)  # the run makes these itself
+_OWN: Final = (  # the run makes these itself
+    RowStarted,
+    RowFinished,
+    RunStarted,
+    RunEnded,
+    BudgetShare,
+    CostSpike,
+)
 
 
 class Worker:
@@ -118,14 +125,13 @@ class Worker:
 
     def see(self, event: Event) -> None:
         """See `protocols.Observer`: what rows meet with is told to the run."""
-        if not isinstance(event, _ROWS):
+        if not isinstance(event, _OWN):
             self._events.append(event)
 
     async def _source(self) -> AsyncIterator[Carried]:
         while True:
             while self._rows:
-                number, row, id_, priority, config = self._rows.popleft()
-                yield Carried(number, row, id_, priority, config)
+                yield Carried(*self._rows.popleft())
             if self._stop:
                 return
             self._more.clear()

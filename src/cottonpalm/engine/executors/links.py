@@ -39,7 +39,7 @@ class Begin:
 class Row(NamedTuple):
     """One row on its way to a worker."""
 
-    number: int
+    at: int  # its index in the input
     row: Any
     id: str | None
     priority: float
@@ -66,10 +66,10 @@ class Heard(NamedTuple):
     """What a worker tells the run.
 
     Attributes:
-        done: outcomes; their `index` is the row's number.
+        done: outcomes.
         wants: how many rows it wants to have, those under way included.
         money: what it spent, needs, gives back.
-        events: what its requests met with.
+        events: what its requests met with, and how its part of the run stands.
         measures: the calls of `Measure` to make, as (name, arguments).
         limit: how many requests may be in flight there.
         requests: how many are.

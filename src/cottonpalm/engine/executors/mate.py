@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import TYPE_CHECKING
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm.engine.executors.links import Order, Row
+from cottonpalm.events import Binding, LimitChanged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cottonpalm.engine.executors.links import Link
     from cottonpalm.request.money.remote import Lumps
     from cottonpalm.types import Item
+
+
+OWN: Final = frozenset({"source", "reader", "tail", ""})  # what binds a worker, and not the run
 
 
 class Mate:
@@ -22,6 +28,8 @@ class Mate:
         self.out: dict[int, Item] = {}
         self.wants = self.requests = 0
         self.limit = 0.0
+        self.limits: dict[str, LimitChanged] = {}  # by host and model
+        self.binding = Binding("", "")
         self.answered = self.stopped = False
         self.granting: asyncio.Task[None] | None = None  # it waits for money
         self._rows: list[Row] = []
@@ -38,10 +46,10 @@ class Mate:
         """The part of the rows it wants that it has: one that has just come is served before one with more room."""
         return len(self.out) / self.wants
 
-    def give(self, number: int, item: Item) -> None:
+    def give(self, item: Item) -> None:
         """Send it a row, together with those of the same moment."""
-        self.out[number] = item
-        self._rows.append(Row(number, item.row, item.id, item.priority, item.config))
+        self.out[item.index] = item
+        self._rows.append(Row(item.index, item.row, item.id, item.priority, item.config))
         self._wake.set()
 
     def say(self, order: Order) -> None:
@@ -60,3 +68,19 @@ class Mate:
                 await self.link.tell(Order(rows))
             while self._orders:
                 await self.link.tell(self._orders.popleft())
+
+
+def limits_of(mates: Iterable[Mate]) -> list[LimitChanged]:
+    """How many requests may be, and are, in flight at all workers, by host and model."""
+    found: dict[str, LimitChanged] = {}
+    for mate in mates:
+        for key, one in mate.limits.items():
+            before = found.get(key, LimitChanged(key, 0, 0))
+            found[key] = LimitChanged(key, before.limit + one.limit, before.in_flight + one.in_flight)
+    return list(found.values())
+
+
+def most_say(mates: Iterable[Mate]) -> Binding | None:
+    """What binds most of the workers, of what they do not wait for their run for; None: nothing does."""
+    said = Counter(mate.binding for mate in mates if mate.binding.what not in OWN)
+    return said.most_common(1)[0][0] if said else None

@@ -50,7 +50,7 @@ class Again:
 class Carried:
     """Takes the place of a row that another process has read: it keeps what was found out there."""
 
-    number: int
+    index: int
     row: Any
     id: str | None
     priority: float
@@ -260,7 +260,7 @@ class Reader:
         index = self.read
         self.read += 1
         if isinstance(row, Carried):
-            return Item(row.number, row.row, row.id, row.priority, row.config)
+            return Item(row.index, row.row, row.id, row.priority, row.config)
         item = Item(index, row)
         if self._besides:
             item.config = self._configs.of(index, row)
