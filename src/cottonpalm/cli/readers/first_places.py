@@ -14,7 +14,7 @@ from cottonpalm.cli.problems import Code, os_problem
 
 PARTS: Final = 64  # each part is put away separately, so that little is written at a time
 SIZE: Final = 64  # places of a part at first
-FULL: Final = 8192  # texts of a part that are kept in memory
+FULL: Final = 4096  # texts of a part that are kept in memory
 MOST: Final = 2**32 - 1  # a place beyond is shown as this one
 WORD: Final = 8  # bytes of a hash
 FILTER: Final = 4  # texts for each word of a filter: 16 bits a text, of which it sets four
@@ -23,7 +23,7 @@ FILTER: Final = 4  # texts for each word of a filter: 16 bits a text, of which i
 class FirstPlaces:
     """Remembers the place where each text was first met.
 
-    The newest half a million are in memory, in about 18 bytes each. The others are in a file without a name, as
+    The newest quarter of a million are in memory, in about 18 bytes each. The others are in a file without a name, as
     hashes, not as texts; some 2 to 3 bytes each in memory say whether it is worth while to look there.
     """
 
