@@ -48,7 +48,7 @@ def test_a_limit_in_flight_just_above_takes_the_gain_of_a_higher_quota_away() ->
         ("own requests", "Raise your rpm ceiling.", "--rpm"),
         ("own tokens", "Raise your tpm ceiling.", "--tpm"),
         ("maximum", "Allow more requests in flight.", "--max-concurrency"),
-        ("cap", "Allow more rows at once.", "max_concurrency"),
+        ("cap", "Allow more rows at once.", "--concurrency"),
         ("concurrency", "Add an endpoint.", "--base-url"),
         ("pace", "Ask for a higher request rate.", "--base-url"),
         ("cpu", "Use a second process.", "--executor processes"),

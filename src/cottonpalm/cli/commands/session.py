@@ -362,6 +362,7 @@ class Session:
             resume=resume,
             prompt=on_prompts(run.report),
             trouble=stats.trouble,
+            streamed=where.stream,
             advice=() if self._screen.verbose else summary.advice_in(run.report),
         )
 
