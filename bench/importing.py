@@ -33,10 +33,14 @@ COMPLETING = {
 }
 
 
+def ordinary() -> dict[str, str]:
+    """This environment, but that bytecode is written and found again, as it is for users."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def cpu_ms(arguments: list[str]) -> float:
-    """CPU of one process. The first of its kind writes the bytecode, whatever this shell says of that."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment |= COMPLETING if arguments[-1] == "cottonpalm.cli.app" else {}
+    """CPU of one process."""
+    environment = ordinary() | (COMPLETING if arguments[-1] == "cottonpalm.cli.app" else {})
     before = m.children_cpu_s()
     subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True, env=environment)
     return (m.children_cpu_s() - before) * 1e3
@@ -63,7 +67,7 @@ def first_request_ms() -> float:
         with subprocess.Popen(
             [sys.executable, "-m", "cottonpalm.cli.app", *words, "--base-url", where],
             cwd=name,
-            env={**os.environ, "OPENAI_API_KEY": "not-a-key"},
+            env={**ordinary(), "OPENAI_API_KEY": "not-a-key"},
         ) as running:
             wire, _ = server.accept()
             wire.recv(1)

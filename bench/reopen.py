@@ -49,7 +49,7 @@ def fill(path: Path, rows: int) -> None:
     """Write what a run of these rows leaves behind, without running it."""
     processor = BatchProcessor(Noop(), store=path, run="big")
     store = open_store(path)
-    run = store.open_run("big", processor._builder.description)
+    run = store.open_run("big", processor._builder.facts.description)
     record = b'{"o":"%s","a":1,"l":0.5,"i":null}' % TEXT.encode()
     for at in range(0, rows, GROUP):
         keys = [content_key(row(number)) for number in range(at, min(rows, at + GROUP))]

@@ -40,6 +40,19 @@ budget and cache add; what a permit costs.""",
         ("bench/importing.py",),
         "CPU of fresh processes; of a run, up to its first request.",
     ),
+    "processes": (
+        "More than one process",
+        ("bench/scale.py cpu --executor processes", "bench/scale.py cpu --executor processes --chat"),
+        """`--executor processes`: what a row takes of CPU in all processes together; first a chain that computes, then
+one that asks a model over the fast transport. One process without workers is beside them.""",
+    ),
+    "rows": (
+        "Many rows",
+        ("bench/command.py",),
+        """`run`, `status` and `export` of one table by the command line, with the store and with ids, by a chain that
+answers at once: what is measured is ours. What grows with the rows is a few bytes for each id, by which a doubled one
+is found.""",
+    ),
 }
 HEAD = """# Speed
 

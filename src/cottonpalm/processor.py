@@ -1,28 +1,26 @@
 """`BatchProcessor`: the Runnable that users hold. It can be used wherever the chain was used.
 
-Its methods come in this order: calls for one row, for a list of rows, for any rows; plans; retries of failed rows; and
-last, how it makes its runs.
+Its methods come in this order: calls for one row, for a list of rows, for any rows; plans; retries of failed rows. How
+they become runs is in `making`.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cottonpalm import settings as checked
 from cottonpalm.chain.face import ChainFace, chain_name
 from cottonpalm.engine.input.frames import list_in, rows_in
-from cottonpalm.engine.input.row_configs import Configs, for_rows, most_at_once, one_each, same_for_all
+from cottonpalm.engine.input.row_configs import Configs, most_at_once, one_each, same_for_all
 from cottonpalm.errors import ConfigError
 from cottonpalm.keywords import names_nearest
+from cottonpalm.making import Asked, RunMaker
 from cottonpalm.request.transports import DEFAULT_TRANSPORT, Transport
 from cottonpalm.results import Collected, row_of
-from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
+from cottonpalm.run import AsyncRun, BaseRun, Run
 from cottonpalm.runtime.bridge import bridge
-from cottonpalm.stores import is_in_memory
 from cottonpalm.stores import shown as shown_store
 
 if TYPE_CHECKING:
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from cottonpalm.config import AdaptiveConcurrency, BatchLane, Budget, Cache, RateLimit, RetryPolicy
-    from cottonpalm.engine.build import Opened
-    from cottonpalm.engine.engine import Engine
     from cottonpalm.engine.input.reader import Rows
     from cottonpalm.planning.plan import Plan
     from cottonpalm.protocols import Observer, Store
@@ -41,15 +37,6 @@ if TYPE_CHECKING:
 
 AnyRun = TypeVar("AnyRun", bound=BaseRun)
 Table = TypeVar("Table")
-
-
-class Asked(NamedTuple):
-    """The rows of a `batch`, and the other arguments on which their answers depend."""
-
-    rows: Any
-    configs: list[RunnableConfig] | Callable[[Any], RunnableConfig] | None
-    ids: Sequence[Any] | None
-    kwargs: dict[str, Any]
 
 
 class BatchProcessor(ChainFace):
@@ -170,8 +157,7 @@ class BatchProcessor(ChainFace):
         from cottonpalm.engine.build import Builder  # noqa: PLC0415 - an import of the class alone is quick
 
         self._builder = Builder(chain, settings)
-        self._last: Callable[[], BaseRun | None] = _no_run
-        self._asked: Asked | None = None  # the latest batch's, if no other run came after it
+        self._runs = RunMaker(self._builder)
 
     def __repr__(self) -> str:
         """The chain, and where its answers are kept."""
@@ -207,7 +193,7 @@ class BatchProcessor(ChainFace):
     async def _answer(
         self, row: Any, config: RunnableConfig | None, kwargs: dict[str, Any], *, awaited: bool
     ) -> Any:
-        async with AsyncRun(self._single(row, config, kwargs, awaited=awaited)) as run:
+        async with AsyncRun(self._runs.single(row, config, kwargs, awaited=awaited)) as run:
             collected = Collected([row])
             collected.run = run
             await collected.fill(run)
@@ -216,7 +202,7 @@ class BatchProcessor(ChainFace):
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Yield the chain's chunks for one input."""
         collected = Collected([input])
-        with Run(self._single(input, config, kwargs, streaming=True)) as run:
+        with Run(self._runs.single(input, config, kwargs, streaming=True)) as run:
             collected.run = run
             while (got := collected.next_of(run)) is not None:
                 yield from collected.pieces(got)
@@ -230,31 +216,12 @@ class BatchProcessor(ChainFace):
     ) -> AsyncIterator[Any]:
         """`stream` on the running loop."""
         collected = Collected([input])
-        async with AsyncRun(self._single(input, config, kwargs, streaming=True, awaited=True)) as run:
+        async with AsyncRun(self._runs.single(input, config, kwargs, streaming=True, awaited=True)) as run:
             collected.run = run
             while (got := await collected.anext_of(run)) is not None:
                 for piece in collected.pieces(got):
                     yield piece
         collected.only()
-
-    def _single(
-        self,
-        row: Any,
-        config: RunnableConfig | None,
-        kwargs: dict[str, Any],
-        *,
-        streaming: bool = False,
-        awaited: bool = False,
-    ) -> Engine:
-        """Make an engine for one row. An awaited row uses the chain's async form, as the bare chain would."""
-        return self._builder.engine(
-            [row],
-            configs=one_each(config, 1),
-            kwargs=kwargs,
-            streaming=streaming,
-            many=False,
-            awaited=awaited,
-        )
 
     # -- a list of rows, with LangChain's signatures
 
@@ -320,7 +287,7 @@ class BatchProcessor(ChainFace):
     ) -> None:
         many = one_each(config, len(collected.inputs))
         most = most_at_once(config)
-        engine = await self._aengine(
+        engine = await self._runs.aengine(
             collected.inputs,
             ids=ids,
             priorities=priorities,
@@ -330,7 +297,7 @@ class BatchProcessor(ChainFace):
             retry_failed=retry_failed,
         )
         run = AsyncRun(engine)
-        self._remember(run, keep=True, asked=Asked(collected.inputs, many, ids, kwargs))
+        self._runs.remember(run, keep=True, asked=Asked(collected.inputs, many, ids, kwargs))
         run.keep(collected.outcomes)
         collected.kept = True
         collected.begun(run)
@@ -356,7 +323,7 @@ class BatchProcessor(ChainFace):
         if not len(inputs):
             return
         many = one_each(config, len(inputs))
-        engine = self._engine(
+        engine = self._runs.engine(
             inputs,
             ids=ids,
             priorities=priorities,
@@ -365,7 +332,7 @@ class BatchProcessor(ChainFace):
             max_concurrency=most_at_once(config),
         )
         collected = Collected(inputs)
-        with self._remember(Run(engine)) as run:
+        with self._runs.remember(Run(engine)) as run:
             collected.run = run
             while (outcome := collected.next_of(run)) is not None:
                 if collected.shows(outcome, return_exceptions=return_exceptions):
@@ -387,7 +354,7 @@ class BatchProcessor(ChainFace):
         if not len(inputs):
             return
         many = one_each(config, len(inputs))
-        engine = await self._aengine(
+        engine = await self._runs.aengine(
             inputs,
             ids=ids,
             priorities=priorities,
@@ -396,7 +363,7 @@ class BatchProcessor(ChainFace):
             max_concurrency=most_at_once(config),
         )
         collected = Collected(inputs)
-        async with self._remember(AsyncRun(engine)) as run:
+        async with self._runs.remember(AsyncRun(engine)) as run:
             collected.run = run
             while (outcome := await collected.anext_of(run)) is not None:
                 if collected.shows(outcome, return_exceptions=return_exceptions):
@@ -436,8 +403,7 @@ class BatchProcessor(ChainFace):
         """
         more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
         more |= {"skip_stored": skip_stored, "retry_failed": retry_failed}
-        engine = self._engine(rows_in(rows), streaming=stream, **more)
-        return self._streaming(self._remember(Run(engine)), stream)
+        return self._streaming(self._runs.run(rows_in(rows), streaming=stream, **more), stream)
 
     def astart(
         self,
@@ -451,13 +417,9 @@ class BatchProcessor(ChainFace):
         stream: bool = False,
     ) -> AsyncRun:
         """`start` on the running loop: iterate inside `async with`, which opens the store, on a thread."""
-        rows = rows_in(rows)
         more: dict[str, Any] = {"ids": ids, "priorities": priorities, "configs": same_for_all(config)}
-        more |= {"skip_stored": skip_stored, "retry_failed": retry_failed, "streaming": stream}
-        if not self._on_disk:
-            return self._streaming(self._remember(AsyncRun(self._engine(rows, **more))), stream)
-        opening = Opening(partial(self._engine, rows, **more), partial(self._aengine, rows, **more))
-        return self._streaming(self._remember(AsyncRun(opening)), stream)
+        more |= {"skip_stored": skip_stored, "retry_failed": retry_failed}
+        return self._streaming(self._runs.arun(rows_in(rows), streaming=stream, **more), stream)
 
     @staticmethod
     def _streaming(run: AnyRun, stream: bool) -> AnyRun:
@@ -477,11 +439,11 @@ class BatchProcessor(ChainFace):
         comes as one piece. A slow reader slows the calls; leaving early closes every connection.
         """
         inputs = rows_in(inputs)
-        engine = await self._aengine(
+        engine = await self._runs.aengine(
             inputs, configs=same_for_all(config), max_concurrency=max_concurrency, streaming=True
         )
         collected = Collected(inputs if isinstance(inputs, Sequence) else ())
-        async with self._remember(AsyncRun(engine)) as run:
+        async with self._runs.remember(AsyncRun(engine)) as run:
             collected.run = run
             while (got := await collected.anext_of(run)) is not None:
                 for piece in collected.pieces(got):
@@ -597,8 +559,10 @@ class BatchProcessor(ChainFace):
         if not drawn:
             return [], None
         ids = [item.id for item in drawn] if any(item.id is not None for item in drawn) else None
-        engine = await self._aengine([item.row for item in drawn], ids=ids, configs=configs, sampled=True)
-        async with self._remember(AsyncRun(engine)) as run:
+        engine = await self._runs.aengine(
+            [item.row for item in drawn], ids=ids, configs=configs, sampled=True
+        )
+        async with self._runs.remember(AsyncRun(engine)) as run:
             outcomes = [outcome async for outcome in run]
             return [outcome for outcome in outcomes if outcome.status != "skipped"], run.stats.limit
 
@@ -612,7 +576,7 @@ class BatchProcessor(ChainFace):
         Raises:
             ConfigError: there is no store.
         """
-        return self._remember(Run(self._watched(self._builder.engine_for_failed())))
+        return self._runs.run_failed()
 
     def retry(
         self,
@@ -638,102 +602,13 @@ class BatchProcessor(ChainFace):
         """
         if rows is None and (config is not None or ids is not None or kwargs):
             raise ConfigError("a config, ids or keywords for retry() need the rows they were given with")
-        if self._settings.store is None:
-            return self._retry_last()
-        last = asked = self._asked
-        if rows is not None:
-            rows = rows_in(rows)
-            asked = Asked(rows, for_rows(config, rows), ids, kwargs)
-        with self._remember(self._failed_run(asked, given=rows is not None), asked=last) as run:
-            outcomes = list(run)
-        return sorted(outcomes, key=lambda outcome: outcome.index)
-
-    def _failed_run(self, asked: Asked | None, *, given: bool) -> Run:
-        """Make the run from the rows, if they are given or their answers depend on more; else from the store."""
-        if asked is None or not (given or asked.configs or asked.kwargs):
-            return Run(self._watched(self._builder.engine_for_failed()))
-        rows, configs, ids, kwargs = asked
-        return Run(
-            self._engine(rows, ids=ids, configs=configs, kwargs=kwargs, skip_stored=True, retry_failed=True)
-        )
-
-    def _retry_last(self) -> list[Outcome]:
-        last, asked = self.last_run, self._asked
-        if last is None or asked is None:
-            raise ConfigError(
-                "retry() found no batch to go on with: call batch first, or give store= and run="
-            )
-        known = last.outcomes()
-        failed = [outcome for outcome in known if outcome.status != "ok"]
-        configs = asked.configs
-        engine = self._engine(
-            [outcome.input for outcome in failed],
-            configs=[configs[outcome.index] for outcome in failed] if isinstance(configs, list) else configs,
-            kwargs=asked.kwargs,
-            max_concurrency=most_at_once(configs if isinstance(configs, list) else None),
-        )
-        with Run(engine) as run:
-            for outcome in run:
-                outcome.index = failed[outcome.index].index
-                outcome.id = known[outcome.index].id
-                known[outcome.index] = outcome
-        return [known[outcome.index] for outcome in failed]
-
-    # -- how runs are made
+        return self._runs.retry(rows, config, ids, kwargs)
 
     @property
     def last_run(self) -> BaseRun | None:
         """The latest run of many rows; None before the first, and after the caller dropped a run made by `start`."""
-        return self._last()
-
-    def _engine(self, rows: Any, **more: Any) -> Engine:
-        """Make an engine for these rows, in the store's run if there is one."""
-        return self._made(self._builder.open_run(), rows, more)
-
-    async def _aengine(self, rows: Any, **more: Any) -> Engine:
-        """Do the same, but open the store on a thread if that touches the disk."""
-        from cottonpalm.engine.build import on_a_thread  # noqa: PLC0415 - as above
-
-        opening = self._builder.open_run
-        return self._made(await on_a_thread(opening) if self._on_disk else opening(), rows, more)
-
-    @property
-    def _on_disk(self) -> bool:
-        """Whether opening a run touches the disk."""
-        store, cache = self._settings.store, self._settings.cache
-        in_memory = store is None or is_in_memory(store)
-        return not in_memory or (cache is not None and cache.path is not None)
-
-    def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:
-        """Make an engine. If the call has an error, close the opened run, so that the next call can have it."""
-        try:
-            return self._watched(self._builder.engine(rows, opened=opened, **more))
-        except BaseException:
-            from cottonpalm.engine.build import let_go  # noqa: PLC0415 - as above
-
-            let_go(opened)
-            raise
-
-    def _watched(self, engine: Engine) -> Engine:
-        if self._settings.progress:
-            from cottonpalm.observers.notebook import NotebookProgress, in_notebook  # noqa: PLC0415 - rich is slow
-            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - likewise
-
-            progress = NotebookProgress() if in_notebook() else Progress()
-            progress.watch(engine.stats)
-            engine.add_observer(progress)
-        return engine
-
-    def _remember(self, run: AnyRun, *, keep: bool = False, asked: Asked | None = None) -> AnyRun:
-        """Set `last_run`. A batch's run is kept with its outcomes; any other run lives only as long as its reader."""
-        self._last = (lambda: run) if keep else weakref.ref(run)
-        self._asked = asked
-        return run
+        return self._runs.last
 
 
 def _where(store: object) -> str:
     return shown_store(store) if isinstance(store, str | Path) else repr(store)
-
-
-def _no_run() -> None:
-    return None

@@ -175,9 +175,9 @@ class Ask:
             from cottonpalm.engine.executors.ray_money import Drawing  # noqa: PLC0415 - an extra
 
             self._drawing = Drawing(self._store, self._name, self._limits, lambda: not self._busy)
-            builder.purse = (self._drawing.ledger, self._drawing.purse)
-        builder.place = (_limits_at(self._store), 0)
-        builder.keep_sharing()
+            builder.accounts.purse = (self._drawing.ledger, self._drawing.purse)
+        builder.accounts.place = (_limits_at(self._store), 0)
+        builder.accounts.share(builder.accounts.limiters_for(None))
         return made
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from cottonpalm.errors import RunBusy
 from cottonpalm.runtime import loop_shutdown
 from cottonpalm.runtime.bridge import bridge
-from cottonpalm.settings import most_rows
+from cottonpalm.setting_checks import most_rows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -206,7 +206,7 @@ def test_numbers_are_said_as_people_say_them() -> None:
         "$1,234.56",
     ]
     assert [duration(s) for s in (0.04, 9.94, 9.96, 59.6, 72, 3600, 11_100, 187_200)] == [
-        "0.0 s", "9.9 s", "10 s", "1 min 00 s", "1 min 12 s", "1 h 00 min", "3 h 05 min", "2 d 4 h",
+        "40 ms", "9.9 s", "10 s", "1 min 00 s", "1 min 12 s", "1 h 00 min", "3 h 05 min", "2 d 4 h",
     ]  # fmt: skip
     assert [rate(r) for r in (1234.0, 6.9, 0.5, 0.001)] == ["1,234/s", "6.9/s", "30.0/min", "3.6/h"]
 

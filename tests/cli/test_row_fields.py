@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import tracemalloc
 from typing import TYPE_CHECKING
 
-from cottonpalm.cli.readers.first_places import FirstPlaces
+import pytest
+
+from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.readers.first_places import FULL, PARTS, FirstPlaces
 from tests.cli.conftest import lines, rows
 
 if TYPE_CHECKING:
@@ -113,3 +117,18 @@ def test_a_place_beyond_what_can_be_noted_is_still_a_place() -> None:
     places = FirstPlaces()
     assert places.met("a", 2**40) is None
     assert places.met("a", 2**40 + 1) == 2**32 - 1
+
+
+def test_texts_that_have_left_the_memory_are_still_known_with_their_places() -> None:
+    places, many = FirstPlaces(), 3 * PARTS * FULL // 2
+    assert all(places.met(f"id {n}", n) is None for n in range(1, many + 1))
+    for n in range(1, many + 1, 501):
+        assert places.met(f"id {n}", many + n) == n
+        assert places.met(f"other {n}", n) is None
+
+
+def test_a_folder_of_temporary_files_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
+    places = FirstPlaces()
+    with pytest.raises(Problem, match="cannot write to /nowhere/at/all: No such file or directory"):
+        assert not [n for n in range(1, PARTS * FULL * 2) if places.met(f"id {n}", n)]

@@ -39,6 +39,11 @@ def test_a_streamed_run_writes_what_a_run_writes(ask: Command, folder: Path, ser
     ]
     assert streams == [True] * 6  # one of them broke off
     assert ask("in.jsonl", "-o", "out.jsonl", "--stream").err.count("has done all its rows") == 1
+    hint = "--model-option stream_usage=true lets streams say it"
+    assert hint in " ".join(said.err.split())  # else each of them is booked at its bound
+    again = ask("in.jsonl", "-o", "b.jsonl", "--stream", "--model-option", "stream_usage=true")
+    assert again.code == 0
+    assert "uncertain" not in again.err
 
 
 def test_what_cannot_stream_is_refused_before_any_call(ask: Command, folder: Path, server: Loopback) -> None:

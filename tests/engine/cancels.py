@@ -102,7 +102,7 @@ class Trial:
         engine, ledger = self.run._engine, ledger_of(self.budget)
         rows_seen = engine._rows
         assert ledger is not None
-        limiters = [one for many in self.processor._builder._limiters.values() for one in many]
+        limiters = [one for many in self.processor._builder.accounts._limiters.values() for one in many]
         return {
             "emitted": len(self.got),
             "twice": len(self.got) - len(set(self.got)),

@@ -286,12 +286,12 @@ def test_processors_share_the_limit_of_what_it_protects() -> None:
 def test_what_was_learnt_is_forgotten_with_the_last_processor_that_used_it() -> None:
     chain = chain_on(Provider(lambda _: None))
     processor = BatchProcessor(chain)
-    kept = processor._builder._limiters_for(None)
-    assert BatchProcessor(chain)._builder._limiters_for(None) is kept
+    kept = processor._builder.accounts.limiters_for(None)
+    assert BatchProcessor(chain)._builder.accounts.limiters_for(None) is kept
     name = repr(kept)
     del processor, kept
     gc.collect()
-    fresh = BatchProcessor(chain)._builder._limiters_for(None)
+    fresh = BatchProcessor(chain)._builder.accounts.limiters_for(None)
     assert repr(fresh) == name
     assert not list(fresh)
 

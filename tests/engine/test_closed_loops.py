@@ -45,7 +45,7 @@ def text(server: Loopback) -> Any:
 
 def holds(processor: BatchProcessor) -> tuple[int, int]:
     """Permits in flight, and requests in line."""
-    many = [one for some in processor._builder._limiters.values() for one in some]
+    many = [one for some in processor._builder.accounts._limiters.values() for one in some]
     return sum(one.in_flight for one in many), sum(one.waiting for one in many)
 
 

@@ -88,7 +88,7 @@ def test_single_calls_leave_nothing_behind() -> None:
     for n in range(50):
         assert processor.invoke(n) == 2 * n
     gc.collect()
-    assert not [one for many in processor._builder._limiters.values() for one in many]
+    assert not [one for many in processor._builder.accounts._limiters.values() for one in many]
 
 
 def test_a_row_that_is_always_throttled_does_not_starve_the_others_however_high_its_priority() -> None:

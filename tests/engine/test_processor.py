@@ -278,10 +278,10 @@ def test_a_run_that_is_lost_half_way_is_settled() -> None:
         warnings.simplefilter("error")
         gc.collect()
         for _ in range(200):
-            if engine._finished:
+            if engine.stats().finished:
                 break
             threading.Event().wait(0.02)
-    assert engine._finished
+    assert engine.stats().finished
     assert chain.in_flight == 0
     assert threading.active_count() <= before + 2
 

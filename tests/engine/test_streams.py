@@ -63,7 +63,7 @@ async def texts_of(processor: BatchProcessor, inputs: Any, **more: Any) -> dict[
 
 
 def idle(processor: BatchProcessor) -> bool:
-    limiters = [one for many in processor._builder._limiters.values() for one in many]
+    limiters = [one for many in processor._builder.accounts._limiters.values() for one in many]
     return all(limiter.in_flight == limiter.waiting == 0 for limiter in limiters)
 
 

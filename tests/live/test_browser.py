@@ -103,6 +103,7 @@ def test_a_person_follows_pauses_caps_and_cancels_a_run_of_another_process(
     from playwright.sync_api import expect
 
     expect(tab).to_have_title("33 % tickets", timeout=PATIENCE_MS)
+    tab.locator("#part-progress").get_by_text("5 in flight").wait_for()
     assert "20 of 60 rows" in tab.locator("h1").inner_text()
 
     tab.get_by_role("button", name="Pause").click()

@@ -48,10 +48,10 @@ def test_a_limit_in_flight_just_above_takes_the_gain_of_a_higher_quota_away() ->
         ("own requests", "Raise your rpm ceiling.", "--rpm"),
         ("own tokens", "Raise your tpm ceiling.", "--tpm"),
         ("maximum", "Allow more requests in flight.", "--max-concurrency"),
-        ("cap", "Allow more rows at once.", "max_concurrency"),
+        ("cap", "Allow more rows at once.", "--concurrency"),
         ("concurrency", "Add an endpoint.", "--base-url"),
         ("pace", "Ask for a higher request rate.", "--base-url"),
-        ("cpu", "Use a second process.", "--store"),
+        ("cpu", "Use a second process.", "--executor processes"),
     ],
 )
 def test_each_limit_is_loosened_in_its_own_way(state: str, what: str, how: str) -> None:

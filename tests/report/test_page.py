@@ -146,7 +146,7 @@ def test_a_long_report_is_small() -> None:
 
 def test_a_run_that_was_stopped_says_so_in_its_heading() -> None:
     assert verdict_of(stories.hostile_story()).startswith("Stopped: 6 of 12 rows answered")
-    assert verdict_of(stories.empty_story()) == "0 of 0 rows answered in 0.0\u00a0s."
+    assert verdict_of(stories.empty_story()) == "0 of 0 rows answered in 0\u00a0s."
 
 
 def test_two_runs_are_compared_in_words_and_in_numbers() -> None:

@@ -149,6 +149,7 @@ def test_report_and_live_page_show_the_tries_of_a_failed_row(tmp_path: Path) -> 
         row = visitor.get(f"http://127.0.0.1:{live.port}/row", params={"run": "night", "at": "0"}).text
     for said in (shown, words(row)):
         found = re.search(
-            r"500 transient (waited [\d.]+ s, )?took [\d.]+ s 400 fail_row (waited [\d.]+ s, )?took", said
+            r"500 transient (waited [\d.]+ m?s, )?took [\d.]+ m?s 400 fail_row (waited [\d.]+ m?s, )?took",
+            said,
         )
         assert found is not None

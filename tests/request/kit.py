@@ -15,6 +15,7 @@ from langchain_openai import ChatOpenAI
 from cottonpalm.config import AdaptiveConcurrency, RetryPolicy
 from cottonpalm.request.limiter.limiters import Limiters
 from cottonpalm.request.money.rules.prices import PriceBook
+from cottonpalm.request.queueing import enter
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.request.run_account import RunAccount
 from cottonpalm.request.transport import hook
@@ -52,7 +53,7 @@ async def one(run: RunAccount, index: int, work: Callable[[], Awaitable[Any]]) -
     row = RowAccount(run, index)
     token = ROW.set(row)
     try:
-        await row.enter()
+        await enter(row)
         try:
             result: Any = await work()
         except Exception as exc:
@@ -78,7 +79,7 @@ def one_sync(run: RunAccount, index: int, work: Callable[[], Any]) -> tuple[Any,
     row = RowAccount(run, index)
     token = ROW.set(row)
     try:
-        asyncio.run(row.enter())
+        asyncio.run(enter(row))
         try:
             result = work()
         except Exception as exc:

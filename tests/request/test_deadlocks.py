@@ -14,6 +14,7 @@ from langchain.agents import create_agent
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 
+from cottonpalm.request.queueing import enter
 from cottonpalm.request.row_account import ROW, RowAccount
 from cottonpalm.runtime import bridge as sync
 from cottonpalm.runtime.wait_queue import RowClosed
@@ -96,7 +97,7 @@ def test_a_nested_row_takes_no_second_place() -> None:
                 async def outer(n: int) -> Any:
                     inner = RowAccount(run, n, parent=ROW.get())
                     ROW.set(inner)
-                    await inner.enter()
+                    await enter(inner)
                     try:
                         return await model.ainvoke(f"row {n}")
                     finally:

@@ -14,11 +14,11 @@ from langchain_openai import ChatOpenAI
 MODEL = "gpt-4o-mini"
 
 
-def asking(url: str, max_tokens: int | None = 50) -> Any:
+def asking(url: str, max_tokens: int | None = 50, model: str = MODEL) -> Any:
     """A prompt, a model at this address, text."""
     more = {} if max_tokens is None else {"max_tokens": max_tokens}
-    model = ChatOpenAI(base_url=url, api_key="none", model=MODEL, **more)  # type: ignore[arg-type]
-    return ChatPromptTemplate.from_template("{x}") | model | StrOutputParser()
+    asked = ChatOpenAI(base_url=url, api_key="none", model=model, **more)  # type: ignore[arg-type]
+    return ChatPromptTemplate.from_template("{x}") | asked | StrOutputParser()
 
 
 def rows(count: int) -> list[dict[str, str]]:

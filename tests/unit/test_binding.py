@@ -56,9 +56,11 @@ def test_one_thing_binds(
     assert binding(rows, unpaid, standings, busy=busy) == what
 
 
-def test_a_process_that_uses_a_core_binds_only_where_nothing_else_does() -> None:
+def test_a_process_that_uses_a_core_binds_where_more_in_flight_would_not_help() -> None:
     assert binding("", 0, [IDLE], busy=False, hot=True) == ("cpu", "")
-    assert binding("concurrency", 0, [FULL], busy=False, hot=True) == ("concurrency", "host/model")
+    assert binding("concurrency", 0, [FULL], busy=False, hot=True) == ("cpu", "")
+    assert binding("concurrency", 0, [full(held_by="tokens")], busy=False, hot=True)[0] == "tokens"
+    assert binding("concurrency", 9, [FULL], busy=False, hot=True) == ("budget", "")
     assert binding("source", 0, [IDLE], busy=False, hot=True) == ("source", "")
 
 

@@ -9,7 +9,8 @@ from cottonpalm.cli.spec import META
 from cottonpalm.cli.summary import command_on
 from cottonpalm.observers import kept
 from cottonpalm.observers.formatting import count
-from cottonpalm.observers.page.story import Story
+from cottonpalm.observers.kind_words import why_stopped
+from cottonpalm.observers.page.story import Story, stopped_state
 from cottonpalm.observers.rows_seen import RowsSeen
 from cottonpalm.protocols import ReadsOn
 from cottonpalm.stores import shown as store_shown
@@ -26,15 +27,6 @@ if TYPE_CHECKING:
 PAGE: Final = 1024
 FACTS: Final = "facts"
 DEFAULT_STORE: Final = "cottonpalm.db"
-_WHY: Final = {
-    "fatal": "No row could be answered.",
-    "budget": "The budget did not reach further.",
-    "max_failures": "Too many rows failed.",
-    "stalled": "Nothing moved any more.",
-    "store": "The store failed.",
-    "interrupted": "It was interrupted.",
-    "error": "It ended with an error.",
-}
 _HIDDEN: Final = frozenset({"folder", "input_kept", "unkept"})
 
 
@@ -73,7 +65,7 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
         report,
         name,
         _state(info, life, facts),
-        "" if life is None or life.reason is None else _WHY.get(life.reason, ""),
+        why_stopped(None if life is None else life.reason),
         tuple(report.by_model) or tuple(filter(None, [asked.get("model")])),
         info.created if life is None else life.began,
         None if life is None or info.holder else life.ended,
@@ -115,7 +107,7 @@ def _state(info: RunInfo, life: Kept | None, facts: Mapping[str, Any]) -> State:
     code = facts.get("code")
     stopped = code not in (None, Code.OK, Code.SOME_FAILED)
     if stopped or life is None or life.reason is not None or not life.over:
-        return "failed" if life is not None and life.reason in ("fatal", "store", "error") else "stopped"
+        return stopped_state(None if life is None else life.reason)
     return "some failed" if info.failed else "done"
 
 

@@ -36,6 +36,7 @@ class Tally:
         answers: rows that a model answered.
         kinds: rows by what befell them, in words with the stored name beside.
         unread: rows that could not be read.
+        estimated: rows whose answers did not say what they cost.
     """
 
     question: Callable[[Any], Any] | None = None
@@ -47,12 +48,14 @@ class Tally:
     output_tokens: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
     unread: int = 0
+    estimated: int = 0
     first_failed: str = ""
 
     def add(self, outcome: Outcome) -> None:
         """Count one outcome."""
         self.rows += 1
         self.cached += outcome.cached
+        self.estimated += outcome.cost_source == "estimated"
         is_answer = outcome.status == "ok" and (outcome.usage is not None or outcome.model is not None)
         if is_answer and not outcome.cached:
             self.answers += 1
@@ -121,6 +124,7 @@ class Summary:
     trouble: str = ""  # why the latest request reached no server
     report: str | None = None  # the HTML file
     advice: tuple[str, ...] = ()  # what to change before the next run
+    streamed: bool = False
 
     def lines(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -171,7 +175,10 @@ class Summary:
         if not self.uncertain_pico:
             return ""
         most = money(self.uncertain_pico)
-        return f"up to {most} besides, for requests whose answer never came, or did not say what it cost"
+        said = f"up to {most} besides, for requests whose answer never came, or did not say what it cost"
+        if self.streamed and self.tally.estimated:
+            said += "; --model-option stream_usage=true lets streams say it, where the server can"
+        return said
 
     def _repeats(self) -> str:
         """Say how many rows repeated another's question, and what the cache saved or would have saved."""

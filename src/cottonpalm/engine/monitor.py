@@ -5,17 +5,17 @@ It also ends a run that makes no progress, so that the run does not wait all nig
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cottonpalm import clock
 from cottonpalm.events import Binding, LimitChanged
-from cottonpalm.request.limiter.rules.binding import BUSY, Snapshot, binding
+from cottonpalm.request.limiter.rules.binding import BUSY, SEVERAL, Snapshot, binding
 from cottonpalm.request.limiter.rules.reasons import why
 from cottonpalm.request.reach import DEAD_S
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from cottonpalm.events import Event
     from cottonpalm.request.run_account import RunAccount
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 EVERY_S: Final = 0.5
 RARELY_S: Final = 8.0  # seconds between two looks while no request is accepted
 SURE: Final = 2  # so many looks in a row must agree before we report a bottleneck
+
+
+class Standing(Protocol):
+    """How the workers of a run stand, for a run that sends no requests itself."""
+
+    def binding(self, here: Binding) -> Binding:
+        """What keeps the run from being faster, where `here` is what does so in its own process. From any thread."""
+
+    def limits(self) -> Iterable[LimitChanged]:
+        """The limits of all workers together."""
 
 
 class Monitor:
@@ -36,15 +46,17 @@ class Monitor:
 
     Attributes:
         emit: called with each event; None: nobody listens.
+        workers: they send the requests of this run; None: the run does.
     """
 
     def __init__(
         self, account: RunAccount, rows: Callable[[], Bottleneck], looked: Callable[[], None]
     ) -> None:
         self.emit: Callable[[Event], None] | None = None
+        self.workers: Standing | None = None
         self._account, self._rows, self._looked = account, rows, looked
         self._busy = 0  # so many looks in a row found that the loop had no time left
-        self._hot = False  # True: this process uses a whole core, even if the loop has time left
+        self._hot = False  # True: this process uses one core, even if the loop has time left
         self._settled = self._seen = Binding("", "")
         self._times = 0
         self._limits: dict[str, int] = {}
@@ -86,13 +98,14 @@ class Monitor:
         found = standings(account)
         busy = self._busy >= SURE
         what, key = binding(self._rows(), account.flow.unpaid, found, busy=busy, hot=self._hot)
-        return Binding(what, key, next((each.why for each in found if each.key == key and key), ""))
+        here = Binding(what, key, next((each.why for each in found if each.key == key and key), ""))
+        return here if self.workers is None else self.workers.binding(here)
 
     def _look(self) -> None:
         was_busy = self._busy > 0
         loop, process = self._shares()
         self._busy = self._busy + 1 if loop >= BUSY else 0
-        self._hot = process >= BUSY
+        self._hot = BUSY <= process < SEVERAL
         if was_busy or self._busy:  # at once: what grows meanwhile is not taken back
             self._tell_limits(binds=self._busy > 0)
         self._settle(self._found())
@@ -123,11 +136,15 @@ class Monitor:
                 self.emit(found)
 
     def _tell_changes(self, emit: Callable[[Event], None]) -> None:
-        for limiter in self._account.flow.seen():
-            key, limit = limiter.key, int(limiter.limit)
-            if self._limits.get(key) != limit:
-                self._limits[key] = limit
-                emit(LimitChanged(self._account.flow.shown(key), limit, limiter.in_flight))
+        for event in self._limits_now() if self.workers is None else self.workers.limits():
+            if self._limits.get(event.key) != event.limit:
+                self._limits[event.key] = event.limit
+                emit(event)
+
+    def _limits_now(self) -> Iterator[LimitChanged]:
+        flow = self._account.flow
+        for limiter in flow.seen():
+            yield LimitChanged(flow.shown(limiter.key), int(limiter.limit), limiter.in_flight)
 
     def _next_s(self) -> float:
         """Return the seconds until the next look. They grow while nothing is accepted: a run may wait for days."""

@@ -15,7 +15,15 @@ from cottonpalm.engine.executors.travel import unpacked
 from cottonpalm.engine.input.reader import Carried
 from cottonpalm.engine.shared import LENT, Lent
 from cottonpalm.errors import RunStopped
-from cottonpalm.events import RowFinished, RowStarted, RunEnded, RunStarted
+from cottonpalm.events import (
+    BudgetShare,
+    CostSpike,
+    LimitChanged,
+    RowFinished,
+    RowStarted,
+    RunEnded,
+    RunStarted,
+)
 from cottonpalm.request.limiter.limiters import Limits
 from cottonpalm.request.money.remote import Told, purse_and_ledger
 from cottonpalm.settings import Settings
@@ -34,7 +42,15 @@ GATHER_S: Final = 0.01  # outcomes of so long travel together...
 AT_ONCE: Final = 256  # ...or so many
 AHEAD_S: Final = 0.25  # wants the rows of so long besides those under way
 MOST_AHEAD: Final = 2048
-_ROWS: Final = (RowStarted, RowFinished, RunStarted, RunEnded)  # the run makes these itself
+_OWN: Final = (  # the run makes these itself
+    RowStarted,
+    RowFinished,
+    RunStarted,
+    RunEnded,
+    BudgetShare,
+    CostSpike,
+    LimitChanged,
+)
 
 
 class Worker:
@@ -51,6 +67,7 @@ class Worker:
         self._done: list[Outcome] = []
         self._events: list[Event] = []
         self._measures: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self._warnings: list[tuple[str, str]] = []
         self._over: tuple[str, str] | None = None
         self._received, self._answered = 0, 0
         self._recent: deque[tuple[float, int]] = deque()
@@ -60,15 +77,16 @@ class Worker:
         self._purse = None
         if begin.paid:
             ledger, self._purse = purse_and_ledger(self._ring)
-            builder.purse = (ledger, self._purse)
+            builder.accounts.purse = (ledger, self._purse)
         self._spare = begin.spare
-        self._lent = Lent(builder.purse, set())
+        self._lent = Lent(builder.accounts.purse, set())
         LENT.set(self._lent)
         if begin.place is not None:
             url, run = begin.place
-            builder.place = (_database(url), run)
+            builder.accounts.place = (_database(url), run)
         self._engine = builder.engine(self._source(), kwargs=begin.kwargs)
         self._engine.account.measure = Forward(self._measures)
+        self._engine.account.alerts.on_warn = lambda topic, text: self._warnings.append((topic, text))
         self._keep_to_share()
         self._main = self._loop.create_task(self._engine.main())
         self._reading = self._loop.create_task(self._read())
@@ -118,14 +136,13 @@ class Worker:
 
     def see(self, event: Event) -> None:
         """See `protocols.Observer`: what rows meet with is told to the run."""
-        if not isinstance(event, _ROWS):
+        if not isinstance(event, _OWN):
             self._events.append(event)
 
     async def _source(self) -> AsyncIterator[Carried]:
         while True:
             while self._rows:
-                number, row, id_, priority, config = self._rows.popleft()
-                yield Carried(number, row, id_, priority, config)
+                yield Carried(*self._rows.popleft())
             if self._stop:
                 return
             self._more.clear()
@@ -160,6 +177,7 @@ class Worker:
         events, self._events = self._events, []
         measures = self._measures.copy()
         self._measures.clear()
+        warnings, self._warnings = self._warnings, []
         self._keep_to_share()
         flow = self._engine.account.flow
         return Heard(
@@ -170,7 +188,9 @@ class Worker:
             measures,
             flow.limit(),
             flow.in_flight(),
+            [LimitChanged(flow.shown(each.key), int(each.limit), each.in_flight) for each in flow.seen()],
             self._over,
+            warnings,
         )
 
     def _money(self) -> Told:

@@ -132,7 +132,7 @@ def _cpu(report: Reported) -> Iterator[Advice]:
         gain, share = seconds / 2, percent(seconds / report.wall_s)
         left = roughly(report.wall_s - gain)
         why = f"This machine's CPU was full for {share} of the run; two processes would leave {left}."
-        how = "split the input and start two runs on one `--store`: they share the limits"
+        how = '`--executor processes`, or `executor="processes"`: they share limits, budget, cache and store'
         yield Advice("bound by cpu", "s", gain, report.wall_s, "Use a second process.", why, how, then=TWICE)
 
 

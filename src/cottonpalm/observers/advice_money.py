@@ -53,7 +53,7 @@ def _cached(report: Reported) -> bool:
 
 def long_rows(report: Reported) -> Iterator[Advice]:
     """A few long rows that take much of the money, or of the time."""
-    rows, cost = rows_of(report), report.cost_usd
+    rows, cost = sum(size.rows for size in report.sizes), report.cost_usd  # those that were asked
     seconds = sum(size.seconds for size in report.sizes)
     for at, size in enumerate(report.sizes):
         over = report.sizes[at:]
@@ -66,7 +66,7 @@ def long_rows(report: Reported) -> Iterator[Advice]:
         # A row at the border costs what its class does at least: what is above it is the gain.
         gain = sum(each.cost_usd * (1 - size.tokens / (1.5 * each.tokens)) for each in over)
         why = (
-            f"Rows of {size.tokens:,} tokens and more are {percent(many / rows)} of the rows; they take"
+            f"Rows of {size.tokens:,} tokens and more are {percent(many / rows)} of the rows{_asked(report)}; they take"
             f" {percent(of_time)} of the rows' time and {percent(of_money)} of the money. With {size.tokens:,} tokens"
             f" each, they would cost {money_usd(used - gain)} instead of {money_usd(used)}."
         )
@@ -81,6 +81,10 @@ def long_rows(report: Reported) -> Iterator[Advice]:
             then="cut",
         )
         return
+
+
+def _asked(report: Reported) -> str:
+    return " that were asked" if report.counts.cached else ""
 
 
 def _sum(sizes: tuple[SizeClass, ...]) -> tuple[int, float, float]:

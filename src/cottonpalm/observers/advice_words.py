@@ -52,9 +52,13 @@ LIMITS: Final[dict[str, Bound]] = {
     "maximum": Bound(
         "Allow more requests in flight.",
         "the most requests in flight that you allow",
-        "a higher `--max-concurrency`",
+        "a higher `--max-concurrency`, or `--concurrency`",
     ),
-    "cap": Bound("Allow more rows at once.", "your own bound of rows at once", "a higher `max_concurrency`"),
+    "cap": Bound(
+        "Allow more rows at once.",
+        "your own bound of rows at once",
+        "a higher `--concurrency`, or `max_concurrency` in Python",
+    ),
     "concurrency": Bound(
         "Add an endpoint.",
         "the number of requests in flight that the provider takes",

@@ -129,8 +129,10 @@ def money(pico: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.8 s`, `42 s`, `1 min 12 s`, `3 h 05 min`, `2 d 4 h`."""
+    """`4.2 ms`, `0.8 s`, `42 s`, `1 min 12 s`, `3 h 05 min`, `2 d 4 h`."""
     whole = round(seconds)
+    if seconds < 0.0995:
+        return _milliseconds(1000 * seconds)
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if whole < 60:
@@ -140,6 +142,12 @@ def duration(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def _milliseconds(ms: float) -> str:
+    if ms <= 0:
+        return "0 s"
+    return f"{ms:.0f} ms" if ms >= 9.95 else f"{ms:.1f} ms" if ms >= 0.05 else "< 0.1 ms"
 
 
 def rate(per_s: float) -> str:

@@ -158,6 +158,9 @@ def _report(data: Mapping[str, Any]) -> Report:
         steps=tuple(_of(StepUse, step) for step in data.get("steps", ())),
         batch=_of(BatchUse, data.get("batch", {})),
         transports={str(way): int(calls) for way, calls in data.get("transports", {}).items()},
+        total=data.get("total"),
+        over=bool(data.get("over", True)),
+        stopped=data.get("stopped"),
     )
 
 

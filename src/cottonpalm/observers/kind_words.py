@@ -19,3 +19,19 @@ WORDS: Final = {
 def in_words(kind: str) -> str:
     """Return a kind in words; one that a later version has made, as it is."""
     return {word.value: said for word, said in WORDS.items()}.get(kind, kind)
+
+
+_STOPPED: Final = {
+    "fatal": "No row could be answered.",
+    "budget": "The budget did not reach further.",
+    "max_failures": "Too many rows failed.",
+    "stalled": "Nothing moved any more.",
+    "store": "The store failed.",
+    "interrupted": "It was interrupted.",
+    "error": "It ended with an error.",
+}
+
+
+def why_stopped(reason: str | None) -> str:
+    """Why a run ended before its rows did, as a sentence; "" where it did not, or nobody knows."""
+    return _STOPPED.get(reason or "", "")

@@ -57,6 +57,11 @@ def two(seconds: float) -> str:
     return f"{seconds:,.{digits}f}" if seconds < 10 else f"{seconds:,.0f}"
 
 
+def brief(seconds: float) -> str:
+    """The same, short enough for a narrow column."""
+    return "<0.001" if 0 < seconds < 0.001 else two(seconds)
+
+
 def per_second(number: float) -> str:
     """Rows a second in a column: `12.3`, `0.44`, `1,240`."""
     return two(number) if number < 1 else f"{number:,.1f}" if number < 100 else f"{number:,.0f}"

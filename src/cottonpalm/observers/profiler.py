@@ -311,8 +311,7 @@ class Profiler:
         wall_s, done = max(0.0, now - self._began), self._ok + self._failed
         states_s = dict(self._states_s)
         idle_s = sum(states_s.get(state, 0.0) for state in IDLE)
-        known = self._cost_known and (self._priced or not self._sizes)
-        cost_usd = self._cost_pico / PICO if known else None
+        cost_usd = self._cost_pico / PICO if self._cost_known else None
         waits = {name: values.counted() for name, values in self._waits.items()}
         return Report(
             counts=Counts(
@@ -383,5 +382,6 @@ def _by_count(types: dict[str, int]) -> dict[str, int]:
 
 
 def _used(used: _Model) -> ModelUse:
-    cost_usd = used.cost_pico / PICO if used.priced else None
+    refused = used.requests == used.failed  # what was refused costs nothing
+    cost_usd = used.cost_pico / PICO if used.priced or refused else None
     return ModelUse(used.requests, used.failed, used.tokens_in, used.tokens_out, cost_usd)

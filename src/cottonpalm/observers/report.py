@@ -13,6 +13,7 @@ import orjson
 
 from cottonpalm.observers.advice import advice_of
 from cottonpalm.observers.formatting import clean, count, duration, money, rate
+from cottonpalm.observers.kind_words import why_stopped
 from cottonpalm.observers.numbers import percent
 from cottonpalm.observers.prompt_words import on_prompts
 from cottonpalm.observers.reported import Reported
@@ -101,7 +102,10 @@ def _head(report: Reported) -> Iterator[str]:
     parts = [f"{counts.ok:,} ok", f"{counts.failed:,} failed"]
     more = {"skipped": counts.skipped, "stored before": counts.stored, "restarted": counts.restarts}
     parts += [f"{number:,} {name}" for name, number in more.items() if number]
+    parts += [f"of {report.total:,}"] if report.stopped is not None and report.total is not None else []
     yield from _wrapped("rows", ", ".join(parts))
+    if why := why_stopped(report.stopped):
+        yield from _wrapped("stopped", why)
     if counts.cached or counts.cache_misses:
         said = f"{counts.cached:,} answered by the cache, {counts.cache_misses:,} asked"
         yield from _wrapped(

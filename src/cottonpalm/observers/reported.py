@@ -188,6 +188,9 @@ class Reported:
             wanted, or none was made by a chat model that it knows.
         steps: of the chain, the one that took most first; empty where nothing was seen of them.
         batch: what the batch lane could have taken; nothing where the run went through it.
+        total: rows that the run was given; None where that is not known.
+        over: False while the run goes on.
+        stopped: why it ended before its rows did, as `RunStopped.reason`; None where it did not.
     """
 
     counts: Counts
@@ -214,3 +217,6 @@ class Reported:
     transports: Mapping[str, int] = field(default_factory=dict)
     steps: tuple[StepUse, ...] = ()
     batch: BatchUse = BatchUse()
+    total: int | None = None
+    over: bool = True
+    stopped: str | None = None

@@ -9,9 +9,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from cottonpalm.engine.build import Builder, Opened, let_go
 from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Reader
+from cottonpalm.engine.opened import Opened, let_go
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.protocols import RETRYABLE
 from cottonpalm.stores import database_of, open_store
@@ -20,6 +20,7 @@ from cottonpalm.stores.codec.records import unpack
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cottonpalm.engine.build import Builder
     from cottonpalm.engine.gates.cache import SharedCache
     from cottonpalm.protocols import RunStore
     from cottonpalm.types import Item, Outcome
@@ -70,7 +71,7 @@ def base_of(builder: Builder, *, ids: Any, configs: Any) -> Iterator[Base]:
                 store=run,
                 keyed=True,
                 skip=True,
-                question=builder.question,
+                question=builder.facts.question,
                 read=None if run is None else part_of(run),
             )
         )
@@ -81,9 +82,9 @@ def base_of(builder: Builder, *, ids: Any, configs: Any) -> Iterator[Base]:
         if cache is not None and (
             cache.path is None or (database := database_of(cache.path)) is None or database.exists()
         ):
-            base.memory, base.digest = memory_of(cache), builder.digest
+            base.memory, base.digest = memory_of(cache), builder.facts.digest
             if base.memory is not None and base.memory.disk is not None:
-                base.lasting = builder.lasting_digest
+                base.lasting = builder.facts.lasting_digest
         yield base
     finally:
         let_go(opened)
@@ -113,7 +114,7 @@ def _history(run: RunStore, builder: Builder) -> list[Outcome]:
     slots = range(last + 1)
     drawn = sorted(Random(0).sample(slots, min(len(slots), HISTORY)))  # noqa: S311 - the same store, the same plan
     records = run.read(drawn)
-    found = [unpack(record, slot, builder.types) for slot, record in records.items()]
+    found = [unpack(record, slot, builder.facts.types) for slot, record in records.items()]
     return [
         outcome for outcome in found if outcome.status == "ok" and outcome.attempts and not outcome.cached
     ]

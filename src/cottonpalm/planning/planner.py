@@ -84,7 +84,7 @@ async def survey_of(
         known = None if builder.settings.cache is None else base.known
         found = await census(rows, base.reader, max(LOOKED, sample), known)
         notes = (*asked_again(base.reader, base.held), *_runs_again(builder))
-    account = builder.planning_account()
+    account = builder.accounts.for_planning()
     looks = await look_at(_some(found, LOOKED), builder.chain, account, builder.settings.lane.hosts)
     return Survey(found, base.reader.stored, base.history, looks, account.prompts.summary(), notes)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from cottonpalm.config import AdaptiveConcurrency
 from cottonpalm.presets.base import Preset, answers_or_none, counting, log
-from cottonpalm.settings import concurrency_of
+from cottonpalm.setting_checks import concurrency_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -57,7 +57,7 @@ class RowsProcessor(BatchProcessor):
 
     def let_unbounded_pass(self) -> None:
         """Send requests whose cost cannot be bounded, budget or not; what they cost is counted afterwards."""
-        self._builder.refuses_unbounded = False
+        self._builder.accounts.refuses_unbounded = False
 
     def start_at(self, limits: AdaptiveConcurrency) -> None:
         """Forget the limits that were found: the next run begins with these, apart from other processors."""
@@ -70,12 +70,12 @@ class RowsProcessor(BatchProcessor):
     @property
     def description(self) -> Mapping[str, Any]:
         """What the answers depend on, part by part, without secrets."""
-        return self._builder.description
+        return self._builder.facts.description
 
     @property
     def types(self) -> Mapping[str, type]:
         """The classes that stored outputs are rebuilt with."""
-        return self._builder.types
+        return self._builder.facts.types
 
 
 class Preset:

@@ -11,7 +11,7 @@ from cottonpalm.engine.gates.entries import own
 from cottonpalm.engine.shared import memory_of
 from cottonpalm.errors import ConfigError
 from cottonpalm.presets.base import Preset, counting, log
-from cottonpalm.settings import made_as
+from cottonpalm.setting_checks import made_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from cottonpalm.events import ChunkFinished
 from cottonpalm.presets.base import Preset, answers_or_none, counting, log
-from cottonpalm.settings import observers_of
+from cottonpalm.setting_checks import observers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,7 +14,7 @@ from cottonpalm.errors import ConfigError, RunStopped
 from cottonpalm.observers.formatting import money
 from cottonpalm.presets.base import Preset, log, text_of
 from cottonpalm.presets.estimates import EstimateGate, Hour
-from cottonpalm.settings import budget_of
+from cottonpalm.setting_checks import budget_of
 from cottonpalm.types import PICO
 
 if TYPE_CHECKING:

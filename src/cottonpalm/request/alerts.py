@@ -28,12 +28,14 @@ class Alerts:
         emit: called with each event; None: nobody listens.
         stopped: the first fault at the request level that every further row would meet too.
         on_stop: called from any thread, once, with that fault.
+        on_warn: called from any thread, with a topic and its text; it logs.
     """
 
     def __init__(self, emit: Callable[[Event], None] | None = None) -> None:
         self.emit = emit
         self.stopped: Fault | None = None
         self.on_stop: Callable[[Fault], None] = _ignore
+        self.on_warn: Callable[[str, str], None] = _log
         self._shares = Shares()
         self._said: set[str] = set()
         self._lock = threading.Lock()
@@ -66,12 +68,16 @@ class Alerts:
             if topic in self._said:
                 return
             self._said.add(topic)
-        log.warning(text)
+        self.on_warn(topic, text)
 
     def tell(self, event: Event) -> None:
         """Pass an event on if somebody listens."""
         if self.emit is not None:
             self.emit(event)
+
+
+def _log(topic: str, text: str) -> None:  # noqa: ARG001 - a worker's run needs it
+    log.warning(text)
 
 
 def _ignore(fault: Any) -> None:

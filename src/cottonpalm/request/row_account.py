@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from cottonpalm import clock
 from cottonpalm.providers import dressed
+from cottonpalm.request.loose_ends import LooseEnds
 from cottonpalm.runtime.wait_queue import RowClosed
 from cottonpalm.types import CostSource, Fault, Try, Usage, Verdict
 
@@ -23,50 +23,16 @@ if TYPE_CHECKING:
     from cottonpalm.runtime.wait_queue import Place, Waiter
 
 
-TRIES: Final = 20  # of a row, that are kept in case it fails: the first ones and the last
-ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
-MODEL: Final[ContextVar[ModelCall | None]] = ContextVar("cottonpalm_model", default=None)
-
-
-class ModelCall:
-    """One call of a chat model that holds a permit, which the callback took."""
-
-    def __init__(self, row: RowAccount, name: str, permit: Permit, input_tokens: int | None = None) -> None:
-        self.row, self.name, self.input_tokens = row, name, input_tokens
-        self._permit: Permit | None = permit
-        self._counts = False  # among what the row has under way
-
-    def begin(self) -> None:
-        """The model is called now.
-
-        Raises:
-            RowClosed: the row is over; the permit went back.
-        """
-        try:
-            self.row.asked()
-            self._counts = True
-        except RowClosed:
-            self.release(Verdict.IGNORED)
-            raise
-
-    def release(self, verdict: Verdict, pause_s: float = 0.0, usage: Usage | None = None) -> bool:
-        """Give the permit back, with the tokens used where that is known; return whether the call still held it."""
-        permit, self._permit = self._permit, None
-        self.row.let_go(self)
-        if permit is not None:
-            permit.limiter.release(permit, verdict, pause_s, usage=usage)
-            if self._counts:
-                self.row.answered(verdict)
-        return permit is not None
+class HandsOver(Protocol):
+    """A call of a chat model that holds a permit."""
 
     def hand_over(self) -> None:
-        """Give the permit back, since the hook sees this call's requests: these take the permits from now on."""
-        if self.release(Verdict.IGNORED, usage=Usage()):
-            self.row.run.flow.hooked_below(self.name)
+        """Give it back: the requests under the call are seen, and take the permits."""
 
-    def drop(self) -> None:
-        """Give the permit back, since the row has ended: a cancelled call fires neither its end nor an error."""
-        self.release(Verdict.IGNORED)
+
+TRIES: Final = 20  # of a row, that are kept in case it fails: the first ones and the last
+ROW: Final[ContextVar[RowAccount | None]] = ContextVar("cottonpalm_row", default=None)
+MODEL: Final[ContextVar[HandsOver | None]] = ContextVar("cottonpalm_model", default=None)
 
 
 class RowAccount:
@@ -99,13 +65,11 @@ class RowAccount:
     """
 
     __slots__ = (
-        "_asleep",
+        "_ends",
         "_failures",
-        "_held",
         "_idle",
         "_lock",
         "_open",
-        "_parked",
         "_permit",
         "_short",
         "_stepped",
@@ -171,17 +135,87 @@ class RowAccount:
         self._permit: Permit | None = None
         # These are made when first needed: there are many rows, and most of them need none of these.
         self._failures: dict[tuple[str, str, bytes], Any] | None = None
-        self._held: set[Any] | None = None  # open streams and model permits: things with `drop()`
-        self._parked: set[Waiter] | None = None
-        self._asleep: set[threading.Event] | None = None
+        self._ends: LooseEnds | None = None
         self._open = self._idle = self._short = 0
         self._stepped = False
 
-    # The row as a whole
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "aside" if self.aside else "open"
+        return f"<RowAccount {self.index} {state}, {self.attempts} sent, {self._open} requests, {self._idle} idle>"
+
+    # -- the row as a whole
+
+    def called(self) -> None:
+        """Its chain is called now.
+
+        Raises:
+            RowClosed: the row is over.
+        """
+        with self._lock:
+            self.check_open()
+            self.calling = True
+
+    def fresh(self) -> None:
+        """A new try of the whole row begins: forget the failures that the last try remembered."""
+        with self._lock:
+            self._failures = self.spent = None
+
+    def close(self) -> None:
+        """End the row: refuse later requests, make waiting threads leave, give everything back."""
+        self.closed = True
+        if self._permit is not None:
+            self.hand_over()
+        if self._ends is not None:
+            self._ends.end()
+
+    def close_untouched(self) -> bool:
+        """Close it if nothing of it is under way and nothing was paid for: ending it now loses nothing.
+
+        Nothing of it can go out any more when this has returned True, whatever its threads are at.
+        """
+        seen = self.run.flow.grain in ("model", "request")
+        with self._lock:
+            if self.on_wire or self._paid() or (self.calling and not seen):
+                return False
+            self.closed = True
+        self.close()
+        return True
+
+    def ask_no_more(self) -> None:
+        """Refuse its further requests; those that are out may still be answered."""
+        with self._lock:
+            self.closed = True
+
+    def check_open(self) -> None:
+        """Raise RowClosed if the row has ended, so that a task that outlives the row sends nothing more."""
+        if self.closed:
+            self.refused = True
+            raise dressed(RowClosed, "the row this request belongs to is over; it was not sent")
+
+    @property
+    def has_its_answers(self) -> bool:
+        """Whether something was paid for and no request is under way: what it still does costs nothing."""
+        with self._lock:
+            return self._paid() and not (self._open or self.on_wire)
+
+    def _paid(self) -> bool:
+        return bool(self.got or self.usage is not None or self.cost_pico)
+
+    @property
+    def divertible(self) -> bool:
+        """Whether the row may go to another chain if the provider is down: one is left, and no other endpoint is."""
+        return self.spare and (self.stay is None or self.stay.only_hope)
+
+    def stop_run(self, fault: Fault) -> None:
+        """No row can survive this, so the run stops; but not for a request that is perhaps none of its own."""
+        if not self.adopts:
+            self.run.alerts.stop(fault)
+
+    # -- its own permit, where nothing finer is seen to take one
 
     def entered(self) -> bool:
         """Take the row's own permit without waiting. True: it was free, or the row's requests take the permits."""
-        if (limiter := self._coarse()) is None:
+        if (limiter := self.own_limiter()) is None:
             return True
         if (permit := limiter.try_acquire(self.priority)) is None:
             return False
@@ -190,13 +224,23 @@ class RowAccount:
             self.hand_over()
         return True
 
-    async def enter(self) -> None:
-        """Take the row's own permit as a task, unless its requests or model calls take the permits."""
-        if self.entered() or (limiter := self._coarse()) is None:
-            return
-        with self.in_line(limiter) as on_wait:
-            permit = await limiter.aacquire(self.priority, on_wait=on_wait)
-        self._take(permit)
+    def own_limiter(self) -> Limiter | None:
+        """Where the row takes a permit of its own; None: its requests or model calls take the permits."""
+        if self.closed:
+            self.check_open()
+        if self.parent is not None:
+            self._outer_hand_over()
+        run, stay = self.run, self.stay
+        if run.flow.grain not in ("unknown", "row"):
+            return None
+        return run.flow.limiter(run.flow.rows_key if stay is None else stay.endpoint.rows_key)
+
+    def take(self, permit: Permit) -> None:
+        """The row has waited for its own permit, and got it."""
+        with self._lock:
+            self._permit = permit
+        if self.closed:
+            self.hand_over()
 
     def leave(self, verdict: Verdict, pause_s: float = 0.0) -> None:
         """The row is done with its chain: give its own permit back, if it still holds one."""
@@ -209,39 +253,6 @@ class RowAccount:
             if self.run.flow.grain == "unknown":
                 self.run.flow.refine("row")
 
-    def tried(self, began_s: float, took_s: float, met: str) -> None:
-        """Note a try that is over, in case the row fails."""
-        tries = self.tries
-        if tries is None:
-            tries = self.tries = []
-        if len(tries) >= TRIES:
-            del tries[TRIES // 2]
-        tries.append(Try(began_s, took_s, met))
-
-    def fresh(self) -> None:
-        """A new try of the whole row begins: forget the failures that the last try remembered."""
-        with self._lock:
-            self._failures = self.spent = None
-
-    def close(self) -> None:
-        """End the row: refuse later requests, make waiting threads leave, give everything back."""
-        self.closed = True
-        if self._permit is not None:
-            self.hand_over()
-        if self._held or self._parked or self._asleep:
-            self._send_away()
-
-    def _send_away(self) -> None:
-        with self._lock:
-            held, parked, asleep = (list(some or ()) for some in (self._held, self._parked, self._asleep))
-            self._held = None
-        for waiter in parked:
-            waiter.abandon()
-        for event in asleep:
-            event.set()
-        for thing in held:
-            thing.drop()
-
     def hand_over(self, verdict: Verdict = Verdict.IGNORED, pause_s: float = 0.0) -> bool:
         """Give the row's own permit back; return whether it had one."""
         if self._permit is None:
@@ -252,29 +263,13 @@ class RowAccount:
             permit.limiter.release(permit, verdict, pause_s)
         return permit is not None
 
-    def _coarse(self) -> Limiter | None:
-        if self.closed:
-            self.check_open()
-        if self.parent is not None:
-            self._outer_hand_over()
-        run, stay = self.run, self.stay
-        if run.flow.grain not in ("unknown", "row"):
-            return None
-        return run.flow.limiter(run.flow.rows_key if stay is None else stay.endpoint.rows_key)
-
     def _outer_hand_over(self) -> None:
         outer = self.parent
         while outer is not None:
             outer.hand_over()
             outer = outer.parent
 
-    def _take(self, permit: Permit) -> None:
-        with self._lock:
-            self._permit = permit
-        if self.closed:
-            self.hand_over()
-
-    # One request under it
+    # -- requests under it
 
     def begin(self) -> None:
         """A request begins: refuse it if the row has ended; else give back the permits of the row and its calls."""
@@ -298,207 +293,6 @@ class RowAccount:
         """A request has ended."""
         with self._lock:
             self._open -= 1
-
-    def check_open(self) -> None:
-        """Raise RowClosed if the row has ended, so that a task that outlives the row sends nothing more."""
-        if self.closed:
-            self.refused = True
-            raise dressed(RowClosed, "the row this request belongs to is over; it was not sent")
-
-    @contextmanager
-    def idling(self) -> Iterator[None]:
-        """Count one open request as sleeping during the block; the row gives up its place while all sleep."""
-        with self._lock:
-            self._idle += 1
-            away = self._idle >= self._open and not self._stepped and self.on_aside is not None
-            if away:
-                self.aside = self._stepped = True
-        self._tell_aside(away, True)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._idle -= 1
-                back = self._back()
-            self._tell_aside(back, False)
-
-    @contextmanager
-    def in_line(self, limiter: Limiter, *, refused: bool = False) -> Iterator[Callable[[Place], None] | None]:
-        """Count one request as waiting at this limiter during the block; during a pause there, it counts as sleeping.
-
-        A request that was `refused` while no other was accepted does not keep new rows from starting. Else a few rows
-        that are always refused would be the only ones that are ever asked.
-
-        It yields a function to call with the place in line, if the row may leave that place for another endpoint.
-
-        Raises:
-            Moved: the row goes to another endpoint.
-            ProviderDown: the row goes to another chain.
-        """
-        stay = self.stay
-        self.run.flow.queue(+1, refused=+refused)
-        began = clock.now()
-        paused = limiter.paused_until > began
-        try:
-            if stay is None and not (self.spare or paused):  # as in most runs
-                yield None
-                return
-            with (
-                nullcontext() if stay is None else stay.lining_up() as on_wait,
-                self.run.failover.lining_up(self, limiter, on_wait)
-                if self.spare
-                else nullcontext(on_wait) as told,
-                self.idling() if paused else nullcontext(),
-            ):
-                yield told
-        finally:
-            self.run.flow.queue(-1, refused=-refused)
-            if (measure := self.run.measure) is not None:
-                now = clock.now()
-                paused_s = max(0.0, min(now, limiter.paused_until) - began) if paused else 0.0
-                measure.waited("permit", now - began - paused_s)
-                if paused:
-                    measure.waited("pause", paused_s)
-
-    @property
-    def divertible(self) -> bool:
-        """Whether the row may go to another chain if the provider is down: one is left, and no other endpoint is."""
-        return self.spare and (self.stay is None or self.stay.only_hope)
-
-    @contextmanager
-    def short_of_money(self) -> Iterator[None]:
-        """Count one request as waiting for money during the block; the row's own time does not run meanwhile."""
-        with self.run.flow.waiting_for_money():
-            self._count_short(+1)
-            try:
-                yield
-            finally:
-                self._count_short(-1)
-
-    def _count_short(self, change: int) -> None:
-        with self._lock:
-            before, self._short = self._short, self._short + change
-            changed = not before or not self._short
-        if changed and self.on_short is not None:
-            self.on_short(before == 0)
-
-    @contextmanager
-    def parking(self, also: Callable[[Place], None] | None = None) -> Iterator[Callable[[Waiter], None]]:
-        """Yield a function to call with a `Waiter`, so that closing the row wakes its thread. `also` gets it too."""
-        waiters: list[Waiter] = []
-
-        def park(waiter: Waiter) -> None:
-            waiters.append(waiter)
-            with self._lock:
-                self._parked = self._parked or set()
-                self._parked.add(waiter)
-            if also is not None:
-                also(waiter)
-            if self.closed:
-                waiter.abandon()
-
-        try:
-            yield park
-        except RowClosed:
-            self.check_open()
-            raise
-        finally:
-            with self._lock:
-                if self._parked:
-                    self._parked.difference_update(waiters)
-
-    def rest(self, seconds: float) -> None:
-        """Block this thread for so many seconds; if the row is closed meanwhile, raise RowClosed."""
-        event = threading.Event()
-        with self._lock:
-            self._asleep = self._asleep or set()
-            self._asleep.add(event)
-        try:
-            if not self.closed:
-                event.wait(seconds)
-        finally:
-            with self._lock:
-                self._asleep = (self._asleep or set()) - {event}
-        self.check_open()
-
-    def hold(self, thing: Any) -> None:
-        """Note an open object with `drop()`; closing the row calls it."""
-        with self._lock:
-            self._held = self._held or set()
-            self._held.add(thing)
-        if self.closed:
-            thing.drop()
-
-    def let_go(self, thing: Any) -> None:
-        """Note that the object is no longer open."""
-        with self._lock:
-            if self._held:
-                self._held.discard(thing)
-
-    def stop_run(self, fault: Fault) -> None:
-        """No row can survive this, so the run stops; but not for a request that is perhaps none of its own."""
-        if not self.adopts:
-            self.run.alerts.stop(fault)
-
-    def drain(self) -> None:
-        """Read this row's open sync streams to their ends, so that their permits are given back."""
-        with self._lock:
-            streams = [thing for thing in self._held or () if hasattr(thing, "drain")]
-        for stream in streams:
-            stream.drain()
-
-    @property
-    def knows(self) -> bool:
-        """Whether one of its requests may be answered otherwise than by sending it as it is."""
-        return bool(self._failures) or self.recording is not None or self.run.flex is not None
-
-    def remembered(self, call: Call) -> Any:
-        """Return how an equal request finally failed before, in this try of the row; or None."""
-        return self._failures.get(call.identity) if self._failures else None
-
-    def remember(self, call: Call, failure: Any, fault: Fault) -> None:
-        """This request has used up its tries: an equal one gets the same failure without being sent."""
-        with self._lock:
-            self._failures = self._failures or {}
-            self._failures[call.identity] = failure
-            self.spent = fault
-
-    def close_untouched(self) -> bool:
-        """Close it if nothing of it is under way and nothing was paid for: ending it now loses nothing.
-
-        Nothing of it can go out any more when this has returned True, whatever its threads are at.
-        """
-        seen = self.run.flow.grain in ("model", "request")
-        with self._lock:
-            if self.on_wire or self._paid() or (self.calling and not seen):
-                return False
-            self.closed = True
-        self.close()
-        return True
-
-    def ask_no_more(self) -> None:
-        """Refuse its further requests; those that are out may still be answered."""
-        with self._lock:
-            self.closed = True
-
-    @property
-    def has_its_answers(self) -> bool:
-        """Whether something was paid for and no request is under way: what it still does costs nothing."""
-        with self._lock:
-            return self._paid() and not (self._open or self.on_wire)
-
-    def _paid(self) -> bool:
-        return bool(self.got or self.usage is not None or self.cost_pico)
-
-    def called(self) -> None:
-        """Its chain is called now.
-
-        Raises:
-            RowClosed: the row is over.
-        """
-        with self._lock:
-            self.check_open()
-            self.calling = True
 
     def sent(self) -> None:
         """One more request goes out.
@@ -539,15 +333,6 @@ class RowAccount:
             self.attempts += 1
             self.replays += 1
 
-    @property
-    def lane(self) -> str:
-        """Where its answers came from."""
-        if self.replays:
-            return "batch" if self.replays >= self.attempts else "mixed"
-        if self.flexed:
-            return "flex" if self.flexed >= self.answers else "mixed"
-        return "live"
-
     def withdraw(self) -> bool:
         """Take the row back before anything of it is paid for, so that it can be asked in a batch instead.
 
@@ -557,6 +342,17 @@ class RowAccount:
         with self._lock:
             alone = self._open == 1 and not (self.on_wire or self.answers or self.replays)
         return alone and recording is not None and recording.withdraw()
+
+    # -- what it used
+
+    def tried(self, began_s: float, took_s: float, met: str) -> None:
+        """Note a try that is over, in case the row fails."""
+        tries = self.tries
+        if tries is None:
+            tries = self.tries = []
+        if len(tries) >= TRIES:
+            del tries[TRIES // 2]
+        tries.append(Try(began_s, took_s, met))
 
     def knew(self) -> None:
         """LangChain's own cache gave an answer, without a request and without cost."""
@@ -573,6 +369,52 @@ class RowAccount:
                 self.cost_pico = (self.cost_pico or 0) + cost_pico
                 self.cost_source = "estimated" if "estimated" in (self.cost_source, source) else source
 
+    @property
+    def lane(self) -> str:
+        """Where its answers came from."""
+        if self.replays:
+            return "batch" if self.replays >= self.attempts else "mixed"
+        if self.flexed:
+            return "flex" if self.flexed >= self.answers else "mixed"
+        return "live"
+
+    # -- what it remembers of its requests
+
+    @property
+    def knows(self) -> bool:
+        """Whether one of its requests may be answered otherwise than by sending it as it is."""
+        return bool(self._failures) or self.recording is not None or self.run.flex is not None
+
+    def remembered(self, call: Call) -> Any:
+        """Return how an equal request finally failed before, in this try of the row; or None."""
+        return self._failures.get(call.identity) if self._failures else None
+
+    def remember(self, call: Call, failure: Any, fault: Fault) -> None:
+        """This request has used up its tries: an equal one gets the same failure without being sent."""
+        with self._lock:
+            self._failures = self._failures or {}
+            self._failures[call.identity] = failure
+            self.spent = fault
+
+    # -- its requests wait
+
+    @contextmanager
+    def idling(self) -> Iterator[None]:
+        """Count one open request as sleeping during the block; the row gives up its place while all sleep."""
+        with self._lock:
+            self._idle += 1
+            away = self._idle >= self._open and not self._stepped and self.on_aside is not None
+            if away:
+                self.aside = self._stepped = True
+        self._tell_aside(away, True)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._idle -= 1
+                back = self._back()
+            self._tell_aside(back, False)
+
     def _back(self) -> bool:
         """Whether the row takes its place back just now. Call with the lock."""
         back, self.aside = self.aside and self._idle < self._open, self.aside and self._idle >= self._open
@@ -583,6 +425,76 @@ class RowAccount:
             self.on_aside(aside)
             self.run.flow.on_change()
 
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else "aside" if self.aside else "open"
-        return f"<RowAccount {self.index} {state}, {self.attempts} sent, {self._open} requests, {self._idle} idle>"
+    @contextmanager
+    def short_of_money(self) -> Iterator[None]:
+        """Count one request as waiting for money during the block; the row's own time does not run meanwhile."""
+        with self.run.flow.waiting_for_money():
+            self._count_short(+1)
+            try:
+                yield
+            finally:
+                self._count_short(-1)
+
+    def _count_short(self, change: int) -> None:
+        with self._lock:
+            before, self._short = self._short, self._short + change
+            changed = not before or not self._short
+        if changed and self.on_short is not None:
+            self.on_short(before == 0)
+
+    @contextmanager
+    def parking(self, also: Callable[[Place], None] | None = None) -> Iterator[Callable[[Waiter], None]]:
+        """Yield a function to call with a `Waiter`, so that closing the row wakes its thread. `also` gets it too."""
+        waiters: list[Waiter] = []
+
+        def park(waiter: Waiter) -> None:
+            waiters.append(waiter)
+            self._loose_ends().park(waiter)
+            if also is not None:
+                also(waiter)
+            if self.closed:
+                waiter.abandon()
+
+        try:
+            yield park
+        except RowClosed:
+            self.check_open()
+            raise
+        finally:
+            if self._ends is not None:
+                self._ends.unpark(waiters)
+
+    def rest(self, seconds: float) -> None:
+        """Block this thread for so many seconds; if the row is closed meanwhile, raise RowClosed."""
+        ends = self._loose_ends()
+        event = ends.asleep()
+        try:
+            if not self.closed:
+                event.wait(seconds)
+        finally:
+            ends.awake(event)
+        self.check_open()
+
+    # -- what is open, and ends with it
+
+    def hold(self, thing: Any) -> None:
+        """Note an open object with `drop()`; closing the row calls it."""
+        self._loose_ends().hold(thing)
+        if self.closed:
+            thing.drop()
+
+    def let_go(self, thing: Any) -> None:
+        """Note that the object is no longer open."""
+        if self._ends is not None:
+            self._ends.let_go(thing)
+
+    def drain(self) -> None:
+        """Read this row's open sync streams to their ends, so that their permits are given back."""
+        if self._ends is not None:
+            self._ends.drain()
+
+    def _loose_ends(self) -> LooseEnds:
+        with self._lock:
+            if self._ends is None:
+                self._ends = LooseEnds()
+            return self._ends

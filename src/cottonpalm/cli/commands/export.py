@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +20,7 @@ from cottonpalm.cli.writers.output import PAGE, layout_of
 from cottonpalm.cli.writers.tables import Table
 from cottonpalm.engine.input.known_by import part_of
 from cottonpalm.engine.input.reader import Broken, Reader
+from cottonpalm.engine.input.slot_list import SlotList
 from cottonpalm.engine.output.table import row_of
 from cottonpalm.errors import RunBusy
 from cottonpalm.stores.codec.records import NOT_KEPT, stored_input, unpack
@@ -78,7 +78,7 @@ def show_export(url: str, asked: Export, screen: Screen) -> Code:
         stored = _with_input(run, job, asked) or _all_of(run, info)
         stored.fields = info.meta.get("facts", {}).get("fields")
         _put(run, stored, asked, screen)
-    rows = sum(1 for slot in stored.slots if slot != NOWHERE)
+    rows = stored.slots.straight + sum(1 for slot in stored.slots.moved if slot != NOWHERE)
     where = "standard output" if asked.output == "-" else shown(asked.output)
     screen.say(f"{where}: {rows:,} {'row' if rows == 1 else 'rows'} of run {asked.run}")
     return Code.OK
@@ -110,7 +110,7 @@ class Stored:
     """
 
     run: HeldRun
-    slots: array[int]
+    slots: SlotList
     columns: Sequence[str]
     schema: Any = None
     fields: Sequence[str] | None = None
@@ -127,7 +127,7 @@ class Stored:
         """All that are stored, in order."""
         rows = self.again()
         for first in range(0, len(self.slots), PAGE):
-            page = self.slots[first : first + PAGE]
+            page = [self.slots[index] for index in range(first, min(first + PAGE, len(self.slots)))]
             found, given = self.run.read(page), list(islice(rows, len(page)))
             for number, slot in enumerate(page):
                 if (record := found.get(slot)) is not None:
@@ -159,28 +159,35 @@ def _with_input(run: HeldRun, job: RunSpec | None, asked: Export) -> Stored | No
         raise Problem(f"{problem}{mend}") from problem
     with closing(rows):
         slots = _slots_of(rows, run, job)
-    if not len(slots) or max(slots) == NOWHERE:
+    if not slots.straight and all(slot == NOWHERE for slot in slots.moved):
         raise Problem(f"no row of {rows.name} is stored in run {asked.run}")
-    if (
-        asked.everything or limit is not None
-    ):  # a part of the input was read last; what was done before is no less done
-        here, past = set(slots), -1 if asked.everything else len(slots) - 1
-        slots.extend(slot for slot in _all_slots(run, past) if slot not in here)
+    if asked.everything:
+        _add_others(slots, run, slots.straight)
+    elif limit is not None:  # a part of the input was read last; what was done before is no less done
+        _add_others(slots, run, len(slots))
     stored = Stored(run, slots, rows.columns, rows.schema)
     if not _inputs_kept(run):
         stored.again = _again(source, limit, how)
     return stored
 
 
-def _slots_of(rows: InputRows, run: HeldRun, job: RunSpec | None) -> array[int]:
+def _add_others(slots: SlotList, run: HeldRun, first: int) -> None:
+    """Add the run's other slots from `first` on."""
+    here = set(slots.moved)
+    for slot in _all_slots(run, first - 1):
+        if slot not in here:
+            slots.add(slot)
+
+
+def _slots_of(rows: InputRows, run: HeldRun, job: RunSpec | None) -> SlotList:
     """Which stored row each row of the input is."""
     fields = RowFields(job.id_field, job.priority_field) if job is not None else RowFields()
     rows.use(fields)
     reader = Reader(ids=fields.ids, store=run, redo=frozenset(), read=part_of(run))
-    slots = array("q")
+    slots = SlotList()
     for row in rows:
         item = reader.item(row)
-        slots.append(item.slot if item is not None and item.stored is not None else NOWHERE)
+        slots.add(item.slot if item is not None and item.stored is not None else NOWHERE)
     return slots
 
 
@@ -198,7 +205,10 @@ def _all_of(run: HeldRun, info: RunInfo) -> Stored:
         raise Problem(
             f"run {info.name} keeps no inputs; give them again: cottonpalm export {info.name} INPUT -o …"
         )
-    stored = Stored(run, array("q", _all_slots(run)), info.meta.get("facts", {}).get("columns", ()))
+    slots = SlotList()
+    for slot in _all_slots(run):
+        slots.add(slot)
+    stored = Stored(run, slots, info.meta.get("facts", {}).get("columns", ()))
     if not stored.columns:
         stored.columns = list(
             dict.fromkeys(name for outcome in stored.outcomes() for name in row_of(outcome))

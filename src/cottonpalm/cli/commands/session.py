@@ -138,7 +138,7 @@ class Session:
             keywords["budget"] = Budget(total=PLENTY, max_output_tokens=self._job.max_output_tokens)
         made = self._made(built, keywords, progress)
         if lent is not None:
-            made._builder.purse = lent.purse  # noqa: SLF001 - no user has one
+            made._builder.accounts.purse = lent.purse  # noqa: SLF001 - no user has one
         return made
 
     def _made(self, built: Built, keywords: dict[str, Any], progress: Progress | None) -> BatchProcessor:
@@ -362,6 +362,7 @@ class Session:
             resume=resume,
             prompt=on_prompts(run.report),
             trouble=stats.trouble,
+            streamed=where.stream,
             advice=() if self._screen.verbose else summary.advice_in(run.report),
         )
 

@@ -75,7 +75,7 @@ def view(each: Standing, url: str) -> list[Markup]:
 
 
 def _share(each: Standing) -> float | None:
-    return (each.ok + each.failed) / each.total if each.total else None
+    return (each.ok + each.failed) / each.about if each.about else None
 
 
 def _head(each: Standing, story: Story, name: str, left_s: tuple[float, float, float] | None) -> Markup:
@@ -95,9 +95,9 @@ def _head(each: Standing, story: Story, name: str, left_s: tuple[float, float, f
 def verdict(each: Standing, story: Story, name: str, left_s: tuple[float, float, float] | None) -> str:
     """How far it is, in one sentence, and when it will be ready."""
     done, share = each.ok + each.failed, _share(each)
-    if each.total is not None and share is not None and share < 1:
+    if share is not None and share < 1:
         begin = "Half done" if 0.48 <= share <= 0.52 else f"{percent(share)} done"
-        said = f"{begin}: {done:,} of {count(each.total, 'row')}."
+        said = f"{begin}: {done:,} of {each.of_all} {'row' if each.about == 1 else 'rows'}."
     else:
         said = f"{count(done, 'row')} done."
     if name == "paused":
@@ -129,9 +129,9 @@ def _why(each: Standing, story: Story, name: str) -> str:
 
 def left(report: Reported, each: Standing) -> tuple[float, float, float] | None:
     """Seconds until the end by how it went lately: most likely, least, most; None where that cannot be told."""
-    if each.total is None:
+    if each.about is None:
         return None
-    rows = each.total - each.ok - each.failed
+    rows = each.about - each.ok - each.failed
     moments = report.over_time[max(0, len(report.over_time) - 1 - int(len(report.over_time) * LATELY) - 3) :]
     mean, error = _rate(moments[:-1] or moments)
     if rows <= 0 or mean <= 0:
@@ -158,8 +158,9 @@ def _progress(each: Standing, left_s: tuple[float, float, float] | None) -> Mark
         parts.append((f"{each.failed:,}", "failed", "worse"))
     if each.going and said:
         parts.append((f"{said['rows']:,}", "in flight", ""))
-    if each.total is not None:
-        parts.append((f"{max(0, each.total - each.ok - each.failed):,}", "left", ""))
+    if each.about is not None:
+        about = "" if each.total is not None else "about "
+        parts.append((f"{about}{each.about - each.ok - each.failed:,}", "left", ""))
     spans = [
         tag("span", tag("b", number), f" {word}", class_=class_ or None) for number, word, class_ in parts
     ]
@@ -167,7 +168,8 @@ def _progress(each: Standing, left_s: tuple[float, float, float] | None) -> Mark
         seconds, least, most = (roughly(value) for value in left_s)
         ranged = f"{seconds} left" if least == most else f"{seconds} left, {least} to {most}"
         spans.append(tag("span", kept(ranged), class_="end-of-line"))
-    label = f"{each.ok + each.failed:,} of {each.total:,} rows" if each.total else f"{each.ok:,} rows"
+    done = each.ok + each.failed
+    label = f"{done:,} of {each.of_all} rows" if each.about else f"{done:,} rows"
     shown = tag("div", bar(each, 10), role="img", aria_label=label)
     return tag("div", shown, tag("p", *spans, class_="counts"), class_="progress")
 

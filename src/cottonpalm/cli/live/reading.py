@@ -70,6 +70,17 @@ class Standing:
         said = self.said or {}
         return said.get("total")
 
+    @property
+    def about(self) -> int | None:
+        """The same, or what was judged by the part that is read; None: nothing is known of it."""
+        guess = self.info.meta.get("facts", {}).get("total") if self.total is None else self.total
+        return None if guess is None else max(int(guess), self.ok + self.failed)
+
+    @property
+    def of_all(self) -> str:
+        """`2,000`, `about 2,085`; "" where nothing is known."""
+        return "" if self.about is None else f"{'' if self.total is not None else 'about '}{self.about:,}"
+
 
 class Query(NamedTuple):
     """Which rows: of a status, holding a text, above or below a slot."""

@@ -112,11 +112,11 @@ def _line(each: Standing, story: Story, name: str) -> list[Part]:
 
 def bar(each: Standing, height: int = 6) -> Markup:
     """Answered, failed, and what is left."""
-    total = each.total or (each.ok + each.failed) or 1
-    ok, failed = each.ok / total, each.failed / total
+    total = each.about or (0 if each.going else each.ok + each.failed)  # how far it is may not be known
+    ok, failed = (each.ok / total, each.failed / total) if total else (0.0, 0.0)
     rects: list[Part] = [tag("rect", class_="track", width="100%", height=height)]
     rects.append(tag("rect", class_="share", width=percent_of(min(1.0, ok)), height=height))
-    if each.failed:
+    if failed:
         rects.append(
             tag(
                 "rect",
@@ -132,7 +132,7 @@ def bar(each: Standing, height: int = 6) -> Markup:
 def counts_of(each: Standing) -> str:
     """`61,240 of 120,000, 37 failed`."""
     done = each.ok + each.failed
-    said = f"{done:,} of {each.total:,}" if each.total is not None and each.total != done else f"{done:,}"
+    said = f"{done:,} of {each.of_all}" if each.about not in (None, done) else f"{done:,}"
     return f"{said}, {each.failed:,} failed" if each.failed else said
 
 

@@ -84,7 +84,8 @@ class AllSlots:
     """The rows of an input that was read in part, and behind them what an earlier run did beyond them."""
 
     def __init__(self, slots: Slots, store: RunStore) -> None:
-        self._slots, here = slots, {slots.of(index) for index in range(len(slots))}
+        straight = straight_of(slots)
+        self._slots, here = slots, {slots.of(index) for index in range(straight, len(slots))}
         self._others, after = array("q"), len(slots) - 1  # an edited row has left its old place before that
         while page := store.scan(after, PAGE):
             after = page[-1].slot
@@ -101,7 +102,12 @@ class AllSlots:
 
 def is_straight(slots: Slots) -> bool:
     """Whether no row has moved since the first run, so that each slot is the row's position."""
-    return all(slots.of(index) == index for index in range(len(slots)))
+    return straight_of(slots) == len(slots)
+
+
+def straight_of(slots: Slots) -> int:
+    """Return how many rows from the start have their position as slot."""
+    return next((index for index in range(len(slots)) if slots.of(index) != index), len(slots))
 
 
 def records(store: RunStore, unpack: Unpack, slots: Slots) -> Iterator[Outcome]:
@@ -116,8 +122,11 @@ def records(store: RunStore, unpack: Unpack, slots: Slots) -> Iterator[Outcome]:
 
 def layout_of(slots: Slots) -> str:
     """Return a short name for `these slots in this order`."""
-    order = array("q", (slots.of(index) for index in range(len(slots))))
-    return f"{len(slots)}:{zlib.crc32(order.tobytes()):08x}"
+    crc = 0
+    for first in range(0, len(slots), PAGE):
+        page = range(first, min(first + PAGE, len(slots)))
+        crc = zlib.crc32(array("q", map(slots.of, page)).tobytes(), crc)
+    return f"{len(slots)}:{crc:08x}"
 
 
 class StreamOutput:

@@ -21,6 +21,7 @@ from cottonpalm.chain.correcting import corrected
 from cottonpalm.chain.traits import anybody, has_listeners, has_old_models, speaks
 from cottonpalm.engine.executors.steps import StepTimes, in_sample
 from cottonpalm.request.endpoints import Moved, Stay, Team
+from cottonpalm.request.queueing import enter
 from cottonpalm.request.transport import callback
 from cottonpalm.types import Fault, Item, Kind, Verdict
 
@@ -119,7 +120,7 @@ class Caller:
         """Return the output; hold the row's own permit meanwhile."""
         account = item.account
         if not account.entered():
-            await account.enter()
+            await enter(account)
         verdict, pause_s = Verdict.IGNORED, 0.0
         try:
             output = await self._output(item)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.events import Event
+    from cottonpalm.events import Event, LimitChanged
     from cottonpalm.request.money.remote import Told
     from cottonpalm.types import Outcome
 
@@ -39,7 +39,7 @@ class Begin:
 class Row(NamedTuple):
     """One row on its way to a worker."""
 
-    number: int
+    at: int  # its index in the input
     row: Any
     id: str | None
     priority: float
@@ -66,14 +66,16 @@ class Heard(NamedTuple):
     """What a worker tells the run.
 
     Attributes:
-        done: outcomes; their `index` is the row's number.
+        done: outcomes.
         wants: how many rows it wants to have, those under way included.
         money: what it spent, needs, gives back.
-        events: what its requests met with.
+        events: what its requests met with, and how its part of the run stands.
         measures: the calls of `Measure` to make, as (name, arguments).
         limit: how many requests may be in flight there.
         requests: how many are.
+        limits: the same by host and model.
         over: its run has ended there, with (reason, why) where it was stopped.
+        warnings: (topic, text) that its run logs once, whoever found them.
     """
 
     done: Sequence[Outcome]
@@ -83,7 +85,9 @@ class Heard(NamedTuple):
     measures: Sequence[tuple[str, tuple[Any, ...], dict[str, Any]]] = ()
     limit: float = 0.0
     requests: int = 0
+    limits: Sequence[LimitChanged] = ()
     over: tuple[str, str] | None = None
+    warnings: Sequence[tuple[str, str]] = ()
 
 
 class Link(Protocol):

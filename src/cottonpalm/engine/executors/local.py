@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.engine.executors.in_context import InContext
+from cottonpalm.engine.executors.row_deadlines import Deadlines
 from cottonpalm.engine.layers.order import FirstTry
 from cottonpalm.errors import RowTimeout
 from cottonpalm.protocols import known
@@ -19,7 +19,7 @@ from cottonpalm.types import Item, Outcome, Parked, numbered
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+    from collections.abc import Awaitable, Callable, Collection
 
     from cottonpalm.protocols import Inner, RowSource
     from cottonpalm.request.run_account import RunAccount
@@ -28,114 +28,6 @@ if TYPE_CHECKING:
 MOMENT_S: Final = 0.02  # a run that is left takes the answers that come, until none came in so long...
 LAST_S: Final = 1.0  # ...or so long; and a row that has its answers may take as long to its end
 AT_ONCE: Final = 64  # rows that start before the loop turns, so that they show whether they must wait in line
-
-
-class InContext:
-    """Awaits a coroutine in its own context, but without its own task.
-
-    A task per row would cost three times as much. A ContextVar that the row sets does not reach other rows.
-    """
-
-    __slots__ = ("_context", "_coro", "finished")
-
-    def __init__(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> None:
-        self._coro, self._context = coro, context
-        self.finished = False  # True: the coroutine was closed, and still ended without an exception
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        run, coro = self._context.run, self._coro
-        step, value = coro.send, None
-        while True:
-            try:
-                future = run(step, value)
-            except StopIteration as stop:
-                return stop.value
-            step, value = coro.send, None
-            try:
-                value = yield future
-            except GeneratorExit:
-                self.finished = _came_to_a_generator_exit(future) and self._throw()
-                run(coro.close)  # at this point the coroutine may await nothing any more
-                raise
-            except BaseException as exc:  # noqa: BLE001 - handed on to the row, which decides
-                step, value = coro.throw, exc
-
-    def _throw(self) -> bool:
-        """Throw into the row the GeneratorExit that a future of its raised; return whether the row ended normally."""
-        try:
-            self._context.run(self._coro.throw, GeneratorExit())
-        except StopIteration:
-            return True
-        return False
-
-
-def _came_to_a_generator_exit(future: Any) -> bool:
-    """Whether this future raised GeneratorExit. Python then closes the awaiting coroutine as if its task had ended."""
-    if not isinstance(future, asyncio.Future) or not future.done() or future.cancelled():
-        return False
-    return isinstance(future.exception(), GeneratorExit)
-
-
-class Deadlines:
-    """The deadlines of all rows in one table with one timer. While a row waits for money, its time does not run."""
-
-    def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
-        self._seconds, self._loop = seconds, loop
-        self._rows: dict[asyncio.Task[Any], float] = {}
-        self._late: set[asyncio.Task[Any]] = set()
-        self._still: dict[asyncio.Task[Any], float] = {}  # seconds left to each row that waits for money
-        self._timer: asyncio.TimerHandle | None = None
-        self._thread = threading.get_ident()
-
-    def start(self, task: asyncio.Task[Any]) -> None:
-        """Start the full time for the row that this task now works on."""
-        self._rows[task] = self._loop.time() + self._seconds
-        if self._timer is None:
-            self._arm()
-
-    def end(self, task: asyncio.Task[Any]) -> bool:
-        """The row is over; return whether its time ran out. Undo the cancel, also if the chain swallowed it."""
-        self._rows.pop(task, None)
-        self._still.pop(task, None)
-        if task not in self._late:
-            return False
-        self._late.discard(task)
-        task.uncancel()
-        return True
-
-    def stand_still(self, task: asyncio.Task[Any], short: bool) -> None:
-        """Stop the row's time while it waits for money (`short`), then let it run again. From any thread."""
-        if threading.get_ident() != self._thread:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, so the run is over
-                self._loop.call_soon_threadsafe(self.stand_still, task, short)
-        elif short and (at := self._rows.pop(task, None)) is not None:
-            self._still[task] = at - self._loop.time()
-        elif not short and (left := self._still.pop(task, None)) is not None:
-            self._rows[task] = self._loop.time() + left
-            self._arm()
-
-    def late(self, task: asyncio.Task[Any]) -> bool:
-        """Whether this row was cancelled because its time ran out."""
-        return task in self._late
-
-    def close(self) -> None:
-        """Cancel the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        first = min(self._rows.values(), default=None)
-        self._timer = None if first is None else self._loop.call_at(first, self._due)
-
-    def _due(self) -> None:
-        now = self._loop.time()
-        for task in [task for task, at in self._rows.items() if at <= now]:
-            del self._rows[task]
-            self._late.add(task)
-            task.cancel()
-        self._arm()
 
 
 class LocalExecutor:

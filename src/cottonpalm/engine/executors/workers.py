@@ -15,16 +15,19 @@ from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
-from cottonpalm.engine.executors.links import Order, Row, WorkerLost
+from cottonpalm.engine.executors.links import Order, WorkerLost
 from cottonpalm.engine.executors.local import LAST_S
+from cottonpalm.engine.executors.mate import Mate, limits_of, most_say
 from cottonpalm.errors import ConfigError
+from cottonpalm.events import Binding, LimitChanged, Unreachable
 from cottonpalm.request.money.remote import Lumps
 from cottonpalm.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cottonpalm.engine.executors.links import Begin, Heard, Link, Pool
+    from cottonpalm.engine.executors.links import Begin, Heard, Pool
+    from cottonpalm.events import Event
     from cottonpalm.protocols import Later, RowSource
     from cottonpalm.request.run_account import RunAccount
     from cottonpalm.types import Item
@@ -32,54 +35,6 @@ if TYPE_CHECKING:
 LEAVE_S: Final = 5.0  # a worker that was told to stop has so long to say its last
 LOOK_S: Final = 2.0  # between two looks at how many workers there are to be
 DEATHS: Final = 3  # workers that die one after the other without an answer: they will go on dying
-
-
-class Mate:
-    """One worker, as its run sees it."""
-
-    def __init__(self, link: Link, lumps: Lumps) -> None:
-        self.link, self.lumps = link, lumps
-        self.out: dict[int, Item] = {}
-        self.wants = self.requests = 0
-        self.limit = 0.0
-        self.answered = self.stopped = False
-        self.granting: asyncio.Task[None] | None = None  # it waits for money
-        self._rows: list[Row] = []
-        self._orders: deque[Order] = deque()
-        self._wake = asyncio.Event()
-
-    @property
-    def room(self) -> int:
-        """How many more rows it wants."""
-        return 0 if self.stopped else self.wants - len(self.out)
-
-    @property
-    def filled(self) -> float:
-        """The part of the rows it wants that it has: one that has just come is served before one with more room."""
-        return len(self.out) / self.wants
-
-    def give(self, number: int, item: Item) -> None:
-        """Send it a row, together with those of the same moment."""
-        self.out[number] = item
-        self._rows.append(Row(number, item.row, item.id, item.priority, item.config))
-        self._wake.set()
-
-    def say(self, order: Order) -> None:
-        """Tell it something."""
-        self.stopped = self.stopped or order.stop
-        self._orders.append(order)
-        self._wake.set()
-
-    async def send(self) -> None:
-        """Send what there is to send, in order, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            rows, self._rows = self._rows, []
-            if rows:
-                await self.link.tell(Order(rows))
-            while self._orders:
-                await self.link.tell(self._orders.popleft())
 
 
 class WorkersExecutor:
@@ -98,13 +53,14 @@ class WorkersExecutor:
         self._pool, self._begin, self._account, self._stop = pool, begin, account, stop
         self._mates: set[Mate] = set()
         self._again: deque[Item] = deque()  # rows that were let in, and wait for a worker
-        self._numbers = 0
         self._tasks: set[asyncio.Task[None]] = set()  # one for each worker
         self._opening: set[asyncio.Task[None]] = set()  # those whose worker is not there yet
         self._asides: set[asyncio.Task[None]] = set()  # rows at a slow gate, and requests for money
         self._ended = asyncio.Event()
         self._leaving = False
         self._begun = False  # there is a row for them
+        self._limit = 0.0  # of all workers, as long as rows went to them
+        self._unreachable: set[str] = set()  # reasons that were told
         self._deaths = 0
         self._loop = asyncio.get_running_loop()
         self._rows: RowSource
@@ -127,12 +83,24 @@ class WorkersExecutor:
     @property
     def limit(self) -> float:
         """How many requests may be in flight at all workers."""
-        return sum(mate.limit for mate in self._mates)
+        return self._limit
 
     @property
     def requests(self) -> int:
         """How many requests are in flight at all workers."""
-        return sum(mate.requests for mate in self._mates)
+        return sum(mate.requests for mate in tuple(self._mates))
+
+    def limits(self) -> list[LimitChanged]:
+        """See `monitor.Standing`: while rows go to them; at the end they leave one by one."""
+        return [] if self._leaving or self._ended.is_set() else limits_of(self._mates)
+
+    def binding(self, here: Binding) -> Binding:
+        """See `monitor.Standing`: what most workers say, where rows wait for them."""
+        if here.what not in ("concurrency", "cap", ""):
+            return here
+        if (said := most_say(tuple(self._mates))) is not None:
+            return said
+        return here if self._limit else Binding("", "")  # before they begin, nothing is known
 
     async def run(self, rows: RowSource) -> None:
         """See `protocols.Executor`."""
@@ -208,9 +176,8 @@ class WorkersExecutor:
         heapify(emptiest)
         while emptiest and (item := self._next()) is not None:
             _, number, mate = emptiest[0]
-            self._numbers += 1
             item.began_s = clock.now()
-            mate.give(self._numbers, item)
+            mate.give(item)
             if mate.room > 0:
                 heapreplace(emptiest, (mate.filled, number, mate))
             else:
@@ -302,7 +269,7 @@ class WorkersExecutor:
                 continue
             finally:
                 self._opening.discard(task)
-            mate = Mate(link, Lumps(self._account.ledger, self._account.spending, lambda: self._pool.count))
+            mate = Mate(link, self._lumps())
             self._mates.add(mate)
             sending = self._loop.create_task(mate.send())
             try:
@@ -315,6 +282,10 @@ class WorkersExecutor:
                 return
             finally:
                 await _cancelled([sending])
+
+    def _lumps(self) -> Lumps:
+        account = self._account
+        return Lumps(account.ledger, account.spending, lambda: self._pool.count, account.alerts.spent_more)
 
     def _count_death(self, lost: WorkerLost) -> None:
         self._deaths += 1
@@ -340,12 +311,15 @@ class WorkersExecutor:
         mate.lumps.book(heard.money)
         if heard.money.asked is not None:
             mate.granting = self._aside(self._grant(mate, heard))
-        mate.wants, mate.limit, mate.requests = heard.wants, heard.limit, heard.requests
-        measure = self._account.measure
-        for name, values, more in heard.measures if measure is not None else ():
-            getattr(measure, name)(*values, **more)
-        for event in heard.events:
-            self._account.alerts.tell(event)
+        mate.wants, mate.limit, mate.requests, mate.limits = (
+            heard.wants,
+            heard.limit,
+            heard.requests,
+            heard.limits,
+        )
+        if not (self._leaving or self._ended.is_set()):
+            self._limit = sum(each.limit for each in self._mates)
+        self._pass_on(mate, heard)
         for outcome in heard.done:
             if (item := mate.out.pop(outcome.index, None)) is None:
                 continue
@@ -353,9 +327,27 @@ class WorkersExecutor:
             if outcome.status == "skipped" and not self._rows.closing:
                 self._again.append(item)  # its worker stopped before it began
                 continue
-            outcome.index = item.index
             self._rows.finish(item, outcome)
         self.fill()
+
+    def _pass_on(self, mate: Mate, heard: Heard) -> None:
+        """Tell what a worker has measured and met with."""
+        measure = self._account.measure
+        for name, values, more in heard.measures if measure is not None else ():
+            getattr(measure, name)(*values, **more)
+        for topic, text in heard.warnings:
+            self._account.alerts.warn(topic, text)
+        for event in heard.events:
+            self._hear(mate, event)
+
+    def _hear(self, mate: Mate, event: Event) -> None:
+        """Pass on what a worker's requests met with; how it stands is told of all workers together."""
+        if isinstance(event, Binding):
+            mate.binding = event
+        elif not isinstance(event, Unreachable) or event.reason not in self._unreachable:
+            self._account.alerts.tell(event)
+        if isinstance(event, Unreachable):
+            self._unreachable.add(event.reason)
 
     async def _grant(self, mate: Mate, heard: Heard) -> None:
         """Answer a request for money; where there will be none, the run stops."""

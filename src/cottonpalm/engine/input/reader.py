@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from array import array
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from cottonpalm import clock
 from cottonpalm.engine.input.frames import values_in
 from cottonpalm.engine.input.identity import Matcher
 from cottonpalm.engine.input.keys import KEY_BYTES, content_key, id_key, is_told, joined_key
+from cottonpalm.engine.input.slot_list import SlotList
 from cottonpalm.errors import ConfigError
 from cottonpalm.protocols import FAILED, OK, RETRYABLE
 from cottonpalm.types import ErrorRecord, Item, numbered
@@ -50,7 +50,7 @@ class Again:
 class Carried:
     """Takes the place of a row that another process has read: it keeps what was found out there."""
 
-    number: int
+    index: int
     row: Any
     id: str | None
     priority: float
@@ -147,8 +147,7 @@ class Reader:
         self._store, self._keyed, self._skip, self._redo = store, keyed or store is not None, skip, redo
         self._matcher = Matcher(store) if store is not None else None
         self._done = frozenset({OK, RETRYABLE, FAILED}) - redo
-        self._noted = 0  # how many rows from the start have their index as slot
-        self._slots: array[int] | None = None  # index -> slot, kept only once some row has moved
+        self._slots = SlotList()
         self._block: deque[Any] = deque()  # rows of a block that could not be skipped as a whole
         self._late: BaseException | None = None  # what the source raised after the rows of the block
 
@@ -159,7 +158,7 @@ class Reader:
 
     def slot(self, index: int) -> int:
         """The store's row number of an input row."""
-        return index if self._slots is None else self._slots[index]
+        return self._slots[index] if self._slots.moved else index
 
     def take(self, rows: Iterator[Any], most: int, give: Callable[[Item], object]) -> bool:
         """Give up to `most` items, each as soon as it is made; return True at the end of the rows.
@@ -213,7 +212,7 @@ class Reader:
             return False
         if not matcher.all_done(keys, contents, self._done):
             return False
-        self._note_slots(first, len(block))
+        self._slots.add(first, len(block))
         if self.notes is not None:
             self.notes.append((self.read, len(block)))
         self.read += len(block)
@@ -261,7 +260,7 @@ class Reader:
         index = self.read
         self.read += 1
         if isinstance(row, Carried):
-            return Item(row.number, row.row, row.id, row.priority, row.config)
+            return Item(row.index, row.row, row.id, row.priority, row.config)
         item = Item(index, row)
         if self._besides:
             item.config = self._configs.of(index, row)
@@ -287,11 +286,11 @@ class Reader:
             return item
         if matcher.over:  # as in every new run
             item.slot = slot = matcher.new_slot()
-            self._note_slots(slot, 1)
+            self._slots.add(slot)
             return item
         found = matcher.match(item.key, item.content)
         item.slot = found.slot
-        self._note_slots(found.slot, 1)
+        self._slots.add(found.slot)
         if found.status == 0 or found.status in self._redo:
             return item
         self.stored += 1
@@ -308,16 +307,6 @@ class Reader:
         if not is_told(asked) or (configurable and not is_told(configurable)):
             return token_bytes(KEY_BYTES)
         return whole if asked is row else content_key(asked, configurable, self._kwargs)
-
-    def _note_slots(self, first: int, count: int) -> None:
-        """Note that the next `count` rows have the slots from `first` on."""
-        known = self._slots
-        if known is None:
-            if self._noted == first:
-                self._noted += count
-                return
-            known = self._slots = array("q", range(self._noted))
-        known.extend(range(first, first + count))
 
     def fill(self, items: list[Item]) -> list[Item]:
         """Add the stored record to each item that is done. If the store cannot be read, reading ends."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm.observers.advice import advice_of, why_nothing
 from cottonpalm.observers.formatting import count, duration, rate
-from cottonpalm.observers.numbers import money_usd, percent, two
+from cottonpalm.observers.numbers import brief, money_usd, percent
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag, words
 from cottonpalm.observers.page.parts import section
 from cottonpalm.observers.page.plots import percent_of, share_bar
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cottonpalm.observers.page.story import Story
 
 CARDS: Final = 3
+LONG: Final = 7  # characters of a figure: more do not fit at its full size
 STATES: Final = {
     "running": "Running",
     "done": "Done",
@@ -117,6 +118,8 @@ def figures(story: Story) -> Markup:
 
 
 def _figure(name: str, value: Part, bar: Part, note: Part) -> Markup:
+    if type(value) is str and len(value) > LONG:
+        value = tag("span", value, class_="long")
     return tag("div", tag("p", name), tag("p", value, class_="value"), bar, tag("p", note, class_="note"))
 
 
@@ -188,11 +191,11 @@ def _median(story: Story) -> Markup:
         note = "no row was asked" if story.known else "its course was not kept"
         return _figure("One row", tag("small", "not known"), share_bar(0.0), note)
     if spread.count < FEW:
-        note = f"{kept(two(spread.mean) + ' s')} in the mean"
-        return _figure("One row, at most", _units(two(spread.max) + " s"), share_bar(0.0), note)
-    note = f"{kept('99 %')} took under {kept(two(spread.p99) + ' s')}"
+        note = f"{kept(brief(spread.mean) + ' s')} in the mean"
+        return _figure("One row, at most", _units(brief(spread.max) + " s"), share_bar(0.0), note)
+    note = f"{kept('99 %')} took under {kept(brief(spread.p99) + ' s')}"
     bar = share_bar(spread.p50 / spread.p99 if spread.p99 else 0.0, "ink", 1.0)
-    return _figure("One row, median", _units(two(spread.p50) + " s"), bar, note)
+    return _figure("One row, median", _units(brief(spread.p50) + " s"), bar, note)
 
 
 def advice(story: Story) -> Markup:

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from cottonpalm import clock
 from cottonpalm.observers.excerpt import excerpt
+from cottonpalm.observers.kind_words import why_stopped
 from cottonpalm.observers.page.run_page import page_of
-from cottonpalm.observers.page.story import Story
+from cottonpalm.observers.page.story import Story, stopped_state
 from cottonpalm.observers.rows_seen import Glance, RowsSeen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cottonpalm.observers.page.story import State
     from cottonpalm.observers.reported import Reported
     from cottonpalm.types import Outcome
 
@@ -26,14 +28,24 @@ def page_of_outcomes(report: Reported, outcomes: Iterable[Outcome], name: str | 
         Story(
             report,
             name,
-            "some failed" if failed else "done",
+            _state(report, failed),
+            why_stopped(report.stopped),
             models=tuple(report.by_model),
             began=now - report.wall_s,
-            ended=now,
+            ended=now if report.over else None,
+            total=report.total,
             rows=rows,
         ),
         written=now,
     )
+
+
+def _state(report: Reported, failed: int) -> State:
+    if not report.over:
+        return "running"
+    if report.stopped is not None:
+        return stopped_state(report.stopped)
+    return "some failed" if failed else "done"
 
 
 def rows_seen(outcomes: list[Outcome]) -> RowsSeen | None:

@@ -185,12 +185,17 @@ def _ends(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(0.0, points[0][1]), *points, (1.0, points[-1][1])] if points else []
 
 
+def _in_flight(report: Reported) -> float:
+    """The mean, from how long each request took; 0 where they are not all known."""
+    return report.request_latency_s.total / report.wall_s if report.over and report.wall_s else 0.0
+
+
 def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
     flying = [(each.middle, each.moment.in_flight) for each in moments if each.moment.in_flight is not None]
     limits = [(each.start, each.moment.limit) for each in moments if each.moment.limit is not None]
     if not flying:
         return None
-    mean = _mean([value for _, value in flying])
+    mean = _in_flight(report) or _mean([value for _, value in flying])
     limit = _mean([value for _, value in limits]) if limits else None
     top = max((value for _, value in (*flying, *limits)), default=1.0)
     failed = sum(each.moment.failed_tries for each in moments)

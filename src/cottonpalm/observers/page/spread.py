@@ -6,7 +6,7 @@ from math import log10
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.observers.formatting import duration
-from cottonpalm.observers.numbers import logarithmic, two
+from cottonpalm.observers.numbers import brief, logarithmic, two
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
 from cottonpalm.observers.page.plots import apart, axis, label, percent_of, plot, text
@@ -108,7 +108,7 @@ def _row(names: tuple[str, str], spread: Spread, low: float, high: float, *, fir
     said = f"{title}, {small}: {_sentence(spread)}"
     parts = list(_bars(spread, low, high, "accent" if first else "plain"))
     values = [
-        tag("span", two(value) if known else "", class_=class_) for value, known, class_ in _four(spread)
+        tag("span", brief(value) if known else "", class_=class_) for value, known, class_ in _four(spread)
     ]
     return tag(
         "div",

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 State = Literal["running", "done", "some failed", "stopped", "failed"]
 
 
+def stopped_state(reason: str | None) -> State:
+    """How a run stands that ended before its rows did."""
+    return "failed" if reason in ("fatal", "store", "error") else "stopped"
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """One run as a page tells it.

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from cottonpalm import clock
 from cottonpalm.request.limiter.rules.admission import NOTHING, Admission, Sent
 from cottonpalm.request.limiter.rules.circuit import Circuit
+from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
 from cottonpalm.types import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from cottonpalm.request.limiter.rules.concurrency import Concurrency
     from cottonpalm.types import Quota, Unit, Usage
 
 T = TypeVar("T")
@@ -188,15 +188,9 @@ class Limiter(WaitQueue[Permit]):
         with self._lock:
             if not permit.held:
                 return
-            now = clock.now()
             permit.held = False
             self.in_flight -= 1
-            if verdict is _SUCCESS and not (self._gated or quotas or pause_s):  # as for most
-                self._learn_of_answer(now, permit, usage)
-                if self.admission.concurrency.limit != self._seen:
-                    self._see_limit()
-            else:
-                self._learn(now, permit, verdict, pause_s, quotas, usage)
+            self._learn(clock.now(), permit, verdict, pause_s, quotas, usage)
             if self.waiting or self._lost:
                 served = self._serve()
                 told = self._who_must_know()
@@ -324,6 +318,10 @@ class Limiter(WaitQueue[Permit]):
         admission = self.admission
         if verdict is _SUCCESS:
             self._learn_of_answer(now, permit, usage)
+            if not (self._gated or quotas or pause_s):  # as for most
+                if admission.concurrency.limit != self._seen:
+                    self._see_limit()
+                return
         else:
             if usage is not None:
                 admission.used(permit, usage.input_tokens + usage.output_tokens)
@@ -371,3 +369,25 @@ class Limiter(WaitQueue[Permit]):
         self._slots = int(self.limit)
         self._gated = admission.gated
         self.generation = admission.generation
+
+
+class Together(Limiter):
+    """A bound on the requests of all keys, beside the keys' own: it is given, and learns nothing from answers."""
+
+    def __init__(self, key: str, most: int) -> None:
+        super().__init__(key, Concurrency(most, most, most))
+
+    def _admit(self, now: float, ask: int, forced: bool = False) -> Permit:
+        self.in_flight += 1
+        self.granted += 1
+        return Permit(self, now, ask, forced)
+
+    def _tokens(self, ask: int | Tokens) -> int:  # noqa: ARG002 - it counts requests alone
+        return 0
+
+    def _take_back(self, prize: Permit, ask: int | Tokens) -> None:  # noqa: ARG002 - the permit knows
+        prize.held = False
+        self.in_flight -= 1
+
+    def _learn(self, *_: object) -> None:
+        pass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakSet, WeakValueDictionary
 
 from cottonpalm import clock
-from cottonpalm.request.limiter.limiter import Limiter
+from cottonpalm.request.limiter.limiter import Limiter, Together
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Limiters:
         total: int | None = None,
         circle: Limits | None = None,
     ) -> None:
-        self.total = None if total is None else Limiter(TOTAL, Concurrency(total, total, total))
+        self.total = None if total is None else Together(TOTAL, total)
         self._ceilings = () if rate_limit is None else _ceilings(rate_limit)
         self.initial = settings.initial
         self.maximum = settings.maximum

@@ -123,8 +123,15 @@ class Purse(Spending):
 class Lumps:
     """What one worker holds of a run's money, as the process with the budget sees it."""
 
-    def __init__(self, ledger: Ledger | None, spending: Spending, workers: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger | None,
+        spending: Spending,
+        workers: Callable[[], int],
+        spent_more: Callable[[Ledger, Spending], None] = lambda *_: None,
+    ) -> None:
         self._ledger, self._spending, self._workers = ledger, spending, workers
+        self._spent_more = spent_more
         self.held = 0
 
     def book(self, told: Told) -> None:
@@ -158,7 +165,8 @@ class Lumps:
     def _settle(self, amount: int, reported: int, uncertain: int) -> None:
         assert self._ledger is not None
         self.held -= amount
-        self._ledger.settle(amount, reported, uncertain, self._spending)
+        if self._ledger.settle(amount, reported, uncertain, self._spending):
+            self._spent_more(self._ledger, self._spending)
 
 
 def purse_and_ledger(wake: Callable[[], None]) -> tuple[Ledger, Purse]:

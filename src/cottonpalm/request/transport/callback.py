@@ -16,7 +16,9 @@ from cottonpalm.providers import classify, dressed
 from cottonpalm.providers.answer import count, sub
 from cottonpalm.providers.raised import BudgetReached
 from cottonpalm.request.limiter.limiter import Tokens
-from cottonpalm.request.row_account import MODEL, ROW, ModelCall, RowAccount
+from cottonpalm.request.model_call import ModelCall
+from cottonpalm.request.queueing import in_line
+from cottonpalm.request.row_account import MODEL, ROW, RowAccount
 from cottonpalm.types import Fault, Kind, Usage, Verdict
 
 if TYPE_CHECKING:
@@ -126,7 +128,7 @@ class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
         ask = _asked(limiter, messages)
         permit = limiter.try_acquire(row.priority, ask or 0)
         if permit is None:
-            with row.in_line(limiter) as on_wait:
+            with in_line(row, limiter) as on_wait:
                 permit = await limiter.aacquire(row.priority, ask or 0, on_wait)
         self._calls.began(row, name, permit, run_id, ask)
 
@@ -165,7 +167,7 @@ class SyncModelGate(_ModelsOnly, BaseCallbackHandler):
         ask = _asked(limiter, messages)
         permit = limiter.try_acquire(row.priority, ask or 0)
         if permit is None:
-            with row.in_line(limiter) as also, row.parking(also) as on_wait:
+            with in_line(row, limiter) as also, row.parking(also) as on_wait:
                 permit = limiter.acquire(row.priority, on_wait, ask or 0)
         self._calls.began(row, name, permit, run_id, ask)
 

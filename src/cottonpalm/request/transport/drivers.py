@@ -10,6 +10,7 @@ from cottonpalm.providers import BudgetBusy, dressed
 from cottonpalm.request.attempts import attempts
 from cottonpalm.request.limiter.limiter import BYTES_PER_TOKEN, Tokens
 from cottonpalm.request.money.rules.grants import Ask, Grant
+from cottonpalm.request.queueing import in_line
 from cottonpalm.request.steps import AskMoney, AskPermit, Hold, Send, Sleep
 from cottonpalm.request.transport.hedging import Hedge
 from cottonpalm.request.transport.holding import hold, hold_sync
@@ -145,7 +146,7 @@ def _free_permit(row: RowAccount, call: Call, step: AskPermit) -> Permit | None:
 async def _permit(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     limiter = row.run.flow.limiter(step.key)
     row.drain()
-    with row.in_line(limiter, refused=step.behind) as on_wait:
+    with in_line(row, limiter, refused=step.behind) as on_wait:
         return await limiter.aacquire(_claim(row, limiter, step), _tokens(call), on_wait)
 
 
@@ -154,7 +155,7 @@ def _permit_sync(row: RowAccount, call: Call, step: AskPermit) -> Permit:
     if runs_a_loop():
         return _force(row, call, step.key)
     limiter = row.run.flow.limiter(step.key)
-    with row.in_line(limiter, refused=step.behind) as also, row.parking(also) as on_wait:
+    with in_line(row, limiter, refused=step.behind) as also, row.parking(also) as on_wait:
         return limiter.acquire(_claim(row, limiter, step), on_wait, _tokens(call))
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cottonpalm.types import Bottleneck
 
 BUSY: Final = 0.9  # of one core, from where on our own work is what binds
+SEVERAL: Final = 1.5  # cores: a process that uses as many has threads that do not wait for one another
 
 
 class Snapshot(NamedTuple):
@@ -62,7 +63,8 @@ def binding(
         unpaid: requests that wait for money.
         standings: all that the run has asked.
         busy: our loop has no time left.
-        hot: this process uses a whole core: that binds where nothing else does.
+        hot: this process uses a whole core, as if all its threads waited for one another: more requests in flight
+            would not help.
     """
     if rows in ("held", "reader", "store"):
         return rows, ""
@@ -70,13 +72,14 @@ def binding(
     waiting = 0 if crowded is None else crowded.waiting
     if crowded is not None and waiting and (word := _provider_says(crowded)):
         return word, crowded.key
-    if busy:
+    short = unpaid > waiting
+    if busy or (hot and not short and (waiting or not rows)):
         return "cpu", ""
-    if unpaid > waiting:
+    if short:
         return "budget", ""
     if crowded is not None and waiting:
         return ("maximum" if crowded.limit >= crowded.maximum else "concurrency"), crowded.key
-    return ("cpu" if hot and not rows else rows), ""
+    return rows, ""
 
 
 def _waiting(standing: Snapshot) -> int:

@@ -1,0 +1,116 @@
+"""How the rows of a run are called: by which executor, and with which layers round the chain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING
+
+from cottonpalm.engine.executors.local import LocalExecutor
+from cottonpalm.engine.layers.order import layered
+from cottonpalm.providers.batches.stages import KeepsBatches
+from cottonpalm.runtime.threads import Crew
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cottonpalm.engine.classifier import Classifier
+    from cottonpalm.engine.executors.batch import BatchExecutor
+    from cottonpalm.engine.executors.links import Begin, Pool
+    from cottonpalm.engine.executors.workers import WorkersExecutor
+    from cottonpalm.engine.job import Job
+    from cottonpalm.engine.output.outbox import Pieces
+    from cottonpalm.engine.scheduler import Scheduler
+    from cottonpalm.engine.stopping import Stopping
+    from cottonpalm.protocols import Executor, Inner, RunStore
+    from cottonpalm.request.run_account import RunAccount
+
+
+class Calling:
+    """Makes the executor of a run on its loop, and keeps the threads of its callers.
+
+    Attributes:
+        workers: the executor, if other processes run the rows.
+    """
+
+    def __init__(self, job: Job, account: RunAccount, judge: Classifier, stopping: Stopping) -> None:
+        self.workers: WorkersExecutor | None = None
+        self._job, self._account, self._judge, self._stopping = job, account, judge, stopping
+        self._crew = Crew(loop=asyncio.get_running_loop())
+
+    def executor(
+        self, rows: Scheduler, store: RunStore | None, pieces: Pieces | None, *, lazy: bool
+    ) -> Executor:
+        """Make the executor that calls the chain for these rows. Only this place chooses it.
+
+        Args:
+            rows: what it takes them from.
+            store: where batches are kept.
+            pieces: where a streaming run puts its pieces; None: it does not stream.
+            lazy: nobody knows how many rows there are.
+        """
+        if self._job.workers is not None:
+            return self._at_workers(self._job.workers)
+        send = self._send(rows, pieces)
+        return self._local(send) if self._job.lane is None else self._batches(send, store, lazy=lazy)
+
+    def close(self) -> None:
+        """The run is over."""
+        self._crew.close()
+
+    def _at_workers(self, made: Callable[[], tuple[Pool, Begin]]) -> WorkersExecutor:
+        from cottonpalm.engine.executors.workers import WorkersExecutor  # noqa: PLC0415 - few runs have them
+
+        self.workers = WorkersExecutor(*made(), self._account, self._stopping.stop)
+        return self.workers
+
+    def _local(self, send: Inner) -> LocalExecutor:
+        return LocalExecutor(
+            self._account,
+            send,
+            self._stopping.failed,
+            self._stopping.lost,
+            context=contextvars.copy_context(),
+            item_timeout_s=self._job.settings.item_timeout_s,
+        )
+
+    def _batches(self, send: Inner, store: RunStore | None, *, lazy: bool) -> BatchExecutor:
+        from cottonpalm.engine.executors.answering import Terms  # noqa: PLC0415 - few runs have one
+        from cottonpalm.engine.executors.batch import BatchExecutor  # noqa: PLC0415 - few runs have one
+        from cottonpalm.request.flex import Flex  # noqa: PLC0415 - few runs have one
+
+        job, account = self._job, self._account
+        assert job.lane is not None
+        terms = Terms(
+            lane=job.lane,
+            name=job.name or "",
+            linear=job.linear,
+            keeps_state=job.keeps_state,
+            sends=job.settings.mode != "live",
+            detach=job.settings.detach,
+            deadline_s=job.settings.deadline_s,
+            cheapest=job.settings.mode == "auto",
+            rehearsed=job.rehearsed,
+            tools=job.types if job.tools else None,
+            lazy=lazy,
+        )
+        assert isinstance(store, KeepsBatches)
+        if terms.flexes:
+            openai = [host for host, provider in terms.lane.hosts.items() if provider == "openai"]
+            account.flex = Flex(account.pricing.prices, openai)
+        return BatchExecutor(terms, account, store, send, local=self._local, stop=self._stopping.stop)
+
+    def _send(self, rows: Scheduler, pieces: Pieces | None) -> Inner:
+        """Return the call of a row, with the row layers round it."""
+        job = self._job
+        for caller in job.callers:
+            caller.prepare(self._crew, pieces)
+        return layered(
+            job.callers,
+            job.settings.retry,
+            self._judge,
+            self._account,
+            rows.asleep,
+            validate=job.settings.validate,
+            none_is_no_answer=job.none_is_no_answer,
+        )

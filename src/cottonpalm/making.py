@@ -1,0 +1,183 @@
+"""Makes the runs of a processor, remembers the latest one, and does failed rows again."""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from cottonpalm.engine.input.frames import rows_in
+from cottonpalm.engine.input.row_configs import for_rows, most_at_once, one_each
+from cottonpalm.errors import ConfigError
+from cottonpalm.run import AsyncRun, BaseRun, Opening, Run
+from cottonpalm.stores import is_in_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from langchain_core.runnables import RunnableConfig
+
+    from cottonpalm.engine.build import Builder
+    from cottonpalm.engine.engine import Engine
+    from cottonpalm.engine.input.reader import Rows
+    from cottonpalm.engine.input.row_configs import Configs
+    from cottonpalm.engine.opened import Opened
+    from cottonpalm.types import Outcome
+
+AnyRun = TypeVar("AnyRun", bound=BaseRun)
+
+
+class Asked(NamedTuple):
+    """The rows of a `batch`, and the other arguments on which their answers depend."""
+
+    rows: Any
+    configs: list[RunnableConfig] | Callable[[Any], RunnableConfig] | None
+    ids: Sequence[Any] | None
+    kwargs: dict[str, Any]
+
+
+class RunMaker:
+    """The runs of one processor. What `more` may be is said by `Builder.engine`."""
+
+    def __init__(self, builder: Builder) -> None:
+        self._builder, self._settings = builder, builder.settings
+        self._last: Callable[[], BaseRun | None] = _no_run
+        self._asked: Asked | None = None  # the latest batch's, if no other run came after it
+
+    # -- runs
+
+    @property
+    def last(self) -> BaseRun | None:
+        """See `BatchProcessor.last_run`."""
+        return self._last()
+
+    def run(self, rows: Any, **more: Any) -> Run:
+        """Make a run; it is opened in the store now."""
+        return self.remember(Run(self.engine(rows, **more)))
+
+    def arun(self, rows: Any, **more: Any) -> AsyncRun:
+        """Make a run on the caller's loop; it is opened when it begins, if that touches the disk."""
+        if not self._on_disk:
+            return self.remember(AsyncRun(self.engine(rows, **more)))
+        opening = Opening(partial(self.engine, rows, **more), partial(self.aengine, rows, **more))
+        return self.remember(AsyncRun(opening))
+
+    def remember(self, run: AnyRun, *, keep: bool = False, asked: Asked | None = None) -> AnyRun:
+        """Set `last_run`. A batch's run is kept with its outcomes; any other run lives only as long as its reader."""
+        self._last = (lambda: run) if keep else weakref.ref(run)
+        self._asked = asked
+        return run
+
+    # -- engines
+
+    def single(
+        self,
+        row: Any,
+        config: RunnableConfig | None,
+        kwargs: dict[str, Any],
+        *,
+        streaming: bool = False,
+        awaited: bool = False,
+    ) -> Engine:
+        """Make an engine for one row. An awaited row uses the chain's async form, as the bare chain would."""
+        return self._builder.engine(
+            [row],
+            configs=one_each(config, 1),
+            kwargs=kwargs,
+            streaming=streaming,
+            many=False,
+            awaited=awaited,
+        )
+
+    def engine(self, rows: Any, **more: Any) -> Engine:
+        """Make an engine for these rows, in the store's run if there is one."""
+        return self._made(self._builder.open_run(), rows, more)
+
+    async def aengine(self, rows: Any, **more: Any) -> Engine:
+        """Do the same, but open the store on a thread if that touches the disk."""
+        from cottonpalm.engine.opened import on_a_thread  # noqa: PLC0415 - an import of the processor is quick
+
+        opening = self._builder.open_run
+        return self._made(await on_a_thread(opening) if self._on_disk else opening(), rows, more)
+
+    @property
+    def _on_disk(self) -> bool:
+        """Whether opening a run touches the disk."""
+        store, cache = self._settings.store, self._settings.cache
+        in_memory = store is None or is_in_memory(store)
+        return not in_memory or (cache is not None and cache.path is not None)
+
+    def _made(self, opened: Opened | None, rows: Any, more: dict[str, Any]) -> Engine:
+        """Make an engine. If the call has an error, close the opened run, so that the next call can have it."""
+        try:
+            return self._watched(self._builder.engine(rows, opened=opened, **more))
+        except BaseException:
+            from cottonpalm.engine.opened import let_go  # noqa: PLC0415 - an import of the processor is quick
+
+            let_go(opened)
+            raise
+
+    def _watched(self, engine: Engine) -> Engine:
+        if self._settings.progress:
+            from cottonpalm.observers.notebook import NotebookProgress, in_notebook  # noqa: PLC0415 - rich is slow
+            from cottonpalm.observers.progress import Progress  # noqa: PLC0415 - likewise
+
+            progress = NotebookProgress() if in_notebook() else Progress()
+            progress.watch(engine.stats)
+            engine.add_observer(progress)
+        return engine
+
+    # -- the failed rows again
+
+    def run_failed(self) -> Run:
+        """Make a run over the failed rows of the store."""
+        return self.remember(Run(self._watched(self._builder.engine_for_failed())))
+
+    def retry(
+        self, rows: Rows | None, config: Configs, ids: Sequence[Any] | None, kwargs: dict[str, Any]
+    ) -> list[Outcome]:
+        """See `BatchProcessor.retry`."""
+        if self._settings.store is None:
+            return self._retry_last()
+        last = asked = self._asked
+        if rows is not None:
+            rows = rows_in(rows)
+            asked = Asked(rows, for_rows(config, rows), ids, kwargs)
+        with self.remember(self._failed_run(asked, given=rows is not None), asked=last) as run:
+            outcomes = list(run)
+        return sorted(outcomes, key=lambda outcome: outcome.index)
+
+    def _failed_run(self, asked: Asked | None, *, given: bool) -> Run:
+        """Make the run from the rows, if they are given or their answers depend on more; else from the store."""
+        if asked is None or not (given or asked.configs or asked.kwargs):
+            return Run(self._watched(self._builder.engine_for_failed()))
+        rows, configs, ids, kwargs = asked
+        return Run(
+            self.engine(rows, ids=ids, configs=configs, kwargs=kwargs, skip_stored=True, retry_failed=True)
+        )
+
+    def _retry_last(self) -> list[Outcome]:
+        last, asked = self.last, self._asked
+        if last is None or asked is None:
+            raise ConfigError(
+                "retry() found no batch to go on with: call batch first, or give store= and run="
+            )
+        known = last.outcomes()
+        failed = [outcome for outcome in known if outcome.status != "ok"]
+        configs = asked.configs
+        engine = self.engine(
+            [outcome.input for outcome in failed],
+            configs=[configs[outcome.index] for outcome in failed] if isinstance(configs, list) else configs,
+            kwargs=asked.kwargs,
+            max_concurrency=most_at_once(configs if isinstance(configs, list) else None),
+        )
+        with Run(engine) as run:
+            for outcome in run:
+                outcome.index = failed[outcome.index].index
+                outcome.id = known[outcome.index].id
+                known[outcome.index] = outcome
+        return [known[outcome.index] for outcome in failed]
+
+
+def _no_run() -> None:
+    return None

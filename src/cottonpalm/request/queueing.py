@@ -1,0 +1,63 @@
+"""A row stands in line at a limiter: with one of its requests, or for its own permit."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from cottonpalm import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cottonpalm.request.limiter.limiter import Limiter
+    from cottonpalm.request.row_account import RowAccount
+    from cottonpalm.runtime.wait_queue import Place
+
+
+@contextmanager
+def in_line(
+    row: RowAccount, limiter: Limiter, *, refused: bool = False
+) -> Iterator[Callable[[Place], None] | None]:
+    """Count one request as waiting at this limiter during the block; during a pause there, it counts as sleeping.
+
+    A request that was `refused` while no other was accepted does not keep new rows from starting. Else a few rows
+    that are always refused would be the only ones that are ever asked.
+
+    It yields a function to call with the place in line, if the row may leave that place for another endpoint.
+
+    Raises:
+        Moved: the row goes to another endpoint.
+        ProviderDown: the row goes to another chain.
+    """
+    stay = row.stay
+    row.run.flow.queue(+1, refused=+refused)
+    began = clock.now()
+    paused = limiter.paused_until > began
+    try:
+        if stay is None and not (row.spare or paused):  # as in most runs
+            yield None
+            return
+        with (
+            nullcontext() if stay is None else stay.lining_up() as on_wait,
+            row.run.failover.lining_up(row, limiter, on_wait) if row.spare else nullcontext(on_wait) as told,
+            row.idling() if paused else nullcontext(),
+        ):
+            yield told
+    finally:
+        row.run.flow.queue(-1, refused=-refused)
+        if (measure := row.run.measure) is not None:
+            now = clock.now()
+            paused_s = max(0.0, min(now, limiter.paused_until) - began) if paused else 0.0
+            measure.waited("permit", now - began - paused_s)
+            if paused:
+                measure.waited("pause", paused_s)
+
+
+async def enter(row: RowAccount) -> None:
+    """Take the row's own permit as a task, unless its requests or model calls take the permits."""
+    if row.entered() or (limiter := row.own_limiter()) is None:
+        return
+    with in_line(row, limiter) as on_wait:
+        permit = await limiter.aacquire(row.priority, on_wait=on_wait)
+    row.take(permit)

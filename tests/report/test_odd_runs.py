@@ -1,0 +1,107 @@
+"""Reports of odd runs: stopped ones, those under way, one row, rows without a call, equal rows from the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from langchain_core.runnables import RunnableLambda
+from langchain_openai import ChatOpenAI
+
+from cottonpalm import BatchProcessor, Budget, Cache
+from cottonpalm.testing import FlakyTransport, virtual_run
+from tests.report.drawn import Page
+from tests.report.made import NOTHING, made
+
+if TYPE_CHECKING:
+    from cottonpalm.observers.report import Report
+
+pytestmark = pytest.mark.core
+
+
+class Server(FlakyTransport):
+    """Answers after a second."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(1)
+        return await super().handle_async_request(request)
+
+
+def model(status: int = 200) -> ChatOpenAI:
+    client = httpx2.AsyncClient(transport=Server(then=lambda _: status))
+    return ChatOpenAI(
+        model="gpt-4.1-mini",
+        max_tokens=50,  # type: ignore[call-arg]  # by its alias
+        api_key="sk-0123456789abcdef",  # type: ignore[arg-type]  # a text will do
+        http_async_client=client,
+    )
+
+
+def page_of(chain: Any, rows: list[Any], **options: Any) -> tuple[Report, Page]:
+    """The report of a run, however it ended."""
+
+    async def main() -> tuple[Report, Page]:
+        processor = BatchProcessor(chain, **options)
+        await processor.abatch(rows, return_exceptions=True)
+        run = processor.last_run
+        assert run is not None
+        return run.report, Page(run.report.to_html(run.outcomes(), name="odd"))
+
+    return virtual_run(main())
+
+
+def test_a_run_that_stopped_is_told_as_stopped_with_the_rows_it_was_given_and_why() -> None:
+    report, page = page_of(model(401), ["row"] * 300)
+    assert (report.total, report.over, report.stopped) == (300, True, "fatal")
+    assert "Failed: 0 of 300 rows answered" in page.root.said
+    assert "No row could be answered." in page.root.said
+    assert "Done" not in page.root.said
+    assert "No row could be answered." in " ".join(report.text().split())
+
+    report, page = page_of(model(), [f"row {n}" for n in range(2000)], budget=Budget(total=0.004))
+    assert report.stopped == "budget"
+    assert f"Stopped: {report.counts.ok} of 2,000 rows answered" in page.root.said
+    assert "The budget did not reach further." in page.root.said
+
+
+def test_a_run_that_came_to_its_end_and_one_under_way_are_told_as_such() -> None:
+    report, page = page_of(RunnableLambda(str), [1, 2, 3])
+    assert (report.total, report.over, report.stopped) == (3, True, None)
+    assert "Done" in page.root.said
+
+    async def main() -> Report:
+        async with BatchProcessor(RunnableLambda(str)).astart(range(10)) as run:
+            async for _ in run:
+                return run.report
+        raise AssertionError
+
+    report = virtual_run(main())
+    assert not report.over
+    assert "So far" in Page(report.to_html()).root.said
+
+
+def test_rows_that_were_refused_cost_nothing_and_the_page_says_one_thing_of_money() -> None:
+    report, page = page_of(model(400), [f"row {n}" for n in range(30)], max_failures=1.0)
+    assert (report.counts.failed, report.cost_usd) == (30, 0.0)
+    assert "not known" not in page.root.said
+
+
+def test_one_request_all_along_is_one_request_in_flight() -> None:
+    _, page = page_of(model(), ["one"])
+    assert re.search(r"In flight of the limit .*?([\d.]+) in flight", page.root.said)[1] in ("1", "1.0")  # type: ignore[index]
+
+
+def test_rows_from_the_cache_do_not_make_the_others_long() -> None:
+    report, _ = page_of(model(), [f"row {n % 50}" for n in range(500)], cache=Cache())
+    assert report.counts.cached == 450
+    assert [each.topic for each in report.advice()] == []
+
+
+def test_short_times_are_not_told_as_nothing() -> None:
+    said = made(rows=3, wall_s=0.0042).text()
+    assert "0.0 s" not in said
+    assert "4.2 ms" in said
+    assert "0.0 s" not in NOTHING.text()

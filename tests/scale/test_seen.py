@@ -1,0 +1,91 @@
+"""What is seen of a run at workers: the events, what binds and the limits are those of one process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cottonpalm import (
+    BatchProcessor,
+    Binding,
+    Budget,
+    BudgetShare,
+    CostSpike,
+    LimitChanged,
+    RateLimit,
+    RequestFinished,
+    RowFinished,
+    RunStopped,
+)
+from tests.scale.chains import MODEL, asking, rows
+from tests.support.loopback import LoopbackProcess
+
+if TYPE_CHECKING:
+    from cottonpalm import Event
+
+EXECUTORS = [{}, {"executor": "processes", "workers": 2}]
+
+
+class Seen:
+    """An observer that keeps all."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def see(self, event: Event) -> None:
+        self.events.append(event)
+
+    def all(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS, ids=["here", "processes"])
+def test_events_name_the_rows_of_the_input_and_what_concerns_the_run_is_told_once(executor: Any) -> None:
+    seen = Seen()
+    with LoopbackProcess(latency=0.01) as server:
+        BatchProcessor(
+            asking(server.openai_url, max_tokens=300),
+            prices={MODEL: (1.0, 1.0)},
+            budget=Budget(total=0.0024),
+            concurrency=2,
+            observers=[seen],
+            **executor,
+        ).batch([*rows(60), {"x": "dear " * 200}, *rows(90)[60:]], return_exceptions=True)
+    assert Counter(event.index for event in seen.all(RequestFinished)) == Counter(range(91))
+    ended: set[int] = set()
+    for event in seen.events:
+        if isinstance(event, RowFinished):
+            ended.add(event.outcome.index)
+        assert not (isinstance(event, RequestFinished) and event.index in ended)
+    assert [event.index for event in seen.all(CostSpike)] == [60]
+    assert [(event.share, event.budget_usd) for event in seen.all(BudgetShare)] == [(0.5, 0.0024)]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS, ids=["here", "processes"])
+def test_what_binds_is_what_the_workers_meet_and_the_limit_is_that_of_all(
+    executor: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen = Seen()
+    with LoopbackProcess(latency=0.01) as server:
+        processor = BatchProcessor(
+            asking(server.openai_url, model="of-no-known-price"),
+            rate_limit=RateLimit(requests_per_minute=300),
+            concurrency=6,
+            observers=[seen],
+            **executor,
+        )
+        with processor.start(rows(300)) as run:
+            with suppress(RunStopped):
+                for _ in run:
+                    if "own requests" in {event.what for event in seen.all(Binding)}:
+                        run.stop()
+            report = run.report
+    assert "source" not in report.bound_s  # workers wait for rows, the run does not
+    assert report.bound_s["own requests"] > 0
+    assert 3 < seen.all(LimitChanged)[-1].limit <= 6  # more than the part of one worker
+    assert "(0 at the end)" not in report.text()
+    assert caplog.text.count("no price is known") == 1
+    assert "no price is known" not in capfd.readouterr().err  # no worker says so for itself
