@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from cottonpalm.observers.report import Report
-from cottonpalm.observers.reported import Counts, Moment, Money, Spread
+from cottonpalm.observers.reported import Counts, ModelUse, Moment, Money, Spread
 from cottonpalm.types import Usage
 
 NOTHING = Report(
@@ -37,6 +37,7 @@ def made(rows: int = 1000, wall_s: float = 600.0, **more: Any) -> Report:
         "active_s": wall_s,
         "rows_per_s": rows / wall_s if wall_s else 0.0,
         "cost_usd": 10.0,
+        "by_model": {"host/model": ModelUse(rows, 0, 0, 0, None)},
     }
     return replace(NOTHING, counts=counts, wall_s=wall_s, **{**usual, **more})
 

@@ -60,6 +60,10 @@ def test_each_limit_is_loosened_in_its_own_way(state: str, what: str, how: str) 
     assert how in advice.how
 
 
+def test_a_chain_that_asks_no_model_is_not_told_to_add_endpoints() -> None:
+    assert advice_of(made(bound_s={"concurrency": 300.0}, by_model={})) == ()
+
+
 @pytest.mark.parametrize("state", ["reader", "source", "store", "budget", "pause", "down"])
 def test_time_that_was_waited_for_somebody_is_gained_at_most(state: str) -> None:
     advice = only(made(bound_s={state: 120.0}))

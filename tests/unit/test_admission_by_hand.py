@@ -761,14 +761,15 @@ def test_what_breaks_at_once_with_no_more_in_flight_than_fit_is_no_wall() -> Non
     assert line.gates.generation == 0
 
 
-def test_the_first_sixteen_that_are_not_rejected_are_the_first() -> None:
+def test_requests_are_numbered_and_know_how_many_were_rejected_before() -> None:
     line = Line(100.0)
-    assert [line.send().first for _ in range(20)] == [True] * 16 + [False] * 4
+    assert [line.send().number for _ in range(20)] == list(range(1, 21))
     other = Line(100.0)
     for _ in range(3):
         other.send()
         other.reject(other.out[-1])
-    assert [other.send().first for _ in range(20)] == [True] * 16 + [False] * 4
+    sent = other.send()
+    assert (sent.number, sent.refusals) == (4, 3)
 
 
 def test_a_rejection_that_nothing_explains_takes_the_belief_in_what_was_shown() -> None:

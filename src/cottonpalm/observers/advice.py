@@ -48,7 +48,9 @@ def _limits(report: Reported) -> Iterator[Advice]:
         return
     for state, bound in LIMITS.items():
         seconds = min(report.bound_s.get(state, 0.0), report.wall_s)
-        if seconds <= 0:
+        if seconds <= 0 or (
+            state == "concurrency" and not report.by_model
+        ):  # no model was seen: nobody's limit
             continue
         factor, next_bound = _factor(report, state)
         gain = seconds * (1 - 1 / factor)

@@ -48,10 +48,9 @@ class Permit(Sent):
         limiter: where to give it back.
         forced: it was taken, not granted.
         held: not given back yet.
-        number: of the permits granted here, this one included.
     """
 
-    __slots__ = ("forced", "held", "limiter", "number")
+    __slots__ = ("forced", "held", "limiter")
 
     def __init__(self, limiter: Limiter, now: float, ask: int, forced: bool) -> None:
         self.at_s = now
@@ -63,7 +62,6 @@ class Permit(Sent):
         self.limiter = limiter
         self.forced = forced
         self.held = True
-        self.number = limiter.granted
 
     def __repr__(self) -> str:
         words = ["forced"] * self.forced + ["given back"] * (not self.held)

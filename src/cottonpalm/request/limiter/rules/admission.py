@@ -89,7 +89,7 @@ class Admission(Gates):
         self._late = self._late - DOUBT if self._late > DOUBT else 0.0
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)
-        self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back)
+        self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back, newest=self._doubt.sent)
         self._held_back = False
 
     def ignored(self, sent: Sent) -> None:
@@ -225,8 +225,10 @@ class Admission(Gates):
         known = False
         if cause in (Cause.RATE, Cause.BOTH):
             known = bucket.rate > 0
-            if cause is Cause.BOTH and not (known or bucket.blamed):
-                # whether the number alone explains it is seen from the next ones
+            # Whether the number alone explains it is seen from the next ones: not where one is rejected again, though
+            # no more were let go than seemed to fit.
+            again = bucket.learning and not number.testing and mine - bucket.mark >= ENOUGH
+            if cause is Cause.BOTH and not (known or bucket.blamed or again):
                 bucket.learn(sent.at_s, mine)
             else:
                 bucket.empty(now, sent.at_s, mine, named_s, self.refusals.patience_s)

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import ENOUGH, Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
 from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.request.limiter.rules.knee import SURE
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 FIRST_REFUSAL_S: Final = 0.1  # until a rejection was seen: the one second here
 FIRST_OUTPUT: Final = 1_024  # tokens of an answer before any is known
-FEW: Final = 2 * ENOUGH  # requests at the start, among which an answer takes as long as it usually does
 NUMBERS: Final = (Cause.NUMBER, Cause.BOTH)
 _SILENT: Final = (State.HELD, State.PROBE)
 TINY_S: Final = 1e-6
@@ -188,10 +187,9 @@ class Gates(ABC):
             self._begin(sent.at_s)
         sent.cost = cost = 1.0 if self.heavy <= SURE else self._weigh(sent.ask)
         self._total = sent.total = self._total + cost
-        sent.generation, sent.refusals = self.generation, (refusals := self.refusals.seen)
+        sent.generation, sent.refusals = self.generation, self.refusals.seen
         doubt = self._doubt
-        doubt.sent = number = doubt.sent + 1
-        sent.first = number - refusals <= FEW
+        doubt.sent = sent.number = doubt.sent + 1
         if sent.ordinal >= doubt.suspect:
             doubt.asked += 1
         sent.asked = doubt.asked

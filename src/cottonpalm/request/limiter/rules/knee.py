@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from cottonpalm.request.limiter.rules.causes import ENOUGH, HOLD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cottonpalm.request.limiter.rules.sent import Sent
 
+FEW: Final = 2 * ENOUGH  # requests of one number in flight: the quicker half tells what an answer takes
 SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
 QUICKEST: Final = 1.7  # deviations below the median is the quickest of twice `ENOUGH`, in the mean
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
@@ -41,12 +44,20 @@ class Round:
         return self.crowd / self.answers if self.answers else 0.0
 
 
+def _variance(times: Sequence[float]) -> float:
+    """Of the logarithms of all, where these are the quicker half of `FEW`, the quickest first."""
+    quickest_s = max(1e-9, times[0])
+    return (math.log(max(quickest_s, times[-1]) / quickest_s) / QUICKEST) ** 2
+
+
 class Knee:
     """A server that does not reject but shares its speed: more in flight only take longer.
 
     Two hypotheses about twice as many in flight: they do twice as much, or no more. Each answer is evidence, weighed by
-    how much answers' times differ. While the limit grows, the first that is believed to do no more ends that. Then two
-    numbers are compared in turn, a higher and a lower one, and both move to where the better one was.
+    how much answers' times differ. While the limit grows, the first that is believed to do no more ends that. A full
+    server loses nothing by fewer in flight, so they are halved from there for as long as no less is done: what looked
+    usual may have been measured on a full server. Then two numbers are compared in turn, a higher and a lower one, and
+    both move to where the better one was.
 
     Attributes:
         found: the server is full at the limit, or was.
@@ -62,7 +73,7 @@ class Knee:
         self._lates = 0  # answers that took longer, less those that did not
         self._answers = 0
         self._count, self._most, self._until_s = 0, 0, 0.0  # answers in the time that one takes among few
-        self._crowd = self._took_s = 0.0  # of late: in flight, and what an answer took
+        self._crowd = self._log = 0.0  # of late: in flight, and what an answer took
         self._mean_s = 0.0  # of the answers' times...
         self._varies = 1.0  # ...and their squared deviation, over it
         self._round = Round()
@@ -72,6 +83,13 @@ class Knee:
         self._logs: dict[int, tuple[int, float, float]] = {}
         self._settled_s = math.inf  # when it looked full, until that is checked
         self._open_s = 0.0  # answers before were of another number in flight
+        self._halving = False
+        self._from = (
+            math.inf
+        )  # the newest request when the number was reached that is looked at now; none yet
+        self._times: list[float] = []  # of answers to the `FEW` after it
+        self._among = math.inf  # so many were in flight when an answer took `usual_s`
+        self._amongs = 0.0
         self._begin_search(1.0)
 
     def _begin_search(self, limit: float) -> None:
@@ -94,7 +112,7 @@ class Knee:
 
         Little's law: as many are in flight as are answered in the mean time of an answer.
         """
-        by_now = self._crowd / self._took_s * self.usual_s * self._skew if self._took_s else 0.0
+        by_now = self._crowd / math.exp(self._log) * self.usual_s if self._crowd else 0.0
         return max(1.0, self._most, self._count, by_now)
 
     @property
@@ -108,6 +126,7 @@ class Knee:
         self._suspect, self._settled_s = crowd, now if crowd else math.inf
         self._begin_search(limit)
         self.begin(0.0)
+        self._halving, self._from = self._crowd > limit, math.inf
 
     def begin(self, now: float) -> None:
         """A round begins, once those have left that were in flight with another number."""
@@ -115,16 +134,15 @@ class Knee:
 
     def took(self, now: float, seconds: float, ordinal: int, in_flight: int, *, first: bool) -> None:
         """An answer took so long, with so many in flight when it was sent, and now; it may be one of the first."""
-        weight = 1 / ENOUGH if self._took_s else 1.0
+        weight = 1 / ENOUGH if self._crowd else 1.0
         self._crowd += weight * ((ordinal + in_flight) / 2 - self._crowd)
-        self._took_s += weight * (seconds - self._took_s)
+        self._log += weight * (math.log(max(1e-9, seconds)) - self._log)
         if first and not self.usual_s:
             insort(self._first, seconds)
+            self._amongs += in_flight
             if len(self._first) == ENOUGH:  # of twice as many: the median
-                self.usual_s, self._until_s = self._first[-1], 0.0
-                quickest_s = max(1e-9, self._first[0])
-                deviation = math.log(max(quickest_s, self.usual_s) / quickest_s) / QUICKEST
-                self._skew = math.exp(deviation**2 / 2)
+                self.usual_s, self._until_s, self._among = self._first[-1], 0.0, self._amongs / ENOUGH
+                self._skew = math.exp(_variance(self._first) / 2)
         self._answers += 1
         if now - seconds < self._settled_s:
             octave = ordinal.bit_length()
@@ -161,7 +179,9 @@ class Knee:
         """Squared deviation of the difference between what so many answers tell, and so many others."""
         return max(0.01, self._varies) * (1 / some + 1 / others)
 
-    def answered(self, now: float, sent: Sent, in_flight: int, limit: float, *, gated: bool) -> float | None:
+    def answered(
+        self, now: float, sent: Sent, in_flight: int, limit: float, *, gated: bool, newest: int = 0
+    ) -> float | None:
         """A new limit, or None. Where it was not full after all, nothing is `found` any more.
 
         Args:
@@ -170,11 +190,14 @@ class Knee:
             in_flight: now, with it.
             limit: on them.
             gated: something else held requests back.
+            newest: the number of the one that was sent last.
         """
-        if now < self._open_s:
-            return None
-        if in_flight > limit + 1:  # it drains
+        drains = in_flight > limit + 1
+        if self._halving:
+            return self._halved(now, limit) if self._heard(now, sent, newest, again=drains or gated) else None
+        if drains and now >= self._open_s:
             self.begin(now)
+        if drains or now < self._open_s:
             return None
         this = self._round
         if not this.answers:
@@ -193,6 +216,39 @@ class Knee:
         pace = (this.answers - 1) / max(1e-9, now - this.began_s)
         return self._around(Seen(this.mean, pace, this.answers - 1))
 
+    def _heard(self, now: float, sent: Sent, newest: int, *, again: bool) -> bool:
+        """Whether it is known what an answer takes with this number, by those that were sent since it was reached."""
+        if again or self._from == math.inf:
+            self._from, self._times = newest, []
+        elif self._from < sent.number <= self._from + FEW:
+            insort(self._times, now - sent.at_s)
+        return len(self._times) == ENOUGH
+
+    def _halved(self, now: float, limit: float) -> float:
+        """Half as many again, as long as no less is done."""
+        took_s = max(1e-9, self._times[-1])
+        if self._suspect and (crowd := self._refuted(math.log(took_s), ENOUGH, limit)):
+            return crowd
+        here, best = Seen(limit, limit / took_s, ENOUGH), self._here
+        self._mean_s, self._varies = took_s, _variance(self._times)
+        self._from, self._times = math.inf, []
+        if best is not None and self._ratio_of(here, best) > SURE:  # as many as are answered in that time
+            return self._look_round(now, min(best.crowd, here.crowd * best.pace / here.pace))
+        usual_s, among = self.usual_s or took_s, self._among
+        self.usual_s, self._among = min(usual_s, took_s), min(among, limit)
+        if limit <= 1 or (limit > among and self._ratio_of(Seen(among, among / usual_s, ENOUGH), here) > 0):
+            return self._look_round(now, limit)
+        if best is None or self._ratio_of(here, best) <= 0:  # it did as much
+            self._here = here if best is None else here._replace(pace=max(here.pace, best.pace))
+        self.level = max(1.0, limit / 2)
+        return self.level
+
+    def _look_round(self, now: float, limit: float) -> float:
+        self._halving = False
+        self._begin_search(limit)
+        self.begin(now)
+        return limit
+
     def _ratio_of(self, less: Seen, more: Seen) -> float:
         """Log-likelihood ratio: that more in flight did as much more, over that they did no more."""
         apart, gain = math.log(more.crowd / less.crowd), math.log(more.pace / less.pace)
@@ -203,7 +259,9 @@ class Knee:
         if self._quiet > 0:
             self._quiet -= 1
             return None
-        other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
+        other = (
+            max(self.level + 1, self.level * self._ratio) if self._up else max(1.0, self.level / self._ratio)
+        )
         here = self._here
         if not self._there:
             self._here, self._there = seen, True
@@ -225,7 +283,11 @@ class Knee:
         if (self._sum > 0) is self._up:
             self.level, self._here, self._there = other, seen, True
             self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
-            other = self.level * self._ratio if self._up else max(1.0, self.level / self._ratio)
+            other = (
+                max(self.level + 1, self.level * self._ratio)
+                if self._up
+                else max(1.0, self.level / self._ratio)
+            )
         else:
             self._up, self._ratio = not self._up, math.sqrt(WIDE)
             other = self.level

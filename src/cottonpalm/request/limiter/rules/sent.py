@@ -41,7 +41,7 @@ class Sent:
         total: of all sent up to then, itself included.
         asked: of them, that asked as much as one that was rejected.
         refusals: that were seen before it.
-        first: one of the first of all: few were in flight.
+        number: of all that were sent, itself included.
         known: whether it was admitted is known.
         use: what it takes of each unit, where anybody counts that...
         sent: ...and what all took that were sent up to then.
@@ -49,7 +49,7 @@ class Sent:
     """
 
     __slots__ = (
-        "ask", "asked", "at_s", "cost", "entries", "first", "generation", "known", "ordinal", "refusals",
+        "ask", "asked", "at_s", "cost", "entries", "generation", "known", "number", "ordinal", "refusals",
         "sent", "total", "use",
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ class Sent:
     generation: int
     refusals: int
     asked: int
-    first: bool
+    number: int
 
     def __init__(self, at_s: float, ordinal: int, ask: float = 0.0) -> None:
         self.at_s, self.ordinal, self.ask = at_s, ordinal, ask
