@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from cottonpalm import BatchProcessor, Budget, Cache
+from cottonpalm.observers.reported import Spread
 from cottonpalm.testing import FlakyTransport, virtual_run
 from tests.report.drawn import Page
 from tests.report.made import NOTHING, made
@@ -105,3 +106,11 @@ def test_short_times_are_not_told_as_nothing() -> None:
     assert "0.0 s" not in said
     assert "4.2 ms" in said
     assert "0.0 s" not in NOTHING.text()
+
+
+def test_a_million_rows_and_months_of_waiting_leave_the_columns_apart() -> None:
+    waited = Spread(12_345_678, 123_456_789.0, 10.0, 5.0, 9_000.0, 9_500.0, 99_999.0, 123_456.0)
+    said = made(wall_s=1e6, row_latency_s=waited, waits_s={"queue": waited}).text()
+    [row, queue] = [line for line in said.splitlines() if "12,345,678" in line]
+    assert row.split() == ["row", "12,345,678", *queue.split()[3:]]
+    assert max(map(len, said.splitlines())) <= 80

@@ -59,7 +59,7 @@ def two(seconds: float) -> str:
 
 def brief(seconds: float) -> str:
     """The same, short enough for a narrow column."""
-    return "<0.001" if 0 < seconds < 0.001 else two(seconds)
+    return "<.001" if 0 < seconds < 0.001 else two(seconds)
 
 
 def per_second(number: float) -> str:

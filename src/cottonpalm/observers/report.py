@@ -73,6 +73,7 @@ class Report(Reported):
 
 WIDTH: Final = 80
 _LABEL: Final = 11  # columns of the first one
+_WIDTHS: Final = (11, 13, 9, 9, 9, 9, 9)  # the first two grow with the run
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _SPARK: Final = 40
 _ADVICE: Final = 3
@@ -150,7 +151,9 @@ def _values(spread: Spread) -> tuple[float, ...]:
 
 
 def _cells(first: str, others: Sequence[str]) -> str:
-    return first.ljust(_LABEL) + "".join(cell.rjust(9) for cell in others)
+    return first.ljust(_LABEL) + "".join(
+        cell.rjust(width) for cell, width in zip(others, _WIDTHS, strict=True)
+    )
 
 
 def _short(seconds: float) -> str:
