@@ -107,6 +107,8 @@ class InputRows:
         while not self._full and (found := self._guarded(self._next)) is not None:
             yield found
         self.ended = True
+        if self._fields is not None:
+            self._fields.all_met()
 
     @property
     def head(self) -> Sequence[Row | Broken]:
@@ -258,6 +260,10 @@ class RowFields:
             return f"the id in {self.id!r} is {_told(value)}; it must be text or a number"
         before = self._places.met(str(value), place)
         return None if before is None else f"the id {_told(value)} is the one of {unit} {before} already"
+
+    def all_met(self) -> None:
+        """No row comes any more: forget where each id was, as the output that is written now needs the memory."""
+        self._places = FirstPlaces()
 
     @property
     def ids(self) -> Callable[[Any], str | None] | None:
