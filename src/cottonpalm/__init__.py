@@ -1,5 +1,6 @@
 """chain.batch() that is fast, stays within its budget, and loses nothing."""
 
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,12 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: importing cottonpalm itself costs next to nothing."""
     if name not in __all__:
         raise AttributeError(f"module 'cottonpalm' has no attribute {name!r}")
-    value = getattr(import_module(f"cottonpalm.{_HOME.get(name, 'errors')}"), name)
+    collects = gc.isenabled()
+    gc.disable()  # what is loaded stays: to look for garbage in it meanwhile costs a tenth of loading it
+    try:
+        value = getattr(import_module(f"cottonpalm.{_HOME.get(name, 'errors')}"), name)
+    finally:
+        if collects:
+            gc.enable()
     globals()[name] = value
     return value
