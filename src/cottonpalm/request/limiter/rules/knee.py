@@ -84,12 +84,10 @@ class Knee:
         self._settled_s = math.inf  # when it looked full, until that is checked
         self._open_s = 0.0  # answers before were of another number in flight
         self._halving = False
-        self._from = (
-            math.inf
-        )  # the newest request when the number was reached that is looked at now; none yet
+        self._from = math.inf  # the newest request when this number was reached; none yet
         self._times: list[float] = []  # of answers to the `FEW` after it
-        self._among = math.inf  # so many were in flight when an answer took `usual_s`
-        self._amongs = 0.0
+        self._among = math.inf  # so many were in flight when an answer took `usual_s`: the mean of...
+        self._amongs = 0.0  # ...these, added up
         self._begin_search(1.0)
 
     def _begin_search(self, limit: float) -> None:
