@@ -211,7 +211,8 @@ def test_a_first_try_that_failed_is_no_retry_before_it_is_sent_again() -> None:
             if self.seen == 3:
                 over.set()
 
-    with Loopback(script=lambda _: too_many(retry_after_ms=600_000)) as server:
+    refusal = too_many(retry_after_ms=600_000).after(1.0)  # when all three are on their way
+    with Loopback(script=lambda _: refusal) as server:
         processor = BatchProcessor(chain_of(server), concurrency=3, observers=[Third()])
         with processor.start([{"x": f"row {n}"} for n in range(3)]) as run:
             assert over.wait(30)
