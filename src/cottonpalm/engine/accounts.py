@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from langchain_core.globals import get_llm_cache
 
 from cottonpalm import clock
-from cottonpalm.engine.shared import _lock, ledger_of
+from cottonpalm.engine.shared import ledger_of, lock
 from cottonpalm.errors import ConfigError
 from cottonpalm.protocols import SharesLimits
 from cottonpalm.providers.batches.stages import KeepsBatches
@@ -122,7 +122,7 @@ class Accounts:
     def limiters_for(self, most: int | None) -> Limiters:
         """Return the limits, shared with other runs and processors; with a cap, limits that nobody else shares."""
         cap = most if most is not None else self._settings.cap
-        with _lock:
+        with lock:
             if (found := self._limiters.get((cap, clock.era()))) is None:
                 limits, rate = self._settings.concurrency, self._settings.rate_limit
                 found = (
@@ -140,7 +140,7 @@ class Accounts:
 
     def forget_limits(self, settings: Settings) -> None:
         """Replace the learnt limits: the next run begins with those of these settings."""
-        with _lock:
+        with lock:
             self._settings = settings
             self._limiters.clear()
 

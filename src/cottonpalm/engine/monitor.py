@@ -136,7 +136,7 @@ class Monitor:
                 self.emit(found)
 
     def _tell_changes(self, emit: Callable[[Event], None]) -> None:
-        for event in self._limits_now() if self.workers is None else self._limits_there(self.workers):
+        for event in self._limits_now() if self.workers is None else self.workers.limits():
             if self._limits.get(event.key) != event.limit:
                 self._limits[event.key] = event.limit
                 emit(event)
@@ -145,11 +145,6 @@ class Monitor:
         flow = self._account.flow
         for limiter in flow.seen():
             yield LimitChanged(flow.shown(limiter.key), int(limiter.limit), limiter.in_flight)
-
-    def _limits_there(self, workers: Standing) -> Iterator[LimitChanged]:
-        most = self._account.flow.limiters.maximum  # one worker's news may be older than another's
-        for found in workers.limits():
-            yield LimitChanged(found.key, min(found.limit, most), found.in_flight)
 
     def _next_s(self) -> float:
         """Return the seconds until the next look. They grow while nothing is accepted: a run may wait for days."""

@@ -28,7 +28,7 @@ _ledgers: WeakKeyDictionary[Budget, Ledger] = WeakKeyDictionary()
 _caches: WeakKeyDictionary[Cache, tuple[int, SharedCache]] = WeakKeyDictionary()  # with the process id
 
 
-_lock = threading.Lock()
+lock = threading.Lock()  # for what the processors of this process share
 
 
 class Lent(NamedTuple):
@@ -50,7 +50,7 @@ def ledger_of(budget: Budget | None) -> Ledger | None:
     """Return the ledger of a Budget object. All processors with this object share it."""
     if budget is None:
         return None
-    with _lock:
+    with lock:
         if (ledger := _ledgers.get(budget)) is None:
             ledger = _ledgers[budget] = Ledger(limits_of(budget))
             budget.on_change(partial(_changed, weakref.ref(budget), ledger))
@@ -79,7 +79,7 @@ def memory_of(cache: Cache | None) -> SharedCache | None:
     """
     if cache is None:
         return None
-    with _lock:
+    with lock:
         home, memory = _caches.get(cache, (0, None))
         if memory is None or home != os.getpid():
             memory = SharedCache(cache.max_entries, cache.ttl, _on_disk(cache))

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from cottonpalm.engine.own_loop import OwnLoop
     from cottonpalm.protocols import RunStore
 
-FIRST: Final = (
-    10  # if one of so many first answers cannot be stored, the run stops; later, only that row fails
-)
+FIRST: Final = 10  # if one of so many first answers cannot be stored, the run stops; later its row fails
 
 
 class Stopping:

@@ -48,9 +48,8 @@ def _limits(report: Reported) -> Iterator[Advice]:
         return
     for state, bound in LIMITS.items():
         seconds = min(report.bound_s.get(state, 0.0), report.wall_s)
-        if seconds <= 0 or (
-            state == "concurrency" and not report.by_model
-        ):  # no model was seen: nobody's limit
+        # Where no model was seen, no provider is known whose limit it could be.
+        if seconds <= 0 or (state == "concurrency" and not report.by_model):
             continue
         factor, next_bound = _factor(report, state)
         gain = seconds * (1 - 1 / factor)

@@ -70,13 +70,17 @@ class Mate:
                 await self.link.tell(self._orders.popleft())
 
 
-def limits_of(mates: Iterable[Mate]) -> list[LimitChanged]:
-    """How many requests may be, and are, in flight at all workers, by host and model."""
+def limits_of(mates: Iterable[Mate], most: int) -> list[LimitChanged]:
+    """How many requests may be, and are, in flight at all workers, by host and model.
+
+    `most` may be, though one worker's news is older than another's, which has a part of its share meanwhile.
+    """
     found: dict[str, LimitChanged] = {}
     for mate in mates:
         for one in mate.limits:
             before = found.get(one.key, LimitChanged(one.key, 0, 0))
-            found[one.key] = LimitChanged(one.key, before.limit + one.limit, before.in_flight + one.in_flight)
+            limit = min(most, before.limit + one.limit)
+            found[one.key] = LimitChanged(one.key, limit, before.in_flight + one.in_flight)
     return list(found.values())
 
 

@@ -92,7 +92,9 @@ class WorkersExecutor:
 
     def limits(self) -> list[LimitChanged]:
         """See `monitor.Standing`: while rows go to them; at the end they leave one by one."""
-        return [] if self._leaving or self._ended.is_set() else limits_of(self._mates)
+        if self._leaving or self._ended.is_set():
+            return []
+        return limits_of(self._mates, self._account.flow.limiters.maximum)
 
     def binding(self, here: Binding) -> Binding:
         """See `monitor.Standing`: what most workers say, where rows wait for them."""
@@ -311,12 +313,8 @@ class WorkersExecutor:
         mate.lumps.book(heard.money)
         if heard.money.asked is not None:
             mate.granting = self._aside(self._grant(mate, heard))
-        mate.wants, mate.limit, mate.requests, mate.limits = (
-            heard.wants,
-            heard.limit,
-            heard.requests,
-            heard.limits,
-        )
+        mate.wants, mate.requests = heard.wants, heard.requests
+        mate.limit, mate.limits = heard.limit, heard.limits
         if not (self._leaving or self._ended.is_set()):
             self._limit = sum(each.limit for each in self._mates)
         self._pass_on(mate, heard)

@@ -247,6 +247,12 @@ class Knee:
         self.begin(now)
         return limit
 
+    def _other(self) -> float:
+        """The number to compare with; more is one more at least, and less is never less than one."""
+        if self._up:
+            return max(self.level + 1, self.level * self._ratio)
+        return max(1.0, self.level / self._ratio)
+
     def _ratio_of(self, less: Seen, more: Seen) -> float:
         """Log-likelihood ratio: that more in flight did as much more, over that they did no more."""
         apart, gain = math.log(more.crowd / less.crowd), math.log(more.pace / less.pace)
@@ -257,18 +263,15 @@ class Knee:
         if self._quiet > 0:
             self._quiet -= 1
             return None
-        other = (
-            max(self.level + 1, self.level * self._ratio) if self._up else max(1.0, self.level / self._ratio)
-        )
+        other = self._other()
         here = self._here
         if not self._there:
             self._here, self._there = seen, True
             return other
         assert here is not None
         self._there = False
-        if abs(math.log(seen.crowd / here.crowd)) < 0.25 * math.log(
-            WIDE
-        ):  # as many as before: no trial at all
+        apart = abs(math.log(seen.crowd / here.crowd))
+        if apart < 0.25 * math.log(WIDE):  # as many as before: no trial at all
             self._up = True
             return self.level
         self._sum += self._ratio_of(here, seen) if self._up else self._ratio_of(seen, here)
@@ -281,11 +284,7 @@ class Knee:
         if (self._sum > 0) is self._up:
             self.level, self._here, self._there = other, seen, True
             self._ratio, self._rest = min(WIDE, self._ratio**1.5), 1
-            other = (
-                max(self.level + 1, self.level * self._ratio)
-                if self._up
-                else max(1.0, self.level / self._ratio)
-            )
+            other = self._other()
         else:
             self._up, self._ratio = not self._up, math.sqrt(WIDE)
             other = self.level
