@@ -94,7 +94,7 @@ PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
         (Quotas, "wait_s", lambda *_: (0.0, None)),
         (Quotas, "empty", lambda *_: []),
     ),
-    "only headers that predict are believed": ((shown, "TRUSTED", 2.0),),
+    "only headers that predict are believed": ((shown, "APART", 2.0),),
     "a server that slows down": ((Knee, "late", _never),),
     "two numbers in turn on a full server": ((Knee, "_around", _nothing),),
     "likelihood of chance": ((Doubt, "surprising", lambda *_, **__: True),),

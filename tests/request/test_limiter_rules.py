@@ -6,7 +6,7 @@ import pytest
 
 from cottonpalm.request.limiter.rules.admission import Admission
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import CHANCE, WRONG, Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.causes import CHANCE, Cause, Doubt, Refusals
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.sent import Sent
 
@@ -27,7 +27,7 @@ def test_what_goes_on_being_rejected_is_chance_and_what_ends_was_none() -> None:
         doubt.surprising(which * 10, told=False, silent=False, trial=False)
         doubt.settled()  # whatever cause was found for it
     at_once = doubt.share
-    assert at_once == pytest.approx((0.5 + 6 * (1 - WRONG)) / 110)
+    assert at_once == pytest.approx((0.5 + 6) / 110)
     doubt.sent += 1_000  # none more: the limit that was found holds
     assert doubt.share == CHANCE[0] < at_once
 

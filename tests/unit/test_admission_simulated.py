@@ -8,6 +8,8 @@ from statistics import mean
 import pytest
 from bench.admission.drawn import one
 from bench.admission.family import draw
+from bench.admission.measure import compare, oracle, run
+from bench.admission.scenarios import BY_NAME
 from bench.admission.virtual import ideal
 
 SEEDS = (302, 303, 304, 307, 315, 316, 319, 331)
@@ -38,3 +40,21 @@ def test_a_world_is_the_same_on_every_machine() -> None:
     world = draw(1007, most_rows=500)
     assert world.features == ("knee", "cap", "chance", "tail", "several")
     assert round(ideal(world).wall_s, 6) == 208.965989
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "seed", "goodput", "rejected"),
+    [
+        ("cap-200", 150, 0, 0.9, 0.06),  # answers that differ much are no server that slows down
+        ("window-headers", 70, 0, 0.85, 0.01),  # not all at once, when all of a quota is back
+        ("rpm-small-burst", 200, 1, 0.95, 0.12),  # what a rate that is too high has rejected is not chance
+        ("random-429-headers", 100, 0, 0.9, 0.03),  # a quota that is left explains no rejection
+    ],
+)
+def test_a_named_provider_is_met_as_it_is(
+    name: str, seconds: float, seed: int, goodput: float, rejected: float
+) -> None:
+    scenario = replace(BY_NAME[name], horizon_s=seconds)
+    result = compare(scenario, run(scenario, seed, "ours")[0], oracle(scenario, seed))
+    assert result.goodput >= goodput
+    assert result.rejected <= rejected

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from cottonpalm.request.limiter.rules.causes import CHANCE, DOUBT, ENOUGH, SURPRISE, Cause, explain
+from cottonpalm.request.limiter.rules.causes import (
+    CHANCE,
+    DOUBT,
+    ENOUGH,
+    SURE,
+    SURPRISE,
+    USUAL,
+    Cause,
+    explain,
+)
 from cottonpalm.request.limiter.rules.gates import Gates
-from cottonpalm.request.limiter.rules.knee import SURE
 from cottonpalm.request.limiter.rules.recovery import BACKOFF, State
 from cottonpalm.request.limiter.rules.sent import NOTHING, Sent
 
@@ -17,9 +25,6 @@ if TYPE_CHECKING:
     from cottonpalm.types import Quota
 
 __all__ = ["NOTHING", "Admission", "Sent"]
-
-USUAL: Final = 100  # answers over which means are taken
-_LEAST_WEIGHT: Final = 1 / USUAL
 
 
 class Admission(Gates):
@@ -77,7 +82,7 @@ class Admission(Gates):
             self.recovery.dead = False
             self._revive(sent)
         self._answers = answers = self._answers + 1
-        weight = 1 / answers if answers < USUAL else _LEAST_WEIGHT
+        weight = 1 / answers if answers * USUAL < 1 else USUAL
         took_s = now - sent.at_s
         self.trip_s += (took_s - self.trip_s) * weight
         self.usual_ask += (sent.ask - self.usual_ask) * weight
@@ -181,18 +186,18 @@ class Admission(Gates):
         self, now: float, sent: Sent, quotas: Sequence[Quota], named_s: float, overload: bool
     ) -> Cause:
         number, bucket, doubt = self.concurrency, self.bucket, self._doubt
-        told = named_s > 0 or bool(quotas)
-        self._speaks = self._speaks or told
+        empty = self.quotas.empty(sent, quotas) if quotas else []
+        speaks = named_s > 0 or bool(quotas)
+        self._speaks = self._speaks or speaks
         surprising = doubt.surprising(
             sent.asked,
-            told=told,
-            silent=self._speaks and not told,
+            told=named_s > 0 or bool(empty),  # a quota that is left explains nothing
+            silent=self._speaks and not speaks,
             trial=bucket.extra > 0 or number.testing,
         )
         off = self._off(now)
         above = sent.ordinal > max(1, number.known - off)
         doubt.suspect = sent.ordinal - off if above else -math.inf
-        empty = self.quotas.empty(sent, quotas) if quotas else []
         for shown in empty:
             shown.wrong()
         cause = explain(

@@ -9,8 +9,7 @@ from cottonpalm.request.limiter.rules.causes import APART, BUDGET, ENOUGH, HOLD,
 from cottonpalm.request.limiter.rules.recovery import LONGEST_S
 
 UNDER: Final = 0.98  # of the learnt rate: what is left over fills the provider's bucket again
-FALL: Final = 0.5  # of a learnt rate is left by one rejection, at least
-CATCH_UP: Final = 2.0  # times the learnt rate, when what was saved up in a silence is spent
+CATCH_UP: Final = 2.0  # times the learnt rate, when what was saved up is spent; one rejection takes no more
 FIRST_TEST: Final = 0.1  # of a rate that was told but once
 
 
@@ -122,21 +121,24 @@ class Bucket:
         self._stage += 1
         if self.rate and self._stage >= max(ENOUGH, self.rate * patience_s):
             admitted, lost = self._stage, self._lost
-            fast = admitted >= (1 - APART / 2) * self._pace * (at_s - self._stage_s)
-            bound = fast and 2 * self._held >= admitted
+            fast = admitted + lost >= (1 - APART / 2) * self._pace * (at_s - self._stage_s)
+            bound, share = fast and 2 * self._held >= admitted, lost / (lost + admitted)
             self._begin_stage(self._at)
             if bound and unlikely(lost, admitted, chance) > TRIAL:
-                self._too_fast(lost / (lost + admitted))
+                self._too_fast(share)
             else:
-                self._try_more(bound, may_test)
+                self._try_more(bound, share, may_test)
 
-    def _try_more(self, bound: bool, may_test: bool) -> None:
-        """A stage is over, and nothing was rejected; it was `bound` where nothing but this rate held requests back."""
+    def _try_more(self, bound: bool, share: float, may_test: bool) -> None:
+        """A stage is over; it was `bound` where nothing but this rate held requests back, and this share was rejected.
+
+        By chance, it seems. Only what was admitted is proven: else a rate that is too high would pass for chance.
+        """
         if not bound:  # this trial proves nothing; the one before it did
             self.rate *= max(1.0, self._proven) if self.extra else 1.0
             self.extra = 0.0
         elif self.extra:
-            self._proven = UNDER + self.extra
+            self._proven = (UNDER + self.extra) * (1 - share)
             self.extra *= 2
             if self.extra > CATCH_UP:
                 self.off()
@@ -163,7 +165,7 @@ class Bucket:
         if self.rate:
             self._fill(now)
         rate = self._rate_by(sample, admitted)
-        rate = max(rate, FALL * self.rate, 1 / LONGEST_S if rate else 0.0)
+        rate = max(rate, self.rate / CATCH_UP, 1 / LONGEST_S if rate else 0.0)
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
         self._sure = alike and self.extra > 0  # a trial that failed tells what one that was no trial cannot
         self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else HOLD

@@ -11,11 +11,12 @@ ENOUGH: Final = 8  # of anything, from which it says something
 APART: Final = 0.25  # a rate or a number that differs by more is another one
 HOLD: Final = 16  # admitted before the first test of more; twice as many after each that failed, up to...
 BUDGET: Final = 0.005  # ...as many as make tests cost this share of them
-SURPRISE: Final = 5.0  # log-likelihood ratio from which rejections are no chance...
 PATIENCE: Final = 4.0  # deviations of the time of a rejection, after which one was admitted
+USUAL: Final = 1 / 100  # weight of one more answer in what is usual
+SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
+SURPRISE: Final = 5.0  # ...from which rejections are no chance...
 TRIAL: Final = 3.8  # ...and in a trial of more than is known to fit
 DOUBT: Final = 0.66  # of it is taken back by each request that was admitted and asked as much
-WRONG: Final = 1 / 3  # of the rejections for which a cause was found are surely none by chance
 CHANCE: Final = (0.01, 0.15)  # of all requests are rejected by chance, at least and at most
 
 
@@ -141,6 +142,5 @@ class Doubt:
         return False
 
     def settled(self) -> None:
-        """A cause was found: from here on anew. It may be the wrong one, so most of them still count as chance."""
-        self._untold = max(0.0, self._untold - WRONG * len(self._recent))
+        """A cause was found: from here on anew. It may be the wrong one, so they still count as chance."""
         self._recent.clear()

@@ -11,14 +11,15 @@ from cottonpalm.request.limiter.rules.knee import FEW, WIDE, Knee
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
-SOON: Final = 4.0  # times as many as at first are let go at once: a slow provider looks like a drowned one
-GROWTH: Final = 3.0  # more for each answer at the start
+# So many times the first number are let go at once, as a slow provider looks like a drowned one; then so many more for
+# each answer.
+SOON: Final = 4.0
 
 
 class Concurrency:
     """A limit on requests in flight. No clock: moments are passed in.
 
-    At the start it grows by two for each that is admitted, then by `GROWTH` for each answer, as long as answers take
+    At the start it grows by two for each that is admitted, then by `SOON` for each answer, as long as answers take
     no longer (`knee.py`). The k-th in flight that is rejected is a wall: k - 1 fit, less one for each other of the same
     burst that is rejected later.
 
@@ -38,8 +39,8 @@ class Concurrency:
     """
 
     __slots__ = (
-        "_after", "_held", "_hold", "_step", "busy", "first", "knee", "known", "limit", "maximum", "minimum", "peak",
-        "rejections", "starting", "wall",
+        "_after", "_base", "_held", "_hold", "_step", "busy", "first", "knee", "known", "limit", "maximum", "minimum",
+        "peak", "rejections", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
@@ -52,6 +53,7 @@ class Concurrency:
         self.knee = Knee()
         self._step, self._hold, self._held = 0, HOLD, HOLD
         self._after = 0.0  # sent before the test began, which tell nothing of it
+        self._base = math.inf  # so many fitted when it began
 
     @property
     def proven(self) -> int:
@@ -88,11 +90,17 @@ class Concurrency:
             self.set(self.limit - self._step)
             self._step, self._hold = 0, self._held
         elif self._hold <= 0 and ordinal >= int(self.limit) and (may_test or self._step):
-            if self._step > max(1.0, APART * self.limit):  # so many more fit that nobody knows how many do
-                self.restart(self.limit)
-                return
-            self._step, self._hold, self._after = max(1, 2 * self._step), 0, newest
-            self.set(self.limit + self._step)
+            self._test(newest)
+
+    def _test(self, newest: float) -> None:
+        """One more than fits, or twice as many as the last test had."""
+        if self._step > max(1.0, APART * self.limit):  # so many more fit that nobody knows how many do
+            self.restart(self.limit)
+            return
+        if not self._step:
+            self._base = int(self.limit)
+        self._step, self._hold, self._after = max(1, 2 * self._step), 0, newest
+        self.set(self.limit + self._step)
 
     def answered(
         self, now: float, sent: Sent, in_flight: int, *, gated: bool = False, newest: int = 0
@@ -118,7 +126,7 @@ class Concurrency:
         if self.starting and not late and 2 * in_flight >= self.limit:
             few = self.limit < SOON * self.first
             if few or knee.usual_s:  # else what answers take among few is not known
-                self.set(self.limit + GROWTH)
+                self.set(self.limit + SOON)
         if knee.full and (self.starting or WIDE * knee.fits < self.limit):
             self._settle(now, min(knee.fits, self.limit), self.limit)
 
@@ -153,7 +161,9 @@ class Concurrency:
         self.known = min(self.known, self.limit)
         self.knee.found = False
         self.peak = 0
-        self._step, self._hold = 0, int(self._held * (cost if alike else 1.0))
+        more = max(0, self._hold) if ordinal > self._base else 0  # another one that the same test cost
+        self._hold = int(max(more + self._held, self._held * cost)) if alike else self._held
+        self._step = 0
 
     def fewer(self) -> None:
         """Another one of the same burst was rejected: it was none of those that fit."""

@@ -8,13 +8,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.causes import SURE, Cause, Doubt, Refusals
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
 from cottonpalm.request.limiter.rules.concurrency import SOON
-from cottonpalm.request.limiter.rules.knee import SURE
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
 from cottonpalm.request.limiter.rules.sent import Sent, Use
+from cottonpalm.request.limiter.rules.shown import WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,6 +71,7 @@ class Gates(ABC):
         self._output = self.usual_ask = self.usual_size = self.heavy = 0.0
         self._late = 0.0
         self._held_back = False  # a quota or a ceiling did, since the last answer
+        self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
         self._saved: tuple[float, float | None, bool, float, Sent, float] | None = None
         self._speaks = False  # some rejection named a wait, or some answer showed a quota
 
@@ -156,6 +157,11 @@ class Gates(ABC):
             wait_s = self.bucket.wait_s(now, self._weigh(ask))
         if self.quotas.shown:
             shown_s, unit = self.quotas.wait_s(now, self._use(ask))
+            if (
+                self._closed and unit is None
+            ):  # all may be back at once, or the provider's clock is a little late
+                self.recovery.ramp(2.0)
+            self._closed = unit is not None and self.quotas.shown[unit].way == WINDOW
             if unit is not None and shown_s > wait_s:
                 wait_s, self.binding = shown_s, unit
         return self._ceilings_s(now, ask, wait_s) if self.ceilings else wait_s

@@ -6,7 +6,7 @@ import math
 from bisect import insort
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cottonpalm.request.limiter.rules.causes import ENOUGH, HOLD
+from cottonpalm.request.limiter.rules.causes import ENOUGH, HOLD, SURE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
 FEW: Final = 2 * ENOUGH  # requests of one number in flight: the quicker half tells what an answer takes
-SURE: Final = 2.0  # log-likelihood ratio from which one of two is believed
 QUICKEST: Final = 1.7  # deviations below the median is the quickest of twice `ENOUGH`, in the mean
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
 
@@ -230,11 +229,16 @@ class Knee:
         here, best = Seen(limit, limit / took_s, ENOUGH), self._here
         self._mean_s, self._varies = took_s, _variance(self._times)
         self._from, self._times = math.inf, []
-        if best is not None and self._ratio_of(here, best) > SURE:  # as many as are answered in that time
-            return self._look_round(now, min(best.crowd, here.crowd * best.pace / here.pace))
         usual_s, among = self.usual_s or took_s, self._among
+        usual = math.sqrt(usual_s * took_s)  # where it is not full, both tell the same
+        if best is not None and self._ratio_of(here, best) > SURE:  # as many as are answered in that time
+            self.usual_s = usual
+            return self._look_round(now, min(best.crowd, here.crowd * best.pace / here.pace))
+        if limit > among and self._ratio_of(Seen(among, among / usual_s, ENOUGH), here) > 0:
+            self.usual_s = usual
+            return self._look_round(now, limit)
         self.usual_s, self._among = min(usual_s, took_s), min(among, limit)
-        if limit <= 1 or (limit > among and self._ratio_of(Seen(among, among / usual_s, ENOUGH), here) > 0):
+        if limit <= 1:
             return self._look_round(now, limit)
         if best is None or self._ratio_of(here, best) <= 0:  # it did as much
             self._here = here if best is None else here._replace(pace=max(here.pace, best.pace))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from cottonpalm.request.limiter.rules.causes import HOLD
+from cottonpalm.request.limiter.rules.causes import HOLD, USUAL
 from cottonpalm.request.limiter.rules.sent import Use
 from cottonpalm.request.limiter.rules.shown import Shown
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cottonpalm.types import Quota, Unit
 
 
-WEIGHT: Final = 1 / 16  # of one more answer in what is usual
 LEAST: Final = 1e-9
 PLACES: Final[dict[Unit, int]] = {"requests": 0, "tokens": 1, "output tokens": 2, "input tokens": 3}
 
@@ -79,9 +78,9 @@ class Quotas:
         """An answer to this request shows quotas."""
         use, (requests, tokens, output) = request.use, self._usual
         self._usual = usual = Use(
-            requests + WEIGHT * (use[0] - requests),
-            tokens + WEIGHT * (use[1] - tokens),
-            output + WEIGHT * (use[2] - output),
+            requests + USUAL * (use[0] - requests),
+            tokens + USUAL * (use[1] - tokens),
+            output + USUAL * (use[2] - output),
         )
         bad = self._bad
         for sent, rejected in reversed(self._rejected):

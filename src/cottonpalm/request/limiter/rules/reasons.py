@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.request.limiter.rules.causes import SURE
 from cottonpalm.request.limiter.rules.ceilings import MINUTE_S
-from cottonpalm.request.limiter.rules.knee import SURE
 from cottonpalm.request.limiter.rules.shown import WINDOW
 
 if TYPE_CHECKING:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cottonpalm.request.limiter.rules.causes import ENOUGH
+from cottonpalm.request.limiter.rules.causes import APART, ENOUGH
 
 if TYPE_CHECKING:
     from cottonpalm.types import Quota
-
-TRUSTED: Final = 0.2  # of what was used between two answers: a mirror that is further off is not believed
 
 RESET, MINUTE, SEEN, WINDOW = range(4)  # the ways
 FLOWING: Final = (RESET, MINUTE, SEEN)  # what is used comes back little by little
@@ -124,8 +122,8 @@ class Shown:
 
     def wrong(self) -> None:
         """A request was rejected for it that it let go."""
-        self._errors[self.way] += TRUSTED * (1 - self._errors[self.way])
-        self.trusted = self.trusted and self._errors[self.way] < TRUSTED
+        self._errors[self.way] += APART * (1 - self._errors[self.way])
+        self.trusted = self.trusted and self._errors[self.way] < APART
 
     def _judge(self, base: _Told, told: _Told, cost: float) -> None:
         rates, errors = self._rates, self._errors
@@ -139,12 +137,12 @@ class Shown:
         if left < self._most - cost or base.left < self._most - cost:  # else some may have run over
             seen = max(0.0, (used + left - base.left) / (at_s - base.at_s))
             rates[SEEN] += (1 / ENOUGH if rates[SEEN] else 1.0) * (seen - rates[SEEN])
-        near = min(errors) + TRUSTED / ENOUGH
+        near = min(errors) + APART / ENOUGH
         self.way = WINDOW  # of those that predict alike, the most careful
         if errors[WINDOW] > near:
             fit = [way for way in FLOWING if errors[way] <= near and rates[way] > 0]
             self.way = min(fit, key=rates.__getitem__, default=WINDOW)
-        self.trusted = errors[self.way] < TRUSTED
+        self.trusted = errors[self.way] < APART
 
     def _left(self, way: int, since: _Told, now: float, used: float) -> float:
         """What is left where so much was used since then."""
