@@ -9,9 +9,10 @@ from cottonpalm.cli.stories import glanced
 from cottonpalm.observers.formatting import binds, clean, count
 from cottonpalm.observers.numbers import money_usd
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
-from cottonpalm.observers.page.over_time import lanes, name_of, seen
+from cottonpalm.observers.page.over_time import lanes, name_of, seen, to_edges
 from cottonpalm.observers.page.parts import Column, section, table
 from cottonpalm.observers.page.plots import X, inner, percent_of, plot
+from cottonpalm.observers.rates import window_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,10 +140,11 @@ def counts_of(each: Standing) -> str:
 def spark(story: Story, *, going: bool) -> Part:
     """The course of the rate, without numbers."""
     moments = seen(story.report)
-    most = max((each.moment.rows_per_s for each in moments), default=0.0)
-    if len(moments) < 2 or not most:
+    most = max((each.rows_per_s for each in moments), default=0.0)
+    if len(moments) < 2 or not most or window_s(story.report) is None:
         return ""
-    points = [(X * each.middle, SPARK - 1 - (SPARK - 3) * each.moment.rows_per_s / most) for each in moments]
+    course = to_edges([(each.middle, each.rows_per_s) for each in moments])
+    points = [(X * x, SPARK - 1 - (SPARK - 3) * value / most) for x, value in course]
     line = "M" + "L".join(f"{x:.0f} {y:.1f}" for x, y in points)
     area = f"{line}L{points[-1][0]:.0f} {SPARK}L{points[0][0]:.0f} {SPARK}Z"
     quiet = "" if going else " quiet"
