@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from tests.support.begins import sitecustomize
+
+if TYPE_CHECKING:
+    import pytest
 
 BEGINS = Path(sitecustomize.__file__).parent
 
