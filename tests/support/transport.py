@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.support.begins import sitecustomize
-
-if TYPE_CHECKING:
-    import pytest
 
 BEGINS = Path(sitecustomize.__file__).parent
 
@@ -26,6 +24,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         os.environ[sitecustomize.WANTED] = wanted
         os.environ["PYTHONPATH"] = python_path(*filter(None, [os.environ.get("PYTHONPATH")]))
         sitecustomize.begin()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.config.getoption("--transport") == "stock" and item.get_closest_marker("as_shipped"):
+        pytest.skip("it is about the default transport itself")
 
 
 def python_path(*folders: str | Path) -> str:
