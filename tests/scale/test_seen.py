@@ -47,13 +47,14 @@ def test_events_name_the_rows_of_the_input_and_what_concerns_the_run_is_told_onc
     seen = Seen()
     with LoopbackProcess(latency=0.01) as server:
         BatchProcessor(
-            asking(server.openai_url, max_tokens=300),
-            prices={MODEL: (1.0, 1.0)},
-            budget=Budget(total=0.0024),
+            asking(server.openai_url, max_tokens=400),
+            prices={MODEL: (0.01, 1.0)},
+            # so much that two may ask for their most at once: no answer is kept short, and asked for again
+            budget=Budget(total=0.0016),
             concurrency=2,
             observers=[seen],
             **executor,
-        ).batch([*rows(60), {"x": "dear " * 200}, *rows(90)[60:]], return_exceptions=True)
+        ).batch([*rows(60), {"x": "dear " * 300}, *rows(90)[60:]], return_exceptions=True)
     assert Counter(event.index for event in seen.all(RequestFinished)) == Counter(range(91))
     ended: set[int] = set()
     for event in seen.events:
@@ -61,7 +62,7 @@ def test_events_name_the_rows_of_the_input_and_what_concerns_the_run_is_told_onc
             ended.add(event.outcome.index)
         assert not (isinstance(event, RequestFinished) and event.index in ended)
     assert [event.index for event in seen.all(CostSpike)] == [60]
-    assert [(event.share, event.budget_usd) for event in seen.all(BudgetShare)] == [(0.5, 0.0024)]
+    assert [(event.share, event.budget_usd) for event in seen.all(BudgetShare)] == [(0.5, 0.0016)]
 
 
 @pytest.mark.parametrize("executor", EXECUTORS, ids=["here", "processes"])

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 SILENCE_S: Final = 30.0  # without an answer, from where on it is told
 SHORT: Final = 200  # characters of a foreign text that are shown
 LABEL: Final = 300  # likewise of a name; those of files are shorter
-_UNSEEN: Final = frozenset(
-    {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-)  # control, format (bidi, zero width), unpaired
+# control, format (bidi, zero width), unpaired
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 _BINDS: Final[Mapping[Bottleneck, str]] = {

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 # True below the original `send`: a transport may itself use a client, and we must leave its requests alone.
 INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
-CONNECT_S: Final = (
-    10.0  # a connection takes no longer, TLS included: a server that is there answers within seconds
-)
+# a connection takes no longer, TLS included: a server that is there answers within seconds
+CONNECT_S: Final = 10.0
 _OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 

@@ -89,7 +89,7 @@ class Admission(Gates):
         self._late = self._late - DOUBT if self._late > DOUBT else 0.0
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)
-        self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back, newest=self._doubt.sent)
+        self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back)
         self._held_back = False
 
     def ignored(self, sent: Sent) -> None:
