@@ -20,6 +20,7 @@ from cottonpalm import (
     RowFinished,
     RunStopped,
 )
+from tests.live.conftest import until
 from tests.scale.chains import MODEL, asking, rows
 from tests.support.loopback import LoopbackProcess
 
@@ -90,3 +91,13 @@ def test_what_binds_is_what_the_workers_meet_and_the_limit_is_that_of_all(
     assert "(0 at the end)" not in report.text()
     assert caplog.text.count("no price is known") == 1
     assert "no price is known" not in capfd.readouterr().err  # no worker says so for itself
+
+
+@pytest.mark.parametrize("executor", EXECUTORS, ids=["here", "processes"])
+def test_how_long_a_provider_wants_to_be_left_alone_is_known_wherever_the_rows_run(executor: Any) -> None:
+    with LoopbackProcess() as server:
+        server.script({"always": {"status": 429, "headers": {"retry-after": "30"}}})
+        with BatchProcessor(asking(server.openai_url), concurrency=2, **executor).start(rows(10)) as run:
+            pause_s = until(lambda: run.stats.pause_s)
+            assert 20 < pause_s < 40  # what is added to it is another test
+            run.stop()

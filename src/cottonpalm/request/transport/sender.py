@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.request.steps import Done, Kept, Reply
 from cottonpalm.request.transport.stream_reader import AsyncTap, Reading, SyncTap, tap_class
+from cottonpalm.request.transports import BY_SDK
 from cottonpalm.runtime.time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Sender:
             began: told what cuts it off, as it goes out.
         """
         request = self._with(body)
+        if (call := BY_SDK.get()) is not None:
+            call.sends()
         kept = request.extensions
         request.extensions = {**kept, "timeout": connecting_soon(kept.get("timeout"))}
         token = INSIDE.set(True)
@@ -78,6 +81,8 @@ class Sender:
     def once_sync(self, timeout_s: float, body: bytes | None = None) -> Reply:
         """Send once, and block this thread. The timeout limits each socket operation."""
         request = self._with(body)
+        if (call := BY_SDK.get()) is not None:
+            call.sends()
         kept = request.extensions
         request.extensions = {**kept, "timeout": _lowered(connecting_soon(kept.get("timeout")), timeout_s)}
         token = INSIDE.set(True)
