@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from inspect import unwrap
 
 import pytest
 from hypothesis import settings
 
-from cottonpalm import BatchProcessor
 from cottonpalm.request.limiter.limiters import SHARED
 
 pytest_plugins = ["tests.support.postgres"]
@@ -18,16 +16,6 @@ settings.register_profile("no deadline", deadline=None, derandomize=True)
 settings.load_profile("no deadline")
 
 Eventually = Callable[[Callable[[], object]], None]
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--transport fast|stock`: what processors use that are not told otherwise."""
-    parser.addoption("--transport", choices=["fast", "stock"])
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if wanted := config.getoption("--transport"):
-        unwrap(BatchProcessor.__init__).__kwdefaults__["transport"] = wanted
 
 
 @pytest.fixture(autouse=True)

@@ -408,9 +408,5 @@ async def known(answer: Admitted | Later) -> Admitted:
 
 
 OK: Final = 1  # store statuses
-
-
 RETRYABLE: Final = 2
-
-
 FAILED: Final = 3

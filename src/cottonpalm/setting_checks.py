@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from cottonpalm.protocols import Observer
     from cottonpalm.request.limiter.limiters import Limits
 
-Check: TypeAlias = Callable[
-    [Any, str], Any
-]  # (given value, its keyword) -> the setting; raises if it cannot work
+# (given value, its keyword) -> the setting; raises if it cannot work
+Check: TypeAlias = Callable[[Any, str], Any]
 Of = TypeVar("Of")
 
 

@@ -55,12 +55,10 @@ class Verdict(Enum):
 
     SUCCESS = "success"
     DROPPED = "dropped"  # the provider pushed back
-    OVERLOADED = (
-        "overloaded"  # it is overloaded by all its users (503, 529): this tells nothing about our limits
-    )
-    LOST = (
-        "lost"  # the connection broke, or no answer came: a full server may do that, and so may many others
-    )
+    # it is overloaded by all its users (503, 529): this tells nothing about our limits
+    OVERLOADED = "overloaded"
+    # the connection broke, or no answer came: a full server may do that, and so may many others
+    LOST = "lost"
     IGNORED = "ignored"  # our own fault or a cancel: tells nothing about the provider's capacity
 
 
@@ -185,9 +183,8 @@ class Item:
     asked: bytes = b""  # the cache sets it while no other row may ask the same
     slot: int = -1
     stored: bytes | None = None  # the packed record of an earlier process, if it is done
-    edited: bool = (
-        False  # True: so it is, but a part of the row that the chain does not read has changed since
-    )
+    # True: so it is, but a part of the row that the chain does not read has changed since
+    edited: bool = False
     answer: Any = None  # the cache sets it to the answer of an equal row
     account: Any = None  # the RowAccount while the row is active
     passed: int = 0  # how many gates let it through

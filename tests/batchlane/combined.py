@@ -19,24 +19,37 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import BatchProcessor, RunStopped
 from cottonpalm.engine.shared import ledger_of
+from cottonpalm.events import RunEnded
 from cottonpalm.stores import open_store
 from cottonpalm.types import PICO
 from tests.batchlane import kit
 from tests.batchlane.seen import seen
 from tests.support.batch_provider import BatchProvider, Faults, by_chance
-from tests.support.programs import programs
+from tests.support.programs import at_end, programs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from cottonpalm import Outcome
+    from cottonpalm.events import Event
 
 from tests.batchlane.drawn import MODELS, Drawn, chain_of, names, processor_of, program, rows_of
 
 LIVES: Final = 12  # of a run, at most
 LONG_S: Final = 90.0  # no life takes so long
 NAME: Final = re.compile(r"row \d+")
+
+
+class Moment:
+    """At which a run is left; see `protocols.Observer`: at the latest when it is over."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, RunEnded):
+            self.reached.set()
 
 
 class Case:
@@ -128,10 +141,10 @@ class Case:
         after, more_s = server.asked + self.rng.randint(1, 40), self.rng.uniform(0.0, 0.03)
         billed = len(server.bills)
         process.start()
-        until = time.monotonic() + LONG_S
-        while process.is_alive() and server.asked < after:
-            assert time.monotonic() < until, "a program hangs"
-            process.join(0.005)
+        moment = threading.Event()
+        at_end(process, moment.set)
+        server.watch(after, moment.set)
+        assert moment.wait(LONG_S), "a program hangs"
         process.join(more_s)
         process.kill()
         process.join()
@@ -149,18 +162,18 @@ class Case:
             self.errors.append(exc)
 
     def _run(self, ending: str, name: str, after: int) -> None:
-        processor = processor_of(self.told, self.folder, self.server, ending, self.total, name)
+        moment = Moment()
+        more = {"observers": [moment]} if ending == "leave" else {}
+        processor = processor_of(self.told, self.folder, self.server, ending, self.total, name, **more)
         found: list[Outcome] = []
         with processor.start(self.rows) as run:
-            if ending in ("stop", "leave"):
-                watcher = threading.Thread(target=self._until, args=(after, run), daemon=True)
-                watcher.start()
-                if ending == "leave":
-                    watcher.join()
-                    self.unsure = True
-                    return
-                watcher.run = run.stop
-                threading.Thread(target=self._stop, args=(watcher, run), daemon=True).start()
+            if ending == "leave":
+                self.server.watch(after, moment.reached.set)
+                moment.reached.wait(5)
+                self.unsure = True
+                return
+            if ending == "stop":
+                self.server.watch(after, run.stop)
             with contextlib.suppress(RunStopped):
                 found.extend(run)
         self._check(found, name)
@@ -169,16 +182,6 @@ class Case:
             budget = run_budget(processor)
             self.spent[name] = -1 if budget is None else budget
         self.uncertain += round(run.stats.uncertain_usd * PICO)
-
-    def _until(self, after: int, run: Any) -> None:
-        until = time.monotonic() + 5
-        while self.server.asked < after and time.monotonic() < until and not getattr(run, "over", False):
-            time.sleep(0.002)
-
-    @staticmethod
-    def _stop(watcher: threading.Thread, run: Any) -> None:
-        watcher.join()
-        run.stop()
 
     # -- what must hold
 

@@ -211,7 +211,7 @@ def names(told: Drawn) -> list[str]:
 
 
 def processor_of(
-    told: Drawn, folder: Path, server: Any, ending: str, total: float, name: str
+    told: Drawn, folder: Path, server: Any, ending: str, total: float, name: str, **more: Any
 ) -> BatchProcessor:
-    options = options_of(told, folder, ending, server.hosts, total)
+    options = options_of(told, folder, ending, server.hosts, total) | more
     return BatchProcessor(chain_of(told, server), run=name, **options)

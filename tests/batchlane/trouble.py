@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import threading
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +13,7 @@ from cottonpalm.stores import open_store
 from tests.batchlane import worker
 from tests.batchlane.chains import two_steps
 from tests.support.batch_provider import Faults, by_chance
-from tests.support.programs import programs
+from tests.support.programs import at_end, programs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,12 +55,12 @@ def until_answered(
         after, more_s = server.asked + rng.randint(1, 25), rng.uniform(0.0, 0.03)
         billed = len(server.bills)
         process.start()
-        until = time.monotonic() + _LONG_S
-        while process.is_alive() and time.monotonic() < until:
-            process.join(0.005)
-            if mortal and server.asked >= after:
-                process.join(more_s)
-                break
+        moment = threading.Event()
+        at_end(process, moment.set)
+        if mortal:
+            server.watch(after, moment.set)
+        if moment.wait(_LONG_S):
+            process.join(more_s)
         if process.is_alive():
             assert mortal, "a program that was left alone did not end"
             process.kill()

@@ -20,6 +20,7 @@ from cottonpalm.stores import open_store
 from tests.support.loopback import ROOT, LoopbackProcess
 from tests.support.programs import Cottonpalm, run
 from tests.support.replies import Reply, Request, cut_by_length, fails, resets, too_many
+from tests.support.transport import python_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -255,7 +256,7 @@ def environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("OPENAI_", "LANGCHAIN_", "LANGSMITH_"))
     }
-    return {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    return {**kept, "PYTHONPATH": python_path(ROOT / "src", ROOT)}
 
 
 def _nap(seconds: float) -> None:

@@ -205,6 +205,7 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
         budget_usd=1,
         prices=["1:2"],
         cache=True,
+        transport="stock",
         accept_truncated=True,
     )
     told = keywords_of(job, NoChains(), "kept.db")
@@ -226,7 +227,7 @@ def test_what_a_processor_is_told_are_its_parameters_and_all_of_the_spec_that_co
         "timeout": 12,
         "hedge": True,
         "prompt_cache": "on",
-        "transport": "fast",
+        "transport": "stock",
         "accept_truncated": True,
     }
     assert keywords_of(RunSpec(input="-", output="-"), NoChains(), "kept.db")["cache"] is None

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from cottonpalm.errors import ConfigError, RunBusy, StoreError
@@ -14,9 +13,11 @@ from cottonpalm.stores import database_of, open_store, shown
 from cottonpalm.stores.postgres.connection import spoken
 from cottonpalm.stores.postgres.migrations import STEPS
 from tests.contract.rows import row, write
+from tests.support.postgres import Cutting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cottonpalm.stores.sql.store import SqlStore
     from tests.support.postgres import Server
@@ -71,24 +72,16 @@ def test_connections_that_break_are_made_anew_and_no_row_counts_twice(
 
 
 def test_a_group_that_was_committed_when_the_connection_broke_is_not_written_again(
-    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+    postgres_server: Server, tmp_path: Path
 ) -> None:
-    run = store.open_run("r", None)
-    broken: list[str] = []
-
-    def in_transaction(database: Any, db: Any, work: Any) -> Any:
-        database.begin(db)
-        result = work()
-        db.execute("COMMIT")
-        if not broken:
-            broken.append("once")
-            raise psycopg.OperationalError("the connection broke before the answer came")
-        return result
-
-    monkeypatch.setattr("cottonpalm.stores.sql.writer.in_transaction", in_transaction)
-    write(run, [row(0, cost=5)])
-    assert broken
-    assert [info.cost_pico for info in store.runs()] == [5]
+    with Cutting(postgres_server, tmp_path) as between:
+        store: Any = open_store(between.url)
+        run = store.open_run("r", None)
+        between.armed = True
+        write(run, [row(0, cost=5)])
+        assert not between.armed
+        assert [info.cost_pico for info in store.runs()] == [5]
+        store.close()
 
 
 def test_no_step_of_the_schema_that_was_shipped_is_ever_edited(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.docs.pages import ROOT, Block, blocks, name_of
 from tests.support import programs
+from tests.support.transport import python_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,7 @@ def type_in(command: str, folder: Path) -> str:
     tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     options: dict[str, Any] = {
         "cwd": folder,
-        "env": {**os.environ, "PATH": tools, "PYTHONPATH": str(ROOT)},
+        "env": {**os.environ, "PATH": tools, "PYTHONPATH": python_path(ROOT)},
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
         "stderr": subprocess.STDOUT,

@@ -13,6 +13,7 @@ from tests.docs.pages import table
 ANEW = "run `python -m docs.tools`"
 
 
+@pytest.mark.as_shipped
 def test_the_reference_is_what_the_command_line_says_of_itself() -> None:
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), ANEW
 

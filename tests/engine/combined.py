@@ -316,8 +316,8 @@ def restarts(techniques: Techniques, text: str, trouble: Trouble) -> int:
 
 def life(case: Case, server: Loopback, other: Loopback, after: int | None) -> None:
     """One process's part: read `after` outcomes and leave (None: all of them)."""
-    while server.in_flight or other.in_flight:
-        time.sleep(0.001)  # what an earlier life gave up is charged before this one begins
+    for one in (server, other):
+        one.rest()  # what an earlier life gave up is charged before this one begins
     t, before, done = case.techniques, charge(server) + charge(other), set(case.done)
     case.cut = after is not None
     budget = Budget(total=ENOUGH) if t.budget else None

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.loopback import ROOT, Loopback
+from tests.support.transport import python_path
 
 
 def second_python() -> str | None:
@@ -40,7 +41,7 @@ def resumed(
     done = subprocess.run(  # noqa: PLW1510 - its errors are shown below
         [python, "-m", "tests.engine.resumed", str(store), url, model, prompt],
         input=json.dumps(rows), capture_output=True, text=True, timeout=100,
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(Path(ROOT) / "src")},
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": python_path(Path(ROOT) / "src")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -84,6 +84,23 @@ def test_a_model_made_anew_for_each_row_goes_by_its_sdk(server: Server) -> None:
     assert asyncio.run(main()) == {FIRST: 4}
 
 
+@pytest.mark.parametrize("way", ["fast", "its SDK"])
+def test_a_call_for_which_nothing_is_sent_counts_by_no_transport(way: str) -> None:
+    async def main() -> tuple[dict[str, int], int]:
+        with Server(wire=wire({"error": {"message": "no"}}, "400 Bad Request")) as server:
+            model = openai(server.url) if way == "fast" else openai(server.url, use_responses_api=True)
+            chain = PROMPT | model.with_retry(stop_after_attempt=3, wait_exponential_jitter=False)
+            processor = BatchProcessor(chain, transport="fast", concurrency=1, retry=0, max_failures=1.0)
+            async with processor.astart(ROWS) as run:
+                outcomes = [outcome async for outcome in run]
+            assert [outcome.status for outcome in outcomes] == ["failed"] * 4
+            return dict(run.report.transports), len(server.sent)
+
+    found, sent = asyncio.run(main())
+    assert sent == 4, "what failed for good is not asked again for the same row"
+    assert sum(found.values()) == sent
+
+
 def test_outside_of_a_run_a_model_is_its_own(server: Server) -> None:
     async def main() -> list[Any]:
         model = openai(

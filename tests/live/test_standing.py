@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
+from cottonpalm import BatchProcessor, RunStopped
 from cottonpalm.cli.live import now_view, runs_view
-from cottonpalm.cli.live.reading import Standing
+from cottonpalm.cli.live.reading import Reading, Standing
+from cottonpalm.observers.kept import Kept
+from cottonpalm.observers.reported import Moment
 from cottonpalm.protocols import Orders, RunInfo
+from cottonpalm.stores import open_store
+from tests.report.made import made
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.core
+
+
+SAID = {
+    "rows": 3,
+    "total": None,
+    "at": 0.0,
+    "binding": "tokens",
+    "pause_s": 0.0,
+    "silent_s": 0.0,
+    "trouble": "",
+}
 
 
 def standing(facts: dict[str, Any], *, holder: str | None = "vm 12 now") -> Standing:
@@ -26,7 +48,7 @@ def standing(facts: dict[str, Any], *, holder: str | None = "vm 12 now") -> Stan
         meta={"facts": facts},
         holder=holder,
     )
-    return Standing(info, None, {"rows": 3, "total": None, "at": 0.0}, Orders(), True)
+    return Standing(info, None, SAID, Orders(), True)
 
 
 def drawn(each: Standing) -> list[float]:
@@ -53,3 +75,32 @@ def test_a_guess_that_was_too_low_is_not_passed() -> None:
     each = standing({"total": 100, "exact": False})
     assert runs_view.counts_of(each) == "244, 44 failed"
     assert sum(drawn(each)) <= 100
+
+
+def test_a_run_from_python_that_stopped_is_as_far_as_it_is_of_the_rows_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with (
+        suppress(RunStopped),
+        BatchProcessor(RunnableLambda(str), store=path, run="early").start(list(range(500))) as run,
+    ):
+        for outcome in run:
+            if outcome.index == 40:
+                run.stop()
+    store = open_store(path)
+    each = Reading(store).run("early")
+    done = each.ok + each.failed
+    assert 40 <= done < 500
+    assert each.total == 500
+    assert sum(drawn(each)) == pytest.approx(done / 5, abs=0.1)
+    [row] = re.findall(r"<tr><td>.*?</tr>", runs_view.parts_of([each], str(path))["runs"])
+    assert f"{done} of 500" in row
+    assert "none" in row, "no model was asked, so no price is missing"
+    assert "why it stopped" in runs_view.parts_of([each], str(path))["runs"]
+    store.close()
+
+
+def test_a_run_that_is_going_says_in_the_list_when_it_may_be_ready() -> None:
+    course = tuple(Moment(float(n), 10.0, 5, 5) for n in range(60))
+    life = Kept(made(600, 60.0, over_time=course, over=False), 0.0, 60.0, None, ())
+    each = replace(standing({"total": 2000, "exact": True}), life=life)
+    assert ">about\u00a0" in runs_view.parts_of([each], "s.db")["runs"]

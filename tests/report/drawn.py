@@ -97,6 +97,11 @@ def number(said: str) -> float:
     return value / 100 if "%" in said else value
 
 
+def seconds(said: str) -> float:
+    """`10 ms`, `0.3`, `1 s`."""
+    return number(said) / (1000 if said.endswith(" ms") else 1)
+
+
 def scale(plot: Node, height: int) -> Callable[[float], float]:
     """What a height in pixels means, by the marks at the side: each stands 12 px below its value."""
     marks = [(number(text.said), float(text.attrs["y"]) - 12) for text in plot.all("text", "tick y")]
@@ -125,7 +130,9 @@ def line(plot: Node, class_: str, height: int) -> list[tuple[float, float]]:
 def along(svg: Node, scale_of: Callable[[str], float]) -> Callable[[float], float]:
     """What a share of the width means, by two marks below a plot."""
     marks = [
-        (share(text.attrs["x"]), scale_of(text.said)) for text in svg.all("text") if text.attrs["x"] != "100%"
+        (share(text.attrs["x"]), scale_of(text.said))
+        for text in svg.all("text")
+        if text.attrs["x"] != "100%" and text.said != "less"
     ]
     (x0, v0), (x1, v1) = marks[0], marks[-1]
     return lambda x: v0 + (x - x0) * (v1 - v0) / (x1 - x0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -14,6 +15,8 @@ from tests.support.browser import chromium
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from cottonpalm.observers.page.story import Story
 
 WIDTHS = (360, 390, 561, 700, 768, 830, 901, 1000, 1280)
 
@@ -81,7 +84,21 @@ def test_nothing_scrolls_sideways_where_two_runs_are_compared(shown: Any) -> Non
         assert texts_outside(page) == [], width
 
 
-LENGTHS_S = (9.4, 47.0, 131.0, 299.0, 611.0, 1510.0, 4800.0, 5390.0, 13_700.0, 40_000.0, 95_000.0, 400_000.0)
+LENGTHS_S = (
+    9.4,
+    14.0,
+    47.0,
+    131.0,
+    299.0,
+    611.0,
+    1510.0,
+    4800.0,
+    5390.0,
+    13_700.0,
+    40_000.0,
+    95_000.0,
+    400_000.0,
+)
 
 
 def meeting(page: Any) -> list[str]:
@@ -91,7 +108,7 @@ def meeting(page: Any) -> list[str]:
         const overlap = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 0.5
             && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
         const found = [];
-        for (const svg of document.querySelectorAll("svg.axis-x, svg.heads")) {
+        for (const svg of document.querySelectorAll("svg.axis-x, svg.heads, svg.plot")) {
             const texts = [...svg.querySelectorAll("text")]
                 .map(text => [text.textContent, text.getBoundingClientRect()]).filter(([, box]) => box.width);
             texts.forEach(([one, a], n) => texts.slice(n + 1).forEach(([other, b]) => {
@@ -118,6 +135,50 @@ def test_no_mark_stands_on_another_and_each_value_fits_its_column(shown: Any, wa
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             assert meeting(page) == [], width
+
+
+def failing() -> Story:
+    """A run whose provider fails again and again, each time for longer."""
+    story = stories.long_story()
+    course = tuple(
+        replace(m, bound_s={"probe": 40.0} if n % 20 < n // 20 * 3 else {"tokens": 40.0})
+        for n, m in enumerate(story.report.over_time)
+    )
+    return replace(story, report=replace(story.report, over_time=course))
+
+
+def test_the_name_of_a_failure_stands_within_its_band_or_not_at_all(shown: Any) -> None:
+    page = shown(page_of(failing())).page
+    names = set()
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        named, outside = page.evaluate(
+            """() => {
+            const plot = document.querySelector(".time svg.plot");
+            const bands = [...plot.querySelectorAll(".band")].map(band => band.getBoundingClientRect());
+            const texts = [...plot.querySelectorAll("text.middle")]
+                .map(text => [text.textContent, text.getBoundingClientRect()]).filter(([, box]) => box.width);
+            const within = box => bands.some(band => box.left >= band.left - 1 && box.right <= band.right + 1);
+            return [texts.length, texts.filter(([, box]) => !within(box)).map(([said]) => said)];
+        }"""
+        )
+        names.add(named)
+        assert outside == [], width
+    assert len(names) > 1, "more of them on a wide page than on a narrow one"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_names_within_bands_and_areas_stand_out_from_them(shown: Any, scheme: str) -> None:
+    page = shown(page_of(failing()), color_scheme=scheme).page
+    ink = page.evaluate("getComputedStyle(document.querySelector('.heading p')).color")
+    fills = page.evaluate("[...document.querySelectorAll('text.soft')].map(t => getComputedStyle(t).fill)")
+    assert set(fills) == {ink}, "not the colour of ticks, which is too weak on a soft ground"
+
+
+def test_values_beside_a_plot_are_whole_on_paper(shown: Any) -> None:
+    page = shown(page_of(stories.long_story()), width=700).page
+    page.emulate_media(media="print")
+    assert meeting(page) == []
 
 
 def test_a_page_asks_for_nothing_and_its_own_policy_has_nothing_to_complain_about(shown: Any) -> None:

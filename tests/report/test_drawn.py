@@ -29,6 +29,7 @@ from cottonpalm.observers.page.compare import compare
 from cottonpalm.observers.page.story import Story
 from cottonpalm.testing import FlakyTransport, Flaw, ScriptedChain, virtual_run
 from tests.report.drawn import Page, along, line, number, rows_of, scale, share, widths_of
+from tests.report.drawn import seconds as in_seconds
 
 if TYPE_CHECKING:
     from cottonpalm.observers.report import Report
@@ -224,7 +225,7 @@ def test_the_histograms_hold_what_rows_and_requests_took(seed: int) -> None:
     run = known(seed)
     section = run.page.section("How long things took")
     axis = next(svg for svg in section.all("svg", "axis-x"))
-    seconds = along(axis, lambda said: math.log10(number(said)))
+    seconds = along(axis, lambda said: math.log10(in_seconds(said)))
     answered = [each.end - each.start for each in run.server.seen]
     truth = {"A row": [outcome.latency_s for outcome in run.outcomes], "A request": answered}
     cells = {row[0].split(",")[0].strip(): row[1:] for row in rows_of(section.all("table")[0])}
@@ -357,7 +358,7 @@ def test_heading_and_figures_are_what_the_caller_counted(seed: int) -> None:
     assert told["Money"][1] == pytest.approx([whole / BUDGET], abs=0.01)
     took = [outcome.latency_s for outcome in run.outcomes]
     assert number(told["One row, median"][0]) == pytest.approx(quantile(took, 0.5), rel=0.06)
-    assert number(told["One row, median"][2].split("under ")[1]) == pytest.approx(
+    assert number(told["One row, median"][2].split("took ")[1]) == pytest.approx(
         quantile(took, 0.99), rel=0.06
     )
     asked = {
@@ -477,7 +478,7 @@ def test_two_runs_are_drawn_beside_each_other_as_they_were() -> None:
         assert sum(steady) / len(steady) == pytest.approx(len(inside) / (0.5 * wall_s), rel=0.1)
     within = page.plot("Half of the rows")
     axis = page.section("Rows answered within").all("svg", "axis-x")[0]
-    seconds = along(axis, lambda said: math.log10(number(said)))
+    seconds = along(axis, lambda said: math.log10(in_seconds(said)))
     for run, class_ in ((slow, "other"), (fast, "line")):
         took = [outcome.latency_s for outcome in run.outcomes]
         for x, part in line(within, class_, 150)[1:-1]:

@@ -56,6 +56,11 @@ def test_seconds_in_a_table_have_two_digits(value: float, said: str) -> None:
     assert n.two(value) == said
 
 
+@given(st.floats(1e-7, 99_999))
+def test_seconds_in_a_narrow_column_have_at_most_six_characters(value: float) -> None:
+    assert len(n.brief(value)) <= (5 if value < 9_999 else 6)
+
+
 @given(st.floats(1e-6, 1e9), st.integers(3, 6))
 def test_an_axis_has_few_round_marks_below_its_top(top: float, most: int) -> None:
     marks = n.linear(top, most)
@@ -74,10 +79,17 @@ def test_an_axis_of_time_begins_at_0_and_names_its_unit_once(end_s: float) -> No
 
 
 def test_a_logarithmic_axis_is_marked_at_1_and_3() -> None:
-    assert [mark.label for mark in n.logarithmic(0.09, 31)] == ["0.1 s", "0.3", "1 s", "3", "10 s", "30"]
+    assert [mark.label for mark in n.logarithmic(0.09, 31)] == [
+        "0.1 s",
+        "0.3 s",
+        "1 s",
+        "3 s",
+        "10 s",
+        "30 s",
+    ]
     assert [mark.label for mark in n.logarithmic(0.0009, 110)] == [
-        "0.001 s",
-        "0.01 s",
+        "1 ms",
+        "10 ms",
         "0.1 s",
         "1 s",
         "10 s",

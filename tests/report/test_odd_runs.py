@@ -14,7 +14,7 @@ from langchain_openai import ChatOpenAI
 from cottonpalm import BatchProcessor, Budget, Cache
 from cottonpalm.observers.reported import Spread
 from cottonpalm.testing import FlakyTransport, virtual_run
-from tests.report.drawn import Page
+from tests.report.drawn import Page, share
 from tests.report.made import NOTHING, made
 
 if TYPE_CHECKING:
@@ -88,6 +88,73 @@ def test_rows_that_were_refused_cost_nothing_and_the_page_says_one_thing_of_mone
     report, page = page_of(model(400), [f"row {n}" for n in range(30)], max_failures=1.0)
     assert (report.counts.failed, report.cost_usd) == (30, 0.0)
     assert "not known" not in page.root.said
+
+
+def figures_of(page: Page) -> dict[str, tuple[str, str]]:
+    """Each figure and what stands below it."""
+    [figures] = page.root.all("div", "figures")
+    parts = [figure.children for figure in figures.children if not isinstance(figure, str)]
+    return {part[0].said: (part[1].said, part[-1].said) for part in parts}  # type: ignore[union-attr]
+
+
+def test_a_chain_without_a_model_has_no_price_that_is_missing() -> None:
+    _, page = page_of(RunnableLambda(str), list(range(150)))
+    assert figures_of(page)["Money"] == ("none", "no model was seen")
+    assert "money" not in page.root.all("body")[0].said.replace("Money", "", 1)
+    heads = [head.said for head in page.section("Slowest rows").all("th")]
+    assert "tokens" not in heads
+
+
+def test_a_run_without_rows_says_so_and_nothing_of_it_is_unknown() -> None:
+    async def main() -> Page:
+        async with BatchProcessor(model()).astart([]) as run:
+            assert [outcome async for outcome in run] == []
+            return Page(run.report.to_html())
+
+    page = virtual_run(main())
+    assert page.root.all("h1")[0].said == "There were no rows."
+    assert "not known" not in page.root.said
+    assert "Nothing. No row was asked." in page.root.said
+
+
+def test_what_cost_nothing_and_what_has_no_price_are_told_apart() -> None:
+    _, refused = page_of(model(400), [f"row {n}" for n in range(30)], max_failures=1.0)
+    assert refused.section("Money").said == "Money Nothing was spent."
+    _, unknown = page_of(model().bind(model="nobody-s"), [f"row {n}" for n in range(30)])
+    assert unknown.section("Money").said == "Money What the rows cost is not known."
+    assert "$0" not in unknown.section("Where it went").said
+
+
+def test_of_few_rows_each_is_a_dot_and_no_share_of_them_is_named() -> None:
+    _, page = page_of(model(), ["one", "two"])
+    section = page.section("How long things took")
+    assert "each dot is one" in section.said
+    assert "p50" not in "".join(each.said for each in section.all("div", "spread head"))
+    assert len(section.all("circle", "accent")) == 2
+
+
+def test_rows_that_took_no_time_stand_apart_from_those_that_took_some() -> None:
+    async def answer(row: int) -> int:
+        await asyncio.sleep(row % 3)
+        return row
+
+    _, page = page_of(RunnableLambda(answer), list(range(90)))
+    plot = page.plot("A row")
+    [quick, *others] = [share(bar.attrs["x"]) for bar in plot.all("rect", "histogram")]
+    assert quick == 0
+    assert min(others) > 0.1
+    axis = page.section("How long things took").all("svg", "axis-x")[-1]
+    assert axis.all("text")[0].said == "less"
+
+
+def test_a_request_looked_at_once_or_twice_is_told_and_not_drawn() -> None:
+    _, page = page_of(RunnableLambda(nap), list(range(20)), concurrency=20)
+    assert "Too few looks for a line." in page.section("Over time").said
+
+
+async def nap(row: int) -> int:
+    await asyncio.sleep(0.2)
+    return row
 
 
 def test_one_request_all_along_is_one_request_in_flight() -> None:

@@ -100,7 +100,7 @@ def test_a_screen_reader_finds_one_heading_sections_by_name_and_a_sentence_for_e
 def test_behind_each_plot_over_time_stands_a_table_with_all_its_numbers() -> None:
     story = stories.long_story()
     page = Page(page_of(story))
-    assert page.said.count("Show as a table") == 3
+    assert page.said.count("Show as a table") == 4
     rows = len(page.all("tr"))
     assert rows > 2 * len(story.report.over_time)
 
@@ -146,7 +146,7 @@ def test_a_long_report_is_small() -> None:
 
 def test_a_run_that_was_stopped_says_so_in_its_heading() -> None:
     assert verdict_of(stories.hostile_story()).startswith("Stopped: 6 of 12 rows answered")
-    assert verdict_of(stories.empty_story()) == "0 of 0 rows answered in 0\u00a0s."
+    assert verdict_of(stories.empty_story()) == "There were no rows."
 
 
 def test_two_runs_are_compared_in_words_and_in_numbers() -> None:
@@ -181,3 +181,12 @@ def test_hostile_and_empty_runs_can_be_compared() -> None:
         for other in STORIES:
             text = compare(one(), other())
             assert len(Page(text).all("script")) == 1
+
+
+def test_both_lines_of_the_requests_in_flight_have_their_names_where_there_is_room() -> None:
+    said = re.search(
+        r'aria-label="Requests in flight.*?</svg>(?=</div>)', page_of(stories.long_story()), re.DOTALL
+    )
+    assert said is not None
+    assert ">limit</text>" in said[0]
+    assert ">in flight</text>" in said[0]

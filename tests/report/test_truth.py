@@ -19,7 +19,7 @@ from cottonpalm import (
     clock,
 )
 from cottonpalm.observers.advice import advice_of
-from cottonpalm.observers.advice import widths as widths_of
+from cottonpalm.observers.rates import widths as widths_of
 from cottonpalm.testing import Flaw, virtual_run
 from tests.engine.helpers import Probe
 from tests.engine.test_report import chain_of, report_of

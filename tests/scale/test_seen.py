@@ -20,6 +20,7 @@ from cottonpalm import (
     RowFinished,
     RunStopped,
 )
+from tests.live.conftest import until
 from tests.scale.chains import MODEL, asking, rows
 from tests.support.loopback import LoopbackProcess
 
@@ -47,13 +48,14 @@ def test_events_name_the_rows_of_the_input_and_what_concerns_the_run_is_told_onc
     seen = Seen()
     with LoopbackProcess(latency=0.01) as server:
         BatchProcessor(
-            asking(server.openai_url, max_tokens=300),
-            prices={MODEL: (1.0, 1.0)},
-            budget=Budget(total=0.0024),
+            asking(server.openai_url, max_tokens=400),
+            prices={MODEL: (0.01, 1.0)},
+            # so much that two may ask for their most at once: no answer is kept short, and asked for again
+            budget=Budget(total=0.0016),
             concurrency=2,
             observers=[seen],
             **executor,
-        ).batch([*rows(60), {"x": "dear " * 200}, *rows(90)[60:]], return_exceptions=True)
+        ).batch([*rows(60), {"x": "dear " * 300}, *rows(90)[60:]], return_exceptions=True)
     assert Counter(event.index for event in seen.all(RequestFinished)) == Counter(range(91))
     ended: set[int] = set()
     for event in seen.events:
@@ -61,7 +63,7 @@ def test_events_name_the_rows_of_the_input_and_what_concerns_the_run_is_told_onc
             ended.add(event.outcome.index)
         assert not (isinstance(event, RequestFinished) and event.index in ended)
     assert [event.index for event in seen.all(CostSpike)] == [60]
-    assert [(event.share, event.budget_usd) for event in seen.all(BudgetShare)] == [(0.5, 0.0024)]
+    assert [(event.share, event.budget_usd) for event in seen.all(BudgetShare)] == [(0.5, 0.0016)]
 
 
 @pytest.mark.parametrize("executor", EXECUTORS, ids=["here", "processes"])
@@ -89,3 +91,13 @@ def test_what_binds_is_what_the_workers_meet_and_the_limit_is_that_of_all(
     assert "(0 at the end)" not in report.text()
     assert caplog.text.count("no price is known") == 1
     assert "no price is known" not in capfd.readouterr().err  # no worker says so for itself
+
+
+@pytest.mark.parametrize("executor", EXECUTORS, ids=["here", "processes"])
+def test_how_long_a_provider_wants_to_be_left_alone_is_known_wherever_the_rows_run(executor: Any) -> None:
+    with LoopbackProcess() as server:
+        server.script({"always": {"status": 429, "headers": {"retry-after": "30"}}})
+        with BatchProcessor(asking(server.openai_url), concurrency=2, **executor).start(rows(10)) as run:
+            pause_s = until(lambda: run.stats.pause_s)
+            assert 20 < pause_s < 40  # what is added to it is another test
+            run.stop()

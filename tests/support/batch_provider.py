@@ -22,7 +22,7 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import asdict
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import orjson
 from aiohttp import web
@@ -33,6 +33,9 @@ from tests.support.batch_apis.faults import Faults, Weather, by_chance
 from tests.support.batch_apis.gemini import GeminiApi
 from tests.support.batch_apis.mistral import MistralApi
 from tests.support.batch_apis.openai import AzureApi, OpenAIApi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["BatchProvider", "Faults", "Weather", "by_chance"]
 
@@ -78,6 +81,9 @@ class BatchProvider(Core):
         await self._over.wait()
         for runner in runners:
             await runner.cleanup()
+
+    def watch(self, asked: int, reached: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(super().watch, asked, reached)
 
     def url(self, provider: str) -> str:
         return f"http://127.0.0.1:{self._ports[provider]}"

@@ -136,6 +136,12 @@ class Loopback:
             f"not {requests=} {in_flight=} after {timeout_s} s: {self._provider.stats()}"
         )
 
+    def rest(self, timeout_s: float = 30.0) -> None:
+        """Block until no request is in flight."""
+        reached = threading.Event()
+        self._call(lambda: self._provider.at_rest(reached.set))
+        assert reached.wait(timeout_s), f"not at rest after {timeout_s} s: {self._provider.stats()}"
+
     def _call(self, function: Callable[[], object]) -> None:
         done = threading.Event()
         self._loop.call_soon_threadsafe(lambda: (function(), done.set()))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
+import socketserver
+import threading
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 import psycopg
@@ -22,6 +26,8 @@ _QUICK = (
     "full_page_writes = off",
 )  # a test machine loses no power
 
+_SOCKET = ".s.PGSQL.5432"
+
 
 class Server:
     """A running server with one database, which each test finds empty."""
@@ -35,6 +41,46 @@ class Server:
         with psycopg.connect(self.url, autocommit=True) as db:
             done = db.execute(sql)  # type: ignore[call-overload,unused-ignore]
             return done.fetchall() if done.description else []
+
+
+class Cutting(socketserver.ThreadingUnixStreamServer):
+    """Stands between a program and a server; while it is armed, cuts the connection whose next commit has succeeded."""
+
+    daemon_threads = True
+    armed = False
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.behind = f"{server.folder}/{_SOCKET}"
+        self.url = f"postgresql://postgres@/postgres?host={quote(str(folder), safe='')}"
+        super().__init__(str(folder / _SOCKET), _Passing)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Passing(socketserver.BaseRequestHandler):
+    """One connection: passes on what either side says."""
+
+    server: Cutting
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as behind:
+            behind.connect(self.server.behind)
+            to = {self.request: behind, behind: self.request}
+            while True:
+                for said in select.select(list(to), [], [])[0]:
+                    if not (words := said.recv(65536)):
+                        return
+                    to[said].sendall(words)
+                    if self.server.armed and said is self.request and b"COMMIT" in words:
+                        assert behind.recv(65536)  # it is committed
+                        self.server.armed = False
+                        return
 
 
 @pytest.fixture(scope="session")

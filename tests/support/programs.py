@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import chdir, suppress
-from multiprocessing import forkserver, reduction
+from multiprocessing import connection, forkserver, reduction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +30,16 @@ def programs() -> Any:
     with chdir(ROOT):  # the server finds what it imports there
         forkserver.ensure_running()
     return context
+
+
+def at_end(process: Any, call: Callable[[], object]) -> None:
+    """Call this when the program has ended."""
+
+    def wait() -> None:
+        connection.wait([process.sentinel])
+        call()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class Cottonpalm(subprocess.Popen[Any]):

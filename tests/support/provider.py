@@ -95,6 +95,7 @@ class Provider:
         self._latency = latency
         self._held: deque[Callable[[], None]] = deque()
         self._watched: list[tuple[int, int, Callable[[], None]]] = []
+        self._resting: list[Callable[[], None]] = []
         self.use(script)
 
     async def open(self, port: int) -> None:
@@ -128,6 +129,7 @@ class Provider:
 
     def leave(self) -> None:
         self.in_flight -= 1
+        self._rest()
 
     def reply_to(self, request: Request) -> tuple[Reply, float]:
         """The script's reply and the seconds to wait before it."""
@@ -157,6 +159,16 @@ class Provider:
     def watch(self, requests: int, in_flight: int, reached: Callable[[], None]) -> None:
         self._watched.append((requests, in_flight, reached))
         self._tell()
+
+    def at_rest(self, reached: Callable[[], None]) -> None:
+        self._resting.append(reached)
+        self._rest()
+
+    def _rest(self) -> None:
+        if self.in_flight == 0 and self._resting:
+            resting, self._resting = self._resting, []
+            for reached in resting:
+                reached()
 
     def _tell(self) -> None:
         waiting, self._watched = self._watched, []

@@ -285,9 +285,11 @@ class Server:
                 sent = Sent(self.now, len(self.out) + 1)
                 sent.number, sent.refusals = self.nth, 0
                 slower = max(1.0, (len(self.out) + 1) / self.most)
+                if self.limit.knee.times is not None:
+                    self.limit.knee.times.sent(sent)
                 heapq.heappush(self.out, (self.now + slower * (0.98 + 0.04 * (self.nth % 2)), self.nth, sent))
             self.now, _, sent = heapq.heappop(self.out)
-            self.limit.answered(self.now, sent, len(self.out) + 1, newest=self.nth)
+            self.limit.answered(self.now, sent, len(self.out) + 1)
             self.done += 1
             if self.done == half:
                 since = self.now
@@ -316,7 +318,9 @@ def fills(knee: Knee, took_s: float, limit: float = 10.0) -> float | None:
         at = 1_000.0 + nth
         sent = Sent(at - took_s, int(limit))
         sent.number = nth
-        new = knee.answered(at, sent, int(limit), limit, gated=False, newest=nth)
+        if knee.times is not None:
+            knee.times.sent(sent)
+        new = knee.answered(at, sent, int(limit), limit, gated=False)
         if new is not None:
             return new
     return None
@@ -365,13 +369,26 @@ def test_a_full_server_is_left_by_halves_until_less_is_done(knee_at: int) -> Non
         knee.took(float(nth), 320.0 / knee_at, 320, 320, first=False)
     knee.settle(math.inf, 160.0, 320.0)
     limits = [160.0]
-    while knee._halving:
+    while knee.times is not None:
         new = fills(knee, max(1.0, limits[-1] / knee_at), limits[-1])
         assert new is not None
         limits.append(new)
     assert limits[1:4] == [80.0, 40.0, 20.0]
     assert min(limits) <= knee_at
     assert knee_at <= limits[-1] <= 1.5 * knee_at, "as many as are answered in the time of one"
+
+
+def test_what_was_done_in_the_time_of_a_full_server_says_nothing_once_the_time_among_few_is_known() -> None:
+    knee = Knee()
+    for _ in range(ENOUGH):
+        knee.took(0.0, 16.0, 160, 160, first=True)
+    for nth in range(200):
+        knee.took(nth / 10, 16.0, 160, 160, first=False)
+    assert knee.fits > 100.0
+    knee.settle(100.0, 80.0, 160.0)
+    assert fills(knee, 8.0, 80.0) == 40.0
+    assert knee.usual_s == pytest.approx(8.0)
+    assert knee.fits < 100.0
 
 
 def test_at_one_in_flight_the_next_trial_is_two() -> None:
@@ -388,7 +405,9 @@ def test_the_limit_goes_back_to_the_crowd_and_looks_for_more_from_there() -> Non
         at = 1_000.0 + nth
         sent = Sent(at - 4.0, 10)
         sent.number = sent.refusals = nth
-        limit.answered(at, sent, 10, newest=nth)
+        if limit.knee.times is not None:
+            limit.knee.times.sent(sent)
+        limit.answered(at, sent, 10)
         if limit.starting:
             break
     assert (limit.limit, limit.starting, limit.wall) == (40.0, True, None)

@@ -40,17 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _DEPTH: Final = 8
-_SAID: Final = (
-    str,
-    bytes,
-    int,
-    float,
-    complex,
-    type(None),
-    Enum,
-    SecretStr,
-    SecretBytes,
-)  # the description covers these
+# the description covers these
+_SAID: Final = (str, bytes, int, float, complex, type(None), Enum, SecretStr, SecretBytes)
 _LEFT_OUT: Final = frozenset(
     (
         *("async_client", "client", "root_async_client", "root_client"),  # made from other fields

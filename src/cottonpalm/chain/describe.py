@@ -287,9 +287,8 @@ def _members(value: AbstractSet[Any], depth: int) -> list[Any]:
     return sorted((_data(part, depth - 1) for part in value), key=canonical)
 
 
-_DATA: list[
-    tuple[Any, Callable[[Any, int], Any]]
-] = [  # any other object may change while it runs: its class alone
+# any other object may change while it runs: its class alone
+_DATA: list[tuple[Any, Callable[[Any, int], Any]]] = [
     (Runnable, lambda value, depth: [_fields(part.runnable, depth) for part in parts(value)]),
     (BaseModel, _fields),
     (Mapping, _named),

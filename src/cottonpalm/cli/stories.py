@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cottonpalm.cli.held_store import HeldStore
     from cottonpalm.observers.kept import Kept
     from cottonpalm.observers.page.story import State
+    from cottonpalm.observers.reported import Reported
     from cottonpalm.protocols import RunInfo, StoredRows
 
 PAGE: Final = 1024
@@ -46,7 +47,8 @@ def glanced(info: RunInfo, life: Kept | None, url: str) -> Story:
     """A run as far as it is known without a look at its rows: their counts and cost, and the report of its life."""
     rows = RowsSeen()
     rows.ok, rows.failed, rows.cost_pico = info.ok, info.failed, info.cost_pico
-    rows.cost_known = bool(info.cost_pico or info.meta.get(FACTS, {}).get("priced"))
+    priced = info.meta.get(FACTS, {}).get("priced") or (life is not None and life.report.cost_usd is not None)
+    rows.cost_known = bool(info.cost_pico or priced)
     return told(info, life, rows, url)
 
 
@@ -69,11 +71,17 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
         tuple(report.by_model) or tuple(filter(None, [asked.get("model")])),
         info.created if life is None else life.began,
         None if life is None or info.holder else life.ended,
-        facts.get("total") if facts.get("exact") else None,
+        _total(facts, report, rows),
         rows,
         dict(_settings(info, life, url)),
         command_on("retry", name, url, DEFAULT_STORE) if rows.failed else "",
     )
+
+
+def _total(facts: Mapping[str, Any], report: Reported, rows: RowsSeen) -> int | None:
+    """Rows of the input: as the command line counted them, or as the run was given them."""
+    told = facts.get("total") if facts.get("exact") else report.total
+    return None if told is None else max(int(told), rows.ok + rows.failed)
 
 
 def rows_of(stored: StoredRows | None) -> RowsSeen:

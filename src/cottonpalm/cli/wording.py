@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 SPENT: Final = "the budget does not allow for another request"
 SAID: Final = [
     (r"the prompt changed \(steps\[\d+\] RowPrompt\)", "the prompt changed"),
-    (
-        r"steps\[\d+\] RowPrompt: columns(\[\d+\])? changed: .*?(?:; |(?=\. (?:Give run)))",
-        "",
-    ),  # follow the prompt's
+    # follow the prompt's
+    (r"steps\[\d+\] RowPrompt: columns(\[\d+\])? changed: .*?(?:; |(?=\. (?:Give run)))", ""),
     (r"steps\[\d+\] RowPrompt: (\w+)", r"the prompt: its \1"),
     (r"steps\[\d+\] Chat\w+: model(?:_name)? changed", "the model changed"),
     (r"steps\[\d+\] (Chat\w+): (\w+)", r"the model: its \2"),

@@ -164,6 +164,9 @@ class View:
     def _requests(self) -> int:
         return self._account.flow.in_flight() if self._workers is None else self._workers.requests
 
+    def _pause_s(self) -> float:
+        return self._account.flow.pause_s() if self._workers is None else self._workers.pause_s
+
     def stats(self) -> Stats:
         """Return a snapshot of the counts."""
         tally, rows, account = self._stopping.tally, self._rows, self._account
@@ -179,7 +182,7 @@ class View:
             limit=self._limit(),
             requests=self._requests(),
             binding=self._monitor.binding,
-            pause_s=account.flow.pause_s(),
+            pause_s=self._pause_s(),
             silent_s=self._monitor.silent_s,
             trouble=account.reach.trouble,
             allowed_per_s=account.flow.allowed_per_s(),

@@ -189,6 +189,7 @@ class Worker:
             flow.limit(),
             flow.in_flight(),
             [LimitChanged(flow.shown(each.key), int(each.limit), each.in_flight) for each in flow.seen()],
+            flow.pause_s(),
             self._over,
             warnings,
         )

@@ -107,9 +107,8 @@ def _one_at_a_time(folder: Path, shown: Progress) -> Iterator[None]:
 
 def _fetch(asset: Asset, path: Path, shown: Progress) -> None:
     folder = path.parent
-    for left in folder.glob(
-        _SCRATCH + "*"
-    ):  # left by a killed process: we hold the lock, so no process uses it
+    # left by a killed process: we hold the lock, so no process uses it
+    for left in folder.glob(_SCRATCH + "*"):
         shutil.rmtree(left, ignore_errors=True)
     _check_room(asset, folder)
     scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
     from cottonpalm.local.assets import Asset
 
-OLDEST: Final = (
-    25,
-    3,
-)  # its raw progress can be read, and it builds every source archive by the one modern way
+# its raw progress can be read, and it builds every source archive by the one modern way
+OLDEST: Final = (25, 3)
 INSTALL: Final = "pip install 'cottonpalm[local]'"
 _PROGRESS: Final = re.compile(r"Progress (\d+) of (\d+)")
 

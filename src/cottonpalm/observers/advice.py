@@ -9,6 +9,7 @@ from cottonpalm.observers.advice_words import FACTOR, FAILED, LIMITS, TWICE, WAI
 from cottonpalm.observers.formatting import count, duration
 from cottonpalm.observers.numbers import percent, roughly
 from cottonpalm.observers.one_advice import Advice, capital, rows_of
+from cottonpalm.observers.rates import widths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,11 +33,15 @@ def advice_of(report: Reported) -> tuple[Advice, ...]:
 
 def why_nothing(report: Reported) -> str:
     """Why there is no advice, in a sentence."""
-    if rows_of(report) < ROWS:
-        return f"{count(rows_of(report), 'row')} of this run: fewer than {ROWS} tell too little."
+    rows = rows_of(report)
+    if not rows:
+        return "No row was asked."
+    if rows < ROWS:
+        return f"{count(rows, 'row')} of this run: fewer than {ROWS} tell too little."
     if report.wall_s < SECONDS:
-        return f"The run took less than {duration(SECONDS)}, and no change would save {percent(WORTH)} of its money."
-    return f"No single change would save {percent(WORTH)} of the time or of the money."
+        money = f", and no change would save {percent(WORTH)} of its money" if report.cost_usd else ""
+        return f"The run took less than a minute{money}."
+    return f"No single change would save {percent(WORTH)} of the time{' or of the money' if report.cost_usd else ''}."
 
 
 # -- time: what bound the run
@@ -49,7 +54,7 @@ def _limits(report: Reported) -> Iterator[Advice]:
     for state, bound in LIMITS.items():
         seconds = min(report.bound_s.get(state, 0.0), report.wall_s)
         # Where no model was seen, no provider is known whose limit it could be.
-        if seconds <= 0 or (state == "concurrency" and not report.by_model):
+        if seconds <= 0 or (state in ("concurrency", "pace") and not report.by_model):
             continue
         factor, next_bound = _factor(report, state)
         gain = seconds * (1 - 1 / factor)
@@ -96,13 +101,6 @@ def _seen(report: Reported, state: str, quota: str) -> str:
     if seconds < 1 or not amount:
         return ""
     return f" (about {_two_digits(amount / seconds * 60)} {quota} a minute came through)"
-
-
-def widths(report: Reported) -> list[float]:
-    """How many seconds each moment lasts."""
-    starts = [moment.at_s for moment in report.over_time]
-    ends = [*starts[1:], max(report.wall_s, starts[-1])] if starts else []
-    return [end - start for start, end in zip(starts, ends, strict=True)]
 
 
 def _waits(report: Reported) -> Iterator[Advice]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 WORTH_SAYING: Final = 0.1  # of the run
 BUSY: Final = 0.85  # of one core, from where on our own work is what binds
+ALL: Final = 0.995  # of the run: 100 % in words
 MEASURABLE_S: Final = 0.5  # a shorter run is mostly its own beginning and end, which tells nothing
 
 NO_REASONS: Final[Mapping[Bottleneck, str]] = {}
@@ -19,10 +20,10 @@ _SAID: Final[Mapping[Bottleneck, str]] = {
     "maximum": "The most requests in flight that your settings allow bound {share:.0%} of the run; more may be faster.",
     "requests": "The provider's quota of requests bound {share:.0%} of the run.",
     "tokens": "The provider's quota of tokens bound {share:.0%} of the run.",
-    "pace": "The rate at which the provider takes requests, found by its rejections, bound {share:.0%} of the run.",
+    "pace": "The rate at which requests could be sent bound {share:.0%} of the run.",
     "own requests": "Your own ceiling of requests per minute bound {share:.0%} of the run.",
     "own tokens": "Your own ceiling of tokens per minute bound {share:.0%} of the run.",
-    "probe": "For {share:.0%} of the run the provider had rejected requests, and one at a time asked if it takes more.",
+    "probe": "For {share:.0%} of the run the provider had rejected requests.",
     "pause": "Waits that the provider asked for covered {share:.0%} of the run.",
     "down": "The provider did not work for {share:.0%} of the run.",
     "budget": "For {share:.0%} of the run requests waited for money.",
@@ -61,6 +62,8 @@ def bound_by(
     for state, share in sorted(shares.items(), key=lambda pair: -pair[1]):
         if state and share >= WORTH_SAYING:
             sentence = _SAID[state].format(share=share, limit=limit)
+            if state == "tail" and share >= ALL:
+                sentence = "All its rows were under way from the start."
             why = whys.get(state)
             said.append(f"{sentence.removesuffix('.')} ({why})." if why else sentence)
     return tuple(said[:2]) or ("Nothing held the run back for long.",)

@@ -45,9 +45,8 @@ class Sizes:
         """Those with rows in them, the smallest first."""
         return tuple(
             SizeClass(1 << size - 1 if size else 0, rows, seconds, cost / PICO)
-            for size, (rows, seconds, cost) in sorted(
-                self._sums.copy().items()
-            )  # others may be added meanwhile
+            # others may be added meanwhile
+            for size, (rows, seconds, cost) in sorted(self._sums.copy().items())
         )
 
 

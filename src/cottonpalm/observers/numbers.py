@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from math import ceil, floor, log10
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.observers.formatting import currency, duration
+
+if TYPE_CHECKING:
+    from cottonpalm.events import BudgetShare
 
 SHORT: Final = 3.5  # decades
 MARKS: Final = 6  # at most about so many on a long logarithmic axis
@@ -58,8 +61,8 @@ def two(seconds: float) -> str:
 
 
 def brief(seconds: float) -> str:
-    """The same, short enough for a narrow column."""
-    return "<.001" if 0 < seconds < 0.001 else two(seconds)
+    """The same in at most five characters, for a narrow column: no finer than a millisecond."""
+    return "<.001" if 0 < seconds < 0.001 else f"{seconds:.3f}" if 0 < seconds < 0.01 else two(seconds)
 
 
 def per_second(number: float) -> str:
@@ -100,9 +103,20 @@ def logarithmic(low: float, high: float) -> list[Tick]:
     decades = range(floor(log10(low)), ceil(log10(high)) + 1)
     steps = (1, 3) if log10(high / low) <= SHORT else (1,)
     every = max(1, round(log10(high / low) / MARKS))
-    values = [(power, step, step * 10.0**power) for power in decades if power % every == 0 for step in steps]
-    return [
-        Tick(value, f"{value:,.{max(0, -power)}f}" + (" s" if step == 1 else ""))
-        for power, step, value in values
-        if low <= value <= high
-    ]
+    values = [(power, step * 10.0**power) for power in decades if power % every == 0 for step in steps]
+    return [Tick(value, _marked(power, value)) for power, value in values if low <= value <= high]
+
+
+def _marked(power: int, value: float) -> str:
+    """`0.1 s`, `10 ms`: in the unit in which it is short."""
+    if power < -1:
+        return f"{1000 * value:.{max(0, -power - 3)}f} ms"
+    return f"{value:,.{max(0, -power)}f} s"
+
+
+def share_of_budget(event: BudgetShare) -> str:
+    """How much of the budget is spent, and whether that is the end of it."""
+    spent, budget = money_usd(event.spent_usd), money_usd(event.budget_usd)
+    if event.share >= 1 and event.spent_usd < event.budget_usd:
+        return f"budget: {spent} of {budget} is spent, and what is left is too little for another request"
+    return f"budget: {percent(event.share)} reached, {spent} of {budget}"

@@ -120,10 +120,15 @@ def panel(numbers: Numbers, width: int, *, unicode: bool = True) -> list[Text]:
     lines += [line for line in (_left(numbers, width), _money(numbers, width, unicode=unicode)) if line]
     lines += _failed(numbers, width, unicode=unicode)
     lines += _coming(numbers.coming, width, unicode=unicode)
-    for line in lines:
-        line.no_wrap = True
-        line.truncate(width, overflow="ellipsis" if unicode else "crop")
-    return lines
+    return [_cut(line, width, unicode=unicode) for line in lines]
+
+
+def _cut(line: Text, width: int, *, unicode: bool) -> Text:
+    """As much of it as fits, with a mark where something is missing."""
+    cut = not unicode and line.cell_len > width
+    line.no_wrap = True
+    line.truncate(width - 3 if cut else width, overflow="crop" if cut else "ellipsis")
+    return line.append("...") if cut else line
 
 
 def _line(label: str, style: str = "") -> Text:
@@ -200,7 +205,7 @@ def _more(numbers: Numbers, line: Text, width: int) -> Text:
 
 
 def _left(numbers: Numbers, width: int) -> Text | None:
-    if numbers.total is None or numbers.per_s is None:
+    if numbers.total is None or numbers.per_s is None or numbers.done >= numbers.total:
         return None
     if numbers.left is None:
         said = Text("not known while nothing moves")

@@ -30,7 +30,8 @@ from cottonpalm.events import (
     Unreachable,
 )
 from cottonpalm.observers.coming import ComingRows
-from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
+from cottonpalm.observers.formatting import binds, clean, duration, money, told
+from cottonpalm.observers.numbers import share_of_budget
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import Faults, Numbers, line, panel
 from cottonpalm.observers.told import Told
@@ -152,9 +153,8 @@ class Progress:
     ) -> None:
         self._console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
         can_redraw = self._console.is_terminal and not self._console.is_dumb_terminal
-        shared = (
-            sys.stdout is not None and sys.stdout.isatty()
-        )  # what is printed there goes above the display
+        # what is printed there goes above the display
+        shared = sys.stdout is not None and sys.stdout.isatty()
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=shared)
         self._redraws = lines and (can_redraw if live is None else live)
         self._lines, self._verbose, self._total = lines, verbose, total

@@ -16,6 +16,7 @@ from cottonpalm.observers.formatting import clean, count, duration, money, rate
 from cottonpalm.observers.kind_words import why_stopped
 from cottonpalm.observers.numbers import percent
 from cottonpalm.observers.prompt_words import on_prompts
+from cottonpalm.observers.rates import rates
 from cottonpalm.observers.reported import Reported
 from cottonpalm.types import PICO
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from cottonpalm.observers.one_advice import Advice
-    from cottonpalm.observers.reported import Moment, Spread, TopRow
+    from cottonpalm.observers.reported import Spread, TopRow
     from cottonpalm.types import Outcome
 
 
@@ -86,7 +87,7 @@ def text_of(report: Reported) -> str:
     lines = [
         *_head(report),
         *_times(report),
-        *_trend(report.over_time),
+        *_trend(report),
         *_errors(report.errors),
         *_models(report),
         *_steps(report),
@@ -162,12 +163,13 @@ def _short(seconds: float) -> str:
     return f"{seconds:.1f}" if seconds >= 100 else f"{seconds:.3f}"
 
 
-def _trend(moments: Sequence[Moment]) -> Iterator[str]:
+def _trend(report: Reported) -> Iterator[str]:
+    moments = report.over_time
     if len(moments) < 2:
         return
     yield ""
     for name, values in (
-        ("rows/s", [moment.rows_per_s for moment in moments]),
+        ("rows/s", rates(report)),
         ("in flight", [moment.in_flight for moment in moments]),
         ("limit", [moment.limit for moment in moments]),
     ):

@@ -118,8 +118,13 @@ class RowsSeen:
         """Failed rows by their place in the input: 200 stretches of equal length."""
         counts = [0] * PLACES
         for index in self.failed_at:
-            counts[index * PLACES // (self._last + 1)] += 1
+            counts[index * PLACES // self.length] += 1
         return counts
+
+    @property
+    def length(self) -> int:
+        """Of the input, as far as it was seen."""
+        return self._last + 1
 
     @property
     def rows(self) -> int:

@@ -44,9 +44,8 @@ SEEN_AT_SEND: Final = frozenset(  # providers whose integrations send through cl
 )
 SETTLE_TURNS: Final = 20  # parallel branches get this many turns of the loop to reach their requests...
 SETTLE_S: Final = 0.001  # ...and where the branches are threads, each turn takes this many seconds
-FIRST_S: Final = (
-    0.01  # ...or this many at the first row: an SDK's first requests ask a thread for the platform
-)
+# ...or this many at the first row: an SDK's first requests ask a thread for the platform
+FIRST_S: Final = 0.01
 _NOT_TEXT: Final = frozenset(("role", "type", "model", "id", "object"))
 
 

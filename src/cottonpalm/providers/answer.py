@@ -101,9 +101,8 @@ def read_bytes(family: Family, content: bytes, body: Any = None) -> Answer:
     if body is None:
         body = loads(content)
     if isinstance(body, list) and body and isinstance(body[0], dict):
-        return replayed(
-            family, [json.dumps(part).encode() for part in body]
-        )  # Gemini's stream without SSE is one JSON array
+        # Gemini's stream without SSE is one JSON array
+        return replayed(family, [json.dumps(part).encode() for part in body])
     if isinstance(body, dict):
         return family.read(body)
     return replayed(family, content.split(b"\n"))

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from cottonpalm.providers.answer import Family
 
 SIGNATURE_LIFE_S: Final = 300.0  # AWS refuses a request whose signature is older than this
-_SALT: Final = os.urandom(
-    16
-)  # never stored and never logged, so a digest of a credential is useful only in this process
+# never stored and never logged, so a digest of a credential is useful only in this process
+_SALT: Final = os.urandom(16)
 _digests: Final[dict[str, bytes]] = {}  # account -> digest of its credential; never leaves this process
 WHOSE: Final = (
     "authorization",

@@ -30,9 +30,8 @@ BY_STATUS: Final[dict[int, Kind]] = {
     503: Kind.THROTTLE,
     529: Kind.THROTTLE,
 }
-STOPS: Final = (
-    "x-cottonpalm-stops"  # put into an answer that turned out to be of all rows, for whoever reads it next
-)
+# put into an answer that turned out to be of all rows, for whoever reads it next
+STOPS: Final = "x-cottonpalm-stops"
 OURS: Final[tuple[tuple[type[BaseException], Kind], ...]] = (
     (raised.CutAnswer, Kind.DEGRADE),
     (raised.FilteredAnswer, Kind.FAIL_ROW),
@@ -142,9 +141,8 @@ def _answered(exc: BaseException) -> str | None:
     fault = _status_error(exc) or _wrapped(exc)
     if fault is None or fault.message == str(exc):
         return None
-    return (
-        fault.message if fault.type == "200 OK" else f"{fault.type}: {fault.message}"
-    )  # 200: the error came inside a stream
+    # 200: the error came inside a stream
+    return fault.message if fault.type == "200 OK" else f"{fault.type}: {fault.message}"
 
 
 def _told(kind: Kind | None, exc: BaseException) -> Fault | None:

@@ -21,9 +21,8 @@ from cottonpalm.request.row_account import RowAccount
 if TYPE_CHECKING:
     from cottonpalm.request.run_account import RunAccount
 
-LIVE: Final[
-    dict[RunAccount, RowAccount]
-] = {}  # a plain dict: for each request the hook checks whether it is empty, and nothing is faster
+# a plain dict: for each request the hook checks whether it is empty, and nothing is faster
+LIVE: Final[dict[RunAccount, RowAccount]] = {}
 _older: Final[dict[RunAccount, WeakSet[threading.Thread]]] = {}  # the threads that a run found when it began
 SHADOW: Final = -1  # the index of a shadow row
 _lock: Final = threading.Lock()

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.lines import Result
     from cottonpalm.providers.call import Call
 
-ANSWERED: Final[ContextVar[set[bytes] | None]] = ContextVar(
-    "cottonpalm_answered", default=None
-)  # within a tool
+# within a tool
+ANSWERED: Final[ContextVar[set[bytes] | None]] = ContextVar("cottonpalm_answered", default=None)
 SWAPS: Final = 12  # ways tried of giving equal questions their answers
 _SILENT: Final = frozenset(
     ("stream", "stream_options", "user", "metadata", "prompt_cache_key", "safety_identifier")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextvars import ContextVar
 from typing import Final, Literal, TypeAlias
 
 Transport: TypeAlias = Literal["fast", "stock"]
@@ -10,7 +11,9 @@ DEFAULT_TRANSPORT: Final[Transport] = "fast"
 
 
 class Transports:
-    """Counts the requests of one run by their transport. On the run's loop only.
+    """Counts the calls of one run by the transport of what was sent for them. On the run's loop only.
+
+    A call whose answer was known, or that was not to be sent, counts as none.
 
     Attributes:
         wanted: True: requests go by the fast transport where it is proved equal.
@@ -32,3 +35,22 @@ class Transports:
 
     def __repr__(self) -> str:
         return f"<Transports {self.fast} fast, {self.stock.total()} stock>"
+
+
+class StockCall:
+    """One call that the model's own SDK makes; counted once it sends something."""
+
+    __slots__ = ("_counts", "_why")
+
+    def __init__(self, counts: Transports, why: str) -> None:
+        self._counts: Transports | None = counts
+        self._why = why
+
+    def sends(self) -> None:
+        """A request of it goes out."""
+        if self._counts is not None:
+            self._counts.stock[self._why] += 1
+            self._counts = None
+
+
+BY_SDK: Final[ContextVar[StockCall | None]] = ContextVar("cottonpalm_by_sdk", default=None)

@@ -20,9 +20,8 @@ async def aside(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> No
         work()
         return
     errors: list[BaseException] = []
-    with ThreadPoolExecutor(
-        1, thread_name_prefix="cottonpalm-aside"
-    ) as thread:  # waited for, also where we are closed
+    # waited for, also where we are closed
+    with ThreadPoolExecutor(1, thread_name_prefix="cottonpalm-aside") as thread:
         done = loop.run_in_executor(thread, _kept, work, errors)
         while not (done.done() or loop.is_closed()):
             try:

@@ -40,9 +40,8 @@ DEPTH: Final[contextvars.ContextVar[int]] = contextvars.ContextVar("cottonpalm_b
 
 _bridges: dict[int, Bridge] = {}
 _lock = threading.Lock()
-_inherited: list[
-    Bridge
-] = []  # the parent's, in a forked child: closing one would act on the parent's selector
+# the parent's, in a forked child: closing one would act on the parent's selector
+_inherited: list[Bridge] = []
 
 
 def bridge() -> Bridge:

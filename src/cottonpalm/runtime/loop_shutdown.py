@@ -56,9 +56,8 @@ def _dropped(task_ref: weakref.ref[asyncio.Task[Any]], work_ref: weakref.ref[Dis
     task, work = task_ref(), work_ref()
     if task is None or work is None or task.done() or not task.get_loop().is_closed():
         return
-    thread = threading.Thread(
-        target=_end, args=(task, work), name="cottonpalm-closed-loop", daemon=True
-    )  # on a thread of its own: the caller may be running a loop and holding locks
+    # on a thread of its own: the caller may be running a loop and holding locks
+    thread = threading.Thread(target=_end, args=(task, work), name="cottonpalm-closed-loop", daemon=True)
     try:
         thread.start()
     except RuntimeError:  # the interpreter is shutting down and starts no more threads

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 IDLE_S: Final = 30.0
+# True: our caller waits for us on a thread that has an event loop, and this loop stands still meanwhile
 BLOCKS_A_LOOP: Final[contextvars.ContextVar[bool]] = contextvars.ContextVar(
     "cottonpalm_blocks_a_loop", default=False
-)  # True: our caller waits for us on a thread that has an event loop, and this loop stands still meanwhile
+)
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 
 

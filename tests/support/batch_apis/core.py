@@ -50,6 +50,7 @@ class Core:
         self.bills: list[Bill] = []
         self.seen: list[Seen] = []  # live requests
         self.asked = 0  # requests of any kind
+        self._watched: list[tuple[int, Callable[[], None]]] = []
         self.requests: Counter[str] = Counter()  # by method and kind, such as "POST create"
         self._numbers = itertools.count()
         self.rows, self.bytes = {"openai": 50_000, "anthropic": 100_000}, 200 * MB
@@ -57,6 +58,20 @@ class Core:
         self.live_latency_s = 0.0
         self.flex: Callable[[dict[str, Any]], str] = lambda _: "ok"  # "no room", "unknown", or served
         self.live: Callable[[dict[str, Any]], int] | None = None  # a status for a live request; 200: as usual
+
+    def arrive(self) -> None:
+        self.asked += 1
+        self._tell()
+
+    def watch(self, asked: int, reached: Callable[[], None]) -> None:
+        """Call this once so many requests have come."""
+        self._watched.append((asked, reached))
+        self._tell()
+
+    def _tell(self) -> None:
+        for one in [one for one in self._watched if one[0] <= self.asked]:
+            self._watched.remove(one)
+            one[1]()
 
     def now(self) -> float:
         return time.time()
@@ -130,7 +145,7 @@ class Api:
             return self.json(self.wrong(exc.status, exc.reason, None), exc.status)
 
     def _admit(self, request: web.Request) -> None:
-        self.core.asked += 1
+        self.core.arrive()
         if not self.account(request):
             raise Wrong("no key was given", "invalid_api_key", status=401)
         if request.method == "GET" and self.core.weather.reads:

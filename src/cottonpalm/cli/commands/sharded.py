@@ -44,9 +44,8 @@ if TYPE_CHECKING:
 
 ANY_TIME_S: Final = 1e9
 FIRST: Final = 5  # files whose failure is shown
-AT_ONCE: Final = AdaptiveConcurrency(
-    initial=2, minimum=2, maximum=2
-)  # files of a worker: one ends, another goes on
+# files of a worker: one ends, another goes on
+AT_ONCE: Final = AdaptiveConcurrency(initial=2, minimum=2, maximum=2)
 __all__ = ["is_sharded", "run_sharded"]
 
 

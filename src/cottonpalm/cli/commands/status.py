@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from cottonpalm.types import Known
 
 PAGE: Final = 4096
-MOST: Final = (
-    20_000  # failed rows whose reasons are counted: `status` answers at once, whatever the run has met
-)
+# failed rows whose reasons are counted: `status` answers at once, whatever the run has met
+MOST: Final = 20_000
 NO_SLOT: Final = 1 << 40  # above any row's
 TROUBLE: Final = "trouble"  # key in a run's own facts: why its latest request reached no server
 

@@ -27,9 +27,8 @@ class Where:
     cancel: bool = False  # only stop the batches that are out
     live: str | None = None  # the port of the live page, as it was typed
     stream: bool = False  # answers stream, and a few of them are shown as they come
-    shard: Callable[[Callable[[], None]], None] | None = (
-        None  # part of a larger run; gets what stops this one
-    )
+    # part of a larger run; gets what stops this one
+    shard: Callable[[Callable[[], None]], None] | None = None
 
     @property
     def named(self) -> bool:

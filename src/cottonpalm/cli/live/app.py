@@ -23,6 +23,7 @@ from cottonpalm.cli.problems import Problem
 from cottonpalm.cli.stories import told_whole
 from cottonpalm.errors import StoreError
 from cottonpalm.observers.formatting import clean
+from cottonpalm.observers.one_advice import capital
 from cottonpalm.observers.page.document import policy
 from cottonpalm.observers.page.markup import Markup, tag
 from cottonpalm.observers.page.run_page import page_of
@@ -98,7 +99,7 @@ def _problem(request: Request, error: Exception) -> Response:
     if request.method == "POST":
         return PlainTextResponse(f"{said}\n", 409)
     status = 404 if isinstance(error, Problem) else 503
-    shown = tag("header", tag("h1", "This cannot be shown."), tag("p", said, class_="lede"))
+    shown = tag("header", tag("h1", "This cannot be shown."), tag("p", f"{capital(said)}.", class_="lede"))
     return HTMLResponse(page("cottonpalm", "all runs", shown, view="trouble"), status)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from math import sqrt
 from typing import TYPE_CHECKING, Any, Final
 
 from cottonpalm import clock
+from cottonpalm.cli.live.ending import left
 from cottonpalm.cli.live.frame import at, part, place, state, state_of, zone
 from cottonpalm.cli.live.runs_view import bar, binds_now
 from cottonpalm.cli.stories import glanced
@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     from cottonpalm.cli.live.reading import Standing
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.page.story import Story
-    from cottonpalm.observers.reported import Moment, Reported
+    from cottonpalm.observers.reported import Reported
 
-LATELY: Final = 0.25  # of the run: what the end is judged by
-SURE: Final = 4  # moments from which on there is a range
-WIDE: Final = 2.0  # standard errors to each side
 OLD_S: Final = 8.0  # a process that has said nothing for so long may be gone, or busy
 
 
@@ -81,8 +78,7 @@ def _share(each: Standing) -> float | None:
 def _head(each: Standing, story: Story, name: str, left_s: tuple[float, float, float] | None) -> Markup:
     words = (each.info.holder or "").rsplit(" ", 2)
     who = f"process {words[1]} on {words[0]}" if len(words) == 3 else each.info.holder or ""
-    since = f"since {kept(at(story.began))}" if story.began is not None else ""
-    parts = [state(name), *(tag("span", each) for each in (since, who) if each)]
+    parts = [state(name), *(tag("span", each) for each in (_when(story), who) if each)]
     parts += [tag("span", foreign(model, 60)) for model in story.models[:2]]
     return tag(
         "header",
@@ -90,6 +86,13 @@ def _head(each: Standing, story: Story, name: str, left_s: tuple[float, float, f
         tag("h1", sentence(verdict(each, story, name, left_s))),
         tag("p", sentence(_why(each, story, name)), class_="lede"),
     )
+
+
+def _when(story: Story) -> str:
+    if story.began is None:
+        return ""
+    began, ended = kept(at(story.began)), kept(at(story.ended))
+    return f"since {began}" if story.ended is None else began if began == ended else f"{began} to {ended}"
 
 
 def verdict(each: Standing, story: Story, name: str, left_s: tuple[float, float, float] | None) -> str:
@@ -125,30 +128,6 @@ def _why(each: Standing, story: Story, name: str) -> str:
     if bound and each.said.get("why"):  # an older process says none
         bound += f" ({each.said['why']})"
     return f"What binds now: {bound}." if bound else "Nothing holds it back just now."
-
-
-def left(report: Reported, each: Standing) -> tuple[float, float, float] | None:
-    """Seconds until the end by how it went lately: most likely, least, most; None where that cannot be told."""
-    if each.about is None:
-        return None
-    rows = each.about - each.ok - each.failed
-    moments = report.over_time[max(0, len(report.over_time) - 1 - int(len(report.over_time) * LATELY) - 3) :]
-    mean, error = _rate(moments[:-1] or moments)
-    if rows <= 0 or mean <= 0:
-        return None
-    low, high = max(mean / 4, mean - WIDE * error), mean + WIDE * error
-    return rows / mean, rows / high, rows / low
-
-
-def _rate(moments: Sequence[Moment]) -> tuple[float, float]:
-    """Rows a second in the mean, and its standard error."""
-    rates = [moment.rows_per_s for moment in moments]
-    if not rates:
-        return 0.0, 0.0
-    mean = sum(rates) / len(rates)
-    if len(rates) < SURE:
-        return mean, 0.0
-    return mean, sqrt(sum((value - mean) ** 2 for value in rates) / (len(rates) - 1) / len(rates))
 
 
 def _progress(each: Standing, left_s: tuple[float, float, float] | None) -> Markup:

@@ -67,8 +67,10 @@ class Standing:
         facts = self.info.meta.get("facts", {})
         if facts.get("total") is not None and facts.get("exact"):
             return max(int(facts["total"]), self.ok + self.failed)
-        said = self.said or {}
-        return said.get("total")
+        told = (self.said or {}).get("total")
+        if told is None and self.life is not None:
+            told = self.life.report.total
+        return None if told is None else max(int(told), self.ok + self.failed)
 
     @property
     def about(self) -> int | None:

@@ -46,7 +46,7 @@ def _title(each: Standing, query: Query) -> str:
     said = count(number, word)
     if query.status != "all":
         said += f" of {each.ok + each.failed:,}"
-    return f"{said}, searched for \u201c{clean(query.text, 40)}\u201d" if query.text else said
+    return f"\u201c{clean(query.text, 40)}\u201d, searched for in {said}" if query.text else said
 
 
 def _search(each: Standing, query: Query) -> Markup:
@@ -86,9 +86,10 @@ def _search(each: Standing, query: Query) -> Markup:
 
 def _table(run: str, query: Query, found: Page) -> Markup:
     if not found.rows:
-        if found.through is not None:
-            return tag("p", "Nothing so far.", class_="none")
-        return tag("p", "None.", class_="none")
+        said = (
+            "Nothing so far." if found.through is not None else "No row holds it." if query.text else "None."
+        )
+        return tag("p", said, class_="none found")
     return table(_COLUMNS, [_line(run, query, row) for row in found.rows], class_="rows found blocks")
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm import clock
+from cottonpalm.cli.live.ending import left
 from cottonpalm.cli.live.frame import at, part, place, state, state_of, zone
 from cottonpalm.cli.stories import glanced
 from cottonpalm.observers.formatting import binds, clean, count
 from cottonpalm.observers.numbers import money_usd
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag
-from cottonpalm.observers.page.over_time import lanes, name_of, seen
+from cottonpalm.observers.page.over_time import lanes, name_of, seen, to_edges
 from cottonpalm.observers.page.parts import Column, section, table
 from cottonpalm.observers.page.plots import X, inner, percent_of, plot
+from cottonpalm.observers.rates import window_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,15 +31,11 @@ _GROUPS: Final = {
     "Stopped, can go on": ("stopped", "failed"),
     "Ended": ("done", "some failed"),
 }
-_COLUMNS: Final = [
-    Column("state"),
-    Column("run"),
-    Column("rows", class_="progress-cell"),
-    Column("rows a second", class_="wide spark-cell"),
-    Column("what binds, or why it ended", class_="odd"),
-    Column("money", number=True),
-    Column("end", number=True, class_="odd"),
-]
+_WHY: Final = {
+    "Going": "what binds",
+    "Stopped, can go on": "why it stopped",
+    "Ended": "what bound it most",
+}
 
 
 def parts_of(standings: Sequence[Standing], url: str) -> dict[str, Markup]:
@@ -87,8 +86,16 @@ def _group(title: str, runs: Sequence[tuple[Standing, Story, str]]) -> Markup | 
     if not runs:
         return None
     note = "the same command again asks only what is left" if title.startswith("Stopped") else ""
-    rows = [_line(*each) for each in runs]
-    return section(title, note, table(_COLUMNS, rows, class_="runs"))
+    columns = [
+        Column("state"),
+        Column("run"),
+        Column("rows", class_="progress-cell"),
+        Column("rows a second", class_="wide spark-cell"),
+        Column(_WHY[title], class_="odd"),
+        Column("money", number=True),
+        Column("ready" if title == "Going" else "end", number=True, class_="odd"),
+    ]
+    return section(title, note, table(columns, [_line(*each) for each in runs], class_="runs"))
 
 
 def _line(each: Standing, story: Story, name: str) -> list[Part]:
@@ -96,9 +103,10 @@ def _line(each: Standing, story: Story, name: str) -> list[Part]:
     models = ", ".join(clean(model, 40) for model in story.models[:2])
     link = tag("a", foreign(info.name, 60), href=place("now", info.name))
     budget = story.report.money.budget_usd
-    cost = "not known" if story.cost_usd is None else money_usd(story.cost_usd)
+    unknown = "not known" if story.asked_models else "none"
+    cost = unknown if story.cost_usd is None else money_usd(story.cost_usd)
     money = join((cost, tag("small", f"of {money_usd(budget)}") if budget else None))
-    end = _end(each, story)
+    end = _end(each, story, name)
     return [
         state(name),
         join((link, tag("small", models) if models else None)),
@@ -139,10 +147,11 @@ def counts_of(each: Standing) -> str:
 def spark(story: Story, *, going: bool) -> Part:
     """The course of the rate, without numbers."""
     moments = seen(story.report)
-    most = max((each.moment.rows_per_s for each in moments), default=0.0)
-    if len(moments) < 2 or not most:
+    most = max((each.rows_per_s for each in moments), default=0.0)
+    if len(moments) < 2 or not most or window_s(story.report) is None:
         return ""
-    points = [(X * each.middle, SPARK - 1 - (SPARK - 3) * each.moment.rows_per_s / most) for each in moments]
+    course = to_edges([(each.middle, each.rows_per_s) for each in moments])
+    points = [(X * x, SPARK - 1 - (SPARK - 3) * value / most) for x, value in course]
     line = "M" + "L".join(f"{x:.0f} {y:.1f}" for x, y in points)
     area = f"{line}L{points[-1][0]:.0f} {SPARK}L{points[0][0]:.0f} {SPARK}Z"
     quiet = "" if going else " quiet"
@@ -166,5 +175,8 @@ def binds_now(said: Mapping[str, Any] | None) -> str:
     return binds(said["binding"], said["pause_s"], said["silent_s"], said["trouble"])
 
 
-def _end(each: Standing, story: Story) -> Part:
-    return "" if each.going else kept(at(story.ended)) if story.ended else ""
+def _end(each: Standing, story: Story, name: str) -> Part:
+    if not each.going:
+        return kept(at(story.ended)) if story.ended else ""
+    left_s = left(story.report, each) if name == "running" else None
+    return "" if left_s is None else kept(f"about {at(clock.wall() + left_s[0])}")

@@ -183,9 +183,8 @@ class JsonlOutput:
         """
         straight, seq = is_straight(slots), self._store.last_seq()
         left = self._store.owed.up_to(seq)  # stored, and not handed out
-        if complete and not os.path.lexists(
-            self._path
-        ):  # moved away while we wrote: what follows is not found
+        # moved away while we wrote: what follows is not found
+        if complete and not os.path.lexists(self._path):
             self._rewrite(slots, layout_of(slots), straight=straight)
         elif self._mark.moved or not straight:
             layout = layout_of(slots)

@@ -74,6 +74,7 @@ class Heard(NamedTuple):
         limit: how many requests may be in flight there.
         requests: how many are.
         limits: the same by host and model.
+        pause_s: seconds until all providers may be asked again.
         over: its run has ended there, with (reason, why) where it was stopped.
         warnings: (topic, text) that its run logs once, whoever found them.
     """
@@ -86,6 +87,7 @@ class Heard(NamedTuple):
     limit: float = 0.0
     requests: int = 0
     limits: Sequence[LimitChanged] = ()
+    pause_s: float = 0.0
     over: tuple[str, str] | None = None
     warnings: Sequence[tuple[str, str]] = ()
 

@@ -28,6 +28,7 @@ class Mate:
         self.out: dict[int, Item] = {}
         self.wants = self.requests = 0
         self.limit = 0.0
+        self.paused_until = 0.0  # by this process's clock
         self.limits: Sequence[LimitChanged] = ()  # by host and model
         self.binding = Binding("", "")
         self.answered = self.stopped = False

@@ -90,6 +90,12 @@ class WorkersExecutor:
         """How many requests are in flight at all workers."""
         return sum(mate.requests for mate in tuple(self._mates))
 
+    @property
+    def pause_s(self) -> float:
+        """Seconds until all providers may be asked again, as the workers know."""
+        now = clock.now()
+        return max([0.0, *(mate.paused_until - now for mate in tuple(self._mates))])
+
     def limits(self) -> list[LimitChanged]:
         """See `monitor.Standing`: while rows go to them; at the end they leave one by one."""
         if self._leaving or self._ended.is_set():
@@ -315,6 +321,7 @@ class WorkersExecutor:
             mate.granting = self._aside(self._grant(mate, heard))
         mate.wants, mate.requests = heard.wants, heard.requests
         mate.limit, mate.limits = heard.limit, heard.limits
+        mate.paused_until = clock.now() + heard.pause_s
         if not (self._leaving or self._ended.is_set()):
             self._limit = sum(each.limit for each in self._mates)
         self._pass_on(mate, heard)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import log10
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,7 @@ from cottonpalm.observers.page.document import document
 from cottonpalm.observers.page.head import clock_time
 from cottonpalm.observers.page.markup import Markup, foreign, kept, sentence, tag
 from cottonpalm.observers.page.over_time import name_of, seen
-from cottonpalm.observers.page.parts import Column, none, pairs, section, table
+from cottonpalm.observers.page.parts import Column, none, pairs, section, table, unfold
 from cottonpalm.observers.page.plots import Line, axis, cell_bar, chart, percent_of, text
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def compared(a: Story, b: Story) -> list[Measured]:
     """All that is compared."""
     one, other = a.report, b.report
     return [
-        Measured("Time", one.wall_s, other.wall_s, duration),
-        Measured("Rows a second", one.rows_per_s, other.rows_per_s, per_second, 1),
+        Measured("Time", one.wall_s or None, other.wall_s or None, duration),
+        Measured("Rows a second", one.rows_per_s or None, other.rows_per_s or None, per_second, 1),
         Measured("Money", a.cost_usd, b.cost_usd, money_usd),
         Measured("Money a row", _a_row(a), _a_row(b), money_usd),
         Measured("Failed rows", a.failed, b.failed, _whole),
@@ -172,17 +173,19 @@ def verdict(a: Story, b: Story) -> str:
 
 
 def _took(time: Measured) -> str:
-    before, now = duration(time.a or 0), duration(time.b or 0)
+    if time.a is None or time.b is None:
+        who = "A and B" if time.a is time.b else "A" if time.a is None else "B"
+        return f"How long {who} took is not known"
     if time.change is None or abs(time.change) < EQUAL:
-        return f"B took as long as A, {now}"
-    return f"B took {now} instead of {before}"
+        return f"B took about as long as A, {duration(time.b)}"
+    return f"B took {duration(time.b)} instead of {duration(time.a)}"
 
 
 def _cost(money: Measured) -> Iterator[str]:
     if money.a is None or money.b is None or not (money.a or money.b):
         return
     if money.change is not None and abs(money.change) < EQUAL:
-        yield f"cost the same, {money_usd(money.b)}"
+        yield f"cost {'about ' if money.a != money.b else ''}the same, {money_usd(money.b)}"
     else:
         word = "more" if money.b > money.a else "less"
         yield f"cost {money_usd(abs(money.b - money.a))} {word}"
@@ -215,6 +218,8 @@ def _table(rows: Sequence[Measured]) -> Markup:
         Column(""),
     ]
     note = f"B against A. The bar is the change in percent; left is less. Below {percent(EQUAL)} it is called equal."
+    if not rows:
+        return section("What is different", "", none())
     return section("What is different", sentence(note), table(columns, [_line(row) for row in rows]))
 
 
@@ -257,6 +262,7 @@ def _rates(a: Story, b: Story) -> Markup:
     top = max((value for line in lines for _, value in line), default=0.0)
     if len(lines[0]) < 2 or len(lines[1]) < 2 or not top:
         return section("Rows done", "a second", tag("p", "Too short to have a course.", class_="none"))
+    behind = unfold(_rates_table(a, b))
     label = (
         f"Rows done per second: A {per_second(a.report.rows_per_s)} in the mean over {duration(a.report.wall_s)},"
         f" B {per_second(b.report.rows_per_s)} over {duration(b.report.wall_s)}."
@@ -266,22 +272,32 @@ def _rates(a: Story, b: Story) -> Markup:
         HEIGHT, label, [Line(lines[0], "line", area=True), Line(lines[1], "other")], top, pad=24, over=named
     )
     marks = axis(times(end_s, 5), end_s, kept(duration(end_s)))
-    return section("Rows done", "a second, from each run's start", drawn, marks)
+    return section("Rows done", "a second, from each run's start", drawn, marks, behind)
+
+
+def _rates_table(a: Story, b: Story) -> Markup:
+    """Each run at its own moments, side by side."""
+    columns = [Column(head, number=True) for head in ("from", "A", "from", "B")]
+    one, other = (
+        [[kept(duration(each.moment.at_s)), per_second(each.rows_per_s)] for each in seen(story.report)]
+        for story in (a, b)
+    )
+    return table(columns, [[*x, *y] for x, y in zip_longest(one, other, fillvalue=["", ""])])
 
 
 def _course(story: Story, end_s: float) -> list[tuple[float, float]]:
     scale = story.report.wall_s / end_s
-    return [(each.middle * scale, each.moment.rows_per_s) for each in seen(story.report)]
+    return [(each.middle * scale, each.rows_per_s) for each in seen(story.report)]
 
 
 def _named(
     lines: Sequence[Sequence[tuple[float, float]]], top: float, stories: tuple[Story, Story]
 ) -> Iterator[Part]:
-    """`B 17.0` above the highest point of each line, as far from one another as they are."""
+    """`B, mean 17.0` above the highest point of each line, as far from one another as they are."""
     for line, letter, story in zip(lines, "BA", stories, strict=True):
         x, y = max(line, key=lambda point: point[1])
-        x = min(0.92, max(0.08, x))
-        said = f"{letter} {per_second(story.report.rows_per_s)}"
+        x = min(0.88, max(0.12, x))
+        said = f"{letter}, mean {per_second(story.report.rows_per_s)}"
         yield text(percent_of(x), HEIGHT - y * (HEIGHT - 24) / top - 6, said, "tick middle halo")
 
 
@@ -299,7 +315,17 @@ def _within(a: Story, b: Story) -> Markup:
     lines = [Line(other, "line"), Line(one, "other")]
     drawn = chart(HEIGHT, label, lines, 1.0, pad=24, ticks=shares, over=_halves(spreads, low, high))
     marks = [tick._replace(value=log10(tick.value)) for tick in logarithmic(10**low, 10**high)]
-    return section(title, note, drawn, axis(marks, high, None, zero=low))
+    return section(title, note, drawn, axis(marks, high, None, zero=low), unfold(_within_table(a, b)))
+
+
+def _within_table(a: Story, b: Story) -> Markup:
+    """Of what part of the rows were answered within how many seconds."""
+    columns = [Column("rows"), Column("A, seconds", number=True), Column("B, seconds", number=True)]
+    rows: list[list[Part]] = [
+        [said, *(two(getattr(story.report.row_latency_s, name)) for story in (a, b))]
+        for said, name in (("50 %", "p50"), ("90 %", "p90"), ("95 %", "p95"), ("99 %", "p99"), ("all", "max"))
+    ]
+    return table(columns, rows)
 
 
 def _cumulative(spread: Spread, low: float, high: float) -> list[tuple[float, float]]:
@@ -316,7 +342,8 @@ def _halves(spreads: Sequence[Spread], low: float, high: float) -> Iterator[Part
     at = [(log10(max(spread.p50, 1e-9)) - low) / (high - low) for spread in spreads]
     for letter, x, other in (("A", at[0], at[1]), ("B", at[1], at[0])):
         shift = 0.025 if x > other or (x == other and letter == "A") else -0.025
-        yield text(percent_of(min(0.98, max(0.02, x + shift))), HEIGHT * 0.5, letter, "tick middle halo")
+        half = HEIGHT - 0.5 * (HEIGHT - 24) + 4  # so that the letter's middle is there
+        yield text(percent_of(min(0.98, max(0.02, x + shift))), half, letter, "tick middle halo")
 
 
 # -- what else differs

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from cottonpalm.observers.advice import advice_of, why_nothing
 from cottonpalm.observers.formatting import count, duration, rate
-from cottonpalm.observers.numbers import brief, money_usd, percent
+from cottonpalm.observers.numbers import money_usd, percent, two
 from cottonpalm.observers.page.markup import Markup, foreign, join, kept, sentence, tag, words
 from cottonpalm.observers.page.parts import section
 from cottonpalm.observers.page.plots import percent_of, share_bar
 from cottonpalm.observers.page.spread import FEW
+from cottonpalm.observers.rates import rates, window_s
 
 if TYPE_CHECKING:
     from cottonpalm.observers.one_advice import Advice
@@ -80,6 +81,8 @@ def _when(began: float, ended: float | None) -> str:
 def verdict(story: Story) -> str:
     """How it went, in one sentence."""
     total = story.total if story.total is not None else story.ok + story.failed
+    if not total and story.state == "done":
+        return "There were no rows."
     done = f"{story.ok:,} of {count(total, 'row')} answered"
     money = "" if story.cost_usd is None else f" for {kept(money_usd(story.cost_usd))}"
     took = (
@@ -163,12 +166,19 @@ def _time(story: Story) -> Markup:
     return _figure("Time", _units(duration(wall)), share_bar(active / wall if wall else 0.0, "ink"), note)
 
 
+def _nothing(story: Story) -> tuple[Part, Part, Part]:
+    """Of a row, where none was asked, or where it is not known."""
+    said, note = ("none", "no row was asked") if story.known else ("not known", "its course was not kept")
+    return tag("small", said), share_bar(0.0), note
+
+
 def _rate(story: Story) -> Markup:
     mean = story.report.rows_per_s
     if not mean:
-        note = "no row was asked" if story.known else "its course was not kept"
-        return _figure("Rate", tag("small", "not known"), share_bar(0.0), note)
-    most = max((moment.rows_per_s for moment in story.report.over_time), default=mean)
+        return _figure("Rate", *_nothing(story))
+    if window_s(story.report) is None:
+        return _figure("Rate", _units(rate(mean)), share_bar(0.0), "in the mean")
+    most = max(rates(story.report), default=mean)
     note = f"{kept(rate(most))} at most"
     return _figure("Rate", _units(rate(mean)), share_bar(mean / max(mean, most), "ink", 1.0), note)
 
@@ -176,6 +186,8 @@ def _rate(story: Story) -> Markup:
 def _money(story: Story) -> Markup:
     cost, budget = story.cost_usd, story.report.money.budget_usd
     done = story.ok + story.failed
+    if not cost and not story.asked_models:
+        return _figure("Money", tag("small", "none"), share_bar(0.0), "no model was seen")
     if cost is None:
         return _figure("Money", tag("small", "not known"), share_bar(0.0), "no price for some rows")
     if budget:
@@ -188,26 +200,23 @@ def _money(story: Story) -> Markup:
 def _median(story: Story) -> Markup:
     spread = story.report.row_latency_s
     if not spread.count:
-        note = "no row was asked" if story.known else "its course was not kept"
-        return _figure("One row", tag("small", "not known"), share_bar(0.0), note)
+        return _figure("One row", *_nothing(story))
     if spread.count < FEW:
-        note = f"{kept(brief(spread.mean) + ' s')} in the mean"
-        return _figure("One row, at most", _units(brief(spread.max) + " s"), share_bar(0.0), note)
-    note = f"{kept('99 %')} took under {kept(brief(spread.p99) + ' s')}"
+        note = f"{kept(two(spread.mean) + ' s')} in the mean"
+        return _figure("One row, at most", _units(two(spread.max) + " s"), share_bar(0.0), note)
+    note = f"{kept('99 %')} took {kept(two(spread.p99) + ' s')} or less"
     bar = share_bar(spread.p50 / spread.p99 if spread.p99 else 0.0, "ink", 1.0)
-    return _figure("One row, median", _units(brief(spread.p50) + " s"), bar, note)
+    return _figure("One row, median", _units(two(spread.p50) + " s"), bar, note)
 
 
 def advice(story: Story) -> Markup:
     """At most three cards, the rest to be unfolded; why there is none where there is none."""
     found = advice_of(story.report)
     if not found:
-        why = (
-            why_nothing(story.report)
-            if story.known
-            else "The course of this run was not kept, only its rows."
-        )
-        said = tag("p", tag("b", "Nothing. "), sentence(why), class_="nothing")
+        told = ("Nothing. ", why_nothing(story.report))
+        if not story.known:
+            told = ("Not known. ", "The course of this run was not kept, only its rows.")
+        said = tag("p", tag("b", told[0]), sentence(told[1]), class_="nothing")
         return section("What to change", "Computed from this run.", said)
     note = "Computed from this run." + (" Gains do not add up." if len(found) > 1 else "")
     cards = [_card(each) for each in found]

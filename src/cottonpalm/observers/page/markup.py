@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NBSP: Final = "\u00a0"
-_QUANTITY: Final = re.compile(r"(?<=\d) (?=(?:%|s|min|h|d|k|M|G)\b|%)")
+_QUANTITY: Final = re.compile(
+    r"(?<=\d) (?=(?:ms|s|min|h|d|k|M|G)\b|%)|(?<=\d (?:h|d)) (?=\d)|(?<=\d min) (?=\d)"
+)
 _VOID: Final = frozenset({"br", "meta", "line", "rect", "path", "col", "input", "link"})
 _HTML: Final = frozenset({"br", "meta", "col", "input", "link"})
 

@@ -31,14 +31,14 @@ def money(report: Reported) -> Markup | None:
 
 def _spent(report: Reported) -> Markup:
     total, budget = sum(moment.cost_usd for moment in report.over_time), report.money.budget_usd
+    if not total:
+        return section("Money", "", tag("p", _without_a_course(report), class_="none"))
     if report.cost_usd is None:
         note = "What some rows cost is not known."
     elif budget is None:
         note = f"{money_usd(report.cost_usd)}, without a budget."
     else:
         note = f"{money_usd(report.cost_usd)} of {money_usd(budget)}."
-    if not total:
-        return section("Money", note, tag("p", "No costs are known.", class_="none"))
     drawn_budget = budget if budget is not None and budget <= FAR * total else None
     top = max(total, drawn_budget or 0.0)
     label = f"Money over {duration(report.wall_s)}: {money_usd(total)} in the end"
@@ -64,6 +64,12 @@ def _spent(report: Reported) -> Markup:
         axis(times(report.wall_s, 5), report.wall_s, last),
         unfold(_as_table(report)),
     )
+
+
+def _without_a_course(report: Reported) -> str:
+    if report.cost_usd is None:
+        return "What the rows cost is not known."
+    return f"{money_usd(report.cost_usd)}; when is not known." if report.cost_usd else "Nothing was spent."
 
 
 def _points(report: Reported) -> list[tuple[float, float]]:
@@ -98,8 +104,10 @@ def _where(report: Reported) -> Markup:
         note = f"{money_usd(report.cost_per_row_usd)} a row; {note}"
     parts: list[tuple[str, float]] = [("Answered rows", spent.ok_usd), ("Failed rows", spent.failed_usd)]
     most = max(*(value for _, value in parts), spent.failed_tries_usd, 1e-15)
+    known = report.cost_usd is not None
     rows: list[list[Part | Cell]] = [
-        [name, cell_bar(value / most), money_usd(value)] for name, value in parts
+        [name, cell_bar(value / most), money_usd(value) if value or known else NOT_KNOWN]
+        for name, value in parts
     ]
     whole = money_usd(report.cost_usd) if report.cost_usd is not None else NOT_KNOWN
     if spent.failed_tries_usd:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cottonpalm.observers.advice import widths
 from cottonpalm.observers.formatting import binds, duration
 from cottonpalm.observers.numbers import per_second, percent, times
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
 from cottonpalm.observers.page.plots import Line, Span, axis, chart, lane, percent_of, text
+from cottonpalm.observers.rates import rates, widths, window_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +24,8 @@ FLIGHT: Final = 96
 ASIDE: Final = 0.08  # of the width: how far the name of a line reaches to each side
 NOTHING: Final = "\u2013"
 LEAST: Final = 0.005  # of the run: what bound for less has no lane
+LOOKS: Final = 3  # fewer make no line
+NAME: Final = 16  # pixels that the name of a line takes above it
 FAMILIES: Final = {
     "limits": "the provider's limits",
     "fails": "the provider fails",
@@ -40,12 +44,13 @@ _NAMES: Final = {"concurrency": "Limit in flight", "pause": "Provider's pause", 
 
 
 class Seen(NamedTuple):
-    """One moment, and where it lies on the axis."""
+    """One moment, where it lies on the axis, and the rate of rows round it."""
 
     moment: Moment
     start: float
     end: float
     width_s: float
+    rows_per_s: float
 
     @property
     def middle(self) -> float:
@@ -68,8 +73,8 @@ def seen(report: Reported) -> list[Seen]:
     """The moments with their places."""
     end_s = max(report.wall_s, 1e-9)
     return [
-        Seen(moment, moment.at_s / end_s, min(1.0, (moment.at_s + width_s) / end_s), width_s)
-        for moment, width_s in zip(report.over_time, widths(report), strict=True)
+        Seen(moment, moment.at_s / end_s, min(1.0, (moment.at_s + width_s) / end_s), width_s, rate)
+        for moment, width_s, rate in zip(report.over_time, widths(report), rates(report), strict=True)
     ]
 
 
@@ -105,7 +110,6 @@ def over_time(report: Reported) -> Markup | None:
     if len(moments) < 2:
         return None
     note = "Rows done, requests in flight, and what kept the run from being faster."
-    point = tag("small", f"each point is {kept(duration(moments[0].width_s))}", class_="aside")
     shown = lanes(report)
     body = tag(
         "div",
@@ -121,7 +125,16 @@ def over_time(report: Reported) -> Markup | None:
         data_times="|".join(kept(duration(each.moment.at_s)) for each in moments),
     )
     legend = _legend([family(state) for state, _ in shown])
-    return section("Over time", note, body, legend, unfold(_as_table(moments)), aside=point)
+    return section("Over time", note, body, legend, unfold(_as_table(moments)), aside=_grain(report, moments))
+
+
+def _grain(report: Reported, moments: Sequence[Seen]) -> Markup:
+    """How fine the plots are."""
+    width_s, over_s = moments[0].width_s, window_s(report)
+    said = f"each point is {kept(duration(width_s))}"
+    if over_s is not None and over_s > 1.1 * width_s:
+        said += f", a rate is over {kept(duration(over_s))}"
+    return tag("small", said, class_="aside")
 
 
 def _row(name: str, small: str, drawn: Part, values: Part, data: str) -> Markup:
@@ -166,21 +179,26 @@ def _merged(moments: Sequence[Seen]) -> list[Span]:
 
 
 def _rate(report: Reported, moments: Sequence[Seen]) -> Markup:
-    rates = [each.moment.rows_per_s for each in moments]
-    most = max(rates)
+    mean, most = report.rows_per_s, max(each.rows_per_s for each in moments)
+    data = "|".join(per_second(each.rows_per_s) for each in moments)
+    if window_s(report) is None:
+        return _row("Rows done", "a second", _few("rows"), _value(per_second(mean), "mean"), data)
     label = (
-        f"Rows done per second over {duration(report.wall_s)}: {per_second(report.rows_per_s)} in the mean,"
+        f"Rows done per second over {duration(report.wall_s)}: {per_second(mean)} in the mean,"
         f" {per_second(most)} at most."
     )
-    line = Line(
-        _ends([(each.middle, rate) for each, rate in zip(moments, rates, strict=True)]), "line", area=True
-    )
+    line = Line(to_edges([(each.middle, each.rows_per_s) for each in moments]), "line", area=True)
     drawn = chart(RATE, label, [line], most, bands=_failing(moments))
-    values = join((_value(per_second(report.rows_per_s), "mean"), _value(per_second(most), "most")))
-    return _row("Rows done", "a second", drawn, values, data="|".join(per_second(rate) for rate in rates))
+    values = join((_value(per_second(mean), "mean"), _value(per_second(most), "most")))
+    return _row("Rows done", "a second", drawn, values, data)
 
 
-def _ends(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _few(what: str) -> Markup:
+    """In place of a line that would be drawn of next to nothing."""
+    return tag("p", f"Too few {what} for a line.", class_="note")
+
+
+def to_edges(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Drawn out to both edges."""
     return [(0.0, points[0][1]), *points, (1.0, points[-1][1])] if points else []
 
@@ -199,9 +217,10 @@ def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
     limit = _mean([value for _, value in limits]) if limits else None
     top = max((value for _, value in (*flying, *limits)), default=1.0)
     failed = sum(each.moment.failed_tries for each in moments)
-    lines = [Line(_ends(flying), "line", area=True)]
+    flights, bounds = to_edges(flying), to_edges(limits)
+    lines = [Line(flights, "line", area=True)]
     if limits:
-        lines.append(Line([*limits, (1.0, limits[-1][1])], "limit", step=True))
+        lines.append(Line(bounds, "limit", step=True))
     label = f"Requests in flight over {duration(report.wall_s)}: {_whole(mean)} in the mean"
     label += f", of a limit of {_whole(limit)}" if limit is not None else ""
     label += f"; {failed:,} tries failed." if failed else "."
@@ -212,8 +231,10 @@ def _flight(report: Reported, moments: Sequence[Seen]) -> Markup | None:
         top,
         pad=16,
         bands=[(span, "") for span, _ in _failing(moments)],
-        over=_over(moments, flying, limits, top),
+        over=_over(moments, flights, bounds, top),
     )
+    if len(flying) < LOOKS:
+        drawn = _few("looks")
     values: list[Part] = [_value(_whole(mean), "in flight")]
     values += [_value(_whole(limit), "limit")] if limit is not None else []
     values += [_value(f"{failed:,}", "failed tries")] if failed else []
@@ -231,7 +252,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _over(
-    moments: Sequence[Seen], flying: list[tuple[float, float]], limits: list[tuple[float, float]], top: float
+    moments: Sequence[Seen],
+    flying: Sequence[tuple[float, float]],
+    limits: Sequence[tuple[float, float]],
+    top: float,
 ) -> Iterator[Part]:
     """Red ticks where tries failed, and the names of the two lines beside them."""
     scale = (FLIGHT - 16) / top if top else 0.0
@@ -240,17 +264,37 @@ def _over(
             x = f"{100 * each.middle:.2f}%"
             yield tag("line", class_="failed", x1=x, x2=x, y1=FLIGHT - 9, y2=FLIGHT - 1)
     middle = _free(moments)
-    near, below = ([value for x, value in line if abs(x - middle) < ASIDE] for line in (limits, flying))
     x = percent_of(middle)
-    if near:
-        yield text(x, FLIGHT - max(near) * scale - 4, "limit", "tick middle halo")
-    if below:
-        y = FLIGHT - max(below) * scale - 4
-        crowded = near and abs(max(near) - max(below)) * scale < 16
-        if not crowded and y > 8:
-            yield text(x, y, "in flight", "tick middle halo")
-        elif min(below) * scale > 24:
-            yield text(x, FLIGHT - min(below) * scale + 16, "in flight", "tick middle")
+    limit, flight = _reach(limits, middle, scale, step=True), _reach(flying, middle, scale, step=False)
+    if limit is not None:
+        yield text(x, FLIGHT - limit[1] - 4, "limit", "tick middle halo")
+    if flight is None:
+        return
+    low, high = flight
+    if high + NAME < FLIGHT and not (
+        limit is not None and limit[0] - 2 < high + NAME and high < limit[1] + NAME
+    ):
+        yield text(x, FLIGHT - high - 4, "in flight", "tick middle halo")
+    elif low > 1.5 * NAME:
+        yield text(x, FLIGHT - low + NAME, "in flight", "tick soft middle")
+
+
+def _reach(
+    line: Sequence[tuple[float, float]], at: float, scale: float, *, step: bool
+) -> tuple[float, float] | None:
+    """Between which heights a line goes where its name shall stand."""
+    if not line:
+        return None
+    ends = [_height(line, x, step=step) for x in (at - ASIDE, at + ASIDE)]
+    values = [*ends, *(value for x, value in line if abs(x - at) < ASIDE)]
+    return scale * min(values), scale * max(values)
+
+
+def _height(line: Sequence[tuple[float, float]], at: float, *, step: bool) -> float:
+    """The value of a line at a share of the width."""
+    after = min(len(line) - 1, bisect_right(line, at, key=itemgetter(0)))
+    (x0, y0), (x1, y1) = line[max(0, after - 1)], line[after]
+    return y0 if step or x1 == x0 else y0 + (y1 - y0) * (at - x0) / (x1 - x0)
 
 
 def _free(moments: Sequence[Seen]) -> float:
@@ -332,7 +376,7 @@ def _line(each: Seen) -> list[Part]:
     bound = sorted(((seconds, state) for state, seconds in moment.bound_s.items() if state), reverse=True)
     return [
         kept(duration(moment.at_s)),
-        per_second(moment.rows_per_s),
+        per_second(each.rows_per_s),
         _whole(moment.in_flight),
         _whole(moment.limit),
         f"{moment.tokens:,}",

@@ -74,7 +74,8 @@ def _class_of(column: Column) -> str | None:
 
 def unfold(behind: Markup, name: str = "Show as a table") -> Markup:
     """What stands behind a plot, to be unfolded."""
-    return tag("details", tag("summary", name), tag("div", behind, class_="scrolls"))
+    shown = tag("div", behind, class_="scrolls", tabindex="0", role="group", aria_label=name)
+    return tag("details", tag("summary", name), shown)
 
 
 def pairs(rows: Sequence[tuple[str, Part]]) -> Markup:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 X: Final = 1000.0  # units across, of the inner svg
 LETTER: Final = 7.0  # pixels of one, in a wide font
+IN_WORDS: Final = 6.4  # the same of small letters, on average
 GAP: Final = 8.0  # pixels between two marks
-ROOMS: Final = (520, 300, 180, 100)  # pixels across, as the stylesheet tells plots apart; see `apart`
+ROOMS: Final = (700, 520, 300, 180, 100)  # pixels across, as the stylesheet tells plots apart; see `apart`
 
 
 class Span(NamedTuple):
@@ -101,7 +102,7 @@ def chart(
     scale = (height - pad) / top if top > 0 else 0.0
     paths = [_path(line, height, scale) for line in lines]
     parts: list[Part] = [
-        *(_band(span, name, height) for span, name in bands),
+        *(_band(span, height) for span, _ in bands),
         *(_grid(height - mark.value * scale) for mark in marks),
         inner(height, *paths),
         tag("line", class_="axis", x1="0", x2="100%", y1=height - 0.5, y2=height - 0.5),
@@ -112,9 +113,7 @@ def chart(
         y = height - value * scale
         parts.append(tag("line", class_=class_, x1="0", x2="100%", y1=y, y2=y))
         parts.append(text("100%", y - 5, name, "tick end halo"))
-    return plot(
-        height, label, *parts, *(_band_name(span, name, height) for span, name in bands), *over, **more
-    )
+    return plot(height, label, *parts, *(_band_name(span, name) for span, name in bands), *over, **more)
 
 
 def _grid(y: float) -> Markup:
@@ -122,19 +121,25 @@ def _grid(y: float) -> Markup:
     return tag("line", class_="grid", x1="0", x2="100%", y1=y, y2=y)
 
 
-def _band(span: Span, _name: str, height: int) -> Markup:
+def _band(span: Span, height: int) -> Markup:
     width = percent_of(max(0.004, span.end - span.start))
     return tag("rect", class_="band", x=percent_of(span.start), width=width, y="0", height=height)
 
 
-def _band_name(span: Span, name: str, height: int) -> Markup | None:
-    """Its name within it, in two lines where it is narrow."""
+def _band_name(span: Span, name: str) -> Markup | None:
+    """Its name at its top, in as few lines as it has room for, from the width on that has it."""
     width = span.end - span.start
-    if width < 0.055 or not name:
+    found = []
+    for lines in ([name], name.split(" ", 1)):
+        needed = IN_WORDS * max(map(len, lines))
+        if name and (rooms := [room for room in ROOMS if width * room >= needed]):
+            found.append((rooms[-1], len(lines), lines))
+    if not found:
         return None
-    lines, class_ = ([name], "tick middle") if width >= 0.12 else (name.split(" ", 1), "tick middle tight")
-    middle, top = percent_of(span.start + width / 2), height / 2 - 7 * len(lines)
-    return join(text(middle, top + 14 * n, line, class_) for n, line in enumerate(lines, 1))
+    room, _, lines = min(found)
+    class_ = "tick soft middle" + ("" if room == ROOMS[-1] else f" from-{room}")
+    middle = percent_of(span.start + width / 2)
+    return join(text(middle, 14.0 * n, line, class_) for n, line in enumerate(lines, 1))
 
 
 def text(x: str, y: float, said: str, class_: str = "tick") -> Markup:

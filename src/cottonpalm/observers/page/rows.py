@@ -114,16 +114,21 @@ def _places(rows: RowsSeen) -> Markup | None:
     )
     label = f"Failed rows by their place in the input, in {PLACES} stretches; at most {most:,} in one."
     axis = tag("line", class_="base", x1="0", x2="100%", y1="34.5", y2="34.5")
-    ends = tag(
-        "div",
-        tag("span", "first row"),
-        tag("span", "by place in the input"),
-        tag("span", "last row"),
-        class_="ends",
-    )
-    return tag(
-        "div", plot(36, label, inner(36, tag("path", d=bars, class_="places")), axis), ends, class_="places"
-    )
+    middle = f"by place in the input, at most {most:,} in one stretch"
+    ends = tag("div", *(tag("span", said) for said in ("first row", middle, "last row")), class_="ends")
+    drawn = plot(36, label, inner(36, tag("path", d=bars, class_="places")), axis)
+    return tag("div", drawn, ends, unfold(_places_table(rows, places)), class_="places")
+
+
+def _places_table(rows: RowsSeen, places: Sequence[int]) -> Markup:
+    """The stretches with failed rows in them."""
+    starts = [-(-at * rows.length // PLACES) for at in range(PLACES + 1)]
+    lines: list[list[Part]] = [
+        [f"{starts[at] + 1:,}", f"{starts[at + 1]:,}", f"{number:,}"]
+        for at, number in enumerate(places)
+        if number
+    ]
+    return table([Column(head, number=True) for head in ("from row", "to row", "failed")], lines)
 
 
 def outstanding(story: Story) -> Markup | None:
@@ -170,26 +175,23 @@ def _dear_note(story: Story) -> str:
 
 
 def _table(story: Story, rows: Sequence[Glance], by: str) -> Markup:
-    known = story.rows is not None
+    known, tokens = story.rows is not None, any(row.tokens for row in rows)
     columns = [
         Column("row", number=True, sorts=True),
         Column(by, number=True, sorts=True),
         Column("", class_="bars"),
     ]
-    if known:
-        columns += [
-            Column("tokens", number=True, class_="wide", sorts=True),
-            Column("input", class_="excerpt"),
-        ]
+    columns += [Column("tokens", number=True, class_="wide", sorts=True)] if tokens else []
+    columns += [Column("input", class_="excerpt")] if known else []
     most = max(_value(row, by) for row in rows) or 1.0
-    return table(columns, [_line(story, row, by, most, known=known) for row in rows], class_="rows")
+    return table(columns, [_line(story, row, by, most, tokens=tokens) for row in rows], class_="rows")
 
 
 def _value(row: Glance, by: str) -> float:
     return row.seconds if by == TIMES else (row.cost_pico or 0) / PICO
 
 
-def _line(story: Story, row: Glance, by: str, most: float, *, known: bool) -> list[Part | Cell]:
+def _line(story: Story, row: Glance, by: str, most: float, *, tokens: bool) -> list[Part | Cell]:
     value = _value(row, by)
     said = duration(value) if by == TIMES else money_usd(value)
     cells: list[Part | Cell] = [
@@ -197,7 +199,6 @@ def _line(story: Story, row: Glance, by: str, most: float, *, known: bool) -> li
         Cell(kept(said), value),
         cell_bar(value / most),
     ]
-    if known and story.rows is not None:
-        shown = foreign(story.rows.texts.get(row.at, ""), name="div")
-        cells += [Cell(kept(amount(row.tokens)), row.tokens), shown]
+    cells += [Cell(kept(amount(row.tokens)), row.tokens)] if tokens else []
+    cells += [foreign(story.rows.texts.get(row.at, ""), name="div")] if story.rows is not None else []
     return cells

@@ -6,13 +6,13 @@ from math import log10
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.observers.formatting import duration
-from cottonpalm.observers.numbers import brief, logarithmic, two
+from cottonpalm.observers.numbers import Tick, brief, logarithmic, two
 from cottonpalm.observers.page.markup import Markup, join, kept, tag
 from cottonpalm.observers.page.parts import Column, section, table, unfold
 from cottonpalm.observers.page.plots import apart, axis, label, percent_of, plot, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cottonpalm.observers.page.markup import Part
     from cottonpalm.observers.reported import Reported, Spread
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 HEIGHT: Final = 46
 FEW: Final = 20  # below so many values each is a dot, and there are no percentiles
 STEP: Final = 0.05  # decades a bar
+DECADES: Final = 5  # what is quicker by so many is at the edge
+GAP: Final = 6 * STEP  # between those and the others
+QUANTILES: Final = ("p50", "p90", "p99", "max")
+NO_TIME: Final = 1e-6  # seconds: what took less took none
 _NAMES: Final = {
     "first": ("First token", "of a streamed answer"),
     "permit": ("In line", "for a permit under the limit"),
@@ -48,15 +52,16 @@ def latency(report: Reported) -> Markup | None:
     if not found:
         return None
     low, high = _domain(list(found.values()))
+    many = any(spread.count >= FEW for spread in found.values())
     head = tag("div", _heads(report.row_latency_s, low, high), class_="plot-cell")
-    titles = [
-        tag("span", name, class_="max" if name == "max" else None) for name in ("p50", "p90", "p99", "max")
+    rows = [tag("div", tag("div", class_="name"), head, _columns(QUANTILES, many=many), class_="spread head")]
+    rows += [
+        _row(name, spread, low, high, many=many, first=n == 0)
+        for n, (name, spread) in enumerate(found.items())
     ]
-    rows = [
-        tag("div", tag("div", class_="name"), head, tag("div", *titles, class_="four"), class_="spread head")
-    ]
-    rows += [_row(name, spread, low, high, first=n == 0) for n, (name, spread) in enumerate(found.items())]
     ticks = [tick._replace(value=log10(tick.value)) for tick in logarithmic(10**low, 10**high)]
+    if any(upper < 10**low for spread in found.values() for upper, _ in spread.bars):
+        ticks.insert(0, Tick(low, "less"))
     rows.append(
         tag(
             "div",
@@ -65,21 +70,18 @@ def latency(report: Reported) -> Markup | None:
             class_="spread foot",
         )
     )
-    return section(
-        "How long things took",
-        "Seconds on a logarithmic scale; the three ticks are p50, p90 and p99.",
-        *rows,
-        unfold(_as_table(found)),
-    )
+    marks = "the three ticks are p50, p90 and p99" if many else "each dot is one"
+    note = f"Seconds on a logarithmic scale; {marks}."
+    return section("How long things took", note, *rows, unfold(_as_table(found)))
 
 
 def _domain(all_of: list[Spread]) -> tuple[float, float]:
     """The powers of ten between which all bars lie, with an edge."""
-    ends = [upper for spread in all_of for upper, _ in spread.bars]
-    highest = max((spread.max for spread in all_of), default=1.0)
-    low = min((log10(upper) for upper in ends if upper > 0), default=-1.0) - 2 * STEP
-    high = max((log10(upper) for upper in ends if upper > 0), default=log10(max(highest, 1e-6))) + 2 * STEP
-    low = max(low, high - 5)  # what is quicker by five decades is at the edge
+    uppers = [upper for spread in all_of for upper, _ in spread.bars if upper > 0]
+    timed = [log10(upper) for upper in uppers if upper > NO_TIME]
+    high = max(timed, default=0.0) + 2 * STEP
+    low = max(min(timed, default=-1.0), high - DECADES)
+    low -= GAP if min(uppers, default=1.0) < 10 ** (low - STEP) else 2 * STEP
     middle = (low + high) / 2
     return (low, high) if high - low >= 1 else (middle - 0.5, middle + 0.5)
 
@@ -103,26 +105,29 @@ def _heads(spread: Spread, low: float, high: float) -> Markup:
     return tag("svg", *parts, class_="heads", width="100%", height=18, aria_hidden="true")
 
 
-def _row(names: tuple[str, str], spread: Spread, low: float, high: float, *, first: bool) -> Markup:
+def _row(
+    names: tuple[str, str], spread: Spread, low: float, high: float, *, many: bool, first: bool
+) -> Markup:
     title, small = names
     said = f"{title}, {small}: {_sentence(spread)}"
     parts = list(_bars(spread, low, high, "accent" if first else "plain"))
-    values = [
-        tag("span", brief(value) if known else "", class_=class_) for value, known, class_ in _four(spread)
-    ]
+    known = spread.count >= FEW
+    quantiles = [brief(value) if known else "" for value in (spread.p50, spread.p90, spread.p99)]
     return tag(
         "div",
         tag("div", tag("b", title), tag("small", small), class_="name"),
         tag("div", plot(HEIGHT, said, *parts), class_="plot-cell"),
-        tag("div", *values, class_="four"),
+        _columns([*quantiles, brief(spread.max)], many=many),
         class_="spread",
     )
 
 
-def _four(spread: Spread) -> Iterator[tuple[float, bool, str | None]]:
-    for value in (spread.p50, spread.p90, spread.p99):
-        yield value, spread.count >= FEW, None
-    yield spread.max, True, "max"
+def _columns(values: Sequence[str], *, many: bool) -> Markup:
+    """The columns beside the plots: three quantiles and the most, or that alone where all have few values."""
+    if not many:
+        return tag("div", tag("span", values[-1]), class_="four one")
+    spans = [tag("span", value) for value in values[:-1]]
+    return tag("div", *spans, tag("span", values[-1], class_="max"), class_="four")
 
 
 def _sentence(spread: Spread) -> str:

@@ -54,6 +54,11 @@ class Story:
         return self.rows is None or not self.rows.rows or self.report.wall_s > 0
 
     @property
+    def asked_models(self) -> bool:
+        """Whether a model was asked, as far as is known; so it was where nothing is known but rows."""
+        return not self.known or bool(self.report.by_model or self.report.usage.input_tokens)
+
+    @property
     def ok(self) -> int:
         """Rows that are answered, in all lives where that is known."""
         return self.report.counts.ok + self.report.counts.stored if self.rows is None else self.rows.ok

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
 
-CUSTOM_ID: Final = re.compile(
-    r"[a-zA-Z0-9_-]{1,64}"
-)  # Anthropic's rule, the narrowest: the others take it too
+# Anthropic's rule, the narrowest: the others take it too
+CUSTOM_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 AGAIN: Final = frozenset({408, 409, 425, 429})  # like 5xx: the same request may be answered another time
 Lost: TypeAlias = Literal["expired", "cancelled", "failed", "missing"]
 

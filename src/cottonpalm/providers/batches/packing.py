@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from cottonpalm.providers.batches.lines import Limits
 
 SLACK: Final = 0.95  # of a limit is filled: tokens are estimates, and providers count bytes in their own way
-SHARE: Final = (
-    0.5  # of the tokens that may wait is put into one batch, so that a second one can wait meanwhile
-)
+# of the tokens that may wait is put into one batch, so that a second one can wait meanwhile
+SHARE: Final = 0.5
 _TOLD: Final = re.compile(r"[Ll]imit:? ([0-9][0-9,]*) enqueued tokens")
 FRAME: Final = 1024  # bytes round the lines of a request: form fields, brackets
 

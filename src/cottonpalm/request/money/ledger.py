@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-FAR: Final = (
-    1_000  # far from a limit = room for so many bounds: all requests in flight can have their whole bound
-)
+# far from a limit = room for so many bounds: all requests in flight can have their whole bound
+FAR: Final = 1_000
 _TICK_S: Final = 1e-3  # a timer for less time may fire before the clock has moved
 _LOOK_S: Final = 5.0  # a waiter for the hourly budget looks again at least this often
 
@@ -76,9 +75,8 @@ class Ledger(WaitQueue[int]):
         self._limits = limits if isinstance(limits, Amounts) else Amounts(limits)
         self._plain = _plain(self._limits)
         self._hour = Hour()
-        self._settled = self._earlier = (
-            0  # requests of this life, for the mean cost of one; and what others spent
-        )
+        # requests of this life, for the mean cost of one; and what others spent
+        self._settled = self._earlier = 0
         self._accounts: WeakSet[Spending] = WeakSet()  # the accounts of the runs
         self._own = Spending()  # the account of requests that name none
         self._counted: dict[str, int] = {}  # how much of each attached run's spending is in `spent`

@@ -108,9 +108,8 @@ class Purse(Spending):
             asked, self._wants = self._wants, None
             unused = self._leased - self.committed
             if asked is not None:
-                self._blocked = (
-                    asked.least > 0
-                )  # what is left is too little for it, and may be enough for others
+                # what is left is too little for it, and may be enough for others
+                self._blocked = asked.least > 0
             needless = idle or self._blocked or self.failure is not None or clock.now() - self._since > KEPT_S
             keep = 0 if needless else 2 * self._ahead()
             back = max(0, unused - keep)

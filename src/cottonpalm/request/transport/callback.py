@@ -46,9 +46,8 @@ class _Calls:
     ) -> tuple[RowAccount, str] | None:
         """Return the row and the model's name if this call needs a permit here."""
         row = ROW.get()
-        if (
-            row is None or about.get("batch_size", 1) != 1
-        ):  # several calls at once would wait for each other's permits
+        # several calls at once would wait for each other's permits
+        if row is None or about.get("batch_size", 1) != 1:
             return None
         row.check_open()
         if (outer := MODEL.get()) is not None:
@@ -116,9 +115,8 @@ class AsyncModelGate(_ModelsOnly, AsyncCallbackHandler):
         **about: Any,
     ) -> None:
         """Take a permit."""
-        if (
-            asyncio.get_running_loop() is not self._loop
-        ):  # LangChain calls us from its sync path, on a loop of its own
+        # LangChain calls us from its sync path, on a loop of its own
+        if asyncio.get_running_loop() is not self._loop:
             return
         if (wanted := self._calls.wanted(serialized, about)) is None:
             return

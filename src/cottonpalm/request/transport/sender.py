@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cottonpalm import clock
 from cottonpalm.request.steps import Done, Kept, Reply
 from cottonpalm.request.transport.stream_reader import AsyncTap, Reading, SyncTap, tap_class
+from cottonpalm.request.transports import BY_SDK
 from cottonpalm.runtime.time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
 # True below the original `send`: a transport may itself use a client, and we must leave its requests alone.
 INSIDE: Final[ContextVar[bool]] = ContextVar("cottonpalm_inside", default=False)
-CONNECT_S: Final = (
-    10.0  # a connection takes no longer, TLS included: a server that is there answers within seconds
-)
+# a connection takes no longer, TLS included: a server that is there answers within seconds
+CONNECT_S: Final = 10.0
 _OF_THE_WIRE: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
@@ -54,6 +54,8 @@ class Sender:
             began: told what cuts it off, as it goes out.
         """
         request = self._with(body)
+        if (call := BY_SDK.get()) is not None:
+            call.sends()
         kept = request.extensions
         request.extensions = {**kept, "timeout": connecting_soon(kept.get("timeout"))}
         token = INSIDE.set(True)
@@ -79,6 +81,8 @@ class Sender:
     def once_sync(self, timeout_s: float, body: bytes | None = None) -> Reply:
         """Send once, and block this thread. The timeout limits each socket operation."""
         request = self._with(body)
+        if (call := BY_SDK.get()) is not None:
+            call.sends()
         kept = request.extensions
         request.extensions = {**kept, "timeout": _lowered(connecting_soon(kept.get("timeout")), timeout_s)}
         token = INSIDE.set(True)

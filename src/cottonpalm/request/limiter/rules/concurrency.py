@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from cottonpalm.request.limiter.rules.answer_times import FEW
 from cottonpalm.request.limiter.rules.causes import APART, BUDGET, HOLD
-from cottonpalm.request.limiter.rules.knee import FEW, WIDE, Knee
+from cottonpalm.request.limiter.rules.knee import WIDE, Knee
 
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
@@ -102,9 +103,7 @@ class Concurrency:
         self._step, self._hold, self._after = max(1, 2 * self._step), 0, newest
         self.set(self.limit + self._step)
 
-    def answered(
-        self, now: float, sent: Sent, in_flight: int, *, gated: bool = False, newest: int = 0
-    ) -> None:
+    def answered(self, now: float, sent: Sent, in_flight: int, *, gated: bool = False) -> None:
         """An answer came.
 
         Args:
@@ -112,7 +111,6 @@ class Concurrency:
             sent: the request.
             in_flight: with it.
             gated: a quota or a ceiling held the next one back.
-            newest: the number of the one that was sent last.
         """
         knee = self.knee
         if self.busy or not (self.starting or knee.found or self.wall):  # a number that was given is kept
@@ -120,7 +118,7 @@ class Concurrency:
         took_s = now - sent.at_s
         knee.took(now, took_s, sent.ordinal, in_flight, first=sent.number - sent.refusals <= FEW)
         if knee.found:
-            self._search(now, sent, in_flight, gated, newest)
+            self._search(now, sent, in_flight, gated)
             return
         late = knee.late(took_s)
         if self.starting and not late and 2 * in_flight >= self.limit:
@@ -130,10 +128,10 @@ class Concurrency:
         if knee.full and (self.starting or WIDE * knee.fits < self.limit):
             self._settle(now, min(knee.fits, self.limit), self.limit)
 
-    def _search(self, now: float, sent: Sent, in_flight: int, gated: bool, newest: int) -> None:
+    def _search(self, now: float, sent: Sent, in_flight: int, gated: bool) -> None:
         """Where the knee is, by how much is done at two numbers in turn."""
         idle = 2 * in_flight < self.limit
-        limit = self.knee.answered(now, sent, in_flight, self.limit, gated=gated or idle, newest=newest)
+        limit = self.knee.answered(now, sent, in_flight, self.limit, gated=gated or idle)
         if limit is not None and not self.knee.found:
             self.restart(limit)
         elif limit is not None:

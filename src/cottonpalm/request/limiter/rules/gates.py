@@ -83,6 +83,7 @@ class Gates(ABC):
             or self.bucket.rate
             or self.recovery.state is not State.OPEN
             or self.concurrency.testing
+            or self.concurrency.knee.times
             or (self.concurrency.starting and not self._answers)
         )
 
@@ -217,6 +218,8 @@ class Gates(ABC):
             sent.sent = self.quotas.take(sent.use)
         if self.recovery.state is State.PROBE and not forced:
             self.recovery.probe = sent
+        if (times := self.concurrency.knee.times) is not None:
+            times.sent(sent)
         if self.ceilings:
             sent.entries = [
                 gate.take(now, 1.0 if unit == "requests" else sent.ask) for unit, gate in self.ceilings
@@ -278,6 +281,8 @@ class Gates(ABC):
             self._unsure -= 1
         if sent is self.recovery.probe:
             self.recovery.probe = None
+        if (times := self.concurrency.knee.times) is not None:
+            times.left(sent)
 
     def used(self, sent: Sent, tokens: float) -> None:
         """It used so many tokens, however it ended."""

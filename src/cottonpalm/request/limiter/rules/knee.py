@@ -6,15 +6,12 @@ import math
 from bisect import insort
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from cottonpalm.request.limiter.rules.answer_times import FEW, AnswerTimes, variance_of
 from cottonpalm.request.limiter.rules.causes import ENOUGH, HOLD, SURE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cottonpalm.request.limiter.rules.sent import Sent
 
-FEW: Final = 2 * ENOUGH  # requests of one number in flight: the quicker half tells what an answer takes
-QUICKEST: Final = 1.7  # deviations below the median is the quickest of twice `ENOUGH`, in the mean
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
 
 
@@ -23,7 +20,7 @@ class Seen(NamedTuple):
 
     crowd: float
     pace: float
-    answers: int
+    answers: float
 
 
 class Round:
@@ -43,12 +40,6 @@ class Round:
         return self.crowd / self.answers if self.answers else 0.0
 
 
-def _variance(times: Sequence[float]) -> float:
-    """Of the logarithms of all, where these are the quicker half of `FEW`, the quickest first."""
-    quickest_s = max(1e-9, times[0])
-    return (math.log(max(quickest_s, times[-1]) / quickest_s) / QUICKEST) ** 2
-
-
 class Knee:
     """A server that does not reject but shares its speed: more in flight only take longer.
 
@@ -60,6 +51,7 @@ class Knee:
 
     Attributes:
         found: the server is full at the limit, or was.
+        times: what answers take with this number, while it is halved; None else.
         level: the number that did best.
         usual_s: an answer takes where few are in flight; 0 while that is not known.
     """
@@ -82,9 +74,7 @@ class Knee:
         self._logs: dict[int, tuple[int, float, float]] = {}
         self._settled_s = math.inf  # when it looked full, until that is checked
         self._open_s = 0.0  # answers before were of another number in flight
-        self._halving = False
-        self._from = math.inf  # the newest request when this number was reached; none yet
-        self._times: list[float] = []  # of answers to the `FEW` after it
+        self.times: AnswerTimes | None = None
         self._among = math.inf  # so many were in flight when an answer took `usual_s`: the mean of...
         self._amongs = 0.0  # ...these, added up
         self._begin_search(1.0)
@@ -123,7 +113,7 @@ class Knee:
         self._suspect, self._settled_s = crowd, now if crowd else math.inf
         self._begin_search(limit)
         self.begin(0.0)
-        self._halving, self._from = self._crowd > limit, math.inf
+        self.times = AnswerTimes() if self._crowd > limit else None
 
     def begin(self, now: float) -> None:
         """A round begins, once those have left that were in flight with another number."""
@@ -139,7 +129,7 @@ class Knee:
             self._amongs += in_flight
             if len(self._first) == ENOUGH:  # of twice as many: the median
                 self.usual_s, self._until_s, self._among = self._first[-1], 0.0, self._amongs / ENOUGH
-                self._skew = math.exp(_variance(self._first) / 2)
+                self._skew = math.exp(variance_of(self._first) / 2)
         self._answers += 1
         if now - seconds < self._settled_s:
             octave = ordinal.bit_length()
@@ -155,7 +145,7 @@ class Knee:
         off = seconds / self._mean_s - 1 if self._mean_s else 0.0
         self._varies += weight * (min(4.0, off * off) - self._varies)
 
-    def _refuted(self, log: float, among: int, here: float) -> float:
+    def _refuted(self, log: float, among: float, here: float) -> float:
         """In flight when it seemed full, where answers surely take no less time among so many fewer; 0 else."""
         crowd, self._suspect = self._suspect, 0.0
         octave, none = int(crowd).bit_length(), (0, 0.0, 0.0)
@@ -172,13 +162,11 @@ class Knee:
         self._lates = self._count = self._most = 0
         return crowd
 
-    def _noise(self, some: int, others: int) -> float:
+    def _noise(self, some: float, others: float) -> float:
         """Squared deviation of the difference between what so many answers tell, and so many others."""
         return max(0.01, self._varies) * (1 / some + 1 / others)
 
-    def answered(
-        self, now: float, sent: Sent, in_flight: int, limit: float, *, gated: bool, newest: int = 0
-    ) -> float | None:
+    def answered(self, now: float, sent: Sent, in_flight: int, limit: float, *, gated: bool) -> float | None:
         """A new limit, or None. Where it was not full after all, nothing is `found` any more.
 
         Args:
@@ -187,11 +175,10 @@ class Knee:
             in_flight: now, with it.
             limit: on them.
             gated: something else held requests back.
-            newest: the number of the one that was sent last.
         """
         drains = in_flight > limit + 1
-        if self._halving:
-            return self._halved(now, limit) if self._heard(now, sent, newest, again=drains or gated) else None
+        if self.times is not None:
+            return self._halved(now, self.times, sent, limit, again=drains or gated)
         if drains and now >= self._open_s:
             self.begin(now)
         if drains or now < self._open_s:
@@ -213,40 +200,59 @@ class Knee:
         pace = (this.answers - 1) / max(1e-9, now - this.began_s)
         return self._around(Seen(this.mean, pace, this.answers - 1))
 
-    def _heard(self, now: float, sent: Sent, newest: int, *, again: bool) -> bool:
-        """Whether it is known what an answer takes with this number, by those that were sent since it was reached."""
-        if again or self._from == math.inf:
-            self._from, self._times = newest, []
-        elif self._from < sent.number <= self._from + FEW:
-            insort(self._times, now - sent.at_s)
-        return len(self._times) == ENOUGH
-
-    def _halved(self, now: float, limit: float) -> float:
+    def _halved(
+        self, now: float, times: AnswerTimes, sent: Sent, limit: float, *, again: bool
+    ) -> float | None:
         """Half as many again, as long as no less is done."""
-        took_s = max(1e-9, self._times[-1])
-        if self._suspect and (crowd := self._refuted(math.log(took_s), ENOUGH, limit)):
+        if again:
+            self.times = AnswerTimes()
+            return None
+        times.drained = True
+        if not times.answered(now, sent):
+            return None
+        best = self._here
+        if best is None:
+            if not times.half:
+                return None
+            self._varies = variance_of(times.known)
+            took_s, answers = times.known[-1], float(len(times.known))
+        else:
+            took_s, answers = times.likely(now, math.log(best.crowd / best.pace), self._varies)
+        if self._suspect and answers >= ENOUGH and (crowd := self._refuted(math.log(took_s), answers, limit)):
             return crowd
-        here, best = Seen(limit, limit / took_s, ENOUGH), self._here
-        self._mean_s, self._varies = took_s, _variance(self._times)
-        self._from, self._times = math.inf, []
-        usual_s, among = self.usual_s or took_s, self._among
-        usual = math.sqrt(usual_s * took_s)  # where it is not full, both tell the same
-        if best is not None and self._ratio_of(here, best) > SURE:  # as many as are answered in that time
-            self.usual_s = usual
-            return self._look_round(now, min(best.crowd, here.crowd * best.pace / here.pace))
+        return self._compared(now, Seen(limit, limit / took_s, answers), took_s)
+
+    def _compared(self, now: float, here: Seen, took_s: float) -> float | None:
+        """What follows what was done with half as many; None while that is not sure."""
+        best = self._here
+        if best is not None:
+            less = self._ratio_of(here, best)
+            if 2 * here.answers < ENOUGH or (here.answers < FEW and 2 * abs(less) < SURE):
+                return None
+            if less > 0:  # as many as are answered in that time
+                self.usual_s = self._pooled(took_s)
+                return self._look_round(now, took_s, min(best.crowd, here.crowd * best.pace / here.pace))
+        usual_s, among, limit = self.usual_s or took_s, self._among, here.crowd
         if limit > among and self._ratio_of(Seen(among, among / usual_s, ENOUGH), here) > 0:
-            self.usual_s = usual
-            return self._look_round(now, limit)
+            self.usual_s = self._pooled(took_s)
+            return self._look_round(now, took_s, limit)
         self.usual_s, self._among = min(usual_s, took_s), min(among, limit)
+        if took_s < usual_s:  # what was done in the longer time says nothing
+            self._most, self._count, self._until_s = 0, 0, now + took_s * self._skew
         if limit <= 1:
-            return self._look_round(now, limit)
-        if best is None or self._ratio_of(here, best) <= 0:  # it did as much
-            self._here = here if best is None else here._replace(pace=max(here.pace, best.pace))
+            return self._look_round(now, took_s, limit)
+        # It did as much.
+        self._here = here if best is None else here._replace(pace=max(here.pace, best.pace))
+        self._mean_s, self.times = took_s, AnswerTimes()
         self.level = max(1.0, limit / 2)
         return self.level
 
-    def _look_round(self, now: float, limit: float) -> float:
-        self._halving = False
+    def _pooled(self, took_s: float) -> float:
+        """What an answer takes where it was not full after all: the least of all that was seen would be too little."""
+        return math.sqrt((self.usual_s or took_s) * took_s)
+
+    def _look_round(self, now: float, took_s: float, limit: float) -> float:
+        self._mean_s, self.times = took_s, None
         self._begin_search(limit)
         self.begin(now)
         return limit

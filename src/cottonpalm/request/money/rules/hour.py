@@ -31,10 +31,8 @@ class Hour:
     def __init__(self) -> None:
         self._steps: deque[Step] = deque()
         self._used = 0
-        self._ahead, self._ahead_at_s = (
-            0.0,
-            0.0,
-        )  # pico-dollars by which spending was ahead of an even pace, and the time of that
+        # pico-dollars by which spending was ahead of an even pace, and the time of that
+        self._ahead, self._ahead_at_s = 0.0, 0.0
 
     def add(self, pico: int, now_s: float, limit: int) -> None:
         """Add an amount that was spent, under this limit per hour."""

@@ -35,6 +35,7 @@ from cottonpalm.request.transport.fast.sender import FastSender, again
 from cottonpalm.request.transport.http1.reader import Answered
 from cottonpalm.request.transport.replay import LOOK, REPLAY, Look, Looked
 from cottonpalm.request.transport.sender import INSIDE
+from cottonpalm.request.transports import BY_SDK, StockCall
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -137,9 +138,15 @@ class _Call:
         except TypeError:
             return kind, unfit(self._model, payload) or "its payload is not plain JSON"
 
-    def _by_sdk(self, why: str) -> Awaitable[Any]:
-        self._row.run.transports.stock[why] += 1
-        return self._stock()
+    async def _by_sdk(self, why: str) -> Any:
+        call = StockCall(self._row.run.transports, why)
+        if self._row.recording is not None:  # a batch will send it
+            call.sends()
+        token = BY_SDK.set(call)
+        try:
+            return await self._stock()
+        finally:
+            BY_SDK.reset(token)
 
     async def _learnt(self, lane: Lane, key: bytes, payload: dict[str, Any]) -> Kind:
         """Learn a new kind of requests from the SDK."""
@@ -167,14 +174,16 @@ class _Call:
         assert like is not None
         if (client := like.client()) not in row.run.clients:
             row.run.clients.add(client)
-        row.run.transports.fast += 1
+        sender = FastSender(like, body)
         try:
             call = like.call(payload, body)
             if row.recording is not None:  # it is known by, and goes out as, what the SDK would have sent
                 call.request, call.body = like.request, orjson.loads(body)
-            done = await walk(row, call, FastSender(like, body), attempts(row, call))
+            done = await walk(row, call, sender, attempts(row, call))
         except Exception as error:  # noqa: BLE001 - the SDK raises it as it would have
             return await self._replayed(_raising(error))
+        finally:
+            row.run.transports.fast += sender.sent or row.recording is not None
         result, outline = self._lean(kind, payload, done)
         if result is not None and kind.equal.get(outline):
             return result

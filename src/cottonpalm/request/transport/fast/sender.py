@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 class FastSender:
-    """Sends one request; each try calls `once`."""
+    """Sends one request; each try calls `once`.
 
-    __slots__ = ("_body", "_like")
+    Attributes:
+        sent: whether there was a try.
+    """
+
+    __slots__ = ("_body", "_like", "sent")
 
     def __init__(self, like: Template, body: bytes) -> None:
-        self._like, self._body = like, body
+        self._like, self._body, self.sent = like, body, False
 
     async def once(
         self,
@@ -34,7 +38,7 @@ class FastSender:
         began: Callable[[Callable[[], None]], None] | None = None,
     ) -> Reply:
         """Send once; an exception becomes part of the reply. See `Sender.once`."""
-        like, pool, at = self._like, pool_of(asyncio.get_running_loop()), clock.now()
+        like, pool, at, self.sent = self._like, pool_of(asyncio.get_running_loop()), clock.now(), True
         body = self._body if body is None else body
         read_s = None if like.read_s is None or like.read_s >= timeout_s else like.read_s
         try:

@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
     from cottonpalm.request.transport.replay import Look
 
-VARIES: Final = (
-    "messages",
-    "system",
-)  # what differs from row to row; all else of a payload is part of its kind
+# what differs from row to row; all else of a payload is part of its kind
+VARIES: Final = ("messages", "system")
 _OURS: Final = frozenset({b"content-length", b"transfer-encoding", b"accept-encoding", b"connection"})
 _PORTS: Final = {"http": 80, "https": 443}
 _SDKS: Final = ("openai.", "anthropic.")
@@ -165,9 +163,8 @@ def _origin(http: Any, client: Any, request: Any) -> Origin:
     if any(_mounted(client, url)) or getattr(client, "_auth", None) is not None:
         raise Unfit("its HTTP client uses a proxy, mounts or an auth of its own")
     hooks = [hook for hooks in client.event_hooks.values() for hook in hooks]
-    if not all(
-        getattr(hook, "__module__", "").startswith(_SDKS) for hook in hooks
-    ):  # theirs are for redirects
+    # theirs are for redirects
+    if not all(getattr(hook, "__module__", "").startswith(_SDKS) for hook in hooks):
         raise Unfit("its HTTP client has event hooks")
     if any(getattr(pool, name, None) for name in ("_uds", "_local_address", "_http2", "_proxy", "_retries")):
         raise Unfit("its HTTP client connects in a way of its own")
