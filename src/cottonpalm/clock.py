@@ -1,8 +1,8 @@
 """The clocks of the library, and the only place that imports `time`.
 
 `now()` measures durations: monotonic seconds, the same for every loop and thread. `wall()` gives Unix seconds, for
-stamps that are kept after the process. `cpu()` gives the CPU seconds of this process. Tests replace all of them at once
-(`cottonpalm.testing.virtual_run`).
+stamps that are kept after the process. `cpu()` gives the CPU seconds of this process so far, of all threads; 0 if a
+test replaced `now`. Tests replace all of them at once (`cottonpalm.testing.virtual_run`): keep none of them.
 """
 
 import time
@@ -11,31 +11,18 @@ from pathlib import Path
 from typing import Final
 
 _SCHEDULED: Final = Path("/proc/thread-self/schedstat")  # Linux: nanoseconds on a core, and waiting for one
-_now: Callable[[], float] = time.monotonic
-_wall: Callable[[], float] = time.time
-_cpu: Callable[[], float] = time.process_time
 _replaced = 0
 
-
-def now() -> float:
-    """Monotonic seconds, for durations."""
-    return _now()
-
-
-def wall() -> float:
-    """Return Unix seconds, for stamps that are kept after the process."""
-    return _wall()
-
-
-def cpu() -> float:
-    """Return the CPU seconds of this process so far, of all threads; 0 if a test replaced `now`."""
-    return _cpu()
+# Not functions of our own that ask these: each row reads the clock several times.
+now: Callable[[], float] = time.monotonic
+wall: Callable[[], float] = time.time
+cpu: Callable[[], float] = time.process_time
 
 
 def worked() -> float:
     """Return the seconds this thread ran, plus (if the system tells) those it waited for a core."""
-    if _cpu is not time.process_time:
-        return _cpu()
+    if cpu is not time.process_time:
+        return cpu()
     try:
         return time.thread_time() + int(_SCHEDULED.read_text().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
@@ -48,11 +35,11 @@ def replace(
     cpu_: Callable[[], float] | None = None,
 ) -> None:
     """Use other sources of time; None restores the real ones. For tests on a virtual loop."""
-    global _now, _wall, _cpu, _replaced  # noqa: PLW0603 - one clock for the process is the point
+    global now, wall, cpu, _replaced  # noqa: PLW0603 - one clock for the process is the point
     _replaced += 1
-    _now = now_ or time.monotonic
-    _wall = wall_ or time.time
-    _cpu = cpu_ or (time.process_time if now_ is None else _none)
+    now = now_ or time.monotonic
+    wall = wall_ or time.time
+    cpu = cpu_ or (time.process_time if now_ is None else _none)
 
 
 def era() -> int:

@@ -140,7 +140,7 @@ def test_the_budget_of_a_command_is_not_passed(ask: Command, server: Loopback, f
     spent = sum(line["cost_usd"] for line in lines(folder / "out.jsonl"))
     assert 0 < spent <= 0.0005
     assert server.requests < 200
-    assert said.err.count("budget: 50% reached, $") == said.err.count("budget: 80% reached, $") == 1
+    assert said.err.count("budget: 50 % reached, $") == said.err.count("budget: 80 % reached, $") == 1
     assert "resume   with a higher --budget: cottonpalm run in.jsonl" in said.err
 
 

@@ -24,7 +24,8 @@ from cottonpalm.events import (
     RunEnded,
     RunStarted,
 )
-from cottonpalm.observers.formatting import clean, count, duration, money, rate, share_of_budget
+from cottonpalm.observers.formatting import clean, count, duration, money, rate
+from cottonpalm.observers.numbers import share_of_budget
 from cottonpalm.observers.panel import line
 from cottonpalm.observers.progress import PLAIN_EVERY_S, Progress
 from cottonpalm.observers.reported import BatchUse, Repeats
@@ -307,7 +308,7 @@ def test_shares_of_the_budget_and_dear_rows_are_said_above_the_progress() -> Non
     progress.see(CostSpike(7, 0.6, 0.01))
     progress.start()
     progress.close()
-    assert re.findall(r"budget: (\d+)% reached", shown(console)) == ["50", "80", "100"]
+    assert re.findall(r"budget: (\d+) % reached", shown(console)) == ["50", "80", "100"]
     assert "row 8 (index 7) cost $0.6000, where others cost $0.0100" in shown(console)
 
 
@@ -326,10 +327,10 @@ def test_commands_can_be_pasted() -> None:
 
 
 def test_what_is_left_of_a_budget_is_not_called_spent() -> None:
-    assert share_of_budget(BudgetShare(0.5, 0.5, 1.0)) == "budget: 50% reached, $0.5000 of $1.00"
-    assert share_of_budget(BudgetShare(1.0, 1.0, 1.0)) == "budget: 100% reached, $1.00 of $1.00"
+    assert share_of_budget(BudgetShare(0.5, 0.5, 1.0)) == "budget: 50 % reached, $0.50 of $1.00"
+    assert share_of_budget(BudgetShare(1.0, 1.0, 1.0)) == "budget: 100 % reached, $1.00 of $1.00"
     early = share_of_budget(BudgetShare(1.0, 0.27, 1.0))
-    assert early == "budget: $0.2700 of $1.00 is spent, and what is left is too little for another request"
+    assert early == "budget: $0.27 of $1.00 is spent, and what is left is too little for another request"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cottonpalm.observers.page.story import Story
+
 WIDTHS = (360, 390, 561, 700, 768, 830, 901, 1000, 1280)
 
 
@@ -135,13 +137,18 @@ def test_no_mark_stands_on_another_and_each_value_fits_its_column(shown: Any, wa
             assert meeting(page) == [], width
 
 
-def test_the_name_of_a_failure_stands_within_its_band_or_not_at_all(shown: Any) -> None:
+def failing() -> Story:
+    """A run whose provider fails again and again, each time for longer."""
     story = stories.long_story()
     course = tuple(
         replace(m, bound_s={"probe": 40.0} if n % 20 < n // 20 * 3 else {"tokens": 40.0})
         for n, m in enumerate(story.report.over_time)
     )
-    page = shown(page_of(replace(story, report=replace(story.report, over_time=course)))).page
+    return replace(story, report=replace(story.report, over_time=course))
+
+
+def test_the_name_of_a_failure_stands_within_its_band_or_not_at_all(shown: Any) -> None:
+    page = shown(page_of(failing())).page
     names = set()
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
@@ -158,6 +165,14 @@ def test_the_name_of_a_failure_stands_within_its_band_or_not_at_all(shown: Any) 
         names.add(named)
         assert outside == [], width
     assert len(names) > 1, "more of them on a wide page than on a narrow one"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_names_within_bands_and_areas_stand_out_from_them(shown: Any, scheme: str) -> None:
+    page = shown(page_of(failing()), color_scheme=scheme).page
+    ink = page.evaluate("getComputedStyle(document.querySelector('.heading p')).color")
+    fills = page.evaluate("[...document.querySelectorAll('text.soft')].map(t => getComputedStyle(t).fill)")
+    assert set(fills) == {ink}, "not the colour of ticks, which is too weak on a soft ground"
 
 
 def test_values_beside_a_plot_are_whole_on_paper(shown: Any) -> None:

@@ -181,3 +181,12 @@ def test_hostile_and_empty_runs_can_be_compared() -> None:
         for other in STORIES:
             text = compare(one(), other())
             assert len(Page(text).all("script")) == 1
+
+
+def test_both_lines_of_the_requests_in_flight_have_their_names_where_there_is_room() -> None:
+    said = re.search(
+        r'aria-label="Requests in flight.*?</svg>(?=</div>)', page_of(stories.long_story()), re.DOTALL
+    )
+    assert said is not None
+    assert ">limit</text>" in said[0]
+    assert ">in flight</text>" in said[0]

@@ -67,6 +67,10 @@ def test_without_utf_8_there_is_nothing_but_ascii() -> None:
     assert lines[1] == "  now    12.1/s, 41/96 in flight, token quota"
     assert lines[-1].endswith("... (2 like it)")
     assert all(shown.isascii() and len(shown) <= 80 for shown in lines)
+    narrow = text(
+        replace(SHOWN, why="tokens per second: about 1,500, found from 13 rejections"), 40, unicode=False
+    )
+    assert "  why    tokens per second: about 1,5..." in narrow
 
 
 @pytest.mark.parametrize("unicode", [True, False])
@@ -109,7 +113,10 @@ def test_what_is_not_known_or_off_is_left_out_or_said_so() -> None:
     assert text(replace(SHOWN, exact=False))[0].endswith("24,310 of about 48,000 (50 %)")
     assert text(replace(SHOWN, cost_known=False))[3].startswith("  money  at least $10.42 of $25.00 ")
     assert text(replace(SHOWN, name=""))[0].startswith("━━━")
-    assert "at the end" not in text(replace(SHOWN, done=48_000))[3]
+    whole = "\n".join(text(replace(SHOWN, done=48_000, left=None, per_s=0.0)))
+    assert "at the end" not in whole
+    assert "left" not in whole, "all rows are done"
+    assert SHOWN.binds not in whole, "so nothing binds any more"
 
 
 def test_what_passes_is_yellow_what_failed_is_red_and_nothing_needs_the_colour() -> None:

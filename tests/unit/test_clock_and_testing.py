@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -56,7 +57,7 @@ def test_the_clocks_are_real_again_after_a_run_that_failed() -> None:
 
     with pytest.raises(ValueError, match="no"):
         virtual_run(main())
-    assert clock.now.__module__ == "cottonpalm.clock"
+    assert clock.now is time.monotonic
     assert clock.wall() - 1_700_000_000 > 1e6 + 1
 
 

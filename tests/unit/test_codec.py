@@ -259,6 +259,46 @@ class Worse:
         raise RuntimeError
 
 
+def answered(text: str, **more: Any) -> AIMessage:
+    metadata = {"model_name": "small", "finish_reason": "stop", **more}
+    usage = {
+        "input_tokens": 3,
+        "output_tokens": 4,
+        "total_tokens": 7,
+        "input_token_details": {"cache_read": 1},
+    }
+    return AIMessage(text, id="run-1", response_metadata=metadata, usage_metadata=usage)
+
+
+def test_what_one_answer_has_proved_holds_for_those_of_the_same_shape_alone() -> None:
+    def comes_back(value: AIMessage) -> bool:
+        return same(value, decode(orjson.loads(orjson.dumps(check(value, {}))), {}))
+
+    assert comes_back(answered("first"))
+    assert comes_back(answered("second", seed="x"))
+    for wrong in (5, None, ["a list", 7]):
+        other = answered("third")
+        other.content = wrong  # type: ignore[assignment]
+        with pytest.raises(CannotStore):
+            check(other, {})
+    other = answered("fourth")
+    other.usage_metadata["input_tokens"] = "three"  # type: ignore[index,typeddict-item]
+    with pytest.raises(CannotStore):
+        check(other, {})
+    other = answered("fifth")
+    other.usage_metadata["input_token_details"]["cache_read"] = "one"  # type: ignore[index,typeddict-item]
+    with pytest.raises(CannotStore):
+        check(other, {})
+
+
+def test_a_status_that_langchain_does_not_know_is_refused_whatever_was_stored_before() -> None:
+    assert check(ToolMessage("fine", tool_call_id="1", status="error"), {})
+    wrong = ToolMessage("fine", tool_call_id="1", status="error")
+    wrong.status = "unheard of"  # type: ignore[assignment]
+    with pytest.raises(CannotStore):
+        check(wrong, {})
+
+
 def test_what_has_no_faithful_form_is_refused_and_its_text_kept() -> None:
     private = Private()
     private._hidden = 5

@@ -5,12 +5,11 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cottonpalm.types import PICO, pico
+from cottonpalm.types import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cottonpalm.events import BudgetShare
     from cottonpalm.types import Bottleneck, ErrorRecord
 
 SILENCE_S: Final = 30.0  # without an answer, from where on it is told
@@ -156,11 +155,3 @@ def rate(per_s: float) -> str:
     if per_s >= 1:
         return f"{per_s:.1f}/s"
     return f"{per_s * 60:.1f}/min" if per_s * 60 >= 1 else f"{per_s * 3600:.1f}/h"
-
-
-def share_of_budget(event: BudgetShare) -> str:
-    """How much of the budget is spent, and whether that is the end of it."""
-    spent, budget = money(pico(event.spent_usd)), money(pico(event.budget_usd))
-    if event.share >= 1 and event.spent_usd < event.budget_usd:
-        return f"budget: {spent} of {budget} is spent, and what is left is too little for another request"
-    return f"budget: {event.share:.0%} reached, {spent} of {budget}"

@@ -18,7 +18,8 @@ from cottonpalm.events import (
     RowRestarted,
     Unreachable,
 )
-from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
+from cottonpalm.observers.formatting import binds, clean, duration, money, told
+from cottonpalm.observers.numbers import share_of_budget
 from cottonpalm.observers.told import Told
 from cottonpalm.types import numbered, pico
 

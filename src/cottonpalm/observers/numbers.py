@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from math import ceil, floor, log10
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.observers.formatting import currency, duration
+
+if TYPE_CHECKING:
+    from cottonpalm.events import BudgetShare
 
 SHORT: Final = 3.5  # decades
 MARKS: Final = 6  # at most about so many on a long logarithmic axis
@@ -109,3 +112,11 @@ def _marked(power: int, value: float) -> str:
     if power < -1:
         return f"{1000 * value:.{max(0, -power - 3)}f} ms"
     return f"{value:,.{max(0, -power)}f} s"
+
+
+def share_of_budget(event: BudgetShare) -> str:
+    """How much of the budget is spent, and whether that is the end of it."""
+    spent, budget = money_usd(event.spent_usd), money_usd(event.budget_usd)
+    if event.share >= 1 and event.spent_usd < event.budget_usd:
+        return f"budget: {spent} of {budget} is spent, and what is left is too little for another request"
+    return f"budget: {percent(event.share)} reached, {spent} of {budget}"

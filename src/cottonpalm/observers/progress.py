@@ -30,7 +30,8 @@ from cottonpalm.events import (
     Unreachable,
 )
 from cottonpalm.observers.coming import ComingRows
-from cottonpalm.observers.formatting import binds, clean, duration, money, share_of_budget, told
+from cottonpalm.observers.formatting import binds, clean, duration, money, told
+from cottonpalm.observers.numbers import share_of_budget
 from cottonpalm.observers.pace import Pace
 from cottonpalm.observers.panel import Faults, Numbers, line, panel
 from cottonpalm.observers.told import Told

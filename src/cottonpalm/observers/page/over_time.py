@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cottonpalm.observers.formatting import binds, duration
@@ -263,7 +265,7 @@ def _over(
             yield tag("line", class_="failed", x1=x, x2=x, y1=FLIGHT - 9, y2=FLIGHT - 1)
     middle = _free(moments)
     x = percent_of(middle)
-    limit, flight = (_reach(line, middle, scale) for line in (limits, flying))
+    limit, flight = _reach(limits, middle, scale, step=True), _reach(flying, middle, scale, step=False)
     if limit is not None:
         yield text(x, FLIGHT - limit[1] - 4, "limit", "tick middle halo")
     if flight is None:
@@ -274,17 +276,25 @@ def _over(
     ):
         yield text(x, FLIGHT - high - 4, "in flight", "tick middle halo")
     elif low > 1.5 * NAME:
-        yield text(x, FLIGHT - low + NAME, "in flight", "tick middle")
+        yield text(x, FLIGHT - low + NAME, "in flight", "tick soft middle")
 
 
-def _reach(line: Sequence[tuple[float, float]], at: float, scale: float) -> tuple[float, float] | None:
+def _reach(
+    line: Sequence[tuple[float, float]], at: float, scale: float, *, step: bool
+) -> tuple[float, float] | None:
     """Between which heights a line goes where its name shall stand."""
     if not line:
         return None
-    before = max((n for n, (x, _) in enumerate(line) if x <= at - ASIDE), default=0)
-    after = min((n for n, (x, _) in enumerate(line) if x >= at + ASIDE), default=len(line) - 1)
-    values = [value * scale for _, value in line[before : after + 1]]
-    return min(values), max(values)
+    ends = [_height(line, x, step=step) for x in (at - ASIDE, at + ASIDE)]
+    values = [*ends, *(value for x, value in line if abs(x - at) < ASIDE)]
+    return scale * min(values), scale * max(values)
+
+
+def _height(line: Sequence[tuple[float, float]], at: float, *, step: bool) -> float:
+    """The value of a line at a share of the width."""
+    after = min(len(line) - 1, bisect_right(line, at, key=itemgetter(0)))
+    (x0, y0), (x1, y1) = line[max(0, after - 1)], line[after]
+    return y0 if step or x1 == x0 else y0 + (y1 - y0) * (at - x0) / (x1 - x0)
 
 
 def _free(moments: Sequence[Seen]) -> float:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 X: Final = 1000.0  # units across, of the inner svg
 LETTER: Final = 7.0  # pixels of one, in a wide font
+IN_WORDS: Final = 6.4  # the same of small letters, on average
 GAP: Final = 8.0  # pixels between two marks
 ROOMS: Final = (700, 520, 300, 180, 100)  # pixels across, as the stylesheet tells plots apart; see `apart`
 
@@ -130,13 +131,13 @@ def _band_name(span: Span, name: str) -> Markup | None:
     width = span.end - span.start
     found = []
     for lines in ([name], name.split(" ", 1)):
-        needed = LETTER * max(map(len, lines))
+        needed = IN_WORDS * max(map(len, lines))
         if name and (rooms := [room for room in ROOMS if width * room >= needed]):
             found.append((rooms[-1], len(lines), lines))
     if not found:
         return None
     room, _, lines = min(found)
-    class_ = "tick middle" + ("" if room == ROOMS[-1] else f" from-{room}")
+    class_ = "tick soft middle" + ("" if room == ROOMS[-1] else f" from-{room}")
     middle = percent_of(span.start + width / 2)
     return join(text(middle, 14.0 * n, line, class_) for n, line in enumerate(lines, 1))
 

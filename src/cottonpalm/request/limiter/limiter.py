@@ -190,7 +190,13 @@ class Limiter(WaitQueue[Permit]):
                 return
             permit.held = False
             self.in_flight -= 1
-            self._learn(clock.now(), permit, verdict, pause_s, quotas, usage)
+            now = clock.now()
+            if verdict is _SUCCESS:
+                self._learn_of_answer(now, permit, usage)
+            if verdict is not _SUCCESS or quotas or pause_s or self._gated:
+                self._learn_more(now, permit, verdict, pause_s, quotas, usage)
+            elif self.admission.concurrency.limit != self._seen:
+                self._see_limit()
             if self.waiting or self._lost:
                 served = self._serve()
                 told = self._who_must_know()
@@ -306,32 +312,6 @@ class Limiter(WaitQueue[Permit]):
 
     # Learning
 
-    def _learn(  # noqa: PLR0917
-        self,
-        now: float,
-        permit: Permit,
-        verdict: Verdict,
-        pause_s: float,
-        quotas: tuple[Quota, ...],
-        usage: Usage | None,
-    ) -> None:
-        admission = self.admission
-        if verdict is _SUCCESS:
-            self._learn_of_answer(now, permit, usage)
-            if not (self._gated or quotas or pause_s):  # as for most
-                if admission.concurrency.limit != self._seen:
-                    self._see_limit()
-                return
-        else:
-            if usage is not None:
-                admission.used(permit, usage.input_tokens + usage.output_tokens)
-            self._learn_of_failure(now, permit, verdict, pause_s, quotas)
-        if quotas and verdict not in _REJECTED:  # a rejection's are read with it
-            admission.heard(permit, quotas)
-        if pause_s > 0:
-            self._pause(now + pause_s, dead=verdict in {Verdict.LOST, Verdict.IGNORED})
-        self._see_limit()
-
     def _learn_of_answer(self, now: float, permit: Permit, usage: Usage | None) -> None:
         self.accepted += 1
         self.last_accepted = now
@@ -343,6 +323,26 @@ class Limiter(WaitQueue[Permit]):
             output = usage.output_tokens
             used = float(usage.input_tokens + output)
             self.admission.answered(now, permit, self.in_flight, float(output), used)
+
+    def _learn_more(  # noqa: PLR0917
+        self,
+        now: float,
+        permit: Permit,
+        verdict: Verdict,
+        pause_s: float,
+        quotas: tuple[Quota, ...],
+        usage: Usage | None,
+    ) -> None:
+        admission = self.admission
+        if verdict is not _SUCCESS:
+            if usage is not None:
+                admission.used(permit, usage.input_tokens + usage.output_tokens)
+            self._learn_of_failure(now, permit, verdict, pause_s, quotas)
+        if quotas and verdict not in _REJECTED:  # a rejection's are read with it
+            admission.heard(permit, quotas)
+        if pause_s > 0:
+            self._pause(now + pause_s, dead=verdict in {Verdict.LOST, Verdict.IGNORED})
+        self._see_limit()
 
     def _learn_of_failure(
         self, now: float, permit: Permit, verdict: Verdict, pause_s: float, quotas: tuple[Quota, ...]
@@ -389,5 +389,8 @@ class Together(Limiter):
         prize.held = False
         self.in_flight -= 1
 
-    def _learn(self, *_: object) -> None:
+    def _learn_of_answer(self, *_: object) -> None:
+        pass
+
+    def _learn_more(self, *_: object) -> None:
         pass

@@ -54,10 +54,11 @@ class Admission(Gates):
                 recovery.ramp(max(2.0, pace * self.refusals.patience_s))
         if recovery.state is State.RAMP:
             recovery.window += 1
-        crowd = sent.ordinal - self.refusals.seen + sent.refusals
-        self.concurrency.admitted(
-            sent.ordinal, crowd, may_test=not bucket.extra, total=sent.total, newest=self._total
-        )
+        number, crowd = self.concurrency, sent.ordinal - self.refusals.seen + sent.refusals
+        if crowd > number.known or number.starting or number.wall is not None:  # else it tells nothing new
+            number.admitted(
+                sent.ordinal, crowd, may_test=not bucket.extra, total=sent.total, newest=self._total
+            )
 
     def answered(self, now: float, sent: Sent, in_flight: int, output: float, used: float | None) -> None:
         """It was answered.
