@@ -71,6 +71,7 @@ def test_connections_that_break_are_made_anew_and_no_row_counts_twice(
     assert [info.cost_pico for info in store.runs()] == [12]
 
 
+@pytest.mark.usefixtures("postgres_url")
 def test_a_group_that_was_committed_when_the_connection_broke_is_not_written_again(
     postgres_server: Server, tmp_path: Path
 ) -> None:

@@ -190,10 +190,9 @@ class TestSmartRetry:
 @pytest.fixture
 def later() -> Iterator[Any]:
     """Moves the clock forward by so many seconds."""
-    real = clock.now
 
     def move(seconds: float) -> None:
-        began = real()
+        began = clock.now()
         clock.replace(now_=lambda: began + seconds)
 
     yield move

@@ -116,6 +116,7 @@ def test_what_is_not_known_or_off_is_left_out_or_said_so() -> None:
     whole = "\n".join(text(replace(SHOWN, done=48_000, left=None, per_s=0.0)))
     assert "at the end" not in whole
     assert "left" not in whole, "all rows are done"
+    assert SHOWN.binds not in whole, "so nothing binds any more"
 
 
 def test_what_passes_is_yellow_what_failed_is_red_and_nothing_needs_the_colour() -> None:

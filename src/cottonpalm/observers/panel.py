@@ -116,11 +116,16 @@ def panel(numbers: Numbers, width: int, *, unicode: bool = True) -> list[Text]:
         unicode: the terminal can show more than ASCII.
     """
     lines = [_head(numbers, width, unicode=unicode), _now(numbers, width, unicode=unicode)]
-    lines += [_line("why").append(numbers.why, "dim")] if numbers.why else []
+    lines += [_line("why").append(numbers.why, "dim")] if numbers.why and not _all_done(numbers) else []
     lines += [line for line in (_left(numbers, width), _money(numbers, width, unicode=unicode)) if line]
     lines += _failed(numbers, width, unicode=unicode)
     lines += _coming(numbers.coming, width, unicode=unicode)
     return [_cut(line, width, unicode=unicode) for line in lines]
+
+
+def _all_done(numbers: Numbers) -> bool:
+    """Nothing is left, so nothing binds any more."""
+    return numbers.total is not None and numbers.done >= numbers.total
 
 
 def _cut(line: Text, width: int, *, unicode: bool) -> Text:
@@ -184,7 +189,7 @@ def _head(numbers: Numbers, width: int, *, unicode: bool) -> Text:
 def _now(numbers: Numbers, width: int, *, unicode: bool) -> Text:
     moving = _moving(numbers.per_s)
     flight = Text(f"{numbers.in_flight:,}/{numbers.limit:,.0f} in flight")
-    if numbers.binds:
+    if numbers.binds and not _all_done(numbers):
         flight.append(", ").append(numbers.binds, "yellow" if numbers.fails else "bold")
     parts = [flight]
     if unicode and numbers.bars:
@@ -205,7 +210,7 @@ def _more(numbers: Numbers, line: Text, width: int) -> Text:
 
 
 def _left(numbers: Numbers, width: int) -> Text | None:
-    if numbers.total is None or numbers.per_s is None or numbers.done >= numbers.total:
+    if numbers.total is None or numbers.per_s is None or _all_done(numbers):
         return None
     if numbers.left is None:
         said = Text("not known while nothing moves")
