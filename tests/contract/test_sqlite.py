@@ -415,3 +415,9 @@ def test_a_store_that_is_closed_has_no_thread_and_says_so_to_who_writes(path: Pa
     assert set(threading.enumerate()) <= before
     with pytest.raises(StoreError, match="is closed"):
         write(run, [row(1)])
+
+
+def test_no_cursor_leaves_the_writers_thread(store: SqliteStore) -> None:
+    """Whoever drops it on another thread resets a statement that the writer may be running: an answer was lost so."""
+    with pytest.raises(AssertionError, match="cursor"):
+        store._writer.call(lambda db: db.executemany("DELETE FROM batch_tool WHERE run = ?", [(1,)]))

@@ -129,7 +129,7 @@ class SqlBook:
     def keep_tools(self, row: int, answers: Mapping[bytes, bytes]) -> None:
         """See `stages.Book`."""
         values = [(self._run, row, key, body) for key, body in answers.items()]
-        self._write(lambda db: db.executemany(_TOOL, values))
+        self._write(lambda db: _keep_tools(db, values))
 
     def past(self, limit: int = 200) -> list[Batch]:
         """See `stages.Book`."""
@@ -209,6 +209,10 @@ def _forget(db: Connection, rows: Sequence[tuple[int, int]]) -> None:
     db.executemany(f"DELETE FROM batch_answer WHERE id IN (SELECT id {_FORGET})", rows)  # noqa: S608 - our own words
     db.executemany("DELETE FROM batch_tool WHERE run = ? AND row = ?", rows)
     db.executemany(f"DELETE {_FORGET}", rows)
+
+
+def _keep_tools(db: Connection, values: Sequence[tuple[int, int, bytes, bytes]]) -> None:
+    db.executemany(_TOOL, values)
 
 
 def _result(

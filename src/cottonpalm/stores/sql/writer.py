@@ -186,6 +186,8 @@ class Writer:
     def _run_job(self, job: _Job) -> None:
         try:
             result = self._in_transaction(job.work)
+            # Whoever drops a cursor resets its statement, which may be running here by then.
+            assert not hasattr(result, "fetchall"), "a cursor must not leave the writer's thread"
         except self._database.errors as exc:
             job.future.set_exception(self._database.explained(exc))
         except BaseException as exc:  # noqa: BLE001 - it belongs to the caller, on the other thread
