@@ -36,9 +36,8 @@ class Chunks:
         wake: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.notes: deque[tuple[int, int]] = (
-            deque()
-        )  # noted by the reader: an index, and how many rows from there on are done
+        # Noted by the reader: an index, and how many rows from there on are done.
+        self.notes: deque[tuple[int, int]] = deque()
         self._counting, self._pause_s = Chunking(size), pause_s
         self._emit, self._wake, self._loop = emit, wake, loop
         self._turn = -1  # with a pause: the only chunk whose rows may begin

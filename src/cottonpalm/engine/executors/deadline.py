@@ -21,9 +21,8 @@ LIKELY: Final = 0.1  # of the past batches came back in time: then it is tried, 
 SURE: Final = 0.9  # the same where a cancel may lose answers that are paid for
 FEWEST: Final = 50  # rows in a batch
 DOUBLED: Final = 20  # after so many batches they become twice as large, so that a run never has too many
-LOSES_ON_CANCEL: Final = frozenset(
-    {"gemini"}
-)  # providers that may not give back what a cancelled batch has done
+# Providers that may not give back what a cancelled batch has done.
+LOSES_ON_CANCEL: Final = frozenset({"gemini"})
 
 
 class Live(NamedTuple):

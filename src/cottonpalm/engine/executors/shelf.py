@@ -52,13 +52,8 @@ class Shelf:
                 self._file = tempfile.TemporaryFile(prefix="cottonpalm-rows-", buffering=0)  # noqa: SIM115 - see `close`
             self._file.seek(self._end)
             _write(self._file, len(text).to_bytes(_LENGTH) + text)
-        except (
-            OSError,
-            ValueError,
-            OverflowError,
-            orjson.JSONEncodeError,
-        ):  # no room on the disk, or no JSON
-            return
+        except (OSError, ValueError, OverflowError, orjson.JSONEncodeError):
+            return  # no room on the disk, or no JSON
         item.row = _Shelved(self._end)
         self._end += _LENGTH + len(text)
         self._rows += 1

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 _CLIENTS: Final = frozenset({"client", "async_client", "root_client", "root_async_client"})
 _OWN_CLIENTS: Final = frozenset({"http_client", "http_async_client"})
 _INSTEAD: Final = "or build the model within a function of a module that the workers can import"
-_NO_KEYS: Final = frozenset(
-    {"", "none", "None", "EMPTY", "dummy", "not-needed", "no-key"}
-)  # for servers without keys
+# For servers without keys.
+_NO_KEYS: Final = frozenset({"", "none", "None", "EMPTY", "dummy", "not-needed", "no-key"})
 
 
 def packed(thing: Any) -> bytes:

@@ -73,9 +73,8 @@ class ListFeed(Feed):
         items: list[Item] = []
         done = self.reader.take(self._rows, self.window.room, items.append)
         self._arrived(items, done=done)
-        if (
-            self.window.room and not self.done
-        ):  # many finished rows, or a long list: let other tasks use the loop between two slices
+        # Many finished rows, or a long list: let other tasks use the loop between two slices.
+        if self.window.room and not self.done:
             self._again = asyncio.get_running_loop().call_soon(self._on)
 
     def _on(self) -> None:

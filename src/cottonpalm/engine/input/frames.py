@@ -129,11 +129,8 @@ def plain(value: Any) -> Any:
     pandas = sys.modules.get("pandas")
     if pandas is not None and (value is pandas.NA or value is pandas.NaT):
         return None
-    for form in (
-        "to_pydatetime",
-        "to_pytimedelta",
-        "tolist",
-    ):  # Timestamp, Timedelta, numpy's scalars and arrays
+    # Of Timestamp, Timedelta, numpy's scalars and arrays.
+    for form in ("to_pydatetime", "to_pytimedelta", "tolist"):
         if kind is not dict and (found := getattr(value, form, None)) is not None:
             return found()
     return value

@@ -121,9 +121,8 @@ class Outbox:
 
     def _end(self, end: type[Exception]) -> BaseException:
         error, self.error = self.error, None  # raised once; a second read just finds the end
-        if isinstance(
-            error, (StopIteration, StopAsyncIteration)
-        ):  # raised as it is, it would be an end in order
+        # Raised as it is, it would be an end in order.
+        if isinstance(error, (StopIteration, StopAsyncIteration)):
             unwrapped, error = error, RuntimeError(f"the run ended with {type(error).__name__}")
             error.__cause__ = unwrapped
         return error if error is not None else end()

@@ -102,9 +102,8 @@ class Answers:
     def settle(self) -> None:
         """Wait until all that was put before this call is written, or cannot be."""
         written = threading.Event()
-        self.ask(
-            b"", lambda _: None, lambda _: written.set(), claim=False
-        )  # its reply comes after those of all earlier jobs
+        # Its reply comes after those of all earlier jobs.
+        self.ask(b"", lambda _: None, lambda _: written.set(), claim=False)
         written.wait()
 
     def close(self) -> None:

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from cottonpalm.stores.sql.connection import Connection
 
 LINE_BITS: Final = 24  # a line's id is (its batch's id << 24) | its number
-OUT: Final = frozenset(
-    {"creating", "submitted", "ended"}
-)  # in these stages a batch may cost money: see `Batch.out`
+# In these stages a batch may cost money: see `Batch.out`.
+OUT: Final = frozenset({"creating", "submitted", "ended"})
 
 
 def forget(db: Connection, run: int) -> None:

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 BEAT_S: Final = 15.0  # seconds between two heartbeats of a holder
 EXPIRES_S: Final = 60.0  # a holder of which nothing else is known may be silent for this long
-FIRST_HOLDER: Final = (
-    1 << 61
-)  # holders of claims and shares; far above runs, whose leases are in the same table
+# Holders of claims and shares; far above runs, whose leases are in the same table.
+FIRST_HOLDER: Final = 1 << 61
 TAKEN_OVER: Final = (
     "the run was taken over by another machine while this process was silent: stop one of them"
 )

@@ -47,9 +47,8 @@ class SqlRunStore:
         self._database, self._home, self._writer, self._reader = parts
         self._run, self._lease = run, lease
         self._seq = run_rows.read(self._reader.rows, run).seq  # of the outcome that was written last
-        self._numbering = (
-            threading.RLock()
-        )  # a closed store reports in place, and may be written to from there
+        # A closed store reports in place, and may be written to from there.
+        self._numbering = threading.RLock()
         self._finish = weakref.finalize(self, _abandon, self._home, self._writer, lease)
 
     def _check(self) -> None:
@@ -165,9 +164,8 @@ class SqlRunStore:
         """See `protocols.RunStore`."""
         if self._home.here and self._finish.detach() is not None:
             self._writer.drop(self._lease)
-            with (
-                ExitStack() as stack
-            ):  # the last one first: where nothing can be written, the lock is still given back
+            # The last one first: where nothing can be written, the lock is still given back.
+            with ExitStack() as stack:
                 stack.callback(self._reader.forget, self._run)
                 stack.callback(self._lease.unlock)
                 self._writer.call(self._lease.leave)

@@ -90,9 +90,8 @@ class Writer:
             StoreError: the store failed; or whatever `work` raised.
         """
         job = _Job(work)
-        if (
-            threading.current_thread() is self._thread
-        ):  # a `done` callback calls us on the writer's own thread: to wait here would hang
+        # A `done` callback calls us on the writer's own thread: to wait here would hang.
+        if threading.current_thread() is self._thread:
             self._run_job(job)
             return job.future.result()  # type: ignore[no-any-return]
         with self._wake:

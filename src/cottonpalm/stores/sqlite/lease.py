@@ -100,9 +100,8 @@ def _shows_life(holder: Holder) -> bool:
     """Without a lock: a holder that was silent for long is dead, and so is one whose process is not on this system."""
     if abs(clock.wall() - holder.beat) >= EXPIRES_S:
         return False
-    is_here = (
-        holder.machine == machine() and holder.host == gethostname()
-    )  # a container has a name of its own
+    # A container has a name of its own.
+    is_here = holder.machine == machine() and holder.host == gethostname()
     return not is_here or _pid_lives(holder.pid)
 
 

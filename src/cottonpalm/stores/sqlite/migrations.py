@@ -82,9 +82,8 @@ def m005_batches(db: sqlite3.Connection) -> None:
 
 def m006_numbers_and_counts(db: sqlite3.Connection) -> None:
     """Every outcome has a number of its run; each run keeps its last number, and how its rows stand."""
-    db.execute(
-        "ALTER TABLE item ADD COLUMN seq INTEGER NOT NULL DEFAULT 0"
-    )  # 0: stored before there were numbers
+    # 0: stored before there were numbers.
+    db.execute("ALTER TABLE item ADD COLUMN seq INTEGER NOT NULL DEFAULT 0")
     for column in ("seq", "ok", "retryable", "failed", "cost_pico"):
         db.execute(f"ALTER TABLE run ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
     counted = db.execute(

@@ -152,9 +152,8 @@ class Concurrency:
         self._held = min(int(1 / BUDGET), HOLD * ordinal, 2 * self._held) if alike else min(HOLD, ordinal)
         self.starting = False
         self.rejections += 1
-        self.set(
-            min(ordinal - 1, int(self.limit))
-        )  # whoever went by force, above the limit, does not raise it
+        # Whoever went by force, above the limit, does not raise it.
+        self.set(min(ordinal - 1, int(self.limit)))
         self.wall = self.limit + 1
         self.known = min(self.known, self.limit)
         self.knee.found = False

@@ -158,9 +158,8 @@ class Gates(ABC):
             wait_s = self.bucket.wait_s(now, self._weigh(ask))
         if self.quotas.shown:
             shown_s, unit = self.quotas.wait_s(now, self._use(ask))
-            if (
-                self._closed and unit is None
-            ):  # all may be back at once, or the provider's clock is a little late
+            # All may be back at once, or the provider's clock is a little late.
+            if self._closed and unit is None:
                 self.recovery.ramp(2.0)
             self._closed = unit is not None and self.quotas.shown[unit].way == WINDOW
             if unit is not None and shown_s > wait_s:
