@@ -443,3 +443,18 @@ def test_a_server_that_fills_up_below_a_number_that_it_rejected_is_seen() -> Non
             break
     assert limit.knee.found
     assert limit.limit == pytest.approx(10.0, rel=0.3), "sixty that take six times as long do as much as ten"
+
+
+def test_a_rejection_ends_the_halving_so_that_nobody_is_watched_for_it_any_more() -> None:
+    limit = Concurrency(10.0, 1, 500)
+    limit.knee = crowded()
+    limit.set(10.0)
+    assert limit.knee.times is not None
+    limit.rejected(8, 0.0, 1.0)
+    assert (limit.knee.found, limit.knee.times) == (False, None)
+
+
+def test_where_it_was_not_full_after_all_nobody_is_watched_any_more() -> None:
+    knee = crowded()
+    assert fills(knee, 4.0) == 40.0
+    assert knee.times is None

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cottonpalm.cli.held_store import HeldStore
     from cottonpalm.observers.kept import Kept
     from cottonpalm.observers.page.story import State
-    from cottonpalm.observers.reported import Reported
     from cottonpalm.protocols import RunInfo, StoredRows
 
 PAGE: Final = 1024
@@ -71,17 +70,18 @@ def told(info: RunInfo, life: Kept | None, rows: RowsSeen, url: str) -> Story:
         tuple(report.by_model) or tuple(filter(None, [asked.get("model")])),
         info.created if life is None else life.began,
         None if life is None or info.holder else life.ended,
-        _total(facts, report, rows),
+        total_of(facts, report.total, rows.ok + rows.failed),
         rows,
         dict(_settings(info, life, url)),
         command_on("retry", name, url, DEFAULT_STORE) if rows.failed else "",
     )
 
 
-def _total(facts: Mapping[str, Any], report: Reported, rows: RowsSeen) -> int | None:
-    """Rows of the input: as the command line counted them, or as the run was given them."""
-    told = facts.get("total") if facts.get("exact") else report.total
-    return None if told is None else max(int(told), rows.ok + rows.failed)
+def total_of(facts: Mapping[str, Any], told: int | None, done: int) -> int | None:
+    """Rows of the input: as the command line counted them, or else as the run was told; never fewer than are done."""
+    counted = facts.get("total") if facts.get("exact") else None
+    total = told if counted is None else counted
+    return None if total is None else max(int(total), done)
 
 
 def rows_of(stored: StoredRows | None) -> RowsSeen:

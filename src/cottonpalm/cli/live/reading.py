@@ -9,6 +9,7 @@ import orjson
 
 from cottonpalm import clock
 from cottonpalm.cli.problems import Problem
+from cottonpalm.cli.stories import total_of
 from cottonpalm.observers import kept
 from cottonpalm.protocols import FAILED, OK, RETRYABLE, FindsRows, GivesOrders, Orders
 from cottonpalm.stores.codec.records import unpack
@@ -64,13 +65,10 @@ class Standing:
     @property
     def total(self) -> int | None:
         """Rows of the input, if that is known."""
-        facts = self.info.meta.get("facts", {})
-        if facts.get("total") is not None and facts.get("exact"):
-            return max(int(facts["total"]), self.ok + self.failed)
         told = (self.said or {}).get("total")
         if told is None and self.life is not None:
             told = self.life.report.total
-        return None if told is None else max(int(told), self.ok + self.failed)
+        return total_of(self.info.meta.get("facts", {}), told, self.ok + self.failed)
 
     @property
     def about(self) -> int | None:

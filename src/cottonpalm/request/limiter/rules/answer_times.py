@@ -83,7 +83,7 @@ class AnswerTimes:
 
 
 def variance_of(times: Sequence[float]) -> float:
-    """Of the logarithms of all, where these are the quicker half of `FEW`, the quickest first."""
+    """Of the logarithms of all, where these are the quicker half of `FEW`, the quickest first; too much of more."""
     quickest_s = max(_LEAST_S, times[0])
     return (math.log(max(quickest_s, times[-1]) / quickest_s) / QUICKEST) ** 2
 

@@ -156,7 +156,7 @@ class Concurrency:
         self.set(min(ordinal - 1, int(self.limit)))
         self.wall = self.limit + 1
         self.known = min(self.known, self.limit)
-        self.knee.found = False
+        self.knee.leave()
         self.peak = 0
         more = max(0, self._hold) if ordinal > self._base else 0  # another one that the same test cost
         self._hold = int(max(more + self._held, self._held * cost)) if alike else self._held

@@ -115,6 +115,10 @@ class Knee:
         self.begin(0.0)
         self.times = AnswerTimes() if self._crowd > limit else None
 
+    def leave(self) -> None:
+        """Something else is in the way, or it was not full: nothing is looked for here any more."""
+        self.found, self.times = False, None
+
     def begin(self, now: float) -> None:
         """A round begins, once those have left that were in flight with another number."""
         self._round, self._open_s = Round(), now + self._mean_s
@@ -158,7 +162,8 @@ class Knee:
         apart, gain = max(0.0, crowds / answers - math.log(here)), logs / answers - log
         if apart * (apart / 2 - gain) < SURE * self._noise(answers, among):
             return 0.0
-        self.found, self.usual_s = False, max(self.usual_s, math.exp(log))
+        self.leave()
+        self.usual_s = max(self.usual_s, math.exp(log))
         self._lates = self._count = self._most = 0
         return crowd
 
