@@ -53,7 +53,12 @@ class Admission(Gates):
         if bucket.rate:
             pace = bucket.rate * (1 + bucket.extra)
             bucket.admitted(
-                sent.at_s, self.refusals.patience_s, self._doubt.share, may_test=not self.concurrency.testing
+                sent.at_s,
+                sent.total - self._bad,
+                self._total - self._bad,
+                self.refusals.patience_s,
+                self._doubt.share,
+                may_test=not self.concurrency.testing,
             )
             if not bucket.rate:  # it was not to blame
                 recovery.ramp(max(2.0, pace * self.refusals.patience_s))
@@ -223,7 +228,7 @@ class Admission(Gates):
         number, bucket, recovery = self.concurrency, self.bucket, self.recovery
         mine = sent.total - self._bad
         if cause is Cause.CHANCE:
-            bucket.drained(now)
+            bucket.drained(now, sent.at_s, mine)
             return
         self.cause, self.generation, self._calm_s = cause, self.generation + 1, now
         self._doubt.settled()
