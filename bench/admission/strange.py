@@ -331,7 +331,7 @@ def best_fixed(kind: str, world: World) -> Best:
     best = Best(math.inf, 0, 0.0)
     for most, rate in product(MOSTS, RATES):
         best = min(best, _fixed(kind, world, most, rate, best.wall_s))
-    for times, faster in product(NEAR, NEAR):
+    for times, faster in product(NEAR, NEAR) if best.most else ():
         most = max(1, round(best.most * times))
         best = min(best, _fixed(kind, world, most, best.rate * faster, best.wall_s))
     return best
