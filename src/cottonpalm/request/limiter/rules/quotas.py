@@ -96,9 +96,9 @@ class Quotas:
             cost = costs[which] or by_unit(use)[which]
             shown.told(at_s, totals[which] - taken[which], cost if cost > LEAST else LEAST, quota)
 
-    def empty(self, request: Sent, quotas: Sequence[Quota]) -> list[Shown]:
-        """Those that do not hold what a rejected request wanted."""
-        return [self.shown[quota.unit] for quota in quotas if quota.remaining < request.use.of(quota.unit)]
+    def empty(self, request: Sent, quotas: Sequence[Quota]) -> bool:
+        """One of them does not hold what a rejected request wanted."""
+        return any(quota.remaining < request.use.of(quota.unit) for quota in quotas)
 
 
 def by_unit(use: Use) -> tuple[float, float, float, float]:
