@@ -195,8 +195,8 @@ class Limiter(WaitQueue[Permit]):
                 self._learn_of_answer(now, permit, usage)
             if verdict is not _SUCCESS or quotas or pause_s or self._gated:
                 self._learn_more(now, permit, verdict, pause_s, quotas, usage)
-            elif self.admission.concurrency.limit != self._seen:
-                self._see_limit()
+            elif (number := self.admission.concurrency).limit != self._seen or number.knee.times is not None:
+                self._see_limit()  # halving begins with who goes next, also where the limit stays as it was
             if self.waiting or self._lost:
                 served = self._serve()
                 told = self._who_must_know()

@@ -168,7 +168,7 @@ class Admission(Gates):
         if quotas:
             self.heard(sent, quotas)
         if probe:
-            self.recovery.refused += 1
+            self.recovery.refuse(sent.at_s)
             self.recovery.hold(now, named_s, self._least_s(now))
         elif sent.generation != self.generation:
             self._rejected_before(sent)
