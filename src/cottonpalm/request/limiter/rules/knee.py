@@ -46,10 +46,10 @@ class Knee:
 
     Two hypotheses about more in flight: they do half as much more, or no more. (Few servers have a sharp knee: where
     ever more do ever less more, as in a batch on a GPU, half of what could be done were left undone by a test against
-    as much more.) Each answer is evidence, weighed by how much answers' times differ. While the limit grows, the first that is believed to do no more ends that. A full
-    server loses nothing by fewer in flight, so they are halved from there for as long as no less is done: what looked
-    usual may have been measured on a full server. Then two numbers are compared in turn, a higher and a lower one, and
-    both move to where the better one was.
+    as much more.) Each answer is evidence, weighed by how much answers' times differ. While the limit grows, the first
+    that is believed to do no more ends that. A full server loses nothing by fewer in flight, so they are halved from
+    there for as long as no less is done: what looked usual may have been measured on a full server. Then two numbers
+    are compared in turn, a higher and a lower one, and both move to where the better one was.
 
     Attributes:
         found: the server is full at the limit, or was.
