@@ -40,8 +40,8 @@ class Concurrency:
     """
 
     __slots__ = (
-        "_after", "_at_limit", "_base", "_held", "_hold", "_lost", "_step", "busy", "first", "knee", "known", "limit", "maximum", "minimum",
-        "peak", "rejections", "starting", "wall",
+        "_after", "_at_limit", "_base", "_held", "_hold", "_lost", "_step", "busy", "first", "knee", "known", "limit",
+        "maximum", "minimum", "peak", "rejections", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
