@@ -144,7 +144,7 @@ def test_a_limit_stays_within_its_bounds(steps: list, minimum: int, more: int, m
         if answered:
             limit.admitted(in_flight, in_flight, may_test=True)
             sent = Sent(now - passed, in_flight)
-            sent.number, sent.refusals = (1 if passed < 1 else 100), 0
+            sent.number = 1 if passed < 1 else 100
             limit.answered(now, sent, in_flight)
         else:
             limit.rejected(in_flight, 0.0, 1.0)

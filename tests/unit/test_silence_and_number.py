@@ -119,9 +119,9 @@ def test_blind_it_grows_to_four_times_the_first_number_by_two_for_each_that_was_
 
 def test_the_kth_that_is_rejected_says_that_one_less_fits() -> None:
     limit = Concurrency(50.0)
-    limit.known, limit.peak = 45.0, 45
+    limit.known = 45.0
     limit.rejected(41, 0.0, 1.0)
-    assert (limit.limit, limit.wall, limit.known, limit.peak, limit.starting) == (40, 41.0, 40, 0, False)
+    assert (limit.limit, limit.wall, limit.known, limit.starting) == (40, 41.0, 40, False)
     limit.fewer()
     assert (limit.limit, limit.wall, limit.known) == (39, 40.0, 39)
     lowest = Concurrency(50.0, minimum=5)

@@ -50,22 +50,28 @@ class Permit(Sent):
         held: not given back yet.
     """
 
-    __slots__ = ("forced", "held", "limiter")
+    __slots__ = ("held", "limiter")
 
-    def __init__(self, limiter: Limiter, now: float, ask: int, forced: bool) -> None:
-        self.at_s = now
-        self.ordinal = limiter.in_flight
-        self.ask = ask
+    forced = False
+
+    def __init__(self, limiter: Limiter, now: float, ordinal: int, ask: int) -> None:
+        self.at_s, self.ordinal, self.ask = now, ordinal, ask
         self.known = False
         self.use = self.sent = NOTHING
         self.entries = ()
-        self.limiter = limiter
-        self.forced = forced
-        self.held = True
+        self.limiter, self.held = limiter, True
 
     def __repr__(self) -> str:
         words = ["forced"] * self.forced + ["given back"] * (not self.held)
         return f"<Permit {self.limiter.key} generation {self.generation} {' '.join(words)}".rstrip() + ">"
+
+
+class Forced(Permit):
+    """A permit that was taken, not granted."""
+
+    __slots__ = ()
+
+    forced = True
 
 
 class Limiter(WaitQueue[Permit]):
@@ -82,10 +88,6 @@ class Limiter(WaitQueue[Permit]):
         limit: how many may be in flight now; a fraction counts from the next whole number on.
         in_flight: permits granted and not given back.
         waiting: tasks and threads in line.
-        accepted: calls given back as SUCCESS.
-        last_accepted: `clock.now()` of the last of them, None before the first.
-        granted: permits granted so far...
-        good: ...and the number of the last of them whose call was given back as SUCCESS.
         paused_until: `clock.now()` at which the latest pause ends or ended; 0.0 before the first.
         generation: causes of rejections found so far.
         forced: permits taken by force so far.
@@ -97,9 +99,6 @@ class Limiter(WaitQueue[Permit]):
         super().__init__()
         self.key = key
         self.in_flight = 0
-        self.accepted = 0
-        self.last_accepted: float | None = None
-        self.granted = self.good = 0
         self.paused_until = 0.0
         self.generation = 0
         self.forced = 0
@@ -163,7 +162,7 @@ class Limiter(WaitQueue[Permit]):
         """Take a permit at once, above the limit if need be: for whoever blocks all others by waiting."""
         with self._lock:
             self.forced += 1
-            return self._admit(clock.now(), self._tokens(ask), forced=True)
+            return self._admit(clock.now(), self._tokens(ask), Forced)
 
     def release(
         self,
@@ -192,7 +191,13 @@ class Limiter(WaitQueue[Permit]):
             self.in_flight -= 1
             now = clock.now()
             if verdict is _SUCCESS:
-                self._learn_of_answer(now, permit, usage)
+                if usage is None:
+                    self.admission.answered(now, permit, self.in_flight)
+                else:
+                    output = usage.output_tokens
+                    self.admission.answered(
+                        now, permit, self.in_flight, output, usage.input_tokens + output
+                    )
             if verdict is not _SUCCESS or quotas or pause_s or self._gated:
                 self._learn_more(now, permit, verdict, pause_s, quotas, usage)
             elif self.admission.concurrency.limit != self._seen:
@@ -209,6 +214,26 @@ class Limiter(WaitQueue[Permit]):
         """Keep a wait that the provider named to somebody else: until this `clock.now()`."""
         if until_s > max(self.paused_until, clock.now()):
             self.adjust(partial(self._pause, until_s))
+
+    @property
+    def accepted(self) -> int:
+        """Calls given back as SUCCESS."""
+        return self.admission.answers
+
+    @property
+    def last_accepted(self) -> float | None:
+        """`clock.now()` of the last of them, None before the first."""
+        return self.admission.answered_s
+
+    @property
+    def granted(self) -> int:
+        """Permits granted so far..."""
+        return self.admission.number
+
+    @property
+    def good(self) -> int:
+        """...and the number of the last of them whose call was given back as SUCCESS."""
+        return self.admission.newest
 
     @property
     def shut(self) -> bool:
@@ -299,30 +324,13 @@ class Limiter(WaitQueue[Permit]):
             self._blocked_until = now + wait_s
         return wait_s == 0.0
 
-    def _admit(self, now: float, ask: int, forced: bool = False) -> Permit:
+    def _admit(self, now: float, ask: int, kind: type[Permit] = Permit) -> Permit:
         self.in_flight = in_flight = self.in_flight + 1
-        self.granted += 1
-        admission = self.admission
-        concurrency = admission.concurrency
-        if in_flight > concurrency.peak:  # noqa: PLR1730 - for every request: quicker than max()
-            concurrency.peak = in_flight
-        permit = Permit(self, now, ask, forced)
-        admission.sent(permit, forced=forced)
+        permit = kind(self, now, in_flight, ask)
+        self.admission.sent(permit, forced=permit.forced)
         return permit
 
     # Learning
-
-    def _learn_of_answer(self, now: float, permit: Permit, usage: Usage | None) -> None:
-        self.accepted += 1
-        self.last_accepted = now
-        if permit.number > self.good:  # noqa: PLR1730 - for every request: quicker than max()
-            self.good = permit.number
-        if usage is None:
-            self.admission.answered(now, permit, self.in_flight, 0.0, None)
-        else:
-            output = usage.output_tokens
-            used = float(usage.input_tokens + output)
-            self.admission.answered(now, permit, self.in_flight, float(output), used)
 
     def _learn_more(  # noqa: PLR0917
         self,
@@ -377,10 +385,13 @@ class Together(Limiter):
     def __init__(self, key: str, most: int) -> None:
         super().__init__(key, Concurrency(most, most, most))
 
-    def _admit(self, now: float, ask: int, forced: bool = False) -> Permit:
+    def release(self, permit: Permit, *_: object, **__: object) -> None:
+        """Give a permit back; however its request ended."""
+        super().release(permit, Verdict.IGNORED)
+
+    def _admit(self, now: float, ask: int, kind: type[Permit] = Permit) -> Permit:
         self.in_flight += 1
-        self.granted += 1
-        return Permit(self, now, ask, forced)
+        return kind(self, now, self.in_flight, ask)
 
     def _tokens(self, ask: int | Tokens) -> int:  # noqa: ARG002 - it counts requests alone
         return 0
@@ -388,9 +399,6 @@ class Together(Limiter):
     def _take_back(self, prize: Permit, ask: int | Tokens) -> None:  # noqa: ARG002 - the permit knows
         prize.held = False
         self.in_flight -= 1
-
-    def _learn_of_answer(self, *_: object) -> None:
-        pass
 
     def _learn_more(self, *_: object) -> None:
         pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.causes import (
     CHANCE,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTHING", "Admission", "Sent"]
 
+MANY: Final = 64  # answers, of which one looks who else was admitted, where no single one counts
+
 
 class Admission(Gates):
     """All limits of one key together, as gates that each say how long to wait; the longest counts.
@@ -43,7 +45,6 @@ class Admission(Gates):
 
     def _admitted(self, sent: Sent) -> None:
         sent.known = True
-        self._unsure -= 1
         self._good += 1
         if sent.generation != self.generation:
             return
@@ -52,6 +53,7 @@ class Admission(Gates):
             self._revive(sent)
         if bucket.rate:
             pace = bucket.rate * (1 + bucket.extra)
+            self._doubt.sent = self.number
             bucket.admitted(
                 sent.at_s, self.refusals.patience_s, self._doubt.share, may_test=not self.concurrency.testing
             )
@@ -65,7 +67,9 @@ class Admission(Gates):
                 sent.ordinal, crowd, may_test=not bucket.extra, total=sent.total, newest=self._total
             )
 
-    def answered(self, now: float, sent: Sent, in_flight: int, output: float, used: float | None) -> None:
+    def answered(
+        self, now: float, sent: Sent, in_flight: int, output: float = 0.0, used: float | None = None
+    ) -> None:
         """It was answered.
 
         Args:
@@ -75,6 +79,41 @@ class Admission(Gates):
             output: tokens of the answer, 0 where nobody knows.
             used: tokens that it really used, where that is known.
         """
+        calm = self._calm
+        if not calm:
+            self._heard(now, sent)
+        elif not sent.known:
+            sent.known = True
+            self._good += 1
+            if sent.ordinal > self.concurrency.known:
+                self._fits(sent)
+        self.answered_s = now
+        self.answers = answers = self.answers + 1
+        if calm and not answers % MANY:
+            self._news(now)
+        if sent.number > self.newest:
+            self.newest = sent.number
+        weight = self._weight
+        if weight > USUAL:
+            self._weight = 1 / (answers + 1)
+        self.trip_s += (now - sent.at_s - self.trip_s) * weight
+        self.usual_ask += (sent.ask - self.usual_ask) * weight
+        if used is not None:
+            self._output = output = self._output + (output - self._output) * weight
+            self._expected = int(output) or 1
+            if sent.entries:
+                self.used(sent, used)
+                self.usual_size += (used - self.usual_size) * weight
+        if self._late:
+            self._late = self._late - DOUBT if self._late > DOUBT else 0.0
+        if not calm:
+            if self.cause is Cause.NUMBER:
+                self.recovery.freed(now)
+            self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back)
+            self._held_back = False
+
+    def _heard(self, now: float, sent: Sent) -> None:
+        """An answer came, while single ones count: who was admitted is known from it."""
         if not sent.known:
             self._admitted(sent)
         if self._young:
@@ -82,29 +121,28 @@ class Admission(Gates):
         if sent is self.recovery.probe and self.recovery.dead:
             self.recovery.dead = False
             self._revive(sent)
-        self._answers = answers = self._answers + 1
-        weight = 1 / answers if answers * USUAL < 1 else USUAL
-        took_s = now - sent.at_s
-        self.trip_s += (took_s - self.trip_s) * weight
-        self.usual_ask += (sent.ask - self.usual_ask) * weight
-        if used is not None:
-            self._output += (output - self._output) * weight
-            if sent.entries:
-                self.used(sent, used)
-                self.usual_size += (used - self.usual_size) * weight
-        self._late = self._late - DOUBT if self._late > DOUBT else 0.0
-        if self.cause is Cause.NUMBER:
-            self.recovery.freed(now)
-        self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back)
-        self._held_back = False
+
+    def _fits(self, sent: Sent) -> None:
+        """It was admitted: so many in flight fit."""
+        crowd = sent.ordinal - self.refusals.seen + sent.refusals
+        if sent.generation == self.generation and crowd > self.concurrency.known:
+            self.concurrency.known = crowd
+
+    def _catch_up(self, now: float) -> None:
+        """It is no answer this time: what calm answers left undone is done, and the next one sent differs from these."""
+        self._doubt.sent, self._stretch = self.number, None
+        if self._calm:
+            self._news(now)
 
     def ignored(self, sent: Sent) -> None:
         """It ended in a way that says nothing of the provider."""
+        self._catch_up(self._sent_s)
         self._settled(sent)
 
     def failed(self, now: float, sent: Sent, in_flight: int) -> None:
         """It came to nothing: where many do far too late, or at once and above what is known to fit, it is full."""
-        late = not self._answers or now - sent.at_s > self.trip_s
+        self._catch_up(now)
+        late = not self.answers or now - sent.at_s > self.trip_s
         if late and sent.known and sent.generation == self.generation:
             self._late -= math.log(2 * CHANCE[1])
             if self._late > 2 * SURPRISE:
@@ -152,6 +190,7 @@ class Admission(Gates):
             named_s: a wait that it names; obeyed, whatever it was for.
             overload: the provider is overloaded by all its users: no word about our own limits.
         """
+        self._catch_up(now)
         probe = sent is self.recovery.probe
         self.refusals.took(now - sent.at_s)
         if sent.known:  # it was taken for admitted too soon, and so may others be
@@ -253,7 +292,7 @@ class Admission(Gates):
 
     def _least_s(self, now: float) -> float:
         """How long to be silent at least: before the first answer nobody knows when a place comes free."""
-        return max(self.refusals.mean_s, 0.0 if self._answers else BACKOFF * self.answer_s(now))
+        return max(self.refusals.mean_s, 0.0 if self.answers else BACKOFF * self.answer_s(now))
 
     def _restore(self) -> None:
         """Whatever the number was blamed for, it was not."""
@@ -263,7 +302,7 @@ class Admission(Gates):
 
     def _off(self, now: float) -> float:
         """Answers on their way: by so many the provider's count may differ from ours."""
-        return self._answers / max(1e-9, now - (self._began_s or 0.0)) * self.refusals.mean_s
+        return self.answers / max(1e-9, now - (self._began_s or 0.0)) * self.refusals.mean_s
 
     def _revive(self, probe: Sent) -> None:
         """The probe was admitted: the experiment that tells what it was."""

@@ -33,7 +33,6 @@ class Concurrency:
         maximum: it never rises above.
         wall: a number that was rejected; None for none.
         known: so many were admitted since something changed.
-        peak: the most in flight since a rejection.
         rejections: from which the wall was found.
         starting: nobody knows how many fit.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
@@ -41,7 +40,7 @@ class Concurrency:
 
     __slots__ = (
         "_after", "_base", "_held", "_hold", "_step", "busy", "first", "knee", "known", "limit", "maximum", "minimum",
-        "peak", "rejections", "starting", "wall",
+        "rejections", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
@@ -49,7 +48,7 @@ class Concurrency:
         self.minimum, self.maximum = minimum, maximum
         self.wall: float | None = None
         self.known = 0.0
-        self.peak = self.rejections = 0
+        self.rejections = 0
         self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
         self.knee = Knee()
         self._step, self._hold, self._held = 0, HOLD, HOLD
@@ -157,7 +156,6 @@ class Concurrency:
         self.wall = self.limit + 1
         self.known = min(self.known, self.limit)
         self.knee.leave()
-        self.peak = 0
         more = max(0, self._hold) if ordinal > self._base else 0  # another one that the same test cost
         self._hold = int(max(more + self._held, self._held * cost)) if alike else self._held
         self._step = 0

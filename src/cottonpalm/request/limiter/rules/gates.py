@@ -13,7 +13,7 @@ from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
 from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
-from cottonpalm.request.limiter.rules.sent import Sent, Use
+from cottonpalm.request.limiter.rules.sent import Sent, Stretch, Use
 from cottonpalm.request.limiter.rules.shown import WINDOW
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ class Gates(ABC):
         ceilings: the user's own.
         generation: causes found so far.
         gated: whether anything but the number in flight has to be asked.
+        number: of requests that were sent so far.
+        answers: so far.
+        answered_s: when the last one came, None before the first.
+        newest: the number of the last request that was answered.
         binding: what held the last request back: "in flight", "probe", "pace", a unit of a quota, "own requests" or
             "own tokens"; "" for nothing.
         trip_s: how long an answer takes, in the mean.
@@ -62,13 +66,19 @@ class Gates(ABC):
         self.trip_s = 0.0
         self._doubt = Doubt()
         self._young: deque[Sent] = deque()  # sent of late, in order; some may still be rejected
-        self._unsure = 0  # of them
+        self._void = 0  # of all that were sent, that ended before anybody knew whether they were admitted
         self._began_s: float | None = None
         self._calm_s = 0.0  # since the last cause was found
-        self._sent_s = -math.inf  # when the last one went
-        self._total = self._bad = 0.0
-        self._good = self._good_then = self._answers = 0
+        self.number = 0
+        self._last: Sent | None = None
+        self._stretch: Stretch | None = None  # of the next one; None: it begins one
+        self._bad = 0.0
+        self._good = self._good_then = 0
+        self.answers = self.newest = 0
+        self.answered_s: float | None = None
+        self._calm = False  # no rule looks at a single answer
         self._output = self.usual_ask = self.usual_size = self.heavy = 0.0
+        self._expected, self._weight = FIRST_OUTPUT, 1.0
         self._late = 0.0
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
@@ -76,16 +86,13 @@ class Gates(ABC):
         self._speaks = False  # some rejection named a wait, or some answer showed a quota
 
     def look(self) -> None:
-        """See whether anything but the number in flight has to be asked."""
-        self.gated = bool(
-            self.ceilings  # what never changes, or hardly, is asked first
-            or self.quotas.shown
-            or self.bucket.rate
-            or self.recovery.state is not State.OPEN
-            or self.concurrency.testing
-            or self.concurrency.knee.times
-            or (self.concurrency.starting and not self._answers)
+        """See whether anything but the number in flight has to be asked, and who wants to know of each answer."""
+        number = self.concurrency
+        free = self.recovery.state is State.OPEN and not (
+            self.bucket.rate or number.testing or number.knee.times or (number.starting and not self.answers)
         )
+        self.gated = not free or bool(self.ceilings or self.quotas.shown)
+        self._calm = free and not (number.starting or number.knee.found or number.wall)
 
     # Asking and sending
 
@@ -93,7 +100,7 @@ class Gates(ABC):
         """Seconds until a request may be sent; 0 for now; None if only one that comes back can make room."""
         if self._began_s is None:
             self._begin(now)
-        if self._young:
+        if self._young and not self._calm:
             self._news(now)
         recovery, number = self.recovery, self.concurrency
         if recovery.state in _SILENT:
@@ -108,7 +115,7 @@ class Gates(ABC):
             # Not in one breath with another: else it could be the pace that is tested.
             wait_s = max(wait_s, self._sent_s + self.trip_s / (2 * number.limit) - now)
         if wait_s > TINY_S:
-            self._held_back = self.binding != "pace"  # which may be learnt because of the number
+            self._held_back = not self._calm and self.binding != "pace"  # which may be learnt because of the number
             return wait_s
         self.binding = ""
         return 0.0
@@ -124,7 +131,7 @@ class Gates(ABC):
         """
         recovery, number, more = self.recovery, self.concurrency, in_flight + 1
         patience_s, wait_s = self.refusals.patience_s, math.inf
-        blind = number.starting and not (self._answers or number.busy)
+        blind = number.starting and not (self.answers or number.busy)
         if blind and more <= min(SOON * SOON * number.first, number.maximum):
             wait_s = self._calm_s + patience_s * more / number.first - now
             if wait_s <= TINY_S:
@@ -189,24 +196,39 @@ class Gates(ABC):
 
     def sent(self, sent: Sent, *, forced: bool = False) -> None:
         """It goes; by force it goes whatever the gates say, and is no probe."""
-        if self._began_s is None:
-            self._begin(sent.at_s)
-        sent.cost = cost = 1.0 if self.heavy <= SURE else self._weigh(sent.ask)
-        self._total = sent.total = self._total + cost
-        sent.generation, sent.refusals = self.generation, self.refusals.seen
-        doubt = self._doubt
-        doubt.sent = sent.number = doubt.sent + 1
-        if sent.ordinal >= doubt.suspect:
-            doubt.asked += 1
-        sent.asked = doubt.asked
-        young = self._young
-        while young and young[0].known:  # nothing else empties it where no gate is ever asked
-            young.popleft()
-        young.append(sent)
-        self._unsure += 1
-        self._sent_s = sent.at_s
+        self.number = sent.number = self.number + 1
+        sent.stretch = self._stretch or self._begin_stretch(sent)
+        self._last = sent
+        self._young.append(sent)
         if self.gated:
             self._book(sent, forced)
+
+    def _begin_stretch(self, sent: Sent) -> Stretch:
+        """This one differs from the last one; the next may differ again where not all cost or ask as much."""
+        if self._began_s is None:
+            self._begin(sent.at_s)
+        last, suspect, weighed = self._last, self._doubt.suspect, self.heavy > SURE
+        cost = self._weigh(sent.ask)
+        total, asked = (0.0, 0) if last is None else (last.total, last.asked)
+        asked += sent.ordinal >= suspect
+        stretch = Stretch(self.generation, self.refusals.seen, cost, sent.number, total + cost, asked)
+        self._stretch = None if weighed or suspect > -math.inf else stretch
+        return stretch
+
+    @property
+    def _total(self) -> float:
+        """Cost of all that were sent."""
+        return 0.0 if self._last is None else self._last.total
+
+    @property
+    def _sent_s(self) -> float:
+        """When the last one went."""
+        return -math.inf if self._last is None else self._last.at_s
+
+    @property
+    def _unsure(self) -> int:
+        """Of all that were sent, that may still be rejected."""
+        return self.number - self._good - self._void
 
     def _book(self, sent: Sent, forced: bool) -> None:
         now = sent.at_s
@@ -234,9 +256,7 @@ class Gates(ABC):
 
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
-        known = self._output or self.usual_size  # else an answer of nothing but a call of a tool were none
-        expected = (int(self._output) or 1) if known else FIRST_OUTPUT
-        return expected if bound is None or expected < bound else bound
+        return self._expected if bound is None or self._expected < bound else bound
 
     def _weigh(self, ask: float) -> float:
         return ask / self.usual_ask if self.heavy > SURE and self.usual_ask else 1.0
@@ -277,7 +297,7 @@ class Gates(ABC):
     def _settled(self, sent: Sent) -> None:
         if not sent.known:
             sent.known = True
-            self._unsure -= 1
+            self._void += 1
         if sent is self.recovery.probe:
             self.recovery.probe = None
         if (times := self.concurrency.knee.times) is not None:
