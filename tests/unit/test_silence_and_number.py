@@ -13,7 +13,7 @@ from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit, Streak
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
 from cottonpalm.request.limiter.rules.sent import Sent
-from cottonpalm.types import Quota
+from cottonpalm.types import Quota, Usage
 
 # -- a silence
 
@@ -433,7 +433,8 @@ class Line:
     def answer(self, sent: Sent | None = None, used: float | None = None, output: float = 0.0) -> None:
         sent = sent or self.out[0]
         self.out.remove(sent)
-        self.gates.answered(self.now, sent, len(self.out), output, used)
+        usage = None if used is None else Usage(used - output, output)  # type: ignore[arg-type]
+        self.gates.answered(self.now, sent, len(self.out), usage)
 
     def reject(self, sent: Sent, **how: float) -> None:
         self.out.remove(sent)

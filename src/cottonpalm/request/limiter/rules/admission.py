@@ -22,7 +22,7 @@ from cottonpalm.request.limiter.rules.sent import NOTHING, Sent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cottonpalm.types import Quota
+    from cottonpalm.types import Quota, Usage
 
 __all__ = ["NOTHING", "Admission", "Sent"]
 
@@ -67,19 +67,16 @@ class Admission(Gates):
                 sent.ordinal, crowd, may_test=not bucket.extra, total=sent.total, newest=self._total
             )
 
-    def answered(
-        self, now: float, sent: Sent, in_flight: int, output: float = 0.0, used: float | None = None
-    ) -> None:
+    def answered(self, now: float, sent: Sent, in_flight: int, usage: Usage | None = None) -> None:
         """It was answered.
 
         Args:
             now: when.
             sent: the request.
             in_flight: without it.
-            output: tokens of the answer, 0 where nobody knows.
-            used: tokens that it really used, where that is known.
+            usage: tokens that it really used, where that is known.
         """
-        calm = self._calm
+        calm = self.calm
         if not calm:
             self._heard(now, sent)
         elif not sent.known:
@@ -98,10 +95,12 @@ class Admission(Gates):
             self._weight = 1 / (answers + 1)
         self.trip_s += (now - sent.at_s - self.trip_s) * weight
         self.usual_ask += (sent.ask - self.usual_ask) * weight
-        if used is not None:
-            self._output = output = self._output + (output - self._output) * weight
-            self._expected = int(output) or 1
+        if usage is not None:
+            output = usage.output_tokens
+            self._output = mean = self._output + (output - self._output) * weight
+            self.expected = int(mean) or 1
             if sent.entries:
+                used = usage.input_tokens + output
                 self.used(sent, used)
                 self.usual_size += (used - self.usual_size) * weight
         if self._late:
@@ -131,7 +130,7 @@ class Admission(Gates):
     def _catch_up(self, now: float) -> None:
         """It is no answer this time: what calm answers left undone is done, and the next one sent differs from these."""
         self._doubt.sent, self._stretch = self.number, None
-        if self._calm:
+        if self.calm:
             self._news(now)
 
     def ignored(self, sent: Sent) -> None:
@@ -167,7 +166,7 @@ class Admission(Gates):
 
     def heard(self, sent: Sent, quotas: Sequence[Quota]) -> None:
         """An answer shows quotas."""
-        self._speaks = True
+        self._speaks = self.gated = True
         self.quotas.heard(sent, quotas)
 
     # Rejections
@@ -264,7 +263,7 @@ class Admission(Gates):
         if cause is Cause.CHANCE:
             bucket.drained(now)
             return
-        self.cause, self.generation, self._calm_s = cause, self.generation + 1, now
+        self.cause, self.generation, self.calm_s = cause, self.generation + 1, now
         self._doubt.settled()
         self._saved = (number.limit, number.wall, number.starting, number.known, sent, mine)
         known = False

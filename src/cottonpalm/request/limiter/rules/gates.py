@@ -45,6 +45,8 @@ class Gates(ABC):
         answers: so far.
         answered_s: when the last one came, None before the first.
         newest: the number of the last request that was answered.
+        calm: no rule looks at a single answer.
+        expected: tokens of the next answer, where nothing bounds it.
         binding: what held the last request back: "in flight", "probe", "pace", a unit of a quota, "own requests" or
             "own tokens"; "" for nothing.
         trip_s: how long an answer takes, in the mean.
@@ -76,9 +78,9 @@ class Gates(ABC):
         self._good = self._good_then = 0
         self.answers = self.newest = 0
         self.answered_s: float | None = None
-        self._calm = False  # no rule looks at a single answer
+        self.calm = False
         self._output = self.usual_ask = self.usual_size = self.heavy = 0.0
-        self._expected, self._weight = FIRST_OUTPUT, 1.0
+        self.expected, self._weight = FIRST_OUTPUT, 1.0
         self._late = 0.0
         self._held_back = False  # a quota or a ceiling did, since the last answer
         self._closed = False  # nothing was left of a quota, and all of it comes back at one moment
@@ -92,7 +94,7 @@ class Gates(ABC):
             self.bucket.rate or number.testing or number.knee.times or (number.starting and not self.answers)
         )
         self.gated = not free or bool(self.ceilings or self.quotas.shown)
-        self._calm = free and not (number.starting or number.knee.found or number.wall)
+        self.calm = free and not (number.starting or number.knee.found or number.wall)
 
     # Asking and sending
 
@@ -100,7 +102,7 @@ class Gates(ABC):
         """Seconds until a request may be sent; 0 for now; None if only one that comes back can make room."""
         if self._began_s is None:
             self._begin(now)
-        if self._young and not self._calm:
+        if self._young and not self.calm:
             self._news(now)
         recovery, number = self.recovery, self.concurrency
         if recovery.state in _SILENT:
@@ -115,7 +117,7 @@ class Gates(ABC):
             # Not in one breath with another: else it could be the pace that is tested.
             wait_s = max(wait_s, self._sent_s + self.trip_s / (2 * number.limit) - now)
         if wait_s > TINY_S:
-            self._held_back = not self._calm and self.binding != "pace"  # which may be learnt because of the number
+            self._held_back = not self.calm and self.binding != "pace"  # which may be learnt because of the number
             return wait_s
         self.binding = ""
         return 0.0
@@ -256,7 +258,7 @@ class Gates(ABC):
 
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
-        return self._expected if bound is None or self._expected < bound else bound
+        return self.expected if bound is None or self.expected < bound else bound
 
     def _weigh(self, ask: float) -> float:
         return ask / self.usual_ask if self.heavy > SURE and self.usual_ask else 1.0
