@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from cottonpalm import clock
-from cottonpalm.request.limiter.rules.admission import NOTHING, Admission, Sent
+from cottonpalm.request.limiter.rules.admission import MANY, NOTHING, Admission, Sent
 from cottonpalm.request.limiter.rules.circuit import Circuit
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
@@ -58,7 +58,7 @@ class Permit(Sent):
         self.at_s, self.ordinal, self.ask = now, ordinal, ask
         self.known = False
         self.use = self.sent = NOTHING
-        self.entries = ()
+        self.counted = 0.0
         self.limiter, self.held = limiter, True
 
     def __repr__(self) -> str:
@@ -202,7 +202,9 @@ class Limiter(WaitQueue[Permit]):
                 admission.answered(now, permit, self.in_flight, usage)
                 if quotas:
                     admission.heard(permit, quotas)
-                if not admission.calm and (admission.gated or admission.concurrency.limit != self._seen):
+                if not admission.calm and (
+                    admission.concurrency.limit != self._seen or not admission.answers % MANY
+                ):
                     self._see_limit()
             if self.waiting or self._lost:
                 served = self._serve()
@@ -269,6 +271,7 @@ class Limiter(WaitQueue[Permit]):
     def adjust(self, change: Callable[[], T]) -> T:
         """Change a limit while nobody comes or goes; then let those go who may."""
         with self._lock:
+            self.admission.book()
             result = change()
             self._see_limit()
             served, told = self._serve(), self._who_must_know()

@@ -76,43 +76,20 @@ class Admission(Gates):
             in_flight: without it.
             usage: tokens that it really used, where that is known.
         """
-        calm = self.calm
-        if not calm:
-            self._heard(now, sent)
-        elif not sent.known:
+        if not self.calm:
+            self._heard(now, sent, in_flight, usage)
+            return
+        if not sent.known:
             sent.known = True
             self._good += 1
             if sent.ordinal > self.concurrency.known:
                 self._fits(sent)
-        self.answered_s = now
-        self.answers = answers = self.answers + 1
-        if calm and not answers % MANY:
+        self._means(now, sent, usage, USUAL)
+        if not self.answers % MANY:
             self._news(now)
-        if sent.number > self.newest:
-            self.newest = sent.number
-        weight = self._weight
-        if weight > USUAL:
-            self._weight = 1 / (answers + 1)
-        self.trip_s += (now - sent.at_s - self.trip_s) * weight
-        self.usual_ask += (sent.ask - self.usual_ask) * weight
-        if usage is not None:
-            output = usage.output_tokens
-            self._output = mean = self._output + (output - self._output) * weight
-            self.expected = int(mean) or 1
-            if sent.entries:
-                used = usage.input_tokens + output
-                self.used(sent, used)
-                self.usual_size += (used - self.usual_size) * weight
-        if self._late:
-            self._late = self._late - DOUBT if self._late > DOUBT else 0.0
-        if not calm:
-            if self.cause is Cause.NUMBER:
-                self.recovery.freed(now)
-            self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back)
-            self._held_back = False
 
-    def _heard(self, now: float, sent: Sent) -> None:
-        """An answer came, while single ones count: who was admitted is known from it."""
+    def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> None:
+        """It was answered, and that tells more than means: who was admitted, what fits, that a provider lives."""
         if not sent.known:
             self._admitted(sent)
         if self._young:
@@ -120,6 +97,28 @@ class Admission(Gates):
         if sent is self.recovery.probe and self.recovery.dead:
             self.recovery.dead = False
             self._revive(sent)
+        self._means(now, sent, usage, max(USUAL, 1 / (self.answers + 1)))
+        self._late = max(0.0, self._late - DOUBT)
+        if self.cause is Cause.NUMBER:
+            self.recovery.freed(now)
+        self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back)
+        self._held_back = False
+
+    def _means(self, now: float, sent: Sent, usage: Usage | None, weight: float) -> None:
+        self.answers += 1
+        self.answered_s = now
+        if sent.number > self.newest:  # noqa: PLR1730 - for every request: quicker than max()
+            self.newest = sent.number
+        self.trip_s += (now - sent.at_s - self.trip_s) * weight
+        self.usual_ask += (sent.ask - self.usual_ask) * weight
+        if usage is not None:
+            output = usage.output_tokens
+            self._output = mean = self._output + (output - self._output) * weight
+            self.expected = int(mean) or 1
+            if self._own:
+                used = usage.input_tokens + output
+                self._own.settle(sent, used)
+                self.usual_size += (used - self.usual_size) * weight
 
     def _fits(self, sent: Sent) -> None:
         """It was admitted: so many in flight fit."""
@@ -128,14 +127,13 @@ class Admission(Gates):
             self.concurrency.known = crowd
 
     def _catch_up(self, now: float) -> None:
-        """It is no answer this time: what calm answers left undone is done, and the next one sent differs from these."""
+        """It is no answer: what calm answers left undone is done, and the next one sent differs from these."""
         self._doubt.sent, self._stretch = self.number, None
         if self.calm:
             self._news(now)
 
     def ignored(self, sent: Sent) -> None:
         """It ended in a way that says nothing of the provider."""
-        self._catch_up(self._sent_s)
         self._settled(sent)
 
     def failed(self, now: float, sent: Sent, in_flight: int) -> None:
@@ -167,7 +165,7 @@ class Admission(Gates):
     def heard(self, sent: Sent, quotas: Sequence[Quota]) -> None:
         """An answer shows quotas."""
         self._speaks = self.gated = True
-        self.quotas.heard(sent, quotas)
+        self.quotas.heard(sent, quotas, self.refusals.patience_s)
 
     # Rejections
 
@@ -197,9 +195,10 @@ class Admission(Gates):
         self._settled(sent)
         self._bad += sent.cost
         if self.quotas.shown:
-            self.quotas.rejected(sent.sent, sent.use)
+            self.quotas.rejected(sent)
         if quotas:
-            self.heard(sent, quotas)
+            self._speaks = True
+            self.quotas.learn(sent, quotas, self.refusals.patience_s)
         if probe:
             self.recovery.refused += 1
             self.recovery.hold(now, named_s, self._least_s(now))

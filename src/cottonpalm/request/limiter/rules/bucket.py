@@ -88,8 +88,11 @@ class Bucket:
         if not self.rate:
             return 0.0
         self._fill(now)
-        short = min(cost, max(1.0, self.depth)) - self.level
-        wait_s = max(short / self._pace, self._next_s - now)
+        if cost > 1:
+            cost = min(cost, max(1.0, self.depth))
+        wait_s = (cost - self.level) / self._pace
+        late_s = self._next_s - now
+        wait_s = late_s if late_s > wait_s else wait_s
         if wait_s > 0:
             self._bound = True
         return wait_s
@@ -97,7 +100,8 @@ class Bucket:
     def take(self, now: float, cost: float) -> None:
         """So much goes."""
         if self.rate:
-            self._fill(now)  # a probe goes without asking
+            if now != self._at:
+                self._fill(now)  # a probe goes without asking
             self.level -= cost
             if self._bound:
                 self._bound = False
@@ -235,5 +239,5 @@ class Bucket:
         self.learning = self.blamed = False
 
     def _fill(self, now: float) -> None:
-        passed, self._at = now - self._at, now
-        self.level = min(self.depth, self.level + self._pace * passed)
+        level, self._at = self.level + self._pace * (now - self._at), now
+        self.level = level if level < self.depth else self.depth

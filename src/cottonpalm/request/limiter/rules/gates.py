@@ -8,12 +8,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from cottonpalm.request.limiter.rules.bucket import Bucket
-from cottonpalm.request.limiter.rules.causes import SURE, Cause, Doubt, Refusals
-from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling
+from cottonpalm.request.limiter.rules.causes import SURE, USUAL, Cause, Doubt, Refusals
+from cottonpalm.request.limiter.rules.ceilings import MINUTE_S, Ceiling, Ceilings
 from cottonpalm.request.limiter.rules.concurrency import SOON
 from cottonpalm.request.limiter.rules.quotas import Quotas
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
-from cottonpalm.request.limiter.rules.sent import Sent, Stretch, Use
+from cottonpalm.request.limiter.rules.sent import Sent, Stretch
 from cottonpalm.request.limiter.rules.shown import WINDOW
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ class Gates(ABC):
         concurrency: how many may be in flight.
         bucket: the rate that is learnt.
         quotas: what the provider shows.
-        ceilings: the user's own.
         generation: causes found so far.
         gated: whether anything but the number in flight has to be asked.
         number: of requests that were sent so far.
@@ -59,7 +58,7 @@ class Gates(ABC):
         self.concurrency = concurrency
         self.bucket = Bucket()
         self.quotas = Quotas()
-        self.ceilings = [(unit, Ceiling(most)) for unit, most in ceilings]
+        self._own = Ceilings(ceilings)
         self.recovery = Recovery(concurrency.limit, known=not concurrency.starting)
         self.refusals = Refusals(FIRST_REFUSAL_S)
         self.cause = Cause.CHANCE
@@ -93,23 +92,41 @@ class Gates(ABC):
         free = self.recovery.state is State.OPEN and not (
             self.bucket.rate or number.testing or number.knee.times or (number.starting and not self.answers)
         )
-        self.gated = not free or bool(self.ceilings or self.quotas.shown)
-        self.calm = free and not (number.starting or number.knee.found or number.wall)
+        self.gated = not free or bool(self._own or self.quotas.shown)
+        known = self.answers * USUAL >= 1 and not self._late
+        self.calm = free and known and not (number.starting or number.knee.found or number.wall)
+
+    @property
+    def ceilings(self) -> list[tuple[Unit, Ceiling]]:
+        """The user's own, by unit; `book` first where it matters what was used."""
+        return self._own.each
+
+    def book(self) -> None:
+        """Somebody looks at limits, or changes them: what was noted of those that were sent is worked in."""
+        self._own.book()
 
     # Asking and sending
 
     def wait_s(self, now: float, in_flight: int, ask: float) -> float | None:
         """Seconds until a request may be sent; 0 for now; None if only one that comes back can make room."""
+        if self.calm and in_flight + 1 <= self.concurrency.limit and self._gates_s(now, ask) <= TINY_S:
+            self.binding = ""
+            return 0.0
         if self._began_s is None:
             self._begin(now)
         if self._young and not self.calm:
             self._news(now)
-        recovery, number = self.recovery, self.concurrency
+        recovery = self.recovery
         if recovery.state in _SILENT:
             if recovery.state is State.HELD and now >= recovery.until_s:
                 recovery.state = State.PROBE
             return self._silence_s(now, in_flight, ask)
-        if in_flight >= int(number.limit) and (full_s := self._full_s(now, in_flight)) != 0.0:
+        return self._open_s(now, in_flight, ask)
+
+    def _open_s(self, now: float, in_flight: int, ask: float) -> float | None:
+        """While others than a probe may go."""
+        number = self.concurrency
+        if in_flight + 1 > number.limit and (full_s := self._full_s(now, in_flight)) != 0.0:
             self.binding = "in flight"
             return full_s
         wait_s = self._ramp_s(now, self._gates_s(now, ask))
@@ -117,7 +134,9 @@ class Gates(ABC):
             # Not in one breath with another: else it could be the pace that is tested.
             wait_s = max(wait_s, self._sent_s + self.trip_s / (2 * number.limit) - now)
         if wait_s > TINY_S:
-            self._held_back = not self.calm and self.binding != "pace"  # which may be learnt because of the number
+            self._held_back = (
+                not self.calm and self.binding != "pace"
+            )  # which may be learnt because of the number
             return wait_s
         self.binding = ""
         return 0.0
@@ -159,27 +178,27 @@ class Gates(ABC):
         full = recovery.refused and number.wall is not None and self.cause in NUMBERS
         if in_flight >= (number.limit if full else number.maximum):
             return None  # time did not help: one that leaves may
-        return self._ceilings_s(now, ask, 0.0)
+        wait_s, own = self._own.wait_s(now, ask)
+        self.binding = own or self.binding
+        return wait_s
 
     def _gates_s(self, now: float, ask: float) -> float:
         wait_s, self.binding = 0.0, "pace"
         if self.bucket.rate:
-            wait_s = self.bucket.wait_s(now, self._weigh(ask))
+            wait_s = self.bucket.wait_s(now, self._weigh(ask) if self.heavy > SURE else 1.0)
         if self.quotas.shown:
-            shown_s, unit = self.quotas.wait_s(now, self._use(ask))
+            shown_s, unit = self.quotas.wait_s(now, ask, self._output)
             # All may be back at once, or the provider's clock is a little late.
             if self._closed and unit is None:
                 self.recovery.ramp(2.0)
+                self.calm = False
             self._closed = unit is not None and self.quotas.shown[unit].way == WINDOW
             if unit is not None and shown_s > wait_s:
                 wait_s, self.binding = shown_s, unit
-        return self._ceilings_s(now, ask, wait_s) if self.ceilings else wait_s
-
-    def _ceilings_s(self, now: float, ask: float, wait_s: float) -> float:
-        for unit, ceiling in self.ceilings:
-            own_s = ceiling.wait_s(now, 1.0 if unit == "requests" else ask)
+        if self._own:
+            own_s, own = self._own.wait_s(now, ask)
             if own_s > wait_s:
-                wait_s, self.binding = own_s, f"own {unit}"
+                wait_s, self.binding = own_s, own
         return wait_s
 
     def _ramp_s(self, now: float, wait_s: float) -> float:
@@ -237,24 +256,21 @@ class Gates(ABC):
         if self.bucket.rate:
             self.bucket.take(now, sent.cost)
         if self.quotas.shown:
-            sent.use = self._use(sent.ask)
-            sent.sent = self.quotas.take(sent.use)
+            self.quotas.take(sent, self._output)
         if self.recovery.state is State.PROBE and not forced:
             self.recovery.probe = sent
         if (times := self.concurrency.knee.times) is not None:
             times.sent(sent)
-        if self.ceilings:
-            sent.entries = [
-                gate.take(now, 1.0 if unit == "requests" else sent.ask) for unit, gate in self.ceilings
-            ]
+        if self._own:
+            self._own.take(sent)
 
     def undone(self, sent: Sent) -> None:
         """It did not go after all."""
         self._settled(sent)
         self._bad += sent.cost
         self.bucket.level += sent.cost if self.bucket.rate else 0.0
-        self.quotas.undo(sent.use)
-        self._settle(sent, 0.0, 0.0)
+        self.quotas.undo(sent)
+        self._own.undo(sent)
 
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
@@ -262,9 +278,6 @@ class Gates(ABC):
 
     def _weigh(self, ask: float) -> float:
         return ask / self.usual_ask if self.heavy > SURE and self.usual_ask else 1.0
-
-    def _use(self, ask: float) -> Use:
-        return Use(1.0, ask, min(ask, self._output))
 
     # What is known of those that were sent
 
@@ -300,6 +313,8 @@ class Gates(ABC):
         if not sent.known:
             sent.known = True
             self._void += 1
+        while self._young and self._young[0].known:  # nothing else empties it where nobody is answered
+            self._young.popleft()
         if sent is self.recovery.probe:
             self.recovery.probe = None
         if (times := self.concurrency.knee.times) is not None:
@@ -307,7 +322,7 @@ class Gates(ABC):
 
     def used(self, sent: Sent, tokens: float) -> None:
         """It used so many tokens, however it ended."""
-        self._settle(sent, 1.0, tokens)
+        self._own.settle(sent, tokens)
 
     @property
     def allowed_per_s(self) -> float | None:
@@ -318,10 +333,6 @@ class Gates(ABC):
             if (size := 1.0 if unit == "requests" else self.usual_size)
         ]
         return min(most, default=None)
-
-    def _settle(self, sent: Sent, requests: float, tokens: float) -> None:
-        for (unit, gate), entry in zip(self.ceilings, sent.entries, strict=False):
-            gate.settle(entry, requests if unit == "requests" else tokens)
 
     def _news(self, now: float) -> None:
         """Who was not rejected by now was admitted."""

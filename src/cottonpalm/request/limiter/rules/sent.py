@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cottonpalm.types import Unit
-
-
-class Use(NamedTuple):
-    """What requests take of each unit: one of them as expected, or all that were sent so far."""
-
-    requests: float
-    tokens: float
-    output_tokens: float
-
-    def of(self, unit: Unit) -> float:
-        """The part that counts in this unit."""
-        if unit == "requests":
-            return self.requests
-        if unit == "tokens":
-            return self.tokens
-        return self.output_tokens if unit == "output tokens" else self.tokens - self.output_tokens
-
-
-NOTHING: Final = Use(0.0, 0.0, 0.0)
+# What requests take, one of them as expected or all that were sent so far: requests, tokens, output tokens.
+Use: TypeAlias = tuple[float, float, float]
+NOTHING: Final[Use] = (0.0, 0.0, 0.0)
 
 
 class Stretch(NamedTuple):
@@ -64,10 +44,10 @@ class Sent:
         known: whether it was admitted is known.
         use: what it takes of each unit, where anybody counts that...
         sent: ...and what all took that were sent up to then.
-        entries: of the user's ceilings.
+        counted: tokens that it counts under the user's own ceiling.
     """
 
-    __slots__ = ("ask", "at_s", "entries", "known", "number", "ordinal", "sent", "stretch", "use")
+    __slots__ = ("ask", "at_s", "counted", "known", "number", "ordinal", "sent", "stretch", "use")
 
     number: int
 
@@ -76,7 +56,7 @@ class Sent:
         self.known = False
         self.stretch = _BEFORE_ALL
         self.use = self.sent = NOTHING
-        self.entries: Sequence[list[float]] = ()
+        self.counted = 0.0
 
     @property
     def generation(self) -> int:
