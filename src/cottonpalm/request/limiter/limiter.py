@@ -202,9 +202,7 @@ class Limiter(WaitQueue[Permit]):
                 admission.answered(now, permit, self.in_flight, usage)
                 if quotas:
                     admission.heard(permit, quotas)
-                if not admission.calm and (
-                    admission.concurrency.limit != self._seen or not admission.answers % MANY
-                ):
+                if admission.concurrency.limit != self._seen or not admission.answers % MANY:
                     self._see_limit()
             if self.waiting or self._lost:
                 served = self._serve()

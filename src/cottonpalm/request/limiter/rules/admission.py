@@ -51,21 +51,29 @@ class Admission(Gates):
         recovery, bucket = self.recovery, self.bucket
         if sent is recovery.probe and not recovery.dead:
             self._revive(sent)
-        if bucket.rate:
+        if bucket.rate and not bucket.counted(sent.at_s, self.refusals.patience_s):
             pace = bucket.rate * (1 + bucket.extra)
             self._doubt.sent = self.number
             bucket.admitted(
-                sent.at_s, self.refusals.patience_s, self._doubt.share, may_test=not self.concurrency.testing
+                sent.at_s,
+                sent.total - self._bad,
+                self._total - self._bad,
+                self.refusals.patience_s,
+                self._doubt.share,
+                may_test=not self.concurrency.testing,
             )
             if not bucket.rate:  # it was not to blame
                 recovery.ramp(max(2.0, pace * self.refusals.patience_s))
+                self.calm = False
         if recovery.state is State.RAMP:
             recovery.window += 1
         number, crowd = self.concurrency, sent.ordinal - self.refusals.seen + sent.refusals
-        if crowd > number.known or number.starting or number.wall is not None:  # else it tells nothing new
+        if number.wall is not None:
             number.admitted(
                 sent.ordinal, crowd, may_test=not bucket.extra, total=sent.total, newest=self._total
             )
+        elif crowd > number.known or number.beginning:  # else it tells nothing new
+            number.admitted(sent.ordinal, crowd, may_test=False)
 
     def answered(self, now: float, sent: Sent, in_flight: int, usage: Usage | None = None) -> None:
         """It was answered.
@@ -79,30 +87,41 @@ class Admission(Gates):
         if not self.calm:
             self._heard(now, sent, in_flight, usage)
             return
-        if not sent.known:
+        if self.bucket.rate:
+            self._news_of(now, sent)
+        elif not sent.known:
             sent.known = True
             self._good += 1
             if sent.ordinal > self.concurrency.known:
                 self._fits(sent)
         self._means(now, sent, usage, USUAL)
+        if (number := self.concurrency).starting:
+            number.answered(now, sent, in_flight + 1)
+            if not number.starting:
+                self.look()
         if not self.answers % MANY:
             self._news(now)
 
     def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> None:
         """It was answered, and that tells more than means: who was admitted, what fits, that a provider lives."""
-        if not sent.known:
-            self._admitted(sent)
-        if self._young:
-            self._news(now)
+        self._news_of(now, sent)
         if sent is self.recovery.probe and self.recovery.dead:
             self.recovery.dead = False
             self._revive(sent)
-        self._means(now, sent, usage, max(USUAL, 1 / (self.answers + 1)))
-        self._late = max(0.0, self._late - DOUBT)
+        answers = self.answers + 1
+        self._means(now, sent, usage, USUAL if answers * USUAL >= 1 else 1 / answers)
+        if self._late:
+            self._late = max(0.0, self._late - DOUBT)
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)
         self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back)
         self._held_back = False
+
+    def _news_of(self, now: float, sent: Sent) -> None:
+        if not sent.known:
+            self._admitted(sent)
+        if self._young:
+            self._news(now)
 
     def _means(self, now: float, sent: Sent, usage: Usage | None, weight: float) -> None:
         self.answers += 1
@@ -129,7 +148,7 @@ class Admission(Gates):
     def _catch_up(self, now: float) -> None:
         """It is no answer: what calm answers left undone is done, and the next one sent differs from these."""
         self._doubt.sent, self._stretch = self.number, None
-        if self.calm:
+        if self.calm and not self.bucket.rate:
             self._news(now)
 
     def ignored(self, sent: Sent) -> None:
@@ -260,7 +279,7 @@ class Admission(Gates):
         number, bucket, recovery = self.concurrency, self.bucket, self.recovery
         mine = sent.total - self._bad
         if cause is Cause.CHANCE:
-            bucket.drained(now)
+            bucket.drained(now, sent.at_s, mine)
             return
         self.cause, self.generation, self.calm_s = cause, self.generation + 1, now
         self._doubt.settled()

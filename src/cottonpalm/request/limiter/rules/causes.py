@@ -107,7 +107,7 @@ class Doubt:
     def __init__(self) -> None:
         # Rejections of late: which that asked as much, and its weight.
         self._recent: list[tuple[int, float]] = []
-        self._untold = 0.0  # rejections that nobody explained; of those that a trial was to meet, half
+        self._untold = 0.0  # rejections that nobody explained, and no trial was to meet
         self.sent = 0
         self.suspect = -math.inf
 
@@ -130,7 +130,7 @@ class Doubt:
             trial: more than is known to fit was being tried, so that it was to be expected.
         """
         weight = SURPRISE + DOUBT if told else -math.log(2 * (CHANCE[1] if silent else self.share))
-        self._untold += 0.0 if told else 0.5 if trial else 1.0
+        self._untold += 0.0 if told or trial else 1.0
         recent, bar = self._recent, TRIAL if trial else SURPRISE
         insort(recent, (asked, weight))
         del recent[:-HOLD]

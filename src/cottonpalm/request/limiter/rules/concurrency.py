@@ -61,6 +61,11 @@ class Concurrency:
         return int(self.limit) - self._step
 
     @property
+    def beginning(self) -> bool:
+        """It grows with each that is admitted."""
+        return self.starting and self.limit < SOON * self.first
+
+    @property
     def testing(self) -> bool:
         """More are let go than are known to fit."""
         return self._step > 0 and self.wall is not None
@@ -80,8 +85,7 @@ class Concurrency:
         if crowd > self.known:  # noqa: PLR1730 - for every request: quicker than max()
             self.known = crowd
         if self.wall is None:
-            begins = self.starting and not self.busy and self.limit < SOON * self.first
-            if begins and 2 * ordinal >= self.limit:
+            if self.beginning and not self.busy and 2 * ordinal >= self.limit:
                 self.set(self.limit + 2)
             return
         if not self._step or total > self._after:
@@ -115,7 +119,8 @@ class Concurrency:
         if self.busy or not (self.starting or knee.found or self.wall):  # a number that was given is kept
             return
         took_s = now - sent.at_s
-        knee.took(now, took_s, sent.ordinal, in_flight, first=sent.number - sent.refusals <= FEW)
+        first = not knee.usual_s and sent.number - sent.refusals <= FEW
+        knee.took(now, took_s, sent.ordinal, in_flight, first=first)
         if knee.found:
             self._search(now, sent, in_flight, gated)
             return

@@ -44,7 +44,7 @@ class Gates(ABC):
         answers: so far.
         answered_s: when the last one came, None before the first.
         newest: the number of the last request that was answered.
-        calm: no rule looks at a single answer.
+        calm: no rule looks at a single answer, but for how long it took while the number grows.
         expected: tokens of the next answer, where nothing bounds it.
         binding: what held the last request back: "in flight", "probe", "pace", a unit of a quota, "own requests" or
             "own tokens"; "" for nothing.
@@ -90,11 +90,11 @@ class Gates(ABC):
         """See whether anything but the number in flight has to be asked, and who wants to know of each answer."""
         number = self.concurrency
         free = self.recovery.state is State.OPEN and not (
-            self.bucket.rate or number.testing or number.knee.times or (number.starting and not self.answers)
+            number.testing or number.knee.times or (number.starting and not self.answers)
         )
-        self.gated = not free or bool(self._own or self.quotas.shown)
+        self.gated = not free or bool(self._own or self.quotas.shown or self.bucket.rate)
         known = self.answers * USUAL >= 1 and not self._late
-        self.calm = free and known and not (number.starting or number.knee.found or number.wall)
+        self.calm = free and known and not (number.beginning or number.knee.found or number.wall)
 
     @property
     def ceilings(self) -> list[tuple[Unit, Ceiling]]:
@@ -109,9 +109,12 @@ class Gates(ABC):
 
     def wait_s(self, now: float, in_flight: int, ask: float) -> float | None:
         """Seconds until a request may be sent; 0 for now; None if only one that comes back can make room."""
-        if self.calm and in_flight + 1 <= self.concurrency.limit and self._gates_s(now, ask) <= TINY_S:
-            self.binding = ""
-            return 0.0
+        if self.calm and in_flight + 1 <= self.concurrency.limit:
+            if self.bucket.rate and self._young:
+                self._news(now)
+            if self._gates_s(now, ask) <= TINY_S and self.calm:
+                self.binding = ""
+                return 0.0
         if self._began_s is None:
             self._begin(now)
         if self._young and not self.calm:
