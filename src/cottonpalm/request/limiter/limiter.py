@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from cottonpalm import clock
-from cottonpalm.request.limiter.rules.admission import MANY, NOTHING, Admission, Sent
+from cottonpalm.request.limiter.rules.admission import NOTHING, Admission, Sent
 from cottonpalm.request.limiter.rules.circuit import Circuit
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.runtime.wait_queue import Place, Waiter, WaitQueue
@@ -58,7 +58,6 @@ class Permit(Sent):
         self.at_s, self.ordinal, self.ask = now, ordinal, ask
         self.known = False
         self.use = self.sent = NOTHING
-        self.counted = 0.0
         self.limiter, self.held = limiter, True
 
     def __repr__(self) -> str:
@@ -199,10 +198,10 @@ class Limiter(WaitQueue[Permit]):
             if verdict is not _SUCCESS or pause_s:
                 self._learn_more(now, permit, verdict, pause_s, quotas, usage)
             else:
-                admission.answered(now, permit, self.in_flight, usage)
+                moved = admission.answered(now, permit, self.in_flight, usage)
                 if quotas:
                     admission.heard(permit, quotas)
-                if admission.concurrency.limit != self._seen or not admission.answers % MANY:
+                if moved:
                     self._see_limit()
             if self.waiting or self._lost:
                 served = self._serve()

@@ -46,7 +46,8 @@ class Admission(Gates):
     def _admitted(self, sent: Sent) -> None:
         sent.known = True
         self._good += 1
-        if sent.generation != self.generation:
+        stretch = sent.stretch
+        if stretch.generation != self.generation:
             return
         recovery, bucket = self.recovery, self.bucket
         if sent is recovery.probe and not recovery.dead:
@@ -67,7 +68,7 @@ class Admission(Gates):
                 self.calm = False
         if recovery.state is State.RAMP:
             recovery.window += 1
-        number, crowd = self.concurrency, sent.ordinal - self.refusals.seen + sent.refusals
+        number, crowd = self.concurrency, sent.ordinal - self.refusals.seen + stretch.refusals
         if number.wall is not None:
             number.admitted(
                 sent.ordinal, crowd, may_test=not bucket.extra, total=sent.total, newest=self._total
@@ -75,8 +76,8 @@ class Admission(Gates):
         elif crowd > number.known or number.beginning:  # else it tells nothing new
             number.admitted(sent.ordinal, crowd, may_test=False)
 
-    def answered(self, now: float, sent: Sent, in_flight: int, usage: Usage | None = None) -> None:
-        """It was answered.
+    def answered(self, now: float, sent: Sent, in_flight: int, usage: Usage | None = None) -> bool:
+        """It was answered. Returns whether limits have to be looked at again.
 
         Args:
             now: when.
@@ -85,8 +86,7 @@ class Admission(Gates):
             usage: tokens that it really used, where that is known.
         """
         if not self.calm:
-            self._heard(now, sent, in_flight, usage)
-            return
+            return self._heard(now, sent, in_flight, usage)
         if self.bucket.rate:
             self._news_of(now, sent)
         elif not sent.known:
@@ -95,15 +95,22 @@ class Admission(Gates):
             if sent.ordinal > self.concurrency.known:
                 self._fits(sent)
         self._means(now, sent, usage, USUAL)
-        if (number := self.concurrency).starting:
-            number.answered(now, sent, in_flight + 1)
-            if not number.starting:
-                self.look()
-        if not self.answers % MANY:
-            self._news(now)
+        moved = self.concurrency.starting and self._moved(now, sent, in_flight)
+        if self.answers % MANY:
+            return moved
+        self._news(now)
+        return True
 
-    def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> None:
+    def _moved(self, now: float, sent: Sent, in_flight: int, *, gated: bool = False) -> bool:
+        """Whether it moves the number in flight, or tells that the server is full."""
+        number = self.concurrency
+        limit, starting = number.limit, number.starting
+        number.answered(now, sent, in_flight + 1, gated=gated)
+        return number.limit != limit or number.starting is not starting
+
+    def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> bool:
         """It was answered, and that tells more than means: who was admitted, what fits, that a provider lives."""
+        limit = self.concurrency.limit
         self._news_of(now, sent)
         if sent is self.recovery.probe and self.recovery.dead:
             self.recovery.dead = False
@@ -114,8 +121,9 @@ class Admission(Gates):
             self._late = max(0.0, self._late - DOUBT)
         if self.cause is Cause.NUMBER:
             self.recovery.freed(now)
-        self.concurrency.answered(now, sent, in_flight + 1, gated=self._held_back)
+        moved = self._moved(now, sent, in_flight, gated=self._held_back)
         self._held_back = False
+        return moved or self.concurrency.limit != limit or not self.answers % MANY
 
     def _news_of(self, now: float, sent: Sent) -> None:
         if not sent.known:
@@ -134,7 +142,7 @@ class Admission(Gates):
             output = usage.output_tokens
             self._output = mean = self._output + (output - self._output) * weight
             self.expected = int(mean) or 1
-            if self._own:
+            if self._own is not None:
                 used = usage.input_tokens + output
                 self._own.settle(sent, used)
                 self.usual_size += (used - self.usual_size) * weight

@@ -100,7 +100,7 @@ class Bucket:
         self._fill(now)
         if cost > 1:
             cost = min(cost, max(1.0, self.depth))
-        wait_s = (cost - self.level) / self._pace
+        wait_s = (cost - self.level) / (self.rate * (UNDER + self.extra))
         late_s = self._next_s - now
         wait_s = late_s if late_s > wait_s else wait_s
         if wait_s > 0:
@@ -297,5 +297,6 @@ class Bucket:
         self.learning = self.blamed = False
 
     def _fill(self, now: float) -> None:
-        level, self._at = self.level + self._pace * (now - self._at), now
+        level = self.level + self.rate * (UNDER + self.extra) * (now - self._at)
+        self._at = now
         self.level = level if level < self.depth else self.depth

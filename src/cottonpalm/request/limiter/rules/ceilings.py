@@ -144,13 +144,12 @@ class Ceilings:
         self._noted: list[Sent] = []
         self._requests, self._tokens = 0, 0.0  # that may be sent without asking
 
-    def __bool__(self) -> bool:
-        return bool(self.each)
+    def sure(self, ask: float) -> bool:
+        """Whether one of so many tokens may be sent without asking them."""
+        return self._requests > 0 and ask <= self._tokens
 
     def wait_s(self, now: float, ask: float) -> tuple[float, str]:
         """Seconds until a request of so many tokens may be sent, and what says so."""
-        if self._requests > 0 and ask <= self._tokens:
-            return 0.0, ""
         self._book()
         longest_s, binding = 0.0, ""
         for unit, ceiling in self.each:

@@ -58,7 +58,8 @@ class Gates(ABC):
         self.concurrency = concurrency
         self.bucket = Bucket()
         self.quotas = Quotas()
-        self._own = Ceilings(ceilings)
+        own = Ceilings(ceilings)
+        self._own = own if own.each else None
         self.recovery = Recovery(concurrency.limit, known=not concurrency.starting)
         self.refusals = Refusals(FIRST_REFUSAL_S)
         self.cause = Cause.CHANCE
@@ -92,18 +93,19 @@ class Gates(ABC):
         free = self.recovery.state is State.OPEN and not (
             number.testing or number.knee.times or (number.starting and not self.answers)
         )
-        self.gated = not free or bool(self._own or self.quotas.shown or self.bucket.rate)
+        self.gated = not free or bool(self._own is not None or self.quotas.shown or self.bucket.rate)
         known = self.answers * USUAL >= 1 and not self._late
         self.calm = free and known and not (number.beginning or number.knee.found or number.wall)
 
     @property
     def ceilings(self) -> list[tuple[Unit, Ceiling]]:
         """The user's own, by unit; `book` first where it matters what was used."""
-        return self._own.each
+        return [] if self._own is None else self._own.each
 
     def book(self) -> None:
         """Somebody looks at limits, or changes them: what was noted of those that were sent is worked in."""
-        self._own.book()
+        if self._own is not None:
+            self._own.book()
 
     # Asking and sending
 
@@ -181,9 +183,7 @@ class Gates(ABC):
         full = recovery.refused and number.wall is not None and self.cause in NUMBERS
         if in_flight >= (number.limit if full else number.maximum):
             return None  # time did not help: one that leaves may
-        wait_s, own = self._own.wait_s(now, ask)
-        self.binding = own or self.binding
-        return wait_s
+        return self._own_s(now, ask, 0.0)
 
     def _gates_s(self, now: float, ask: float) -> float:
         wait_s, self.binding = 0.0, "pace"
@@ -198,7 +198,10 @@ class Gates(ABC):
             self._closed = unit is not None and self.quotas.shown[unit].way == WINDOW
             if unit is not None and shown_s > wait_s:
                 wait_s, self.binding = shown_s, unit
-        if self._own:
+        return wait_s if self._own is None or self._own.sure(ask) else self._own_s(now, ask, wait_s)
+
+    def _own_s(self, now: float, ask: float, wait_s: float) -> float:
+        if self._own is not None:
             own_s, own = self._own.wait_s(now, ask)
             if own_s > wait_s:
                 wait_s, self.binding = own_s, own
@@ -260,12 +263,14 @@ class Gates(ABC):
             self.bucket.take(now, sent.cost)
         if self.quotas.shown:
             self.quotas.take(sent, self._output)
+        if self._own is not None:
+            self._own.take(sent)
+        if self.calm:
+            return
         if self.recovery.state is State.PROBE and not forced:
             self.recovery.probe = sent
         if (times := self.concurrency.knee.times) is not None:
             times.sent(sent)
-        if self._own:
-            self._own.take(sent)
 
     def undone(self, sent: Sent) -> None:
         """It did not go after all."""
@@ -273,7 +278,8 @@ class Gates(ABC):
         self._bad += sent.cost
         self.bucket.level += sent.cost if self.bucket.rate else 0.0
         self.quotas.undo(sent)
-        self._own.undo(sent)
+        if self._own is not None:
+            self._own.undo(sent)
 
     def output_tokens(self, bound: int | None) -> int:
         """Output tokens that the next answer may have: as the last ones, or as many as it may at most."""
@@ -325,7 +331,8 @@ class Gates(ABC):
 
     def used(self, sent: Sent, tokens: float) -> None:
         """It used so many tokens, however it ended."""
-        self._own.settle(sent, tokens)
+        if self._own is not None:
+            self._own.settle(sent, tokens)
 
     @property
     def allowed_per_s(self) -> float | None:

@@ -50,13 +50,13 @@ class Sent:
     __slots__ = ("ask", "at_s", "counted", "known", "number", "ordinal", "sent", "stretch", "use")
 
     number: int
+    counted: float
 
     def __init__(self, at_s: float, ordinal: int, ask: float = 0.0) -> None:
         self.at_s, self.ordinal, self.ask = at_s, ordinal, ask
         self.known = False
         self.stretch = _BEFORE_ALL
         self.use = self.sent = NOTHING
-        self.counted = 0.0
 
     @property
     def generation(self) -> int:
