@@ -418,7 +418,7 @@ def test_a_rejection_that_shows_an_empty_quota_is_for_that_and_cuts_no_number() 
     gates.rejected(line.now, sent, [Quota("requests", 60.0, 0.0, 30.0)])
     assert gates.cause is Cause.RATE, "one that shows a quota is never chance"
     assert gates.concurrency.limit == limit
-    assert not gates.quotas.shown["requests"].trusted, "its mirror had let it go"
+    assert gates.quotas.shown["requests"].trusted, "one that is off once may be off by one; how far counts"
 
 
 def test_a_rate_that_is_let_go_is_followed_by_a_ramp_and_not_by_a_burst() -> None:

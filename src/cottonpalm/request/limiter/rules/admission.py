@@ -251,23 +251,21 @@ class Admission(Gates):
         self, now: float, sent: Sent, quotas: Sequence[Quota], named_s: float, overload: bool
     ) -> Cause:
         number, bucket, doubt = self.concurrency, self.bucket, self._doubt
-        empty = self.quotas.empty(sent, quotas) if quotas else []
+        empty = self.quotas.empty(sent, quotas)
         speaks = named_s > 0 or bool(quotas)
         self._speaks = self._speaks or speaks
         surprising = doubt.surprising(
             sent.asked,
-            told=named_s > 0 or bool(empty),  # a quota that is left explains nothing
+            told=named_s > 0 or empty,  # a quota that is left explains nothing
             silent=self._speaks and not speaks,
             trial=bucket.extra > 0 or number.testing,
         )
         off = self._off(now)
         above = sent.ordinal > max(1, number.known - off)
         doubt.suspect = sent.ordinal - off if above else -math.inf
-        for shown in empty:
-            shown.wrong()
         cause = explain(
             overload=overload,
-            empty=bool(empty),
+            empty=empty,
             surprising=surprising,
             fast=self._may_be_fast(bool(quotas)),
             above=above and (number.testing or not bucket.extra),

@@ -141,10 +141,10 @@ class Quotas:
         """What was sent and not rejected, by unit."""
         return by_unit(_plus(self.sent, self._bad, -1.0))
 
-    def empty(self, request: Sent, quotas: Sequence[Quota]) -> list[Shown]:
-        """Those that do not hold what a rejected request wanted."""
+    def empty(self, request: Sent, quotas: Sequence[Quota]) -> bool:
+        """One of them does not hold what a rejected request wanted."""
         wanted = by_unit(request.use)
-        return [self.shown[quota.unit] for quota in quotas if quota.remaining < wanted[PLACES[quota.unit]]]
+        return any(quota.remaining < wanted[PLACES[quota.unit]] for quota in quotas)
 
 
 def by_unit(use: Use) -> tuple[float, float, float, float]:
