@@ -179,7 +179,7 @@ def test_no_sliding_minute_holds_more_than_the_ceiling(most: int, wishes: list) 
     for passed, amount in wishes:
         now += passed
         if ceiling.wait_s(now, amount) == 0:
-            ceiling.take([Sent(now, 1, amount)])
+            ceiling.book([(Sent(now, 1, amount), None)])
             sent.append((now, amount))
     for moment, amount in sent:
         minute = [this for at, this in sent if moment - MINUTE_S < at <= moment]
@@ -190,7 +190,7 @@ def test_no_sliding_minute_holds_more_than_the_ceiling(most: int, wishes: list) 
 def test_the_wait_of_a_ceiling_is_enough_and_not_too_long(most: int, amount: int) -> None:
     ceiling = Ceiling(most)
     for moment in range(most):
-        ceiling.take([Sent(float(moment) / most, 1)])
+        ceiling.book([(Sent(float(moment) / most, 1), None)])
     now = 1.0
     for _ in range(100):
         if not (wait_s := ceiling.wait_s(now, amount)):
@@ -202,9 +202,9 @@ def test_the_wait_of_a_ceiling_is_enough_and_not_too_long(most: int, amount: int
 
 def test_tokens_that_were_not_used_go_back_under_the_ceiling() -> None:
     ceiling, sent = Ceiling(1000, tokens=True), Sent(0.0, 1, 900.0)
-    ceiling.take([sent])
+    ceiling.book([(sent, None)])
     assert ceiling.wait_s(1.0, 200) > 30
-    ceiling.settle(sent, 10.0)
+    ceiling.book([(sent, 10.0)])
     assert ceiling.wait_s(1.0, 200) == 0
 
 

@@ -307,7 +307,7 @@ def test_how_long_a_rejection_takes_is_a_mean_and_four_deviations_of_the_last_ei
 def take(ceiling: Ceiling, at_s: float, amount: float = 1.0) -> Sent:
     """A request of so many tokens, or one request, is sent."""
     sent = Sent(at_s, 1, amount)
-    ceiling.take([sent])
+    ceiling.book([(sent, None)])
     return sent
 
 
@@ -351,14 +351,14 @@ def test_what_is_corrected_counts_as_it_is_and_not_any_more_once_it_is_over() ->
     ceiling = Ceiling(1_000.0, tokens=True)
     sent = take(ceiling, 0.0, 400.0)
     take(ceiling, 1.0, 100.0)
-    ceiling.settle(sent, 900.0)
+    ceiling.book([(sent, 900.0)])
     assert ceiling.used == 1_000.0
     assert ceiling.wait_s(2.0, 1.0) == pytest.approx(WINDOW_S - 2)
     assert ceiling.used_at(60.5) == 100.0
-    ceiling.settle(sent, 10.0)
+    ceiling.book([(sent, 10.0)])
     assert ceiling.used == 100.0, "its minute is over"
     small = Ceiling(10.0, tokens=True)
-    small.settle(take(small, 0.0), 0.0)
+    small.book([(take(small, 0.0), 0.0)])
     assert small.wait_s(0.0, 1.0) == 0.0, "as if it had not gone"
 
 

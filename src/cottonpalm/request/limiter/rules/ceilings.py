@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from cottonpalm.request.limiter.rules.sent import Sent
     from cottonpalm.types import Unit
@@ -17,6 +17,9 @@ WINDOW_S: Final = 60.3  # a minute at the provider: one request is longer on its
 SLACK: Final = 0.02  # of a minute's worth may go at once, after a time in which less went
 LEAST: Final = 1e-9
 TOGETHER: Final = 32  # requests that are booked at once, where no ceiling is near
+
+
+Event: TypeAlias = "tuple[Sent, float | None]"  # it was sent; or: it used so many tokens
 
 
 class Ceiling:
@@ -62,36 +65,27 @@ class Ceiling:
         """So much may be sent without asking, whatever time does; it may be below 0."""
         return min(self.portion - self.used, SLACK * self.even - self._backlog)
 
-    def take(self, requests: Sequence[Sent]) -> None:
-        """These were sent, in this order."""
+    def book(self, events: Iterable[Event]) -> None:
+        """These were sent, or used less or more than was taken, in this order."""
         even, backlog, at, per_s = self.even, self._backlog, self._at, self.even / WINDOW_S
-        amount, used = 1.0, 0.0
-        for sent in requests:
-            if self.tokens:
-                sent.counted = amount = sent.ask
-            passed = sent.at_s - at
-            if passed > 0:
-                at = sent.at_s
-                backlog -= passed * per_s
-                if backlog < 0:
-                    backlog = 0.0
-            backlog += amount if amount < even else even
-            used += amount
-        self._at, self._backlog = at, backlog
+        counts, used = self.tokens, self.used
+        for sent, tokens in events:
+            if tokens is None:
+                amount = 1.0
+                if counts:
+                    sent.counted = amount = sent.ask
+                if sent.at_s > at:
+                    backlog -= (sent.at_s - at) * per_s
+                    backlog, at = (backlog if backlog > 0 else 0.0), sent.at_s
+                self._sent.append(sent)
+                used += amount
+                backlog += amount if amount < even else even
+            elif counts and sent.at_s > at - WINDOW_S:  # else it does not count any more
+                used += tokens - sent.counted
+                backlog = max(0.0, backlog + min(tokens, even) - min(sent.counted, even))
+                sent.counted = tokens
+        self.used, self._backlog, self._at = used, backlog, at
         self._forget(at)
-        self.used += used
-        self._sent.extend(requests)
-
-    def settle(self, sent: Sent, amount: float) -> float:
-        """It was less, or more, than what was taken. Returns by how much more."""
-        before, even = sent.counted, self.even
-        if amount == before or not self._sent or sent.at_s < self._sent[0].at_s:
-            return 0.0
-        sent.counted = amount
-        self.used += amount - before
-        backlog = self._backlog + min(amount, even) - min(before, even)
-        self._backlog = backlog if backlog > 0 else 0.0
-        return amount - before
 
     def undo(self, sent: Sent) -> None:
         """It did not go after all: one of the last."""
@@ -108,6 +102,7 @@ class Ceiling:
     def used_at(self, now: float) -> float:
         """What was sent in the minute before."""
         self._forget(now)
+        self._drain(now)
         return self.used
 
     def _amount(self, sent: Sent) -> float:
@@ -136,12 +131,11 @@ class Ceilings:
         each: all of them, by unit.
     """
 
-    __slots__ = ("_by_tokens", "_noted", "_requests", "_tokens", "each")
+    __slots__ = ("_noted", "_requests", "_tokens", "each")
 
     def __init__(self, given: Iterable[tuple[Unit, float]]) -> None:
         self.each = [(unit, Ceiling(most, tokens=unit == "tokens")) for unit, most in given]
-        self._by_tokens = next((ceiling for _, ceiling in self.each if ceiling.tokens), None)
-        self._noted: list[Sent] = []
+        self._noted: list[Event] = []
         self._requests, self._tokens = 0, 0.0  # that may be sent without asking
 
     def sure(self, ask: float) -> bool:
@@ -171,18 +165,18 @@ class Ceilings:
 
     def take(self, sent: Sent) -> None:
         """It is sent."""
-        self._noted.append(sent)
-        self._requests -= 1
+        self._noted.append((sent, None))
         self._tokens -= sent.ask
+        self._requests -= 1
         if self._requests <= 0:
             self._book()
 
     def settle(self, sent: Sent, tokens: float) -> None:
         """It used so many tokens."""
-        if (ceiling := self._by_tokens) is not None:
-            if self._noted and sent.at_s >= self._noted[0].at_s:
-                self._book()
-            self._tokens -= max(0.0, ceiling.settle(sent, tokens))
+        if tokens != sent.ask:
+            self._noted.append((sent, tokens))
+            if tokens > sent.ask:
+                self._tokens -= tokens - sent.ask
 
     def undo(self, sent: Sent) -> None:
         """It did not go after all."""
@@ -198,5 +192,5 @@ class Ceilings:
     def _book(self) -> None:
         if self._noted:
             for _, ceiling in self.each:
-                ceiling.take(self._noted)
+                ceiling.book(self._noted)
             self._noted = []
