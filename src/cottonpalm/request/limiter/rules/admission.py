@@ -102,11 +102,11 @@ class Admission(Gates):
         return True
 
     def _moved(self, now: float, sent: Sent, in_flight: int, *, gated: bool = False) -> bool:
-        """Whether it moves the number in flight, or tells that the server is full."""
+        """Whether it moves the number in flight, or tells that the server is full: halving begins with who goes next."""
         number = self.concurrency
         limit, starting = number.limit, number.starting
         number.answered(now, sent, in_flight + 1, gated=gated)
-        return number.limit != limit or number.starting is not starting
+        return number.limit != limit or number.starting is not starting or number.knee.times is not None
 
     def _heard(self, now: float, sent: Sent, in_flight: int, usage: Usage | None) -> bool:
         """It was answered, and that tells more than means: who was admitted, what fits, that a provider lives."""
@@ -227,7 +227,7 @@ class Admission(Gates):
             self._speaks = True
             self.quotas.learn(sent, quotas, self.refusals.patience_s)
         if probe:
-            self.recovery.refused += 1
+            self.recovery.refuse(sent.at_s)
             self.recovery.hold(now, named_s, self._least_s(now))
         elif sent.generation != self.generation:
             self._rejected_before(sent)

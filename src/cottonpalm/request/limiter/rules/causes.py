@@ -88,7 +88,7 @@ class Refusals:
         weight = max(1 / ENOUGH, 1 / self.seen)
         self._dev_s += weight * (abs(seconds - self.mean_s) - self._dev_s)
         self.mean_s += weight * (seconds - self.mean_s)
-        self.patience_s = self.mean_s + PATIENCE * self._dev_s
+        self.patience_s = self.mean_s + max(self._least_s, PATIENCE * self._dev_s)
 
 
 class Doubt:
