@@ -102,7 +102,7 @@ class Admission(Gates):
         return True
 
     def _moved(self, now: float, sent: Sent, in_flight: int, *, gated: bool = False) -> bool:
-        """Whether it moves the number in flight, or tells that the server is full: halving begins with who goes next."""
+        """Whether it moves the number in flight, or the server is full: halving begins with who goes next."""
         number = self.concurrency
         limit, starting = number.limit, number.starting
         number.answered(now, sent, in_flight + 1, gated=gated)
