@@ -233,6 +233,27 @@ def test_where_the_probe_is_admitted_with_as_many_in_flight_it_was_time_that_hel
     assert gates.recovery.state is not State.PROBE
 
 
+def test_who_was_rejected_while_the_probe_was_under_way_was_not_there_with_it() -> None:
+    line = settled(first=30.0, took_s=30.0)
+    gates = line.gates
+    sent = crowd(line, 9, gap_s=0.001)
+    line.now += 0.05
+    line.reject(sent[4], named_s=1.0)
+    for _ in range(3):
+        line.answer()
+    line.now += 1.0
+    assert line.wait_s() == 0.0
+    probe = line.send(ask=100.0)
+    assert probe.ordinal == 6, "more than were rejected, as far as anybody knew then"
+    for late in sent[5:]:
+        line.reject(late)
+    line.now += gates.refusals.patience_s
+    line.wait_s()
+    assert gates.recovery.state is not State.PROBE
+    assert gates.concurrency.limit == 4
+    assert not gates.bucket.blamed, "nothing says that time had helped"
+
+
 def test_with_fewer_in_flight_the_probe_says_nothing_of_them() -> None:
     line = settled(first=30.0)
     gates = line.gates

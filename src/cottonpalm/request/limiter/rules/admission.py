@@ -340,7 +340,8 @@ class Admission(Gates):
         if self._saved is None:
             return
         (limit, wall, starting, _, sent, mine), self._saved = self._saved, None
-        if cause in (Cause.NUMBER, Cause.BOTH) and probe.ordinal >= (number.wall or sent.ordinal):
+        crowd = probe.ordinal - self.refusals.seen + probe.refusals
+        if cause in (Cause.NUMBER, Cause.BOTH) and crowd >= (number.wall or sent.ordinal):
             # As many in flight as were rejected before: it was time that helped.
             number.limit, number.wall, number.starting, number.known = limit, wall, starting, probe.ordinal
             bucket.blamed = True

@@ -12,6 +12,7 @@ from cottonpalm.request.limiter.rules.causes import ENOUGH, HOLD, SURE
 if TYPE_CHECKING:
     from cottonpalm.request.limiter.rules.sent import Sent
 
+MORE: Final = 0.5  # of as much more: what more in flight have to do, over that they do no more
 WIDE: Final = 1.5  # one number in flight over the other, while nobody knows where the knee is; then its root
 ROOT_2: Final = math.sqrt(2)
 MANY: Final = 64  # answers that are worked in together
@@ -47,11 +48,12 @@ class Round:
 class Knee:
     """A server that does not reject but shares its speed: more in flight only take longer.
 
-    Two hypotheses about twice as many in flight: they do twice as much, or no more. Each answer is evidence, weighed by
-    how much answers' times differ. While the limit grows, the first that is believed to do no more ends that. A full
-    server loses nothing by fewer in flight, so they are halved from there for as long as no less is done: what looked
-    usual may have been measured on a full server. Then two numbers are compared in turn, a higher and a lower one, and
-    both move to where the better one was.
+    Two hypotheses about more in flight: they do half as much more, or no more. (Few servers have a sharp knee: where
+    ever more do ever less more, as in a batch on a GPU, half of what could be done were left undone by a test against
+    as much more.) Each answer is evidence, weighed by how much answers' times differ. While the limit grows, the first
+    that is believed to do no more ends that. A full server loses nothing by fewer in flight, so they are halved from
+    there for as long as no less is done: what looked usual may have been measured on a full server. Then two numbers
+    are compared in turn, a higher and a lower one, and both move to where the better one was.
 
     Attributes:
         found: the server is full at the limit, or was.
@@ -289,9 +291,9 @@ class Knee:
         return max(1.0, self.level / self._ratio)
 
     def _ratio_of(self, less: Seen, more: Seen) -> float:
-        """Log-likelihood ratio: that more in flight did as much more, over that they did no more."""
+        """Log-likelihood ratio: that more in flight did half as much more, over that they did no more."""
         apart, gain = math.log(more.crowd / less.crowd), math.log(more.pace / less.pace)
-        return apart * (gain - apart / 2) / self._noise(less.answers, more.answers)
+        return MORE * apart * (gain - MORE * apart / 2) / self._noise(less.answers, more.answers)
 
     def _around(self, seen: Seen) -> float | None:
         """What follows a round: the other number, or where it was better."""
