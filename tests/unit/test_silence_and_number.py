@@ -183,8 +183,37 @@ def test_a_test_that_nobody_needs_is_taken_back() -> None:
         limit.admitted(20, 20, may_test=True)
         count += 1
     assert limit.limit == 40
-    assert count == 17
+    assert count == 19
     assert more_after(limit) == 16
+
+
+def test_a_test_of_many_more_waits_until_they_are_in_flight() -> None:
+    """As many come back meanwhile as half of those that go, so every other one takes a place that came free."""
+    limit = Concurrency(200.0, 1, 500)
+    limit.rejected(101, 0.0, 1.0)
+    in_flight, sent = 100, 0
+    while not limit.starting:
+        sent += 1
+        limit.admitted(in_flight, in_flight, may_test=True)
+        in_flight = min(int(limit.limit), in_flight + sent % 2)
+        assert sent < 300
+    assert limit.limit > 125
+
+
+@pytest.mark.parametrize(("rejected", "kept"), [(1, True), (6, False)])
+def test_a_number_that_is_one_too_many_does_not_pass_for_chance(rejected: int, kept: bool) -> None:
+    """One in ten is rejected by chance, whatever their number. Of those that fill it, so many of ten are."""
+    limit = Concurrency(200.0, 1, 500)
+    limit.rejected(101, 0.0, 1.0)
+    for nth in range(1_000):
+        if limit.limit != 100:
+            break
+        if nth % 10 < rejected:
+            limit.lost(100, 0.1)
+        else:
+            limit.admitted(100, 100, may_test=False)
+    assert (limit.limit == 100) is kept
+    assert kept or (limit.limit, limit.wall) == (99, 100)
 
 
 def test_after_a_failed_test_the_next_comes_twice_as_late_and_much_later_where_it_cost_a_wait() -> None:

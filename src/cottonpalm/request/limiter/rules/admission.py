@@ -286,6 +286,7 @@ class Admission(Gates):
         mine = sent.total - self._bad
         if cause is Cause.CHANCE:
             bucket.drained(now, sent.at_s, mine)
+            number.lost(sent.ordinal, self._doubt.share)
             return
         self.cause, self.generation, self.calm_s = cause, self.generation + 1, now
         self._doubt.settled()
