@@ -100,7 +100,7 @@ class Caller:
     def _leanly(self) -> Unheard | None:
         """How to call the chain's steps where nobody hears it; None: by its own `ainvoke`."""
         run = self._run
-        if not run.transports.wanted or not run.flow.hooked or run.flow.remembers or self._kwargs:
+        if not run.flow.hooked or run.flow.remembers or self._kwargs:
             return None
         from cottonpalm.engine.executors.unheard import unheard  # noqa: PLC0415 - its imports cost time
 
