@@ -169,7 +169,8 @@ class Caller:
         """Return the row's config. It includes the permit callback until we know whether the hook sees all models."""
         config: RunnableConfig | None = item.config
         if self._heard or (self._many and speaks(config)):
-            config = merge_configs(ensure_config(config), {"metadata": _row_names(item)})
+            config = ensure_config(config)  # a config of our own
+            config["metadata"] = {**config.get("metadata", {}), **_row_names(item)}
         if (told := self._step_times_to(item)) is not None:
             config = merge_configs(ensure_config(config), {"callbacks": [StepTimes(told)]})
         if self._handler is None or self._run.flow.grain == "row" or not self._run.flow.wants_handler:
