@@ -92,7 +92,7 @@ PARTS: Final[dict[str, tuple[tuple[Any, str, Any], ...]]] = {
     "tests of more in flight": ((concurrency, "HOLD", 10**9),),
     "quotas that are shown": (
         (Quotas, "wait_s", lambda *_: (0.0, None)),
-        (Quotas, "empty", lambda *_: []),
+        (Quotas, "empty", _never),
     ),
     "only headers that predict are believed": ((shown, "APART", 2.0),),
     "a server that slows down": ((Knee, "late", _never),),

@@ -12,9 +12,25 @@ from cottonpalm.request.limiter.rules.bucket import Bucket
 SOON_S = 0.1
 
 
-def known(rate: float, *, depth: float = 1.0, now: float = 0.0) -> Bucket:
+class Counted(Bucket):
+    """Knows all that was admitted, where what is taken is."""
+
+    total = 100.0
+
+    def take(self, now: float, cost: float) -> None:
+        super().take(now, cost)
+        self.total += cost
+
+    def news(self, at_s: float, *, may_test: bool = True, chance: float = 0.01) -> None:
+        self.admitted(at_s, self.total, self.total, SOON_S, chance, may_test=may_test)
+
+    def lose(self, now: float) -> None:
+        self.drained(now, now, self.total)
+
+
+def known(rate: float, *, depth: float = 1.0, now: float = 0.0) -> Counted:
     """One whose rate is known, and which is empty now."""
-    bucket = Bucket()
+    bucket = Counted()
     bucket.begin(now)
     bucket.rate, bucket.depth, bucket._depth_known = rate, depth, True
     bucket._at = bucket._next_s = now
@@ -178,29 +194,29 @@ def test_rejections_that_follow_each_other_with_few_between_are_told_from_one_ma
 
 def test_a_rejection_by_chance_takes_what_was_saved_up_and_leaves_the_rate() -> None:
     bucket = known(10.0, depth=20.0)
-    bucket.drained(1.0)
+    bucket.lose(1.0)
     assert (bucket.level, bucket.rate) == (0.0, 10.0)
     bucket.take(1.0, 3.0)
-    bucket.drained(1.0)
+    bucket.lose(1.0)
     assert bucket.level == -3.0, "what is owed stays owed"
-    off = Bucket()
-    off.drained(5.0)
+    off = Counted()
+    off.lose(5.0)
     assert off.level == 0.0
 
 
 # -- trying for more
 
 
-def admit(bucket: Bucket, times: int, now: float, *, may_test: bool = True, chance: float = 0.01) -> float:
+def admit(bucket: Counted, times: int, now: float, *, may_test: bool = True, chance: float = 0.01) -> float:
     """So many go as soon as they may, all held back by it, and are admitted; the time after."""
     for _ in range(times):
         now += max(0.0, bucket.wait_s(now, 1.0))
         bucket.take(now, 1.0)
-        bucket.admitted(now, SOON_S, chance, may_test=may_test)
+        bucket.news(now, may_test=may_test, chance=chance)
     return now
 
 
-def steps(bucket: Bucket, most: int, **how: bool) -> list[tuple[int, float]]:
+def steps(bucket: Counted, most: int, **how: bool) -> list[tuple[int, float]]:
     """After how many admitted which share more was tried."""
     seen, now, before = list[tuple[int, float]](), 0.0, bucket.extra
     for nth in range(1, most + 1):
@@ -221,6 +237,15 @@ def test_after_sixteen_admitted_a_little_more_is_tried_then_twice_as_much_until_
     assert not bucket.blamed
 
 
+def test_a_rate_is_let_go_only_for_more_than_may_have_been_stored_up() -> None:
+    shallow, deep = known(10.0), known(10.0, depth=300.0)
+    steps(shallow, 100)
+    found = steps(deep, 1_500)
+    assert shallow.rate == 0.0
+    assert deep.rate == 0.0
+    assert found[-1][0] > 300, "the last stage lasts until all of it must have been spent"
+
+
 def test_no_test_while_another_gate_is_tested() -> None:
     bucket = known(10.0)
     assert steps(bucket, 60, may_test=False) == []
@@ -235,7 +260,7 @@ def test_who_was_sent_before_a_trial_tells_nothing_of_it() -> None:
     now = admit(bucket, 16, 0.0)
     assert bucket.extra == pytest.approx(0.12)
     for _ in range(50):
-        bucket.admitted(now - 0.1, SOON_S, 0.01, may_test=True)  # news of older ones
+        bucket.news(now - 0.1)  # news of older ones
     assert bucket.extra == pytest.approx(0.12)
     admit(bucket, 8, now)
     assert bucket.extra == pytest.approx(0.24)
@@ -250,7 +275,7 @@ def test_a_trial_whose_pace_was_not_reached_proves_nothing_but_what_passed_befor
         now += max(0.0, bucket.wait_s(now, 1.0)) + 0.03
         bucket.wait_s(now - 0.001, 1.0)
         bucket.take(now, 1.0)
-        bucket.admitted(now, SOON_S, 0.01, may_test=True)
+        bucket.news(now)
     assert bucket.extra == 0.0
     assert bucket.rate == pytest.approx(10.0 * 1.1), "that much was sent, and none of it rejected"
 
@@ -271,21 +296,70 @@ def test_where_it_holds_nobody_back_a_trial_proves_nothing() -> None:
     bucket.extra = 0.12
     for nth in range(40):
         bucket.take(10.0 * nth, 1.0)  # far apart
-        bucket.admitted(10.0 * nth, SOON_S, 0.01, may_test=True)
+        bucket.news(10.0 * nth)
     assert bucket.extra == 0.0
     assert bucket.rate == 10.0
 
 
-def test_a_failed_trial_tells_at_least_what_passed_before_it_and_the_next_comes_later() -> None:
-    bucket = known(10.0)
+@pytest.mark.parametrize(("depth", "rate"), [(1.0, 11.0), (50.0, 10.0)])
+def test_a_failed_trial_tells_what_it_let_through_beyond_the_depth_and_the_next_comes_later(
+    depth: float, rate: float
+) -> None:
+    bucket = known(10.0, depth=depth)
     now = admit(bucket, 24, 0.0)
     assert bucket.extra == pytest.approx(0.24)
-    proven = 0.98 + 0.12
-    bucket.empty(now, now, 100.0, 0.0, SOON_S)
-    assert bucket.rate == pytest.approx(10.0 * proven), "no fewer than the last trial that passed"
+    bucket.empty(now, now, bucket.total, 0.0, SOON_S)
+    assert bucket.rate == pytest.approx(rate, rel=0.02), "eight that went faster may have been stored up"
     assert bucket.extra == 0.0
     first = steps(bucket, 400)[0]
     assert first == (32, 0.03), "twice as many before the next, of a rate that was told twice: a smaller one"
+
+
+def met(bucket: Counted, rate: float, depth: float, times: int) -> float:
+    """So many go to a provider's bucket that is empty now. The share that it rejects.
+
+    That one was rejected is known at once; without a trial it looks like chance.
+    """
+    now, level, filled_s, rejected = bucket._at, 0.0, bucket._at, 0
+    for _ in range(times):
+        now += max(0.0, bucket.wait_s(now, 1.0))
+        level, filled_s = min(depth, level + rate * (now - filled_s)), now
+        bucket.take(now, 1.0)
+        if level >= 1:
+            level -= 1
+            bucket.news(now)
+            continue
+        rejected += 1
+        bucket.total -= 1
+        if bucket.extra:
+            bucket.empty(now, now, bucket.total, 0.0, SOON_S)
+        else:
+            bucket.lose(now)
+    return rejected / times
+
+
+@pytest.mark.parametrize("depth", [1.0, 4.0, 50.0, 3_000.0])
+def test_what_a_bucket_had_stored_up_does_not_teach_a_higher_rate(depth: float) -> None:
+    bucket = known(10.0, depth=depth)
+    rejected = met(bucket, 10.0, depth, 4_000)
+    assert bucket.rate == pytest.approx(10.0, rel=0.04)
+    assert rejected < 0.02
+
+
+@pytest.mark.parametrize("depth", [1.0, 4.0, 50.0, 3_000.0])
+def test_a_rate_that_is_a_little_too_high_does_not_pass_for_chance(depth: float) -> None:
+    bucket = known(11.0, depth=depth)
+    met(bucket, 10.0, depth, 400)
+    assert bucket.rate == pytest.approx(10.0, rel=0.04)
+    assert met(bucket, 10.0, depth, 1_000) < 0.03
+
+
+@pytest.mark.parametrize("depth", [1.0, 4.0, 50.0])
+def test_a_rate_that_rose_is_found_whatever_the_bucket_holds(depth: float) -> None:
+    bucket = known(10.0, depth=depth)
+    met(bucket, 10.0, depth, 1_000)
+    met(bucket, 15.0, depth, 1_500)
+    assert bucket.rate == 0.0 or bucket.rate > 13.5, "found, or let go to be looked for again"
 
 
 def test_a_first_trial_that_fails_has_proven_nothing() -> None:
@@ -319,7 +393,7 @@ def test_tests_grow_rarer_up_to_one_in_two_hundred() -> None:
     assert gaps[-1] == 200
 
 
-def steps_until_trial(bucket: Bucket) -> int:
+def steps_until_trial(bucket: Counted) -> int:
     now, count = bucket._at, 0
     while not bucket.extra:
         now = admit(bucket, 1, now)
@@ -334,15 +408,16 @@ def test_many_that_are_thought_to_be_rejected_by_chance_at_one_pace_are_none() -
     for nth in range(40):
         now = admit(bucket, 1, now, may_test=False)
         if nth % 3 == 2:
-            bucket.drained(now)
+            bucket.lose(now)
     assert bucket.rate < 8.5, "a quarter of all: the rest is the rate"
-    few = known(10.0)
-    now = 0.0
-    for nth in range(200):
-        now = admit(few, 1, now, may_test=False)
-        if nth % 20 == 19:
-            few.drained(now)
-    assert few.rate == 10.0, "one in twenty-one may be chance"
+    for chance, kept in ((0.05, True), (0.01, False)):
+        few = known(10.0)
+        now = 0.0
+        for nth in range(200):
+            now = admit(few, 1, now, may_test=False, chance=chance)
+            if nth % 20 == 19:
+                few.lose(now)
+        assert (few.rate == 10.0) is kept, "one in twenty-one is chance where as many were rejected before"
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -352,14 +427,14 @@ def test_a_pace_at_which_no_more_is_rejected_than_ever_is_kept(seed: int) -> Non
     for _ in range(400):
         now = admit(bucket, 1, now, may_test=False, chance=0.12)
         if rng.random() < 1 / 7:
-            bucket.drained(now)
+            bucket.lose(now)
     assert bucket.rate > 5.0
     thrice = known(10.0)
     now = 0.0
     for _ in range(400):
         now = admit(thrice, 1, now, may_test=False, chance=0.12)
         if rng.random() < 1 / 2:
-            thrice.drained(now)
+            thrice.lose(now)
     assert thrice.rate < 5.0, "three times as many as that"
 
 
@@ -397,7 +472,7 @@ def test_a_trial_that_loses_a_fifth_tells_the_rate_and_the_next_comes_ever_later
         for nth in range(8):
             now = admit(bucket, 1, now)
             if nth < 2 and bucket.extra:
-                bucket.drained(now)
+                bucket.lose(now)
         assert bucket.rate == pytest.approx(tried * 8 / 10)
         assert bucket.extra == 0.0
         bucket.rate = 10.0
@@ -407,12 +482,12 @@ def test_a_trial_that_loses_a_fifth_tells_the_rate_and_the_next_comes_ever_later
 def test_a_stage_after_a_rejection_knows_nothing_of_the_one_before() -> None:
     bucket = known(10.0)
     now = admit(bucket, 6, 0.0)
-    bucket.drained(now)
-    bucket.drained(now)
+    bucket.lose(now)
+    bucket.lose(now)
     bucket.empty(now, now, 110.0, 0.0, SOON_S)
     rate = bucket.rate
     now = admit(bucket, 4, now)
-    bucket.drained(now)
+    bucket.lose(now)
     admit(bucket, 4, now)
     assert bucket.rate == rate, "one in nine may be chance"
 
@@ -425,7 +500,7 @@ def test_a_trial_goes_on_where_half_of_its_requests_were_held_back_and_not_with_
         for nth in range(8):
             now += max(0.0, bucket.wait_s(now, 1.0)) if nth < held else 0.05
             bucket.take(now, 1.0)
-            bucket.admitted(now, SOON_S, 0.01, may_test=True)
+            bucket.news(now)
         return bucket.extra
 
     assert [after(held) for held in (3, 4)] == [0.0, 0.24]
@@ -437,23 +512,23 @@ def test_one_that_may_go_at_the_very_moment_was_not_held_back() -> None:
     for nth in range(1, 9):
         assert bucket.wait_s(100.0 * nth, 5.0) == 0.0
         bucket.take(100.0 * nth, 5.0)
-        bucket.admitted(100.0 * nth, SOON_S, 0.01, may_test=True)
+        bucket.news(100.0 * nth)
     assert bucket.extra == 0.0
 
 
 def test_what_one_stage_lost_or_held_back_does_not_count_in_the_next() -> None:
     bucket, now = known(10.0), 0.0
     for _ in range(5):
-        bucket.drained(now)
-        now = admit(bucket, 8, now, may_test=False)
-    assert bucket.rate == 10.0, "one of nine, again and again"
+        bucket.lose(now)
+        now = admit(bucket, 8, now, may_test=False, chance=0.1)
+    assert bucket.rate == 10.0, "one of nine, again and again, as before"
     bucket.extra = 0.12
     now = admit(bucket, 8, now)
     assert bucket.extra == 0.24
     for nth in range(8):
         now += max(0.0, bucket.wait_s(now, 1.0)) if nth < 3 else 0.05
         bucket.take(now, 1.0)
-        bucket.admitted(now, SOON_S, 0.01, may_test=True)
+        bucket.news(now)
     assert bucket.extra == 0.0, "three of eight were held back"
 
 

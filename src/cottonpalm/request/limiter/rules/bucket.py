@@ -7,6 +7,7 @@ from typing import Final
 
 from cottonpalm.request.limiter.rules.causes import APART, BUDGET, ENOUGH, HOLD, TRIAL, unlikely
 from cottonpalm.request.limiter.rules.recovery import LONGEST_S
+from cottonpalm.request.limiter.rules.trial import Trial
 
 UNDER: Final = 0.98  # of the learnt rate: what is left over fills the provider's bucket again
 CATCH_UP: Final = 2.0  # times the learnt rate, when what was saved up is spent; one rejection takes no more
@@ -33,6 +34,8 @@ class Bucket:
     __slots__ = (
         "_at",
         "_bound",
+        "_calm",
+        "_chance",
         "_cost",
         "_depth_known",
         "_first",
@@ -46,6 +49,8 @@ class Bucket:
         "_stage",
         "_stage_s",
         "_sure",
+        "_took_s",
+        "_trial",
         "blamed",
         "depth",
         "extra",
@@ -63,12 +68,17 @@ class Bucket:
         self.rejections = 0
         self.learning = self.blamed = self._depth_known = False
         self.depth, self.level = 1.0, 0.0
-        self._at = self._next_s = 0.0
+        self._at = self._next_s = self._took_s = 0.0
         self.mark_s = self.mark = 0.0  # when it was empty, and all that was admitted up to then
         self._first = self._first_s = 0.0
         self.silent_s = 0.0  # since the mark, in which nobody was let go
         self._since, self._stage, self._stage_s = 0, 0, 0.0
-        self._proven = 0.0
+        self._trial, self._proven = Trial(), 0.0
+        self._chance = 0.0  # the share that it rejected before this rate...
+        self._calm = (
+            0,
+            0,
+        )  # ...and rejected and admitted since, while that speaks for a rate that is too high
         self._bound, self._held = False, 0  # whether it held the next one back; how many in this stage
         self._lost = 0  # in this stage, rejected as if by chance
         self._sure = False  # two samples agreed
@@ -88,8 +98,11 @@ class Bucket:
         if not self.rate:
             return 0.0
         self._fill(now)
-        short = min(cost, max(1.0, self.depth)) - self.level
-        wait_s = max(short / self._pace, self._next_s - now)
+        if cost > 1:
+            cost = min(cost, max(1.0, self.depth))
+        wait_s = (cost - self.level) / (self.rate * (UNDER + self.extra))
+        late_s = self._next_s - now
+        wait_s = late_s if late_s > wait_s else wait_s
         if wait_s > 0:
             self._bound = True
         return wait_s
@@ -97,7 +110,9 @@ class Bucket:
     def take(self, now: float, cost: float) -> None:
         """So much goes."""
         if self.rate:
-            self._fill(now)  # a probe goes without asking
+            if now != self._at:
+                self._fill(now)  # a probe goes without asking
+            self._took_s = now
             self.level -= cost
             if self._bound:
                 self._bound = False
@@ -109,12 +124,33 @@ class Bucket:
         """What is let go: a little less than the rate, or a trial's more."""
         return self.rate * (UNDER + self.extra)
 
-    def admitted(self, at_s: float, patience_s: float, chance: float, *, may_test: bool) -> None:
-        """One more was admitted, sent at `at_s`; after enough of them a little more is tried, or twice as much more.
+    def counted(self, at_s: float, patience_s: float) -> bool:
+        """One more was admitted that was sent then, and nothing follows from it; False: see `admitted`."""
+        in_stage = at_s >= self._stage_s
+        if not self._since or (in_stage and self._stage + 1 >= max(ENOUGH, self.rate * patience_s)):
+            return False
+        self._since += 1
+        self._stage += in_stage
+        return True
+
+    def admitted(
+        self, at_s: float, mine: float, total: float, patience_s: float, chance: float, *, may_test: bool
+    ) -> None:
+        """One more was admitted; after enough of them a little more is tried, or twice as much more.
 
         Who was sent before the trial began tells nothing of it. Of those that were thought to be rejected by chance, as
         many as that at once are none.
+
+        Args:
+            at_s: when it was sent.
+            mine: all that was admitted up to it.
+            total: all that was sent and not rejected.
+            patience_s: who was not rejected for so long was admitted.
+            chance: the share of all requests that it rejects.
+            may_test: nothing else is being tested.
         """
+        if not self._since:
+            self._chance, self._calm = chance, (0, 0)
         self._since += 1
         if at_s < self._stage_s:
             return
@@ -122,35 +158,59 @@ class Bucket:
         if self.rate and self._stage >= max(ENOUGH, self.rate * patience_s):
             admitted, lost = self._stage, self._lost
             fast = admitted + lost >= (1 - APART / 2) * self._pace * (at_s - self._stage_s)
-            bound, share = fast and 2 * self._held >= admitted, lost / (lost + admitted)
+            bound = fast and 2 * self._held >= admitted
             self._begin_stage(self._at)
-            if bound and unlikely(lost, admitted, chance) > TRIAL:
-                self._too_fast(share)
-            else:
-                self._try_more(bound, share, may_test)
+            if bound and (many := self._too_many(lost, admitted, chance)):
+                self._too_fast(many)
+                return
+            if bound and self.extra:
+                self._trial.borne(at_s, mine)
+            self._try_more(bound, lost / (lost + admitted), total, may_test=may_test)
 
-    def _try_more(self, bound: bool, share: float, may_test: bool) -> None:
+    def _too_many(self, lost: int, admitted: int, chance: float) -> float:
+        """The share that was rejected, where chance does not explain it; 0 else.
+
+        While no more is tried, one stage tells little, so they are added up for as long as they speak for it; and
+        chance is what it was before: else what a rate that is too high costs would pass for it.
+        """
+        if not self.extra:
+            lost, admitted, chance = lost + self._calm[0], admitted + self._calm[1], self._chance
+        surely = unlikely(lost, admitted, chance)
+        if not self.extra:
+            self._calm = (lost, admitted) if surely else (0, 0)
+        return lost / (lost + admitted) if surely > TRIAL else 0.0
+
+    def _try_more(self, bound: bool, share: float, total: float, *, may_test: bool) -> None:
         """A stage is over; it was `bound` where nothing but this rate held requests back, and this share was rejected.
 
         By chance, it seems. Only what was admitted is proven: else a rate that is too high would pass for chance.
         """
+        trial = self._trial
         if not bound:  # this trial proves nothing; the one before it did
             self.rate *= max(1.0, self._proven) if self.extra else 1.0
             self.extra = 0.0
         elif self.extra:
             self._proven = (UNDER + self.extra) * (1 - share)
-            self.extra *= 2
-            if self.extra > CATCH_UP:
+            if 2 * self.extra <= CATCH_UP:
+                self.extra *= 2
+            elif trial.least > CATCH_UP * self.rate:
                 self.off()
         elif may_test and self._since >= self._hold * self._cost:
             self.extra, self._proven = 1 - UNDER + (2 * BUDGET if self._sure else FIRST_TEST), 0.0
+            trial.clear()
+        if self.extra:
+            trial.begins(self._took_s, total, self.depth)
 
     def _too_fast(self, share: float) -> None:
         """So many were rejected that the rest is the rate."""
         tried = self.extra > 0
         rate = self._pace * (1 - share)
-        self._sure = tried and abs(rate / self.rate - 1) < APART
-        self._hold = min(int(1 / BUDGET), 2 * self._hold) if self._sure else HOLD
+        alike = abs(rate / self.rate - 1) < APART
+        if tried or not alike:
+            self._sure = alike
+            self._hold = min(int(1 / BUDGET), 2 * self._hold) if alike else HOLD
+        if not tried:
+            self.depth = max(self.depth, 1 + self._trial.stored(rate))
         self.rate, self.extra, self._since = rate, 0.0, 0
         self.rejections += 1
 
@@ -158,13 +218,13 @@ class Bucket:
         """A rejection for it: it was empty when that request came, sent at `at_s` as the last of `total`.
 
         What was admitted since the last one is no more than what it refilled. Where more was tried meanwhile, it is at
-        least what passed the last trial.
+        least what that let through beyond what may have been stored up; what is known and fits both is kept.
         """
         self.rejections += 1
         sample, admitted = self.sample(at_s, total, patience_s), total - self.mark
         if self.rate:
             self._fill(now)
-        rate = self._rate_by(sample, admitted)
+        rate = self._rate_by(sample, admitted, at_s, total)
         rate = max(rate, self.rate / CATCH_UP, 1 / LONGEST_S if rate else 0.0)
         alike = self.rate > 0 and abs(rate / self.rate - 1) < APART
         self._sure = alike and self.extra > 0  # a trial that failed tells what one that was no trial cannot
@@ -186,22 +246,25 @@ class Bucket:
     def _begin_stage(self, now: float) -> None:
         self._stage, self._stage_s, self._held, self._lost = 0, now, 0, 0
 
-    def _rate_by(self, sample: float, admitted: float) -> float:
+    def _rate_by(self, sample: float, admitted: float, at_s: float, total: float) -> float:
         """The rate that a sample of so many tells, beside what is known."""
         if self.rate and self.extra:
-            return max(sample, self._proven * self.rate)
+            least, most = self._trial.bounds(at_s, total)
+            return max(sample, least, min(self.rate, most))
         if admitted >= ENOUGH or (sample and not self.rate):
             return sample
         if 0 < sample < self.rate:  # few were admitted, so the old rate weighs more
             return (ENOUGH + admitted) / (ENOUGH / self.rate + admitted / sample)
         return self.rate
 
-    def drained(self, now: float) -> None:
+    def drained(self, now: float, at_s: float, total: float) -> None:
         """A rejection that may be chance: nothing is saved up, at any rate."""
         if self.rate:
             self._fill(now)
             self.level = min(self.level, 0.0)
             self._lost += 1
+            if self.extra:
+                self._trial.rejected(at_s, total)
 
     def sample(self, at_s: float, total: float, patience_s: float) -> float:
         """The rate by what was admitted since the mark; 0 for none.
@@ -235,5 +298,6 @@ class Bucket:
         self.learning = self.blamed = False
 
     def _fill(self, now: float) -> None:
-        passed, self._at = now - self._at, now
-        self.level = min(self.depth, self.level + self._pace * passed)
+        level = self.level + self.rate * (UNDER + self.extra) * (now - self._at)
+        self._at = now
+        self.level = level if level < self.depth else self.depth

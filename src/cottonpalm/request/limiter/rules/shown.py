@@ -70,6 +70,11 @@ class Shown:
         return self._judged > 0 and not self.trusted
 
     @property
+    def steady(self) -> bool:
+        """It has predicted for a while, and hardly erred."""
+        return self.trusted and self._judged >= ENOUGH and self._errors[self.way] * ENOUGH < APART
+
+    @property
     def limit(self) -> float:
         """The quota as it is named."""
         return self._limit
@@ -84,7 +89,8 @@ class Shown:
         last = self._last
         if last is None:
             return 0.0
-        short = cost - self._left(self.way, last, now, total - last.total)
+        used = total - last.total
+        short = cost + self._errors[self.way] * used - self._left(self.way, last, now, used)
         if short <= 0:
             return 0.0
         ends_s = self._ends_s - now  # all is back by then, as said
@@ -105,7 +111,7 @@ class Shown:
             return
         limit, left, reset_s = quota.limit, quota.remaining, quota.reset_s
         self._last = told = _Told(at_s, total, left)
-        self.enough = total + (left if left < limit else limit)
+        self.enough = total + (left if left < limit else limit) / (1 + APART)
         if left > self._most:  # noqa: PLR1730 - for every answer: quicker than max()
             self._most = left
         base = self._base
