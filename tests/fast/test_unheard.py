@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.output_parsers import StrOutputParser
+
+from cottonpalm import BatchProcessor
 from tests.fast.cases import PROMPT, chat, openai
 from tests.fast.equal import Ear
 from tests.fast.wires import Server, wire
-
-from cottonpalm import BatchProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
