@@ -1,4 +1,4 @@
-"""Runs one case by each transport, heard and unheard, and tells every difference to LangChain's own `ainvoke` by the SDK.
+"""Runs one case by a transport, heard or unheard, and tells every difference to LangChain's `ainvoke` by the SDK.
 
 That is what runs where somebody listens and the transport is stock: answers, errors, what was sent, what was heard.
 """

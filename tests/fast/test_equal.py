@@ -1,4 +1,4 @@
-"""What a chain gives in a run is what LangChain's `ainvoke` gives by the SDKs: a choice of the cases of bench/equal.py."""
+"""A chain in a run gives what LangChain's `ainvoke` gives by the SDKs: a choice of the cases of bench/equal.py."""
 
 from __future__ import annotations
 
