@@ -307,6 +307,7 @@ def world_of(seed: int) -> tuple[str, World]:
     drawn = draw(seed)
     return kind, replace(
         drawn, rows=round(_log(rng, 400, 3_000)), latency_s=_log(rng, 0.2, 10.0), limits=(), says="nothing",
+        latency_sigma=min(0.6, drawn.latency_sigma), tail_p=0.0,  # else the last answer decides
         timeout_s=600.0, features=(kind,), cap=0, knee=0,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from cottonpalm.request.limiter.rules.circuit import OPENS_AT, Circuit, Streak
 from cottonpalm.request.limiter.rules.concurrency import Concurrency
 from cottonpalm.request.limiter.rules.recovery import Recovery, State
 from cottonpalm.request.limiter.rules.sent import Sent
-from cottonpalm.types import Quota
+from cottonpalm.types import Quota, Usage
 
 # -- a silence
 
@@ -129,9 +129,9 @@ def test_blind_it_grows_to_four_times_the_first_number_by_two_for_each_that_was_
 
 def test_the_kth_that_is_rejected_says_that_one_less_fits() -> None:
     limit = Concurrency(50.0)
-    limit.known, limit.peak = 45.0, 45
+    limit.known = 45.0
     limit.rejected(41, 0.0, 1.0)
-    assert (limit.limit, limit.wall, limit.known, limit.peak, limit.starting) == (40, 41.0, 40, 0, False)
+    assert (limit.limit, limit.wall, limit.known, limit.starting) == (40, 41.0, 40, False)
     limit.fewer()
     assert (limit.limit, limit.wall, limit.known) == (39, 40.0, 39)
     lowest = Concurrency(50.0, minimum=5)
@@ -345,12 +345,19 @@ def test_how_long_a_rejection_takes_is_a_mean_and_four_deviations_of_the_last_ei
 # -- ceilings
 
 
+def take(ceiling: Ceiling, at_s: float, amount: float = 1.0) -> Sent:
+    """A request of so many tokens, or one request, is sent."""
+    sent = Sent(at_s, 1, amount)
+    ceiling.book([(sent, None)])
+    return sent
+
+
 def test_a_minute_is_used_evenly_but_for_a_fiftieth_of_it() -> None:
     ceiling, now, went = Ceiling(600), 0.0, []
     while now < 60.0:
         wait_s = ceiling.wait_s(now, 1.0)
         if wait_s <= 0:
-            ceiling.take(now, 1.0)
+            take(ceiling, now)
             went.append(now)
         now += max(wait_s, 1e-4)
     assert sum(at < 0.01 for at in went) == 13, "12 are a fiftieth; and the one after them"
@@ -363,7 +370,7 @@ def test_a_minute_is_used_evenly_but_for_a_fiftieth_of_it() -> None:
 def test_a_full_minute_waits_until_enough_of_it_is_over() -> None:
     ceiling = Ceiling(10.0)
     for at in range(10):
-        ceiling.take(float(at), 1.0)
+        take(ceiling, float(at))
     assert ceiling.wait_s(20.0, 1.0) == pytest.approx(WINDOW_S - 20)
     assert ceiling.wait_s(20.0, 3.0) == pytest.approx(WINDOW_S - 18)
     assert ceiling.wait_s(20.0, 99.0) == pytest.approx(WINDOW_S - 11), "all of it, once nothing else is in it"
@@ -375,29 +382,38 @@ def test_other_processes_leave_a_portion_of_it() -> None:
     ceiling = Ceiling(100.0)
     ceiling.portion = 10.0
     for at in range(10):
-        ceiling.take(6.0 * at, 1.0)
+        take(ceiling, 6.0 * at)
     assert ceiling.wait_s(55.0, 1.0) == pytest.approx(WINDOW_S - 55)
     ceiling.portion = 100.0
     assert ceiling.wait_s(55.0, 1.0) == 0.0
 
 
 def test_what_is_corrected_counts_as_it_is_and_not_any_more_once_it_is_over() -> None:
-    ceiling = Ceiling(1_000.0)
-    entry = ceiling.take(0.0, 400.0)
-    ceiling.take(1.0, 100.0)
-    ceiling.settle(entry, 900.0)
+    ceiling = Ceiling(1_000.0, tokens=True)
+    sent = take(ceiling, 0.0, 400.0)
+    take(ceiling, 1.0, 100.0)
+    ceiling.book([(sent, 900.0)])
     assert ceiling.used == 1_000.0
     assert ceiling.wait_s(2.0, 1.0) == pytest.approx(WINDOW_S - 2)
     assert ceiling.used_at(60.5) == 100.0
-    ceiling.settle(entry, 10.0)
+    ceiling.book([(sent, 10.0)])
     assert ceiling.used == 100.0, "its minute is over"
-    small = Ceiling(10.0)
-    small.settle(small.take(0.0, 1.0), 0.0)
+    small = Ceiling(10.0, tokens=True)
+    small.book([(take(small, 0.0), 0.0)])
     assert small.wait_s(0.0, 1.0) == 0.0, "as if it had not gone"
-    late = Ceiling(10.0)
-    first = late.take(5.0, 1.0)
-    second = late.take(4.0, 1.0)  # a thread that was late
-    assert first[0] == second[0] == 5.0
+
+
+def test_one_that_did_not_go_after_all_is_taken_out_and_those_sent_after_it_stay() -> None:
+    ceiling = Ceiling(1_000.0, tokens=True)
+    for at in range(3):
+        take(ceiling, float(at), 100.0)
+    gone = take(ceiling, 3.0, 500.0)
+    take(ceiling, 4.0, 100.0)
+    ceiling.undo(gone)
+    assert ceiling.used_at(4.0) == 400.0
+    assert [ceiling.used_at(WINDOW_S + at + 0.5) for at in (0, 1, 2, 3)] == [300.0, 200.0, 100.0, 100.0]
+    ceiling.undo(gone)
+    assert ceiling.used_at(100.0) == 0.0
 
 
 # -- a dead provider
@@ -474,7 +490,8 @@ class Line:
     def answer(self, sent: Sent | None = None, used: float | None = None, output: float = 0.0) -> None:
         sent = sent or self.out[0]
         self.out.remove(sent)
-        self.gates.answered(self.now, sent, len(self.out), output, used)
+        usage = None if used is None else Usage(used - output, output)  # type: ignore[arg-type]
+        self.gates.answered(self.now, sent, len(self.out), usage)
 
     def reject(self, sent: Sent, **how: float) -> None:
         self.out.remove(sent)

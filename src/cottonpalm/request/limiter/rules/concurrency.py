@@ -33,7 +33,6 @@ class Concurrency:
         maximum: it never rises above.
         wall: a number that was rejected; None for none.
         known: so many were admitted since something changed.
-        peak: the most in flight since a rejection.
         rejections: from which the wall was found.
         starting: nobody knows how many fit.
         busy: our own CPU has no time left, so more in flight would do no more, whatever the provider takes.
@@ -41,7 +40,7 @@ class Concurrency:
 
     __slots__ = (
         "_after", "_at_limit", "_base", "_held", "_hold", "_lost", "_step", "busy", "first", "knee", "known", "limit",
-        "maximum", "minimum", "peak", "rejections", "starting", "wall",
+        "maximum", "minimum", "rejections", "starting", "wall",
     )  # fmt: skip
 
     def __init__(self, limit: float, minimum: float = 1, maximum: float = 500) -> None:
@@ -49,7 +48,7 @@ class Concurrency:
         self.minimum, self.maximum = minimum, maximum
         self.wall: float | None = None
         self.known = 0.0
-        self.peak = self.rejections = 0
+        self.rejections = 0
         self._lost = self._at_limit = 0  # rejected as if by chance and admitted, of those that filled it
         self.starting, self.busy = limit < maximum, False  # all that is allowed needs no looking for
         self.knee = Knee()
@@ -61,6 +60,11 @@ class Concurrency:
     def proven(self) -> int:
         """Without those that are being tested."""
         return int(self.limit) - self._step
+
+    @property
+    def beginning(self) -> bool:
+        """It grows with each that is admitted."""
+        return self.starting and self.limit < SOON * self.first
 
     @property
     def testing(self) -> bool:
@@ -82,8 +86,7 @@ class Concurrency:
         if crowd > self.known:  # noqa: PLR1730 - for every request: quicker than max()
             self.known = crowd
         if self.wall is None:
-            begins = self.starting and not self.busy and self.limit < SOON * self.first
-            if begins and 2 * ordinal >= self.limit:
+            if self.beginning and not self.busy and 2 * ordinal >= self.limit:
                 self.set(self.limit + 2)
             return
         if ordinal >= int(self.limit):
@@ -122,7 +125,8 @@ class Concurrency:
         if self.busy or not (self.starting or knee.found or self.wall):  # a number that was given is kept
             return
         took_s = now - sent.at_s
-        knee.took(now, took_s, sent.ordinal, in_flight, first=sent.number - sent.refusals <= FEW)
+        first = not knee.usual_s and sent.number - sent.refusals <= FEW
+        knee.took(now, took_s, sent.ordinal, in_flight, first=first)
         if knee.found:
             self._search(now, sent, in_flight, gated)
             return
@@ -163,7 +167,6 @@ class Concurrency:
         self.wall = self.limit + 1
         self.known = min(self.known, self.limit)
         self.knee.leave()
-        self.peak = 0
         more = max(0, self._hold) if ordinal > self._base else 0  # another one that the same test cost
         self._hold = int(max(more + self._held, self._held * cost)) if alike else self._held
         self._step = 0
